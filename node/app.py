@@ -1,0 +1,181 @@
+"""The wiring: every station built, started and stopped in order. Read it first, and last.
+
+receiver process -> spool -> intake thread -> jobs (DBOS) -> reader process per handler -> courier -> archives
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from ainode.node import database, registry
+from ainode.node.archive import commitment, query
+from ainode.node.archive.dimse import Link
+from ainode.node.catalog import Catalog
+from ainode.node.courier import Courier
+from ainode.node.domain import UID, JobState, Reading, Request
+from ainode.node.errors import ArchiveError, NodeError
+from ainode.node.intake import CountAnswered, Doors, Intake
+from ainode.node.jobs import Jobs, Stations
+from ainode.node.ledger import Ledger
+from ainode.node.reader import Reader
+from ainode.node.receiver import ReceiverProcess
+from ainode.node.receiver_events import CommitmentReported, CommitmentRequested, Event
+from ainode.node.settings import Peer, Settings
+from ainode.node.spool import Limits, Spool
+from ainode.node.weights import environment
+
+log = logging.getLogger(__name__)
+_BATCH = 256
+_SWEEP = timedelta(minutes=10)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Node:
+    """One installation: start it, wait, stop it. What it promised before a kill it keeps after the next start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self._engine = database.connect(settings.database_url)
+        database.migrate(self._engine)
+        self.catalog = Catalog(self._engine)
+        self.ledger = Ledger(self._engine)
+        self._courier = Courier(settings, self.ledger)
+        self._models = environment(settings)
+        handlers = {route.handler for route in settings.routes}
+        self._readers = {name: Reader(name, self._models, settings.reader) for name in handlers}
+        self._jobs = Jobs(Stations(settings, self.catalog, self.ledger, self._courier, self._read, _now))
+        self._spool = Spool(
+            settings.data / "spool", Limits(settings.node.min_free_bytes, settings.node.max_object_bytes)
+        )
+        self._receiver = ReceiverProcess(settings)
+        doors = Doors(self._jobs.open, self._ask_count, self._weights_digest)
+        self._intake = Intake(settings, self._spool, self.catalog, doors)
+        self._events: queue.SimpleQueue[Event | CountAnswered] = queue.SimpleQueue()
+        self._errands = ThreadPoolExecutor(max_workers=4, thread_name_prefix="errand")
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._take_in, name="intake", daemon=True)]
+
+    def start(self) -> None:
+        """Recover what a crash left, then open the door."""
+        self._spool.sweep()
+        self._jobs.launch()
+        self._intake.recover(_now())
+        self._receiver.start(self._events.put)
+        for thread in self._threads:
+            thread.start()
+        node = self._settings.node
+        log.info("ready: %s on %s:%d", node.ae_title, node.bind, node.port, extra={"action": "ready"})
+
+    def request_stop(self) -> None:
+        """Ask the node to stop; safe in a signal handler."""
+        self._stopping.set()
+
+    def wait(self) -> None:
+        """Return when a stop was asked for, or the receiver ended by itself."""
+        while not self._stopping.wait(1.0):
+            if not self._receiver.is_alive():
+                log.error("the receiver process ended; stopping", extra={"action": "receiver_died"})
+                return
+
+    def stop(self) -> None:
+        """Close the door first, then everything behind it; running jobs go on at the next start."""
+        self._stopping.set()
+        self._receiver.stop()
+        for thread in self._threads:
+            thread.join()
+        for reader in self._readers.values():
+            reader.stop()
+        self._jobs.stop()
+        self._errands.shutdown(wait=False, cancel_futures=True)
+        self._engine.dispose()
+
+    # What the stations ask of each other
+
+    def _read(self, handler: str, request: Request) -> Reading:
+        return self._readers[handler].read(request)
+
+    def _weights_digest(self, handler: str) -> str:
+        """Return the digest of a handler's weights, '' while it is not ready: the reading will say why."""
+        try:
+            return self._models.weights.digest(registry.handler(handler, self._models).weights())
+        except NodeError as error:
+            log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
+            return ""
+
+    def _ask_count(self, ae_title: str, study: UID) -> None:
+        def ask(peer: Peer) -> None:
+            self._events.put(CountAnswered(study, query.expected_count(self._link(peer), study)))
+
+        for peer in self._peers(ae_title):
+            self._errands.submit(ask, peer)
+
+    def _peers(self, ae_title: str) -> Iterator[Peer]:
+        yield from [peer for peer in self._settings.peers if peer.ae_title == ae_title][:1]
+
+    def _link(self, peer: Peer) -> Link:
+        return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
+
+    # The intake thread
+
+    def _take_in(self) -> None:
+        swept_at = _now()
+        while not self._stopping.is_set():
+            self._intake.handle(self._next_events(), _now())
+            if _now() - swept_at > _SWEEP:
+                swept_at = _now()
+                self._sweep(swept_at)
+
+    def _next_events(self) -> list[Event | CountAnswered]:
+        """Return what happened, up to a batch; nothing if it is time to look at the clock."""
+        patience = (self._intake.next_look(_now()) - _now()).total_seconds()
+        events: list[Event | CountAnswered] = []
+        try:
+            events.append(self._events.get(timeout=min(max(patience, 0.01), 1.0)))
+            while len(events) < _BATCH:
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        for event in events:
+            if isinstance(event, CommitmentReported):
+                self._errands.submit(self._settle, event)
+            elif isinstance(event, CommitmentRequested):
+                self._errands.submit(self._answer, event)
+        return events
+
+    def _settle(self, event: CommitmentReported) -> None:
+        failed = {uid: f"0x{reason:04X}" for uid, reason in event.failed}
+        self.ledger.settle(event.transaction_uid, event.committed, failed, _now())
+
+    def _answer(self, event: CommitmentRequested) -> None:
+        """Tell a sender what we keep of what it asked for: what is on our disk and will be found."""
+        references = [commitment.SopReference(*one) for one in event.references]
+        held = self.catalog.held(one.sop_instance_uid for one in references)
+        report = commitment.Commitment(
+            event.transaction_uid,
+            tuple(one for one in references if one.sop_instance_uid in held),
+            # PS3.3 C.14.1.1: no such object instance
+            tuple((one, 0x0112) for one in references if one.sop_instance_uid not in held),
+        )
+        for peer in self._peers(event.calling_ae_title):
+            try:
+                commitment.report_commitment(self._link(peer), report)
+            except ArchiveError as error:
+                log.warning("commitment: %s", error, extra={"action": "commitment_unreported", "peer": peer.name})
+
+    def _sweep(self, now: datetime) -> None:
+        """Give idle readers' memory back, and remove instances past their retention with no job unfinished."""
+        for reader in self._readers.values():
+            reader.release_if_idle()
+        if not self._settings.node.retention_days:
+            return
+        for study in self.catalog.expired(now - timedelta(days=self._settings.node.retention_days)):
+            if not any(job.state in {JobState.WAITING, JobState.READING} for job in self.ledger.jobs(study=study)):
+                self._spool.remove_study(study)
+                self.catalog.forget(study)

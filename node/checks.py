@@ -1,0 +1,48 @@
+"""`ainode check`: one line for each thing that must be ready before a study can be read and returned."""
+
+import shutil
+from collections.abc import Iterator
+
+from ainode.node import registry
+from ainode.node.archive import dimse
+from ainode.node.errors import ArchiveError, NodeError
+from ainode.node.settings import Settings
+from ainode.node.weights import environment
+
+Line = tuple[str, str, str]
+_READY = "ready"
+_ECHO_S = 5.0
+
+
+def checked(settings: Settings) -> Iterator[Line]:
+    """Yield what was looked at, `ready` or `not ready`, and what to do."""
+    yield ("configuration", _READY, "")
+    yield _disk(settings)
+    for route in settings.routes:
+        yield _route(route.name, route.handler, settings)
+    for peer in settings.peers:
+        try:
+            dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
+            yield (f"peer {peer.name}", _READY, "")
+        except ArchiveError as error:
+            yield (f"peer {peer.name}", "not ready", str(error))
+
+
+def _disk(settings: Settings) -> Line:
+    folder = settings.data
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < settings.node.min_free_bytes:
+        return ("disk", "not ready", f"{free} bytes free below {folder}, [node] min_free_bytes asks for more")
+    return ("disk", _READY, "")
+
+
+def _route(name: str, handler: str, settings: Settings) -> Line:
+    models = environment(settings)
+    try:
+        for weights in registry.handler(handler, models).weights():
+            models.weights.verified(weights)
+    except NodeError as error:
+        return (f"route {name}", "not ready", str(error))
+    return (f"route {name}", _READY, "")

@@ -1,0 +1,111 @@
+"""Takes a job's documents to one destination and brings back the proof that they arrived."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydicom.uid import generate_uid
+
+from ainode.node.archive import commitment, query, store
+from ainode.node.archive.dimse import Link
+from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.errors import ArchiveError
+from ainode.node.ledger import Delivery, Ledger
+from ainode.node.settings import Peer, Settings
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Sends, confirms, gives up; what it did stands in the ledger before it returns."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+
+    def deliver(self, job: str, destination: str, now: datetime) -> bool:
+        """Send what waits, confirm what was sent; return whether nothing is left to do."""
+        peer = self._settings.peer(destination)
+        waiting = self._ledger.claim(job, destination, now)
+        try:
+            if waiting:
+                self._send(peer, waiting, now)
+            sent = self._in_state(job, destination, DeliveryState.SENT)
+            if sent and peer.confirm == "query":
+                self._query(peer, sent, now)
+            elif sent and peer.confirm == "commitment":
+                self._commit(peer, sent, now)
+        except ArchiveError as error:
+            log.warning("delivery failed", extra={"action": "delivery_failed", "job": job, "reason": str(error)})
+            for one in self._in_state(job, destination, DeliveryState.WAITING):
+                self._ledger.update(one, error=str(error))
+        return self._settled(job, peer)
+
+    def give_up(self, job: str, destination: str) -> None:
+        """Make dead letters of what is neither confirmed nor refused."""
+        for one in self._ledger.deliveries(job, destination):
+            if one.state in {DeliveryState.WAITING, DeliveryState.SENT}:
+                why = one.error or "sent, but the archive never confirmed it"
+                self._ledger.update(one, state=DeliveryState.FAILED, error=why)
+                log.error("delivery given up", extra={"action": "dead_letter", "job": job, "reason": why})
+
+    def _in_state(self, job: str, destination: str, state: DeliveryState) -> tuple[Delivery, ...]:
+        return tuple(one for one in self._ledger.deliveries(job, destination) if one.state is state)
+
+    def _settled(self, job: str, peer: Peer) -> bool:
+        done = {DeliveryState.CONFIRMED, DeliveryState.FAILED}
+        if peer.confirm == "none":
+            done.add(DeliveryState.SENT)
+        if self._ledger.job(job).state is JobState.SUPERSEDED:
+            done.add(DeliveryState.WAITING)
+        return all(one.state in done for one in self._ledger.deliveries(job, peer.name))
+
+    def _link(self, peer: Peer) -> Link:
+        return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
+
+    def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> None:
+        answers = store.send(self._link(peer), [store.Outgoing.of(one.document.path) for one in waiting])
+        for one, answer in zip(waiting, answers, strict=True):
+            values: dict[str, object] = {"archive_status": answer.status, "error": str(answer.error or "")}
+            if answer.error is None:
+                values |= {"state": DeliveryState.SENT, "sent_at": now, "transaction_uid": ""}
+            elif not answer.error.retry:
+                values |= {"state": DeliveryState.FAILED}
+            self._ledger.update(one, **values)
+
+    def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
+        found = query.confirm_by_query(self._link(peer), [one.document.ref for one in sent])
+        for one in sent:
+            if one.document.ref.sop_instance_uid in found:
+                self._ledger.update(one, state=DeliveryState.CONFIRMED, proof="query", confirmed_at=now, error="")
+            elif self._overdue(one, now):
+                self._ledger.update(one, state=DeliveryState.WAITING, error="the archive took it, but does not list it")
+
+    def _commit(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
+        """Ask for commitment; the report comes now, or later on an association to our receiver."""
+        asked = [one for one in sent if not one.transaction_uid or self._overdue(one, now)]
+        if not asked:
+            return
+        transaction_uid = UID(generate_uid(prefix=None))
+        # before the request: the report may be faster than this process
+        for one in asked:
+            self._ledger.update(one, transaction_uid=transaction_uid, sent_at=now)
+        refs = [
+            commitment.SopReference(one.document.ref.sop_class_uid, one.document.ref.sop_instance_uid) for one in asked
+        ]
+        report = commitment.request_commitment(self._link(peer), refs, transaction_uid=transaction_uid)
+        if report is not None:
+            self.settle(report, now)
+
+    def settle(self, report: commitment.Commitment, now: datetime) -> None:
+        """Keep an archive's storage commitment report, on whichever association it came."""
+        self._ledger.settle(
+            report.transaction_uid,
+            [one.sop_instance_uid for one in report.committed],
+            {one.sop_instance_uid: f"0x{reason:04X}" for one, reason in report.failed},
+            now,
+        )
+
+    def _overdue(self, one: Delivery, now: datetime) -> bool:
+        wait = timedelta(seconds=self._settings.delivery.commitment_wait_s)
+        return one.sent_at is None or now - one.sent_at > wait

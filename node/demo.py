@@ -1,0 +1,122 @@
+"""`ainode demo`: a node and an archive on loopback, one synthetic study per model, a table of what came back."""
+
+import contextlib
+import dataclasses
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ainode.node import offline, registry, testing
+from ainode.node.app import Node
+from ainode.node.archive import store
+from ainode.node.archive.dimse import Link
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.ledger import Job, Ledger
+from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, load
+from ainode.node.weights import environment
+
+Row = tuple[str, str, str, str, str, str]
+_PATIENCE_S = 300.0
+_POLL_S = 0.2
+
+
+def free_port() -> int:
+    """Return a port of loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    if keep:
+        path = Path("ainode-demo").absolute()
+        path.mkdir(exist_ok=True)
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="ainode-demo-") as name:
+            yield Path(name)
+
+
+def demonstration_settings(folder: Path, archive: Peer) -> Settings:
+    """Return the shipped routes on free loopback ports, every one delivering to the archive."""
+    shipped = load()
+    return shipped.model_copy(
+        update={
+            "node": NodeTable(data=folder / "node", port=free_port(), min_free_bytes=0),
+            "completeness": CompletenessTable(default_silence_s=2.0),
+            "peers": (archive,),
+            "routes": tuple(dataclasses.replace(route, destinations=(archive.name,)) for route in shipped.routes),
+        }
+    )
+
+
+def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
+    """Return a row per study, and whether every study got its documents into the archive."""
+    with _folder(keep=keep) as folder:
+        port = free_port()
+        archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
+        settings = demonstration_settings(folder, archive)
+        node = Node(settings)
+        with testing.EmbeddedArchive(folder / "archive", port):
+            node.start()
+            try:
+                sent = {name: _send(name, settings, folder / "sent", seed) for name in registry.names()}
+                rows = [_row(name, study, node.ledger, folder / "archive") for name, study in sent.items()]
+            finally:
+                node.request_stop()
+                node.stop()
+    return rows, all(row[3] for row in rows)
+
+
+def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
+    """Send one synthetic study to the node as a modality would; return its UID."""
+    study = UID(testing.uid("demo", name, seed))
+    images = registry.handler(name, environment(settings)).demonstration(seed)
+    paths = testing.write(images, folder / name, study=study)
+    us = Peer(name="node", ae_title=settings.node.ae_title, host="127.0.0.1", port=settings.node.port)
+    for answer in store.send(Link(us, "MODALITY"), [store.Outgoing.of(path) for path in paths]):
+        if answer.error:
+            raise answer.error
+    return study
+
+
+def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
+    job = _finished(study, ledger)
+    if job is None:
+        return (name, "-", f"no answer within {_PATIENCE_S:g} s", "", "", "-")
+    arrived = [
+        one.document
+        for one in ledger.deliveries(job.id)
+        if one.state is DeliveryState.CONFIRMED and (archive / f"{one.document.ref.sop_instance_uid}.dcm").exists()
+    ]
+    reports = [
+        str(archive / f"{one.ref.sop_instance_uid}.dcm")
+        for one in arrived
+        if one.kind is DocumentKind.STRUCTURED_REPORT
+    ]
+    captures = sum(one.kind is DocumentKind.SECONDARY_CAPTURE for one in arrived)
+    return (
+        name,
+        job.route,
+        job.reason or offline.headline(job.result),
+        "\n".join(reports),
+        str(captures),
+        f"{job.seconds:.1f}",
+    )
+
+
+def _finished(study: UID, ledger: Ledger) -> Job | None:
+    """Wait for the study's job and its deliveries; None if they do not come."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        for job in ledger.jobs(study=study):
+            settled = all(
+                one.state in {DeliveryState.CONFIRMED, DeliveryState.FAILED} for one in ledger.deliveries(job.id)
+            )
+            if job.state not in {JobState.WAITING, JobState.READING} and settled:
+                return job
+        time.sleep(_POLL_S)
+    return None

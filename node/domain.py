@@ -1,0 +1,391 @@
+"""The nouns of the node: frozen, standard library only, valid once constructed.
+
+Points are (column, row) in pixels of the source image, from the center of the top left pixel + 0.5 as
+PS3.3 C.18.6.1.1 counts them (the outer corner of the first pixel is 0, 0). Times are aware datetimes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import NewType, Protocol, TypeAlias, runtime_checkable
+
+UID = NewType("UID", str)
+
+# One header value as plain Python: text, number, several of them, or sequence items.
+Value: TypeAlias = "str | int | float | tuple[Value, ...] | Mapping[str, Value]"
+Header: TypeAlias = Mapping[str, Value]
+Point: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 8.1)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """What a reference to an instance needs, without the instance."""
+
+    study_instance_uid: UID
+    series_instance_uid: UID
+    sop_class_uid: UID
+    sop_instance_uid: UID
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One stored instance: where its bytes are and what its header says (keyword to value)."""
+
+    ref: InstanceRef
+    transfer_syntax_uid: UID
+    path: Path
+    sha256: str
+    size_bytes: int
+    header: Header = field(repr=False, hash=False, compare=False)
+
+    def text(self, keyword: str) -> str:
+        """Return the element as text, '' where it is absent; several values are joined by a backslash."""
+        value = self.header.get(keyword, "")
+        return "\\".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The instances of one series, in the order of Instance Number."""
+
+    series_instance_uid: UID
+    modality: str
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One study as it lies in the spool at one moment."""
+
+    study_instance_uid: UID
+    series: tuple[Series, ...]
+    sources: tuple[str, ...] = ()
+    """AE titles that sent it, oldest first."""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Return every instance of every series."""
+        return tuple(instance for series in self.series for instance in series.instances)
+
+
+class RouteMode(StrEnum):
+    """What happens with the documents of a route."""
+
+    LIVE = "live"
+    """delivered"""
+    SHADOW = "shadow"
+    """kept in the node only, for comparison"""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule: what a series must look like to be read by `handler`."""
+
+    name: str
+    handler: str
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """DICOM keyword to pattern; patterns are described in config/routes.toml"""
+    required_series: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    min_instances: int = 1
+    priority: int = 100
+    destinations: tuple[str, ...] = ()
+    mode: RouteMode = RouteMode.LIVE
+    report_out_of_scope: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of a route held against one series, in words a person can act on."""
+
+    attribute: str
+    expected: str
+    found: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Why a route matched a series or did not."""
+
+    route: str
+    series_instance_uid: UID
+    checks: tuple[Check, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The series of a study that a handler will read, and (later) of its priors, current study first."""
+
+    study_instance_uid: UID
+    series: tuple[Series, ...]
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Return every selected instance."""
+        return tuple(instance for series in self.series for instance in series.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """The model is not for this study: an answer, not an error."""
+
+    reason: str
+    """a sentence: what was expected and what was found"""
+    code: str
+    """a short stable word for statistics, such as `wrong-body-part`"""
+    evidence: tuple[InstanceRef, ...] = ()
+
+
+class GraphicType(StrEnum):
+    """Shape of a region on an image (PS3.3 C.18.6)."""
+
+    POINT = "POINT"
+    POLYLINE = "POLYLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where on one image, in its own pixel grid; a closed polyline repeats its first point."""
+
+    image: InstanceRef
+    points: tuple[Point, ...]
+    graphic_type: GraphicType = GraphicType.POLYLINE
+
+    @classmethod
+    def box(cls, image: InstanceRef, *, left: float, top: float, right: float, bottom: float) -> "Region":
+        """Return a rectangle: top left, top right, bottom right, bottom left, top left."""
+        if not (left < right and top < bottom):
+            message = f"a box needs left < right and top < bottom, got {left, top, right, bottom}"
+            raise ValueError(message)
+        corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+        return cls(image, corners)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number with its concept, its unit and the images it was inferred from (TID 300)."""
+
+    concept: Code
+    value: float
+    unit: Code
+    inferred_from: tuple[InstanceRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement about the patient, with what it rests on (TID 1501, or 1410 with a region)."""
+
+    tracking_identifier: str
+    """deterministic within the study, such as `box 1`"""
+    concept: Code
+    site: Code
+    measurements: tuple[Measurement, ...]
+    evidence: tuple[InstanceRef, ...]
+    region: Region | None = None
+    label: str = ""
+    """short ASCII text for the capture, such as `Osteophytes 81 %`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Saliency:
+    """Where the model looked, on the grid of one image: 0 (not at all) to 255, row by row."""
+
+    rows: int
+    columns: int
+    values: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that does not hold its values."""
+        if len(self.values) != self.rows * self.columns:
+            message = f"{len(self.values)} values do not fill {self.rows} x {self.columns}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A picture to draw: one source image, the saliency over it, its findings' regions, captions."""
+
+    image: InstanceRef
+    title: str
+    captions: tuple[str, ...]
+    saliency: Saliency | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class WeightsStatus(StrEnum):
+    """What weights may be trusted for."""
+
+    DEMONSTRATION = "demonstration"
+    """made on synthetic studies: shows that the way works, says nothing of patients"""
+    RESEARCH = "research"
+    """trained on a named public set"""
+    SITE = "site"
+    """a site's own, under that site's responsibility"""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """Which model made a result (TID 4019, and the equipment modules)."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    """one digest over all weight files, in the order of their names"""
+    weights_status: WeightsStatus
+    parameters: tuple[tuple[str, str], ...] = ()
+    """threshold, input size, precision, …: name and value as text"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a model says of a study; the current study's images come first in the evidence."""
+
+    study_instance_uid: UID
+    algorithm: Algorithm
+    title: str
+    """the task, such as `Spine radiograph`"""
+    procedure: Code
+    findings: tuple[Finding, ...]
+    captures: tuple[Capture, ...]
+    evidence: tuple[InstanceRef, ...]
+    key_images: tuple[InstanceRef, ...]
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """every number the model gave, by name: probability, per-network probabilities, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticImage:
+    """A made-up image for demonstrations: pixels row by row, little-endian 16 bit, and header values."""
+
+    rows: int
+    columns: int
+    pixels: bytes = field(repr=False)
+    header: Header = field(hash=False)
+
+
+@runtime_checkable
+class Handler(Protocol):
+    """Turns a study into a result: the only thing the node knows of a model."""
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the series to read, by headers alone; loads no network."""
+        ...
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return what the model says of the selection."""
+        ...
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the names in the weights manifest that this handler needs."""
+        ...
+
+    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
+        """Return a synthetic study that this handler reads, one image per instance."""
+        ...
+
+
+class DocumentKind(StrEnum):
+    """What leaves the node."""
+
+    STRUCTURED_REPORT = "sr"
+    SECONDARY_CAPTURE = "sc"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One encoded DICOM object, ready to be sent byte for byte."""
+
+    kind: DocumentKind
+    ref: InstanceRef
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentContext:
+    """What a document needs beside the result: who made it, for which job, when.
+
+    Everything that ends in the bytes comes in here or in the result, so that a rerun is byte-identical.
+    """
+
+    created: datetime
+    """the first reception of the study, not now"""
+    device_uid: UID
+    """of this installation, stable"""
+    device_name: str
+    software_versions: tuple[str, ...]
+    configuration_hash: str
+    series_number_base: int = 9001
+    predecessors: tuple[InstanceRef, ...] = ()
+    """earlier reports that this one supersedes (Predecessor Documents Sequence)"""
+    comprehensive_3d: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One instance file of a request."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One study to read, and everything that will stand in its documents beside the result."""
+
+    study_instance_uid: UID
+    files: tuple[File, ...]
+    context: DocumentContext
+    report_out_of_scope: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of a request: the answer, its documents in the order of sending, result.json, the time it took."""
+
+    answer: Result | OutOfScope
+    documents: tuple[Document, ...]
+    summary: str
+    seconds: float
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    WAITING = "waiting"
+    READING = "reading"
+    REPORTED = "reported"
+    OUT_OF_SCOPE = "out_of_scope"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+class DeliveryState(StrEnum):
+    """Where one document is on its way to one destination."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+
+
+def refs(instances: Iterable[Instance]) -> tuple[InstanceRef, ...]:
+    """Return the references of the instances, in their order."""
+    return tuple(instance.ref for instance in instances)

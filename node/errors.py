@@ -1,0 +1,103 @@
+"""Every error of the node, grouped by who must act.
+
+    NodeError
+    ├── ConfigError              the operator edits a file; at start only, exit 2
+    ├── ReceiveError             the sender is told: `status` answers the C-STORE
+    │   ├── OutOfResources       0xA700
+    │   ├── DataSetMismatch      0xA900
+    │   └── CannotUnderstand     0xC000
+    ├── HandlerError             this job ends, the next one runs
+    │   ├── BrokenSeries         the images cannot be decoded or their geometry rebuilt
+    │   ├── WeightsError         missing, or not the bytes the manifest names
+    │   ├── ReaderTimeout        the model was killed at its time limit
+    │   └── ReaderDied           the reader process ended by itself (memory, crash)
+    ├── ReportError              a result that cannot be encoded
+    └── ArchiveError
+        ├── ArchiveUnreachable   retried with back-off
+        └── ArchiveRefused       final for that document; carries the archive's status
+
+`retry` and `status` are class attributes: who catches asks the error and keeps no table of its own.
+"""
+
+from typing import ClassVar
+
+
+class NodeError(Exception):
+    """Anything the node reports; `retry` says whether trying again can help."""
+
+    retry: ClassVar[bool] = False
+
+
+class ConfigError(NodeError):
+    """A configuration file is wrong: names the file, the key and the remedy."""
+
+
+class ReceiveError(NodeError):
+    """An object cannot be taken; `status` is the C-STORE answer (PS3.4 B.2.3)."""
+
+    status: ClassVar[int] = 0xC000
+
+
+class OutOfResources(ReceiveError):
+    """The disk is below its watermark."""
+
+    status = 0xA700
+
+
+class DataSetMismatch(ReceiveError):
+    """The data set is of another SOP class or instance than the command says."""
+
+    status = 0xA900
+
+
+class CannotUnderstand(ReceiveError):
+    """The data set cannot be parsed or names no instance."""
+
+    status = 0xC000
+
+
+class HandlerError(NodeError):
+    """A study could not be read; ends this job only."""
+
+
+class BrokenSeries(HandlerError):
+    """The images cannot be decoded, or their geometry cannot be rebuilt."""
+
+
+class WeightsError(HandlerError):
+    """Weights are missing, or are not the bytes the manifest names."""
+
+
+class ReaderTimeout(HandlerError):
+    """The reader was killed at its time limit."""
+
+    retry = True
+
+
+class ReaderDied(HandlerError):
+    """The reader process ended by itself: out of memory, or a crash in a library."""
+
+    retry = True
+
+
+class ReportError(NodeError):
+    """A result that cannot be encoded as a valid DICOM object."""
+
+
+class ArchiveError(NodeError):
+    """An archive did not take, confirm or answer."""
+
+
+class ArchiveUnreachable(ArchiveError):
+    """No association, a lost one, or a transient failure status."""
+
+    retry = True
+
+
+class ArchiveRefused(ArchiveError):
+    """The archive said no to one document; `archive_status` is what it answered."""
+
+    def __init__(self, message: str, *, archive_status: int) -> None:
+        """Keep the archive's own status beside the message."""
+        super().__init__(message)
+        self.archive_status = archive_status

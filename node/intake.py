@@ -1,0 +1,241 @@
+"""From what the receiver reports to opened jobs: index, watch until complete, route. One thread, one `handle`.
+
+Receiver events, answers of senders and the clock come in as arguments; the catalog and the spool are the only state
+that outlives it. What is watched in memory is found again at the next start.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ainode.node import completeness, headers, router
+from ainode.node.catalog import Catalog, StoredInstance
+from ainode.node.completeness import Complete, Progress, SenderHistory, Wait
+from ainode.node.domain import UID, Route, Study
+from ainode.node.errors import CannotUnderstand
+from ainode.node.identity import configuration_hash, job_id
+from ainode.node.ledger import Job
+from ainode.node.receiver_events import AssociationEnded, AssociationOpened, Event, InstanceStored
+from ainode.node.settings import Settings
+from ainode.node.spool import Spool, Spooled, content_sha256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CountAnswered:
+    """A sender said how many instances a study has, or could not (None)."""
+
+    study_instance_uid: UID
+    count: int | None
+
+
+@dataclass(slots=True)
+class _Arriving:
+    """A study that is arriving: the one mutable thing here, owned by the one thread."""
+
+    sender: str
+    progress: Progress
+    associations: set[str] = field(default_factory=set)
+    released_at: datetime | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where the intake hands things on."""
+
+    open_job: Callable[[Job], None]
+    ask_count: Callable[[str, UID], None]
+    """sender's AE title and study; the answer comes back as `CountAnswered`"""
+    weights_digest: Callable[[str], str]
+    """of a handler by name; changes when its weights do"""
+
+
+class Intake:
+    """Watches studies arrive and opens their jobs when they are complete."""
+
+    def __init__(self, settings: Settings, spool: Spool, catalog: Catalog, doors: Doors) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._catalog = catalog
+        self._doors = doors
+        self._open: dict[str, AssociationOpened] = {}
+        self._arriving: dict[UID, _Arriving] = {}
+
+    def recover(self, now: datetime) -> None:
+        """Index what was answered before a crash, and watch every study that was not routed since it changed."""
+        for spooled in self._spool.unindexed():
+            self._index([(spooled, now)])
+        for study in self._catalog.unrouted():
+            sender = self._catalog.instances(study)[-1].calling_ae_title
+            self._watch(study, sender, now)
+
+    def handle(self, events: Sequence[Event | CountAnswered], now: datetime) -> None:
+        """Take a batch of events in their order; what was stored is committed at once."""
+        for event in events:
+            if isinstance(event, AssociationOpened):
+                self._open[event.association] = event
+        stored = [event for event in events if isinstance(event, InstanceStored)]
+        changed = self._index([(self._spooled(event), event.at) for event in stored])
+        for event in stored:
+            self._carried(event, changed=event.ref.study_instance_uid in changed)
+        for event in events:
+            if isinstance(event, AssociationEnded):
+                self._ended(event)
+            elif isinstance(event, CountAnswered) and event.study_instance_uid in self._arriving:
+                arriving = self._arriving[event.study_instance_uid]
+                arriving.progress = dataclasses.replace(arriving.progress, expected=event.count)
+        self.route_complete(now)
+
+    def route_complete(self, now: datetime) -> None:
+        """Route every study that is complete at `now`."""
+        for study, arriving in tuple(self._arriving.items()):
+            verdict = completeness.verdict(arriving.progress, self._settings.completeness, now)
+            if isinstance(verdict, Complete):
+                del self._arriving[study]
+                if not arriving.paused:
+                    self._learn(arriving, 0.0)
+                log.info(
+                    "study complete: %s", verdict.reason, extra={"action": "complete", "study_instance_uid": study}
+                )
+                self._route(study, now)
+
+    def next_look(self, now: datetime) -> datetime:
+        """Return when `route_complete` should be called next, if no event comes before."""
+        verdicts = (
+            completeness.verdict(one.progress, self._settings.completeness, now) for one in self._arriving.values()
+        )
+        return min((one.until for one in verdicts if isinstance(one, Wait)), default=now + timedelta(minutes=1))
+
+    # Indexing
+
+    def _spooled(self, event: InstanceStored) -> Spooled:
+        opened = self._open[event.association]
+        return Spooled(event.path, event.ref, event.transfer_syntax_uid, opened.calling_ae_title, event.size_bytes)
+
+    def _index(self, arrived: Iterable[tuple[Spooled, datetime]]) -> frozenset[UID]:
+        """Commit a batch to the catalog, then move its files; return the studies that changed."""
+        moves: list[tuple[Spooled, str]] = []
+        rows = []
+        for one, at in arrived:
+            if not one.path.exists():
+                continue  # indexed by `recover` before its event came
+            sha256 = content_sha256(one.path)
+            moves.append((one, sha256))
+            rows.append(
+                StoredInstance(
+                    ref=one.ref,
+                    transfer_syntax_uid=one.transfer_syntax_uid,
+                    sha256=sha256,
+                    size_bytes=one.size_bytes,
+                    path=self._spool.kept_path(one.ref, sha256),
+                    calling_ae_title=one.calling_ae_title,
+                    received_at=at,
+                )
+            )
+        changed = self._catalog.index(rows) if rows else frozenset()
+        for one, sha256 in moves:
+            self._spool.keep(one.path, one.ref, sha256)
+        return changed
+
+    # Watching
+
+    def _watch(self, study: UID, sender: str, now: datetime) -> _Arriving:
+        history = SenderHistory(tuple(self._catalog.sender_history(sender) or ()))
+        progress = Progress(received=0, last_activity=now, history=history)
+        return self._arriving.setdefault(study, _Arriving(sender, progress))
+
+    def _carried(self, event: InstanceStored, *, changed: bool) -> None:
+        """Note which association carries which study; a study that did not change is not watched for it."""
+        study = event.ref.study_instance_uid
+        if study not in self._arriving and not changed:
+            return
+        arriving = self._watch(study, self._open[event.association].calling_ae_title, event.at)
+        if arriving.released_at and event.association not in arriving.associations:
+            self._learn(arriving, (event.at - arriving.released_at).total_seconds())
+            arriving.released_at, arriving.paused = None, True
+        arriving.associations.add(event.association)
+        self._progressed(arriving, event.at)
+
+    def _ended(self, event: AssociationEnded) -> None:
+        self._open.pop(event.association, None)
+        for study, arriving in self._arriving.items():
+            if event.association in arriving.associations:
+                arriving.associations.discard(event.association)
+                arriving.released_at = event.at
+                self._progressed(arriving, event.at)
+                if not arriving.associations:
+                    self._count(study, arriving)
+
+    def _progressed(self, arriving: _Arriving, at: datetime) -> None:
+        opened = tuple(self._open[one].at for one in arriving.associations if one in self._open)
+        arriving.progress = dataclasses.replace(arriving.progress, last_activity=at, open_since=opened)
+
+    def _count(self, study: UID, arriving: _Arriving) -> None:
+        """Compare what is there with what the objects announce, and ask the sender if it is a peer of ours."""
+        found = self._study(study, frozenset())
+        arriving.progress = dataclasses.replace(
+            arriving.progress,
+            received=len(found.instances) if found else 0,
+            expected=completeness.expected(found) if found else None,
+            at_least=completeness.at_least(found) if found else 0,
+        )
+        peers = {peer.ae_title for peer in self._settings.peers}
+        if self._settings.completeness.ask_sender and arriving.sender in peers:
+            self._doors.ask_count(arriving.sender, study)
+
+    def _learn(self, arriving: _Arriving, pause_s: float) -> None:
+        history = arriving.progress.history.learned(pause_s)
+        arriving.progress = dataclasses.replace(arriving.progress, history=history)
+        self._catalog.remember_sender(arriving.sender, history.pauses_s)
+
+    # Routing
+
+    def _study(self, study: UID, keywords: frozenset[str]) -> Study | None:
+        """Return the study as it lies in the spool; an instance whose header cannot be read is left out, and said."""
+        instances = []
+        sources = []
+        for stored in self._catalog.instances(study):
+            sources.append(stored.calling_ae_title)
+            try:
+                instances.append(headers.instance(stored.path, sha256=stored.sha256, keywords=keywords))
+            except (CannotUnderstand, OSError) as error:
+                uid = stored.ref.sop_instance_uid
+                log.warning("header: %s", error, extra={"action": "header_unread", "sop_instance_uid": uid})
+        return headers.study(instances, tuple(dict.fromkeys(sources))) if instances else None
+
+    def _route(self, study_uid: UID, now: datetime) -> None:
+        """Decide, explain, open a job for each route that takes a series; jobs first, so that a crash repeats it."""
+        content = self._catalog.content(study_uid)
+        study = self._study(study_uid, router.keywords(self._settings.routes))
+        if study is None:
+            return
+        decisions = router.decide(study, self._settings.routes)
+        for route in self._settings.routes:
+            taken = router.chosen(study, route)
+            if taken.series:
+                self._doors.open_job(self._job(taken, route, now))
+        explanation = [dataclasses.asdict(decision) for decision in decisions]
+        self._catalog.mark_routed(study_uid, content=content, explanation=explanation)
+
+    def _job(self, study: Study, route: Route, now: datetime) -> Job:
+        content = {one.ref.sop_instance_uid: one.sha256 for one in study.instances}
+        return Job(
+            id=job_id(
+                study.study_instance_uid,
+                content=content,
+                weights_sha256=self._doors.weights_digest(route.handler),
+                configuration=configuration_hash(self._settings, route),
+            ),
+            study_instance_uid=study.study_instance_uid,
+            route=route.name,
+            handler=route.handler,
+            content=content,
+            created_at=self._catalog.first_received(study.study_instance_uid),
+            queued_at=now,
+            destinations=route.destinations,
+            priority=route.priority,
+        )

@@ -1,0 +1,259 @@
+"""The durable workflow around the story: queues, retries with back-off, recovery, dead letters (DBOS).
+
+A workflow body only decides from what its steps returned, so a restart replays it to where it was; a step
+may run twice, and is written so that the second time changes nothing. What a person asks about (states,
+reasons, dead letters) stands in the ledger, not in DBOS.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
+
+from ainode.node.catalog import Catalog
+from ainode.node.courier import Courier
+from ainode.node.domain import (
+    Document,
+    File,
+    JobState,
+    OutOfScope,
+    Reading,
+    Request,
+    Result,
+    Route,
+    RouteMode,
+)
+from ainode.node.errors import NodeError
+from ainode.node.identity import document_context
+from ainode.node.ledger import Job, KeptDocument, Ledger, Outcome
+from ainode.node.settings import Settings
+
+log = logging.getLogger(__name__)
+# Pinned: an upgraded node goes on with the workflows of the one before.
+_APPLICATION_VERSION = "1"
+_READ_ATTEMPTS = 3
+_POLLING_S = 0.1
+_DELIVERIES_AT_ONCE = 8
+
+
+def system_database_url(settings: Settings) -> str:
+    """Return where DBOS keeps its workflows: beside the catalog on SQLite, in the same PostgreSQL otherwise."""
+    return settings.database.url or f"sqlite:///{settings.data / 'workflows.sqlite'}"
+
+
+def read_queue(handler: str) -> str:
+    """Return the queue of one handler: one study at a time, by priority."""
+    return f"read.{handler}"
+
+
+def delivery_queue(destination: str) -> str:
+    """Return the queue of one destination, so that a dead archive holds back only its own."""
+    return f"deliver.{destination}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stations:
+    """What the steps of a job work with."""
+
+    settings: Settings
+    catalog: Catalog
+    ledger: Ledger
+    courier: Courier
+    read: Callable[[str, Request], Reading]
+    """handler name and request to reading; in a node this is the reader process"""
+    now: Callable[[], datetime]
+
+
+@DBOS.dbos_class("jobs")
+class Jobs(DBOSConfiguredInstance):
+    """Every job of this node, from `open` to its last confirmed document."""
+
+    def __init__(self, stations: Stations) -> None:
+        self._stations = stations
+        super().__init__(config_name="node")
+
+    def launch(self) -> None:
+        """Start the queues, recover what a dead process left, enqueue what was committed and not enqueued."""
+        settings = self._stations.settings
+        config: DBOSConfig = {
+            "name": "ainode",
+            "system_database_url": system_database_url(settings),
+            "application_version": _APPLICATION_VERSION,
+            "executor_id": settings.node.name,
+            "log_level": "WARNING",
+            "use_listen_notify": False,
+        }
+        DBOS(config=config)
+        DBOS.launch()
+        for handler in {route.handler for route in settings.routes}:
+            DBOS.register_queue(read_queue(handler), worker_concurrency=1, polling_interval_sec=_POLLING_S)
+        for peer in settings.peers:
+            DBOS.register_queue(
+                delivery_queue(peer.name), worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=_POLLING_S
+            )
+        for job in self._stations.ledger.jobs(states=(JobState.WAITING, JobState.READING)):
+            self._enqueue(job)
+
+    def stop(self) -> None:
+        """Stop the queues; running workflows are recovered at the next start."""
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+
+    def open(self, job: Job) -> None:
+        """Commit a job and enqueue it; the same job again does nothing."""
+        opened = self._stations.ledger.open(job)
+        if opened:
+            log.info("job opened", extra={"action": "job_opened", "job": job.id, "route": job.route})
+            self._enqueue(opened)
+
+    def _enqueue(self, job: Job) -> None:
+        with SetWorkflowID(f"{job.id}:read"), SetEnqueueOptions(priority=job.priority):
+            DBOS.enqueue_workflow(read_queue(job.handler), self.read, job.id)
+
+    # Reading
+
+    @DBOS.workflow()
+    def read(self, job: str) -> None:
+        """Read one study, then start one delivery per destination."""
+        for attempt in range(_READ_ATTEMPTS):
+            again = self.read_once(job, last=attempt == _READ_ATTEMPTS - 1)
+            if not again:
+                break
+            DBOS.sleep(2.0**attempt)
+        for destination in self.destinations(job):
+            with SetWorkflowID(f"{job}:{destination}"):
+                DBOS.enqueue_workflow(delivery_queue(destination), self.deliver, job, destination)
+
+    @DBOS.step()
+    def read_once(self, job_id: str, *, last: bool) -> bool:
+        """Run the reader once and commit what it made; return whether to try again."""
+        stations = self._stations
+        job = stations.ledger.job(job_id)
+        if not stations.ledger.move(job_id, JobState.READING):
+            return False
+        try:
+            route = next(one for one in stations.settings.routes if one.name == job.route)
+            reading = stations.read(job.handler, request_of(job, route, stations.settings, stations.catalog))
+        except NodeError as error:
+            again = error.retry and not last
+            state = JobState.WAITING if again else JobState.FAILED
+            stations.ledger.move(job_id, state, reason=str(error))
+            log.warning("reading failed", extra={"action": "read_failed", "job": job_id, "reason": str(error)})
+            return again
+        except StopIteration:
+            stations.ledger.move(job_id, JobState.FAILED, reason=f"route {job.route!r} is no longer in routes.toml")
+            return False
+        kept = tuple(self._keep(job, document) for document in reading.documents)
+        stations.ledger.report(job, kept, _outcome(reading))
+        return False
+
+    def _keep(self, job: Job, document: Document) -> KeptDocument:
+        """Write an encoded document where a restart finds it; the first bytes of a UID are kept for good."""
+        path = self._stations.settings.data / "documents" / job.id / f"{document.ref.sop_instance_uid}.dcm"
+        if not path.exists():
+            write_durably(path, document.content)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return KeptDocument(job.id, document.ref, document.kind, path, digest)
+
+    @DBOS.step()
+    def destinations(self, job: str) -> tuple[str, ...]:
+        """Return where the documents of a job go: nowhere in shadow mode, or where there are none."""
+        found = self._stations.ledger.job(job)
+        routes = {route.name: route for route in self._stations.settings.routes}
+        live = found.route in routes and routes[found.route].mode is RouteMode.LIVE
+        return found.destinations if live and self._stations.ledger.documents(job) else ()
+
+    # Delivery
+
+    @DBOS.workflow()
+    def deliver(self, job: str, destination: str) -> None:
+        """Send a job's documents to one destination until each is confirmed, refused or given up."""
+        for wait_s in self.waits():
+            if self.deliver_once(job, destination):
+                return
+            DBOS.sleep(wait_s)
+        self.give_up(job, destination)
+
+    def waits(self) -> Iterator[float]:
+        """Yield the pause after each attempt: doubled from the first to the longest."""
+        table = self._stations.settings.delivery
+        for attempt in range(table.attempts):
+            yield min(table.first_wait_s * 2.0**attempt, table.longest_wait_s)
+
+    @DBOS.step()
+    def deliver_once(self, job: str, destination: str) -> bool:
+        """Send what waits and confirm what was sent; return whether nothing is left to do."""
+        return self._stations.courier.deliver(job, destination, self._stations.now())
+
+    @DBOS.step()
+    def give_up(self, job: str, destination: str) -> None:
+        """Make a dead letter of what is still waiting: visible in `ainode jobs`, revived by `ainode retry`."""
+        self._stations.courier.give_up(job, destination)
+
+
+def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:
+    """Return the request of a job: exactly its instances, and documents as old as the study's first reception."""
+    stored = catalog.instances(job.study_instance_uid)
+    # An instance that was replaced since makes another job, and this one is superseded before it leaves.
+    kept = tuple(File(one.path, one.sha256) for one in stored if one.ref.sop_instance_uid in job.content)
+    context = document_context(
+        settings, route, host=platform.node(), created=job.created_at, predecessors=job.predecessors
+    )
+    return Request(job.study_instance_uid, kept, context, route.report_out_of_scope)
+
+
+def _outcome(reading: Reading) -> Outcome:
+    match reading.answer:
+        case OutOfScope(reason):
+            return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds)
+        case Result():
+            return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that it is either absent or whole after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def retry(settings: Settings, ledger: Ledger, job: str, *, token: str) -> tuple[str, ...]:
+    """Revive a failed job, or its failed deliveries; return what was enqueued for the running node.
+
+    Raises: LookupError if there is no such job, or nothing of it failed.
+    """
+    revived = ledger.revive(job)
+    if not revived:
+        raise LookupError(f"job {job}: nothing of it failed; `ainode jobs` shows its state")
+    client = DBOSClient(system_database_url=system_database_url(settings))
+    handler = ledger.job(job).handler
+    try:
+        for destination in revived:
+            client.enqueue(
+                {
+                    "workflow_name": "Jobs.deliver" if destination else "Jobs.read",
+                    "class_name": "jobs",
+                    "instance_name": "node",
+                    "queue_name": delivery_queue(destination) if destination else read_queue(handler),
+                    "workflow_id": f"{job}:{destination or 'read'}:{token}",
+                    "app_version": _APPLICATION_VERSION,
+                },
+                *((job, destination) if destination else (job,)),
+            )
+    finally:
+        client.destroy()
+    return revived

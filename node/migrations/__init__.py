@@ -1,0 +1,1 @@
+"""Alembic's folder: one version file per change of `schema.py`."""

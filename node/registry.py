@@ -1,0 +1,33 @@
+"""Handlers by name, imported when first asked for: the node knows no handler otherwise."""
+
+import importlib
+import pkgutil
+
+from ainode.node.domain import Handler
+from ainode.node.errors import ConfigError
+from ainode.node.weights import ModelEnvironment
+
+
+def names() -> tuple[str, ...]:
+    """Return the name of every handler that is installed."""
+    package = importlib.import_module("ainode.handlers")
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
+
+
+def handler(name: str, environment: ModelEnvironment) -> Handler:
+    """Return the handler of that name; no network is loaded before it is asked to read.
+
+    Raises: ConfigError if there is none, or a package that it imports is missing.
+    """
+    if name not in names():
+        raise ConfigError(f"no handler is named {name!r} (there are: {', '.join(names()) or 'none'})")
+    try:
+        module = importlib.import_module(f"ainode.handlers.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"handler {name!r}: package {error.name} is missing; pip install 'ainode[models,detect]'"
+        ) from error
+    built = module.build(environment)
+    if not isinstance(built, Handler):
+        raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain.py)")
+    return built

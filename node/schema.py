@@ -1,0 +1,99 @@
+"""The tables of the catalog; `migrations/` builds them."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+_time = sa.DateTime(timezone=True)
+
+
+def _reference() -> list[sa.Column[str]]:
+    names = ("study_instance_uid", "series_instance_uid", "sop_class_uid")
+    return [sa.Column(name, sa.String(64), nullable=False) for name in names]
+
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("first_received_at", _time, nullable=False),
+    sa.Column("last_received_at", _time, nullable=False),
+    sa.Column("content_hash", sa.String(64), nullable=False, server_default=""),
+    sa.Column("explanation", sa.Text, nullable=False, server_default=""),
+)
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    *_reference(),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("calling_ae_title", sa.String(16), nullable=False),
+    sa.Column("received_at", _time, nullable=False),
+    # an instance UID that two studies claim is two instances to us
+    sa.PrimaryKeyConstraint("study_instance_uid", "sop_instance_uid"),
+    sa.Index(None, "sop_instance_uid"),
+)
+
+senders = sa.Table(
+    "senders",
+    metadata,
+    sa.Column("ae_title", sa.String(16), primary_key=True),
+    sa.Column("history", sa.Text, nullable=False),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("handler", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("destinations", sa.Text, nullable=False),
+    sa.Column("predecessors", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("created_at", _time, nullable=False),
+    sa.Column("queued_at", _time, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("result", sa.Text, nullable=False, server_default=""),
+    sa.Column("seconds", sa.Float, nullable=False, server_default="0"),
+)
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    *_reference(),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(32), sa.ForeignKey("jobs.id"), nullable=False, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), sa.ForeignKey("documents.sop_instance_uid"), primary_key=True),
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("archive_status", sa.Integer),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("proof", sa.Text, nullable=False, server_default=""),
+    sa.Column("transaction_uid", sa.String(64), nullable=False, server_default="", index=True),
+    # set before the first byte leaves: from then on the archive may hold the document
+    sa.Column("tried_at", _time),
+    sa.Column("sent_at", _time),
+    sa.Column("confirmed_at", _time),
+)

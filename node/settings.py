@@ -1,0 +1,240 @@
+"""Configuration files and environment in, one frozen `Settings` out; an unknown key is an error.
+
+Order, the later wins: the defaults here, `node.toml`, `AINODE_*` variables (`AINODE_NODE__PORT=11113`).
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ainode.node.domain import Route, RouteMode
+from ainode.node.errors import ConfigError
+
+# PS3.5 6.2: 16 characters at most, no backslash or control characters.
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Frozen(BaseModel):
+    """A table of a configuration file: frozen, and closed against unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeTable(_Frozen):
+    """`[node]`: who we are, where we listen, what we accept."""
+
+    ae_title: AETitle = "AINODE"
+    bind: str = "127.0.0.1"
+    port: Port = 11112
+    data: Path = Path("~/.local/share/ainode")
+    retention_days: Annotated[int, Field(ge=0)] = 7
+    allow: tuple[str, ...] = ("*@127.0.0.0/8",)
+    max_associations: Annotated[int, Field(ge=1)] = 32
+    max_pdu_bytes: Annotated[int, Field(ge=4096)] = 131_072
+    max_object_bytes: Annotated[int, Field(ge=1)] = 4 * 1024**3
+    min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+    network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    name: str = "ainode"
+
+
+class CompletenessTable(_Frozen):
+    """`[completeness]`: how long a study may stay silent before it counts as complete."""
+
+    min_silence_s: Annotated[float, Field(ge=0)] = 2.0
+    max_silence_s: Annotated[float, Field(gt=0)] = 60.0
+    default_silence_s: Annotated[float, Field(gt=0)] = 10.0
+    """for a sender without history"""
+    limit_s: Annotated[float, Field(gt=0)] = 900.0
+    """an association that stays open longer than this no longer holds a study back"""
+    ask_sender: bool = True
+
+
+class ReaderTable(_Frozen):
+    """`[reader]`: the process that holds a model."""
+
+    time_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    memory_limit_bytes: Annotated[int, Field(gt=0)] = 12 * 1024**3
+    idle_s: Annotated[float, Field(gt=0)] = 900.0
+    """an unused reader gives its memory back after this long"""
+    precision: Literal["f32", "bf16"] = "f32"
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+
+
+class DatabaseTable(_Frozen):
+    """`[database]`: SQLite beside the data by default, PostgreSQL for several machines."""
+
+    url: str = ""
+
+
+class DeliveryTable(_Frozen):
+    """`[delivery]`: how hard to try."""
+
+    attempts: Annotated[int, Field(ge=1)] = 12
+    first_wait_s: Annotated[float, Field(gt=0)] = 2.0
+    longest_wait_s: Annotated[float, Field(gt=0)] = 600.0
+    commitment_wait_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Peer(_Frozen):
+    """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
+    ae_title: AETitle
+    host: str
+    port: Port
+    sr: Literal["3d", "comprehensive"] = "3d"
+    confirm: Literal["commitment", "query", "none"] = "query"
+
+
+class RouteTable(_Frozen):
+    """`[[route]]` of routes.toml."""
+
+    name: str
+    handler: str
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    required_series: tuple[dict[str, str], ...] = ()
+    min_instances: Annotated[int, Field(ge=1)] = 1
+    priority: Annotated[int, Field(ge=1, le=1000)] = 100
+    destinations: tuple[str, ...] = ()
+    mode: RouteMode = RouteMode.LIVE
+    report_out_of_scope: bool = False
+
+    def route(self) -> Route:
+        """Return the domain's route."""
+        return Route(**self.model_dump())
+
+
+class _NodeFile(BaseSettings):
+    """node.toml and the environment over it."""
+
+    model_config = SettingsConfigDict(env_prefix="AINODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    node: NodeTable = NodeTable()
+    completeness: CompletenessTable = CompletenessTable()
+    reader: ReaderTable = ReaderTable()
+    database: DatabaseTable = DatabaseTable()
+    delivery: DeliveryTable = DeliveryTable()
+    peer: tuple[Peer, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, which comes in as arguments."""
+        return env_settings, init_settings
+
+
+class _RoutesFile(_Frozen):
+    """routes.toml."""
+
+    route: tuple[RouteTable, ...] = ()
+
+
+class Settings(_Frozen):
+    """Everything the node was told, passed and never fetched."""
+
+    node: NodeTable = NodeTable()
+    completeness: CompletenessTable = CompletenessTable()
+    reader: ReaderTable = ReaderTable()
+    database: DatabaseTable = DatabaseTable()
+    delivery: DeliveryTable = DeliveryTable()
+    peers: tuple[Peer, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+    def peer(self, name: str) -> Peer:
+        """Return the peer of that name.
+
+        Raises: ConfigError if there is none.
+        """
+        for peer in self.peers:
+            if peer.name == name:
+                return peer
+        known = ", ".join(peer.name for peer in self.peers) or "none"
+        message = f"no [[peer]] is named {name!r} in node.toml (known: {known})"
+        raise ConfigError(message)
+
+    @property
+    def data(self) -> Path:
+        """Return the folder of everything the node keeps."""
+        return self.node.data.expanduser()
+
+    @property
+    def database_url(self) -> str:
+        """Return the SQLAlchemy address of the catalog."""
+        return self.database.url or f"sqlite:///{self.data / 'catalog.sqlite'}"
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); give --config FILE, or leave it out for the defaults"
+        raise ConfigError(message) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{path}: is not TOML: {error}"
+        raise ConfigError(message) from error
+
+
+def _said(path: Path, error: ValidationError) -> ConfigError:
+    lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return ConfigError(f"{path}: " + "; ".join(lines))
+
+
+def _check_destinations(settings: Settings, path: Path) -> None:
+    names = {peer.name for peer in settings.peers}
+    for route in settings.routes:
+        for unknown in sorted(set(route.destinations) - names):
+            message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
+            raise ConfigError(message)
+    doubled = [route.name for route in settings.routes if [r.name for r in settings.routes].count(route.name) > 1]
+    if doubled:
+        message = f"{path}: two routes are named {doubled[0]!r}"
+        raise ConfigError(message)
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a configuration file that ships with the node."""
+    return Path(str(resources.files("ainode.config").joinpath(name)))
+
+
+def load(config: Path | None = None) -> Settings:
+    """Return the settings of `config` (node.toml; routes.toml beside it if there is one) and the environment.
+
+    Raises: ConfigError naming the file, the key and what is wrong with it.
+    """
+    node_path = config or shipped("node.toml")
+    beside = node_path.with_name("routes.toml")
+    routes_path = beside if beside.exists() else shipped("routes.toml")
+    try:
+        file = _NodeFile(**_toml(node_path))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _said(node_path, error) from error
+    try:
+        routes = _RoutesFile.model_validate(_toml(routes_path))
+    except ValidationError as error:
+        raise _said(routes_path, error) from error
+    settings = Settings(
+        node=file.node,
+        completeness=file.completeness,
+        reader=file.reader,
+        database=file.database,
+        delivery=file.delivery,
+        peers=file.peer,
+        routes=tuple(one.route() for one in routes.route),
+    )
+    _check_destinations(settings, routes_path)
+    return settings

@@ -1,0 +1,140 @@
+"""Synthetic studies and an archive in memory of one process: for demonstrations, tests and other people's tests."""
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+
+from ainode.node.domain import SyntheticImage
+
+_SUCCESS, _PENDING, _SOP_CLASS_NOT_SUPPORTED = 0x0000, 0xFF00, 0x0122
+_DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
+
+
+def uid(*parts: object) -> str:
+    """Return the same UID for the same parts (PS3.5 B.2)."""
+    return f"2.25.{int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:16], 'big')}"
+
+
+def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
+    """Return a made-up image as a DICOM data set, DX unless its header says otherwise; the patient is nobody."""
+    result = Dataset()
+    result.SOPClassUID = _DIGITAL_X_RAY
+    result.SOPInstanceUID = uid(study, "instance", number)
+    result.StudyInstanceUID = uid(study)
+    result.SeriesInstanceUID = uid(study, "series")
+    result.PatientName, result.PatientID = "Synthetic^Nobody", "SYNTHETIC"
+    result.PatientBirthDate, result.PatientSex = "", "O"
+    result.StudyDate, result.StudyTime, result.StudyID = "20260101", "120000", "1"
+    result.AccessionNumber, result.ReferringPhysicianName = "", ""
+    result.SeriesNumber, result.InstanceNumber = 1, number
+    result.Modality, result.Manufacturer = "DX", "ainode phantoms"
+    result.PatientOrientation, result.ImageLaterality = ["L", "F"], "U"
+    result.ImageType = ["ORIGINAL", "PRIMARY"]
+    result.PixelSpacing = result.ImagerPixelSpacing = [0.3, 0.3]
+    result.SamplesPerPixel, result.PhotometricInterpretation = 1, "MONOCHROME2"
+    result.Rows, result.Columns = image.rows, image.columns
+    result.BitsAllocated, result.BitsStored, result.HighBit, result.PixelRepresentation = 16, 12, 11, 0
+    result.RescaleIntercept, result.RescaleSlope, result.RescaleType = 0, 1, "US"
+    result.PresentationLUTShape, result.BurnedInAnnotation = "IDENTITY", "NO"
+    for keyword, value in image.header.items():
+        setattr(result, keyword, list(value) if isinstance(value, tuple) else value)
+    result.PixelData = image.pixels
+    result["PixelData"].VR = "OW"
+    result.file_meta = FileMetaDataset()
+    result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return result
+
+
+def noise(rows: int, columns: int, *, seed: int = 0, **header: str | int) -> SyntheticImage:
+    """Return a 12-bit image of noise with the given header values, for tests that need no anatomy."""
+    pixels = np.random.default_rng(seed).integers(0, 4096, (rows, columns), dtype=np.uint16)
+    return SyntheticImage(rows, columns, pixels.astype("<u2").tobytes(), header)
+
+
+def write(images: Iterable[SyntheticImage], folder: Path, *, study: str) -> tuple[Path, ...]:
+    """Write a synthetic study as Part 10 files and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, image in enumerate(images, start=1):
+        path = folder / f"{number:04d}.dcm"
+        dataset(image, study=study, number=number).save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return tuple(paths)
+
+
+@dataclass
+class EmbeddedArchive:
+    """A small real archive on loopback: C-ECHO, C-STORE, C-FIND of instances.
+
+    It keeps every object as a file and counts what it was sent; it can refuse SOP classes as real ones do.
+    """
+
+    folder: Path
+    port: int
+    ae_title: str = "ARCHIVE"
+    refuse: Sequence[str] = ()
+    stored: list[str] = field(default_factory=list)
+    """SOP Instance UIDs in the order of arrival, one entry per C-STORE that succeeded"""
+
+    def __enter__(self) -> Self:
+        """Start listening."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        entity = AE(ae_title=self.ae_title)
+        entity.supported_contexts = [
+            *AllStoragePresentationContexts,
+            build_context(Verification),
+            build_context(StudyRootQueryRetrieveInformationModelFind),
+        ]
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)]
+        self._lock = threading.Lock()
+        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening; the files stay."""
+        if self._server:
+            self._server.shutdown()
+
+    def files(self) -> tuple[Path, ...]:
+        """Return what it keeps."""
+        return tuple(sorted(self.folder.glob("*.dcm")))
+
+    def _store(self, event: Event) -> int:
+        request = cast("C_STORE", event.request)
+        uid = str(request.AffectedSOPInstanceUID)
+        if request.AffectedSOPClassUID in self.refuse:
+            return _SOP_CLASS_NOT_SUPPORTED
+        (self.folder / f"{uid}.dcm").write_bytes(event.encoded_dataset())
+        with self._lock:
+            self.stored.append(uid)
+        return _SUCCESS
+
+    def _find(self, event: Event) -> Any:  # noqa: ANN401 - a generator of pynetdicom's pairs
+        query = event.identifier
+        for path in self.files():
+            held = dcmread(path, stop_before_pixels=True)
+            if all(
+                not query.get(keyword) or str(held.get(keyword)) in str(query[keyword].value).split("\\")
+                for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+            ):
+                answer = Dataset()
+                answer.QueryRetrieveLevel = query.QueryRetrieveLevel
+                answer.StudyInstanceUID = held.StudyInstanceUID
+                answer.SeriesInstanceUID, answer.SOPInstanceUID = held.SeriesInstanceUID, held.SOPInstanceUID
+                yield _PENDING, answer

@@ -1,0 +1,110 @@
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ainode.node import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("node", "handlers", "models")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def sources() -> Iterator[Path]:
+    for room in ROOMS:
+        yield from sorted((ROOT / room).rglob("*.py"))
+
+
+def test_every_import_points_downwards() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_wrong_import_is_noticed(tmp_path: Path) -> None:
+    """The contracts were seen to fail: a model that imports the node breaks them."""
+    package = tmp_path / ".ns" / "ainode"
+    package.mkdir(parents=True)
+    for room in ROOMS:
+        (package / room).mkdir()
+        (package / room / "__init__.py").write_text("")
+    for module in ("cli", "app", "jobs", "domain"):
+        (package / "node" / f"{module}.py").write_text("")
+    (package / "models" / "wrong.py").write_text("from ainode.node import domain\n")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / ".ns")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Models know arrays only BROKEN" in done.stdout
+
+
+def test_every_package_folder_is_in_the_wheel() -> None:
+    folders = {
+        f"ainode.{'.'.join(path.parent.relative_to(ROOT).parts)}"
+        for room in (*ROOMS, "config", "weights")
+        for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert folders == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_the_version_stands_once() -> None:
+    assert PROJECT["project"]["version"] == __version__
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_no_module_is_longer_than_four_hundred_lines() -> None:
+    assert not [path.name for path in sources() if len(path.read_text(encoding="utf-8").splitlines()) > 400]
+
+
+def test_no_function_is_longer_than_forty_lines_of_code() -> None:
+    long = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = ast.unparse(node).splitlines()
+                documented = ast.get_docstring(node) or ""
+                if len(lines) - len(documented.splitlines()) > 41:
+                    long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not long
+
+
+def test_a_broad_except_stands_only_at_a_job_or_an_association_boundary() -> None:
+    broad = [
+        path.name
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
+    ]
+    assert sorted(broad) == sorted(set(broad) & {"reader.py", "receiver.py"})
+
+
+def test_the_image_installs_what_the_makefile_installs() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    for wanted in ("constraints.txt", "docker/debian-packages run", "models,detect", "ainode", "serve"):
+        assert wanted in dockerfile
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, flags=re.MULTILINE)
+    missing = [name for line in copied for name in line.split() if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_a_receiver_only_install_asks_for_no_network_library() -> None:
+    base = " ".join(PROJECT["project"]["dependencies"])
+    assert not re.search(r"torch|tensorflow|openvino|ultralytics|timm|monai", base)
+
+
+@pytest.mark.parametrize("word", ["make demo", "make test"])
+def test_the_readme_names_the_two_commands(word: str) -> None:
+    assert word in (ROOT / "README.md").read_text(encoding="utf-8")
