@@ -1,0 +1,17 @@
+"""Real servers for the tests: each is a context manager, on loopback, on its own port, and stops by itself."""
+
+from support.files import a_file, instance_ref, shared
+from support.servers import Orthanc, Storescp, free_port, orthanc, program, run, storescp
+
+__all__ = [
+    "Orthanc",
+    "Storescp",
+    "a_file",
+    "free_port",
+    "instance_ref",
+    "orthanc",
+    "program",
+    "run",
+    "shared",
+    "storescp",
+]

@@ -1,0 +1,146 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ainode.node.domain import Route, RouteMode
+from ainode.node.errors import ConfigError
+from ainode.node.settings import Settings, load
+
+PEER = """
+[[peer]]
+name = "orthanc"
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = 4242
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AINODE_")]:
+        monkeypatch.delenv(name)
+
+
+def written(folder: Path, node: str = "", routes: str = "") -> Path:
+    (folder / "routes.toml").write_text(routes, encoding="utf-8")
+    path = folder / "node.toml"
+    path.write_text(node, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_files_say_the_defaults() -> None:
+    shipped = load()
+    assert shipped.model_copy(update={"routes": ()}) == Settings()
+    assert [route.name for route in shipped.routes] == ["spine-radiograph"]
+
+
+def test_empty_files_are_the_defaults(tmp_path: Path) -> None:
+    assert load(written(tmp_path)) == Settings()
+
+
+def test_a_file_wins_over_the_defaults_and_the_environment_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, '[node]\nport = 11113\nname = "here"\n')
+    assert load(path).node.port == 11113
+    monkeypatch.setenv("AINODE_NODE__PORT", "11114")
+    monkeypatch.setenv("AINODE_COMPLETENESS__ASK_SENDER", "false")
+    settings = load(path)
+    assert (settings.node.port, settings.node.name, settings.completeness.ask_sender) == (11114, "here", False)
+
+
+def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AINODE_SHARED", "/nowhere")
+    assert load(written(tmp_path)) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("node", "routes", "key"),
+    [
+        ("[node]\nprot = 1\n", "", "node.prot"),
+        ("[nodes]\n", "", "nodes"),
+        ("[node]\nport = 70000\n", "", "node.port"),
+        ('[node]\nae_title = "SEVENTEEN LETTERS"\n', "", "node.ae_title"),
+        ('[node]\nae_title = "BACK\\\\SLASH"\n', "", "node.ae_title"),
+        ('[reader]\nprecision = "f64"\n', "", "reader.precision"),
+        ('[[peer]]\nname = "x"\n', "", "peer.0.ae_title"),
+        (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
+        ("", '[[route]]\nname = "a"\n', "route.0.handler"),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns"),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\nmode = "dead"\n', "route.0.mode"),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\npriority = 0\n', "route.0.priority"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: str, key: str) -> None:
+    path = written(tmp_path, node, routes)
+    with pytest.raises(ConfigError) as refusal:
+        load(path)
+    assert key in str(refusal.value)
+    assert ("routes.toml" if routes else "node.toml") in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", ["[node", "port = \n", "\x00"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match=r"node\.toml: is not TOML"):
+        load(written(tmp_path, content))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
+        load(tmp_path / "absent.toml")
+
+
+def test_a_route_becomes_the_domain_s_with_its_destinations(tmp_path: Path) -> None:
+    routes = """
+    [[route]]
+    name = "hip"
+    handler = "hip"
+    modality = ["DX"]
+    tags = { Rows = ">=256" }
+    required_series = [{ Modality = "MR" }]
+    destinations = ["orthanc"]
+    mode = "shadow"
+    """
+    settings = load(written(tmp_path, PEER, routes))
+    assert settings.peer("orthanc").port == 4242
+    assert settings.routes == (
+        Route(
+            "hip",
+            "hip",
+            modality=("DX",),
+            tags={"Rows": ">=256"},
+            required_series=({"Modality": "MR"},),
+            destinations=("orthanc",),
+            mode=RouteMode.SHADOW,
+        ),
+    )
+
+
+def test_a_destination_that_is_no_peer_is_named(tmp_path: Path) -> None:
+    routes = '[[route]]\nname = "a"\nhandler = "b"\ndestinations = ["pacs"]\n'
+    with pytest.raises(ConfigError, match="'a' sends to 'pacs'"):
+        load(written(tmp_path, PEER, routes))
+
+
+def test_two_routes_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two routes are named 'a'"):
+        load(written(tmp_path, "", '[[route]]\nname = "a"\nhandler = "b"\n' * 2))
+
+
+def test_a_peer_that_is_unknown_is_named_beside_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'pacs'.*known: orthanc"):
+        load(written(tmp_path, PEER)).peer("pacs")
+
+
+def test_settings_cannot_be_changed_after_loading() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load().node = Settings().node
+
+
+def test_the_catalog_lies_in_the_data_folder_unless_an_address_is_given(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, f'[node]\ndata = "{tmp_path}"\n'))
+    assert settings.database_url == f"sqlite:///{tmp_path}/catalog.sqlite"
+    given = load(written(tmp_path, '[database]\nurl = "postgresql+psycopg://host/ainode"\n'))
+    assert given.database_url == "postgresql+psycopg://host/ainode"
