@@ -21,8 +21,8 @@ from ainode.node.intake import CountAnswered, Doors, Intake
 from ainode.node.jobs import Jobs, Stations
 from ainode.node.ledger import Ledger
 from ainode.node.reader import Reader
-from ainode.node.receiver import ReceiverProcess
 from ainode.node.receiver_events import CommitmentReported, CommitmentRequested, Event
+from ainode.node.receiver_process import ReceiverProcess
 from ainode.node.settings import Peer, Settings
 from ainode.node.spool import Limits, Spool
 from ainode.node.weights import environment
@@ -63,11 +63,10 @@ class Node:
         self._threads = [threading.Thread(target=self._take_in, name="intake", daemon=True)]
 
     def start(self) -> None:
-        """Recover what a crash left, then open the door."""
-        self._spool.sweep()
+        """Open the door, recover what a crash left, go on."""
+        self._receiver.start(self._events.put)
         self._jobs.launch()
         self._intake.recover(_now())
-        self._receiver.start(self._events.put)
         for thread in self._threads:
             thread.start()
         node = self._settings.node

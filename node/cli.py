@@ -275,3 +275,7 @@ def weights_verify(config: Config = None) -> None:
             wrong += 1
             print(error)
     raise typer.Exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

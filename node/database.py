@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ainode.node.domain import UID, InstanceRef
+
+HEAD = "0001"
+"""The newest revision in `migrations/versions`."""
 
 
 def connect(url: str) -> sa.Engine:
@@ -29,11 +30,25 @@ def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the dr
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the tables to this version's shape."""
+    if revision(engine) == HEAD:
+        return
+    # Alembic costs 11 MB resident, and is needed once per upgrade.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def revision(engine: sa.Engine) -> str | None:
+    """Return the revision of the tables, None for an empty database."""
+    if not sa.inspect(engine).has_table("alembic_version"):
+        return None
+    with engine.connect() as connection:
+        return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
 
 
 def insert(engine: sa.Engine, table: sa.Table) -> Any:  # noqa: ANN401 - two dialects' inserts, alike but unrelated

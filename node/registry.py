@@ -15,18 +15,17 @@ def names() -> tuple[str, ...]:
 
 
 def handler(name: str, environment: ModelEnvironment) -> Handler:
-    """Return the handler of that name; no network is loaded before it is asked to read.
+    """Return the handler of that name, or of that module (`my_package.my_handler`) for one of a site's own.
 
+    No network is loaded before it is asked to read.
     Raises: ConfigError if there is none, or a package that it imports is missing.
     """
-    if name not in names():
+    if "." not in name and name not in names():
         raise ConfigError(f"no handler is named {name!r} (there are: {', '.join(names()) or 'none'})")
     try:
-        module = importlib.import_module(f"ainode.handlers.{name}")
+        module = importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"handler {name!r}: package {error.name} is missing; pip install 'ainode[models,detect]'"
-        ) from error
+        raise ConfigError(f"handler {name!r}: {error.name} is missing; pip install 'ainode[models,detect]'") from error
     built = module.build(environment)
     if not isinstance(built, Handler):
         raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain.py)")

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.postgresql import postgresql
+
 from ainode.node import database
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.ledger import Job, KeptDocument, Ledger, Outcome
-from support.postgresql import postgresql
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READ = Outcome(JobState.REPORTED, "{}", "", 1.5)

@@ -1,0 +1,66 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ainode.node import testing
+from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result
+from ainode.node.errors import HandlerError, ReaderDied, ReaderTimeout
+from ainode.node.reader import Reader
+from ainode.node.settings import ReaderTable
+from ainode.node.weights import ModelEnvironment, WeightStore, sha256_of
+
+CONTEXT = DocumentContext(datetime(2026, 1, 2, tzinfo=UTC), UID("2.25.1"), "test", ("ainode 0",), "00")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    limits = ReaderTable(time_limit_s=10, memory_limit_bytes=1 << 30)
+    made = Reader("support.handler", ModelEnvironment(WeightStore(tmp_path), tmp_path), limits)
+    yield made
+    made.stop()
+
+
+def asking(folder: Path, order: str) -> Request:
+    image = testing.noise(256, 512, SeriesDescription=order, BodyPartExamined="TSPINE")
+    study = UID(testing.uid(order))
+    (path,) = testing.write([image], folder / order, study=order)
+    return Request(study, (File(path, sha256_of(path)),), CONTEXT, report_out_of_scope=True)
+
+
+def test_a_study_is_read_and_its_report_comes_last(reader: Reader, tmp_path: Path) -> None:
+    reading = reader.read(asking(tmp_path, "read"))
+    assert isinstance(reading.answer, Result)
+    assert reading.documents[-1].kind == "sr"
+
+
+def test_a_declined_study_has_a_reason_and_a_report_without_a_probability(reader: Reader, tmp_path: Path) -> None:
+    reading = reader.read(asking(tmp_path, "decline"))
+    assert isinstance(reading.answer, OutOfScope)
+    assert b"asks to be declined" in reading.documents[0].content
+    assert b"122157" not in reading.documents[0].content
+
+
+def test_a_hung_model_is_killed_at_its_time_limit_and_the_next_study_is_read(tmp_path: Path) -> None:
+    reader = Reader("support.handler", ModelEnvironment(WeightStore(tmp_path), tmp_path), ReaderTable(time_limit_s=5))
+    with pytest.raises(ReaderTimeout, match="killed after 5 s"):
+        reader.read(asking(tmp_path, "hang"))
+    assert isinstance(reader.read(asking(tmp_path, "decline")).answer, OutOfScope)
+    reader.stop()
+
+
+@pytest.mark.parametrize(("order", "said"), [("crash", "ended with code 7"), ("leak", "killed above")])
+def test_a_reader_that_dies_says_how_and_the_next_study_is_read(
+    reader: Reader, tmp_path: Path, order: str, said: str
+) -> None:
+    with pytest.raises(ReaderDied, match=said):
+        reader.read(asking(tmp_path, order))
+    assert isinstance(reader.read(asking(tmp_path, "decline")).answer, OutOfScope)
+
+
+def test_an_unexpected_error_ends_its_own_job_without_a_retry(reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(HandlerError, match="ZeroDivisionError") as raised:
+        reader.read(asking(tmp_path, "raise"))
+    assert not raised.value.retry
+    assert isinstance(reader.read(asking(tmp_path, "decline")).answer, OutOfScope)

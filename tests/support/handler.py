@@ -1,0 +1,93 @@
+"""A handler that does what the study's Series Description says: read, decline, hang, crash, leak, raise."""
+
+import os
+import time
+
+from ainode.node.domain import (
+    Algorithm,
+    Code,
+    Finding,
+    Measurement,
+    OutOfScope,
+    Region,
+    Result,
+    Selection,
+    Study,
+    SyntheticImage,
+    WeightsStatus,
+)
+from ainode.node.testing import noise
+from ainode.node.weights import ModelEnvironment
+
+PROBABILITY = Code("122157", "DCM", "Probability")
+PERCENT = Code("%", "UCUM", "%")
+ABNORMAL = Code("263654008", "SCT", "Abnormal")
+SPINE = Code("421060004", "SCT", "Spine")
+PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+BOX = (10.0, 20.0, 110.0, 220.0)
+"""left, top, right, bottom in pixels"""
+
+
+class Obedient:
+    """Reads by instruction, needs no weights."""
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        if study.instances[0].text("SeriesDescription") == "decline":
+            return OutOfScope("this study asks to be declined", "declined")
+        return Selection(study.study_instance_uid, study.series)
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        order = selection.instances[0].text("SeriesDescription")
+        if order == "hang":
+            time.sleep(3600)
+        elif order == "crash":
+            os._exit(7)
+        elif order == "leak":
+            hoard = [bytearray(1 << 20) for _ in range(2000)]
+            time.sleep(60)
+            del hoard
+        elif order == "raise":
+            raise ZeroDivisionError
+        return result(selection)
+
+    def weights(self) -> tuple[str, ...]:
+        return ()
+
+    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
+        return (noise(512, 512, seed=seed, SeriesDescription="read"),)
+
+
+def result(selection: Selection) -> Result:
+    """Return a result with one box at known pixels."""
+    image = selection.instances[0].ref
+    left, top, right, bottom = BOX
+    certainty = Measurement(PROBABILITY, 81.0, PERCENT, (image,))
+    whole = Finding("whole image", ABNORMAL, SPINE, (certainty,), (image,))
+    boxes = tuple(
+        Finding(
+            f"box {number}",
+            Code("52988006", "SCT", "Lesion"),
+            SPINE,
+            (certainty,),
+            (image,),
+            region=Region.box(image, left=left + shift, top=top, right=right + shift, bottom=bottom),
+            label=f"Lesion {number}",
+        )
+        for number, shift in ((1, 0.0), (2, 150.0))
+    )
+    return Result(
+        study_instance_uid=selection.study_instance_uid,
+        algorithm=Algorithm("obedient", "1", "0" * 64, WeightsStatus.DEMONSTRATION),
+        title="Obedience",
+        procedure=PROCEDURE,
+        findings=(whole, *boxes),
+        captures=(),
+        evidence=(image,),
+        key_images=(image,),
+        scores={"probability": 0.81},
+    )
+
+
+def build(environment: ModelEnvironment) -> Obedient:
+    del environment
+    return Obedient()

@@ -1,0 +1,145 @@
+"""The whole node as its own process, as an operator starts it; it can be killed and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ainode.node import database
+from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.ledger import Delivery, Job, Ledger
+from ainode.node.settings import Peer
+from support.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SPINE = """
+[[route]]
+name = "spine"
+handler = "support.handler"
+modality = ["DX", "CR"]
+body_part = ["SPINE"]
+tags = {Rows = ">=256", Columns = ">=256"}
+destinations = DESTINATIONS
+"""
+
+
+@dataclass
+class RunningNode:
+    """A node in a folder of its own."""
+
+    folder: Path
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def peer(self) -> Peer:
+        """Return it as others address it."""
+        return Peer(name="node", ae_title="AINODE", host="127.0.0.1", port=self.port)
+
+    @property
+    def config(self) -> Path:
+        """Return its node.toml."""
+        return self.folder / "node.toml"
+
+    def start(self) -> float:
+        """Start it and return the seconds until it answers; the log is kept for the failure message."""
+        environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "TCP_NODELAY": "1"}
+        started = time.monotonic()
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ainode.node.cli", "serve", "--config", str(self.config)],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=self.folder,
+            )
+        before = self.log.read_text(errors="replace").count("ready:") if self.log.exists() else 0
+        self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=60)
+        return time.monotonic() - started
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self.process
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return its ledger, read beside it."""
+        return Ledger(database.connect(f"sqlite:///{self.folder / 'data' / 'catalog.sqlite'}"))
+
+    def until(self, true: Callable[[], bool], *, within_s: float) -> None:
+        """Wait until something holds, or fail with the end of the node's log."""
+        deadline = time.monotonic() + within_s
+        while not true():
+            alive = self.process is not None and self.process.poll() is None
+            if time.monotonic() > deadline or not alive:
+                pytest.fail(f"not within {within_s} s: {self.log.read_text(errors='replace')[-4000:]}")
+            time.sleep(0.05)
+
+    def read(self, study: str, *, within_s: float = 120) -> tuple[Job, tuple[Delivery, ...]]:
+        """Wait until a study's newest job is done and delivered as far as it goes; return both."""
+        done = {DeliveryState.CONFIRMED, DeliveryState.FAILED}
+        open_states = {JobState.WAITING, JobState.READING}
+
+        def settled() -> bool:
+            jobs = self.ledger.jobs(study=UID(study))
+            return bool(jobs) and all(
+                job.state not in open_states
+                and (
+                    job.state is JobState.SUPERSEDED or all(one.state in done for one in self.ledger.deliveries(job.id))
+                )
+                for job in jobs
+            )
+
+        self.until(settled, within_s=within_s)
+        job = self.ledger.jobs(study=UID(study))[-1]
+        return job, self.ledger.deliveries(job.id)
+
+
+def configured(
+    folder: Path, *, peers: Sequence[Peer] = (), routes: str = SPINE, more: str = "", silence_s: float = 1.0
+) -> RunningNode:
+    """Write a node's configuration; every peer is a destination."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    lines = [
+        f'[node]\ndata = "{folder / "data"}"\nport = {port}\nmin_free_bytes = 0',
+        f"[completeness]\nmin_silence_s = 0.2\ndefault_silence_s = {silence_s}\nmax_silence_s = 5.0",
+        more,
+    ]
+    for peer in peers:
+        keys = peer.model_dump()
+        lines.append("[[peer]]\n" + "\n".join(f"{key} = {value!r}" for key, value in keys.items()))
+    (folder / "node.toml").write_text("\n\n".join(lines), encoding="utf-8")
+    names = [peer.name for peer in peers]
+    (folder / "routes.toml").write_text(routes.replace("DESTINATIONS", str(names)), encoding="utf-8")
+    return RunningNode(folder, port, folder / "node.log")
+
+
+@contextmanager
+def running(node: RunningNode) -> Iterator[RunningNode]:
+    """Start it, and stop it at the end."""
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
