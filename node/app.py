@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from ainode.node import database, registry
+from ainode.node import database, registry, router
 from ainode.node.archive import commitment, query
 from ainode.node.archive.dimse import Link
 from ainode.node.catalog import Catalog
@@ -40,6 +40,8 @@ class Node:
     """One installation: start it, wait, stop it. What it promised before a kill it keeps after the next start."""
 
     def __init__(self, settings: Settings) -> None:
+        for route in settings.routes:
+            router.refuse_broken(route)
         self._settings = settings
         settings.data.mkdir(parents=True, exist_ok=True)
         self._engine = database.connect(settings.database_url)

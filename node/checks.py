@@ -3,8 +3,9 @@
 import shutil
 from collections.abc import Iterator
 
-from ainode.node import registry
+from ainode.node import registry, router
 from ainode.node.archive import dimse
+from ainode.node.domain import Route
 from ainode.node.errors import ArchiveError, NodeError
 from ainode.node.settings import Settings
 from ainode.node.weights import environment
@@ -19,7 +20,7 @@ def checked(settings: Settings) -> Iterator[Line]:
     yield ("configuration", _READY, "")
     yield _disk(settings)
     for route in settings.routes:
-        yield _route(route.name, route.handler, settings)
+        yield _route(route, settings)
     for peer in settings.peers:
         try:
             dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
@@ -38,11 +39,13 @@ def _disk(settings: Settings) -> Line:
     return ("disk", _READY, "")
 
 
-def _route(name: str, handler: str, settings: Settings) -> Line:
+def _route(route: Route, settings: Settings) -> Line:
     models = environment(settings)
+    name = f"route {route.name}"
     try:
-        for weights in registry.handler(handler, models).weights():
+        router.refuse_broken(route)
+        for weights in registry.handler(route.handler, models).weights():
             models.weights.verified(weights)
     except NodeError as error:
-        return (f"route {name}", "not ready", str(error))
-    return (f"route {name}", _READY, "")
+        return (name, "not ready", str(error))
+    return (name, _READY, "")

@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from ainode.node import completeness, headers, router
 from ainode.node.catalog import Catalog, StoredInstance
 from ainode.node.completeness import Complete, Progress, SenderHistory, Wait
-from ainode.node.domain import UID, Route, Study
+from ainode.node.domain import UID, Instance, Route, Study
 from ainode.node.errors import CannotUnderstand
 from ainode.node.identity import configuration_hash, job_id
 from ainode.node.ledger import Job
@@ -22,6 +23,10 @@ from ainode.node.settings import Settings
 from ainode.node.spool import Spool, Spooled, content_sha256
 
 log = logging.getLogger(__name__)
+# After the last association that carried a study is gone for so long, its instances are counted.
+_BREATH = timedelta(seconds=0.2)
+# Of so many routed studies it is remembered when they ended, to learn from what comes late.
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class _Arriving:
     associations: set[str] = field(default_factory=set)
     released_at: datetime | None = None
     paused: bool = False
+    counted: bool = False
+    headers: dict[Path, Instance] = field(default_factory=dict)
+    """of the files read so far, so that a sender of one image per association is not quadratic"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class Intake:
         self._doors = doors
         self._open: dict[str, AssociationOpened] = {}
         self._arriving: dict[UID, _Arriving] = {}
+        self._routed: dict[UID, datetime] = {}
 
     def recover(self, now: datetime) -> None:
         """Index what was answered before a crash, and watch every study that was not routed since it changed."""
@@ -85,30 +94,49 @@ class Intake:
         for event in events:
             if isinstance(event, AssociationEnded):
                 self._ended(event)
-            elif isinstance(event, CountAnswered) and event.study_instance_uid in self._arriving:
-                arriving = self._arriving[event.study_instance_uid]
-                arriving.progress = dataclasses.replace(arriving.progress, expected=event.count)
+            elif isinstance(event, CountAnswered):
+                self._counted(event)
         self.route_complete(now)
+
+    def _counted(self, event: CountAnswered) -> None:
+        arriving = self._arriving.get(event.study_instance_uid)
+        if arriving and event.count is not None:
+            arriving.progress = dataclasses.replace(arriving.progress, expected=event.count)
 
     def route_complete(self, now: datetime) -> None:
         """Route every study that is complete at `now`."""
         for study, arriving in tuple(self._arriving.items()):
+            if now >= self._count_at(arriving):
+                self._count(study, arriving)
             verdict = completeness.verdict(arriving.progress, self._settings.completeness, now)
             if isinstance(verdict, Complete):
-                del self._arriving[study]
-                if not arriving.paused:
-                    self._learn(arriving, 0.0)
                 log.info(
                     "study complete: %s", verdict.reason, extra={"action": "complete", "study_instance_uid": study}
                 )
-                self._route(study, now)
+                self._route(study, arriving, now)
+                self._forget(study, arriving)
 
     def next_look(self, now: datetime) -> datetime:
         """Return when `route_complete` should be called next, if no event comes before."""
-        verdicts = (
-            completeness.verdict(one.progress, self._settings.completeness, now) for one in self._arriving.values()
-        )
-        return min((one.until for one in verdicts if isinstance(one, Wait)), default=now + timedelta(minutes=1))
+        looks = [now + timedelta(minutes=1)]
+        for arriving in self._arriving.values():
+            verdict = completeness.verdict(arriving.progress, self._settings.completeness, now)
+            looks.append(min(self._count_at(arriving), verdict.until if isinstance(verdict, Wait) else now))
+        return min(looks)
+
+    def _count_at(self, arriving: _Arriving) -> datetime:
+        """Return when to count: once after each burst, when no association is open that carried the study."""
+        due = arriving.progress.last_activity + _BREATH
+        return due.max.replace(tzinfo=due.tzinfo) if arriving.counted or arriving.associations else due
+
+    def _forget(self, study: UID, arriving: _Arriving) -> None:
+        """Stop watching a study that was routed, and keep when it ended: what comes late teaches a longer pause."""
+        del self._arriving[study]
+        if not arriving.paused:
+            self._learn(arriving, 0.0)
+        self._routed[study] = arriving.progress.last_activity
+        while len(self._routed) > _REMEMBERED:
+            del self._routed[next(iter(self._routed))]
 
     # Indexing
 
@@ -154,34 +182,37 @@ class Intake:
         if study not in self._arriving and not changed:
             return
         arriving = self._watch(study, self._open[event.association].calling_ae_title, event.at)
-        if arriving.released_at and event.association not in arriving.associations:
-            self._learn(arriving, (event.at - arriving.released_at).total_seconds())
+        ended = arriving.released_at or self._routed.pop(study, None)
+        if ended and event.association not in arriving.associations:
+            self._learn(arriving, (event.at - ended).total_seconds())
             arriving.released_at, arriving.paused = None, True
         arriving.associations.add(event.association)
         self._progressed(arriving, event.at)
 
     def _ended(self, event: AssociationEnded) -> None:
         self._open.pop(event.association, None)
-        for study, arriving in self._arriving.items():
+        for arriving in self._arriving.values():
             if event.association in arriving.associations:
                 arriving.associations.discard(event.association)
                 arriving.released_at = event.at
                 self._progressed(arriving, event.at)
-                if not arriving.associations:
-                    self._count(study, arriving)
 
     def _progressed(self, arriving: _Arriving, at: datetime) -> None:
         opened = tuple(self._open[one].at for one in arriving.associations if one in self._open)
         arriving.progress = dataclasses.replace(arriving.progress, last_activity=at, open_since=opened)
+        arriving.counted = False
 
     def _count(self, study: UID, arriving: _Arriving) -> None:
         """Compare what is there with what the objects announce, and ask the sender if it is a peer of ours."""
-        found = self._study(study, frozenset())
+        arriving.counted = True
+        found = self._study(study, arriving)
+        if found is None:
+            return
         arriving.progress = dataclasses.replace(
             arriving.progress,
-            received=len(found.instances) if found else 0,
-            expected=completeness.expected(found) if found else None,
-            at_least=completeness.at_least(found) if found else 0,
+            received=len(found.instances),
+            expected=completeness.expected(found),
+            at_least=completeness.at_least(found),
         )
         peers = {peer.ae_title for peer in self._settings.peers}
         if self._settings.completeness.ask_sender and arriving.sender in peers:
@@ -194,30 +225,35 @@ class Intake:
 
     # Routing
 
-    def _study(self, study: UID, keywords: frozenset[str]) -> Study | None:
+    def _study(self, study: UID, arriving: _Arriving) -> Study | None:
         """Return the study as it lies in the spool; an instance whose header cannot be read is left out, and said."""
-        instances = []
-        sources = []
-        for stored in self._catalog.instances(study):
-            sources.append(stored.calling_ae_title)
+        keywords = router.keywords(self._settings.routes)
+        stored = self._catalog.instances(study)
+        for one in stored:
             try:
-                instances.append(headers.instance(stored.path, sha256=stored.sha256, keywords=keywords))
+                if one.path not in arriving.headers:
+                    arriving.headers[one.path] = headers.instance(one.path, sha256=one.sha256, keywords=keywords)
             except (CannotUnderstand, OSError) as error:
-                uid = stored.ref.sop_instance_uid
+                uid = one.ref.sop_instance_uid
                 log.warning("header: %s", error, extra={"action": "header_unread", "sop_instance_uid": uid})
-        return headers.study(instances, tuple(dict.fromkeys(sources))) if instances else None
+        instances = [arriving.headers[one.path] for one in stored if one.path in arriving.headers]
+        return (
+            headers.study(instances, tuple(dict.fromkeys(one.calling_ae_title for one in stored)))
+            if instances
+            else None
+        )
 
-    def _route(self, study_uid: UID, now: datetime) -> None:
+    def _route(self, study_uid: UID, arriving: _Arriving, now: datetime) -> None:
         """Decide, explain, open a job for each route that takes a series; jobs first, so that a crash repeats it."""
         content = self._catalog.content(study_uid)
-        study = self._study(study_uid, router.keywords(self._settings.routes))
+        study = self._study(study_uid, arriving)
         if study is None:
             return
-        decisions = router.decide(study, self._settings.routes)
         for route in self._settings.routes:
             taken = router.chosen(study, route)
             if taken.series:
                 self._doors.open_job(self._job(taken, route, now))
+        decisions = router.decide(study, self._settings.routes)
         explanation = [dataclasses.asdict(decision) for decision in decisions]
         self._catalog.mark_routed(study_uid, content=content, explanation=explanation)
 

@@ -4,11 +4,12 @@ Order, the later wins: the defaults here, `node.toml`, `AINODE_*` variables (`AI
 """
 
 import tomllib
+from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ainode.node.domain import Route, RouteMode
@@ -54,6 +55,13 @@ class CompletenessTable(_Frozen):
     limit_s: Annotated[float, Field(gt=0)] = 900.0
     """an association that stays open longer than this no longer holds a study back"""
     ask_sender: bool = True
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_silence_s > self.max_silence_s:
+            message = "min_silence_s is longer than max_silence_s"
+            raise ValueError(message)
+        return self
 
 
 class ReaderTable(_Frozen):
@@ -189,7 +197,7 @@ def _toml(path: Path) -> dict[str, object]:
         raise ConfigError(message) from error
 
 
-def _said(path: Path, error: ValidationError) -> ConfigError:
+def _said(path: object, error: ValidationError) -> ConfigError:
     lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return ConfigError(f"{path}: " + "; ".join(lines))
 
@@ -200,10 +208,10 @@ def _check_destinations(settings: Settings, path: Path) -> None:
         for unknown in sorted(set(route.destinations) - names):
             message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
             raise ConfigError(message)
-    doubled = [route.name for route in settings.routes if [r.name for r in settings.routes].count(route.name) > 1]
-    if doubled:
-        message = f"{path}: two routes are named {doubled[0]!r}"
-        raise ConfigError(message)
+    for what, found in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
+        twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
+        if twice:
+            raise ConfigError(f"two {what} are named {twice[0]!r}; rename one")
 
 
 def shipped(name: str) -> Path:
@@ -222,7 +230,7 @@ def load(config: Path | None = None) -> Settings:
     try:
         file = _NodeFile(**_toml(node_path))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _said(node_path, error) from error
+        raise _said(f"{node_path} or AINODE_* in the environment", error) from error
     try:
         routes = _RoutesFile.model_validate(_toml(routes_path))
     except ValidationError as error:

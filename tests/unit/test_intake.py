@@ -18,6 +18,7 @@ from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
 from ainode.node.spool import Limits, Spool
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BREATH = timedelta(seconds=0.2)
 STUDY = UID(testing.uid("study"))
 
 
@@ -64,6 +65,7 @@ class Bench:
         for number in numbers:
             self.intake.handle([self.stored(name, number, at, **header)], at)
         self.intake.handle([AssociationEnded(name, at, released=True)], at)
+        self.intake.route_complete(at + BREATH)
 
 
 @pytest.fixture
@@ -171,3 +173,25 @@ def test_a_sender_that_sends_a_study_in_one_association_is_soon_waited_for_less(
     bench.send(9, at=at)
     bench.intake.route_complete(at + timedelta(seconds=2))
     assert len(bench.opened) == 7
+
+
+def test_a_sender_whose_last_series_comes_late_is_waited_for_longer(bench: Bench) -> None:
+    """What comes after the report teaches too, or the node would supersede every study of that sender."""
+    for study in range(6):
+        at = NOW + timedelta(minutes=study)
+        for part in (0, 15):
+            when = at + timedelta(seconds=part)
+            bench.send(study * 2 + part, at=when, StudyInstanceUID=testing.uid("other", study))
+            bench.intake.route_complete(when + timedelta(seconds=11))
+    at = NOW + timedelta(hours=1)
+    bench.intake.route_complete(at)
+    read = len(bench.opened)
+    bench.send(99, at=at)
+    bench.intake.route_complete(at + timedelta(seconds=16))
+    assert len(bench.opened) == read
+
+
+def test_a_sender_that_cannot_count_does_not_undo_what_the_objects_say(bench: Bench) -> None:
+    bench.send(1, at=NOW, NumberOfStudyRelatedInstances="1")
+    bench.intake.handle([CountAnswered(STUDY, None)], NOW + BREATH)
+    assert len(bench.opened) == 1

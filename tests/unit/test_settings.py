@@ -125,7 +125,7 @@ def test_a_destination_that_is_no_peer_is_named(tmp_path: Path) -> None:
 
 
 def test_two_routes_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="two routes are named 'a'"):
+    with pytest.raises(ConfigError, match=r"two \[\[route\]\] are named 'a'"):
         load(written(tmp_path, "", '[[route]]\nname = "a"\nhandler = "b"\n' * 2))
 
 
