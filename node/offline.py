@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ainode.node import database, headers, pipeline, registry, reports, router
+from ainode.node import database, headers, pipeline, registry, router
 from ainode.node.catalog import Catalog
 from ainode.node.domain import (
     UID,
@@ -27,6 +27,7 @@ from ainode.node.errors import CannotUnderstand, ConfigError
 from ainode.node.identity import document_context
 from ainode.node.jobs import request_of
 from ainode.node.ledger import Ledger
+from ainode.node.reports.text import readable
 from ainode.node.settings import Settings
 from ainode.node.weights import ModelEnvironment, environment, sha256_of
 
@@ -89,7 +90,7 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
         path = out / f"{document.kind}-{counts[document.kind]}.dcm"
         path.write_bytes(document.content)
         written.append(path)
-    texts = (("result.json", reading.summary.encode()), *reports.readable(reading))
+    texts = (("result.json", reading.summary.encode()), *readable(reading))
     for name, content in texts:
         (out / name).write_bytes(content)
         written.append(out / name)

@@ -1,9 +1,12 @@
 """The story of one job: headers, selection, reading, documents. It runs in the reader process."""
 
+import dataclasses
 import time
 
-from ainode.node import headers, reports
-from ainode.node.domain import Handler, OutOfScope, Reading, Request, Result, Study
+from ainode.node import headers
+from ainode.node.domain import Handler, OutOfScope, Reading, Request, Result, Study, refs
+from ainode.node.reports import compose
+from ainode.node.reports.text import result_json
 
 
 def read(request: Request, handler: Handler) -> Reading:
@@ -14,15 +17,18 @@ def read(request: Request, handler: Handler) -> Reading:
     sources = {instance.ref.sop_instance_uid: instance.path for instance in study.instances}
     match answer:
         case Result():
-            documents = reports.documents(answer, sources, request.context)
+            documents = compose.documents(answer, sources, request.context)
         case OutOfScope() if request.report_out_of_scope:
-            documents = reports.documents_out_of_scope(answer, sources, request.context)
+            documents = compose.documents_out_of_scope(answer, sources, request.context)
         case _:
             documents = ()
-    return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
+    return Reading(answer, documents, result_json(answer, request.context), time.monotonic() - started)
 
 
 def answered(study: Study, handler: Handler) -> Result | OutOfScope:
-    """Return what the handler says of the study."""
+    """Return what the handler says of the study; a refusal that names no image is of all of them."""
     selection = handler.select(study)
-    return selection if isinstance(selection, OutOfScope) else handler.read(selection)
+    answer = selection if isinstance(selection, OutOfScope) else handler.read(selection)
+    if isinstance(answer, OutOfScope) and not answer.evidence:
+        return dataclasses.replace(answer, evidence=refs(study.instances))
+    return answer
