@@ -1,0 +1,1 @@
+"""One seam to every archive: send, confirm, query."""

@@ -1,0 +1,79 @@
+"""What an archive says it holds: C-FIND in the Study Root model, no patient attribute asked for."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from pydicom.dataset import Dataset
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from ainode.node.archive.dimse import Link
+from ainode.node.domain import UID, InstanceRef
+from ainode.node.errors import ArchiveError
+
+log = logging.getLogger(__name__)
+
+# PS3.6 table A-1, Study Root Query/Retrieve Information Model - FIND.
+_STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
+_CONTEXTS = (build_context(_STUDY_ROOT),)
+
+
+def confirm_by_query(link: Link, references: Sequence[InstanceRef]) -> frozenset[UID]:
+    """Return the SOP Instance UIDs of `references` that the archive finds.
+
+    One query per series for all of its instances, compared here: some archives ignore a list of SOP Instance UIDs.
+
+    Raises: ArchiveUnreachable; ArchiveRefused if it has no such query, then set `confirm` of the [[peer]] to another.
+    """
+    series = dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in references)
+    with link.associate(_CONTEXTS) as association:
+        found = {
+            str(answer.get("SOPInstanceUID", ""))
+            for study_instance_uid, series_instance_uid in series
+            for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid))
+        }
+    return frozenset(one.sop_instance_uid for one in references if one.sop_instance_uid in found)
+
+
+def expected_count(link: Link, study_instance_uid: UID) -> int | None:
+    """Return Number of Study Related Instances (0020,1208), None if the peer does not say.
+
+    A modality has no query service and may not even listen, so no failure is an error here.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = study_instance_uid
+    query.NumberOfStudyRelatedInstances = None
+    try:
+        with link.associate(_CONTEXTS) as association:
+            answers = list(_find(link, association, query))
+    except ArchiveError as error:
+        log.info(
+            "no expected count: %s", error, extra={"action": "count_unknown", "study_instance_uid": study_instance_uid}
+        )
+        return None
+    counts = (str(one.get("NumberOfStudyRelatedInstances", "")) for one in answers if _study(one) == study_instance_uid)
+    return next((int(count) for count in counts if count.isdecimal()), None)
+
+
+def _study(answer: Dataset) -> str:
+    return str(answer.get("StudyInstanceUID", ""))
+
+
+def _image_query(study_instance_uid: UID, series_instance_uid: UID) -> Dataset:
+    """Return an IMAGE level query with the unique keys of the levels above it (PS3.4 C.4.1.2.1)."""
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    query.StudyInstanceUID = study_instance_uid
+    query.SeriesInstanceUID = series_instance_uid
+    query.SOPInstanceUID = None
+    return query
+
+
+def _find(link: Link, association: Association, query: Dataset) -> Iterator[Dataset]:
+    """Yield the matches of one query."""
+    for status, identifier in association.send_c_find(query, _STUDY_ROOT):
+        if identifier is not None:
+            yield identifier
+        elif status.get("Status") not in {0xFF00, 0xFF01}:
+            link.check(status.get("Status"), f"the query for {query.StudyInstanceUID}")

@@ -1,0 +1,372 @@
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    generate_uid,
+)
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, shared, storescp
+
+from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
+from ainode.node.archive.dimse import Link, connection_of, echo, judgment
+from ainode.node.archive.query import confirm_by_query, expected_count
+from ainode.node.archive.store import Outgoing, Sent, send
+from ainode.node.domain import UID
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand
+from ainode.node.settings import Peer
+
+COMMITMENT = "1.2.840.10008.1.20.1"
+
+ONLY_CT = """
+[[TransferSyntaxes]]
+[Uncompressed]
+TransferSyntax1 = LittleEndianExplicit
+[[PresentationContexts]]
+[OnlyCT]
+PresentationContext1 = CTImageStorage\\Uncompressed
+[[Profiles]]
+[Default]
+PresentationContexts = OnlyCT
+"""
+
+
+def link(peer: Peer, timeout_s: float = 10.0) -> Link:
+    return Link(peer, "AINODE", timeout_s)
+
+
+def data_set(file: Path | bytes) -> bytes:
+    content = file.read_bytes() if isinstance(file, Path) else file
+    return content[Outgoing.of(content).offset :]
+
+
+def arrived(server: Storescp) -> dict[str, Path]:
+    return {Outgoing.of(path).sop_instance_uid: path for path in server.files()}
+
+
+def reference(content: bytes) -> SopReference:
+    one = Outgoing.of(content)
+    return SopReference(one.sop_class_uid, one.sop_instance_uid)
+
+
+@contextmanager
+def scp(
+    *handlers: tuple[evt.EventType, Callable[[evt.Event], object]], port: int | None = None, known: Sequence[str] = ()
+) -> Iterator[Peer]:
+    """Run a peer that takes every storage SOP class in every syntax, and storage commitment in both roles."""
+    entity = AE("SCP")
+    entity.require_calling_aet = list(known)
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax or "", ALL_TRANSFER_SYNTAXES)
+    entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=port or free_port())
+    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=list(handlers))
+    assert server is not None
+    try:
+        yield peer
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def answering(*statuses: int | None) -> Iterator[Peer]:
+    """Run a peer that answers the C-STORE requests with these statuses in turn; None is an abort."""
+    remaining = iter(statuses)
+
+    def answer(event: evt.Event) -> int:
+        status = next(remaining)
+        if status is None:
+            event.assoc.abort()
+        return status or 0x0000
+
+    with scp((evt.EVT_C_STORE, answer)) as peer:
+        yield peer
+
+
+def kinds(sent: Sequence[Sent]) -> list[type[ArchiveError] | None]:
+    return [type(one.error) if one.error else None for one in sent]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (0x0000, None),
+        (0xB000, None),
+        (0xB006, None),
+        (0x0111, None),
+        (0xA700, ArchiveUnreachable),
+        (0xA7FF, ArchiveUnreachable),
+        (0x0110, ArchiveUnreachable),
+        (0x0122, ArchiveRefused),
+        (0xA900, ArchiveRefused),
+        (0xC000, ArchiveRefused),
+        (0x0124, ArchiveRefused),
+    ],
+)
+def test_each_status_says_whether_to_try_again(status: int, error: type[ArchiveError] | None) -> None:
+    assert judgment(status) is error
+
+
+def test_what_arrives_is_what_was_sent_byte_for_byte(tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(a_file(rows=512))
+    contents: list[Path | bytes] = [
+        path,
+        a_file(),
+        a_file(transfer_syntax_uid=ImplicitVRLittleEndian),
+        a_file(transfer_syntax_uid=DeflatedExplicitVRLittleEndian, sop_class_uid=ComputedRadiographyImageStorage),
+    ]
+    documents = [Outgoing.of(content) for content in contents]
+    with storescp(tmp_path, "+xd") as server:
+        sent = send(link(server.peer), documents[:3])
+        deflated = send(link(server.peer), documents[3:])
+        files = arrived(server)
+    assert [one.status for one in sent + deflated] == [0, 0, 0, 0]
+    for document, content in zip(documents, contents, strict=True):
+        assert data_set(files[document.sop_instance_uid]) == data_set(content)
+        assert Outgoing.of(files[document.sop_instance_uid]).transfer_syntax_uid == document.transfer_syntax_uid
+
+
+# Some of these files have a File Meta Information in the wrong encoding.
+@pytest.mark.filterwarnings("ignore:Expected explicit VR")
+def test_every_real_file_goes_out_as_it_is() -> None:
+    kept: dict[str, bytes] = {}
+
+    def keep(event: evt.Event) -> int:
+        assert isinstance(event.request, C_STORE)
+        kept[str(event.request.AffectedSOPInstanceUID)] = event.encoded_dataset(include_meta=False)
+        return 0x0000
+
+    documents = tuple(readable(shared("data/dicom").rglob("*.dcm")))
+    with scp((evt.EVT_C_STORE, keep)) as peer:
+        sent = send(link(peer, timeout_s=60.0), documents)
+    taken = [document for document, one in zip(documents, sent, strict=True) if one.error is None]
+    assert len(taken) > 200
+    assert [one.status for one in sent if one.error] == [0x0122] * (len(sent) - len(taken))
+    last = {document.sop_instance_uid: document for document in taken}
+    assert [uid for uid, document in last.items() if kept[uid] != data_set(document.content)] == []
+
+
+def readable(paths: Iterable[Path]) -> Iterator[Outgoing]:
+    for path in sorted(paths):
+        with suppress(CannotUnderstand):
+            yield Outgoing.of(path)
+
+
+def test_all_documents_go_over_one_association() -> None:
+    opened: list[int] = []
+    with scp((evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_ACCEPTED, lambda _: opened.append(1))) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(20)])
+    assert [one.status for one in sent] == [0] * 20
+    assert len(opened) == 1
+
+
+def test_more_than_128_presentation_contexts_take_a_second_association() -> None:
+    opened: list[int] = []
+    classes = [context.abstract_syntax or "" for context in AllStoragePresentationContexts[:70]]
+    with scp((evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_ACCEPTED, lambda _: opened.append(1))) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file(sop_class_uid=one)) for one in classes])
+    assert [one.status for one in sent] == [0] * 70
+    assert len(opened) == 2
+
+
+def test_a_document_is_encoded_anew_only_for_a_peer_that_takes_nothing_but_implicit_vr(tmp_path: Path) -> None:
+    content = a_file()
+    with storescp(tmp_path, "+xi") as server:
+        (sent,) = send(link(server.peer), [Outgoing.of(content)])
+        (path,) = server.files()
+    assert sent.error is None
+    assert Outgoing.of(path).transfer_syntax_uid == UID(ImplicitVRLittleEndian)
+    there, here = dcmread(path), dcmread(BytesIO(content))
+    assert there == here
+
+
+def test_a_refused_sop_class_leaves_the_other_documents(tmp_path: Path) -> None:
+    profile = tmp_path / "only-ct.cfg"
+    profile.write_text(ONLY_CT, encoding="ascii")
+    contents = [a_file(), a_file(sop_class_uid=ComputedRadiographyImageStorage), a_file()]
+    with storescp(tmp_path, "-xf", profile, "Default") as server:
+        first, refused, last = send(link(server.peer), [Outgoing.of(content) for content in contents])
+        files = arrived(server)
+    assert files.keys() == {first.sop_instance_uid, last.sop_instance_uid}
+    assert isinstance(refused.error, ArchiveRefused)
+    assert refused.error.archive_status == 0x0122
+    assert "Computed Radiography Image Storage" in str(refused.error)
+
+
+def test_a_refusal_of_everything_is_final() -> None:
+    with scp() as peer, pytest.raises(ArchiveRefused, match=r"scp: does not accept Study Root"):
+        confirm_by_query(link(peer), [instance_ref(a_file())])
+
+
+def test_each_answer_is_judged_by_itself() -> None:
+    with answering(0x0000, 0xC000, 0xB000, 0xA700, 0x0000) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(5)])
+    assert kinds(sent) == [None, ArchiveRefused, None, ArchiveUnreachable, None]
+    assert [one.status for one in sent] == [0x0000, 0xC000, 0xB000, 0xA700, 0x0000]
+
+
+def test_what_was_answered_before_an_abort_counts_and_the_rest_is_retried() -> None:
+    with answering(0x0000, None, 0x0000) as peer:
+        sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(3)])
+    assert kinds(sent) == [None, ArchiveUnreachable, ArchiveUnreachable]
+    assert [one.status for one in sent] == [0x0000, None, None]
+
+
+@pytest.mark.parametrize("option", ["--abort-during", "--abort-after", "--refuse"])
+def test_a_peer_that_breaks_off_is_a_retry(tmp_path: Path, option: str) -> None:
+    with storescp(tmp_path, option) as server:
+        sent = send(link(server.peer), [Outgoing.of(a_file(rows=512)), Outgoing.of(a_file())])
+    assert kinds(sent) == [ArchiveUnreachable, ArchiveUnreachable]
+
+
+def test_a_peer_that_does_not_answer_is_a_retry_after_the_timeout() -> None:
+    over = threading.Event()
+    with scp((evt.EVT_C_STORE, lambda _: int(over.wait(30)))) as peer:
+        sent = send(link(peer, timeout_s=1.0), [Outgoing.of(a_file()) for _ in range(2)])
+        assert not over.is_set()
+        over.set()
+    assert kinds(sent) == [ArchiveUnreachable, ArchiveUnreachable]
+
+
+def test_a_peer_that_is_down_is_a_retry_that_says_where_to_look() -> None:
+    peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
+    (sent,) = send(link(peer), [Outgoing.of(a_file())])
+    assert isinstance(sent.error, ArchiveUnreachable)
+    with pytest.raises(ArchiveUnreachable, match=rf"pacs: no association with PACS at 127\.0\.0\.1:{peer.port}; check"):
+        echo(link(peer))
+    with pytest.raises(ArchiveUnreachable, match="cannot be resolved"):
+        echo(link(peer.model_copy(update={"host": "no-such-host.invalid"})))
+
+
+def test_a_wrong_ae_title_is_named_with_its_remedy(archive: Orthanc) -> None:
+    echo(link(archive.peer))
+    with pytest.raises(ArchiveUnreachable, match=r"called ae title not recognised; correct `ae_title`"):
+        echo(link(archive.peer.model_copy(update={"ae_title": "OTHER"})))
+
+
+def test_small_messages_are_not_held_back() -> None:
+    with scp() as peer, link(peer).associate([build_context(CTImageStorage)]) as association:
+        assert connection_of(association).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_archive_that_does_not_know_us_says_what_to_add() -> None:
+    with (
+        scp(known=["OTHER"]) as peer,
+        pytest.raises(ArchiveUnreachable, match=r"AINODE.*add our AE title"),
+    ):
+        echo(link(peer))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(128) + b"DICM", bytes(200), a_file().replace(b"UI", b"XX")])
+def test_a_file_that_is_not_dicom_cannot_be_sent(content: bytes) -> None:
+    with pytest.raises(CannotUnderstand, match="leave it out"):
+        Outgoing.of(content)
+
+
+def test_orthanc_finds_and_counts_what_it_was_sent_twice(archive: Orthanc) -> None:
+    study = generate_uid()
+    series = [generate_uid(), generate_uid()]
+    contents = [a_file(study=study, series=series[number % 2]) for number in range(4)]
+    never_sent = a_file(study=study, series=series[1])
+    documents = [Outgoing.of(content) for content in contents]
+    for _ in range(2):
+        assert [one.error for one in send(link(archive.peer), documents)] == [None] * 4
+    stored = archive.instances_of(study)
+    for document in documents:
+        assert elements(archive.download(stored[document.sop_instance_uid])) == elements(document.content)
+    found = confirm_by_query(link(archive.peer), [instance_ref(content) for content in [*contents, never_sent]])
+    assert found == {document.sop_instance_uid for document in documents} == stored.keys()
+    assert expected_count(link(archive.peer), UID(study)) == 4
+
+
+def elements(file: Path | bytes) -> Dataset:
+    """Return the elements without group lengths: Orthanc encodes what it gets anew, without them."""
+    dataset = dcmread(BytesIO(file) if isinstance(file, bytes) else file)
+    return Dataset({tag: element for tag, element in dataset.items() if tag.element != 0})
+
+
+def test_no_expected_count_is_no_error(archive: Orthanc) -> None:
+    assert expected_count(link(archive.peer), UID("1.2.3.4.5.6")) is None
+    with scp() as modality:
+        assert expected_count(link(modality), UID("1.2.3")) is None
+    assert expected_count(link(modality), UID("1.2.3")) is None
+
+
+def test_orthanc_commits_on_a_new_association_to_us(archive: Orthanc, our_port: int) -> None:
+    kept, unknown = a_file(study=generate_uid()), a_file()
+    send(link(archive.peer), [Outgoing.of(kept)])
+    reports: Queue[Commitment] = Queue()
+    transaction = UID(generate_uid())
+    with scp((evt.EVT_N_EVENT_REPORT, taking(reports)), port=our_port):
+        now = request_commitment(
+            link(archive.peer), [reference(kept), reference(unknown)], transaction_uid=transaction, wait_s=0.1
+        )
+        report = reports.get(timeout=20)
+    assert now is None
+    assert report == Commitment(transaction, (reference(kept),), ((reference(unknown), 0x0112),))
+
+
+def test_a_commitment_on_the_same_association_is_returned() -> None:
+    asked = Commitment(UID(generate_uid()), (reference(a_file()),))
+    earlier = Commitment(UID(generate_uid()), (reference(a_file()),))
+    answers: Queue[int] = Queue()
+
+    def promise(event: evt.Event) -> tuple[int, None]:
+        assert Commitment.decoded(event.action_information) == asked
+        threading.Timer(0.1, report_both, (event.assoc,)).start()
+        return 0x0000, None
+
+    def report_both(association: Association) -> None:
+        for report in (earlier, asked):
+            status, _ = association.send_n_event_report(report.encoded(), 1, COMMITMENT, f"{COMMITMENT}.1")
+            answers.put(status.Status)
+
+    with scp((evt.EVT_N_ACTION, promise)) as peer:
+        report = request_commitment(link(peer), asked.committed, transaction_uid=asked.transaction_uid, wait_s=10.0)
+        assert [answers.get(timeout=5), answers.get(timeout=5)] == [0x0110, 0x0000]
+    assert report == asked
+
+
+@pytest.mark.parametrize("failed", [(), ((SopReference(UID(CTImageStorage), UID("1.2.9")), 0x0112),)])
+def test_we_report_to_a_sender_what_we_keep(failed: tuple[tuple[SopReference, int], ...]) -> None:
+    reports: Queue[Commitment] = Queue()
+    commitment = Commitment(UID("1.2.3.4"), (SopReference(UID(CTImageStorage), UID("1.2.8")),), failed)
+    with scp((evt.EVT_N_EVENT_REPORT, taking(reports))) as sender:
+        report_commitment(link(sender), commitment)
+    assert reports.get(timeout=1) == commitment
+
+
+def test_a_peer_without_storage_commitment_is_a_refusal(tmp_path: Path) -> None:
+    with storescp(tmp_path) as server, pytest.raises(ArchiveRefused, match="Storage Commitment"):
+        request_commitment(link(server.peer), [reference(a_file())], transaction_uid=UID("1.2.3"))
+
+
+def taking(reports: Queue[Commitment]) -> Callable[[evt.Event], tuple[int, None]]:
+    def take(event: evt.Event) -> tuple[int, None]:
+        reports.put(Commitment.decoded(event.event_information))
+        return 0x0000, None
+
+    return take
+
+
+def test_an_archive_that_comes_back_has_what_it_had(tmp_path: Path) -> None:
+    content = a_file(study="1.2.77")
+    with orthanc(tmp_path) as server:
+        send(link(server.peer), [Outgoing.of(content)])
+    with orthanc(tmp_path, port=server.port) as again:
+        assert again.peer == server.peer
+        assert confirm_by_query(link(again.peer), [instance_ref(content)]) == {Outgoing.of(content).sop_instance_uid}
