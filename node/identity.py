@@ -52,7 +52,8 @@ def document_context(
 ) -> DocumentContext:
     """Return what the documents of a route say beside the result."""
     return DocumentContext(
-        created=created,
+        # documents carry local time, as what a modality writes beside them does (PS3.3 C.12.1.1.8)
+        created=created.astimezone(),
         device_uid=device_uid(settings, host),
         device_name=settings.node.name,
         software_versions=(f"ainode {__version__}",),

@@ -27,7 +27,7 @@ from ainode.node.errors import CannotUnderstand, ConfigError
 from ainode.node.identity import document_context
 from ainode.node.jobs import request_of
 from ainode.node.ledger import Ledger
-from ainode.node.reports.text import readable
+from ainode.node.reports import readable
 from ainode.node.settings import Settings
 from ainode.node.weights import ModelEnvironment, environment, sha256_of
 

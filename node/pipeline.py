@@ -3,10 +3,8 @@
 import dataclasses
 import time
 
-from ainode.node import headers
+from ainode.node import headers, reports
 from ainode.node.domain import Handler, OutOfScope, Reading, Request, Result, Study, refs
-from ainode.node.reports import compose
-from ainode.node.reports.text import result_json
 
 
 def read(request: Request, handler: Handler) -> Reading:
@@ -17,12 +15,12 @@ def read(request: Request, handler: Handler) -> Reading:
     sources = {instance.ref.sop_instance_uid: instance.path for instance in study.instances}
     match answer:
         case Result():
-            documents = compose.documents(answer, sources, request.context)
+            documents = reports.documents(answer, sources, request.context)
         case OutOfScope() if request.report_out_of_scope:
-            documents = compose.documents_out_of_scope(answer, sources, request.context)
+            documents = reports.documents_out_of_scope(answer, sources, request.context)
         case _:
             documents = ()
-    return Reading(answer, documents, result_json(answer, request.context), time.monotonic() - started)
+    return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
 
 
 def answered(study: Study, handler: Handler) -> Result | OutOfScope:

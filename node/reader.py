@@ -45,8 +45,12 @@ def die_with_parent() -> None:
 def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> None:
     """Answer reading requests until the pipe closes."""
     # Here and not above: the node itself stays small, without networks and encoders.
+    from pydicom import config  # noqa: PLC0415
+
     from ainode.node import pipeline, registry  # noqa: PLC0415
 
+    # pydicom's validation repeats the value in its warning; a log may hold no patient attribute.
+    config.settings.reading_validation_mode = config.IGNORE
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = None
@@ -69,7 +73,7 @@ def _raised(failure: _Failure) -> NodeError:
     if failure.traceback:
         log.error("a handler failed", extra={"action": "handler_failed", "traceback": failure.traceback})
     kind = getattr(errors, failure.kind, HandlerError)
-    return kind(failure.message)  # type: ignore[no-any-return]
+    return kind(failure.message)
 
 
 def _resident_bytes(pid: int) -> int:

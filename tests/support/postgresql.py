@@ -31,19 +31,26 @@ def postgresql() -> Iterator[str]:
     data = Path(tempfile.mkdtemp(prefix="ainode-postgresql-"))
     if os.geteuid() == 0:
         shutil.chown(data, "postgres")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL}
     control = str(binaries / "pg_ctl")
     try:
         subprocess.run(
-            _as_postgres([str(binaries / "initdb"), "-A", "trust", "-U", "ainode", "-D", f"{data}/db"]), **quiet
+            _as_postgres([str(binaries / "initdb"), "-A", "trust", "-U", "ainode", "-D", f"{data}/db"]),
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
         subprocess.run(
-            _as_postgres([control, "-w", "-D", f"{data}/db", "-l", f"{data}/log", "-o", options, "start"]), **quiet
+            _as_postgres([control, "-w", "-D", f"{data}/db", "-l", f"{data}/log", "-o", options, "start"]),
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         try:
             yield f"postgresql+psycopg://ainode@/postgres?host={data}"
         finally:
-            subprocess.run(_as_postgres([control, "-D", f"{data}/db", "-m", "immediate", "stop"]), **quiet)
+            subprocess.run(
+                _as_postgres([control, "-D", f"{data}/db", "-m", "immediate", "stop"]),
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
     finally:
         shutil.rmtree(data)

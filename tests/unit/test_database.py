@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from ainode.node import database
-from ainode.node.schema import metadata
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
+from ainode.node import database
+from ainode.node.schema import metadata
 
 
 def test_the_migrations_build_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:

@@ -1,0 +1,242 @@
+"""Is this radiograph of the spine abnormal, and where? Each image of the series is read by itself."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ainode.models.spine_radiograph.card import Card, read_card
+from ainode.node.anatomy import body_part
+from ainode.node.domain import (
+    Algorithm,
+    Capture,
+    Code,
+    Finding,
+    Instance,
+    InstanceRef,
+    Measurement,
+    OutOfScope,
+    Region,
+    Result,
+    Saliency,
+    Selection,
+    Study,
+    SyntheticImage,
+    refs,
+)
+from ainode.node.pixels import presented
+from ainode.node.weights import ModelEnvironment
+
+if TYPE_CHECKING:
+    from ainode.models.spine_radiograph.model import Prediction, SpineRadiographModel
+
+_PROBABILITY = Code("122157", "DCM", "Probability")
+_PERCENT = Code("%", "UCUM", "%")
+_ABNORMAL = Code("263654008", "SCT", "Abnormal")
+# No code for a lesion of the spine is published: lesion, with the spine as its site (PS3.16 CID 4).
+_LESION = Code("52988006", "SCT", "Lesion")
+_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+_SITES = {
+    "CSPINE": Code("122494005", "SCT", "Cervical spine"),
+    "TSPINE": Code("122495006", "SCT", "Thoracic spine"),
+    "LSPINE": Code("122496007", "SCT", "Lumbar spine"),
+}
+_SPINE = Code("421060004", "SCT", "Spine")
+# PS3.3 C.8.11.5.1.1 (View Position) and CID 4010; absent means that nobody wrote it down.
+_VIEWS = frozenset({"", "AP", "PA", "LL", "RL", "LATERAL", "LAT"})
+_MODALITIES = frozenset({"CR", "DX"})
+_SMALLEST_SIDE = 256
+_DEMONSTRATION = {"AP": ("TSPINE", 1400, 700), "LATERAL": ("LSPINE", 1400, 900)}
+
+
+class SpineRadiograph:
+    """The handler: loads its networks at the first study it reads."""
+
+    def __init__(self, environment: ModelEnvironment) -> None:
+        self._environment = environment
+        self._card = read_card()
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the names of every network's weights."""
+        return tuple(file.removesuffix(".safetensors") for file in self._card.needed.values())
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the images that can be read, by their headers."""
+        refusals = {instance: _refusal(instance) for instance in study.instances}
+        readable = {instance for instance, refusal in refusals.items() if refusal is None}
+        if not readable:
+            first = next((refusal for refusal in refusals.values() if refusal), None)
+            return first or OutOfScope("the study holds no image", "no-image")
+        series = tuple(
+            type(one)(one.series_instance_uid, one.modality, tuple(i for i in one.instances if i in readable))
+            for one in study.series
+        )
+        return Selection(study.study_instance_uid, tuple(one for one in series if one.instances))
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
+        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the networks' libraries along
+
+        read: list[tuple[Instance, Prediction]] = []
+        unusable: list[OutOfScope] = []
+        for instance in selection.instances:
+            try:
+                read.append((instance, self._model.predict(presented(instance.path))))
+            except UnusablePicture as error:
+                uid = instance.ref.sop_instance_uid
+                unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
+        return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
+
+    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
+        """Return a synthetic study of two projections, with lesions."""
+        from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415
+
+        images = []
+        for view, (region, rows, columns) in _DEMONSTRATION.items():
+            phantom = spine_radiograph(
+                np.random.default_rng(seed), rows=rows, columns=columns, view=view, abnormal=True
+            )
+            header = {
+                "BodyPartExamined": region,
+                "ViewPosition": "AP" if view == "AP" else "LL",
+                "PatientOrientation": ("L", "F") if view == "AP" else ("P", "F"),
+                "SeriesDescription": f"Synthetic spine {view}",
+                "ImagerPixelSpacing": (phantom.mm_per_pixel, phantom.mm_per_pixel),
+                "PixelSpacing": (phantom.mm_per_pixel, phantom.mm_per_pixel),
+            }
+            images.append(SyntheticImage(rows, columns, phantom.image.astype("<u2").tobytes(), header))
+        return tuple(images)
+
+    @cached_property
+    def _model(self) -> "SpineRadiographModel":
+        from ainode.models.spine_radiograph.model import SpineRadiographModel  # noqa: PLC0415
+
+        names = dict(zip(self._card.needed, self.weights(), strict=True))
+        paths = {network: self._environment.weights.verified(name) for network, name in names.items()}
+        return SpineRadiographModel.load(
+            paths,
+            cache=self._environment.cache,
+            card=self._card,
+            device=self._environment.device,
+            precision=self._environment.precision,
+        )
+
+    def _algorithm(self, *, left_out: int) -> Algorithm:
+        card, store = self._card, self._environment.weights
+        parameters = {
+            "threshold": f"{card.threshold:g}",
+            "networks": ", ".join(f"{one.architecture} {one.weight:g}" for one in card.networks),
+            "detector": f"{card.detector.architecture} at {card.detector.side}",
+            "input": f"{card.side} x {card.side}, {card.resize}",
+            "precision": f"{self._model.precision} on {self._model.device}",
+        }
+        if left_out:
+            parameters["images not read"] = f"{left_out}, unusable pixels"
+        status = store.entry(self.weights()[0]).status
+        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
+
+    def _result(self, selection: Selection, read: Sequence[tuple[Instance, "Prediction"]], *, left_out: int) -> Result:
+        images = [_Image(number, instance, made) for number, (instance, made) in enumerate(read, start=1)]
+        scores = {"probability": max(made.probability for _, made in read)}
+        for image in images:
+            scores |= image.scores()
+        evidence = refs(instance for instance, _ in read)
+        return Result(
+            study_instance_uid=selection.study_instance_uid,
+            algorithm=self._algorithm(left_out=left_out),
+            title="Spine radiograph",
+            procedure=_PROCEDURE,
+            findings=tuple(finding for image in images for finding in image.findings()),
+            captures=tuple(image.capture(self._card) for image in images),
+            evidence=evidence,
+            key_images=evidence,
+            scores=scores,
+        )
+
+
+class _Image:
+    """What the model says of one image, in the node's words."""
+
+    def __init__(self, number: int, instance: Instance, made: "Prediction") -> None:
+        self._number = number
+        self._ref = instance.ref
+        self._made = made
+        parts = body_part(instance.header).parts
+        self._site = next((_SITES[part] for part in parts if part in _SITES), _SPINE)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the image's own finding, and one per box."""
+        whole = Finding(
+            tracking_identifier=f"image {self._number}",
+            concept=_ABNORMAL,
+            site=self._site,
+            measurements=(_probability(self._made.probability, self._ref),),
+            evidence=(self._ref,),
+        )
+        return (whole, *self._boxes())
+
+    def _boxes(self) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                tracking_identifier=f"image {self._number} box {number} {box.class_name}",
+                concept=_LESION,
+                site=self._site,
+                measurements=(_probability(box.score, self._ref),),
+                evidence=(self._ref,),
+                region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
+                label=f"{box.class_name} {box.score:.0%}",
+            )
+            for number, box in enumerate(self._made.boxes, start=1)
+        )
+
+    def capture(self, card: Card) -> Capture:
+        """Return the picture with the activation map and the boxes."""
+        verdict = "above" if self._made.abnormal else "not above"
+        networks = ", ".join(f"{name} {value:.2f}" for name, value in self._made.per_network.items())
+        rows, columns = self._made.saliency.shape
+        values = np.rint(self._made.saliency * 255).astype(np.uint8).tobytes()
+        return Capture(
+            image=self._ref,
+            title=f"Spine radiograph, image {self._number}",
+            captions=(
+                f"Abnormal: {self._made.probability:.1%}, {verdict} the threshold of {card.threshold:.1%}",
+                f"Networks: {networks}",
+            ),
+            saliency=Saliency(rows, columns, values),
+            findings=self._boxes(),
+        )
+
+    def scores(self) -> dict[str, float]:
+        """Return every number of this image by name."""
+        prefix = f"image {self._number}"
+        single = {f"{prefix} {name}": value for name, value in self._made.per_network.items()}
+        return {f"{prefix} probability": self._made.probability, **single}
+
+
+def _probability(share: float, image: InstanceRef) -> Measurement:
+    return Measurement(_PROBABILITY, round(100 * share, 2), _PERCENT, (image,))
+
+
+def _refusal(instance: Instance) -> OutOfScope | None:
+    """Return why the header says that this image is not for the model; None if nothing speaks against it."""
+    part, view = body_part(instance.header), instance.text("ViewPosition").upper()
+    rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
+    if instance.text("Modality") not in _MODALITIES:
+        why, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
+    elif "SPINE" not in part.names:
+        why, code = f"the body part is {part}, the spine is read", "wrong-body-part"
+    elif view not in _VIEWS:
+        why, code = f"View Position is {view}, AP, PA and lateral are read", "wrong-view"
+    elif min(rows, columns) < _SMALLEST_SIDE:
+        why, code = f"the image has {rows} x {columns} pixels, {_SMALLEST_SIDE} a side are needed", "too-small"
+    elif instance.text("NumberOfFrames") not in {"", "1"}:
+        why, code = f"the image has {instance.text('NumberOfFrames')} frames, one is read", "multi-frame"
+    else:
+        return None
+    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))
+
+
+def build(environment: ModelEnvironment) -> SpineRadiograph:
+    """Return the handler."""
+    return SpineRadiograph(environment)

@@ -1,0 +1,130 @@
+"""The pictures of a result as Secondary Captures: one single-frame RGB image each, which every viewer shows."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.valuerep import DA, TM
+
+from ainode.node import pixels
+from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.reports.drawing import Drawn, drawn
+from ainode.node.reports.source_header import complete, created, encoded, header_of, software_versions
+from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
+
+# Defined terms of PS3.16 annex L that are not one of a pair: the others demand a Laterality (PS3.3 C.7.3.1).
+_UNPAIRED = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
+_ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
+
+
+def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
+    """Return one capture for each that the result asks for, all of them in one new series.
+
+    Raises: BrokenSeries or ReportError if a source image cannot be read.
+    Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
+    """
+    return tuple(
+        _document(result, capture, number, sources=sources, context=context)
+        for number, capture in enumerate(result.captures, start=1)
+    )
+
+
+def _document(
+    result: Result, capture: Capture, number: int, *, sources: Mapping[UID, Path], context: DocumentContext
+) -> Document:
+    header = header_of(capture.image, sources)
+    picture = drawn(capture, pixels.picture(sources[capture.image.sop_instance_uid]), algorithm=result.algorithm)
+    image = _image(picture, header, result=result, number=number, context=context)
+    _describe(image, capture, header, resized=picture.scale != 1)
+    complete(image, header, context)
+    ref = InstanceRef(
+        capture.image.study_instance_uid,
+        UID(image.SeriesInstanceUID),
+        UID(image.SOPClassUID),
+        UID(image.SOPInstanceUID),
+    )
+    return Document(DocumentKind.SECONDARY_CAPTURE, ref, encoded(image))
+
+
+def _image(picture: Drawn, header: Dataset, *, result: Result, number: int, context: DocumentContext) -> SCImage:
+    digest, at = run_digest(result.evidence, context, algorithm=result.algorithm), created(header, context)
+    image = SCImage(
+        pixel_array=picture.pixels,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),  # highdicom demands one; _describe() puts the source's in its place
+        study_instance_uid=result.study_instance_uid,
+        series_instance_uid=uid("capture series", digest),
+        series_number=context.series_number_base + 100,
+        sop_instance_uid=uid("capture", digest, str(number)),
+        instance_number=number,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=software_versions(context, result.algorithm),
+        device_serial_number=context.device_uid,
+        series_description=f"AI {result.title} {result.algorithm.version} (RUO)"[:64],
+        content_qualification="RESEARCH",
+        specific_character_set="ISO_IR 192",
+        patient_birth_date="",
+        content_date=DA(at.date()),
+        content_time=TM(at.time()),
+        series_date=DA(at.date()),
+        series_time=TM(at.time()),
+    )
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = DA(at.date()), TM(at.time())
+    return image
+
+
+def _describe(image: SCImage, capture: Capture, header: Dataset, *, resized: bool) -> None:
+    """Say what the picture is, and what it was made from (PS3.3 C.7.6.1, C.8.6.1, C.12.4)."""
+    image.ImageType = ["DERIVED", "SECONDARY"]
+    image.ConversionType = "WSD"
+    image.BurnedInAnnotation = "YES"
+    image.RecognizableVisualFeatures = "NO"
+    image.ImageComments = "RESEARCH USE ONLY"
+    image.DerivationDescription = "Model attention, findings and captions drawn on the source image"
+    image.PatientOrientation = _orientation(header)
+    _copy_body_part(image, header)
+    _copy_lossy_compression(image, header)
+    source = Dataset()
+    source.ReferencedSOPClassUID = capture.image.sop_class_uid
+    source.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
+    source.SpatialLocationsPreserved = "NO" if resized else "YES"
+    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+    image.SourceImageSequence = [source]
+    series = Dataset()
+    series.SeriesInstanceUID = capture.image.series_instance_uid
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = capture.image.sop_class_uid
+    instance.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
+    series.ReferencedInstanceSequence = [instance]
+    image.ReferencedSeriesSequence = [series]
+
+
+def _orientation(header: Dataset) -> list[str]:
+    """Return where rows and columns point, [] where the source does not say both (type 2C)."""
+    orientation = [str(one) for one in header.get("PatientOrientation") or ()]
+    return orientation if len(orientation) == 2 else []  # noqa: PLR2004 - row and column
+
+
+def _copy_body_part(image: SCImage, header: Dataset) -> None:
+    """Copy the body part; one of a pair, or an unknown one, needs a Laterality beside it, which may be empty."""
+    if part := header.get("BodyPartExamined"):
+        image.BodyPartExamined = part
+    if part not in _UNPAIRED:
+        side = header.get("Laterality") or header.get("ImageLaterality")
+        image.Laterality = side if side in ("R", "L") else ""
+
+
+def _copy_lossy_compression(image: SCImage, header: Dataset) -> None:
+    """Say that the source was compressed with loss: what is drawn on it cannot be better (PS3.3 C.7.6.1.1.5)."""
+    lossy = header.get("LossyImageCompression") == "01" or header.file_meta.TransferSyntaxUID in _ALWAYS_LOSSY
+    image.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy and keyword in header:
+            image.add(header[keyword])

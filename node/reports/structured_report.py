@@ -1,0 +1,258 @@
+"""A result as a DICOM Structured Report: TID 1500 in Comprehensive 3D SR, or in Comprehensive SR for old archives.
+
+A finding without a region is one measurement group (TID 1501). One with a region is two groups that share a tracking
+UID: the region without numbers (TID 1410), which viewers turn into a box one can see, and the numbers. Viewers lose
+the box where both are in one group.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.valuerep import DA, TM
+
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    Code,
+    Document,
+    DocumentContext,
+    DocumentKind,
+    Finding,
+    InstanceRef,
+    Measurement,
+    OutOfScope,
+    Region,
+    Result,
+)
+from ainode.node.errors import ReportError
+from ainode.node.reports.source_header import (
+    complete,
+    created,
+    encoded,
+    evidence,
+    header_of,
+    software_versions,
+)
+from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
+
+_ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
+# How far a coordinate may leave its image by rounding before it counts as a mistake.
+_SLACK_PIXELS = 0.5
+
+_Group = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What every part of one report needs."""
+
+    evidence: tuple[InstanceRef, ...]
+    headers: Mapping[InstanceRef, Dataset]
+    context: DocumentContext
+    digest: str
+    description: str
+    algorithm: Algorithm | None = None
+
+
+def structured_report(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> Document:
+    """Return the report of a result; `sources` has the files of the first evidence, key images and regions.
+
+    Raises: ReportError if a finding refers to an image outside the evidence, or to a place outside its image.
+    Source: PS3.16 TID 1500, 1410, 1501, 300, 1600, 4019; PS3.3 A.35.13.
+    """
+    if not result.evidence:
+        raise ReportError(f"study {result.study_instance_uid}: a result without evidence cannot be reported")
+    regions = [finding.region.image for finding in result.findings if finding.region]
+    draft = _Draft(
+        evidence=result.evidence,
+        headers={ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)},
+        context=context,
+        digest=run_digest(result.evidence, context, algorithm=result.algorithm),
+        description=f"AI {result.title} {result.algorithm.version} (RUO)",
+        algorithm=result.algorithm,
+    )
+    groups = [
+        group
+        for number, finding in enumerate(result.findings)
+        for group in _groups(finding, draft, number=number, lonely=len(regions) == 1)
+    ]
+    return _document(_content(groups, draft, procedure=_coded(result.procedure), images=result.key_images), draft)
+
+
+def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context: DocumentContext) -> Document:
+    """Return a report that says in words why nothing was read; it has no number and no finding.
+
+    Raises: ReportError if the reason names no evidence, or its file cannot be read.
+    """
+    if not reason.evidence:
+        raise ReportError(f"a report needs an image to belong to, and {reason.code!r} names none")
+    draft = _Draft(
+        evidence=reason.evidence,
+        headers={reason.evidence[0]: header_of(reason.evidence[0], sources)},
+        context=context,
+        digest=run_digest(reason.evidence, context) + reason.code,
+        description="AI study not analyzed (RUO)",
+    )
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking("not analyzed", draft, number=0),
+        source_images=_sources(reason.evidence[:1]),
+    )
+    text = sr.TextContentItem(
+        name=codes.DCM.Comment, value=f"Not analyzed: {reason.reason}", relationship_type="CONTAINS"
+    )
+    group[0].ContentSequence.append(text)
+    return _document(
+        _content([group], draft, procedure=codes.cid100.ImagingProcedure, images=reason.evidence[:1]), draft
+    )
+
+
+def _coded(code: Code) -> sr.CodedConcept:
+    return sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _tracking(identifier: str, draft: _Draft, *, number: int) -> sr.TrackingIdentifier:
+    return sr.TrackingIdentifier(uid=uid("tracking", draft.digest, str(number)), identifier=identifier)
+
+
+def _sources(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
+    return [sr.SourceImageForMeasurementGroup(ref.sop_class_uid, ref.sop_instance_uid) for ref in images]
+
+
+def _groups(finding: Finding, draft: _Draft, *, number: int, lonely: bool) -> tuple[_Group, ...]:
+    """Return the measurement groups of a finding; `lonely` is the only region of the document.
+
+    A validator that meets exactly one region expects one in every group, so the numbers then repeat it.
+    """
+    frame: dict[str, Any] = {
+        "tracking_identifier": _tracking(finding.tracking_identifier, draft, number=number),
+        "finding_type": _coded(finding.concept),
+        "finding_sites": [sr.FindingSite(_coded(finding.site))],
+        "algorithm_id": _algorithm(draft.algorithm) if draft.algorithm else None,
+    }
+    numbers = {**frame, "measurements": [_measurement(one) for one in finding.measurements]}
+    if finding.region is None:
+        return (sr.MeasurementsAndQualitativeEvaluations(**numbers, source_images=_sources(finding.evidence)),)
+    region = _region(finding.region, draft.headers[finding.region.image])
+    shown = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**frame, referenced_region=region)
+    if lonely:
+        return shown, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**numbers, referenced_region=region)
+    return shown, sr.MeasurementsAndQualitativeEvaluations(**numbers, source_images=_sources(finding.evidence))
+
+
+def _measurement(measurement: Measurement) -> sr.Measurement:
+    images = [
+        sr.SourceImageForMeasurement(ref.sop_class_uid, ref.sop_instance_uid) for ref in measurement.inferred_from
+    ]
+    concept, unit = _coded(measurement.concept), _coded(measurement.unit)
+    return sr.Measurement(concept, measurement.value, unit, referenced_images=images)
+
+
+def _region(region: Region, header: Dataset) -> sr.ImageRegion:
+    points = np.array(region.points, dtype=np.float64)
+    size = np.array((header.Columns, header.Rows))
+    if (points < -_SLACK_PIXELS).any() or (points > size + _SLACK_PIXELS).any():
+        raise ReportError(
+            f"instance {region.image.sop_instance_uid}: a region at {region.points} lies outside its "
+            f"{header.Columns} x {header.Rows} pixels; the handler must cut it to the image",
+        )
+    source = sr.SourceImageForRegion(region.image.sop_class_uid, region.image.sop_instance_uid)
+    return sr.ImageRegion(region.graphic_type.value, points.clip(0, size), source)
+
+
+def _algorithm(algorithm: Algorithm) -> sr.AlgorithmIdentification:
+    """Return TID 4019; the manufacturer is in the device observer."""
+    parameters = (
+        *(f"{name}={value}" for name, value in algorithm.parameters),
+        f"weights sha256={algorithm.weights_sha256}",
+        f"weights status={algorithm.weights_status}",
+        "research use only",
+    )
+    return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)
+
+
+def _content(
+    groups: list[_Group], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
+) -> sr.MeasurementReport:
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=draft.context.device_uid,
+        name=draft.context.device_name,
+        manufacturer_name=MANUFACTURER,
+        model_name=MODEL_NAME,
+        serial_number=draft.context.device_uid,
+    )
+    observer = sr.ObserverContext(codes.DCM.Device, device)
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=procedure,
+        imaging_measurements=groups,
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(_ENGLISH),
+    )
+    # Before the last item, the measurements (TID 1500 row 6).
+    report[0].ContentSequence.insert(-1, _image_library(images or draft.evidence[:1], draft))
+    return report
+
+
+def _image_library(images: tuple[InstanceRef, ...], draft: _Draft) -> sr.ContainerContentItem:
+    """Return TID 1600 with an entry for each key image, which viewers need in order to show anything."""
+    library = sr.ContainerContentItem(codes.DCM.ImageLibrary, relationship_type="CONTAINS")
+    group = sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type="CONTAINS")
+    entries = [_library_entry(ref, draft.headers[ref]) for ref in images]
+    group.ContentSequence = sr.ContentSequence(entries)
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
+
+
+def _library_entry(ref: InstanceRef, header: Dataset) -> sr.ImageContentItem:
+    """Return a described entry, or a plain one: a result must not be lost because a spacing is missing."""
+    entry = sr.ImageContentItem(codes.SCT.Source, ref.sop_class_uid, ref.sop_instance_uid, relationship_type="CONTAINS")
+    try:
+        entry.ContentSequence = sr.ContentSequence(sr.ImageLibraryEntryDescriptors(header))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return entry
+    return entry
+
+
+def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
+    """Return the encoded document around the content tree."""
+    context, header = draft.context, draft.headers[draft.evidence[0]]
+    at = created(header, context)
+    document_class = sr.Comprehensive3DSR if context.comprehensive_3d else sr.ComprehensiveSR
+    try:
+        document = document_class(
+            evidence=[evidence(ref) for ref in draft.evidence],
+            content=content[0],
+            series_instance_uid=uid("report series", draft.digest),
+            series_number=context.series_number_base,
+            sop_instance_uid=uid("report", draft.digest),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=software_versions(context, draft.algorithm),
+            device_serial_number=context.device_uid,
+            series_description=draft.description[:64],
+            content_qualification="RESEARCH",
+            is_complete=True,
+            previous_versions=[evidence(ref) for ref in context.predecessors] or None,
+            specific_character_set="ISO_IR 192",
+            content_date=DA(at.date()),
+            content_time=TM(at.time()),
+            series_date=DA(at.date()),
+            series_time=TM(at.time()),
+        )
+    except ValueError as error:
+        study = draft.evidence[0].study_instance_uid
+        raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
+    complete(document, header, context)
+    ref = InstanceRef(
+        draft.evidence[0].study_instance_uid,
+        UID(document.SeriesInstanceUID),
+        UID(document.SOPClassUID),
+        UID(document.SOPInstanceUID),
+    )
+    return Document(DocumentKind.STRUCTURED_REPORT, ref, encoded(document))

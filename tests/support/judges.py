@@ -1,0 +1,61 @@
+"""Programs that share no code with the node, and what they hold against a document. A missing one is a skip."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from support import program
+
+_PIXELMED = Path("/usr/share/java/pixelmed.jar")
+# PixelMed's templates are larger than a current JDK's default XPath limits.
+_XPATH = [f"-Djdk.xml.xpath{which}Limit=0" for which in ("ExprOp", "TotalOp", "ExprGrp")]
+
+
+def _said(*command: str | Path) -> tuple[int, str]:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, capture_output=True, timeout=240, check=False, env=environment)
+    return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+
+def _lines(text: str, pattern: str) -> list[str]:
+    return [line for line in text.splitlines() if re.match(pattern, line)]
+
+
+def module_errors(document: Path) -> list[str]:
+    """Return what dciodvfy finds wrong with modules, attributes and their values."""
+    return _lines(_said(program("dciodvfy"), "-new", document)[1], "Error")
+
+
+def set_errors(documents: Iterable[Path], sources: Iterable[Path]) -> list[str]:
+    """Return where documents and sources disagree on patient, study, series or equipment (dcentvfy)."""
+    return _lines(_said(program("dcentvfy"), *documents, *sources)[1], "Error")
+
+
+def tree_errors(report: Path) -> list[str]:
+    """Return what DCMTK finds wrong with the content tree of a report."""
+    code, text = _said(program("dsrdump"), report)
+    return _lines(text, "[EF]:") or ([f"dsrdump ended with {code}"] if code else [])
+
+
+def template_errors(report: Path) -> list[str]:
+    """Return what PixelMed finds wrong by the templates of PS3.16; it takes 10 s."""
+    if not _PIXELMED.exists():
+        pytest.skip(f"{_PIXELMED} is not installed")
+    validator = "com.pixelmed.validate.DicomSRValidator"
+    text = _said(program("java"), *_XPATH, "-Djava.awt.headless=true", "-cp", _PIXELMED, validator, report)[1]
+    finished = "Root Template Validation Complete" in text
+    return _lines(text, "Error") + ([] if finished else [f"not validated to the end: {text[-300:]}"])
+
+
+def rendered(image: Path) -> NDArray[np.uint8]:
+    """Return the pixels as DCMTK shows them."""
+    picture = image.with_suffix(".png")
+    code, text = _said(program("dcmj2pnm"), "+on", image, picture)
+    assert code == 0, text
+    return np.asarray(Image.open(picture))
