@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import judges
 from conformance.made import CONTEXT, a_result, old_archive, saved, source, sources_of
 from pydicom import Dataset, dcmread
-from support import run, shared
+from support import judges, run, shared
 
 from ainode.node import reports
 from ainode.node.domain import Document, DocumentContext, DocumentKind, OutOfScope

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import program
+
+from support.servers import program
 
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
 # PixelMed's templates are larger than a current JDK's default XPath limits.
