@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +62,11 @@ class SpineRadiograph:
         """Return the names of every network's weights."""
         return tuple(file.removesuffix(".safetensors") for file in self._card.needed.values())
 
+    def paths(self) -> dict[str, Path]:
+        """Return the verified file of each network by its name in the card."""
+        names = zip(self._card.needed, self.weights(), strict=True)
+        return {network: self._environment.weights.verified(name) for network, name in names}
+
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the images that can be read, by their headers."""
         refusals = {instance: _refusal(instance) for instance in study.instances}
@@ -112,10 +118,8 @@ class SpineRadiograph:
     def _model(self) -> "SpineRadiographModel":
         from ainode.models.spine_radiograph.model import SpineRadiographModel  # noqa: PLC0415
 
-        names = dict(zip(self._card.needed, self.weights(), strict=True))
-        paths = {network: self._environment.weights.verified(name) for network, name in names.items()}
         return SpineRadiographModel.load(
-            paths,
+            self.paths(),
             cache=self._environment.cache,
             card=self._card,
             device=self._environment.device,
@@ -240,3 +244,25 @@ def _refusal(instance: Instance) -> OutOfScope | None:
 def build(environment: ModelEnvironment) -> SpineRadiograph:
     """Return the handler."""
     return SpineRadiograph(environment)
+
+
+def benchmark(
+    environment: ModelEnvironment, *, full_size: bool, runs: int
+) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    from ainode.models.spine_radiograph.benchmark import benchmark as measured  # noqa: PLC0415
+
+    rows = measured(SpineRadiograph(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
+    head = ("way", "networks", "median ms", "quartiles ms", "runs", "x eager", "largest dp")
+    return head, [
+        (
+            row.way,
+            row.networks,
+            f"{row.median_ms:.0f}",
+            f"{row.low_ms:.0f}-{row.high_ms:.0f}",
+            row.runs,
+            f"{row.times_faster:.2f}",
+            f"{row.max_dp:.4f}",
+        )
+        for row in rows
+    ]

@@ -44,6 +44,22 @@ def _stored(row: Any) -> StoredInstance:  # noqa: ANN401
     )
 
 
+def _key(one: StoredInstance) -> tuple[str, str]:
+    return one.ref.study_instance_uid, one.ref.sop_instance_uid
+
+
+def _row(one: StoredInstance) -> dict[str, object]:
+    return {
+        **reference_values(one.ref),
+        "transfer_syntax_uid": one.transfer_syntax_uid,
+        "sha256": one.sha256,
+        "size_bytes": one.size_bytes,
+        "path": str(one.path),
+        "calling_ae_title": one.calling_ae_title,
+        "received_at": one.received_at,
+    }
+
+
 class Catalog:
     """Every question and every change; one method is one transaction."""
 
@@ -55,52 +71,36 @@ class Catalog:
 
         The same bytes again change nothing; other bytes under the same UID replace the older.
         """
-        changed = set()
         with self._engine.begin() as connection:
-            for one in batch:
-                self._touch(connection, one)
-                if self._keep(connection, one):
-                    changed.add(one.ref.study_instance_uid)
-        return frozenset(changed)
+            known = self._known(connection, batch)
+            # a dictionary: of two versions in one batch, the later is kept
+            new = {_key(one): one for one in batch if known.get(_key(one)) != one.sha256}
+            first = {one.ref.study_instance_uid: one.received_at for one in reversed(batch)}
+            last = {one.ref.study_instance_uid: one.received_at for one in batch}
+            rows = [
+                {"study_instance_uid": study, "first_received_at": first[study], "last_received_at": last[study]}
+                for study in last
+            ]
+            self._upsert(connection, studies, rows, keep=("first_received_at",))
+            if new:
+                self._upsert(connection, instances, [_row(one) for one in new.values()])
+        return frozenset(one.ref.study_instance_uid for one in new.values())
 
-    def _touch(self, connection: Connection, one: StoredInstance) -> None:
-        row = {
-            "study_instance_uid": one.ref.study_instance_uid,
-            "first_received_at": one.received_at,
-            "last_received_at": one.received_at,
-        }
-        connection.execute(
-            insert(self._engine, studies)
-            .values(row)
-            .on_conflict_do_update(
-                index_elements=["study_instance_uid"], set_={"last_received_at": row["last_received_at"]}
-            )
-        )
+    def _known(self, connection: Connection, batch: Sequence[StoredInstance]) -> dict[tuple[str, str], str]:
+        """Return the digests of those instances of the batch that are there already."""
+        uids = [one.ref.sop_instance_uid for one in batch]
+        query = sa.select(instances.c.study_instance_uid, instances.c.sop_instance_uid, instances.c.sha256)
+        rows = connection.execute(query.where(instances.c.sop_instance_uid.in_(uids)))
+        return {(row.study_instance_uid, row.sop_instance_uid): row.sha256 for row in rows}
 
-    def _keep(self, connection: Connection, one: StoredInstance) -> bool:
-        known = connection.execute(
-            sa.select(instances.c.sha256).where(
-                instances.c.study_instance_uid == one.ref.study_instance_uid,
-                instances.c.sop_instance_uid == one.ref.sop_instance_uid,
-            )
-        ).scalar()
-        if known == one.sha256:
-            return False
-        row = {
-            **reference_values(one.ref),
-            "transfer_syntax_uid": one.transfer_syntax_uid,
-            "sha256": one.sha256,
-            "size_bytes": one.size_bytes,
-            "path": str(one.path),
-            "calling_ae_title": one.calling_ae_title,
-            "received_at": one.received_at,
-        }
-        connection.execute(
-            insert(self._engine, instances)
-            .values(row)
-            .on_conflict_do_update(index_elements=["study_instance_uid", "sop_instance_uid"], set_=row)
-        )
-        return True
+    def _upsert(
+        self, connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], keep: Sequence[str] = ()
+    ) -> None:
+        """Insert the rows; where one is there already, replace its columns but those of `keep`."""
+        statement = insert(self._engine, table)
+        keys = [column.name for column in table.primary_key]
+        replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *keep)}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), rows)
 
     def instances(self, study: UID) -> tuple[StoredInstance, ...]:
         """Return what the study holds now, oldest first."""

@@ -277,5 +277,33 @@ def weights_verify(config: Config = None) -> None:
     raise typer.Exit(1 if wrong else 0)
 
 
+@bench_app.command("ingest")
+def bench_ingest(
+    rounds: Annotated[int, typer.Option(help="interleaved repetitions; medians are printed")] = 5,
+    ct: Annotated[int, typer.Option(help="CT images of 512 x 512")] = 300,
+    radiographs: Annotated[int, typer.Option(help="radiographs of 3000 x 3000")] = 20,
+) -> None:
+    """Send to this node, to Debian's Orthanc and to DCMTK's storescp, in one run."""
+    from ainode.node.bench_ingest import ingest
+
+    ingest(rounds, ct, radiographs)
+
+
+@bench_app.command("infer")
+def bench_infer(
+    full_size: Annotated[bool, typer.Option("--full-size", help="the originals' networks, random weights")] = False,
+    runs: Annotated[int, typer.Option(help="interleaved readings each")] = 15,
+    config: Config = None,
+) -> None:
+    """Time a whole reading by each model, beside eager PyTorch, in one run."""
+    from ainode.node import registry
+    from ainode.node.weights import environment
+
+    models = environment(_settings(config))
+    for name in registry.names():
+        print(name)
+        print(table(*registry.module(name).benchmark(models, full_size=full_size, runs=runs)))
+
+
 if __name__ == "__main__":
     main()

@@ -172,9 +172,10 @@ class Intake:
     # Watching
 
     def _watch(self, study: UID, sender: str, now: datetime) -> _Arriving:
-        history = SenderHistory(tuple(self._catalog.sender_history(sender) or ()))
-        progress = Progress(received=0, last_activity=now, history=history)
-        return self._arriving.setdefault(study, _Arriving(sender, progress))
+        if study not in self._arriving:
+            history = SenderHistory(tuple(self._catalog.sender_history(sender) or ()))
+            self._arriving[study] = _Arriving(sender, Progress(received=0, last_activity=now, history=history))
+        return self._arriving[study]
 
     def _carried(self, event: InstanceStored, *, changed: bool) -> None:
         """Note which association carries which study; a study that did not change is not watched for it."""

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from types import ModuleType
 
 from ainode.node.domain import Handler
 from ainode.node.errors import ConfigError
@@ -14,19 +15,26 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
 
 
-def handler(name: str, environment: ModelEnvironment) -> Handler:
-    """Return the handler of that name, or of that module (`my_package.my_handler`) for one of a site's own.
+def module(name: str) -> ModuleType:
+    """Return the module of a handler.
 
-    No network is loaded before it is asked to read.
     Raises: ConfigError if there is none, or a package that it imports is missing.
     """
     if "." not in name and name not in names():
         raise ConfigError(f"no handler is named {name!r} (there are: {', '.join(names()) or 'none'})")
     try:
-        module = importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
+        return importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
     except ModuleNotFoundError as error:
         raise ConfigError(f"handler {name!r}: {error.name} is missing; pip install 'ainode[models,detect]'") from error
-    built = module.build(environment)
+
+
+def handler(name: str, environment: ModelEnvironment) -> Handler:
+    """Return the handler of that name, or of that module (`my_package.my_handler`) for one of a site's own.
+
+    No network is loaded before it is asked to read.
+    Raises: ConfigError if there is none, a package is missing, or it is no Handler.
+    """
+    built = module(name).build(environment)
     if not isinstance(built, Handler):
         raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain.py)")
     return built
