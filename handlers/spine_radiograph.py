@@ -26,6 +26,7 @@ from ainode.node.domain import (
     SyntheticImage,
     refs,
 )
+from ainode.node.errors import WeightsError
 from ainode.node.pixels import presented
 from ainode.node.weights import ModelEnvironment
 
@@ -60,7 +61,7 @@ class SpineRadiograph:
 
     def weights(self) -> tuple[str, ...]:
         """Return the names of every network's weights."""
-        return tuple(file.removesuffix(".safetensors") for file in self._card.needed.values())
+        return tuple(f"{self._card.name}/{network}" for network in self._card.needed)
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
@@ -116,15 +117,19 @@ class SpineRadiograph:
 
     @cached_property
     def _model(self) -> "SpineRadiographModel":
+        from ainode.models.errors import ModelError  # noqa: PLC0415
         from ainode.models.spine_radiograph.model import SpineRadiographModel  # noqa: PLC0415
 
-        return SpineRadiographModel.load(
-            self.paths(),
-            cache=self._environment.cache,
-            card=self._card,
-            device=self._environment.device,
-            precision=self._environment.precision,
-        )
+        try:
+            return SpineRadiographModel.load(
+                self.paths(),
+                cache=self._environment.cache,
+                card=self._card,
+                device=self._environment.device,
+                precision=self._environment.precision,
+            )
+        except ModelError as error:
+            raise WeightsError(f"{self._card.name}: {error}") from error
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
         card, store = self._card, self._environment.weights

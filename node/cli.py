@@ -28,7 +28,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="node.toml; routes
 def main() -> None:
     """Run a command; our own errors are one line for the person who must act, and exit 2."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for loud in ("pynetdicom", "alembic", "dbos"):
+    for loud in ("pynetdicom", "alembic", "dbos", "highdicom"):
         logging.getLogger(loud).setLevel(logging.WARNING)
     try:
         app()

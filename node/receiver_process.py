@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _QUEUED_EVENTS: Final = 10_000
 _BATCH: Final = 500
 # So that the parent commits its index a few times a second and not for each instance.
-_GATHER_S: Final = 0.2
+_GATHER_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _PARENT_CHECK_S: Final = 1.0
 
@@ -120,11 +120,13 @@ class _Outbox:
         self._thread.join()
 
     def _send(self) -> None:
-        batch = self._batch()
-        while batch[-1] is not None:
-            self._connection.send(tuple(batch))
+        # a parent that is gone finds in the spool what it was not told
+        with contextlib.suppress(BrokenPipeError):
             batch = self._batch()
-        self._connection.send(tuple(batch[:-1]))
+            while batch[-1] is not None:
+                self._connection.send(tuple(batch))
+                batch = self._batch()
+            self._connection.send(tuple(batch[:-1]))
 
     def _batch(self) -> list[Event | None]:
         """Return what is gathered in a moment; the end of an association is not held back."""

@@ -30,12 +30,15 @@ def uid(*parts: object) -> str:
 
 
 def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
-    """Return a made-up image as a DICOM data set, DX unless its header says otherwise; the patient is nobody."""
+    """Return a made-up image as a DICOM data set, DX unless its header says otherwise; the patient is nobody.
+
+    Images with the same header values are of one series.
+    """
     result = Dataset()
     result.SOPClassUID = _DIGITAL_X_RAY
     result.SOPInstanceUID = uid(study, "instance", number)
     result.StudyInstanceUID = uid(study)
-    result.SeriesInstanceUID = uid(study, "series")
+    result.SeriesInstanceUID = uid(study, "series", sorted(image.header.items()))
     result.PatientName, result.PatientID = "Synthetic^Nobody", "SYNTHETIC"
     result.PatientBirthDate, result.PatientSex = "", "O"
     result.StudyDate, result.StudyTime, result.StudyID = "20260101", "120000", "1"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
@@ -22,23 +23,39 @@ _ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossle
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return one capture for each that the result asks for, all of them in one new series.
+    """Return one capture for each that the result asks for, in a new series per body part of the sources.
 
     Raises: BrokenSeries or ReportError if a source image cannot be read.
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
+    captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
+    # Body Part Examined is of the series (PS3.3 C.7.3.1): two parts in one series would contradict each other.
+    parts = list(dict.fromkeys(str(header.get("BodyPartExamined", "")) for _, header in captures))
     return tuple(
-        _document(result, capture, number, sources=sources, context=context)
-        for number, capture in enumerate(result.captures, start=1)
+        _document(
+            result,
+            capture,
+            _Place(number, parts.index(str(header.get("BodyPartExamined", "")))),
+            header=header,
+            source=sources[capture.image.sop_instance_uid],
+            context=context,
+        )
+        for number, (capture, header) in enumerate(captures, start=1)
     )
 
 
+class _Place(NamedTuple):
+    """Which capture it is, from 1, and of which series, from 0."""
+
+    number: int
+    series: int
+
+
 def _document(
-    result: Result, capture: Capture, number: int, *, sources: Mapping[UID, Path], context: DocumentContext
+    result: Result, capture: Capture, place: _Place, *, header: Dataset, source: Path, context: DocumentContext
 ) -> Document:
-    header = header_of(capture.image, sources)
-    picture = drawn(capture, pixels.picture(sources[capture.image.sop_instance_uid]), algorithm=result.algorithm)
-    image = _image(picture, header, result=result, number=number, context=context)
+    picture = drawn(capture, pixels.picture(source), algorithm=result.algorithm)
+    image = _image(picture, header, result=result, place=place, context=context)
     _describe(image, capture, header, resized=picture.scale != 1)
     complete(image, header, context)
     ref = InstanceRef(
@@ -50,7 +67,7 @@ def _document(
     return Document(DocumentKind.SECONDARY_CAPTURE, ref, encoded(image))
 
 
-def _image(picture: Drawn, header: Dataset, *, result: Result, number: int, context: DocumentContext) -> SCImage:
+def _image(picture: Drawn, header: Dataset, *, result: Result, place: _Place, context: DocumentContext) -> SCImage:
     digest, at = run_digest(result.evidence, context, algorithm=result.algorithm), created(header, context)
     image = SCImage(
         pixel_array=picture.pixels,
@@ -59,10 +76,10 @@ def _image(picture: Drawn, header: Dataset, *, result: Result, number: int, cont
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),  # highdicom demands one; _describe() puts the source's in its place
         study_instance_uid=result.study_instance_uid,
-        series_instance_uid=uid("capture series", digest),
-        series_number=context.series_number_base + 100,
-        sop_instance_uid=uid("capture", digest, str(number)),
-        instance_number=number,
+        series_instance_uid=uid("capture series", digest, str(place.series)),
+        series_number=context.series_number_base + 100 + place.series,
+        sop_instance_uid=uid("capture", digest, str(place.number)),
+        instance_number=place.number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
         software_versions=software_versions(context, result.algorithm),

@@ -1,0 +1,80 @@
+"""Preparation, the letterbox, and the way back to the source grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ainode.models.errors import UnusablePicture
+from ainode.models.phantoms.other_radiographs import other_radiograph
+from ainode.models.phantoms.spine import spine_radiograph
+from ainode.models.spine_radiograph.preprocess import Placement, letterboxed, on_source_grid, prepare, unusable
+
+
+def test_the_input_is_one_square_channel_from_zero_to_one() -> None:
+    drawn = spine_radiograph(np.random.default_rng(0), rows=600, columns=400)
+    for resize in ("stretch", "pad"):
+        prepared = prepare(drawn.image.astype(np.float32), 224, resize)
+        assert prepared.shape == (1, 1, 224, 224)
+        assert prepared.dtype == np.float32
+        assert prepared.min() >= 0
+        assert prepared.max() <= 1
+
+
+def test_scale_and_offset_of_the_stored_values_do_not_matter() -> None:
+    pixels = spine_radiograph(np.random.default_rng(0), rows=400, columns=300).image.astype(np.float32)
+    assert np.allclose(prepare(pixels, 224), prepare(pixels * 7 - 1000, 224), atol=1e-4)
+
+
+def test_a_small_picture_is_refused_with_its_size() -> None:
+    assert "200" in str(unusable(np.zeros((200, 900), np.float32)))
+    with pytest.raises(UnusablePicture, match="256"):
+        prepare(np.zeros((200, 900), np.float32), 224)
+
+
+def test_a_uniform_picture_is_refused() -> None:
+    picture = other_radiograph(np.random.default_rng(0), "UNIFORM", rows=400, columns=400).astype(np.float32)
+    assert "uniform" in str(unusable(picture))
+    picture[10:14, 10:14] = 4095
+    assert "uniform" in str(unusable(picture))
+
+
+def test_pixels_that_are_no_numbers_are_refused() -> None:
+    assert "finite" in str(unusable(np.full((300, 300), np.nan, np.float32)))
+
+
+def test_a_spine_is_usable() -> None:
+    assert unusable(spine_radiograph(np.random.default_rng(0), rows=400, columns=300).image.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize("shape", [(1000, 500), (500, 1000), (333, 777), (640, 640)])
+def test_boxes_come_back_from_the_letterbox_to_where_they_were(shape: tuple[int, int]) -> None:
+    rows, columns = shape
+    boxes = np.asarray([[10, 20, 200, 300], [0, 0, columns, rows]], np.float32)
+    _, placement = letterboxed(np.zeros(shape, np.float32), 320)
+    assert np.allclose(placement.to_source(placement.to_input(boxes)), boxes, atol=1e-2)
+
+
+def test_a_bright_square_lies_in_the_letterbox_where_its_placement_says() -> None:
+    picture = np.zeros((800, 400), np.float32)
+    picture[200:400, 100:200] = 1
+    square, placement = letterboxed(picture, 320, fill=0)
+    x0, y0, x1, y1 = placement.to_input(np.asarray([[100, 200, 200, 400]], np.float32))[0]
+    rows, columns = np.nonzero(square > 0.5)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == pytest.approx((x0, y0, x1, y1), abs=1)
+
+
+def test_boxes_are_clipped_to_the_source() -> None:
+    placement = Placement((0.5, 0.5), (0.0, 0.0), (100, 60))
+    assert placement.to_source(np.asarray([[-5, -5, 900, 900]], np.float32)).tolist() == [[0, 0, 60, 100]]
+
+
+def test_a_map_fills_the_source_grid_and_an_empty_one_stays_empty() -> None:
+    small = np.zeros((7, 7), np.float32)
+    placement = Placement((1.0, 1.0), (0.0, 0.0), (70, 140))
+    assert on_source_grid(small, placement).max() == 0
+    small[6, 0] = 3
+    large = on_source_grid(small, placement)
+    assert large.shape == (70, 140)
+    assert large[-1, 0] == pytest.approx(1)
+    assert large[0, -1] == 0
