@@ -81,6 +81,7 @@ def _finding_facts(finding: Finding) -> dict[str, object]:
     return {
         "name": finding.tracking_identifier,
         "label": finding.label,
+        "evidence": [one.sop_instance_uid for one in finding.evidence],
         "finding": finding.concept.meaning,
         "site": finding.site.meaning,
         "measurements": [

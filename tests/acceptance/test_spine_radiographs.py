@@ -100,7 +100,7 @@ def _by_photometric(summary: dict[str, object], paths: list[Path]) -> dict[str, 
     found = {}
     for finding in summary["findings"]:  # type: ignore[attr-defined]
         for uid in finding["evidence"]:
-            if uid in laterals and "box" not in finding["tracking_identifier"]:
+            if uid in laterals and finding["region"] is None:
                 found[laterals[uid]] = finding["measurements"][0]["value"] / 100
     return found
 
