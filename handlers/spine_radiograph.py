@@ -33,6 +33,9 @@ from ainode.node.weights import ModelEnvironment
 if TYPE_CHECKING:
     from ainode.models.spine_radiograph.model import Prediction, SpineRadiographModel
 
+PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch", "ultralytics")
+"""what reading needs beside the node's own packages"""
+
 _PROBABILITY = Code("122157", "DCM", "Probability")
 _PERCENT = Code("%", "UCUM", "%")
 _ABNORMAL = Code("263654008", "SCT", "Abnormal")

@@ -48,4 +48,6 @@ def _route(route: Route, settings: Settings) -> Line:
             models.weights.verified(weights)
     except NodeError as error:
         return (name, "not ready", str(error))
+    if missing := registry.missing_packages(route.handler):
+        return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
     return (name, _READY, "")

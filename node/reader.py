@@ -64,6 +64,9 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
             connection.send(pipeline.read(request, handler))
         except NodeError as error:
             connection.send(_Failure(type(error).__name__, str(error), ""))
+        except ModuleNotFoundError as error:
+            text = f"{name}: package {error.name} is missing; pip install 'ainode[models,detect]', then `ainode retry`"
+            connection.send(_Failure(HandlerError.__name__, text, ""))
         except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
             text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
             connection.send(_Failure(HandlerError.__name__, text, traceback.format_exc()))

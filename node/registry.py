@@ -1,6 +1,7 @@
 """Handlers by name, imported when first asked for: the node knows no handler otherwise."""
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 
@@ -38,3 +39,9 @@ def handler(name: str, environment: ModelEnvironment) -> Handler:
     if not isinstance(built, Handler):
         raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain.py)")
     return built
+
+
+def missing_packages(name: str) -> tuple[str, ...]:
+    """Return which of the packages that a handler reads with are not installed (its module's `PACKAGES`)."""
+    wanted: tuple[str, ...] = getattr(module(name), "PACKAGES", ())
+    return tuple(package for package in wanted if importlib.util.find_spec(package) is None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from support import Orthanc, orthanc, run, shared
+from support import Orthanc, installed, orthanc, run, shared
 from support.judges import module_errors, set_errors, template_errors, tree_errors
 from support.node import ROOT, RunningNode, configured, running
 
@@ -17,8 +17,7 @@ from ainode.node.archive.store import Outgoing, send
 from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 
-pytest.importorskip("openvino", reason="openvino is missing (extra models)")
-pytest.importorskip("ultralytics", reason="ultralytics is missing (extra detect)")
+installed("openvino", "timm", "torch", "ultralytics")
 
 
 @pytest.fixture(scope="module")

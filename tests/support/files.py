@@ -1,5 +1,6 @@
 """DICOM files for the tests: small ones made here, real ones found beside the repository."""
 
+import importlib.util
 import os
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ainode.node.domain import UID, InstanceRef
+
+
+def installed(*packages: str) -> None:
+    """Skip, by name, where a package is missing; nothing is imported."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"package {package} is not installed", allow_module_level=True)
 
 
 def shared(name: str) -> Path:

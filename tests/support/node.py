@@ -37,6 +37,8 @@ class RunningNode:
     folder: Path
     port: int
     log: Path
+    before: Path | None = None
+    """a folder whose modules win over the installed ones"""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -51,7 +53,8 @@ class RunningNode:
 
     def start(self) -> float:
         """Start it and return the seconds until it answers; the log is kept for the failure message."""
-        environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "TCP_NODELAY": "1"}
+        folders = filter(None, (self.before, ROOT / ".ns", ROOT / "tests"))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
         started = time.monotonic()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(

@@ -1,0 +1,134 @@
+"""The commands as an operator types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pydicom import dcmread
+from support import installed
+from support.node import ROOT, configured, running
+
+from ainode.node import testing
+from ainode.node.archive.dimse import Link
+from ainode.node.archive.store import Outgoing, send
+from ainode.node.domain import JobState
+from ainode.node.settings import Peer
+
+PATHS = f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"
+
+
+def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run a command with an empty home directory; `before` is a folder whose modules win."""
+    environment = {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(filter(None, (before, PATHS))),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "ainode.node.cli", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        cwd=home,
+    )
+
+
+def a_study(folder: Path, order: str = "read", **header: str) -> Path:
+    image = testing.noise(512, 512, SeriesDescription=order, BodyPartExamined=header.pop("BodyPartExamined", "TSPINE"))
+    testing.write([image], folder, study=f"{order} {header}")
+    return folder
+
+
+def test_everything_that_ships_is_ready_on_a_fresh_installation(tmp_path: Path) -> None:
+    installed("openvino", "timm", "torch", "ultralytics")
+    done = ainode("check", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "route spine-radiograph" in done.stdout
+    verified = ainode("weights", "verify", home=tmp_path)
+    assert verified.returncode == 0, verified.stdout
+    assert "spine_radiograph/detector" in ainode("weights", "list", home=tmp_path).stdout
+
+
+def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
+    node = configured(tmp_path, peers=[Peer(name="gone", ae_title="GONE", host="127.0.0.1", port=1)])
+    done = ainode("check", "--config", node.config, home=tmp_path)
+    assert done.returncode == 1
+    assert "peer gone" in done.stdout
+    assert "not ready" in done.stdout
+
+
+def test_an_unknown_key_is_one_line_that_names_file_and_key_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[node]\nprot = 11112\n")
+    done = ainode("check", "--config", tmp_path / "node.toml", home=tmp_path)
+    assert done.returncode == 2
+    assert "node.toml" in done.stderr
+    assert "node.prot" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_study_is_read_from_files_into_documents_and_reports(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    paths = a_study(tmp_path / "in")
+    for turn in ("first", "second"):
+        done = ainode("read", paths, "--out", tmp_path / turn, "--config", node.config, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+    made = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert made == ["report.pdf", "report.txt", "result.json", "sr-1.dcm"]
+    assert json.loads((tmp_path / "first" / "result.json").read_text())["scores"] == {"probability": 0.81}
+    same = ((tmp_path / turn / "sr-1.dcm").read_bytes() for turn in ("first", "second"))
+    assert len(set(same)) == 1
+
+
+def test_what_no_route_takes_is_said_and_a_model_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    paths = a_study(tmp_path / "in", BodyPartExamined="HAND")
+    done = ainode("read", paths, "--out", tmp_path / "out", "--config", node.config, home=tmp_path)
+    assert done.returncode == 1
+    assert "explain" in done.stderr
+    explained = ainode("explain", paths, "--config", node.config, home=tmp_path).stdout
+    assert "FAIL BodyPartExamined: expected SPINE, found HAND" in explained
+    asked = ("read", paths, "--out", tmp_path / "out", "--model", "support.handler", "--config", node.config)
+    assert ainode(*asked, home=tmp_path).returncode == 0
+
+
+def test_files_are_sent_to_a_peer_and_a_received_study_is_explained(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    paths = a_study(tmp_path / "in", order="decline")
+    with running(node):
+        own = Peer(name="node", ae_title="AINODE", host="127.0.0.1", port=node.port)
+        sender = configured(tmp_path / "sender", peers=[own])
+        done = ainode("send", paths, "node", "--config", sender.config, home=tmp_path)
+        assert "1 of 1 stored by node" in done.stdout, done.stderr
+        study = str(dcmread(next(paths.iterdir())).StudyInstanceUID)
+        node.read(study)
+        explained = ainode("explain", study, "--config", node.config, home=tmp_path).stdout
+        assert "yes, all" in explained
+        assert "this study asks to be declined" in explained
+        assert "declined" in ainode("jobs", "--config", node.config, home=tmp_path).stdout
+
+
+def test_a_node_without_network_libraries_receives_and_says_which_package_its_route_lacks(tmp_path: Path) -> None:
+    blocked = ("torch", "openvino", "timm", "ultralytics", "cv2", "monai", "tensorflow")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {blocked!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    routes = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
+    node = configured(tmp_path / "node", routes=routes)
+    node.before = tmp_path / "only"
+    with running(node):
+        paths = sorted(a_study(tmp_path / "in").iterdir())
+        sent = send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
+        assert [one.error for one in sent] == [None]
+        job, _ = node.read(str(dcmread(paths[0]).StudyInstanceUID))
+        assert job.state is JobState.FAILED
+        assert "is missing; pip install" in job.reason
