@@ -8,9 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ainode.node.domain import UID, InstanceRef
+from ainode.node.schema import metadata
 
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""
+# Alembic's own table, of which it makes no public definition.
+_version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
 def connect(url: str) -> sa.Engine:
@@ -29,9 +32,19 @@ def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the dr
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the tables to this version's shape."""
-    if revision(engine) == HEAD:
-        return
+    """Bring the tables to this version's shape: made at once in an empty database, migrated in an older one."""
+    found = revision(engine)
+    if found is None:
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            _version.create(connection)
+            connection.execute(sa.insert(_version).values(version_num=HEAD))
+    elif found != HEAD:
+        upgrade(engine)
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Run the migrations that the database has not seen."""
     # Alembic costs 11 MB resident, and is needed once per upgrade.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -48,7 +61,7 @@ def revision(engine: sa.Engine) -> str | None:
     if not sa.inspect(engine).has_table("alembic_version"):
         return None
     with engine.connect() as connection:
-        return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
+        return str(connection.execute(sa.select(_version.c.version_num)).scalar())
 
 
 def insert(engine: sa.Engine, table: sa.Table) -> Any:  # noqa: ANN401 - two dialects' inserts, alike but unrelated
