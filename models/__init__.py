@@ -1,0 +1,1 @@
+"""Networks: arrays in, arrays out; nothing here knows DICOM, the node or its handlers."""

@@ -1,0 +1,1 @@
+"""Synthetic studies: seeded generators of pictures whose findings are known."""

@@ -1,0 +1,29 @@
+"""Activation maps: several networks' maps as one, and one map as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float32]
+
+
+def rectified(activation: Map) -> Map:
+    """Return the positive part of a map, scaled to a peak of 1; all zero stays zero.
+
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017, equation 2 (the ReLU).
+    """
+    positive = np.maximum(activation, 0)
+    peak = float(positive.max(initial=0.0))
+    return (positive / peak if peak > 0 else positive).astype(np.float32)
+
+
+def weighted(maps: NDArray[np.float32], weights: Sequence[float]) -> Map:
+    """Return the weighted mean of rectified maps, scaled to a peak of 1.
+
+    Shapes: maps (n, ...), one per network; weights n; out (...).
+    """
+    total = sum((weight * rectified(one) for weight, one in zip(weights, maps, strict=True)), np.zeros(maps.shape[1:]))
+    return rectified(np.asarray(total, np.float32))

@@ -1,0 +1,107 @@
+"""The model card as a value: what the networks are called, how pictures enter, what a threshold is."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ainode.models.errors import CardError
+
+Resize = Literal["stretch", "pad"]
+"""How a picture meets the square input: pulled to it as the original did, or with its sides kept and gray added."""
+
+CARD_PATH = Path(__file__).with_name("card.toml")
+DETECTOR = "detector"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One member of the ensemble: its name, timm's name for it, its share, its file."""
+
+    name: str
+    architecture: str
+    weight: float
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorCard:
+    """The detector: its ultralytics name, input side, classes and confidence steps."""
+
+    architecture: str
+    file: str
+    side: int
+    class_names: tuple[str, ...]
+    confidences: tuple[float, ...]
+    iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the model needs of its card. The rest of the file is for readers."""
+
+    name: str
+    version: str
+    status: str
+    side: int
+    resize: Resize
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    threshold: float
+    networks: tuple[Network, ...]
+    detector: DetectorCard
+
+    def __post_init__(self) -> None:
+        """Refuse a card whose ensemble would not give a probability."""
+        total = sum(network.weight for network in self.networks)
+        if not self.networks or abs(total - 1) > 1e-6 or min(n.weight for n in self.networks) <= 0:  # noqa: PLR2004
+            raise CardError(f"{self.name}: ensemble weights must be positive and sum to 1, not {total}")
+        if self.resize not in ("stretch", "pad") or not 0 < self.threshold < 1:
+            raise CardError(f"{self.name}: resize {self.resize}, threshold {self.threshold}: not possible")
+
+    @property
+    def needed(self) -> Mapping[str, str]:
+        """Return the file of every network by its name, the detector's included."""
+        return {network.name: network.file for network in self.networks} | {DETECTOR: self.detector.file}
+
+
+def read_card(path: Path = CARD_PATH) -> Card:
+    """Return the card in a TOML file.
+
+    Raises: CardError naming the entry that is missing.
+    """
+    with path.open("rb") as file:
+        table = tomllib.load(file)
+    try:
+        return _card(table)
+    except KeyError as error:
+        raise CardError(f"{path}: the card has no entry {error}") from error
+
+
+def _card(table: dict[str, Any]) -> Card:
+    inputs, found = table["input"], table["detector"]
+    return Card(
+        name=str(table["name"]),
+        version=str(table["version"]),
+        status=str(table["status"]),
+        side=int(inputs["side"]),
+        resize=cast("Resize", inputs["resize"]),
+        mean=tuple(float(v) for v in inputs["mean"]),
+        std=tuple(float(v) for v in inputs["std"]),
+        threshold=float(table["threshold"]["value"]),
+        networks=tuple(
+            Network(str(n["name"]), str(n["architecture"]), float(n["weight"]), str(n["file"]))
+            for n in table["network"]
+        ),
+        detector=DetectorCard(
+            architecture=str(found["architecture"]),
+            file=str(found["file"]),
+            side=int(found["side"]),
+            class_names=tuple(str(name) for name in found["class_names"]),
+            confidences=tuple(float(v) for v in found["confidences"]),
+            iou=float(found["iou"]),
+        ),
+    )

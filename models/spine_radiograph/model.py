@@ -1,0 +1,170 @@
+"""The spine read: three classifiers and their map in one graph, then the detector if abnormal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ainode.models.errors import MissingNetwork
+from ainode.models.phantoms.spine import spine_radiograph
+from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
+from ainode.models.saliency import weighted
+from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
+from ainode.models.spine_radiograph.checkpoints import class_names, load
+from ainode.models.spine_radiograph.detector import Box, Decoded, Detector, yolo
+from ainode.models.spine_radiograph.network import Ensemble, classifier
+from ainode.models.spine_radiograph.preprocess import Picture, Placement, letterboxed, on_source_grid, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one radiograph.
+
+    Shapes: saliency (rows, columns) float32 of the source picture, 0 to 1, of the same forward
+    pass as `probability`; boxes on the same grid, empty when the picture is not abnormal.
+    """
+
+    probability: float
+    abnormal: bool
+    per_network: Mapping[str, float]
+    boxes: tuple[Box, ...]
+    saliency: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SpineRadiographModel:
+    """A loaded model. `weights_sha256` names, per network, the very bytes it runs on."""
+
+    card: Card
+    weights_sha256: Mapping[str, str]
+    classify: Runner
+    detector: Detector
+    precision: Precision
+    device: str
+
+    @classmethod
+    def load(  # where from, how, and on what; all but the first have defaults
+        cls,
+        paths: Mapping[str, Path],
+        *,
+        cache: Path,
+        card: Card | None = None,
+        device: str = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ) -> SpineRadiographModel:
+        """Load every network that the card names from `paths`, by network name and "detector".
+
+        Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
+        CheckpointRefused when a file is not its network's; ValueError when bf16 was asked for
+        and its probabilities differ from f32's by more than 0.005 on the reference pictures.
+        """
+        card = card or read_card()
+        absent = [name for name in card.needed if name not in paths]
+        if absent:
+            raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}; the rest is not used without it")
+        digests = {name: sha256_of(paths[name]) for name in card.needed}
+        recipe = ensemble_recipe(card, paths, digests)
+        classify = runner(recipe, cache=cache, precision=precision, device=device, threads=threads)
+        if precision == "bf16":
+            reference = runner(recipe, cache=cache, precision="f32", device=device, threads=threads)
+            _refuse_drift(card, classify, reference)
+        names = class_names(paths[DETECTOR]) or card.detector.class_names
+        found = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
+        detect = runner(found, cache=cache, precision=precision, device=device, threads=threads)
+        asked = card.detector
+        detector = Detector(lambda x: detect(x)[0], names, asked.side, asked.confidences, asked.iou)
+        return cls(card, digests, classify, detector, classify.precision, classify.device)
+
+    def predict(self, pixels: Picture) -> Prediction:
+        """Return the reading of one presented picture (larger is brighter).
+
+        Shapes: pixels (rows, columns), any range.
+        Raises: UnusablePicture when it is too small, empty or not finite.
+        """
+        pixels = np.asarray(pixels, np.float32)
+        logits, maps = self.classify(prepare(pixels, self.card.side, self.card.resize))
+        each = sigmoid(logits[0])
+        shares = [network.weight for network in self.card.networks]
+        probability = float(np.dot(each, shares))
+        abnormal = probability > self.card.threshold
+        return Prediction(
+            probability=probability,
+            abnormal=abnormal,
+            per_network={n.name: float(p) for n, p in zip(self.card.networks, each, strict=True)},
+            boxes=self.detector(pixels) if abnormal else (),
+            saliency=self._on_source(weighted(maps[0], shares), pixels),
+        )
+
+    def _on_source(self, small: NDArray[np.float32], pixels: Picture) -> NDArray[np.float32]:
+        """Return the ensemble's map on the source grid, whichever way the picture went in."""
+        if self.card.resize == "pad":
+            placement = letterboxed(np.zeros(pixels.shape, np.float32), self.card.side)[1]
+            small = _unpadded(small, placement, self.card.side)
+        rows, columns = pixels.shape
+        return on_source_grid(small, Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probabilities of logits."""
+    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return probabilities
+
+
+def ensemble_recipe(card: Card, paths: Mapping[str, Path], digests: Mapping[str, str]) -> Recipe:
+    """Return how the ensemble's one graph is built from the card and its files."""
+
+    def build() -> nn.Module:
+        members = {n.name: load(classifier(n.architecture), paths[n.name]) for n in card.networks}
+        return Ensemble(members, card.mean, card.std)
+
+    words = [f"{n.architecture} {digests[n.name]}" for n in card.networks]
+    return Recipe(build, (1, 1, card.side, card.side), f"spine ensemble {words} {card.mean} {card.std}")
+
+
+def detector_recipe(card: Card, path: Path, digest: str, classes: int) -> Recipe:
+    """Return how the detector's graph is built from its file."""
+    side = card.detector.side
+
+    def build() -> nn.Module:
+        return Decoded(load(yolo(card.detector.architecture, classes), path))
+
+    return Recipe(build, (1, 1, side, side), f"spine detector {card.detector.architecture} {classes} {digest}")
+
+
+def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:
+    """Return the card's files in a folder by network name; those that are not there are left out."""
+    needed = (card or read_card(CARD_PATH)).needed
+    return {name: folder / file for name, file in needed.items() if (folder / file).is_file()}
+
+
+def reference_inputs(card: Card) -> tuple[Picture, ...]:
+    """Return the card's reference pictures, prepared: seeded phantoms, never a patient."""
+    drawn = (spine_radiograph(np.random.default_rng(seed), rows=512, columns=384) for seed in range(4))
+    return tuple(prepare(one.image.astype(np.float32), card.side, card.resize) for one in drawn)
+
+
+def _refuse_drift(card: Card, low: Runner, reference: Runner) -> None:
+    shares = [network.weight for network in card.networks]
+    for picture in reference_inputs(card):
+        gap = abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
+        if gap > AGREEMENT:
+            raise ValueError(f"{card.name}: {low.precision} moves a probability by {gap:.4f}; use f32")
+
+
+def _unpadded(small: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:
+    """Return the part of a coarse map that the picture filled, at the input's resolution."""
+    full = cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
+    left, top = (round(v) for v in placement.shift)
+    rows, columns = placement.source
+    height, width = round(rows * placement.scale[1]), round(columns * placement.scale[0])
+    return np.ascontiguousarray(full[top : top + height, left : left + width], np.float32)
+
+
+__all__ = ["Box", "Prediction", "SpineRadiographModel", "cpu_has_bf16", "weights_in"]

@@ -1,0 +1,119 @@
+"""From presented pixels to the network's input, and back again for boxes and maps.
+
+A picture comes in presented: modality LUT and VOI LUT applied, MONOCHROME1 inverted, so that
+larger is brighter. What DICOM says about it was the caller's to apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.errors import UnusablePicture
+from ainode.models.spine_radiograph.card import Resize
+
+Picture = NDArray[np.float32]
+
+# Collimator edges, side markers and dead pixels must not set the window.
+_PERCENTILES = (0.5, 99.5)
+
+# Below this no lesion of the training set's size is resolved (original: none checked).
+SMALLEST_SIDE = 256
+
+# A picture whose middle 90 % spans less than this share of its full range shows nothing.
+_LEAST_SPREAD = 0.02
+_GREY = 127.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a source picture lies in a network's input: input = source * scale + shift.
+
+    Units: pixel edges, x to the right; `source` is (rows, columns).
+    """
+
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+    source: tuple[int, int]
+
+    def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, 4) boxes x0, y0, x1, y1 of the input on the source grid, clipped to it."""
+        rows, columns = self.source
+        back = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
+        return np.asarray(np.clip(back, 0, [columns, rows, columns, rows]), np.float32)
+
+    def to_input(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, 4) boxes of the source on the input grid."""
+        return np.asarray(boxes * np.tile(self.scale, 2) + np.tile(self.shift, 2), np.float32)
+
+
+def unusable(pixels: Picture) -> str | None:
+    """Return why this picture cannot be read, or None when it can."""
+    if pixels.ndim != 2:  # noqa: PLR2004  # rows and columns
+        return f"a picture of {pixels.ndim} axes; one channel, rows by columns, is needed"
+    if min(pixels.shape) < SMALLEST_SIDE:
+        return f"short side of {min(pixels.shape)} pixels; at least {SMALLEST_SIDE} are needed"
+    thinned = pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
+    if not np.isfinite(thinned).all():
+        return "pixel values that are not finite numbers"
+    full = float(thinned.max() - thinned.min())
+    middle = float(np.subtract(*np.percentile(thinned, [95, 5])))
+    if full <= 0 or middle < _LEAST_SPREAD * full:
+        return "an empty or uniform picture: nothing was exposed"
+    return None
+
+
+def stretched_range(pixels: Picture) -> Picture:
+    """Return the picture in 0 to 1 between robust percentiles of its values."""
+    thinned = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
+    low, high = np.percentile(thinned, _PERCENTILES)
+    span = max(float(high - low), 1e-6)
+    return np.asarray(np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1), np.float32)
+
+
+def prepare(pixels: Picture, side: int, resize: Resize = "stretch") -> Picture:
+    """Return the classifier's input; ImageNet normalization happens inside the network's graph.
+
+    Shapes: pixels (rows, columns), presented, any range; out (1, 1, side, side) in 0 to 1.
+    Raises: UnusablePicture with the reason of `unusable`.
+    """
+    if reason := unusable(pixels):
+        raise UnusablePicture(reason)
+    scaled = stretched_range(np.asarray(pixels, np.float32))
+    if resize == "stretch":
+        return np.ascontiguousarray(_resized(scaled, side, side)[None, None])
+    return letterboxed(scaled, side, fill=0.0)[0][None, None]
+
+
+def letterboxed(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tuple[Picture, Placement]:
+    """Return the picture in a square of `side`, aspect kept, and where it lies there."""
+    rows, columns = scaled.shape
+    factor = side / max(rows, columns)
+    height, width = max(1, round(rows * factor)), max(1, round(columns * factor))
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side), fill, np.float32)
+    square[top : top + height, left : left + width] = _resized(scaled, height, width)
+    return square, Placement((width / columns, height / rows), (float(left), float(top)), (rows, columns))
+
+
+def on_source_grid(small: Picture, placement: Placement) -> Picture:
+    """Return a map of the network's input, at any resolution, on the source grid, 0 to 1.
+
+    Shapes: small (h, w) covers the whole input; out (rows, columns).
+    """
+    rows, columns = placement.source
+    peak = float(small.max(initial=0.0))
+    if peak <= 0:
+        return np.zeros((rows, columns), np.float32)
+    large = cv2.resize(np.asarray(small / peak, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    return np.clip(large, 0, 1).astype(np.float32)
+
+
+def _resized(picture: Picture, rows: int, columns: int) -> Picture:
+    """Return the picture at another size, averaged when it shrinks."""
+    shrinks = rows * columns < picture.shape[0] * picture.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (columns, rows), interpolation=how), np.float32)

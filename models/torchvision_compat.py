@@ -1,0 +1,89 @@
+"""Makes torchvision importable beside a torch it was not compiled for.
+
+The registry's torchvision next to a CPU-only torch has no compiled operators, and its import
+ends with "operator torchvision::nms does not exist". timm and ultralytics import torchvision,
+so call `ensure_nms` before them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_NAMESPACE = "torchvision"
+
+# torchvision registers fake kernels for these two without asking whether they exist.
+_OPERATORS = ("nms", "qnms")
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Return the indices that greedy non-maximum suppression keeps, best score first.
+
+    Shapes: boxes (n, 4) as x0, y0, x1, y1; scores (n,); out (k,) int64.
+    Source: torchvision.ops.nms, whose contract this follows (IoU strictly above is dropped).
+    """
+    order = scores.argsort(descending=True, stable=True)
+    ordered = boxes[order].to(torch.float32)
+    area = (ordered[:, 2] - ordered[:, 0]) * (ordered[:, 3] - ordered[:, 1])
+    dropped = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
+    kept: list[int] = []
+    for index in range(len(order)):
+        if dropped[index]:
+            continue
+        kept.append(index)
+        low = torch.maximum(ordered[index, :2], ordered[index + 1 :, :2])
+        high = torch.minimum(ordered[index, 2:], ordered[index + 1 :, 2:])
+        overlap = (high - low).clamp(min=0).prod(dim=1)
+        union = area[index] + area[index + 1 :] - overlap
+        dropped[index + 1 :] |= overlap > iou_threshold * union
+    return order[torch.as_tensor(kept, dtype=torch.int64, device=boxes.device)]
+
+
+def ensure_nms() -> bool:
+    """Make `torchvision.ops.nms` work if it does not; return whether it had to be helped.
+
+    Looks for torchvision's own compiled library first: defining the operator before a
+    working library is loaded would make that library's own registration fail.
+    """
+    if _registered() or _compiled_library_loads():
+        return False
+    # A library object unregisters what it defined when collected, hence the reference kept on torch.
+    library = torch.library.Library(_NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in _OPERATORS:
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+        library.impl(name, nms, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch._ainode_nms_library = library  # type: ignore[attr-defined]  # noqa: SLF001
+    _lift_the_guard()
+    return True
+
+
+def _lift_the_guard() -> None:
+    """Let `torchvision.ops.nms` through: it asks for all compiled operators, we have the one."""
+    if find_spec(_NAMESPACE) is None:
+        return
+    boxes = import_module("torchvision.ops.boxes")
+    boxes._assert_has_ops = lambda: None  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _registered() -> bool:
+    try:
+        return bool(torch.ops.torchvision.nms)
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _compiled_library_loads() -> bool:
+    spec = find_spec(_NAMESPACE)
+    if spec is None or spec.origin is None:
+        return False
+    for library in sorted(Path(spec.origin).parent.glob("_C*.so")):
+        try:
+            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError):
+            return False
+        return _registered()
+    return False

@@ -1,0 +1,1 @@
+"""The weights that ship, and the manifest that says what each is."""
