@@ -48,8 +48,6 @@ _SITES = {
     "LSPINE": Code("122496007", "SCT", "Lumbar spine"),
 }
 _SPINE = Code("421060004", "SCT", "Spine")
-# PS3.3 C.8.11.5.1.1 (View Position) and CID 4010; absent means that nobody wrote it down.
-_VIEWS = frozenset({"", "AP", "PA", "LL", "RL", "LATERAL", "LAT"})
 _MODALITIES = frozenset({"CR", "DX"})
 _SMALLEST_SIDE = 256
 _DEMONSTRATION = {"AP": ("TSPINE", 1400, 700), "LATERAL": ("LSPINE", 1400, 900)}
@@ -73,7 +71,7 @@ class SpineRadiograph:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the images that can be read, by their headers."""
-        refusals = {instance: _refusal(instance) for instance in study.instances}
+        refusals = {instance: _refusal(instance, self._card) for instance in study.instances}
         readable = {instance for instance, refusal in refusals.items() if refusal is None}
         if not readable:
             first = next((refusal for refusal in refusals.values() if refusal), None)
@@ -230,20 +228,23 @@ def _probability(share: float, image: InstanceRef) -> Measurement:
     return Measurement(_PROBABILITY, round(100 * share, 2), _PERCENT, (image,))
 
 
-def _refusal(instance: Instance) -> OutOfScope | None:
-    """Return why the header says that this image is not for the model; None if nothing speaks against it."""
+def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
+    """Return why the header says that this image is not for the model; None if nothing speaks against it.
+
+    An absent View Position says that nobody wrote it down (PS3.3 C.8.11.5.1.1, type 3 in CR).
+    """
     part, view = body_part(instance.header), instance.text("ViewPosition").upper()
     rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
     if instance.text("Modality") not in _MODALITIES:
         why, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
-    elif "SPINE" not in part.names:
-        why, code = f"the body part is {part}, the spine is read", "wrong-body-part"
-    elif view not in _VIEWS:
-        why, code = f"View Position is {view}, AP, PA and lateral are read", "wrong-view"
+    elif not set(part.parts) & set(card.body_part):
+        why, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
+    elif view and view not in card.views:
+        why, code = f"View Position is {view}; read is {', '.join(card.views)}", "wrong-view"
     elif min(rows, columns) < _SMALLEST_SIDE:
-        why, code = f"the image has {rows} x {columns} pixels, {_SMALLEST_SIDE} a side are needed", "too-small"
+        why, code = f"the image has {rows} x {columns} pixels; {_SMALLEST_SIDE} a side are needed", "too-small"
     elif instance.text("NumberOfFrames") not in {"", "1"}:
-        why, code = f"the image has {instance.text('NumberOfFrames')} frames, one is read", "multi-frame"
+        why, code = f"the image has {instance.text('NumberOfFrames')} frames; one is read", "multi-frame"
     else:
         return None
     return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))

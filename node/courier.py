@@ -41,13 +41,13 @@ class Courier:
                 self._ledger.update(one, error=str(error))
         return self._settled(job, peer)
 
-    def give_up(self, job: str, destination: str) -> None:
-        """Make dead letters of what is neither confirmed nor refused."""
+    def give_up(self, job: str, destination: str, *, why: str) -> None:
+        """Make dead letters of what is neither confirmed nor refused; `why` replaces the last error."""
         for one in self._ledger.deliveries(job, destination):
             if one.state in {DeliveryState.WAITING, DeliveryState.SENT}:
-                why = one.error or "sent, but the archive never confirmed it"
-                self._ledger.update(one, state=DeliveryState.FAILED, error=why)
-                log.error("delivery given up", extra={"action": "dead_letter", "job": job, "reason": why})
+                error = why or one.error or "sent, but the archive never confirmed it"
+                self._ledger.update(one, state=DeliveryState.FAILED, error=error)
+                log.error("delivery given up: %s", error, extra={"action": "dead_letter", "job": job})
 
     def _in_state(self, job: str, destination: str, state: DeliveryState) -> tuple[Delivery, ...]:
         return tuple(one for one in self._ledger.deliveries(job, destination) if one.state is state)

@@ -29,7 +29,7 @@ from ainode.node.domain import (
     Route,
     RouteMode,
 )
-from ainode.node.errors import NodeError
+from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import document_context
 from ainode.node.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.settings import Settings
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _APPLICATION_VERSION = "1"
 _READ_ATTEMPTS = 3
 _POLLING_S = 0.1
+_BROKEN = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 _DELIVERIES_AT_ONCE = 8
 
 
@@ -98,7 +99,7 @@ class Jobs(DBOSConfiguredInstance):
                 delivery_queue(peer.name), worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=_POLLING_S
             )
         for job in self._stations.ledger.jobs(states=(JobState.WAITING, JobState.READING)):
-            self._enqueue(job)
+            self._enqueue_again(job)
 
     def stop(self) -> None:
         """Stop the queues; running workflows are recovered at the next start."""
@@ -114,6 +115,15 @@ class Jobs(DBOSConfiguredInstance):
     def _enqueue(self, job: Job) -> None:
         with SetWorkflowID(f"{job.id}:read"), SetEnqueueOptions(priority=job.priority):
             DBOS.enqueue_workflow(read_queue(job.handler), self.read, job.id)
+
+    def _enqueue_again(self, job: Job) -> None:
+        """Enqueue a job that a dead process left; one whose workflow broke becomes a dead letter."""
+        status = DBOS.get_workflow_status(f"{job.id}:read")
+        if status is not None and status.status in _BROKEN:
+            why = f"its workflow ended as {status.status}; see the log, then `ainode retry {job.id}`"
+            self._stations.ledger.move(job.id, JobState.FAILED, reason=why)
+        else:
+            self._enqueue(job)
 
     # Reading
 
@@ -132,25 +142,26 @@ class Jobs(DBOSConfiguredInstance):
     @DBOS.step()
     def read_once(self, job_id: str, *, last: bool) -> bool:
         """Run the reader once and commit what it made; return whether to try again."""
-        stations = self._stations
-        job = stations.ledger.job(job_id)
-        if not stations.ledger.move(job_id, JobState.READING):
+        ledger = self._stations.ledger
+        job = ledger.job(job_id)
+        if not ledger.move(job_id, JobState.READING):
             return False
         try:
-            route = next(one for one in stations.settings.routes if one.name == job.route)
-            reading = stations.read(job.handler, request_of(job, route, stations.settings, stations.catalog))
-        except NodeError as error:
-            again = error.retry and not last
-            state = JobState.WAITING if again else JobState.FAILED
-            stations.ledger.move(job_id, state, reason=str(error))
-            log.warning("reading failed", extra={"action": "read_failed", "job": job_id, "reason": str(error)})
+            reading = self._stations.read(job.handler, self._request(job))
+            kept = tuple(self._keep(job, document) for document in reading.documents)
+        except (NodeError, OSError) as error:
+            again = not last and (isinstance(error, OSError) or error.retry)
+            ledger.move(job_id, JobState.WAITING if again else JobState.FAILED, reason=str(error))
+            log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": job_id})
             return again
-        except StopIteration:
-            stations.ledger.move(job_id, JobState.FAILED, reason=f"route {job.route!r} is no longer in routes.toml")
-            return False
-        kept = tuple(self._keep(job, document) for document in reading.documents)
-        stations.ledger.report(job, kept, _outcome(reading))
+        ledger.report(job, kept, _outcome(reading))
         return False
+
+    def _request(self, job: Job) -> Request:
+        routes = {route.name: route for route in self._stations.settings.routes}
+        if job.route not in routes:
+            raise ConfigError(f"route {job.route!r} of this job is no longer in routes.toml")
+        return request_of(job, routes[job.route], self._stations.settings, self._stations.catalog)
 
     def _keep(self, job: Job, document: Document) -> KeptDocument:
         """Write an encoded document where a restart finds it; the first bytes of a UID are kept for good."""
@@ -188,12 +199,16 @@ class Jobs(DBOSConfiguredInstance):
     @DBOS.step()
     def deliver_once(self, job: str, destination: str) -> bool:
         """Send what waits and confirm what was sent; return whether nothing is left to do."""
-        return self._stations.courier.deliver(job, destination, self._stations.now())
+        try:
+            return self._stations.courier.deliver(job, destination, self._stations.now())
+        except ConfigError as error:
+            self._stations.courier.give_up(job, destination, why=str(error))
+            return True
 
     @DBOS.step()
     def give_up(self, job: str, destination: str) -> None:
         """Make a dead letter of what is still waiting: visible in `ainode jobs`, revived by `ainode retry`."""
-        self._stations.courier.give_up(job, destination)
+        self._stations.courier.give_up(job, destination, why="")
 
 
 def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:

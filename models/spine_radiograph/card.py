@@ -46,6 +46,8 @@ class Card:
     name: str
     version: str
     status: str
+    body_part: tuple[str, ...]
+    views: tuple[str, ...]
     side: int
     resize: Resize
     mean: tuple[float, ...]
@@ -87,6 +89,8 @@ def _card(table: dict[str, Any]) -> Card:
         name=str(table["name"]),
         version=str(table["version"]),
         status=str(table["status"]),
+        body_part=tuple(str(part) for part in table["body_part"]),
+        views=tuple(str(view) for view in table["views"]),
         side=int(inputs["side"]),
         resize=cast("Resize", inputs["resize"]),
         mean=tuple(float(v) for v in inputs["mean"]),

@@ -129,6 +129,22 @@ def test_a_poison_study_ends_as_a_dead_letter_and_spares_the_next(node: RunningN
     assert "ended with code 7" in job.reason
 
 
+def test_a_disk_that_takes_no_document_fails_the_job_visibly_and_a_retry_revives_it(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    blocked = tmp_path / "node" / "data" / "documents"
+    blocked.parent.mkdir()
+    blocked.write_text("a file where the folder has to be")
+    with running(node):
+        study, paths = study_files(tmp_path, "full disk")
+        deliver(node, *paths)
+        job, _ = node.read(study)
+        assert job.state is JobState.FAILED
+        assert "documents" in job.reason
+        blocked.unlink()
+        run_ainode(node, "retry", job.id)
+        assert node.read(study)[0].state is JobState.REPORTED
+
+
 def test_the_same_study_read_by_another_installation_of_that_name_gives_the_same_bytes(
     node: RunningNode, tmp_path: Path
 ) -> None:
