@@ -1,6 +1,5 @@
 """The commands: thin, each imports only what it needs. `ainode --help` lists them."""
 
-import logging
 import secrets
 import signal
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ainode.node import logs
 from ainode.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="node.toml; routes
 
 def main() -> None:
     """Run a command; our own errors are one line for the person who must act, and exit 2."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for loud in ("pynetdicom", "alembic", "dbos", "highdicom"):
-        logging.getLogger(loud).setLevel(logging.WARNING)
+    logs.configure()
     try:
         app()
     except (NodeError, LookupError) as error:

@@ -47,7 +47,9 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
     # Here and not above: the node itself stays small, without networks and encoders.
     from pydicom import config  # noqa: PLC0415
 
-    from ainode.node import pipeline, registry  # noqa: PLC0415
+    from ainode.node import logs, pipeline, registry  # noqa: PLC0415
+
+    logs.configure()
 
     # pydicom's validation repeats the value in its warning; a log may hold no patient attribute.
     config.settings.reading_validation_mode = config.IGNORE
@@ -69,12 +71,14 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
             connection.send(_Failure(HandlerError.__name__, text, ""))
         except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
             text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
-            connection.send(_Failure(HandlerError.__name__, text, traceback.format_exc()))
+            # without the message: a library may have put a header's value into it
+            where = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+            connection.send(_Failure(HandlerError.__name__, text, where))
 
 
 def _raised(failure: _Failure) -> NodeError:
     if failure.traceback:
-        log.error("a handler failed", extra={"action": "handler_failed", "traceback": failure.traceback})
+        log.error("%s\n%s", failure.message, failure.traceback, extra={"action": "handler_failed"})
     kind = getattr(errors, failure.kind, HandlerError)
     return kind(failure.message)
 

@@ -5,7 +5,6 @@ is bounded, so that a parent which does not listen slows the senders down and lo
 """
 
 import contextlib
-import logging
 import os
 import queue
 import signal
@@ -21,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ainode.node import logs
 from ainode.node.negotiation import Policy, policy
 from ainode.node.receiver import Receiver, listen
 from ainode.node.receiver_events import AssociationOpened, Event, InstanceStored
@@ -149,7 +149,7 @@ def _stopped(connection: Connection, parent: int) -> bool:
 def _run(connection: Connection, listener: socket.socket, parent: int) -> None:
     """Receive until the parent says stop, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     start: _Start = connection.recv()
     outbox = _Outbox(connection)
     receiver = Receiver(start.policy, Spool(start.spool, start.limits), outbox.put, listener=listener)
