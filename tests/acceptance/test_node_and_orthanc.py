@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread
 from support import Orthanc, free_port, orthanc
 from support.handler import BOX
 from support.node import RunningNode, configured, running
+from support.postgresql import postgresql
 
 from ainode.node import testing
 from ainode.node.archive.dimse import Link
@@ -251,7 +252,7 @@ def test_twenty_kills_under_load_lose_nothing_that_was_answered_and_send_nothing
             assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
         node.stop()
         held = {path.name for path in (node.folder / "data" / "spool").rglob("*.dcm")}
-        catalog_holds = _held(node, acked)
+        catalog_holds = set(node.catalog.held(acked))
         reported = [dcmread(path) for path in archive.files()]
     assert catalog_holds == acked
     assert len(held) >= len(acked)
@@ -270,13 +271,6 @@ def _kill_after(node: RunningNode, seconds: float) -> threading.Timer:
     return timer
 
 
-def _held(node: RunningNode, uids: set[str]) -> set[str]:
-    from ainode.node import database
-    from ainode.node.catalog import Catalog
-
-    return set(Catalog(database.connect(f"sqlite:///{node.folder / 'data' / 'catalog.sqlite'}")).held(uids))
-
-
 def _one_chain(found: list[Dataset]) -> bool:
     """Whether all but one of the reports are named as predecessor by another one: none contradicts."""
     named = {
@@ -287,3 +281,15 @@ def _one_chain(found: list[Dataset]) -> bool:
         for reference in series.ReferencedSOPSequence
     }
     return sum(one.SOPInstanceUID not in named for one in found) == 1
+
+
+def test_the_node_works_on_postgresql_as_it_does_on_sqlite(tmp_path: Path) -> None:
+    with postgresql() as url:
+        node = configured(tmp_path / "node", more=f'[database]\nurl = "{url}"')
+        node.database = url
+        with running(node):
+            study, paths = study_files(tmp_path, "postgresql")
+            deliver(node, *paths)
+            job, _ = node.read(study)
+            assert job.state is JobState.REPORTED
+            assert len(node.ledger.documents(job.id)) == 1

@@ -11,7 +11,7 @@ from support import Orthanc, installed, orthanc, run, shared
 from support.judges import module_errors, set_errors, template_errors, tree_errors
 from support.node import ROOT, RunningNode, configured, running
 
-from ainode.node import database, testing
+from ainode.node import testing
 from ainode.node.archive.dimse import Link, echo
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.catalog import Catalog
@@ -113,7 +113,7 @@ def test_every_real_object_is_answered_and_what_is_no_spine_is_left_with_the_rig
     for path in sorted((folder / "corrupt_odd").rglob("*.dcm")):  # one each: DCMTK's own clients die of some
         run("storescu", *to, path)
     echo(Link(node.peer, "MODALITY"))
-    catalog = Catalog(database.connect(f"sqlite:///{node.folder / 'data' / 'catalog.sqlite'}"))
+    catalog = node.catalog
     node.until(lambda: not catalog.unrouted(), within_s=120)
     spine = dcmread(next((folder / "spine" / "drr_from_R01-001").glob("*.dcm")), stop_before_pixels=True)
     read = {job.study_instance_uid for job in node.ledger.jobs() if job.route == "spine-radiograph"}

@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from ainode.node import database
+from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.ledger import Delivery, Job, Ledger
 from ainode.node.settings import Peer
@@ -37,6 +40,8 @@ class RunningNode:
     folder: Path
     port: int
     log: Path
+    database: str = ""
+    """its address where it is not the SQLite beside the data"""
     before: Path | None = None
     """a folder whose modules win over the installed ones"""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -76,6 +81,7 @@ class RunningNode:
 
     def stop(self) -> None:
         """End it as an operator does."""
+        self.engine.dispose()
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -84,10 +90,20 @@ class RunningNode:
                 self.process.kill()
                 self.process.wait()
 
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """Return a connection to its database, beside it."""
+        return database.connect(self.database or f"sqlite:///{self.folder / 'data' / 'catalog.sqlite'}")
+
     @property
     def ledger(self) -> Ledger:
-        """Return its ledger, read beside it."""
-        return Ledger(database.connect(f"sqlite:///{self.folder / 'data' / 'catalog.sqlite'}"))
+        """Return its ledger."""
+        return Ledger(self.engine)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return its catalog."""
+        return Catalog(self.engine)
 
     def until(self, true: Callable[[], bool], *, within_s: float) -> None:
         """Wait until something holds, or fail with the end of the node's log."""
