@@ -31,7 +31,7 @@ class DetectorRecipe:
     architecture: str = "yolo11n"
     side: int = 320
     batch: int = 16
-    epochs: int = 6
+    epochs: int = 10
     steps_per_epoch: int = 200
     judged: int = 200
 

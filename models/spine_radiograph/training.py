@@ -152,9 +152,9 @@ def main() -> None:
     train = render(data, "train", seed=arguments.seed, count=arguments.train)
     validation = render(data, "validation", seed=arguments.seed, count=800)
     recipes = {
-        "resnet10t": Recipe("resnet10t", epochs=9),
-        "tf_efficientnetv2_b0": Recipe("tf_efficientnetv2_b0", epochs=8),
-        COMPACT_DENSENET: Recipe(COMPACT_DENSENET, epochs=8),
+        "resnet10t": Recipe("resnet10t", epochs=17),
+        "tf_efficientnetv2_b0": Recipe("tf_efficientnetv2_b0", epochs=11),
+        COMPACT_DENSENET: Recipe(COMPACT_DENSENET, epochs=34),
     }
     for name, recipe in recipes.items():
         if arguments.only in (None, name):
