@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,9 @@ def render(folder: Path, split: str, *, seed: int, count: int, workers: int = 2)
     if not path.is_file():
         for kind in ("images", "labels"):
             (folder / "detector" / kind / split).mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(workers, initializer=partial(cv2.setNumThreads, 1)) as pool:
+        # spawned: a fork inherits the locks of threads (torch's, OpenCV's) that it does not have, and may wait for ever
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, partial(cv2.setNumThreads, 1)) as pool:
             rows = list(pool.map(partial(_one, folder, seed, split), range(count), chunksize=16))
         np.savez(
             path,
