@@ -80,12 +80,13 @@ class Node:
         """Ask the node to stop; safe in a signal handler."""
         self._stopping.set()
 
-    def wait(self) -> None:
-        """Return when a stop was asked for, or the receiver ended by itself."""
+    def wait(self) -> bool:
+        """Return True when a stop was asked for, False when the receiver ended by itself."""
         while not self._stopping.wait(1.0):
             if not self._receiver.is_alive():
                 log.error("the receiver process ended; stopping", extra={"action": "receiver_died"})
-                return
+                return False
+        return True
 
     def stop(self) -> None:
         """Close the door first, then everything behind it; running jobs go on at the next start."""
@@ -149,7 +150,7 @@ class Node:
             pass
         for event in events:
             if isinstance(event, CommitmentReported):
-                self._errands.submit(self._settle, event)
+                self._settle(event)
             elif isinstance(event, CommitmentRequested):
                 self._errands.submit(self._answer, event)
         return events

@@ -1,5 +1,7 @@
 """The commands: thin, each imports only what it needs. `ainode --help` lists them."""
 
+import logging
+import os
 import secrets
 import signal
 import sys
@@ -66,8 +68,12 @@ def serve(config: Config = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
     node.start()
-    node.wait()
+    asked = node.wait()
     node.stop()
+    # A study that is being read ends here as in a crash, and is read again at the next start; waiting for it, or
+    # letting it fail because its reader was stopped, would both be worse.
+    logging.shutdown()
+    os._exit(0 if asked else 1)
 
 
 @app.command()

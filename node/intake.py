@@ -14,7 +14,7 @@ from pathlib import Path
 from ainode.node import completeness, headers, router
 from ainode.node.catalog import Catalog, StoredInstance
 from ainode.node.completeness import Complete, Progress, SenderHistory, Wait
-from ainode.node.domain import UID, Instance, Route, Study
+from ainode.node.domain import UID, Instance, Route, RouteMode, Study
 from ainode.node.errors import CannotUnderstand
 from ainode.node.identity import configuration_hash, job_id
 from ainode.node.ledger import Job
@@ -273,6 +273,6 @@ class Intake:
             content=content,
             created_at=self._catalog.first_received(study.study_instance_uid),
             queued_at=now,
-            destinations=route.destinations,
+            destinations=route.destinations if route.mode is RouteMode.LIVE else (),
             priority=route.priority,
         )

@@ -27,7 +27,6 @@ from ainode.node.domain import (
     Request,
     Result,
     Route,
-    RouteMode,
 )
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import document_context
@@ -173,11 +172,9 @@ class Jobs(DBOSConfiguredInstance):
 
     @DBOS.step()
     def destinations(self, job: str) -> tuple[str, ...]:
-        """Return where the documents of a job go: nowhere in shadow mode, or where there are none."""
-        found = self._stations.ledger.job(job)
-        routes = {route.name: route for route in self._stations.settings.routes}
-        live = found.route in routes and routes[found.route].mode is RouteMode.LIVE
-        return found.destinations if live and self._stations.ledger.documents(job) else ()
+        """Return where the documents of a job go: nowhere if there are none."""
+        ledger = self._stations.ledger
+        return ledger.job(job).destinations if ledger.documents(job) else ()
 
     # Delivery
 

@@ -174,6 +174,7 @@ class Reader:
                 self._lock.release()
 
     def stop(self) -> None:
-        """End the process now, whatever it is doing."""
-        if self._process:
-            self._process.kill()
+        """End the process if it is idle; one that reads ends with the node, and its job is taken up again."""
+        if self._lock.acquire(blocking=False):
+            self._stop()
+            self._lock.release()

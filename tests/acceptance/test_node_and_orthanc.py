@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 from pydicom import Dataset, dcmread
 from support import Orthanc, free_port, orthanc
 from support.handler import BOX
-from support.node import RunningNode, configured, running
+from support.node import SPINE, RunningNode, configured, running
 from support.postgresql import postgresql
 
 from ainode.node import testing
@@ -144,6 +145,29 @@ def test_a_disk_that_takes_no_document_fails_the_job_visibly_and_a_retry_revives
         blocked.unlink()
         run_ainode(node, "retry", job.id)
         assert node.read(study)[0].state is JobState.REPORTED
+
+
+def test_a_node_that_is_stopped_while_it_reads_goes_on_at_its_next_start(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    with running(node):
+        study, paths = study_files(tmp_path, "slow", order="slow")
+        deliver(node, *paths)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=30)
+        node.stop()
+        node.start()
+        job, _ = node.read(study)
+        assert (job.state, job.attempts) == (JobState.REPORTED, 2)
+
+
+def test_a_shadow_route_keeps_its_documents_and_sends_none(tmp_path: Path) -> None:
+    archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
+    node = configured(tmp_path / "node", peers=[archive], routes=SPINE + 'mode = "shadow"\n')
+    with running(node):
+        study, paths = study_files(tmp_path, "shadow")
+        deliver(node, *paths)
+        job, deliveries = node.read(study)
+        assert (job.state, deliveries) == (JobState.REPORTED, ())
+        assert [one.path.exists() for one in node.ledger.documents(job.id)] == [True]
 
 
 def test_the_same_study_read_by_another_installation_of_that_name_gives_the_same_bytes(
@@ -293,3 +317,14 @@ def test_the_node_works_on_postgresql_as_it_does_on_sqlite(tmp_path: Path) -> No
             job, _ = node.read(study)
             assert job.state is JobState.REPORTED
             assert len(node.ledger.documents(job.id)) == 1
+
+
+def test_a_node_whose_receiver_dies_ends_with_an_error_so_that_it_is_restarted(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    with running(node):
+        assert node.process
+        (receiver,) = [
+            child for child in psutil.Process(node.process.pid).children() if "receiver" in " ".join(child.cmdline())
+        ]
+        receiver.kill()
+        assert node.process.wait(30) == 1

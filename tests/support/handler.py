@@ -1,4 +1,4 @@
-"""A handler that does what the study's Series Description says: read, decline, hang, crash, leak, raise."""
+"""A handler that does what the study's Series Description says: read, decline, slow, hang, crash, leak, raise."""
 
 import os
 import time
@@ -28,6 +28,9 @@ BOX = (10.0, 20.0, 110.0, 220.0)
 """left, top, right, bottom in pixels"""
 
 
+_SECONDS = {"slow": 4, "hang": 3600}
+
+
 class Obedient:
     """Reads by instruction, needs no weights."""
 
@@ -38,8 +41,8 @@ class Obedient:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         order = selection.instances[0].text("SeriesDescription")
-        if order == "hang":
-            time.sleep(3600)
+        if order in _SECONDS:
+            time.sleep(_SECONDS[order])
         elif order == "crash":
             os._exit(7)
         elif order == "leak":
