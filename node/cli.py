@@ -1,5 +1,6 @@
 """The commands: thin, each imports only what it needs. `ainode --help` lists them."""
 
+import itertools
 import logging
 import os
 import secrets
@@ -51,8 +52,11 @@ def _ledger(settings: "Settings") -> "Ledger":
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as aligned columns."""
-    lines = [tuple(head), *(tuple(str(cell) for cell in row) for row in rows)]
+    """Return rows as aligned columns; a cell of several lines takes several lines."""
+    lines = [tuple(head)]
+    for row in rows:
+        cells = (str(cell).splitlines() for cell in row)
+        lines += itertools.zip_longest(*cells, fillvalue="")
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines

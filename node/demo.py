@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ainode.node import offline, registry, testing
@@ -13,7 +14,7 @@ from ainode.node.app import Node
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.ledger import Job, Ledger
+from ainode.node.ledger import Job, KeptDocument, Ledger
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, load
 from ainode.node.weights import environment
 
@@ -31,13 +32,18 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
+    """Yield the folder of the demonstration; of a temporary one the archive stays, so that a person can look."""
     if keep:
         path = Path("ainode-demo").absolute()
         path.mkdir(exist_ok=True)
         yield path
-    else:
-        with tempfile.TemporaryDirectory(prefix="ainode-demo-") as name:
-            yield Path(name)
+        return
+    path = Path(tempfile.mkdtemp(prefix="ainode-demo-"))
+    try:
+        yield path
+    finally:
+        for name in ("node", "sent"):
+            shutil.rmtree(path / name, ignore_errors=True)
 
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
@@ -68,7 +74,7 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
             finally:
                 node.request_stop()
                 node.stop()
-    return rows, all(row[3] for row in rows)
+    return rows, all(row[3] and row[4] for row in rows)
 
 
 def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
@@ -92,20 +98,19 @@ def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
         for one in ledger.deliveries(job.id)
         if one.state is DeliveryState.CONFIRMED and (archive / f"{one.document.ref.sop_instance_uid}.dcm").exists()
     ]
-    reports = [
-        str(archive / f"{one.ref.sop_instance_uid}.dcm")
-        for one in arrived
-        if one.kind is DocumentKind.STRUCTURED_REPORT
-    ]
-    captures = sum(one.kind is DocumentKind.SECONDARY_CAPTURE for one in arrived)
+    paths = {kind: "\n".join(_paths(arrived, kind, archive)) for kind in DocumentKind}
     return (
         name,
         job.route,
         job.reason or offline.headline(job.result),
-        "\n".join(reports),
-        str(captures),
+        paths[DocumentKind.STRUCTURED_REPORT],
+        paths[DocumentKind.SECONDARY_CAPTURE],
         f"{job.seconds:.1f}",
     )
+
+
+def _paths(documents: Sequence[KeptDocument], kind: DocumentKind, archive: Path) -> Iterator[str]:
+    return (str(archive / f"{one.ref.sop_instance_uid}.dcm") for one in documents if one.kind is kind)
 
 
 def _finished(study: UID, ledger: Ledger) -> Job | None:

@@ -53,6 +53,15 @@ def test_everything_that_ships_is_ready_on_a_fresh_installation(tmp_path: Path) 
     assert "spine_radiograph/detector" in ainode("weights", "list", home=tmp_path).stdout
 
 
+def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_path: Path) -> None:
+    installed("openvino", "timm", "torch", "ultralytics")
+    done = ainode("demo", "--keep", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "spine-radiograph" in done.stdout
+    paths = [Path(word) for word in done.stdout.split() if word.endswith(".dcm")]
+    assert sorted(dcmread(path).Modality for path in paths) == ["OT", "OT", "SR"]
+
+
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
     node = configured(tmp_path, peers=[Peer(name="gone", ae_title="GONE", host="127.0.0.1", port=1)])
     done = ainode("check", "--config", node.config, home=tmp_path)
