@@ -1,6 +1,7 @@
 """The whole node beside a real Orthanc, with a handler that draws known boxes."""
 
 import hashlib
+import json
 import random
 import statistics
 import threading
@@ -209,6 +210,28 @@ def test_storage_commitment_is_asked_for_and_its_proof_is_kept(tmp_path: Path) -
             deliver(node, *paths)
             _, deliveries = node.read(study)
             assert {(one.state, one.proof) for one in deliveries} == {(DeliveryState.CONFIRMED, "storage commitment")}
+
+
+def test_orthanc_forwards_a_study_and_finds_the_report_in_it_and_forwarding_both_reads_nothing_again(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    with orthanc(tmp_path / "archive", modalities={"ainode": ("AINODE", port)}) as server:
+        node = configured(tmp_path / "node", peers=[server.peer], silence_s=60)
+        node.config.write_text(node.config.read_text().replace(f"port = {node.port}", f"port = {port}", 1))
+        node.port = port
+        study, (path,) = study_files(tmp_path, "forwarded")
+        stored = json.loads(server.call("POST", "/instances", path.read_bytes()))
+        with running(node):
+            server.call("POST", "/modalities/ainode/store", stored["ParentStudy"].encode())
+            # far earlier than the silence of 60 s: Orthanc said how many instances the study has
+            _, deliveries = node.read(study, within_s=30)
+            assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
+            assert len(reports(server, study)) == 1
+            server.call("POST", "/modalities/ainode/store", stored["ParentStudy"].encode())
+            node.until(lambda: len(node.catalog.instances(UID(study))) == 2, within_s=30)
+            node.until(lambda: not node.catalog.unrouted(), within_s=30)
+            assert len(node.ledger.jobs(study=UID(study))) == 1
 
 
 def test_an_archive_that_is_down_for_a_minute_gets_everything_once_after_it_returns(tmp_path: Path) -> None:
