@@ -173,11 +173,6 @@ def decide(study: Study, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:
     return tuple(_decision(study, series, route)[0] for route in routes for series in study.series)
 
 
-def matched(study: Study, route: Route) -> bool:
-    """Whether the route takes a series of the study."""
-    return any(decision.matched for decision in decide(study, (route,)))
-
-
 def chosen(study: Study, route: Route) -> Study:
     """Return the study with only the images that the route takes: what a job is made of."""
     decided = ((series, *_decision(study, series, route)) for series in study.series)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.phantoms.spine import CLASS_NAMES, REGIONS, VIEWS, SpineRadiograph, spine_radiograph
+from ainode.models.phantoms.spine import REGIONS, VIEWS, SpineRadiograph, spine_radiograph
 
 # One stream of seeds per split, so that no picture is in two of them.
 SPLITS = ("train", "validation", "test")
@@ -113,15 +113,3 @@ def _one(folder: Path, seed: int, split: str, index: int) -> tuple[NDArray[np.ui
     (folder / "detector" / "labels" / split / f"{name}.txt").write_text("\n".join(lines), "utf-8")
     stretched = cv2.resize(byte, (_STACK_SIDE, _STACK_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(stretched, np.uint8), truth
-
-
-def detector_config(folder: Path) -> Path:
-    """Write and return the data file that ultralytics trains from."""
-    names = "\n".join(f"  {index}: {name}" for index, name in enumerate(CLASS_NAMES))
-    path = folder / "detector" / "data.yaml"
-    path.write_text(
-        f"path: {(folder / 'detector').resolve()}\ntrain: images/train\nval: images/validation\n"
-        f"test: images/test\nnames:\n{names}\n",
-        "utf-8",
-    )
-    return path
