@@ -62,8 +62,10 @@ def _line(path: Path, x: ArrayLike, y: ArrayLike, names: tuple[str, str]) -> Pat
 def _table(path: Path, table: ArrayLike) -> Path:
     figure, axes = _figure()
     axes.imshow(table, cmap="Blues")
-    for (row, column), count in np.ndenumerate(np.asarray(table)):
-        axes.text(column, row, str(count), ha="center", va="center")
+    counts = np.asarray(table)
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=color)
     axes.set(xlabel="read as", ylabel="is", xticks=[0, 1], yticks=[0, 1])
     axes.set_xticklabels(["normal", "abnormal"])
     axes.set_yticklabels(["normal", "abnormal"])
