@@ -24,6 +24,7 @@ from ainode.node.domain import (
     Selection,
     Study,
     SyntheticImage,
+    SyntheticStudy,
     refs,
 )
 from ainode.node.errors import WeightsError
@@ -96,7 +97,7 @@ class SpineRadiograph:
                 unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
         return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
 
-    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
+    def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of two projections, with lesions."""
         from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415
 
@@ -114,7 +115,7 @@ class SpineRadiograph:
                 "PixelSpacing": (phantom.mm_per_pixel, phantom.mm_per_pixel),
             }
             images.append(SyntheticImage(rows, columns, phantom.image.astype("<u2").tobytes(), header))
-        return tuple(images)
+        return SyntheticStudy(tuple(images))
 
     @cached_property
     def _model(self) -> "SpineRadiographModel":

@@ -80,8 +80,8 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
 def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
     """Send one synthetic study to the node as a modality would; return its UID."""
     study = f"demonstration of {name}, seed {seed}"
-    images = registry.handler(name, environment(settings)).demonstration(seed)
-    paths = testing.write(images, folder / name, study=study)
+    made = registry.handler(name, environment(settings)).demonstration(seed)
+    paths = testing.write(made.images, folder / name, study=study, positions_mm=made.positions_mm)
     us = Peer(name="node", ae_title=settings.node.ae_title, host="127.0.0.1", port=settings.node.port)
     for answer in store.send(Link(us, "MODALITY"), [store.Outgoing.of(path) for path in paths]):
         if answer.error:

@@ -17,6 +17,7 @@ UID = NewType("UID", str)
 Value: TypeAlias = "str | int | float | tuple[Value, ...] | Mapping[str, Value]"
 Header: TypeAlias = Mapping[str, Value]
 Point: TypeAlias = tuple[float, float]
+Position: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,21 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """A place in the patient that someone pointed at, such as the nodule to read."""
+
+    position_mm: Position
+    source: str
+    """who said so: `request`, `SR`, `SEG` or `RTSTRUCT`"""
+    frame_of_reference_uid: UID = UID("")
+    """'' where the source names none: then the only one of the study is meant"""
+    tracking_uid: UID = UID("")
+    """of the SR's measurement group, so that the answer is of the same lesion"""
+    series_instance_uid: UID = UID("")
+    """of the images it was drawn on, where the source says so"""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """One study as it lies in the spool at one moment."""
 
@@ -72,6 +88,10 @@ class Study:
     series: tuple[Series, ...]
     sources: tuple[str, ...] = ()
     """AE titles that sent it, oldest first."""
+    priors: tuple["Study", ...] = ()
+    """earlier studies of the same patient, oldest first"""
+    locations: tuple[Location, ...] = ()
+    """what the request points at; what reports in the study point at is found by `positions`"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -99,6 +119,8 @@ class Route:
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """DICOM keyword to pattern; patterns are described in config/routes.toml"""
     required_series: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    companions: tuple[str, ...] = ()
+    """modalities that the handler is given beside the images, such as SR, SEG and RTSTRUCT"""
     min_instances: int = 1
     priority: int = 100
     destinations: tuple[str, ...] = ()
@@ -132,10 +154,11 @@ class RouteDecision:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The series of a study that a handler will read, and (later) of its priors, current study first."""
+    """The series that a handler will read: those of the study first, then of its priors, newest first."""
 
     study_instance_uid: UID
     series: tuple[Series, ...]
+    locations: tuple[Location, ...] = ()
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -273,12 +296,22 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticImage:
-    """A made-up image for demonstrations: pixels row by row, little-endian 16 bit, and header values."""
+    """A made-up image: pixels row by row, little-endian 16 bit gray or 8 bit RGB, and header values."""
 
     rows: int
     columns: int
     pixels: bytes = field(repr=False)
     header: Header = field(hash=False)
+    samples: int = 1
+    """1: gray, 3: RGB, interleaved"""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticStudy:
+    """A made-up study for demonstrations; `positions_mm` become a report that points at them (TID 1500)."""
+
+    images: tuple[SyntheticImage, ...]
+    positions_mm: tuple[Position, ...] = ()
 
 
 @runtime_checkable
@@ -297,8 +330,8 @@ class Handler(Protocol):
         """Return the names in the weights manifest that this handler needs."""
         ...
 
-    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
-        """Return a synthetic study that this handler reads, one image per instance."""
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        """Return a synthetic study that this handler reads."""
         ...
 
 
@@ -354,6 +387,9 @@ class Request:
     files: tuple[File, ...]
     context: DocumentContext
     report_out_of_scope: bool = False
+    priors: tuple[File, ...] = ()
+    """instances of earlier studies of the patient"""
+    locations: tuple[Location, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

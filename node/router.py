@@ -174,10 +174,21 @@ def decide(study: Study, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:
 
 
 def chosen(study: Study, route: Route) -> Study:
-    """Return the study with only the images that the route takes: what a job is made of."""
-    decided = ((series, *_decision(study, series, route)) for series in study.series)
-    taken = (replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched)
+    """Return the study with only what the route takes: what a job is made of.
+
+    Beside images that match come the route's companions, such as the report that points at a nodule.
+    """
+    decided = [(series, *_decision(study, series, route)) for series in study.series]
+    taken = [replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched]
+    if taken:
+        taken += [companion for series in study.series if (companion := _companion(series, route)).instances]
     return replace(study, series=tuple(taken))
+
+
+def _companion(series: Series, route: Route) -> Series:
+    """Return what of a series accompanies the images of the route; nothing that we made ourselves."""
+    wanted = series.modality in route.companions
+    return replace(series, instances=tuple(one for one in series.instances if wanted and not _is_ours(one)))
 
 
 def explained(decision: RouteDecision) -> str:

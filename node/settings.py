@@ -110,6 +110,7 @@ class RouteTable(_Frozen):
     body_part: tuple[str, ...] = ()
     tags: dict[str, str] = Field(default_factory=dict)
     required_series: tuple[dict[str, str], ...] = ()
+    companions: tuple[str, ...] = ()
     min_instances: Annotated[int, Field(ge=1)] = 1
     priority: Annotated[int, Field(ge=1, le=1000)] = 100
     destinations: tuple[str, ...] = ()

@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import numpy as np
+from highdicom import sr
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.dimse_primitives import C_STORE
@@ -18,10 +20,12 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from ainode.node.domain import SyntheticImage
+from ainode.node.domain import Position, SyntheticImage
 
 _SUCCESS, _PENDING, _SOP_CLASS_NOT_SUPPORTED = 0x0000, 0xFF00, 0x0122
 _DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
+# What differs from slice to slice within one series.
+_OF_ONE_SLICE = frozenset({"ImagePositionPatient", "InstanceNumber", "SliceLocation"})
 
 
 def uid(*parts: object) -> str:
@@ -32,13 +36,14 @@ def uid(*parts: object) -> str:
 def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
     """Return a made-up image as a DICOM data set, DX unless its header says otherwise; the patient is nobody.
 
-    Images with the same header values are of one series.
+    Images with the same header values, but for what differs between slices, are of one series.
     """
     result = Dataset()
     result.SOPClassUID = _DIGITAL_X_RAY
     result.SOPInstanceUID = uid(study, "instance", number)
     result.StudyInstanceUID = uid(study)
-    result.SeriesInstanceUID = uid(study, "series", sorted(image.header.items()))
+    common = sorted((keyword, value) for keyword, value in image.header.items() if keyword not in _OF_ONE_SLICE)
+    result.SeriesInstanceUID = uid(study, "series", common)
     result.PatientName, result.PatientID = "Synthetic^Nobody", "SYNTHETIC"
     result.PatientBirthDate, result.PatientSex = "", "O"
     result.StudyDate, result.StudyTime, result.StudyID = "20260101", "120000", "1"
@@ -48,18 +53,29 @@ def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
     result.PatientOrientation, result.ImageLaterality = ["L", "F"], "U"
     result.ImageType = ["ORIGINAL", "PRIMARY"]
     result.PixelSpacing = result.ImagerPixelSpacing = [0.3, 0.3]
-    result.SamplesPerPixel, result.PhotometricInterpretation = 1, "MONOCHROME2"
-    result.Rows, result.Columns = image.rows, image.columns
-    result.BitsAllocated, result.BitsStored, result.HighBit, result.PixelRepresentation = 16, 12, 11, 0
-    result.RescaleIntercept, result.RescaleSlope, result.RescaleType = 0, 1, "US"
-    result.PresentationLUTShape, result.BurnedInAnnotation = "IDENTITY", "NO"
+    _describe_pixels(result, image)
+    result.BurnedInAnnotation = "NO"
     for keyword, value in image.header.items():
         setattr(result, keyword, list(value) if isinstance(value, tuple) else value)
-    result.PixelData = image.pixels
-    result["PixelData"].VR = "OW"
     result.file_meta = FileMetaDataset()
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return result
+
+
+def _describe_pixels(result: Dataset, image: SyntheticImage) -> None:
+    result.Rows, result.Columns, result.SamplesPerPixel = image.rows, image.columns, image.samples
+    result.PixelRepresentation = 0
+    result.PixelData = image.pixels
+    if image.samples == 1:
+        result.PhotometricInterpretation = "MONOCHROME2"
+        result.BitsAllocated, result.BitsStored, result.HighBit = 16, 12, 11
+        result.RescaleIntercept, result.RescaleSlope, result.RescaleType = 0, 1, "US"
+        result.PresentationLUTShape = "IDENTITY"
+        result["PixelData"].VR = "OW"
+    else:
+        result.PhotometricInterpretation, result.PlanarConfiguration = "RGB", 0
+        result.BitsAllocated, result.BitsStored, result.HighBit = 8, 8, 7
+        result["PixelData"].VR = "OB"
 
 
 def noise(rows: int, columns: int, *, seed: int = 0, **header: str | int) -> SyntheticImage:
@@ -68,15 +84,49 @@ def noise(rows: int, columns: int, *, seed: int = 0, **header: str | int) -> Syn
     return SyntheticImage(rows, columns, pixels.astype("<u2").tobytes(), header)
 
 
-def write(images: Iterable[SyntheticImage], folder: Path, *, study: str) -> tuple[Path, ...]:
-    """Write a synthetic study as Part 10 files and return their paths."""
+def write(
+    images: Iterable[SyntheticImage], folder: Path, *, study: str, positions_mm: Sequence[Position] = ()
+) -> tuple[Path, ...]:
+    """Write a synthetic study as Part 10 files, and a report that points at the positions; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
+    written = [dataset(image, study=study, number=number) for number, image in enumerate(images, start=1)]
+    if positions_mm:
+        written.append(pointing_report(written, positions_mm))
     paths = []
-    for number, image in enumerate(images, start=1):
+    for number, one in enumerate(written, start=1):
         path = folder / f"{number:04d}.dcm"
-        dataset(image, study=study, number=number).save_as(path, enforce_file_format=True)
+        one.save_as(path, enforce_file_format=True)
         paths.append(path)
     return tuple(paths)
+
+
+def pointing_report(images: Sequence[Dataset], positions_mm: Sequence[Position]) -> Dataset:
+    """Return a report of a person who pointed at places in a CT: TID 1500 with a point in mm for each."""
+    frame = images[0].FrameOfReferenceUID
+    groups = [
+        sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(uid=uid(frame, "nodule", number), identifier=f"nodule {number}"),
+            referenced_region=sr.ImageRegion3D(sr.GraphicTypeValues3D.POINT, np.asarray([position]), frame),
+            finding_type=codes.SCT.Nodule,
+        )
+        for number, position in enumerate(positions_mm, start=1)
+    ]
+    person = sr.PersonObserverIdentifyingAttributes(name="Synthetic^Reader")
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(sr.ObserverContext(codes.DCM.Person, person)),
+        procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
+        imaging_measurements=groups,
+    )
+    return sr.Comprehensive3DSR(
+        evidence=list(images),
+        content=content[0],
+        series_instance_uid=uid(frame, "report series"),
+        series_number=2,
+        sop_instance_uid=uid(frame, "report"),
+        instance_number=1,
+        manufacturer="ainode phantoms",
+        is_complete=True,
+    )
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
 
 # Defined terms of PS3.16 annex L that are not one of a pair: the others demand a Laterality (PS3.3 C.7.3.1).
 _UNPAIRED = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
+_PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 
 
@@ -57,6 +58,8 @@ def _document(
     picture = drawn(capture, pixels.picture(source), algorithm=result.algorithm)
     image = _image(picture, header, result=result, place=place, context=context)
     _describe(image, capture, header, resized=picture.scale != 1)
+    if picture.scale == 1:
+        _copy_plane(image, header)
     complete(image, header, context)
     ref = InstanceRef(
         capture.image.study_instance_uid,
@@ -136,6 +139,19 @@ def _copy_body_part(image: SCImage, header: Dataset) -> None:
     if part not in _UNPAIRED:
         side = header.get("Laterality") or header.get("ImageLaterality")
         image.Laterality = side if side in ("R", "L") else ""
+
+
+def _copy_plane(image: SCImage, header: Dataset) -> None:
+    """Place the capture where its source slice lies, so that viewers link it with the series (PS3.3 C.7.6.2).
+
+    The image stays at the top left of the capture: what is added at the right and below moves no pixel of it.
+    A Standard Extended SOP Class: the Secondary Capture IOD does not forbid the attributes, and does not ask for them.
+    """
+    if all(header.get(keyword) for keyword in (*_PLANE, "FrameOfReferenceUID")):
+        for keyword in (*_PLANE, "FrameOfReferenceUID"):
+            setattr(image, keyword, header[keyword].value)
+        image.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+        image.SliceThickness = header.get("SliceThickness")
 
 
 def _copy_lossy_compression(image: SCImage, header: Dataset) -> None:

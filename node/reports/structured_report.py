@@ -41,6 +41,9 @@ from ainode.node.reports.source_header import (
 )
 from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
 
+OUR_CODES = "99AINODE"
+"""coding scheme of handlers' codes that no public scheme has; the prefix 99 is for private ones (PS3.16 8)"""
+
 _ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 # How far a coordinate may leave its image by rounding before it counts as a mistake.
 _SLACK_PIXELS = 0.5
@@ -218,6 +221,16 @@ def _library_entry(ref: InstanceRef, header: Dataset) -> sr.ImageContentItem:
     return entry
 
 
+def _identify_our_codes(document: Dataset) -> None:
+    """Say whose the codes of our own scheme are, where there is one in the document (PS3.3 C.12.1.1.8)."""
+    if any(element.value == OUR_CODES for element in document.iterall() if element.keyword == "CodingSchemeDesignator"):
+        scheme = Dataset()
+        scheme.CodingSchemeDesignator = OUR_CODES
+        scheme.CodingSchemeName = "ainode's own codes, for what no public scheme names"
+        scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+        document.CodingSchemeIdentificationSequence = [scheme]
+
+
 def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
     """Return the encoded document around the content tree."""
     context, header = draft.context, draft.headers[draft.evidence[0]]
@@ -248,6 +261,7 @@ def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
     except ValueError as error:
         study = draft.evidence[0].study_instance_uid
         raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
+    _identify_our_codes(document)
     complete(document, header, context)
     ref = InstanceRef(
         draft.evidence[0].study_instance_uid,

@@ -64,7 +64,7 @@ def test_a_synthetic_study_comes_back_with_one_report_and_a_capture_per_image_wi
     from ainode.handlers.spine_radiograph import build
     from ainode.node.weights import ModelEnvironment, WeightStore
 
-    images = build(ModelEnvironment(WeightStore(tmp_path), tmp_path)).demonstration(seed=3)
+    images = build(ModelEnvironment(WeightStore(tmp_path), tmp_path)).demonstration(seed=3).images
     paths = testing.write(images, tmp_path / "sent", study="synthetic")
     job, deliveries = node.read(deliver(node, *paths), within_s=240)
     assert job.state is JobState.REPORTED, job.reason

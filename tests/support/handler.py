@@ -13,7 +13,7 @@ from ainode.node.domain import (
     Result,
     Selection,
     Study,
-    SyntheticImage,
+    SyntheticStudy,
     WeightsStatus,
 )
 from ainode.node.testing import noise
@@ -56,8 +56,8 @@ class Obedient:
     def weights(self) -> tuple[str, ...]:
         return ()
 
-    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
-        return (noise(512, 512, seed=seed, SeriesDescription="read"),)
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        return SyntheticStudy((noise(512, 512, seed=seed, SeriesDescription="read"),))
 
 
 def result(selection: Selection) -> Result:
