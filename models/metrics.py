@@ -69,6 +69,20 @@ def bootstrapped(  # the figure, its data, its groups and how to draw
     return Estimate(figure(truth, guess), float(low), float(high), len(truth))
 
 
+def gain(
+    labels: ArrayLike, scores: ArrayLike, baseline: ArrayLike, groups: ArrayLike | None = None, *, draws: int = 1000
+) -> Estimate:
+    """Return how much larger the area under the curve is than a baseline's, on the same draws of cases."""
+    pairs = np.arange(len(np.asarray(labels)), dtype=np.float64)
+    truth, guess, other = np.asarray(labels), np.asarray(scores), np.asarray(baseline)
+
+    def difference(_: NDArray[np.float64], drawn: NDArray[np.float64]) -> float:
+        at = drawn.astype(int)
+        return auc(truth[at], guess[at]) - auc(truth[at], other[at])
+
+    return bootstrapped(difference, pairs, pairs, groups, draws=draws)
+
+
 def proportion(hits: int, n: int) -> Estimate:
     """Return a proportion with its Wilson interval.
 

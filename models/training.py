@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ainode.models.errors import CheckpointRefused
+from ainode.models.experiment import TrainingOptions
 
 Batch = tuple[Tensor, ...]
 
@@ -40,6 +41,21 @@ class Plan:
     device: str = "cpu"
     half: bool = False
     minutes: float = float("inf")
+
+    @classmethod
+    def of(
+        cls, options: TrainingOptions, epochs: int, steps_per_epoch: int, *, learning_rate: float, half: bool = False
+    ) -> Plan:
+        """Return a recipe's plan with what a person decided in its place."""
+        return cls(
+            options.epochs or epochs,
+            steps_per_epoch,
+            learning_rate=learning_rate,
+            half=half,
+            seed=options.seed,
+            device=options.device,
+            minutes=options.minutes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

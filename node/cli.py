@@ -1,19 +1,20 @@
 """The commands: thin, each imports only what it needs. `ainode --help` lists them."""
 
+import contextlib
 import itertools
 import logging
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ainode.node import logs
-from ainode.node.errors import NodeError
+from ainode.node.errors import ConfigError, NodeError
 
 if TYPE_CHECKING:
     from ainode.node.ledger import Ledger
@@ -311,6 +312,60 @@ def bench_infer(
     for name in registry.names():
         print(name)
         print(table(*registry.module(name).benchmark(models, full_size=full_size, runs=runs)))
+
+
+@contextlib.contextmanager
+def _one_line(kind: type[Exception]) -> Iterator[None]:
+    """Turn what a model says of its data or files into a line for the person who gave them."""
+    try:
+        yield
+    except kind as error:
+        raise ConfigError(str(error)) from error
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion")],
+    data: Annotated[Path, typer.Option(help="folder of the data set; the model's card says in which layout")],
+    out: Annotated[Path, typer.Option(help="checkpoints, log.csv, loss.png, weights; empty, or with --resume")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the model's own number")] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="end after the epoch in which they pass")] = float("inf"),
+    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="go on where the folder's training stopped")] = False,
+) -> None:
+    """Train a model on the part `train` of a data set."""
+    from ainode.node.registry import laboratory
+
+    models = laboratory()
+    options = models.TrainingOptions(epochs=epochs, minutes=minutes, seed=seed, device=device, resume=resume)
+    with _one_line(models.ModelError):
+        made = models.train(model, data, out, options)
+    for name, path in made.items():
+        print(f"{name}: {path}")
+    print(f"next: ainode evaluate {model} --data {data} --weights {out} --out {out / 'evaluation'}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion")],
+    data: Annotated[Path, typer.Option(help="folder of the data set")],
+    out: Annotated[Path, typer.Option(help="metrics.json and plots")],
+    weights: Annotated[Path | None, typer.Option(help="folder of a training; else what the node serves")] = None,
+    part: Annotated[str, typer.Option(help="test, or train")] = "test",
+    config: Config = None,
+) -> None:
+    """Put a model to the test: intervals by patient or lesion, trivial baselines, plots."""
+    import json
+
+    from ainode.node.registry import laboratory
+    from ainode.node.weights import environment
+
+    models, store = laboratory(), environment(_settings(config)).weights
+    served = (one.name for one in store.entries() if one.model == model)
+    with _one_line(models.ModelError):
+        files = models.trained(weights) if weights else {name: store.verified(name) for name in served}
+        print(json.dumps(models.evaluate(model, data, files, out, part), indent=2))
 
 
 if __name__ == "__main__":

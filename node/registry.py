@@ -41,6 +41,11 @@ def handler(name: str, environment: ModelEnvironment) -> Handler:
     return built
 
 
+def laboratory() -> ModuleType:
+    """Return what trains and evaluates models, imported when first asked for (`models/experiment.py`)."""
+    return importlib.import_module("ainode.models.experiment")
+
+
 def missing_packages(name: str) -> tuple[str, ...]:
     """Return which of the packages that a handler reads with are not installed (its module's `PACKAGES`)."""
     wanted: tuple[str, ...] = getattr(module(name), "PACKAGES", ())

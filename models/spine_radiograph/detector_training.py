@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ainode.models.experiment import TrainingOptions
 from ainode.models.metrics import average_precision
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented
@@ -111,15 +112,15 @@ def found_and_true(detector: Detector, folder: Path, split: str, indexes: range)
 
 
 def train_detector(
-    recipe: DetectorRecipe, folder: Path, count: int, out: Path, *, seed: int, half: bool
+    recipe: DetectorRecipe, folder: Path, count: int, out: Path, *, options: TrainingOptions
 ) -> tuple[Epoch, ...]:
     """Train the detector in `out`; chosen on the validation set by mAP at IoU 0.5."""
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     network = yolo(recipe.architecture, len(CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plan = Plan(recipe.epochs, recipe.steps_per_epoch, learning_rate=1.5e-3, seed=seed, half=half)
+    plan = Plan.of(options, recipe.epochs, recipe.steps_per_epoch, learning_rate=1.5e-3, half=True)
 
     def score(trained: nn.Module) -> float:
         detector = Detector(torch_run(trained), CLASS_NAMES, recipe.side, (_LEAST_CONFIDENCE,), _IOU)
         return average_precision(*found_and_true(detector, folder, "validation", range(recipe.judged)))["map_50"]
 
-    return fit(network, batches(folder, count, recipe, seed), detection_loss(network), score, plan, out)
+    return fit(network, batches(folder, count, recipe, options.seed), detection_loss(network), score, plan, out)

@@ -65,7 +65,8 @@ def classification_report(
     out.mkdir(parents=True, exist_ok=True)
     scores = members @ np.asarray(choice.weights)
     sensitivity, specificity = sensitivity_specificity(stack.labels, scores, choice.threshold)
-    evaluation_plots(stack.labels, scores, choice.threshold, out)
+    read = scores > choice.threshold
+    evaluation_plots(stack.labels, scores, out, confusion=(stack.labels, read, ("normal", "abnormal")))
     by_group = {
         str(group): asdict(bootstrapped(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
         for group in np.unique(stack.groups)

@@ -1,34 +1,25 @@
-"""Trains the demonstration networks on synthetic studies, and evaluates them once.
-
-Reproduce what ships:
-    python -m ainode.models.spine_radiograph.training --out DIR --seed 0
-"""
+"""Trains a classifier of the ensemble on synthetic studies."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
+from ainode.models.experiment import TrainingOptions
 from ainode.models.metrics import auc
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented, cells
-from ainode.models.spine_radiograph.dataset import Stack, render
-from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
-from ainode.models.spine_radiograph.network import COMPACT_DENSENET, classifier, features
+from ainode.models.spine_radiograph.dataset import Stack
+from ainode.models.spine_radiograph.network import classifier, features
 from ainode.models.spine_radiograph.preprocess import prepare
 from ainode.models.training import Batch, Epoch, Plan, fit
-
-log = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -124,47 +115,13 @@ def probabilities(network: nn.Module, stack: Stack, side: int, *, half: bool = F
 
 
 def train_classifier(
-    recipe: Recipe, train: Stack, validation: Stack, out: Path, *, seed: int, half: bool
+    recipe: Recipe, train: Stack, validation: Stack, out: Path, *, options: TrainingOptions
 ) -> tuple[Epoch, ...]:
     """Train one network in `out`; chosen on the validation set by its area under the curve."""
     network = Supervised(classifier(recipe.architecture).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-    plan = Plan(recipe.epochs, recipe.steps_per_epoch, learning_rate=1.2e-3, seed=seed, half=half)
+    plan = Plan.of(options, recipe.epochs, recipe.steps_per_epoch, learning_rate=1.2e-3, half=True)
 
     def score(trained: nn.Module) -> float:
-        return auc(validation.labels, probabilities(trained, validation, recipe.side, half=half))
+        return auc(validation.labels, probabilities(trained, validation, recipe.side, half=True))
 
-    return fit(network, batches(train, recipe, seed), loss, score, plan, out)
-
-
-def main() -> None:
-    """Run the documented command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=6000)
-    parser.add_argument("--only", choices=("resnet10t", "tf_efficientnetv2_b0", COMPACT_DENSENET, "detector"))
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(1)
-    data = arguments.out / "data"
-    train = render(data, "train", seed=arguments.seed, count=arguments.train)
-    validation = render(data, "validation", seed=arguments.seed, count=800)
-    recipes = {
-        "resnet10t": Recipe("resnet10t", epochs=17),
-        "tf_efficientnetv2_b0": Recipe("tf_efficientnetv2_b0", epochs=11),
-        COMPACT_DENSENET: Recipe(COMPACT_DENSENET, epochs=34),
-    }
-    for name, recipe in recipes.items():
-        if arguments.only in (None, name):
-            place = arguments.out / name
-            log.info("%s", train_classifier(recipe, train, validation, place, seed=arguments.seed, half=True))
-    if arguments.only in (None, "detector"):
-        out = arguments.out / "detector"
-        found, drawn = DetectorRecipe(), data / "detector"
-        log.info("%s", train_detector(found, drawn, arguments.train, out, seed=arguments.seed, half=True))
-
-
-if __name__ == "__main__":
-    main()
+    return fit(network, batches(train, recipe, options.seed), loss, score, plan, out)

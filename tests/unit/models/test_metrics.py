@@ -9,17 +9,18 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from ainode.models.metrics import (
+    Estimate,
     auc,
     average_precision,
     bootstrapped,
     brier,
     calibration_error,
+    gain,
     proportion,
     sensitivity_specificity,
     youden_threshold,
 )
 from ainode.models.plots import evaluation_plots, loss_plot
-from ainode.models.training import Epoch
 
 _RANDOM = np.random.default_rng(4)
 _LABELS = _RANDOM.integers(0, 2, 300).astype(float)
@@ -85,7 +86,21 @@ def test_a_false_box_above_the_true_one_halves_the_precision() -> None:
     assert average_precision(found, real)["map_50"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_there_is_no_gain_over_oneself() -> None:
+    assert gain(_LABELS, _SCORES, _SCORES) == Estimate(0.0, 0.0, 0.0, len(_LABELS))
+
+
+def test_a_gain_is_the_difference_of_the_areas() -> None:
+    noise = np.random.default_rng(1).normal(size=len(_LABELS))
+    found = gain(_LABELS, _SCORES, noise)
+    assert found.value == pytest.approx(auc(_LABELS, _SCORES) - auc(_LABELS, noise))
+    assert found.low < found.value < found.high
+
+
 def test_every_plot_is_written(tmp_path: Path) -> None:
-    plots = evaluation_plots(_LABELS, _SCORES, 0.5, tmp_path)
-    curve = loss_plot([Epoch(0, 1.0, 0.6, 1.0), Epoch(1, 0.5, 0.8, 1.0)], tmp_path / "loss.png")
+    read = _SCORES > 0.5
+    plots = evaluation_plots(_LABELS, _SCORES, tmp_path, confusion=(_LABELS, read, ("normal", "abnormal")))
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss,score,seconds\n0,1.0,0.6,1\n1,0.5,0.8,1\n", "utf-8")
+    curve = loss_plot(log, tmp_path / "loss.png")
     assert all(path.stat().st_size > 1000 for path in (*plots, curve))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ainode.models.errors import CheckpointRefused
+from ainode.models.experiment import TrainingOptions
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented, cells
 from ainode.models.spine_radiograph.dataset import phantom, render
@@ -99,7 +100,7 @@ def test_a_short_training_of_a_classifier_runs_from_pictures_to_weights(tmp_path
     data = tmp_path / "data"
     train, validation = (render(data, split, seed=1, count=8, workers=1) for split in ("train", "validation"))
     recipe = Recipe("resnet10t", side=64, batch=4, epochs=1, steps_per_epoch=2)
-    history = train_classifier(recipe, train, validation, tmp_path / "out", seed=0, half=False)
+    history = train_classifier(recipe, train, validation, tmp_path / "out", options=TrainingOptions())
     assert len(history) == 1
     assert (tmp_path / "out" / "best.safetensors").is_file()
     assert len(list((data / "detector" / "labels" / "train").iterdir())) == 8
