@@ -90,7 +90,7 @@ def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
 
 
 def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
-    job = _finished(study, ledger)
+    job = _finished(study, name, ledger)
     if job is None:
         return (name, "-", f"no answer within {_PATIENCE_S:g} s", "", "", "-")
     arrived = [
@@ -113,11 +113,14 @@ def _paths(documents: Sequence[KeptDocument], kind: DocumentKind, archive: Path)
     return (str(archive / f"{one.ref.sop_instance_uid}.dcm") for one in documents if one.kind is kind)
 
 
-def _finished(study: UID, ledger: Ledger) -> Job | None:
-    """Wait for the study's job and its deliveries; None if they do not come."""
+def _finished(study: UID, handler: str, ledger: Ledger) -> Job | None:
+    """Wait for the handler's job on the study and its deliveries; None if they do not come.
+
+    Other routes may read the same study: a chest CT is one for several models.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        for job in ledger.jobs(study=study):
+        for job in (one for one in ledger.jobs(study=study) if one.handler == handler):
             settled = all(
                 one.state in {DeliveryState.CONFIRMED, DeliveryState.FAILED} for one in ledger.deliveries(job.id)
             )
