@@ -1,0 +1,38 @@
+"""The same nodule at an earlier date: registered, found again, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ainode.models.following.grid import Grid, LeftOut, Position
+from ainode.models.following.local import Refined, refined
+from ainode.models.following.nodule import Measured, measured
+from ainode.models.following.registration import RigidTransform, register
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A nodule of the current scan in an earlier one; its size, or why it has none."""
+
+    transform: RigidTransform
+    place: Refined
+    size: Measured | LeftOut
+
+    @property
+    def position_mm(self) -> Position:
+        """Return where the nodule is in the earlier scan, LPS mm of that scan; its middle where it was measured."""
+        return self.size.position_mm if isinstance(self.size, Measured) else self.place.position_mm
+
+
+def followed(current: Grid, prior: Grid, position_mm: Position) -> Followed | LeftOut:
+    """Return the nodule at a position of `current` in `prior`, or why that date is left out."""
+    transform = register(current, prior)
+    return transform if isinstance(transform, LeftOut) else found_again(current, prior, position_mm, transform)
+
+
+def found_again(current: Grid, prior: Grid, position_mm: Position, transform: RigidTransform) -> Followed | LeftOut:
+    """Return one more nodule between two scans that are registered already."""
+    place = refined(current, prior, position_mm, transform)
+    if isinstance(place, LeftOut):
+        return place
+    return Followed(transform, place, measured(prior, place.position_mm))
