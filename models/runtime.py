@@ -17,9 +17,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import openvino as ov
+import openvino.opset14 as ops
 import torch
 from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch import ConversionExtension
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
@@ -161,9 +163,15 @@ def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
         module(torch.zeros(recipe.shape))
         decoder = TorchScriptPythonDecoder(module, example_input=torch.zeros(recipe.shape), shared_memory=False)
     front_end = FrontEndManager().load_by_framework("pytorch")
+    # Keras on torch writes this alias of aten::sub, which the front end does not know.
+    front_end.add_extension(ConversionExtension("aten::subtract", _subtracted))
     graph = front_end.convert(front_end.load(decoder))
     graph.reshape({0: list(recipe.shape)})
     return graph
+
+
+def _subtracted(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no stubs
+    return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
 def _compiled(path: Path, precision: Precision, threads: int | None) -> Any:  # noqa: ANN401  # openvino has no stubs

@@ -1,0 +1,51 @@
+"""From logits to a probability that means what it says; travels in the metadata of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.errors import CheckpointRefused
+
+# Steps along rows and columns: as it is, mirrored left to right, up to down, both.
+FLIPS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Platt's line over the mean logit of the first `views` mirrored pictures, and the threshold after it.
+
+    Source: Platt, Probabilistic outputs for support vector machines, 1999.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    views: int = 1
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what would turn the order of the logits around, or has no picture."""
+        if not (self.slope > 0 and 0 < self.threshold < 1 and 1 <= self.views <= len(FLIPS)):
+            raise CheckpointRefused(f"impossible calibration in the weights: {self}")
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the calibrated probability of mean logits."""
+        return np.asarray(1 / (1 + np.exp(-(self.slope * logits + self.intercept))))
+
+    def metadata(self) -> dict[str, str]:
+        """Return it as text, for the header of a safetensors file."""
+        return {name: repr(getattr(self, name)) for name in ("slope", "intercept", "views", "threshold")}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> Calibration:
+        """Return the calibration that `metadata` wrote; that of the network's own sigmoid where there is none."""
+        if "slope" not in metadata:
+            return cls()
+        try:
+            slope, intercept, threshold = (float(metadata[name]) for name in ("slope", "intercept", "threshold"))
+            return cls(slope, intercept, int(metadata["views"]), threshold)
+        except (KeyError, ValueError) as error:
+            raise CheckpointRefused(f"calibration in the weights is not whole: {error}") from error
