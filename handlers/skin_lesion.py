@@ -23,6 +23,7 @@ from ainode.node.domain import (
     Selection,
     Study,
     SyntheticImage,
+    SyntheticStudy,
     refs,
 )
 from ainode.node.errors import WeightsError
@@ -126,7 +127,7 @@ class SkinLesion:
                 unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
         return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
 
-    def demonstration(self, seed: int) -> tuple[SyntheticImage, ...]:
+    def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of one dermoscopic picture."""
         from ainode.models.phantoms.skin import skin_lesion  # noqa: PLC0415
 
@@ -138,7 +139,7 @@ class SkinLesion:
             "ImageLaterality": "L",
             "SeriesDescription": "Synthetic skin lesion",
         }
-        return (SyntheticImage(drawn.shape[0], drawn.shape[1], drawn.tobytes(), header, samples=3),)
+        return SyntheticStudy((SyntheticImage(drawn.shape[0], drawn.shape[1], drawn.tobytes(), header, 3),))
 
     @cached_property
     def _model(self) -> "SkinLesionModel":

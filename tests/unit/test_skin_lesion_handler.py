@@ -125,7 +125,7 @@ def test_every_site_is_a_code_of_the_standard_with_its_meaning() -> None:
 def test_a_photograph_is_read_with_its_site_and_a_map_on_its_own_grid(tmp_path: Path) -> None:
     installed("keras", "openvino", "torch")
     handler = build(ModelEnvironment(shipped(), tmp_path / "cache", device="cpu"))
-    (image,) = handler.demonstration(0)
+    (image,) = handler.demonstration(0).images
     paths = testing.write([image], tmp_path / "study", study="study")
     selection = handler.select(headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths))
     assert isinstance(selection, Selection)
