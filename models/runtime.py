@@ -123,7 +123,9 @@ def runner(
 def _on_cuda(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
     if not torch.cuda.is_available():
         raise ValueError(f"{device} was asked for, and torch finds no CUDA device")
-    module = recipe.build().eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    volumes = len(recipe.shape) == 5  # noqa: PLR2004  # batch, channel and three axes
+    layout = torch.channels_last_3d if volumes else torch.channels_last
+    module = recipe.build().eval().to(device).to(memory_format=layout)  # type: ignore[call-overload]
     return TorchRunner(module, precision, device)
 
 

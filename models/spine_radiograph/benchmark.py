@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ainode.models.checkpoints import load
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.runtime import Precision, Recipe, Runner, cpu_has_bf16, runner
 from ainode.models.saliency import weighted
 from ainode.models.spine_radiograph.card import Card, Network, read_card
-from ainode.models.spine_radiograph.checkpoints import load
 from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
 from ainode.models.spine_radiograph.model import sigmoid
 from ainode.models.spine_radiograph.network import Ensemble, classifier

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ainode.models.checkpoints import load
 from ainode.models.errors import MissingNetwork
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
 from ainode.models.saliency import weighted
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
-from ainode.models.spine_radiograph.checkpoints import class_names, load
+from ainode.models.spine_radiograph.checkpoints import class_names
 from ainode.models.spine_radiograph.detector import Box, Decoded, Detector, yolo
 from ainode.models.spine_radiograph.network import Ensemble, classifier
 from ainode.models.spine_radiograph.preprocess import Picture, Placement, letterboxed, on_source_grid, prepare

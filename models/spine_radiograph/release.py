@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ainode.models.checkpoints import save_half
 from ainode.models.metrics import auc, bootstrapped
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.runtime import sha256_of
 from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
-from ainode.models.spine_radiograph.checkpoints import save_half
 from ainode.models.spine_radiograph.dataset import Stack, render
 from ainode.models.spine_radiograph.detector import yolo
 from ainode.models.spine_radiograph.evaluation import (

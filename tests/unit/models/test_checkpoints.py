@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ainode.models.checkpoints import load, state_dict
 from ainode.models.errors import CheckpointRefused
-from ainode.models.spine_radiograph.checkpoints import class_names, load, state_dict
+from ainode.models.spine_radiograph.checkpoints import class_names
 from ainode.models.spine_radiograph.detector import yolo
 from ainode.models.spine_radiograph.network import classifier
 

@@ -1,0 +1,322 @@
+"""Does this chest CT show pneumonia? One answer for the whole stack, with the regions it was read from."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.ct_pneumonia.card import Card, read_card
+from ainode.node.anatomy import body_part
+from ainode.node.ct_series import Wanted, ct_stack
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    Capture,
+    Code,
+    Finding,
+    InstanceRef,
+    Measurement,
+    OutOfScope,
+    Position,
+    Result,
+    Saliency,
+    Selection,
+    Series,
+    Study,
+    SyntheticImage,
+    SyntheticStudy,
+    refs,
+)
+from ainode.node.domain import Region as ImageRegion
+from ainode.node.errors import WeightsError
+from ainode.node.geometry import Stack, Volume, stack, volume
+from ainode.node.weights import ModelEnvironment
+
+if TYPE_CHECKING:
+    from ainode.models.ct_pneumonia.model import PneumoniaModel, Prediction, Region
+
+PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
+"""what reading needs beside the node's own packages"""
+
+_PROBABILITY = Code("122157", "DCM", "Probability")
+_PERCENT = Code("%", "UCUM", "%")
+_PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
+_LUNG = Code("39607008", "SCT", "Lung")
+_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+# Aerated lung in Hounsfield units; the air around the patient lies below.
+_LUNG_HU, _LUNG_SHARE = (-950, -500), 0.03
+_DEMONSTRATION = {"slices": 40, "side": 192, "slice_mm": 7.0, "pixel_mm": 1.95, "lesions": 4}
+_CT = "1.2.840.10008.5.1.4.1.1.2"
+_INTERCEPT = -1024
+
+
+class CtPneumonia:
+    """The handler: loads its network at the first study it reads."""
+
+    def __init__(self, environment: ModelEnvironment) -> None:
+        self._environment = environment
+        self._card = read_card()
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the name of the network's weights."""
+        return (self._card.weights,)
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the slices of the best stack of the chest, by their headers."""
+        card = self._card
+        wanted = Wanted(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
+        chests = tuple(one for one in study.series if _may_be_chest(one))
+        if study.series and not chests:
+            parts = ", ".join(sorted({str(body_part(one.instances[0].header)) for one in study.series}))
+            return OutOfScope(f"the body part is {parts}; read is CHEST", "wrong-body-part", refs(study.instances[:1]))
+        found = ct_stack(chests, wanted)
+        if isinstance(found, OutOfScope):
+            return found
+        uid = found.instances[0].ref.series_instance_uid
+        return Selection(study.study_instance_uid, (Series(uid, "CT", found.instances),))
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return the finding and its key slices; what holds no lung is out of scope."""
+        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the networks' libraries along
+
+        slices = stack(selection.instances)
+        if isinstance(slices, OutOfScope):
+            return slices
+        chest = volume(slices)
+        sample = chest.values[:, ::4, ::4]
+        aerated = float(((sample > _LUNG_HU[0]) & (sample < _LUNG_HU[1])).mean())
+        if aerated < _LUNG_SHARE:
+            what = f"{aerated:.1%} of the volume is as dense as lung; {_LUNG_SHARE:.0%} are needed"
+            return OutOfScope(what, "no-lung", refs(slices.instances))
+        try:
+            made = self._model.predict(chest.values, seed_of(selection.study_instance_uid, self._card))
+        except UnusablePicture as error:
+            return OutOfScope(str(error), "unusable-pixels", refs(slices.instances))
+        return self._result(selection, _Reading(slices, chest, made, self._card))
+
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        """Return a synthetic chest with consolidations."""
+        from ainode.models.phantoms.thorax import Field, thorax  # noqa: PLC0415
+
+        count, side = int(_DEMONSTRATION["slices"]), int(_DEMONSTRATION["side"])
+        spacing = (_DEMONSTRATION["slice_mm"], _DEMONSTRATION["pixel_mm"], _DEMONSTRATION["pixel_mm"])
+        scanned = Field((count, side, side), spacing)
+        made = thorax(seed, seed, scanned=scanned, consolidations=int(_DEMONSTRATION["lesions"]))
+        stored = np.rint(np.clip(made.values, _INTERCEPT, None) - _INTERCEPT).astype("<u2")
+        first = tuple(-(n - 1) / 2 * step for n, step in zip(scanned.size, spacing, strict=True))
+        return SyntheticStudy(
+            tuple(
+                SyntheticImage(side, side, one.tobytes(), _header(seed, number, first, spacing))
+                for number, one in enumerate(stored)
+            )
+        )
+
+    @cached_property
+    def _model(self) -> "PneumoniaModel":
+        from ainode.models.ct_pneumonia.model import PneumoniaModel  # noqa: PLC0415
+        from ainode.models.errors import ModelError  # noqa: PLC0415
+
+        environment = self._environment
+        try:
+            return PneumoniaModel.load(
+                environment.weights.verified(self._card.weights),
+                cache=environment.cache,
+                card=self._card,
+                device=environment.device,
+                precision=environment.precision,
+            )
+        except ModelError as error:
+            raise WeightsError(f"{self._card.name}: {error}") from error
+
+    def _algorithm(self, reading: "_Reading") -> Algorithm:
+        card, store = self._card, self._environment.weights
+        z, y, x = reading.slices.spacing_mm
+        parameters = {
+            "threshold": f"{card.threshold:g}",
+            "network": card.size,
+            "slices": f"{len(reading.slices.instances)} of {z:.2f} mm, pixels {y:.2f} x {x:.2f} mm",
+            "sampling": "25 DDIM steps, seeded by the Study Instance UID",
+            "precision": f"{self._model.precision} on {self._model.device}",
+        }
+        status = store.entry(card.weights).status
+        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
+
+    def _result(self, selection: Selection, reading: "_Reading") -> Result:
+        key_images = reading.key_images()
+        made = reading.made
+        share = Measurement(_PROBABILITY, round(100 * made.probability, 2), _PERCENT, key_images)
+        return Result(
+            study_instance_uid=selection.study_instance_uid,
+            algorithm=self._algorithm(reading),
+            title="Pneumonia on chest CT",
+            procedure=_PROCEDURE,
+            findings=(Finding("pneumonia", _PNEUMONIA, _LUNG, (share,), key_images),),
+            captures=reading.captures(),
+            evidence=refs(reading.slices.instances),
+            key_images=key_images,
+            scores=reading.scores(),
+        )
+
+
+class _Reading:
+    """What the model says of one stack, in the node's words and on the slices' own pixels."""
+
+    def __init__(self, slices: Stack, chest: Volume, made: "Prediction", card: Card) -> None:
+        self.slices, self.made = slices, made
+        self._chest, self._card = chest, card
+
+    def scores(self) -> Mapping[str, float]:
+        """Return every number by name."""
+        made = self.made
+        parts = {
+            "probability": made.probability,
+            "diffusion mean": made.label_map,
+            "classifier": made.classifier,
+            "global prior": made.global_prior,
+            "local prior": made.local_prior,
+            "saliency peak": float(made.saliency.max()),
+        }
+        return parts | {f"region {n} attention": one.attention for n, one in enumerate(made.regions, start=1)}
+
+    def key_images(self) -> tuple[InstanceRef, ...]:
+        """Return the slices through the middles of the regions, from the feet to the head, each once."""
+        return tuple(self.slices.instances[number].ref for number in self._key_slices())
+
+    def captures(self) -> tuple[Capture, ...]:
+        """Return a picture of each key slice with the saliency and the regions on it."""
+        made, threshold = self.made, self._card.threshold
+        verdict = "above" if made.probability > threshold else "not above"
+        return tuple(
+            Capture(
+                image=self.slices.instances[number].ref,
+                title=f"Pneumonia on chest CT, slice {number + 1} of {len(self.slices.instances)}",
+                captions=(
+                    f"Pneumonia: {made.probability:.1%}, {verdict} the threshold of {threshold:.1%}",
+                    f"Diffusion {made.label_map:.2f}, classifier {made.classifier:.2f}, global {made.global_prior:.2f}",
+                    "Color: the guidance network's own map, which chose the boxed regions",
+                ),
+                saliency=self._saliency(number),
+                findings=self._boxes(number),
+            )
+            for number in self._key_slices()
+        )
+
+    def _key_slices(self) -> list[int]:
+        last = len(self.slices.instances) - 1
+        middles = (self._pixel(region.center)[0] for region in self.made.regions)
+        return sorted({min(max(round(middle), 0), last) for middle in middles})
+
+    def _pixel(self, index: Sequence[float]) -> Position:
+        """Return (slice, row, column) of the stack for (z, y, x) of the volume."""
+        return self.slices.pixel(self._chest.position(index))
+
+    def _saliency(self, number: int) -> Saliency:
+        rows, columns = self.slices.rows, self.slices.columns
+        corner, down, right = (
+            np.asarray(self._chest.index(self.slices.position(number, row, column)))
+            for row, column in ((0, 0), (1, 0), (0, 1))
+        )
+        row, column = np.mgrid[:rows, :columns]
+        index: NDArray[np.float64] = np.stack(
+            [a + (b - a) * row + (c - a) * column for a, b, c in zip(corner, down, right, strict=True)]
+        )
+        values = np.rint(255 * np.clip(self.made.saliency_at(index), 0, 1)).astype(np.uint8)
+        return Saliency(rows, columns, values.tobytes())
+
+    def _boxes(self, number: int) -> tuple[Finding, ...]:
+        image = self.slices.instances[number].ref
+        drawn = []
+        for order, region in enumerate(self.made.regions, start=1):
+            box = self._box(number, region, image)
+            if box is not None:
+                label = f"region {order}, attention {region.attention:.0%}"
+                drawn.append(Finding(f"region {order}", _PNEUMONIA, _LUNG, (), (image,), region=box, label=label))
+        return tuple(drawn)
+
+    def _box(self, number: int, region: "Region", image: InstanceRef) -> ImageRegion | None:
+        """Return the region's outline on one slice, None where it does not reach it; corners of pixels count from 0."""
+        ends = np.sort(np.asarray([self._pixel(corner) for corner in region.corners]), axis=0)
+        (low, top, left), (high, bottom, right) = ends.tolist()
+        if not low - 0.5 <= number <= high + 0.5:
+            return None
+        return ImageRegion.box(
+            image,
+            left=max(left, 0.0),
+            top=max(top, 0.0),
+            right=min(right + 1, float(self.slices.columns)),
+            bottom=min(bottom + 1, float(self.slices.rows)),
+        )
+
+
+def seed_of(study_instance_uid: UID, card: Card) -> int:
+    """Return the seed of a study's reading: the same however it is sent, sorted, split or compressed."""
+    digest = hashlib.sha256(f"{card.seed} {study_instance_uid}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _may_be_chest(series: Series) -> bool:
+    """Return whether a series is of the chest or says nothing of its part."""
+    part = body_part(series.instances[0].header)
+    return not part.parts or "CHEST" in part.names
+
+
+def _header(
+    seed: int, number: int, first_mm: Sequence[float], spacing_mm: Sequence[float]
+) -> dict[str, str | int | float | tuple[float, ...] | tuple[str, ...]]:
+    """Return a slice's header values; first and spacing are (z, y, x)."""
+    z = first_mm[0] + number * spacing_mm[0]
+    return {
+        "SOPClassUID": _CT,
+        "Modality": "CT",
+        "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "BodyPartExamined": "CHEST",
+        "PatientOrientation": ("L", "P"),
+        "SeriesDescription": "Synthetic chest, lung kernel",
+        "ConvolutionKernel": "LUNG",
+        "KVP": 120.0,
+        "FrameOfReferenceUID": f"2.25.{int.from_bytes(hashlib.sha256(f'thorax {seed}'.encode()).digest()[:16], 'big')}",
+        "PositionReferenceIndicator": "",
+        "ImagePositionPatient": (first_mm[2], first_mm[1], z),
+        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "PixelSpacing": (spacing_mm[1], spacing_mm[2]),
+        "SliceThickness": spacing_mm[0],
+        "SliceLocation": z,
+        "InstanceNumber": number + 1,
+        "RescaleIntercept": float(_INTERCEPT),
+        "RescaleSlope": 1.0,
+        "RescaleType": "HU",
+        "WindowCenter": -600.0,
+        "WindowWidth": 1500.0,
+    }
+
+
+def build(environment: ModelEnvironment) -> CtPneumonia:
+    """Return the handler."""
+    return CtPneumonia(environment)
+
+
+def benchmark(
+    environment: ModelEnvironment, *, full_size: bool, runs: int
+) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    from ainode.models.ct_pneumonia.benchmark import benchmark as measured  # noqa: PLC0415
+
+    card = read_card()
+    path = None if full_size else environment.weights.verified(card.weights)
+    rows = measured(path, cache=environment.cache, runs=runs)
+    head = ("way", "network", "median ms", "quartiles ms", "runs", "x eager", "largest dp")
+    return head, [
+        (
+            row.way,
+            row.network,
+            f"{row.median_ms:.0f}",
+            f"{row.low_ms:.0f}-{row.high_ms:.0f}",
+            row.runs,
+            f"{row.times_faster:.2f}",
+            f"{row.max_dp:.4f}",
+        )
+        for row in rows
+    ]

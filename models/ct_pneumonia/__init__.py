@@ -1,0 +1,1 @@
+"""Pneumonia on a chest CT: global and local networks guide a small diffusion that gives the probability."""

@@ -1,0 +1,100 @@
+"""Chest volumes with their labels: synthetic ones drawn once and kept, and real ones in the layout of the samples."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.ct_pneumonia.preprocess import SHAPE, prepared, windowed
+from ainode.models.phantoms.thorax import Field, thorax
+
+_LARGEST = 6
+# Voxels along each side of a cell of the small network's saliency map.
+_CELL = 8
+# Real scans: whole chest mostly, now and then a slab; the picture as wide as the body.
+_WHOLE_MM, _SLAB_MM, _SLAB_SHARE = (250.0, 350.0), (80.0, 200.0), 0.3
+_FIELD_MM = (330.0, 420.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """Volumes of one part of a data set.
+
+    Shapes: values (n, 64, 128, 128) int16, (Z, Y, X); labels (n,), 1 abnormal; groups (n,); lesions (n, 16, 16, 8)
+    float32, axes x, y, z: how much of each coarse cell is diseased, NaN where nobody marked it.
+    Units: Hounsfield units.
+    """
+
+    values: NDArray[np.int16]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    lesions: NDArray[np.float32]
+
+    def only(self, chosen: NDArray[np.bool_]) -> Volumes:
+        """Return some of the volumes."""
+        return Volumes(self.values[chosen], self.labels[chosen], self.groups[chosen], self.lesions[chosen])
+
+    def inputs(self, index: int) -> NDArray[np.float32]:
+        """Return one volume as the network's input."""
+        values = self.values[index].astype(np.float32)
+        if values.shape == SHAPE[::-1]:
+            return np.ascontiguousarray(windowed(values).transpose(2, 1, 0))[None, None]
+        return prepared(values)
+
+
+def synthetic(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
+    """Return `count` phantoms, half of them with consolidations, drawn now unless `out` keeps them."""
+    name = hashlib.sha256(f"{count} {seed} {SHAPE}".encode()).hexdigest()[:12]
+    path = out / f"synthetic_{count}_{seed}_{name}.npz"
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(workers) as pool:
+            drawn = list(pool.map(_drawn, [seed] * count, range(count), chunksize=8))
+        part = path.with_suffix(".part.npz")
+        np.savez(part, values=np.stack([one for one, _ in drawn]), lesions=np.stack([map_ for _, map_ in drawn]))
+        part.replace(path)
+    kept = np.load(path)
+    groups = np.asarray([f"synthetic {seed} {number}" for number in range(count)])
+    return Volumes(kept["values"], np.arange(count) % 2, groups, kept["lesions"])
+
+
+def real(folder: Path, part: str) -> Volumes:
+    """Return one part of a folder with manifest.csv (file, label, group, split) and npz volumes (`hu`, `label`).
+
+    Raises: ValueError if the part has no volume.
+    """
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == part]
+    if not rows:
+        raise ValueError(f"{folder}: no volume of the part {part}")
+    values = np.stack([np.load(folder / row["file"])["hu"] for row in rows]).astype(np.int16)
+    labels = np.asarray([int(row["label"] not in {"0", "normal"}) for row in rows])
+    unmarked = np.full((len(rows), *(n // _CELL for n in SHAPE)), np.nan, np.float32)
+    return Volumes(values, labels, np.asarray([row["group"] for row in rows]), unmarked)
+
+
+def _drawn(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Return one phantom on the network's own grid, odd numbers with disease."""
+    random = np.random.default_rng((seed, number))
+    slab = random.random() < _SLAB_SHARE
+    coverage, width = random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM)
+    middle = random.uniform(-50, 40) if slab else random.normal(-10, 12)
+    size = SHAPE[::-1]
+    spacing = (coverage / size[0], width / size[1], width / size[2])
+    # A slab may miss a lesion that lies elsewhere: as many more are drawn until one is in the picture.
+    lesions = int(random.integers(1, _LARGEST)) if number % 2 else 0
+    scanned = Field(size, spacing, (middle, float(random.normal(5, 6)), float(random.normal(0, 6))))
+    anatomy = int(random.integers(2**31))
+    for attempt in range(_LARGEST):
+        made = thorax(anatomy + attempt, number, scanned=scanned, consolidations=lesions)
+        if not lesions or made.consolidations.any():
+            break
+    nz, ny, nx = (n // _CELL for n in size)
+    cells = made.consolidations.reshape(nz, _CELL, ny, _CELL, nx, _CELL).mean(axis=(1, 3, 5), dtype=np.float32)
+    return np.rint(made.values).astype(np.int16), cells.transpose(2, 1, 0)

@@ -1,0 +1,270 @@
+"""The pneumonia read: four graphs and, between them, the choice of regions and the steps of the sampling.
+
+The chest first (logits, saliency, features), then the regions that the saliency points at, what both have in common,
+and the U-Net 25 times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from torch import Tensor, nn
+
+from ainode.models.ct_pneumonia.card import Card, read_card
+from ainode.models.ct_pneumonia.checkpoints import load_pneumonia
+from ainode.models.ct_pneumonia.dcg import REGION, SIZES, separate_maxima
+from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneumonia, Schedule, answer
+from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, source_index
+from ainode.models.errors import UnusablePicture
+from ainode.models.phantoms.thorax import thorax
+from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, runner, sha256_of
+
+_MAP = (2, POINTS, POINTS, POINTS)
+_NOISE = 2 * POINTS**3
+_EMBED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region that was read closely.
+
+    Units: `center` and `corners` (low, high) are (z, y, x) in continuous voxels of the volume; attention adds up to 1.
+    """
+
+    center: tuple[float, float, float]
+    corners: tuple[tuple[float, float, float], tuple[float, float, float]]
+    attention: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one volume.
+
+    `probability` is 0.5 of the label map's mean, 0.3 of the classifier and 0.2 of the global prior, each a probability
+    of pneumonia. Shapes: saliency (16, 16, 8) or (8, 8, 4), x, y, z, 0 to 1: where the DCG sees pneumonia.
+    """
+
+    probability: float
+    label_map: float
+    classifier: float
+    global_prior: float
+    local_prior: float
+    regions: tuple[Region, ...]
+    saliency: Array
+    shape: tuple[int, ...]
+    """of the volume, (Z, Y, X)"""
+
+    def saliency_at(self, index: NDArray[np.float64]) -> Array:
+        """Return the saliency at voxels of the volume; index (3, ...), z, y, x, continuous."""
+        coarse = [
+            (at * (wanted - 1) / max(n - 1, 1) + 0.5) * cells / wanted - 0.5
+            for at, n, wanted, cells in zip(index[::-1], self.shape[::-1], SHAPE, self.saliency.shape, strict=True)
+        ]
+        return np.asarray(map_coordinates(self.saliency, coarse, order=1, mode="nearest"), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class PneumoniaModel:
+    """A loaded model; `weights_sha256` names the very bytes it runs on."""
+
+    card: Card
+    weights_sha256: str
+    chest: Runner
+    regions: Runner
+    fusion: Runner
+    step: Runner
+
+    @classmethod
+    def load(  # where from, how, and on what; all but the first have defaults
+        cls,
+        path: Path,
+        *,
+        cache: Path,
+        card: Card | None = None,
+        device: str = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ) -> PneumoniaModel:
+        """Load the network that the card names.
+
+        Raises: CheckpointRefused when the file is not that network's.
+        """
+        card = card or read_card()
+        digest = sha256_of(path)
+        return cls.of(lambda: load_pneumonia(path, card.size), digest, cache, card, (device, precision, threads))
+
+    @classmethod
+    def of(
+        cls,
+        build: Callable[[], Pneumonia],
+        digest: str,
+        cache: Path,
+        card: Card,
+        how: tuple[str, Precision, int | None],
+    ) -> PneumoniaModel:
+        """Return a model of the network that `build` makes; `how` is device, precision, threads.
+
+        A lower precision is taken where no probability of the reference volumes moves by more than 0.005, else f32.
+        """
+        device, precision, threads = how
+        count = SIZES[card.size].regions
+        shapes: dict[type[nn.Module], tuple[int, ...]] = {
+            Chest: (1, 1, *SHAPE),
+            Regions: (count, 1, *REGION),
+            Fusion: (1, count + 1, _EMBED),
+            Step: (1, 2 * _NOISE + 1 + _EMBED),
+        }
+
+        def graph(part: type[Chest | Regions | Fusion | Step], asked: Precision) -> Runner:
+            recipe = Recipe(lambda: part(build()), shapes[part], f"{card.name} {card.size} {part.__name__} {digest}")
+            return runner(recipe, cache=cache, precision=asked, device=device, threads=threads)
+
+        # Small, and run 25 times over their own output: there rounding adds up and time does not.
+        exact = graph(Fusion, "f32"), graph(Step, "f32")
+        reference = cls(card, digest, graph(Chest, "f32"), graph(Regions, "f32"), *exact)
+        if precision == "f32":
+            return reference
+        low = cls(card, digest, graph(Chest, precision), graph(Regions, precision), *exact)
+        return low if _drift(low, reference) <= AGREEMENT else reference
+
+    @property
+    def precision(self) -> Precision:
+        """Return what it computes in."""
+        return self.chest.precision
+
+    @property
+    def device(self) -> str:
+        """Return where it computes."""
+        return self.chest.device
+
+    def predict(self, hounsfield: Array, seed: int) -> Prediction:
+        """Return the reading of one volume; the same seed gives the same answer.
+
+        Shapes: (Z, Y, X), axes to the head, the back and the left.
+        Units: Hounsfield units.
+        Raises: UnusablePicture when there is nothing but one value in it, or values that are not finite.
+        """
+        inputs = prepared(hounsfield)
+        if not np.isfinite(inputs).all() or inputs.max() == inputs.min():
+            raise UnusablePicture("the volume holds one value only, or values that are not finite")
+        logits, saliency, chest = self.chest(inputs)
+        starts = separate_maxima(saliency[0, 0], SHAPE, SIZES[self.card.size].regions)
+        local, attention, features = self.regions(cut(inputs, starts))
+        fused, classified = self.fusion(np.concatenate([chest, features])[None])
+        priors = [torch.from_numpy(one).softmax(dim=1) for one in (logits, local)]
+        clean = self._sampled(seed, DenseGuidanceMap()(*priors).numpy(), fused)
+        parts = torch.stack([clean.mean(dim=(2, 3, 4)), torch.from_numpy(classified), *priors], dim=1)
+        mixed = float(answer(parts)[0, 1])
+        label_map, classifier, global_prior, local_prior = parts[0, :, 1].tolist()
+        return Prediction(
+            probability=mixed,
+            label_map=min(max(label_map, 0.0), 1.0),
+            classifier=classifier,
+            global_prior=global_prior,
+            local_prior=local_prior,
+            regions=tuple(
+                _region(start, float(share), hounsfield.shape)
+                for start, share in zip(starts, attention[0], strict=True)
+            ),
+            saliency=saliency[0, 0],
+            shape=hounsfield.shape,
+        )
+
+    def _sampled(self, seed: int, guidance: Array, fused: Array) -> Tensor:
+        """Return the label map (1, 2, 8, 8, 8)."""
+
+        def predicted(current: Tensor, time: int) -> Tensor:
+            row = [current.numpy().ravel(), guidance.ravel(), np.full(1, time, np.float32), fused.ravel()]
+            return torch.from_numpy(self.step(np.concatenate(row)[None])[0])
+
+        schedule = Schedule()
+        return schedule.sampled(schedule.start(torch.from_numpy(noise(seed)), torch.from_numpy(guidance)), predicted)
+
+
+def noise(seed: int) -> Array:
+    """Return what the sampling starts from, (1, 2, 8, 8, 8); drawn by NumPy, whose stream is the same everywhere."""
+    drawn = np.random.default_rng(seed).standard_normal(_NOISE)
+    return drawn.astype(np.float32).reshape(1, *_MAP)
+
+
+def cut(inputs: Array, starts: NDArray[np.int64]) -> Array:
+    """Return the regions (k, 1, 16, 16, 8) that begin at `starts` in an input (1, 1, x, y, z)."""
+    slices = (tuple(slice(int(at), int(at) + n) for at, n in zip(start, REGION, strict=True)) for start in starts)
+    return np.stack([inputs[0, 0][one][None] for one in slices])
+
+
+class Chest(nn.Module):
+    """The first graph: global logits (1, 2), saliency (1, 1, ...) after the sigmoid, features (1, 128)."""
+
+    def __init__(self, network: Pneumonia) -> None:
+        super().__init__()
+        self.encoder, self.features = network.dcg_model.global_encoder, network.prior_gen.global_encoder
+
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shapes: (1, 1, 128, 128, 64) in."""
+        logits, saliency = self.encoder(volume)
+        return logits, saliency.sigmoid(), self.features(volume)
+
+
+class Regions(nn.Module):
+    """The second graph: local logits (1, 2), attention (1, k), features (k, 128)."""
+
+    def __init__(self, network: Pneumonia) -> None:
+        super().__init__()
+        self.dcg, self.features = network.dcg_model, network.prior_gen.cnn_encoder
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shapes: (k, 1, 16, 16, 8) in."""
+        logits, attention = self.dcg.local(regions[None])
+        return logits, attention, self.features(regions)
+
+
+class Fusion(nn.Module):
+    """The third graph: the feature prior (1, 128) and the classifier's probabilities (1, 2)."""
+
+    def __init__(self, network: Pneumonia) -> None:
+        super().__init__()
+        self.fusion, self.classifier = network.prior_gen.feature_fusion, network.classifier
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Shapes: (1, k + 1, 128) in, the chest first."""
+        fused = self.fusion(features)
+        return fused, self.classifier(fused).softmax(dim=1)
+
+
+class Step(nn.Module):
+    """The fourth graph: the noise (1, 2, 8, 8, 8) in a map; one row holds map, guidance, time step and features."""
+
+    def __init__(self, network: Pneumonia) -> None:
+        super().__init__()
+        self.unet = network.unet
+
+    def forward(self, row: Tensor) -> Tensor:
+        """Shapes: (1, 1024 + 1024 + 1 + 128) in."""
+        maps = row[:, : 2 * _NOISE].reshape(1, 2 * _MAP[0], *_MAP[1:])
+        time = row[:, 2 * _NOISE : 2 * _NOISE + 1].reshape(1, 1, 1, 1, 1).expand(1, 1, *_MAP[1:])
+        return cast("Tensor", self.unet(maps, time, row[:, 2 * _NOISE + 1 :]))
+
+
+def _region(start: NDArray[np.int64], attention: float, shape: tuple[int, ...]) -> Region:
+    def source(offset: float) -> tuple[float, float, float]:
+        x, y, z = (float(at + offset * (n - 1)) for at, n in zip(start, REGION, strict=True))
+        return source_index((x, y, z), shape)
+
+    return Region(source(0.5), (source(0), source(1)), attention)
+
+
+def _drift(low: PneumoniaModel, reference: PneumoniaModel) -> float:
+    """Return how far a probability moves on four phantoms."""
+    gaps = []
+    for seed in range(4):
+        volume = thorax(seed, seed, consolidations=3 * (seed % 2)).values
+        gaps.append(abs(low.predict(volume, seed).probability - reference.predict(volume, seed).probability))
+    return max(gaps)
