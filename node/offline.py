@@ -1,66 +1,43 @@
 """Reading without a network: files in, documents and reports in a folder out. `ainode read`, `explain`, `replay`."""
 
+import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ainode.node import database, headers, pipeline, registry, router
+from ainode.node import database, pipeline, registry, router
 from ainode.node.catalog import Catalog
+from ainode.node.conversion import PictureKind
 from ainode.node.domain import (
     UID,
-    Check,
     DocumentKind,
     File,
-    Instance,
     OutOfScope,
     Reading,
     Request,
-    Route,
-    RouteDecision,
     Study,
 )
-from ainode.node.errors import CannotUnderstand, ConfigError
+from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
+from ainode.node.inputs import Wish, studies
 from ainode.node.jobs import request_of
 from ainode.node.ledger import Ledger
 from ainode.node.reports import readable
+from ainode.node.routes import Check, Route, RouteDecision
 from ainode.node.settings import Settings
-from ainode.node.weights import ModelEnvironment, environment, sha256_of
+from ainode.node.weights import ModelEnvironment, environment
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A file that is no DICOM instance, and why."""
-
-    path: Path
-    why: str
-
-
-def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files, and every file below the folders."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file())
-        else:
-            yield path
-
-
-def studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Study, ...], tuple[Refused, ...]]:
-    """Return the studies that lie in files and folders, and the files that are none of DICOM."""
-    found: dict[UID, list[Instance]] = {}
-    refused = []
-    for path in files(paths):
-        try:
-            instance = headers.instance(path, sha256=sha256_of(path), keywords=router.keywords(settings.routes))
-        except (CannotUnderstand, OSError) as error:
-            refused.append(Refused(path, str(error)))
-        else:
-            found.setdefault(instance.ref.study_instance_uid, []).append(instance)
-    return tuple(headers.study(tuple(instances)) for instances in found.values()), tuple(refused)
+def fitted(wish: Wish, handler: str | None) -> Wish:
+    """Return a wish with what a handler's module says of itself, `TIME_POINTS` and `PICTURES`, both optional."""
+    if not handler:
+        return wish
+    module = registry.module(handler)
+    kind = PictureKind(getattr(module, "PICTURES", PictureKind.PHOTOGRAPH))
+    return dataclasses.replace(wish, picture_kind=kind, time_points=getattr(module, "TIME_POINTS", 1))
 
 
 def routes_for(study: Study, settings: Settings, handler: str | None) -> tuple[Route, ...]:
@@ -74,10 +51,27 @@ def read(study: Study, route: Route, settings: Settings, models: ModelEnvironmen
     """Return what a route's handler says of a study; documents carry the age of its oldest file, so reruns agree."""
     created = datetime.fromtimestamp(min(one.path.stat().st_mtime for one in study.instances), UTC)
     context = document_context(settings, route, host=platform.node(), created=created)
-    taken = router.chosen(study, route) if route in settings.routes else study
-    kept = tuple(File(one.path, one.sha256) for one in taken.instances)
-    request = Request(study.study_instance_uid, kept, context, route.report_out_of_scope)
+    request = Request(
+        study_instance_uid=study.study_instance_uid,
+        files=_taken(study, route, settings),
+        context=context,
+        report_out_of_scope=route.report_out_of_scope,
+        priors=tuple(file for prior in study.priors for file in _taken(prior, route, settings)),
+        locations=study.locations,
+    )
     return pipeline.read(request, registry.handler(route.handler, models))
+
+
+def _taken(study: Study, route: Route, settings: Settings) -> tuple[File, ...]:
+    taken = router.chosen(study, route) if route in settings.routes else study
+    return tuple(File(one.path, one.sha256) for one in taken.instances)
+
+
+def subfolder(study: Study, route: Route, readings: Sequence[tuple[Study, Route]]) -> Path:
+    """Return where below the output a reading's files go: a folder per study and per route, where there are several."""
+    by_study = study.study_instance_uid if len({one.study_instance_uid for one, _ in readings}) > 1 else ""
+    by_route = route.name if sum(one is study for one, _ in readings) > 1 else ""
+    return Path(by_study) / by_route
 
 
 def save(reading: Reading, out: Path) -> tuple[Path, ...]:

@@ -2,17 +2,18 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable, Iterator
 
 from ainode.node import headers, reports
-from ainode.node.domain import Handler, OutOfScope, Reading, Request, Result, Study, refs
+from ainode.node.domain import UID, File, Handler, Instance, OutOfScope, Reading, Request, Result, Study, refs
 
 
 def read(request: Request, handler: Handler) -> Reading:
     """Take one study from its files to its documents."""
     started = time.monotonic()
-    study = headers.study(tuple(headers.instance(file.path, sha256=file.sha256) for file in request.files))
-    answer = answered(study, handler)
-    sources = {instance.ref.sop_instance_uid: instance.path for instance in study.instances}
+    study = _study(request)
+    answer = _noted(answered(study, handler), request.notes)
+    sources = {one.ref.sop_instance_uid: one.path for point in (study, *study.priors) for one in point.instances}
     match answer:
         case Result():
             documents = reports.documents(answer, sources, request.context)
@@ -21,6 +22,28 @@ def read(request: Request, handler: Handler) -> Reading:
         case _:
             documents = ()
     return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
+
+
+def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutOfScope:
+    """Return a result that says how its inputs were found, such as why there are no priors."""
+    if isinstance(answer, OutOfScope) or not notes:
+        return answer
+    parameters = (*answer.algorithm.parameters, *(("note", note) for note in notes))
+    return dataclasses.replace(answer, algorithm=dataclasses.replace(answer.algorithm, parameters=parameters))
+
+
+def _study(request: Request) -> Study:
+    """Return the study with its priors, oldest first: by Study Date, in the order of the files where none is known."""
+    by_study: dict[UID, list[Instance]] = {}
+    for one in _instances(request.priors):
+        by_study.setdefault(one.ref.study_instance_uid, []).append(one)
+    priors = sorted(map(headers.study, by_study.values()), key=lambda prior: prior.instances[0].text("StudyDate"))
+    current = headers.study(_instances(request.files))
+    return dataclasses.replace(current, priors=tuple(priors), locations=request.locations)
+
+
+def _instances(files: Iterable[File]) -> Iterator[Instance]:
+    return (headers.instance(file.path, sha256=file.sha256) for file in files)
 
 
 def answered(study: Study, handler: Handler) -> Result | OutOfScope:

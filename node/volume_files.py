@@ -1,0 +1,161 @@
+"""NRRD and NIfTI files as voxels with their place in the patient; what is unclear is refused, not guessed.
+
+The packages that read them are imported when first needed: a node that only receives DICOM has none of them.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.node.domain import Position
+from ainode.node.errors import BrokenSeries, ConfigError
+
+NRRD_SUFFIXES = (".nrrd",)
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+# A whole-body CT has 512 x 512 x 1500 voxels; a header that asks for more is being abused.
+MAX_VOXELS = 2**29
+# Cosine between axes: headers round to 6 digits, and 1e-4 moves a voxel 0.05 mm over 500 mm.
+_UPRIGHT = 1e-4
+_AXES = 3
+# Signs that turn a named space into LPS (NRRD definition, section 5, `space`).
+_SPACES: Mapping[str, tuple[int, int, int]] = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+}
+_RAS = np.diag((-1.0, -1.0, 1.0))
+# NIfTI-1 xyzt_units; a header that names none is of mm by custom.
+_MM_PER_UNIT: Mapping[str, float] = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Voxels on a rectangular grid.
+
+    Shapes: values (k, j, i): the file's fastest axis last; steps_mm: the way to the next voxel along k, j, i.
+    Units: values as they mean (scaled); LPS mm; origin of the center of the first voxel.
+    """
+
+    values: NDArray[Any] = field(repr=False)
+    origin_mm: Position
+    steps_mm: tuple[Position, Position, Position]
+
+    def position(self, index: Position) -> Position:
+        """Return where the voxel (i, j, k) is, continuous, as ITK's TransformContinuousIndexToPhysicalPoint."""
+        place = np.asarray(self.origin_mm) + np.asarray(index[::-1]) @ np.asarray(self.steps_mm)
+        return _triple(place)
+
+    def holds(self, index: Position) -> bool:
+        """Return whether (i, j, k) lies within the voxels."""
+        return all(0 <= at + 0.5 <= size for at, size in zip(index, self.values.shape[::-1], strict=True))
+
+
+def grid(path: Path) -> Grid:
+    """Return the voxels of an NRRD or NIfTI file.
+
+    Raises: BrokenSeries if the file is damaged, is no single volume, or does not say where the patient's head is;
+    ConfigError if the package that reads it is missing.
+    """
+    return _nrrd(path) if path.name.lower().endswith(NRRD_SUFFIXES) else _nifti(path)
+
+
+def _package(name: str, distribution: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{distribution} is missing and reads this file; pip install 'ainode[read]'") from error
+
+
+def _nrrd(path: Path) -> Grid:
+    """Source: https://teem.sourceforge.net/nrrd/format.html (space, space directions, space origin)."""
+    nrrd = _package("nrrd", "pynrrd")
+    try:
+        with path.open("rb") as file:
+            header = nrrd.read_header(file)
+            signs = _nrrd_orientation(header)
+            values = nrrd.read_data(header, file, index_order="C")
+    except (*_BROKEN, nrrd.NRRDError) as error:
+        raise BrokenSeries(f"the NRRD file is damaged ({type(error).__name__}); export it again") from error
+    affine = np.eye(4)
+    affine[:3, :3] = (np.asarray(header["space directions"], np.float64) * signs).T
+    affine[:3, 3] = np.asarray(header["space origin"], np.float64) * signs
+    return _upright(values, affine)
+
+
+def _nrrd_orientation(header: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the signs that turn its space into LPS; refuse what is no single oriented volume."""
+    kinds = [kind for kind in header.get("kinds", ()) if kind not in {"domain", "space"}]
+    _one_volume(tuple(int(size) for size in header["sizes"]), of_scalars=not kinds)
+    if "data file" in header or "datafile" in header:
+        raise BrokenSeries("the NRRD header names another file for its data; save both as one .nrrd")
+    space = str(header.get("space", "")).lower()
+    if space not in _SPACES or "space directions" not in header or "space origin" not in header:
+        said = f"space {space or 'absent'}"
+        raise BrokenSeries(f"the NRRD file does not say how the patient lies ({said}); save it with space LPS or RAS")
+    units = {str(unit).lower() for unit in header.get("space units", ())}
+    if units - {"mm", "millimeter", "millimeters"}:
+        raise BrokenSeries("the NRRD file is not in mm; save it with space units mm")
+    return np.asarray(_SPACES[space], np.float64)
+
+
+def _nifti(path: Path) -> Grid:
+    """Source: https://nifti.nimh.nih.gov/nifti-1 (sform before qform, both to RAS; scl_slope, scl_inter)."""
+    nibabel = _package("nibabel", "nibabel")
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise BrokenSeries("the file is no single-file NIfTI (.nii or .nii.gz); export it as one")
+        if not (image.header["sform_code"] > 0 or image.header["qform_code"] > 0):
+            raise BrokenSeries("the NIfTI file does not say how the patient lies: sform and qform codes are both 0")
+        shape = image.shape
+        while len(shape) > _AXES and shape[-1] == 1:
+            shape = shape[:-1]
+        _one_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
+        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
+        values = np.asarray(image.dataobj, np.float32 if scaled else None)
+        scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+        affine = np.asarray(image.affine, np.float64)
+    except (*_BROKEN, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise BrokenSeries(f"the NIfTI file is damaged ({type(error).__name__}); export it again") from error
+    affine[:3] = _RAS @ affine[:3] * scale
+    return _upright(values.reshape(shape, order="F").transpose(), affine)
+
+
+def _one_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:
+    if len(shape) != _AXES or not of_scalars:
+        size = " x ".join(map(str, shape))
+        raise BrokenSeries(f"the file holds {size} values, no single volume of numbers; export one time point")
+    voxels = int(np.prod(shape, dtype=object))
+    if not 0 < voxels <= MAX_VOXELS:
+        raise BrokenSeries(f"the file claims {voxels} voxels (1 to {MAX_VOXELS} are read)")
+
+
+def _upright(values: NDArray[Any], affine: NDArray[np.float64]) -> Grid:
+    """Return the grid of an affine (i, j, k to LPS mm) whose axes are perpendicular."""
+    steps = affine[:3, :3].T[::-1]
+    lengths = np.linalg.norm(steps, axis=1)
+    if not np.isfinite(affine).all() or not (lengths > 0).all():
+        raise BrokenSeries("the file's orientation has no finite, positive spacing; export it again")
+    cosines = steps @ steps.T / np.outer(lengths, lengths)
+    if np.abs(cosines - np.eye(_AXES)).max() > _UPRIGHT:
+        raise BrokenSeries("the file's axes are not perpendicular (sheared); resample it to a rectangular grid")
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise BrokenSeries("the file has voxels that are no numbers; fill them, as with -1024 HU, and export it again")
+    rows = (_triple(steps[0]), _triple(steps[1]), _triple(steps[2]))
+    return Grid(values, _triple(affine[:3, 3]), rows)
+
+
+def _triple(vector: NDArray[np.float64]) -> Position:
+    return (float(vector[0]), float(vector[1]), float(vector[2]))
