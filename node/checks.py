@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Iterator
 
 from ainode.node import registry, router
-from ainode.node.archive import dimse
-from ainode.node.domain import Route
-from ainode.node.errors import ArchiveError, NodeError
+from ainode.node.archive import dicomweb, dimse
+from ainode.node.archive.web import WebLink
+from ainode.node.errors import NodeError
+from ainode.node.routes import Route
 from ainode.node.settings import Settings
 from ainode.node.weights import environment
 
@@ -23,9 +24,12 @@ def checked(settings: Settings) -> Iterator[Line]:
         yield _route(route, settings)
     for peer in settings.peers:
         try:
-            dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
+            if peer.host:
+                dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
+            if peer.dicomweb:
+                dicomweb.echo(WebLink(peer, _ECHO_S))
             yield (f"peer {peer.name}", _READY, "")
-        except ArchiveError as error:
+        except NodeError as error:
             yield (f"peer {peer.name}", "not ready", str(error))
 
 

@@ -99,59 +99,6 @@ class Study:
         return tuple(instance for series in self.series for instance in series.instances)
 
 
-class RouteMode(StrEnum):
-    """What happens with the documents of a route."""
-
-    LIVE = "live"
-    """delivered"""
-    SHADOW = "shadow"
-    """kept in the node only, for comparison"""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A rule: what a series must look like to be read by `handler`."""
-
-    name: str
-    handler: str
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """DICOM keyword to pattern; patterns are described in config/routes.toml"""
-    required_series: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
-    companions: tuple[str, ...] = ()
-    """modalities that the handler is given beside the images, such as SR, SEG and RTSTRUCT"""
-    min_instances: int = 1
-    priority: int = 100
-    destinations: tuple[str, ...] = ()
-    mode: RouteMode = RouteMode.LIVE
-    report_out_of_scope: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One condition of a route held against one series, in words a person can act on."""
-
-    attribute: str
-    expected: str
-    found: str
-    passed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
-    """Why a route matched a series or did not."""
-
-    route: str
-    series_instance_uid: UID
-    checks: tuple[Check, ...]
-
-    @property
-    def matched(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The series that a handler will read: those of the study first, then of its priors, newest first."""
@@ -390,6 +337,8 @@ class Request:
     priors: tuple[File, ...] = ()
     """instances of earlier studies of the patient"""
     locations: tuple[Location, ...] = ()
+    notes: tuple[str, ...] = ()
+    """what a reader of the report must know of how the inputs were found, such as why there are fewer priors"""
 
 
 @dataclass(frozen=True, slots=True)

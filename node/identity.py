@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ainode.node import __version__
-from ainode.node.domain import UID, DocumentContext, InstanceRef, Route
+from ainode.node.domain import (
+    UID,
+    DocumentContext,
+    InstanceRef,
+    Location,
+)
+from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 
@@ -24,11 +30,11 @@ def comprehensive_3d(settings: Settings, route: Route) -> bool:
     return all(settings.peer(name).sr == "3d" for name in route.destinations)
 
 
-def configuration_hash(settings: Settings, route: Route) -> str:
-    """Return a digest over everything configured that can change a document (16 hexadecimal digits)."""
+def configuration_hash(settings: Settings, route: Route, locations: tuple[Location, ...] = ()) -> str:
+    """Return a digest over everything configured or asked for that can change a document (16 hexadecimal digits)."""
     kind = comprehensive_3d(settings, route)
     parts = (route.name, route.handler, route.report_out_of_scope, settings.reader.precision, kind, __version__)
-    return _digest(*parts)[:16]
+    return _digest(*parts, *locations, route.priors)[:16]
 
 
 def job_id(study: UID, *, content: Mapping[UID, str], weights_sha256: str, configuration: str) -> str:
@@ -49,6 +55,7 @@ def document_context(
     host: str,
     created: datetime,
     predecessors: tuple[InstanceRef, ...] = (),
+    locations: tuple[Location, ...] = (),
 ) -> DocumentContext:
     """Return what the documents of a route say beside the result."""
     return DocumentContext(
@@ -57,7 +64,7 @@ def document_context(
         device_uid=device_uid(settings, host),
         device_name=settings.node.name,
         software_versions=(f"ainode {__version__}",),
-        configuration_hash=configuration_hash(settings, route),
+        configuration_hash=configuration_hash(settings, route, locations),
         predecessors=predecessors,
         comprehensive_3d=comprehensive_3d(settings, route),
     )

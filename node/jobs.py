@@ -26,11 +26,12 @@ from ainode.node.domain import (
     Reading,
     Request,
     Result,
-    Route,
 )
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import document_context
 from ainode.node.ledger import Job, KeptDocument, Ledger, Outcome
+from ainode.node.priors import Priors
+from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 _APPLICATION_VERSION = "1"
 _READ_ATTEMPTS = 3
 _POLLING_S = 0.1
+_PRIORS_QUEUE = "priors"
+_SEARCHES_AT_ONCE = 4
 _BROKEN = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 _DELIVERIES_AT_ONCE = 8
 
@@ -76,6 +79,7 @@ class Jobs(DBOSConfiguredInstance):
 
     def __init__(self, stations: Stations) -> None:
         self._stations = stations
+        self._priors = Priors(stations.settings)
         super().__init__(config_name="node")
 
     def launch(self) -> None:
@@ -93,6 +97,7 @@ class Jobs(DBOSConfiguredInstance):
         DBOS.launch()
         for handler in {route.handler for route in settings.routes}:
             DBOS.register_queue(read_queue(handler), worker_concurrency=1, polling_interval_sec=_POLLING_S)
+        DBOS.register_queue(_PRIORS_QUEUE, worker_concurrency=_SEARCHES_AT_ONCE, polling_interval_sec=_POLLING_S)
         for peer in settings.peers:
             DBOS.register_queue(
                 delivery_queue(peer.name), worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=_POLLING_S
@@ -109,7 +114,16 @@ class Jobs(DBOSConfiguredInstance):
         opened = self._stations.ledger.open(job)
         if opened:
             log.info("job opened", extra={"action": "job_opened", "job": job.id, "route": job.route})
-            self._enqueue(opened)
+            self._start(opened)
+
+    def _start(self, job: Job) -> None:
+        """Enqueue the search for priors where the route wants them: a queue of its own, for archives are slow."""
+        route = _route(self._stations.settings, job)
+        if route and route.priors:
+            with SetWorkflowID(f"{job.id}:priors"):
+                DBOS.enqueue_workflow(_PRIORS_QUEUE, self.gather, job.id)
+        else:
+            self._enqueue(job)
 
     def _enqueue(self, job: Job) -> None:
         with SetWorkflowID(f"{job.id}:read"), SetEnqueueOptions(priority=job.priority):
@@ -118,11 +132,39 @@ class Jobs(DBOSConfiguredInstance):
     def _enqueue_again(self, job: Job) -> None:
         """Enqueue a job that a dead process left; one whose workflow broke becomes a dead letter."""
         status = DBOS.get_workflow_status(f"{job.id}:read")
-        if status is not None and status.status in _BROKEN:
+        if status is None:
+            search = DBOS.get_workflow_status(f"{job.id}:priors")
+            # a broken search would be enqueued again in vain
+            (self._enqueue if search and search.status in _BROKEN else self._start)(job)
+        elif status.status in _BROKEN:
             why = f"its workflow ended as {status.status}; see the log, then `ainode retry {job.id}`"
             self._stations.ledger.move(job.id, JobState.FAILED, reason=why)
         else:
             self._enqueue(job)
+
+    # Priors
+
+    @DBOS.workflow()
+    def gather(self, job: str) -> None:
+        """Look for the earlier studies of one job, then let it be read, with them or without."""
+        try:
+            self.gather_once(job)
+        finally:
+            self._enqueue(self._stations.ledger.job(job))
+
+    @DBOS.step()
+    def gather_once(self, job_id: str) -> None:
+        """Fetch what the job's route wants beside its study; the second time does nothing."""
+        stations = self._stations
+        job = stations.ledger.job(job_id)
+        route = _route(stations.settings, job)
+        stored = stations.catalog.instances(job.study_instance_uid)
+        current = next((one.path for one in stored if one.ref.sop_instance_uid in job.content), None)
+        if route and current:
+            try:
+                self._priors.gather(job_id, route, current, stations.now())
+            except OSError as error:
+                log.warning("priors: %s", error, extra={"action": "priors_failed", "job": job_id})
 
     # Reading
 
@@ -157,10 +199,10 @@ class Jobs(DBOSConfiguredInstance):
         return False
 
     def _request(self, job: Job) -> Request:
-        routes = {route.name: route for route in self._stations.settings.routes}
-        if job.route not in routes:
+        route = _route(self._stations.settings, job)
+        if route is None:
             raise ConfigError(f"route {job.route!r} of this job is no longer in routes.toml")
-        return request_of(job, routes[job.route], self._stations.settings, self._stations.catalog)
+        return request_of(job, route, self._stations.settings, self._stations.catalog)
 
     def _keep(self, job: Job, document: Document) -> KeptDocument:
         """Write an encoded document where a restart finds it; the first bytes of a UID are kept for good."""
@@ -214,9 +256,27 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
     # An instance that was replaced since makes another job, and this one is superseded before it leaves.
     kept = tuple(File(one.path, one.sha256) for one in stored if one.ref.sop_instance_uid in job.content)
     context = document_context(
-        settings, route, host=platform.node(), created=job.created_at, predecessors=job.predecessors
+        settings,
+        route,
+        host=platform.node(),
+        created=job.created_at,
+        predecessors=job.predecessors,
+        locations=job.locations,
     )
-    return Request(job.study_instance_uid, kept, context, route.report_out_of_scope)
+    gathered = Priors(settings).of(job.id)
+    return Request(
+        job.study_instance_uid,
+        kept,
+        context,
+        route.report_out_of_scope,
+        priors=gathered.files,
+        notes=gathered.notes,
+        locations=job.locations,
+    )
+
+
+def _route(settings: Settings, job: Job) -> Route | None:
+    return next((route for route in settings.routes if route.name == job.route), None)
 
 
 def _outcome(reading: Reading) -> Outcome:

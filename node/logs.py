@@ -4,7 +4,7 @@ import logging
 import sys
 
 _KEYS = ("action", "study_instance_uid", "sop_instance_uid", "job", "route", "handler", "peer", "address", "path")
-_TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
+_TOO_LOUD = ("alembic", "dbos", "dicomweb_client", "highdicom", "pydicom", "pynetdicom")
 
 
 class _Formatter(logging.Formatter):

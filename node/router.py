@@ -11,9 +11,14 @@ from dataclasses import dataclass, replace
 from pydicom.datadict import tag_for_keyword
 
 from ainode.node.anatomy import PARTS, body_part
-from ainode.node.domain import Check, Instance, Route, RouteDecision, Series, Study
+from ainode.node.domain import (
+    Instance,
+    Series,
+    Study,
+)
 from ainode.node.errors import ConfigError
 from ainode.node.patterns import compiled, texts
+from ainode.node.routes import Check, Route, RouteDecision
 
 OUR_MODEL_NAME = "ainode"
 """Manufacturer's Model Name of everything the node makes: how it knows its own output."""

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
@@ -53,6 +53,8 @@ class Link:
 
         Raises: ArchiveUnreachable without an association; ArchiveRefused if no presentation context was accepted.
         """
+        # Else pynetdicom logs every value of every query and answer.
+        _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
         with closing(_Caller(self.local_ae_title)) as caller:
             caller.acse_timeout = caller.dimse_timeout = caller.connection_timeout = self.timeout_s
             caller.network_timeout = None  # each answer is waited for with the timeouts above

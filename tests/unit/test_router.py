@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 
 from ainode.node import headers, router, settings
-from ainode.node.domain import UID, Check, Instance, InstanceRef, Route, Series, Study, Value
+from ainode.node.domain import (
+    UID,
+    Instance,
+    InstanceRef,
+    Series,
+    Study,
+    Value,
+)
 from ainode.node.errors import CannotUnderstand, ConfigError
 from ainode.node.reports.uids import MODEL_NAME
+from ainode.node.routes import Check, Route
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 SPINE_IMAGE: dict[str, Value] = {

@@ -1,0 +1,81 @@
+"""The nouns of routing: which series is read by what, and why it was or was not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ainode.node.domain import UID
+
+
+class RouteMode(StrEnum):
+    """What happens with the documents of a route."""
+
+    LIVE = "live"
+    """delivered"""
+    SHADOW = "shadow"
+    """kept in the node only, for comparison"""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRule:
+    """Which earlier studies of the patient a route is given beside the one to read."""
+
+    source: str
+    """name of the [[peer]] that is asked"""
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """patterns for what the archive says of a series: SeriesDescription, NumberOfSeriesRelatedInstances, …"""
+    count: int = 2
+    """studies, the newest first"""
+    max_age_days: int = 1825
+    max_series: int = 4
+    """per study, those with the most instances first"""
+    timeout_s: float = 60.0
+    """then the study is read without them"""
+    allow_missing_birth_date: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule: what a series must look like to be read by `handler`."""
+
+    name: str
+    handler: str
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """DICOM keyword to pattern; patterns are described in config/routes.toml"""
+    required_series: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    companions: tuple[str, ...] = ()
+    """modalities that the handler is given beside the images, such as SR, SEG and RTSTRUCT"""
+    priors: PriorRule | None = None
+    min_instances: int = 1
+    priority: int = 100
+    destinations: tuple[str, ...] = ()
+    mode: RouteMode = RouteMode.LIVE
+    report_out_of_scope: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of a route held against one series, in words a person can act on."""
+
+    attribute: str
+    expected: str
+    found: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Why a route matched a series or did not."""
+
+    route: str
+    series_instance_uid: UID
+    checks: tuple[Check, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)

@@ -1,0 +1,420 @@
+import subprocess
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from datetime import date
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
+from support import Orthanc, a_file, free_port, instance_ref
+from support.node import configured, running
+from support.servers import program
+from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
+
+from ainode.node import testing
+from ainode.node.archive import store
+from ainode.node.archive.dicomweb import WebArchive, confirm_by_query, send
+from ainode.node.archive.dimse import Link
+from ainode.node.archive.multipart import Body, boundary_of, parts
+from ainode.node.archive.search import Deadline, Patient, SeriesEntry, StudyQuery
+from ainode.node.archive.store import Outgoing
+from ainode.node.archive.web import WebLink, credentials
+from ainode.node.checks import checked
+from ainode.node.domain import UID, DeliveryState
+from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
+from ainode.node.settings import Peer, Settings
+
+PATIENT = Patient("SECRET-7", "", "19500101")
+EVER = StudyQuery(PATIENT, date(2000, 1, 1), date(2026, 1, 1), ("CT",))
+
+
+def link(peer: Peer, timeout_s: float = 5.0, max_bytes: int = 1 << 20) -> WebLink:
+    return WebLink(peer, timeout_s, max_bytes)
+
+
+def always(status: int, body: object = None, **headers: str) -> Answer:
+    return lambda request: said(request, status, body, **headers)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Orthanc, Peer]]:
+    with dicomweb_orthanc(tmp_path_factory.mktemp("orthanc")) as started:
+        yield started
+
+
+def series_of(content: bytes, instances: int | None = None) -> SeriesEntry:
+    ref = instance_ref(content)
+    return SeriesEntry(ref.study_instance_uid, ref.series_instance_uid, "CT", instances=instances)
+
+
+# Storing and fetching
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", DeflatedExplicitVRLittleEndian])
+def test_what_is_stored_by_stow_is_found_by_qido_and_comes_back_by_wado_byte_for_byte(
+    archive: tuple[Orthanc, Peer], tmp_path: Path, syntax: str
+) -> None:
+    study, web = generate_uid(prefix=None), link(archive[1])
+    contents = [a_file(study=study, series=f"{study}.1", transfer_syntax_uid=syntax) for _ in range(3)]
+    on_disk = tmp_path / "one.dcm"
+    on_disk.write_bytes(contents[0])
+    sent = send(web, [Outgoing.of(on_disk), *(Outgoing.of(one) for one in contents[1:])])
+    assert [(one.status, one.error) for one in sent] == [(0, None)] * 3
+    never_sent = instance_ref(a_file(study=study, series=f"{study}.1"))
+    found = confirm_by_query(web, [*map(instance_ref, contents), never_sent])
+    assert found == {instance_ref(one).sop_instance_uid for one in contents}
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    WebArchive(web).fetch(series_of(contents[0]), folder, Deadline())
+    assert {path.read_bytes() for path in folder.iterdir()} == set(contents)
+
+
+def test_hundreds_of_objects_pass_in_the_memory_of_one_block(archive: tuple[Orthanc, Peer], tmp_path: Path) -> None:
+    study = generate_uid(prefix=None)
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    for number in range(60):
+        (source / f"{number}.dcm").write_bytes(a_file(study=study, series=f"{study}.1", rows=1024))
+    sent = [Outgoing.of(path) for path in source.iterdir()]
+    before = most_resident_kib(reset=True)
+    assert not [one for one in send(link(archive[1], 60.0), sent) if one.error]
+    WebArchive(link(archive[1], 60.0)).fetch(SeriesEntry(UID(study), UID(f"{study}.1")), target, Deadline())
+    assert len(list(target.iterdir())) == 60
+    # 120 MiB went through twice
+    assert most_resident_kib() - before < 20 * 1024
+
+
+def most_resident_kib(*, reset: bool = False) -> int:
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    (line,) = [one for one in Path("/proc/self/status").read_text(encoding="ascii").splitlines() if "VmHWM" in one]
+    return int(line.split()[1])
+
+
+# What an archive answers to STOW-RS
+
+
+def item(uid: str, reason: int | None = None) -> dict[str, object]:
+    found: dict[str, object] = {"00081155": {"vr": "UI", "Value": [uid]}}
+    return found if reason is None else found | {"00081197": {"vr": "US", "Value": [reason]}}
+
+
+def test_a_partly_stored_request_has_an_outcome_for_each_document() -> None:
+    documents = [Outgoing.of(a_file()) for _ in range(5)]
+    stored, full, refused, duplicate, unknown = (one.sop_instance_uid for one in documents)
+    body = {
+        "00081199": {"vr": "SQ", "Value": [item(stored)]},
+        "00081198": {"vr": "SQ", "Value": [item(full, 0xA700), item(refused, 0x0122), item(duplicate, 0x0111)]},
+    }
+    with http(always(202, body)) as peer:
+        sent = send(link(peer), documents)
+    assert [one.sop_instance_uid for one in sent] == [stored, full, refused, duplicate, unknown]
+    assert [one.status for one in sent] == [0, 0xA700, 0x0122, 0x0111, None]
+    errors = [type(one.error) if one.error else None for one in sent]
+    assert errors == [None, ArchiveUnreachable, ArchiveRefused, None, ArchiveUnreachable]
+
+
+def test_all_failed_is_what_each_reason_says() -> None:
+    document = Outgoing.of(a_file())
+    body = {"00081198": {"vr": "SQ", "Value": [item(document.sop_instance_uid, 0xC122)]}}
+    with http(always(409, body)) as peer:
+        (sent,) = send(link(peer), [document])
+    assert isinstance(sent.error, ArchiveRefused)
+    assert sent.error.archive_status == 0xC122
+
+
+@pytest.mark.parametrize("body", [None, [], "<xml/>", {"00081198": 3}, {"00081198": {"Value": [7, {}]}}, [[]]])
+def test_a_strange_list_is_not_believed_and_breaks_nothing(body: object) -> None:
+    document = Outgoing.of(a_file())
+    with http(always(202, body)) as peer:
+        (sent,) = send(link(peer), [document])
+    assert isinstance(sent.error, ArchiveUnreachable)
+    with http(always(200, body)) as peer:
+        assert send(link(peer), [document])[0].error is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "word"),
+    [
+        (500, ArchiveUnreachable, "tried again"),
+        (503, ArchiveUnreachable, "tried again"),
+        (429, ArchiveUnreachable, "tried again"),
+        (401, ArchiveUnreachable, "token_env"),
+        (403, ArchiveUnreachable, "rights"),
+        (404, ArchiveUnreachable, "address"),
+        (400, ArchiveRefused, "log"),
+        (413, ArchiveRefused, "log"),
+        (415, ArchiveRefused, "log"),
+    ],
+)
+def test_each_http_status_says_whether_to_try_again_and_what_to_do(status: int, error: type, word: str) -> None:
+    reference = instance_ref(a_file())
+    with http(always(status)) as peer:
+        (sent,) = send(link(peer), [Outgoing.of(a_file())])
+        with pytest.raises(error, match=word):
+            confirm_by_query(link(peer), [reference])
+    assert type(sent.error) is error
+    assert word in str(sent.error)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    asked = []
+
+    def elsewhere(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        said(request, 302, Location="/other")
+
+    with http(elsewhere) as peer:
+        (sent,) = send(link(peer), [Outgoing.of(a_file())])
+    assert "redirects" in str(sent.error)
+    assert len(asked) == 1
+
+
+# Slow, broken, absent
+
+
+def test_nobody_there_is_tried_again() -> None:
+    peer = web_peer(f"http://127.0.0.1:{free_port()}/dicom-web")
+    (sent,) = send(link(peer), [Outgoing.of(a_file())])
+    assert isinstance(sent.error, ArchiveUnreachable)
+
+
+def test_an_archive_that_never_answers_is_left_at_the_time_limit() -> None:
+    hang = threading.Event()
+    with http(lambda _: hang.wait(20)) as peer:  # type: ignore[arg-type]
+        started = time.monotonic()
+        with pytest.raises(ArchiveUnreachable):
+            list(WebArchive(link(peer, 0.5)).studies(EVER, Deadline.within(30)))
+        hang.set()
+    assert time.monotonic() - started < 3
+
+
+def drip(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Type", "application/dicom+json")
+    request.end_headers()
+    for _ in range(200):
+        request.wfile.write(b" ")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def test_an_answer_that_drips_is_left_at_the_deadline() -> None:
+    with http(drip) as peer:
+        started = time.monotonic()
+        with pytest.raises(ArchiveUnreachable, match="time limit"):
+            list(WebArchive(link(peer)).studies(EVER, Deadline.within(0.7)))
+    assert time.monotonic() - started < 2
+
+
+def test_a_request_may_take_longer_than_an_answer() -> None:
+    big = a_file(rows=4096)
+    with http(always(200, {}), pause_s=0.06) as peer:
+        started = time.monotonic()
+        (sent,) = send(link(peer, 1.0), [Outgoing.of(big)])
+    assert sent.error is None
+    assert time.monotonic() - started > 1.4
+
+
+def test_an_answer_without_end_is_left_at_its_bound() -> None:
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        while True:
+            request.wfile.write(b" " * 65_536)
+
+    with http(endless) as peer, pytest.raises(ArchiveUnreachable, match="longer than"):
+        list(WebArchive(link(peer)).studies(EVER, Deadline()))
+
+
+@pytest.mark.parametrize("cut", [10, 200, 700])
+def test_a_series_that_breaks_off_is_no_series(cut: int, tmp_path: Path) -> None:
+    content = a_file()
+    body = Body((content, content), "edge")
+    whole = b"".join(body)
+
+    def broken(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", body.content_type)
+        request.end_headers()
+        request.wfile.write(whole[:cut])
+
+    with http(broken) as peer, pytest.raises(ArchiveUnreachable):
+        WebArchive(link(peer)).fetch(series_of(content), tmp_path, Deadline())
+
+
+def test_an_instance_that_comes_without_multipart_is_taken(tmp_path: Path) -> None:
+    content = a_file()
+
+    def bare(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "application/dicom")
+        request.end_headers()
+        request.wfile.write(content)
+
+    with http(bare) as peer:
+        WebArchive(link(peer)).fetch(series_of(content), tmp_path, Deadline())
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+
+
+def test_no_error_names_the_patient_that_was_asked_for() -> None:
+    dead = web_peer(f"http://127.0.0.1:{free_port()}/dicom-web")
+    for answer in (always(500), always(404), always(302, Location="/x"), always(200, {"a": 1}), drip):
+        with http(answer) as peer:
+            for error in filter(None, (failure(peer), failure(dead))):
+                assert PATIENT.patient_id not in str(error)
+                assert error.__cause__ is None
+                assert error.__suppress_context__ or not error.__context__
+    assert PATIENT.patient_id not in repr(EVER)
+
+
+def failure(peer: Peer) -> Exception | None:
+    try:
+        list(WebArchive(link(peer, 0.3)).studies(EVER, Deadline.within(0.3)))
+    except (ArchiveUnreachable, ArchiveRefused) as error:
+        return error
+    return None
+
+
+# Pages
+
+
+def paged(total: int, most: int | None, *, ignore_offset: bool = False) -> Answer:
+    """Answer with the studies of a page; `most` is the server's own limit."""
+    studies = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(total)]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        query = dict(pair.split("=") for pair in request.path.partition("?")[2].split("&") if "=" in pair)
+        offset = 0 if ignore_offset else int(query.get("offset", 0))
+        limit = min(int(query.get("limit", total)), most or total)
+        said(request, 200, studies[offset : offset + limit])
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "ignore_offset"),
+    [(0, None, False), (7, 3, False), (10_000, None, False), (700, 700, True), (7, None, True), (1, 1, False)],
+)
+def test_every_page_is_read_and_each_study_counts_once(total: int, most: int | None, *, ignore_offset: bool) -> None:
+    with http(paged(total, most, ignore_offset=ignore_offset)) as peer:
+        found = [one.study_instance_uid for one in WebArchive(link(peer)).studies(EVER, Deadline())]
+    expected = total if most != 700 else 500
+    assert len(found) == len(set(found)) == expected
+
+
+# Credentials
+
+
+def test_basic_and_bearer_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_USER", "ada")
+    monkeypatch.setenv("A_PASSWORD", "pässwörd Ω")
+    monkeypatch.setenv("A_TOKEN", "abc.def")
+    seen = []
+
+    def note(request: BaseHTTPRequestHandler) -> None:
+        seen.append(request.headers["Authorization"])
+        said(request, 200, {})
+
+    with http(note) as peer:
+        basic = peer.model_copy(update={"user_env": "A_USER", "password_env": "A_PASSWORD"})
+        bearer = peer.model_copy(update={"token_env": "A_TOKEN"})
+        for one in (peer, basic, bearer):
+            send(link(one), [Outgoing.of(a_file())])
+    assert seen[0] is None
+    assert b64decode(seen[1].removeprefix("Basic ")).decode() == "ada:pässwörd Ω"
+    assert seen[2] == "Bearer abc.def"
+
+
+def test_a_credential_that_is_not_in_the_environment_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_TOKEN", raising=False)
+    peer = web_peer("http://127.0.0.1:1/dicom-web").model_copy(update={"token_env": "NO_TOKEN"})
+    with pytest.raises(ConfigError, match="NO_TOKEN"):
+        credentials(peer)
+
+
+def certificate(folder: Path) -> Path:
+    """Return a self-signed certificate of 127.0.0.1 with its key."""
+    key, made = folder / "key.pem", folder / "certificate.pem"
+    options = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [program("openssl"), "req", *options, *names, "-keyout", key, "-out", made], check=True, capture_output=True
+    )
+    both = folder / "both.pem"
+    both.write_bytes(key.read_bytes() + made.read_bytes())
+    return both
+
+
+def test_tls_is_trusted_by_the_configured_certificates_only(tmp_path: Path) -> None:
+    both = certificate(tmp_path)
+    with http(always(200, {}), both) as peer:
+        (refused,) = send(link(peer), [Outgoing.of(a_file())])
+        trusted = peer.model_copy(update={"ca_file": str(tmp_path / "certificate.pem")})
+        (sent,) = send(link(trusted), [Outgoing.of(a_file())])
+    assert isinstance(refused.error, ArchiveUnreachable)
+    assert "ca_file" in str(refused.error)
+    assert sent.error is None
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://host/x", "https://user:secret@host/x", "https://host/x?key=secret", "host/x", "https://"]
+)
+def test_an_address_with_a_secret_in_it_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="dicomweb"):
+        web_peer(address)
+
+
+def test_check_asks_a_web_archive_and_names_what_is_missing(
+    archive: tuple[Orthanc, Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_TOKEN", raising=False)
+    dead = web_peer(f"http://127.0.0.1:{free_port()}/dicom-web").model_copy(update={"name": "dead"})
+    secret = archive[1].model_copy(update={"name": "secret", "token_env": "NO_TOKEN"})
+    lines = checked(Settings(peers=(archive[1], web_peer(archive[1].dicomweb), dead, secret)))
+    state = {what: (state, remedy) for what, state, remedy in lines if what.startswith("peer")}
+    assert [one for one, _ in state.values()] == ["ready", "ready", "not ready", "not ready"]
+    assert "NO_TOKEN" in state["peer secret"][1]
+
+
+# The multipart message itself
+
+
+@given(contents=st.lists(st.binary(max_size=200), max_size=4), size=st.integers(1, 90))
+def test_parts_are_the_same_however_the_message_is_cut_into_blocks(contents: list[bytes], size: int) -> None:
+    body = Body(tuple(contents), "b")
+    whole = b"".join(body)
+    assert len(whole) == len(body)
+    assert boundary_of(body.content_type) == b"b"
+    clean = not any(b"\r\n--b" in one for one in contents)
+    blocks = (whole[at : at + size] for at in range(0, len(whole), size))
+    if clean:
+        assert [b"".join(part) for part in parts(blocks, b"b")] == contents
+
+
+def test_a_part_that_nobody_reads_is_skipped() -> None:
+    blocks = iter([b"preamble\r\n--b\r\n\r\none\r\n--b\r\nX: y\r\n\r\ntwo\r\n--b--"])
+    assert len(list(parts(blocks, b"b"))) == 2
+
+
+# The whole way
+
+
+def test_the_node_delivers_by_stow_and_confirms_by_qido(archive: tuple[Orthanc, Peer], tmp_path: Path) -> None:
+    server, peer = archive
+    web = web_peer(peer.dicomweb)
+    image = testing.noise(512, 512, seed=5, SeriesDescription="read", BodyPartExamined="TSPINE")
+    paths = testing.write([image], tmp_path / "s", study="web")
+    study = testing.uid("web")
+    with running(configured(tmp_path / "node", peers=[web])) as node:
+        store.send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
+        _, deliveries = node.read(study)
+    assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
+    assert {one.proof for one in deliveries} == {"query"}
+    assert server.instances_of(study).keys() == {one.document.ref.sop_instance_uid for one in deliveries}

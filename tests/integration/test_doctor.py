@@ -1,0 +1,197 @@
+"""`ainode doctor` against archives that can everything, little, and nothing."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import AE, evt
+from support import Orthanc, free_port, storescp
+from support.judges import module_errors
+from support.node import ROOT, configured
+from support.web_archives import dicomweb_orthanc, http, said, web_peer
+
+from ainode.node.diagnosis import Examination, Line, advice, wrong
+from ainode.node.doctor import examine
+from ainode.node.doctor_objects import PATIENT, Specimen, specimens
+from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
+
+NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
+SR_3D = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def examined(peer: Peer, port: int = 0, move_port: int = 0) -> Examination:
+    settings = Settings(node=NodeTable(port=port or free_port()), priors=PriorsTable(move_port=move_port))
+    return examine(peer, settings, token=f"test {peer.name}", now=NOW)
+
+
+@pytest.fixture(scope="module")
+def our_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def move_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, our_port: int, move_port: int) -> Iterator[tuple[Orthanc, Peer]]:
+    folder = tmp_path_factory.mktemp("orthanc")
+    known = {"ainode": ("AINODE", our_port), "priors": ("AINODE_PRIORS", move_port)}
+    with dicomweb_orthanc(folder, known) as started:
+        yield started
+
+
+def test_an_orthanc_can_everything_and_keeps_nothing(
+    archive: tuple[Orthanc, Peer], our_port: int, move_port: int
+) -> None:
+    server, peer = archive
+    found = examined(peer, our_port, move_port)
+    assert [line for line in found.lines if line.outcome != "yes"] == []
+    assert [line.detail for line in found.lines if line.what == "storage commitment"] == ["7 of 7 committed"]
+    assert len([line for line in found.lines if "store " in line.what]) == 14
+    assert found.works("C-MOVE")
+    assert advice(found) == {"deliver": "dimse", "sr": "3d", "confirm": "commitment", "retrieve": "get"}
+    assert wrong(found) == ()
+    assert found.remaining == ()
+    assert server.call("GET", "/studies").strip() == b"[]"
+
+
+def test_what_cannot_be_removed_is_named(archive: tuple[Orthanc, Peer]) -> None:
+    server, peer = archive
+    found = examined(peer.model_copy(update={"orthanc": "", "dicomweb": ""}))
+    assert found.outcome("removed again") == "no"
+    (study,) = found.remaining
+    kept = server.instances_of(study)
+    assert len(kept) == 7
+    names = {str(dcmread(BytesIO(server.download(one))).PatientName) for one in kept.values()}
+    assert names == {PATIENT}
+
+
+def test_a_running_node_takes_the_report_that_the_doctor_cannot_see(
+    archive: tuple[Orthanc, Peer], our_port: int
+) -> None:
+    with socket.create_server(("127.0.0.1", our_port)):
+        found = examined(archive[1].model_copy(update={"dicomweb": ""}), our_port)
+    assert found.outcome("storage commitment") == "open"
+    assert "running node" in next(line.detail for line in found.lines if line.what == "storage commitment")
+    assert advice(found)["confirm"] == "query"
+
+
+def test_a_plain_receiver_can_only_store(tmp_path: Path) -> None:
+    with storescp(tmp_path) as server:
+        found = examined(server.peer)
+    assert {line.what: line.outcome for line in found.lines if "store " not in line.what} == {
+        "C-ECHO": "yes",
+        "storage commitment": "no",
+        "C-FIND": "no",
+        "C-GET": "no",
+        "removed again": "no",
+    }
+    assert advice(found) == {"deliver": "dimse", "sr": "3d", "confirm": "none"}
+    assert wrong(found) == ('confirm = "query" does not work there; set confirm = "none"',)
+
+
+@pytest.mark.parametrize("refuses_late", [False, True])
+def test_an_archive_without_comprehensive_3d_is_to_get_comprehensive(*, refuses_late: bool) -> None:
+    def store(event: evt.Event) -> int:
+        return 0xA900 if str(event.request.AffectedSOPClassUID) == SR_3D else 0x0000
+
+    entity = AE("OLD")
+    entity.add_supported_context("1.2.840.10008.1.1")
+    for one in specimens("old", NOW):
+        if refuses_late or one.ref.sop_class_uid != SR_3D:
+            entity.add_supported_context(one.ref.sop_class_uid)
+    peer = Peer(name="old", ae_title="OLD", host="127.0.0.1", port=free_port(), confirm="none")
+    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    try:
+        found = examined(peer)
+    finally:
+        server.shutdown()
+    assert found.outcome("store Comprehensive 3D SR") == "no"
+    assert advice(found)["sr"] == "comprehensive"
+    assert wrong(found) == ('sr = "3d" does not work there; set sr = "comprehensive"',)
+
+
+def test_an_archive_that_is_not_there_has_one_line_each_way() -> None:
+    port = free_port()
+    peer = Peer(
+        name="gone", ae_title="GONE", host="127.0.0.1", port=port, dicomweb=f"http://127.0.0.1:{port}/dicom-web"
+    )
+    found = examined(peer)
+    assert {line.outcome for line in found.lines} == {"no"}
+    assert len([line for line in found.lines if "STOW" not in line.what]) == 1
+    assert advice(found) == {}
+    assert len(wrong(found)) == 3
+
+
+def test_a_web_service_that_refuses_everything_is_reported_not_raised() -> None:
+    with http(lambda request: said(request, 500)) as peer:
+        found = examined(peer.model_copy(update={"orthanc": peer.dicomweb}))
+    assert {line.outcome for line in found.lines} == {"no"}
+
+
+def test_an_archive_of_dicomweb_alone_is_tried_by_dicomweb_alone(archive: tuple[Orthanc, Peer]) -> None:
+    peer = web_peer(archive[1].dicomweb).model_copy(update={"orthanc": archive[1].orthanc})
+    found = examined(peer)
+    assert advice(found) == {"deliver": "dicomweb", "sr": "3d", "confirm": "query", "retrieve": "dicomweb"}
+    assert found.remaining == ()
+    assert not [line for line in found.lines if line.what == "C-ECHO"]
+
+
+def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_path: Path) -> None:
+    with storescp(tmp_path) as server:
+        node = configured(tmp_path / "node", peers=[server.peer])
+        command = [sys.executable, "-m", "ainode.node.cli", "doctor", "storescp", "--config", str(node.config)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / ".ns")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "store Comprehensive 3D SR" in done.stdout
+    assert 'sr = "3d"' in done.stdout
+    assert "not removed: study 2.25." in done.stdout
+    assert 'set confirm = "none"' in done.stderr
+
+
+# The objects themselves
+
+
+@pytest.fixture(scope="module")
+def objects() -> Sequence[Specimen]:
+    return specimens("objects", NOW)
+
+
+def test_the_objects_are_valid_and_of_one_study_of_nobody(objects: Sequence[Specimen], tmp_path: Path) -> None:
+    patients = set()
+    for number, one in enumerate(objects):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(one.content)
+        assert module_errors(path) == [], one.name
+        patients.add(str(dcmread(path).PatientName))
+    assert patients == {PATIENT}
+    assert len({one.ref.study_instance_uid for one in objects}) == 1
+    assert len({one.ref.sop_class_uid for one in objects}) == len({one.ref.sop_instance_uid for one in objects}) == 7
+
+
+def test_another_token_makes_other_objects(objects: Sequence[Specimen]) -> None:
+    others = {one.ref.sop_instance_uid for one in specimens("others", NOW)}
+    assert others.isdisjoint(one.ref.sop_instance_uid for one in objects)
+
+
+def test_advice_keeps_what_works_as_it_is_configured() -> None:
+    every = ("store Secondary Capture Image", "store Comprehensive SR", "C-GET", "WADO-RS", "QIDO-RS", "C-FIND")
+    lines = tuple(Line(what, "yes") for what in (*every, *(f"STOW-RS: {what}" for what in every[:2])))
+    peer = web_peer("http://archive/dicom-web")
+    assert advice(Examination(peer, lines)) == {
+        "deliver": "dicomweb",
+        "sr": "comprehensive",
+        "confirm": "query",
+        "retrieve": "dicomweb",
+    }

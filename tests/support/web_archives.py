@@ -1,0 +1,108 @@
+"""DICOMweb archives: Debian's Orthanc with its plugin, and HTTP servers that answer as a test says."""
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from ainode.node.settings import Peer
+from support.files import a_file
+from support.servers import Orthanc, orthanc
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def dicomweb_orthanc(
+    folder: Path,
+    modalities: Mapping[str, tuple[str, int]] | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Iterator[tuple[Orthanc, Peer]]:
+    """Run an Orthanc with DICOMweb that lets everybody query and retrieve; yield it and all of it as a peer."""
+    plugins = sorted(Path("/usr/lib/orthanc").glob("libOrthancDicomWeb.so*"))
+    if not plugins:
+        pytest.skip("orthanc-dicomweb is not installed")
+    options |= {
+        "Plugins": [str(plugins[0])],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+    }
+    with orthanc(folder, modalities=modalities, **options) as server:
+        address = f"http://127.0.0.1:{server.http_port}"
+        yield server, server.peer.model_copy(update={"dicomweb": f"{address}/dicom-web", "orthanc": address})
+
+
+@contextmanager
+def http(answer: Answer, certificate: Path | None = None, *, pause_s: float = 0.0) -> Iterator[Peer]:
+    """Run a web server whose every answer is the test's; yield it as a peer that is reached by DICOMweb alone.
+
+    It pauses before each MiB of a request.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def do_POST(self) -> None:
+            left = int(self.headers.get("Content-Length", 0))
+            while left > 0:
+                time.sleep(pause_s)
+                left -= len(self.rfile.read(min(left, 1 << 20))) or left
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # the client may leave in the middle
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    scheme = "https" if certificate else "http"
+    try:
+        yield web_peer(f"{scheme}://127.0.0.1:{server.server_port}/dicom-web")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def web_peer(address: str) -> Peer:
+    """Return a peer that is reached by DICOMweb alone."""
+    return Peer(name="web", deliver="dicomweb", retrieve="dicomweb", dicomweb=address)
+
+
+def said(request: BaseHTTPRequestHandler, status: int, body: object = None, **headers: str) -> None:
+    """Answer with JSON, or with nothing."""
+    content = b"" if body is None else json.dumps(body).encode()
+    request.send_response(status)
+    request.send_header("Content-Type", "application/dicom+json")
+    request.send_header("Content-Length", str(len(content)))
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.end_headers()
+    request.wfile.write(content)
+
+
+def a_file_of(*, study: str, series: str = "", **elements: object) -> bytes:
+    """Return a small file with these elements; the series is the study's first unless named."""
+    dataset = dcmread(BytesIO(a_file(study=study, series=series or f"{study}.1")))
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    stream = BytesIO()
+    dataset.save_as(stream)
+    return stream.getvalue()
