@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint install tools clean
+# OHIF as its makers built it, for the tests that look at reports in a real viewer; kept between runs.
+OHIF_VERSION := 3.13.2
+OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
+
+.PHONY: demo test lint install tools ohif clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
 
-test: tools lint
+test: tools ohif lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -22,6 +26,12 @@ install: $(VENV)/.models
 
 tools:
 	docker/debian-packages test
+
+ohif: $(OHIF)/package/dist/index.html
+
+# without npm or its registry the tests that need it are skipped by name
+$(OHIF)/package/dist/index.html:
+	-mkdir -p $(OHIF) && cd $(OHIF) && npm pack --silent @ohif/app@$(OHIF_VERSION) && tar -xzf ohif-app-$(OHIF_VERSION).tgz
 
 $(VENV)/bin/python:
 	docker/debian-packages run

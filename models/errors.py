@@ -21,3 +21,7 @@ class CardError(ModelError):
 
 class UnusablePicture(ModelError):
     """The picture cannot be read by this model; the message says why."""
+
+
+class PrecisionRefused(ModelError):
+    """The precision that was asked for moves a probability further than it may."""

@@ -24,6 +24,8 @@ from ainode.models.errors import CheckpointRefused, ModelError
 
 Table = dict[str, NDArray[np.float32]]
 Backend = Literal["tensorflow", "torch"]
+Layout = Literal["channels_last", "channels_first"]
+"""in which order a network keeps its features; TensorFlow trains the first, torch serves the second without turning"""
 
 # Expansion, filters, kernel, stride of the first block, blocks. Lite0 scales nothing.
 # Source: Tan and Le, EfficientNet, ICML 2019, table 1; Lite: ReLU6 for swish, no squeeze and excitation
@@ -39,6 +41,7 @@ _STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 _EPSILON = 1e-3
+_AXIS: Mapping[Layout, int] = {"channels_last": -1, "channels_first": 1}
 
 # (pixel - 127) / 128, as this family was trained.
 _SCALE, _OFFSET = 1 / 128, -127 / 128
@@ -63,8 +66,10 @@ def backend(name: Backend) -> Any:  # noqa: ANN401  # keras has no stubs
     return keras
 
 
-def efficientnet_lite0(side: int, outputs: int, *, dropout: float = 0.2) -> Any:  # noqa: ANN401  # a keras.Model
-    """Return an untrained EfficientNet-Lite0: pictures in, logits out.
+def efficientnet_lite0(  # a keras.Model
+    side: int, outputs: int, *, dropout: float = 0.2, layout: Layout = "channels_last"
+) -> Any:  # noqa: ANN401
+    """Return an untrained EfficientNet-Lite0: pictures in, logits out; its weights are the same in both layouts.
 
     Shapes: (batch, side, side, 3) in 0 to 255 in; (batch, outputs) out. The head is average
     pooling and one linear layer, named "logits", so the map comes of the forward pass.
@@ -73,11 +78,14 @@ def efficientnet_lite0(side: int, outputs: int, *, dropout: float = 0.2) -> Any:
     layers = keras.layers
     pictures = keras.Input((side, side, 3), name="pictures")
     x = layers.Rescaling(_SCALE, _OFFSET, name="scaling")(pictures)
-    x = _normalized(layers.Conv2D(_STEM, 3, 2, "same", use_bias=False, name="stem_conv")(x), "stem")
+    if layout == "channels_first":
+        x = layers.Permute((3, 1, 2), name="turned")(x)
+    stem = layers.Conv2D(_STEM, 3, 2, "same", data_format=layout, use_bias=False, name="stem_conv")
+    x = _normalized(stem(x), "stem", layout)
     for name, expansion, filters, kernel, stride in _blocks():
-        x = _block(x, name, (expansion, filters, kernel, stride))
-    x = _normalized(layers.Conv2D(_HEAD, 1, use_bias=False, name="head_conv")(x), "head")
-    x = layers.GlobalAveragePooling2D(name="pooling")(x)
+        x = _block(x, name, (expansion, filters, kernel, stride), layout)
+    head = layers.Conv2D(_HEAD, 1, data_format=layout, use_bias=False, name="head_conv")
+    x = layers.GlobalAveragePooling2D(data_format=layout, name="pooling")(_normalized(head(x), "head", layout))
     x = layers.Dropout(dropout, name="dropout")(x)
     return keras.Model(pictures, layers.Dense(outputs, name="logits")(x), name="efficientnet_lite0")
 
@@ -89,24 +97,25 @@ def _blocks() -> Iterator[tuple[str, int, int, int, int]]:
             yield f"block{stage}{'abcd'[number]}", expansion, filters, kernel, stride if number == 0 else 1
 
 
-def _normalized(x: Any, name: str, *, active: bool = True) -> Any:  # noqa: ANN401  # symbolic tensors
+def _normalized(x: Any, name: str, layout: Layout, *, active: bool = True) -> Any:  # noqa: ANN401  # symbolic tensors
     layers = importlib.import_module("keras").layers
-    x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_norm")(x)
+    x = layers.BatchNormalization(_AXIS[layout], epsilon=_EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
 
 
-def _block(x: Any, name: str, shape: tuple[int, int, int, int]) -> Any:  # noqa: ANN401  # symbolic tensors
+def _block(x: Any, name: str, shape: tuple[int, int, int, int], layout: Layout) -> Any:  # noqa: ANN401
     """Return an inverted residual: expand, filter in depth, project, add where nothing changed its shape."""
     layers = importlib.import_module("keras").layers
     expansion, filters, kernel, stride = shape
-    entered, wide = x, int(x.shape[-1])
+    entered, wide = x, int(x.shape[_AXIS[layout]])
+    plain = {"data_format": layout, "use_bias": False}
     if expansion > 1:
-        expanded = layers.Conv2D(wide * expansion, 1, use_bias=False, name=f"{name}_expand_conv")(x)
-        x = _normalized(expanded, f"{name}_expand")
-    x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depth_conv")(x)
-    x = _normalized(x, f"{name}_depth")
-    x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv")(x)
-    x = _normalized(x, f"{name}_project", active=False)
+        expanded = layers.Conv2D(wide * expansion, 1, name=f"{name}_expand_conv", **plain)(x)
+        x = _normalized(expanded, f"{name}_expand", layout)
+    x = layers.DepthwiseConv2D(kernel, stride, "same", name=f"{name}_depth_conv", **plain)(x)
+    x = _normalized(x, f"{name}_depth", layout)
+    x = layers.Conv2D(filters, 1, name=f"{name}_project_conv", **plain)(x)
+    x = _normalized(x, f"{name}_project", layout, active=False)
     return layers.Add(name=f"{name}_add")([entered, x]) if stride == 1 and wide == filters else x
 
 

@@ -118,7 +118,8 @@ class Mapped(nn.Module):
 
     def __init__(self, network: Any) -> None:  # noqa: ANN401  # a keras.Model on the torch backend
         super().__init__()
-        maps, (*_, dense) = _head(network)
+        maps, (pooling, *_, dense) = _head(network)
+        self.turn = pooling.data_format == "channels_first"
         self.body = backend("torch").Model(network.inputs, maps)
         self.kernel = nn.Parameter(torch.from_numpy(array_of(dense.kernel)))
         self.bias = nn.Parameter(torch.from_numpy(array_of(dense.bias)))
@@ -128,7 +129,10 @@ class Mapped(nn.Module):
         # Keras moves what it is given to its own device, which is the CPU unless it is told.
         with backend("torch").device(str(pictures.device)):
             features = self.body(pictures, training=False)
-        maps = (features @ self.kernel).permute(0, 3, 1, 2)
+        if self.turn:
+            maps = nn.functional.conv2d(features, self.kernel.T[:, :, None, None])
+        else:
+            maps = (features @ self.kernel).permute(0, 3, 1, 2)
         return maps.mean(dim=(2, 3)) + self.bias, maps
 
 
@@ -202,7 +206,7 @@ def _head(network: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401  # a symbolic 
 
 
 def mapped_recipe(build: Callable[[], Any], side: int, key: str) -> Recipe:
-    """Return how a network of ours with its map becomes one graph; `build` is called on the torch backend."""
+    """Return how a network with its map becomes one graph; `build` is called on the torch backend."""
     backend("torch")
     return Recipe(lambda: Mapped(build()), (1, side, side, 3), f"keras mapped {key}")
 

@@ -1,6 +1,7 @@
 """The wiring: every station built, started and stopped in order. Read it first, and last.
 
 receiver process -> spool -> intake thread -> jobs (DBOS) -> reader process per handler -> courier -> archives
+web, pullers     ->
 """
 
 import logging
@@ -10,23 +11,28 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ainode.node import database, registry, router
+from ainode.node.announcements import Announcements
 from ainode.node.archive import commitment, query
 from ainode.node.archive.dimse import Link
 from ainode.node.catalog import Catalog
 from ainode.node.courier import Courier
 from ainode.node.domain import UID, JobState, Reading, Request
-from ainode.node.errors import ArchiveError, NodeError
-from ainode.node.intake import CountAnswered, Doors, Intake
+from ainode.node.errors import ArchiveError, ConfigError, NodeError
+from ainode.node.intake import CountAnswered, Doors, Intake, Told
 from ainode.node.jobs import Jobs, Stations
 from ainode.node.ledger import Ledger
 from ainode.node.reader import Reader
-from ainode.node.receiver_events import CommitmentReported, CommitmentRequested, Event
+from ainode.node.receiver_events import CommitmentReported, CommitmentRequested
 from ainode.node.receiver_process import ReceiverProcess
 from ainode.node.settings import Peer, Settings
 from ainode.node.spool import Limits, Spool
 from ainode.node.weights import environment
+
+if TYPE_CHECKING:
+    from ainode.node.web.station import Web
 
 log = logging.getLogger(__name__)
 _BATCH = 1024
@@ -59,9 +65,11 @@ class Node:
             settings.data / "spool", Limits(settings.node.min_free_bytes, settings.node.max_object_bytes)
         )
         self._receiver = ReceiverProcess(settings)
-        doors = Doors(self._jobs.open, self._ask_count, self._weights_digest)
+        self._announcements = Announcements(self._engine)
+        doors = Doors(self._jobs.open, self._ask_count, self._weights_digest, self._announcements)
         self._intake = Intake(settings, self._spool, self.catalog, doors)
-        self._events: queue.SimpleQueue[Event | CountAnswered] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        self._web = self._web_station() if settings.web.enabled else None
         self._errands = ThreadPoolExecutor(max_workers=4, thread_name_prefix="errand")
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._take_in, name="intake", daemon=True)]
@@ -73,6 +81,8 @@ class Node:
         self._intake.recover(_now())
         for thread in self._threads:
             thread.start()
+        if self._web:
+            self._web.start()
         node = self._settings.node
         log.info("ready: %s on %s:%d", node.ae_title, node.bind, node.port, extra={"action": "ready"})
 
@@ -91,6 +101,8 @@ class Node:
     def stop(self) -> None:
         """Close the door first, then everything behind it; running jobs go on at the next start."""
         self._stopping.set()
+        if self._web:
+            self._web.stop()
         self._receiver.stop()
         for thread in self._threads:
             thread.join()
@@ -99,6 +111,15 @@ class Node:
         self._jobs.stop()
         self._errands.shutdown(wait=False, cancel_futures=True)
         self._engine.dispose()
+
+    def _web_station(self) -> "Web":
+        try:
+            from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
+        except ModuleNotFoundError as error:
+            message = f"[web] is enabled, but the package {error.name} is missing: pip install 'ainode[web]'"
+            raise ConfigError(message) from error
+        tell, is_alive = self._events.put, self._receiver.is_alive
+        return Web(self._settings, Neighbors(self.catalog, self.ledger, self._announcements, tell, is_alive))
 
     # What the stations ask of each other
 
@@ -138,10 +159,10 @@ class Node:
                 swept_at = _now()
                 self._sweep(swept_at)
 
-    def _next_events(self) -> list[Event | CountAnswered]:
+    def _next_events(self) -> list[Told]:
         """Return what happened, up to a batch; nothing if it is time to look at the clock."""
         patience = (self._intake.next_look(_now()) - _now()).total_seconds()
-        events: list[Event | CountAnswered] = []
+        events: list[Told] = []
         try:
             events.append(self._events.get(timeout=min(max(patience, 0.01), 1.0)))
             while len(events) < _BATCH:
@@ -185,3 +206,4 @@ class Node:
             if not any(job.state in {JobState.WAITING, JobState.READING} for job in self.ledger.jobs(study=study)):
                 self._spool.remove_study(study)
                 self.catalog.forget(study)
+                self._announcements.forget(study)

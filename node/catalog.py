@@ -115,6 +115,13 @@ class Catalog:
             rows = connection.execute(query.where(instances.c.study_instance_uid == study))
             return {UID(row.sop_instance_uid): row.sha256 for row in rows}
 
+    def versions(self, sop_instance_uids: Iterable[str]) -> dict[tuple[UID, UID], StoredInstance]:
+        """Return those of the instances that the node holds, by Study and SOP Instance UID."""
+        query = sa.select(instances).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
+        with self._engine.connect() as connection:
+            found = [_stored(row) for row in connection.execute(query)]
+        return {(one.ref.study_instance_uid, one.ref.sop_instance_uid): one for one in found}
+
     def held(self, sop_instance_uids: Iterable[str]) -> frozenset[str]:
         """Return those of the instances that the node holds."""
         query = sa.select(instances.c.sop_instance_uid).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
@@ -138,6 +145,13 @@ class Catalog:
         values = {"content_hash": content_hash(content), "explanation": json.dumps(explanation)}
         with self._engine.begin() as connection:
             connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
+
+    def is_routed(self, study: UID) -> bool:
+        """Whether what the study holds now is what was last routed."""
+        query = sa.select(studies.c.content_hash).where(studies.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            routed = connection.execute(query).scalar()
+        return bool(routed == content_hash(self.content(study)))
 
     def unrouted(self) -> tuple[UID, ...]:
         """Return the studies whose content is not what was last routed."""

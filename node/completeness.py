@@ -1,8 +1,9 @@
 """Is this study complete? Pure: the time comes in, a verdict goes out.
 
 Complete when every association that carried it was released and the expected count is there; else after a silence
-learned from the sender's own pauses; else after the configured one. Each arrival is a new question, so a study that was
-complete becomes incomplete again and its later report supersedes the earlier one.
+learned from the sender's own pauses; else after the configured one; and at once when somebody asks for it. Each
+arrival is a new question, so a study that was complete becomes incomplete again and its later report supersedes the
+earlier one.
 """
 
 from collections.abc import Iterable
@@ -52,6 +53,8 @@ class Progress:
     at_least: int = 0
     """instances that the objects themselves announce, of the series seen so far"""
     history: SenderHistory = SenderHistory()
+    asked: bool = False
+    """somebody wants it read with what is there"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
 
     Units: seconds in limits; aware datetimes.
     """
+    if progress.asked:
+        return Complete("somebody asked for it")
     silence_s, reason = _silence(progress, limits)
     due = progress.last_activity + timedelta(seconds=silence_s)
     ends = (since + timedelta(seconds=limits.limit_s) for since in progress.open_since)

@@ -10,15 +10,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from ainode.node import completeness, headers, router
+from ainode.node.announcements import Announcement, Announcements, Fetching
 from ainode.node.catalog import Catalog, StoredInstance
 from ainode.node.completeness import Complete, Progress, SenderHistory, Wait
-from ainode.node.domain import UID, Instance, Route, RouteMode, Study
+from ainode.node.domain import (
+    UID,
+    Instance,
+    Location,
+    Study,
+)
 from ainode.node.errors import CannotUnderstand
 from ainode.node.identity import configuration_hash, job_id
 from ainode.node.ledger import Job
 from ainode.node.receiver_events import AssociationEnded, AssociationOpened, Event, InstanceStored
+from ainode.node.routes import Route, RouteMode
+from ainode.node.same_content import same_data_set
 from ainode.node.settings import Settings
 from ainode.node.spool import Spool, Spooled, content_sha256
 
@@ -37,6 +46,16 @@ class CountAnswered:
     count: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class StudyAnnounced:
+    """The announcement of a study is new or has changed: it was made, or the study was pulled."""
+
+    study_instance_uid: UID
+
+
+Told: TypeAlias = Event | CountAnswered | StudyAnnounced
+
+
 @dataclass(slots=True)
 class _Arriving:
     """A study that is arriving: the one mutable thing here, owned by the one thread."""
@@ -47,8 +66,15 @@ class _Arriving:
     released_at: datetime | None = None
     paused: bool = False
     counted: bool = False
+    announcement: Announcement | None = None
     headers: dict[Path, Instance] = field(default_factory=dict)
     """of the files read so far, so that a sender of one image per association is not quadratic"""
+
+    def expect(self, announcement: Announcement | None) -> None:
+        """Wait for the instances that are announced."""
+        self.announcement, self.counted = announcement, False
+        if announcement and announcement.expected is not None:
+            self.progress = dataclasses.replace(self.progress, expected=announcement.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +86,7 @@ class Doors:
     """sender's AE title and study; the answer comes back as `CountAnswered`"""
     weights_digest: Callable[[str], str]
     """of a handler by name; changes when its weights do"""
+    announcements: Announcements
 
 
 class Intake:
@@ -79,10 +106,11 @@ class Intake:
         for spooled in self._spool.unindexed():
             self._index([(spooled, now)])
         for study in self._catalog.unrouted():
-            sender = self._catalog.instances(study)[-1].calling_ae_title
-            self._watch(study, sender, now)
+            self._watch(study, self._sender(study), now)
+        for study in self._doors.announcements.asked():
+            self._announced(study, now)
 
-    def handle(self, events: Sequence[Event | CountAnswered], now: datetime) -> None:
+    def handle(self, events: Sequence[Told], now: datetime) -> None:
         """Take a batch of events in their order; what was stored is committed at once."""
         for event in events:
             if isinstance(event, AssociationOpened):
@@ -96,12 +124,34 @@ class Intake:
                 self._ended(event)
             elif isinstance(event, CountAnswered):
                 self._counted(event)
+            elif isinstance(event, StudyAnnounced):
+                self._announced(event.study_instance_uid, now)
         self.route_complete(now)
 
     def _counted(self, event: CountAnswered) -> None:
         arriving = self._arriving.get(event.study_instance_uid)
         if arriving and event.count is not None:
             arriving.progress = dataclasses.replace(arriving.progress, expected=event.count)
+
+    def _announced(self, study: UID, now: datetime) -> None:
+        """Look at what is announced; a study that was routed is watched again only if somebody asks for it."""
+        announcement = self._doors.announcements.of(study)
+        if announcement is None:
+            return
+        if study not in self._arriving:
+            if not self._catalog.content(study):
+                return  # it is looked at when the first instance comes
+            if not announcement.is_asked:
+                if announcement.state is Fetching.HERE:
+                    self._doors.announcements.settle(announcement)
+                return
+        arriving = self._watch(study, self._sender(study), now)
+        arriving.expect(announcement)
+        # Only here: an instance that arrives while the others are still in the queue must not close the study.
+        arriving.progress = dataclasses.replace(arriving.progress, asked=announcement.is_asked)
+
+    def _sender(self, study: UID) -> str:
+        return self._catalog.instances(study)[-1].calling_ae_title
 
     def route_complete(self, now: datetime) -> None:
         """Route every study that is complete at `now`."""
@@ -132,7 +182,10 @@ class Intake:
     def _forget(self, study: UID, arriving: _Arriving) -> None:
         """Stop watching a study that was routed, and keep when it ended: what comes late teaches a longer pause."""
         del self._arriving[study]
-        if not arriving.paused:
+        announcement = arriving.announcement
+        if announcement and (announcement.read_now or announcement.expected is not None):
+            self._doors.announcements.settle(announcement)
+        elif not arriving.paused:
             self._learn(arriving, 0.0)
         self._routed[study] = arriving.progress.last_activity
         while len(self._routed) > _REMEMBERED:
@@ -148,10 +201,14 @@ class Intake:
         """Commit a batch to the catalog, then move its files; return the studies that changed."""
         moves: list[tuple[Spooled, str]] = []
         rows = []
-        for one, at in arrived:
-            if not one.path.exists():
-                continue  # indexed by `recover` before its event came
+        # without those that `recover` indexed before their event came
+        present = [(one, at) for one, at in arrived if one.path.exists()]
+        known = self._catalog.versions(one.ref.sop_instance_uid for one, _ in present)
+        for one, at in present:
             sha256 = content_sha256(one.path)
+            if self._is_encoded_anew(one, sha256, known.get((one.ref.study_instance_uid, one.ref.sop_instance_uid))):
+                one.path.unlink()
+                continue
             moves.append((one, sha256))
             rows.append(
                 StoredInstance(
@@ -169,12 +226,19 @@ class Intake:
             self._spool.keep(one.path, one.ref, sha256)
         return changed
 
+    def _is_encoded_anew(self, one: Spooled, sha256: str, known: StoredInstance | None) -> bool:
+        """Whether the other bytes of a known instance say what is on disk already."""
+        if known is None or known.sha256 == sha256 or not known.path.exists():
+            return False
+        return same_data_set(one.path, known.path)
+
     # Watching
 
     def _watch(self, study: UID, sender: str, now: datetime) -> _Arriving:
         if study not in self._arriving:
             history = SenderHistory(tuple(self._catalog.sender_history(sender) or ()))
             self._arriving[study] = _Arriving(sender, Progress(received=0, last_activity=now, history=history))
+            self._arriving[study].expect(self._doors.announcements.of(study))
         return self._arriving[study]
 
     def _carried(self, event: InstanceStored, *, changed: bool) -> None:
@@ -209,14 +273,15 @@ class Intake:
         found = self._study(study, arriving)
         if found is None:
             return
+        announced = arriving.announcement.expected if arriving.announcement else None
         arriving.progress = dataclasses.replace(
             arriving.progress,
             received=len(found.instances),
-            expected=completeness.expected(found),
+            expected=completeness.expected(found) if announced is None else announced,
             at_least=completeness.at_least(found),
         )
         peers = {peer.ae_title for peer in self._settings.peers}
-        if self._settings.completeness.ask_sender and arriving.sender in peers:
+        if announced is None and self._settings.completeness.ask_sender and arriving.sender in peers:
             self._doors.ask_count(arriving.sender, study)
 
     def _learn(self, arriving: _Arriving, pause_s: float) -> None:
@@ -253,19 +318,20 @@ class Intake:
         for route in self._settings.routes:
             taken = router.chosen(study, route)
             if taken.series:
-                self._doors.open_job(self._job(taken, route, now))
+                announced = arriving.announcement
+                self._doors.open_job(self._job(taken, route, now, announced.locations if announced else ()))
         decisions = router.decide(study, self._settings.routes)
         explanation = [dataclasses.asdict(decision) for decision in decisions]
         self._catalog.mark_routed(study_uid, content=content, explanation=explanation)
 
-    def _job(self, study: Study, route: Route, now: datetime) -> Job:
+    def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...]) -> Job:
         content = {one.ref.sop_instance_uid: one.sha256 for one in study.instances}
         return Job(
             id=job_id(
                 study.study_instance_uid,
                 content=content,
                 weights_sha256=self._doors.weights_digest(route.handler),
-                configuration=configuration_hash(self._settings, route),
+                configuration=configuration_hash(self._settings, route, locations),
             ),
             study_instance_uid=study.study_instance_uid,
             route=route.name,
@@ -275,4 +341,5 @@ class Intake:
             queued_at=now,
             destinations=route.destinations if route.mode is RouteMode.LIVE else (),
             priority=route.priority,
+            locations=locations,
         )

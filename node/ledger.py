@@ -14,8 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from ainode.node.announcements import locations_json, locations_of
 from ainode.node.database import aware, insert, reference, reference_values
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
 from ainode.node.schema import deliveries, documents, jobs
 
 
@@ -35,6 +36,8 @@ class Job:
     destinations: tuple[str, ...]
     priority: int = 100
     predecessors: tuple[InstanceRef, ...] = ()
+    locations: tuple[Location, ...] = ()
+    """what somebody wants looked at"""
     state: JobState = JobState.WAITING
     attempts: int = 0
     reason: str = ""
@@ -91,6 +94,7 @@ def _job(row: Any) -> Job:  # noqa: ANN401
         destinations=tuple(json.loads(row.destinations)),
         priority=row.priority,
         predecessors=tuple(InstanceRef(*map(UID, one)) for one in json.loads(row.predecessors)),
+        locations=locations_of(row.locations),
         state=JobState(row.state),
         attempts=row.attempts,
         reason=row.reason,
@@ -144,6 +148,7 @@ class Ledger:
                 "content": json.dumps(dict(job.content)),
                 "destinations": json.dumps(job.destinations),
                 "predecessors": json.dumps([list(reference_values(ref).values()) for ref in predecessors]),
+                "locations": locations_json(job.locations),
                 "created_at": job.created_at,
                 "queued_at": job.queued_at,
             }

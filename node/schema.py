@@ -50,6 +50,21 @@ senders = sa.Table(
     sa.Column("history", sa.Text, nullable=False),
 )
 
+announcements = sa.Table(
+    "announcements",
+    metadata,
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("announced_at", _time, nullable=False),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("expected", sa.Integer),
+    sa.Column("read_now", sa.Boolean, nullable=False),
+    sa.Column("locations", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", _time, nullable=False),
+)
+
 jobs = sa.Table(
     "jobs",
     metadata,
@@ -62,6 +77,7 @@ jobs = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("destinations", sa.Text, nullable=False),
     sa.Column("predecessors", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("locations", sa.Text, nullable=False, server_default="[]"),
     sa.Column("created_at", _time, nullable=False),
     sa.Column("queued_at", _time, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),

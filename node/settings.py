@@ -12,14 +12,16 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ainode.node.domain import Route, RouteMode
 from ainode.node.errors import ConfigError
+from ainode.node.routes import PriorRule, Route, RouteMode
 
 # PS3.5 6.2: 16 characters at most, no backslash or control characters.
 AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# No user or password in it: they come from the environment.
+Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
 
 
 class _Frozen(BaseModel):
@@ -90,15 +92,85 @@ class DeliveryTable(_Frozen):
     commitment_wait_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+class WebTable(_Frozen):
+    """`[web]`: announcements, STOW-RS and state over HTTP; off until it is asked for."""
+
+    enabled: bool = False
+    bind: str = "127.0.0.1"
+    port: Port = 8080
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    """both, in PEM: then it is https"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            message = "give tls_certificate and tls_key, or neither"
+            raise ValueError(message)
+        return self
+
+
 class Peer(_Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
-    ae_title: AETitle
-    host: str
-    port: Port
+    ae_title: AETitle | Literal[""] = ""
+    host: str = ""
+    port: Port | Literal[0] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
     confirm: Literal["commitment", "query", "none"] = "query"
+    deliver: Literal["dimse", "dicomweb"] = "dimse"
+    retrieve: Literal["get", "move", "dicomweb"] = "get"
+    """how earlier studies are found and fetched: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
+    dicomweb: Url = ""
+    orthanc: Url = ""
+    """its REST address, where it is an Orthanc"""
+    user_env: str = ""
+    password_env: str = ""
+    token_env: str = ""
+    """names of environment variables, for `dicomweb` and `orthanc`: no secret stands in a file"""
+    ca_file: str = ""
+    """certificates that its address is trusted by; '' are the system's"""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
+            message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"
+            raise ValueError(message)
+        web_alone = self.deliver == self.retrieve == "dicomweb" and self.confirm != "commitment"
+        if not (web_alone or (self.ae_title and self.host and self.port)):
+            message = f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone"
+            raise ValueError(message)
+        if self.token_env and self.user_env:
+            message = f"peer {self.name!r}: give token_env (bearer), or user_env and password_env (basic), not both"
+            raise ValueError(message)
+        return self
+
+
+class PriorsTable(_Frozen):
+    """`[priors]`: where fetched earlier studies lie, and to whom a C-MOVE sends them."""
+
+    retention_days: Annotated[int, Field(ge=1)] = 7
+    move_ae_title: AETitle = "AINODE_PRIORS"
+    """a second AE title of ours: what arrives there is never taken for a study to read"""
+    move_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """open only while a C-MOVE runs"""
+
+
+class PriorRuleTable(_Frozen):
+    """`[route.priors]` of routes.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    source: str = Field(alias="from")
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    count: Annotated[int, Field(ge=1, le=20)] = 2
+    max_age_days: Annotated[int, Field(ge=1)] = 1825
+    max_series: Annotated[int, Field(ge=1, le=50)] = 4
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    allow_missing_birth_date: bool = False
 
 
 class RouteTable(_Frozen):
@@ -111,6 +183,7 @@ class RouteTable(_Frozen):
     tags: dict[str, str] = Field(default_factory=dict)
     required_series: tuple[dict[str, str], ...] = ()
     companions: tuple[str, ...] = ()
+    priors: PriorRuleTable | None = None
     min_instances: Annotated[int, Field(ge=1)] = 1
     priority: Annotated[int, Field(ge=1, le=1000)] = 100
     destinations: tuple[str, ...] = ()
@@ -119,7 +192,8 @@ class RouteTable(_Frozen):
 
     def route(self) -> Route:
         """Return the domain's route."""
-        return Route(**self.model_dump())
+        priors = PriorRule(**self.priors.model_dump()) if self.priors else None
+        return Route(**self.model_dump(exclude={"priors"}), priors=priors)
 
 
 class _NodeFile(BaseSettings):
@@ -132,6 +206,8 @@ class _NodeFile(BaseSettings):
     reader: ReaderTable = ReaderTable()
     database: DatabaseTable = DatabaseTable()
     delivery: DeliveryTable = DeliveryTable()
+    web: WebTable = WebTable()
+    priors: PriorsTable = PriorsTable()
     peer: tuple[Peer, ...] = ()
 
     @classmethod
@@ -161,6 +237,8 @@ class Settings(_Frozen):
     reader: ReaderTable = ReaderTable()
     database: DatabaseTable = DatabaseTable()
     delivery: DeliveryTable = DeliveryTable()
+    web: WebTable = WebTable()
+    priors: PriorsTable = PriorsTable()
     peers: tuple[Peer, ...] = ()
     routes: tuple[Route, ...] = ()
 
@@ -209,10 +287,20 @@ def _check_destinations(settings: Settings, path: Path) -> None:
         for unknown in sorted(set(route.destinations) - names):
             message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
             raise ConfigError(message)
+        if route.priors:
+            _check_priors(settings, route.name, settings.peer(route.priors.source))
     for what, found in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
         twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
         if twice:
             raise ConfigError(f"two {what} are named {twice[0]!r}; rename one")
+
+
+def _check_priors(settings: Settings, route: str, peer: Peer) -> None:
+    if peer.retrieve == "move" and not settings.priors.move_port:
+        raise ConfigError(
+            f"route {route!r} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "
+            f"make {settings.priors.move_ae_title} with that port known to {peer.name!r}; or set its retrieve"
+        )
 
 
 def shipped(name: str) -> Path:
@@ -242,6 +330,8 @@ def load(config: Path | None = None) -> Settings:
         reader=file.reader,
         database=file.database,
         delivery=file.delivery,
+        web=file.web,
+        priors=file.priors,
         peers=file.peer,
         routes=tuple(one.route() for one in routes.route),
     )

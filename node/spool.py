@@ -52,11 +52,11 @@ class Spooled:
 class Spool:
     """The folder of received instances: one receiver puts in, one indexer takes out."""
 
-    def __init__(self, root: Path, limits: Limits) -> None:
-        """Make the folders."""
+    def __init__(self, root: Path, limits: Limits, *, writing: str = "tmp") -> None:
+        """Make the folders; each process that puts in has a folder to write in of its own."""
         self.root, self.limits = root, limits
         self._names = ThreadPoolExecutor(_NAME_SYNCS, thread_name_prefix="spool")
-        self._tmp, self._new, self._kept = root / "tmp", root / "new", root / "kept"
+        self._tmp, self._new, self._kept = root / writing, root / "new", root / "kept"
         for folder in (self._tmp, self._new, self._kept):
             folder.mkdir(parents=True, exist_ok=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.errors import CheckpointRefused, MissingNetwork
+from ainode.models.errors import CheckpointRefused, MissingNetwork, PrecisionRefused
 from ainode.models.keras_network import backend, efficientnet_lite0, load, metadata_of
 from ainode.models.keras_serving import gradcam, has_linear_head, mapped_recipe, original, without_activation
 from ainode.models.phantoms.skin import skin_lesion
@@ -72,7 +72,7 @@ class SkinLesionModel:
         """Load the card's network from `paths`: our safetensors, or an original whole-model .h5 or .keras.
 
         Raises: MissingNetwork when it is not in `paths`; CheckpointRefused when the file is not such a
-        network; ValueError when bf16 was asked for and moves a probability by more than 0.005.
+        network; PrecisionRefused when bf16 was asked for and moves a probability by more than 0.005.
         """
         card = card or read_card()
         if card.network not in paths:
@@ -133,7 +133,11 @@ class _Way:
 
 def _ours(path: Path, way: _Way) -> _Network:
     backend("torch")
-    return way.mapped(lambda: load(efficientnet_lite0(way.side, 1), path), "efficientnet_lite0", 1.0)
+
+    def build() -> Any:  # noqa: ANN401  # a keras.Model
+        return load(efficientnet_lite0(way.side, 1, layout="channels_first"), path)
+
+    return way.mapped(build, "efficientnet_lite0", 1.0)
 
 
 def _original(path: Path, way: _Way) -> _Network:
@@ -158,4 +162,6 @@ def _refuse_drift(low: SkinLesionModel, reference: SkinLesionModel) -> None:
         picture = skin_lesion(np.random.default_rng(seed), rows=300, columns=400)
         gap = abs(low.predict(picture).calibrated - reference.predict(picture).calibrated)
         if gap > AGREEMENT:
-            raise ValueError(f"{low.card.name}: {low.network.precision} moves a probability by {gap:.4f}; use f32")
+            raise PrecisionRefused(
+                f"{low.card.name}: {low.network.precision} moves a probability by {gap:.4f}; use f32"
+            )

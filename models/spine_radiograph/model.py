@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ainode.models.checkpoints import load
-from ainode.models.errors import MissingNetwork
+from ainode.models.errors import MissingNetwork, PrecisionRefused
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
 from ainode.models.saliency import weighted
@@ -63,7 +63,7 @@ class SpineRadiographModel:
         """Load every network that the card names from `paths`, by network name and "detector".
 
         Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
-        CheckpointRefused when a file is not its network's; ValueError when bf16 was asked for
+        CheckpointRefused when a file is not its network's; PrecisionRefused when bf16 was asked for
         and its probabilities differ from f32's by more than 0.005 on the reference pictures.
         """
         card = card or read_card()
@@ -156,7 +156,7 @@ def _refuse_drift(card: Card, low: Runner, reference: Runner) -> None:
     for picture in reference_inputs(card):
         gap = abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
         if gap > AGREEMENT:
-            raise ValueError(f"{card.name}: {low.precision} moves a probability by {gap:.4f}; use f32")
+            raise PrecisionRefused(f"{card.name}: {low.precision} moves a probability by {gap:.4f}; use f32")
 
 
 def _unpadded(small: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:

@@ -140,6 +140,8 @@ def _groups(finding: Finding, draft: _Draft, *, number: int, lonely: bool) -> tu
     }
     numbers = {**frame, "measurements": [_measurement(one) for one in finding.measurements]}
     if finding.region is None:
+        for item in numbers["measurements"]:
+            _infer_from_whole_image(item[0], draft)
         return (sr.MeasurementsAndQualitativeEvaluations(**numbers, source_images=_sources(finding.evidence)),)
     region = _region(finding.region, draft.headers[finding.region.image])
     shown = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**frame, referenced_region=region)
@@ -154,6 +156,25 @@ def _measurement(measurement: Measurement) -> sr.Measurement:
     ]
     concept, unit = _coded(measurement.concept), _coded(measurement.unit)
     return sr.Measurement(concept, measurement.value, unit, referenced_images=images)
+
+
+def _infer_from_whole_image(number: Dataset, draft: _Draft) -> None:
+    """Put the border of the first image between a number and that image (TID 300, TID 320).
+
+    OHIF 3.13.2 opens no report with a measurement group that has no coordinates: "Cannot read properties of undefined
+    (reading 'ReferencedSOPSequence')". So it shows the number on the image, and the boxes of the other groups.
+    """
+    image = number.ContentSequence[0]
+    referenced = image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    header = next((one for ref, one in draft.headers.items() if ref.sop_instance_uid == referenced), None)
+    if header is None:
+        return
+    right, bottom = float(header.Columns), float(header.Rows)
+    corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)])
+    border = sr.ScoordContentItem(image.name, "POLYLINE", corners, relationship_type="INFERRED FROM")
+    source = sr.SourceImageForRegion(image.ReferencedSOPSequence[0].ReferencedSOPClassUID, referenced)
+    border.ContentSequence = sr.ContentSequence([source])
+    number.ContentSequence = sr.ContentSequence([border, *list(number.ContentSequence)[1:]])
 
 
 def _region(region: Region, header: Dataset) -> sr.ImageRegion:

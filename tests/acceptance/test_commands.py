@@ -5,9 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
 from pydicom import dcmread
 from support import installed
+from support.judges import module_errors, set_errors
 from support.node import ROOT, configured, running
 
 from ainode.node import testing
@@ -102,6 +107,56 @@ def test_what_no_route_takes_is_said_and_a_model_can_be_asked_for_by_name(tmp_pa
     assert "FAIL BodyPartExamined: expected SPINE, found HAND" in explained
     asked = ("read", paths, "--out", tmp_path / "out", "--model", "support.handler", "--config", node.config)
     assert ainode(*asked, home=tmp_path).returncode == 0
+
+
+def test_three_volumes_with_a_voxel_each_are_read_as_one_patient_over_time(tmp_path: Path) -> None:
+    nrrd: Any = pytest.importorskip("nrrd")
+    node = configured(tmp_path / "node")
+    space = {"space directions": np.diag((0.5, 0.75, 2.0)), "space origin": (-10.0, -20.0, 30.0)}
+    paths = [tmp_path / f"{name}.nrrd" for name in ("oldest", "older", "newest")]
+    for number, path in enumerate(paths):
+        values = np.full((8, 9, 5), number, np.int16)
+        nrrd.write(str(path), values, {"space": "left-posterior-superior", **space})
+    points = ("--point", "1,2,3", "--point", "2,3,4", "--point", "0,0,0", "--point-is", "index")
+    asked = (*paths, *points, "--model", "support.pointed", "--out", tmp_path / "out", "--config", node.config)
+    done = ainode("read", *asked, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("compared with study") == 2
+    scores = json.loads((tmp_path / "out" / "result.json").read_text())["scores"]
+    assert (scores["series"], scores["instances"]) == (3, 15)
+    assert [scores[f"{axis} 0"] for axis in "xyz"] == [-10, -20, 30]
+    assert [scores[f"{axis} 1"] for axis in "xyz"] == [-9.5, -18.5, 36]
+    report, current = tmp_path / "out" / "sr-1.dcm", tmp_path / "out" / "converted" / "2" / "0001.dcm"
+    assert dcmread(report).StudyInstanceUID == dcmread(current).StudyInstanceUID
+    assert module_errors(report) + set_errors([report], [current]) == []
+    one_short = ainode("read", *asked[:7], *asked[9:], home=tmp_path)
+    assert one_short.returncode == 2
+    assert "2 points for 3 studies" in one_short.stderr
+
+
+def test_a_negative_position_in_mm_is_taken_and_one_outside_is_said(tmp_path: Path) -> None:
+    nib: Any = pytest.importorskip("nibabel")
+    node = configured(tmp_path / "node")
+    nib.save(nib.Nifti1Image(np.zeros((8, 9, 5), np.int16), np.diag((1.0, 1.0, 2.0, 1.0))), tmp_path / "a.nii.gz")
+    asked = ("--model", "support.pointed", "--out", tmp_path / "out", "--config", node.config)
+    done = ainode("read", tmp_path / "a.nii.gz", "--point", "-3,-4.5,2", *asked, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["scores"]["y 0"] == -4.5
+    outside = ainode("read", tmp_path / "a.nii.gz", "--point", "3,4.5,2", *asked, home=tmp_path)
+    assert outside.returncode == 2
+    assert "outside of the images" in outside.stderr
+
+
+def test_a_picture_of_a_slice_becomes_a_report_without_its_file_name(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "Mustermann.jpg")
+    asked = ("--model", "support.pointed", "--out", tmp_path / "out", "--config", node.config)
+    done = ainode("read", tmp_path / "Mustermann.jpg", "--body-part", "abdomen", *asked, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = dcmread(tmp_path / "out" / "converted" / "0" / "0001.dcm")
+    assert (made.Modality, made.BodyPartExamined) == ("OT", "ABDOMEN")
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.is_dir() or b"Mustermann" not in path.read_bytes()
 
 
 def test_files_are_sent_to_a_peer_and_a_received_study_is_explained(tmp_path: Path) -> None:

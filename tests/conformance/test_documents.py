@@ -54,6 +54,11 @@ def _items(item: Dataset, value_type: str) -> list[Dataset]:
     return ([item] if item.get("ValueType") == value_type else []) + below
 
 
+def _regions(report: Dataset) -> list[Dataset]:
+    """Return the regions of findings; what lies below a number is the border of the image it was inferred from."""
+    return [item for item in _items(report, "SCOORD") if item.RelationshipType == "CONTAINS"]
+
+
 def _decoded(data_set: Dataset, keyword: str) -> object:
     data_set.decode()
     value = data_set.get(keyword)
@@ -88,7 +93,7 @@ def test_boxes_come_back_at_the_pixels_where_they_were_put(tmp_path: Path) -> No
     expected = [np.array(box(image, number).points, dtype=np.float32) for number in (1, 2)]
     report = _made(path, boxes=2)[-1]
 
-    plain = [np.array(item.GraphicData, dtype=np.float32).reshape(-1, 2) for item in _items(report, "SCOORD")]
+    plain = [np.array(item.GraphicData, dtype=np.float32).reshape(-1, 2) for item in _regions(report)]
     assert np.array_equal(plain, expected)
 
     tree = highdicom.sr.Comprehensive3DSR.from_dataset(report).content
@@ -113,7 +118,8 @@ def test_every_number_names_the_image_it_was_inferred_from(tmp_path: Path) -> No
     for number in [one for one in numbers if one.RelationshipType == "CONTAINS"]:
         (inferred,) = number.ContentSequence
         assert inferred.RelationshipType == "INFERRED FROM"
-        assert inferred.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == dcmread(path).SOPInstanceUID
+        (image,) = _items(inferred, "IMAGE")
+        assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == dcmread(path).SOPInstanceUID
 
 
 def test_a_report_says_which_model_and_weights_made_it_and_that_nobody_verified_it(tmp_path: Path) -> None:
@@ -206,7 +212,13 @@ def test_an_archive_without_3d_reports_gets_the_same_in_a_comprehensive_report(t
     path = source(tmp_path)
     report = _read(reports.documents(a_result(path, boxes=2), sources_of(path), old_archive())[-1])
     assert report.SOPClassUID.name == "Comprehensive SR Storage"
-    assert len(_items(report, "SCOORD")) == 2
+    assert len(_regions(report)) == 2
+
+
+def test_a_number_of_a_whole_image_is_shown_on_its_border(tmp_path: Path) -> None:
+    path = source(tmp_path, rows=300, columns=200)
+    (border,) = [item for item in _items(_made(path, boxes=0)[-1], "SCOORD") if item.RelationshipType != "CONTAINS"]
+    assert list(border.GraphicData) == [0, 0, 200, 0, 200, 300, 0, 300, 0, 0]
 
 
 def test_all_instances_read_are_evidence_also_those_that_no_finding_shows(tmp_path: Path) -> None:

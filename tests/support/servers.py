@@ -81,14 +81,19 @@ class Orthanc:
 
 @contextmanager
 def orthanc(
-    folder: Path, *, modalities: Mapping[str, tuple[str, int]] | None = None, port: int | None = None, **options: object
+    folder: Path,
+    *,
+    modalities: Mapping[str, tuple[str, int]] | None = None,
+    port: int | None = None,
+    http_port: int | None = None,
+    **options: object,
 ) -> Iterator[Orthanc]:
     """Run an Orthanc that knows `modalities` (AE title and port on loopback); `options` go into its configuration.
 
     The same folder and port again are the same archive, restarted.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    dicom_port, http_port = port or free_port(), free_port()
+    dicom_port, http_port = port or free_port(), http_port or free_port()
     configuration = {
         "Name": "test",
         "StorageDirectory": str(folder / "storage"),

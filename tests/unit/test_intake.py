@@ -8,12 +8,16 @@ import pytest
 from pydicom import dcmwrite
 
 from ainode.node import database, testing
+from ainode.node.announcements import Announcements
 from ainode.node.catalog import Catalog
-from ainode.node.domain import UID, Route
+from ainode.node.domain import (
+    UID,
+)
 from ainode.node.intake import CountAnswered, Doors, Intake
 from ainode.node.ledger import Job
 from ainode.node.part10 import Origin
 from ainode.node.receiver_events import AssociationEnded, AssociationOpened, InstanceStored
+from ainode.node.routes import Route
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
 from ainode.node.spool import Limits, Spool
 
@@ -35,12 +39,18 @@ class Bench:
         engine = database.connect(f"sqlite:///{self.folder / 'catalog.sqlite'}")
         database.migrate(engine)
         self.catalog = Catalog(engine)
+        self.announcements = Announcements(engine)
         self.spool = Spool(self.folder / "spool", Limits(0, 10**9))
         self.numbers = itertools.count(1)
         self.restart()
 
     def restart(self) -> None:
-        doors = Doors(self.opened.append, lambda ae_title, study: self.asked.append((ae_title, study)), lambda _: "ff")
+        doors = Doors(
+            self.opened.append,
+            lambda ae_title, study: self.asked.append((ae_title, study)),
+            lambda _: "ff",
+            self.announcements,
+        )
         self.intake = Intake(self.settings, self.spool, self.catalog, doors)
 
     def stored(self, association: str, number: int, at: datetime, **header: str | int) -> InstanceStored:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ainode.node.domain import Route, RouteMode
 from ainode.node.errors import ConfigError
+from ainode.node.routes import Route, RouteMode
 from ainode.node.settings import Settings, load
 
 PEER = """
@@ -65,7 +65,7 @@ def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch:
         ('[node]\nae_title = "SEVENTEEN LETTERS"\n', "", "node.ae_title"),
         ('[node]\nae_title = "BACK\\\\SLASH"\n', "", "node.ae_title"),
         ('[reader]\nprecision = "f64"\n', "", "reader.precision"),
-        ('[[peer]]\nname = "x"\n', "", "peer.0.ae_title"),
+        ('[[peer]]\nname = "x"\n', "", "give ae_title, host and port"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns"),

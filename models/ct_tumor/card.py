@@ -1,0 +1,101 @@
+"""The model card as a value: per organ, how slices enter, what the classes are, how a study's score is made."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ainode.models.ct_tumor.preprocess import Frame
+from ainode.models.errors import CardError
+
+CARD_PATH = Path(__file__).with_name("card.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Organ:
+    """One network and how it is fed.
+
+    Units: level and width in Hounsfield units; mm.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    positive: str
+    body_parts: tuple[str, ...]
+    level: float
+    width: float
+    frame: Frame
+    part: float
+    """of the body's length, how much around its middle is seen"""
+    side: int
+    file: str
+    min_slices: int
+    min_coverage_mm: float
+    max_spacing_mm: float
+    contrast: bool
+    """whether a scan without contrast is refused"""
+
+    def __post_init__(self) -> None:
+        """Refuse what would not give a probability."""
+        if self.positive not in self.class_names or self.frame not in ("ring", "solid"):
+            raise CardError(f"{self.name}: positive {self.positive} of {self.class_names}, frame {self.frame}")
+        if min(self.width, self.side) <= 0 or not 0 < self.part <= 1:
+            raise CardError(f"{self.name}: width {self.width}, side {self.side}, part {self.part}: not possible")
+
+    @property
+    def positive_index(self) -> int:
+        """Return which class counts as ill."""
+        return self.class_names.index(self.positive)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the model needs of its card. The rest of the file is for readers."""
+
+    name: str
+    version: str
+    organs: tuple[Organ, ...]
+
+    def organ(self, name: str) -> Organ:
+        """Return the organ of that name.
+
+        Raises: CardError if there is none.
+        """
+        found = next((one for one in self.organs if one.name == name), None)
+        if found is None:
+            raise CardError(f"{self.name}: no organ named {name}: {', '.join(one.name for one in self.organs)}")
+        return found
+
+
+def read_card(path: Path = CARD_PATH) -> Card:
+    """Return the card in a TOML file.
+
+    Raises: CardError naming the entry that is missing.
+    """
+    with path.open("rb") as file:
+        table = tomllib.load(file)
+    try:
+        return Card(str(table["name"]), str(table["version"]), tuple(_organ(one) for one in table["organ"]))
+    except KeyError as error:
+        raise CardError(f"{path}: the card has no entry {error}") from error
+
+
+def _organ(table: dict[str, Any]) -> Organ:
+    return Organ(
+        name=str(table["name"]),
+        class_names=tuple(str(one) for one in table["class_names"]),
+        positive=str(table["positive"]),
+        body_parts=tuple(str(one) for one in table["body_parts"]),
+        level=float(table["level"]),
+        width=float(table["width"]),
+        frame=table["frame"],
+        part=float(table["part"]),
+        side=int(table["side"]),
+        file=str(table["file"]),
+        min_slices=int(table["min_slices"]),
+        min_coverage_mm=float(table["min_coverage_mm"]),
+        max_spacing_mm=float(table["max_spacing_mm"]),
+        contrast=bool(table["contrast"]),
+    )

@@ -1,0 +1,75 @@
+"""Labelled slices on disk: pictures in folders by part and class, and who belongs to whom in `manifest.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.ct_tumor.card import Organ
+from ainode.models.ct_tumor.preprocess import framed
+from ainode.models.errors import ModelError
+
+_THUMBNAIL = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """One part of a data set, framed as the network sees it.
+
+    Shapes: pictures (n, side, side) uint8; thumbnails (n, 16, 16) uint8, of the pictures' middle squares as they came,
+    for the baseline; labels (n,) class numbers; groups (n,): one word per patient, by which every split is made.
+    """
+
+    pictures: NDArray[np.uint8]
+    thumbnails: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.str_]
+
+
+def read(folder: Path, part: str, organ: Organ) -> Slices:
+    """Return a part of the data set in `folder`, laid out as `<part>/<class>/<file>`.
+
+    Raises: ModelError if the manifest is absent, or names no picture of this part, or one that is not there.
+    """
+    path = folder / "manifest.csv"
+    if not path.is_file():
+        raise ModelError(f"{path}: absent; it names file, label, split and group (the patient) of every picture")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == part]
+    unknown = {row["label"] for row in rows} - set(organ.class_names)
+    if not rows or unknown:
+        raise ModelError(f"{path}: {len(rows)} pictures of {part}, classes unknown to {organ.name}: {unknown}")
+    pictures = [_picture(folder / part / row["label"] / row["file"]) for row in rows]
+    return Slices(
+        np.stack([framed(picture, organ)[0] for picture in pictures]),
+        np.stack([_thumbnail(picture) for picture in pictures]),
+        np.asarray([organ.class_names.index(row["label"]) for row in rows]),
+        np.asarray([row["group"] for row in rows]),
+    )
+
+
+def parts(folder: Path) -> Mapping[str, frozenset[str]]:
+    """Return the classes of every part of a data set, by its folders."""
+    kinds = {one.name: frozenset(kind.name for kind in one.iterdir()) for one in folder.glob("*") if one.is_dir()}
+    return {part: names for part, names in kinds.items() if names}
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise ModelError(f"{path}: the manifest names it, but it is no picture")
+    return np.asarray(picture, np.uint8)
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = picture.shape
+    side = min(rows, columns)
+    top, left = (rows - side) // 2, (columns - side) // 2
+    square = picture[top : top + side, left : left + side]
+    return np.asarray(cv2.resize(square, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), np.uint8)

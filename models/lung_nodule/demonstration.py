@@ -1,0 +1,26 @@
+"""A made-up chest CT around one nodule."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.models.phantoms.thorax import Field, Nodule, nodule_position, thorax
+from ainode.models.phantoms.thorax_anatomy import Build
+
+SPACING_MM = (2.0, 1.0, 1.0)
+_SIZE = (40, 192, 192)
+
+
+def chest(seed: int) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    """Return slices around a spiculated nodule, and the voxel (z, y, x) of its center.
+
+    Shapes: (40, 192, 192), axes to the head, the back and the left.
+    Units: Hounsfield units; spacing as `SPACING_MM`.
+    """
+    random = np.random.default_rng([seed, 3])
+    patient, size = int(random.integers(2**31)), float(random.uniform(11, 16))
+    nodule = Nodule(nodule_position(random, patient, size), size, spiculated=True)
+    field = Field(_SIZE, SPACING_MM, nodule.center_mm(Build.drawn(patient)))
+    drawn = thorax(patient, seed, scanned=field, nodules=(nodule,))
+    return drawn.values, drawn.nodule_centers[0]

@@ -1,0 +1,54 @@
+"""Uvicorn in a thread of the node: its socket is bound before the node says that it is ready."""
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from ainode.node.errors import ConfigError
+from ainode.node.settings import WebTable
+
+_CONNECTIONS = 200
+_CLOSING_S = 5
+
+
+class WebServer:
+    """Serves one application until it is stopped."""
+
+    def __init__(self, app: FastAPI, web: WebTable) -> None:
+        """Listen; callers are served after `start`.
+
+        Raises: ConfigError if the address or port cannot be had.
+        """
+        family = socket.AF_INET6 if ":" in web.bind else socket.AF_INET
+        try:
+            self._listener = socket.create_server((web.bind, web.port), family=family)
+        except OSError as error:
+            raise ConfigError(
+                f"web.bind, web.port: cannot listen on {web.bind}:{web.port}: {error.strerror}"
+            ) from error
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_CLOSING_S,
+            ssl_certfile=web.tls_certificate,
+            ssl_keyfile=web.tls_key,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}, name="web", daemon=True
+        )
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more, let what runs end for a moment, then close it."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()

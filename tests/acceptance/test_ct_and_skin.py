@@ -1,0 +1,143 @@
+"""Real CT and real photographs of skin by C-STORE: reports and captures of the right models are in the archive."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+from support import Orthanc, installed, orthanc, run, shared
+from support.judges import module_errors, set_errors, template_errors, tree_errors
+from support.node import ROOT, RunningNode, configured, running
+from support.pointing import Position, pointing_report
+
+from ainode.node.domain import UID, DeliveryState, JobState
+
+installed("openvino", "torch", "keras", "monai")
+
+THIN = "data/dicom/ct_chest_thin_R01-001"
+THICK = "data/dicom/ct_chest_5mm_Lung_Dx-A0001"
+CHEST_ROUTES = {"lung-nodule", "ct-pneumonia", "ct-tumor"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with orthanc(tmp_path_factory.mktemp("archive")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
+    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
+    routes = shipped.replace("destinations = []\n", "").replace("[[route]]", "[[route]]\ndestinations = DESTINATIONS")
+    with running(configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)) as started:
+        yield started
+
+
+def arrived(node: RunningNode, archive: Orthanc, paths: list[Path], folder: Path) -> dict[str, list[Path]]:
+    """Send a study, wait for every job on it, and return the documents that are in the archive by route."""
+    listing = folder / "list"
+    listing.mkdir(parents=True)
+    for number, path in enumerate(paths):
+        (listing / f"{number:04d}").symlink_to(path)
+    to = ("-aec", "AINODE", "-aet", "MODALITY", "127.0.0.1", str(node.port))
+    assert run("dcmsend", "--decompress-never", *to, "+sd", listing).returncode == 0
+    study = UID(str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
+    node.read(study, within_s=420)
+    held = archive.instances_of(study)
+    found: dict[str, list[Path]] = {}
+    for job in node.ledger.jobs(study=study):
+        if job.state is JobState.OUT_OF_SCOPE:
+            continue
+        assert job.state is JobState.REPORTED, (job.route, job.reason)
+        for one in node.ledger.deliveries(job.id):
+            assert one.state is DeliveryState.CONFIRMED
+            path = folder / f"{one.document.ref.sop_instance_uid}.dcm"
+            path.write_bytes(archive.download(held[one.document.ref.sop_instance_uid]))
+            found.setdefault(job.route, []).append(path)
+    return found
+
+
+def judged(documents: list[Path], sources: list[Path]) -> list[str]:
+    """Return every error of every independent judge."""
+    reports = [path for path in documents if dcmread(path, stop_before_pixels=True).Modality == "SR"]
+    found = [error for path in documents for error in module_errors(path)]
+    found += [error for path in reports for error in (*tree_errors(path), *template_errors(path))]
+    return found + [error for error in set_errors(documents, sources) if "AccessionNumber" not in error]
+
+
+def regions(item: Dataset) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield every region's points, as (column, row), and the image that it lies on."""
+    if item.get("ValueType") == "SCOORD" and item.RelationshipType == "CONTAINS":
+        image = item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        yield np.asarray(item.GraphicData, float).reshape(-1, 2), image
+    for child in item.get("ContentSequence", ()):
+        yield from regions(child)
+
+
+def center_mm(points: np.ndarray, image: Dataset) -> np.ndarray:
+    """Return the middle of a region in LPS mm, by the standard's formula (PS3.3 C.7.6.2.1.1)."""
+    column, row = (points.min(axis=0) + points.max(axis=0)) / 2 - 0.5
+    orientation, spacing = np.asarray(image.ImageOrientationPatient, float), image.PixelSpacing
+    position = np.asarray(image.ImagePositionPatient, float)
+    return position + orientation[:3] * column * spacing[1] + orientation[3:] * row * spacing[0]
+
+
+def test_a_real_thin_ct_is_read_by_every_chest_model_and_the_nodule_lies_where_it_was_pointed_at(
+    node: RunningNode, archive: Orthanc, tmp_path: Path
+) -> None:
+    slices = sorted(shared(f"{THIN}/dicom").rglob("*.dcm"))
+    said = json.loads(shared(f"{THIN}/nodule.json").read_text("utf-8"))
+    where: Position = tuple(said["nodule_center_LPS_mm"])
+    pointed = pointing_report(slices[0], [where], tmp_path / "pointing.dcm")
+    documents = arrived(node, archive, [*slices, pointed], tmp_path / "back")
+    assert set(documents) == CHEST_ROUTES
+    for found in documents.values():
+        assert judged(found, slices) == []
+    report = next(one for path in documents["lung-nodule"] if (one := dcmread(path)).Modality == "SR")
+    images = {str(one.SOPInstanceUID): one for one in (dcmread(path, stop_before_pixels=True) for path in slices)}
+    drawn = list(regions(report))
+    assert drawn
+    voxel = np.asarray(said["spacing_mm"])
+    for points, image in drawn:
+        assert (np.abs(center_mm(points, images[image]) - where) <= voxel).all()
+
+
+def test_a_real_5_mm_ct_is_read_by_every_chest_model(node: RunningNode, archive: Orthanc, tmp_path: Path) -> None:
+    slices = sorted(shared(THICK).rglob("*.dcm"))
+    inside = sorted(slices, key=lambda path: dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])[32]
+    image = dcmread(inside, stop_before_pixels=True)
+    # A third of the width from the patient's right, in the middle from front to back: in the right lung.
+    where = center_mm(np.asarray([[image.Columns / 3, image.Rows / 2]]), image)
+    pointed = pointing_report(inside, [tuple(where)], tmp_path / "pointing.dcm")
+    documents = arrived(node, archive, [*slices, pointed], tmp_path / "back")
+    assert set(documents) == CHEST_ROUTES
+    for found in documents.values():
+        assert judged(found, slices) == []
+
+
+def test_a_chest_ct_to_which_nobody_pointed_is_not_read_for_a_nodule(
+    node: RunningNode, archive: Orthanc, tmp_path: Path
+) -> None:
+    slices = []
+    for path in sorted(shared(f"{THIN}/dicom").rglob("*.dcm"))[20:50]:
+        image = dcmread(path)
+        image.StudyInstanceUID, image.SOPInstanceUID = "2.25.77", f"{image.SOPInstanceUID}.1"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        slices.append(tmp_path / path.name)
+        image.save_as(slices[-1])
+    documents = arrived(node, archive, slices, tmp_path / "back")
+    assert "lung-nodule" not in documents
+    (job,) = [one for one in node.ledger.jobs(study=UID("2.25.77")) if one.route == "lung-nodule"]
+    assert "point" in job.reason
+
+
+def test_real_photographs_of_skin_are_read_as_they_come_out_of_a_camera(tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(shared("data/dicom/vl_dermoscopy").rglob("*.jpg"))):
+        out = tmp_path / str(number)
+        done = run(ROOT / ".venv/bin/ainode", "read", path, "--model", "skin_lesion", "--out", out)
+        assert done.returncode == 0, done.stderr
+        probability = json.loads((out / "result.json").read_text("utf-8"))["scores"]["probability"]
+        assert 0 < probability < 1
+        assert judged(sorted(out.glob("s*.dcm")), []) == []

@@ -1,0 +1,431 @@
+"""The web interface on a real socket, over a real spool and catalog; the intake is driven by hand."""
+
+import json
+import logging
+import socket
+import struct
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support import a_file, free_port, installed, instance_ref, run
+
+installed("fastapi", "uvicorn", "requests")
+
+import requests  # noqa: E402
+
+from ainode.node import database, testing  # noqa: E402
+from ainode.node.announcements import Announcements  # noqa: E402
+from ainode.node.catalog import Catalog  # noqa: E402
+from ainode.node.domain import UID, Location  # noqa: E402
+from ainode.node.intake import Doors, Intake, Told  # noqa: E402
+from ainode.node.ledger import Job, Ledger  # noqa: E402
+from ainode.node.receiver_events import InstanceStored  # noqa: E402
+from ainode.node.routes import Route  # noqa: E402
+from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
+from ainode.node.spool import Limits, Spool  # noqa: E402
+from ainode.node.web.station import Neighbors, Web  # noqa: E402
+from ainode.node.web.tokens import Tokens  # noqa: E402
+
+BREATH = timedelta(seconds=0.3)
+_MULTIPART = 'multipart/related; type="application/dicom"; boundary=b0'
+
+
+@dataclass
+class Bench:
+    """A web station, and an intake that takes its events when it is told to."""
+
+    folder: Path
+    events: list[Told] = field(default_factory=list)
+    opened: list[Job] = field(default_factory=list)
+    alive: bool = True
+    certificate: Path | None = None
+    """with its key in the same file: then it speaks https"""
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
+        self.settings = Settings(
+            node=NodeTable(data=self.folder, min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30),
+            web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
+            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
+            routes=(route,),
+        )
+        self.engine = database.connect(self.settings.database_url)
+        database.migrate(self.engine)
+        self.catalog, self.ledger = Catalog(self.engine), Ledger(self.engine)
+        self.announcements = Announcements(self.engine)
+        self.tokens = Tokens(self.folder)
+        self.web = Web(
+            self.settings,
+            Neighbors(self.catalog, self.ledger, self.announcements, self.events.append, lambda: self.alive),
+        )
+        self.restart()
+        self.web.start()
+
+    def restart(self) -> None:
+        """Forget what the intake holds in memory."""
+        spool = Spool(self.folder / "spool", Limits(0, 1 << 30))
+        doors = Doors(self.opened.append, lambda *_: None, lambda _: "ff", self.announcements)
+        self.intake = Intake(self.settings, spool, self.catalog, doors)
+        self.intake.recover(datetime.now(UTC))
+
+    def take(self, *, later: timedelta = BREATH) -> None:
+        """Let the intake take what happened, and look at the clock a moment later."""
+        now = datetime.now(UTC)
+        events, self.events[:] = list(self.events), []
+        self.intake.handle(events, now)
+        self.intake.route_complete(now + later)
+
+    def call(self, method: str, path: str, token: str = "", **options: object) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}", **dict(options.pop("headers", {}))}  # type: ignore[call-overload]
+        address = f"http://127.0.0.1:{self.settings.web.port}{path}"
+        with requests.Session() as session:
+            return session.request(method, address, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
+
+    def store(self, token: str, *files: bytes, path: str = "/dicom-web/studies") -> requests.Response:
+        return self.call("POST", path, token, data=multipart(*files), headers={"Content-Type": _MULTIPART})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.web.stop()
+    made.engine.dispose()
+
+
+@pytest.fixture
+def token(bench: Bench) -> str:
+    return bench.tokens.add("orthanc")
+
+
+def multipart(*files: bytes) -> bytes:
+    parts = b"".join(b"--b0\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in files)
+    return parts + b"--b0--\r\n"
+
+
+def radiographs(folder: Path, name: str, count: int = 1) -> tuple[str, tuple[bytes, ...]]:
+    images = [testing.noise(16, 16, seed=number, BodyPartExamined="TSPINE") for number in range(count)]
+    return testing.uid(name), tuple(path.read_bytes() for path in testing.write(images, folder / name, study=name))
+
+
+# Who may call
+
+
+def test_without_any_token_a_question_is_answered_with_how_to_make_one(bench: Bench) -> None:
+    answer = bench.call("GET", "/studies/1.2.3", "anything")
+    assert answer.status_code == 503
+    assert "ainode token add" in answer.text
+
+
+@pytest.mark.parametrize("given", ["", "wrong", "ainode_"])
+def test_a_wrong_token_is_refused(bench: Bench, token: str, given: str) -> None:
+    answer = bench.call("GET", "/studies/1.2.3", given)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert bench.call("POST", "/dicom-web/studies", given, data=b"").status_code == 401
+    assert token not in answer.text
+
+
+def test_a_removed_token_is_refused_from_the_next_request_on(bench: Bench, token: str) -> None:
+    bench.tokens.add("other")
+    assert bench.call("GET", "/studies/1.2.3", token).status_code == 404
+    bench.tokens.remove("orthanc")
+    assert bench.call("GET", "/studies/1.2.3", token).status_code == 401
+
+
+def test_a_token_stands_in_no_file_and_in_no_log(bench: Bench, token: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        bench.call("GET", "/studies/1.2.3", token)
+        bench.store(token, a_file())
+    assert token not in caplog.text
+    assert not [one for one in bench.folder.rglob("*") if one.is_file() and token.encode() in one.read_bytes()]
+    assert (bench.folder / "tokens").stat().st_mode & 0o777 == 0o600
+
+
+def test_health_needs_no_token_and_says_when_nobody_answers_a_c_store(bench: Bench) -> None:
+    assert bench.call("GET", "/health").json()["status"] == "ok"
+    bench.alive = False
+    assert bench.call("GET", "/health").status_code == 503
+
+
+def test_with_a_certificate_it_speaks_https_only(tmp_path: Path) -> None:
+    pem = tmp_path / "node.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", pem, *subject)
+    assert made.returncode == 0, made.stderr
+    bench = Bench(tmp_path / "node", certificate=pem)
+    address = f"127.0.0.1:{bench.settings.web.port}/health"
+    with requests.Session() as session:
+        assert session.get(f"https://{address}", verify=str(pem), timeout=10).status_code == 200
+        with pytest.raises(requests.ConnectionError):
+            session.get(f"http://{address}", timeout=10)
+    bench.web.stop()
+    bench.engine.dispose()
+
+
+def test_a_body_longer_than_any_question_is_refused(bench: Bench, token: str) -> None:
+    answer = bench.call("POST", "/studies/1.2.3/read", token, data=b" " * 70_000)
+    assert answer.status_code == 413
+
+
+def test_the_page_of_the_interface_lists_every_question_and_runs_no_script(bench: Bench) -> None:
+    page = bench.call("GET", "/docs").text
+    assert "/studies/{study}/announce" in page
+    assert "/dicom-web/studies" in page
+    assert "<script" not in page
+    assert bench.call("GET", "/openapi.json").json()["components"]["securitySchemes"]
+
+
+# STOW-RS
+
+
+def items(answer: requests.Response, tag: str) -> list[dict[str, dict[str, list[object]]]]:
+    found: list[dict[str, dict[str, list[object]]]] = answer.json().get(tag, {}).get("Value", [])
+    return found
+
+
+def test_stored_instances_are_on_disk_bit_for_bit_before_the_answer(bench: Bench, token: str) -> None:
+    files = [a_file(), a_file(rows=300)]
+    answer = bench.store(token, *files)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/dicom+json")
+    uids = {one["00081155"]["Value"][0] for one in items(answer, "00081199")}
+    assert uids == {instance_ref(one).sop_instance_uid for one in files}
+    spooled = {one.path.read_bytes() for one in bench.events if isinstance(one, InstanceStored)}
+    for one in files:
+        begin = 144 + struct.unpack("<I", one[140:144])[0]
+        assert any(kept.endswith(one[begin:]) for kept in spooled)
+
+
+def test_a_bad_instance_is_named_with_its_reason_and_spares_the_others(bench: Bench, token: str) -> None:
+    good = a_file()
+    cut_off = a_file()[:-100]
+    printer = a_file(sop_class_uid="1.2.840.10008.5.1.1.16")
+    strange = a_file().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0")
+    answer = bench.store(token, good, cut_off, printer, strange, b"no DICOM at all")
+    assert answer.status_code == 202
+    assert len(items(answer, "00081199")) == 1
+    reasons = {one["00081155"]["Value"][0]: one["00081197"]["Value"][0] for one in items(answer, "00081198")}
+    assert reasons == {
+        instance_ref(a_whole(cut_off)).sop_instance_uid: 0xC000,
+        instance_ref(printer).sop_instance_uid: 0x0122,
+        instance_ref(a_whole(strange)).sop_instance_uid: 0xC122,
+    }
+    assert [one["00081197"]["Value"] for one in items(answer, "0008119A")] == [[0xC000]]
+
+
+def a_whole(content: bytes) -> bytes:
+    """Return a file whose header can be read, from one that is cut off or of an unknown transfer syntax."""
+    return content.replace(b"1.2.840.10008.1.9.9\0", b"1.2.840.10008.1.2.1\0") + bytes(100)
+
+
+def test_a_request_of_which_nothing_was_stored_is_a_conflict(bench: Bench, token: str) -> None:
+    assert bench.store(token, b"no DICOM").status_code == 409
+
+
+def test_an_instance_of_another_study_than_the_address_says_is_refused(bench: Bench, token: str) -> None:
+    answer = bench.store(token, a_file(study="1.2.3"), a_file(study="1.2.4"), path="/dicom-web/studies/1.2.3")
+    assert answer.status_code == 202
+    assert [one["00081197"]["Value"] for one in items(answer, "00081198")] == [[0xA900]]
+
+
+def test_a_full_disk_is_said_for_each_instance(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    made.web._spool.limits = Limits(1 << 60, 1 << 30)
+    answer = made.store(made.tokens.add("x"), a_file())
+    assert [one["00081197"]["Value"] for one in items(answer, "00081198")] == [[0xA700]]
+    made.web.stop()
+    made.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "accept", "status"),
+    [
+        ("application/dicom", "*/*", 415),
+        ('multipart/related; type="application/dicom+json"; boundary=b0', "*/*", 415),
+        (_MULTIPART, "application/dicom+xml", 406),
+        (_MULTIPART, "application/dicom+json", 400),
+    ],
+)
+def test_what_is_no_stow_request_is_refused(
+    bench: Bench, token: str, content_type: str, accept: str, status: int
+) -> None:
+    headers = {"Content-Type": content_type, "Accept": accept}
+    answer = bench.call("POST", "/dicom-web/studies", token, data=b"--b0\r\n", headers=headers)
+    assert answer.status_code == status
+
+
+def test_what_was_stored_before_an_upload_broke_off_is_kept(bench: Bench, token: str) -> None:
+    first, second = a_file(rows=200), a_file(rows=200)
+    body = multipart(first, second)
+    head = (
+        f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: {_MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", bench.settings.web.port)) as connection:
+        connection.sendall(head + body[:-50_000])
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    until(lambda: any(getattr(one, "released", None) is False for one in bench.events))
+    stored = [one.ref.sop_instance_uid for one in bench.events if isinstance(one, InstanceStored)]
+    assert stored == [instance_ref(first).sop_instance_uid]
+    assert bench.store(token, second).status_code == 200
+
+
+def until(true: Callable[[], bool]) -> None:
+    import time
+
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_upload_is_never_whole_in_memory(bench: Bench, token: str) -> None:
+    encoded = a_file(rows=16)
+    cut = encoded.rindex(struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 512))
+    size = 96 << 20
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, size)
+
+    def body() -> Iterator[bytes]:
+        yield b"--b0\r\nContent-Type: application/dicom\r\n\r\n" + encoded[:cut] + pixels
+        for _ in range(size >> 18):
+            yield bytes(1 << 18)
+        yield b"\r\n--b0--\r\n"
+
+    tracemalloc.start()
+    try:
+        answer = bench.call("POST", "/dicom-web/studies", token, data=body(), headers={"Content-Type": _MULTIPART})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == 200
+    assert peak < 16 << 20
+
+
+def test_a_dicomweb_client_stores_a_study_that_is_then_read(bench: Bench, token: str, tmp_path: Path) -> None:
+    installed("dicomweb_client")
+    from ainode.node.archive import dicomweb
+    from ainode.node.archive.store import Outgoing
+    from ainode.node.archive.web import WebLink
+
+    study, files = radiographs(tmp_path, "by web", 3)
+    address = f"http://127.0.0.1:{bench.settings.web.port}/dicom-web"
+    variable = "AINODE_TEST_TOKEN"
+    peer = Peer(name="self", ae_title="X", host="h", port=1, dicomweb=address, deliver="dicomweb", token_env=variable)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(variable, token)
+        sent = dicomweb.send(WebLink(peer), [Outgoing.of(one) for one in files])
+    assert [one.error for one in sent] == [None] * 3
+    bench.take(later=timedelta(seconds=11))
+    assert [job.study_instance_uid for job in bench.opened] == [study]
+    assert {one.calling_ae_title for one in bench.catalog.instances(UID(study))} == {"orthanc"}
+
+
+# Announcing, reading now
+
+
+def test_a_study_with_as_many_instances_as_announced_is_not_waited_for(
+    bench: Bench, token: str, tmp_path: Path
+) -> None:
+    study, files = radiographs(tmp_path, "announced", 2)
+    answer = bench.call("POST", f"/studies/{study}/announce", token, json={"instances": 2})
+    assert (answer.status_code, answer.json()["state"]) == (202, "announced")
+    bench.store(token, files[0])
+    bench.take()
+    assert bench.opened == []
+    assert bench.call("GET", f"/studies/{study}", token).json()["state"] == "receiving"
+    bench.store(token, files[1])
+    bench.take()
+    assert [len(job.content) for job in bench.opened] == [2]
+
+
+def test_a_study_announced_when_it_is_all_here_is_not_waited_for(bench: Bench, token: str, tmp_path: Path) -> None:
+    study, files = radiographs(tmp_path, "late word", 2)
+    bench.store(token, *files)
+    bench.take()
+    assert bench.opened == []
+    bench.call("POST", f"/studies/{study}/announce", token, json={"instances": 2})
+    bench.take()
+    assert len(bench.opened) == 1
+
+
+def test_an_announcement_outlives_a_restart(bench: Bench, token: str, tmp_path: Path) -> None:
+    study, files = radiographs(tmp_path, "restart", 2)
+    bench.call("POST", f"/studies/{study}/announce", token, json={"instances": 2})
+    bench.store(token, *files)
+    bench.events.clear()
+    bench.restart()
+    bench.take()
+    assert [len(job.content) for job in bench.opened] == [2]
+
+
+def test_what_is_announced_again_after_it_was_read_does_nothing(bench: Bench, token: str, tmp_path: Path) -> None:
+    study, files = radiographs(tmp_path, "again")
+    for _ in range(2):
+        bench.store(token, *files)
+        bench.call("POST", f"/studies/{study}/announce", token, json={"instances": 1})
+        bench.take()
+    assert len(bench.opened) == 1
+    settled = bench.announcements.of(UID(study))
+    assert settled
+    assert settled.expected is None
+
+
+def test_read_now_closes_a_study_that_still_arrives(bench: Bench, token: str, tmp_path: Path) -> None:
+    study, files = radiographs(tmp_path, "now")
+    bench.store(token, *files)
+    bench.take()
+    assert bench.opened == []
+    assert bench.call("POST", f"/studies/{study}/read", token, json={}).status_code == 202
+    bench.take(later=timedelta(0))
+    assert len(bench.opened) == 1
+
+
+def test_a_position_asked_for_makes_one_more_job_that_outlives_a_restart(
+    bench: Bench, token: str, tmp_path: Path
+) -> None:
+    study, files = radiographs(tmp_path, "pointed at")
+    bench.store(token, *files)
+    bench.take(later=timedelta(seconds=11))
+    (first,) = bench.opened
+    question = {"positions": [{"position_mm": [-31.5, 12, 104.25], "frame_of_reference_uid": "1.2.9"}]}
+    assert bench.call("POST", f"/studies/{study}/read", token, json=question).status_code == 202
+    bench.events.clear()
+    bench.restart()
+    bench.take(later=timedelta(0))
+    second = bench.opened[-1]
+    assert second.id != first.id
+    assert second.locations == (Location((-31.5, 12.0, 104.25), "request", frame_of_reference_uid=UID("1.2.9")),)
+    assert bench.ledger.open(second) == bench.ledger.job(second.id)
+    assert bench.ledger.job(second.id).locations == second.locations
+    bench.call("POST", f"/studies/{study}/read", token, json=question)
+    bench.take(later=timedelta(0))
+    assert bench.opened[-1].id == second.id
+
+
+def test_a_study_that_is_nowhere_cannot_be_read_now(bench: Bench, token: str) -> None:
+    assert bench.call("POST", "/studies/1.2.3/read", token, json={}).status_code == 404
+    assert bench.call("POST", "/studies/1.2.3/read", token, json={"peer": "pacs"}).status_code == 404
+    answer = bench.call("POST", "/studies/1.2.3/read", token, json={"peer": "nobody"})
+    assert (answer.status_code, "pacs" in answer.text) == (422, True)
+
+
+def test_no_patient_attribute_stands_in_an_answer_or_a_log(
+    bench: Bench, token: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, files = radiographs(tmp_path, "private")
+    dataset_says = b"TEST^SYNTHETIC"
+    with caplog.at_level(logging.DEBUG):
+        stored = bench.store(token, a_file(), a_file()[:-9], *files).text
+        bench.take(later=timedelta(seconds=11))
+        said = bench.call("GET", f"/studies/{study}", token).text
+        explained = bench.call("GET", f"/studies/{study}/explanation", token)
+    assert json.loads(explained.text)[0]["route"] == "spine"
+    for text in (stored, said, explained.text, caplog.text):
+        assert dataset_says.decode() not in text
+        assert "SYNTHETIC" not in text

@@ -1,0 +1,92 @@
+"""docker/compose.yml without docker: that its files are there, and that its parts mean each other."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from support.node import ROOT
+from support.viewer import VERSION
+
+from ainode.node import settings
+
+DOCKER = ROOT / "docker"
+SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yml").read_text(encoding="utf-8"))["services"]
+ORTHANC: dict[str, Any] = json.loads((DOCKER / "orthanc" / "orthanc.json").read_text(encoding="utf-8"))
+
+
+def built(service: str) -> tuple[Path, str]:
+    """Return a service's build context and its Dockerfile."""
+    build = SERVICES[service]["build"]
+    where = build if isinstance(build, dict) else {"context": build}
+    context = DOCKER / where["context"]
+    return context, (context / where.get("dockerfile", "Dockerfile")).read_text(encoding="utf-8")
+
+
+def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
+    """Return what the node of the composition is told: its environment, and routes made by its own command."""
+    node = SERVICES["node"]
+    for name, value in node["environment"].items():
+        monkeypatch.setenv(name, str(value))
+    (command,) = node["command"]
+    steps = command.replace("/tmp/ainode", str(folder)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
+    subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
+    return settings.load(folder / "node.toml")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_file_that_an_image_copies_is_there(service: str) -> None:
+    context, dockerfile = built(service)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, flags=re.MULTILINE)
+    assert copied
+    assert not [name for line in copied for name in line.split() if not (context / name).exists()]
+
+
+def test_nothing_is_reached_from_another_machine() -> None:
+    assert all(port.startswith("127.0.0.1:") for one in SERVICES.values() for port in one["ports"])
+
+
+def test_the_node_takes_its_environment_and_sends_every_result_to_orthanc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = node_settings(tmp_path, monkeypatch)
+    assert {route.destinations for route in told.routes} == {("orthanc",)}
+    assert [route.name for route in told.routes] == [route.name for route in settings.load().routes]
+    peer = told.peer(ORTHANC["AiNode"]["Peer"])
+    assert (peer.ae_title, peer.host, peer.port) == (ORTHANC["DicomAet"], "orthanc", ORTHANC["DicomPort"])
+    assert peer.orthanc == f"http://orthanc:{ORTHANC['HttpPort']}"
+    assert ORTHANC["DicomModalities"] == {"AINODE": [told.node.ae_title, "node", told.node.port]}
+
+
+def test_the_plugin_is_told_where_the_node_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = node_settings(tmp_path, monkeypatch)
+    environment = SERVICES["orthanc"]["environment"]
+    assert told.web.enabled
+    assert environment["AINODE_URL"] == f"http://node:{told.web.port}"
+    assert "${AINODE_TOKEN:-}" in environment.values()
+    assert f"127.0.0.1:{told.web.port}:{told.web.port}" in SERVICES["node"]["ports"]
+
+
+def test_each_published_port_is_one_that_its_service_listens_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = node_settings(tmp_path, monkeypatch)
+    listening = {
+        "orthanc": {ORTHANC["HttpPort"], ORTHANC["DicomPort"]},
+        "node": {told.web.port, told.node.port},
+        "ohif": {int(re.findall(r"listen (\d+);", (DOCKER / "ohif" / "nginx.conf").read_text())[0])},
+    }
+    for service, ports in listening.items():
+        assert {int(port.rsplit(":")[-1]) for port in SERVICES[service]["ports"]} == ports
+
+
+def test_the_viewer_is_the_tested_one_and_asks_that_orthanc() -> None:
+    _, dockerfile = built("ohif")
+    assert f"@ohif/app@{VERSION} " in dockerfile
+    nginx = (DOCKER / "ohif" / "nginx.conf").read_text(encoding="utf-8")
+    assert f"proxy_pass http://orthanc:{ORTHANC['HttpPort']};" in nginx
+    for header in ("Cross-Origin-Opener-Policy same-origin", "Cross-Origin-Embedder-Policy require-corp"):
+        assert header in nginx

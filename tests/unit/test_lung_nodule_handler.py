@@ -1,0 +1,248 @@
+"""What the lung nodule handler takes, declines and says, on synthetic studies and on real CTs."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import installed, shared
+from support.node import ROOT
+
+installed("torch", "timm", "openvino", "safetensors")
+
+from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
+
+from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
+from ainode.node import headers, testing  # noqa: E402
+from ainode.node.domain import (  # noqa: E402
+    UID,
+    Handler,
+    Location,
+    OutOfScope,
+    Position,
+    Result,
+    Selection,
+    Study,
+    SyntheticImage,
+    WeightsStatus,
+)
+from ainode.node.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
+
+REAL = "data/dicom/ct_chest_thin_R01-001"
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory: pytest.TempPathFactory) -> LungNodule:
+    """A handler whose weights have the right shape and no worth."""
+    folder = tmp_path_factory.mktemp("weights")
+    store = WeightStore(folder / "site", folder / "none")
+    for name, path in random_weights_in(folder).items():
+        status = WeightsStatus.RESEARCH if name == "lidc" else WeightsStatus.DEMONSTRATION
+        words = {"licence": "none", "model": "lung_nodule", "version": "0", "training_data": "none"}
+        store.add(path, WeightsEntry(f"lung_nodule/{name}", path, "", 0, status=status, **words))
+    return build(ModelEnvironment(store, folder / "cache", device="cpu"))
+
+
+def a_study(folder: Path, *, name: str = "study", point: bool = True, **header: str | float) -> tuple[Study, Position]:
+    """The handler's own demonstration, as a study on disk; header values in place of its own."""
+    made = LungNodule(ModelEnvironment(WeightStore(folder), folder)).demonstration(3)
+    images = [SyntheticImage(i.rows, i.columns, i.pixels, {**i.header, **header}) for i in made.images]
+    paths = testing.write(images, folder / name, study=name, positions_mm=made.positions_mm if point else ())
+    return headers.study(headers.instance(path, sha256="") for path in paths), made.positions_mm[0]
+
+
+def test_it_is_a_handler(handler: LungNodule) -> None:
+    assert isinstance(handler, Handler)
+    assert handler.weights() == ("lung_nodule/lidc", "lung_nodule/temporal")
+
+
+def test_a_site_that_names_fmcib_gets_the_originals_files_only(tmp_path: Path) -> None:
+    (tmp_path / "encoder.torch").write_bytes(b"x")
+    store = WeightStore(tmp_path / "site")
+    words = {"licence": "", "model": "lung_nodule", "version": "0", "training_data": ""}
+    entry = WeightsEntry("lung_nodule/fmcib", tmp_path / "encoder.torch", "", 1, status=WeightsStatus.SITE, **words)
+    store.add(entry.path, entry)
+    names = build(ModelEnvironment(store, tmp_path)).weights()
+    assert names == ("lung_nodule/fmcib", "lung_nodule/fmcib_recurrent", "lung_nodule/fmcib_linear")
+
+
+def test_the_position_comes_from_the_report_in_the_study(handler: LungNodule, tmp_path: Path) -> None:
+    study, position = a_study(tmp_path)
+    selection = handler.select(study)
+    assert isinstance(selection, Selection)
+    assert [one.source for one in selection.locations] == ["SR"]
+    assert selection.locations[0].position_mm == pytest.approx(position, abs=1e-3)
+    assert {one.modality for one in selection.series} == {"CT"}
+
+
+def test_a_study_where_nobody_pointed_is_declined(handler: LungNodule, tmp_path: Path) -> None:
+    declined = handler.select(a_study(tmp_path, point=False)[0])
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == "no-position"
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ({"BodyPartExamined": "ABDOMEN"}, "wrong-body-part"),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no-slices"),
+        ({"Modality": "MR"}, "no-ct"),
+        ({"slices": slice(0, 40, 3)}, "too-coarse"),
+        ({"slices": slice(0, 3)}, "too-few-slices"),
+        ({"slices": [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13]}, "gap"),
+    ],
+)
+def test_what_it_was_not_made_for_is_declined_with_its_code(
+    handler: LungNodule, tmp_path: Path, header: dict[str, str], code: str
+) -> None:
+    chosen = header.pop("slices", slice(None))
+    made = handler.demonstration(3)
+    images = [made.images[i] for i in chosen] if isinstance(chosen, list) else made.images[chosen]  # type: ignore[index]
+    changed = [SyntheticImage(i.rows, i.columns, i.pixels, {**i.header, **header}) for i in images]
+    paths = testing.write(changed, tmp_path / "study", study="study", positions_mm=made.positions_mm)
+    declined = handler.select(headers.study(headers.instance(path, sha256="") for path in paths))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == code
+
+
+def test_a_position_elsewhere_is_declined(handler: LungNodule, tmp_path: Path) -> None:
+    study, _ = a_study(tmp_path, point=False)
+    for location in (
+        Location((0.0, 0.0, -500.0), "request"),
+        Location((90.0, 90.0, 30.0), "request", frame_of_reference_uid=UID("1.2.3")),
+    ):
+        declined = handler.select(replace(study, locations=(location,)))
+        assert isinstance(declined, OutOfScope)
+        assert declined.code == "position-outside"
+
+
+def read(handler: LungNodule, study: Study) -> Result:
+    selection = handler.select(study)
+    assert isinstance(selection, Selection), selection
+    result = handler.read(selection)
+    assert isinstance(result, Result)
+    return result
+
+
+def center(result: Result, number: int = 0) -> tuple[float, float]:
+    region = result.findings[number].region
+    assert region is not None
+    (x0, y0), (x1, y1) = region.points[0], region.points[2]
+    return (x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5
+
+
+def test_the_demonstration_is_read_and_its_box_lies_at_the_nodule(handler: LungNodule, tmp_path: Path) -> None:
+    study, (x, y, z) = a_study(tmp_path)
+    result = read(handler, study)
+    assert center(result) == pytest.approx((x, y), abs=1)
+    key = next(one for one in study.instances if one.ref == result.key_images[0])
+    assert key.header["ImagePositionPatient"][2] == pytest.approx(z, abs=1)  # type: ignore[index]
+    probability, attention = result.findings[0].measurements
+    assert probability.value == pytest.approx(100 * result.scores["probability"], abs=0.01)
+    assert (probability.concept.value, attention.value) == ("111047", 1.0)
+    assert result.algorithm.weights_status is WeightsStatus.RESEARCH
+    shown = result.captures[0].saliency
+    assert shown is not None
+    assert (shown.rows, shown.columns) == (192, 192)
+
+
+def test_the_order_of_the_slices_changes_nothing(handler: LungNodule, tmp_path: Path) -> None:
+    study, position = a_study(tmp_path, point=False)
+    series = study.series[0]
+    shuffled = tuple(series.instances[i] for i in np.random.default_rng(0).permutation(len(series.instances)))
+    turned = replace(study, series=(replace(series, instances=shuffled),))
+    asked = (Location(position, "request"),)
+    first, second = (read(handler, replace(one, locations=asked)) for one in (study, turned))
+    assert first.scores == second.scores
+    assert first.findings == second.findings
+
+
+def test_several_positions_get_a_finding_and_a_capture_each(handler: LungNodule, tmp_path: Path) -> None:
+    study, (x, y, z) = a_study(tmp_path, point=False)
+    asked = (Location((x, y, z), "request"), Location((x + 20, y, z + 6), "request"))
+    result = read(handler, replace(study, locations=asked))
+    assert [one.tracking_identifier for one in result.findings] == ["nodule 1", "nodule 2"]
+    assert center(result, 1) == pytest.approx((x + 20, y), abs=1)
+    assert len(result.captures) == 2
+    assert len(result.key_images) == 2
+
+
+def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: LungNodule, tmp_path: Path) -> None:
+    study, _ = a_study(tmp_path)
+    prior, _ = a_study(tmp_path, name="prior", FrameOfReferenceUID="2.25.77")
+    result = read(handler, replace(study, priors=(prior,)))
+    _, now, then = result.findings[0].measurements
+    assert now.value + then.value == pytest.approx(1, abs=1e-3)
+    assert now.inferred_from[0].study_instance_uid == study.study_instance_uid
+    assert then.inferred_from[0].study_instance_uid == prior.study_instance_uid
+    studies = [one.study_instance_uid for one in result.evidence]
+    assert studies == sorted(studies, key=lambda uid: uid != study.study_instance_uid)
+    assert set(studies) == {study.study_instance_uid, prior.study_instance_uid}
+    assert result.captures[0].image.study_instance_uid == study.study_instance_uid
+    assert result.algorithm.weights_status is WeightsStatus.DEMONSTRATION
+    assert dict(result.algorithm.parameters)["time points"] == "2"
+
+
+def test_a_prior_where_nobody_pointed_is_left_out_and_that_is_said(handler: LungNodule, tmp_path: Path) -> None:
+    study, _ = a_study(tmp_path)
+    prior, _ = a_study(tmp_path, name="prior", point=False, FrameOfReferenceUID="2.25.77")
+    result = read(handler, replace(study, priors=(prior,)))
+    assert {one.study_instance_uid for one in result.evidence} == {study.study_instance_uid}
+    assert dict(result.algorithm.parameters)["priors not read"].startswith("1")
+
+
+def the_real_nodule() -> Study:
+    folder = shared(REAL)
+    point = json.loads((folder / "nodule.json").read_text("utf-8"))["nodule_center_LPS_mm"]
+    study = headers.study(headers.instance(path, sha256="") for path in sorted(folder.rglob("*.dcm")))
+    return replace(study, locations=(Location((point[0], point[1], point[2]), "request"),))
+
+
+def test_the_real_nodule_lies_in_its_box_within_a_voxel(handler: LungNodule) -> None:
+    study = the_real_nodule()
+    result = read(handler, study)
+    assert center(result) == pytest.approx((124.7, 244.0), abs=0.5)
+    key = next(one for one in study.instances if one.ref == result.key_images[0])
+    assert key.header["ImagePositionPatient"][2] == pytest.approx(-66.0, abs=0.5)  # type: ignore[index]
+
+
+def test_the_real_nodule_is_shown_as_the_training_slices_are() -> None:
+    """Lung dark, nodule of 17 mm bright in the middle, at half a millimeter a pixel."""
+    from ainode.handlers.lung_nodule import _nodules, _stack
+    from ainode.models.lung_nodule.patches import middle_slice
+    from ainode.node.geometry import Stack
+
+    study = the_real_nodule()
+    stack = _stack(study.series, study.locations[0])
+    assert isinstance(stack, Stack)
+    (place,) = _nodules(Selection(study.study_instance_uid, study.series, study.locations))[0]
+    picture, _ = middle_slice(place.scan)
+    table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255
+    darkest = np.percentile(table, 20, axis=(1, 2))
+    assert np.percentile(darkest, 1) <= np.percentile(picture, 20) <= np.percentile(darkest, 99)
+    assert picture[0, 0, 28:36, 28:36].mean() > 2 * np.percentile(picture, 20)
+
+
+def test_the_thick_slices_are_read_at_their_tumor(handler: LungNodule) -> None:
+    folder = shared("data/dicom/ct_chest_5mm_Lung_Dx-A0001/dicom_lung_kernel")
+    study = headers.study(headers.instance(path, sha256="") for path in sorted(folder.rglob("*.dcm")))
+    result = read(handler, replace(study, locations=(Location((40.08, 201.57, -209.0), "request"),)))
+    assert center(result) == pytest.approx((318.5, 350.0), abs=0.5)
+
+
+def test_selecting_loads_no_network() -> None:
+    program = (
+        "import sys; from ainode.handlers import lung_nodule; "
+        "print(*sorted({'torch', 'openvino', 'timm', 'sklearn', 'monai'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(ROOT / ".ns")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == ""
