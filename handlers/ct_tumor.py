@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
 """what reading needs beside the node's own packages"""
+PICTURES = "slice"
+"""what a picture file that `ainode read` is given shows, as the original took it"""
 
 _PROBABILITY = Code("122157", "DCM", "Probability")
 _PERCENT = Code("%", "UCUM", "%")
@@ -169,7 +171,8 @@ class CtTumor:
             captures=tuple(capture for one in found for capture in one.captures()),
             evidence=evidence,
             key_images=key_images,
-            scores={name: value for one in found for name, value in one.scores().items()},
+            scores={"probability": max(one.score for one in found)}
+            | {name: value for one in found for name, value in one.scores().items()},
         )
 
 
@@ -195,6 +198,11 @@ class _OrganReading:
         self.organ, self.slices, self._made, self._threshold = organ, slices, made, threshold
         self._key = made.key_slices(_KEY_SLICES, organ.positive_index)
         self.key_images = tuple(slices.instances[one.index].ref for one in self._key)
+
+    @property
+    def score(self) -> float:
+        """Return the probability that the organ holds a tumor, of the whole study."""
+        return self._made.score
 
     def findings(self) -> tuple[Finding, ...]:
         """Return one finding per class: the class itself, its probability, the key slices."""

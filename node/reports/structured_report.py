@@ -5,6 +5,7 @@ UID: the region without numbers (TID 1410), which viewers turn into a box one ca
 the box where both are in one group.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, TM
 
 from ainode.node.domain import (
@@ -47,6 +49,8 @@ OUR_CODES = "99AINODE"
 _ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 # How far a coordinate may leave its image by rounding before it counts as a mistake.
 _SLACK_PIXELS = 0.5
+# PS3.5 9.1.
+_LONGEST_UID = 64
 
 _Group = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
 
@@ -119,8 +123,12 @@ def _coded(code: Code) -> sr.CodedConcept:
     return sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _tracking(identifier: str, draft: _Draft, *, number: int) -> sr.TrackingIdentifier:
-    return sr.TrackingIdentifier(uid=uid("tracking", draft.digest, str(number)), identifier=identifier)
+def _tracking(identifier: str, draft: _Draft, *, number: int, known: str = "") -> sr.TrackingIdentifier:
+    """Return the UID that others gave the lesion, where it is one; else that of this reading."""
+    valid = re.fullmatch(RE_VALID_UID, known) and len(known) <= _LONGEST_UID
+    return sr.TrackingIdentifier(
+        uid=known if valid else uid("tracking", draft.digest, str(number)), identifier=identifier
+    )
 
 
 def _sources(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
@@ -133,7 +141,7 @@ def _groups(finding: Finding, draft: _Draft, *, number: int, lonely: bool) -> tu
     A validator that meets exactly one region expects one in every group, so the numbers then repeat it.
     """
     frame: dict[str, Any] = {
-        "tracking_identifier": _tracking(finding.tracking_identifier, draft, number=number),
+        "tracking_identifier": _tracking(finding.tracking_identifier, draft, number=number, known=finding.tracking_uid),
         "finding_type": _coded(finding.concept),
         "finding_sites": [sr.FindingSite(_coded(finding.site))],
         "algorithm_id": _algorithm(draft.algorithm) if draft.algorithm else None,
@@ -159,22 +167,28 @@ def _measurement(measurement: Measurement) -> sr.Measurement:
 
 
 def _infer_from_whole_image(number: Dataset, draft: _Draft) -> None:
-    """Put the border of the first image between a number and that image (TID 300, TID 320).
+    """Put the border of each image between a number and that image: coordinates or images, never both (TID 320).
 
     OHIF 3.13.2 opens no report with a measurement group that has no coordinates: "Cannot read properties of undefined
     (reading 'ReferencedSOPSequence')". So it shows the number on the image, and the boxes of the other groups.
     """
-    image = number.ContentSequence[0]
-    referenced = image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-    header = next((one for ref, one in draft.headers.items() if ref.sop_instance_uid == referenced), None)
-    if header is None:
-        return
+    headers = {ref.sop_instance_uid: header for ref, header in draft.headers.items()}
+    images = [
+        (item, headers.get(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)) for item in number.ContentSequence
+    ]
+    borders = [_border(image, header) for image, header in images if header is not None]
+    if borders:
+        number.ContentSequence = sr.ContentSequence(borders)
+
+
+def _border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
     right, bottom = float(header.Columns), float(header.Rows)
     corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)])
     border = sr.ScoordContentItem(image.name, "POLYLINE", corners, relationship_type="INFERRED FROM")
-    source = sr.SourceImageForRegion(image.ReferencedSOPSequence[0].ReferencedSOPClassUID, referenced)
+    referenced = image.ReferencedSOPSequence[0]
+    source = sr.SourceImageForRegion(referenced.ReferencedSOPClassUID, referenced.ReferencedSOPInstanceUID)
     border.ContentSequence = sr.ContentSequence([source])
-    number.ContentSequence = sr.ContentSequence([border, *list(number.ContentSequence)[1:]])
+    return border
 
 
 def _region(region: Region, header: Dataset) -> sr.ImageRegion:

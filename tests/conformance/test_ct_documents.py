@@ -17,7 +17,7 @@ NO_UNITS = Code("1", "UCUM", "no units")
 PLANE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 
 
-def a_slice(folder: Path, *, side: int = 512, date: str = "20260101") -> Path:
+def a_slice(folder: Path, *, side: int = 512, date: str = "20260101", number: int = 1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     header: dict[str, Value] = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
@@ -36,7 +36,8 @@ def a_slice(folder: Path, *, side: int = 512, date: str = "20260101") -> Path:
         "AcquisitionNumber": 1,
     }
     pixels = np.random.default_rng(0).integers(0, 2000, (side, side)).astype("<u2").tobytes()
-    made = testing.dataset(SyntheticImage(side, side, pixels, header), study=f"{folder.name}")
+    study = folder.parent.name if number > 1 else folder.name
+    made = testing.dataset(SyntheticImage(side, side, pixels, header), study=study, number=number)
     for keyword in ("ImagerPixelSpacing", "PatientOrientation", "ImageLaterality", "PresentationLUTShape"):
         del made[keyword]
     path = folder / "slice.dcm"
@@ -119,6 +120,17 @@ def test_our_own_codes_are_identified_where_they_are_used_and_only_there(tmp_pat
     documents = reports.documents(a_result(now), {instance_ref(now).sop_instance_uid: now}, CONTEXT)
     without, _ = read(by_kind(documents, DocumentKind.STRUCTURED_REPORT), tmp_path)
     assert "CodingSchemeIdentificationSequence" not in without
+
+
+def test_a_number_of_several_slices_has_no_error(tmp_path: Path) -> None:
+    slices = [a_slice(tmp_path / "study" / str(number), number=number) for number in (2, 3, 4)]
+    images = tuple(instance_ref(path) for path in slices)
+    found = a_finding(0, images[0])
+    found = replace(found, measurements=(replace(found.measurements[0], inferred_from=images),), evidence=images)
+    result = replace(a_result(slices[0]), findings=(found,), captures=(), evidence=images, key_images=images)
+    sources = {image.sop_instance_uid: path for image, path in zip(images, slices, strict=True)}
+    _, path = read(by_kind(reports.documents(result, sources, CONTEXT), DocumentKind.STRUCTURED_REPORT), tmp_path)
+    assert [*judges.module_errors(path), *judges.tree_errors(path), *judges.template_errors(path)] == []
 
 
 @pytest.mark.parametrize("kind", list(DocumentKind))

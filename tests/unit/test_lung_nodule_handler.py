@@ -140,7 +140,7 @@ def test_the_demonstration_is_read_and_its_box_lies_at_the_nodule(handler: LungN
     assert center(result) == pytest.approx((x, y), abs=1)
     key = next(one for one in study.instances if one.ref == result.key_images[0])
     assert key.header["ImagePositionPatient"][2] == pytest.approx(z, abs=1)  # type: ignore[index]
-    probability, attention = result.findings[0].measurements
+    probability, attention, *_ = result.findings[0].measurements
     assert probability.value == pytest.approx(100 * result.scores["probability"], abs=0.01)
     assert (probability.concept.value, attention.value) == ("111047", 1.0)
     assert result.algorithm.weights_status is WeightsStatus.RESEARCH
@@ -174,7 +174,7 @@ def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: Lun
     study, _ = a_study(tmp_path)
     prior, _ = a_study(tmp_path, name="prior", FrameOfReferenceUID="2.25.77")
     result = read(handler, replace(study, priors=(prior,)))
-    _, now, then = result.findings[0].measurements
+    _, now, then, *_ = result.findings[0].measurements
     assert now.value + then.value == pytest.approx(1, abs=1e-3)
     assert now.inferred_from[0].study_instance_uid == study.study_instance_uid
     assert then.inferred_from[0].study_instance_uid == prior.study_instance_uid
@@ -184,14 +184,6 @@ def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: Lun
     assert result.captures[0].image.study_instance_uid == study.study_instance_uid
     assert result.algorithm.weights_status is WeightsStatus.DEMONSTRATION
     assert dict(result.algorithm.parameters)["time points"] == "2"
-
-
-def test_a_prior_where_nobody_pointed_is_left_out_and_that_is_said(handler: LungNodule, tmp_path: Path) -> None:
-    study, _ = a_study(tmp_path)
-    prior, _ = a_study(tmp_path, name="prior", point=False, FrameOfReferenceUID="2.25.77")
-    result = read(handler, replace(study, priors=(prior,)))
-    assert {one.study_instance_uid for one in result.evidence} == {study.study_instance_uid}
-    assert dict(result.algorithm.parameters)["priors not read"].startswith("1")
 
 
 def the_real_nodule() -> Study:
@@ -211,15 +203,12 @@ def test_the_real_nodule_lies_in_its_box_within_a_voxel(handler: LungNodule) -> 
 
 def test_the_real_nodule_is_shown_as_the_training_slices_are() -> None:
     """Lung dark, nodule of 17 mm bright in the middle, at half a millimeter a pixel."""
-    from ainode.handlers.lung_nodule import _nodules, _stack
+    from ainode.handlers.lung_nodule.tracing import traced
     from ainode.models.lung_nodule.patches import middle_slice
-    from ainode.node.geometry import Stack
 
     study = the_real_nodule()
-    stack = _stack(study.series, study.locations[0])
-    assert isinstance(stack, Stack)
-    (place,) = _nodules(Selection(study.study_instance_uid, study.series, study.locations))[0]
-    picture, _ = middle_slice(place.scan)
+    (nodule,) = traced(Selection(study.study_instance_uid, study.series, study.locations))
+    picture, _ = middle_slice(nodule.current.scan)
     table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255
     darkest = np.percentile(table, 20, axis=(1, 2))
     assert np.percentile(darkest, 1) <= np.percentile(picture, 20) <= np.percentile(darkest, 99)

@@ -33,7 +33,8 @@ def written(folder: Path, node: str = "", routes: str = "") -> Path:
 def test_the_shipped_files_say_the_defaults() -> None:
     shipped = load()
     assert shipped.model_copy(update={"routes": ()}) == Settings()
-    assert [route.name for route in shipped.routes] == ["spine-radiograph"]
+    names = ["spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"]
+    assert [route.name for route in shipped.routes] == names
 
 
 def test_empty_files_are_the_defaults(tmp_path: Path) -> None:

@@ -1,0 +1,276 @@
+"""A nodule through the studies of one patient: carried to the earlier CTs, measured, and what is left out is said."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import affine_transform
+from support import installed, shared
+from support.dated import HEADER, Dated, ball_mm3, dated, growth_percent
+
+installed("torch", "timm", "openvino", "safetensors")
+
+from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
+
+from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
+from ainode.handlers.lung_nodule.tracing import Traced, traced  # noqa: E402
+from ainode.node import headers, reports, testing  # noqa: E402
+from ainode.node.domain import (  # noqa: E402
+    UID,
+    DocumentContext,
+    Location,
+    Measurement,
+    Position,
+    Result,
+    Selection,
+    Study,
+    SyntheticImage,
+    WeightsStatus,
+)
+from ainode.node.geometry import Stack, stack, volume  # noqa: E402
+from ainode.node.positions import positions  # noqa: E402
+from ainode.node.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
+
+REAL = "data/dicom/ct_chest_thin_R01-001"
+NOW, THEN, LONG_AGO = "20260101", "20250705", "20250101"
+CONTEXT = DocumentContext(datetime(2026, 1, 1, tzinfo=UTC), UID("1.2.3.4"), "test", ("ainode 0",), "none")
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory: pytest.TempPathFactory) -> LungNodule:
+    """A handler whose weights have the right shape and no worth."""
+    folder = tmp_path_factory.mktemp("weights")
+    store = WeightStore(folder / "site", folder / "none")
+    for name, path in random_weights_in(folder).items():
+        words = {"licence": "none", "model": "lung_nodule", "version": "0", "training_data": "none"}
+        status = WeightsStatus.RESEARCH
+        store.add(path, WeightsEntry(f"lung_nodule/{name}", path, "", 0, status=status, **words))
+    return build(ModelEnvironment(store, folder / "cache", device="cpu"))
+
+
+def studied(made: Dated, folder: Path, name: str, *, point: bool = False) -> Study:
+    return of_files(made.write(folder / name, name, point=point))
+
+
+def of_files(paths: tuple[Path, ...]) -> Study:
+    return headers.study(headers.instance(path, sha256="") for path in paths)
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The newest CT, with a report that points at its nodule of 13 mm."""
+    return studied(dated(NOW, 13.0), tmp_path_factory.mktemp("now"), "now", point=True)
+
+
+def read(handler: LungNodule, study: Study) -> Result:
+    selection = handler.select(study)
+    assert isinstance(selection, Selection), selection
+    result = handler.read(selection)
+    assert isinstance(result, Result)
+    return result
+
+
+def measured(result: Result) -> dict[str, list[Measurement]]:
+    found: dict[str, list[Measurement]] = {}
+    for one in result.findings[0].measurements:
+        found.setdefault(one.concept.value, []).append(one)
+    return found
+
+
+def said(result: Result) -> dict[str, str]:
+    return dict(result.algorithm.parameters)
+
+
+def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    priors = (
+        studied(dated(LONG_AGO, 8.0), tmp_path, "long ago"),
+        studied(dated(THEN, 10.0), tmp_path, "then"),
+    )
+    result = read(handler, replace(now, priors=priors))
+    found = measured(result)
+    newest_first = [now.study_instance_uid, priors[1].study_instance_uid, priors[0].study_instance_uid]
+    assert [one.inferred_from[0].study_instance_uid for one in found["attention-weight"]] == newest_first
+    assert sum(one.value for one in found["attention-weight"]) == pytest.approx(1, abs=1e-3)
+    assert [one.value for one in found["volume-growth"]] == [
+        pytest.approx(growth_percent(10, 13), rel=0.1),
+        pytest.approx(growth_percent(8, 13), rel=0.1),
+    ]
+    days = 180 * np.log(2) / np.log((13 / 10) ** 3)
+    assert found["doubling-time"][0].value == pytest.approx(days, rel=0.1)
+    for one, prior in zip(found["volume-growth"], newest_first[1:], strict=True):
+        assert [ref.study_instance_uid for ref in one.inferred_from] == [now.study_instance_uid, prior]
+        assert set(one.inferred_from) <= set(result.key_images)
+    assert [one.unit.value for key in ("volume-growth", "doubling-time") for one in found[key]] == ["%", "%", "d", "d"]
+    assert said(result)["position from"] == "SR, registration"
+    assert said(result)["time points"] == "3"
+    assert list(dict.fromkeys(ref.study_instance_uid for ref in result.evidence)) == newest_first
+
+
+def test_the_size_of_today_is_reported_in_whole_millimeters(handler: LungNodule, now: Study) -> None:
+    result = read(handler, now)
+    found = {code: (one[0].value, one[0].unit.value) for code, one in measured(result).items()}
+    assert found["81827009"] == (13, "mm")
+    assert found["103339001"][0] in {13, 14}
+    assert found["103340004"][0] in {12, 13}
+    assert found["118565006"] == (pytest.approx(ball_mm3(13), rel=0.1), "mm3")
+    assert "volume-growth" not in found
+    region = result.findings[0].region
+    assert region is not None
+    (left, top), (right, bottom) = region.points[0], region.points[2]
+    # as measured, plus twice how far the measured middle is from the position, which is less than a voxel
+    assert 1.2 * (right - left) == pytest.approx(13.5, abs=1.5)
+    assert 1.2 * (bottom - top) == pytest.approx(13.5, abs=1.5)
+
+
+def test_a_nodule_outside_of_the_prior_is_a_time_point_fewer_and_that_is_said(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    prior = studied(dated(THEN, 10.0, shifted_mm=50.0), tmp_path, "then")
+    result = read(handler, replace(now, priors=(prior,)))
+    assert len(measured(result)["attention-weight"]) == 1
+    assert said(result)["priors left out"].startswith("nodule 1 in prior 1: outside, ")
+    assert any(line.startswith("Prior 1 left out: ") for line in result.captures[0].captions)
+    assert {ref.study_instance_uid for ref in result.evidence} == {now.study_instance_uid}
+
+
+def test_a_prior_that_does_not_match_is_a_time_point_fewer_and_the_next_one_is_followed(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    made = dated(THEN, 10.0)
+    air = [replace(one, pixels=bytes(len(one.pixels))) for one in made.images]
+    refused = studied(Dated(tuple(air), made.position_mm), tmp_path, "air")
+    followed = studied(dated(LONG_AGO, 8.0), tmp_path, "long ago")
+    result = read(handler, replace(now, priors=(followed, refused)))
+    assert said(result)["priors left out"].startswith("nodule 1 in prior 1: no-body, ")
+    assert len(measured(result)["attention-weight"]) == 2
+    assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(8, 13), rel=0.1)
+
+
+def test_a_prior_that_cannot_be_read_is_said(handler: LungNodule, now: Study, tmp_path: Path) -> None:
+    made = dated(THEN, 10.0)
+    coarse = studied(Dated(made.images[::6], made.position_mm), tmp_path, "coarse")
+    broken = studied(dated(LONG_AGO, 8.0), tmp_path, "broken")
+    path = broken.instances[20].path
+    path.write_bytes(path.read_bytes()[:-20_000])
+    result = read(handler, replace(now, priors=(broken, coarse)))
+    assert len(measured(result)["attention-weight"]) == 1
+    assert "prior 1: too-coarse, " in said(result)["priors left out"]
+    assert "prior 2: broken, " in said(result)["priors left out"]
+
+
+def test_ground_glass_is_followed_and_neither_size_nor_growth_is_reported(handler: LungNodule, tmp_path: Path) -> None:
+    glass = studied(dated(NOW, 16.0, density_hu=-600.0), tmp_path, "now", point=True)
+    prior = studied(dated(THEN, 14.0, density_hu=-600.0), tmp_path, "then")
+    result = read(handler, replace(glass, priors=(prior,)))
+    found = measured(result)
+    assert set(found) == {"111047", "attention-weight"}
+    assert len(found["attention-weight"]) == 2
+    assert {"size left out", "growth left out"} <= set(said(result))
+    assert any(line.startswith("Not measured: ") for line in result.captures[0].captions)
+
+
+def test_the_report_has_the_tracking_uid_of_who_pointed(handler: LungNodule, now: Study) -> None:
+    (pointed,) = positions(now.instances)
+    result = read(handler, now)
+    assert pointed.tracking_uid
+    assert result.findings[0].tracking_uid == pointed.tracking_uid
+    assert tracked(result, now) == pointed.tracking_uid
+
+
+@pytest.mark.parametrize("given", ["", "no uid", "1.2..3", "1." * 40 + "1"])
+def test_without_a_usable_tracking_uid_the_reading_makes_one(handler: LungNodule, now: Study, given: str) -> None:
+    asked = replace(positions(now.instances)[0], tracking_uid=UID(given))
+    study = replace(now, locations=(asked,))
+    uid = tracked(read(handler, study), study)
+    assert uid.startswith("2.25.")
+    assert uid == tracked(read(handler, study), study)
+
+
+def tracked(result: Result, study: Study) -> str:
+    """Return the Tracking UID in the encoded report."""
+    path = study.instances[0].path.parent / "report" / "report.dcm"
+    (found,) = positions([reported(result, study, path)[-1], *study.instances], ours=True)[-1:]
+    return found.tracking_uid
+
+
+def reported(result: Result, study: Study, path: Path) -> tuple[headers.Instance, ...]:
+    """Return the instances of a study with the report on it."""
+    sources = {one.ref.sop_instance_uid: one.path for one in study.instances}
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(reports.documents(result, sources, CONTEXT)[-1].content)
+    return (*study.instances, headers.instance(path, sha256=""))
+
+
+def test_our_own_report_of_an_earlier_study_says_where_the_nodule_was(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    earlier = dated(THEN, 10.0)
+    prior = studied(earlier, tmp_path, "then")
+    frame = UID(prior.instances[0].text("FrameOfReferenceUID"))
+    (pointed,) = positions(now.instances)
+    then = replace(prior, locations=(Location(earlier.position_mm, "request", frame, pointed.tracking_uid),))
+    ours = headers.study(reported(read(handler, then), prior, tmp_path / "ours" / "report.dcm"))
+    assert positions(ours.instances) == ()
+    (found,) = positions(ours.instances, ours=True)
+    assert found.position_mm == pytest.approx(earlier.position_mm, abs=1.2)
+    result = read(handler, replace(now, priors=(ours,)))
+    assert said(result)["position from"] == "SR"
+    assert len(measured(result)["attention-weight"]) == 2
+    assert result.findings[0].tracking_uid == pointed.tracking_uid == found.tracking_uid
+
+
+# The real thin CT, and the same patient lying otherwise
+
+
+def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: LungNodule, tmp_path: Path) -> None:
+    folder = shared(REAL)
+    paths = sorted((folder / "dicom").rglob("*.dcm"))
+    x, y, z = json.loads((folder / "nodule.json").read_text("utf-8"))["nodule_center_LPS_mm"]
+    study = replace(of_files(tuple(paths)), locations=(Location((x, y, z), "request"),))
+    prior, there = moved(study, (x, y, z), tmp_path)
+    selection = handler.select(replace(study, priors=(prior,)))
+    assert isinstance(selection, Selection)
+    (nodule,) = traced(selection)
+    assert isinstance(nodule, Traced)
+    ((number, place),) = nodule.priors
+    assert number == 1
+    assert place.carried is not None
+    assert np.linalg.norm(np.subtract(place.carried.transform((x, y, z)), there)) < 2
+    assert np.linalg.norm(np.subtract(place.carried.place.position_mm, there)) < 2
+    assert np.linalg.norm(np.subtract(place.location.position_mm, there)) < 2
+    result = read(handler, replace(study, priors=(prior,)))
+    assert len(measured(result)["attention-weight"]) == 2
+    assert abs(measured(result)["volume-growth"][0].value) <= 10
+
+
+def moved(study: Study, point: Position, folder: Path) -> tuple[Study, Position]:
+    """Return the study 12 mm higher and turned by 4 degrees about an oblique axis, on an earlier day; and the point."""
+    found = stack(study.instances)
+    assert isinstance(found, Stack)
+    scan = volume(found)
+    x, y, z = 0.6, 0.0, 0.8
+    cross, angle = np.array(((0, -z, y), (z, 0, -x), (-y, x, 0))), np.radians(4)
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    middle = np.asarray(scan.position([(n - 1) / 2 for n in scan.values.shape]))
+    shift = middle - turn @ middle + np.array((0.0, 0.0, 12.0))
+    to_mm = (np.asarray(scan.axes) * np.asarray(scan.spacing_mm)[:, None]).T
+    to_index, origin = np.linalg.inv(to_mm), np.asarray(scan.origin_mm)
+    matrix, offset = to_index @ turn.T @ to_mm, to_index @ (turn.T @ (origin - shift) - origin)
+    values = affine_transform(scan.values, matrix, offset, order=1, cval=-1000)
+    images = []
+    for number, pixels in enumerate(np.clip(np.rint(values) + 1024, 0, 4095).astype("<u2")):
+        own = {
+            "StudyDate": "19900101",
+            "FrameOfReferenceUID": "2.25.5",
+            "ImagePositionPatient": scan.position((number, 0, 0)),
+            "PixelSpacing": scan.spacing_mm[1:],
+        }
+        images.append(SyntheticImage(*pixels.shape, pixels.tobytes(), HEADER | own))
+    there = turn @ np.asarray(point) + shift
+    prior = of_files(testing.write(images, folder / "moved", study="moved"))
+    return prior, (float(there[0]), float(there[1]), float(there[2]))
