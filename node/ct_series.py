@@ -19,6 +19,11 @@ _SIEMENS = re.compile(r"^[A-Z][A-Z]?(\d\d)[A-Z]?")
 _SIEMENS_SHARP = 50
 _CANON = re.compile(r"^FC(\d\d)")
 _CANON_SHARP = (*range(50, 60), *range(80, 90))
+# What technologists call the phases other than portal venous.
+_OTHER_PHASE = re.compile(
+    r"(?<![a-z])(arter\w*|nati[vf]\w*|unenhanced|non[- ]?(contrast|enh)\w*|without|delay\w*|excret\w*|late)(?![a-z])",
+    re.IGNORECASE,
+)
 # GE by name, Philips by letter.
 _SHARP = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "L", "D", "E", "YB", "YC", "YD", "YE"})
 
@@ -33,7 +38,7 @@ class Wanted:
     kernel: Kernel = "any"
     """preferred, not demanded"""
     contrast: bool = False
-    """whether Contrast/Bolus Agent must be there"""
+    """portal venous: Contrast/Bolus Agent must be there, and no word of another phase in Series Description"""
 
 
 def ct_stack(series: Sequence[Series], wanted: Wanted) -> Stack | OutOfScope:
@@ -102,8 +107,16 @@ def _unfit(found: Stack, wanted: Wanted) -> tuple[str, str]:
         return f"it covers {found.coverage_mm:.0f} mm; {wanted.min_coverage_mm:.0f} mm are needed", "too-short"
     if step > wanted.max_spacing_mm:
         return f"its slices are {step:.1f} mm apart; at most {wanted.max_spacing_mm:g} mm are read", "too-coarse"
-    if wanted.contrast and not any(one.text("ContrastBolusAgent") for one in found.instances):
+    return _phase(found) if wanted.contrast else ("", "")
+
+
+def _phase(found: Stack) -> tuple[str, str]:
+    """Return why a stack is of another contrast phase than portal venous, as far as its header says."""
+    if not any(one.text("ContrastBolusAgent") for one in found.instances):
         return "Contrast/Bolus Agent is absent; a contrast-enhanced scan is read", "wrong-contrast-phase"
+    other = _OTHER_PHASE.search(found.instances[0].text("SeriesDescription"))
+    if other:
+        return f"Series Description says {other[0]!r}; the portal venous phase is read", "wrong-contrast-phase"
     return "", ""
 
 

@@ -71,7 +71,7 @@ class Location:
 
     position_mm: Position
     source: str
-    """who said so: `request`, `SR`, `SEG` or `RTSTRUCT`"""
+    """who said so: `request`, `SR`, `SEG`, `RTSTRUCT` or, carried from another date, `registration`"""
     frame_of_reference_uid: UID = UID("")
     """'' where the source names none: then the only one of the study is meant"""
     tracking_uid: UID = UID("")
@@ -172,6 +172,8 @@ class Finding:
     region: Region | None = None
     label: str = ""
     """short ASCII text for the capture, such as `Osteophytes 81 %`"""
+    tracking_uid: UID = UID("")
+    """what others call this lesion in every study of it; '' where nobody named it: then one is made of the reading"""
 
 
 @dataclass(frozen=True, slots=True)

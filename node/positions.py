@@ -1,7 +1,8 @@
 """Where people and other programs pointed at: the lesions in a study's SR, SEG and RTSTRUCT objects.
 
 Of each object those items count whose code or name says nodule, mass, tumor, lesion, neoplasm or GTV; where none does
-and there is exactly one item, that one, unless it is called an organ or a tissue. What this node made is not read back.
+and there is exactly one item, that one, unless it is called an organ or a tissue. What this node made is not read back,
+unless that is asked for: its report of an earlier study says where a lesion was then.
 """
 
 import logging
@@ -34,15 +35,17 @@ _SOURCES = ("SR", "SEG", "RTSTRUCT", "")
 _BYTES = {"SR": 64 * 2**20, "SEG": 512 * 2**20, "RTSTRUCT": 256 * 2**20}
 
 
-def positions(instances: Iterable[Instance]) -> tuple[Location, ...]:
+def positions(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Location, ...]:
     """Return the lesions that reports, segmentations and structure sets of a study point at, reports first.
+
+    `ours` adds the reports of this node, after all others.
 
     Regions in pixels need their image among `instances`. An object that is broken or too large is skipped and logged
     by its UID; an item with coordinates outside of its image, or that are no numbers, is skipped. Of items with the
     same tracking UID the first counts.
     Units: LPS mm.
     """
-    found = tuple(instances)
+    found = tuple(one for one in instances if ours or not _is_ours(one))
     images = {one.ref.sop_instance_uid: one for one in found if "ImagePositionPatient" in one.header}
     unique: dict[object, Location] = {}
     for location in (one for instance in sorted(found, key=_order) for one in _locations(instance, images)):
@@ -51,18 +54,20 @@ def positions(instances: Iterable[Instance]) -> tuple[Location, ...]:
     return tuple(unique.values())
 
 
+def _is_ours(instance: Instance) -> bool:
+    return (instance.text("Manufacturer"), instance.text("ManufacturerModelName")) == _OURS
+
+
 def _source(instance: Instance) -> str:
-    """Return what kind of object may point at lesions, '' where it is none, or our own."""
-    if (instance.text("Manufacturer"), instance.text("ManufacturerModelName")) == _OURS:
-        return ""
+    """Return what kind of object may point at lesions, '' where it is none."""
     sop_class = instance.ref.sop_class_uid
     if sop_class.startswith(_REPORTS) and sop_class != _KEY_OBJECT:
         return "SR"
     return _DRAWN.get(sop_class, "")
 
 
-def _order(instance: Instance) -> tuple[int, UID]:
-    return _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
+def _order(instance: Instance) -> tuple[bool, int, UID]:
+    return _is_ours(instance), _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
 
 
 def _locations(instance: Instance, images: Mapping[UID, Instance]) -> tuple[Location, ...]:

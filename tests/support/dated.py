@@ -68,7 +68,7 @@ def dated(  # what may differ from date to date
             "PixelSpacing": _SPACING_MM[1:],
             "SliceThickness": _SPACING_MM[0],
         }
-        images.append(SyntheticImage(*pixels.shape, stored.tobytes(), HEADER | NOBODY | own | header))
+        images.append(SyntheticImage(*_SIZE[1:], stored.tobytes(), HEADER | NOBODY | own | header))
     there = origin + np.asarray(drawn.nodule_centers[0])[::-1] * np.asarray(_SPACING_MM)[::-1]
     return Dated(tuple(images), (float(there[0]), float(there[1]), float(there[2])))
 

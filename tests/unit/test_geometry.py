@@ -164,6 +164,11 @@ def test_the_larger_of_two_acquisitions_in_a_series_is_read(tmp_path: Path) -> N
         (Wanted(3, 50, 5), {}, "too-short"),
         (Wanted(3, 5, 1), {}, "too-coarse"),
         (Wanted(3, 5, 5, contrast=True), {}, "wrong-contrast-phase"),
+        (
+            Wanted(3, 5, 5, contrast=True),
+            {"ContrastBolusAgent": "agent", "SeriesDescription": "Abd late arterial 2.5"},
+            "wrong-contrast-phase",
+        ),
         (Wanted(3, 5, 5), {"axes": CORONAL}, "not-axial"),
         (Wanted(3, 5, 5), {"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no-slices"),
     ],

@@ -1,0 +1,150 @@
+"""How likely is this lung nodule malignant? One to three CTs; someone else says where the nodule is in the newest."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ainode.handlers.lung_nodule.selecting import selected
+from ainode.models.lung_nodule.card import read_card
+from ainode.node.domain import (
+    Algorithm,
+    Code,
+    OutOfScope,
+    Result,
+    Selection,
+    Study,
+    SyntheticStudy,
+    WeightsStatus,
+)
+from ainode.node.errors import WeightsError
+from ainode.node.weights import ModelEnvironment
+
+if TYPE_CHECKING:
+    from ainode.handlers.lung_nodule.findings import Nodule
+    from ainode.models.lung_nodule.model import LungNoduleModel
+
+PACKAGES = ("openvino", "safetensors", "scipy", "timm", "torch")
+"""what reading needs beside the node's own packages"""
+TIME_POINTS = 3
+"""as many studies of a patient are read together: the current one and its newest priors"""
+
+_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+_SITE = "fmcib"
+
+
+class LungNodule:
+    """The handler: loads its networks at the first study it reads."""
+
+    def __init__(self, environment: ModelEnvironment) -> None:
+        self._environment = environment
+        self._card = read_card()
+
+    def _profiles(self) -> tuple[str, ...]:
+        """Return the files' names: the original's where the site has named them, else those that ship."""
+        known = {entry.name for entry in self._environment.weights.entries()}
+        if f"{self._card.name}/{_SITE}" in known:
+            return (_SITE, f"{_SITE}_recurrent", f"{_SITE}_linear")
+        return tuple(self._card.files)
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the names of every network's weights."""
+        return tuple(f"{self._card.name}/{profile}" for profile in self._profiles())
+
+    def paths(self) -> dict[str, Path]:
+        """Return the verified file of each network by its name in the card."""
+        names = zip(self._profiles(), self.weights(), strict=True)
+        return {profile: self._environment.weights.verified(name) for profile, name in names}
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the CTs that hold a position, and the priors' CTs, by their headers."""
+        return selected(study, time_points=TIME_POINTS)
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return a finding with probability, attention, size and growth for every position, and its saliency."""
+        from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415 - brings the networks' libraries along
+        from ainode.handlers.lung_nodule.tracing import traced  # noqa: PLC0415
+        from ainode.models.errors import UnusablePicture  # noqa: PLC0415
+
+        read: list[Nodule] = []
+        unusable: list[OutOfScope] = []
+        for number, one in enumerate(traced(selection), start=1):
+            scans = [place.scan for place in one.places]
+            try:
+                made, alone = (self._model.predict(part) for part in (scans, scans[-1:]))
+                read.append(Nodule(f"nodule {number}", one, made, alone))
+            except UnusablePicture as error:
+                unusable.append(OutOfScope(f"nodule {number}: {error}", "unusable-pixels", (one.current.key,)))
+        return self._result(selection, read) if read else unusable[0]
+
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        """Return a synthetic chest CT around one nodule, and where the nodule is."""
+        from ainode.handlers.lung_nodule.demonstration import made_up  # noqa: PLC0415
+
+        return made_up(seed)
+
+    @cached_property
+    def _model(self) -> "LungNoduleModel":
+        from ainode.models.errors import ModelError  # noqa: PLC0415
+        from ainode.models.lung_nodule.model import LungNoduleModel  # noqa: PLC0415
+
+        try:
+            return LungNoduleModel.load(
+                self.paths(),
+                cache=self._environment.cache,
+                card=self._card,
+                device=self._environment.device,
+                precision=self._environment.precision,
+            )
+        except ModelError as error:
+            raise WeightsError(f"{self._card.name}: {error}") from error
+
+    def _algorithm(self, nodules: Sequence["Nodule"]) -> Algorithm:
+        from ainode.handlers.lung_nodule.findings import parameters  # noqa: PLC0415
+
+        card, store = self._card, self._environment.weights
+        used = {f"{card.name}/{one.made.profile}" for one in nodules}
+        places = [place for one in nodules for place in one.traced.places]
+        said = {
+            "threshold": f"{card.threshold:g}, for the word only",
+            "profile": ", ".join(sorted(one.made.profile for one in nodules)),
+            "time points": ", ".join(str(len(one.traced.places)) for one in nodules),
+            "position from": ", ".join(sorted({place.location.source for place in places})),
+            **parameters(nodules),
+            "precision": f"{self._model.precision} on {self._model.device}",
+        }
+        status = min((store.entry(name).status for name in used), key=list(WeightsStatus).index)
+        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(said.items()))
+
+    def _result(self, selection: Selection, nodules: Sequence["Nodule"]) -> Result:
+        from ainode.handlers.lung_nodule.findings import evidence, key_images  # noqa: PLC0415
+
+        scores = {"probability": max(one.made.probability for one in nodules)}
+        for one in nodules:
+            scores |= one.scores()
+        return Result(
+            study_instance_uid=selection.study_instance_uid,
+            algorithm=self._algorithm(nodules),
+            title="Lung nodule",
+            procedure=_PROCEDURE,
+            findings=tuple(one.finding() for one in nodules),
+            captures=tuple(one.capture(self._card) for one in nodules),
+            evidence=evidence(nodules),
+            key_images=key_images(nodules),
+            scores=scores,
+        )
+
+
+def build(environment: ModelEnvironment) -> LungNodule:
+    """Return the handler."""
+    return LungNodule(environment)
+
+
+def benchmark(
+    environment: ModelEnvironment, *, full_size: bool, runs: int
+) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    from ainode.models.lung_nodule.benchmark import HEAD, measured  # noqa: PLC0415
+
+    rows = measured(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
+    return HEAD, rows

@@ -1,0 +1,224 @@
+"""What was read and measured of one nodule, in the node's words: finding, key slice with its box, captions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ainode.handlers.lung_nodule.tracing import Place, Traced
+from ainode.models.following import Growth, LeftOut, Measured, growth
+from ainode.models.lung_nodule.card import Card
+from ainode.models.lung_nodule.model import Prediction
+from ainode.node.domain import Capture, Code, Finding, InstanceRef, Measurement, Region, Saliency
+
+_NODULE = Code("27925004", "SCT", "Nodule")
+_LUNG = Code("39607008", "SCT", "Lung")
+_CANCER = Code("111047", "DCM", "Probability of cancer")
+_ATTENTION = Code("attention-weight", "99AINODE", "Attention weight")
+# PS3.16 CID 7470; of growth no code is in PS3.16 that means an adult's nodule.
+_DIAMETER = Code("81827009", "SCT", "Diameter")
+_LONG_AXIS = Code("103339001", "SCT", "Long axis")
+_SHORT_AXIS = Code("103340004", "SCT", "Short axis")
+_VOLUME = Code("118565006", "SCT", "Volume")
+_GROWTH = Code("volume-growth", "99AINODE", "Volume growth")
+_DOUBLING = Code("doubling-time", "99AINODE", "Volume doubling time")
+_PERCENT = Code("%", "UCUM", "%")
+_NO_UNITS = Code("1", "UCUM", "no units")
+_MM = Code("mm", "UCUM", "mm")
+_MM3 = Code("mm3", "UCUM", "mm3")
+_DAYS = Code("d", "UCUM", "d")
+# Drawn where no outline was found: LIDC-IDRI's nodules are smaller, with few exceptions.
+_BOX_MM = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Nodule:
+    """What the model says of one nodule, and what was measured."""
+
+    name: str
+    traced: Traced
+    made: Prediction
+    alone: Prediction
+    """of the current scan alone"""
+
+    @property
+    def place(self) -> Place:
+        """Return where it is in the current study."""
+        return self.traced.current
+
+    @property
+    def changes(self) -> tuple[tuple[int, Place, Growth | LeftOut], ...]:
+        """Return its change since each prior that it was found in, the newest first."""
+        return tuple((number, one, _change(one, self.place)) for number, one in self.traced.priors)
+
+    def finding(self) -> Finding:
+        """Return the nodule's probability, how much each time point counted, its size and its growth."""
+        probability = Measurement(_CANCER, round(100 * self.made.probability, 2), _PERCENT, (self.place.key,))
+        weighed = zip(reversed(self.traced.places), reversed(self.made.attention), strict=True)
+        attention = (Measurement(_ATTENTION, round(one, 4), _NO_UNITS, (place.key,)) for place, one in weighed)
+        return Finding(
+            tracking_identifier=self.name,
+            tracking_uid=self.traced.tracking_uid,
+            concept=_NODULE,
+            site=_LUNG,
+            measurements=(probability, *attention, *self._sizes(), *self._growth()),
+            evidence=self.place.refs,
+            region=self._region(),
+            label=f"{self.name} {self.made.probability:.0%}",
+        )
+
+    def _sizes(self) -> Iterator[Measurement]:
+        """Yield the size of today, to whole mm (MacMahon et al., Radiology 2017)."""
+        size, key = self.place.size, (self.place.key,)
+        if isinstance(size, Measured):
+            yield Measurement(_DIAMETER, round(size.diameter_mm), _MM, key)
+            yield Measurement(_LONG_AXIS, round(size.long_axis_mm), _MM, key)
+            yield Measurement(_SHORT_AXIS, round(size.short_axis_mm), _MM, key)
+            yield Measurement(_VOLUME, round(size.volume_mm3), _MM3, key)
+
+    def _growth(self) -> Iterator[Measurement]:
+        for _, earlier, change in self.changes:
+            if isinstance(change, Growth):
+                between = (self.place.key, earlier.key)
+                yield Measurement(_GROWTH, round(change.percent), _PERCENT, between)
+                if change.doubling_time_days is not None:
+                    yield Measurement(_DOUBLING, round(change.doubling_time_days), _DAYS, between)
+
+    def _region(self) -> Region:
+        """Return a box centered at the position that holds the nodule, inside of the image."""
+        slices, (_, row, column) = self.place.slices, self.place.at
+        _, row_mm, column_mm = slices.spacing_mm
+        down, across = self._extent_mm()
+        y, x = row + 0.5, column + 0.5
+        half_rows = min(down / row_mm / 2, y, slices.rows - y)
+        half_columns = min(across / column_mm / 2, x, slices.columns - x)
+        return Region.box(
+            self.place.key, left=x - half_columns, top=y - half_rows, right=x + half_columns, bottom=y + half_rows
+        )
+
+    def _extent_mm(self) -> tuple[float, float]:
+        """Return how far the box reaches along rows' and columns' numbers: as measured, else the outline's."""
+        slices, size = self.place.slices, self.place.size
+        if isinstance(size, Measured):
+            _, row, column = self.place.at
+            _, middle_row, middle_column = slices.pixel(size.position_mm)
+            _, row_mm, column_mm = slices.spacing_mm
+            # The box stays at the position, which need not be the middle of what was measured.
+            down, across = abs(middle_row - row) * row_mm, abs(middle_column - column) * column_mm
+            return size.long_axis_mm + 2 * down, size.long_axis_mm + 2 * across
+        down, across = self.alone.size_mm or (_BOX_MM, _BOX_MM)
+        # Columns of an upright slice run to the back or, when it was turned by 90 degrees, to a side.
+        turned = abs(slices.column_axis[0]) > abs(slices.column_axis[1])
+        return (across, down) if turned else (down, across)
+
+    def capture(self, card: Card) -> Capture:
+        """Return the key slice with the saliency of the current scan and the box."""
+        finding = self.finding()
+        return Capture(
+            image=self.place.key,
+            title=f"Lung {self.name}",
+            captions=tuple(self._captions(card)),
+            saliency=self._saliency(),
+            findings=(finding,),
+        )
+
+    def _captions(self, card: Card) -> Iterator[str]:
+        verdict = "above" if self.made.probability > card.threshold else "not above"
+        yield f"Probability of cancer {self.made.probability:.1%}, {verdict} {card.threshold:.0%}"
+        attention = ", ".join(f"{one:.2f}" for one in self.made.attention)
+        yield f"Time points {len(self.traced.places)}, attention oldest first {attention}"
+        yield from (f"Prior {number} left out: {why.reason}" for number, why in self.traced.left_out)
+        yield _size_said(self.place.size)
+        for number, _, change in self.changes:
+            what = _grown(change) if isinstance(change, Growth) else f"growth not measured: {change.reason}"
+            yield f"Since prior {number}: {what}"
+        alone = f"current scan alone {self.alone.probability:.1%} ({self.alone.profile})"
+        yield f"Profile {self.made.profile}; {alone}"
+        outline = "outline found" if self.alone.size_mm else f"{_BOX_MM:.0f} mm square, no outline"
+        box = "as measured" if isinstance(self.place.size, Measured) else outline
+        shown = self.alone.picture_mm
+        yield f"Box: {box}" + (f"; picture {shown:.0f} mm wide" if shown else "")
+
+    def _saliency(self) -> Saliency | None:
+        place, shown = self.place, self.made.maps[-1]
+        if shown is None:
+            return None
+        rows, columns, number = place.slices.rows, place.slices.columns, place.at[0]
+        corners = (place.slices.position(number, row, column) for row, column in ((0, 0), (1, 0), (0, 1)))
+        first, down, across = np.array([place.decoded.index(one) for one in corners])[:, :, None, None]
+        where = first + (down - first) * np.arange(rows)[:, None] + (across - first) * np.arange(columns)
+        values = np.rint(255 * np.clip(shown.sampled(where), 0, 1)).astype(np.uint8)
+        return Saliency(rows, columns, values.tobytes())
+
+    def scores(self) -> Mapping[str, float]:
+        """Return every number of this nodule by name; time point 1 is the current one."""
+        scores = {
+            f"{self.name} probability": self.made.probability,
+            f"{self.name} probability of the current scan alone": self.alone.probability,
+        }
+        weighed = zip(reversed(self.traced.places), reversed(self.made.attention), strict=True)
+        for number, (place, attention) in enumerate(weighed, start=1):
+            scores[f"{self.name} attention of time point {number}"] = attention
+            if isinstance(place.size, Measured):
+                scores[f"{self.name} volume in mm3 of time point {number}"] = round(place.size.volume_mm3, 1)
+        return scores
+
+
+def parameters(nodules: Sequence[Nodule]) -> dict[str, str]:
+    """Return how the nodules were followed and what was left out, for the report; priors count from the newest."""
+    names = ("registration", "growth", "priors left out", "size left out", "growth left out")
+    said: dict[str, list[str]] = {name: [] for name in names}
+    for one in nodules:
+        for number, place in one.traced.priors:
+            if place.carried:
+                how = place.carried
+                fit = f"correlation {how.transform.correlation:.2f}, refined by {how.place.moved_mm:.0f} mm"
+                said["registration"].append(f"{one.name} in prior {number}: {fit}")
+        said["priors left out"] += [f"{one.name} in prior {n}: {_why(why)}" for n, why in one.traced.left_out]
+        sizes = [("", one.place), *((f" in prior {n}", place) for n, place in one.traced.priors)]
+        refused = [(where, place.size) for where, place in sizes if isinstance(place.size, LeftOut)]
+        said["size left out"] += [f"{one.name}{where}: {_why(why)}" for where, why in refused]
+        for number, _, change in one.changes:
+            name, what = ("growth", _grown(change)) if isinstance(change, Growth) else ("growth left out", _why(change))
+            said[name].append(f"{one.name} since prior {number}: {what}")
+    return {name: "; ".join(texts) for name, texts in said.items() if texts}
+
+
+def key_images(nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
+    """Return the slices to open, those of the current study first, then the newest prior's."""
+    current = [one.place.key for one in nodules]
+    return tuple(dict.fromkeys(current + [place.key for one in nodules for _, place in one.traced.priors]))
+
+
+def evidence(nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
+    """Return the slices that were read, those of the current study first."""
+    current = [ref for one in nodules for ref in one.place.refs]
+    return tuple(
+        dict.fromkeys(current + [ref for one in nodules for _, place in one.traced.priors for ref in place.refs])
+    )
+
+
+def _change(earlier: Place, now: Place) -> Growth | LeftOut:
+    if not (isinstance(earlier.size, Measured) and isinstance(now.size, Measured)):
+        return LeftOut("no-size", "the nodule has no size at one of the dates")
+    days = now.days_after(earlier)
+    if days is None:
+        return LeftOut("no-date", "a study has no Study Date")
+    return growth(earlier.size, now.size, days)
+
+
+def _size_said(size: Measured | LeftOut) -> str:
+    if isinstance(size, LeftOut):
+        return f"Not measured: {size.reason}"
+    axes = f"{size.long_axis_mm:.0f} x {size.short_axis_mm:.0f} mm"
+    return f"Diameter {size.diameter_mm:.0f} mm ({axes}), volume {size.volume_mm3:.0f} mm3"
+
+
+def _grown(change: Growth) -> str:
+    said = f"volume {change.percent:+.0f} % in {change.days:.0f} d"
+    doubling = change.doubling_time_days
+    return f"{said}, {change.reason}" if doubling is None else f"{said}, doubling time {doubling:.0f} d"
+
+
+def _why(why: LeftOut) -> str:
+    return f"{why.code}, {why.reason}"

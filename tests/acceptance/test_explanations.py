@@ -1,0 +1,46 @@
+"""`ainode explain` of every real study: what is read, what is declined and why."""
+
+from collections.abc import Mapping
+
+import pytest
+from support import shared
+
+from ainode.node import offline, registry, router, settings
+from ainode.node.domain import OutOfScope
+from ainode.node.inputs import studies
+from ainode.node.weights import environment
+
+# Folder, and in it the study, to route and what its handler says; every other study matches no route.
+EXPECTED: Mapping[str, Mapping[str, str]] = {
+    "ct_abdomen/KiTS-00072": {"ct-tumor": "wrong-contrast-phase"},
+    "ct_chest_5mm_Lung_Dx-A0001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "reads"},
+    "ct_chest_thin_R01-001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "reads"},
+    "spine/drr_from_R01-001": {"spine-radiograph": "reads"},
+    # sixteen encodings of one slice
+    "transfer_syntaxes/ct_chest_all_syntaxes": dict.fromkeys(
+        ("lung-nodule", "ct-pneumonia", "ct-tumor"), "duplicate-slices"
+    ),
+}
+
+
+def test_every_real_study_is_explained_rightly() -> None:
+    folder, configured = shared("data/dicom"), settings.load()
+    found, _ = studies([folder], configured)
+    said: dict[str, dict[str, str]] = {}
+    for study in found:
+        path = study.instances[0].path.relative_to(folder)
+        for route in offline.routes_for(study, configured, None):
+            answer = registry.handler(route.handler, environment(configured)).select(router.chosen(study, route))
+            code = answer.code if isinstance(answer, OutOfScope) else "reads"
+            where = next((one for one in EXPECTED if str(path).startswith(one)), str(path))
+            said.setdefault(where, {})[route.name] = code
+    assert said == EXPECTED
+
+
+@pytest.mark.parametrize("folder", [name for name in EXPECTED if "reads" in EXPECTED[name].values()])
+def test_the_command_says_the_same(folder: str) -> None:
+    lines = offline.explained(shared(f"data/dicom/{folder}"), settings.load())
+    for route, code in EXPECTED[folder].items():
+        handler = route.replace("-", "_")
+        ending = "reads it" if code == "reads" else "declines"
+        assert any(f"  {handler} {ending}" in line for line in lines)
