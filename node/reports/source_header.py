@@ -38,6 +38,8 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 
+_REFERENCE = ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")
+
 # Whatever does not keep to these is left out. Names and identifiers are copied as they are, too long ones as well.
 _CHECKED = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
 
@@ -96,6 +98,9 @@ def _filled(header: Dataset) -> Dataset:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
+    # Anonymizers empty its items, which a document must not have (PS3.3 C.7.2.1, 10.8).
+    if not all(item.get(one) for item in header.get("ReferencedStudySequence", ()) for one in _REFERENCE):
+        del header.ReferencedStudySequence
     # Neither IOD has it (PS3.3 A.8.1, A.35.13), yet highdicom copies it.
     header.pop("RequestingService", None)
     return header

@@ -123,14 +123,14 @@ def test_a_chest_ct_to_which_nobody_pointed_is_not_read_for_a_nodule(
     slices = []
     for path in sorted(shared(f"{THIN}/dicom").rglob("*.dcm"))[20:50]:
         image = dcmread(path)
-        image.StudyInstanceUID, image.SOPInstanceUID = "2.25.77", f"{image.SOPInstanceUID}.1"
+        image.StudyInstanceUID, image.SOPInstanceUID = "2.25.77", f"2.25.77.{len(slices)}"
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
         slices.append(tmp_path / path.name)
         image.save_as(slices[-1])
     documents = arrived(node, archive, slices, tmp_path / "back")
     assert "lung-nodule" not in documents
     (job,) = [one for one in node.ledger.jobs(study=UID("2.25.77")) if one.route == "lung-nodule"]
-    assert "point" in job.reason
+    assert "no nodule was pointed at" in job.reason
 
 
 def test_real_photographs_of_skin_are_read_as_they_come_out_of_a_camera(tmp_path: Path) -> None:

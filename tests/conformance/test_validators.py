@@ -85,6 +85,7 @@ ODD = {
     "numbers that are none": _edited(_nonsense_numbers),
     "a name of one component": _set(PatientName="NOBODY"),
     "a requesting service": _set(RequestingService="ward 7"),
+    "a referenced study emptied by an anonymizer": _set(ReferencedStudySequence=[Dataset()]),
     "no body part": _set(BodyPartExamined=None),
     "one of a pair": _set(BodyPartExamined="HAND", Laterality="L"),
     "a paired part without its side": _set(BodyPartExamined="LUNG"),

@@ -205,6 +205,18 @@ def test_what_this_node_made_is_not_read_back(tmp_path: Path) -> None:
     assert found(tmp_path, own) == ()
 
 
+def test_what_this_node_made_is_read_where_that_is_asked_for_and_of_one_lesion_another_report_counts(
+    tmp_path: Path,
+) -> None:
+    mine = {"Manufacturer": _OURS[0], "ManufacturerModelName": _OURS[1]}
+    own = a_report(
+        group(region("POINT", [1.0, 2, 3])), group(region("POINT", [7.0, 8, 9]), tracking="1.2.3.78"), **mine
+    )
+    instances = [an_instance(one, tmp_path) for one in (own, a_report(group(region("POINT", [4.0, 5, 6]))))]
+    assert [one.position_mm for one in positions(instances, ours=True)] == [(4, 5, 6), (7, 8, 9)]
+    assert [one.position_mm for one in positions(instances)] == [(4, 5, 6)]
+
+
 def test_the_center_of_a_cad_finding_counts_once_though_seen_on_two_slices(tmp_path: Path) -> None:
     image, other = a_slice(0), a_slice(2)
 
