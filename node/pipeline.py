@@ -28,7 +28,10 @@ def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutO
     """Return a result that says how its inputs were found, such as why there are no priors."""
     if isinstance(answer, OutOfScope) or not notes:
         return answer
-    parameters = (*answer.algorithm.parameters, *(("note", note) for note in notes))
+    parameters = (
+        *answer.algorithm.parameters,
+        *((f"note {number}", note) for number, note in enumerate(notes, start=1)),
+    )
     return dataclasses.replace(answer, algorithm=dataclasses.replace(answer.algorithm, parameters=parameters))
 
 

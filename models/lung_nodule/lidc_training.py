@@ -1,4 +1,4 @@
-"""Trains the one-scan ensemble on LIDC-IDRI: one network per fold of patients, from ImageNet weights.
+"""Trains the one-scan ensemble on LIDC-IDRI: one network per fold of patients in two splits, from ImageNet weights.
 
     python -m ainode.models.lung_nodule.lidc_training --data DIR --backbone FILE.pth --out DIR
 
@@ -42,7 +42,7 @@ _TARGETS = np.array([np.nan, 0.02, 0.10, np.nan, 0.90, 0.98])
 # A slice is of use where it cuts the nodule near its widest.
 _LEAST_PART = 0.5
 
-_FOLDS, _EPOCHS, _BATCH = 3, 24, 32
+_SPLITS, _FOLDS, _EPOCHS, _BATCH = 2, 3, 24, 32
 _RATE, _DECAY = 1e-3, 0.05
 
 
@@ -162,15 +162,20 @@ def trained(  # the data, what of it to learn and what to watch, how, from what,
 
 
 def train_ensemble(data: Path, out: Path, options: TrainingOptions, backbone: Path | None = None) -> Path:
-    """Train every fold's network, calibrate on what each had not seen, and write them as one."""
+    """Train every fold's network in every split, calibrate on what each had not seen, and write them as one.
+
+    What is unseen of a nodule is the mean of as many networks as there are splits: fewer than answer when served.
+    """
     nodules = lidc.read(data, "train")
     logits = np.zeros(len(nodules.labels))
     networks = []
-    for fold, split in enumerate(folds(nodules, options.seed)):
-        seeded = replace(options, seed=options.seed + 100 * fold)
-        networks.append(trained(nodules, split, seeded, backbone, out / f"fold {fold}"))
-        logits[split[1]] = middle_logits(partial(from_all_sides, networks[-1]), nodules, split[1])
-    log.info("unseen by its network: AUC %s", bootstrapped(auc, nodules.labels, logits, nodules.patients))
+    for seed in range(options.seed, options.seed + _SPLITS):
+        for fold, split in enumerate(folds(nodules, seed)):
+            seeded = replace(options, seed=seed + 100 * fold)
+            networks.append(trained(nodules, split, seeded, backbone, out / f"split {seed} fold {fold}"))
+            seen = middle_logits(partial(from_all_sides, networks[-1]), nodules, split[1])
+            logits[split[1]] += seen / _SPLITS
+    log.info("unseen by its networks: AUC %s", bootstrapped(auc, nodules.labels, logits, nodules.patients))
     log.info("size alone: AUC %s", bootstrapped(auc, nodules.labels, nodules.areas(), nodules.patients))
     joined = SliceEnsemble(len(networks))
     for member, network in zip(joined.members, networks, strict=True):

@@ -12,7 +12,9 @@ from support.judges import module_errors, set_errors, template_errors, tree_erro
 from support.node import ROOT, RunningNode, configured, running
 from support.pointing import Position, pointing_report
 
-from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node import headers, pipeline, registry
+from ainode.node.domain import UID, DeliveryState, JobState, Result
+from ainode.node.weights import ModelEnvironment, WeightStore
 
 installed("openvino", "torch", "keras", "monai")
 
@@ -36,13 +38,14 @@ def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator
 
 
 def arrived(node: RunningNode, archive: Orthanc, paths: list[Path], folder: Path) -> dict[str, list[Path]]:
-    """Send a study, wait for every job on it, and return the documents that are in the archive by route."""
-    listing = folder / "list"
-    listing.mkdir(parents=True)
-    for number, path in enumerate(paths):
-        (listing / f"{number:04d}").symlink_to(path)
+    """Send a study over two associations, wait for its jobs, and return the documents in the archive by route."""
     to = ("-aec", "AINODE", "-aet", "MODALITY", "127.0.0.1", str(node.port))
-    assert run("dcmsend", "--decompress-never", *to, "+sd", listing).returncode == 0
+    for half in range(2):
+        listing = folder / f"association {half}"
+        listing.mkdir(parents=True)
+        for number, path in enumerate(paths[half::2]):
+            (listing / f"{number:04d}").symlink_to(path)
+        assert run("dcmsend", "--decompress-never", *to, "+sd", listing).returncode == 0
     study = UID(str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
     node.read(study, within_s=420)
     held = archive.instances_of(study)
@@ -84,6 +87,22 @@ def center_mm(points: np.ndarray, image: Dataset) -> np.ndarray:
     return position + orientation[:3] * column * spacing[1] + orientation[3:] * row * spacing[0]
 
 
+def _of_the_node(node: RunningNode, path: Path) -> float:
+    study = UID(str(dcmread(path, stop_before_pixels=True).StudyInstanceUID))
+    (job,) = [one for one in node.ledger.jobs(study=study) if one.route == "ct-pneumonia"]
+    probability: float = json.loads(job.result)["scores"]["probability"]
+    return probability
+
+
+def _of_the_files(paths: list[Path], folder: Path) -> float:
+    """Return what the same model says of the same files, without a network in between."""
+    model = registry.handler("ct_pneumonia", ModelEnvironment(WeightStore(folder), folder / "networks"))
+    study = headers.study(tuple(headers.instance(path, sha256="0" * 64) for path in paths))
+    answer = pipeline.answered(study, model)
+    assert isinstance(answer, Result)
+    return answer.scores["probability"]
+
+
 def test_a_real_thin_ct_is_read_by_every_chest_model_and_the_nodule_lies_where_it_was_pointed_at(
     node: RunningNode, archive: Orthanc, tmp_path: Path
 ) -> None:
@@ -99,6 +118,7 @@ def test_a_real_thin_ct_is_read_by_every_chest_model_and_the_nodule_lies_where_i
     images = {str(one.SOPInstanceUID): one for one in (dcmread(path, stop_before_pixels=True) for path in slices)}
     drawn = list(regions(report))
     assert drawn
+    assert _of_the_node(node, slices[0]) == pytest.approx(_of_the_files(slices, tmp_path), abs=1e-4)
     voxel = np.asarray(said["spacing_mm"])
     for points, image in drawn:
         assert (np.abs(center_mm(points, images[image]) - where) <= voxel).all()
