@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=800,
         cwd=home,
     )
 
@@ -58,13 +59,16 @@ def test_everything_that_ships_is_ready_on_a_fresh_installation(tmp_path: Path) 
     assert "spine_radiograph/detector" in ainode("weights", "list", home=tmp_path).stdout
 
 
+@pytest.mark.timeout(900)
 def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_path: Path) -> None:
     installed("openvino", "timm", "torch", "ultralytics")
     done = ainode("demo", "--keep", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "spine-radiograph" in done.stdout
+    for route in ("spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"):
+        assert route in done.stdout
     paths = [Path(word) for word in done.stdout.split() if word.endswith(".dcm")]
-    assert sorted(dcmread(path).Modality for path in paths) == ["OT", "OT", "SR"]
+    # two radiographs, three slices of each CT for pneumonia and tumor, one nodule, one photograph
+    assert Counter(dcmread(path).Modality for path in paths) == {"SR": 5, "OT": 2 + 3 + 3 + 1 + 1}
 
 
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
