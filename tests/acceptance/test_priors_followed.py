@@ -148,7 +148,7 @@ def test_the_priors_are_in_pertinent_other_evidence_and_the_current_study_is_not
 def test_somebody_of_the_same_name_and_another_birth_date_is_not_used_and_that_is_said(answer: Answer) -> None:
     report = answer.report
     told = {item.TextValue for item in items(report, "111002")}
-    note = "note=Earlier studies: 1 under this Patient ID not used: another birth date."
+    note = "note 1=Earlier studies: 1 under this Patient ID not used: another birth date."
     assert note in told
     assert "time points=3" in told
     assert OTHER not in str(report)
