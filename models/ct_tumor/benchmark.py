@@ -27,6 +27,7 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.preprocess import windowed
+from ainode.models.errors import PrecisionRefused
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.runtime import Precision, cpu_has_bf16
 
@@ -69,7 +70,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
         ours = {}
         for one in precisions:
             # A precision that moves an answer too far is refused, and has no figure.
-            with suppress(ValueError):
+            with suppress(PrecisionRefused):
                 ours[f"ainode, OpenVINO {one}"] = _ours(weights, organ, cache, one, runs, threads)
         after = _keras(weights, organ, Path(folder), runs, threads)
     base = _Measured(before.seconds + after.seconds, before.answers)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import loaded, table, under
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
@@ -62,7 +63,7 @@ def measured(
     ours: dict[str, LungNoduleModel] = {}
     for one in precisions:
         # A precision that moves a probability is refused by the model: then there is nothing to time.
-        with suppress(ValueError):
+        with suppress(PrecisionRefused):
             ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(
                 paths, cache=cache, device="cpu", precision=one, threads=threads
             )

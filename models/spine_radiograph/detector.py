@@ -5,6 +5,7 @@ ultralytics (AGPL-3.0) is imported only to build the network's graph, once, for 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from ainode.models.spine_radiograph.preprocess import Picture, letterboxed, stretched_range
@@ -36,10 +38,16 @@ class Box:
 
 
 def quiet_ultralytics() -> None:
-    """Keep ultralytics from the network: no update check, no download, no usage report."""
+    """Keep ultralytics from the network, no update check, download or usage report, and from everybody's Pillow.
+
+    It replaces `Image.open` by one that installs a package when it meets a file that is no picture.
+    """
     for name, value in (("YOLO_OFFLINE", "true"), ("YOLO_AUTOINSTALL", "false"), ("YOLO_VERBOSE", "false")):
         os.environ.setdefault(name, value)
     ensure_nms()
+    pillows_own = Image.open
+    importlib.import_module("ultralytics.utils.patches")
+    Image.open = pillows_own
 
 
 def yolo(architecture: str, classes: int) -> nn.Module:

@@ -19,7 +19,7 @@ from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.runtime import OpenVinoRunner, converted, cpu_has_bf16, runner
 from ainode.models.saliency import rectified, weighted
 from ainode.models.spine_radiograph.card import read_card
-from ainode.models.spine_radiograph.detector import Detector, suppressed
+from ainode.models.spine_radiograph.detector import Detector, suppressed, yolo
 from ainode.models.spine_radiograph.model import SpineRadiographModel, ensemble_recipe, sigmoid
 from ainode.models.spine_radiograph.network import Mapped, classifier
 from ainode.models.spine_radiograph.preprocess import letterboxed, prepare
@@ -209,3 +209,10 @@ def test_a_padded_input_maps_back_to_the_whole_source(random_model: RandomModel,
     assert model.predict(_picture()).saliency.shape == (480, 360)
     assert prepare(_picture(), 224, "pad")[0, 0, 100, 0] == 0
     assert json.dumps(dict(model.weights_sha256))
+
+
+def test_building_the_detector_leaves_pillow_as_it_was() -> None:
+    from PIL import Image
+
+    yolo("yolo11n", 2)
+    assert Image.open.__module__ == "PIL.Image"
