@@ -66,6 +66,14 @@ class Evaluated:
         """Return the probability that a case is ill."""
         return np.asarray(self.probabilities[:, self._positive()].sum(axis=1), np.float64)
 
+    @property
+    def read(self) -> NDArray[np.int64]:
+        """Return the class that each case is read as: by the threshold where there are two, the likeliest of more."""
+        if len(self.class_names) > 2:  # noqa: PLR2004  # more than ill or not
+            return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+        (ill,) = self._positive()
+        return np.where(self.scores > self.threshold, ill, 1 - ill)
+
     def _positive(self) -> list[int]:
         return [self.class_names.index(name) for name in self.positive]
 
@@ -138,9 +146,7 @@ def evaluate(  # which model, on what, with what, into where
     metrics = {"model": model, "part": part, **measured(found)}
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
-    predicted = found.probabilities.argmax(axis=1)
-    names = found.class_names
-    evaluation_plots(found.truth, found.scores, out, confusion=(found.labels, predicted, names))
+    evaluation_plots(found.truth, found.scores, out, confusion=(found.labels, found.read, found.class_names))
     return metrics
 
 
@@ -148,7 +154,7 @@ def measured(found: Evaluated) -> Mapping[str, object]:
     """Return every figure, intervals by bootstrap over groups, baselines on the same cases beside it."""
     truth, scores = found.truth, found.scores
     sensitivity, specificity = sensitivity_specificity(truth, scores, found.threshold)
-    accuracy = bootstrapped(lambda right, _: float(np.mean(right)), _right(found), scores, found.groups)
+    accuracy = bootstrapped(lambda right, _: float(np.mean(right)), found.read == found.labels, scores, found.groups)
     return {
         "cases": len(found.labels),
         "groups": len(np.unique(found.groups)),
@@ -169,10 +175,3 @@ def measured(found: Evaluated) -> Mapping[str, object]:
             for name, baseline in found.baselines.items()
         },
     }
-
-
-def _right(found: Evaluated) -> NDArray[np.float64]:
-    """Return 1 where the answer is right: at the threshold for two classes, the likeliest for more."""
-    if len(found.class_names) == 2:  # noqa: PLR2004  # ill or not
-        return np.asarray((found.scores > found.threshold) == found.truth, np.float64)
-    return np.asarray(found.probabilities.argmax(axis=1) == found.labels, np.float64)

@@ -66,6 +66,23 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
 
 
+def test_the_classes_that_are_read_agree_with_sensitivity_and_specificity_at_the_threshold() -> None:
+    scores = np.asarray([0.1, 0.3, 0.45, 0.42, 0.6, 0.9])
+    found = Evaluated(
+        class_names=("benign", "malignant"),
+        labels=np.asarray([0, 0, 0, 1, 1, 1]),
+        probabilities=np.stack([1 - scores, scores], axis=1),
+        groups=np.arange(6).astype(str),
+        positive=("malignant",),
+        threshold=0.4,
+    )
+    assert found.read.tolist() == [0, 0, 1, 1, 1, 1]
+    metrics = experiment.measured(found)
+    assert metrics["sensitivity"]["value"] == 1  # type: ignore[index]
+    assert metrics["specificity"]["value"] == pytest.approx(2 / 3)  # type: ignore[index]
+    assert metrics["accuracy"]["value"] == pytest.approx(5 / 6)  # type: ignore[index]
+
+
 def test_a_training_never_overwrites_another(known: str, tmp_path: Path) -> None:
     experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions())
     with pytest.raises(ModelError, match="not empty"):
