@@ -241,6 +241,8 @@ class Result:
     key_images: tuple[InstanceRef, ...]
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """every number the model gave, by name: probability, per-network probabilities, …"""
+    seconds: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
+    """what parts of the reading took, such as `register`; in no document, which a rerun must repeat byte for byte"""
 
 
 @dataclass(frozen=True, slots=True)
