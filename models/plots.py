@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
+
+from ainode.models.metrics import Estimate, auc, proportion
 
 # Columns of a log that are no figure of the model.
 _NO_CURVES = frozenset({"epoch", "seconds", "learning_rate"})
+_BINS = 10
+_WORTH_NOTHING = {"color": "0.6", "linestyle": ":"}
 
 
 def evaluation_plots(
@@ -26,15 +29,12 @@ def evaluation_plots(
     `confusion` is true class numbers, those read, and the classes' names.
     """
     truth, guess = np.asarray(labels) > 0.5, np.asarray(scores)  # noqa: PLR2004  # labels are 0 or 1
-    false_positive, true_positive, _ = roc_curve(truth, guess)
-    precision, recall, _ = precision_recall_curve(truth, guess)
-    fraction, mean = calibration_curve(truth, guess, n_bins=10)
     real, read, names = confusion
     table = confusion_matrix(real, read, labels=range(len(names)))
     return (
-        _line(folder / "roc.png", false_positive, true_positive, ("1 - specificity", "sensitivity")),
-        _line(folder / "precision_recall.png", recall, precision, ("recall", "precision")),
-        _line(folder / "calibration.png", mean, fraction, ("predicted probability", "share that is positive")),
+        _roc(folder / "roc.png", truth, guess),
+        _precision_recall(folder / "precision_recall.png", truth, guess),
+        _calibration(folder / "calibration.png", truth, guess),
         _table(folder / "confusion.png", table, names),
     )
 
@@ -62,10 +62,47 @@ def _figure() -> tuple[Any, Any]:  # matplotlib is typed only where it is instal
     return figure, figure.add_subplot()
 
 
-def _line(path: Path, x: ArrayLike, y: ArrayLike, names: tuple[str, str]) -> Path:
+def _unit_square(axes: Any, title: str, x: str, y: str) -> None:  # noqa: ANN401 - as above
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
+
+
+def _roc(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+    false_positive, true_positive, _ = roc_curve(truth, scores)
     figure, axes = _figure()
-    axes.plot(x, y)
-    axes.set(xlabel=names[0], ylabel=names[1], xlim=(0, 1), ylim=(0, 1.02))
+    axes.plot(false_positive, true_positive)
+    axes.plot((0, 1), (0, 1), **_WORTH_NOTHING)
+    title = f"area {auc(truth, scores):.3f}, {truth.sum()} positive of {len(truth)}"
+    _unit_square(axes, title, "1 - specificity", "sensitivity")
+    figure.savefig(path)
+    return path
+
+
+def _precision_recall(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    figure, axes = _figure()
+    axes.plot(recall, precision)
+    axes.axhline(truth.mean(), **_WORTH_NOTHING)
+    title = f"average precision {average_precision_score(truth, scores):.3f}, {truth.mean():.0%} are positive"
+    _unit_square(axes, title, "recall", "precision")
+    figure.savefig(path)
+    return path
+
+
+def _calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+    """Draw each tenth of the probabilities with the interval of its share: a bin of few cases says little."""
+    which = np.minimum((scores * _BINS).astype(int), _BINS - 1)
+    filled = [which == one for one in np.unique(which)]
+    means = [float(scores[one].mean()) for one in filled]
+    shares: list[Estimate] = [proportion(int(truth[one].sum()), int(one.sum())) for one in filled]
+    # Of a share of 0 or 1 the interval's end may lie a rounding beyond it.
+    reach = [[max(0.0, one.value - one.low) for one in shares], [max(0.0, one.high - one.value) for one in shares]]
+    figure, axes = _figure()
+    axes.errorbar(means, [one.value for one in shares], yerr=reach, fmt="o", capsize=3)
+    for mean, share in zip(means, shares, strict=True):
+        axes.annotate(str(share.n), (mean, share.value), xytext=(6, 4), textcoords="offset points", fontsize="small")
+    axes.plot((0, 1), (0, 1), **_WORTH_NOTHING)
+    title = "95 % interval and number of cases of each tenth"
+    _unit_square(axes, title, "predicted probability", "share that is positive")
     figure.savefig(path)
     return path
 
