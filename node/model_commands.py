@@ -103,9 +103,23 @@ def bench_ingest(
     radiographs: Annotated[int, typer.Option(help="radiographs of 3000 x 3000")] = 20,
 ) -> None:
     """Send to this node, to Debian's Orthanc and to DCMTK's storescp, in one run."""
-    from ainode.node.bench_ingest import ingest
+    from ainode.node.bench.ingest import ingest
 
     ingest(rounds, ct, radiographs)
+
+
+@bench_app.command("node")
+def bench_node(
+    rounds: Annotated[int, typer.Option(min=1, help="fresh nodes; medians are printed")] = 3,
+    slices: Annotated[int, typer.Option(min=1, help="of 512 x 512 in a CT")] = 300,
+    priors: Annotated[int, typer.Option(min=1, help="patients with two earlier CTs each")] = 8,
+    peer: Annotated[bool, typer.Option("--peer", help="also wait once for Orthanc's StableAge of 60 s")] = False,
+) -> None:
+    """Time what the node adds to a model: its own time per study, and what earlier studies cost."""
+    from ainode.node.bench.own_time import measured
+
+    for line in measured(rounds=rounds, slices=slices, patients=priors, peer=peer):
+        print(line, flush=True)
 
 
 @bench_app.command("infer")

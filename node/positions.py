@@ -8,13 +8,14 @@ unless that is asked for: its report of an earlier study says where a lesion was
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
 from ainode.node.domain import UID, Instance, Location
 from ainode.node.errors import BrokenSeries
-from ainode.node.marks import Mark, lesions
+from ainode.node.marks import Mark, items, lesions
 from ainode.node.marks_drawn import regions, segments
 from ainode.node.marks_sr import marks
 from ainode.node.pixels import BROKEN_FILE
@@ -31,26 +32,45 @@ _DRAWN = {
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
 }
 _SOURCES = ("SR", "SEG", "RTSTRUCT", "")
+OWN_REPORT = "own report"
+"""the source of a location that an earlier report of this node names"""
 # Real ones: some MB, 200 MB for a label map of a thin chest CT, 50 MB.
 _BYTES = {"SR": 64 * 2**20, "SEG": 512 * 2**20, "RTSTRUCT": 256 * 2**20}
 
 
+class Pointed(NamedTuple):
+    """A lesion, and the object that points at it; None where a request does."""
+
+    location: Location
+    by: Instance | None = None
+
+
 def positions(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Location, ...]:
+    """Return the lesions of `pointed`, without what points at them."""
+    return tuple(one.location for one in pointed(instances, ours=ours))
+
+
+def pointed(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Pointed, ...]:
     """Return the lesions that reports, segmentations and structure sets of a study point at, reports first.
 
-    `ours` adds the reports of this node, after all others.
+    `ours` adds the reports of this node, after all others, but for those that another of ours supersedes; their source
+    is `own report`.
 
     Regions in pixels need their image among `instances`. An object that is broken or too large is skipped and logged
     by its UID; an item with coordinates outside of its image, or that are no numbers, is skipped. Of items with the
     same tracking UID the first counts.
     Units: LPS mm.
     """
-    found = tuple(one for one in instances if ours or not _is_ours(one))
+    # A segmentation of ours is where the model looked, which nobody pointed at.
+    found = tuple(one for one in instances if not _is_ours(one) or (ours and _source(one) == "SR"))
     images = {one.ref.sop_instance_uid: one for one in found if "ImagePositionPatient" in one.header}
-    unique: dict[object, Location] = {}
-    for location in (one for instance in sorted(found, key=_order) for one in _locations(instance, images)):
-        key = (location.tracking_uid, location.frame_of_reference_uid) if location.tracking_uid else len(unique)
-        unique.setdefault(key, location)
+    said = [(instance, *_said(instance, images)) for instance in sorted(found, key=_order)]
+    superseded = frozenset[UID]().union(*(earlier for *_, earlier in said))
+    unique: dict[object, Pointed] = {}
+    for instance, locations, _ in said:
+        for location in locations if instance.ref.sop_instance_uid not in superseded else ():
+            key = (location.tracking_uid, location.frame_of_reference_uid) if location.tracking_uid else len(unique)
+            unique.setdefault(key, Pointed(location, instance))
     return tuple(unique.values())
 
 
@@ -70,12 +90,14 @@ def _order(instance: Instance) -> tuple[bool, int, UID]:
     return _is_ours(instance), _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
 
 
-def _locations(instance: Instance, images: Mapping[UID, Instance]) -> tuple[Location, ...]:
-    source = _source(instance)
+def _said(instance: Instance, images: Mapping[UID, Instance]) -> tuple[tuple[Location, ...], frozenset[UID]]:
+    """Return where an object points at, and which reports of ours it supersedes."""
+    source, nothing = _source(instance), ((), frozenset[UID]())
     if not source:
-        return ()
+        return nothing
     try:
-        found = lesions(_marks(instance, source, images))
+        drawn, superseded = _read(instance, source, images)
+        found = lesions(drawn)
     except (*BROKEN_FILE, BrokenSeries) as error:
         uid = instance.ref.sop_instance_uid
         log.warning(
@@ -85,14 +107,16 @@ def _locations(instance: Instance, images: Mapping[UID, Instance]) -> tuple[Loca
             type(error).__name__,
             extra={"action": "positions_skipped", "sop_instance_uid": uid},
         )
-        return ()
-    return tuple(
-        Location(one.position_mm, source, one.frame_of_reference_uid, one.tracking_uid, one.series_instance_uid)
+        return nothing
+    who = OWN_REPORT if _is_ours(instance) else source
+    locations = (
+        Location(one.position_mm, who, one.frame_of_reference_uid, one.tracking_uid, one.series_instance_uid)
         for one in found
     )
+    return tuple(locations), superseded
 
 
-def _marks(instance: Instance, source: str, images: Mapping[UID, Instance]) -> list[Mark]:
+def _read(instance: Instance, source: str, images: Mapping[UID, Instance]) -> tuple[list[Mark], frozenset[UID]]:
     if instance.size_bytes > _BYTES[source]:
         raise BrokenSeries(f"it has {instance.size_bytes} bytes")
     # pydicom's warnings quote values, and they may be the patient's.
@@ -100,5 +124,16 @@ def _marks(instance: Instance, source: str, images: Mapping[UID, Instance]) -> l
         warnings.simplefilter("ignore")
         dataset = dcmread(instance.path, stop_before_pixels=True)
         if source == "SR":
-            return marks(dataset, images)
-        return segments(dataset, instance.path) if source == "SEG" else regions(dataset)
+            return marks(dataset, images), _predecessors(dataset) if _is_ours(instance) else frozenset()
+        return segments(dataset, instance.path) if source == "SEG" else regions(dataset), frozenset()
+
+
+def _predecessors(report: Dataset) -> frozenset[UID]:
+    """Return what Predecessor Documents Sequence names (PS3.3 C.17.2.3)."""
+    series = (
+        one
+        for study in items(report, "PredecessorDocumentsSequence")
+        for one in items(study, "ReferencedSeriesSequence")
+    )
+    named = (ref.get("ReferencedSOPInstanceUID") for one in series for ref in items(one, "ReferencedSOPSequence"))
+    return frozenset(UID(str(one)) for one in named)

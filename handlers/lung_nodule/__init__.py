@@ -1,11 +1,12 @@
-"""How likely is this lung nodule malignant? One to three CTs; someone else says where the nodule is in the newest."""
+"""How likely is this lung nodule malignant? One to three CTs; someone else says where the nodule is in one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ainode.handlers.lung_nodule.selecting import selected
+from ainode.handlers.lung_nodule.selecting import TITLE, selected
 from ainode.models.lung_nodule.card import read_card
 from ainode.node.domain import (
     Algorithm,
@@ -22,6 +23,7 @@ from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
+    from ainode.handlers.lung_nodule.places import Traced
     from ainode.models.lung_nodule.model import LungNoduleModel
 
 PACKAGES = ("openvino", "safetensors", "scipy", "timm", "torch")
@@ -57,25 +59,35 @@ class LungNodule:
         return {profile: self._environment.weights.verified(name) for profile, name in names}
 
     def select(self, study: Study) -> Selection | OutOfScope:
-        """Return the CTs that hold a position, and the priors' CTs, by their headers."""
+        """Return the CTs of the study and its priors, and the positions in them, by their headers."""
         return selected(study, time_points=TIME_POINTS)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding with probability, attention, size and growth for every position, and its saliency."""
-        from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415 - brings the networks' libraries along
-        from ainode.handlers.lung_nodule.tracing import traced  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.tracing import traced  # noqa: PLC0415 - brings the networks' libraries along
+
+        tracing = traced(selection)
+        answers = {f"nodule {n}": self._answer(f"nodule {n}", one) for n, one in enumerate(tracing.nodules, start=1)}
+        not_read = {name: one for name, one in answers.items() if isinstance(one, OutOfScope)}
+        nodules = [one for one in answers.values() if not isinstance(one, OutOfScope)]
+        if not nodules:
+            return next(iter(not_read.values()))
+        result = self._result(selection, nodules, not_read)
+        return replace(result, seconds={"register": tracing.register_s} if tracing.register_s else {})
+
+    def _answer(self, name: str, traced: "Traced | OutOfScope") -> "Nodule | OutOfScope":
+        """Return what the model says of a nodule, or why it says nothing."""
+        from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415
         from ainode.models.errors import UnusablePicture  # noqa: PLC0415
 
-        read: list[Nodule] = []
-        unusable: list[OutOfScope] = []
-        for number, one in enumerate(traced(selection), start=1):
-            scans = [place.scan for place in one.places]
-            try:
-                made, alone = (self._model.predict(part) for part in (scans, scans[-1:]))
-                read.append(Nodule(f"nodule {number}", one, made, alone))
-            except UnusablePicture as error:
-                unusable.append(OutOfScope(f"nodule {number}: {error}", "unusable-pixels", (one.current.key,)))
-        return self._result(selection, read) if read else unusable[0]
+        if isinstance(traced, OutOfScope):
+            return traced
+        scans = [place.scan for place in traced.places]
+        try:
+            made, alone = (self._model.predict(part) for part in (scans, scans[-1:]))
+        except UnusablePicture as error:
+            return OutOfScope(f"{name}: {error}", "unusable-pixels", (traced.current.key,))
+        return Nodule(name, traced, made, alone)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest CT around one nodule, and where the nodule is."""
@@ -99,7 +111,7 @@ class LungNodule:
         except ModelError as error:
             raise WeightsError(f"{self._card.name}: {error}") from error
 
-    def _algorithm(self, nodules: Sequence["Nodule"]) -> Algorithm:
+    def _algorithm(self, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Algorithm:
         from ainode.handlers.lung_nodule.findings import parameters  # noqa: PLC0415
 
         card, store = self._card, self._environment.weights
@@ -110,28 +122,29 @@ class LungNodule:
             "profile": ", ".join(sorted(one.made.profile for one in nodules)),
             "time points": ", ".join(str(len(one.traced.places)) for one in nodules),
             "position from": ", ".join(sorted({place.location.source for place in places})),
-            **parameters(nodules),
+            **parameters(nodules, not_read),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         status = min((store.entry(name).status for name in used), key=list(WeightsStatus).index)
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(said.items()))
 
-    def _result(self, selection: Selection, nodules: Sequence["Nodule"]) -> Result:
-        from ainode.handlers.lung_nodule.findings import evidence, key_images  # noqa: PLC0415
+    def _result(self, selection: Selection, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Result:
+        from ainode.handlers.lung_nodule.findings import continued, evidence, key_images  # noqa: PLC0415
 
         scores = {"probability": max(one.made.probability for one in nodules)}
         for one in nodules:
             scores |= one.scores()
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(nodules),
-            title="Lung nodule",
+            algorithm=self._algorithm(nodules, not_read),
+            title=TITLE,
             procedure=_PROCEDURE,
             findings=tuple(one.finding() for one in nodules),
             captures=tuple(one.capture(self._card) for one in nodules),
-            evidence=evidence(nodules),
+            evidence=evidence(selection, nodules),
             key_images=key_images(nodules),
             scores=scores,
+            continues=continued(selection, nodules),
         )
 
 
@@ -148,3 +161,10 @@ def benchmark(
 
     rows = measured(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
     return HEAD, rows
+
+
+def registering() -> tuple[float, ...]:
+    """Return the seconds of registering two CTs of full size, one for each run."""
+    from ainode.models.following.benchmark import registering as timed  # noqa: PLC0415
+
+    return timed()

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ainode.handlers.lung_nodule.tracing import Place, Traced
+from ainode.handlers.lung_nodule.places import Place, Traced, since
 from ainode.models.following import Growth, LeftOut, Measured, growth
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
-from ainode.node.domain import Capture, Code, Finding, InstanceRef, Measurement, Region, Saliency
+from ainode.node.domain import Capture, Code, Finding, InstanceRef, Measurement, OutOfScope, Region, Saliency, Selection
+from ainode.node.positions import OWN_REPORT
 
 _NODULE = Code("27925004", "SCT", "Nodule")
 _LUNG = Code("39607008", "SCT", "Lung")
@@ -45,6 +46,13 @@ class Nodule:
     def place(self) -> Place:
         """Return where it is in the current study."""
         return self.traced.current
+
+    @property
+    def carried_from(self) -> str:
+        """Return where its position comes from if nobody pointed at it in the current study, else ''."""
+        number, then = self.traced.pointed_at
+        ago = since(self.place.days_after(then))
+        return f"{then.location.source} in prior {number}, {ago}" if number else ""
 
     @property
     def changes(self) -> tuple[tuple[int, Place, Growth | LeftOut], ...]:
@@ -125,6 +133,8 @@ class Nodule:
     def _captions(self, card: Card) -> Iterator[str]:
         verdict = "above" if self.made.probability > card.threshold else "not above"
         yield f"Probability of cancer {self.made.probability:.1%}, {verdict} {card.threshold:.0%}"
+        if self.carried_from:
+            yield f"Nobody pointed here; position carried from {self.carried_from}"
         attention = ", ".join(f"{one:.2f}" for one in self.made.attention)
         yield f"Time points {len(self.traced.places)}, attention oldest first {attention}"
         yield from (f"Prior {number} left out: {why.reason}" for number, why in self.traced.left_out)
@@ -164,20 +174,22 @@ class Nodule:
         return scores
 
 
-def parameters(nodules: Sequence[Nodule]) -> dict[str, str]:
+def parameters(nodules: Sequence[Nodule], not_read: Mapping[str, OutOfScope]) -> dict[str, str]:
     """Return how the nodules were followed and what was left out, for the report; priors count from the newest."""
-    names = ("registration", "growth", "priors left out", "size left out", "growth left out")
+    names = ("carried", "not read", "registration", "growth", "priors left out", "size left out", "growth left out")
     said: dict[str, list[str]] = {name: [] for name in names}
+    said["not read"] += [f"{name}: {_why(why)}" for name, why in not_read.items()]
     for one in nodules:
-        for number, place in one.traced.priors:
+        if one.carried_from:
+            said["carried"].append(f"{one.name} from {one.carried_from}, since nobody pointed at it in this study")
+        for where, place in (("", one.place), *((f" in prior {n}", place) for n, place in one.traced.priors)):
             if place.carried:
                 how = place.carried
                 fit = f"correlation {how.transform.correlation:.2f}, refined by {how.place.moved_mm:.0f} mm"
-                said["registration"].append(f"{one.name} in prior {number}: {fit}")
+                said["registration"].append(f"{one.name}{where}: {fit}")
+            if isinstance(place.size, LeftOut):
+                said["size left out"].append(f"{one.name}{where}: {_why(place.size)}")
         said["priors left out"] += [f"{one.name} in prior {n}: {_why(why)}" for n, why in one.traced.left_out]
-        sizes = [("", one.place), *((f" in prior {n}", place) for n, place in one.traced.priors)]
-        refused = [(where, place.size) for where, place in sizes if isinstance(place.size, LeftOut)]
-        said["size left out"] += [f"{one.name}{where}: {_why(why)}" for where, why in refused]
         for number, _, change in one.changes:
             name, what = ("growth", _grown(change)) if isinstance(change, Growth) else ("growth left out", _why(change))
             said[name].append(f"{one.name} since prior {number}: {what}")
@@ -190,12 +202,22 @@ def key_images(nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
     return tuple(dict.fromkeys(current + [place.key for one in nodules for _, place in one.traced.priors]))
 
 
-def evidence(nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
-    """Return the slices that were read, those of the current study first."""
-    current = [ref for one in nodules for ref in one.place.refs]
-    return tuple(
-        dict.fromkeys(current + [ref for one in nodules for _, place in one.traced.priors for ref in place.refs])
-    )
+def evidence(selection: Selection, nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
+    """Return the slices that were read and the objects that point into them, those of the current study first."""
+    places = [place for one in nodules for place in reversed(one.traced.places)]
+    pointed_into = {place.key.study_instance_uid for place in places if place.carried is None}
+    pointing = [one.ref for one in selection.instances if one.text("Modality") != "CT"]
+    slices = [ref for place in places for ref in place.refs]
+    found = dict.fromkeys([*slices, *(ref for ref in pointing if ref.study_instance_uid in pointed_into)])
+    return tuple(sorted(found, key=lambda ref: ref.study_instance_uid != selection.study_instance_uid))
+
+
+def continued(selection: Selection, nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
+    """Return our earlier reports that say where the nodules were."""
+    places = [place for one in nodules for place in one.traced.places]
+    said_by_us = {one.key.study_instance_uid for one in places if one.location.source == OWN_REPORT}
+    reports = (one.ref for one in selection.instances if one.text("Modality") == "SR")
+    return tuple(ref for ref in reports if ref.study_instance_uid in said_by_us)
 
 
 def _change(earlier: Place, now: Place) -> Growth | LeftOut:
@@ -220,5 +242,5 @@ def _grown(change: Growth) -> str:
     return f"{said}, {change.reason}" if doubling is None else f"{said}, doubling time {doubling:.0f} d"
 
 
-def _why(why: LeftOut) -> str:
+def _why(why: LeftOut | OutOfScope) -> str:
     return f"{why.code}, {why.reason}"

@@ -1,50 +1,92 @@
-"""Which CTs of a study and of its priors are read, by headers alone: those that someone pointed into."""
+"""Which CTs of a study and of its priors are read, by headers alone, and where somebody pointed into which of them.
+
+Who points into the study is taken at their word; only where nobody does, a prior says where the nodule was.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 from ainode.node.anatomy import body_part
 from ainode.node.ct_series import Wanted, ct_stack
-from ainode.node.domain import Location, OutOfScope, Selection, Series, Study, refs
+from ainode.node.domain import Instance, Location, OutOfScope, Selection, Series, Study, refs
 from ainode.node.geometry import Stack
-from ainode.node.positions import positions
+from ainode.node.positions import Pointed, pointed
 
+TITLE = "Lung nodule"
+"""of our reports"""
 # The slices that the cube and the middle three need; 5 mm is the thickest that LIDC-IDRI holds.
 WANTED = Wanted(min_slices=5, min_coverage_mm=20.0, max_spacing_mm=5.5)
 _MOST_NODULES = 10
+# As `reports` begins Series Description: the other models' reports of a CT have regions too, and no nodules.
+_OUR_REPORT = f"AI {TITLE} "
+
+
+@dataclass(frozen=True, slots=True)
+class _Date:
+    """What of one study is read: its CTs, what points into them, and where."""
+
+    series: tuple[Series, ...]
+    locations: tuple[Location, ...] = ()
+    refusal: OutOfScope | None = None
+    """why no CT is read, or none at the places that were pointed at"""
 
 
 def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
-    """Return the CTs of a study that hold a position, and the CT of each of its newest priors."""
-    pointed = study.locations or positions(study.instances)
-    found = [stack_at(study.series, one) for one in pointed[:_MOST_NODULES]]
-    stacks = [one for one in found if isinstance(one, Stack)]
-    if not stacks:
-        what = "no nodule was pointed at: no position came with the request, and no SR, SEG or RTSTRUCT has one"
-        answers = (ct_stack(study.series, WANTED), *found, OutOfScope(what, "no-position"))
-        return next(one for one in answers if isinstance(one, OutOfScope))
-    first = stacks[0].instances[0]
+    """Return the CTs of a study and of its newest priors, and every position in them; one at least."""
+    now = _date(study, _asked(study) or pointed(study.instances))
+    if now.refusal:
+        return now.refusal
+    first = now.series[0].instances[0]
     part = body_part(first.header)
     if part.parts and not {"CHEST", "LUNG"} & part.names:
         return OutOfScope(f"the body part is {part}; read is CHEST", "wrong-body-part", (first.ref,))
-    kept = [one for one, seen in zip(pointed, found, strict=False) if isinstance(seen, Stack)]
-    series = _series_of(stacks)
-    for prior in reversed(study.priors[-(time_points - 1) :]):
-        theirs, earlier = _prior(prior, study.locations)
-        series += theirs
-        kept += earlier
-    return Selection(study.study_instance_uid, tuple(series), tuple(dict.fromkeys(kept)))
+    priors = study.priors[-(time_points - 1) :]
+    dates = [now, *(_date(prior, _prior_marks(prior, study)) for prior in reversed(priors))]
+    locations = tuple(dict.fromkeys(chain.from_iterable(one.locations for one in dates)))
+    if not locations:
+        what = "no nodule was pointed at: no position came with the request, and no SR, SEG or RTSTRUCT has one"
+        where = f", nor has any of the {len(priors)} earlier studies" if priors else "; no earlier study came with it"
+        return OutOfScope(what + where, "no-position")
+    series = tuple(chain.from_iterable(one.series for one in dates))
+    return Selection(study.study_instance_uid, series, locations)
 
 
-def _prior(prior: Study, asked: Sequence[Location]) -> tuple[list[Series], list[Location]]:
-    """Return the CT to read of a prior, and the positions that are in it: another's, else those of our own report."""
-    instances = prior.instances
-    pointed = positions(instances) or positions(instances, ours=True)
-    theirs = _in_frames(pointed, prior) or _in_frames(asked, prior)
-    earlier = [stack_at(prior.series, one) for one in theirs]
-    kept = [one for one, seen in zip(theirs, earlier, strict=True) if isinstance(seen, Stack)]
+def _asked(study: Study) -> list[Pointed]:
+    return [Pointed(one) for one in study.locations]
+
+
+def _prior_marks(prior: Study, study: Study) -> Sequence[Pointed]:
+    """Return where another pointed into a prior, else where our own report of it does, else where the request does.
+
+    In a frame of reference that the prior does not have they are elsewhere.
+    """
+    own = [one for one in prior.instances if _is_placed(one) or one.text("SeriesDescription").startswith(_OUR_REPORT)]
+    frames = frozenset[str]().union(*map(_frames, prior.series)) - {""}
+    sources = (pointed(prior.instances), pointed(own, ours=True), _asked(study))
+    here = ([one for one in marks if one.location.frame_of_reference_uid in frames] for marks in sources)
+    return next((marks for marks in here if marks), [])
+
+
+def _is_placed(instance: Instance) -> bool:
+    """Return whether a region in pixels can be drawn on it."""
+    return "ImagePositionPatient" in instance.header
+
+
+def _date(study: Study, marks: Sequence[Pointed]) -> _Date:
+    """Return the CTs that hold the marks, the best one, and the marks that they hold."""
+    best = ct_stack(study.series, WANTED)
+    found = [(one, stack_at(study.series, one.location)) for one in marks[:_MOST_NODULES]]
+    held = [(one, stack) for one, stack in found if isinstance(stack, Stack)]
+    stacks = [stack for stack in (*(stack for _, stack in held), best) if isinstance(stack, Stack)]
+    refusals = [answer for answer in (best, *(answer for _, answer in found)) if isinstance(answer, OutOfScope)]
     # What cannot be read stays in the selection too, so that the report says why.
-    unfit = [one for one in prior.series if one.modality == "CT"]
-    return _series_of([*earlier, ct_stack(prior.series, WANTED)]) or unfit, kept
+    series = _series_of(stacks) or [one for one in study.series if one.modality == "CT"]
+    return _Date(
+        series=(*series, *_pointing([one for one, _ in held])),
+        locations=tuple(one.location for one, _ in held),
+        refusal=None if held or not refusals else refusals[0],
+    )
 
 
 def stack_at(series: Sequence[Series], location: Location) -> Stack | OutOfScope:
@@ -69,13 +111,13 @@ def _frames(series: Series) -> frozenset[str]:
     return frozenset(one.text("FrameOfReferenceUID") for one in series.instances)
 
 
-def _in_frames(locations: Sequence[Location], study: Study) -> list[Location]:
-    """Return the locations that name a frame of reference of the study: in another one they are elsewhere."""
-    frames = frozenset[str]().union(*(_frames(one) for one in study.series)) - {""}
-    return [one for one in locations if one.frame_of_reference_uid in frames]
-
-
-def _series_of(found: Sequence[Stack | OutOfScope]) -> list[Series]:
+def _series_of(stacks: Sequence[Stack]) -> list[Series]:
     """Return the stacks as series of just their slices, each once."""
-    unique = {one.instances[0].ref.series_instance_uid: one for one in found if isinstance(one, Stack)}
+    unique = {one.instances[0].ref.series_instance_uid: one for one in stacks}
     return [Series(uid, "CT", one.instances) for uid, one in unique.items()]
+
+
+def _pointing(marks: Sequence[Pointed]) -> list[Series]:
+    """Return the objects that the marks are from, each once."""
+    unique = {one.by.ref: one.by for one in marks if one.by}
+    return [Series(ref.series_instance_uid, one.text("Modality"), (one,)) for ref, one in unique.items()]

@@ -15,7 +15,7 @@ _STEP_MM = 1.0
 _PATCH_MM, _SEARCH_MM = 15.0, 15.0
 """half of the cube that is compared, and how far it is moved"""
 _WIDTH_MM = 7.0
-"""of the weights around the middle: a nodule has grown or shrunk, its vessels have not"""
+"""of the weights around the middle: a nodule grows or shrinks, its vessels do not"""
 _BLUR_MM = 1.0
 _LOWEST, _HIGHEST = -1000.0, 300.0
 _LEAST_SEEN = 0.5
@@ -25,7 +25,7 @@ _FARNESS = 0.2
 # Between a nodule that is there, though far smaller, and vessels that resemble it: measured, see the package.
 _LEAST_LIKENESS = 0.4
 _CORE_MM, _LEAST_DENSITY = 1.5, 0.4
-"""how dense the middle must still be, between the lung (0) and the middle in the current scan (1)"""
+"""how dense the middle must be, between the lung (0) and the middle in the fixed scan (1)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Refined:
 def refined(fixed: Grid, moving: Grid, position_mm: Position, transform: RigidTransform) -> Refined | LeftOut:
     """Return where what is at a position of `fixed` is in `moving`, or why it is not found."""
     if not fixed.holds(position_mm):
-        return LeftOut("outside", "the nodule's place is outside of the current scan")
+        return LeftOut("outside", "the nodule's place is outside of the scan that it was seen in")
     if not moving.holds(transform(position_mm)):
-        return LeftOut("outside", "the nodule's place is outside of the earlier scan")
+        return LeftOut("outside", "the nodule's place is outside of the scan")
     patch = _seen(fixed.sampled(position_mm + _offsets(_PATCH_MM)))
     field = _seen(moving.sampled(transform.moved(position_mm + _offsets(_PATCH_MM + _SEARCH_MM))))
     shifts = _offsets(_SEARCH_MM)
@@ -54,18 +54,16 @@ def refined(fixed: Grid, moving: Grid, position_mm: Position, transform: RigidTr
     score = np.where(far <= 1, _likeness(patch, field) - _FARNESS * far**2, -np.inf)
     best = np.unravel_index(int(score.argmax()), score.shape)
     if score[best] < _LEAST_LIKENESS:
-        what = (
-            f"nothing alike is near to the nodule's place in the earlier scan: {score[best]:.2f} of {_LEAST_LIKENESS}"
-        )
+        what = f"nothing alike is near to the nodule's place: {score[best]:.2f} of {_LEAST_LIKENESS}"
         return LeftOut("nothing-alike", what)
     if not _dense(patch[0], field[0], best):
-        return LeftOut("nothing-dense", "the earlier scan shows nothing as dense at the nodule's place")
+        return LeftOut("nothing-dense", "nothing as dense is at the nodule's place")
     place = transform.moved(position_mm + shifts[best])
     return Refined(triple(place), float(score[best]), float(np.linalg.norm(shifts[best])))
 
 
 def _dense(patch: Vectors, field: Vectors, at: tuple[np.intp, ...]) -> bool:
-    """Return whether the middle of what was found stands out of the lung as the nodule does now."""
+    """Return whether the middle of what was found stands out of the lung as the nodule does."""
     core = np.linalg.norm(_offsets(_CORE_MM), axis=-1) <= _CORE_MM
     half, reach = patch.shape[0] // 2, core.shape[0] // 2
     here = patch[(slice(half - reach, half + reach + 1),) * 3][core].mean()

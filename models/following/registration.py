@@ -44,7 +44,7 @@ _LARGEST_TURN = 25.0
 
 @dataclass(frozen=True, slots=True)
 class RigidTransform:
-    """How LPS positions of the fixed (current) scan go to those of the moving (prior) one.
+    """How LPS positions of the fixed scan go to those of the moving one.
 
     Shapes: matrix (3, 3) by rows, a rotation.
     Units: mm; `correlation` of the values where both scans are, -1 to 1; `overlap` is the part of the smaller body that

@@ -16,7 +16,8 @@ installed("torch", "timm", "openvino", "safetensors")
 from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
 
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
-from ainode.handlers.lung_nodule.tracing import Traced, traced  # noqa: E402
+from ainode.handlers.lung_nodule.places import Traced  # noqa: E402
+from ainode.handlers.lung_nodule.tracing import traced  # noqa: E402
 from ainode.node import headers, reports, testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
     UID,
@@ -24,6 +25,7 @@ from ainode.node.domain import (  # noqa: E402
     Instance,
     Location,
     Measurement,
+    OutOfScope,
     Position,
     Result,
     Selection,
@@ -222,9 +224,128 @@ def test_our_own_report_of_an_earlier_study_says_where_the_nodule_was(
     (found,) = positions(ours.instances, ours=True)
     assert found.position_mm == pytest.approx(earlier.position_mm, abs=1.2)
     result = read(handler, replace(now, priors=(ours,)))
-    assert said(result)["position from"] == "SR"
+    assert said(result)["position from"] == "SR, own report"
     assert len(measured(result)["attention-weight"]) == 2
     assert result.findings[0].tracking_uid == pointed.tracking_uid == found.tracking_uid
+
+
+# Nobody points into the newest study
+
+
+def unpointed(study: Study) -> Study:
+    return replace(study, series=tuple(one for one in study.series if one.modality == "CT"))
+
+
+@pytest.fixture(scope="module")
+def pointed_then(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """An earlier CT, with a report that points at its nodule of 10 mm."""
+    return studied(dated(THEN, 10.0), tmp_path_factory.mktemp("pointed then"), "then", point=True)
+
+
+def reports_of(study: Study) -> set[UID]:
+    return {one.ref.sop_instance_uid for one in study.instances if one.text("Modality") == "SR"}
+
+
+def test_what_only_the_oldest_study_points_at_is_carried_to_the_newest_and_to_the_one_between(
+    handler: LungNodule, now: Study, pointed_then: Study, tmp_path: Path
+) -> None:
+    oldest = studied(dated(LONG_AGO, 8.0), tmp_path, "long ago", point=True)
+    result = read(handler, replace(unpointed(now), priors=(oldest, unpointed(pointed_then))))
+    found = measured(result)
+    assert len(found["attention-weight"]) == 3
+    assert [one.value for one in found["volume-growth"]] == [
+        pytest.approx(growth_percent(10, 13), rel=0.1),
+        pytest.approx(growth_percent(8, 13), rel=0.1),
+    ]
+    assert result.findings[0].tracking_uid == positions(oldest.instances)[0].tracking_uid != ""
+    region = result.findings[0].region
+    assert region is not None
+    selection = handler.select(replace(now, priors=()))
+    assert isinstance(selection, Selection)
+    (nodule,) = traced(selection).nodules
+    assert isinstance(nodule, Traced)
+    assert region.image == nodule.current.key
+    (left, top), (right, bottom) = region.points[0], region.points[2]
+    _, row, column = nodule.current.at
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((column + 0.5, row + 0.5), abs=1)
+    told = "nodule 1 from SR in prior 2, 365 days before, since nobody pointed at it in this study"
+    assert said(result)["carried"] == told
+    assert said(result)["registration"].startswith("nodule 1: correlation ")
+    assert "Nobody pointed here; position carried from SR in prior 2, 365 days before" in result.captures[0].captions
+    assert reports_of(oldest) <= {ref.sop_instance_uid for ref in result.evidence}
+    assert result.evidence[0].study_instance_uid == now.study_instance_uid
+    assert result.seconds["register"] > 0
+
+
+def test_our_own_report_of_the_study_before_says_where_the_nodule_is_and_is_named(
+    handler: LungNodule, now: Study, pointed_then: Study
+) -> None:
+    first = read(handler, pointed_then)
+    assert first.seconds == {}
+    path = pointed_then.instances[0].path.parent / "first" / "report.dcm"
+    ours = unpointed(pointed_then)
+    ours = headers.study((*reported(first, ours, path),))
+    result = read(handler, replace(unpointed(now), priors=(ours,)))
+    assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
+    assert result.findings[0].tracking_uid == first.findings[0].tracking_uid
+    assert said(result)["carried"].startswith("nodule 1 from own report in prior 1, 180 days before")
+    assert reports_of(ours) <= {ref.sop_instance_uid for ref in result.evidence}
+    selection = handler.select(
+        replace(unpointed(now), priors=(replace(ours, series=(*ours.series, *pointed_then.series)),))
+    )
+    assert isinstance(selection, Selection)
+    assert [one.source for one in selection.locations] == ["SR"]
+
+
+def test_the_report_of_another_model_of_ours_points_at_nothing(
+    handler: LungNodule, now: Study, pointed_then: Study
+) -> None:
+    other = replace(read(handler, pointed_then), title="Lung tumor")
+    path = pointed_then.instances[0].path.parent / "other" / "report.dcm"
+    prior = headers.study(reported(other, unpointed(pointed_then), path))
+    assert positions(prior.instances, ours=True)
+    assert declined(handler, replace(unpointed(now), priors=(prior,))).code == "no-position"
+
+
+def declined(handler: LungNodule, study: Study) -> OutOfScope:
+    selection = handler.select(study)
+    answer = handler.read(selection) if isinstance(selection, Selection) else selection
+    assert isinstance(answer, OutOfScope)
+    return answer
+
+
+def test_a_nodule_that_the_newest_ct_does_not_reach_is_declined_and_that_is_said(
+    handler: LungNodule, pointed_then: Study, tmp_path: Path
+) -> None:
+    above = studied(dated(NOW, 13.0, shifted_mm=50.0), tmp_path, "now")
+    answer = declined(handler, replace(above, priors=(pointed_then,)))
+    assert answer.code == "outside"
+    assert "that SR points at in the CT 180 days before is not found in this one: " in answer.reason
+
+
+def test_a_nodule_that_is_gone_is_declined(handler: LungNodule, pointed_then: Study, tmp_path: Path) -> None:
+    gone = studied(dated(NOW, 0.5), tmp_path, "now")
+    answer = declined(handler, replace(gone, priors=(pointed_then,)))
+    assert answer.code in {"nothing-alike", "nothing-dense"}
+
+
+def test_of_two_nodules_one_is_read_and_the_other_is_said_to_be_missing(handler: LungNodule, tmp_path: Path) -> None:
+    made = dated(THEN, 10.0)
+    x, y, z = made.position_mm
+    paths = testing.write(made.images, tmp_path / "then", study="then", positions_mm=((x, y, z - 30), (x, y, z)))
+    above = studied(dated(NOW, 13.0, shifted_mm=20.0), tmp_path, "now")
+    result = read(handler, replace(above, priors=(of_files(paths),)))
+    assert [one.tracking_identifier for one in result.findings] == ["nodule 2"]
+    assert said(result)["not read"].startswith("nodule 1: outside, ")
+    assert said(result)["carried"].startswith("nodule 2 from SR in prior 1, ")
+
+
+def test_who_points_outside_of_the_newest_ct_is_not_replaced_by_an_earlier_report(
+    handler: LungNodule, now: Study, pointed_then: Study
+) -> None:
+    asked = Location((0.0, 0.0, -900.0), "request")
+    study = replace(unpointed(now), priors=(pointed_then,), locations=(asked,))
+    assert declined(handler, study).code == "position-outside"
 
 
 # The real thin CT, and the same patient lying otherwise
@@ -238,7 +359,7 @@ def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: L
     prior, there = moved(study, (x, y, z), tmp_path)
     selection = handler.select(replace(study, priors=(prior,)))
     assert isinstance(selection, Selection)
-    (nodule,) = traced(selection)
+    (nodule,) = traced(selection).nodules
     assert isinstance(nodule, Traced)
     ((number, place),) = nodule.priors
     assert number == 1

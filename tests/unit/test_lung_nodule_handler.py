@@ -75,7 +75,7 @@ def test_the_position_comes_from_the_report_in_the_study(handler: LungNodule, tm
     assert isinstance(selection, Selection)
     assert [one.source for one in selection.locations] == ["SR"]
     assert selection.locations[0].position_mm == pytest.approx(position, abs=1e-3)
-    assert {one.modality for one in selection.series} == {"CT"}
+    assert [one.modality for one in selection.series] == ["CT", "SR"]
 
 
 def test_a_study_where_nobody_pointed_is_declined(handler: LungNodule, tmp_path: Path) -> None:
@@ -203,11 +203,13 @@ def test_the_real_nodule_lies_in_its_box_within_a_voxel(handler: LungNodule) -> 
 
 def test_the_real_nodule_is_shown_as_the_training_slices_are() -> None:
     """Lung dark, nodule of 17 mm bright in the middle, at half a millimeter a pixel."""
+    from ainode.handlers.lung_nodule.places import Traced
     from ainode.handlers.lung_nodule.tracing import traced
     from ainode.models.lung_nodule.patches import middle_slice
 
     study = the_real_nodule()
-    (nodule,) = traced(Selection(study.study_instance_uid, study.series, study.locations))
+    (nodule,) = traced(Selection(study.study_instance_uid, study.series, study.locations)).nodules
+    assert isinstance(nodule, Traced)
     picture, _ = middle_slice(nodule.current.scan)
     table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255
     darkest = np.percentile(table, 20, axis=(1, 2))

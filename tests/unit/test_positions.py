@@ -217,6 +217,19 @@ def test_what_this_node_made_is_read_where_that_is_asked_for_and_of_one_lesion_a
     assert [one.position_mm for one in positions(instances)] == [(4, 5, 6)]
 
 
+def test_a_report_of_ours_that_a_later_one_supersedes_does_not_count(tmp_path: Path) -> None:
+    mine = {"Manufacturer": _OURS[0], "ManufacturerModelName": _OURS[1]}
+    first = a_report(group(region("POINT", [1.0, 2, 3]), tracking="1.2.3.1"), **mine)
+    reference, series, study = Dataset(), Dataset(), Dataset()
+    reference.ReferencedSOPInstanceUID = first.SOPInstanceUID
+    series.ReferencedSOPSequence, study.ReferencedSeriesSequence = [reference], [series]
+    second = a_report(
+        group(region("POINT", [4.0, 5, 6]), tracking="1.2.3.2"), PredecessorDocumentsSequence=[study], **mine
+    )
+    instances = [an_instance(one, tmp_path) for one in (first, second)]
+    assert [one.position_mm for one in positions(instances, ours=True)] == [(4, 5, 6)]
+
+
 def test_the_center_of_a_cad_finding_counts_once_though_seen_on_two_slices(tmp_path: Path) -> None:
     image, other = a_slice(0), a_slice(2)
 

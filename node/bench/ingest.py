@@ -4,19 +4,13 @@ Each figure is the median of interleaved rounds, each run on a fresh server and 
 the servers promise differs, and the table says so: storescp neither syncs nor indexes.
 """
 
-import json
 import os
-import platform
-import shutil
-import socket
 import statistics
 import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
@@ -24,26 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from ainode.node import testing
+from ainode.node.bench.servers import AE_TITLE, TOOLS, Server, machine, node, orthanc, running, say, tool
 from ainode.node.errors import ConfigError
 
-_TOOLS: Final = {"storescu": "dcmtk", "dcmsend": "dcmtk", "storescp": "dcmtk", "Orthanc": "orthanc"}
-# Not the virtual environment's: pynetdicom installs commands of the same names.
-_PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin"
-_AE_TITLE: Final = "AINODE"
-_START_TIMEOUT_S: Final = 60.0
 _CLIENT_TIMEOUT_S: Final = 600.0
 _CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 _LARGE_FRAMES: Final = 2048
 _MB: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A program that takes C-STORE: its command line, made for a folder and a port."""
-
-    name: str
-    promise: str
-    command: Callable[[Path, int], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +69,18 @@ def ingest(rounds: int = 5, ct: int = 300, radiographs: int = 20, scenarios: Seq
 
     Raises: ConfigError if a tool is missing, naming its Debian package.
     """
-    for tool in _TOOLS:
-        _tool(tool)
-    with tempfile.TemporaryDirectory(prefix="ainode-bench-") as name:
-        folder = Path(name)
+    for name in TOOLS:
+        tool(name)
+    with tempfile.TemporaryDirectory(prefix="ainode-bench-") as temporary:
+        folder = Path(temporary)
         images = _images(folder / "images", ct, radiographs)
-        _say(_machine())
+        say(machine())
         runs: dict[tuple[Scenario, str], list[Run]] = {}
         for _, scenario, server in product(range(rounds), scenarios, _SERVERS):
             runs.setdefault((scenario, server.name), []).append(_run(server, scenario, images[scenario.images], folder))
         for line in _table(runs, scenarios):
-            _say(line)
-        _say(f"a 1 GB multi-frame object: receiver's peak {_large_object(folder) / _MB:.0f} MB resident")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _tool(name: str) -> str:
-    path = shutil.which(name, path=_PATH)
-    if path is None:
-        raise ConfigError(f"{name} is not installed; on Debian: apt-get install {_TOOLS[name]}")
-    return path
-
-
-def _machine() -> str:
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = models[0].partition(":")[2].strip() if models else platform.machine()
-    return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    )
+            say(line)
+        say(f"a 1 GB multi-frame object: receiver's peak {_large_object(folder) / _MB:.0f} MB resident")
 
 
 def _images(folder: Path, ct: int, radiographs: int) -> dict[str, tuple[Path, ...]]:
@@ -141,7 +102,7 @@ def _run(server: Server, scenario: Scenario, images: Sequence[Path], folder: Pat
         if scenario.nodelay:
             environment["TCP_NODELAY"] = "1"
         parts = list(_parts(Path(name) / "parts", chosen, scenario.associations))
-        with _running(server, Path(name), environment) as (process, port):
+        with running(server, Path(name), environment) as (process, port):
             seconds = _send(scenario.client, parts, port, environment)
             resident = _resident(process.pid)
     return Run(len(chosen), sum(path.stat().st_size for path in chosen), seconds, resident)
@@ -159,7 +120,7 @@ def _parts(folder: Path, images: Sequence[Path], count: int) -> Iterator[Path]:
 
 def _send(client: str, parts: Iterable[Path], port: int, environment: dict[str, str]) -> float:
     """Return the seconds until every client has ended; each must have succeeded."""
-    command = [_tool(client), "-aec", _AE_TITLE, "127.0.0.1", str(port), "+sd"]
+    command = [tool(client), "-aec", AE_TITLE, "127.0.0.1", str(port), "+sd"]
     began = time.perf_counter()
     clients = [subprocess.Popen([*command, str(part)], env=environment) for part in parts]  # noqa: S603
     statuses = [one.wait(_CLIENT_TIMEOUT_S) for one in clients]
@@ -169,79 +130,14 @@ def _send(client: str, parts: Iterable[Path], port: int, environment: dict[str, 
     return seconds
 
 
-@contextmanager
-def _running(
-    server: Server, folder: Path, environment: dict[str, str]
-) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Start the server in a folder of its own; stop it afterwards."""
-    port = _free_port()
-    os.sync()
-    command = server.command(folder, port)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603
-        try:
-            _await(port, process, server)
-            yield process, port
-        finally:
-            process.terminate()
-            try:
-                process.wait(_START_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _await(port: int, process: "subprocess.Popen[bytes]", server: Server) -> None:
-    until = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            time.sleep(0.5)  # the rest of the start: no server is measured while it still imports
-            return
-    raise ConfigError(f"{server.name} did not start; its command: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
-
-
-def _node(folder: Path, port: int) -> Sequence[str]:
-    config = folder / "node.toml"
-    config.write_text(
-        f'[node]\nae_title = "{_AE_TITLE}"\nport = {port}\ndata = "{folder / "data"}"\nmin_free_bytes = 1000000000\n'
-    )
-    (folder / "routes.toml").write_text("")
-    return [sys.executable, "-m", "ainode.node.cli", "serve", "--config", str(config)]
-
-
-def _orthanc(folder: Path, port: int) -> Sequence[str]:
-    config = folder / "orthanc.json"
-    storage = str(folder / "orthanc")
-    settings = {
-        "DicomAet": _AE_TITLE,
-        "DicomPort": port,
-        "HttpPort": _free_port(),
-        "StorageDirectory": storage,
-        "IndexDirectory": storage,
-        "Plugins": [],
-    }
-    config.write_text(json.dumps(settings))
-    return [_tool("Orthanc"), str(config)]
-
-
 def _storescp(folder: Path, port: int) -> Sequence[str]:
     (folder / "received").mkdir()
-    return [_tool("storescp"), "-aet", _AE_TITLE, "-od", str(folder / "received"), str(port)]
+    return [tool("storescp"), "-aet", AE_TITLE, "-od", str(folder / "received"), str(port)]
 
 
 _SERVERS: Final = (
-    Server("ainode", "fsync, then indexed", _node),
-    Server("Orthanc", "fsync and index", _orthanc),
+    Server("ainode", "fsync, then indexed", node, says="ready: "),
+    Server("Orthanc", "fsync and index", orthanc),
     Server("storescp", "no fsync, no index", _storescp),
 )
 
@@ -275,7 +171,7 @@ def _large_object(folder: Path) -> int:
     source = folder / "large"
     source.mkdir()
     _write_large(source / "large.dcm")
-    with _running(_SERVERS[0], folder, os.environ | {"TCP_NODELAY": "1"}) as (process, port):
+    with running(_SERVERS[0], folder, os.environ | {"TCP_NODELAY": "1"}) as (process, port):
         _send("storescu", [source], port, os.environ | {"TCP_NODELAY": "1"})
         receivers = [pid for pid in _process_tree(process.pid) if b"receiver_process" in _command_line(pid)]
         return max(_status_bytes(pid, "VmHWM") for pid in receivers)

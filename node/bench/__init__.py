@@ -1,0 +1,1 @@
+"""`ainode bench`: how fast the node is, beside what people use instead."""
