@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ainode.handlers import PROBABILITY, loaded, percent, saliency, voxels_under
 from ainode.models.ct_pneumonia.card import Card, read_card
+from ainode.models.errors import UnusablePicture
 from ainode.node.anatomy import body_part
 from ainode.node.ct_series import Wanted, ct_stack
 from ainode.node.domain import (
@@ -17,40 +18,40 @@ from ainode.node.domain import (
     Capture,
     Code,
     Finding,
+    Header,
     InstanceRef,
-    Measurement,
     OutOfScope,
     Position,
     Result,
-    Saliency,
     Selection,
     Series,
     Study,
-    SyntheticImage,
     SyntheticStudy,
     refs,
 )
 from ainode.node.domain import Region as ImageRegion
-from ainode.node.errors import WeightsError
 from ainode.node.geometry import Stack, Volume, stack, volume
 from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
+    from ainode.models.benchmarking import Table
     from ainode.models.ct_pneumonia.model import PneumoniaModel, Prediction, Region
 
 PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 """what reading needs beside the node's own packages"""
 
-_PROBABILITY = Code("122157", "DCM", "Probability")
-_PERCENT = Code("%", "UCUM", "%")
 _PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 _LUNG = Code("39607008", "SCT", "Lung")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 # Aerated lung in Hounsfield units; the air around the patient lies below.
 _LUNG_HU, _LUNG_SHARE = (-950, -500), 0.03
-_DEMONSTRATION = {"slices": 40, "side": 192, "slice_mm": 7.0, "pixel_mm": 1.95, "lesions": 4}
-_CT = "1.2.840.10008.5.1.4.1.1.2"
-_INTERCEPT = -1024
+_DEMONSTRATION: Header = {
+    "BodyPartExamined": "CHEST",
+    "SeriesDescription": "Synthetic chest, lung kernel",
+    "ConvolutionKernel": "LUNG",
+    "WindowCenter": -600.0,
+    "WindowWidth": 1500.0,
+}
 
 
 class CtPneumonia:
@@ -80,8 +81,6 @@ class CtPneumonia:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the finding and its key slices; what holds no lung is out of scope."""
-        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the networks' libraries along
-
         slices = stack(selection.instances)
         if isinstance(slices, OutOfScope):
             return slices
@@ -100,36 +99,17 @@ class CtPneumonia:
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest with consolidations."""
         from ainode.models.phantoms.thorax import Field, thorax  # noqa: PLC0415
+        from ainode.node.testing import ct  # noqa: PLC0415
 
-        count, side = int(_DEMONSTRATION["slices"]), int(_DEMONSTRATION["side"])
-        spacing = (_DEMONSTRATION["slice_mm"], _DEMONSTRATION["pixel_mm"], _DEMONSTRATION["pixel_mm"])
-        scanned = Field((count, side, side), spacing)
-        made = thorax(seed, seed, scanned=scanned, consolidations=int(_DEMONSTRATION["lesions"]))
-        stored = np.rint(np.clip(made.values, _INTERCEPT, None) - _INTERCEPT).astype("<u2")
-        first = tuple(-(n - 1) / 2 * step for n, step in zip(scanned.size, spacing, strict=True))
-        return SyntheticStudy(
-            tuple(
-                SyntheticImage(side, side, one.tobytes(), _header(seed, number, first, spacing))
-                for number, one in enumerate(stored)
-            )
-        )
+        made = thorax(seed, seed, scanned=Field((40, 192, 192), (7.0, 1.95, 1.95)), consolidations=4)
+        return SyntheticStudy(ct(made.values, made.spacing_mm, frame=f"thorax {seed}", header=_DEMONSTRATION))
 
     @cached_property
     def _model(self) -> "PneumoniaModel":
         from ainode.models.ct_pneumonia.model import PneumoniaModel  # noqa: PLC0415
-        from ainode.models.errors import ModelError  # noqa: PLC0415
 
-        environment = self._environment
-        try:
-            return PneumoniaModel.load(
-                environment.weights.verified(self._card.weights),
-                cache=environment.cache,
-                card=self._card,
-                device=environment.device,
-                precision=environment.precision,
-            )
-        except ModelError as error:
-            raise WeightsError(f"{self._card.name}: {error}") from error
+        path = self._environment.weights.verified(self._card.weights)
+        return loaded(PneumoniaModel.load, path, name=self._card.name, environment=self._environment)
 
     def _algorithm(self, reading: "_Reading") -> Algorithm:
         card, store = self._card, self._environment.weights
@@ -141,13 +121,13 @@ class CtPneumonia:
             "sampling": "25 DDIM steps, seeded by the Study Instance UID",
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        status = store.entry(card.weights).status
+        status = store.status(self.weights())
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         key_images = reading.key_images()
         made = reading.made
-        share = Measurement(_PROBABILITY, round(100 * made.probability, 2), _PERCENT, key_images)
+        share = percent(PROBABILITY, made.probability, key_images)
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(reading),
@@ -198,7 +178,7 @@ class _Reading:
                     f"Diffusion {made.label_map:.2f}, classifier {made.classifier:.2f}, global {made.global_prior:.2f}",
                     "Color: the guidance network's own map, which chose the boxed regions",
                 ),
-                saliency=self._saliency(number),
+                saliency=saliency(made.saliency_at(voxels_under(self.slices, number, self._chest))),
                 findings=self._boxes(number),
             )
             for number in self._key_slices()
@@ -212,19 +192,6 @@ class _Reading:
     def _pixel(self, index: Sequence[float]) -> Position:
         """Return (slice, row, column) of the stack for (z, y, x) of the volume."""
         return self.slices.pixel(self._chest.position(index))
-
-    def _saliency(self, number: int) -> Saliency:
-        rows, columns = self.slices.rows, self.slices.columns
-        corner, down, right = (
-            np.asarray(self._chest.index(self.slices.position(number, row, column)))
-            for row, column in ((0, 0), (1, 0), (0, 1))
-        )
-        row, column = np.mgrid[:rows, :columns]
-        index: NDArray[np.float64] = np.stack(
-            [a + (b - a) * row + (c - a) * column for a, b, c in zip(corner, down, right, strict=True)]
-        )
-        values = np.rint(255 * np.clip(self.made.saliency_at(index), 0, 1)).astype(np.uint8)
-        return Saliency(rows, columns, values.tobytes())
 
     def _boxes(self, number: int) -> tuple[Finding, ...]:
         image = self.slices.instances[number].ref
@@ -263,60 +230,14 @@ def _may_be_chest(series: Series) -> bool:
     return not part.parts or "CHEST" in part.names
 
 
-def _header(
-    seed: int, number: int, first_mm: Sequence[float], spacing_mm: Sequence[float]
-) -> dict[str, str | int | float | tuple[float, ...] | tuple[str, ...]]:
-    """Return a slice's header values; first and spacing are (z, y, x)."""
-    z = first_mm[0] + number * spacing_mm[0]
-    return {
-        "SOPClassUID": _CT,
-        "Modality": "CT",
-        "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
-        "BodyPartExamined": "CHEST",
-        "PatientOrientation": ("L", "P"),
-        "SeriesDescription": "Synthetic chest, lung kernel",
-        "ConvolutionKernel": "LUNG",
-        "KVP": 120.0,
-        "FrameOfReferenceUID": f"2.25.{int.from_bytes(hashlib.sha256(f'thorax {seed}'.encode()).digest()[:16], 'big')}",
-        "PositionReferenceIndicator": "",
-        "ImagePositionPatient": (first_mm[2], first_mm[1], z),
-        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-        "PixelSpacing": (spacing_mm[1], spacing_mm[2]),
-        "SliceThickness": spacing_mm[0],
-        "SliceLocation": z,
-        "InstanceNumber": number + 1,
-        "RescaleIntercept": float(_INTERCEPT),
-        "RescaleSlope": 1.0,
-        "RescaleType": "HU",
-        "WindowCenter": -600.0,
-        "WindowWidth": 1500.0,
-    }
-
-
 def build(environment: ModelEnvironment) -> CtPneumonia:
     """Return the handler."""
     return CtPneumonia(environment)
 
 
-def benchmark(
-    environment: ModelEnvironment, *, full_size: bool, runs: int
-) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
     from ainode.models.ct_pneumonia.benchmark import benchmark as measured  # noqa: PLC0415
 
-    card = read_card()
-    path = None if full_size else environment.weights.verified(card.weights)
-    rows = measured(path, cache=environment.cache, runs=runs)
-    head = ("way", "network", "median ms", "quartiles ms", "runs", "x eager", "largest dp")
-    return head, [
-        (
-            row.way,
-            row.network,
-            f"{row.median_ms:.0f}",
-            f"{row.low_ms:.0f}-{row.high_ms:.0f}",
-            row.runs,
-            f"{row.times_faster:.2f}",
-            f"{row.max_dp:.4f}",
-        )
-        for row in rows
-    ]
+    path = None if full_size else environment.weights.verified(read_card().weights)
+    return measured(path, cache=environment.cache, runs=runs)

@@ -4,7 +4,6 @@ The body part of a series says which organ is read: a chest the lung, an abdomen
 both, both. Slices that came as pictures, windowed already, are read too.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ainode.handlers import PROBABILITY, loaded, percent, saliency, selection_of, voxels_under
 from ainode.models.ct_tumor.card import Organ, read_card
+from ainode.models.errors import UnusablePicture
 from ainode.node.anatomy import body_part
 from ainode.node.ct_series import Wanted, ct_stack
 from ainode.node.domain import (
@@ -20,26 +21,23 @@ from ainode.node.domain import (
     Capture,
     Code,
     Finding,
+    Header,
     Instance,
-    InstanceRef,
-    Measurement,
     OutOfScope,
     Result,
-    Saliency,
     Selection,
     Series,
     Study,
-    SyntheticImage,
     SyntheticStudy,
-    WeightsStatus,
     refs,
 )
-from ainode.node.errors import BrokenSeries, WeightsError
+from ainode.node.errors import BrokenSeries
 from ainode.node.geometry import Stack, Volume, stack, volume
 from ainode.node.pixels import modality_values, picture
 from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
+    from ainode.models.benchmarking import Table
     from ainode.models.ct_tumor.model import Reading, SliceReading, TumorModel
 
 PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
@@ -47,8 +45,6 @@ PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
 PICTURES = "slice"
 """what a picture file that `ainode read` is given shows, as the original took it"""
 
-_PROBABILITY = Code("122157", "DCM", "Probability")
-_PERCENT = Code("%", "UCUM", "%")
 _PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 _CLASSES = {
     "normal": Code("17621005", "SCT", "Normal"),
@@ -58,9 +54,15 @@ _CLASSES = {
 }
 _SITES = {"lung": Code("39607008", "SCT", "Lung"), "pancreas": Code("15776009", "SCT", "Pancreas")}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_CT = "1.2.840.10008.5.1.4.1.1.2"
 _KEY_SLICES = 3
-_INTERCEPT, _TWELVE_BITS = -1024, 4095
+_DEMONSTRATION: Header = {
+    "BodyPartExamined": "ABDOMEN",
+    "SeriesDescription": "Synthetic abdomen, portal venous",
+    "ConvolutionKernel": "STANDARD",
+    "ContrastBolusAgent": "Synthetic",
+    "WindowCenter": 40.0,
+    "WindowWidth": 400.0,
+}
 
 
 class CtTumor:
@@ -78,21 +80,15 @@ class CtTumor:
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
         answers = [_sources(organ, study.series) for organ in self._card.organs]
-        chosen = {one.ref for answer in answers if isinstance(answer, tuple) for one in answer}
-        if not chosen:
-            refusals = [answer for answer in answers if isinstance(answer, OutOfScope)]
-            told = [refusal for refusal in refusals if refusal.code != "wrong-body-part"]
-            return told[0] if told else self._elsewhere(study.series)
-        series = (
-            Series(one.series_instance_uid, one.modality, tuple(i for i in one.instances if i.ref in chosen))
-            for one in study.series
-        )
-        return Selection(study.study_instance_uid, tuple(one for one in series if one.instances))
+        chosen = {one for answer in answers if isinstance(answer, tuple) for one in answer}
+        if chosen:
+            return selection_of(study, chosen)
+        refusals = [answer for answer in answers if isinstance(answer, OutOfScope)]
+        told = [refusal for refusal in refusals if refusal.code != "wrong-body-part"]
+        return told[0] if told else self._elsewhere(study.series)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the class probabilities of each organ, and its key slices; no body at all is out of scope."""
-        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the network's libraries along
-
         found: list[_OrganReading] = []
         refusal = self._elsewhere(selection.series)
         for organ in self._card.organs:
@@ -111,17 +107,10 @@ class CtTumor:
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic abdomen with a tumor of the pancreas."""
         from ainode.models.phantoms.abdomen import abdomen  # noqa: PLC0415
+        from ainode.node.testing import ct  # noqa: PLC0415
 
         made = abdomen(np.random.default_rng(seed), tumor=True)
-        stored = np.rint(np.clip(made.values - _INTERCEPT, 0, _TWELVE_BITS)).astype("<u2")
-        rows, columns = stored.shape[1:]
-        headers = (_header(seed, number, stored.shape, made.spacing_mm) for number in range(len(stored)))
-        return SyntheticStudy(
-            tuple(
-                SyntheticImage(rows, columns, one.tobytes(), header)
-                for one, header in zip(stored, headers, strict=True)
-            )
-        )
+        return SyntheticStudy(ct(made.values, made.spacing_mm, frame=f"abdomen {seed}", header=_DEMONSTRATION))
 
     def _elsewhere(self, series: Sequence[Series]) -> OutOfScope:
         parts = ", ".join(sorted({str(body_part(one.instances[0].header)) for one in series})) or "none"
@@ -134,29 +123,19 @@ class CtTumor:
 
     def _model(self, organ: Organ) -> "TumorModel":
         from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415
-        from ainode.models.errors import ModelError  # noqa: PLC0415
 
-        environment = self._environment
         if organ.name not in self._models:
-            try:
-                self._models[organ.name] = TumorModel.load(
-                    environment.weights.verified(self._weights(organ)),
-                    organ,
-                    cache=environment.cache,
-                    device=environment.device,
-                    precision=environment.precision,
-                )
-            except ModelError as error:
-                raise WeightsError(f"{self._weights(organ)}: {error}") from error
+            name, environment = self._weights(organ), self._environment
+            path = environment.weights.verified(name)
+            self._models[organ.name] = loaded(TumorModel.load, path, organ, name=name, environment=environment)
         return self._models[organ.name]
 
     def _algorithm(self, found: Sequence["_OrganReading"]) -> Algorithm:
         store = self._environment.weights
         names = tuple(self._weights(one.organ) for one in found)
         parameters = [pair for one in found for pair in one.parameters(self._model(one.organ))]
-        statuses = {store.entry(name).status for name in names}
         # Two organs, two files: the report says no more than the lesser of them allows.
-        status = WeightsStatus.DEMONSTRATION if WeightsStatus.DEMONSTRATION in statuses else statuses.pop()
+        status = store.status(names)
         return Algorithm(self._card.name, self._card.version, store.digest(names), status, tuple(parameters))
 
     def _result(self, selection: Selection, found: Sequence["_OrganReading"]) -> Result:
@@ -212,7 +191,7 @@ class _OrganReading:
                 tracking_identifier=f"{organ.name} {name}",
                 concept=_CLASSES[name],
                 site=_SITES[organ.name],
-                measurements=(_probability(float(share), self.key_images),),
+                measurements=(percent(PROBABILITY, float(share), self.key_images),),
                 evidence=self.key_images,
             )
             for name, share in zip(organ.class_names, self._made.probabilities, strict=True)
@@ -226,8 +205,6 @@ class _OrganReading:
         organ, made = self.organ, self._made
         shares = ", ".join(f"{name} {p:.1%}" for name, p in zip(organ.class_names, one.probabilities, strict=True))
         verdict = "above" if made.above else "not above"
-        saliency = self.slices.acquired(one.index, one.saliency())
-        rows, columns = saliency.shape
         return Capture(
             image=self.slices.instances[one.index].ref,
             title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key)}",
@@ -235,7 +212,7 @@ class _OrganReading:
                 f"Study: {organ.positive} {made.score:.1%}, {verdict} the threshold of {self._threshold:.1%}",
                 f"This slice, {one.index + 1} of {len(self.slices.instances)}: {shares}",
             ),
-            saliency=Saliency(rows, columns, np.rint(saliency * 255).astype(np.uint8).tobytes()),
+            saliency=saliency(self.slices.acquired(one.index, one.saliency())),
         )
 
     def scores(self) -> Mapping[str, float]:
@@ -258,10 +235,6 @@ class _OrganReading:
             (f"{organ.name} input", f"{organ.side} x {organ.side}, body alone, window {window}"),
             (f"{organ.name} precision", f"{model.network.precision} on {model.network.device}"),
         )
-
-
-def _probability(share: float, images: tuple[InstanceRef, ...]) -> Measurement:
-    return Measurement(_PROBABILITY, round(100 * share, 2), _PERCENT, images)
 
 
 def _sources(organ: Organ, series: Sequence[Series]) -> tuple[Instance, ...] | OutOfScope:
@@ -311,12 +284,7 @@ def _upright(slices: Stack, scan: Volume) -> _Slices:
     numbers = [round(slices.pixel(scan.position((z, 0, 0)))[0]) for z in range(len(scan.values))]
 
     def acquired(z: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        corner, down, right = (
-            np.asarray(scan.index(slices.position(numbers[z], row, column)))[1:]
-            for row, column in ((0, 0), (1, 0), (0, 1))
-        )
-        rows, columns = np.mgrid[: slices.rows, : slices.columns]
-        y, x = (a + (b - a) * rows + (c - a) * columns for a, b, c in zip(corner, down, right, strict=True))
+        _, y, x = voxels_under(slices, numbers[z], scan)
         at = np.rint(y).astype(int), np.rint(x).astype(int)
         return np.asarray(values[at], np.float32)
 
@@ -330,60 +298,14 @@ def _gray(instance: Instance) -> NDArray[np.uint8]:
     return np.asarray(picture(instance.path).mean(axis=-1), np.uint8)
 
 
-def _header(seed: int, number: int, shape: Sequence[int], spacing_mm: Sequence[float]) -> Mapping[str, Any]:
-    """Return a slice's header values; shape and spacing are (z, y, x)."""
-    first = [-(n - 1) / 2 * step for n, step in zip(shape, spacing_mm, strict=True)]
-    z = first[0] + number * spacing_mm[0]
-    digest = hashlib.sha256(f"abdomen {seed}".encode()).digest()
-    return {
-        "SOPClassUID": _CT,
-        "Modality": "CT",
-        "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
-        "BodyPartExamined": "ABDOMEN",
-        "PatientOrientation": ("L", "P"),
-        "SeriesDescription": "Synthetic abdomen, portal venous",
-        "ConvolutionKernel": "STANDARD",
-        "ContrastBolusAgent": "Synthetic",
-        "KVP": 120.0,
-        "FrameOfReferenceUID": f"2.25.{int.from_bytes(digest[:16], 'big')}",
-        "PositionReferenceIndicator": "",
-        "ImagePositionPatient": (round(first[2], 4), round(first[1], 4), round(z, 4)),
-        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-        "PixelSpacing": (round(spacing_mm[1], 6), round(spacing_mm[2], 6)),
-        "SliceThickness": float(spacing_mm[0]),
-        "SliceLocation": round(z, 4),
-        "InstanceNumber": number + 1,
-        "RescaleIntercept": float(_INTERCEPT),
-        "RescaleSlope": 1.0,
-        "RescaleType": "HU",
-        "WindowCenter": 40.0,
-        "WindowWidth": 400.0,
-    }
-
-
 def build(environment: ModelEnvironment) -> CtTumor:
     """Return the handler."""
     return CtTumor(environment)
 
 
-def benchmark(
-    environment: ModelEnvironment, *, full_size: bool, runs: int
-) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a series takes with its maps, ours beside Keras on TensorFlow."""
     from ainode.models.ct_tumor.benchmark import benchmark as measured  # noqa: PLC0415
 
     path = None if full_size else environment.weights.verified("ct_tumor/lung")
-    head = ("way", "network", "slices", "median ms", "quartiles ms", "runs", "x Keras", "largest dp")
-    return head, [
-        (
-            row.way,
-            row.network,
-            row.slices,
-            f"{row.median_ms:.0f}",
-            f"{row.low_ms:.0f}-{row.high_ms:.0f}",
-            row.runs,
-            f"{row.times_faster:.2f}",
-            f"{row.max_dp:.4f}",
-        )
-        for row in measured(path, cache=environment.cache, runs=runs)
-    ]
+    return measured(path, cache=environment.cache, runs=runs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ainode.handlers import PROBABILITY_OF_CANCER, each_read, loaded, misfit, percent, readable, saliency
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.node.anatomy import body_part
 from ainode.node.domain import (
@@ -16,28 +17,24 @@ from ainode.node.domain import (
     Finding,
     Header,
     Instance,
-    Measurement,
     OutOfScope,
     Result,
-    Saliency,
     Selection,
     Study,
     SyntheticImage,
     SyntheticStudy,
     refs,
 )
-from ainode.node.errors import WeightsError
 from ainode.node.pixels import picture
 from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
+    from ainode.models.benchmarking import Table
     from ainode.models.skin_lesion.model import Prediction, SkinLesionModel
 
 PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
 """what reading needs beside the node's own packages"""
 
-_PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
-_PERCENT = Code("%", "UCUM", "%")
 _SKIN_LESION = Code("95324001", "SCT", "Skin lesion")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
@@ -102,29 +99,11 @@ class SkinLesion:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the pictures that can be read, by their headers."""
-        refusals = {instance: _refusal(instance, self._card) for instance in study.instances}
-        readable = {instance for instance, refusal in refusals.items() if refusal is None}
-        if not readable:
-            first = next((refusal for refusal in refusals.values() if refusal), None)
-            return first or OutOfScope("the study holds no image", "no-image")
-        series = tuple(
-            type(one)(one.series_instance_uid, one.modality, tuple(i for i in one.instances if i in readable))
-            for one in study.series
-        )
-        return Selection(study.study_instance_uid, tuple(one for one in series if one.instances))
+        return readable(study, lambda instance: _refusal(instance, self._card))
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
-        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the network's libraries along
-
-        read: list[tuple[Instance, Prediction]] = []
-        unusable: list[OutOfScope] = []
-        for instance in selection.instances:
-            try:
-                read.append((instance, self._model.predict(picture(instance.path))))
-            except UnusablePicture as error:
-                uid = instance.ref.sop_instance_uid
-                unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
+        read, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
         return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
 
     def demonstration(self, seed: int) -> SyntheticStudy:
@@ -143,19 +122,9 @@ class SkinLesion:
 
     @cached_property
     def _model(self) -> "SkinLesionModel":
-        from ainode.models.errors import ModelError  # noqa: PLC0415
         from ainode.models.skin_lesion.model import SkinLesionModel  # noqa: PLC0415
 
-        try:
-            return SkinLesionModel.load(
-                self.paths(),
-                cache=self._environment.cache,
-                card=self._card,
-                device=self._environment.device,
-                precision=self._environment.precision,
-            )
-        except ModelError as error:
-            raise WeightsError(f"{self._card.name}: {error}") from error
+        return loaded(SkinLesionModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
         card, store, model = self._card, self._environment.weights, self._model
@@ -169,7 +138,7 @@ class SkinLesion:
         }
         if left_out:
             parameters["images not read"] = f"{left_out}, unusable pixels"
-        status = store.entry(self.weights()[0]).status
+        status = store.status(self.weights())
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
 
     def _result(self, selection: Selection, read: Sequence[tuple[Instance, "Prediction"]], *, left_out: int) -> Result:
@@ -193,7 +162,7 @@ class SkinLesion:
 
 
 def _finding(number: int, instance: Instance, made: "Prediction") -> Finding:
-    share = Measurement(_PROBABILITY_OF_CANCER, round(100 * made.calibrated, 2), _PERCENT, (instance.ref,))
+    share = percent(PROBABILITY_OF_CANCER, made.calibrated, (instance.ref,))
     return Finding(f"image {number}", _SKIN_LESION, _site(instance.header), (share,), (instance.ref,))
 
 
@@ -201,13 +170,11 @@ def _capture(number: int, instance: Instance, made: "Prediction", threshold: flo
     verdict = "above" if made.malignant else "not above"
     side = _SIDES.get(instance.text("ImageLaterality") or instance.text("Laterality"), "")
     site = ", ".join(word for word in (_site(instance.header).meaning, side) if word)
-    rows, columns = made.saliency.shape
-    values = np.rint(made.saliency * 255).astype(np.uint8).tobytes()
     return Capture(
         image=instance.ref,
         title=f"Skin lesion, image {number}",
         captions=(f"Malignant: {made.calibrated:.1%}, {verdict} the threshold of {threshold:.1%}", f"Site: {site}"),
-        saliency=Saliency(rows, columns, values),
+        saliency=saliency(made.saliency),
     )
 
 
@@ -229,7 +196,6 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     A photograph without a body part is read: phones and converted files name none.
     """
     part, sop_class = body_part(instance.header), instance.ref.sop_class_uid
-    rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
     if instance.text("Modality") not in card.modality:
         found = instance.text("Modality") or "absent"
         why, code = f"Modality is {found}; read is {', '.join(card.modality)}", "wrong-modality"
@@ -241,10 +207,8 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
         why, code = f"the body part is {part}; photographs of skin are read", "wrong-body-part"
     elif instance.text("PhotometricInterpretation").startswith("MONOCHROME"):
         why, code = "the image is gray; color photographs are read", "not-color"
-    elif min(rows, columns) < card.smallest_side:
-        why, code = f"the image has {rows} x {columns} pixels; {card.smallest_side} a side are needed", "too-small"
-    elif instance.text("NumberOfFrames") not in {"", "1"}:
-        why, code = f"the image has {instance.text('NumberOfFrames')} frames; one is read", "multi-frame"
+    elif unfit := misfit(instance, card.smallest_side):
+        why, code = unfit
     else:
         return None
     return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))
@@ -255,24 +219,8 @@ def build(environment: ModelEnvironment) -> SkinLesion:
     return SkinLesion(environment)
 
 
-def benchmark(
-    environment: ModelEnvironment, *, full_size: bool, runs: int
-) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a whole reading takes, ours beside Keras on TensorFlow."""
     from ainode.models.skin_lesion.benchmark import benchmark as measured  # noqa: PLC0415
 
-    paths = SkinLesion(environment).paths()
-    rows = measured(paths, cache=environment.cache, full_size=full_size, runs=runs)
-    head = ("way", "network", "median ms", "quartiles ms", "runs", "x Keras", "largest dp")
-    return head, [
-        (
-            row.way,
-            row.network,
-            f"{row.median_ms:.1f}",
-            f"{row.low_ms:.1f}-{row.high_ms:.1f}",
-            row.runs,
-            f"{row.times_faster:.2f}",
-            f"{row.max_dp:.4f}",
-        )
-        for row in rows
-    ]
+    return measured(SkinLesion(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ainode.handlers import PROBABILITY, each_read, loaded, misfit, percent, readable, saliency
 from ainode.models.spine_radiograph.card import Card, read_card
 from ainode.node.anatomy import body_part
 from ainode.node.domain import (
@@ -15,30 +16,25 @@ from ainode.node.domain import (
     Code,
     Finding,
     Instance,
-    InstanceRef,
-    Measurement,
     OutOfScope,
     Region,
     Result,
-    Saliency,
     Selection,
     Study,
     SyntheticImage,
     SyntheticStudy,
     refs,
 )
-from ainode.node.errors import WeightsError
 from ainode.node.pixels import presented
 from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
+    from ainode.models.benchmarking import Table
     from ainode.models.spine_radiograph.model import Prediction, SpineRadiographModel
 
 PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch", "ultralytics")
 """what reading needs beside the node's own packages"""
 
-_PROBABILITY = Code("122157", "DCM", "Probability")
-_PERCENT = Code("%", "UCUM", "%")
 _ABNORMAL = Code("263654008", "SCT", "Abnormal")
 # No code for a lesion of the spine is published: lesion, with the spine as its site (PS3.16 CID 4).
 _LESION = Code("52988006", "SCT", "Lesion")
@@ -67,34 +63,15 @@ class SpineRadiograph:
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
-        names = zip(self._card.needed, self.weights(), strict=True)
-        return {network: self._environment.weights.verified(name) for network, name in names}
+        return {one: self._environment.weights.verified(f"{self._card.name}/{one}") for one in self._card.needed}
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the images that can be read, by their headers."""
-        refusals = {instance: _refusal(instance, self._card) for instance in study.instances}
-        readable = {instance for instance, refusal in refusals.items() if refusal is None}
-        if not readable:
-            first = next((refusal for refusal in refusals.values() if refusal), None)
-            return first or OutOfScope("the study holds no image", "no-image")
-        series = tuple(
-            type(one)(one.series_instance_uid, one.modality, tuple(i for i in one.instances if i in readable))
-            for one in study.series
-        )
-        return Selection(study.study_instance_uid, tuple(one for one in series if one.instances))
+        return readable(study, lambda instance: _refusal(instance, self._card))
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
-        from ainode.models.errors import UnusablePicture  # noqa: PLC0415 - brings the networks' libraries along
-
-        read: list[tuple[Instance, Prediction]] = []
-        unusable: list[OutOfScope] = []
-        for instance in selection.instances:
-            try:
-                read.append((instance, self._model.predict(presented(instance.path))))
-            except UnusablePicture as error:
-                uid = instance.ref.sop_instance_uid
-                unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
+        read, unusable = each_read(selection.instances, lambda path: self._model.predict(presented(path)))
         return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
 
     def demonstration(self, seed: int) -> SyntheticStudy:
@@ -119,19 +96,9 @@ class SpineRadiograph:
 
     @cached_property
     def _model(self) -> "SpineRadiographModel":
-        from ainode.models.errors import ModelError  # noqa: PLC0415
         from ainode.models.spine_radiograph.model import SpineRadiographModel  # noqa: PLC0415
 
-        try:
-            return SpineRadiographModel.load(
-                self.paths(),
-                cache=self._environment.cache,
-                card=self._card,
-                device=self._environment.device,
-                precision=self._environment.precision,
-            )
-        except ModelError as error:
-            raise WeightsError(f"{self._card.name}: {error}") from error
+        return loaded(SpineRadiographModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
         card, store = self._card, self._environment.weights
@@ -144,7 +111,7 @@ class SpineRadiograph:
         }
         if left_out:
             parameters["images not read"] = f"{left_out}, unusable pixels"
-        status = store.entry(self.weights()[0]).status
+        status = store.status(self.weights())
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
 
     def _result(self, selection: Selection, read: Sequence[tuple[Instance, "Prediction"]], *, left_out: int) -> Result:
@@ -182,7 +149,7 @@ class _Image:
             tracking_identifier=f"image {self._number}",
             concept=_ABNORMAL,
             site=self._site,
-            measurements=(_probability(self._made.probability, self._ref),),
+            measurements=(percent(PROBABILITY, self._made.probability, (self._ref,)),),
             evidence=(self._ref,),
         )
         return (whole, *self._boxes())
@@ -193,7 +160,7 @@ class _Image:
                 tracking_identifier=f"image {self._number} box {number} {box.class_name}",
                 concept=_LESION,
                 site=self._site,
-                measurements=(_probability(box.score, self._ref),),
+                measurements=(percent(PROBABILITY, box.score, (self._ref,)),),
                 evidence=(self._ref,),
                 region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
                 label=f"{box.class_name} {box.score:.0%}",
@@ -205,8 +172,6 @@ class _Image:
         """Return the picture with the activation map and the boxes."""
         verdict = "above" if self._made.abnormal else "not above"
         networks = ", ".join(f"{name} {value:.2f}" for name, value in self._made.per_network.items())
-        rows, columns = self._made.saliency.shape
-        values = np.rint(self._made.saliency * 255).astype(np.uint8).tobytes()
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",
@@ -214,7 +179,7 @@ class _Image:
                 f"Abnormal: {self._made.probability:.1%}, {verdict} the threshold of {card.threshold:.1%}",
                 f"Networks: {networks}",
             ),
-            saliency=Saliency(rows, columns, values),
+            saliency=saliency(self._made.saliency),
             findings=self._boxes(),
         )
 
@@ -225,27 +190,20 @@ class _Image:
         return {f"{prefix} probability": self._made.probability, **single}
 
 
-def _probability(share: float, image: InstanceRef) -> Measurement:
-    return Measurement(_PROBABILITY, round(100 * share, 2), _PERCENT, (image,))
-
-
 def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     """Return why the header says that this image is not for the model; None if nothing speaks against it.
 
     An absent View Position says that nobody wrote it down (PS3.3 C.8.11.5.1.1, type 3 in CR).
     """
     part, view = body_part(instance.header), instance.text("ViewPosition").upper()
-    rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
     if instance.text("Modality") not in _MODALITIES:
         why, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
         why, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
     elif view and view not in card.views:
         why, code = f"View Position is {view}; read is {', '.join(card.views)}", "wrong-view"
-    elif min(rows, columns) < _SMALLEST_SIDE:
-        why, code = f"the image has {rows} x {columns} pixels; {_SMALLEST_SIDE} a side are needed", "too-small"
-    elif instance.text("NumberOfFrames") not in {"", "1"}:
-        why, code = f"the image has {instance.text('NumberOfFrames')} frames; one is read", "multi-frame"
+    elif found := misfit(instance, _SMALLEST_SIDE):
+        why, code = found
     else:
         return None
     return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))
@@ -256,23 +214,8 @@ def build(environment: ModelEnvironment) -> SpineRadiograph:
     return SpineRadiograph(environment)
 
 
-def benchmark(
-    environment: ModelEnvironment, *, full_size: bool, runs: int
-) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
     from ainode.models.spine_radiograph.benchmark import benchmark as measured  # noqa: PLC0415
 
-    rows = measured(SpineRadiograph(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
-    head = ("way", "networks", "median ms", "quartiles ms", "runs", "x eager", "largest dp")
-    return head, [
-        (
-            row.way,
-            row.networks,
-            f"{row.median_ms:.0f}",
-            f"{row.low_ms:.0f}-{row.high_ms:.0f}",
-            row.runs,
-            f"{row.times_faster:.2f}",
-            f"{row.max_dp:.4f}",
-        )
-        for row in rows
-    ]
+    return measured(SpineRadiograph(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)

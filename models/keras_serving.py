@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ainode.models.errors import CheckpointRefused
@@ -209,12 +207,3 @@ def mapped_recipe(build: Callable[[], Any], side: int, key: str) -> Recipe:
     """Return how a network with its map becomes one graph; `build` is called on the torch backend."""
     backend("torch")
     return Recipe(lambda: Mapped(build()), (1, side, side, 3), f"keras mapped {key}")
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return softmax over the last axis, or the sigmoid of a single logit."""
-    wide = logits.astype(np.float64)
-    if wide.shape[-1] == 1:
-        return np.asarray(1 / (1 + np.exp(-wide)))
-    powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

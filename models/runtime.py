@@ -100,6 +100,11 @@ def cpu_has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def precisions() -> tuple[Precision, ...]:
+    """Return what OpenVINO computes in on this processor without emulating it."""
+    return ("f32", "bf16") if cpu_has_bf16() else ("f32",)
+
+
 def runner(
     recipe: Recipe, *, cache: Path, precision: Precision = "f32", device: str = "auto", threads: int | None = None
 ) -> Runner:

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 from highdicom import sr
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -20,10 +21,11 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from ainode.node.domain import Position, SyntheticImage
+from ainode.node.domain import Header, Position, SyntheticImage
 
 _SUCCESS, _PENDING, _SOP_CLASS_NOT_SUPPORTED = 0x0000, 0xFF00, 0x0122
-_DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
+_DIGITAL_X_RAY, _CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
+_INTERCEPT, _TWELVE_BITS = -1024, 4095
 # What differs from slice to slice within one series.
 _OF_ONE_SLICE = frozenset({"ImagePositionPatient", "InstanceNumber", "SliceLocation"})
 
@@ -82,6 +84,41 @@ def noise(rows: int, columns: int, *, seed: int = 0, **header: str | int) -> Syn
     """Return a 12-bit image of noise with the given header values, for tests that need no anatomy."""
     pixels = np.random.default_rng(seed).integers(0, 4096, (rows, columns), dtype=np.uint16)
     return SyntheticImage(rows, columns, pixels.astype("<u2").tobytes(), header)
+
+
+def ct(
+    values: NDArray[np.float32], spacing_mm: Sequence[float], *, frame: str, header: Header
+) -> tuple[SyntheticImage, ...]:
+    """Return a volume as axial slices of a CT, the volume's middle at the origin; `frame` names the patient's position.
+
+    Shapes: values (Z, Y, X), to the head, the back and the left; spacing likewise.
+    Units: Hounsfield units, cut to what 12 bits hold; mm.
+    """
+    stored = np.rint(np.clip(values - _INTERCEPT, 0, _TWELVE_BITS)).astype("<u2")
+    _, rows, columns = values.shape
+    z, y, x = (-(n - 1) / 2 * step for n, step in zip(values.shape, spacing_mm, strict=True))
+    common: Header = {
+        "SOPClassUID": _CT,
+        "Modality": "CT",
+        "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "PatientOrientation": ("L", "P"),
+        "KVP": 120.0,
+        "FrameOfReferenceUID": f"2.25.{int.from_bytes(hashlib.sha256(frame.encode()).digest()[:16], 'big')}",
+        "PositionReferenceIndicator": "",
+        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "PixelSpacing": tuple(round(one, 6) for one in spacing_mm[1:]),
+        "SliceThickness": float(spacing_mm[0]),
+        "RescaleIntercept": float(_INTERCEPT),
+        "RescaleSlope": 1.0,
+        "RescaleType": "HU",
+        **header,
+    }
+    images = []
+    for number, pixels in enumerate(stored):
+        at = (round(x, 4), round(y, 4), round(z + number * spacing_mm[0], 4))
+        place: Header = {"ImagePositionPatient": at, "SliceLocation": at[2], "InstanceNumber": number + 1}
+        images.append(SyntheticImage(rows, columns, pixels.tobytes(), {**common, **place}))
+    return tuple(images)
 
 
 def write(

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import tomllib
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -122,6 +122,10 @@ class WeightStore:
     def digest(self, names: tuple[str, ...]) -> str:
         """Return one sha256 over the manifest's digests of several files, in the order of their names."""
         return hashlib.sha256("".join(self.entry(name).sha256 for name in sorted(names)).encode()).hexdigest()
+
+    def status(self, names: Iterable[str]) -> WeightsStatus:
+        """Return what several files may be trusted for together: no more than the least of them."""
+        return min((self.entry(name).status for name in names), key=list(WeightsStatus).index)
 
     def pull(self, name: str) -> Path:
         """Download weights to the site's folder and return their path.

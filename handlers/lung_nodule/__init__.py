@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ainode.handlers import loaded
 from ainode.handlers.lung_nodule.selecting import TITLE, selected
+from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
 from ainode.node.domain import (
     Algorithm,
@@ -16,14 +18,13 @@ from ainode.node.domain import (
     Selection,
     Study,
     SyntheticStudy,
-    WeightsStatus,
 )
-from ainode.node.errors import WeightsError
 from ainode.node.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
     from ainode.handlers.lung_nodule.places import Traced
+    from ainode.models.benchmarking import Table
     from ainode.models.lung_nodule.model import LungNoduleModel
 
 PACKAGES = ("openvino", "safetensors", "scipy", "timm", "torch")
@@ -55,8 +56,8 @@ class LungNodule:
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
-        names = zip(self._profiles(), self.weights(), strict=True)
-        return {profile: self._environment.weights.verified(name) for profile, name in names}
+        store = self._environment.weights
+        return {one: store.verified(f"{self._card.name}/{one}") for one in self._profiles()}
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the CTs of the study and its priors, and the positions in them, by their headers."""
@@ -78,7 +79,6 @@ class LungNodule:
     def _answer(self, name: str, traced: "Traced | OutOfScope") -> "Nodule | OutOfScope":
         """Return what the model says of a nodule, or why it says nothing."""
         from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415
-        from ainode.models.errors import UnusablePicture  # noqa: PLC0415
 
         if isinstance(traced, OutOfScope):
             return traced
@@ -97,19 +97,9 @@ class LungNodule:
 
     @cached_property
     def _model(self) -> "LungNoduleModel":
-        from ainode.models.errors import ModelError  # noqa: PLC0415
         from ainode.models.lung_nodule.model import LungNoduleModel  # noqa: PLC0415
 
-        try:
-            return LungNoduleModel.load(
-                self.paths(),
-                cache=self._environment.cache,
-                card=self._card,
-                device=self._environment.device,
-                precision=self._environment.precision,
-            )
-        except ModelError as error:
-            raise WeightsError(f"{self._card.name}: {error}") from error
+        return loaded(LungNoduleModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Algorithm:
         from ainode.handlers.lung_nodule.findings import parameters  # noqa: PLC0415
@@ -125,7 +115,7 @@ class LungNodule:
             **parameters(nodules, not_read),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        status = min((store.entry(name).status for name in used), key=list(WeightsStatus).index)
+        status = store.status(used)
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(said.items()))
 
     def _result(self, selection: Selection, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Result:
@@ -153,9 +143,7 @@ def build(environment: ModelEnvironment) -> LungNodule:
     return LungNodule(environment)
 
 
-def benchmark(
-    environment: ModelEnvironment, *, full_size: bool, runs: int
-) -> tuple[tuple[str, ...], list[Sequence[object]]]:
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
     from ainode.models.lung_nodule.benchmark import HEAD, measured  # noqa: PLC0415
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from ainode.handlers import PROBABILITY_OF_CANCER, percent, saliency, voxels_under
 from ainode.handlers.lung_nodule.places import Place, Traced, since
 from ainode.models.following import Growth, LeftOut, Measured, growth
 from ainode.models.lung_nodule.card import Card
@@ -14,7 +13,6 @@ from ainode.node.positions import OWN_REPORT
 
 _NODULE = Code("27925004", "SCT", "Nodule")
 _LUNG = Code("39607008", "SCT", "Lung")
-_CANCER = Code("111047", "DCM", "Probability of cancer")
 _ATTENTION = Code("attention-weight", "99AINODE", "Attention weight")
 # PS3.16 CID 7470; of growth no code is in PS3.16 that means an adult's nodule.
 _DIAMETER = Code("81827009", "SCT", "Diameter")
@@ -61,7 +59,7 @@ class Nodule:
 
     def finding(self) -> Finding:
         """Return the nodule's probability, how much each time point counted, its size and its growth."""
-        probability = Measurement(_CANCER, round(100 * self.made.probability, 2), _PERCENT, (self.place.key,))
+        probability = percent(PROBABILITY_OF_CANCER, self.made.probability, (self.place.key,))
         weighed = zip(reversed(self.traced.places), reversed(self.made.attention), strict=True)
         attention = (Measurement(_ATTENTION, round(one, 4), _NO_UNITS, (place.key,)) for place, one in weighed)
         return Finding(
@@ -151,14 +149,8 @@ class Nodule:
 
     def _saliency(self) -> Saliency | None:
         place, shown = self.place, self.made.maps[-1]
-        if shown is None:
-            return None
-        rows, columns, number = place.slices.rows, place.slices.columns, place.at[0]
-        corners = (place.slices.position(number, row, column) for row, column in ((0, 0), (1, 0), (0, 1)))
-        first, down, across = np.array([place.decoded.index(one) for one in corners])[:, :, None, None]
-        where = first + (down - first) * np.arange(rows)[:, None] + (across - first) * np.arange(columns)
-        values = np.rint(255 * np.clip(shown.sampled(where), 0, 1)).astype(np.uint8)
-        return Saliency(rows, columns, values.tobytes())
+        where = voxels_under(place.slices, place.at[0], place.decoded)
+        return saliency(shown.sampled(where)) if shown else None
 
     def scores(self) -> Mapping[str, float]:
         """Return every number of this nodule by name; time point 1 is the current one."""

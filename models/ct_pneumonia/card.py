@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ainode.models.card import Table, card, filled
 from ainode.models.errors import CardError
 
 CARD_PATH = Path(__file__).with_name("card.toml")
@@ -18,7 +17,6 @@ class Card:
 
     name: str
     version: str
-    status: str
     network: str
     size: str
     """small or large, as the original's two"""
@@ -45,26 +43,9 @@ def read_card(path: Path = CARD_PATH) -> Card:
 
     Raises: CardError naming the entry that is missing.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
-    try:
-        return _card(table)
-    except KeyError as error:
-        raise CardError(f"{path}: the card has no entry {error}") from error
+    return card(path, _card)
 
 
-def _card(table: dict[str, Any]) -> Card:
-    network, inputs = table["network"], table["input"]
-    return Card(
-        name=str(table["name"]),
-        version=str(table["version"]),
-        status=str(table["status"]),
-        network=str(network["name"]),
-        size=str(network["size"]),
-        file=str(network["file"]),
-        seed=int(table["seed"]),
-        threshold=float(table["threshold"]["value"]),
-        min_slices=int(inputs["min_slices"]),
-        min_coverage_mm=float(inputs["min_coverage_mm"]),
-        max_spacing_mm=float(inputs["max_spacing_mm"]),
-    )
+def _card(table: Table) -> Card:
+    network, threshold = table["network"], table["threshold"]["value"]
+    return filled(Card, table, table["input"], network, network=network["name"], threshold=threshold)

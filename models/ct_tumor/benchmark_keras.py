@@ -5,15 +5,14 @@ Prints one line of JSON: seconds and probabilities.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ainode.models.benchmarking import grad_cam, timed, written
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.preprocess import as_input, framed, on_slice_grid
@@ -22,7 +21,6 @@ from ainode.models.keras_network import backend, efficientnet_lite0, load
 KEY_SLICES = 3
 WARM_UP = 2
 _BATCH = 8
-_RANK_OF_MAPS = 4
 
 
 def like_the_original(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
@@ -35,39 +33,18 @@ def like_the_original(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
     return keras.Model(body.input, answer)
 
 
-def grad_cam(network: Any, positive: int) -> Any:  # noqa: ANN401  # a compiled function of tensors
-    """Return Grad-CAM as Keras' own example writes it, compiled."""
-    import tensorflow as tf  # noqa: PLC0415  # this process is TensorFlow's
-
-    last = next(one for one in reversed(network.layers) if len(one.output.shape) == _RANK_OF_MAPS)
-    both = backend("tensorflow").Model(network.inputs, [last.output, network.outputs[0]])
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def weighed(square: Any) -> Any:  # noqa: ANN401  # tensors
-        with tf.GradientTape() as tape:
-            features, answer = both(square, training=False)
-            score = answer[:, positive]
-        slope = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
-        return tf.nn.relu(tf.reduce_sum(slope * features, axis=3))[0]
-
-    return weighed
-
-
 def main() -> None:
-    """Read WEIGHTS SLICES RUNS THREADS; weights that are not there yet become a network like the original's."""
-    path, drawn, runs, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    """Read WEIGHTS SLICES RUNS; weights that are not there yet become a network like the original's."""
+    path, drawn, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     keras, organ = backend("tensorflow"), read_card().organ("lung")
-    import tensorflow as tf  # noqa: PLC0415  # this process is TensorFlow's
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
     ours = path.suffix == ".safetensors"
     if not ours and not path.exists():
         like_the_original(organ).save(path)
     untrained = efficientnet_lite0(organ.side, len(organ.class_names)) if ours else None
     network = load(untrained, path) if ours else keras.models.load_model(path, compile=False)
-    heat, pictures = grad_cam(network, organ.positive_index), np.load(drawn)
+    heat = grad_cam(network, organ.positive_index)
 
-    def read() -> NDArray[np.float64]:
+    def read(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         placed = [framed(one, organ) for one in pictures]
         squares = as_input(np.stack([square for square, _ in placed])) * np.float32(1 if ours else 1 / 255)
         found = np.asarray(network.predict(squares, batch_size=_BATCH, verbose=0), np.float64)
@@ -76,12 +53,8 @@ def main() -> None:
             on_slice_grid(np.asarray(heat(squares[key : key + 1])), placed[key][1])
         return shares
 
-    answers, seconds = read(), []
-    for _ in range(WARM_UP + runs):
-        began = time.perf_counter()
-        read()
-        seconds.append(time.perf_counter() - began)
-    print(json.dumps({"seconds": seconds[WARM_UP:], "answers": answers.tolist()}))  # noqa: T201  # its answer
+    way = "Keras predict on TensorFlow, Grad-CAM"
+    print(written(timed({way: read}, [np.load(drawn)], runs, warm_up=WARM_UP)))  # noqa: T201  # its answer
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ainode.models.ct_tumor.preprocess import Frame
+from ainode.models.card import Table, card, filled
 from ainode.models.errors import CardError
+
+if TYPE_CHECKING:
+    from ainode.models.ct_tumor.preprocess import Frame
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -74,28 +76,8 @@ def read_card(path: Path = CARD_PATH) -> Card:
 
     Raises: CardError naming the entry that is missing.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
-    try:
-        return Card(str(table["name"]), str(table["version"]), tuple(_organ(one) for one in table["organ"]))
-    except KeyError as error:
-        raise CardError(f"{path}: the card has no entry {error}") from error
+    return card(path, _card)
 
 
-def _organ(table: dict[str, Any]) -> Organ:
-    return Organ(
-        name=str(table["name"]),
-        class_names=tuple(str(one) for one in table["class_names"]),
-        positive=str(table["positive"]),
-        body_parts=tuple(str(one) for one in table["body_parts"]),
-        level=float(table["level"]),
-        width=float(table["width"]),
-        frame=table["frame"],
-        part=float(table["part"]),
-        side=int(table["side"]),
-        file=str(table["file"]),
-        min_slices=int(table["min_slices"]),
-        min_coverage_mm=float(table["min_coverage_mm"]),
-        max_spacing_mm=float(table["max_spacing_mm"]),
-        contrast=bool(table["contrast"]),
-    )
+def _card(table: Table) -> Card:
+    return filled(Card, table, organs=tuple(filled(Organ, one) for one in table["organ"]))

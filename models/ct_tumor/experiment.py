@@ -7,6 +7,7 @@ pancreas  python -m ainode.models.ct_tumor.phantoms --out DIR, then ainode train
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,12 +78,14 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     organ = organ_of(data)
     slices = read(data, part, organ)
     path = weights[f"{read_card().name}/{organ.name}"]
-    model = TumorModel.load(path, organ, cache=path.parent / "networks", device="cpu")
+    with tempfile.TemporaryDirectory() as cache:
+        model = TumorModel.load(path, organ, cache=Path(cache), device="cpu")
+        probabilities = model.probabilities(slices.pictures)
     seen = read(data, "train", organ)
     return Evaluated(
         class_names=organ.class_names,
         labels=slices.labels,
-        probabilities=model.probabilities(slices.pictures),
+        probabilities=probabilities,
         groups=slices.groups,
         positive=(organ.positive,),
         threshold=model.calibration.threshold,

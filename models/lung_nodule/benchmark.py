@@ -7,11 +7,10 @@ is timed here as a row of its own; SmoothGrad took many).
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from ainode.models.benchmarking import head, rows, timed
 from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import loaded, table, under
@@ -29,9 +29,9 @@ from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.model import CubeReader, LungNoduleModel, SliceReader, reference_scans
 from ainode.models.lung_nodule.patches import Scan
 from ainode.models.lung_nodule.slice_network import ensemble
-from ainode.models.runtime import Precision, cpu_has_bf16
+from ainode.models.runtime import Precision, precisions
 
-HEAD = ("way", "reading", "median ms", "quartiles ms", "runs", "x eager", "largest dp")
+HEAD = head("reading", pick="eager")
 
 Array = NDArray[np.float32]
 
@@ -59,9 +59,8 @@ def measured(
     card = read_card()
     if full_size:
         paths = _random_fmcib(cache / "benchmark")
-    precisions: tuple[Precision, ...] = ("f32", "bf16") if cpu_has_bf16() else ("f32",)
     ours: dict[str, LungNoduleModel] = {}
-    for one in precisions:
+    for one in precisions():
         # A precision that moves a probability is refused by the model: then there is nothing to time.
         with suppress(PrecisionRefused):
             ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(
@@ -74,19 +73,13 @@ def measured(
         **ours,
     }
     scans = list(reference_scans())
-    rows: list[Sequence[object]] = []
-    for reading, series in (("one scan", scans[:1]), ("three scans", scans)):
-        rows += _rows(reading, {name: _Reading(way, series) for name, way in ways.items()}, runs)
-    return rows
+    reads = {name: partial(_probability, model) for name, model in ways.items()}
+    readings = {"one scan": scans[:1], "three scans": scans}
+    return [row for said, series in readings.items() for row in rows(timed(reads, [series], runs), said)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    model: LungNoduleModel
-    series: Sequence[Scan]
-
-    def __call__(self) -> float:
-        return self.model.predict(self.series).probability
+def _probability(model: LungNoduleModel, series: Sequence[Scan]) -> float:
+    return model.predict(series).probability
 
 
 def _with_gradients(card: Card, paths: Mapping[str, Path], like: LungNoduleModel) -> LungNoduleModel:
@@ -120,28 +113,3 @@ def _random_fmcib(folder: Path) -> dict[str, Path]:
     for name, path in paths.items():
         save_file(tables[name], path)
     return paths
-
-
-def _rows(reading: str, ways: Mapping[str, Callable[[], float]], runs: int) -> list[Sequence[object]]:
-    """Time every way once per round, so that what else the machine does meets all alike."""
-    answers = {name: way() for name, way in ways.items()}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(runs):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            times[name].append(1000 * (time.perf_counter() - began))
-    base_name = next(iter(ways))
-    base = statistics.median(times[base_name])
-    return [
-        (
-            name,
-            reading,
-            f"{statistics.median(spent):.0f}",
-            f"{np.percentile(spent, 25):.0f}-{np.percentile(spent, 75):.0f}",
-            runs,
-            f"{base / statistics.median(spent):.2f}",
-            f"{abs(answers[name] - answers[base_name]):.4f}",
-        )
-        for name, spent in times.items()
-    ]

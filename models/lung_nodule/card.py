@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ainode.models.card import Table, card, filled
 from ainode.models.errors import CardError
 
 CARD_PATH = Path(__file__).with_name("card.toml")
@@ -33,14 +33,9 @@ def read_card(path: Path = CARD_PATH) -> Card:
 
     Raises: CardError naming the entry that is missing.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
-    try:
-        return Card(
-            name=str(table["name"]),
-            version=str(table["version"]),
-            threshold=float(table["threshold"]["value"]),
-            files={str(name): str(one["file"]) for name, one in table["profile"].items() if "file" in one},
-        )
-    except KeyError as error:
-        raise CardError(f"{path}: the card has no entry {error}") from error
+    return card(path, _card)
+
+
+def _card(table: Table) -> Card:
+    files = {name: one["file"] for name, one in table["profile"].items() if "file" in one}
+    return filled(Card, table, threshold=table["threshold"]["value"], files=files)

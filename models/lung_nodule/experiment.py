@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return what the one-scan ensemble says of every nodule, as it is served, beside the trivial rules."""
     card, nodules = read_card(), lidc.read(data, part)
-    run = runner(slice_recipe(weights[f"{card.name}/lidc"]), cache=data / "networks", device="torch-cpu")
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
-    score = np.array([probability(run(picture[None])[0]) for picture in pictures])
+    with tempfile.TemporaryDirectory() as cache:
+        run = runner(slice_recipe(weights[f"{card.name}/lidc"]), cache=Path(cache), device="torch-cpu")
+        score = np.array([probability(run(picture[None])[0]) for picture in pictures])
     return Evaluated(
         class_names=("benign", "malignant"),
         labels=nodules.labels,

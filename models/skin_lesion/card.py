@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.errors import CardError
+from ainode.models.card import Table, card, filled
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -17,7 +16,6 @@ class Card:
 
     name: str
     version: str
-    status: str
     modality: tuple[str, ...]
     side: int
     smallest_side: int
@@ -30,18 +28,9 @@ def read_card(path: Path = CARD_PATH) -> Card:
 
     Raises: CardError naming the entry that is missing.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
-    try:
-        return Card(
-            name=str(table["name"]),
-            version=str(table["version"]),
-            status=str(table["status"]),
-            modality=tuple(str(one) for one in table["modality"]),
-            side=int(table["input"]["side"]),
-            smallest_side=int(table["input"]["smallest_side"]),
-            network=str(table["network"]["name"]),
-            file=str(table["network"]["file"]),
-        )
-    except KeyError as error:
-        raise CardError(f"{path}: the card has no entry {error}") from error
+    return card(path, _card)
+
+
+def _card(table: Table) -> Card:
+    network = table["network"]
+    return filled(Card, table, table["input"], network=network["name"], file=network["file"])

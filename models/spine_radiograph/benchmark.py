@@ -7,8 +7,6 @@ a stronger one than the usual Grad-CAM, which needs a backward pass and is timed
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ainode.models.benchmarking import Table, head, rows, timed
 from ainode.models.checkpoints import load
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import Precision, Recipe, Runner, cpu_has_bf16, runner
+from ainode.models.runtime import Precision, Recipe, Runner, precisions, runner
 from ainode.models.saliency import weighted
 from ainode.models.spine_radiograph.card import Card, Network, read_card
 from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
@@ -36,61 +35,26 @@ _FULL_SIZE = (
 _FULL_SIDE = 640
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way to run it.
-
-    Units: milliseconds for a whole read, median and quartiles of `runs` interleaved ones;
-    `max_dp` is the largest difference in the ensemble's probability from the eager baseline.
-    """
-
-    way: str
-    networks: str
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    runs: int
-    times_faster: float
-    max_dp: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    name: str
-    read: Callable[[Picture], float]
-
-
 def benchmark(
     paths: Mapping[str, Path], *, cache: Path, full_size: bool = False, runs: int = 15, threads: int = 2
-) -> tuple[Row, ...]:
-    """Return one row per way: eager, eager with Grad-CAM, OpenVINO f32 and bf16 where it is native.
+) -> Table:
+    """Return a row per way: eager, eager with Grad-CAM, OpenVINO f32 and bf16 where it is native.
 
     `paths` are the shipped weights by network name; `full_size` ignores them.
     """
     torch.set_num_threads(threads)
     card = full_size_card(read_card()) if full_size else read_card()
     ensemble, detector = _modules(card, None if full_size else paths)
-    ways = [_eager(card, ensemble, detector), _with_gradients(card, ensemble, detector)]
-    precisions: tuple[Precision, ...] = ("f32", "bf16") if cpu_has_bf16() else ("f32",)
+    detect = _eagerly(detector)
+    ways = {
+        "PyTorch eager, inference_mode, map from the forward pass": _read(card, _eagerly(ensemble), detect),
+        "PyTorch eager, Grad-CAM by autograd": _read(card, _GradCam(ensemble), detect),
+    }
     label = "full size" if full_size else "shipped"
     ours = cache / f"benchmark {label}"
-    ways.extend(_ours(card, ensemble, detector, precision, ours, threads) for precision in precisions)
-    pictures = _pictures()
-    seconds, answers = _interleaved(ways, pictures, runs)
-    base = statistics.median(seconds[0])
-    return tuple(
-        Row(
-            way=way.name,
-            networks=label,
-            median_ms=1000 * statistics.median(times),
-            low_ms=1000 * float(np.percentile(times, 25)),
-            high_ms=1000 * float(np.percentile(times, 75)),
-            runs=len(times),
-            times_faster=base / statistics.median(times),
-            max_dp=max(abs(a - b) for a, b in zip(answer, answers[0], strict=True)),
-        )
-        for way, times, answer in zip(ways, seconds, answers, strict=True)
-    )
+    for one in precisions():
+        ways[f"ainode, OpenVINO {one}"] = _ours(card, ensemble, detector, one, ours, threads)
+    return head("networks", pick="eager"), rows(timed(ways, _pictures(), runs), label)
 
 
 def full_size_card(card: Card) -> Card:
@@ -125,23 +89,20 @@ def _read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], f
 
 
 def _runner(module: nn.Module, shape: tuple[int, ...], precision: Precision, cache: Path, threads: int) -> Runner:
-    key = f"benchmark {sum(float(p.double().abs().sum()) for p in module.parameters())}"
+    key = f"benchmark {sum(float(p.detach().double().abs().sum()) for p in module.parameters())}"
     return runner(Recipe(lambda: module, shape, key), cache=cache, precision=precision, device="cpu", threads=threads)
 
 
 def _ours(  # what to run and how
     card: Card, ensemble: Ensemble, detector: nn.Module, precision: Precision, cache: Path, threads: int
-) -> _Way:
+) -> Callable[[Picture], float]:
     classify = _runner(ensemble, (1, 1, card.side, card.side), precision, cache, threads)
     detect = _runner(detector, (1, 1, card.detector.side, card.detector.side), precision, cache, threads)
-    return _Way(f"ainode, OpenVINO {precision}", _read(card, classify, detect))
+    return _read(card, classify, detect)
 
 
-def _eager(card: Card, ensemble: Ensemble, detector: nn.Module) -> _Way:
-    recipe = Recipe(lambda: ensemble, (), "")
-    classify = runner(recipe, cache=Path(), device="torch-cpu")
-    detect = runner(Recipe(lambda: detector, (), ""), cache=Path(), device="torch-cpu")
-    return _Way("PyTorch eager, inference_mode, map from the forward pass", _read(card, classify, detect))
+def _eagerly(module: nn.Module) -> Runner:
+    return runner(Recipe(lambda: module, (), ""), cache=Path(), device="torch-cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +129,7 @@ def _features_and_logit(network: nn.Module, normalized: Tensor) -> tuple[Tensor,
     return features, network.forward_head(features)  # type: ignore[operator]
 
 
-def _with_gradients(card: Card, ensemble: Ensemble, detector: nn.Module) -> _Way:
-    detect = runner(Recipe(lambda: detector, (), ""), cache=Path(), device="torch-cpu")
-    return _Way("PyTorch eager, Grad-CAM by autograd", _read(card, _GradCam(ensemble), detect))
-
-
 def _pictures() -> tuple[Picture, ...]:
     """Return four phantoms of a usual receptor's size."""
     drawn = (spine_radiograph(np.random.default_rng(seed), rows=2048, columns=1024) for seed in range(4))
     return tuple(one.image.astype(np.float32) for one in drawn)
-
-
-def _interleaved(
-    ways: list[_Way], pictures: tuple[Picture, ...], runs: int
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Time every way once per round, so that what else the machine does meets all alike."""
-    answers = [[way.read(picture) for picture in pictures] for way in ways]
-    seconds: list[list[float]] = [[] for _ in ways]
-    for turn in range(runs):
-        for index, way in enumerate(ways):
-            began = time.perf_counter()
-            way.read(pictures[turn % len(pictures)])
-            seconds[index].append(time.perf_counter() - began)
-    return seconds, answers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
+from ainode.models.card import Table, card, filled
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
@@ -75,37 +75,15 @@ def read_card(path: Path = CARD_PATH) -> Card:
 
     Raises: CardError naming the entry that is missing.
     """
-    with path.open("rb") as file:
-        table = tomllib.load(file)
-    try:
-        return _card(table)
-    except KeyError as error:
-        raise CardError(f"{path}: the card has no entry {error}") from error
+    return card(path, _card)
 
 
-def _card(table: dict[str, Any]) -> Card:
-    inputs, found = table["input"], table["detector"]
-    return Card(
-        name=str(table["name"]),
-        version=str(table["version"]),
-        status=str(table["status"]),
-        body_part=tuple(str(part) for part in table["body_part"]),
-        views=tuple(str(view) for view in table["views"]),
-        side=int(inputs["side"]),
-        resize=cast("Resize", inputs["resize"]),
-        mean=tuple(float(v) for v in inputs["mean"]),
-        std=tuple(float(v) for v in inputs["std"]),
-        threshold=float(table["threshold"]["value"]),
-        networks=tuple(
-            Network(str(n["name"]), str(n["architecture"]), float(n["weight"]), str(n["file"]))
-            for n in table["network"]
-        ),
-        detector=DetectorCard(
-            architecture=str(found["architecture"]),
-            file=str(found["file"]),
-            side=int(found["side"]),
-            class_names=tuple(str(name) for name in found["class_names"]),
-            confidences=tuple(float(v) for v in found["confidences"]),
-            iou=float(found["iou"]),
-        ),
+def _card(table: Table) -> Card:
+    return filled(
+        Card,
+        table,
+        table["input"],
+        threshold=table["threshold"]["value"],
+        networks=tuple(filled(Network, one) for one in table["network"]),
+        detector=filled(DetectorCard, table["detector"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card = read_card()
     stack: Stack = render(data, part, seed=2 if part == "test" else 0, count=_PICTURES[part])
     files = {name: weights[f"{card.name}/{name}"] for name in card.needed}
-    model = SpineRadiographModel.load(files, cache=data / "networks", card=card)
-    members = member_probabilities(model, stack)
+    with tempfile.TemporaryDirectory() as cache:
+        members = member_probabilities(SpineRadiographModel.load(files, cache=Path(cache), card=card), stack)
     score = members @ np.asarray([network.weight for network in card.networks])
     return Evaluated(
         class_names=("normal", "abnormal"),

@@ -1,7 +1,5 @@
 """The handler of chest CT: what it takes, what it declines and why, and that the answer is the same on every way."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.files import shared
-from support.node import ROOT
 
 from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
 from ainode.models.ct_pneumonia.card import read_card
@@ -177,13 +174,3 @@ def test_the_real_chests_are_read(drawn: CtPneumonia, folder: str, count: int) -
     result = read(drawn, headers.study(headers.instance(path, sha256="") for path in files))
     assert len(result.evidence) == count
     assert 0 < result.scores["probability"] < 1
-
-
-def test_selecting_loads_no_network() -> None:
-    program = (
-        "import sys; from ainode.handlers import ct_pneumonia; "
-        "print(*sorted({'torch', 'cv2', 'openvino', 'scipy'} & set(sys.modules)))"
-    )
-    environment = {"PYTHONPATH": str(ROOT / ".ns")}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -1,7 +1,5 @@
 """What the tumor handler takes and declines, by headers alone, and what it says of a scan it reads."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support import installed, shared
-from support.node import ROOT
 
 from ainode.handlers.ct_tumor import CtTumor, build
 from ainode.node import headers, testing
@@ -234,18 +231,3 @@ def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
     answer = reader.read(selection)
     assert isinstance(answer, OutOfScope)
     assert answer.code == "unusable-pixels"
-
-
-def test_selecting_loads_no_network() -> None:
-    program = (
-        "import sys; from ainode.handlers import ct_tumor; "
-        "print(*sorted({'torch', 'keras', 'openvino', 'tensorflow'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(ROOT / ".ns")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == ""

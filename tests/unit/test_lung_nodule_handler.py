@@ -1,15 +1,12 @@
 """What the lung nodule handler takes, declines and says, on synthetic studies and on real CTs."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import installed, shared
-from support.node import ROOT
 
 installed("torch", "timm", "openvino", "safetensors")
 
@@ -222,18 +219,3 @@ def test_the_thick_slices_are_read_at_their_tumor(handler: LungNodule) -> None:
     study = headers.study(headers.instance(path, sha256="") for path in sorted(folder.rglob("*.dcm")))
     result = read(handler, replace(study, locations=(Location((40.08, 201.57, -209.0), "request"),)))
     assert center(result) == pytest.approx((318.5, 350.0), abs=0.5)
-
-
-def test_selecting_loads_no_network() -> None:
-    program = (
-        "import sys; from ainode.handlers import lung_nodule; "
-        "print(*sorted({'torch', 'openvino', 'timm', 'sklearn', 'monai'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(ROOT / ".ns")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == ""

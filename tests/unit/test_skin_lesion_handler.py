@@ -1,13 +1,10 @@
 """What the skin handler takes and declines, by headers alone, and what it says of a picture it reads."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import installed, shared
-from support.node import ROOT
 
 from ainode.handlers.skin_lesion import SkinLesion, _site, build
 from ainode.node import headers, testing
@@ -146,18 +143,3 @@ def shipped() -> WeightStore:
     if "skin_lesion/efficientnet_lite0" not in {entry.name for entry in store.entries()}:
         pytest.skip("weights skin_lesion/efficientnet_lite0 are not in the manifest")
     return store
-
-
-def test_selecting_loads_no_network() -> None:
-    program = (
-        "import sys; from ainode.handlers import skin_lesion; "
-        "print(*sorted({'torch', 'cv2', 'openvino', 'keras', 'tensorflow'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(ROOT / ".ns")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == ""

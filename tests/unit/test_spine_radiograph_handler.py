@@ -1,6 +1,5 @@
 """What the spine handler takes and declines, by headers alone; no network is loaded."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,22 +62,3 @@ def test_the_real_thoracic_spines_are_selected(handler: SpineRadiograph) -> None
     selection = handler.select(study)
     assert isinstance(selection, Selection)
     assert len(selection.instances) == 3
-
-
-def test_selecting_loads_no_network() -> None:
-    import subprocess
-
-    from support.node import ROOT
-
-    program = (
-        "import sys; from ainode.handlers import spine_radiograph; "
-        "print(*sorted({'torch', 'cv2', 'openvino', 'timm'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(ROOT / ".ns")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == ""

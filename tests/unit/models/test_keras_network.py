@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit, softmax
 from support import installed
 from torch import Tensor
 from torch.nn import functional
@@ -35,7 +36,6 @@ from ainode.models.keras_serving import (
     has_linear_head,
     mapped_recipe,
     original,
-    probabilities,
     without_activation,
 )
 from ainode.models.runtime import runner
@@ -76,6 +76,10 @@ def lite() -> Any:  # noqa: ANN401  # a keras.Model
     network = efficientnet_lite0(_SIDE, 3)
     assign(network, seeded(weights_of(network), 5))
     return network
+
+
+def probabilities(logits: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(softmax(logits, axis=-1) if logits.shape[-1] > 1 else expit(logits))
 
 
 def some_pictures(side: int, *, count: int = 2, top: float = 255) -> np.ndarray[Any, np.dtype[np.float32]]:

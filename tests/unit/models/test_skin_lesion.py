@@ -19,7 +19,7 @@ from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.runtime import cpu_has_bf16
 from ainode.models.skin_lesion.augment import augmented
 from ainode.models.skin_lesion.calibration import Calibration
-from ainode.models.skin_lesion.card import Card, read_card
+from ainode.models.skin_lesion.card import CARD_PATH, Card, read_card
 from ainode.models.skin_lesion.dataset import listed, read, split
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import SMALLEST_SIDE, prepare, resized, rgb
@@ -262,8 +262,8 @@ def test_the_card_says_what_the_model_needs(tmp_path: Path) -> None:
     assert card.side == 128
     assert card.smallest_side == SMALLEST_SIDE
     broken = tmp_path / "card.toml"
-    broken.write_text('name = "skin_lesion"\n', "utf-8")
-    with pytest.raises(CardError, match="version"):
+    broken.write_text(CARD_PATH.read_text("utf-8").replace("version = ", "edition = "), "utf-8")
+    with pytest.raises(CardError, match="no entry 'version'"):
         read_card(broken)
 
 
