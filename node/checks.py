@@ -3,8 +3,8 @@
 import shutil
 from collections.abc import Iterator
 
-from ainode.node import registry, router
-from ainode.node.archive import dicomweb, dimse
+from ainode.node import registry, router, tls
+from ainode.node.archive import dicomweb, dimse, orthanc
 from ainode.node.archive.web import WebLink
 from ainode.node.errors import NodeError
 from ainode.node.routes import Route
@@ -20,6 +20,7 @@ def checked(settings: Settings) -> Iterator[Line]:
     """Yield what was looked at, `ready` or `not ready`, and what to do."""
     yield ("configuration", _READY, "")
     yield _disk(settings)
+    yield from _tls(settings)
     for route in settings.routes:
         yield _route(route, settings)
     for peer in settings.peers:
@@ -28,6 +29,8 @@ def checked(settings: Settings) -> Iterator[Line]:
                 dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
             if peer.dicomweb:
                 dicomweb.echo(WebLink(peer, _ECHO_S))
+            if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
+                orthanc.echo(WebLink(peer, _ECHO_S))
             yield (f"peer {peer.name}", _READY, "")
         except NodeError as error:
             yield (f"peer {peer.name}", "not ready", str(error))
@@ -41,6 +44,15 @@ def _disk(settings: Settings) -> Line:
     if free < settings.node.min_free_bytes:
         return ("disk", "not ready", f"{free} bytes free below {folder}, [node] min_free_bytes asks for more")
     return ("disk", _READY, "")
+
+
+def _tls(settings: Settings) -> Iterator[Line]:
+    """Look at the node's own certificate; a peer's files are looked at when it is called."""
+    try:
+        if tls.context_of(settings.node):
+            yield ("TLS", _READY, "")
+    except NodeError as error:
+        yield ("TLS", "not ready", str(error))
 
 
 def _route(route: Route, settings: Settings) -> Line:

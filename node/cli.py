@@ -134,6 +134,7 @@ def check(config: Config = None) -> None:
 @app.command()
 def doctor(name: str, config: Config = None) -> None:
     """Try a configured archive with synthetic objects, and say how to configure it; exit 1 if it is wrong."""
+    import json
     from datetime import UTC, datetime
 
     from ainode.node.diagnosis import advice, wrong
@@ -142,7 +143,7 @@ def doctor(name: str, config: Config = None) -> None:
     settings = settings_of(config)
     found = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))
     print(table(("tried", "works", "detail"), ((line.what, line.outcome, line.detail) for line in found.lines)))
-    print("\n".join(["", "Seen to work:", *(f'{key} = "{value}"' for key, value in advice(found).items())]))
+    print("\n".join(["", "Seen to work:", *(f"{key} = {json.dumps(value)}" for key, value in advice(found).items())]))
     print("\n".join(f"not removed: study {study}" for study in found.remaining), end="\n" if found.remaining else "")
     problems = wrong(found)
     for problem in problems:
@@ -152,21 +153,16 @@ def doctor(name: str, config: Config = None) -> None:
 
 @app.command("send")
 def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... NAME")], config: Config = None) -> None:
-    """Send files to a configured peer, by C-STORE or STOW-RS as it is configured."""
-    from ainode.node.archive import dicomweb
-    from ainode.node.archive.dimse import Link
-    from ainode.node.archive.store import Outgoing, send
-    from ainode.node.archive.web import WebLink
+    """Send files to a configured peer, as its `deliver` says."""
+    from ainode.node.archive.delivery import way
+    from ainode.node.archive.store import Outgoing
     from ainode.node.inputs import files
 
     *paths, name = arguments
     settings = settings_of(config)
     peer = settings.peer(name)
     outgoing = [Outgoing.of(path) for path in files(Path(one) for one in paths)]
-    if peer.deliver == "dicomweb":
-        answers = dicomweb.send(WebLink(peer), outgoing)
-    else:
-        answers = send(Link(peer, settings.node.ae_title), outgoing)
+    answers = way(peer, settings.node.ae_title).send(outgoing)
     failed = [answer for answer in answers if answer.error]
     for answer in failed:
         print(f"{answer.sop_instance_uid}: {answer.error}", file=sys.stderr)
@@ -185,12 +181,13 @@ def jobs(
     ledger = _ledger(settings_of(config))
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.reason))
+        took = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.reason or took))
         for one in ledger.deliveries(job.id):
             when = f" {one.confirmed_at:%Y-%m-%d %H:%M:%S}Z by {one.proof}" if one.confirmed_at else ""
             said = f"{one.error}" or when.strip()
             rows.append(("", one.state, one.destination, one.document.kind, one.document.ref.sop_instance_uid, said))
-    print(table(("job", "state", "route/peer", "kind", "study/document", "why/proof"), rows))
+    print(table(("job", "state", "route/peer", "kind", "study/document", "why/took/proof"), rows))
 
 
 @app.command()

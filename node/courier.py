@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 from pydicom.uid import generate_uid
 
-from ainode.node.archive import commitment, dicomweb, query, store
+from ainode.node.archive import commitment
+from ainode.node.archive.delivery import Way, way
 from ainode.node.archive.dimse import Link
-from ainode.node.archive.web import WebLink
+from ainode.node.archive.store import Outgoing
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ArchiveError
 from ainode.node.ledger import Delivery, Ledger
@@ -64,15 +65,11 @@ class Courier:
     def _link(self, peer: Peer) -> Link:
         return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
-    def _web(self, peer: Peer) -> WebLink:
-        return WebLink(peer, self._settings.node.network_timeout_s)
+    def _way(self, peer: Peer) -> Way:
+        return way(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> None:
-        outgoing = [store.Outgoing.of(one.document.path) for one in waiting]
-        if peer.deliver == "dicomweb":
-            answers = dicomweb.send(self._web(peer), outgoing)
-        else:
-            answers = store.send(self._link(peer), outgoing)
+        answers = self._way(peer).send([Outgoing.of(one.document.path) for one in waiting])
         for one, answer in zip(waiting, answers, strict=True):
             values: dict[str, object] = {"archive_status": answer.status, "error": str(answer.error or "")}
             if answer.error is None:
@@ -82,11 +79,7 @@ class Courier:
             self._ledger.update(one, **values)
 
     def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
-        refs = [one.document.ref for one in sent]
-        if peer.deliver == "dicomweb":
-            found = dicomweb.confirm_by_query(self._web(peer), refs)
-        else:
-            found = query.confirm_by_query(self._link(peer), refs)
+        found = self._way(peer).confirm_by_query([one.document.ref for one in sent])
         for one in sent:
             if one.document.ref.sop_instance_uid in found:
                 self._ledger.update(one, state=DeliveryState.CONFIRMED, proof="query", confirmed_at=now, error="")

@@ -1,5 +1,6 @@
 """From what an archive was seen to do to what node.toml should say of it; pure."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,12 +9,17 @@ from ainode.node.settings import Peer
 
 YES, NO, OPEN = "yes", "no", "open"
 """OPEN: it cannot be seen from here."""
-WEB = "STOW-RS: "
-"""before what is tried both ways"""
+WEB, REST = "STOW-RS: ", "Orthanc REST: "
+"""before what is tried in several ways"""
 # How each way of delivery is known to work, and its query.
-_DELIVERIES = {"dimse": ("", "C-FIND"), "dicomweb": (WEB, "QIDO-RS")}
+_DELIVERIES = {"dimse": ("", "C-FIND"), "dicomweb": (WEB, "QIDO-RS"), "orthanc": (REST, "Orthanc lookup")}
 _RETRIEVALS = {"get": "C-GET", "move": "C-MOVE", "dicomweb": "WADO-RS"}
 _REPORTS = {"3d": "store Comprehensive 3D SR", "comprehensive": "store Comprehensive SR"}
+# More viewers show label maps, more archives take fractional ones.
+_SEGMENTATIONS = {"labelmap": "store Label Map Segmentation", "fractional": "store Segmentation"}
+_PRESENTATION_STATE = "store Grayscale Softcopy Presentation State"
+_WITHOUT: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False}
+"""what to set where the archive takes none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,20 @@ class Examination:
         return self.outcome(what) == YES
 
 
-def advice(seen: Examination) -> Mapping[str, str]:
-    """Return keys of the [[peer]] and the values that what was seen speaks for; what works as configured stays."""
+def advice(seen: Examination) -> Mapping[str, str | bool]:
+    """Return keys of the [[peer]] and the values that what was seen speaks for; what works as configured stays.
+
+    Optional documents are named where the archive takes them; whether its viewers show them cannot be seen from here.
+    """
     deliveries = {way: seen.works(f"{prefix}store Secondary Capture Image") for way, (prefix, _) in _DELIVERIES.items()}
-    advised = {"deliver": _first(seen.peer.deliver, deliveries)}
-    if advised["deliver"]:
-        prefix, query = _DELIVERIES[advised["deliver"]]
+    deliver = _first(seen.peer.deliver, deliveries)
+    advised: dict[str, str | bool] = {"deliver": deliver}
+    if deliver:
+        prefix, query = _DELIVERIES[deliver]
         advised["sr"] = _first("3d", {kind: seen.works(prefix + what) for kind, what in _REPORTS.items()})
+        advised["presentation_state"] = seen.works(prefix + _PRESENTATION_STATE)
+        types = {kind: seen.works(prefix + what) for kind, what in _SEGMENTATIONS.items()}
+        advised["segmentation"] = _first(seen.peer.segmentation, types)
         proofs = {"commitment": seen.works("storage commitment"), "query": seen.works(query), "none": True}
         advised["confirm"] = _first("commitment", proofs)
     advised["retrieve"] = _first(seen.peer.retrieve, {way: seen.works(what) for way, what in _RETRIEVALS.items()})
@@ -64,15 +77,19 @@ def wrong(seen: Examination) -> tuple[str, ...]:
     return tuple(_wrong(seen, advice(seen)))
 
 
-def _wrong(seen: Examination, advised: Mapping[str, str]) -> Iterator[str]:
+def _wrong(seen: Examination, advised: Mapping[str, str | bool]) -> Iterator[str]:
     peer = seen.peer
     prefix, query = _DELIVERIES[peer.deliver]
-    needed: Sequence[tuple[str, str, str]] = (
+    segmentations = {kind: prefix + what for kind, what in _SEGMENTATIONS.items()}
+    needed: Sequence[tuple[str, str | bool, str]] = (
         ("deliver", peer.deliver, f"{prefix}store Secondary Capture Image"),
         ("sr", peer.sr, prefix + _REPORTS[peer.sr]),
+        ("presentation_state", True, prefix + _PRESENTATION_STATE if peer.presentation_state else ""),
+        ("segmentation", peer.segmentation, {"none": "", **segmentations}[peer.segmentation]),
         ("confirm", peer.confirm, {"commitment": "storage commitment", "query": query, "none": ""}[peer.confirm]),
     )
     for key, value, what in needed:
         if what and seen.outcome(what) in {NO, ""}:
-            remedy = f'set {key} = "{advised[key]}"' if key in advised else "and nothing else does: see the table"
-            yield f'{key} = "{value}" does not work there; {remedy}'
+            other = advised.get(key, _WITHOUT.get(key))
+            remedy = "and nothing else does: see the table" if other is None else f"set {key} = {json.dumps(other)}"
+            yield f"{key} = {json.dumps(value)} does not work there; {remedy}"

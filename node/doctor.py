@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +18,15 @@ from pydicom import dcmread
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from ainode.node.archive import commitment, dicomweb, dimse, query, store
+from ainode.node import tls
+from ainode.node.archive import commitment, dicomweb, dimse, orthanc, query, store
 from ainode.node.archive.commitment import Commitment, SopReference
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline
 from ainode.node.archive.store import Outgoing, Sent
 from ainode.node.archive.web import WebLink
-from ainode.node.diagnosis import NO, OPEN, WEB, YES, Examination, Line
+from ainode.node.diagnosis import NO, OPEN, REST, WEB, YES, Examination, Line
 from ainode.node.doctor_objects import PATIENT, Specimen, specimens
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError
@@ -52,10 +54,14 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime) -> Exa
     """
     lines: list[Line] = []
     stored: list[UID] = []
-    for way, address in (("dimse", peer.host), ("web", peer.dicomweb)):
-        if address:
+    for way, wanted, attempt in (
+        ("dimse", bool(peer.host), partial(_by_dimse, settings)),
+        ("web", bool(peer.dicomweb), _by_web),
+        ("rest", peer.deliver == "orthanc", _by_rest),
+    ):
+        if wanted:
             objects = specimens(f"{token} {way}", now)
-            tried = [*(_by_web(peer, objects) if way == "web" else _by_dimse(peer, settings, objects))]
+            tried = [*attempt(peer, objects)]
             lines += tried
             if any(line.outcome == YES and "store " in line.what for line in tried):
                 stored.append(objects[0].ref.study_instance_uid)
@@ -74,14 +80,14 @@ def _stays(peer: Peer) -> str:
 # DIMSE
 
 
-def _by_dimse(peer: Peer, settings: Settings, objects: Sequence[Specimen]) -> Iterator[Line]:
+def _by_dimse(settings: Settings, peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
     link = Link(peer, settings.node.ae_title, _ANSWER_S)
     try:
         dimse.echo(link)
     except ArchiveError as error:
         yield Line("C-ECHO", NO, str(error))
         return
-    yield Line("C-ECHO", YES)
+    yield Line("C-ECHO", YES, "over TLS" if peer.tls else "without TLS")
     accepted = _negotiated(link, objects)
     sent = store.send(link, [Outgoing.of(one.content) for one in objects])
     yield from _stored("store", objects, sent, accepted)
@@ -92,7 +98,7 @@ def _by_dimse(peer: Peer, settings: Settings, objects: Sequence[Specimen]) -> It
         yield _tried("C-GET", lambda: _fetched(DimseArchive(link), held))
         node, table = settings.node, settings.priors
         if table.move_port:
-            target = MoveTarget(table.move_ae_title, node.bind, table.move_port)
+            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, tls.context_of(node))
             yield _tried("C-MOVE", lambda: _fetched(DimseArchive(link, target), held))
 
 
@@ -163,8 +169,9 @@ def _listening(settings: Settings) -> Iterator[_Reports | None]:
     entity = AE(settings.node.ae_title)
     entity.add_supported_context(_COMMITMENT, scu_role=True, scp_role=True)
     handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, reports.take)]
+    address, context = (settings.node.bind, settings.node.port), tls.context_of(settings.node)
     try:
-        server = entity.start_server((settings.node.bind, settings.node.port), block=False, evt_handlers=handlers)
+        server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=context)
     except OSError:
         yield None
         return
@@ -188,7 +195,20 @@ def _by_web(peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
         yield _tried("WADO-RS", lambda: _fetched(dicomweb.WebArchive(link), held))
 
 
-# Both
+# Orthanc's REST interface
+
+
+def _by_rest(peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
+    link = WebLink(peer, _ANSWER_S)
+    sent = orthanc.send(link, [Outgoing.of(one.content) for one in objects])
+    yield from _stored(f"{REST}store", objects, sent, {})
+    held = [one for one, answer in zip(objects, sent, strict=True) if answer.error is None]
+    if held:
+        refs = [one.ref for one in held]
+        yield _tried("Orthanc lookup", lambda: _found(held, orthanc.confirm_by_query(link, refs)))
+
+
+# All
 
 
 def _tried(what: str, attempt: Callable[[], tuple[bool, str]]) -> Line:

@@ -6,12 +6,9 @@ from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import highdicom as hd
-import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.sr.codedict import codes
 
 from ainode.node import __version__, reports, testing
 from ainode.node.domain import (
@@ -20,25 +17,27 @@ from ainode.node.domain import (
     Capture,
     Code,
     DocumentContext,
+    DocumentKind,
     Finding,
     InstanceRef,
     Measurement,
+    Region,
     Result,
+    Saliency,
     SyntheticImage,
     Value,
     WeightsStatus,
 )
-from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME
 
 PATIENT = "AINODE^DOCTOR"
 _SIDE = 64
 _PIXELS = bytes(2 * _SIDE * _SIDE)
 _CT = "1.2.840.10008.5.1.4.1.1.2"
-_EQUIPMENT: Mapping[str, Any] = {
-    "manufacturer": MANUFACTURER,
-    "manufacturer_model_name": MODEL_NAME,
-    "software_versions": f"ainode {__version__}",
-    "device_serial_number": "0",
+_NAMES = {
+    DocumentKind.SECONDARY_CAPTURE: "Secondary Capture Image",
+    DocumentKind.PRESENTATION_STATE: "Grayscale Softcopy Presentation State",
+    DocumentKind.SEGMENTATION_FRACTIONAL: "Segmentation",
+    DocumentKind.SEGMENTATION_LABELMAP: "Label Map Segmentation",
 }
 
 
@@ -57,9 +56,7 @@ def specimens(token: str, now: datetime) -> tuple[Specimen, ...]:
     made = {
         "Digital X-Ray Image": radiograph,
         "CT Image": image,
-        **_documents(radiograph, now),
-        "Segmentation": _segmentation(image, token),
-        "Grayscale Softcopy Presentation State": _presentation_state(image, token),
+        **_documents(image, now),
     }
     return tuple(Specimen(name, _ref(one), _encoded(one)) for name, one in made.items())
 
@@ -107,14 +104,14 @@ def _ct(token: str, now: datetime) -> Dataset:
     return testing.dataset(SyntheticImage(_SIDE, _SIDE, _PIXELS, header), study=token, number=2)
 
 
-def _documents(radiograph: Dataset, now: datetime) -> Mapping[str, Dataset]:
-    """Return capture and reports as the node makes them."""
+def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
+    """Return what the node makes of an image, every kind."""
     made = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "source.dcm"
-        path.write_bytes(_encoded(radiograph))
-        ref = _ref(radiograph)
-        for name, comprehensive_3d in (("Comprehensive 3D SR", True), ("Comprehensive SR", False)):
+        path.write_bytes(_encoded(image))
+        ref = _ref(image)
+        for report, comprehensive_3d in (("Comprehensive SR", False), ("Comprehensive 3D SR", True)):
             context = DocumentContext(
                 created=now,
                 device_uid=UID(testing.uid("doctor")),
@@ -122,10 +119,10 @@ def _documents(radiograph: Dataset, now: datetime) -> Mapping[str, Dataset]:
                 software_versions=(f"ainode {__version__}",),
                 configuration_hash="0" * 16,
                 comprehensive_3d=comprehensive_3d,
+                optional=tuple(kind for kind in DocumentKind if kind.is_optional),
             )
-            documents = reports.documents(_result(ref), {ref.sop_instance_uid: path}, context)
-            encoded = [dcmread(BytesIO(one.content)) for one in documents]
-            made["Secondary Capture Image"], made[name] = encoded[0], encoded[-1]
+            for one in reports.documents(_result(ref), {ref.sop_instance_uid: path}, context):
+                made[_NAMES.get(one.kind, report)] = dcmread(BytesIO(one.content))
     return made
 
 
@@ -137,6 +134,8 @@ def _result(image: InstanceRef) -> Result:
         Code("421060004", "SCT", "Spine"),
         (certainty,),
         (image,),
+        Region.box(image, left=16, top=16, right=48, bottom=48),
+        label="test",
     )
     return Result(
         study_instance_uid=image.study_instance_uid,
@@ -144,48 +143,10 @@ def _result(image: InstanceRef) -> Result:
         title="Test of the archive",
         procedure=Code("363679005", "SCT", "Imaging procedure"),
         findings=(finding,),
-        captures=(Capture(image, "Test of the archive", ("synthetic",)),),
+        captures=(Capture(image, "Test of the archive", ("synthetic",), Saliency(1, 2, bytes((0, 255)))),),
         evidence=(image,),
         key_images=(image,),
     )
-
-
-def _segmentation(image: Dataset, token: str) -> Dataset:
-    mask = np.zeros((1, _SIDE, _SIDE), dtype=np.uint8)
-    mask[0, 20:40, 20:40] = 1
-    segment = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="square",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Nodule,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-    )
-    return hd.seg.Segmentation(
-        source_images=[image],
-        pixel_array=mask,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[segment],
-        series_instance_uid=testing.uid(token, "SEG series"),
-        series_number=3,
-        sop_instance_uid=testing.uid(token, "SEG"),
-        instance_number=1,
-        content_label="DOCTOR",
-        **_EQUIPMENT,
-    )
-
-
-def _presentation_state(image: Dataset, token: str) -> Dataset:
-    made = hd.pr.GrayscaleSoftcopyPresentationState(
-        referenced_images=[image],
-        series_instance_uid=testing.uid(token, "PR series"),
-        series_number=4,
-        sop_instance_uid=testing.uid(token, "PR"),
-        instance_number=1,
-        content_label="DOCTOR",
-        **_EQUIPMENT,
-    )
-    made.Laterality = ""
-    return made
 
 
 def _ref(dataset: Dataset) -> InstanceRef:

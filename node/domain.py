@@ -71,7 +71,7 @@ class Location:
 
     position_mm: Position
     source: str
-    """who said so: `request`, `SR`, `SEG`, `RTSTRUCT` or, carried from another date, `registration`"""
+    """who said so: `request`, `SR`, `SEG`, `RTSTRUCT`, `own report` or, carried from another date, `registration`"""
     frame_of_reference_uid: UID = UID("")
     """'' where the source names none: then the only one of the study is meant"""
     tracking_uid: UID = UID("")
@@ -101,7 +101,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The series that a handler will read: those of the study first, then of its priors, newest first."""
+    """What a handler will read, images and objects that point into them: of the study first, then its newest prior."""
 
     study_instance_uid: UID
     series: tuple[Series, ...]
@@ -241,6 +241,8 @@ class Result:
     key_images: tuple[InstanceRef, ...]
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """every number the model gave, by name: probability, per-network probabilities, …"""
+    continues: tuple[InstanceRef, ...] = ()
+    """our reports of earlier studies whose lesions this one follows"""
     seconds: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     """what parts of the reading took, such as `register`; in no document, which a rerun must repeat byte for byte"""
 
@@ -291,6 +293,14 @@ class DocumentKind(StrEnum):
 
     STRUCTURED_REPORT = "sr"
     SECONDARY_CAPTURE = "sc"
+    PRESENTATION_STATE = "pr"
+    SEGMENTATION_FRACTIONAL = "seg-fractional"
+    SEGMENTATION_LABELMAP = "seg-labelmap"
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether only those destinations get it that ask for it; report and captures go to all."""
+        return self not in {DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +330,9 @@ class DocumentContext:
     predecessors: tuple[InstanceRef, ...] = ()
     """earlier reports that this one supersedes (Predecessor Documents Sequence)"""
     comprehensive_3d: bool = True
+    optional: tuple[DocumentKind, ...] = field(default=(), repr=False)
+    """what some destination wants beside report and captures; not in the repr, for it changes no other document and
+    must not change their names (`reports.uids.run_digest`)"""
 
 
 @dataclass(frozen=True, slots=True)

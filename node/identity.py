@@ -2,18 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ainode.node import __version__
 from ainode.node.domain import (
     UID,
     DocumentContext,
+    DocumentKind,
     InstanceRef,
     Location,
 )
 from ainode.node.routes import Route
-from ainode.node.settings import Settings
+from ainode.node.settings import Peer, Settings
+
+_SEGMENTATIONS = {
+    "none": None,
+    "fractional": DocumentKind.SEGMENTATION_FRACTIONAL,
+    "labelmap": DocumentKind.SEGMENTATION_LABELMAP,
+}
 
 
 def _digest(*parts: object) -> str:
@@ -30,8 +37,21 @@ def comprehensive_3d(settings: Settings, route: Route) -> bool:
     return all(settings.peer(name).sr == "3d" for name in route.destinations)
 
 
+def wishes(settings: Settings, destinations: Iterable[str]) -> Mapping[str, tuple[DocumentKind, ...]]:
+    """Return the optional documents that each destination asks for; one that is no peer any more asks for none."""
+    return {peer.name: _wishes(peer) for peer in settings.peers if peer.name in set(destinations)}
+
+
+def _wishes(peer: Peer) -> tuple[DocumentKind, ...]:
+    asked = {_SEGMENTATIONS[peer.segmentation], DocumentKind.PRESENTATION_STATE if peer.presentation_state else None}
+    return tuple(kind for kind in DocumentKind if kind in asked)
+
+
 def configuration_hash(settings: Settings, route: Route, locations: tuple[Location, ...] = ()) -> str:
-    """Return a digest over everything configured or asked for that can change a document (16 hexadecimal digits)."""
+    """Return a digest over everything configured or asked for that can change a document (16 hexadecimal digits).
+
+    What is made beside report and captures is not in it: a new wish of a destination makes no study a new one.
+    """
     kind = comprehensive_3d(settings, route)
     parts = (route.name, route.handler, route.report_out_of_scope, settings.reader.precision, kind, __version__)
     return _digest(*parts, *locations, route.priors)[:16]
@@ -67,4 +87,5 @@ def document_context(
         configuration_hash=configuration_hash(settings, route, locations),
         predecessors=predecessors,
         comprehensive_3d=comprehensive_3d(settings, route),
+        optional=tuple(sorted({kind for kinds in wishes(settings, route.destinations).values() for kind in kinds})),
     )

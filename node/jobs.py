@@ -28,8 +28,9 @@ from ainode.node.domain import (
     Result,
 )
 from ainode.node.errors import ConfigError, NodeError
-from ainode.node.identity import document_context
+from ainode.node.identity import document_context, wishes
 from ainode.node.ledger import Job, KeptDocument, Ledger, Outcome
+from ainode.node.prior_shelf import Gathered
 from ainode.node.priors import Priors
 from ainode.node.routes import Route
 from ainode.node.settings import Settings
@@ -195,7 +196,8 @@ class Jobs(DBOSConfiguredInstance):
             ledger.move(job_id, JobState.WAITING if again else JobState.FAILED, reason=str(error))
             log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": job_id})
             return again
-        ledger.report(job, kept, _outcome(reading))
+        asked = wishes(self._stations.settings, job.destinations)
+        ledger.report(job, kept, _outcome(reading, self._priors.of(job_id)), wishes=asked)
         return False
 
     def _request(self, job: Job) -> Request:
@@ -279,12 +281,14 @@ def _route(settings: Settings, job: Job) -> Route | None:
     return next((route for route in settings.routes if route.name == job.route), None)
 
 
-def _outcome(reading: Reading) -> Outcome:
+def _outcome(reading: Reading, gathered: Gathered) -> Outcome:
+    searched = gathered.query_s or gathered.retrieve_s
+    overheads = {"query": gathered.query_s, "retrieve": gathered.retrieve_s} if searched else {}
     match reading.answer:
         case OutOfScope(reason):
-            return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds)
-        case Result():
-            return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds)
+            return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds, overheads)
+        case Result() as result:
+            return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds, {**overheads, **result.seconds})
 
 
 def write_durably(path: Path, content: bytes) -> None:

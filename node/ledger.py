@@ -6,9 +6,10 @@ What stands here cannot be rebuilt, so it is committed before anything acts on i
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +44,8 @@ class Job:
     reason: str = ""
     result: str = ""
     seconds: float = 0.0
+    overheads: Mapping[str, float] = field(default_factory=dict)
+    """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Outcome:
     """result.json"""
     reason: str
     seconds: float
+    overheads: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ def _job(row: Any) -> Job:  # noqa: ANN401
         reason=row.reason,
         result=row.result,
         seconds=row.seconds,
+        overheads=json.loads(row.overheads),
     )
 
 
@@ -211,10 +216,18 @@ class Ledger:
 
     # Documents and deliveries
 
-    def report(self, job: Job, kept: Sequence[KeptDocument], reading: Outcome) -> None:
+    def report(
+        self,
+        job: Job,
+        kept: Sequence[KeptDocument],
+        reading: Outcome,
+        *,
+        wishes: Mapping[str, Sequence[DocumentKind]] = MappingProxyType({}),
+    ) -> None:
         """Commit what a job made, and one waiting delivery per document and destination.
 
-        A second report of the same job changes nothing: the first encoded documents are the ones that leave.
+        Optional documents go where `wishes` names their kind. A second report of the same job changes nothing: the
+        first encoded documents are the ones that leave.
         """
         with self._engine.begin() as connection:
             for position, one in enumerate(kept):
@@ -228,13 +241,15 @@ class Ledger:
                 }
                 connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
                 for destination in job.destinations:
+                    if one.kind.is_optional and one.kind not in wishes.get(destination, ()):
+                        continue
                     way = {
                         "sop_instance_uid": one.ref.sop_instance_uid,
                         "destination": destination,
                         "state": DeliveryState.WAITING,
                     }
                     connection.execute(insert(self._engine, deliveries).values(way).on_conflict_do_nothing())
-            values = dataclasses.asdict(reading)
+            values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
             connection.execute(
                 sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state != JobState.SUPERSEDED).values(values)
             )

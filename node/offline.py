@@ -158,11 +158,15 @@ def replayed(study: str, settings: Settings, weights: Path | None) -> tuple[bool
     if job.route not in routes:
         raise ConfigError(f"route {job.route!r} of that job is no longer in routes.toml")
     request = request_of(job, routes[job.route], settings, catalog)
+    documents = ledger.documents(job.id)
+    # The kinds that were made then, whatever the destinations ask for by now.
+    optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in {one.kind for one in documents})
+    request = dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional))
     reading = pipeline.read(request, registry.handler(job.handler, environment(settings, weights)))
     before, after = json.loads(job.result), json.loads(reading.summary)
     lines = [f"study {study}, route {job.route}, job {job.id}"]
     lines += _differences(before.get("scores", {}), after.get("scores", {}))
-    old = {one.ref.sop_instance_uid: one.sha256 for one in ledger.documents(job.id)}
+    old = {one.ref.sop_instance_uid: one.sha256 for one in documents}
     new = {one.ref.sop_instance_uid: hashlib.sha256(one.content).hexdigest() for one in reading.documents}
     lines.append(
         f"documents: {sum(old.get(uid) == digest for uid, digest in new.items())} of {len(new)} byte-identical"

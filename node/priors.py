@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ainode.node import prior_rules
+from ainode.node import prior_rules, tls
 from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
@@ -42,7 +42,7 @@ class Priors:
         node, table = settings.node, settings.priors
         self._settings = settings
         self._shelf = Shelf(settings.data / "priors", node.min_free_bytes)
-        self._target = MoveTarget(table.move_ae_title, node.bind, table.move_port)
+        self._target = MoveTarget(table.move_ae_title, node.bind, table.move_port, tls.context_of(node))
         self._archive = archive or self._configured
 
     def of(self, job: str) -> Gathered:

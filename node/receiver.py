@@ -17,7 +17,7 @@ from ainode.node.pdu import ContextResult, ProtocolViolation, Rejection, accepta
 from ainode.node.receiver_events import AssociationEnded, AssociationOpened, Event
 from ainode.node.services import Services
 from ainode.node.spool import Spool
-from ainode.node.upper_layer import Association, AssociationLost, Channel, PresentationContext
+from ainode.node.upper_layer import Association, AssociationLost, Channel, Opener, PresentationContext
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +38,17 @@ class Receiver:
     """Accepts associations until it is stopped; `on_event` is called in their threads."""
 
     def __init__(
-        self, policy: Policy, spool: Spool, on_event: Callable[[Event], None], *, listener: socket.socket
+        self,
+        policy: Policy,
+        spool: Spool,
+        on_event: Callable[[Event], None],
+        *,
+        listener: socket.socket,
+        channel: Opener = Channel,
     ) -> None:
         """Start nothing yet."""
         self._policy, self._spool, self._on_event, self._listener = policy, spool, on_event, listener
+        self._channel = channel
         self._places = threading.BoundedSemaphore(policy.max_associations)
         self._lock = threading.Lock()
         self._channels: dict[threading.Thread, Channel] = {}
@@ -60,7 +67,7 @@ class Receiver:
         with self._lock:
             open_ = dict(self._channels)
         for thread, channel in open_.items():
-            channel.abort()
+            channel.cut()
             thread.join()
         for one in (self._listener, self._wake, self._waker):
             one.close()
@@ -75,18 +82,19 @@ class Receiver:
 
     def _begin(self, connection: socket.socket, address: str) -> None:
         """Give the connection a thread; beyond twice the limit not even a rejection."""
-        channel = Channel(connection, timeout_s=self._policy.network_timeout_s)
-        thread = threading.Thread(target=self._converse, args=(connection, channel, address), daemon=True)
         with self._lock:
             if len(self._channels) >= 2 * self._policy.max_associations:
                 connection.close()
                 return
+            channel = self._channel(connection, timeout_s=self._policy.network_timeout_s)
+            thread = threading.Thread(target=self._converse, args=(channel, address), daemon=True)
             self._channels[thread] = channel
         thread.start()
 
-    def _converse(self, connection: socket.socket, channel: Channel, address: str) -> None:
+    def _converse(self, channel: Channel, address: str) -> None:
         """Serve one connection to its end, whatever it does."""
         try:
+            channel.open()
             self._associate(channel, address)
         except AssociationLost as error:
             _log.info("association lost: %s", error, extra={"action": "association_lost", "address": address})
@@ -98,7 +106,7 @@ class Receiver:
             _log.exception("association failed", extra={"action": "association_failed", "address": address})
             channel.abort()
         finally:
-            connection.close()
+            channel.close()
             with self._lock:
                 del self._channels[threading.current_thread()]
 

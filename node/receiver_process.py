@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,9 +26,11 @@ from ainode.node.negotiation import Policy, policy
 from ainode.node.receiver import Receiver, listen
 from ainode.node.receiver_events import AssociationOpened, Event, InstanceStored
 from ainode.node.spool import Limits, Spool
+from ainode.node.upper_layer import Channel, Opener
 
 if TYPE_CHECKING:
     from ainode.node.settings import Settings
+    from ainode.node.tls import ServerFiles
 
 _QUEUED_EVENTS: Final = 10_000
 _BATCH: Final = 500
@@ -44,6 +47,7 @@ class _Start:
     policy: Policy
     spool: Path
     limits: Limits
+    tls: "ServerFiles | None"
 
 
 class ReceiverProcess:
@@ -52,11 +56,14 @@ class ReceiverProcess:
     def __init__(self, settings: "Settings", *, listener: socket.socket | None = None) -> None:
         """Listen; callers that connect from now on are served after `start`.
 
-        Raises: ConfigError if the address, the port or the allow list is wrong.
+        Raises: ConfigError if the address, the port, the allow list or the certificate is wrong.
         """
+        from ainode.node import tls  # noqa: PLC0415 - the child does without, unless there is a certificate
+
         node = settings.node
         limits = Limits(node.min_free_bytes, node.max_object_bytes)
-        self._start = _Start(policy(settings), settings.data / "spool", limits)
+        self._start = _Start(policy(settings), settings.data / "spool", limits, tls.server_files(node))
+        tls.context_of(node)
         self._listener = listener or listen(node.bind, node.port)
 
     def start(self, on_event: Callable[[Event], None]) -> None:
@@ -146,13 +153,24 @@ def _stopped(connection: Connection, parent: int) -> bool:
         return True
 
 
+def _opener(files: "ServerFiles | None") -> Opener:
+    """Return what makes the channels; OpenSSL is loaded only where there is a certificate."""
+    if files is None:
+        return Channel
+    from ainode.node.secure_channel import SecureChannel  # noqa: PLC0415
+    from ainode.node.tls import accepting  # noqa: PLC0415
+
+    return partial(SecureChannel, context=accepting(files))
+
+
 def _run(connection: Connection, listener: socket.socket, parent: int) -> None:
     """Receive until the parent says stop, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
     logs.configure()
     start: _Start = connection.recv()
     outbox = _Outbox(connection)
-    receiver = Receiver(start.policy, Spool(start.spool, start.limits), outbox.put, listener=listener)
+    spool = Spool(start.spool, start.limits)
+    receiver = Receiver(start.policy, spool, outbox.put, listener=listener, channel=_opener(start.tls))
     receiver.start()
     while not _stopped(connection, parent):
         pass

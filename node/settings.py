@@ -45,6 +45,21 @@ class NodeTable(_Frozen):
     min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
     network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     name: str = "ainode"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    """both, in PEM: then callers must speak TLS"""
+    tls_client_ca: Path | None = None
+    """then they must show a certificate that one of these signed"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            message = "give tls_certificate and tls_key, or neither"
+            raise ValueError(message)
+        if self.tls_client_ca and not self.tls_certificate:
+            message = "tls_client_ca needs tls_certificate and tls_key"
+            raise ValueError(message)
+        return self
 
 
 class CompletenessTable(_Frozen):
@@ -118,33 +133,57 @@ class Peer(_Frozen):
     host: str = ""
     port: Port | Literal[0] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
+    presentation_state: bool = False
+    """whether regions go there as Grayscale Softcopy Presentation States, too"""
+    segmentation: Literal["none", "fractional", "labelmap"] = "none"
+    """whether saliency goes there as Segmentations, too, and of which type"""
     confirm: Literal["commitment", "query", "none"] = "query"
-    deliver: Literal["dimse", "dicomweb"] = "dimse"
+    deliver: Literal["dimse", "dicomweb", "orthanc"] = "dimse"
     retrieve: Literal["get", "move", "dicomweb"] = "get"
     """how earlier studies are found and fetched: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
     dicomweb: Url = ""
     orthanc: Url = ""
-    """its REST address, where it is an Orthanc"""
+    """its REST address, where it is an Orthanc: announced studies are pulled there, `deliver` may name it"""
     user_env: str = ""
     password_env: str = ""
     token_env: str = ""
     """names of environment variables, for `dicomweb` and `orthanc`: no secret stands in a file"""
+    tls: bool = False
+    """whether its DIMSE port speaks TLS; `dicomweb` and `orthanc` say so themselves"""
     ca_file: str = ""
-    """certificates that its address is trusted by; '' are the system's"""
+    """certificates that it is trusted by; '' are the system's"""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    """ours, in PEM, where it asks for one"""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
             message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"
             raise ValueError(message)
-        web_alone = self.deliver == self.retrieve == "dicomweb" and self.confirm != "commitment"
-        if not (web_alone or (self.ae_title and self.host and self.port)):
-            message = f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone"
+        if self.deliver == "orthanc" and not self.orthanc:
+            message = f"peer {self.name!r}: deliver is by Orthanc's REST interface; give `orthanc`, its address"
+            raise ValueError(message)
+        by_web = self.deliver == "orthanc" or self.deliver == self.retrieve == "dicomweb"
+        web_alone = by_web and self.confirm != "commitment"
+        if not (web_alone or self.speaks_dimse):
+            message = (
+                f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone, or "
+                'deliver = "orthanc"'
+            )
             raise ValueError(message)
         if self.token_env and self.user_env:
             message = f"peer {self.name!r}: give token_env (bearer), or user_env and password_env (basic), not both"
             raise ValueError(message)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            message = f"peer {self.name!r}: give tls_certificate and tls_key, or neither"
+            raise ValueError(message)
         return self
+
+    @property
+    def speaks_dimse(self) -> bool:
+        """Whether we know where and under which name to call it."""
+        return bool(self.ae_title and self.host and self.port)
 
 
 class PriorsTable(_Frozen):
@@ -296,6 +335,11 @@ def _check_destinations(settings: Settings, path: Path) -> None:
 
 
 def _check_priors(settings: Settings, route: str, peer: Peer) -> None:
+    if peer.retrieve != "dicomweb" and not peer.speaks_dimse:
+        raise ConfigError(
+            f"route {route!r} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
+            'node.toml, or retrieve = "dicomweb"'
+        )
     if peer.retrieve == "move" and not settings.priors.move_port:
         raise ConfigError(
             f"route {route!r} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "

@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ainode.node.command_set import MAX_COMMAND_BYTES, Command, decode
 from ainode.node.domain import UID
@@ -70,6 +70,9 @@ class Channel:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connection.setsockopt(socket.SOL_SOCKET, option, timeval)
 
+    def open(self) -> None:
+        """Do what comes before the first PDU; here nothing."""
+
     def read(self, into: memoryview) -> None:
         """Fill `into`.
 
@@ -77,8 +80,8 @@ class Channel:
         """
         while into:
             try:
-                received = self._socket.recv_into(into, 0, socket.MSG_WAITALL)
-            except BlockingIOError as error:
+                received = self._receive(into)
+            except (BlockingIOError, TimeoutError) as error:
                 raise AssociationLost("the peer was silent for longer than node.network_timeout_s") from error
             except OSError as error:
                 raise AssociationLost(f"the connection was lost: {error.strerror}") from error
@@ -110,10 +113,29 @@ class Channel:
         return bytes(body)
 
     def abort(self, reason: AbortReason = AbortReason.NOT_SPECIFIED) -> None:
-        """Send an A-ABORT if the peer still listens, and close both directions; safe from another thread."""
+        """Send an A-ABORT if the peer still listens, and close both directions."""
         with contextlib.suppress(OSError):
             self._socket.sendall(abort(reason))
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End the association from another thread."""
+        self.abort()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _receive(self, into: memoryview) -> int:
+        return self._socket.recv_into(into, 0, socket.MSG_WAITALL)
+
+
+class Opener(Protocol):
+    """Makes a channel of an accepted connection."""
+
+    def __call__(self, connection: socket.socket, /, *, timeout_s: float) -> Channel:
+        """Take the connection over; nothing is read or sent yet."""
+        ...
 
 
 class Association:

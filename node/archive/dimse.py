@@ -16,6 +16,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from ainode.node import tls
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 from ainode.node.settings import Peer
 
@@ -49,10 +50,12 @@ class Link:
         roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
         handlers: Sequence[evt.EventHandlerType] = (),
     ) -> Iterator[Association]:
-        """Open an association, release it at the end, abort it if the body fails.
+        """Open an association, over TLS if the peer has it, release it at the end, abort it if the body fails.
 
-        Raises: ArchiveUnreachable without an association; ArchiveRefused if no presentation context was accepted.
+        Raises: ArchiveUnreachable without an association; ArchiveRefused if no presentation context was accepted;
+        ConfigError if a file that the [[peer]] names is missing.
         """
+        tls_args = (tls.calling(self.peer), self.peer.host) if self.peer.tls else None
         # Else pynetdicom logs every value of every query and answer.
         _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
         with closing(_Caller(self.local_ae_title)) as caller:
@@ -65,13 +68,14 @@ class Link:
                     contexts=list(contexts),
                     ae_title=self.peer.ae_title,
                     ext_neg=list(roles),
+                    tls_args=tls_args,
                     evt_handlers=[(evt.EVT_CONN_OPEN, _tune, [self.timeout_s]), *handlers],
                 )
             except OSError as error:
                 message = f"{self.peer.name}: host {self.peer.host} cannot be resolved; correct it in node.toml"
                 raise ArchiveUnreachable(message) from error
             if not association.is_established:
-                raise self._not_established(association)
+                raise self._not_established(association, caller.tls_failure)
             try:
                 yield association
                 association.release()
@@ -98,7 +102,7 @@ class Link:
         """Return the error of an association that broke off at `what`."""
         return ArchiveUnreachable(f"{self.peer.name}: the association was lost at {what}; it will be tried again")
 
-    def _not_established(self, association: Association) -> ArchiveError:
+    def _not_established(self, association: Association, tls_failure: str) -> ArchiveError:
         name, answer = self.peer.name, association.acceptor.primitive
         if association.is_rejected and answer is not None:
             remedy = _REMEDIES.get((answer.result_source or 0, answer.diagnostic or 0), "see its log")
@@ -115,9 +119,14 @@ class Link:
                 f"{name}: does not accept {wanted}; enable it there, or change this [[peer]] in node.toml",
                 archive_status=SOP_CLASS_NOT_SUPPORTED,
             )
+        if tls_failure:
+            return ArchiveUnreachable(
+                f"{name}: no TLS with {self.peer.host}:{self.peer.port} ({tls_failure}); look at tls, ca_file and "
+                "tls_certificate of this [[peer]], and at its own log"
+            )
         return ArchiveUnreachable(
             f"{name}: no association with {self.peer.ae_title} at {self.peer.host}:{self.peer.port}; "
-            "check that it runs, and host and port of this [[peer]] in node.toml"
+            "check that it runs, and host, port and tls of this [[peer]] in node.toml"
         )
 
 
@@ -125,6 +134,11 @@ class _Caller(AE):
     """An application entity that closes its connection: pynetdicom forgets one that failed or that the peer closed."""
 
     _connection: socket.socket | None = None
+
+    @property
+    def tls_failure(self) -> str:
+        """Return what TLS did not like, '' if nothing."""
+        return self._connection.failure if isinstance(self._connection, tls.CallingSocket) else ""
 
     def close(self) -> None:
         """Close the connection, if there was one."""
@@ -134,7 +148,11 @@ class _Caller(AE):
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
     ) -> AssociationSocket:
-        created = super()._create_socket(assoc, address, tls_args)
+        created = super()._create_socket(assoc, address, None)
+        if tls_args is not None and created.socket is not None:
+            # pynetdicom would do the same when it connects, and then nobody could close it
+            context, host = tls_args
+            created.socket = context.wrap_socket(created.socket, server_hostname=host)
         self._connection = created.socket
         return created
 

@@ -5,6 +5,7 @@ and a prior must never become one.
 """
 
 import dataclasses
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ class MoveTarget:
     ae_title: str
     bind: str
     port: int
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """one move at a time: there is one port"""
 
@@ -213,7 +215,8 @@ def _listening(target: MoveTarget, files: _Files) -> Iterator[None]:
         entity.add_supported_context(one, list(_SYNTAXES))
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, files.take)]
     try:
-        server = entity.start_server((target.bind, target.port), block=False, evt_handlers=handlers)
+        address = (target.bind, target.port)
+        server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=target.tls)
     except OSError as error:
         raise ArchiveUnreachable(
             f"port {target.port} cannot be opened ({error.strerror}); set [priors] move_port to a free one"

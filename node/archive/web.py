@@ -18,6 +18,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
+from ainode.node import tls
 from ainode.node.archive.search import Deadline
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer
@@ -30,8 +31,8 @@ _REMEDIES = {
     HTTPStatus.NOT_FOUND: "it has no such service or object: look at the address of this [[peer]] in node.toml",
     HTTPStatus.METHOD_NOT_ALLOWED: "it does not offer this service at that address",
 }
-# RFC 9110 15.5.9, 15.6; RFC 6585 4; RFC 8470 5.2.
-_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# RFC 9110 15.5.9, 15.6; RFC 6585 4; RFC 8470 5.2; RFC 4918 11.5 (no space left).
+_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class WebLink:
             session.max_redirects = 0
             session.headers["Accept-Encoding"] = "identity"
             session.auth = credentials(self.peer)
-            session.verify = self.peer.ca_file or True
+            session.verify, session.cert = tls.client_files(self.peer)
             try:
                 yield session
             except requests.exceptions.SSLError:

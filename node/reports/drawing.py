@@ -132,10 +132,15 @@ def _overlap(one: Box, other: Box) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
+def stretched(saliency: Saliency, size: tuple[int, int]) -> Image.Image:
+    """Return the saliency on a grid of `size` (columns, rows), 8 bits; on its own grid it is left as it is."""
+    grid = Image.frombytes("L", (saliency.columns, saliency.rows), saliency.values)
+    return grid.resize(size, Image.Resampling.BICUBIC)
+
+
 def _heated(base: Image.Image, saliency: Saliency) -> Image.Image:
     """Return `base` with the heat over it, stronger where the model looked more, nothing where it did not."""
-    grid = Image.frombytes("L", (saliency.columns, saliency.rows), saliency.values)
-    strength = grid.resize(base.size, Image.Resampling.BICUBIC)
+    strength = stretched(saliency, base.size)
     levels = np.linspace(0, 1, 256)
     alpha = np.rint(255 * _STRONGEST * np.clip((levels - 0.1) / 0.6, 0, 1)).astype(int)
     heat = strength.copy()

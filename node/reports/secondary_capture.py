@@ -8,19 +8,23 @@ from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, TM
 
 from ainode.node import pixels
 from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.reports.drawing import Drawn, drawn
-from ainode.node.reports.source_header import complete, created, encoded, header_of, software_versions
+from ainode.node.reports.source_header import (
+    complete,
+    copy_body_part,
+    copy_lossy_compression,
+    created,
+    encoded,
+    header_of,
+    software_versions,
+)
 from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
 
-# Defined terms of PS3.16 annex L that are not one of a pair: the others demand a Laterality (PS3.3 C.7.3.1).
-_UNPAIRED = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
 _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
@@ -109,8 +113,8 @@ def _describe(image: SCImage, capture: Capture, header: Dataset, *, resized: boo
     image.ImageComments = "RESEARCH USE ONLY"
     image.DerivationDescription = "Model attention, findings and captions drawn on the source image"
     image.PatientOrientation = _orientation(header)
-    _copy_body_part(image, header)
-    _copy_lossy_compression(image, header)
+    copy_body_part(image, header)
+    copy_lossy_compression(image, header)
     source = Dataset()
     source.ReferencedSOPClassUID = capture.image.sop_class_uid
     source.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
@@ -132,15 +136,6 @@ def _orientation(header: Dataset) -> list[str]:
     return orientation if len(orientation) == 2 else []  # noqa: PLR2004 - row and column
 
 
-def _copy_body_part(image: SCImage, header: Dataset) -> None:
-    """Copy the body part; one of a pair, or an unknown one, needs a Laterality beside it, which may be empty."""
-    if part := header.get("BodyPartExamined"):
-        image.BodyPartExamined = part
-    if part not in _UNPAIRED:
-        side = header.get("Laterality") or header.get("ImageLaterality")
-        image.Laterality = side if side in ("R", "L") else ""
-
-
 def _copy_plane(image: SCImage, header: Dataset) -> None:
     """Place the capture where its source slice lies, so that viewers link it with the series (PS3.3 C.7.6.2).
 
@@ -152,12 +147,3 @@ def _copy_plane(image: SCImage, header: Dataset) -> None:
             setattr(image, keyword, header[keyword].value)
         image.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
         image.SliceThickness = header.get("SliceThickness")
-
-
-def _copy_lossy_compression(image: SCImage, header: Dataset) -> None:
-    """Say that the source was compressed with loss: what is drawn on it cannot be better (PS3.3 C.7.6.1.1.5)."""
-    lossy = header.get("LossyImageCompression") == "01" or header.file_meta.TransferSyntaxUID in _ALWAYS_LOSSY
-    image.LossyImageCompression = "01" if lossy else "00"
-    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if lossy and keyword in header:
-            image.add(header[keyword])

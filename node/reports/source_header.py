@@ -10,6 +10,7 @@ from copy import copy
 from datetime import datetime, tzinfo
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from highdicom import ContributingEquipment
 from highdicom.base import SOPClass
@@ -18,9 +19,10 @@ from pydicom.config import RAISE, disable_value_validation
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, TM, validate_value
 
-from ainode.node.domain import UID, Algorithm, DocumentContext, InstanceRef
+from ainode.node.domain import UID, Algorithm, DocumentContext, InstanceRef, Result
 from ainode.node.errors import ReportError
 from ainode.node.pixels import BROKEN_FILE
 from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME
@@ -42,6 +44,10 @@ _REFERENCE = ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")
 
 # Whatever does not keep to these is left out. Names and identifiers are copied as they are, too long ones as well.
 _CHECKED = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
+
+# Defined terms of PS3.16 annex L that are not one of a pair: the others demand a Laterality (PS3.3 C.7.3.1).
+_UNPAIRED = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
+_ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 
 
 def header_of(ref: InstanceRef, sources: Mapping[UID, Path]) -> Dataset:
@@ -144,6 +150,41 @@ def complete(document: SOPClass, header: Dataset, context: DocumentContext) -> N
     patient_and_study = copy(header)
     patient_and_study.SOPClassUID = document.SOPClassUID
     document.copy_patient_and_study_information(patient_and_study)
+
+
+def copy_body_part(document: SOPClass, header: Dataset) -> None:
+    """Copy the body part; one of a pair, or an unknown one, needs a Laterality beside it, which may be empty."""
+    if part := header.get("BodyPartExamined"):
+        document.BodyPartExamined = part
+    if part not in _UNPAIRED:
+        side = header.get("Laterality") or header.get("ImageLaterality")
+        document.Laterality = side if side in ("R", "L") else ""
+
+
+def copy_lossy_compression(image: Dataset, header: Dataset) -> None:
+    """Say that the source was compressed with loss: what is made of it cannot be better (PS3.3 C.7.6.1.1.5)."""
+    lossy = header.get("LossyImageCompression") == "01" or header.file_meta.TransferSyntaxUID in _ALWAYS_LOSSY
+    image.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy and keyword in header:
+            image.add(header[keyword])
+
+
+def made_by(result: Result, header: Dataset, context: DocumentContext) -> dict[str, Any]:
+    """Return what highdicom wants to know of who made a document, of which result, and when."""
+    at = created(header, context)
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": software_versions(context, result.algorithm),
+        "device_serial_number": context.device_uid,
+        "series_description": f"AI {result.title} {result.algorithm.version} (RUO)"[:64],
+        "content_qualification": "RESEARCH",
+        "content_description": "RESEARCH USE ONLY",
+        "specific_character_set": "ISO_IR 192",
+        "series_date": DA(at.date()),
+        "series_time": TM(at.time()),
+    }
 
 
 def software_versions(context: DocumentContext, algorithm: Algorithm | None) -> list[str]:

@@ -94,7 +94,8 @@ def paired(folder: Path, options: Callable[[int, str], Mapping[str, Any]]) -> It
     dicom_port = free_port()
     modalities = {"AINODE": ("AINODE", dicom_port)}
     with orthanc(folder / "archive", modalities=modalities, **options(web_port, token)) as archive:
-        peer = archive.peer.model_copy(update={"orthanc": f"http://127.0.0.1:{archive.http_port}"})
+        rest = f"http://127.0.0.1:{archive.http_port}"
+        peer = archive.peer.model_copy(update={"orthanc": rest, "deliver": "orthanc"})
         web = f"[web]\nenabled = true\nport = {web_port}\n\n[delivery]\nfirst_wait_s = 0.2"
         # longer than any test waits: whatever is read was announced, or asked for
         node = configured(node_folder, peers=[peer], more=web, silence_s=50.0)
@@ -303,11 +304,16 @@ def test_a_peer_that_speaks_dicomweb_only_is_pulled_from_as_well(tmp_path: Path)
     installed("dicomweb_client")
     study, paths = study_files(tmp_path, "wado", instances=3)
     with paired(tmp_path, lambda *_: {"Plugins": [plugin("libOrthancDicomWeb.so")]}) as pair:
-        rest = f'orthanc = "http://127.0.0.1:{pair.archive.http_port}"'.replace('"', "'")
-        web = f"dicomweb = 'http://127.0.0.1:{pair.archive.http_port}/dicom-web'"
+        address = f"http://127.0.0.1:{pair.archive.http_port}"
         text = pair.node.config.read_text()
-        assert rest in text
-        pair.node.config.write_text(text.replace("dicomweb = ''\n", "").replace(rest, web))
+        for by_rest, by_web in (
+            (f'orthanc = "{address}"', ""),
+            ('dicomweb = ""', f'dicomweb = "{address}/dicom-web"'),
+            ('deliver = "orthanc"', 'deliver = "dicomweb"'),
+        ):
+            assert by_rest in text
+            text = text.replace(by_rest, by_web)
+        pair.node.config.write_text(text)
         pair.upload(*paths)
         with running(pair.node), closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=10)) as connection:
             headers = {"Authorization": f"Bearer {pair.token}", "Content-Type": "application/json"}

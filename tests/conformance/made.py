@@ -15,6 +15,7 @@ from ainode.node.domain import (
     Capture,
     Code,
     DocumentContext,
+    DocumentKind,
     Finding,
     InstanceRef,
     Measurement,
@@ -37,6 +38,8 @@ CONTEXT = DocumentContext(
     software_versions=("ainode 0.1.0",),
     configuration_hash="0123456789abcdef",
 )
+EVERYTHING = replace(CONTEXT, optional=(DocumentKind.PRESENTATION_STATE, DocumentKind.SEGMENTATION_FRACTIONAL))
+"""with the optional documents whose class the validators know"""
 ALGORITHM = Algorithm(
     name="spine_radiograph",
     version="1.0.0",
@@ -107,4 +110,4 @@ def sources_of(path: Path) -> dict[UID, Path]:
 
 
 def old_archive() -> DocumentContext:
-    return replace(CONTEXT, comprehensive_3d=False)
+    return replace(EVERYTHING, comprehensive_3d=False)

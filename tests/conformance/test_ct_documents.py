@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance.made import CONTEXT, a_finding, a_result, box
+from conformance.made import CONTEXT, EVERYTHING, a_finding, a_result, box
 from pydicom import Dataset, dcmread
 from support import instance_ref, judges
 
@@ -133,11 +133,11 @@ def test_a_number_of_several_slices_has_no_error(tmp_path: Path) -> None:
     assert [*judges.module_errors(path), *judges.tree_errors(path), *judges.template_errors(path)] == []
 
 
-@pytest.mark.parametrize("kind", list(DocumentKind))
+@pytest.mark.parametrize("kind", [kind for kind in DocumentKind if kind is not DocumentKind.SEGMENTATION_LABELMAP])
 def test_documents_over_two_dates_have_no_errors(kind: DocumentKind, tmp_path: Path) -> None:
     now, before = a_slice(tmp_path / "now"), a_slice(tmp_path / "before", date="20250101")
     result, sources = over_time(now, before)
-    _, path = read(by_kind(reports.documents(result, sources, CONTEXT), kind), tmp_path)
+    _, path = read(by_kind(reports.documents(result, sources, EVERYTHING), kind), tmp_path)
     assert judges.module_errors(path) == []
     assert judges.set_errors([path], [now]) == []
     if kind is DocumentKind.STRUCTURED_REPORT:

@@ -1,4 +1,3 @@
-import subprocess
 import threading
 import time
 from base64 import b64decode
@@ -13,8 +12,7 @@ from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from support import Orthanc, a_file, free_port, instance_ref
 from support.node import configured, running
-from support.servers import program
-from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
+from support.web_archives import Answer, certificate, dicomweb_orthanc, http, said, web_peer
 
 from ainode.node import testing
 from ainode.node.archive import store
@@ -337,19 +335,6 @@ def test_a_credential_that_is_not_in_the_environment_is_a_configuration_error(mo
     peer = web_peer("http://127.0.0.1:1/dicom-web").model_copy(update={"token_env": "NO_TOKEN"})
     with pytest.raises(ConfigError, match="NO_TOKEN"):
         credentials(peer)
-
-
-def certificate(folder: Path) -> Path:
-    """Return a self-signed certificate of 127.0.0.1 with its key."""
-    key, made = folder / "key.pem", folder / "certificate.pem"
-    options = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [program("openssl"), "req", *options, *names, "-keyout", key, "-out", made], check=True, capture_output=True
-    )
-    both = folder / "both.pem"
-    both.write_bytes(key.read_bytes() + made.read_bytes())
-    return both
 
 
 def test_tls_is_trusted_by_the_configured_certificates_only(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Priors from Debian's Orthanc by each way, and from archives that are slow, broken, absent or endless."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -517,7 +518,7 @@ def radiograph(folder: Path, name: str) -> tuple[str, list[Path]]:
 
 def follow_up(folder: Path, peer: Peer) -> RunningNode:
     """Return a node whose studies get priors from this peer, and that delivers nothing."""
-    keys = "\n".join(f"{key} = {value!r}" for key, value in peer.model_dump().items())
+    keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in peer.model_dump().items())
     return configured(folder, routes=FOLLOW_UP.replace("SOURCE", peer.name), more=f"[[peer]]\n{keys}")
 
 

@@ -1,5 +1,6 @@
 """The whole node as its own process, as an operator starts it; it can be killed and started again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -147,7 +148,7 @@ def configured(
     ]
     for peer in peers:
         keys = peer.model_dump()
-        lines.append("[[peer]]\n" + "\n".join(f"{key} = {value!r}" for key, value in keys.items()))
+        lines.append("[[peer]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
     (folder / "node.toml").write_text("\n\n".join(lines), encoding="utf-8")
     names = [peer.name for peer in peers]
     (folder / "routes.toml").write_text(routes.replace("DESTINATIONS", str(names)), encoding="utf-8")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -180,7 +180,10 @@ def _listens(port: int) -> bool:
 
 
 def _answers(server: Orthanc) -> bool:
-    try:
-        return bool(server.call("GET", "/system"))
-    except (OSError, HTTPException):
-        return False
+    """Tell whether it serves, be it that it asks for a password."""
+    with closing(HTTPConnection("127.0.0.1", server.http_port, timeout=30)) as connection:
+        try:
+            connection.request("GET", "/system")
+            return connection.getresponse().status in {200, 401}
+        except (OSError, HTTPException):
+            return False

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from pydicom import dcmread
 
 from ainode.node.settings import Peer
 from support.files import a_file
-from support.servers import Orthanc, orthanc
+from support.servers import Orthanc, orthanc, program
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -43,10 +44,12 @@ def dicomweb_orthanc(
 
 
 @contextmanager
-def http(answer: Answer, certificate: Path | None = None, *, pause_s: float = 0.0) -> Iterator[Peer]:
+def http(
+    answer: Answer, certificate: Path | None = None, *, client_ca: Path | None = None, pause_s: float = 0.0
+) -> Iterator[Peer]:
     """Run a web server whose every answer is the test's; yield it as a peer that is reached by DICOMweb alone.
 
-    It pauses before each MiB of a request.
+    It pauses before each MiB of a request; with a client CA it asks for a certificate.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,6 +72,9 @@ def http(answer: Answer, certificate: Path | None = None, *, pause_s: float = 0.
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(client_ca)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -96,6 +102,19 @@ def said(request: BaseHTTPRequestHandler, status: int, body: object = None, **he
         request.send_header(name, value)
     request.end_headers()
     request.wfile.write(content)
+
+
+def certificate(folder: Path) -> Path:
+    """Return a self-signed certificate of 127.0.0.1 with its key."""
+    key, made = folder / "key.pem", folder / "certificate.pem"
+    options = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [program("openssl"), "req", *options, *names, "-keyout", key, "-out", made], check=True, capture_output=True
+    )
+    both = folder / "both.pem"
+    both.write_bytes(key.read_bytes() + made.read_bytes())
+    return both
 
 
 def a_file_of(*, study: str, series: str = "", **elements: object) -> bytes:

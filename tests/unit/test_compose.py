@@ -58,6 +58,7 @@ def test_the_node_takes_its_environment_and_sends_every_result_to_orthanc(
     peer = told.peer(ORTHANC["AiNode"]["Peer"])
     assert (peer.ae_title, peer.host, peer.port) == (ORTHANC["DicomAet"], "orthanc", ORTHANC["DicomPort"])
     assert peer.orthanc == f"http://orthanc:{ORTHANC['HttpPort']}"
+    assert peer.deliver == "orthanc"  # what is pulled by REST goes back by REST
     assert ORTHANC["DicomModalities"] == {"AINODE": [told.node.ae_title, "node", told.node.port]}
 
 

@@ -107,6 +107,16 @@ def test_documents_are_delivered_in_the_order_in_which_they_were_made(ledger: Le
     assert [one.document for one in ledger.deliveries("a", "b")] == made
 
 
+def test_an_optional_document_goes_only_where_it_is_asked_for(ledger: Ledger) -> None:
+    job = a_job(destinations=("a", "b", "c"))
+    ledger.open(job)
+    optional = a_document("a", "1.2.9.2", DocumentKind.SEGMENTATION_FRACTIONAL)
+    asked = {"a": (DocumentKind.SEGMENTATION_FRACTIONAL,), "b": (DocumentKind.SEGMENTATION_LABELMAP,)}
+    ledger.report(job, [optional, a_document("a", "1.2.9.1")], READ, wishes=asked)
+    sent = {name: [one.document.ref.sop_instance_uid for one in ledger.deliveries("a", name)] for name in "abc"}
+    assert sent == {"a": ["1.2.9.2", "1.2.9.1"], "b": ["1.2.9.1"], "c": ["1.2.9.1"]}
+
+
 def test_a_commitment_report_confirms_what_it_names_and_sends_the_rest_again(ledger: Ledger) -> None:
     job = a_job()
     ledger.open(job)
@@ -141,3 +151,11 @@ def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
 def test_an_unknown_job_is_an_error_that_says_where_to_look(ledger: Ledger) -> None:
     with pytest.raises(LookupError, match="ainode jobs"):
         ledger.job("nothing")
+
+
+def test_what_parts_of_a_reading_took_is_kept_by_name(ledger: Ledger) -> None:
+    job = a_job()
+    ledger.open(job)
+    assert ledger.job(job.id).overheads == {}
+    ledger.report(job, [], replace(READ, overheads={"query": 0.5, "register": 1.25}))
+    assert ledger.job(job.id).overheads == {"query": 0.5, "register": 1.25}

@@ -147,6 +147,7 @@ def test_a_route_names_the_archive_of_its_priors(tmp_path: Path) -> None:
         (PEER + 'user_env = "A"\npassword_env = "B"\ntoken_env = "C"\n', "not both"),
         (WEB.replace('retrieve = "dicomweb"', ""), "ae_title"),
         (WEB + 'confirm = "commitment"\n', "ae_title"),
+        ('[[peer]]\nname = "pacs"\ndeliver = "orthanc"\northanc = "http://pacs:8042"\n', "by DIMSE"),
     ],
 )
 def test_an_archive_that_cannot_give_priors_is_said_at_start(tmp_path: Path, peer: str, said: str) -> None:

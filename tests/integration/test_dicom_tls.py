@@ -1,0 +1,460 @@
+"""Associations over TLS, both ways: DCMTK and Orthanc as the others, and callers who know no manners."""
+
+import logging
+import os
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+from support import Orthanc, a_file, free_port, orthanc, run, storescp
+from support.certificates import Certificate, authority, issued
+from support.node import configured, running
+from support.web_archives import http, said
+
+from ainode.node import testing, tls
+from ainode.node.archive import dicomweb, dimse
+from ainode.node.archive.dimse import Link
+from ainode.node.archive.store import Outgoing, send
+from ainode.node.archive.web import WebLink
+from ainode.node.checks import checked
+from ainode.node.diagnosis import wrong
+from ainode.node.doctor import examine
+from ainode.node.domain import DeliveryState
+from ainode.node.errors import ArchiveUnreachable, ConfigError
+from ainode.node.negotiation import policy
+from ainode.node.receiver import Receiver, listen
+from ainode.node.receiver_events import Event, InstanceStored
+from ainode.node.receiver_process import ReceiverProcess
+from ainode.node.secure_channel import SecureChannel
+from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
+from ainode.node.spool import Limits, Spool
+
+HERE = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Who is who: ours, the archive's or modality's, and somebody's whom nobody knows."""
+
+    ca: Certificate
+    node: Certificate
+    other: Certificate
+    stranger: Certificate
+    elsewhere: Certificate
+
+    def tables(self, *, mutual: bool = False, **changed: object) -> NodeTable:
+        """Return `[node]` with our certificate."""
+        files = {"tls_certificate": self.node.path, "tls_key": self.node.key} | (
+            {"tls_client_ca": self.ca.path} if mutual else {}
+        )
+        return NodeTable.model_validate({"min_free_bytes": 0} | files | changed)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("keys")
+    ca, unknown = authority(folder, "ca"), authority(folder, "unknown")
+    elsewhere = issued(ca, "elsewhere", host="DNS:pacs.example")
+    return Keys(ca, issued(ca, "node"), issued(ca, "other"), issued(unknown, "stranger"), elsewhere)
+
+
+# Callers of the node
+
+
+@dataclass
+class Running:
+    port: int
+    receiver: Receiver
+    events: list[Event]
+    stopped: bool = False
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self.receiver.stop()
+        self.stopped = True
+
+    def stored(self) -> list[InstanceStored]:
+        return [event for event in self.events if isinstance(event, InstanceStored)]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[NodeTable], Running]]:
+    stops: list[Callable[[], None]] = []
+
+    def start(node: NodeTable) -> Running:
+        listener = listen(HERE, 0)
+        spool, events = Spool(tmp_path / "spool", Limits(0, 1 << 40)), list[Event]()
+        context = tls.context_of(node)
+        assert context
+        channel = partial(SecureChannel, context=context)
+        receiver = Receiver(policy(Settings(node=node)), spool, events.append, listener=listener, channel=channel)
+        port = listener.getsockname()[1]
+        receiver.start()
+        made = Running(port, receiver, events)
+        stops.append(made.stop)
+        return made
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+def written(folder: Path, count: int = 3, rows: int = 64) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{number}.dcm" for number in range(count)]
+    for path in paths:
+        path.write_bytes(a_file(rows=rows))
+    return paths
+
+
+def is_sent(receiver: Running, paths: list[Path], *options: str | Path) -> bool:
+    """Whether DCMTK's storescu delivers the files."""
+    before = len(receiver.stored())
+    done = run("storescu", *options, "-aec", "AINODE", HERE, str(receiver.port), *paths)
+    assert (done.returncode == 0) == (len(receiver.stored()) - before == len(paths)), done.stderr
+    return done.returncode == 0
+
+
+def as_other(keys: Keys) -> tuple[str | Path, ...]:
+    return ("+tls", keys.other.key, keys.other.path, "+cf", keys.ca.path)
+
+
+@pytest.mark.parametrize("caller", ["anonymous", "with a certificate"])
+@pytest.mark.parametrize("profile", ["--profile-bcp195-nd", "--profile-bcp195-ex"])
+def test_dcmtk_sends_over_tls_byte_for_byte(
+    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path, *, caller: str, profile: str
+) -> None:
+    receiver, paths = start(keys.tables()), written(tmp_path / "in", rows=1024)
+    options = ("+tla", "+cf", keys.ca.path) if caller == "anonymous" else as_other(keys)
+    assert is_sent(receiver, paths, *options, profile)
+    kept = {dcmread(one.path).SOPInstanceUID: one.path.read_bytes() for one in receiver.stored()}
+    for path in paths:
+        assert kept[dcmread(path).SOPInstanceUID][-(1 << 20) :] == path.read_bytes()[-(1 << 20) :]
+    assert run("echoscu", *options, "-aec", "AINODE", HERE, str(receiver.port)).returncode == 0
+
+
+def test_who_speaks_no_tls_is_refused_with_a_log_line_and_the_node_goes_on(
+    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    receiver, paths = start(keys.tables()), written(tmp_path / "in")
+    assert not is_sent(receiver, paths)
+    with socket.create_connection((HERE, receiver.port), 5) as caller:
+        caller.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(1000))
+        assert closed(caller)
+    assert is_sent(receiver, paths, *as_other(keys))
+    lines = [one.getMessage() for one in caplog.records if getattr(one, "action", "") == "association_lost"]
+    assert len(lines) == 2
+    assert all("no TLS with the caller" in one for one in lines)
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+def closed(caller: socket.socket) -> bool:
+    try:
+        while caller.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def test_a_caller_who_does_not_trust_us_sends_nothing(
+    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
+) -> None:
+    receiver, paths = start(keys.tables()), written(tmp_path / "in")
+    assert not is_sent(receiver, paths, "+tla", "+cf", keys.stranger.path)
+    assert is_sent(receiver, paths, *as_other(keys))
+
+
+def test_with_a_client_ca_only_its_certificates_are_let_in(
+    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
+) -> None:
+    receiver, paths = start(keys.tables(mutual=True)), written(tmp_path / "in")
+    stranger = ("+tls", keys.stranger.key, keys.stranger.path, "+cf", keys.ca.path)
+    for refused in (("+tla", "+cf", keys.ca.path), stranger, ()):
+        assert not is_sent(receiver, paths, *refused)
+    assert is_sent(receiver, paths, *as_other(keys))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_older_than_tls_1_2_is_refused(
+    start: Callable[[NodeTable], Running], keys: Keys, version: ssl.TLSVersion
+) -> None:
+    context = ssl.create_default_context(cafile=str(keys.ca.path))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection((HERE, start(keys.tables()).port), 5) as caller:
+        try:
+            context.wrap_socket(caller, server_hostname=HERE).close()
+        except ssl.SSLError:
+            assert version == ssl.TLSVersion.TLSv1_1
+        else:
+            assert version != ssl.TLSVersion.TLSv1_1
+
+
+def test_a_silent_caller_holds_nobody_back_and_is_gone_at_the_time_limit(
+    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
+) -> None:
+    receiver, paths = start(keys.tables(network_timeout_s=1.0)), written(tmp_path / "in")
+    silent = [socket.create_connection((HERE, receiver.port), 5) for _ in range(3)]
+    started = time.monotonic()
+    hello = struct.pack(">BHH", 22, 0x0301, 512)
+    silent[0].sendall(hello)  # a handshake that begins and never goes on
+    assert is_sent(receiver, paths, *as_other(keys))
+    for one in silent:
+        assert closed(one)
+        one.close()
+    assert time.monotonic() - started < 4
+
+
+def test_an_association_that_falls_silent_is_ended_at_the_time_limit(
+    start: Callable[[NodeTable], Running], keys: Keys
+) -> None:
+    receiver = start(keys.tables(network_timeout_s=0.5))
+    with secured(receiver, keys) as caller:
+        started = time.monotonic()
+        caller.sendall(b"\x01\x00")
+        assert closed(caller)
+        assert 0.3 < time.monotonic() - started < 3
+
+
+def secured(receiver: Running, keys: Keys) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(keys.ca.path))
+    connection = socket.create_connection((HERE, receiver.port), 5)
+    return context.wrap_socket(connection, server_hostname=HERE, suppress_ragged_eofs=True)
+
+
+def test_stopping_ends_open_connections_at_once(start: Callable[[NodeTable], Running], keys: Keys) -> None:
+    receiver = start(keys.tables())
+    with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 5) as silent:
+        time.sleep(0.2)  # until both have a thread
+        started = time.monotonic()
+        receiver.stop()
+        assert time.monotonic() - started < 2
+        assert closed(idle)
+        assert closed(silent)
+
+
+def test_a_large_object_passes_in_the_memory_of_one_buffer(keys: Keys, tmp_path: Path) -> None:
+    listener = listen(HERE, 0)
+    process = ReceiverProcess(Settings(node=keys.tables(data=tmp_path / "data")), listener=listener)
+    events: list[Event] = []
+    process.start(events.append)
+    to = ("-aec", "AINODE", HERE, str(listener.getsockname()[1]))
+    try:
+        for number, rows in enumerate((64, 8192)):
+            done = run("storescu", *as_other(keys), *to, *written(tmp_path / str(number), 1, rows))
+            assert done.returncode == 0, done.stderr
+            (resident,) = (line for line in status(process.pid) if line.startswith("VmHWM"))
+            # 24 MB without TLS, libssl and libcrypto with their certificates beside it; the object has 128 MiB
+            assert int(resident.split()[1]) < 40 * 1024
+    finally:
+        process.stop()
+    assert sum(isinstance(event, InstanceStored) for event in events) == 2
+
+
+def status(process_id: int) -> list[str]:
+    return Path(f"/proc/{process_id}/status").read_text(encoding="ascii").splitlines()
+
+
+# What [node] says
+
+
+def test_a_certificate_that_cannot_be_used_is_an_error_of_the_configuration(keys: Keys, tmp_path: Path) -> None:
+    locked = tmp_path / "locked.key"
+    command = ("openssl", "pkey", "-in", keys.node.key, "-aes128", "-passout", "pass:word", "-out", locked)
+    assert run(*command).returncode == 0
+    for key, path, word in (
+        ("tls_certificate", tmp_path / "absent.pem", "absent.pem cannot be read"),
+        ("tls_key", keys.other.key, "tls_key"),
+        ("tls_key", locked, "without a passphrase"),
+        ("tls_client_ca", keys.node.key, "tls_client_ca"),
+    ):
+        settings = Settings(node=keys.tables().model_copy(update={"data": tmp_path, key: path}))
+        listener = listen(HERE, 0)
+        with listener, pytest.raises(ConfigError, match=word):
+            ReceiverProcess(settings, listener=listener)
+        ((_, state, remedy),) = (line for line in checked(settings) if line[0] == "TLS")
+        assert (state, word in remedy) == ("not ready", True)
+
+
+@pytest.mark.parametrize(
+    "half", [{"tls_certificate": "a"}, {"tls_key": "a"}, {"tls_client_ca": "a"}, {"tls_client_ca": "a", "tls_key": "b"}]
+)
+def test_half_a_certificate_is_refused(half: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="tls_certificate and tls_key"):
+        NodeTable.model_validate(half)
+
+
+# The node as the caller
+
+
+def caller_of(port: int, keys: Keys, **changed: object) -> Link:
+    known = {"name": "pacs", "ae_title": "PACS", "host": HERE, "port": port, "tls": True, "ca_file": str(keys.ca.path)}
+    return Link(Peer.model_validate(known | changed), "AINODE", 5.0)
+
+
+def with_certificate(keys: Keys) -> dict[str, str]:
+    return {"tls_certificate": str(keys.node.path), "tls_key": str(keys.node.key)}
+
+
+def server_options(keys: Keys) -> tuple[str | Path, ...]:
+    return ("+tls", keys.other.key, keys.other.path, "+cf", keys.ca.path)
+
+
+def test_documents_go_to_dcmtk_over_tls_byte_for_byte(keys: Keys, tmp_path: Path) -> None:
+    contents = [a_file(rows=512) for _ in range(20)]
+    with storescp(tmp_path, *server_options(keys), "-ic") as server:
+        link = caller_of(server.port, keys)
+        dimse.echo(link)
+        sent = send(link, [Outgoing.of(one) for one in contents])
+    assert [(one.status, one.error) for one in sent] == [(0, None)] * 20
+    received = {path.read_bytes()[-(1 << 19) :] for path in server.files()}
+    assert received == {one[-(1 << 19) :] for one in contents}
+    assert len(server.files()) == 20
+
+
+def test_a_server_that_aborts_while_we_send_leaves_the_documents_to_a_retry(keys: Keys, tmp_path: Path) -> None:
+    documents = [Outgoing.of(a_file(rows=2048)) for _ in range(3)]
+    with storescp(tmp_path, *server_options(keys), "-ic", "--abort-during") as server:
+        sent = send(caller_of(server.port, keys), documents)
+    assert {type(one.error) for one in sent} == {ArchiveUnreachable}
+
+
+def test_a_server_that_asks_for_our_certificate_gets_it_and_without_one_it_is_said(keys: Keys, tmp_path: Path) -> None:
+    document = Outgoing.of(a_file())
+    with storescp(tmp_path, *server_options(keys)) as server:
+        (refused,) = send(caller_of(server.port, keys), [document])
+        (sent,) = send(caller_of(server.port, keys, **with_certificate(keys)), [document])
+    assert isinstance(refused.error, ArchiveUnreachable)
+    assert "tls_certificate" in str(refused.error)
+    assert sent.error is None
+
+
+def test_a_server_of_another_authority_or_another_name_is_not_sent_to(keys: Keys, tmp_path: Path) -> None:
+    document = Outgoing.of(a_file())
+    for number, (theirs, word) in enumerate(((keys.stranger, "not trusted"), (keys.elsewhere, "IP address mismatch"))):
+        with storescp(tmp_path / str(number), "+tls", theirs.key, theirs.path, "-ic") as server:
+            (refused,) = send(caller_of(server.port, keys), [document])
+        assert isinstance(refused.error, ArchiveUnreachable)
+        assert word in str(refused.error)
+        assert "ca_file" in str(refused.error)
+        assert server.files() == ()
+
+
+def test_tls_on_one_side_only_is_no_association(keys: Keys, tmp_path: Path) -> None:
+    document = Outgoing.of(a_file())
+    with storescp(tmp_path / "plain") as server:
+        (refused,) = send(caller_of(server.port, keys), [document])
+    assert isinstance(refused.error, ArchiveUnreachable)
+    with storescp(tmp_path / "tls", *server_options(keys), "-ic") as server:
+        (refused,) = send(caller_of(server.port, keys, tls=False), [document])
+    assert isinstance(refused.error, ArchiveUnreachable)
+
+
+def test_a_file_that_a_peer_names_and_nobody_has_is_named(keys: Keys, tmp_path: Path) -> None:
+    link = caller_of(1, keys, ca_file=str(tmp_path / "absent.pem"))
+    with pytest.raises(ConfigError, match=r"pacs: ca_file: .*absent\.pem cannot be read"):
+        dimse.echo(link)
+    with pytest.raises(ValueError, match="tls_certificate and tls_key"):
+        caller_of(1, keys, tls_key="b")
+
+
+def test_no_connection_is_left_behind(keys: Keys, tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    document = Outgoing.of(a_file())
+    with storescp(tmp_path, *server_options(keys), "-ic") as server:
+        send(caller_of(server.port, keys), [document])
+        before = descriptors()
+        for known in (keys.ca, keys.stranger):
+            for _ in range(5):
+                send(caller_of(server.port, keys, ca_file=str(known.path)), [document])
+        assert descriptors() == before
+
+
+def test_a_web_service_that_asks_for_our_certificate_gets_it(keys: Keys, tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(keys.other.key.read_bytes() + keys.other.path.read_bytes())
+    document = Outgoing.of(a_file())
+    with http(lambda request: said(request, 200, {}), both, client_ca=keys.ca.path) as peer:
+        trusting = peer.model_copy(update={"ca_file": str(keys.ca.path)})
+        (refused,) = dicomweb.send(WebLink(trusting, 5.0), [document])
+        (sent,) = dicomweb.send(WebLink(trusting.model_copy(update=with_certificate(keys)), 5.0), [document])
+        absent = trusting.model_copy(update={"ca_file": str(tmp_path / "absent.pem")})
+        with pytest.raises(ConfigError, match=r"absent\.pem cannot be read"):
+            dicomweb.send(WebLink(absent, 5.0), [document])
+    assert isinstance(refused.error, ArchiveUnreachable)
+    assert sent.error is None
+
+
+# A real archive, both ways
+
+
+def test_an_orthanc_over_tls_can_everything(keys: Keys, tmp_path: Path) -> None:
+    """Store, commitment whose report calls us, C-FIND, C-GET, and a C-MOVE to a port of ours."""
+    our_port, move_port = free_port(), free_port()
+    modalities = {
+        name: {"AET": ae_title, "Host": HERE, "Port": port, "UseDicomTls": True}
+        for name, ae_title, port in (("node", "AINODE", our_port), ("priors", "AINODE_PRIORS", move_port))
+    }
+    options = tls_options(keys) | {
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomModalities": modalities,
+    }
+    node = keys.tables(mutual=True, port=our_port)
+    settings = Settings(node=node, priors=PriorsTable(move_port=move_port))
+    with orthanc(tmp_path, **options) as server:
+        peer = over_tls(server, keys)
+        found = examine(peer, settings, token=generate_uid(), now=datetime(2026, 2, 1, 12, 30, tzinfo=UTC))
+    for what in ("store CT Image", "storage commitment", "C-FIND", "C-GET", "C-MOVE", "removed again"):
+        assert found.works(what), found.lines
+    assert ("C-ECHO", "over TLS") in [(line.what, line.detail) for line in found.lines]
+    assert wrong(found) == ()
+
+
+def tls_options(keys: Keys) -> dict[str, Any]:
+    return {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(keys.other.path),
+        "DicomTlsPrivateKey": str(keys.other.key),
+        "DicomTlsTrustedCertificates": str(keys.ca.path),
+    }
+
+
+def over_tls(server: Orthanc, keys: Keys) -> Peer:
+    known = server.peer.model_dump() | with_certificate(keys)
+    rest = f"http://{HERE}:{server.http_port}"
+    return Peer.model_validate(known | {"tls": True, "ca_file": str(keys.ca.path), "orthanc": rest})
+
+
+def test_a_node_whose_every_association_is_over_tls_reads_and_delivers(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, path in (("CERTIFICATE", keys.node.path), ("KEY", keys.node.key), ("CLIENT_CA", keys.ca.path)):
+        monkeypatch.setenv(f"AINODE_NODE__TLS_{key}", str(path))
+    image = testing.noise(512, 512, seed=5, SeriesDescription="read", BodyPartExamined="TSPINE")
+    paths = testing.write([image], tmp_path / "study", study="tls")
+    with orthanc(tmp_path / "archive", **tls_options(keys)) as server:
+        node = configured(tmp_path / "node", peers=[over_tls(server, keys)])
+        with running(node):
+            to = ("-aec", "AINODE", HERE, str(node.port))
+            assert run("storescu", *to, *paths).returncode != 0
+            assert run("storescu", *as_other(keys), *to, *paths).returncode == 0
+            _, deliveries = node.read(testing.uid("tls"))
+        held = server.instances_of(testing.uid("tls"))
+    assert {(one.state, one.proof) for one in deliveries} == {(DeliveryState.CONFIRMED, "query")}
+    assert held.keys() == {one.document.ref.sop_instance_uid for one in deliveries}
