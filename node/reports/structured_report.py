@@ -2,7 +2,7 @@
 
 A finding without a region is one measurement group (TID 1501). One with a region is two groups that share a tracking
 UID: the region without numbers (TID 1410), which viewers turn into a box one can see, and the numbers. Viewers lose
-the box where both are in one group.
+the box where both are in one group. Why a study was not read is said in words: TID 2000.
 """
 
 import re
@@ -65,6 +65,7 @@ class _Draft:
     digest: str
     description: str
     algorithm: Algorithm | None = None
+    continues: tuple[InstanceRef, ...] = ()
 
 
 def structured_report(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> Document:
@@ -83,6 +84,7 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         digest=run_digest(result.evidence, context, algorithm=result.algorithm),
         description=f"AI {result.title} {result.algorithm.version} (RUO)",
         algorithm=result.algorithm,
+        continues=result.continues,
     )
     groups = [
         group
@@ -106,17 +108,28 @@ def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context
         digest=run_digest(reason.evidence, context) + reason.code,
         description="AI study not analyzed (RUO)",
     )
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking("not analyzed", draft, number=0),
-        source_images=_sources(reason.evidence[:1]),
+    return _document(_narrative(f"Not analyzed: {reason.reason}", draft), draft)
+
+
+def _narrative(said: str, draft: _Draft) -> sr.ContainerContentItem:
+    """Return TID 2000 with one conclusion in words.
+
+    OHIF 3.13.2 shows it as text; of an imaging measurement report without coordinates it shows an empty viewport.
+
+    Source: PS3.16 TID 2000, 2001, 2002.
+    """
+    image = draft.evidence[0]
+    conclusion = sr.TextContentItem(codes.DCM.Conclusion, said, relationship_type="CONTAINS")
+    source = sr.ImageContentItem(
+        codes.SCT.Source, image.sop_class_uid, image.sop_instance_uid, relationship_type="INFERRED FROM"
     )
-    text = sr.TextContentItem(
-        name=codes.DCM.Comment, value=f"Not analyzed: {reason.reason}", relationship_type="CONTAINS"
-    )
-    group[0].ContentSequence.append(text)
-    return _document(
-        _content([group], draft, procedure=codes.cid100.ImagingProcedure, images=reason.evidence[:1]), draft
-    )
+    conclusion.ContentSequence = sr.ContentSequence([source])
+    heading = sr.ContainerContentItem(codes.LN.Conclusions, is_content_continuous=False, relationship_type="CONTAINS")
+    heading.ContentSequence = sr.ContentSequence([conclusion])
+    root = sr.ContainerContentItem(codes.LN.DiagnosticImagingReport, is_content_continuous=False, template_id="2000")
+    language = sr.LanguageOfContentItemAndDescendants(_ENGLISH)
+    root.ContentSequence = sr.ContentSequence([*language, *_observer(draft), heading])
+    return root
 
 
 def _coded(code: Code) -> sr.CodedConcept:
@@ -214,9 +227,7 @@ def _algorithm(algorithm: Algorithm) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)
 
 
-def _content(
-    groups: list[_Group], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
-) -> sr.MeasurementReport:
+def _observer(draft: _Draft) -> sr.ObservationContext:
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=draft.context.device_uid,
         name=draft.context.device_name,
@@ -224,16 +235,22 @@ def _content(
         model_name=MODEL_NAME,
         serial_number=draft.context.device_uid,
     )
-    observer = sr.ObserverContext(codes.DCM.Device, device)
+    return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+
+
+def _content(
+    groups: list[_Group], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
+) -> Dataset:
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=observer),
+        observation_context=_observer(draft),
         procedure_reported=procedure,
         imaging_measurements=groups,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(_ENGLISH),
     )
     # Before the last item, the measurements (TID 1500 row 6).
-    report[0].ContentSequence.insert(-1, _image_library(images or draft.evidence[:1], draft))
-    return report
+    root = report[0]
+    root.ContentSequence.insert(-1, _image_library(images or draft.evidence[:1], draft))
+    return root
 
 
 def _image_library(images: tuple[InstanceRef, ...], draft: _Draft) -> sr.ContainerContentItem:
@@ -266,7 +283,7 @@ def _identify_our_codes(document: Dataset) -> None:
         document.CodingSchemeIdentificationSequence = [scheme]
 
 
-def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
+def _document(content: Dataset, draft: _Draft) -> Document:
     """Return the encoded document around the content tree."""
     context, header = draft.context, draft.headers[draft.evidence[0]]
     at = created(header, context)
@@ -274,7 +291,7 @@ def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
     try:
         document = document_class(
             evidence=[evidence(ref) for ref in draft.evidence],
-            content=content[0],
+            content=content,
             series_instance_uid=uid("report series", draft.digest),
             series_number=context.series_number_base,
             sop_instance_uid=uid("report", draft.digest),
@@ -286,7 +303,8 @@ def _document(content: sr.MeasurementReport, draft: _Draft) -> Document:
             series_description=draft.description[:64],
             content_qualification="RESEARCH",
             is_complete=True,
-            previous_versions=[evidence(ref) for ref in context.predecessors] or None,
+            # Those that this one supersedes, and those of earlier studies that it goes on from (PS3.3 C.17.2.3).
+            previous_versions=[evidence(ref) for ref in (*context.predecessors, *draft.continues)] or None,
             specific_character_set="ISO_IR 192",
             content_date=DA(at.date()),
             content_time=TM(at.time()),

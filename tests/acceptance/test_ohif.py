@@ -1,171 +1,232 @@
-"""A real OHIF in a real browser opens the study from Orthanc: what a radiologist sees of a capture and of a report."""
+"""A real OHIF in a real browser opens studies from Orthanc: what a radiologist sees of a capture and of a report."""
 
-import os
-import time
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
-from pydicom import dcmread
-from support import Orthanc, installed, orthanc
+from pydicom import Dataset, dcmread
+from support import Orthanc, installed, orthanc, shared
+from support.dated import dated
 from support.handler import BOX
-from support.node import SPINE, configured, running
+from support.node import ROOT, SPINE, configured, running
+from support.pointing import Position, pointing_report
 from support.viewer import built, viewer
 
 installed("playwright")
 
 from playwright.sync_api import Page  # noqa: E402
 from support.browser import page  # noqa: E402
+from support.screen import Box, Screen, is_colored, near, outlined  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
+from ainode.node.domain import JobState  # noqa: E402
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+THIN = "data/dicom/ct_chest_thin_R01-001"
 SIDE = 512
+REPORT = 9001
+"""its Series Number"""
 BOX_COLOR = (80, 220, 255)
 """of the boxes in a capture (`reports/drawing.py`); no gray of the image is near it"""
-CANVAS = ".cornerstone-canvas"
-# Software rendering on a shared machine.
-_PATIENCE_MS = 120_000
+DASHED = 0.35
+"""of a side, at least: OHIF draws what a report points at as 4 pixels of line and 4 of none"""
+SPINE_ROUTE = f"{SPINE.replace('support.handler', 'support.pictured')}report_out_of_scope = true\n"
+FURTHER = 5
+"""slices"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A study with its capture and its report in an archive, and a viewer before it."""
+    """A study in the archive after it was read: the headers of its images and documents."""
 
-    archive: Orthanc
-    study: str
-    address: str
+    headers: tuple[Dataset, ...]
 
-    def open(self, tab: Page, modality: str) -> tuple[int, int]:
-        """Open the study at its series of that modality; return rows and columns of its image."""
-        files = (self.archive.download(one) for one in self.archive.instances_of(self.study).values())
-        headers = (dcmread(BytesIO(one), stop_before_pixels=True) for one in files)
-        image = next(one for one in headers if one.Modality == modality)
-        tab.goto(
-            f"{self.address}/viewer?StudyInstanceUIDs={self.study}&initialSeriesInstanceUID={image.SeriesInstanceUID}"
-        )
-        tab.locator(CANVAS).first.wait_for(timeout=_PATIENCE_MS)
-        return int(image.Rows), int(image.Columns)
+    def first(self, modality: str) -> Dataset:
+        return next(one for one in self.headers if one.Modality == modality)
+
+    def region(self) -> tuple[Box, Dataset]:
+        """Return the only region of the report, in pixels, and the image that it lies on."""
+        (report,) = (one for one in self.headers if one.Modality == "SR")
+        items = [item for one in report.iterall() if one.keyword == "ContentSequence" for item in one.value]
+        ((*points, uid),) = {
+            (*item.GraphicData, item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+            for item in items
+            if item.ValueType == "SCOORD"
+        }
+        corners = np.reshape(points, (-1, 2))
+        image = next(one for one in self.headers if uid == one.SOPInstanceUID)
+        return (*corners.min(axis=0), *corners.max(axis=0)), image
+
+
+@dataclass(frozen=True, slots=True)
+class Nodule:
+    """A CT with a nodule at a known place, after it was read."""
+
+    name: str
+    reported: Reported
+    position_mm: Position
+
+
+def read(archive: Orthanc, folder: Path, routes: str, images: Sequence[Path], also: Sequence[Path] = ()) -> Reported:
+    """Put a study into the archive, have a node read it (and what points into it), and return what is there then."""
+    study = str(dcmread(images[0], stop_before_pixels=True).StudyInstanceUID)
+    for path in images:
+        archive.call("POST", "/instances", path.read_bytes())
+    with running(configured(folder, peers=[archive.peer], routes=routes)) as node:
+        send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in (*images, *also)])
+        job, _ = node.read(study, within_s=420)
+    assert job.state in {JobState.REPORTED, JobState.OUT_OF_SCOPE}, job.reason
+    held = (archive.download(one) for one in archive.instances_of(study).values())
+    return Reported(tuple(dcmread(BytesIO(one), stop_before_pixels=True) for one in held))
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     built()
     if not DICOMWEB.exists():
         pytest.skip(f"{DICOMWEB} is not installed")
-    folder = tmp_path_factory.mktemp("ohif")
+    with orthanc(tmp_path_factory.mktemp("archive"), Plugins=[str(DICOMWEB)]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(archive: Orthanc) -> Iterator[str]:
+    with viewer(archive.http_port) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def spine(archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    folder = tmp_path_factory.mktemp("spine")
     flat = testing.noise(SIDE, SIDE, seed=1, SeriesDescription="read", BodyPartExamined="TSPINE")
     paths = testing.write([flat], folder / "files", study="ohif")
-    with orthanc(folder / "archive", Plugins=[str(DICOMWEB)]) as archive:
-        archive.call("POST", "/instances", paths[0].read_bytes())
-        routes = SPINE.replace("support.handler", "support.pictured")
-        with running(configured(folder / "node", peers=[archive.peer], routes=routes)) as node:
-            send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
-            node.read(testing.uid("ohif"))
-        with viewer(archive.http_port) as address:
-            yield Reported(archive, testing.uid("ohif"), address)
+    return read(archive, folder / "node", SPINE_ROUTE, paths)
+
+
+@pytest.fixture(scope="module")
+def declined(archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    folder = tmp_path_factory.mktemp("declined")
+    flat = testing.noise(SIDE, SIDE, SeriesDescription="decline", BodyPartExamined="TSPINE", PatientID="DECLINED")
+    paths = testing.write([flat], folder / "files", study="ohif declined")
+    return read(archive, folder / "node", SPINE_ROUTE, paths)
+
+
+@pytest.fixture(scope="module", params=["synthetic", "real"])
+def nodule(request: pytest.FixtureRequest, archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Nodule:
+    """A CT that somebody's report points into, read by the shipped route of the nodule model."""
+    installed("openvino", "torch", "timm")
+    folder = tmp_path_factory.mktemp("nodule")
+    if request.param == "real":
+        slices: Sequence[Path] = sorted(shared(f"{THIN}/dicom").rglob("*.dcm"))
+        where: Position = tuple(json.loads(shared(f"{THIN}/nodule.json").read_text("utf-8"))["nodule_center_LPS_mm"])
+    else:
+        made = dated("20260101", 13.0)
+        slices, where = made.write(folder / "files", "ohif nodule"), made.position_mm
+    pointed = pointing_report(slices[0], [where], folder / "pointing.dcm")
+    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8").split("[[route]]")
+    (route,) = [one for one in shipped if 'handler = "lung_nodule"' in one]
+    routes = f"[[route]]\ndestinations = DESTINATIONS\n{route}"
+    return Nodule(request.param, read(archive, folder / "node", routes, slices, [pointed]), where)
 
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Page]:
     with page() as opened:
-        # the tour for newcomers lies over everything
-        opened.add_init_script("localStorage.setItem('shownTours', '[\"basicViewerTour\"]')")
         yield opened
 
 
-def screenshot(tab: Page, name: str, tmp_path: Path) -> NDArray[np.int16]:
-    """Return the first viewport as it is on the screen; the whole screen is kept where AINODE_SCREENSHOTS says."""
-    folder = Path(os.environ.get("AINODE_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    tab.screenshot(path=folder / f"ohif-{name}.png")
-    left, top, width, height = canvas(tab)
-    screen = np.asarray(Image.open(folder / f"ohif-{name}.png").convert("RGB")).astype(np.int16)
-    return screen[round(top) : round(top + height), round(left) : round(left + width)]
+@pytest.fixture
+def screen(tab: Page, tmp_path: Path) -> Screen:
+    return Screen(tab, tmp_path)
 
 
-def canvas(tab: Page) -> tuple[float, float, float, float]:
-    """Return left, top, width and height of the first viewport on the screen."""
-    box = tab.locator(CANVAS).first.bounding_box()
-    assert box
-    return box["x"], box["y"], box["width"], box["height"]
-
-
-def near(pixels: NDArray[np.int16], color: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Return which pixels have about that color."""
-    close: NDArray[np.bool_] = np.abs(pixels - np.array(color)).max(axis=-1) <= 30
-    return close
-
-
-def is_colored(pixels: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Return which pixels are clearly no gray."""
-    colored: NDArray[np.bool_] = np.ptp(pixels, axis=-1) > 40
-    return colored
-
-
-def until(true: Callable[[], bool], tab: Page) -> None:
-    """Wait for the viewer to draw."""
-    deadline = time.monotonic() + _PATIENCE_MS / 1000
-    while not true():
-        assert time.monotonic() < deadline
-        tab.wait_for_timeout(500)
-
-
-def fitted(tab: Page, rows: int, columns: int) -> tuple[float, float, float]:
-    """Return the scale at which an image fills the viewport, and where its left top corner is in it."""
-    _, _, width, height = canvas(tab)
-    scale = min(width / columns, height / rows)
-    return scale, (width - columns * scale) / 2, (height - rows * scale) / 2
-
-
-def test_the_capture_is_shown_in_its_colors(reported: Reported, tab: Page, tmp_path: Path) -> None:
+def test_the_capture_is_shown_in_its_colors(spine: Reported, address: str, screen: Screen) -> None:
     """Both boxes are blue, the left half is hot, the right half is gray."""
-    rows, columns = reported.open(tab, "OT")
-    scale, margin, above = fitted(tab, rows, columns)
+    capture = spine.first("OT")
+    screen.open(address, capture)
+    screen.until(lambda: bool(near(screen.seen("capture"), BOX_COLOR).mean() > 0.001))
+    seen = screen.seen("capture")
 
-    def part(left: float, top: float, right: float, bottom: float) -> NDArray[np.int16]:
-        x = slice(round(margin + left * scale), round(margin + right * scale))
-        y = slice(round(above + top * scale), round(above + bottom * scale))
-        return seen[y, x]
+    def part(box: Box) -> np.ndarray:
+        left, top, right, bottom = (round(side) for side in screen.placed(box, capture))
+        return seen[top:bottom, left:right]
 
-    until(lambda: bool(near(screenshot(tab, "capture", tmp_path), BOX_COLOR).mean() > 0.001), tab)
-    seen = screenshot(tab, "capture", tmp_path)
-    assert is_colored(part(20, 300, 240, 500)).mean() > 0.5
-    assert is_colored(part(280, 300, 500, 500)).mean() < 0.01
+    assert is_colored(part((20, 300, 240, 500))).mean() > 0.5
+    assert is_colored(part((280, 300, 500, 500))).mean() < 0.01
     left, top, right, bottom = BOX
     for edge in (left, right, left + 150, right + 150):
-        blue = near(part(edge - 3, top + 10, edge + 3, bottom - 10), BOX_COLOR)
+        blue = near(part((edge - 3, top + 10, edge + 3, bottom - 10)), BOX_COLOR)
         assert blue.any(axis=1).mean() > 0.7  # OHIF's player lies over a part of one
 
 
-def test_both_boxes_of_the_report_are_drawn_at_their_pixels(reported: Reported, tab: Page, tmp_path: Path) -> None:
-    rows, columns = reported.open(tab, "DX")
-    tab.get_by_text("S:9001").first.dblclick(timeout=_PATIENCE_MS)
-    until(lambda: len(polylines(tab)) >= 2, tab)
-    screenshot(tab, "report", tmp_path)
-    scale, margin, above = fitted(tab, rows, columns)
-    drawn = {tuple(round(value) for value in one) for one in polylines(tab)}
+def test_both_boxes_of_the_report_are_drawn_at_their_pixels(spine: Reported, address: str, screen: Screen) -> None:
+    image = spine.first("DX")
+    screen.open(address, image)
+    screen.show(REPORT, lambda: len(screen.lines()) >= 2)
+    screen.keep("report")
     left, top, right, bottom = BOX
     for shift in (0, 150):
-        sides = np.array((left + shift, top, right + shift, bottom)) * scale
-        corners = np.add(sides, (margin, above, margin, above))
-        assert any(np.allclose(corners, one, atol=2) for one in drawn), (corners, drawn)
-    assert tab.get_by_text("Probability: 81.00 %").count() >= 2
+        box = screen.placed((left + shift, top, right + shift, bottom), image)
+        assert any(np.allclose(box, one, atol=2) for one in screen.lines()), (box, screen.lines())
+    assert screen.says("Probability: 81.00 %") >= 2
 
 
-def polylines(tab: Page) -> list[tuple[float, float, float, float]]:
-    """Return left, top, right and bottom of each line that is drawn over the image."""
-    found = tab.locator("svg.svg-layer polyline").evaluate_all("all => all.map(one => one.getAttribute('points'))")
-    points = [np.array([pair.split(",") for pair in one.split(" ") if "," in pair], float) for one in squeezed(found)]
-    return [(*one.min(axis=0), *one.max(axis=0)) for one in points if len(one)]
+def test_the_report_of_a_nodule_opens_at_the_slice_and_the_pixels_it_points_at(
+    nodule: Nodule, address: str, screen: Screen
+) -> None:
+    box, image = nodule.reported.region()
+    # The report points at the nodule: on the slice through it, to a pixel (PS3.3 C.7.6.2.1.1, axial).
+    x, y, z = image.ImagePositionPatient
+    column, row = np.reshape(box, (2, 2)).mean(axis=0) - 0.5
+    down, across = image.PixelSpacing
+    off = np.abs(np.array((x + column * across, y + row * down, z)) - nodule.position_mm)
+    assert (off <= (across, down, image.SliceThickness / 2)).all()
+    screen.open(address, image)
+    screen.until(lambda: screen.slice() != (0, 0))
+    assert screen.slice()[0] != image.InstanceNumber
+    screen.show(REPORT, lambda: bool(screen.lines()))
+    seen = screen.seen(f"nodule-{nodule.name}")
+    assert screen.slice()[0] == image.InstanceNumber
+    expected = screen.placed(box, image)
+    assert [np.allclose(expected, one, atol=2) for one in screen.lines()] == [True], (expected, screen.lines())
+    assert min(outlined(is_colored(seen), expected)) > DASHED
 
 
-def squeezed(found: list[str]) -> list[str]:
-    return [one.replace(", ", ",") for one in found]
+def test_the_box_of_a_nodule_is_on_no_other_slice(nodule: Nodule, address: str, screen: Screen) -> None:
+    box, image = nodule.reported.region()
+    screen.open(address, image)
+    screen.show(REPORT, lambda: bool(screen.lines()))
+    _, number = screen.slice()
+    for away in (FURTHER, -FURTHER):
+        screen.scroll(away)
+        assert screen.slice()[1] == number + away
+        screen.until(lambda: not screen.lines())
+        seen = screen.seen(f"nodule-{nodule.name}{away:+d}")
+        assert max(outlined(is_colored(seen), screen.placed(box, image))) == 0
+        screen.scroll(-away)
+        screen.until(lambda: bool(screen.lines()))
+        assert screen.slice() == (image.InstanceNumber, number)
+        seen = screen.seen(f"nodule-{nodule.name}-back")
+        assert min(outlined(is_colored(seen), screen.placed(box, image))) > DASHED
+
+
+def test_a_nodule_can_be_taken_over_as_a_measurement_of_its_slice(nodule: Nodule, address: str, screen: Screen) -> None:
+    _, image = nodule.reported.region()
+    screen.open(address, image)
+    screen.show(REPORT, lambda: bool(screen.lines()))
+    screen.press("yes-hydrate-btn")
+    screen.press("trackedMeasurements-btn")
+    screen.until(lambda: screen.says(f"S: {image.SeriesNumber} I: {image.InstanceNumber}") == 1)
+    screen.keep(f"nodule-{nodule.name}-measurement")
+
+
+def test_a_report_of_a_study_that_was_not_read_shows_why(declined: Reported, address: str, screen: Screen) -> None:
+    screen.open(address, declined.first("DX"))
+    screen.show(REPORT, lambda: screen.says("Not analyzed: this study asks to be declined") == 1)
+    screen.keep("not-read")

@@ -240,6 +240,8 @@ def test_our_own_report_of_the_study_before_points_for_the_next_one_and_is_named
     assert tracked(report) == tracked(carried.report)
     others = referenced(report, "PertinentOtherEvidenceSequence")
     assert carried.report.SOPInstanceUID in others[SECOND_CURRENT]
+    predecessors = referenced(report, "PredecessorDocumentsSequence")
+    assert predecessors == {SECOND_CURRENT: {carried.report.SOPInstanceUID}}
 
 
 @pytest.mark.parametrize("which", ["answer", "chained"])

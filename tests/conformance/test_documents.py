@@ -208,6 +208,16 @@ def test_a_superseding_report_names_its_predecessor(tmp_path: Path) -> None:
     assert named == earlier.sop_instance_uid != report.SOPInstanceUID
 
 
+def test_a_report_names_the_one_of_an_earlier_study_that_it_goes_on_from(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    earlier = replace(instance_ref(path), study_instance_uid=UID("2.25.7"), sop_instance_uid=UID("2.25.8"))
+    result = replace(a_result(path), continues=(earlier,))
+    report = _read(reports.documents(result, sources_of(path), CONTEXT)[-1])
+    (study,) = report.PredecessorDocumentsSequence
+    assert study.StudyInstanceUID == "2.25.7"
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.8"
+
+
 def test_an_archive_without_3d_reports_gets_the_same_in_a_comprehensive_report(tmp_path: Path) -> None:
     path = source(tmp_path)
     report = _read(reports.documents(a_result(path, boxes=2), sources_of(path), old_archive())[-1])

@@ -46,12 +46,23 @@ def tree_errors(report: Path) -> list[str]:
 
 def template_errors(report: Path) -> list[str]:
     """Return what PixelMed finds wrong by the templates of PS3.16; it takes 10 s."""
-    if not _PIXELMED.exists():
-        pytest.skip(f"{_PIXELMED} is not installed")
-    validator = "com.pixelmed.validate.DicomSRValidator"
-    text = _said(program("java"), *_XPATH, "-Djava.awt.headless=true", "-cp", _PIXELMED, validator, report)[1]
+    text = _pixelmed("DicomSRValidator", report)
     finished = "Root Template Validation Complete" in text
     return _lines(text, "Error") + ([] if finished else [f"not validated to the end: {text[-300:]}"])
+
+
+def instance_errors(segmentation: Path) -> list[str]:
+    """Return what PixelMed finds wrong with a segmentation by PS3.3; it takes 10 s."""
+    text = _pixelmed("DicomInstanceValidator", segmentation)
+    finished = "IOD validation complete" in text
+    return _lines(text, "Error") + ([] if finished else [f"not validated to the end: {text[-300:]}"])
+
+
+def _pixelmed(validator: str, document: Path) -> str:
+    if not _PIXELMED.exists():
+        pytest.skip(f"{_PIXELMED} is not installed")
+    name = f"com.pixelmed.validate.{validator}"
+    return _said(program("java"), *_XPATH, "-Djava.awt.headless=true", "-cp", _PIXELMED, name, document)[1]
 
 
 def rendered(image: Path) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,11 @@ def built() -> Path:
 
 class _Handler(SimpleHTTPRequestHandler):
     archive_port: int
+
+    def handle(self) -> None:
+        # a page that is left takes its requests with it
+        with suppress(BrokenPipeError, ConnectionResetError):
+            super().handle()
 
     def do_GET(self) -> None:
         if self.path.startswith("/dicom-web/"):
