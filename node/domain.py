@@ -65,13 +65,17 @@ class Series:
     instances: tuple[Instance, ...]
 
 
+REQUEST, OWN_REPORT = "request", "own report"
+"""sources of a location beside `SR`, `SEG`, `RTSTRUCT` and, carried from another date, `registration`"""
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A place in the patient that someone pointed at, such as the nodule to read."""
 
     position_mm: Position
     source: str
-    """who said so: `request`, `SR`, `SEG`, `RTSTRUCT`, `own report` or, carried from another date, `registration`"""
+    """who said so"""
     frame_of_reference_uid: UID = UID("")
     """'' where the source names none: then the only one of the study is meant"""
     tracking_uid: UID = UID("")

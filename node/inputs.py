@@ -14,7 +14,7 @@ from pydicom.config import disable_value_validation
 from ainode.node import conversion, headers, router
 from ainode.node.archive.search import Patient
 from ainode.node.conversion import Converted, PictureKind
-from ainode.node.domain import UID, Instance, Location, Position, Study
+from ainode.node.domain import REQUEST, UID, Instance, Location, Position, Study
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
 from ainode.node.geometry import Stack, stack
 from ainode.node.prior_rules import difference
@@ -226,7 +226,7 @@ def _location(given: _Given, point: Position, kind: PointKind) -> Location:
         raise ConfigError(f"point {said} is outside of the images of study {given.study.study_instance_uid}; {hint}")
     series = around[0].instances[0].ref.series_instance_uid if len(around) == 1 else UID("")
     frames = {one.frame_of_reference_uid for one in around}
-    return Location(position, "request", frames.pop() if len(frames) == 1 else UID(""), series_instance_uid=series)
+    return Location(position, REQUEST, frames.pop() if len(frames) == 1 else UID(""), series_instance_uid=series)
 
 
 def _position(grid: Grid | None, stacks: Sequence[Stack], index: Position) -> Position:

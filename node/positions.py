@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from ainode.node.domain import UID, Instance, Location
+from ainode.node.domain import OWN_REPORT, UID, Instance, Location
 from ainode.node.errors import BrokenSeries
 from ainode.node.marks import Mark, items, lesions
 from ainode.node.marks_drawn import regions, segments
@@ -32,8 +32,6 @@ _DRAWN = {
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
 }
 _SOURCES = ("SR", "SEG", "RTSTRUCT", "")
-OWN_REPORT = "own report"
-"""the source of a location that an earlier report of this node names"""
 # Real ones: some MB, 200 MB for a label map of a thin chest CT, 50 MB.
 _BYTES = {"SR": 64 * 2**20, "SEG": 512 * 2**20, "RTSTRUCT": 256 * 2**20}
 

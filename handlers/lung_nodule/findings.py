@@ -8,8 +8,18 @@ from ainode.handlers.lung_nodule.places import Place, Traced, since
 from ainode.models.following import Growth, LeftOut, Measured, growth
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
-from ainode.node.domain import Capture, Code, Finding, InstanceRef, Measurement, OutOfScope, Region, Saliency, Selection
-from ainode.node.positions import OWN_REPORT
+from ainode.node.domain import (
+    OWN_REPORT,
+    Capture,
+    Code,
+    Finding,
+    InstanceRef,
+    Measurement,
+    OutOfScope,
+    Region,
+    Saliency,
+    Selection,
+)
 
 _NODULE = Code("27925004", "SCT", "Nodule")
 _LUNG = Code("39607008", "SCT", "Lung")

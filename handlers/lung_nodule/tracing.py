@@ -5,19 +5,22 @@ at a time; of the one that is pointed into are kept the slices around each nodul
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import dist
 
 from ainode.handlers.lung_nodule.places import Place, Traced, cut_out, days_between, decoded_at, grid, since
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
 from ainode.models.following import Followed, Grid, LeftOut, found_again, register
 from ainode.node.ct_series import ct_stack
-from ainode.node.domain import UID, Instance, Location, OutOfScope, Selection, Series
+from ainode.node.domain import REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
 from ainode.node.geometry import Stack, Volume, volume
 
 # The finest resolution that registration uses: a copy of it registers as the whole scan does.
 _REGISTERED_MM = 2.0
+# A mark is somewhere in its nodule, of at most 30 mm, and was put there by hand.
+_SAME_MM = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +96,24 @@ class _Carriage:
 
     def places(self, series: Sequence[Series]) -> list[Place | LeftOut]:
         """Return each nodule's place at another date: where it is pointed at too, else carried there."""
-        own = _held(series, self.locations)
-        answers = [self._own(nodule, own) for nodule in self.nodules]
-        carried = iter(self._carried([n for n, own in zip(self.nodules, answers, strict=True) if own is None], series))
+        held = _held(series, self.locations)
+        answers = [self._said(nodule, held) for nodule in self.nodules]
+        unsaid = [nodule for nodule, answer in zip(self.nodules, answers, strict=True) if answer is None]
+        carried = iter(self._carried(unsaid, series, held))
         return [next(carried) if answer is None else answer for answer in answers]
 
-    def _own(self, nodule: Place, own: _Held) -> Place | LeftOut | None:
-        """Return the place of the same nodule among those that are pointed at, None if there is none."""
+    def _said(self, nodule: Place, held: _Held) -> Place | LeftOut | None:
+        """Return the place at which somebody says this very nodule is, None if nobody does.
+
+        That is by its tracking UID, or by a request that points once into each date.
+        """
         uid = nodule.location.tracking_uid
-        same = [pair for pair in own if pair[1].tracking_uid == uid != ""]
-        same = same or (own if len(own) == len(self.nodules) == 1 else [])
+        same = [pair for pair in held if pair[1].tracking_uid == uid != ""]
+        asked = [pair for pair in held if pair[1].source == nodule.location.source == REQUEST]
+        same = same or (asked if len(asked) == len(self.nodules) == 1 else [])
         return _unless_broken(*same[0]) if same else None
 
-    def _carried(self, nodules: Sequence[Place], series: Sequence[Series]) -> Sequence[Place | LeftOut]:
+    def _carried(self, nodules: Sequence[Place], series: Sequence[Series], held: _Held) -> Sequence[Place | LeftOut]:
         """Return each nodule's place at another date, carried there by registration, or why it has none."""
         if not nodules:
             return []
@@ -120,19 +128,32 @@ class _Carriage:
         except BrokenSeries as error:
             return [LeftOut("broken", str(error))] * len(nodules)
         started = time.monotonic()
-        carried = self._followed(nodules, grid(decoded))
+        carried = list(self._followed(nodules, grid(decoded)))
         self.seconds += time.monotonic() - started
-        return [_again(*pair, found, decoded) for pair in zip(nodules, carried, strict=True)]
+        return [
+            _marked(where, held) or _again(nodule, what, found, decoded)
+            for nodule, (where, what) in zip(nodules, carried, strict=True)
+        ]
 
-    def _followed(self, nodules: Sequence[Place], there: Grid) -> list[Followed | LeftOut]:
+    def _followed(self, nodules: Sequence[Place], there: Grid) -> Iterator[tuple[Position | None, Followed | LeftOut]]:
+        """Yield where each nodule must be, if the scans could be registered, and what was found there."""
         # Once per CT that is pointed into, however many nodules it has.
         transforms = {uid: register(self._coarse[uid], there) for uid in dict.fromkeys(map(_uid, nodules))}
-        return [
-            transform
-            if isinstance(transform := transforms[_uid(one)], LeftOut)
-            else found_again(grid(one.decoded), there, one.location.position_mm, transform)
-            for one in nodules
-        ]
+        for one in nodules:
+            transform, here = transforms[_uid(one)], one.location.position_mm
+            if isinstance(transform, LeftOut):
+                yield None, transform
+            else:
+                found = found_again(grid(one.decoded), there, here, transform)
+                yield (found.position_mm if isinstance(found, Followed) else transform(here)), found
+
+
+def _marked(where: Position | None, held: _Held) -> Place | LeftOut | None:
+    """Return the mark nearest to where a nodule must be, None if it is another nodule's."""
+    if where is None or not held:
+        return None
+    nearest = min(held, key=lambda pair: dist(pair[1].position_mm, where))
+    return _unless_broken(*nearest) if dist(nearest[1].position_mm, where) <= _SAME_MM else None
 
 
 def _again(nodule: Place, found: Followed | LeftOut, whole: Stack, decoded: Volume) -> Place | LeftOut:

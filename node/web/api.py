@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ainode.node import __version__
 from ainode.node.announcements import Announcement, Announcements, Fetching
 from ainode.node.catalog import Catalog
-from ainode.node.domain import UID, Location, Position
+from ainode.node.domain import REQUEST, UID, Location, Position
 from ainode.node.doorway import Doorway
 from ainode.node.ledger import Ledger
 from ainode.node.puller import is_pulled
@@ -71,7 +71,7 @@ class PointedAt(BaseModel):
         """Return it as the domain's, with who said so."""
         return Location(
             self.position_mm,
-            "request",
+            REQUEST,
             frame_of_reference_uid=UID(self.frame_of_reference_uid),
             series_instance_uid=UID(self.series_instance_uid),
         )

@@ -229,6 +229,28 @@ def test_our_own_report_of_an_earlier_study_says_where_the_nodule_was(
     assert result.findings[0].tracking_uid == pointed.tracking_uid == found.tracking_uid
 
 
+def test_a_prior_that_is_pointed_into_has_the_nodule_where_the_mark_is_near_to_where_it_must_be(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    prior = studied(dated(THEN, 10.0), tmp_path, "then", point=True)
+    assert positions(prior.instances)[0].tracking_uid != positions(now.instances)[0].tracking_uid
+    result = read(handler, replace(now, priors=(prior,)))
+    assert said(result)["position from"] == "SR"
+    assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
+
+
+def test_the_mark_of_another_nodule_in_a_prior_is_not_taken_for_this_one(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    made = dated(THEN, 10.0)
+    x, y, z = made.position_mm
+    prior = studied(Dated(made.images, (x + 25, y, z)), tmp_path, "then", point=True)
+    assert len(positions(prior.instances)) == 1
+    result = read(handler, replace(now, priors=(prior,)))
+    assert said(result)["position from"] == "SR, registration"
+    assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
+
+
 # Nobody points into the newest study
 
 
