@@ -39,8 +39,10 @@ def loaded(load: Callable[..., Model], *where: object, name: str, environment: M
 
     Raises: WeightsError if they are not the model's, or its precision is refused.
     """
+    from ainode.models.runtime import Execution  # noqa: PLC0415
+
     try:
-        return load(*where, cache=environment.cache, device=environment.device, precision=environment.precision)
+        return load(*where, how=Execution(environment.cache, environment.device, environment.precision))
     except ModelError as error:
         raise WeightsError(f"{name}: {error}") from error
 

@@ -233,7 +233,7 @@ class _OrganReading:
             (f"{organ.name} calibration temperature", f"{rule.temperature:g}"),
             (f"{organ.name} study score", f"mean of the highest {rule.share:.0%} of {read} slices read of {all_}"),
             (f"{organ.name} input", f"{organ.side} x {organ.side}, body alone, window {window}"),
-            (f"{organ.name} precision", f"{model.network.precision} on {model.network.device}"),
+            (f"{organ.name} precision", f"{model.network.run.precision} on {model.network.run.device}"),
         )
 
 

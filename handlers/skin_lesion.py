@@ -134,7 +134,7 @@ class SkinLesion:
             "network": f"{card.network}, mean of {found.views} mirrored views",
             "calibration": f"Platt {found.slope:.3g} {found.intercept:+.3g}, for half of the lesions malignant",
             "input": f"{card.side} x {card.side}, stretched",
-            "precision": f"{model.network.precision} on {model.network.device}",
+            "precision": f"{model.network.run.precision} on {model.network.run.device}",
         }
         if left_out:
             parameters["images not read"] = f"{left_out}, unusable pixels"

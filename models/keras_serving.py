@@ -1,4 +1,4 @@
-"""Keras networks to run: originals opened safely, and the activation map beside the answer.
+"""Keras networks to run: ours, originals opened safely, and the activation map beside the answer.
 
 On the torch backend a Keras network is a torch module, so `runtime.runner` takes it to OpenVINO or CUDA.
 """
@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,70 @@ import torch
 from torch import Tensor, nn
 
 from ainode.models.errors import CheckpointRefused
-from ainode.models.keras_network import array_of, backend
-from ainode.models.runtime import Array, Precision, Recipe
+from ainode.models.keras_network import array_of, backend, efficientnet_lite0, load
+from ainode.models.runtime import Array, Execution, Precision, Recipe, Runner, runner
 
+ORIGINALS = frozenset({".h5", ".hdf5", ".keras"})
+_EIGHT_BITS = 255.0
 _RANK_OF_MAPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a network must be: pictures (batch, side, side, 3) in, so many answers out, by this activation.
+
+    `key` names the weights, and whatever else tells this graph from others of the same network.
+    """
+
+    side: int
+    answers: int
+    activation: str
+    key: str
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that is ready: pictures in 0 to 255 times `scale` in, logits and maps out."""
+
+    run: Runner
+    scale: float = 1.0
+
+
+def ready_network(path: Path, form: Form, how: Execution) -> Network:
+    """Return the network of a file ready to run: our safetensors, or an original whole-model .h5 or .keras.
+
+    Raises: CheckpointRefused if the file holds no network of that form.
+    """
+    if path.suffix in ORIGINALS:
+        return _original(path, form, how)
+
+    def build() -> Any:  # noqa: ANN401  # a keras.Model
+        return load(efficientnet_lite0(form.side, form.answers, layout="channels_first"), path)
+
+    return Network(_mapped(build, "efficientnet_lite0", form, how))
+
+
+def _original(path: Path, form: Form, how: Execution) -> Network:
+    """Return an original network, which takes 0 to 1; a head of several layers runs in torch, for its Grad-CAM."""
+    found = original(path)
+    expected = ((None, form.side, form.side, 3), (None, form.answers))
+    if (found.input_shape, found.output_shape) != expected:
+        raise CheckpointRefused(
+            f"{path}: takes {found.input_shape}, gives {found.output_shape}; {expected} was expected"
+        )
+    if without_activation(found, path=path) != form.activation:
+        raise CheckpointRefused(f"{path}: its answer is no {form.activation}")
+    if has_linear_head(found):
+        return Network(_mapped(lambda: found, "original", form, how), 1 / _EIGHT_BITS)
+    device = "cuda" if how.device.startswith("cuda") else "cpu"
+    return Network(gradcam(found, device=device), 1 / _EIGHT_BITS)
+
+
+def _mapped(build: Callable[[], Any], name: str, form: Form, how: Execution) -> Runner:
+    """Return a network of pooling and a linear layer, its map in the same graph."""
+    recipe = mapped_recipe(build, form.side, f"{name} {form.key}")
+    return runner(replace(recipe, shape=(form.batch, *recipe.shape[1:])), how)
 
 
 def original(path: Path) -> Any:  # noqa: ANN401  # a keras.Model

@@ -61,6 +61,16 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """How networks are run: where their conversions are kept, where they compute, in what, with how many threads."""
+
+    cache: Path
+    device: str = "auto"
+    precision: Precision = "f32"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenVinoRunner:
     """A compiled OpenVINO graph on the CPU."""
 
@@ -105,13 +115,12 @@ def precisions() -> tuple[Precision, ...]:
     return ("f32", "bf16") if cpu_has_bf16() else ("f32",)
 
 
-def runner(
-    recipe: Recipe, *, cache: Path, precision: Precision = "f32", device: str = "auto", threads: int | None = None
-) -> Runner:
-    """Return the recipe ready to run: CUDA when there is one and `device` lets it, else OpenVINO.
+def runner(recipe: Recipe, how: Execution) -> Runner:
+    """Return the recipe ready to run: CUDA when there is one and the device lets it, else OpenVINO.
 
     Raises: ValueError for a device that is not here, or a precision it does not have.
     """
+    device, precision = how.device, how.precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
@@ -122,7 +131,7 @@ def runner(
         raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
     if precision == "f16" or (precision == "bf16" and not cpu_has_bf16()):
         raise ValueError(f"this processor has no {precision} for OpenVINO; choose f32")
-    return OpenVinoRunner(_compiled(converted(recipe, cache), precision, threads), precision)
+    return OpenVinoRunner(_compiled(converted(recipe, how.cache), how), precision)
 
 
 def _on_cuda(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
@@ -181,10 +190,10 @@ def _subtracted(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no s
     return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
-def _compiled(path: Path, precision: Precision, threads: int | None) -> Any:  # noqa: ANN401  # openvino has no stubs
-    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
+def _compiled(path: Path, how: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": how.precision, "PERFORMANCE_HINT": "LATENCY"}
+    if how.threads:
+        settings["INFERENCE_NUM_THREADS"] = how.threads
     return ov.Core().compile_model(str(path), "CPU", settings)
 
 

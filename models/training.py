@@ -106,7 +106,8 @@ def fit(  # network, data, loss, score, plan and place: each is one decision of 
             best = row.score
             table = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
-        _keep(out, network, optimizer, schedule, history)
+        rows = [[row.epoch, row.loss, row.score, row.seconds] for row in history]
+        keep(out, network, optimizer, rows, step=schedule.last_epoch)
         if _stale(history, plan.patience) or time.monotonic() - began > plan.minutes * 60:
             break
     load_best(network, out)
@@ -157,19 +158,15 @@ def _stale(history: list[Epoch], patience: int) -> bool:
     return len(scores) - 1 - int(np.argmax(scores)) >= patience
 
 
-def _keep(
-    out: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    history: list[Epoch],
+def keep(
+    out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[list[float]], **more: int
 ) -> None:
-    rows = [[row.epoch, row.loss, row.score, row.seconds] for row in history]
+    """Write `last.pt`, whole or not at all, and `log.csv`, a row per epoch: number, loss, score, seconds."""
     state = {
         "model_state_dict": network.state_dict(),
         "optimizer_state_dict": optimizer.state_dict(),
-        "step": schedule.last_epoch,
-        "history": rows,
+        **more,
+        "history": history,
     }
     partial = out / "last.pt.part"
     torch.save(state, partial)
@@ -177,7 +174,7 @@ def _keep(
     with (out / "log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "loss", "score", "seconds"])
-        writer.writerows(rows)
+        writer.writerows(history)
 
 
 def _resumed(

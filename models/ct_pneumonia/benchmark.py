@@ -24,7 +24,7 @@ from ainode.models.ct_pneumonia.diffusion import Pneumonia, answer
 from ainode.models.ct_pneumonia.model import PneumoniaModel, noise
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, windowed
 from ainode.models.phantoms.thorax import Field, thorax
-from ainode.models.runtime import precisions, sha256_of
+from ainode.models.runtime import Execution, precisions, sha256_of
 
 _SCANNED = Field((60, 512, 512), (5.0, 0.75, 0.75))
 _SEED = 1
@@ -41,7 +41,8 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 9, threads: int = 2
         "the same behind scipy.ndimage.zoom": lambda scan: _eager(network, _zoomed(scan)),
     }
     for precision in precisions():
-        ours = PneumoniaModel.of(lambda: network, digest, cache / "benchmark", card, ("cpu", precision, threads))
+        how = Execution(cache / "benchmark", "cpu", precision, threads)
+        ours = PneumoniaModel.of(lambda: network, digest, how=how, card=card)
         # The model takes f32 instead where bfloat16 moves its answers; that is no row of its own.
         if ours.precision == precision:
             ways[f"ainode, OpenVINO {precision}"] = partial(_ours, ours)

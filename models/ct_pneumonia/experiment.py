@@ -17,6 +17,7 @@ from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as trained
 from ainode.models.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.runtime import Execution
 
 CLASS_NAMES = ("Normal", "Abnormal")
 TRAIN, VALIDATION, TEST = (240, 0), (60, 1), (120, 2)
@@ -40,7 +41,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card = read_card()
     volumes = _part(data, part)
     with tempfile.TemporaryDirectory() as cache:
-        model = PneumoniaModel.load(weights[card.weights], cache=Path(cache), card=card)
+        model = PneumoniaModel.load(weights[card.weights], how=Execution(Path(cache)), card=card)
         # Every volume from the same noise: its own seed belongs to a study, and there is none here.
         found = [model.predict(one.astype(np.float32), card.seed).probability for one in volumes.values]
     ill = np.asarray(found)

@@ -7,7 +7,7 @@ and the U-Net 25 times.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +24,7 @@ from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneum
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, source_index
 from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.thorax import thorax
-from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, runner, sha256_of
+from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
 
 _MAP = (2, POINTS, POINTS, POINTS)
 _NOISE = 2 * POINTS**3
@@ -82,38 +82,21 @@ class PneumoniaModel:
     step: Runner
 
     @classmethod
-    def load(  # where from, how, and on what; all but the first have defaults
-        cls,
-        path: Path,
-        *,
-        cache: Path,
-        card: Card | None = None,
-        device: str = "auto",
-        precision: Precision = "f32",
-        threads: int | None = None,
-    ) -> PneumoniaModel:
+    def load(cls, path: Path, *, how: Execution, card: Card | None = None) -> PneumoniaModel:
         """Load the network that the card names.
 
         Raises: CheckpointRefused when the file is not that network's.
         """
         card = card or read_card()
         digest = sha256_of(path)
-        return cls.of(lambda: load_pneumonia(path, card.size), digest, cache, card, (device, precision, threads))
+        return cls.of(lambda: load_pneumonia(path, card.size), digest, how=how, card=card)
 
     @classmethod
-    def of(
-        cls,
-        build: Callable[[], Pneumonia],
-        digest: str,
-        cache: Path,
-        card: Card,
-        how: tuple[str, Precision, int | None],
-    ) -> PneumoniaModel:
-        """Return a model of the network that `build` makes; `how` is device, precision, threads.
+    def of(cls, build: Callable[[], Pneumonia], digest: str, *, how: Execution, card: Card) -> PneumoniaModel:
+        """Return a model of the network that `build` makes.
 
         A lower precision is taken where no probability of the reference volumes moves by more than 0.005, else f32.
         """
-        device, precision, threads = how
         count = SIZES[card.size].regions
         shapes: dict[type[nn.Module], tuple[int, ...]] = {
             Chest: (1, 1, *SHAPE),
@@ -122,16 +105,16 @@ class PneumoniaModel:
             Step: (1, 2 * _NOISE + 1 + _EMBED),
         }
 
-        def graph(part: type[Chest | Regions | Fusion | Step], asked: Precision) -> Runner:
+        def graph(part: type[Chest | Regions | Fusion | Step], asked: Execution) -> Runner:
             recipe = Recipe(lambda: part(build()), shapes[part], f"{card.name} {card.size} {part.__name__} {digest}")
-            return runner(recipe, cache=cache, precision=asked, device=device, threads=threads)
+            return runner(recipe, asked)
 
-        # Small, and run 25 times over their own output: there rounding adds up and time does not.
-        exact = graph(Fusion, "f32"), graph(Step, "f32")
-        reference = cls(card, digest, graph(Chest, "f32"), graph(Regions, "f32"), *exact)
-        if precision == "f32":
+        exact = replace(how, precision="f32")
+        reference = cls(card, digest, *(graph(part, exact) for part in (Chest, Regions, Fusion, Step)))
+        if how.precision == "f32":
             return reference
-        low = cls(card, digest, graph(Chest, precision), graph(Regions, precision), *exact)
+        # Not the other two: they are small, and run 25 times over their own output, where rounding adds up.
+        low = replace(reference, chest=graph(Chest, how), regions=graph(Regions, how))
         return low if _drift(low, reference) <= AGREEMENT else reference
 
     @property

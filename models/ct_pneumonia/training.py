@@ -7,7 +7,6 @@ Reproduce what ships:
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import time
 from dataclasses import replace
@@ -34,7 +33,7 @@ from ainode.models.ct_pneumonia.recipe import (
     Recipe,
 )
 from ainode.models.experiment import TrainingOptions
-from ainode.models.training import load_best, seed_everything
+from ainode.models.training import keep, load_best, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +89,8 @@ def run(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions) -> No
         if score > max((row[2] for row in history), default=-np.inf):
             table = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
-        history.append((float(epoch), loss, score, time.monotonic() - started))
-        _keep(out, network, optimizer, history)
+        history.append([float(epoch), loss, score, time.monotonic() - started])
+        keep(out, network, optimizer, history)
         best = int(np.argmax([row[2] for row in history]))
         if epoch - best >= recipe.patience or time.monotonic() - began > options.minutes * 60:
             break
@@ -115,29 +114,14 @@ def _epoch(phase: Phase, optimizer: torch.optim.Optimizer, recipe: Recipe, epoch
     return float(np.mean(losses))
 
 
-def _keep(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[tuple[float, ...]]) -> None:
-    state = {
-        "model_state_dict": network.state_dict(),
-        "optimizer_state_dict": optimizer.state_dict(),
-        "history": [list(row) for row in history],
-    }
-    partial = out / "last.pt.part"
-    torch.save(state, partial)
-    partial.replace(out / "last.pt")
-    with (out / "log.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", "loss", "score", "seconds"])
-        writer.writerows(history)
-
-
-def _resumed(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[float, ...]]:
+def _resumed(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[float]]:
     path = out / "last.pt"
     if not path.is_file():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["model_state_dict"])
     optimizer.load_state_dict(state["optimizer_state_dict"])
-    return [tuple(row) for row in state["history"]]
+    return [[float(value) for value in row] for row in state["history"]]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.preprocess import windowed
 from ainode.models.phantoms.abdomen import abdomen
-from ainode.models.runtime import Precision, precisions
+from ainode.models.runtime import Execution, precisions
 
 _SLICES = 24
 
@@ -38,7 +38,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
         ways = beside(
             lambda: keras_side("ainode.models.ct_tumor.benchmark_keras", weights, drawn, runs, threads=threads),
             {
-                f"ainode, OpenVINO {one}": partial(_ours, weights, organ, cache, one, runs, threads)
+                f"ainode, OpenVINO {one}": partial(_ours, weights, organ, Execution(cache, "cpu", one, threads), runs)
                 for one in precisions()
             },
         )
@@ -52,10 +52,8 @@ def series(organ: Organ) -> NDArray[np.uint8]:
     return np.stack([windowed(one, organ.level, organ.width) for one in drawn.values])
 
 
-def _ours(  # what to run, where, and how
-    weights: Path, organ: Organ, cache: Path, precision: Precision, runs: int, threads: int
-) -> Timed:
-    model = TumorModel.load(weights, organ, cache=cache, device="cpu", precision=precision, threads=threads)
+def _ours(weights: Path, organ: Organ, how: Execution, runs: int) -> Timed:
+    model = TumorModel.load(weights, organ, how=how)
     # No temperature on either side.
     model = replace(model, calibration=Calibration())
 

@@ -73,13 +73,15 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return what the network says of every slice of a part, and what 16 x 16 pixels say."""
-    from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415  # brings torch, which training does not need
+    # They bring torch, which training does not need.
+    from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415
+    from ainode.models.runtime import Execution  # noqa: PLC0415
 
     organ = organ_of(data)
     slices = read(data, part, organ)
     path = weights[f"{read_card().name}/{organ.name}"]
     with tempfile.TemporaryDirectory() as cache:
-        model = TumorModel.load(path, organ, cache=Path(cache), device="cpu")
+        model = TumorModel.load(path, organ, how=Execution(Path(cache), "cpu"))
         probabilities = model.probabilities(slices.pictures)
     seen = read(data, "train", organ)
     return Evaluated(

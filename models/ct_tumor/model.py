@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.preprocess import Picture, Placement, as_input, framed, framed_scan, on_slice_grid
-from ainode.models.errors import CheckpointRefused, PrecisionRefused, UnusablePicture
-from ainode.models.keras_network import backend, efficientnet_lite0, load, metadata_of
-from ainode.models.keras_serving import gradcam, has_linear_head, mapped_recipe, original, without_activation
+from ainode.models.errors import PrecisionRefused, UnusablePicture
+from ainode.models.keras_network import metadata_of
+from ainode.models.keras_serving import ORIGINALS, Form, Network, ready_network
 from ainode.models.phantoms.abdomen import abdomen
-from ainode.models.runtime import AGREEMENT, Array, Precision, runner, sha256_of
+from ainode.models.runtime import AGREEMENT, Execution, sha256_of
 from ainode.models.saliency import rectified
 
-ORIGINALS = frozenset({".h5", ".hdf5", ".keras"})
-_EIGHT_BITS = 255.0
 _BATCH = 8
 
 
@@ -69,51 +67,27 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Network:
-    """A network that is ready: pictures in 0 to 255 times `scale` in, logits and maps out."""
-
-    run: Callable[[Array], tuple[Array, ...]]
-    scale: float
-    precision: Precision
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
 class TumorModel:
     """A loaded model of one organ. `weights_sha256` names the very bytes it runs on."""
 
     organ: Organ
     calibration: Calibration
     weights_sha256: str
-    network: _Network
+    network: Network
 
     @classmethod
-    def load(  # where from, how, and on what; all but the first two have defaults
-        cls,
-        path: Path,
-        organ: Organ,
-        *,
-        cache: Path,
-        device: str = "auto",
-        precision: Precision = "f32",
-        threads: int | None = None,
-    ) -> TumorModel:
+    def load(cls, path: Path, organ: Organ, *, how: Execution) -> TumorModel:
         """Load an organ's network: our safetensors, or an original whole-model .h5 or .keras.
 
         Raises: CheckpointRefused when the file is not such a network; PrecisionRefused when bf16 was asked
         for and moves a probability by more than 0.005.
         """
         digest = sha256_of(path)
-        loaded = _original if path.suffix in ORIGINALS else _ours
+        form = Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
-
-        def ready(how: Precision) -> TumorModel:
-            made = loaded(path, organ, _Way(digest, cache, device, how, threads))
-            return cls(organ, calibration, digest, made)
-
-        model = ready(precision)
-        if precision == "bf16":
-            _refuse_drift(model, ready("f32"))
+        model = cls(organ, calibration, digest, ready_network(path, form, how))
+        if how.precision == "bf16":
+            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(how, precision="f32"))))
         return model
 
     def read(self, slices: Iterable[NDArray[np.float32]]) -> Reading:
@@ -171,54 +145,11 @@ def _shown(
             continue
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How a network is made ready."""
-
-    digest: str
-    cache: Path
-    device: str
-    precision: Precision
-    threads: int | None
-
-
-def _mapped(build: Callable[[], object], name: str, organ: Organ, way: _Way, *, scale: float) -> _Network:
-    """Return a network of pooling and a linear layer, its map in the same graph."""
-    single = mapped_recipe(build, organ.side, f"{name} {organ.name} {way.digest}")
-    recipe = replace(single, shape=(_BATCH, *single.shape[1:]))
-    run = runner(recipe, cache=way.cache, precision=way.precision, device=way.device, threads=way.threads)
-    return _Network(run, scale, run.precision, run.device)
-
-
-def _ours(path: Path, organ: Organ, way: _Way) -> _Network:
-    backend("torch")
-
-    def build() -> object:
-        return load(efficientnet_lite0(organ.side, len(organ.class_names), layout="channels_first"), path)
-
-    return _mapped(build, "efficientnet_lite0", organ, way, scale=1.0)
-
-
-def _original(path: Path, organ: Organ, way: _Way) -> _Network:
-    """Return an original network, which takes 0 to 1; a head of several layers runs in torch, for its Grad-CAM."""
-    network = original(path)
-    expected = ((None, organ.side, organ.side, 3), (None, len(organ.class_names)))
-    if (network.input_shape, network.output_shape) != expected:
-        raise CheckpointRefused(
-            f"{path}: takes {network.input_shape}, gives {network.output_shape}; {expected} was expected"
-        )
-    if without_activation(network, path=path) != "softmax":
-        raise CheckpointRefused(f"{path}: its answer is no softmax")
-    if has_linear_head(network):
-        return _mapped(lambda: network, "original", organ, way, scale=1 / _EIGHT_BITS)
-    device = "cuda" if way.device.startswith("cuda") else "cpu"
-    run = gradcam(network, device=device)
-    return _Network(run, 1 / _EIGHT_BITS, run.precision, run.device)
-
-
 def _refuse_drift(low: TumorModel, reference: TumorModel) -> None:
     slices: Sequence[NDArray[np.float32]] = list(abdomen(np.random.default_rng(0), slices=_BATCH).values)
     pairs = zip(low.read(slices).slices, reference.read(slices).slices, strict=True)
     gap = max(float(np.abs(a.probabilities - b.probabilities).max()) for a, b in pairs)
     if gap > AGREEMENT:
-        raise PrecisionRefused(f"{low.organ.name}: {low.network.precision} moves a probability by {gap:.4f}; use f32")
+        raise PrecisionRefused(
+            f"{low.organ.name}: {low.network.run.precision} moves a probability by {gap:.4f}; use f32"
+        )

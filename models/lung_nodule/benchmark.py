@@ -21,15 +21,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ainode.models.benchmarking import head, rows, timed
+from ainode.models.checkpoints import loaded
 from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
-from ainode.models.lung_nodule.checkpoints import loaded, table, under
+from ainode.models.lung_nodule.checkpoints import table, under
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
 from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.model import CubeReader, LungNoduleModel, SliceReader, reference_scans
 from ainode.models.lung_nodule.patches import Scan
 from ainode.models.lung_nodule.slice_network import ensemble
-from ainode.models.runtime import Precision, precisions
+from ainode.models.runtime import Execution, Precision, precisions
 
 HEAD = head("reading", pick="eager")
 
@@ -63,10 +64,9 @@ def measured(
     for one in precisions():
         # A precision that moves a probability is refused by the model: then there is nothing to time.
         with suppress(PrecisionRefused):
-            ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(
-                paths, cache=cache, device="cpu", precision=one, threads=threads
-            )
-    eager = LungNoduleModel.load(paths, cache=cache, device="torch-cpu")
+            how = Execution(cache, "cpu", one, threads)
+            ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(paths, how=how)
+    eager = LungNoduleModel.load(paths, how=Execution(cache, "torch-cpu"))
     ways = {
         "PyTorch eager, inference_mode, map from the forward pass": eager,
         "PyTorch eager, gradient by autograd": _with_gradients(card, paths, eager),

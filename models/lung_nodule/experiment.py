@@ -18,7 +18,7 @@ from ainode.models.lung_nodule.card import read_card
 from ainode.models.lung_nodule.lidc import Nodules
 from ainode.models.lung_nodule.lidc_training import imagenet_weights, train_ensemble
 from ainode.models.lung_nodule.model import probability, slice_recipe
-from ainode.models.runtime import runner
+from ainode.models.runtime import Execution, runner
 
 _PIXELS = slice(16, 48)
 
@@ -37,7 +37,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card, nodules = read_card(), lidc.read(data, part)
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
     with tempfile.TemporaryDirectory() as cache:
-        run = runner(slice_recipe(weights[f"{card.name}/lidc"]), cache=Path(cache), device="torch-cpu")
+        run = runner(slice_recipe(weights[f"{card.name}/lidc"]), Execution(Path(cache), "torch-cpu"))
         score = np.array([probability(run(picture[None])[0]) for picture in pictures])
     return Evaluated(
         class_names=("benign", "malignant"),

@@ -24,10 +24,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
+from ainode.models.checkpoints import save_table
 from ainode.models.errors import CheckpointRefused
 from ainode.models.experiment import TrainingOptions
 from ainode.models.lung_nodule import lidc
-from ainode.models.lung_nodule.checkpoints import save_half
 from ainode.models.lung_nodule.lidc import Nodules
 from ainode.models.lung_nodule.slice_network import CELLS, SliceEnsemble, SliceNetwork, from_all_sides
 from ainode.models.metrics import auc, bootstrapped
@@ -182,7 +182,7 @@ def train_ensemble(data: Path, out: Path, options: TrainingOptions, backbone: Pa
         member.load_state_dict(network.state_dict())
     fitted = LogisticRegression(C=np.inf).fit(logits[:, None], nodules.labels)
     joined.calibration[:] = torch.tensor([float(fitted.coef_[0, 0]), float(fitted.intercept_[0])])
-    return save_half(joined.state_dict(), out / "lung_nodule_lidc.safetensors")
+    return save_table(joined.state_dict(), out / "lung_nodule_lidc.safetensors")
 
 
 def imagenet_weights() -> Path | None:

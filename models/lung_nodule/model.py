@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ainode.models.checkpoints import loaded
 from ainode.models.errors import MissingNetwork, PrecisionRefused, UnusablePicture
 from ainode.models.lung_nodule.card import Card, read_card
-from ainode.models.lung_nodule.checkpoints import loaded, table, under
+from ainode.models.lung_nodule.checkpoints import table, under
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
 from ainode.models.lung_nodule.heads import LinearHead, RecurrentHead, linear_head, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, Grid, Scan, cube, is_dense, middle_slice
 from ainode.models.lung_nodule.slice_network import SIDE, ensemble
-from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, runner, sha256_of
+from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
 from ainode.models.saliency import rectified
 
 Array = NDArray[np.float32]
@@ -149,16 +150,7 @@ class LungNoduleModel:
     device: str
 
     @classmethod
-    def load(  # where from, how, and on what; all but the first have defaults
-        cls,
-        paths: Mapping[str, Path],
-        *,
-        cache: Path,
-        card: Card | None = None,
-        device: str = "auto",
-        precision: Precision = "f32",
-        threads: int | None = None,
-    ) -> LungNoduleModel:
+    def load(cls, paths: Mapping[str, Path], *, how: Execution, card: Card | None = None) -> LungNoduleModel:
         """Load the shipped profiles from `lidc` and `temporal`, or the original's from `fmcib`, its heads beside it.
 
         Raises: MissingNetwork when one is not in `paths`; CheckpointRefused when a file is not its network's;
@@ -169,22 +161,19 @@ class LungNoduleModel:
         if absent := [name for name in names if name not in paths]:
             raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}")
 
-        def ready(chosen: Precision) -> tuple[Reader, Reader, Runner]:
-            def started(recipe: Recipe) -> Runner:
-                return runner(recipe, cache=cache, precision=chosen, device=device, threads=threads)
-
+        def ready(chosen: Execution) -> tuple[Reader, Reader, Runner]:
             if names is _SITE:
-                ours = started(encoder_recipe(paths["fmcib"], FMCIB, ""))
+                ours = runner(encoder_recipe(paths["fmcib"], FMCIB, ""), chosen)
                 heads = recurrent_head(table(paths["fmcib_recurrent"])), linear_head(table(paths["fmcib_linear"]))
                 reader = CubeReader("fmcib", ours, *heads)
                 return reader, reader, ours
-            run = started(slice_recipe(paths["lidc"]))
-            ours = started(encoder_recipe(paths["temporal"], COMPACT, "encoder."))
+            run = runner(slice_recipe(paths["lidc"]), chosen)
+            ours = runner(encoder_recipe(paths["temporal"], COMPACT, "encoder."), chosen)
             return SliceReader(run), CubeReader("temporal", ours, recurrent_head(table(paths["temporal"]))), ours
 
-        one, several, run = ready(precision)
-        if precision != "f32":
-            _refuse_drift(card, (one, several), ready("f32")[:2])
+        one, several, run = ready(how)
+        if how.precision != "f32":
+            _refuse_drift(card, (one, several), ready(replace(how, precision="f32"))[:2])
         return cls(card, one, several, run.precision, run.device)
 
     def predict(self, scans: Sequence[Scan | None]) -> Prediction:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 from tqdm import tqdm
 
+from ainode.models.checkpoints import loaded, save_table
 from ainode.models.experiment import TrainingOptions
-from ainode.models.lung_nodule.checkpoints import loaded, save_half, table, under
+from ainode.models.lung_nodule.checkpoints import table, under
 from ainode.models.lung_nodule.encoder import COMPACT, Encoder
 from ainode.models.lung_nodule.heads import ABSENT, Recurrent, RecurrentHead, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, Scan, cube
@@ -187,7 +188,7 @@ def train(out: Path, options: TrainingOptions, counts: tuple[int, int] = (_TRAIN
     weights |= {f"{n}.{key}": value for n, head in enumerate(heads) for key, value in head.state_dict().items()}
     weights |= {"scaler.mean": mean, "scaler.scale": scale}
     log.info("validation: AUC %.3f", auc(validation.labels, answers(recurrent_head(weights), watched)))
-    return save_half(weights, out / "lung_nodule_temporal.safetensors")
+    return save_table(weights, out / "lung_nodule_temporal.safetensors")
 
 
 def answers(head: RecurrentHead, seen: Tensor, *, dates: int = _DATES) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from ainode.models.phantoms.spine_tissue import CORTEX, METAL, SPONGY, ellipse
 
 # The seven classes of the original detector, in the order its training text lists them.
 # The order inside the original's own checkpoint is unknown: a checkpoint's own names win.
-OSTEOPHYTES, DISC_NARROWING, IMPLANT, SLIP, FORAMEN, OTHER, COLLAPSE = range(7)
+OSTEOPHYTES, DISC_NARROWING, IMPLANT, SLIP, _, OTHER, COLLAPSE = range(7)
 CLASS_NAMES = (
     "Osteophytes",
     "Disc space narrowing",

@@ -37,12 +37,6 @@ class Thorax:
     consolidations: NDArray[np.bool_] = field(repr=False)
     nodule_centers: tuple[Point, ...] = ()
 
-    @property
-    def nodule_centers_mm(self) -> tuple[Point, ...]:
-        """Return the centers (z, y, x) in mm from the center of voxel (0, 0, 0)."""
-        z, y, x = self.spacing_mm
-        return tuple((a * z, b * y, c * x) for a, b, c in self.nodule_centers)
-
 
 def thorax(
     anatomy_seed: int,

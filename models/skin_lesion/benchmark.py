@@ -18,7 +18,7 @@ import torch
 
 from ainode.models.benchmarking import Table, Timed, beside, head, keras_side, rows, timed
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import Precision, precisions
+from ainode.models.runtime import Execution, Precision, precisions
 from ainode.models.skin_lesion.benchmark_keras import WARM_UP
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import read_card
@@ -40,7 +40,9 @@ def benchmark(
         ways = beside(
             lambda: keras_side("ainode.models.skin_lesion.benchmark_keras", weights, drawn, runs, threads=threads),
             {
-                f"ainode, {where} {precision}": partial(_ours, {name: weights}, cache, precision, runs, threads)
+                f"ainode, {where} {precision}": partial(
+                    _ours, {name: weights}, Execution(cache, "cpu", precision, threads), runs
+                )
                 for precision, where in _precisions(full_size=full_size)
             },
         )
@@ -59,8 +61,8 @@ def pictures() -> tuple[Picture, ...]:
     return tuple(skin_lesion(np.random.default_rng(seed), rows=768, columns=1024) for seed in range(_PICTURES))
 
 
-def _ours(paths: Mapping[str, Path], cache: Path, precision: Precision, runs: int, threads: int) -> Timed:
-    model = SkinLesionModel.load(paths, cache=cache, device="cpu", precision=precision, threads=threads)
+def _ours(paths: Mapping[str, Path], how: Execution, runs: int) -> Timed:
+    model = SkinLesionModel.load(paths, how=how)
     # One view on both sides.
     model = replace(model, calibration=Calibration())
     ways = {"ours": lambda picture: model.predict(picture).probability}

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ainode.models.experiment import Evaluated, Part
+from ainode.models.runtime import Execution
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.dataset import CLASSES, Labelled, listed, read
 from ainode.models.skin_lesion.model import SkinLesionModel
@@ -29,7 +30,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card, pictures = read_card(), listed(data, part)
     paths = {name.removeprefix(f"{card.name}/"): path for name, path in weights.items()}
     with tempfile.TemporaryDirectory() as cache:
-        model = SkinLesionModel.load(paths, cache=Path(cache), card=card)
+        model = SkinLesionModel.load(paths, how=Execution(Path(cache)), card=card)
         found = np.array([model.predict(read(one.path)).calibrated for one in pictures])
     return Evaluated(
         class_names=CLASSES,

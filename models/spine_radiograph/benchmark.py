@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ainode.models.benchmarking import Table, head, rows, timed
 from ainode.models.checkpoints import load
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import Precision, Recipe, Runner, precisions, runner
+from ainode.models.runtime import Execution, Precision, Recipe, Runner, precisions, runner
 from ainode.models.saliency import weighted
 from ainode.models.spine_radiograph.card import Card, Network, read_card
 from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
@@ -53,7 +53,7 @@ def benchmark(
     label = "full size" if full_size else "shipped"
     ours = cache / f"benchmark {label}"
     for one in precisions():
-        ways[f"ainode, OpenVINO {one}"] = _ours(card, ensemble, detector, one, ours, threads)
+        ways[f"ainode, OpenVINO {one}"] = _ours(card, ensemble, detector, Execution(ours, "cpu", one, threads))
     return head("networks", pick="eager"), rows(timed(ways, _pictures(), runs), label)
 
 
@@ -88,21 +88,17 @@ def _read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], f
     return read
 
 
-def _runner(module: nn.Module, shape: tuple[int, ...], precision: Precision, cache: Path, threads: int) -> Runner:
+def _runner(module: nn.Module, side: int, how: Execution) -> Runner:
     key = f"benchmark {sum(float(p.detach().double().abs().sum()) for p in module.parameters())}"
-    return runner(Recipe(lambda: module, shape, key), cache=cache, precision=precision, device="cpu", threads=threads)
+    return runner(Recipe(lambda: module, (1, 1, side, side), key), how)
 
 
-def _ours(  # what to run and how
-    card: Card, ensemble: Ensemble, detector: nn.Module, precision: Precision, cache: Path, threads: int
-) -> Callable[[Picture], float]:
-    classify = _runner(ensemble, (1, 1, card.side, card.side), precision, cache, threads)
-    detect = _runner(detector, (1, 1, card.detector.side, card.detector.side), precision, cache, threads)
-    return _read(card, classify, detect)
+def _ours(card: Card, ensemble: Ensemble, detector: nn.Module, how: Execution) -> Callable[[Picture], float]:
+    return _read(card, _runner(ensemble, card.side, how), _runner(detector, card.detector.side, how))
 
 
 def _eagerly(module: nn.Module) -> Runner:
-    return runner(Recipe(lambda: module, (), ""), cache=Path(), device="torch-cpu")
+    return runner(Recipe(lambda: module, (), ""), Execution(Path(), "torch-cpu"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ainode.models.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.runtime import Execution
 from ainode.models.spine_radiograph.card import DETECTOR, read_card
 from ainode.models.spine_radiograph.dataset import Stack, render
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
@@ -44,7 +45,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     stack: Stack = render(data, part, seed=2 if part == "test" else 0, count=_PICTURES[part])
     files = {name: weights[f"{card.name}/{name}"] for name in card.needed}
     with tempfile.TemporaryDirectory() as cache:
-        members = member_probabilities(SpineRadiographModel.load(files, cache=Path(cache), card=card), stack)
+        members = member_probabilities(SpineRadiographModel.load(files, how=Execution(Path(cache)), card=card), stack)
     score = members @ np.asarray([network.weight for network in card.networks])
     return Evaluated(
         class_names=("normal", "abnormal"),

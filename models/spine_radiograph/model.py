@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from torch import nn
 from ainode.models.checkpoints import load
 from ainode.models.errors import MissingNetwork, PrecisionRefused
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import AGREEMENT, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
+from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
 from ainode.models.saliency import weighted
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.checkpoints import class_names
@@ -50,16 +50,7 @@ class SpineRadiographModel:
     device: str
 
     @classmethod
-    def load(  # where from, how, and on what; all but the first have defaults
-        cls,
-        paths: Mapping[str, Path],
-        *,
-        cache: Path,
-        card: Card | None = None,
-        device: str = "auto",
-        precision: Precision = "f32",
-        threads: int | None = None,
-    ) -> SpineRadiographModel:
+    def load(cls, paths: Mapping[str, Path], *, how: Execution, card: Card | None = None) -> SpineRadiographModel:
         """Load every network that the card names from `paths`, by network name and "detector".
 
         Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
@@ -72,13 +63,12 @@ class SpineRadiographModel:
             raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}; the rest is not used without it")
         digests = {name: sha256_of(paths[name]) for name in card.needed}
         recipe = ensemble_recipe(card, paths, digests)
-        classify = runner(recipe, cache=cache, precision=precision, device=device, threads=threads)
-        if precision == "bf16":
-            reference = runner(recipe, cache=cache, precision="f32", device=device, threads=threads)
-            _refuse_drift(card, classify, reference)
+        classify = runner(recipe, how)
+        if how.precision == "bf16":
+            _refuse_drift(card, classify, runner(recipe, replace(how, precision="f32")))
         names = class_names(paths[DETECTOR]) or card.detector.class_names
         found = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
-        detect = runner(found, cache=cache, precision=precision, device=device, threads=threads)
+        detect = runner(found, how)
         asked = card.detector
         detector = Detector(lambda x: detect(x)[0], names, asked.side, asked.confidences, asked.iou)
         return cls(card, digests, classify, detector, classify.precision, classify.device)

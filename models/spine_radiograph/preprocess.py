@@ -45,10 +45,6 @@ class Placement:
         back = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
         return np.asarray(np.clip(back, 0, [columns, rows, columns, rows]), np.float32)
 
-    def to_input(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, 4) boxes of the source on the input grid."""
-        return np.asarray(boxes * np.tile(self.scale, 2) + np.tile(self.shift, 2), np.float32)
-
 
 def unusable(pixels: Picture) -> str | None:
     """Return why this picture cannot be read, or None when it can."""

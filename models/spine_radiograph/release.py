@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ainode.models.checkpoints import save_half
 from ainode.models.metrics import auc, bootstrapped
 from ainode.models.phantoms.spine import CLASS_NAMES
-from ainode.models.runtime import sha256_of
+from ainode.models.runtime import Execution, sha256_of
 from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.dataset import Stack, render
 from ainode.models.spine_radiograph.detector import yolo
@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     card = read_card()
     paths = export(arguments.run, arguments.weights, card)
-    model = SpineRadiographModel.load(paths, cache=arguments.report / "cache", card=card, device="cpu")
+    model = SpineRadiographModel.load(paths, how=Execution(arguments.report / "cache", "cpu"), card=card)
     data = arguments.run / "data"
     held_out = data / f"test_of_seed_{arguments.test_seed}"
     validation = Stack.read(data / "validation.npz")

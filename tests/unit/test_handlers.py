@@ -31,8 +31,10 @@ def test_selecting_loads_no_network(name: str) -> None:
 
 
 def test_a_file_of_another_network_is_the_operators_to_mend(tmp_path: Path) -> None:
-    def refuse(path: Path, **how: object) -> None:
-        assert how == {"cache": tmp_path, "device": "cpu", "precision": "f32"}
+    from ainode.models.runtime import Execution  # brings torch
+
+    def refuse(path: Path, *, how: Execution) -> None:
+        assert how == Execution(tmp_path, "cpu", "f32")
         raise CheckpointRefused(f"{path.name}: not the weights of this network")
 
     environment = ModelEnvironment(WeightStore(tmp_path), tmp_path, device="cpu")

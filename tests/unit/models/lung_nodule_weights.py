@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ainode.models.lung_nodule.checkpoints import save_half
+from ainode.models.checkpoints import save_table
 from ainode.models.lung_nodule.encoder import COMPACT, Encoder
 from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.slice_network import SliceEnsemble
@@ -20,6 +20,6 @@ def random_weights_in(folder: Path) -> dict[str, Path]:
     cubes |= {"scaler.mean": torch.zeros(COMPACT.features), "scaler.scale": torch.ones(COMPACT.features)}
     slices = SliceEnsemble(1).state_dict()
     return {
-        "lidc": save_half(slices, folder / "lidc.safetensors"),
-        "temporal": save_half(cubes, folder / "temporal.safetensors"),
+        "lidc": save_table(slices, folder / "lidc.safetensors"),
+        "temporal": save_table(cubes, folder / "temporal.safetensors"),
     }

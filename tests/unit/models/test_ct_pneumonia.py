@@ -25,6 +25,7 @@ from ainode.models.ct_pneumonia.training import train
 from ainode.models.errors import CheckpointRefused, UnusablePicture
 from ainode.models.experiment import TrainingOptions
 from ainode.models.phantoms.thorax import Field, thorax
+from ainode.models.runtime import Execution
 
 SCAN = Field((40, 96, 96), (7.0, 4.0, 4.0))
 
@@ -153,7 +154,7 @@ def test_the_input_is_the_windowed_volume_as_scipy_zooms_it_with_axes_left_back_
 def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) -> None:
     network = a_network()
     card = read_card()
-    ours = PneumoniaModel.of(lambda: network, "drawn", tmp_path, card, ("cpu", "f32", 2))
+    ours = PneumoniaModel.of(lambda: network, "drawn", how=Execution(tmp_path, "cpu", threads=2), card=card)
     for seed in range(2):
         scan = thorax(seed, seed, scanned=SCAN, consolidations=3 * seed).values
         made = ours.predict(scan, seed)
@@ -171,7 +172,7 @@ def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) ->
 
 def test_the_saliency_is_where_the_volumes_voxels_are(tmp_path: Path) -> None:
     network = a_network()
-    made = PneumoniaModel.of(lambda: network, "drawn", tmp_path, read_card(), ("torch-cpu", "f32", 1)).predict(
+    made = PneumoniaModel.of(lambda: network, "drawn", how=Execution(tmp_path, "torch-cpu"), card=read_card()).predict(
         thorax(1, 1, scanned=SCAN).values, 0
     )
     # The middle of the coarse cell (5, 9, 3) of 8 voxels each, brought back to the volume.

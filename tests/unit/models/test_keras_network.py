@@ -38,7 +38,7 @@ from ainode.models.keras_serving import (
     original,
     without_activation,
 )
-from ainode.models.runtime import runner
+from ainode.models.runtime import Execution, runner
 
 _SIDE = 64
 _MADE_BY_TENSORFLOW = """
@@ -147,7 +147,7 @@ def test_a_daisy_is_a_daisy_with_the_imagenet_weights() -> None:
 
 def test_openvino_gives_the_logits_and_maps_of_the_network(lite: Any, tmp_path: Path) -> None:  # noqa: ANN401
     pictures = some_pictures(_SIDE, count=1)
-    logits, maps = runner(mapped_recipe(lambda: lite, _SIDE, "test"), cache=tmp_path, device="cpu")(pictures)
+    logits, maps = runner(mapped_recipe(lambda: lite, _SIDE, "test"), Execution(tmp_path, "cpu"))(pictures)
     with torch.inference_mode():
         expected = lite(pictures, training=False).numpy()
         expected_maps = Mapped(lite)(torch.from_numpy(pictures))[1].numpy()
@@ -199,7 +199,7 @@ def test_saved_weights_give_the_same_answer_on_tensorflow(lite: Any, tmp_path: P
     assert metadata_of(path) == {"made": "here"}
     expected = json.loads(on_tensorflow(_OURS_ON_TENSORFLOW, path, drawn))
     again = load(efficientnet_lite0(_SIDE, 3), path)
-    run = runner(mapped_recipe(lambda: again, _SIDE, "again"), cache=tmp_path / "cache", device="cpu")
+    run = runner(mapped_recipe(lambda: again, _SIDE, "again"), Execution(tmp_path / "cache", "cpu"))
     found = np.concatenate([run(one[None])[0] for one in pictures])
     assert np.abs(probabilities(found) - probabilities(np.array(expected, np.float32))).max() < 0.005
 

@@ -19,6 +19,7 @@ from ainode.models.lung_nodule.encoder import COMPACT  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, SpatialMap, probability  # noqa: E402
 from ainode.models.lung_nodule.patches import Grid, Scan, cube, is_dense, middle_slice  # noqa: E402
 from ainode.models.lung_nodule.slice_network import SliceEnsemble, turned, turned_back  # noqa: E402
+from ainode.models.runtime import Execution  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def eager(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> LungNoduleModel:
-    return LungNoduleModel.load(files, cache=tmp_path_factory.mktemp("cache"), device="torch-cpu")
+    return LungNoduleModel.load(files, how=Execution(tmp_path_factory.mktemp("cache"), "torch-cpu"))
 
 
 def a_scan(radius: float = 6.0, spacing: tuple[float, float, float] = (1.0, 0.7, 0.7)) -> Scan:
@@ -134,7 +135,7 @@ def test_four_scans_are_a_callers_error(eager: LungNoduleModel) -> None:
 def test_openvino_gives_the_probability_of_torch(
     files: dict[str, Path], eager: LungNoduleModel, tmp_path: Path
 ) -> None:
-    served = LungNoduleModel.load(files, cache=tmp_path, device="cpu", threads=1)
+    served = LungNoduleModel.load(files, how=Execution(tmp_path, "cpu", threads=1))
     for scans in ([a_scan()], [a_scan(4.0), a_scan(6.0), a_scan(8.0)]):
         ours, theirs = served.predict(scans), eager.predict(scans)
         assert ours.probability == pytest.approx(theirs.probability, abs=1e-4)
@@ -174,15 +175,15 @@ def test_a_map_is_sampled_where_its_cells_lie() -> None:
 
 def test_a_profile_without_its_file_is_refused_by_name(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(MissingNetwork, match="temporal"):
-        LungNoduleModel.load({"lidc": files["lidc"]}, cache=tmp_path, device="torch-cpu")
+        LungNoduleModel.load({"lidc": files["lidc"]}, how=Execution(tmp_path, "torch-cpu"))
     with pytest.raises(MissingNetwork, match="fmcib_linear"):
-        LungNoduleModel.load({"fmcib": files["temporal"]}, cache=tmp_path, device="torch-cpu")
+        LungNoduleModel.load({"fmcib": files["temporal"]}, how=Execution(tmp_path, "torch-cpu"))
 
 
 def test_a_file_of_another_network_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match="missing"):
         LungNoduleModel.load(
-            {"lidc": files["temporal"], "temporal": files["temporal"]}, cache=tmp_path, device="torch-cpu"
+            {"lidc": files["temporal"], "temporal": files["temporal"]}, how=Execution(tmp_path, "torch-cpu")
         )
 
 

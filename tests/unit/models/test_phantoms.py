@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ainode.models.phantoms.other_radiographs import KINDS, other_radiograph
 from ainode.models.phantoms.spine import REGIONS, VIEWS, spine_radiograph
 from ainode.models.phantoms.spine_lesions import IMPLANT
 
@@ -65,8 +64,3 @@ def test_metal_is_brighter_inside_its_box_than_around_it() -> None:
 def test_an_unknown_view_is_refused() -> None:
     with pytest.raises(ValueError, match="OBLIQUE"):
         spine_radiograph(np.random.default_rng(0), view="OBLIQUE")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_other_radiograph_can_be_drawn(kind: str) -> None:
-    assert other_radiograph(np.random.default_rng(0), kind, rows=300, columns=280).shape == (300, 280)

@@ -18,7 +18,7 @@ from ainode.models.lung_nodule.model import LungNoduleModel, slice_recipe  # noq
 from ainode.models.lung_nodule.patches import Scan, cube  # noqa: E402
 from ainode.models.lung_nodule.temporal_training import case  # noqa: E402
 from ainode.models.metrics import auc  # noqa: E402
-from ainode.models.runtime import runner  # noqa: E402
+from ainode.models.runtime import Execution, runner  # noqa: E402
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 _MIB = 2**20
@@ -42,7 +42,7 @@ def test_every_file_is_the_bytes_that_the_manifest_names() -> None:
 def test_the_ensemble_orders_training_nodules_far_better_than_their_pixels_do(tmp_path: Path) -> None:
     """On sixty nodules it was trained on: that the file is whole and stretched as in training, not how good it is."""
     nodules = lidc.read(shared("data/labelled/nodule3d_lidc"), "train")
-    run = runner(slice_recipe(files()["lidc"]), cache=tmp_path, device="torch-cpu")
+    run = runner(slice_recipe(files()["lidc"]), Execution(tmp_path, "torch-cpu"))
     rows = np.random.default_rng(0).choice(len(nodules.labels), 60, replace=False)
     logits = [float(run(picture[None])[0][0]) for picture in nodules.middle_pictures(rows)]
     assert auc(nodules.labels[rows], logits) > 0.9
@@ -50,7 +50,7 @@ def test_the_ensemble_orders_training_nodules_far_better_than_their_pixels_do(tm
 
 @pytest.mark.parametrize("dates", [2, 3])
 def test_a_growing_phantom_is_more_suspicious_than_a_stable_one(tmp_path: Path, dates: int) -> None:
-    model = LungNoduleModel.load(files(), cache=tmp_path, device="torch-cpu")
+    model = LungNoduleModel.load(files(), how=Execution(tmp_path, "torch-cpu"))
     said = []
     for grows in (False, True):
         made = [case(77, number, grows=grows)[0] for number in range(4)]

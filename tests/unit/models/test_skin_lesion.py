@@ -16,7 +16,7 @@ from unit.models.keras_programs import on_tensorflow, seeded
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, ModelError, UnusablePicture
 from ainode.models.keras_network import assign, backend, efficientnet_lite0, metadata_of, save_half, weights_of
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import cpu_has_bf16
+from ainode.models.runtime import Execution, cpu_has_bf16
 from ainode.models.skin_lesion.augment import augmented
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import CARD_PATH, Card, read_card
@@ -70,7 +70,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_model(path: Path, cache: Path) -> SkinLesionModel:
-    return SkinLesionModel.load({read_card().network: path}, cache=cache, device="cpu")
+    return SkinLesionModel.load({read_card().network: path}, how=Execution(cache, "cpu"))
 
 
 def test_whatever_a_picture_comes_as_it_becomes_rgb() -> None:
@@ -147,7 +147,8 @@ import sys, numpy as np
 from pathlib import Path
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.phantoms.skin import skin_lesion
-model = SkinLesionModel.load({"efficientnet_lite0": Path(sys.argv[1])}, cache=Path(sys.argv[2]), device="cpu")
+from ainode.models.runtime import Execution
+model = SkinLesionModel.load({"efficientnet_lite0": Path(sys.argv[1])}, how=Execution(Path(sys.argv[2]), "cpu"))
 model.predict(skin_lesion(np.random.default_rng(0)))
 print("tensorflow" in sys.modules)
 """
@@ -175,7 +176,7 @@ def test_an_original_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_no_network_and_impossible_calibrations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingNetwork):
-        SkinLesionModel.load({}, cache=tmp_path)
+        SkinLesionModel.load({}, how=Execution(tmp_path))
     with pytest.raises(CheckpointRefused):
         Calibration(slope=-1.0)
     with pytest.raises(CheckpointRefused, match="not whole"):
@@ -186,11 +187,11 @@ def test_no_network_and_impossible_calibrations_are_refused(tmp_path: Path) -> N
 @pytest.mark.skipif(not cpu_has_bf16(), reason="this processor has no bf16")
 def test_bf16_is_served_only_where_it_agrees(weights: Path, tmp_path: Path) -> None:
     try:
-        model = SkinLesionModel.load({read_card().network: weights}, cache=tmp_path, device="cpu", precision="bf16")
+        model = SkinLesionModel.load({read_card().network: weights}, how=Execution(tmp_path, "cpu", "bf16"))
     except ValueError as error:
         assert "use f32" in str(error)  # noqa: PT017  # either answer is right; a third is not
     else:
-        assert model.network.precision == "bf16"
+        assert model.network.run.precision == "bf16"
 
 
 def a_data_set(folder: Path, *, count: int = 12) -> Path:

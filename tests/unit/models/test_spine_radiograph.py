@@ -12,11 +12,12 @@ import torch
 from monai.visualize import GradCAM
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from support.letterbox import on_input
 from unit.models.random_weights import RandomModel
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import OpenVinoRunner, converted, cpu_has_bf16, runner
+from ainode.models.runtime import Execution, OpenVinoRunner, converted, cpu_has_bf16, runner
 from ainode.models.saliency import rectified, weighted
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.detector import Detector, suppressed, yolo
@@ -37,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(random_model: RandomModel, cache: Path) -> SpineRadiographModel:
-    return SpineRadiographModel.load(random_model.paths, cache=cache, card=random_model.card, device="cpu")
+    return SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu"), card=random_model.card)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_the_map_of_the_forward_pass_is_monais_grad_cam(architecture: str, layer
 def test_openvino_gives_torchs_probabilities_within_half_a_percent(
     random_model: RandomModel, model: SpineRadiographModel
 ) -> None:
-    eager = SpineRadiographModel.load(random_model.paths, cache=Path(), card=random_model.card, device="torch-cpu")
+    eager = SpineRadiographModel.load(random_model.paths, how=Execution(Path(), "torch-cpu"), card=random_model.card)
     for seed in range(3):
         ours, theirs = model.predict(_picture(seed)), eager.predict(_picture(seed))
         assert ours.probability == pytest.approx(theirs.probability, abs=0.005)
@@ -72,9 +73,7 @@ def test_openvino_gives_torchs_probabilities_within_half_a_percent(
 def test_bf16_is_taken_only_when_it_agrees(random_model: RandomModel, cache: Path) -> None:
     if not cpu_has_bf16():
         pytest.skip("this processor has no bfloat16")
-    asked = SpineRadiographModel.load(
-        random_model.paths, cache=cache, card=random_model.card, device="cpu", precision="bf16"
-    )
+    asked = SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu", "bf16"), card=random_model.card)
     assert asked.precision == "bf16"
 
 
@@ -119,7 +118,7 @@ def test_a_missing_network_is_an_error_and_never_left_out(random_model: RandomMo
     for name in random_model.paths:
         rest = {key: path for key, path in random_model.paths.items() if key != name}
         with pytest.raises(MissingNetwork, match=name):
-            SpineRadiographModel.load(rest, cache=cache, card=random_model.card)
+            SpineRadiographModel.load(rest, how=Execution(cache), card=random_model.card)
 
 
 def test_a_network_with_one_weight_missing_is_refused(random_model: RandomModel, cache: Path, tmp_path: Path) -> None:
@@ -128,7 +127,7 @@ def test_a_network_with_one_weight_missing_is_refused(random_model: RandomModel,
     save_file(table, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointRefused, match="1 missing"):
         SpineRadiographModel.load(
-            random_model.paths | {"a": tmp_path / "a.safetensors"}, cache=cache, card=random_model.card, device="cpu"
+            random_model.paths | {"a": tmp_path / "a.safetensors"}, how=Execution(cache, "cpu"), card=random_model.card
         )
 
 
@@ -153,7 +152,7 @@ def test_a_graph_is_converted_once_for_the_same_weights(random_model: RandomMode
 
 def test_the_openvino_precision_is_the_one_asked_for(random_model: RandomModel, cache: Path) -> None:
     recipe = ensemble_recipe(random_model.card, random_model.paths, dict.fromkeys(random_model.paths, "x"))
-    ready = runner(recipe, cache=cache, device="cpu")
+    ready = runner(recipe, Execution(cache, "cpu"))
     assert isinstance(ready, OpenVinoRunner)
     assert ready.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
@@ -161,7 +160,7 @@ def test_the_openvino_precision_is_the_one_asked_for(random_model: RandomModel, 
 def test_an_unknown_device_is_refused(random_model: RandomModel, cache: Path) -> None:
     recipe = ensemble_recipe(random_model.card, random_model.paths, dict.fromkeys(random_model.paths, "x"))
     with pytest.raises(ValueError, match="tpu"):
-        runner(recipe, cache=cache, device="tpu")
+        runner(recipe, Execution(cache, "tpu"))
 
 
 def _raw(score: float, box: tuple[float, float, float, float], kind: int = 2) -> NDArray[np.float32]:
@@ -174,7 +173,7 @@ def _raw(score: float, box: tuple[float, float, float, float], kind: int = 2) ->
 def test_a_box_comes_back_on_the_source_grid() -> None:
     source = np.asarray([[100, 200, 180, 260]], np.float32)
     pixels = np.random.default_rng(0).random((800, 400), dtype=np.float32)
-    x0, y0, x1, y1 = letterboxed(pixels, 320)[1].to_input(source)[0]
+    x0, y0, x1, y1 = on_input(source, letterboxed(pixels, 320)[1])[0]
     raw = _raw(0.8, ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0))
     (box,) = Detector(lambda _: raw, read_card().detector.class_names, 320, (0.25,), 0.7)(pixels)
     assert box.class_name == "Surgical implant"
@@ -205,7 +204,7 @@ def test_probabilities_do_not_overflow() -> None:
 
 def test_a_padded_input_maps_back_to_the_whole_source(random_model: RandomModel, cache: Path) -> None:
     padded = replace(random_model.card, resize="pad")
-    model = SpineRadiographModel.load(random_model.paths, cache=cache, card=padded, device="cpu")
+    model = SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu"), card=padded)
     assert model.predict(_picture()).saliency.shape == (480, 360)
     assert prepare(_picture(), 224, "pad")[0, 0, 100, 0] == 0
     assert json.dumps(dict(model.weights_sha256))
