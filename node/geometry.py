@@ -21,8 +21,6 @@ Vector: TypeAlias = NDArray[np.float64]
 _SAME_MM = 0.01
 # A missing slice doubles a distance; interpolated couches and rounding vary it by a few percent.
 _UNEVEN = 0.1
-# The rows of a tilted gantry are not perpendicular to the way from slice to slice: tan(1 degree).
-_TILT = 0.0175
 _PARALLEL = 1e-4
 _LEAST_SLICES = 2
 _SIX, _THREE, _TWO = 6, 3, 2
@@ -31,7 +29,7 @@ _HALF_VOXEL = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Parallel slices of one size, evenly spaced, in the order of `normal`.
+    """Parallel slices of one size, evenly spaced, in the order of `normal`, straight above each other.
 
     Units: origin of the first slice's first pixel center in LPS mm; axes are unit vectors; spacing_mm is between
     slices, rows, columns. `row_axis` is where the column index grows (PS3.3 C.7.6.2.1.1).
@@ -169,7 +167,7 @@ def _ordered(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | O
     order = sorted(range(len(planes)), key=lambda i: planes[i].along(normal))
     sorted_instances = tuple(instances[i] for i in order)
     positions = np.stack([planes[i].position for i in order])
-    if reason := _uneven(positions, normal, sorted_instances):
+    if reason := _uneven(positions, first, sorted_instances):
         return reason
     step = (positions[-1] - positions[0]) / (len(order) - 1)
     return Stack(
@@ -184,9 +182,9 @@ def _ordered(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | O
     )
 
 
-def _uneven(positions: Vector, normal: Vector, instances: tuple[Instance, ...]) -> OutOfScope | None:
+def _uneven(positions: Vector, plane: _Plane, instances: tuple[Instance, ...]) -> OutOfScope | None:
     """Return why sorted slices are no even, upright stack, None if they are."""
-    along = positions @ normal
+    along = positions @ plane.axes[0]
     steps = np.diff(along)
     if steps.min() < _SAME_MM:
         at = int(steps.argmin())
@@ -200,10 +198,12 @@ def _uneven(positions: Vector, normal: Vector, instances: tuple[Instance, ...]) 
             f"{along[at + 1]:.1f} mm; resend the series if slices are missing"
         )
         return OutOfScope(what, "gap", refs(instances[at : at + 2]))
-    drift = (positions[-1] - positions[0]) - normal * (along[-1] - along[0])
-    if np.linalg.norm(drift) > max(_TILT * (along[-1] - along[0]), _SAME_MM):
-        tilt = np.degrees(np.arctan2(np.linalg.norm(drift), along[-1] - along[0]))
-        return OutOfScope(f"the gantry is tilted by {tilt:.1f} degrees; upright slices are read", "gantry-tilt")
+    # Along rows and columns: a tilted gantry moves each slice, and positions in a stack leave that out.
+    drift = float(np.linalg.norm(np.ptp(positions @ plane.axes[1:].T, axis=0)))
+    if drift > max(_HALF_VOXEL * min(plane.spacing), _SAME_MM):
+        tilt = np.degrees(np.arctan2(drift, along[-1] - along[0]))
+        what = f"the gantry is tilted by {tilt:.1f} degrees, which moves slices by {drift:.1f} mm"
+        return OutOfScope(f"{what}; upright slices are read", "gantry-tilt")
     return None
 
 

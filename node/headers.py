@@ -29,7 +29,8 @@ NODE_KEYWORDS = frozenset(
     """
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID
     Modality ImageType PresentationIntentType Manufacturer ManufacturerModelName ConversionType
-    StudyDate SeriesDate StudyDescription SeriesDescription ProtocolName SeriesNumber InstanceNumber AcquisitionNumber
+    StudyDate StudyTime SeriesDate StudyDescription SeriesDescription ProtocolName
+    SeriesNumber InstanceNumber AcquisitionNumber
     BodyPartExamined AnatomicRegionSequence SharedFunctionalGroupsSequence FrameAnatomySequence
     CodeValue LongCodeValue CodingSchemeDesignator CodeMeaning
     Laterality ImageLaterality ViewPosition ViewCodeSequence PatientOrientation

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,7 +38,7 @@ class Wish:
     """What a person says of the files."""
 
     points: tuple[Position, ...] = ()
-    """one per study, oldest first; of a lone study any number"""
+    """one per study, oldest first, or one alone, of the newest of time points; of a lone study any number"""
     point_kind: PointKind = PointKind.MM
     picture_kind: PictureKind = PictureKind.PHOTOGRAPH
     body_part: str = ""
@@ -131,7 +132,8 @@ def gathered(
         given = _ordered(given)
     located = _located(given, wish)
     if wish.time_points > 1 and located:
-        *earlier, current = located[-wish.time_points :]
+        *earlier, current = compared = located[-wish.time_points :]
+        _refuse_shared_frames(compared)
         locations = tuple(one for study in (current, *earlier) for one in study.locations)
         located = [dataclasses.replace(current, priors=tuple(earlier), locations=locations)]
     return tuple(located), refused
@@ -203,16 +205,43 @@ def _located(given: list[_Given], wish: Wish) -> list[Study]:
 
     Raises: ConfigError if it is not clear which point is whose, or one lies outside of the images.
     """
-    points = wish.points
-    if points and len(given) > 1 and len(points) != len(given):
-        raise ConfigError(f"{len(points)} points for {len(given)} studies; give one --point per study, oldest first")
-    if points and len(given) > 1 and wish.time_points == 1 and not all(one.grid for one in given):
-        raise ConfigError("this model reads one study at a time; give each with its points in a command of its own")
-    shares = [points] if len(given) == 1 else [points[at : at + 1] for at in range(len(given))]
     return [
         dataclasses.replace(one.study, locations=tuple(_location(one, point, wish.point_kind) for point in share))
-        for one, share in zip(given, shares, strict=True)
+        for one, share in zip(given, _shares(given, wish), strict=True)
     ]
+
+
+def _shares(given: list[_Given], wish: Wish) -> list[tuple[Position, ...]]:
+    """Return the points of each study.
+
+    Raises: ConfigError if it is not clear which point is whose.
+    """
+    points = wish.points
+    if len(given) == 1:
+        return [points]
+    if len(points) == 1 and wish.time_points > 1:
+        return [*[()] * (len(given) - 1), points]
+    if points and len(points) != len(given):
+        raise ConfigError(f"{len(points)} points for {len(given)} studies; give one --point per study, oldest first")
+    if points and wish.time_points == 1 and not all(one.grid for one in given):
+        raise ConfigError("this model reads one study at a time; give each with its points in a command of its own")
+    return [points[at : at + 1] for at in range(len(given))]
+
+
+def _refuse_shared_frames(studies: Sequence[Study]) -> None:
+    """Refuse a point of an earlier study that could as well be of another: only its frame of reference tells whose.
+
+    Raises: ConfigError.
+    """
+    frames = Counter(uid for study in studies for uid in {one.text("FrameOfReferenceUID") for one in study.instances})
+    for study in studies[:-1]:
+        if any(one.frame_of_reference_uid == "" or frames[one.frame_of_reference_uid] > 1 for one in study.locations):
+            uid = study.study_instance_uid
+            what = "its images have none or several at that point, or share it with another study"
+            raise ConfigError(
+                f"the point of study {uid} has no Frame of Reference UID of its own: {what}; "
+                "give one --point alone, which is of the newest study"
+            )
 
 
 def _location(given: _Given, point: Position, kind: PointKind) -> Location:

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from ainode.node import database, pipeline, registry, router
@@ -84,8 +85,8 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
         path = out / f"{document.kind}-{counts[document.kind]}.dcm"
         path.write_bytes(document.content)
         written.append(path)
-    texts = (("result.json", reading.summary.encode()), *readable(reading))
-    for name, content in texts:
+    # One by one: what cannot be set on a page must not cost the files before it.
+    for name, content in chain([("result.json", reading.summary.encode())], readable(reading)):
         (out / name).write_bytes(content)
         written.append(out / name)
     return tuple(written)

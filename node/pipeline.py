@@ -25,9 +25,11 @@ def read(request: Request, handler: Handler) -> Reading:
 
 
 def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutOfScope:
-    """Return a result that says how its inputs were found, such as why there are no priors."""
-    if isinstance(answer, OutOfScope) or not notes:
+    """Return an answer that says how its inputs were found, such as why there are no priors."""
+    if not notes:
         return answer
+    if isinstance(answer, OutOfScope):
+        return dataclasses.replace(answer, reason=" ".join((f"{answer.reason.removesuffix('.')}.", *notes)))
     parameters = (
         *answer.algorithm.parameters,
         *((f"note {number}", note) for number, note in enumerate(notes, start=1)),
@@ -36,13 +38,20 @@ def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutO
 
 
 def _study(request: Request) -> Study:
-    """Return the study with its priors, oldest first: by Study Date, in the order of the files where none is known."""
+    """Return the study with its priors, oldest first, in the order of the files where no date is known."""
     by_study: dict[UID, list[Instance]] = {}
     for one in _instances(request.priors):
         by_study.setdefault(one.ref.study_instance_uid, []).append(one)
-    priors = sorted(map(headers.study, by_study.values()), key=lambda prior: prior.instances[0].text("StudyDate"))
+    priors = sorted(map(headers.study, by_study.values()), key=_age)
     current = headers.study(_instances(request.files))
     return dataclasses.replace(current, priors=tuple(priors), locations=request.locations)
+
+
+def _age(prior: Study) -> tuple[str, ...]:
+    """Return what orders dated studies, as `prior_rules` does when it looks for the newest."""
+    first = prior.instances[0]
+    date = first.text("StudyDate")
+    return (date, first.text("StudyTime"), prior.study_instance_uid) if date else ("",)
 
 
 def _instances(files: Iterable[File]) -> Iterator[Instance]:

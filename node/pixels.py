@@ -6,7 +6,7 @@ Only the first frame is read. Every way in which a file can be broken ends in Br
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -199,9 +199,9 @@ def _presented(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float
 
 def _voi(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Return the first VOI LUT or window applied, 0 to 1; None where there is none that can be applied."""
-    if sequence := header.get("VOILUTSequence"):
-        shown = _looked_up(np.rint(values), sequence[0])
-        return shown / np.float32(2 ** int(sequence[0].LUTDescriptor[2]) - 1)
+    with suppress(*BROKEN_FILE):
+        if header.get("VOILUTSequence"):
+            return _tabled(header.VOILUTSequence[0], values)
     center, width = (_first(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if center is None or width is None or width <= 1:
         return None
@@ -213,6 +213,14 @@ def _voi(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | 
     else:
         shown = (values - center + 0.5) / (width - 1) + 0.5
     return np.asarray(shown.clip(0, 1), np.float32)
+
+
+def _tabled(item: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `values` through a VOI LUT, 0 to 1; raises one of BROKEN_FILE if it is none."""
+    white = 2 ** int(item.LUTDescriptor[2]) - 1
+    if white < 1:
+        raise ValueError("a LUT of no bits")
+    return (_looked_up(np.rint(values), item) / np.float32(white)).clip(0, 1)
 
 
 def _first(value: object) -> float | None:

@@ -141,16 +141,17 @@ def _show_as_source(made: Dataset, header: Dataset) -> None:
     """
     made.update(_chosen(header, (_MODALITY_LUT,) if _MODALITY_LUT in header else _RESCALE))
     if "RescaleIntercept" in made and "RescaleType" not in made:
-        made.RescaleType = "US"
+        # Absent in a CT means Hounsfield units (PS3.3 C.8.2.1); elsewhere nobody says.
+        made.RescaleType = "HU" if header.get("Modality") == "CT" else "US"
     if voi := _voi(header):
         made.SoftcopyVOILUTSequence = [voi]
     made.PresentationLUTShape = "INVERSE" if header.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
 
 
 def _voi(header: Dataset) -> Dataset:
-    """Return the first table or window, as in the captures: a presentation state has one (PS3.3 C.11.8)."""
+    """Return the first usable table, else window, as in the captures: a state has one (PS3.3 C.11.8)."""
     voi = Dataset()
-    if tables := header.get(_VOI_LUT):
+    if (tables := header.get(_VOI_LUT)) and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:
         voi.VOILUTSequence = tables[:1]
         return voi
     for keyword in (*_WINDOW, "VOILUTFunction"):

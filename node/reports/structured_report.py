@@ -101,35 +101,42 @@ def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context
     """
     if not reason.evidence:
         raise ReportError(f"a report needs an image to belong to, and {reason.code!r} names none")
+    first = next((ref for ref in reason.evidence if _is_image(header_of(ref, sources))), reason.evidence[0])
     draft = _Draft(
-        evidence=reason.evidence,
-        headers={reason.evidence[0]: header_of(reason.evidence[0], sources)},
+        evidence=(first, *(ref for ref in reason.evidence if ref != first)),
+        headers={first: header_of(first, sources)},
         context=context,
-        digest=run_digest(reason.evidence, context) + reason.code,
+        # With the words: an archive takes other words under the same UID for a repetition.
+        digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.reason)),
         description="AI study not analyzed (RUO)",
     )
     return _document(_narrative(f"Not analyzed: {reason.reason}", draft), draft)
 
 
 def _narrative(said: str, draft: _Draft) -> sr.ContainerContentItem:
-    """Return TID 2000 with one conclusion in words.
+    """Return TID 2000 with one conclusion in words, inferred from the first of the evidence if that is an image.
 
     OHIF 3.13.2 shows it as text; of an imaging measurement report without coordinates it shows an empty viewport.
 
     Source: PS3.16 TID 2000, 2001, 2002.
     """
-    image = draft.evidence[0]
+    first = draft.evidence[0]
     conclusion = sr.TextContentItem(codes.DCM.Conclusion, said, relationship_type="CONTAINS")
-    source = sr.ImageContentItem(
-        codes.SCT.Source, image.sop_class_uid, image.sop_instance_uid, relationship_type="INFERRED FROM"
-    )
-    conclusion.ContentSequence = sr.ContentSequence([source])
+    if _is_image(draft.headers[first]):
+        source = sr.ImageContentItem(
+            codes.SCT.Source, first.sop_class_uid, first.sop_instance_uid, relationship_type="INFERRED FROM"
+        )
+        conclusion.ContentSequence = sr.ContentSequence([source])
     heading = sr.ContainerContentItem(codes.LN.Conclusions, is_content_continuous=False, relationship_type="CONTAINS")
     heading.ContentSequence = sr.ContentSequence([conclusion])
     root = sr.ContainerContentItem(codes.LN.DiagnosticImagingReport, is_content_continuous=False, template_id="2000")
     language = sr.LanguageOfContentItemAndDescendants(_ENGLISH)
     root.ContentSequence = sr.ContentSequence([*language, *_observer(draft), heading])
     return root
+
+
+def _is_image(header: Dataset) -> bool:
+    return "Rows" in header
 
 
 def _coded(code: Code) -> sr.CodedConcept:

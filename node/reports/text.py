@@ -106,7 +106,9 @@ def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ())
     story: list[Flowable] = [Paragraph(escape(_title(answer)), styles["Title"]), Paragraph(_RESEARCH_USE_ONLY, warning)]
     for heading, rows in _sections(answer):
         cells = [[Paragraph(escape(cell), styles["Normal"]) for cell in row] for row in rows]
-        table = Table(cells, colWidths=(150, 320), style=[("VALIGN", (0, 0), (-1, -1), "TOP")], hAlign="LEFT")
+        table = Table(
+            cells, colWidths=(150, 320), style=[("VALIGN", (0, 0), (-1, -1), "TOP")], hAlign="LEFT", splitInRow=1
+        )
         story.append(KeepTogether([Paragraph(heading, styles["Heading2"]), table]))
     story += [flowable for capture in captures for flowable in (Spacer(1, 12), _picture(capture))]
     content = BytesIO()
@@ -114,13 +116,11 @@ def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ())
     return content.getvalue()
 
 
-def readable(reading: Reading) -> tuple[tuple[str, bytes], ...]:
-    """Return the name and content of each file that a person reads."""
+def readable(reading: Reading) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of each file that a person reads, each made when it is asked for."""
     captures = tuple(one for one in reading.documents if one.kind is DocumentKind.SECONDARY_CAPTURE)
-    return (
-        ("report.txt", report_text(reading.answer).encode()),
-        ("report.pdf", report_pdf(reading.answer, captures)),
-    )
+    yield "report.txt", report_text(reading.answer).encode()
+    yield "report.pdf", report_pdf(reading.answer, captures)
 
 
 def _title(answer: Result | OutOfScope) -> str:
@@ -132,7 +132,8 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
     if isinstance(answer, OutOfScope):
         yield "Why", [("Reason", answer.reason), ("Code", answer.code)]
         return
-    yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding)]
+    if answer.findings:
+        yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding)]
     if answer.scores:
         yield "All scores", [(name, f"{value:.4f}") for name, value in answer.scores.items()]
     algorithm = answer.algorithm

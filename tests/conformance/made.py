@@ -105,8 +105,8 @@ def a_result(path: Path, *, boxes: int = 0, algorithm: Algorithm = ALGORITHM) ->
     )
 
 
-def sources_of(path: Path) -> dict[UID, Path]:
-    return {instance_ref(path).sop_instance_uid: path}
+def sources_of(*paths: Path) -> dict[UID, Path]:
+    return {instance_ref(path).sop_instance_uid: path for path in paths}
 
 
 def old_archive() -> DocumentContext:

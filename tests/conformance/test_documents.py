@@ -14,9 +14,10 @@ import pytest
 from conformance.made import ALGORITHM, CONTEXT, a_finding, a_result, box, old_archive, saved, source, sources_of
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
+from pypdf import PdfReader
 from support import instance_ref, shared
 
-from ainode.node import reports
+from ainode.node import reports, testing
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, OutOfScope, Region
 from ainode.node.errors import ReportError
 from ainode.node.reports.uids import MODEL_NAME
@@ -267,6 +268,37 @@ def test_a_study_out_of_scope_is_told_why_and_gets_no_number(tmp_path: Path) -> 
     assert "Not analyzed: a spine was expected, HAND was found" in [one.TextValue for one in _items(report, "TEXT")]
 
 
+def _pointing(path: Path) -> Path:
+    """Write a report that points into the image at `path`, as others do."""
+    image = dcmread(path)
+    image.FrameOfReferenceUID = "2.25.9"
+    report = testing.pointing_report([image], [(0.0, 0.0, 0.0)])
+    report.save_as(path.with_name("pointing.dcm"), enforce_file_format=True)
+    return path.with_name("pointing.dcm")
+
+
+def test_the_reason_for_not_reading_rests_on_an_image_and_not_on_the_report_before_it(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    other = _pointing(path)
+    reason = OutOfScope("no position", "no-position", (instance_ref(other), instance_ref(path)))
+    report = _read(reports.documents_out_of_scope(reason, sources_of(path, other), CONTEXT)[0])
+    (image,) = _items(report, "IMAGE")
+    assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == instance_ref(path).sop_instance_uid
+    alone = replace(reason, evidence=(instance_ref(other),))
+    report = _read(reports.documents_out_of_scope(alone, sources_of(other), CONTEXT)[0])
+    assert _items(report, "IMAGE") == []
+    assert "Not analyzed: no position" in [one.TextValue for one in _items(report, "TEXT")]
+
+
+def test_other_words_for_not_reading_are_another_document(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    words = ("no position, no earlier study", "no position, 1 earlier study", "no position, 1 earlier study")
+    reasons = (OutOfScope(said, "no-position", (instance_ref(path),)) for said in words)
+    one, other, again = (reports.documents_out_of_scope(reason, sources_of(path), CONTEXT)[0] for reason in reasons)
+    assert one.ref.sop_instance_uid != other.ref.sop_instance_uid
+    assert other == again
+
+
 def test_a_region_outside_its_image_is_refused_and_not_moved(tmp_path: Path) -> None:
     path = source(tmp_path, rows=64, columns=64)
     image = instance_ref(path)
@@ -316,6 +348,20 @@ def test_a_printed_report_has_the_same_bytes_each_time_and_its_captures(tmp_path
     printed = reports.report_pdf(result, captures)
     assert printed == reports.report_pdf(result, captures)
     assert len(printed) > len(reports.report_pdf(result)) > 1000
+
+
+@pytest.mark.parametrize("words", [400, 1000, 4000])
+def test_a_value_longer_than_a_page_is_printed_on_several(words: int, tmp_path: Path) -> None:
+    said = [f"word{number}" for number in range(words)]
+    algorithm = replace(ALGORITHM, parameters=(("priors left out", " ".join(said)),))
+    printed = reports.report_pdf(a_result(source(tmp_path), algorithm=algorithm))
+    assert set(said) <= set(" ".join(page.extract_text() for page in PdfReader(BytesIO(printed)).pages).split())
+
+
+def test_a_result_without_findings_is_printed_without_that_heading(tmp_path: Path) -> None:
+    result = replace(a_result(source(tmp_path)), findings=())
+    assert reports.report_pdf(result).startswith(b"%PDF")
+    assert "Findings" not in reports.report_text(result)
 
 
 def test_a_reason_is_printed_as_it_is() -> None:

@@ -107,6 +107,20 @@ def test_slices_shown_alike_share_an_object_and_another_window_is_another_one(tm
     assert {state.RescaleType for state in states} == {"HU"}
 
 
+@pytest.mark.parametrize(("modality", "unit"), [("CT", "HU"), ("DX", "US")])
+def test_values_of_a_ct_that_names_no_unit_are_hounsfield_units(modality: str, unit: str, tmp_path: Path) -> None:
+    path = source(tmp_path, Modality=modality, RescaleType=None)
+    (state,) = made(a_result(path, boxes=1), sources_of(path))
+    assert state.RescaleType == unit
+
+
+def test_a_voi_lut_that_is_none_leaves_the_window(tmp_path: Path) -> None:
+    path = source(tmp_path, VOILUTSequence=[Dataset()], WindowCenter=40, WindowWidth=400)
+    (state,) = made(a_result(path, boxes=1), sources_of(path))
+    (voi,) = state.SoftcopyVOILUTSequence
+    assert (voi.WindowCenter, "VOILUTSequence" in voi) == (40, False)
+
+
 def test_a_spacing_that_is_none_costs_the_presentation_state_and_not_the_report(tmp_path: Path) -> None:
     path = source(tmp_path, PixelSpacing="0.3")
     documents = reports.documents(a_result(path, boxes=1), sources_of(path), WANTED)

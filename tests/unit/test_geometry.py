@@ -124,6 +124,34 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path: Path) -> None:
     assert "15.0 degrees" in reason.reason
 
 
+def leaning(upright: Instance, degrees: float, *, count: int, step: float) -> list[Instance]:
+    """As many slices like an axial one, each `step` mm higher, moved to the back by a tilt of the gantry."""
+    aside = step * np.tan(np.radians(degrees))
+    places = ((0.0, round(n * aside, 4), n * step) for n in range(count))
+    return [replace(upright, header={**upright.header, "ImagePositionPatient": place}) for place in places]
+
+
+def test_a_slight_tilt_is_refused_where_its_slices_end_elsewhere(tmp_path: Path) -> None:
+    (upright,) = ct(tmp_path, count=1)
+    assert isinstance(stack(leaning(upright, 0.9, count=30, step=1.0)), Stack)
+    reason = stack(leaning(upright, 0.9, count=300, step=1.0))
+    assert isinstance(reason, OutOfScope)
+    assert reason.code == "gantry-tilt"
+    assert "0.9 degrees, which moves slices by 4.7 mm" in reason.reason
+
+
+@given(degrees=st.floats(-3, 3), count=st.integers(2, 60), step=st.floats(0.5, 5))
+def test_each_slice_of_a_stack_lies_within_half_a_pixel_of_its_image_position(
+    degrees: float, count: int, step: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (upright,) = ct(tmp_path_factory.mktemp("ct"), count=1)
+    found = stack(leaning(upright, degrees, count=count, step=step))
+    for number, instance in enumerate(found.instances if isinstance(found, Stack) else ()):
+        assert isinstance(found, Stack)
+        said = np.asarray(instance.header["ImagePositionPatient"], float)
+        assert np.linalg.norm(said - found.position(number, 0, 0)) < 0.51
+
+
 def test_slices_without_a_position_are_refused(tmp_path: Path) -> None:
     instances = ct(tmp_path)
     bare = {key: value for key, value in instances[0].header.items() if key != "ImagePositionPatient"}

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from support import shared
 
 from ainode.node import inputs, pipeline, testing
@@ -120,6 +121,37 @@ def test_studies_that_are_not_surely_of_one_patient_in_a_known_order_are_refused
     with pytest.raises(ConfigError, match=said) as raised:
         gathered(*folders, folder=tmp_path, time_points=3)
     assert "'Q'" not in str(raised.value)
+
+
+@pytest.mark.parametrize("frame", [None, testing.uid("one frame of both")])
+def test_a_point_of_an_earlier_study_without_a_frame_of_its_own_is_refused(frame: str | None, tmp_path: Path) -> None:
+    dates = ("20200101", "20210101")
+    folders = [a_scan(tmp_path / date, "P", date, FrameOfReferenceUID=frame) for date in dates]
+    points = ((0.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    with pytest.raises(ConfigError, match="no Frame of Reference UID of its own"):
+        gathered(*folders, folder=tmp_path, time_points=3, points=points)
+
+
+def test_a_point_of_an_earlier_study_that_lies_in_two_frames_is_refused(tmp_path: Path) -> None:
+    dates = ("20200101", "20210101")
+    folders = [a_scan(tmp_path / date, "P", date) for date in dates]
+    for path in sorted(folders[0].iterdir()):
+        moved = dcmread(path)
+        moved.SOPInstanceUID += ".1"
+        moved.SeriesInstanceUID, moved.FrameOfReferenceUID = testing.uid("other series"), testing.uid("other frame")
+        moved.save_as(folders[0] / f"other-{path.name}")
+    with pytest.raises(ConfigError, match="no Frame of Reference UID of its own"):
+        gathered(*folders, folder=tmp_path, time_points=3, points=((0.0, 0.0, 0.0),) * 2)
+
+
+def test_one_point_alone_is_of_the_newest_of_several_studies(tmp_path: Path) -> None:
+    dates = ("20210101", "20200101")
+    folders = [a_scan(tmp_path / date, "P", date, FrameOfReferenceUID=None) for date in dates]
+    (study,) = gathered(*folders, folder=tmp_path, time_points=3, points=((0.0, 0.0, 1.0),))
+    assert study.instances[0].text("StudyDate") == "20210101"
+    assert [one.series_instance_uid for one in study.locations] == [study.series[0].series_instance_uid]
+    with pytest.raises(ConfigError, match="1 points for 2 studies"):
+        gathered(*folders, folder=tmp_path, points=((0.0, 0.0, 1.0),))
 
 
 def test_volumes_beside_dicom_and_a_volume_given_twice_are_refused(tmp_path: Path) -> None:

@@ -87,6 +87,29 @@ def test_a_voi_lut_is_applied_before_a_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"LUTData": None},
+        {"LUTDescriptor": None},
+        {"LUTDescriptor": [4096, 0, 0]},
+        {"LUTDescriptor": 7},
+        {"LUTData": b""},
+    ],
+    ids=["empty", "without data", "without descriptor", "without bits", "descriptor of one value", "of no entries"],
+)
+def test_a_voi_lut_that_cannot_be_applied_leaves_the_window(broken: dict[str, Any], tmp_path: Path) -> None:
+    (item,) = _lut(0, list(range(4096)), bits=12) if broken else [Dataset()]
+    for keyword, value in broken.items():
+        if value is None:
+            del item[keyword]
+        else:
+            setattr(item, keyword, value)
+    shown = pixels.presented(_file(tmp_path, VOILUTSequence=[item], WindowCenter=2048, WindowWidth=1000))
+    assert np.array_equal(shown, pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
+
+
+@pytest.mark.parametrize(
     "window",
     [
         {},
