@@ -79,7 +79,10 @@ def read(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders; NRRD, NIfTI, PNG, JPEG, TIFF files")],
     out: Annotated[Path, typer.Option(help="folder for the documents, the reports, and what was converted")],
     model: Annotated[str | None, typer.Option(help="a handler by name, whatever the routes say")] = None,
-    point: Annotated[list[str] | None, typer.Option(metavar="X,Y,Z", help="a lesion; per study, oldest first")] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,Z", help="a lesion; per study, oldest first, or one alone, in the newest"),
+    ] = None,
     point_is: Annotated[str, typer.Option(metavar="mm|index", help="LPS mm, or voxel i,j,k from 0")] = "mm",
     body_part: Annotated[str, typer.Option(help="Body Part Examined of files that are no DICOM, as CHEST")] = "",
     config: Config = None,

@@ -110,6 +110,8 @@ class Selection:
     study_instance_uid: UID
     series: tuple[Series, ...]
     locations: tuple[Location, ...] = ()
+    declined: Mapping[str, "OutOfScope"] = field(default_factory=dict, hash=False)
+    """what else was pointed at and is not read, by name, such as `nodule 11`; and why"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:

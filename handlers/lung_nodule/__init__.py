@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ainode.handlers import loaded
-from ainode.handlers.lung_nodule.selecting import TITLE, selected
+from ainode.handlers.lung_nodule.selecting import TITLE, nodule, selected
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
 from ainode.node.domain import (
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
     from ainode.handlers.lung_nodule.places import Traced
     from ainode.models.benchmarking import Table
-    from ainode.models.lung_nodule.model import LungNoduleModel
+    from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
 
 PACKAGES = ("openvino", "safetensors", "scipy", "timm", "torch")
 """what reading needs beside the node's own packages"""
@@ -68,12 +69,13 @@ class LungNodule:
         from ainode.handlers.lung_nodule.tracing import traced  # noqa: PLC0415 - brings the networks' libraries along
 
         tracing = traced(selection)
-        answers = {f"nodule {n}": self._answer(f"nodule {n}", one) for n, one in enumerate(tracing.nodules, start=1)}
+        names = (name for name in map(nodule, count(1)) if name not in selection.declined)
+        answers = {name: self._answer(name, one) for name, one in zip(names, tracing.nodules, strict=False)}
         not_read = {name: one for name, one in answers.items() if isinstance(one, OutOfScope)}
         nodules = [one for one in answers.values() if not isinstance(one, OutOfScope)]
         if not nodules:
             return next(iter(not_read.values()))
-        result = self._result(selection, nodules, not_read)
+        result = self._result(selection, nodules, {**not_read, **selection.declined})
         return replace(result, seconds={"register": tracing.register_s} if tracing.register_s else {})
 
     def _answer(self, name: str, traced: "Traced | OutOfScope") -> "Nodule | OutOfScope":
@@ -84,7 +86,8 @@ class LungNodule:
             return traced
         scans = [place.scan for place in traced.places]
         try:
-            made, alone = (self._model.predict(part) for part in (scans, scans[-1:]))
+            alone = self._model.predict(scans[-1:])
+            made = alone if len(scans) == 1 else self._model.predict(scans)
         except UnusablePicture as error:
             return OutOfScope(f"{name}: {error}", "unusable-pixels", (traced.current.key,))
         return Nodule(name, traced, made, alone)
@@ -102,21 +105,27 @@ class LungNodule:
         return loaded(LungNoduleModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Algorithm:
-        from ainode.handlers.lung_nodule.findings import parameters  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.findings import each, parameters  # noqa: PLC0415
 
         card, store = self._card, self._environment.weights
         used = {f"{card.name}/{one.made.profile}" for one in nodules}
         places = [place for one in nodules for place in one.traced.places]
         said = {
             "threshold": f"{card.threshold:g}, for the word only",
-            "profile": ", ".join(sorted(one.made.profile for one in nodules)),
-            "time points": ", ".join(str(len(one.traced.places)) for one in nodules),
+            "profile": each({one.name: one.made.profile for one in nodules}),
+            "time points": each({one.name: str(len(one.traced.places)) for one in nodules}),
+            "current scan alone": each({one.name: self._alone(one.alone) for one in nodules}),
             "position from": ", ".join(sorted({place.location.source for place in places})),
             **parameters(nodules, not_read),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         status = store.status(used)
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(said.items()))
+
+    def _alone(self, made: "Prediction") -> str:
+        """Return the probability of the current scan alone, and what its weights may be trusted for."""
+        status = self._environment.weights.status({f"{self._card.name}/{made.profile}"})
+        return f"{made.probability:.2%}, {made.profile}, {status} weights"
 
     def _result(self, selection: Selection, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Result:
         from ainode.handlers.lung_nodule.findings import continued, evidence, key_images  # noqa: PLC0415

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ainode.handlers import PROBABILITY_OF_CANCER, percent, saliency, voxels_under
 from ainode.handlers.lung_nodule.places import Place, Traced, since
-from ainode.models.following import Growth, LeftOut, Measured, growth
+from ainode.models.following import Growth, LeftOut, Measured, comparable, growth
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
 from ainode.node.domain import (
@@ -147,8 +147,9 @@ class Nodule:
         yield f"Time points {len(self.traced.places)}, attention oldest first {attention}"
         yield from (f"Prior {number} left out: {why.reason}" for number, why in self.traced.left_out)
         yield _size_said(self.place.size)
-        for number, _, change in self.changes:
-            what = _grown(change) if isinstance(change, Growth) else f"growth not measured: {change.reason}"
+        for number, then, change in self.changes:
+            not_grown = f"growth not measured: {change.reason}"
+            what = _grown(change, then, self.place) if isinstance(change, Growth) else not_grown
             yield f"Since prior {number}: {what}"
         alone = f"current scan alone {self.alone.probability:.1%} ({self.alone.profile})"
         yield f"Profile {self.made.profile}; {alone}"
@@ -176,26 +177,47 @@ class Nodule:
         return scores
 
 
+def each(said: Mapping[str, str]) -> str:
+    """Return what is said of each nodule by its name; of the only one, just that."""
+    return next(iter(said.values())) if len(said) == 1 else "; ".join(f"{name}: {one}" for name, one in said.items())
+
+
 def parameters(nodules: Sequence[Nodule], not_read: Mapping[str, OutOfScope]) -> dict[str, str]:
     """Return how the nodules were followed and what was left out, for the report; priors count from the newest."""
-    names = ("carried", "not read", "registration", "growth", "priors left out", "size left out", "growth left out")
-    said: dict[str, list[str]] = {name: [] for name in names}
+    names = ("carried", "not read", "registration", "marks in priors", "growth")
+    left_out = ("priors left out", "size left out", "growth left out")
+    said: dict[str, list[str]] = {name: [] for name in names + left_out}
     said["not read"] += [f"{name}: {_why(why)}" for name, why in not_read.items()]
     for one in nodules:
-        if one.carried_from:
-            said["carried"].append(f"{one.name} from {one.carried_from}, since nobody pointed at it in this study")
-        for where, place in (("", one.place), *((f" in prior {n}", place) for n, place in one.traced.priors)):
-            if place.carried:
-                how = place.carried
-                fit = f"correlation {how.transform.correlation:.2f}, refined by {how.place.moved_mm:.0f} mm"
-                said["registration"].append(f"{one.name}{where}: {fit}")
-            if isinstance(place.size, LeftOut):
-                said["size left out"].append(f"{one.name}{where}: {_why(place.size)}")
-        said["priors left out"] += [f"{one.name} in prior {n}: {_why(why)}" for n, why in one.traced.left_out]
-        for number, _, change in one.changes:
-            name, what = ("growth", _grown(change)) if isinstance(change, Growth) else ("growth left out", _why(change))
-            said[name].append(f"{one.name} since prior {number}: {what}")
+        for name, text in (*_places_said(one), *_changes_said(one)):
+            said[name].append(f"{one.name}{text}")
     return {name: "; ".join(texts) for name, texts in said.items() if texts}
+
+
+def _places_said(nodule: Nodule) -> Iterator[tuple[str, str]]:
+    """Yield parameter and text of how it is known where the nodule is at each date, and why it has no size there."""
+    if nodule.carried_from:
+        yield "carried", f" from {nodule.carried_from}, since nobody pointed at it in this study"
+    _, pointed_at = nodule.traced.pointed_at
+    for where, place in (("", nodule.place), *((f" in prior {n}", place) for n, place in nodule.traced.priors)):
+        if place.carried:
+            how = place.carried
+            fit = f"correlation {how.transform.correlation:.2f}, refined by {how.place.moved_mm:.0f} mm"
+            yield "registration", f"{where}: {fit}"
+        elif place is not pointed_at:
+            yield "marks in priors", f"{where}: {_marked(place)}"
+        if isinstance(place.size, LeftOut):
+            yield "size left out", f"{where}: {_why(place.size)}"
+
+
+def _changes_said(nodule: Nodule) -> Iterator[tuple[str, str]]:
+    """Yield parameter and text of the change since each prior, or of why there is none."""
+    yield from (("priors left out", f" in prior {n}: {_why(why)}") for n, why in nodule.traced.left_out)
+    for number, then, change in nodule.changes:
+        if isinstance(change, Growth):
+            yield "growth", f" since prior {number}: {_grown(change, then, nodule.place)}"
+        else:
+            yield "growth left out", f" since prior {number}: {_why(change)}"
 
 
 def key_images(nodules: Sequence[Nodule]) -> tuple[InstanceRef, ...]:
@@ -228,7 +250,7 @@ def _change(earlier: Place, now: Place) -> Growth | LeftOut:
     days = now.days_after(earlier)
     if days is None:
         return LeftOut("no-date", "a study has no Study Date")
-    return growth(earlier.size, now.size, days)
+    return comparable(earlier.slice_mm, now.slice_mm) or growth(earlier.size, now.size, days)
 
 
 def _size_said(size: Measured | LeftOut) -> str:
@@ -238,10 +260,16 @@ def _size_said(size: Measured | LeftOut) -> str:
     return f"Diameter {size.diameter_mm:.0f} mm ({axes}), volume {size.volume_mm3:.0f} mm3"
 
 
-def _grown(change: Growth) -> str:
-    said = f"volume {change.percent:+.0f} % in {change.days:.0f} d"
+def _grown(change: Growth, earlier: Place, now: Place) -> str:
     doubling = change.doubling_time_days
-    return f"{said}, {change.reason}" if doubling is None else f"{said}, doubling time {doubling:.0f} d"
+    what = change.reason if doubling is None else f"doubling time {doubling:.0f} d"
+    slices = f"slices {earlier.slice_mm:.3g} and {now.slice_mm:.3g} mm"
+    return f"volume {change.percent:+.0f} % in {change.days:.0f} d, {what}, {slices}"
+
+
+def _marked(place: Place) -> str:
+    away, source = place.spot.marked_mm, place.location.source
+    return f"{source}, given for this nodule" if away is None else f"{source}, {away:.1f} mm from its registered place"
 
 
 def _why(why: LeftOut | OutOfScope) -> str:

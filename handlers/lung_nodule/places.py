@@ -1,5 +1,6 @@
 """A nodule in one CT: the slices around it, decoded, and its size there; and its places through the dates."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,17 +17,50 @@ _REACH_MM = 34.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A nodule in one CT: the slices around it, decoded, and its size there."""
+class Spot:
+    """Where a nodule is in a CT, and how that is known."""
 
-    location: Location
     whole: Stack
+    location: Location
+    carried: Followed | None = None
+    """how it came here from where it is pointed at; None where that is here"""
+    marked_mm: float | None = None
+    """how far who points here is from where registration has it; None where it was not registered"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A nodule in one CT: the slices around it, decoded, and its size there.
+
+    The values are a view: nodules whose slices overlap share them.
+    """
+
+    spot: Spot
     slices: Stack
     decoded: Volume
     scan: Scan
     size: Measured | LeftOut
-    carried: Followed | None = None
-    """how it came here from where it is pointed at; None where that is here"""
+
+    @property
+    def location(self) -> Location:
+        """Return where it is."""
+        return self.spot.location
+
+    @property
+    def whole(self) -> Stack:
+        """Return the CT that the slices are of."""
+        return self.spot.whole
+
+    @property
+    def carried(self) -> Followed | None:
+        """Return how it came here from where it is pointed at; None where that is here."""
+        return self.spot.carried
+
+    @property
+    def slice_mm(self) -> float:
+        """Return how thick its slices are, or how far apart where that is more."""
+        thick = self.slices.instances[0].header.get("SliceThickness")
+        return max(self.whole.spacing_mm[0], float(thick) if isinstance(thick, int | float) else 0.0)
 
     @property
     def refs(self) -> tuple[InstanceRef, ...]:
@@ -56,6 +90,8 @@ class Traced:
     current: Place
     earlier: tuple[Place | LeftOut, ...]
     """of each prior, the newest first"""
+    tracking_uid: UID
+    """what it is called across studies, '' where nobody named it; no two nodules of a reading are called alike"""
 
     @property
     def priors(self) -> tuple[tuple[int, Place], ...]:
@@ -77,11 +113,6 @@ class Traced:
         """Return the newest place that somebody pointed at and its number: 0 is the current one, else the prior's."""
         return next((n, one) for n, one in ((0, self.current), *self.priors) if one.carried is None)
 
-    @property
-    def tracking_uid(self) -> UID:
-        """Return what the nodule is called across studies, '' where nobody named it."""
-        return next((uid for one in reversed(self.places) if (uid := one.location.tracking_uid)), UID(""))
-
 
 def days_between(earlier: Instance, later: Instance) -> float | None:
     """Return the days between two Study Dates, None where one is no date."""
@@ -100,21 +131,20 @@ def since(days: float | None) -> str:
     return "on a day that is not known" if days is None else f"{days:.0f} day{'' if days == 1 else 's'} before"
 
 
-def decoded_at(whole: Stack, location: Location) -> Place:
-    """Return the place of a nodule that is pointed at: only the slices around it are decoded.
+def placed(whole: Stack, spots: Sequence[Spot], decoded: Volume | None = None) -> list[Place]:
+    """Return the places of nodules in one CT; only the slices around them are decoded and kept, each once.
 
-    Raises: BrokenSeries if one cannot be.
+    They are cut out of the CT where it is decoded already; of it nothing else is kept.
+    Raises: BrokenSeries if one cannot be decoded.
     """
-    low, high, _ = _window(whole, location)
-    return _place(whole, location, volume(_part(whole, low, high)))
-
-
-def cut_out(whole: Stack, location: Location, decoded: Volume, *, carried: Followed) -> Place:
-    """Return the place of a nodule that was carried into a decoded CT, without the rest of the CT."""
-    low, high, before = _window(whole, location)
-    values = decoded.values[before : before + high - low].copy()  # so that the rest is dropped
-    near = replace(decoded, values=values, origin_mm=decoded.position((before, 0, 0)))
-    return _place(whole, location, near, carried=carried)
+    windows = [_window(whole, one.location) for one in spots]
+    slabs = {slab: _slab(whole, slab, decoded) for slab in _joined(windows)}
+    places = []
+    for spot, window in zip(spots, windows, strict=True):
+        around, values = next((slab, values) for slab, values in slabs.items() if _is_within(window, slab))
+        near = _cut(values, _below(whole, window, around), window)
+        places.append(_place(spot, window, near))
+    return places
 
 
 def grid(decoded: Volume) -> Grid:
@@ -122,22 +152,59 @@ def grid(decoded: Volume) -> Grid:
     return Grid(decoded.values, decoded.origin_mm, decoded.spacing_mm, decoded.axes)
 
 
-def _place(whole: Stack, location: Location, decoded: Volume, *, carried: Followed | None = None) -> Place:
-    low, high, before = _window(whole, location)
-    scan = Scan(decoded.values, decoded.spacing_mm, decoded.index(location.position_mm), before)
-    size = carried.size if carried else measured(grid(decoded), location.position_mm)
-    return Place(location, whole, _part(whole, low, high), decoded, scan, size, carried)
+_Window = tuple[int, int]
+"""the first slice, and the one after the last"""
 
 
-def _window(whole: Stack, location: Location) -> tuple[int, int, int]:
-    """Return the first slice around a position, the one after the last, and how many lie below them."""
+def _place(spot: Spot, window: _Window, decoded: Volume) -> Place:
+    whole, here = spot.whole, spot.location.position_mm
+    before = _below(whole, window, (0, len(whole.instances)))
+    scan = Scan(decoded.values, decoded.spacing_mm, decoded.index(here), before)
+    size = spot.carried.size if spot.carried else measured(grid(decoded), here)
+    return Place(spot, _part(whole, window), decoded, scan, size)
+
+
+def _window(whole: Stack, location: Location) -> _Window:
+    """Return the slices around a position."""
     count, between = len(whole.instances), whole.spacing_mm[0]
     middle, reach = round(whole.pixel(location.position_mm)[0]), int(np.ceil(_REACH_MM / between)) + 1
-    low, high = max(0, middle - reach), min(count, middle + reach + 1)
-    return low, high, low if whole.normal[2] > 0 else count - high
+    return max(0, middle - reach), min(count, middle + reach + 1)
 
 
-def _part(whole: Stack, low: int, high: int) -> Stack:
+def _joined(windows: Iterable[_Window]) -> list[_Window]:
+    """Return windows of which those that overlap are one."""
+    joined: list[_Window] = []
+    for low, high in sorted(windows):
+        if joined and low <= joined[-1][1]:
+            low, high = joined[-1][0], max(high, joined.pop()[1])  # noqa: PLW2901 - it grows
+        joined.append((low, high))
+    return joined
+
+
+def _is_within(window: _Window, slab: _Window) -> bool:
+    return slab[0] <= window[0] and window[1] <= slab[1]
+
+
+def _below(whole: Stack, window: _Window, around: _Window) -> int:
+    """Return how many of the slices around a window lie below it: volumes run to the head, stacks to either end."""
+    return window[0] - around[0] if whole.normal[2] > 0 else around[1] - window[1]
+
+
+def _slab(whole: Stack, window: _Window, decoded: Volume | None) -> Volume:
+    if decoded is None:
+        return volume(_part(whole, window))
+    part = _cut(decoded, _below(whole, window, (0, len(whole.instances))), window)
+    return replace(part, values=part.values.copy())  # so that the rest is dropped
+
+
+def _cut(decoded: Volume, first: int, window: _Window) -> Volume:
+    """Return as many slices as a window has, from the first on."""
+    end = first + window[1] - window[0]
+    return replace(decoded, values=decoded.values[first:end], origin_mm=decoded.position((first, 0, 0)))
+
+
+def _part(whole: Stack, window: _Window) -> Stack:
+    low, high = window
     near = stack(whole.instances[low:high])
     if isinstance(near, OutOfScope):
         raise BrokenSeries(f"the slices around the position are no stack: {near.reason}")

@@ -3,8 +3,8 @@
 Who points into the study is taken at their word; only where nobody does, a prior says where the nodule was.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 from ainode.node.anatomy import body_part
@@ -28,6 +28,8 @@ class _Date:
 
     series: tuple[Series, ...]
     locations: tuple[Location, ...] = ()
+    declined: Mapping[str, OutOfScope] = field(default_factory=dict)
+    """marks that are not read, by the number that each has among all"""
     refusal: OutOfScope | None = None
     """why no CT is read, or none at the places that were pointed at"""
 
@@ -49,7 +51,9 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
         where = f", nor has any of the {len(priors)} earlier studies" if priors else "; no earlier study came with it"
         return OutOfScope(what + where, "no-position")
     series = tuple(chain.from_iterable(one.series for one in dates))
-    return Selection(study.study_instance_uid, series, locations)
+    # The newest date with a mark is the one that is pointed into; in the others marks only say where its nodules are.
+    declined = next(one.declined for one in dates if one.locations)
+    return Selection(study.study_instance_uid, series, locations, declined)
 
 
 def _asked(study: Study) -> list[Pointed]:
@@ -74,37 +78,58 @@ def _is_placed(instance: Instance) -> bool:
 
 
 def _date(study: Study, marks: Sequence[Pointed]) -> _Date:
-    """Return the CTs that hold the marks, the best one, and the marks that they hold."""
+    """Return the CTs that hold the marks, the best one, the marks that they hold, and what becomes of the others."""
     best = ct_stack(study.series, WANTED)
-    found = [(one, stack_at(study.series, one.location)) for one in marks[:_MOST_NODULES]]
-    held = [(one, stack) for one, stack in found if isinstance(stack, Stack)]
-    stacks = [stack for stack in (*(stack for _, stack in held), best) if isinstance(stack, Stack)]
-    refusals = [answer for answer in (best, *(answer for _, answer in found)) if isinstance(answer, OutOfScope)]
+    marked = list(dict.fromkeys(one.location for one in marks))
+    found = {one: stack_at(study.series, one) for one in marked[:_MOST_NODULES]}
+    held = {one: stack for one, stack in found.items() if isinstance(stack, Stack)}
+    stacks = [stack for stack in (*held.values(), best) if isinstance(stack, Stack)]
+    declined = {nodule(n): why for n, why in enumerate(found.values(), start=1) if isinstance(why, OutOfScope)}
+    refusals = [answer for answer in (best, *declined.values()) if isinstance(answer, OutOfScope)]
     # What cannot be read stays in the selection too, so that the report says why.
     series = _series_of(stacks) or [one for one in study.series if one.modality == "CT"]
     return _Date(
-        series=(*series, *_pointing([one for one, _ in held])),
-        locations=tuple(one.location for one, _ in held),
+        series=(*series, *_pointing([one for one in marks if one.location in held])),
+        locations=tuple(held),
+        declined=declined | _too_many(len(marked)),
         refusal=None if held or not refusals else refusals[0],
     )
 
 
+def nodule(number: int) -> str:
+    """Return what the mark of a number, from 1, is called."""
+    return f"nodule {number}"
+
+
+def _too_many(marks: int) -> dict[str, OutOfScope]:
+    if marks <= _MOST_NODULES:
+        return {}
+    first = nodule(_MOST_NODULES + 1)
+    name = first if marks == _MOST_NODULES + 1 else f"{first} to {marks}"
+    return {name: OutOfScope(f"{marks} nodules were pointed at; the first {_MOST_NODULES} are read", "too-many")}
+
+
 def stack_at(series: Sequence[Series], location: Location) -> Stack | OutOfScope:
-    """Return the best stack that holds a position, or why there is none."""
+    """Return the stack that a position was drawn on, else the best one that holds it, or why there is none."""
     theirs = [one for one in series if location.frame_of_reference_uid in ("", *_frames(one))]
     if not theirs:
         uid = location.frame_of_reference_uid
         return OutOfScope(f"the position is of frame of reference {uid}, no CT of the study is", "position-outside")
-    holding = []
-    for one in theirs:
-        found = ct_stack((one,), WANTED)
-        if isinstance(found, Stack) and found.holds(location.position_mm):
-            holding.append(one)
-    best = ct_stack(holding or theirs, WANTED)
+    holding = {one.series_instance_uid: found for one in theirs if (found := _holding(one, location))}
+    # Inspiration and expiration share a frame of reference: what was drawn on one is elsewhere in the other.
+    if location.series_instance_uid in holding:
+        return holding[location.series_instance_uid]
+    best = ct_stack([one for one in theirs if one.series_instance_uid in holding] or theirs, WANTED)
     if isinstance(best, OutOfScope) or holding:
         return best
     where = ", ".join(f"{value:.1f}" for value in location.position_mm)
     return OutOfScope(f"the position ({where}) mm lies in no CT of the study", "position-outside", refs(best.instances))
+
+
+def _holding(series: Series, location: Location) -> Stack | None:
+    """Return the series as a stack if it can be read and holds the position."""
+    found = ct_stack((series,), WANTED)
+    return found if isinstance(found, Stack) and found.holds(location.position_mm) else None
 
 
 def _frames(series: Series) -> frozenset[str]:

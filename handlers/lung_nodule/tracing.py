@@ -6,12 +6,14 @@ at a time; of the one that is pointed into are kept the slices around each nodul
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import dist
+from dataclasses import dataclass, field, replace
+from math import dist, inf
 
-from ainode.handlers.lung_nodule.places import Place, Traced, cut_out, days_between, decoded_at, grid, since
+import numpy as np
+
+from ainode.handlers.lung_nodule.places import Place, Spot, Traced, days_between, grid, placed, since
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
-from ainode.models.following import Followed, Grid, LeftOut, found_again, register
+from ainode.models.following import Followed, Grid, LeftOut, Measured, found_again, register
 from ainode.node.ct_series import ct_stack
 from ainode.node.domain import REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
@@ -19,8 +21,9 @@ from ainode.node.geometry import Stack, Volume, volume
 
 # The finest resolution that registration uses: a copy of it registers as the whole scan does.
 _REGISTERED_MM = 2.0
-# A mark is somewhere in its nodule, of at most 30 mm, and was put there by hand.
-_SAME_MM = 15.0
+# A mark is put into its nodule by hand: within what was found again, and a little beside it; within the radius of a
+# small one where that has no size; anywhere in the largest, of 30 mm, where nothing was found again.
+_BESIDE_MM, _UNMEASURED_MM, _NOT_FOUND_MM = 2.0, 5.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +44,47 @@ def traced(selection: Selection) -> Tracing:
     studies: dict[UID, list[Series]] = {selection.study_instance_uid: []}
     for one in selection.series:
         studies.setdefault(one.instances[0].ref.study_instance_uid, []).append(one)
-    pointed_into, pairs = _pointed_into(studies, selection.locations)
-    carriage = _Carriage([decoded_at(*one) for one in pairs], [one for one in selection.locations if _is_framed(one)])
-    now, *earlier = (
+    pointed_into, spots = _pointed_into(studies, selection.locations)
+    carriage = _Carriage(_all_placed(spots), [one for one in selection.locations if _is_framed(one)])
+    now, *earlier = dates = [
         carriage.nodules if uid == pointed_into else carriage.places(series) for uid, series in studies.items()
-    )
+    ]
     first = studies[selection.study_instance_uid][0].instances[0]
     return Tracing(
         tuple(
-            Traced(here, tuple(date[n] for date in earlier))
+            Traced(here, tuple(date[n] for date in earlier), uid)
             if isinstance(here, Place)
             else _not_here(here, carriage.nodules[n], first)
-            for n, here in enumerate(now)
+            for n, (here, uid) in enumerate(zip(now, _named(dates), strict=True))
         ),
         carriage.seconds,
     )
+
+
+def _named(dates: Sequence[Sequence[Place | LeftOut]]) -> list[UID]:
+    """Return what each nodule is called at the newest date that has a name for it which no other nodule has."""
+    names = [UID("")] * len(dates[0])
+    for date in dates:
+        for n, place in enumerate(date):
+            name = place.location.tracking_uid if isinstance(place, Place) else UID("")
+            if not names[n] and name not in names:
+                names[n] = name
+    return names
+
+
+def _all_placed(spots: Sequence[Spot], decoded: Mapping[UID, Volume] | None = None) -> list[Place]:
+    """Return the places of nodules in the CTs of one date.
+
+    Raises: BrokenSeries if the slices around one cannot be decoded.
+    """
+    numbers: dict[UID, list[int]] = {}
+    for number, spot in enumerate(spots):
+        numbers.setdefault(_uid(spot.whole), []).append(number)
+    found: dict[int, Place] = {}
+    for uid, theirs in numbers.items():
+        here = [spots[n] for n in theirs]
+        found |= zip(theirs, placed(here[0].whole, here, (decoded or {}).get(uid)), strict=True)
+    return [found[n] for n in range(len(spots))]
 
 
 def _not_here(why: LeftOut, then: Place, now: Instance) -> OutOfScope:
@@ -64,23 +93,24 @@ def _not_here(why: LeftOut, then: Place, now: Instance) -> OutOfScope:
     return OutOfScope(f"{what}: {why.reason}", why.code)
 
 
-_Held = list[tuple[Stack, Location]]
-
-
-def _pointed_into(studies: Mapping[UID, Sequence[Series]], locations: Sequence[Location]) -> tuple[UID, _Held]:
-    """Return the newest study that locations lie in, and the CT that holds each; in a prior they name its frame."""
+def _pointed_into(studies: Mapping[UID, Sequence[Series]], locations: Sequence[Location]) -> tuple[UID, Sequence[Spot]]:
+    """Return the newest study that locations lie in, and where in its CTs; in a prior they name its frame."""
     for number, (uid, series) in enumerate(studies.items()):
         if held := _held(series, [one for one in locations if number == 0 or _is_framed(one)]):
             return uid, held
     raise ValueError("a selection has a position in one of its CTs")
 
 
-def _held(series: Sequence[Series], locations: Iterable[Location]) -> _Held:
-    return [(found, one) for one in locations if isinstance(found := stack_at(series, one), Stack)]
+def _held(series: Sequence[Series], locations: Iterable[Location]) -> list[Spot]:
+    return [Spot(found, one) for one in locations if isinstance(found := stack_at(series, one), Stack)]
 
 
 def _is_framed(location: Location) -> bool:
     return bool(location.frame_of_reference_uid)
+
+
+_Carried = tuple[Position | None, Spot | LeftOut]
+"""where registration has a nodule, None where it has none; and what was found there"""
 
 
 @dataclass(slots=True)
@@ -94,85 +124,107 @@ class _Carriage:
     _coarse: dict[UID, Grid] = field(default_factory=dict)
     """copies of the CTs that are pointed into"""
 
-    def places(self, series: Sequence[Series]) -> list[Place | LeftOut]:
+    def places(self, series: Sequence[Series]) -> Sequence[Place | LeftOut]:
         """Return each nodule's place at another date: where it is pointed at too, else carried there."""
-        held = _held(series, self.locations)
-        answers = [self._said(nodule, held) for nodule in self.nodules]
-        unsaid = [nodule for nodule, answer in zip(self.nodules, answers, strict=True) if answer is None]
-        carried = iter(self._carried(unsaid, series, held))
-        return [next(carried) if answer is None else answer for answer in answers]
+        marks = _held(series, self.locations)
+        said = self._said(marks)
+        unsaid = [one for one, mark in zip(self.nodules, said, strict=True) if mark is None]
+        carried, decoded = self._carried(unsaid, series) if unsaid else ([], {})
+        # What has the name of one nodule is no mark of another.
+        names = {one.location.tracking_uid for one in self.nodules} - {""}
+        spots = _settled(said, carried, [one for one in marks if one.location.tracking_uid not in names])
+        try:
+            found = iter(_all_placed([one for one in spots if isinstance(one, Spot)], decoded))
+        except BrokenSeries as error:
+            return [LeftOut("broken", str(error)) if isinstance(one, Spot) else one for one in spots]
+        return [next(found) if isinstance(one, Spot) else one for one in spots]
 
-    def _said(self, nodule: Place, held: _Held) -> Place | LeftOut | None:
-        """Return the place at which somebody says this very nodule is, None if nobody does.
+    def _said(self, marks: Sequence[Spot]) -> list[Spot | None]:
+        """Return the mark by which somebody says where this very nodule is, None where nobody does; each mark once.
 
         That is by its tracking UID, or by a request that points once into each date.
         """
-        uid = nodule.location.tracking_uid
-        same = [pair for pair in held if pair[1].tracking_uid == uid != ""]
-        asked = [pair for pair in held if pair[1].source == nodule.location.source == REQUEST]
-        same = same or (asked if len(asked) == len(self.nodules) == 1 else [])
-        return _unless_broken(*same[0]) if same else None
+        free, said = list(marks), list[Spot | None]()
+        asked = [one for one in marks if one.location.source == REQUEST]
+        for one in self.nodules:
+            uid, alone = one.location.tracking_uid, len(asked) == len(self.nodules) == 1
+            same = [mark for mark in free if mark.location.tracking_uid == uid != ""]
+            same = same or (asked if alone and one.location.source == REQUEST else [])
+            said.append(same[0] if same else None)
+            free = [mark for mark in free if mark is not said[-1]]
+        return said
 
-    def _carried(self, nodules: Sequence[Place], series: Sequence[Series], held: _Held) -> Sequence[Place | LeftOut]:
-        """Return each nodule's place at another date, carried there by registration, or why it has none."""
-        if not nodules:
-            return []
-        found = ct_stack(series, WANTED)
-        if isinstance(found, OutOfScope):
-            return [LeftOut(found.code, found.reason)] * len(nodules)
+    def _carried(self, nodules: Sequence[Place], series: Sequence[Series]) -> tuple[list[_Carried], dict[UID, Volume]]:
+        """Return where each nodule is at another date by registration, and the CT that was decoded for it."""
+        whole = ct_stack(series, WANTED)
+        if isinstance(whole, OutOfScope):
+            return [(None, LeftOut(whole.code, whole.reason))] * len(nodules), {}
         try:
             for one in nodules:
-                if _uid(one) not in self._coarse:
-                    self._coarse[_uid(one)] = grid(volume(one.whole)).reduced(_REGISTERED_MM)
-            decoded = volume(found)
+                if _uid(one.whole) not in self._coarse:
+                    self._coarse[_uid(one.whole)] = grid(volume(one.whole)).reduced(_REGISTERED_MM)
+            decoded = volume(whole)
         except BrokenSeries as error:
-            return [LeftOut("broken", str(error))] * len(nodules)
+            return [(None, LeftOut("broken", str(error)))] * len(nodules), {}
         started = time.monotonic()
-        carried = list(self._followed(nodules, grid(decoded)))
+        carried = list(self._followed(nodules, whole, grid(decoded)))
         self.seconds += time.monotonic() - started
-        return [
-            _marked(where, held) or _again(nodule, what, found, decoded)
-            for nodule, (where, what) in zip(nodules, carried, strict=True)
-        ]
+        return carried, {_uid(whole): decoded}
 
-    def _followed(self, nodules: Sequence[Place], there: Grid) -> Iterator[tuple[Position | None, Followed | LeftOut]]:
+    def _followed(self, nodules: Sequence[Place], whole: Stack, there: Grid) -> Iterator[_Carried]:
         """Yield where each nodule must be, if the scans could be registered, and what was found there."""
         # Once per CT that is pointed into, however many nodules it has.
-        transforms = {uid: register(self._coarse[uid], there) for uid in dict.fromkeys(map(_uid, nodules))}
-        for one in nodules:
-            transform, here = transforms[_uid(one)], one.location.position_mm
+        uids = [_uid(one.whole) for one in nodules]
+        transforms = {uid: register(self._coarse[uid], there) for uid in dict.fromkeys(uids)}
+        for one, uid in zip(nodules, uids, strict=True):
+            transform, here = transforms[uid], one.location.position_mm
             if isinstance(transform, LeftOut):
                 yield None, transform
             else:
                 found = found_again(grid(one.decoded), there, here, transform)
-                yield (found.position_mm if isinstance(found, Followed) else transform(here)), found
+                where = found.position_mm if isinstance(found, Followed) else transform(here)
+                yield where, _again(one, found, whole)
 
 
-def _marked(where: Position | None, held: _Held) -> Place | LeftOut | None:
-    """Return the mark nearest to where a nodule must be, None if it is another nodule's."""
-    if where is None or not held:
-        return None
-    nearest = min(held, key=lambda pair: dist(pair[1].position_mm, where))
-    return _unless_broken(*nearest) if dist(nearest[1].position_mm, where) <= _SAME_MM else None
-
-
-def _again(nodule: Place, found: Followed | LeftOut, whole: Stack, decoded: Volume) -> Place | LeftOut:
-    """Return a nodule's place in the CT in which it was found again."""
+def _again(nodule: Place, found: Followed | LeftOut, whole: Stack) -> Spot | LeftOut:
+    """Return where a nodule is in the CT in which it was found again."""
     if isinstance(found, LeftOut):
         return found
     if not whole.holds(found.position_mm):
         return LeftOut("outside", "the nodule's place is outside of the scan")
     uid = nodule.location.tracking_uid
-    location = Location(found.position_mm, "registration", whole.frame_of_reference_uid, uid)
-    return cut_out(whole, location, decoded, carried=found)
+    return Spot(whole, Location(found.position_mm, "registration", whole.frame_of_reference_uid, uid), found)
 
 
-def _unless_broken(whole: Stack, location: Location) -> Place | LeftOut:
-    try:
-        return decoded_at(whole, location)
-    except BrokenSeries as error:
-        return LeftOut("broken", str(error))
+def _settled(said: Sequence[Spot | None], carried: Sequence[_Carried], marks: Sequence[Spot]) -> list[Spot | LeftOut]:
+    """Return where each nodule is: where it is said to be, else at the mark that is its own, else where carried."""
+    rest = iter(carried)
+    known = [(one.location.position_mm, one) if one else next(rest) for one in said]
+    own = _nearest([one.location.position_mm for one in marks], [where for where, _ in known])
+    spots: list[Spot | LeftOut] = []
+    for number, (_, spot) in enumerate(known):
+        mark, away_mm = own.get(number, (0, inf))
+        is_own = said[number] is None and away_mm <= _reach_mm(spot)
+        spots.append(replace(marks[mark], marked_mm=away_mm) if is_own else spot)
+    return spots
 
 
-def _uid(place: Place) -> UID:
-    return place.whole.instances[0].ref.series_instance_uid
+def _nearest(marks: Sequence[Position], nodules: Sequence[Position | None]) -> dict[int, tuple[int, float]]:
+    """Return the number of each nodule's nearest mark and how far it is, where no other nodule is nearer to it."""
+    if not marks or not nodules:
+        return {}
+    away = np.array([[dist(mark, one) if one else inf for mark in marks] for one in nodules])
+    nearest = enumerate(away.argmin(axis=1))
+    return {n: (int(mark), float(away[n, mark])) for n, mark in nearest if away[:, mark].argmin() == n}
+
+
+def _reach_mm(spot: Spot | LeftOut) -> float:
+    """Return how far from where registration has a nodule a mark of it may be."""
+    if isinstance(spot, LeftOut) or spot.carried is None:
+        return _NOT_FOUND_MM
+    size = spot.carried.size
+    return size.maximum_mm / 2 + _BESIDE_MM if isinstance(size, Measured) else _UNMEASURED_MM
+
+
+def _uid(whole: Stack) -> UID:
+    return whole.instances[0].ref.series_instance_uid

@@ -11,7 +11,7 @@ The correlation tells a failed match, not one patient from another: phantoms of 
 
 from ainode.models.following.follow import Followed, followed, found_again
 from ainode.models.following.grid import Grid, LeftOut, Position
-from ainode.models.following.growth import Growth, growth
+from ainode.models.following.growth import Growth, comparable, growth
 from ainode.models.following.local import Refined, refined
 from ainode.models.following.nodule import Measured, measured
 from ainode.models.following.registration import RigidTransform, register
@@ -25,6 +25,7 @@ __all__ = [
     "Position",
     "Refined",
     "RigidTransform",
+    "comparable",
     "followed",
     "found_again",
     "growth",

@@ -112,6 +112,7 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
     assert [one.unit.value for key in ("volume-growth", "doubling-time") for one in found[key]] == ["%", "%", "d", "d"]
     assert said(result)["position from"] == "SR, registration"
     assert said(result)["time points"] == "3"
+    assert said(result)["growth"].count(", slices 1.2 and 1.2 mm") == 2
     assert list(dict.fromkeys(ref.study_instance_uid for ref in result.evidence)) == newest_first
 
 
@@ -237,14 +238,18 @@ def test_a_prior_that_is_pointed_into_has_the_nodule_where_the_mark_is_near_to_w
     result = read(handler, replace(now, priors=(prior,)))
     assert said(result)["position from"] == "SR"
     assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
+    told = said(result)["marks in priors"]
+    assert told.startswith("nodule 1 in prior 1: SR, ")
+    assert told.endswith(" mm from its registered place")
 
 
+@pytest.mark.parametrize("away_mm", [9, 25])
 def test_the_mark_of_another_nodule_in_a_prior_is_not_taken_for_this_one(
-    handler: LungNodule, now: Study, tmp_path: Path
+    handler: LungNodule, now: Study, tmp_path: Path, away_mm: int
 ) -> None:
     made = dated(THEN, 10.0)
     x, y, z = made.position_mm
-    prior = studied(Dated(made.images, (x + 25, y, z)), tmp_path, "then", point=True)
+    prior = studied(Dated(made.images, (x + away_mm, y, z)), tmp_path, "then", point=True)
     assert len(positions(prior.instances)) == 1
     result = read(handler, replace(now, priors=(prior,)))
     assert said(result)["position from"] == "SR, registration"
@@ -368,6 +373,131 @@ def test_who_points_outside_of_the_newest_ct_is_not_replaced_by_an_earlier_repor
     asked = Location((0.0, 0.0, -900.0), "request")
     study = replace(unpointed(now), priors=(pointed_then,), locations=(asked,))
     assert declined(handler, study).code == "position-outside"
+
+
+# Two nodules side by side
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Study, tuple[Position, ...]]:
+    """Two CTs of a nodule that grew from 9 to 10 mm and, 13 mm beside it, one of 6 mm; where both are, then and now."""
+    folder = tmp_path_factory.mktemp("pair")
+    made = [beside(dated(THEN, 9.0)), beside(dated(NOW, 10.0))]
+    then, now = (studied(one, folder, name) for one, name in zip(made, ("then", "now"), strict=True))
+    return now, then, tuple(place for one in made for place in (one.position_mm, neighbor(one.position_mm)))
+
+
+def neighbor(position_mm: Position) -> Position:
+    x, y, z = position_mm
+    return (x + 13, y, z)
+
+
+def beside(made: Dated, diameter_mm: float = 6.0) -> Dated:
+    """Return a scan with one more nodule."""
+    there = np.array(neighbor(made.position_mm))
+    images = []
+    for one in made.images:
+        origin, (row_mm, column_mm) = (np.array(one.header[key]) for key in ("ImagePositionPatient", "PixelSpacing"))
+        rows, columns = np.mgrid[: one.rows, : one.columns]
+        pixels_mm = np.stack((columns * column_mm, rows * row_mm, 0 * rows), -1)
+        away = np.linalg.norm(pixels_mm + origin - there, axis=-1)
+        inside = 1 / (1 + np.exp(4 * (away - diameter_mm / 2)))
+        values = np.frombuffer(one.pixels, "<u2").reshape(one.rows, one.columns)
+        painted = np.maximum(values, np.rint(values + inside * (1054.0 - values)))
+        images.append(replace(one, pixels=painted.astype("<u2").tobytes()))
+    return Dated(tuple(images), made.position_mm)
+
+
+def marked(now: Study, then: Study, *marks: Location) -> list[Traced]:
+    """Return the nodules of two studies that are marked so; the first marks are in the newest study."""
+    frames = {one: UID(one.instances[0].text("FrameOfReferenceUID")) for one in (now, then)}
+    framed = [replace(one, frame_of_reference_uid=frames[then if one.source == "prior" else now]) for one in marks]
+    nodules = traced(Selection(now.study_instance_uid, (*now.series, *then.series), tuple(framed))).nodules
+    assert all(isinstance(one, Traced) for one in nodules)
+    return [one for one in nodules if isinstance(one, Traced)]
+
+
+@pytest.mark.parametrize(
+    ("today", "then"),
+    [(("2.25.1", "2.25.2"), "2.25.2"), (("2.25.1", "2.25.2"), "2.25.3"), (("", ""), "2.25.3"), (("2.25.1",), "2.25.3")],
+)
+def test_a_nodule_is_not_followed_to_the_mark_of_the_one_beside_it(
+    pair: tuple[Study, Study, tuple[Position, ...]], today: tuple[str, ...], then: str
+) -> None:
+    now, prior, (first_then, second_then, *both_now) = pair
+    here = (Location(at, "SR", tracking_uid=UID(uid)) for at, uid in zip(both_now, today, strict=False))
+    first, *second = marked(now, prior, *here, Location(second_then, "prior", tracking_uid=UID(then)))
+    ((_, place),) = first.priors
+    assert place.location.source == "registration"
+    assert place.location.position_mm == pytest.approx(first_then, abs=1)
+    assert first.tracking_uid == today[0]
+    for one in second:
+        assert one.priors[0][1].location.position_mm == second_then
+        assert one.tracking_uid == (today[1] or then)
+
+
+def test_two_nodules_of_one_name_are_not_called_alike(pair: tuple[Study, Study, tuple[Position, ...]]) -> None:
+    now, prior, (*_, first, second) = pair
+    name = UID("2.25.1")
+    nodules = marked(now, prior, Location(first, "SR", tracking_uid=name), Location(second, "SR", tracking_uid=name))
+    assert [one.tracking_uid for one in nodules] == [name, ""]
+
+
+def test_nodules_share_the_slices_that_they_have_in_common(pair: tuple[Study, Study, tuple[Position, ...]]) -> None:
+    now, prior, (*_, first, second) = pair
+    one, other = marked(now, prior, Location(first, "SR"), Location(second, "SR"))
+    for here, there in zip(one.places, other.places, strict=True):
+        assert np.shares_memory(here.decoded.values, there.decoded.values)
+        assert here.decoded.values.shape[0] == len(here.slices.instances)
+
+
+# Slices of other thickness
+
+
+def test_growth_between_thin_and_thick_slices_is_left_out_and_that_is_said(
+    handler: LungNodule, now: Study, tmp_path: Path
+) -> None:
+    result = read(handler, replace(now, priors=(studied(thicker(dated(THEN, 10.0)), tmp_path, "then"),)))
+    found = measured(result)
+    assert len(found["attention-weight"]) == 2
+    assert not {"volume-growth", "doubling-time"} & set(found)
+    told = "nodule 1 since prior 1: slices, the slices are 4.8 and 1.2 mm thick; growth needs 1.5 or less"
+    assert said(result)["growth left out"] == told
+    assert f"Since prior 1: growth not measured: {told.split('slices, ')[1]}" in result.captures[0].captions
+
+
+def thicker(made: Dated, slices: int = 4) -> Dated:
+    """Return the scan in slices that are means of several."""
+    images = []
+    for first in range(0, len(made.images) - slices + 1, slices):
+        block = made.images[first : first + slices]
+        mean = np.mean([np.frombuffer(one.pixels, "<u2") for one in block], axis=0)
+        x, y, z = np.mean([np.array(one.header["ImagePositionPatient"]) for one in block], axis=0)
+        own: dict[str, Value] = {"ImagePositionPatient": (float(x), float(y), float(z)), "SliceThickness": 1.2 * slices}
+        header = {**block[0].header, **own}
+        images.append(replace(block[0], pixels=np.rint(mean).astype("<u2").tobytes(), header=header))
+    return Dated(tuple(images), made.position_mm)
+
+
+def test_thick_slices_that_overlap_are_thick(handler: LungNodule, now: Study, tmp_path: Path) -> None:
+    prior = studied(dated(THEN, 10.0, SliceThickness=3.0), tmp_path, "then")
+    assert "slices are 3 and 1.2 mm thick" in said(read(handler, replace(now, priors=(prior,))))["growth left out"]
+
+
+# What the report says of each
+
+
+def test_what_is_said_of_several_nodules_names_them(handler: LungNodule, tmp_path: Path) -> None:
+    made = dated(NOW, 13.0)
+    x, y, z = made.position_mm
+    paths = testing.write(made.images, tmp_path / "now", study="now", positions_mm=((x, y, z - 30), (x, y, z)))
+    prior = studied(dated(THEN, 10.0, shifted_mm=20.0), tmp_path, "then")
+    result = read(handler, replace(of_files(paths), priors=(prior,)))
+    assert said(result)["profile"] == "nodule 1: lidc; nodule 2: temporal"
+    assert said(result)["time points"] == "nodule 1: 1; nodule 2: 2"
+    alone = [result.scores[f"nodule {n} probability of the current scan alone"] for n in (1, 2)]
+    told = (f"nodule {n}: {one:.2%}, lidc, research weights" for n, one in enumerate(alone, start=1))
+    assert said(result)["current scan alone"] == "; ".join(told)
 
 
 # The real thin CT, and the same patient lying otherwise

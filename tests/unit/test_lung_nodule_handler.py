@@ -1,6 +1,8 @@
 """What the lung nodule handler takes, declines and says, on synthetic studies and on real CTs."""
 
 import json
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,9 @@ installed("torch", "timm", "openvino", "safetensors")
 from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
 
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
+from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
+from ainode.models.lung_nodule.model import Prediction  # noqa: E402
+from ainode.models.lung_nodule.patches import Scan  # noqa: E402
 from ainode.node import headers, testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
     UID,
@@ -26,6 +31,7 @@ from ainode.node.domain import (  # noqa: E402
     SyntheticImage,
     WeightsStatus,
 )
+from ainode.node.geometry import Stack  # noqa: E402
 from ainode.node.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
 
 REAL = "data/dicom/ct_chest_thin_R01-001"
@@ -181,6 +187,60 @@ def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: Lun
     assert result.captures[0].image.study_instance_uid == study.study_instance_uid
     assert result.algorithm.weights_status is WeightsStatus.DEMONSTRATION
     assert dict(result.algorithm.parameters)["time points"] == "2"
+
+
+def test_marks_that_are_not_read_are_said_and_the_others_keep_their_numbers(
+    handler: LungNodule, tmp_path: Path
+) -> None:
+    study, position = a_study(tmp_path, point=False)
+    asked = (Location((0.0, 0.0, -500.0), "request"), Location(position, "request"))
+    result = read(handler, replace(study, locations=asked))
+    assert [one.tracking_identifier for one in result.findings] == ["nodule 2"]
+    assert dict(result.algorithm.parameters)["not read"].startswith("nodule 1: position-outside, ")
+
+
+@pytest.mark.parametrize(("marks", "name"), [(11, "nodule 11"), (13, "nodule 11 to 13")])
+def test_more_marks_than_are_read_are_declined_by_their_numbers(
+    handler: LungNodule, tmp_path: Path, marks: int, name: str
+) -> None:
+    study, (x, y, z) = a_study(tmp_path, point=False)
+    selection = handler.select(
+        replace(study, locations=tuple(Location((x + n, y, z), "request") for n in range(marks)))
+    )
+    assert isinstance(selection, Selection)
+    assert len(selection.locations) == 10
+    assert [(one, why.code) for one, why in selection.declined.items()] == [(name, "too-many")]
+
+
+def test_a_mark_is_read_in_the_series_that_it_was_drawn_on(handler: LungNodule, tmp_path: Path) -> None:
+    made = handler.demonstration(3)
+    thin = [replace(one, header={**one.header, "SeriesDescription": "inspiration"}) for one in made.images]
+    drawn = [replace(one, header={**one.header, "SeriesDescription": "expiration"}) for one in made.images[::2]]
+    paths = testing.write([*thin, *drawn], tmp_path / "study", study="study")
+    study = headers.study(headers.instance(path, sha256="") for path in paths)
+    inspiration, expiration = sorted(study.series, key=lambda one: -len(one.instances))
+    for uid, read_in in (
+        (expiration.series_instance_uid, expiration),
+        (inspiration.series_instance_uid, inspiration),
+        (UID(""), inspiration),
+    ):
+        found = stack_at(study.series, Location(made.positions_mm[0], "SR", series_instance_uid=uid))
+        assert isinstance(found, Stack)
+        assert set(found.instances) == set(read_in.instances)
+
+
+def test_one_date_is_inferred_once(handler: LungNodule, tmp_path: Path) -> None:
+    runs: list[int] = []
+    model = handler._model
+
+    def counted(scans: Sequence[Scan | None], /) -> Prediction:
+        runs.append(len(scans))
+        return model.one(scans)
+
+    counting = copy(handler)
+    vars(counting)["_model"] = replace(model, one=counted)
+    read(counting, a_study(tmp_path)[0])
+    assert runs == [1]
 
 
 def the_real_nodule() -> Study:
