@@ -47,12 +47,18 @@ def _disk(settings: Settings) -> Line:
 
 
 def _tls(settings: Settings) -> Iterator[Line]:
-    """Look at the node's own certificate; a peer's files are looked at when it is called."""
-    try:
-        if tls.context_of(settings.node):
-            yield ("TLS", _READY, "")
-    except NodeError as error:
-        yield ("TLS", "not ready", str(error))
+    """Look at the node's own certificates; a peer's files are looked at when it is called."""
+    node, web = settings.node, settings.web
+    for table, certificate, key, ca in (
+        ("[node]", node.tls_certificate, node.tls_key, node.tls_client_ca),
+        ("[web]", web.tls_certificate, web.tls_key, None),
+    ):
+        if certificate and key:
+            try:
+                tls.accepting(tls.ServerFiles(certificate, key, ca), table)
+                yield (f"{table} TLS", _READY, "")
+            except NodeError as error:
+                yield (f"{table} TLS", "not ready", str(error))
 
 
 def _route(route: Route, settings: Settings) -> Line:

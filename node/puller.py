@@ -6,6 +6,7 @@ What is to be pulled stands in the announcements; a restart goes on where it was
 import contextlib
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -63,6 +64,10 @@ class Puller:
         """Look at once."""
         self._wake.set()
 
+    def is_alive(self) -> bool:
+        """Whether it still pulls."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End after the file that is being pulled."""
         self._stopping.set()
@@ -84,12 +89,16 @@ class Puller:
             expected = self._pull(study)
         except (NodeError, OSError) as error:
             self._failed(announcement, error)
+        except Exception as error:  # noqa: BLE001 - the pull's boundary: whatever an archive provokes ends that pull only
+            kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+            # without the message: a library may have put a header's value into it
+            self._failed(announcement, NodeError(f"{kind} while pulling; see the log"), where)
         else:
             announcements.update(announcement, state=Fetching.HERE, expected=expected, reason="")
             log.info("study pulled", extra={"action": "pulled", "study_instance_uid": study, "peer": self.peer.name})
         self._sources.on_pulled(study)
 
-    def _failed(self, announcement: Announcement, error: NodeError | OSError) -> None:
+    def _failed(self, announcement: Announcement, error: NodeError | OSError, where: str = "") -> None:
         patience, attempts = self._sources.patience, announcement.attempts + 1
         pause_s = min(patience.first_wait_s * 2.0**announcement.attempts, patience.longest_wait_s)
         again = attempts < patience.attempts and (isinstance(error, OSError | OutOfResources) or _may_pass(error))
@@ -99,7 +108,7 @@ class Puller:
             announcement, state=state, attempts=attempts, due_at=due_at, reason=f"not pulled: {error}"
         )
         about = {"action": "pull_failed", "study_instance_uid": announcement.study_instance_uid}
-        log.warning("pull failed: %s", error, extra=about)
+        log.warning("pull failed: %s%s", error, where and f"\n{where}", extra=about)
 
     def _pull(self, study: UID) -> int:
         """Bring what is lacking; return how many instances of the study are to be here.

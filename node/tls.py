@@ -24,7 +24,7 @@ HANDSHAKE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServerFiles:
-    """What `[node]` names; small and picklable, which a context is not."""
+    """What `[node]` or `[web]` names; small and picklable, which a context is not."""
 
     certificate: Path
     key: Path
@@ -47,18 +47,18 @@ def context_of(node: "NodeTable") -> ssl.SSLContext | None:
     return accepting(files) if files else None
 
 
-def accepting(files: ServerFiles) -> ssl.SSLContext:
-    """Return the context of who is called.
+def accepting(files: ServerFiles, table: str = "[node]") -> ssl.SSLContext:
+    """Return the context of who is called; `table` of node.toml names the files.
 
     Raises: ConfigError if a file is missing, or is not what it should be.
     """
     context = _Accepting(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    _present(context, "[node]", files.certificate, files.key)
+    _present(context, table, files.certificate, files.key)
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        with _named("[node] tls_client_ca", files.client_ca):
+        with _named(f"{table} tls_client_ca", files.client_ca):
             context.load_verify_locations(files.client_ca)
     return context
 

@@ -10,6 +10,7 @@ without the node's own results: they come back as a change of the study, and are
 """
 
 import hashlib
+import http.client
 import json
 import os
 import threading
@@ -48,21 +49,25 @@ class Node:
             raise OSError("AiNode has no Url or Token: `ainode token add orthanc` makes one")
         body = None if question is None else json.dumps(question).encode()
         headers = {"Authorization": "Bearer " + self._token, "Content-Type": "application/json"}
-        request = urllib.request.Request(self._url + path, body, headers, method=method)  # noqa: S310 - the operator's
         try:
+            request = urllib.request.Request(self._url + path, body, headers, method=method)  # noqa: S310 - the operator's
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise OSError(f"the node answered {error.code}: {_detail(error)}") from error
-        except urllib.error.URLError as error:
-            raise OSError(f"the node does not answer: {error.reason}") from error
+        except OSError as error:
+            raise OSError(f"the node does not answer: {getattr(error, 'reason', error)}") from error
+        except (ValueError, http.client.HTTPException) as error:
+            # without the error's text, which may repeat the token
+            kind = type(error).__name__
+            raise OSError(f"what answers at {self._url} is no ainode ({kind}); look at Url and Token") from error
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
     """Return what the node says is wrong."""
     try:
         return json.load(error)["detail"]
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return error.reason
 
 

@@ -9,6 +9,7 @@ a stream between socket and disk, byte for byte. Measured with Orthanc 1.10 on l
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
@@ -23,19 +24,23 @@ from ainode.node.archive.search import (
     MOST_SERIES,
     MOST_STUDIES,
     Deadline,
-    Patient,
     SeriesEntry,
     StudyEntry,
     StudyQuery,
     is_uid,
+    series_entry,
+    study_entry,
 )
 from ainode.node.archive.store import Outgoing, Sent
 from ainode.node.archive.web import WebLink
+from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 _PAGE = 500
 _BLOCK_BYTES = 65_536
+# Of one study; a dynamic CT has some ten thousand.
+_MOST_INSTANCES = 100_000
 # Every transfer syntax, as it is stored (PS3.18 8.7.3.5.2): encoding anew costs time, and changes the bytes.
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 # PS3.6: keyword to the tag that names an element in DICOM JSON (PS3.18 F.2).
@@ -123,7 +128,7 @@ def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozen
     Raises: ArchiveUnreachable; ArchiveRefused if it has no QIDO-RS, then set `confirm` of the [[peer]] to another.
     """
     series = dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in references)
-    found = set(chain.from_iterable(_instances(link, *one) for one in series))
+    found = {uid for _, uid in chain.from_iterable(instances(link, *one) for one in series)}
     return frozenset(one.sop_instance_uid for one in references if one.sop_instance_uid in found)
 
 
@@ -137,12 +142,21 @@ def echo(link: WebLink) -> None:
         session.get(address, params={"StudyInstanceUID": "2.25.0", "limit": "1"}).raise_for_status()
 
 
-def _instances(link: WebLink, study: UID, series: UID) -> Iterator[str]:
-    def page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[Item]:
-        return client.search_for_instances(study, series, fields=["SOPInstanceUID"], limit=limit, offset=offset)
+def instances(
+    link: WebLink, study: UID, series: UID | None = None, *, deadline: Deadline | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield Series and SOP Instance UID of each instance of a study or series, '' where the archive does not say it.
 
-    for item in _pages(link, "QIDO-RS for instances", page, by="SOPInstanceUID", most=MOST_STUDIES):
-        yield _text(item, "SOPInstanceUID")
+    Raises: ArchiveUnreachable, ArchiveRefused.
+    """
+    fields = ["SeriesInstanceUID", "SOPInstanceUID"]
+
+    def page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[Item]:
+        return client.search_for_instances(study, series, fields=fields, limit=limit, offset=offset)
+
+    what = "QIDO-RS for instances"
+    for item in _pages(link, what, page, by="SOPInstanceUID", most=_MOST_INSTANCES, deadline=deadline):
+        yield _text(item, "SeriesInstanceUID"), _text(item, "SOPInstanceUID")
 
 
 def _pages(
@@ -165,6 +179,8 @@ def _pages(
             client = DICOMwebClient(address, session=session, timeout=link.timeout_s, permissive_uid=True)
             client.set_http_retry_params(retry=False)  # trying again is the caller's
             items = page(client, _PAGE, len(seen))
+            if not isinstance(items, list):
+                raise ValueError("no list")  # noqa: TRY004 - of the answer, as the session expects it
         fresh = {_text(item, by): item for item in items if _text(item, by) not in seen}
         seen |= fresh.keys()
         yield from fresh.values()
@@ -180,8 +196,9 @@ def _pages(
 class WebArchive:
     """`search.Archive` over QIDO-RS and WADO-RS."""
 
-    def __init__(self, link: WebLink) -> None:
+    def __init__(self, link: WebLink, *, min_free_bytes: int = 0) -> None:
         self._link = link
+        self._min_free_bytes = min_free_bytes
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
         """Yield the patient's studies of the time asked for."""
@@ -200,14 +217,7 @@ class WebArchive:
         for item in _pages(self._link, what, page, by="StudyInstanceUID", most=MOST_STUDIES, deadline=deadline):
             if not is_uid(_text(item, "StudyInstanceUID")):
                 continue
-            yield StudyEntry(
-                UID(_text(item, "StudyInstanceUID")),
-                Patient(*(_text(item, one) for one in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))),
-                _text(item, "StudyDate"),
-                _text(item, "StudyTime"),
-                _texts(item, "ModalitiesInStudy"),
-                _text(item, "StudyDescription"),
-            )
+            yield study_entry(partial(_text, item), _texts(item, "ModalitiesInStudy"))
 
     def series(self, study: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
         """Return the series of a study."""
@@ -218,7 +228,9 @@ class WebArchive:
 
         what = "QIDO-RS for series"
         found = _pages(self._link, what, page, by="SeriesInstanceUID", most=MOST_SERIES, deadline=deadline)
-        return tuple(_series(study, item) for item in found if is_uid(_text(item, "SeriesInstanceUID")))
+        return tuple(
+            series_entry(study, partial(_text, item)) for item in found if is_uid(_text(item, "SeriesInstanceUID"))
+        )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
         """Write the instances of a series as files of `folder`."""
@@ -227,32 +239,24 @@ class WebArchive:
             f"/series/{series.series_instance_uid}"
         )
         with self._link.session("WADO-RS for a series", deadline, streamed=True) as session:
-            _retrieve(session, address, folder)
+            for number, content in enumerate(contents(session, address)):
+                refuse_full(folder, self._min_free_bytes)
+                with (folder / f"{number:06d}.dcm").open("xb") as file:
+                    for block in content:
+                        file.write(block)
 
 
-def _retrieve(session: requests.Session, address: str, folder: Path) -> None:
+def contents(session: requests.Session, address: str) -> Iterator[Iterator[bytes]]:
+    """Yield the files at an address as blocks, each to be read before the next; WADO-RS within `WebLink.session`.
+
+    Raises: ValueError if the answer ends in the middle, or is none of WADO-RS.
+    """
     with session.get(address, headers={"Accept": _AS_STORED}, stream=True) as response:
         response.raise_for_status()
         blocks = response.iter_content(_BLOCK_BYTES)
         boundary = boundary_of(response.headers.get("Content-Type", ""))
         # Some servers send a single instance without multipart.
-        contents = parts(blocks, boundary) if boundary else iter([blocks])
-        for number, content in enumerate(contents):
-            with (folder / f"{number:06d}.dcm").open("xb") as file:
-                for block in content:
-                    file.write(block)
-
-
-def _series(study: UID, item: Item) -> SeriesEntry:
-    count = _text(item, "NumberOfSeriesRelatedInstances")
-    return SeriesEntry(
-        study,
-        UID(_text(item, "SeriesInstanceUID")),
-        modality=_text(item, "Modality"),
-        body_part=_text(item, "BodyPartExamined"),
-        description=_text(item, "SeriesDescription"),
-        instances=int(count) if count.isdecimal() else None,
-    )
+        yield from parts(blocks, boundary) if boundary else iter([blocks])
 
 
 def _items(item: Item, keyword: str) -> tuple[Item, ...]:

@@ -6,7 +6,7 @@ shows in a `repr`, a log line or an error.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -104,6 +104,31 @@ class Archive(Protocol):
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
         """Write the instances of a series as files of `folder`; it may bring fewer than it listed."""
         ...
+
+
+def study_entry(text: Callable[[str], str], modalities: tuple[str, ...]) -> StudyEntry:
+    """Return the study of one answer; `text` gives its elements by keyword, '' for one that it has not."""
+    return StudyEntry(
+        UID(text("StudyInstanceUID")),
+        Patient(*map(text, ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))),
+        text("StudyDate"),
+        text("StudyTime"),
+        modalities,
+        text("StudyDescription"),
+    )
+
+
+def series_entry(study: UID, text: Callable[[str], str]) -> SeriesEntry:
+    """Return the series of one answer, its elements as in `study_entry`."""
+    count = text("NumberOfSeriesRelatedInstances")
+    return SeriesEntry(
+        study,
+        UID(text("SeriesInstanceUID")),
+        modality=text("Modality"),
+        body_part=text("BodyPartExamined"),
+        description=text("SeriesDescription"),
+        instances=int(count) if count.isdecimal() else None,
+    )
 
 
 def is_uid(text: str) -> bool:

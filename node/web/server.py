@@ -6,6 +6,7 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
+from ainode.node import tls
 from ainode.node.errors import ConfigError
 from ainode.node.settings import WebTable
 
@@ -19,8 +20,10 @@ class WebServer:
     def __init__(self, app: FastAPI, web: WebTable) -> None:
         """Listen; callers are served after `start`.
 
-        Raises: ConfigError if the address or port cannot be had.
+        Raises: ConfigError if the certificate is wrong, or the address or port cannot be had.
         """
+        if web.tls_certificate and web.tls_key:  # uvicorn would find it out in its thread, and ask for a passphrase
+            tls.accepting(tls.ServerFiles(web.tls_certificate, web.tls_key), "[web]")
         family = socket.AF_INET6 if ":" in web.bind else socket.AF_INET
         try:
             self._listener = socket.create_server((web.bind, web.port), family=family)
@@ -46,6 +49,10 @@ class WebServer:
     def start(self) -> None:
         """Serve from now on."""
         self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it still serves."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Take no more, let what runs end for a moment, then close it."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from ainode.node.announcements import Announcement, Announcements
+from ainode.node.announcements import Announcement, Announcements, Fetching
 from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.ledger import Delivery, Job, Ledger
@@ -99,6 +99,7 @@ def _word(live: Sequence[Job], announced: Announcement | None, *, held: bool, ro
     """Return the one word for a study, and why: the first of these that holds."""
     reasons = "; ".join(dict.fromkeys(job.reason for job in live if job.reason))
     awaited = announced.reason if announced else ""
+    given_up = announced is not None and announced.state is Fetching.FAILED
     states = {job.state for job in live}
     words: tuple[tuple[StudyWord, str, bool], ...] = (
         ("reading", reasons, bool(states & _OPEN)),
@@ -106,6 +107,7 @@ def _word(live: Sequence[Job], announced: Announcement | None, *, held: bool, ro
         ("failed", reasons, JobState.FAILED in states),
         ("reported", reasons, JobState.REPORTED in states),
         ("out_of_scope", reasons, JobState.OUT_OF_SCOPE in states),
+        ("failed", awaited, not held and given_up),
         ("announced", awaited, not held and announced is not None),
         ("no_route", "no route takes it; its explanation says on what each one failed", True),
     )

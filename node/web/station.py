@@ -38,7 +38,7 @@ class Web:
     def __init__(self, settings: Settings, neighbors: Neighbors) -> None:
         """Listen.
 
-        Raises: ConfigError if the address or port cannot be had.
+        Raises: ConfigError if the certificate is wrong, or the address or port cannot be had.
         """
         self._neighbors = neighbors
         self._spool = _spool(settings.data, settings)
@@ -65,6 +65,10 @@ class Web:
         for puller in self._pullers.values():
             puller.start()
         self._server.start()
+
+    def is_alive(self) -> bool:
+        """Whether callers are answered, and announced studies pulled."""
+        return self._server.is_alive() and all(one.is_alive() for one in self._pullers.values())
 
     def stop(self) -> None:
         """Take no more questions, and end what is being pulled after its current file."""

@@ -111,7 +111,7 @@ class Upload:
         try:
             answer = await to_thread.run_sync(take, limiter=self._places)
         except (ClientDisconnect, TimeoutError) as error:
-            _log.warning("upload broke off", extra={"action": "upload_lost", "reason": type(error).__name__})
+            _log.warning("upload broke off: %s", type(error).__name__, extra={"action": "upload_lost"})
             return Response("the body ended or paused too long; what was stored is kept", 408)
         except ValueError as error:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error

@@ -285,7 +285,7 @@ def test_a_certificate_that_cannot_be_used_is_an_error_of_the_configuration(keys
         listener = listen(HERE, 0)
         with listener, pytest.raises(ConfigError, match=word):
             ReceiverProcess(settings, listener=listener)
-        ((_, state, remedy),) = (line for line in checked(settings) if line[0] == "TLS")
+        ((_, state, remedy),) = (line for line in checked(settings) if line[0] == "[node] TLS")
         assert (state, word in remedy) == ("not ready", True)
 
 

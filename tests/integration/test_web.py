@@ -6,27 +6,31 @@ import socket
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support import a_file, free_port, installed, instance_ref, run
+from support.certificates import authority, issued
 
 installed("fastapi", "uvicorn", "requests")
 
 import requests  # noqa: E402
+from fastapi import FastAPI  # noqa: E402
 
 from ainode.node import database, testing  # noqa: E402
-from ainode.node.announcements import Announcements  # noqa: E402
+from ainode.node.announcements import Announcement, Announcements, Fetching  # noqa: E402
 from ainode.node.catalog import Catalog  # noqa: E402
 from ainode.node.domain import UID, Location  # noqa: E402
+from ainode.node.errors import ConfigError  # noqa: E402
 from ainode.node.intake import Doors, Intake, Told  # noqa: E402
 from ainode.node.ledger import Job, Ledger  # noqa: E402
 from ainode.node.receiver_events import InstanceStored  # noqa: E402
 from ainode.node.routes import Route  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
 from ainode.node.spool import Limits, Spool  # noqa: E402
+from ainode.node.web.server import WebServer  # noqa: E402
 from ainode.node.web.station import Neighbors, Web  # noqa: E402
 from ainode.node.web.tokens import Tokens  # noqa: E402
 
@@ -165,6 +169,28 @@ def test_with_a_certificate_it_speaks_https_only(tmp_path: Path) -> None:
             session.get(f"http://{address}", timeout=10)
     bench.web.stop()
     bench.engine.dispose()
+
+
+@pytest.mark.parametrize("wrong", ["missing", "another's key", "with a passphrase", "no PEM"])
+def test_a_wrong_certificate_is_a_configuration_error_before_anybody_listens(tmp_path: Path, wrong: str) -> None:
+    ca = authority(tmp_path, "ca")
+    own, other = issued(ca, "own"), issued(ca, "other")
+    secret = tmp_path / "secret.key"
+    made = run("openssl", "rsa", "-aes128", "-passout", "pass:word", "-in", own.key, "-out", secret)
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "text").write_text("no key")
+    keys = {"another's key": other.key, "with a passphrase": secret, "no PEM": tmp_path / "text"}
+    key = keys.get(wrong, tmp_path / "gone.key")
+    web = WebTable(enabled=True, port=free_port(), tls_certificate=own.path, tls_key=key)
+    with pytest.raises(ConfigError, match=r"^\[web\] tls_certificate, tls_key: "):
+        WebServer(FastAPI(), web)
+    socket.create_server((web.bind, web.port)).close()
+
+
+def test_the_station_is_alive_from_start_to_stop(bench: Bench) -> None:
+    assert bench.web.is_alive()
+    bench.web.stop()
+    assert not bench.web.is_alive()
 
 
 def test_a_body_longer_than_any_question_is_refused(bench: Bench, token: str) -> None:
@@ -352,6 +378,16 @@ def test_a_study_announced_when_it_is_all_here_is_not_waited_for(bench: Bench, t
     bench.call("POST", f"/studies/{study}/announce", token, json={"instances": 2})
     bench.take()
     assert len(bench.opened) == 1
+
+
+def test_a_study_whose_pull_was_given_up_has_failed(bench: Bench, token: str) -> None:
+    now = datetime.now(UTC)
+    given_up = Announcement(UID("1.2.3"), now, now, peer="pacs", state=Fetching.FAILED, reason="not pulled: gone")
+    bench.announcements.announce(given_up)
+    answer = bench.call("GET", "/studies/1.2.3", token).json()
+    assert (answer["state"], answer["reason"]) == ("failed", "not pulled: gone")
+    bench.announcements.announce(replace(given_up, state=Fetching.WAITING))
+    assert bench.call("GET", "/studies/1.2.3", token).json()["state"] == "announced"
 
 
 def test_an_announcement_outlives_a_restart(bench: Bench, token: str, tmp_path: Path) -> None:
