@@ -8,12 +8,13 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ainode.node import database, registry, router
+from ainode.node import database, logs, registry, router
 from ainode.node.announcements import Announcements
 from ainode.node.archive import commitment, query
 from ainode.node.archive.dimse import Link
@@ -42,6 +43,11 @@ _SWEEP = timedelta(minutes=10)
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _log_failure(done: Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()):
+        log.error("an errand ended by %s", logs.where(error), extra={"action": "errand_failed"})
 
 
 class Node:
@@ -91,10 +97,16 @@ class Node:
         self._stopping.set()
 
     def wait(self) -> bool:
-        """Return True when a stop was asked for, False when the receiver ended by itself."""
+        """Return True when a stop was asked for, False when a part of the node ended by itself."""
         while not self._stopping.wait(1.0):
             if not self._receiver.is_alive():
                 log.error("the receiver process ended; stopping", extra={"action": "receiver_died"})
+                return False
+            if self._web and not self._web.is_alive():
+                log.error("the web interface or a puller ended; stopping", extra={"action": "web_died"})
+                return False
+            if not all(thread.is_alive() for thread in self._threads):
+                log.error("the intake ended; stopping", extra={"action": "intake_died"})
                 return False
         return True
 
@@ -139,7 +151,11 @@ class Node:
             self._events.put(CountAnswered(study, query.expected_count(self._link(peer), study)))
 
         for peer in self._peers(ae_title):
-            self._errands.submit(ask, peer)
+            self._run_errand(partial(ask, peer))
+
+    def _run_errand(self, errand: Callable[[], None]) -> None:
+        """Do something in a thread of its own; what it raises is logged, since nobody waits for it."""
+        self._errands.submit(errand).add_done_callback(_log_failure)
 
     def _peers(self, ae_title: str) -> Iterator[Peer]:
         yield from [peer for peer in self._settings.peers if peer.ae_title == ae_title][:1]
@@ -154,7 +170,13 @@ class Node:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _INTAKE_NICENESS)
         swept_at = _now()
         while not self._stopping.is_set():
-            self._intake.handle(self._next_events(), _now())
+            events = self._next_events()
+            self._intake.handle(events, _now())
+            for event in events:  # only now the catalog knows what was stored before the request
+                if isinstance(event, CommitmentReported):
+                    self._settle(event)
+                elif isinstance(event, CommitmentRequested):
+                    self._run_errand(partial(self._answer, event))
             if _now() - swept_at > _SWEEP:
                 swept_at = _now()
                 self._sweep(swept_at)
@@ -169,11 +191,6 @@ class Node:
                 events.append(self._events.get_nowait())
         except queue.Empty:
             pass
-        for event in events:
-            if isinstance(event, CommitmentReported):
-                self._settle(event)
-            elif isinstance(event, CommitmentRequested):
-                self._errands.submit(self._answer, event)
         return events
 
     def _settle(self, event: CommitmentReported) -> None:

@@ -11,7 +11,7 @@ from ainode.node.archive.delivery import Way, way
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing
 from ainode.node.domain import UID, DeliveryState, JobState
-from ainode.node.errors import ArchiveError
+from ainode.node.errors import ConfigError, NodeError
 from ainode.node.ledger import Delivery, Ledger
 from ainode.node.settings import Peer, Settings
 
@@ -24,9 +24,16 @@ class Courier:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
+        self.unconfirmed = tuple(peer.name for peer in settings.peers if peer.confirm == "none")
+        """the destinations where a document is done once it is sent"""
 
     def deliver(self, job: str, destination: str, now: datetime) -> bool:
-        """Send what waits, confirm what was sent; return whether nothing is left to do."""
+        """Send what waits, confirm what was sent; return whether nothing is left to do.
+
+        What fails stands as the error of each document that is neither confirmed nor refused.
+
+        Raises: ConfigError.
+        """
         peer = self._settings.peer(destination)
         waiting = self._ledger.claim(job, destination, now)
         try:
@@ -37,30 +44,33 @@ class Courier:
                 self._query(peer, sent, now)
             elif sent and peer.confirm == "commitment":
                 self._commit(peer, sent, now)
-        except ArchiveError as error:
-            log.warning("delivery failed", extra={"action": "delivery_failed", "job": job, "reason": str(error)})
-            for one in self._in_state(job, destination, DeliveryState.WAITING):
+        except ConfigError:
+            raise
+        except (NodeError, OSError) as error:
+            about = {"action": "delivery_failed", "job": job, "peer": destination}
+            log.warning("delivery failed: %s", error, extra=about)
+            for one in self._unsettled(job, destination):
                 self._ledger.update(one, error=str(error))
-        return self._settled(job, peer)
+        return not self._unsettled(job, destination)
 
     def give_up(self, job: str, destination: str, *, why: str) -> None:
         """Make dead letters of what is neither confirmed nor refused; `why` replaces the last error."""
-        for one in self._ledger.deliveries(job, destination):
-            if one.state in {DeliveryState.WAITING, DeliveryState.SENT}:
-                error = why or one.error or "sent, but the archive never confirmed it"
-                self._ledger.update(one, state=DeliveryState.FAILED, error=error)
-                log.error("delivery given up: %s", error, extra={"action": "dead_letter", "job": job})
+        for one in self._unsettled(job, destination):
+            error = why or one.error or "sent, but the archive never confirmed it"
+            self._ledger.update(one, state=DeliveryState.FAILED, error=error)
+            log.error("delivery given up: %s", error, extra={"action": "dead_letter", "job": job, "peer": destination})
 
     def _in_state(self, job: str, destination: str, state: DeliveryState) -> tuple[Delivery, ...]:
         return tuple(one for one in self._ledger.deliveries(job, destination) if one.state is state)
 
-    def _settled(self, job: str, peer: Peer) -> bool:
+    def _unsettled(self, job: str, destination: str) -> tuple[Delivery, ...]:
+        """Return what is still to be sent or confirmed: nothing that only waits of a superseded job."""
         done = {DeliveryState.CONFIRMED, DeliveryState.FAILED}
-        if peer.confirm == "none":
+        if destination in self.unconfirmed:
             done.add(DeliveryState.SENT)
         if self._ledger.job(job).state is JobState.SUPERSEDED:
             done.add(DeliveryState.WAITING)
-        return all(one.state in done for one in self._ledger.deliveries(job, peer.name))
+        return tuple(one for one in self._ledger.deliveries(job, destination) if one.state not in done)
 
     def _link(self, peer: Peer) -> Link:
         return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)

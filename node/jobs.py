@@ -7,18 +7,18 @@ reasons, dead letters) stands in the ledger, not in DBOS.
 
 import hashlib
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
 from ainode.node.catalog import Catalog
 from ainode.node.courier import Courier
+from ainode.node.disk import write_durably
 from ainode.node.domain import (
+    DeliveryState,
     Document,
     File,
     JobState,
@@ -43,6 +43,7 @@ _POLLING_S = 0.1
 _PRIORS_QUEUE = "priors"
 _SEARCHES_AT_ONCE = 4
 _BROKEN = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+_ENDED = "SUCCESS"
 _DELIVERIES_AT_ONCE = 8
 
 
@@ -105,6 +106,9 @@ class Jobs(DBOSConfiguredInstance):
             )
         for job in self._stations.ledger.jobs(states=(JobState.WAITING, JobState.READING)):
             self._enqueue_again(job)
+        courier = self._stations.courier
+        for left in self._stations.ledger.unsettled(courier.unconfirmed):
+            self._deliver_again(*left)
 
     def stop(self) -> None:
         """Stop the queues; running workflows are recovered at the next start."""
@@ -132,14 +136,13 @@ class Jobs(DBOSConfiguredInstance):
 
     def _enqueue_again(self, job: Job) -> None:
         """Enqueue a job that a dead process left; one whose workflow broke becomes a dead letter."""
-        status = DBOS.get_workflow_status(f"{job.id}:read")
-        if status is None:
+        known = _statuses(f"{job.id}:read")
+        if not known:
             search = DBOS.get_workflow_status(f"{job.id}:priors")
             # a broken search would be enqueued again in vain
             (self._enqueue if search and search.status in _BROKEN else self._start)(job)
-        elif status.status in _BROKEN:
-            why = f"its workflow ended as {status.status}; see the log, then `ainode retry {job.id}`"
-            self._stations.ledger.move(job.id, JobState.FAILED, reason=why)
+        elif known[-1] in _BROKEN:
+            self._stations.ledger.move(job.id, JobState.FAILED, reason=_broken(job.id, known[-1]))
         else:
             self._enqueue(job)
 
@@ -178,8 +181,7 @@ class Jobs(DBOSConfiguredInstance):
                 break
             DBOS.sleep(2.0**attempt)
         for destination in self.destinations(job):
-            with SetWorkflowID(f"{job}:{destination}"):
-                DBOS.enqueue_workflow(delivery_queue(destination), self.deliver, job, destination)
+            self._enqueue_delivery(job, destination, f"{job}:{destination}")
 
     @DBOS.step()
     def read_once(self, job_id: str, *, last: bool) -> bool:
@@ -221,6 +223,21 @@ class Jobs(DBOSConfiguredInstance):
         return ledger.job(job).destinations if ledger.documents(job) else ()
 
     # Delivery
+
+    def _enqueue_delivery(self, job: str, destination: str, workflow: str) -> None:
+        with SetWorkflowID(workflow):
+            DBOS.enqueue_workflow(delivery_queue(destination), self.deliver, job, destination)
+
+    def _deliver_again(self, job: str, destination: str, state: DeliveryState) -> None:
+        """Enqueue a delivery that nothing works at; one whose workflow broke becomes a dead letter."""
+        name = f"{job}:{destination}"
+        known = _statuses(name)
+        if not known:
+            self._enqueue_delivery(job, destination, name)
+        elif known[-1] in _BROKEN:
+            self._stations.courier.give_up(job, destination, why=_broken(job, known[-1]))
+        elif known[-1] == _ENDED and state is DeliveryState.WAITING:  # a retry that was not enqueued any more
+            self._enqueue_delivery(job, destination, f"{name}:{len(known)}")
 
     @DBOS.workflow()
     def deliver(self, job: str, destination: str) -> None:
@@ -265,7 +282,7 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         predecessors=job.predecessors,
         locations=job.locations,
     )
-    gathered = Priors(settings).of(job.id)
+    gathered = Priors(settings).of(job.id, route.priors)
     return Request(
         job.study_instance_uid,
         kept,
@@ -275,6 +292,16 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         notes=gathered.notes,
         locations=job.locations,
     )
+
+
+def _statuses(workflow: str) -> tuple[str, ...]:
+    """Return how a workflow and its retries stand, oldest first."""
+    found = DBOS.list_workflows(workflow_id_prefix=workflow, load_input=False, load_output=False)
+    return tuple(one.status for one in found if f"{one.workflow_id}:".startswith(f"{workflow}:"))
+
+
+def _broken(job: str, status: str) -> str:
+    return f"its workflow ended as {status}; see the log, then `ainode retry {job}`"
 
 
 def _route(settings: Settings, job: Job) -> Route | None:
@@ -289,22 +316,6 @@ def _outcome(reading: Reading, gathered: Gathered) -> Outcome:
             return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds, overheads)
         case Result() as result:
             return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds, {**overheads, **result.seconds})
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is either absent or whole after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def retry(settings: Settings, ledger: Ledger, job: str, *, token: str) -> tuple[str, ...]:

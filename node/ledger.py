@@ -288,6 +288,22 @@ class Ledger:
         with self._engine.connect() as connection:
             return tuple(_delivery(row) for row in connection.execute(query))
 
+    def unsettled(self, unconfirmed: Sequence[str]) -> tuple[tuple[str, str, DeliveryState], ...]:
+        """Return job, destination and state of what is still to be sent or confirmed, each once.
+
+        Where a destination is `unconfirmed`, what is sent is done; what waits of a superseded job never leaves.
+        """
+        waits = (deliveries.c.state == DeliveryState.WAITING) & (jobs.c.state != JobState.SUPERSEDED)
+        sent = (deliveries.c.state == DeliveryState.SENT) & deliveries.c.destination.not_in(unconfirmed)
+        query = (
+            sa.select(jobs.c.id, deliveries.c.destination, deliveries.c.state)
+            .select_from(deliveries.join(documents).join(jobs))
+            .where(waits | sent)
+            .distinct()
+        )
+        with self._engine.connect() as connection:
+            return tuple((job, name, DeliveryState(state)) for job, name, state in connection.execute(query))
+
     def claim(self, job: str, destination: str, at: datetime) -> tuple[Delivery, ...]:
         """Return the deliveries of a job that may be sent now, marked as tried; none of a superseded job.
 
@@ -333,8 +349,9 @@ class Ledger:
                 .values(state=DeliveryState.CONFIRMED, proof="storage commitment", confirmed_at=at, error="")
             )
             for uid, why in failed.items():
-                connection.execute(
-                    sa.update(deliveries)
-                    .where(mine, deliveries.c.sop_instance_uid == uid)
-                    .values(state=DeliveryState.WAITING, error=f"not committed: {why}", transaction_uid="")
-                )
+                one = sa.update(deliveries).where(mine, deliveries.c.sop_instance_uid == uid)
+                again = {"state": DeliveryState.WAITING, "transaction_uid": ""}
+                # a late report starts nothing: what was given up in the meantime only gets the archive's reason
+                for state, values in ((DeliveryState.FAILED, {}), (DeliveryState.SENT, again)):
+                    said = {"error": f"not committed: {why}", **values}
+                    connection.execute(one.where(deliveries.c.state == state).values(said))

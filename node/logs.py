@@ -2,9 +2,20 @@
 
 import logging
 import sys
+import traceback
 
-_KEYS = ("action", "study_instance_uid", "sop_instance_uid", "job", "route", "handler", "peer", "address", "path")
-_TOO_LOUD = ("alembic", "dbos", "dicomweb_client", "highdicom", "pydicom", "pynetdicom")
+_KEYS = (
+    *("action", "study_instance_uid", "sop_instance_uid", "job", "route", "handler"),
+    *("peer", "address", "path", "status"),
+)
+_TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
+# Their warnings repeat an address, with a Patient ID in it, or what a server says.
+_SILENT = ("dicomweb_client", "urllib3")
+
+
+def where(error: BaseException) -> str:
+    """Return where an error was raised, without its message: a library may have put a header's value into it."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
 
 
 class _Formatter(logging.Formatter):
@@ -17,9 +28,11 @@ class _Formatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Log to standard error; libraries only from WARNING on, which keeps header values out."""
+    """Log to standard error; libraries only from WARNING on, or not at all, which keeps header values out."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in _TOO_LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -17,8 +17,9 @@ from tempfile import mkdtemp
 
 from ainode.node import headers
 from ainode.node.archive.search import Patient, SeriesEntry
+from ainode.node.disk import refuse_full, write_durably
 from ainode.node.domain import UID, File, Instance
-from ainode.node.errors import CannotUnderstand, OutOfResources
+from ainode.node.errors import CannotUnderstand
 from ainode.node.prior_rules import Current, difference
 from ainode.node.spool import content_sha256
 
@@ -60,20 +61,21 @@ class Shelf:
             said = json.loads(self._record(job).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except ValueError:
+            return Gathered(notes=("Earlier studies: not used, since the node's record of them is damaged.",))
         files = tuple(File(self._root / path, sha256) for path, sha256 in said.pop("files"))
         here = tuple(one for one in files if one.path.exists())
         gone = ("Earlier studies: the node no longer keeps them all.",) if len(here) < len(files) else ()
         return Gathered(here, (*said.pop("notes"), *gone), **said)
 
     def write(self, job: str, gathered: Gathered) -> None:
-        """Write down what a job is given."""
+        """Write down what a job is given.
+
+        Raises: OSError.
+        """
         said = dataclasses.asdict(gathered)
         said["files"] = [(str(one.path.relative_to(self._root)), one.sha256) for one in gathered.files]
-        path = self._record(job)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(said), encoding="utf-8")
-        part.replace(path)
+        write_durably(self._record(job), json.dumps(said).encode())
 
     def put(
         self, series: SeriesEntry, current: Current, fetch: Callable[[Path], None], *, allow_missing_birth_date: bool
@@ -103,8 +105,7 @@ class Shelf:
         tmp = self._root / "tmp"
         for folder in (tmp, kept.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(tmp).free < self._min_free_bytes:
-            raise OutOfResources("the disk has less free space than node.min_free_bytes")
+        refuse_full(tmp, self._min_free_bytes)
         folder = Path(mkdtemp(dir=tmp))
         try:
             fetch(folder)

@@ -9,14 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ainode.node import prior_rules, tls
+from ainode.node import logs, prior_rules, tls
 from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
@@ -25,13 +25,14 @@ from ainode.node.archive.web import WebLink
 from ainode.node.domain import (
     File,
 )
-from ainode.node.errors import ArchiveRefused, CannotUnderstand, NodeError
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, NodeError
 from ainode.node.prior_rules import Current, Refused
 from ainode.node.prior_shelf import Gathered, Shelf, identity
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
 log = logging.getLogger(__name__)
+_UNKNOWN = "Earlier studies: not used, since the node has no record of a search for them (the log says why)."
 
 
 class Priors:
@@ -39,15 +40,14 @@ class Priors:
 
     def __init__(self, settings: Settings, archive: Callable[[Peer], Archive] | None = None) -> None:
         """Connect to nobody yet; `archive` makes what searches a peer, where not the peer's configuration decides."""
-        node, table = settings.node, settings.priors
         self._settings = settings
-        self._shelf = Shelf(settings.data / "priors", node.min_free_bytes)
-        self._target = MoveTarget(table.move_ae_title, node.bind, table.move_port, tls.context_of(node))
+        self._shelf = Shelf(settings.data / "priors", settings.node.min_free_bytes)
+        self._moving = threading.Lock()
         self._archive = archive or self._configured
 
-    def of(self, job: str) -> Gathered:
-        """Return what was gathered for a job; nothing if nothing was."""
-        return self._shelf.record(job) or Gathered()
+    def of(self, job: str, rule: PriorRule | None = None) -> Gathered:
+        """Return what was gathered for a job; nothing if nothing was, and where a rule asks for it that is said."""
+        return self._shelf.record(job) or Gathered(notes=(_UNKNOWN,) if rule else ())
 
     def gather(self, job: str, route: Route, study: Path, now: datetime) -> Gathered:
         """Return what the route wants beside the study of this file: decided once, within the rule's time limit.
@@ -66,40 +66,46 @@ class Priors:
         return gathered or Gathered()
 
     def _configured(self, peer: Peer) -> Archive:
-        node = self._settings.node
+        """Return the archive of a peer.
+
+        Raises: ConfigError if a C-MOVE cannot be taken with the certificate of [node].
+        """
+        node, table = self._settings.node, self._settings.priors
         if peer.retrieve == "dicomweb":
-            return WebArchive(WebLink(peer, node.network_timeout_s))
+            return WebArchive(WebLink(peer, node.network_timeout_s), min_free_bytes=node.min_free_bytes)
+        target = None
+        if peer.retrieve == "move":
+            context = tls.context_of(node)
+            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, context, self._moving)
         link = Link(peer, node.ae_title, node.network_timeout_s)
-        return DimseArchive(link, self._target if peer.retrieve == "move" else None)
+        return DimseArchive(link, target, min_free_bytes=node.min_free_bytes)
 
     def _gathered(self, search: "_Search", study: Path) -> Gathered:
         """Search in a thread of its own, which nobody waits for beyond the time limit, whatever it hangs on."""
-        rule = search.rule
-        done: Future[None] = Future()
-        deadline = Deadline.within(rule.timeout_s)
-        threading.Thread(target=self._run, args=(search, study, deadline, done), name="priors", daemon=True).start()
+        limit_s = search.rule.timeout_s
+        thread = ThreadPoolExecutor(1, thread_name_prefix="priors")
+        deadline = Deadline.within(limit_s)
+        searching = thread.submit(self._search, search, study, deadline)
+        thread.shutdown(wait=False)
         try:
-            done.result(rule.timeout_s)
-        except (NodeError, OSError) as error:  # a TimeoutError is one
-            log.warning("priors: %s", error, extra={"action": "priors_failed", "peer": rule.source})
-            limit = f"within {rule.timeout_s:g} s" if time.monotonic() >= deadline.at else "(the log says why)"
-            return search.gathered(f"{rule.source} did not deliver them {limit}; ")
-        return search.gathered()
+            error = searching.exception(limit_s)
+        except TimeoutError:
+            error = ArchiveUnreachable(f"{search.rule.source}: was not done within {limit_s:g} s")
+        if error is None:
+            return search.gathered()
+        _log_failure(error, search.rule)
+        if time.monotonic() >= deadline.at:
+            return search.gathered(f"{search.rule.source} did not deliver them within {limit_s:g} s; ")
+        if isinstance(error, ArchiveError):
+            return search.gathered(f"{search.rule.source} did not deliver them (the log says why); ")
+        return search.gathered("the node's search for them failed (the log says why); ")
 
-    def _run(self, search: "_Search", study: Path, deadline: Deadline, done: Future[None]) -> None:
-        try:
-            self._search(search, identity(study), deadline)
-        except (NodeError, OSError) as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    def _search(self, search: "_Search", current: Current, deadline: Deadline) -> None:
+    def _search(self, search: "_Search", path: Path, deadline: Deadline) -> None:
         """Add to the search what the archive has, until it is enough.
 
-        Raises: ArchiveUnreachable, ArchiveRefused, OSError.
+        Raises: ArchiveUnreachable, ArchiveRefused, CannotUnderstand, ConfigError, OutOfResources, OSError.
         """
-        rule = search.rule
+        rule, current = search.rule, identity(path)
         query = prior_rules.query(current, rule)
         if isinstance(query, str):
             search.notes.append(f"Earlier studies: not looked for, since {query}.")
@@ -169,6 +175,14 @@ class _Search:
             notes.append(f"Earlier studies: {self.rule.source} has none that fits.")
         files = tuple(file for files in studies for file in files)
         return Gathered(files, tuple(notes), self.seconds["query"], self.seconds["retrieve"])
+
+
+def _log_failure(error: BaseException, rule: PriorRule) -> None:
+    about = {"action": "priors_failed", "peer": rule.source}
+    if isinstance(error, NodeError | OSError):
+        log.warning("priors: %s", error, extra=about)
+    else:
+        log.error("priors: the search ended by %s", logs.where(error), extra=about)
 
 
 def _said(refused: Sequence[Refused]) -> Iterator[str]:

@@ -6,7 +6,6 @@ What is to be pulled stands in the announcements; a restart goes on where it was
 import contextlib
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from ainode.node import logs
 from ainode.node.announcements import Announcement, Announcements, Fetching
 from ainode.node.archive import orthanc
 from ainode.node.archive.web import WebLink
@@ -90,9 +90,9 @@ class Puller:
         except (NodeError, OSError) as error:
             self._failed(announcement, error)
         except Exception as error:  # noqa: BLE001 - the pull's boundary: whatever an archive provokes ends that pull only
-            kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
-            # without the message: a library may have put a header's value into it
-            self._failed(announcement, NodeError(f"{kind} while pulling; see the log"), where)
+            self._failed(
+                announcement, NodeError(f"{type(error).__name__} while pulling; see the log"), logs.where(error)
+            )
         else:
             announcements.update(announcement, state=Fetching.HERE, expected=expected, reason="")
             log.info("study pulled", extra={"action": "pulled", "study_instance_uid": study, "peer": self.peer.name})

@@ -332,6 +332,9 @@ def _check_destinations(settings: Settings, path: Path) -> None:
         twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
         if twice:
             raise ConfigError(f"two {what} are named {twice[0]!r}; rename one")
+    # Workflows are named by job and destination, and these two by job and what they do.
+    if taken := names & {"read", "priors"}:
+        raise ConfigError(f"no [[peer]] can be named {taken.pop()!r}; rename it")
 
 
 def _check_priors(settings: Settings, route: str, peer: Peer) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ainode.node.dataset_scan import identity
+from ainode.node.disk import refuse_full, sync_folder
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
 from ainode.node.part10 import Origin, head, parse
@@ -70,7 +71,7 @@ class Spool:
 
         Raises: OutOfResources if the disk is below its watermark.
         """
-        _check_space(self._tmp, self.limits)
+        refuse_full(self._tmp, self.limits.min_free_bytes)
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.dcm"
         return Incoming(origin, self._tmp / name, self._new / name, limits=self.limits, names=self._names)
 
@@ -80,9 +81,7 @@ class Spool:
             try:
                 yield spooled(path)
             except CannotUnderstand as error:
-                _log.error(
-                    "spool file is damaged", extra={"action": "spool_damaged", "path": str(path), "why": str(error)}
-                )
+                _log.error("spool file is damaged: %s", error, extra={"action": "spool_damaged", "path": str(path)})
 
     def kept_path(self, ref: InstanceRef, sha256: str) -> Path:
         """Return where `keep` puts the instance; other bytes for the same instance have another path."""
@@ -142,7 +141,7 @@ class Incoming:
         self.size_bytes += len(fragment)
         if self.size_bytes - self._start > self._limits.max_object_bytes:
             raise OutOfResources("object is larger than node.max_object_bytes")
-        _check_space(self._path, self._limits)
+        refuse_full(self._path, self._limits.min_free_bytes)
         with _disk():
             while fragment:
                 fragment = fragment[self._file.write(fragment) :]
@@ -172,19 +171,11 @@ class Incoming:
         """
         with _disk():
             self._path = self._path.rename(self._destination)
-            name_on_disk = self._names.submit(_sync_folder, self._path.parent)
+            name_on_disk = self._names.submit(sync_folder, self._path.parent)
             os.fdatasync(self._file.fileno())
             name_on_disk.result()
         self._committed = True
         return self._path
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def spooled(path: Path) -> Spooled:
@@ -216,12 +207,6 @@ def content_sha256(path: Path) -> str:
 
 def _digest(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
-
-
-def _check_space(path: Path, limits: Limits) -> None:
-    disk = os.statvfs(path)
-    if disk.f_bavail * disk.f_frsize < limits.min_free_bytes:
-        raise OutOfResources("disk has less free space than node.min_free_bytes; send again later")
 
 
 @contextlib.contextmanager

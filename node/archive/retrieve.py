@@ -5,11 +5,13 @@ and a prior must never become one.
 """
 
 import dataclasses
+import itertools
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,14 +28,16 @@ from ainode.node.archive.search import (
     MOST_SERIES,
     MOST_STUDIES,
     Deadline,
-    Patient,
     SeriesEntry,
     StudyEntry,
     StudyQuery,
     is_uid,
+    series_entry,
+    study_entry,
 )
+from ainode.node.disk import refuse_full
 from ainode.node.domain import UID
-from ainode.node.errors import ArchiveUnreachable
+from ainode.node.errors import ArchiveUnreachable, OutOfResources
 from ainode.node.part10 import Origin, head
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
@@ -86,9 +90,10 @@ class MoveTarget:
 class DimseArchive:
     """`search.Archive` over C-FIND, with C-GET or, with a target, C-MOVE."""
 
-    def __init__(self, link: Link, target: MoveTarget | None = None) -> None:
+    def __init__(self, link: Link, target: MoveTarget | None = None, *, min_free_bytes: int = 0) -> None:
         self._link = link
         self._target = target
+        self._min_free_bytes = min_free_bytes
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
         """Yield the patient's studies of the time asked for."""
@@ -101,21 +106,16 @@ class DimseArchive:
         # several would be a list, which some archives do not match; the caller looks at each answer anyway
         identifier.ModalitiesInStudy = query.modality[0] if len(query.modality) == 1 else ""
         for answer in self._find(identifier, MOST_STUDIES, deadline):
-            yield StudyEntry(
-                UID(_text(answer, "StudyInstanceUID")),
-                Patient(*(_text(answer, one) for one in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))),
-                _text(answer, "StudyDate"),
-                _text(answer, "StudyTime"),
-                tuple(_text(answer, "ModalitiesInStudy").split("\\")),
-                _text(answer, "StudyDescription"),
-            )
+            yield study_entry(partial(_text, answer), tuple(_text(answer, "ModalitiesInStudy").split("\\")))
 
     def series(self, study: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
         """Return the series of a study."""
         keys = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "SeriesDescription")
         identifier = _query("SERIES", *keys, "NumberOfSeriesRelatedInstances")
         identifier.StudyInstanceUID = study
-        return tuple(_series(study, answer) for answer in self._find(identifier, MOST_SERIES, deadline))
+        return tuple(
+            series_entry(study, partial(_text, answer)) for answer in self._find(identifier, MOST_SERIES, deadline)
+        )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
         """Write the instances of a series as files of `folder`."""
@@ -124,7 +124,7 @@ class DimseArchive:
             series.study_instance_uid,
             series.series_instance_uid,
         )
-        files = _Files(folder, deadline)
+        files = _Files(folder, deadline, self._min_free_bytes)
         if self._target is None:
             self._get(identifier, series, files)
         else:
@@ -139,7 +139,7 @@ class DimseArchive:
         with link.associate([build_context(_GET), *contexts], roles=roles, handlers=handlers) as association:
             _refuse_without(association, link, _GET)
             for status, _ in association.send_c_get(identifier, _GET):
-                self._follow(status, files.deadline, f"the C-GET of series {series.series_instance_uid}")
+                self._follow(status, files, f"the C-GET of series {series.series_instance_uid}")
 
     def _move(self, identifier: Dataset, target: MoveTarget, files: "_Files") -> None:
         if not target.lock.acquire(timeout=files.deadline.left(threading.TIMEOUT_MAX)):
@@ -148,13 +148,14 @@ class DimseArchive:
             link = self._within(files.deadline)
             with _listening(target, files), link.associate([build_context(_MOVE)]) as association:
                 for status, _ in association.send_c_move(identifier, target.ae_title, _MOVE):
-                    self._follow(status, files.deadline, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
+                    self._follow(status, files, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
         finally:
             target.lock.release()
 
-    def _follow(self, status: Dataset, deadline: Deadline, what: str) -> None:
+    def _follow(self, status: Dataset, files: "_Files", what: str) -> None:
         """Go on after one response of a retrieval; sub-operations that failed show as instances that are missing."""
-        deadline.left(0)
+        files.deadline.left(0)
+        files.refuse()
         if status.get("Status") not in _PENDING:
             self._link.check(status.get("Status"), what)
 
@@ -180,12 +181,21 @@ class DimseArchive:
 
 
 class _Files:
-    """Takes the instances of one retrieval, and writes each byte for byte."""
+    """Takes the instances of one retrieval, and writes each byte for byte; a C-MOVE may bring several at once."""
 
-    def __init__(self, folder: Path, deadline: Deadline) -> None:
+    def __init__(self, folder: Path, deadline: Deadline, min_free_bytes: int) -> None:
         self.deadline = deadline
-        self._folder = folder
-        self._count = 0
+        self._folder, self._min_free_bytes = folder, min_free_bytes
+        self._numbers = itertools.count()
+        self._failures: list[OutOfResources | OSError] = []
+
+    def refuse(self) -> None:
+        """Return if our disk took every instance so far.
+
+        Raises: OutOfResources, OSError.
+        """
+        if self._failures:
+            raise self._failures[0]
 
     def take(self, event: evt.Event) -> int:
         """Answer one C-STORE."""
@@ -197,12 +207,13 @@ class _Files:
             "",
         )
         try:
-            with (self._folder / f"{self._count:06d}.dcm").open("xb") as file:
+            refuse_full(self._folder, self._min_free_bytes)
+            with (self._folder / f"{next(self._numbers):06d}.dcm").open("xb") as file:
                 file.write(head(origin))
                 file.write(request.DataSet.getbuffer() if request.DataSet else b"")
-        except OSError:
+        except (OutOfResources, OSError) as error:
+            self._failures.append(error)
             return _OUT_OF_RESOURCES
-        self._count += 1
         return 0x0000
 
 
@@ -242,18 +253,6 @@ def _query(level: str, *keys: str) -> Dataset:
     for key in keys:
         setattr(query, key, None)
     return query
-
-
-def _series(study: UID, answer: Dataset) -> SeriesEntry:
-    count = _text(answer, "NumberOfSeriesRelatedInstances")
-    return SeriesEntry(
-        study,
-        UID(_text(answer, "SeriesInstanceUID")),
-        modality=_text(answer, "Modality"),
-        body_part=_text(answer, "BodyPartExamined"),
-        description=_text(answer, "SeriesDescription"),
-        instances=int(count) if count.isdecimal() else None,
-    )
 
 
 def _text(answer: Dataset, keyword: str) -> str:

@@ -1,6 +1,7 @@
 """Priors from Debian's Orthanc by each way, and from archives that are slow, broken, absent or endless."""
 
 import json
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -23,16 +24,20 @@ from support import Orthanc, free_port, orthanc
 from support.node import RunningNode, configured, running
 from support.web_archives import a_file_of, dicomweb_orthanc, http, said
 
-from ainode.node import testing
+from ainode.node import logs, testing
+from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.multipart import Body
 from ainode.node.archive.search import Archive, Deadline, SeriesEntry, StudyEntry, StudyQuery
 from ainode.node.archive.store import Outgoing, send
+from ainode.node.archive.web import WebLink
 from ainode.node.domain import (
     UID,
     JobState,
 )
+from ainode.node.errors import OutOfResources
 from ainode.node.jobs import request_of
+from ainode.node.prior_shelf import Gathered
 from ainode.node.priors import Priors
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings, load
@@ -235,6 +240,27 @@ def test_no_value_of_an_odd_answer_reaches_a_log_or_a_warning(
     said = capfd.readouterr()
     assert "SECRET" not in said.out + said.err + caplog.text
     assert studies(gathered.files) == ["1.2.2"]
+
+
+@pytest.mark.parametrize("line", [b"no header, but SECRET\r\n", b'Warning: 299 pacs "no PatientID=SECRET"\r\n'])
+def test_neither_an_address_nor_a_warning_of_a_server_reaches_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    def raw(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/dicom+json\r\n" + line + b"\r\n[]")
+
+    path = tmp_path / "one.dcm"
+    path.write_bytes(a_file_of(study="1.2.7", StudyDate="20260101", **(ADA | {"PatientID": "SECRET"}), **CHEST))
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logs.configure()
+        with http(raw) as peer:
+            gathered = Priors(settings(tmp_path, peer)).gather("job", route("web"), path, NOW)
+    finally:
+        root.handlers[:], root.level = before
+    assert gathered.notes == ("Earlier studies: web has none that fits.",)
+    assert "SECRET" not in capsys.readouterr().err
 
 
 # Slow, in parts, with errors, not at all, endless
@@ -487,12 +513,91 @@ def test_a_full_disk_is_said(archive: tuple[Orthanc, Peer], tmp_path: Path, curr
     assert gathered.notes
 
 
+def test_a_series_by_wado_ends_where_the_disk_has_no_room_for_its_next_file(tmp_path: Path) -> None:
+    body = Body(tuple(files_of("1.2.1", "20250101")[:2]), "edge")
+
+    def archive(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", body.content_type)
+        request.end_headers()
+        request.wfile.writelines(body)
+
+    series = SeriesEntry(UID("1.2.1"), UID("1.2.1.1"))
+    with http(archive) as peer, pytest.raises(OutOfResources, match="min_free_bytes"):
+        WebArchive(WebLink(peer), min_free_bytes=1 << 60).fetch(series, tmp_path, Deadline())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_move_to_a_port_that_is_taken_is_said(archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path) -> None:
     with silent() as port:
         peer = archive[1].model_copy(update={"retrieve": "move"})
         gathered = Priors(settings(tmp_path, peer, move_port=port)).gather("job", route("orthanc"), current, NOW)
     assert gathered.files == ()
     assert "orthanc did not deliver them" in gathered.notes[-1]
+
+
+ODD = "SECRET"
+
+
+class Odd:
+    """An archive whose library is broken."""
+
+    def studies(self, *_: object) -> Iterator[StudyEntry]:
+        raise KeyError(ODD)
+
+    def series(self, *_: object) -> tuple[SeriesEntry, ...]:
+        raise NotImplementedError
+
+    def fetch(self, *_: object) -> None:
+        raise NotImplementedError
+
+
+def test_a_search_that_breaks_is_left_at_once_and_does_not_blame_the_archive(
+    tmp_path: Path, current: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = nowhere()
+    gathered = Priors(settings(tmp_path, peer), lambda _: Odd()).gather("job", route("gone"), current, NOW)
+    assert gathered.notes == (
+        "Earlier studies: the node's search for them failed (the log says why); read with 0 of up to 2.",
+    )
+    assert "KeyError" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+# What was written down
+
+
+def test_a_search_that_could_not_be_written_down_is_said_of_the_job(tmp_path: Path, current: Path) -> None:
+    priors = Priors(settings(tmp_path, nowhere()))
+    blocked = tmp_path / "data" / "priors" / "jobs"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where the folder has to be")
+    rule = route("gone").priors
+    with pytest.raises(OSError, match="jobs"):
+        priors.gather("job", route("gone"), current, NOW)
+    blocked.unlink()
+    assert "no record of a search" in priors.of("job", rule).notes[0]
+    assert priors.of("job") == Gathered()
+
+
+def test_a_damaged_record_leaves_its_job_readable_and_is_said(tmp_path: Path, current: Path) -> None:
+    priors = Priors(settings(tmp_path, nowhere()))
+    priors.gather("job", route("gone"), current, NOW)
+    (record,) = (tmp_path / "data" / "priors" / "jobs").iterdir()
+    record.write_bytes(b"")
+    gathered = priors.of("job")
+    assert gathered.files == ()
+    assert "damaged" in gathered.notes[0]
+
+
+def test_a_certificate_that_is_being_renewed_fails_only_the_search_that_needs_it(tmp_path: Path, current: Path) -> None:
+    peer = nowhere().model_copy(update={"retrieve": "move"})
+    renewed = settings(tmp_path, peer)
+    missing = {"tls_certificate": tmp_path / "gone.pem", "tls_key": tmp_path / "gone.key"}
+    renewed = renewed.model_copy(update={"node": renewed.node.model_copy(update=missing)})
+    assert Priors(renewed).of("job") == Gathered()
+    gathered = Priors(renewed).gather("job", route("gone"), current, NOW)
+    assert gathered.notes[0].startswith("Earlier studies: the node's search for them failed")
 
 
 # The whole node

@@ -129,6 +129,29 @@ def test_a_commitment_report_confirms_what_it_names_and_sends_the_rest_again(led
     assert (lost.state, lost.error) == (DeliveryState.WAITING, "not committed: 0x0112")
 
 
+@pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.CONFIRMED])
+def test_a_late_report_of_failure_leaves_what_is_over_as_it_is(ledger: Ledger, state: DeliveryState) -> None:
+    ledger.open(a_job())
+    ledger.report(a_job(), [a_document("a", "1.2.9.1")], READ)
+    (one,) = ledger.claim("a", "archive", NOW)
+    ledger.update(one, state=state, transaction_uid="1.2.77")
+    ledger.settle("1.2.77", [], {UID("1.2.9.1"): "0x0110"}, NOW)
+    (one,) = ledger.deliveries("a")
+    assert one.state is state
+    assert one.error == ("not committed: 0x0110" if state is DeliveryState.FAILED else "")
+
+
+def test_what_is_still_to_be_sent_or_confirmed_is_listed_once(ledger: Ledger) -> None:
+    for name in ("a", "b"):
+        ledger.open(a_job(name, route=name, destinations=("asked", "trusted")))
+        documents = [a_document(name, f"1.2.9.{name == 'a':d}.{number}") for number in range(2)]
+        ledger.report(a_job(name, route=name, destinations=("asked", "trusted")), documents, READ)
+    for one in ledger.deliveries("a"):
+        ledger.update(one, state=DeliveryState.SENT)
+    ledger.open(a_job("newer", route="b"))
+    assert ledger.unsettled(["trusted"]) == (("a", "asked", DeliveryState.SENT),)
+
+
 def test_a_failed_reading_is_revived_before_any_delivery(ledger: Ledger) -> None:
     ledger.open(a_job())
     ledger.move("a", JobState.FAILED, reason="no weights")

@@ -1,0 +1,43 @@
+"""What the disk is asked beyond reading and writing: to have room, and to have a file whole after a crash."""
+
+import os
+from pathlib import Path
+
+from ainode.node.errors import OutOfResources
+
+
+def refuse_full(folder: Path, min_free_bytes: int) -> None:
+    """Return if the disk of a folder is above its watermark.
+
+    Raises: OutOfResources, OSError.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < min_free_bytes:
+        raise OutOfResources("disk has less free space than node.min_free_bytes; send again later")
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that it is either absent or whole after a crash.
+
+    Raises: OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a crash.
+
+    Raises: OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""The whole node, its workflows broken from outside; and what it answers to a storage commitment request."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+from pynetdicom import AE, evt
+from support import a_file, free_port, instance_ref
+from support.node import RunningNode, configured, running
+
+from ainode.node import database, testing
+from ainode.node.archive.commitment import Commitment, SopReference, requested
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.jobs import retry
+from ainode.node.ledger import Job, KeptDocument, Outcome
+from ainode.node.settings import Peer, load
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+COMMITMENT, COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[RunningNode]:
+    """Return a node that is not started, with an archive and a document for it that no workflow knows."""
+    port = free_port()
+    made = configured(tmp_path / "node", peers=[Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)])
+    (made.folder / "data").mkdir()
+    database.migrate(made.engine)
+    content = a_file()
+    path = tmp_path / "document.dcm"
+    path.write_bytes(content)
+    job = Job("job", UID("1.2"), "spine", "support.handler", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
+    made.ledger.open(job)
+    document = KeptDocument("job", instance_ref(content), DocumentKind.STRUCTURED_REPORT, path, "ff")
+    made.ledger.report(job, [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
+    with testing.EmbeddedArchive(tmp_path / "archive", port):
+        yield made
+
+
+def arrives(node: RunningNode) -> None:
+    node.until(lambda: node.ledger.deliveries("job")[0].state is DeliveryState.CONFIRMED, within_s=30)
+
+
+def test_a_delivery_that_no_workflow_knows_is_made_at_the_next_start(node: RunningNode) -> None:
+    with running(node):
+        arrives(node)
+
+
+def test_a_delivery_whose_workflow_broke_is_a_dead_letter_and_its_retry_arrives(node: RunningNode) -> None:
+    with running(node):
+        arrives(node)
+    with closing(sqlite3.connect(node.folder / "data" / "workflows.sqlite")) as workflows, workflows:
+        workflows.execute("UPDATE workflow_status SET status = 'ERROR' WHERE workflow_uuid = 'job:archive'")
+    (one,) = node.ledger.deliveries("job")
+    node.ledger.update(one, state=DeliveryState.WAITING)
+    with running(node):
+        (one,) = node.ledger.deliveries("job")
+        assert one.state is DeliveryState.FAILED
+        assert "`ainode retry job`" in one.error
+        assert retry(load(node.config), node.ledger, "job", token=node.folder.name) == ("archive",)
+        arrives(node)
+
+
+def test_a_retry_that_was_not_enqueued_any_more_is_made_at_the_next_start(node: RunningNode) -> None:
+    with running(node):
+        arrives(node)
+    (one,) = node.ledger.deliveries("job")
+    node.ledger.update(one, state=DeliveryState.FAILED)
+    node.ledger.revive("job")
+    with running(node):
+        arrives(node)
+
+
+@contextmanager
+def sender(reports: list[Commitment]) -> Iterator[Peer]:
+    """Listen for our reports as a modality does."""
+
+    def take(event: evt.Event) -> tuple[int, None]:
+        reports.append(Commitment.decoded(event.event_information))
+        return 0x0000, None
+
+    entity = AE("MODALITY")
+    entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
+    assert server is not None
+    try:
+        yield Peer(name="modality", ae_title="MODALITY", host="127.0.0.1", port=server.server_address[1])
+    finally:
+        server.shutdown()
+
+
+def test_what_was_stored_just_before_it_is_asked_for_is_committed(tmp_path: Path) -> None:
+    datasets = [dcmread(BytesIO(a_file(rows=512))) for _ in range(30)]
+    references = [SopReference(one.SOPClassUID, one.SOPInstanceUID) for one in datasets]
+    reports: list[Commitment] = []
+    with sender(reports) as peer, running(configured(tmp_path / "node", peers=[peer])) as node:
+        entity = AE("MODALITY")
+        entity.add_requested_context(datasets[0].SOPClassUID, datasets[0].file_meta.TransferSyntaxUID)
+        entity.add_requested_context(COMMITMENT)
+        association = entity.associate("127.0.0.1", node.port, ae_title="AINODE")
+        assert {association.send_c_store(one).Status for one in datasets} == {0x0000}
+        asked = requested(UID(generate_uid()), references)
+        association.send_n_action(asked, 1, COMMITMENT, COMMITMENT_INSTANCE)
+        association.release()
+        node.until(lambda: bool(reports), within_s=30)
+    assert set(reports[0].committed) == set(references)
