@@ -68,7 +68,10 @@ class Nodule:
         return tuple((number, one, _change(one, self.place)) for number, one in self.traced.priors)
 
     def finding(self) -> Finding:
-        """Return the nodule's probability, how much each time point counted, its size and its growth."""
+        """Return the nodule's probability, its growth, its size, and how much each time point counted.
+
+        In this order, for OHIF 3.13 draws the first five numbers of a report beside the box.
+        """
         probability = percent(PROBABILITY_OF_CANCER, self.made.probability, (self.place.key,))
         weighed = zip(reversed(self.traced.places), reversed(self.made.attention), strict=True)
         attention = (Measurement(_ATTENTION, round(one, 4), _NO_UNITS, (place.key,)) for place, one in weighed)
@@ -77,7 +80,7 @@ class Nodule:
             tracking_uid=self.traced.tracking_uid,
             concept=_NODULE,
             site=_LUNG,
-            measurements=(probability, *attention, *self._sizes(), *self._growth()),
+            measurements=(probability, *self._growth(), *self._sizes(), *attention),
             evidence=self.place.refs,
             region=self._region(),
             label=f"{self.name} {self.made.probability:.0%}",

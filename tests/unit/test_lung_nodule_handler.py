@@ -143,7 +143,7 @@ def test_the_demonstration_is_read_and_its_box_lies_at_the_nodule(handler: LungN
     assert center(result) == pytest.approx((x, y), abs=1)
     key = next(one for one in study.instances if one.ref == result.key_images[0])
     assert key.header["ImagePositionPatient"][2] == pytest.approx(z, abs=1)  # type: ignore[index]
-    probability, attention, *_ = result.findings[0].measurements
+    probability, *_, attention = result.findings[0].measurements
     assert probability.value == pytest.approx(100 * result.scores["probability"], abs=0.01)
     assert (probability.concept.value, attention.value) == ("111047", 1.0)
     assert result.algorithm.weights_status is WeightsStatus.RESEARCH
@@ -177,7 +177,7 @@ def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: Lun
     study, _ = a_study(tmp_path)
     prior, _ = a_study(tmp_path, name="prior", FrameOfReferenceUID="2.25.77")
     result = read(handler, replace(study, priors=(prior,)))
-    _, now, then, *_ = result.findings[0].measurements
+    *_, now, then = result.findings[0].measurements
     assert now.value + then.value == pytest.approx(1, abs=1e-3)
     assert now.inferred_from[0].study_instance_uid == study.study_instance_uid
     assert then.inferred_from[0].study_instance_uid == prior.study_instance_uid
