@@ -23,8 +23,8 @@ from ainode.node.domain import (
     Study,
 )
 from ainode.node.errors import WeightsError
-from ainode.node.geometry import Stack, Volume
-from ainode.node.weights import ModelEnvironment
+from ainode.node.imaging.geometry import Stack, Volume
+from ainode.node.reading.weights import ModelEnvironment
 
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
@@ -39,7 +39,7 @@ def loaded(load: Callable[..., Model], *where: object, name: str, environment: M
 
     Raises: WeightsError if they are not the model's, or its precision is refused.
     """
-    from ainode.models.runtime import Execution  # noqa: PLC0415
+    from ainode.models.running.runtime import Execution  # noqa: PLC0415
 
     try:
         return load(*where, how=Execution(environment.cache, environment.device, environment.precision))

@@ -10,8 +10,6 @@ import numpy as np
 from ainode.handlers import PROBABILITY, loaded, percent, saliency, voxels_under
 from ainode.models.ct_pneumonia.card import Card, read_card
 from ainode.models.errors import UnusablePicture
-from ainode.node.anatomy import body_part
-from ainode.node.ct_series import Wanted, ct_stack
 from ainode.node.domain import (
     UID,
     Algorithm,
@@ -30,8 +28,10 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.domain import Region as ImageRegion
-from ainode.node.geometry import Stack, Volume, stack, volume
-from ainode.node.weights import ModelEnvironment
+from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.geometry import Stack, Volume, stack, volume
+from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.models.benchmarking import Table

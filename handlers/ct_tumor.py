@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ainode.handlers import PROBABILITY, loaded, percent, saliency, selection_of, voxels_under
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.errors import UnusablePicture
-from ainode.node.anatomy import body_part
-from ainode.node.ct_series import Wanted, ct_stack
 from ainode.node.domain import (
     Algorithm,
     Capture,
@@ -32,9 +30,11 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.errors import BrokenSeries
-from ainode.node.geometry import Stack, Volume, stack, volume
-from ainode.node.pixels import modality_values, picture
-from ainode.node.weights import ModelEnvironment
+from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.geometry import Stack, Volume, stack, volume
+from ainode.node.imaging.pixels import modality_values, picture
+from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.models.benchmarking import Table

@@ -9,7 +9,6 @@ import numpy as np
 
 from ainode.handlers import PROBABILITY, each_read, loaded, misfit, percent, readable, saliency
 from ainode.models.spine_radiograph.card import Card, read_card
-from ainode.node.anatomy import body_part
 from ainode.node.domain import (
     Algorithm,
     Capture,
@@ -25,8 +24,9 @@ from ainode.node.domain import (
     SyntheticStudy,
     refs,
 )
-from ainode.node.pixels import presented
-from ainode.node.weights import ModelEnvironment
+from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.pixels import presented
+from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.models.benchmarking import Table

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ainode.models.errors import ModelError, PrecisionRefused
-from ainode.models.keras_network import backend
+from ainode.models.running.keras_network import backend
 
 Table = tuple[tuple[str, ...], list[Sequence[object]]]
 """head and rows"""

@@ -14,23 +14,26 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ainode.node import database, logs, registry, router
-from ainode.node.announcements import Announcements
+from ainode.node import logs
 from ainode.node.archive import commitment, query
 from ainode.node.archive.dimse import Link
-from ainode.node.catalog import Catalog
-from ainode.node.courier import Courier
+from ainode.node.deciding import router
+from ainode.node.deciding.intake import CountAnswered, Doors, Intake, Told
 from ainode.node.domain import UID, JobState, Reading, Request
 from ainode.node.errors import ArchiveError, ConfigError, NodeError
-from ainode.node.intake import CountAnswered, Doors, Intake, Told
-from ainode.node.jobs import Jobs, Stations
-from ainode.node.ledger import Ledger
-from ainode.node.reader import Reader
-from ainode.node.receiver_events import CommitmentReported, CommitmentRequested
-from ainode.node.receiver_process import ReceiverProcess
+from ainode.node.jobs.courier import Courier
+from ainode.node.jobs.workflows import Jobs, Stations
+from ainode.node.keeping import database
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.reading import registry
+from ainode.node.reading.reader import Reader
+from ainode.node.reading.weights import environment
+from ainode.node.receiving.events import CommitmentReported, CommitmentRequested
+from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.settings import Peer, Settings
-from ainode.node.spool import Limits, Spool
-from ainode.node.weights import environment
 
 if TYPE_CHECKING:
     from ainode.node.web.station import Web

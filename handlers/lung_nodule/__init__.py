@@ -20,7 +20,7 @@ from ainode.node.domain import (
     Study,
     SyntheticStudy,
 )
-from ainode.node.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule

@@ -10,7 +10,7 @@ from ainode.models.following import Followed, Grid, LeftOut, Measured, measured
 from ainode.models.lung_nodule.patches import Scan
 from ainode.node.domain import UID, Instance, InstanceRef, Location, OutOfScope, refs
 from ainode.node.errors import BrokenSeries
-from ainode.node.geometry import Stack, Volume, stack, volume
+from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 
 # Half of what the measurement looks at, 33 mm; the network's cube needs 25 mm.
 _REACH_MM = 34.0

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from ainode.node.anatomy import body_part
-from ainode.node.ct_series import Wanted, ct_stack
 from ainode.node.domain import Instance, Location, OutOfScope, Selection, Series, Study, refs
-from ainode.node.geometry import Stack
-from ainode.node.positions import Pointed, pointed
+from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.geometry import Stack
+from ainode.node.imaging.positions import Pointed, pointed
 
 TITLE = "Lung nodule"
 """of our reports"""

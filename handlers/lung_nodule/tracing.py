@@ -14,10 +14,10 @@ import numpy as np
 from ainode.handlers.lung_nodule.places import Place, Spot, Traced, days_between, grid, placed, since
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
 from ainode.models.following import Followed, Grid, LeftOut, Measured, found_again, register
-from ainode.node.ct_series import ct_stack
 from ainode.node.domain import REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
-from ainode.node.geometry import Stack, Volume, volume
+from ainode.node.imaging.ct_series import ct_stack
+from ainode.node.imaging.geometry import Stack, Volume, volume
 
 # The finest resolution that registration uses: a copy of it registers as the whole scan does.
 _REGISTERED_MM = 2.0

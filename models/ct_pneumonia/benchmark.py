@@ -24,7 +24,7 @@ from ainode.models.ct_pneumonia.diffusion import Pneumonia, answer
 from ainode.models.ct_pneumonia.model import PneumoniaModel, noise
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, windowed
 from ainode.models.phantoms.thorax import Field, thorax
-from ainode.models.runtime import Execution, precisions, sha256_of
+from ainode.models.running.runtime import Execution, precisions, sha256_of
 
 _SCANNED = Field((60, 512, 512), (5.0, 0.75, 0.75))
 _SEED = 1

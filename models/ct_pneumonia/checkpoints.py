@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ainode.models.checkpoints import load, save_half
 from ainode.models.ct_pneumonia.dcg import SIZES, Dcg, Size
 from ainode.models.ct_pneumonia.diffusion import POINTS, Pneumonia, distances
 from ainode.models.errors import CheckpointRefused
+from ainode.models.running.checkpoints import load, save_half
 
 __all__ = ["load_dcg", "load_pneumonia", "save_half"]
 

@@ -16,8 +16,8 @@ from ainode.models.ct_pneumonia.checkpoints import save_half
 from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as trained
-from ainode.models.experiment import Evaluated, Part, TrainingOptions
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 CLASS_NAMES = ("Normal", "Abnormal")
 TRAIN, VALIDATION, TEST = (240, 0), (60, 1), (120, 2)

@@ -24,7 +24,7 @@ from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneum
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, source_index
 from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.thorax import thorax
-from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
+from ainode.models.running.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
 
 _MAP = (2, POINTS, POINTS, POINTS)
 _NOISE = 2 * POINTS**3

@@ -19,8 +19,8 @@ from ainode.models.ct_pneumonia.dcg import Dcg, GlobalEncoder
 from ainode.models.ct_pneumonia.diffusion import POINTS, TIMESTEPS, Pneumonia, answer
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, windowed
 from ainode.models.ct_pneumonia.recipe import Recipe
-from ainode.models.metrics import auc
-from ainode.models.training import Batch
+from ainode.models.training.epochs import Batch
+from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from ainode.models.ct_pneumonia.recipe import (
     SHORT_DIFFUSION,
     Recipe,
 )
-from ainode.models.experiment import TrainingOptions
-from ainode.models.training import keep, load_best, seed_everything
+from ainode.models.training.epochs import keep, load_best, seed_everything
+from ainode.models.training.experiment import TrainingOptions
 
 log = logging.getLogger(__name__)
 

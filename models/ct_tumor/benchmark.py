@@ -23,7 +23,7 @@ from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.preprocess import windowed
 from ainode.models.phantoms.abdomen import abdomen
-from ainode.models.runtime import Execution, precisions
+from ainode.models.running.runtime import Execution, precisions
 
 _SLICES = 24
 

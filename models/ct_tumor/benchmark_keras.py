@@ -16,7 +16,7 @@ from ainode.models.benchmarking import grad_cam, timed, written
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.preprocess import as_input, framed, on_slice_grid
-from ainode.models.keras_network import backend, efficientnet_lite0, load
+from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 
 KEY_SLICES = 3
 WARM_UP = 2

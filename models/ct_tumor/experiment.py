@@ -19,7 +19,7 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.dataset import Slices, parts, read
 from ainode.models.errors import ModelError
-from ainode.models.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 # Augmented copies of every slice; each is a minute on two cores.
 _COPIES = 8
@@ -47,7 +47,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     An epoch is one augmented copy of every slice. Without `resume`, features of an earlier call are made anew.
     """
     from ainode.models.ct_tumor import training  # noqa: PLC0415  # brings TensorFlow, which evaluation does not need
-    from ainode.models.keras_network import save_half  # noqa: PLC0415
+    from ainode.models.running.keras_network import save_half  # noqa: PLC0415
 
     organ = organ_of(data)
     slices = read(data, "train", organ)
@@ -75,7 +75,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return what the network says of every slice of a part, and what 16 x 16 pixels say."""
     # They bring torch, which training does not need.
     from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415
-    from ainode.models.runtime import Execution  # noqa: PLC0415
+    from ainode.models.running.runtime import Execution  # noqa: PLC0415
 
     organ = organ_of(data)
     slices = read(data, part, organ)
@@ -103,7 +103,7 @@ def _baseline(seen: Slices, asked: Slices, positive: int) -> NDArray[np.float64]
 
 def _write_log(out: Path, organ: Organ, slices: Slices, logits: NDArray[np.float64], rule: Calibration) -> None:
     """Write what was chosen, and how it does on slices whose patient was left out."""
-    from ainode.models.metrics import auc, bootstrapped  # noqa: PLC0415
+    from ainode.models.training.metrics import auc, bootstrapped  # noqa: PLC0415
 
     each = rule.probabilities(logits)
     scores = each[:, organ.positive_index]

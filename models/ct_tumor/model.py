@@ -15,11 +15,11 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.preprocess import Picture, Placement, as_input, framed, framed_scan, on_slice_grid
 from ainode.models.errors import PrecisionRefused, UnusablePicture
-from ainode.models.keras_network import metadata_of
-from ainode.models.keras_serving import ORIGINALS, Form, Network, ready_network
 from ainode.models.phantoms.abdomen import abdomen
-from ainode.models.runtime import AGREEMENT, Execution, sha256_of
-from ainode.models.saliency import rectified
+from ainode.models.running.keras_network import metadata_of
+from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
+from ainode.models.running.runtime import AGREEMENT, Execution, sha256_of
+from ainode.models.running.saliency import rectified
 
 _BATCH = 8
 

@@ -25,14 +25,14 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.dataset import Slices
 from ainode.models.ct_tumor.preprocess import as_input
-from ainode.models.keras_network import (
+from ainode.models.running.keras_network import (
     assign,
     backend,
     efficientnet_lite0,
     imagenet_checkpoint,
     imagenet_weights,
 )
-from ainode.models.metrics import auc, youden_threshold
+from ainode.models.training.metrics import auc, youden_threshold
 
 Features = NDArray[np.float32]
 Logits = NDArray[np.float64]

@@ -21,7 +21,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ainode.models.benchmarking import head, rows, timed
-from ainode.models.checkpoints import loaded
 from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import table, under
@@ -30,7 +29,8 @@ from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.model import CubeReader, LungNoduleModel, SliceReader, reference_scans
 from ainode.models.lung_nodule.patches import Scan
 from ainode.models.lung_nodule.slice_network import ensemble
-from ainode.models.runtime import Execution, Precision, precisions
+from ainode.models.running.checkpoints import loaded
+from ainode.models.running.runtime import Execution, Precision, precisions
 
 HEAD = head("reading", pick="eager")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ainode.models.checkpoints import StateDict, opened, tensors
+from ainode.models.running.checkpoints import StateDict, opened, tensors
 
 _PICKLES = "The original's .pkl files are converted once, offline: python -m ainode.models.lung_nodule.pickles"
 

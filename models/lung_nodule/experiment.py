@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ainode.models.experiment import Evaluated, Part, TrainingOptions
 from ainode.models.lung_nodule import lidc, temporal_training
 from ainode.models.lung_nodule.card import read_card
 from ainode.models.lung_nodule.lidc import Nodules
 from ainode.models.lung_nodule.lidc_training import imagenet_weights, train_ensemble
 from ainode.models.lung_nodule.model import probability, slice_recipe
-from ainode.models.runtime import Execution, runner
+from ainode.models.running.runtime import Execution, runner
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 _PIXELS = slice(16, 48)
 

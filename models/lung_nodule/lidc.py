@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.experiment import Part
+from ainode.models.training.experiment import Part
 
 
 @dataclass(frozen=True, slots=True)

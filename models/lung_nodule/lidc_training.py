@@ -24,14 +24,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
-from ainode.models.checkpoints import save_table
 from ainode.models.errors import CheckpointRefused
-from ainode.models.experiment import TrainingOptions
 from ainode.models.lung_nodule import lidc
 from ainode.models.lung_nodule.lidc import Nodules
 from ainode.models.lung_nodule.slice_network import CELLS, SliceEnsemble, SliceNetwork, from_all_sides
-from ainode.models.metrics import auc, bootstrapped
-from ainode.models.training import Batch, Plan, fit, seed_everything
+from ainode.models.running.checkpoints import save_table
+from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
+from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.metrics import auc, bootstrapped
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ainode.models.checkpoints import loaded
 from ainode.models.errors import MissingNetwork, PrecisionRefused, UnusablePicture
 from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import table, under
@@ -19,8 +18,9 @@ from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderSh
 from ainode.models.lung_nodule.heads import LinearHead, RecurrentHead, linear_head, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, Grid, Scan, cube, is_dense, middle_slice
 from ainode.models.lung_nodule.slice_network import SIDE, ensemble
-from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
-from ainode.models.saliency import rectified
+from ainode.models.running.checkpoints import loaded
+from ainode.models.running.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
+from ainode.models.running.saliency import rectified
 
 Array = NDArray[np.float32]
 Profile = Literal["lidc", "temporal", "fmcib"]

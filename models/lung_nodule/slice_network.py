@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
-from ainode.models.torchvision_compat import ensure_nms
+from ainode.models.running.torchvision_compat import ensure_nms
 
 SIDE = 64
 """pixels of 0.5 mm"""

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 from tqdm import tqdm
 
-from ainode.models.checkpoints import loaded, save_table
-from ainode.models.experiment import TrainingOptions
 from ainode.models.lung_nodule.checkpoints import table, under
 from ainode.models.lung_nodule.encoder import COMPACT, Encoder
 from ainode.models.lung_nodule.heads import ABSENT, Recurrent, RecurrentHead, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, Scan, cube
-from ainode.models.metrics import auc, bootstrapped
 from ainode.models.phantoms.thorax import Field, Nodule, nodule_position, thorax
 from ainode.models.phantoms.thorax_anatomy import Build
-from ainode.models.training import Batch, Plan, fit, seed_everything
+from ainode.models.running.checkpoints import loaded, save_table
+from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
+from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.metrics import auc, bootstrapped
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import torch
 
 from ainode.models.benchmarking import Table, Timed, beside, head, keras_side, rows, timed
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import Execution, Precision, precisions
+from ainode.models.running.runtime import Execution, Precision, precisions
 from ainode.models.skin_lesion.benchmark_keras import WARM_UP
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import read_card

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.benchmarking import grad_cam, timed, written
-from ainode.models.keras_network import backend, efficientnet_lite0, load
+from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare
 

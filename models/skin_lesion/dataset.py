@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ainode.models.errors import ModelError
-from ainode.models.experiment import Part
 from ainode.models.skin_lesion.preprocess import Picture, rgb
+from ainode.models.training.experiment import Part
 
 CLASSES = ("benign", "malignant")
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ainode.models.experiment import Evaluated, Part
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.dataset import CLASSES, Labelled, listed, read
 from ainode.models.skin_lesion.model import SkinLesionModel
+from ainode.models.training.experiment import Evaluated, Part
 
 _TINY = 16
 

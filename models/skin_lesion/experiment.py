@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ainode.models.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import MissingNetwork, PrecisionRefused
-from ainode.models.keras_network import metadata_of
-from ainode.models.keras_serving import ORIGINALS, Form, Network, ready_network
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import AGREEMENT, Execution, sha256_of
-from ainode.models.saliency import rectified
+from ainode.models.running.keras_network import metadata_of
+from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
+from ainode.models.running.runtime import AGREEMENT, Execution, sha256_of
+from ainode.models.running.saliency import rectified
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from ainode.models.experiment import TrainingOptions
-from ainode.models.keras_network import (
+from ainode.models.running.keras_network import (
     Table,
     assign,
     backend,
@@ -32,12 +31,13 @@ from ainode.models.keras_network import (
     save_half,
     weights_of,
 )
-from ainode.models.metrics import auc, youden_threshold
 from ainode.models.skin_lesion.augment import augmented
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.models.skin_lesion.dataset import Labelled, listed, read, split
 from ainode.models.skin_lesion.preprocess import Picture, prepare, resized
+from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.metrics import auc, youden_threshold
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ainode.models.benchmarking import Table, head, rows, timed
-from ainode.models.checkpoints import load
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import Execution, Precision, Recipe, Runner, precisions, runner
-from ainode.models.saliency import weighted
+from ainode.models.running.checkpoints import load
+from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
+from ainode.models.running.saliency import weighted
 from ainode.models.spine_radiograph.card import Card, Network, read_card
 from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
 from ainode.models.spine_radiograph.model import sigmoid

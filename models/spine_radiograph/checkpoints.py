@@ -9,8 +9,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from ainode.models.checkpoints import save_half
 from ainode.models.errors import CheckpointRefused
+from ainode.models.running.checkpoints import save_half
 from ainode.models.spine_radiograph.detector import quiet_ultralytics
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from ainode.models.running.torchvision_compat import ensure_nms
 from ainode.models.spine_radiograph.preprocess import Picture, letterboxed, stretched_range
-from ainode.models.torchvision_compat import ensure_nms
 
 # Source: the original service, and the default of ultralytics' own prediction.
 _MOST_BOXES = 300

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ainode.models.experiment import TrainingOptions
-from ainode.models.metrics import average_precision
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented
 from ainode.models.spine_radiograph.detector import Detector, torch_run, yolo
-from ainode.models.training import Batch, Epoch, Plan, fit
+from ainode.models.training.epochs import Batch, Epoch, Plan, fit
+from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.metrics import average_precision
 
 # Box sets as COCO wants them: per picture (k, 6) class, score, x0, y0, x1, y1 in pixels.
 BoxSet = NDArray[np.float32]

@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.metrics import (
+from ainode.models.spine_radiograph.dataset import Stack
+from ainode.models.spine_radiograph.detector import Detector
+from ainode.models.spine_radiograph.detector_training import found_and_true
+from ainode.models.spine_radiograph.model import SpineRadiographModel, sigmoid
+from ainode.models.spine_radiograph.preprocess import prepare
+from ainode.models.training.metrics import (
     auc,
     average_precision,
     bootstrapped,
@@ -20,12 +25,7 @@ from ainode.models.metrics import (
     sensitivity_specificity,
     youden_threshold,
 )
-from ainode.models.plots import evaluation_plots
-from ainode.models.spine_radiograph.dataset import Stack
-from ainode.models.spine_radiograph.detector import Detector
-from ainode.models.spine_radiograph.detector_training import found_and_true
-from ainode.models.spine_radiograph.model import SpineRadiographModel, sigmoid
-from ainode.models.spine_radiograph.preprocess import prepare
+from ainode.models.training.plots import evaluation_plots
 
 _LEAST_CONFIDENCE = 0.01
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ainode.models.experiment import Evaluated, Part, TrainingOptions
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
 from ainode.models.spine_radiograph.card import DETECTOR, read_card
 from ainode.models.spine_radiograph.dataset import Stack, render
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
@@ -18,6 +17,7 @@ from ainode.models.spine_radiograph.model import SpineRadiographModel
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
 from ainode.models.spine_radiograph.release import export
 from ainode.models.spine_radiograph.training import Recipe, train_classifier
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 _PICTURES = {"train": 6000, "validation": 800, "test": 1200}
 _RECIPES = (

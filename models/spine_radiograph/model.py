@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ainode.models.checkpoints import load
 from ainode.models.errors import MissingNetwork, PrecisionRefused
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, cpu_has_bf16, runner, sha256_of
-from ainode.models.saliency import weighted
+from ainode.models.running.checkpoints import load
+from ainode.models.running.runtime import (
+    AGREEMENT,
+    Execution,
+    Precision,
+    Recipe,
+    Runner,
+    cpu_has_bf16,
+    runner,
+    sha256_of,
+)
+from ainode.models.running.saliency import weighted
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.checkpoints import class_names
 from ainode.models.spine_radiograph.detector import Box, Decoded, Detector, yolo

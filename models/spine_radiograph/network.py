@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ainode.models.errors import CardError
-from ainode.models.torchvision_compat import ensure_nms
+from ainode.models.running.torchvision_compat import ensure_nms
 
 # A DenseNet of 0.9 million parameters, where the CPU must train it: timm has none below densenet121.
 COMPACT_DENSENET = "densenet_compact"

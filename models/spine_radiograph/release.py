@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.checkpoints import save_half
-from ainode.models.metrics import auc, bootstrapped
 from ainode.models.phantoms.spine import CLASS_NAMES
-from ainode.models.runtime import Execution, sha256_of
+from ainode.models.running.checkpoints import save_half
+from ainode.models.running.runtime import Execution, sha256_of
 from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.dataset import Stack, render
 from ainode.models.spine_radiograph.detector import yolo
@@ -30,7 +29,8 @@ from ainode.models.spine_radiograph.evaluation import (
 from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_in
 from ainode.models.spine_radiograph.network import classifier
 from ainode.models.spine_radiograph.training import Supervised
-from ainode.models.training import load_best
+from ainode.models.training.epochs import load_best
+from ainode.models.training.metrics import auc, bootstrapped
 
 _TEST_PICTURES = 1200
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
-from ainode.models.experiment import TrainingOptions
-from ainode.models.metrics import auc
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented, cells
 from ainode.models.spine_radiograph.dataset import Stack
 from ainode.models.spine_radiograph.network import classifier, features
 from ainode.models.spine_radiograph.preprocess import prepare
-from ainode.models.training import Batch, Epoch, Plan, fit
+from ainode.models.training.epochs import Batch, Epoch, Plan, fit
+from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.metrics import auc
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

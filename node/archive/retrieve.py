@@ -37,8 +37,8 @@ from ainode.node.archive.search import (
 )
 from ainode.node.disk import refuse_full
 from ainode.node.domain import UID
+from ainode.node.encoding.part10 import Origin, head
 from ainode.node.errors import ArchiveUnreachable, OutOfResources
-from ainode.node.part10 import Origin, head
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))

@@ -10,13 +10,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
-from ainode.node import database
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.bench.servers import AE_TITLE, Server, free_port, node, orthanc, running
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError
-from ainode.node.ledger import Delivery, Job, Ledger
+from ainode.node.keeping import database
+from ainode.node.keeping.ledger import Delivery, Job, Ledger
 from ainode.node.settings import Peer
 
 ARCHIVE: Final = "archive"

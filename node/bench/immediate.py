@@ -15,7 +15,7 @@ from ainode.node.domain import (
     WeightsStatus,
     refs,
 )
-from ainode.node.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment
 
 _ABNORMAL = Code("263654008", "SCT", "Abnormal")
 _BODY = Code("38266002", "SCT", "Entire body")

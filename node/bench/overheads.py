@@ -12,12 +12,13 @@ from typing import Final
 
 import numpy as np
 
-from ainode.node import registry, testing
+from ainode.node import testing
 from ainode.node.bench.archive import ARCHIVE, Pair, archive, delivered, paired
 from ainode.node.domain import UID, SyntheticImage, Value
-from ainode.node.ledger import Job
+from ainode.node.keeping.ledger import Job
+from ainode.node.reading import registry
+from ainode.node.reading.weights import environment
 from ainode.node.settings import load
-from ainode.node.weights import environment
 
 PARTS: Final = {
     "query": "studies and series asked of the archive (C-FIND)",

@@ -118,7 +118,7 @@ def node(folder: Path, port: int, *, more: str = "", routes: str = "") -> Sequen
     said = (f'ae_title = "{AE_TITLE}"', f"port = {port}", f'data = "{folder / "data"}"', "min_free_bytes = 1000000000")
     config.write_text("\n".join(("[node]", *said, more)))
     (folder / "routes.toml").write_text(routes)
-    return [sys.executable, "-m", "ainode.node.cli", "serve", "--config", str(config)]
+    return [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(config)]
 
 
 def orthanc(folder: Path, port: int, options: Mapping[str, object] | None = None) -> Sequence[str]:

@@ -10,8 +10,8 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM
 
-from ainode.node import pixels
 from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.imaging import pixels
 from ainode.node.reports.drawing import Drawn, drawn
 from ainode.node.reports.source_header import (
     complete,

@@ -12,14 +12,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
-from ainode.node.announcements import Announcement, Announcements, Fetching
-from ainode.node.catalog import Catalog
 from ainode.node.domain import REQUEST, UID, Location, Position
-from ainode.node.doorway import Doorway
-from ainode.node.ledger import Ledger
-from ainode.node.puller import is_pulled
+from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Settings
+from ainode.node.web.doorway import Doorway
 from ainode.node.web.limits import ShortBodies
+from ainode.node.web.puller import is_pulled
 from ainode.node.web.state import StudyStatus, study_status
 from ainode.node.web.stow import Upload
 from ainode.node.web.tokens import Tokens

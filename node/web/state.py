@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from ainode.node.announcements import Announcement, Announcements, Fetching
-from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.ledger import Delivery, Job, Ledger
+from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Delivery, Job, Ledger
 
 StudyWord = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed"]
 _OPEN = frozenset({JobState.WAITING, JobState.READING})

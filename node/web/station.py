@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.node.announcements import Announcement, Announcements
 from ainode.node.archive.web import WebLink
-from ainode.node.catalog import Catalog
+from ainode.node.deciding.intake import StudyAnnounced, Told
 from ainode.node.domain import UID
-from ainode.node.doorway import Doorway
-from ainode.node.intake import StudyAnnounced, Told
-from ainode.node.ledger import Ledger
-from ainode.node.negotiation import policy
-from ainode.node.puller import Puller, Sources, is_pulled
+from ainode.node.keeping.announcements import Announcement, Announcements
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.negotiation import policy
 from ainode.node.settings import Settings
-from ainode.node.spool import Limits, Spool
 from ainode.node.web.api import Desk, application
+from ainode.node.web.doorway import Doorway
+from ainode.node.web.puller import Puller, Sources, is_pulled
 from ainode.node.web.server import WebServer
 from ainode.node.web.tokens import Tokens
 

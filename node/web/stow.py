@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect
 
 from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID
-from ainode.node.doorway import Doorway, Visit
 from ainode.node.errors import ReceiveError
+from ainode.node.web.doorway import Doorway, Visit
 
 _log = logging.getLogger(__name__)
 _UPLOADS_AT_ONCE: Final = 8

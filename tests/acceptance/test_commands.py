@@ -33,7 +33,7 @@ def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.Comp
         "PYTHONPATH": os.pathsep.join(filter(None, (before, PATHS))),
     }
     return subprocess.run(
-        [sys.executable, "-m", "ainode.node.cli", *map(str, arguments)],
+        [sys.executable, "-m", "ainode.node.commands.cli", *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,

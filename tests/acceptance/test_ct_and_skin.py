@@ -12,9 +12,10 @@ from support.judges import module_errors, set_errors, template_errors, tree_erro
 from support.node import ROOT, RunningNode, configured, running
 from support.pointing import Position, pointing_report
 
-from ainode.node import headers, pipeline, registry
 from ainode.node.domain import UID, DeliveryState, JobState, Result
-from ainode.node.weights import ModelEnvironment, WeightStore
+from ainode.node.encoding import headers
+from ainode.node.reading import pipeline, registry
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 installed("openvino", "torch", "keras", "monai")
 

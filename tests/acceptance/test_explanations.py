@@ -5,10 +5,13 @@ from collections.abc import Mapping
 import pytest
 from support import shared
 
-from ainode.node import offline, registry, router, settings
+from ainode.node import settings
+from ainode.node.deciding import router
 from ainode.node.domain import OutOfScope
-from ainode.node.inputs import studies
-from ainode.node.weights import environment
+from ainode.node.offline import readings as offline
+from ainode.node.offline.inputs import studies
+from ainode.node.reading import registry
+from ainode.node.reading.weights import environment
 
 # Folder, and in it the study, to route and what its handler says; every other study matches no route.
 EXPECTED: Mapping[str, Mapping[str, str]] = {

@@ -191,7 +191,7 @@ def run_ainode(node: RunningNode, *arguments: str) -> str:
     from support.node import ROOT
 
     environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
-    command = [sys.executable, "-m", "ainode.node.cli", *arguments, "--config", str(node.config)]
+    command = [sys.executable, "-m", "ainode.node.commands.cli", *arguments, "--config", str(node.config)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

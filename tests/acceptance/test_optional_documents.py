@@ -11,10 +11,11 @@ from support import free_port, orthanc
 from support.attentive import HEAT, SIDE
 from support.node import RunningNode, configured, running
 
-from ainode.node import offline, settings, testing
+from ainode.node import settings, testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import UID, DeliveryState, SyntheticImage, Value
+from ainode.node.offline import readings as offline
 from ainode.node.settings import Peer
 
 ROUTE = """

@@ -19,10 +19,10 @@ from support.node import ROOT, RunningNode, configured, running
 installed("fastapi", "uvicorn", "orthanc_rest_client")
 
 from ainode.node import testing  # noqa: E402
-from ainode.node.announcements import Announcements  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
 from ainode.node.domain import UID, DeliveryState, JobState, Location  # noqa: E402
+from ainode.node.keeping.announcements import Announcements  # noqa: E402
 from ainode.node.web.tokens import Tokens  # noqa: E402
 
 PLUGINS = Path("/usr/share/orthanc/plugins")

@@ -8,9 +8,11 @@ import pytest
 from support import installed
 from support.variants import OF_ANY_IMAGE, OF_SLICES, edited
 
-from ainode.node import headers, pipeline, registry, testing
+from ainode.node import testing
 from ainode.node.domain import Handler, Result
-from ainode.node.weights import ModelEnvironment, WeightStore
+from ainode.node.encoding import headers
+from ainode.node.reading import pipeline, registry
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 installed("torch", "openvino", "keras", "ultralytics", "monai")
 

@@ -14,8 +14,8 @@ from support.node import ROOT, RunningNode, configured, running
 from ainode.node import testing
 from ainode.node.archive.dimse import Link, echo
 from ainode.node.archive.store import Outgoing, send
-from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.keeping.catalog import Catalog
 
 installed("openvino", "timm", "torch", "ultralytics")
 
@@ -62,7 +62,7 @@ def test_a_synthetic_study_comes_back_with_one_report_and_a_capture_per_image_wi
     node: RunningNode, archive: Orthanc, tmp_path: Path
 ) -> None:
     from ainode.handlers.spine_radiograph import build
-    from ainode.node.weights import ModelEnvironment, WeightStore
+    from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
     images = build(ModelEnvironment(WeightStore(tmp_path), tmp_path)).demonstration(seed=3).images
     paths = testing.write(images, tmp_path / "sent", study="synthetic")

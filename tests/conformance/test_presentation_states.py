@@ -14,10 +14,12 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from support import instance_ref, judges, run
 
-from ainode.node import headers, reports, router
+from ainode.node import reports
+from ainode.node.deciding import router
 from ainode.node.domain import UID, DocumentKind, Finding, GraphicType, InstanceRef, Region, Result
+from ainode.node.encoding import headers
+from ainode.node.reading.weights import sha256_of
 from ainode.node.routes import Route
-from ainode.node.weights import sha256_of
 
 STATE = DocumentKind.PRESENTATION_STATE
 WANTED = replace(CONTEXT, optional=(STATE,))

@@ -15,10 +15,11 @@ from pydicom.uid import UID as DicomUID  # noqa: N811 - ours is another UID
 from pydicom.uid import SegmentationStorage
 from support import instance_ref, judges
 
-from ainode.node import headers, reports
+from ainode.node import reports
 from ainode.node.domain import UID, Capture, Document, DocumentKind, Result, Saliency
-from ainode.node.positions import positions
-from ainode.node.weights import sha256_of
+from ainode.node.encoding import headers
+from ainode.node.imaging.positions import positions
+from ainode.node.reading.weights import sha256_of
 
 FRACTIONAL, LABELMAP = DocumentKind.SEGMENTATION_FRACTIONAL, DocumentKind.SEGMENTATION_LABELMAP
 SIDE = 64

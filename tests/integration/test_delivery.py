@@ -14,11 +14,12 @@ from pynetdicom import AE, evt
 from support import a_file, free_port, instance_ref
 from support.node import RunningNode, configured, running
 
-from ainode.node import database, testing
+from ainode.node import testing
 from ainode.node.archive.commitment import Commitment, SopReference, requested
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.jobs import retry
-from ainode.node.ledger import Job, KeptDocument, Outcome
+from ainode.node.jobs.workflows import retry
+from ainode.node.keeping import database
+from ainode.node.keeping.ledger import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer, load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -26,18 +26,18 @@ from ainode.node.archive import dicomweb, dimse
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
-from ainode.node.checks import checked
-from ainode.node.diagnosis import wrong
-from ainode.node.doctor import examine
+from ainode.node.commands.checks import checked
+from ainode.node.commands.diagnosis import wrong
+from ainode.node.commands.doctor import examine
 from ainode.node.domain import DeliveryState
 from ainode.node.errors import ArchiveUnreachable, ConfigError
-from ainode.node.negotiation import policy
-from ainode.node.receiver import Receiver, listen
-from ainode.node.receiver_events import Event, InstanceStored
-from ainode.node.receiver_process import ReceiverProcess
-from ainode.node.secure_channel import SecureChannel
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.events import Event, InstanceStored
+from ainode.node.receiving.listener import Receiver, listen
+from ainode.node.receiving.negotiation import policy
+from ainode.node.receiving.process import ReceiverProcess
+from ainode.node.receiving.secure_channel import SecureChannel
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
-from ainode.node.spool import Limits, Spool
 
 HERE = "127.0.0.1"
 

@@ -22,7 +22,7 @@ from ainode.node.archive.multipart import Body, boundary_of, parts
 from ainode.node.archive.search import Deadline, Patient, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink, credentials
-from ainode.node.checks import checked
+from ainode.node.commands.checks import checked
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer, Settings

@@ -17,9 +17,9 @@ from support.judges import module_errors
 from support.node import ROOT, configured
 from support.web_archives import dicomweb_orthanc, http, said, web_peer
 
-from ainode.node.diagnosis import Examination, Line, advice, wrong
-from ainode.node.doctor import examine
-from ainode.node.doctor_objects import PATIENT, Specimen, specimens
+from ainode.node.commands.diagnosis import Examination, Line, advice, wrong
+from ainode.node.commands.doctor import examine
+from ainode.node.commands.doctor_objects import PATIENT, Specimen, specimens
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
 
 NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
@@ -154,7 +154,7 @@ def test_an_archive_of_dicomweb_alone_is_tried_by_dicomweb_alone(archive: tuple[
 def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_path: Path) -> None:
     with storescp(tmp_path) as server:
         node = configured(tmp_path / "node", peers=[server.peer])
-        command = [sys.executable, "-m", "ainode.node.cli", "doctor", "storescp", "--config", str(node.config)]
+        command = [sys.executable, "-m", "ainode.node.commands.cli", "doctor", "storescp", "--config", str(node.config)]
         environment = os.environ | {"PYTHONPATH": str(ROOT / ".ns")}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1

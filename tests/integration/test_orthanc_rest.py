@@ -24,12 +24,12 @@ from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.orthanc import confirm_by_query, send  # noqa: E402
 from ainode.node.archive.store import Outgoing  # noqa: E402
 from ainode.node.archive.web import WebLink  # noqa: E402
-from ainode.node.checks import checked  # noqa: E402
-from ainode.node.diagnosis import advice, wrong  # noqa: E402
-from ainode.node.doctor import examine  # noqa: E402
+from ainode.node.commands.checks import checked  # noqa: E402
+from ainode.node.commands.diagnosis import advice, wrong  # noqa: E402
+from ainode.node.commands.doctor import examine  # noqa: E402
 from ainode.node.domain import UID, DeliveryState  # noqa: E402
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError  # noqa: E402
-from ainode.node.ledger import Delivery  # noqa: E402
+from ainode.node.keeping.ledger import Delivery  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings  # noqa: E402
 
 

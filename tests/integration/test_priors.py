@@ -36,9 +36,9 @@ from ainode.node.domain import (
     JobState,
 )
 from ainode.node.errors import OutOfResources
-from ainode.node.jobs import request_of
-from ainode.node.prior_shelf import Gathered
-from ainode.node.priors import Priors
+from ainode.node.jobs.workflows import request_of
+from ainode.node.priors.gathering import Priors
+from ainode.node.priors.shelf import Gathered
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings, load
 

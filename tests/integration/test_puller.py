@@ -18,20 +18,20 @@ from support.web_archives import Answer, http, said, web_peer
 
 installed("dicomweb_client", "fastapi", "uvicorn")
 
-from ainode.node import database  # noqa: E402
-from ainode.node.announcements import Announcement, Announcements, Fetching  # noqa: E402
 from ainode.node.archive import wado  # noqa: E402
 from ainode.node.archive.web import WebLink  # noqa: E402
-from ainode.node.catalog import Catalog  # noqa: E402
 from ainode.node.domain import UID  # noqa: E402
-from ainode.node.doorway import Doorway  # noqa: E402
 from ainode.node.errors import ArchiveUnreachable  # noqa: E402
-from ainode.node.ledger import Job, Ledger  # noqa: E402
-from ainode.node.negotiation import policy  # noqa: E402
-from ainode.node.puller import Puller, Sources  # noqa: E402
-from ainode.node.receiver_events import Event, InstanceStored  # noqa: E402
+from ainode.node.keeping import database  # noqa: E402
+from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
+from ainode.node.keeping.catalog import Catalog  # noqa: E402
+from ainode.node.keeping.ledger import Job, Ledger  # noqa: E402
+from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
+from ainode.node.receiving.events import Event, InstanceStored  # noqa: E402
+from ainode.node.receiving.negotiation import policy  # noqa: E402
 from ainode.node.settings import DeliveryTable, Peer, Settings  # noqa: E402
-from ainode.node.spool import Limits, Spool  # noqa: E402
+from ainode.node.web.doorway import Doorway  # noqa: E402
+from ainode.node.web.puller import Puller, Sources  # noqa: E402
 
 STUDY, OTHER = UID("1.2.9"), UID("1.2.10")
 PATIENT_NAME = "DOE^JANE"

@@ -21,12 +21,11 @@ from pynetdicom import AE, build_role
 from pynetdicom.presentation import build_context
 
 from ainode.node import testing
-from ainode.node.command_set import Command, CommandField, Tag, decode, encode
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
-from ainode.node.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
-from ainode.node.receiver import Receiver, listen
-from ainode.node.receiver_events import (
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode
+from ainode.node.receiving.events import (
     AssociationEnded,
     AssociationOpened,
     CommitmentReported,
@@ -34,9 +33,10 @@ from ainode.node.receiver_events import (
     Event,
     InstanceStored,
 )
-from ainode.node.receiver_process import ReceiverProcess
+from ainode.node.receiving.listener import Receiver, listen
+from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
+from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.settings import NodeTable, Settings
-from ainode.node.spool import Limits, Spool
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "dicom"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -598,8 +598,8 @@ def test_a_receiver_ends_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from ainode.node.receiver import listen\n"
-        "from ainode.node.receiver_process import ReceiverProcess\n"
+        "from ainode.node.receiving.listener import listen\n"
+        "from ainode.node.receiving.process import ReceiverProcess\n"
         "from ainode.node.settings import NodeTable, Settings\n"
         "process = ReceiverProcess(Settings(node=NodeTable(data=Path(sys.argv[1]))), listener=listen('127.0.0.1', 0))\n"
         "process.start(print)\n"

@@ -19,17 +19,18 @@ installed("fastapi", "uvicorn", "requests")
 import requests  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 
-from ainode.node import database, testing  # noqa: E402
-from ainode.node.announcements import Announcement, Announcements, Fetching  # noqa: E402
-from ainode.node.catalog import Catalog  # noqa: E402
+from ainode.node import testing  # noqa: E402
+from ainode.node.deciding.intake import Doors, Intake, Told  # noqa: E402
 from ainode.node.domain import UID, Location  # noqa: E402
 from ainode.node.errors import ConfigError  # noqa: E402
-from ainode.node.intake import Doors, Intake, Told  # noqa: E402
-from ainode.node.ledger import Job, Ledger  # noqa: E402
-from ainode.node.receiver_events import InstanceStored  # noqa: E402
+from ainode.node.keeping import database  # noqa: E402
+from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
+from ainode.node.keeping.catalog import Catalog  # noqa: E402
+from ainode.node.keeping.ledger import Job, Ledger  # noqa: E402
+from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
+from ainode.node.receiving.events import InstanceStored  # noqa: E402
 from ainode.node.routes import Route  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
-from ainode.node.spool import Limits, Spool  # noqa: E402
 from ainode.node.web.server import WebServer  # noqa: E402
 from ainode.node.web.station import Neighbors, Web  # noqa: E402
 from ainode.node.web.tokens import Tokens  # noqa: E402

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ainode.node.domain import Capture, Code, Finding, Region, Result, Saliency, Selection, Study
-from ainode.node.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment
 from support.handler import Obedient, result
 
 LESION, LUNG = Code("52988006", "SCT", "Lesion"), Code("39607008", "SCT", "Lung")

@@ -16,8 +16,8 @@ from ainode.node.domain import (
     SyntheticStudy,
     WeightsStatus,
 )
+from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.testing import noise
-from ainode.node.weights import ModelEnvironment
 
 PROBABILITY = Code("122157", "DCM", "Probability")
 PERCENT = Code("%", "UCUM", "%")

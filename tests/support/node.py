@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from ainode.node import database
-from ainode.node.catalog import Catalog
 from ainode.node.domain import UID, DeliveryState, JobState
-from ainode.node.ledger import Delivery, Job, Ledger
+from ainode.node.keeping import database
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Delivery, Job, Ledger
 from ainode.node.settings import Peer
 from support.servers import free_port
 
@@ -64,7 +64,7 @@ class RunningNode:
         started = time.monotonic()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ainode.node.cli", "serve", "--config", str(self.config)],
+                [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(self.config)],
                 stdout=output,
                 stderr=output,
                 env=environment,

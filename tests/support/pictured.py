@@ -3,7 +3,7 @@
 import dataclasses
 
 from ainode.node.domain import Capture, OutOfScope, Result, Saliency, Selection
-from ainode.node.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment
 from support.handler import Obedient
 
 

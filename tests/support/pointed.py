@@ -3,7 +3,7 @@
 import dataclasses
 
 from ainode.node.domain import OutOfScope, Result, Selection, Study, SyntheticStudy
-from ainode.node.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment
 from support import handler
 
 TIME_POINTS = 3

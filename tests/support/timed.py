@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from ainode.node.domain import OutOfScope, Result, Selection, SyntheticStudy
+from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.testing import noise
-from ainode.node.weights import ModelEnvironment
 from support.handler import Obedient
 
 REGISTER_S = 0.25

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ainode.models.checkpoints import save_table
 from ainode.models.lung_nodule.encoder import COMPACT, Encoder
 from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.slice_network import SliceEnsemble
+from ainode.models.running.checkpoints import save_table
 
 
 def random_weights_in(folder: Path) -> dict[str, Path]:

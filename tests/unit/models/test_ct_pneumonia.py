@@ -23,9 +23,9 @@ from ainode.models.ct_pneumonia.preprocess import SHAPE, prepared, source_index,
 from ainode.models.ct_pneumonia.recipe import ORIGINAL_DCG, ORIGINAL_DIFFUSION, SHORT_DIFFUSION, plateau, restarts
 from ainode.models.ct_pneumonia.training import train
 from ainode.models.errors import CheckpointRefused, UnusablePicture
-from ainode.models.experiment import TrainingOptions
 from ainode.models.phantoms.thorax import Field, thorax
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
+from ainode.models.training.experiment import TrainingOptions
 
 SCAN = Field((40, 96, 96), (7.0, 4.0, 4.0))
 

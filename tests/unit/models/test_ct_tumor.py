@@ -23,17 +23,17 @@ from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.phantoms import render
 from ainode.models.ct_tumor.preprocess import as_input, framed, framed_scan, on_slice_grid, windowed
 from ainode.models.errors import CardError, CheckpointRefused, ModelError, UnusablePicture
-from ainode.models.keras_network import assign, backend, efficientnet_lite0, save_half, weights_of
 from ainode.models.phantoms.abdomen import abdomen
-from ainode.models.runtime import Execution
-from ainode.models.saliency import rectified
+from ainode.models.running.keras_network import assign, backend, efficientnet_lite0, save_half, weights_of
+from ainode.models.running.runtime import Execution
+from ainode.models.running.saliency import rectified
 
 LUNG, PANCREAS = read_card().organ("lung"), read_card().organ("pancreas")
 _TRAIN = """
 import json, sys
 from pathlib import Path
 from ainode.models.ct_tumor.experiment import train
-from ainode.models.experiment import TrainingOptions
+from ainode.models.training.experiment import TrainingOptions
 made = train(Path(sys.argv[1]), Path(sys.argv[2]), TrainingOptions(epochs=1, resume=True))
 print(json.dumps({name: str(path) for name, path in made.items()}))
 """
@@ -41,7 +41,7 @@ print(json.dumps({name: str(path) for name, path in made.items()}))
 _ORIGINAL = """
 import sys
 import numpy as np
-from ainode.models.keras_network import backend
+from ainode.models.running.keras_network import backend
 keras = backend("tensorflow")
 import tensorflow as tf
 from ainode.models.ct_tumor.benchmark_keras import like_the_original

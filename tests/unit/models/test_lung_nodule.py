@@ -19,7 +19,7 @@ from ainode.models.lung_nodule.encoder import COMPACT  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, SpatialMap, probability  # noqa: E402
 from ainode.models.lung_nodule.patches import Grid, Scan, cube, is_dense, middle_slice  # noqa: E402
 from ainode.models.lung_nodule.slice_network import SliceEnsemble, turned, turned_back  # noqa: E402
-from ainode.models.runtime import Execution  # noqa: E402
+from ainode.models.running.runtime import Execution  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ installed("torch", "monai", "sklearn", "joblib", "safetensors")
 import torch  # noqa: E402  # after the packages were seen to be here
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from ainode.models.checkpoints import loaded  # noqa: E402
 from ainode.models.errors import CheckpointRefused  # noqa: E402
 from ainode.models.lung_nodule import pickles  # noqa: E402
 from ainode.models.lung_nodule.checkpoints import table  # noqa: E402
 from ainode.models.lung_nodule.encoder import FMCIB, Encoder, EncoderShape  # noqa: E402
 from ainode.models.lung_nodule.heads import ABSENT, Recurrent, linear_head, recurrent_head  # noqa: E402
 from ainode.models.lung_nodule.patches import CUBE, Scan, cube  # noqa: E402
+from ainode.models.running.checkpoints import loaded  # noqa: E402
 
 Array = NDArray[Any]
 FEATURES, HIDDEN, ATTENDED = 6, 4, 3

@@ -12,10 +12,10 @@ installed("torch", "timm", "openvino", "safetensors", "sklearn", "tqdm")
 
 import torch  # noqa: E402  # after the packages were seen to be here
 
-from ainode.models.experiment import TrainingOptions  # noqa: E402
 from ainode.models.lung_nodule import experiment, lidc, lidc_training, temporal_training  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, reference_scans  # noqa: E402
-from ainode.models.runtime import Execution  # noqa: E402
+from ainode.models.running.runtime import Execution  # noqa: E402
+from ainode.models.training.experiment import TrainingOptions  # noqa: E402
 
 _ONE_EPOCH = TrainingOptions(epochs=1)
 

@@ -81,8 +81,8 @@ def _scanned_again(grid: Grid, turn: np.ndarray, shift_mm: np.ndarray) -> Grid:
 
 def test_a_real_scan_shifted_and_turned_is_matched_within_two_millimeters_at_its_nodule() -> None:
     installed("pydicom")
-    from ainode.node.geometry import Stack, stack, volume
-    from ainode.node.headers import instance
+    from ainode.node.encoding.headers import instance
+    from ainode.node.imaging.geometry import Stack, stack, volume
 
     folder = shared("data/dicom/ct_chest_thin_R01-001")
     files = sorted((folder / "dicom").iterdir())

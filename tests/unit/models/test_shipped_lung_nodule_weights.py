@@ -17,8 +17,8 @@ from ainode.models.lung_nodule.card import read_card  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, slice_recipe  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan, cube  # noqa: E402
 from ainode.models.lung_nodule.temporal_training import case  # noqa: E402
-from ainode.models.metrics import auc  # noqa: E402
-from ainode.models.runtime import Execution, runner  # noqa: E402
+from ainode.models.running.runtime import Execution, runner  # noqa: E402
+from ainode.models.training.metrics import auc  # noqa: E402
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
 _MIB = 2**20

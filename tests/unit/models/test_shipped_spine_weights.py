@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ainode.models.metrics import auc
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_in
+from ainode.models.training.metrics import auc
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
 _MIB = 1024 * 1024

@@ -14,9 +14,9 @@ from support import installed, shared
 from unit.models.keras_programs import on_tensorflow, seeded
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, ModelError, UnusablePicture
-from ainode.models.keras_network import assign, backend, efficientnet_lite0, metadata_of, save_half, weights_of
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import Execution, cpu_has_bf16
+from ainode.models.running.keras_network import assign, backend, efficientnet_lite0, metadata_of, save_half, weights_of
+from ainode.models.running.runtime import Execution, cpu_has_bf16
 from ainode.models.skin_lesion.augment import augmented
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import CARD_PATH, Card, read_card
@@ -27,7 +27,7 @@ from ainode.models.skin_lesion.preprocess import SMALLEST_SIDE, prepare, resized
 _TRAIN = """
 import json, sys
 from pathlib import Path
-from ainode.models.experiment import TrainingOptions
+from ainode.models.training.experiment import TrainingOptions
 from ainode.models.skin_lesion.experiment import train
 options = TrainingOptions(epochs=int(sys.argv[3]), seed=1, resume=sys.argv[4] == "resume")
 print(json.dumps({name: str(path) for name, path in train(Path(sys.argv[1]), Path(sys.argv[2]), options).items()}))
@@ -35,14 +35,14 @@ print(json.dumps({name: str(path) for name, path in train(Path(sys.argv[1]), Pat
 _PREDICT = """
 import sys, numpy as np
 from pathlib import Path
-from ainode.models.keras_network import backend, efficientnet_lite0, load
+from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 backend("tensorflow")
 network = load(efficientnet_lite0(128, 1), Path(sys.argv[1]))
 print(1 / (1 + np.exp(-network.predict(np.load(sys.argv[2]), verbose=0)[0, 0].astype(float))))
 """
 _ORIGINAL = """
 import sys, numpy as np
-from ainode.models.keras_network import backend
+from ainode.models.running.keras_network import backend
 from ainode.models.skin_lesion.benchmark_keras import like_the_original
 network = like_the_original(int(sys.argv[3]))
 network.save(sys.argv[1])
@@ -147,7 +147,7 @@ import sys, numpy as np
 from pathlib import Path
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.phantoms.skin import skin_lesion
-from ainode.models.runtime import Execution
+from ainode.models.running.runtime import Execution
 model = SkinLesionModel.load({"efficientnet_lite0": Path(sys.argv[1])}, how=Execution(Path(sys.argv[2]), "cpu"))
 model.predict(skin_lesion(np.random.default_rng(0)))
 print("tensorflow" in sys.modules)

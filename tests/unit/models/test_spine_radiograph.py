@@ -17,8 +17,8 @@ from unit.models.random_weights import RandomModel
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.runtime import Execution, OpenVinoRunner, converted, cpu_has_bf16, runner
-from ainode.models.saliency import rectified, weighted
+from ainode.models.running.runtime import Execution, OpenVinoRunner, converted, cpu_has_bf16, runner
+from ainode.models.running.saliency import rectified, weighted
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.detector import Detector, suppressed, yolo
 from ainode.models.spine_radiograph.model import SpineRadiographModel, ensemble_recipe, sigmoid

@@ -1,0 +1,77 @@
+"""`ainode check`: one line for each thing that must be ready before a study can be read and returned."""
+
+import shutil
+from collections.abc import Iterator
+
+from ainode.node import tls
+from ainode.node.archive import dicomweb, dimse, orthanc
+from ainode.node.archive.web import WebLink
+from ainode.node.deciding import router
+from ainode.node.errors import NodeError
+from ainode.node.reading import registry
+from ainode.node.reading.weights import environment
+from ainode.node.routes import Route
+from ainode.node.settings import Settings
+
+Line = tuple[str, str, str]
+_READY = "ready"
+_ECHO_S = 5.0
+
+
+def checked(settings: Settings) -> Iterator[Line]:
+    """Yield what was looked at, `ready` or `not ready`, and what to do."""
+    yield ("configuration", _READY, "")
+    yield _disk(settings)
+    yield from _tls(settings)
+    for route in settings.routes:
+        yield _route(route, settings)
+    for peer in settings.peers:
+        try:
+            if peer.host:
+                dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
+            if peer.dicomweb:
+                dicomweb.echo(WebLink(peer, _ECHO_S))
+            if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
+                orthanc.echo(WebLink(peer, _ECHO_S))
+            yield (f"peer {peer.name}", _READY, "")
+        except NodeError as error:
+            yield (f"peer {peer.name}", "not ready", str(error))
+
+
+def _disk(settings: Settings) -> Line:
+    folder = settings.data
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < settings.node.min_free_bytes:
+        return ("disk", "not ready", f"{free} bytes free below {folder}, [node] min_free_bytes asks for more")
+    return ("disk", _READY, "")
+
+
+def _tls(settings: Settings) -> Iterator[Line]:
+    """Look at the node's own certificates; a peer's files are looked at when it is called."""
+    node, web = settings.node, settings.web
+    for table, certificate, key, ca in (
+        ("[node]", node.tls_certificate, node.tls_key, node.tls_client_ca),
+        ("[web]", web.tls_certificate, web.tls_key, None),
+    ):
+        if certificate and key:
+            try:
+                tls.accepting(tls.ServerFiles(certificate, key, ca), table)
+                yield (f"{table} TLS", _READY, "")
+            except NodeError as error:
+                yield (f"{table} TLS", "not ready", str(error))
+
+
+def _route(route: Route, settings: Settings) -> Line:
+    models = environment(settings)
+    name = f"route {route.name}"
+    try:
+        router.refuse_broken(route)
+        for weights in registry.handler(route.handler, models).weights():
+            models.weights.verified(weights)
+    except NodeError as error:
+        return (name, "not ready", str(error))
+    if missing := registry.missing_packages(route.handler):
+        return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
+    return (name, _READY, "")

@@ -1,0 +1,227 @@
+"""Study and routes in, a decision for each route and series out, every condition explained; pure.
+
+A series is a set of images, and each condition narrows it to those that fit; a condition that none fits fails, and the
+explanation says what was found instead. The built-in conditions come first: an image with pixels, no document, no
+localizer, no derived picture, nothing that we made ourselves.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydicom.datadict import tag_for_keyword
+
+from ainode.node.deciding.patterns import compiled, texts
+from ainode.node.domain import (
+    Instance,
+    Series,
+    Study,
+)
+from ainode.node.errors import ConfigError
+from ainode.node.imaging.anatomy import PARTS, body_part
+from ainode.node.routes import Check, Route, RouteDecision
+
+OUR_MODEL_NAME = "ainode"
+"""Manufacturer's Model Name of everything the node makes: how it knows its own output."""
+
+# Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
+_NO_IMAGE = frozenset({""}).union(
+    "SR PR KO SEG OT DOC REG FID AU ECG EPS HD PLAN RTPLAN RTDOSE RTSTRUCT RTRECORD RWV PX SMR".split()  # noqa: SIM905
+)
+# Value 3 of Image Type (PS3.3 C.8.2.1.1.1) and what vendors write instead, there or as a word of Series Description.
+_LOCALIZER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "SURVIEW", "SURVEY", "TOPOGRAM", "TOPOGRAMM", "SCANOGRAM"})
+_CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})  # a "scout film" in radiography is an image to read
+_PATIENT_GROUP = 0x0010
+# These are counted, not read: an object cannot know what else arrived (PS3.4 C.6.1.1, query attributes).
+_COUNTED: Mapping[str, Callable[[Study, Series], int]] = {
+    "NumberOfSeriesRelatedInstances": lambda _, series: len(series.instances),
+    "NumberOfStudyRelatedInstances": lambda study, _: len(study.instances),
+    "NumberOfStudyRelatedSeries": lambda study, _: len(study.series),
+}
+_SHOWN_VALUES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """What one image must fulfil, and how to say what it has instead."""
+
+    attribute: str
+    expected: str
+    holds: Callable[[Instance], bool]
+    found: Callable[[Instance], str]
+
+    def narrow(self, instances: Sequence[Instance]) -> tuple[Check, Sequence[Instance]]:
+        """Return the check, and the images that fit; all of them where none does, so that the rest is explained too."""
+        fitting = [instance for instance in instances if self.holds(instance)]
+        shown = list(dict.fromkeys(self.found(instance) for instance in fitting or instances))
+        more = ", …" if len(shown) > _SHOWN_VALUES else ""
+        found = ", ".join(shown[:_SHOWN_VALUES]) + more
+        return Check(self.attribute, self.expected, found, bool(fitting)), fitting or instances
+
+
+def _text(keyword: str) -> Callable[[Instance], str]:
+    """Return what shows an element in an explanation; patient attributes are not shown."""
+    tag = tag_for_keyword(keyword)
+    if tag is not None and tag >> 16 == _PATIENT_GROUP:
+        return lambda _: "a patient attribute, not shown"
+    return lambda instance: "\\".join(texts(instance.header.get(keyword))) or "absent"
+
+
+def _has_pixels(instance: Instance) -> bool:
+    return all(isinstance(size := instance.header.get(key), int) and size > 0 for key in ("Rows", "Columns"))
+
+
+def _size(instance: Instance) -> str:
+    return " x ".join("\\".join(texts(instance.header.get(key))) or "absent" for key in ("Rows", "Columns"))
+
+
+def _localizer_words(instance: Instance) -> frozenset[str]:
+    said = {text.upper() for text in texts(instance.header.get("ImageType"))[2:]}
+    if instance.text("Modality") in _CROSS_SECTIONAL:
+        said |= {word.strip("^_-,.;:()").upper() for word in instance.text("SeriesDescription").split()}
+    return _LOCALIZER & said
+
+
+def _is_secondary(instance: Instance) -> bool:
+    return [text.upper() for text in texts(instance.header.get("ImageType"))[:2]] == ["DERIVED", "SECONDARY"]
+
+
+def _is_ours(instance: Instance) -> bool:
+    return instance.text("ManufacturerModelName").strip().lower() == OUR_MODEL_NAME
+
+
+def _built_in(route: Route) -> Iterable[_Condition]:
+    """Yield what every route demands; a route that names a modality or Image Type itself has decided that itself."""
+    modality = _text("Modality")
+    if route.modality:
+        expected = " or ".join(route.modality)
+        yield _Condition("Modality", expected, lambda one: one.text("Modality") in route.modality, modality)
+    else:
+        yield _Condition("Modality", "an image", lambda one: one.text("Modality") not in _NO_IMAGE, modality)
+    model = _text("ManufacturerModelName")
+    yield _Condition("ManufacturerModelName", "not made by this node", lambda one: not _is_ours(one), model)
+    yield _Condition("Rows", "an image with pixels", _has_pixels, _size)
+    if "ImageType" not in route.tags:
+        image_type = _text("ImageType")
+        yield _Condition(
+            "ImageType",
+            "no localizer",
+            lambda one: not _localizer_words(one),
+            lambda one: ", ".join(sorted(_localizer_words(one))) or image_type(one),
+        )
+        yield _Condition("ImageType", "no DERIVED\\SECONDARY picture", lambda one: not _is_secondary(one), image_type)
+
+
+def _anatomic(route: Route) -> Iterable[_Condition]:
+    if route.body_part:
+        wanted = frozenset(part.upper() for part in route.body_part)
+        yield _Condition(
+            "BodyPartExamined",
+            " or ".join(route.body_part),
+            lambda one: not wanted.isdisjoint(body_part(one.header).names),
+            lambda one: str(body_part(one.header)),
+        )
+
+
+def _tagged(keyword: str, pattern: str) -> _Condition:
+    fits = compiled(pattern)
+    return _Condition(keyword, pattern, lambda one: fits(one.header.get(keyword)), _text(keyword))
+
+
+def _all_tagged(tags: Mapping[str, str]) -> Iterable[_Condition]:
+    return (_tagged(keyword, pattern) for keyword, pattern in tags.items() if keyword not in _COUNTED)
+
+
+def _counted(tags: Mapping[str, str], study: Study, series: Series) -> Iterable[Check]:
+    for keyword, pattern in tags.items():
+        if keyword in _COUNTED:
+            count = _COUNTED[keyword](study, series)
+            yield Check(keyword, pattern, str(count), compiled(pattern)(count))
+
+
+def _fits(tags: Mapping[str, str], study: Study, series: Series) -> bool:
+    """Whether one image of the series fits all of the patterns."""
+    instances: Sequence[Instance] = series.instances
+    for condition in _all_tagged(tags):
+        check, instances = condition.narrow(instances)
+        if not check.passed:
+            return False
+    return all(check.passed for check in _counted(tags, study, series))
+
+
+def _required(route: Route, study: Study) -> Iterable[Check]:
+    for tags in route.required_series:
+        expected = " and ".join(f"{keyword} {pattern}" for keyword, pattern in tags.items())
+        passed = any(_fits(tags, study, series) for series in study.series)
+        found = "there" if passed else f"not among {len(study.series)} series of the study"
+        yield Check("a further series", expected, found, passed)
+
+
+def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision, Sequence[Instance]]:
+    """Return the decision, and the images of the series that fit if it is a match."""
+    instances: Sequence[Instance] = series.instances
+    checks = []
+    for condition in (*_built_in(route), *_anatomic(route), *_all_tagged(route.tags)):
+        check, instances = condition.narrow(instances)
+        checks.append(check)
+    checks += _counted(route.tags, study, series)
+    checks += _required(route, study)
+    enough = len(instances) >= route.min_instances
+    checks.append(Check("number of images that fit", f">={route.min_instances}", str(len(instances)), enough))
+    return RouteDecision(route.name, series.series_instance_uid, tuple(checks)), instances
+
+
+def decide(study: Study, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:
+    """Return the decision of every route on every series, in the order of routes and series.
+
+    Raises: ConfigError if a route holds what is no pattern.
+    """
+    return tuple(_decision(study, series, route)[0] for route in routes for series in study.series)
+
+
+def chosen(study: Study, route: Route) -> Study:
+    """Return the study with only what the route takes: what a job is made of.
+
+    Beside images that match come the route's companions, such as the report that points at a nodule.
+    """
+    decided = [(series, *_decision(study, series, route)) for series in study.series]
+    taken = [replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched]
+    if taken:
+        taken += [companion for series in study.series if (companion := _companion(series, route)).instances]
+    return replace(study, series=tuple(taken))
+
+
+def _companion(series: Series, route: Route) -> Series:
+    """Return what of a series accompanies the images of the route; nothing that we made ourselves."""
+    wanted = series.modality in route.companions
+    return replace(series, instances=tuple(one for one in series.instances if wanted and not _is_ours(one)))
+
+
+def explained(decision: RouteDecision) -> str:
+    """Return the decision as one sentence: the first condition that failed."""
+    for check in decision.checks:
+        if not check.passed:
+            return f"{decision.route}: no, {check.attribute} should be {check.expected} but is {check.found}"
+    return f"{decision.route}: yes, all {len(decision.checks)} conditions hold"
+
+
+def keywords(routes: Iterable[Route]) -> frozenset[str]:
+    """Return every keyword that the routes look at, for `headers.instance`."""
+    return frozenset(keyword for route in routes for tags in (route.tags, *route.required_series) for keyword in tags)
+
+
+def refuse_broken(route: Route) -> None:
+    """Refuse a route that could never match as meant.
+
+    Raises: ConfigError naming the route and its unknown body part, unknown keyword or broken pattern.
+    """
+    if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
+        known = ", ".join(sorted(PARTS))
+        raise ConfigError(f"route {route.name!r}: body part {unknown[0]!r} is not one of {known}")
+    for tags in (route.tags, *route.required_series):
+        for keyword, pattern in tags.items():
+            if tag_for_keyword(keyword) is None:
+                raise ConfigError(f"route {route.name!r}: {keyword!r} is no keyword of PS3.6, such as `PixelSpacing`")
+            try:
+                compiled(pattern)
+            except ConfigError as error:
+                raise ConfigError(f"route {route.name!r}, {keyword}: {error}") from error

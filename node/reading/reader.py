@@ -1,0 +1,181 @@
+"""The process that holds a model: started when first asked, killed at its limits, restarted the next time.
+
+Everything that a hostile study could crash (decoding, the network, encoding) happens in there.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from ainode.node import errors
+from ainode.node.domain import Reading, Request
+from ainode.node.errors import HandlerError, NodeError, ReaderDied, ReaderTimeout
+from ainode.node.reading.weights import ModelEnvironment
+from ainode.node.settings import ReaderTable
+
+log = logging.getLogger(__name__)
+_POLL_S = 0.2
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error as it crosses the pipe: its class by name, so that only our own classes are raised."""
+
+    kind: str
+    message: str
+    traceback: str
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends, however it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> None:
+    """Answer reading requests until the pipe closes."""
+    # Here and not above: the node itself stays small, without networks and encoders.
+    from pydicom import config  # noqa: PLC0415
+
+    from ainode.node import logs  # noqa: PLC0415
+    from ainode.node.reading import pipeline, registry  # noqa: PLC0415
+
+    logs.configure()
+
+    # pydicom's validation repeats the value in its warning; a log may hold no patient attribute.
+    config.settings.reading_validation_mode = config.IGNORE
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = None
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        try:
+            handler = handler or registry.handler(name, environment)
+            connection.send(pipeline.read(request, handler))
+        except NodeError as error:
+            connection.send(_Failure(type(error).__name__, str(error), ""))
+        except ModuleNotFoundError as error:
+            text = f"{name}: package {error.name} is missing; pip install 'ainode[models,detect]', then `ainode retry`"
+            connection.send(_Failure(HandlerError.__name__, text, ""))
+        except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
+            text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
+            # without the message: a library may have put a header's value into it
+            where = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+            connection.send(_Failure(HandlerError.__name__, text, where))
+
+
+def _raised(failure: _Failure) -> NodeError:
+    if failure.traceback:
+        log.error("%s\n%s", failure.message, failure.traceback, extra={"action": "handler_failed"})
+    kind = getattr(errors, failure.kind, HandlerError)
+    return kind(failure.message)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Reader:
+    """One handler's process."""
+
+    def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable) -> None:
+        self._name = name
+        self._environment = environment
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._used_at = time.monotonic()
+
+    def read(self, request: Request) -> Reading:
+        """Return what the handler says of the study.
+
+        Raises: ReaderTimeout or ReaderDied (worth another try), or the handler's own error.
+        """
+        with self._lock:
+            pipe = self._started()
+            try:
+                pipe.send(request)
+                answer = self._wait(pipe, request)
+            except (EOFError, OSError) as error:
+                code = self._stop()
+                raise ReaderDied(
+                    f"study {request.study_instance_uid}: the reader of {self._name} ended with code {code}"
+                ) from error
+            finally:
+                self._used_at = time.monotonic()
+        if isinstance(answer, _Failure):
+            raise _raised(answer)
+        return answer
+
+    def _wait(self, pipe: Connection, request: Request) -> Reading | _Failure:
+        deadline = time.monotonic() + self._limits.time_limit_s
+        while not pipe.poll(_POLL_S):
+            if time.monotonic() > deadline:
+                self._stop()
+                raise ReaderTimeout(
+                    f"study {request.study_instance_uid}: {self._name} was killed after "
+                    f"{self._limits.time_limit_s:g} s ([reader] time_limit_s)"
+                )
+            if self._process and _resident_bytes(self._process.pid or 0) > self._limits.memory_limit_bytes:
+                self._stop()
+                raise ReaderDied(
+                    f"study {request.study_instance_uid}: {self._name} was killed above "
+                    f"{self._limits.memory_limit_bytes} bytes ([reader] memory_limit_bytes)"
+                )
+        return pipe.recv()  # type: ignore[no-any-return]
+
+    def _started(self) -> Connection:
+        if self._pipe is None or self._process is None or not self._process.is_alive():
+            self._stop()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, child = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(child, self._name, self._environment), name=f"ainode-{self._name}", daemon=True
+            )
+            self._process.start()
+            child.close()
+        return self._pipe
+
+    def _stop(self) -> int | None:
+        if self._process is None:
+            return None
+        if self._pipe:
+            self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        code = self._process.exitcode
+        self._process = self._pipe = None
+        return code
+
+    def release_if_idle(self) -> None:
+        """End the process if nothing was read for `idle_s`; never waits for a running study."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._process and time.monotonic() - self._used_at > self._limits.idle_s:
+                    self._stop()
+            finally:
+                self._lock.release()
+
+    def stop(self) -> None:
+        """End the process if it is idle; one that reads ends with the node, and its job is taken up again."""
+        if self._lock.acquire(blocking=False):
+            self._stop()
+            self._lock.release()

@@ -1,0 +1,177 @@
+"""The handler of chest CT: what it takes, what it declines and why, and that the answer is the same on every way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.files import shared
+
+from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
+from ainode.models.ct_pneumonia.card import read_card
+from ainode.node import testing
+from ainode.node.domain import UID, Handler, OutOfScope, Result, Selection, Study, SyntheticImage
+from ainode.node.encoding import headers
+from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+
+Change = Callable[[list[SyntheticImage]], list[SyntheticImage]]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> CtPneumonia:
+    """Return the handler with drawn weights: what is tested here is not how good they are."""
+    from unit.models.original_pneumonia import random_pneumonia
+
+    from ainode.models.ct_pneumonia.checkpoints import save_half
+
+    folder, card = tmp_path_factory.mktemp("weights"), read_card()
+    save_half(random_pneumonia(0), folder / card.file)
+    (folder / "manifest.toml").write_text(
+        f'[[weights]]\nname = "{card.weights}"\nmodel = "{card.name}"\nfile = "{card.file}"\n'
+        f'sha256 = "{sha256_of(folder / card.file)}"\nbytes = {(folder / card.file).stat().st_size}\n'
+        'licence = "none"\nstatus = "demonstration"\nversion = "0"\n',
+        "utf-8",
+    )
+    return build(ModelEnvironment(WeightStore(folder), folder / "cache", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def slices(drawn: CtPneumonia) -> list[SyntheticImage]:
+    return list(drawn.demonstration(1).images)
+
+
+def a_study(images: Sequence[SyntheticImage], folder: Path) -> Study:
+    paths = testing.write(images, folder, study="study")
+    return headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths)
+
+
+def read(handler: CtPneumonia, study: Study) -> Result:
+    selection = handler.select(study)
+    assert isinstance(selection, Selection), selection
+    result = handler.read(selection)
+    assert isinstance(result, Result), result
+    return result
+
+
+def changed(images: Sequence[SyntheticImage], **header: object) -> list[SyntheticImage]:
+    return [replace(one, header={**one.header, **header}) for one in images]  # type: ignore[dict-item]
+
+
+def every(images: Sequence[SyntheticImage], step: int) -> list[SyntheticImage]:
+    return list(images[::step])
+
+
+def test_it_is_a_handler(drawn: CtPneumonia) -> None:
+    assert isinstance(drawn, Handler)
+    assert drawn.weights() == ("ct_pneumonia/small",)
+
+
+def test_the_demonstration_is_read_with_key_slices_that_carry_saliency(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
+) -> None:
+    study = a_study(slices, tmp_path)
+    result = read(drawn, study)
+    (finding,) = result.findings
+    assert finding.concept.value == "233604007"
+    assert finding.site.value == "39607008"
+    assert 0 <= finding.measurements[0].value <= 100
+    assert len(result.evidence) == len(slices)
+    assert 1 <= len(result.key_images) <= 3
+    assert set(result.key_images) <= set(result.evidence)
+    assert tuple(capture.image for capture in result.captures) == result.key_images
+    for capture in result.captures:
+        assert capture.saliency is not None
+        assert (capture.saliency.rows, capture.saliency.columns) == (192, 192)
+        assert capture.findings
+        assert all(
+            0 <= at <= 192 for one in capture.findings if one.region for point in one.region.points for at in point
+        )
+    assert {"probability", "diffusion mean", "classifier", "global prior", "local prior"} <= set(result.scores)
+    assert sum(value for name, value in result.scores.items() if "attention" in name) == pytest.approx(1, abs=1e-4)
+
+
+def mirrored(images: list[SyntheticImage]) -> list[SyntheticImage]:
+    """Turn pixels and orientation together: rows run to the right and to the front, columns likewise."""
+    turned = []
+    for one in images:
+        x, y, z = one.header["ImagePositionPatient"]  # type: ignore[misc, str-unpack]
+        dy, dx = one.header["PixelSpacing"]  # type: ignore[misc, str-unpack]
+        pixels = np.frombuffer(one.pixels, "<u2").reshape(one.rows, one.columns)[::-1, ::-1]
+        header = {
+            **one.header,
+            "ImagePositionPatient": (x + dx * (one.columns - 1), y + dy * (one.rows - 1), z),  # type: ignore[operator]
+            "ImageOrientationPatient": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+        }
+        turned.append(replace(one, pixels=pixels.tobytes(), header=header))
+    return turned
+
+
+@pytest.mark.parametrize("change", [lambda images: images[::-1], mirrored], ids=["permuted", "turned"])
+def test_the_order_of_slices_and_the_way_they_lie_do_not_change_the_probability(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path, change: Change
+) -> None:
+    first = read(drawn, a_study(slices, tmp_path / "as made")).scores
+    second = read(drawn, a_study(change(slices), tmp_path / "changed")).scores
+    assert second["probability"] == pytest.approx(first["probability"], abs=1e-4)
+
+
+def test_the_seed_hangs_on_the_study_alone() -> None:
+    card = read_card()
+    assert seed_of(UID("1.2.3"), card) == seed_of(UID("1.2.3"), card) != seed_of(UID("1.2.4"), card)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda images: images[:12], "too-few-slices"),
+        (lambda images: every(images, 2), "too-coarse"),
+        (lambda images: images[:10] + images[12:], "gap"),
+        (lambda images: changed(images, ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER")), "no-slices"),
+        (lambda images: changed(images, BodyPartExamined="ABDOMEN", SeriesDescription="liver"), "wrong-body-part"),
+        (lambda images: changed(images, Modality="MG"), "no-ct"),
+    ],
+)
+def test_what_it_was_not_made_for_is_declined_with_a_coded_reason(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path, change: Change, code: str
+) -> None:
+    declined = drawn.select(a_study(change(slices), tmp_path))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == code, declined
+
+
+def test_a_stack_that_covers_too_little_of_the_chest_is_declined(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
+) -> None:
+    thin = [
+        replace(one, header={**one.header, "ImagePositionPatient": (0.0, 0.0, 1.0 * number)})
+        for number, one in enumerate(slices)
+    ]
+    declined = drawn.select(a_study(thin, tmp_path))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == "too-short"
+
+
+def test_a_tilted_gantry_is_declined(drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path) -> None:
+    cos, sin = float(np.cos(0.3)), float(np.sin(0.3))
+    tilted = changed(slices, ImageOrientationPatient=(1.0, 0.0, 0.0, 0.0, cos, -sin))
+    declined = drawn.select(a_study(tilted, tmp_path))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == "gantry-tilt"
+
+
+def test_a_volume_without_lung_is_declined(drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path) -> None:
+    water = np.full((192, 192), 1064, "<u2").tobytes()
+    selection = drawn.select(a_study([replace(one, pixels=water) for one in slices], tmp_path))
+    assert isinstance(selection, Selection)
+    declined = drawn.read(selection)
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == "no-lung"
+
+
+@pytest.mark.parametrize(("folder", "count"), [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 64)])
+def test_the_real_chests_are_read(drawn: CtPneumonia, folder: str, count: int) -> None:
+    files = sorted(path for path in shared(f"data/dicom/{folder}").rglob("*.dcm"))
+    result = read(drawn, headers.study(headers.instance(path, sha256="") for path in files))
+    assert len(result.evidence) == count
+    assert 0 < result.scores["probability"] < 1

@@ -1,0 +1,234 @@
+"""What the tumor handler takes and declines, by headers alone, and what it says of a scan it reads."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import installed, shared
+
+from ainode.handlers.ct_tumor import CtTumor, build
+from ainode.node import testing
+from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
+from ainode.node.encoding import headers
+from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.fixture
+def handler(tmp_path: Path) -> CtTumor:
+    return build(ModelEnvironment(WeightStore(tmp_path), tmp_path))
+
+
+def read_back(images: tuple[SyntheticImage, ...], folder: Path) -> Study:
+    paths = testing.write(images, folder, study="study")
+    return headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths)
+
+
+def a_study(folder: Path, *, count: int = 14, step_mm: float = 5.0, **header: Any) -> Study:  # noqa: ANN401  # any value of a header
+    common = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+        "Modality": "CT",
+        "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "BodyPartExamined": "CHEST",
+        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "PixelSpacing": (0.8, 0.8),
+        "ConvolutionKernel": "B31f",
+        **header,
+    }
+    places: list[dict[str, Any]] = [
+        {"ImagePositionPatient": (0.0, 0.0, step_mm * n), "InstanceNumber": n + 1} for n in range(count)
+    ]
+    images = tuple(replace(testing.noise(32, 32, seed=n), header={**common, **place}) for n, place in enumerate(places))
+    return read_back(images, folder / "study")
+
+
+def a_folder(name: str) -> Study:
+    files = sorted(shared(f"data/dicom/{name}").rglob("*.dcm"))
+    return headers.study(headers.instance(path, sha256="") for path in files)
+
+
+def test_it_is_a_handler(handler: CtTumor) -> None:
+    assert isinstance(handler, Handler)
+    assert handler.weights() == ("ct_tumor/lung", "ct_tumor/pancreas")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"BodyPartExamined": "LUNG"},
+        {"BodyPartExamined": "ABDOMEN", "ContrastBolusAgent": "APPLIED"},
+        {"BodyPartExamined": "PANCREAS", "ContrastBolusAgent": "APPLIED"},
+        {"BodyPartExamined": "CHESTABDPELVIS"},
+        {"SOPClassUID": CAPTURE, "Modality": "OT", "ImageType": ("DERIVED", "SECONDARY"), "count": 1},
+    ],
+)
+def test_a_chest_and_an_abdomen_with_contrast_are_selected(
+    handler: CtTumor, tmp_path: Path, header: dict[str, Any]
+) -> None:
+    study = a_study(tmp_path, **header)
+    selection = handler.select(study)
+    assert isinstance(selection, Selection)
+    assert len(selection.instances) == len(study.instances)
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "said"),
+    [
+        ({"BodyPartExamined": "HEAD"}, "wrong-body-part", "HEAD"),
+        ({"BodyPartExamined": "PANCREAS"}, "wrong-contrast-phase", "Contrast"),
+        ({"count": 4}, "too-few-slices", "4 slices"),
+        ({"step_mm": 20.0}, "too-coarse", "20.0 mm"),
+        ({"Modality": "MR"}, "no-ct", "no CT"),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no-slices", "localizers"),
+    ],
+)
+def test_what_it_was_not_made_for_is_declined_with_the_reason(
+    handler: CtTumor, tmp_path: Path, header: dict[str, Any], code: str, said: str
+) -> None:
+    declined = handler.select(a_study(tmp_path, **header))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == code
+    assert said in declined.reason
+
+
+@pytest.mark.parametrize(
+    ("folder", "count"),
+    [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 64)],
+)
+def test_the_real_scans_are_selected(handler: CtTumor, folder: str, count: int) -> None:
+    selection = handler.select(a_folder(folder))
+    assert isinstance(selection, Selection)
+    assert len(selection.instances) == count
+
+
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [("ct_abdomen/PANCREAS_0001_j2k", "too-few-slices"), ("ct_abdomen/scout_TCGA-D1-A0ZP", "wrong-body-part")],
+)
+def test_a_single_slice_and_a_scout_are_declined(handler: CtTumor, folder: str, code: str) -> None:
+    declined = handler.select(a_folder(folder))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == code
+
+
+def with_random_weights(folder: Path) -> CtTumor:
+    """A handler whose store holds seeded random weights of both organs."""
+    installed("keras", "openvino", "torch")
+    from unit.models.test_ct_tumor import random_weights
+
+    from ainode.models.ct_tumor.card import read_card
+
+    rows = []
+    for organ in read_card().organs:
+        path = random_weights(organ, folder / organ.file)
+        rows.append(
+            f'[[weights]]\nname = "ct_tumor/{organ.name}"\nfile = "{organ.file}"\nsha256 = "{sha256_of(path)}"\n'
+            f'bytes = {path.stat().st_size}\nlicence = "none"\nmodel = "ct_tumor"\nversion = "0"\n'
+            'status = "demonstration"\ntraining_data = "none"\n'
+        )
+    (folder / "manifest.toml").write_text("\n".join(rows))
+    return build(ModelEnvironment(WeightStore(folder), folder / "networks", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> CtTumor:
+    return with_random_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def demonstration(reader: CtTumor) -> tuple[SyntheticImage, ...]:
+    return reader.demonstration(0).images
+
+
+def a_result(reader: CtTumor, study: Study) -> Result:
+    selection = reader.select(study)
+    assert isinstance(selection, Selection)
+    result = reader.read(selection)
+    assert isinstance(result, Result)
+    return result
+
+
+def test_the_demonstration_is_read_with_its_classes_key_slices_and_maps(
+    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+) -> None:
+    result = a_result(reader, read_back(demonstration, tmp_path))
+    assert [finding.tracking_identifier for finding in result.findings] == ["pancreas normal", "pancreas tumor"]
+    shares = [finding.measurements[0].value for finding in result.findings]
+    assert sum(shares) == pytest.approx(100, abs=0.02)
+    assert len(result.evidence) == len(demonstration) == 40
+    assert len(result.key_images) == len(result.captures) == 3
+    assert set(result.key_images) <= set(result.evidence)
+    for capture in result.captures:
+        assert capture.saliency is not None
+        assert (capture.saliency.rows, capture.saliency.columns) == (256, 256)
+        assert "threshold" in capture.captions[0]
+    assert result.scores["pancreas tumor"] == pytest.approx(shares[1] / 100, abs=1e-4)
+    assert sum("slice" in name for name in result.scores) == 40
+
+
+def test_slices_of_another_order_and_orientation_give_the_same_answer(
+    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+) -> None:
+    straight = a_result(reader, read_back(demonstration, tmp_path / "straight"))
+    turned = a_result(reader, read_back(tuple(map(_head_over_heels, reversed(demonstration))), tmp_path / "turned"))
+    for name, value in straight.scores.items():
+        assert turned.scores[name] == pytest.approx(value, abs=1e-4)
+    one, other = straight.captures[0].saliency, turned.captures[0].saliency
+    assert one is not None
+    assert other is not None
+    as_it_was = np.frombuffer(other.values, np.uint8).reshape(256, 256)[::-1, ::-1]
+    assert np.abs(as_it_was.astype(int) - np.frombuffer(one.values, np.uint8).reshape(256, 256)).max() <= 1
+
+
+def _head_over_heels(image: SyntheticImage) -> SyntheticImage:
+    """The same patient, pixels and tags turned by half a turn in the slice."""
+    pixels = np.frombuffer(image.pixels, "<u2").reshape(image.rows, image.columns)[::-1, ::-1]
+    header: dict[str, Any] = dict(image.header)
+    x, y, z = header["ImagePositionPatient"]
+    down, right = header["PixelSpacing"]
+    corner = (x + (image.columns - 1) * right, y + (image.rows - 1) * down, z)
+    turned = {"ImagePositionPatient": corner, "ImageOrientationPatient": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)}
+    return replace(image, pixels=pixels.tobytes(), header=header | turned)
+
+
+def test_a_chest_to_pelvis_with_contrast_is_read_for_both_organs(
+    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+) -> None:
+    both = tuple(replace(one, header={**one.header, "BodyPartExamined": "CHESTABDPELVIS"}) for one in demonstration)
+    result = a_result(reader, read_back(both, tmp_path))
+    assert {finding.site.meaning for finding in result.findings} == {"Lung", "Pancreas"}
+    assert len(result.findings) == 5
+    assert len(result.evidence) == 40
+
+
+def test_slices_that_are_pictures_are_read_as_they_came(
+    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+) -> None:
+    pictures = []
+    for image in demonstration[18:21]:
+        hounsfield = np.frombuffer(image.pixels, "<u2").astype(np.float32) - 1024
+        gray = np.clip((hounsfield + 160) / 400 * 255, 0, 255).astype(np.uint8)
+        rgb = np.repeat(gray[:, None], 3, axis=1)
+        header: dict[str, Any] = {
+            "SOPClassUID": CAPTURE,
+            "Modality": "OT",
+            "ImageType": ("DERIVED", "SECONDARY"),
+            "BodyPartExamined": "ABDOMEN",
+        }
+        pictures.append(SyntheticImage(image.rows, image.columns, rgb.tobytes(), header, samples=3))
+    result = a_result(reader, read_back(tuple(pictures), tmp_path))
+    assert len(result.evidence) == 3
+    assert ("pancreas input", "224 x 224, body alone, window as it came") in result.algorithm.parameters
+
+
+def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
+    study = a_study(tmp_path, RescaleIntercept=-9000.0)
+    selection = reader.select(study)
+    assert isinstance(selection, Selection)
+    answer = reader.read(selection)
+    assert isinstance(answer, OutOfScope)
+    assert answer.code == "unusable-pixels"

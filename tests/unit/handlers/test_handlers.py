@@ -1,0 +1,56 @@
+"""What holds of every handler that ships, and of what they share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.node import ROOT
+
+from ainode.handlers import loaded, misfit
+from ainode.models.errors import CheckpointRefused
+from ainode.node import testing
+from ainode.node.encoding import headers
+from ainode.node.errors import WeightsError
+from ainode.node.reading import registry
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_selecting_loads_no_network(name: str) -> None:
+    program = (
+        f"import sys; from ainode.handlers import {name} as handler; "
+        "print(*sorted({'tensorflow', *handler.PACKAGES} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(ROOT / ".ns")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_a_file_of_another_network_is_the_operators_to_mend(tmp_path: Path) -> None:
+    from ainode.models.running.runtime import Execution  # brings torch
+
+    def refuse(path: Path, *, how: Execution) -> None:
+        assert how == Execution(tmp_path, "cpu", "f32")
+        raise CheckpointRefused(f"{path.name}: not the weights of this network")
+
+    environment = ModelEnvironment(WeightStore(tmp_path), tmp_path, device="cpu")
+    with pytest.raises(WeightsError, match=r"spine/detector: best\.pt: not the weights of this network"):
+        loaded(refuse, Path("best.pt"), name="spine/detector", environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "code"),
+    [(256, {}, None), (255, {}, "too-small"), (256, {"NumberOfFrames": 2}, "multi-frame")],
+)
+def test_an_image_that_is_too_small_or_several_does_not_fit(
+    tmp_path: Path, rows: int, header: dict[str, int], code: str | None
+) -> None:
+    (path,) = testing.write([testing.noise(rows, 512, **header)], tmp_path, study="study")
+    found = misfit(headers.instance(path, sha256=""), 256)
+    assert (found[1] if found else None) == code

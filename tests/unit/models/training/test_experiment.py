@@ -1,0 +1,97 @@
+"""What `ainode train` and `ainode evaluate` do for any model, with one whose answers are known."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from ainode.models.errors import ModelError
+from ainode.models.training import experiment
+from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+
+
+def _evaluated() -> Evaluated:
+    """Return four cases of each of three classes; one malignant case is taken for benign."""
+    labels = np.repeat(np.arange(3), 4)
+    probabilities = np.full((12, 3), 0.1)
+    probabilities[np.arange(12), labels] = 0.8
+    probabilities[11] = (0.1, 0.8, 0.1)
+    return Evaluated(
+        class_names=("normal", "benign", "malignant"),
+        labels=labels,
+        probabilities=probabilities,
+        groups=np.asarray([f"patient {number // 2}" for number in range(12)]),
+        positive=("malignant",),
+        baselines={"constant": np.zeros(12)},
+    )
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install a model named `known` that trains at once."""
+    module = ModuleType("ainode.models.known.experiment")
+
+    def train(_: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
+        (out / "log.csv").write_text("epoch,loss,score,seconds\n0,1.0,0.5,1\n1,0.5,0.7,1\n", "utf-8")
+        (out / "weights.bin").write_bytes(bytes([options.seed]))
+        return {"known/only": out / "weights.bin"}
+
+    def evaluate(_: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+        assert part == "test"
+        assert weights["known/only"].read_bytes() == b"\x07"
+        return _evaluated()
+
+    module.train, module.evaluate = train, evaluate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ainode.models.known", ModuleType("ainode.models.known"))
+    monkeypatch.setitem(sys.modules, "ainode.models.known.experiment", module)
+    return "known"
+
+
+def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    experiment.train(known, tmp_path, out, TrainingOptions(seed=7))
+    assert (out / "loss.png").stat().st_size > 1000
+    experiment.evaluate(known, tmp_path, experiment.trained(out), tmp_path / "report")
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text("utf-8"))
+    # The malignant case that is scored like the others costs half of its 8 pairs of 32.
+    assert metrics["auc"]["value"] == pytest.approx(1 - 4 / 32)
+    assert metrics["accuracy"]["value"] == pytest.approx(11 / 12)
+    assert (metrics["cases"], metrics["groups"]) == (12, 6)
+    assert metrics["baselines"]["constant"]["auc"]["value"] == 0.5
+    pictures = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
+
+
+def test_the_classes_that_are_read_agree_with_sensitivity_and_specificity_at_the_threshold() -> None:
+    scores = np.asarray([0.1, 0.3, 0.45, 0.42, 0.6, 0.9])
+    found = Evaluated(
+        class_names=("benign", "malignant"),
+        labels=np.asarray([0, 0, 0, 1, 1, 1]),
+        probabilities=np.stack([1 - scores, scores], axis=1),
+        groups=np.arange(6).astype(str),
+        positive=("malignant",),
+        threshold=0.4,
+    )
+    assert found.read.tolist() == [0, 0, 1, 1, 1, 1]
+    metrics = experiment.measured(found)
+    assert metrics["sensitivity"]["value"] == 1  # type: ignore[index]
+    assert metrics["specificity"]["value"] == pytest.approx(2 / 3)  # type: ignore[index]
+    assert metrics["accuracy"]["value"] == pytest.approx(5 / 6)  # type: ignore[index]
+
+
+def test_a_training_never_overwrites_another(known: str, tmp_path: Path) -> None:
+    experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions())
+    with pytest.raises(ModelError, match="not empty"):
+        experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions())
+    experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions(resume=True))
+
+
+def test_an_unknown_model_and_an_unfinished_training_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model named 'nothing'"):
+        experiment.experiment("nothing")
+    with pytest.raises(ModelError, match=r"no weights\.json"):
+        experiment.trained(tmp_path)

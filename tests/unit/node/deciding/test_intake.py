@@ -1,0 +1,208 @@
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmwrite
+
+from ainode.node import testing
+from ainode.node.deciding.intake import CountAnswered, Doors, Intake
+from ainode.node.domain import (
+    UID,
+)
+from ainode.node.encoding.part10 import Origin
+from ainode.node.keeping import database
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
+from ainode.node.routes import Route
+from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BREATH = timedelta(seconds=0.2)
+STUDY = UID(testing.uid("study"))
+
+
+@dataclass
+class Bench:
+    """An intake with a real catalog and spool, and doors that write down what is handed over."""
+
+    folder: Path
+    settings: Settings
+    opened: list[Job] = field(default_factory=list)
+    asked: list[tuple[str, UID]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        engine = database.connect(f"sqlite:///{self.folder / 'catalog.sqlite'}")
+        database.migrate(engine)
+        self.catalog = Catalog(engine)
+        self.announcements = Announcements(engine)
+        self.spool = Spool(self.folder / "spool", Limits(0, 10**9))
+        self.numbers = itertools.count(1)
+        self.restart()
+
+    def restart(self) -> None:
+        doors = Doors(
+            self.opened.append,
+            lambda ae_title, study: self.asked.append((ae_title, study)),
+            lambda _: "ff",
+            self.announcements,
+        )
+        self.intake = Intake(self.settings, self.spool, self.catalog, doors)
+
+    def stored(self, association: str, number: int, at: datetime, **header: str | int) -> InstanceStored:
+        """Put an instance into the spool as the receiver does."""
+        dataset = testing.dataset(
+            testing.noise(8, 8, seed=number, BodyPartExamined="TSPINE", **header), study="study", number=number
+        )
+        encoded = BytesIO()
+        meta = dataset.file_meta
+        del dataset.file_meta
+        dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True)
+        syntax = UID(meta.TransferSyntaxUID)
+        with self.spool.incoming(Origin(dataset.SOPClassUID, dataset.SOPInstanceUID, syntax, "PACS")) as incoming:
+            incoming.write(memoryview(encoded.getvalue()))
+            ref, path = incoming.ref(), incoming.commit()
+        return InstanceStored(association, path, ref, syntax, incoming.size_bytes, at)
+
+    def send(self, *numbers: int, at: datetime, **header: str | int) -> None:
+        """Send instances over one association, a second each, and release it."""
+        name = f"association {next(self.numbers)}"
+        self.intake.handle([AssociationOpened(name, "PACS", "127.0.0.1", at)], at)
+        for number in numbers:
+            self.intake.handle([self.stored(name, number, at, **header)], at)
+        self.intake.handle([AssociationEnded(name, at, released=True)], at)
+        self.intake.route_complete(at + BREATH)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
+    return Bench(
+        tmp_path,
+        Settings(
+            node=NodeTable(data=tmp_path),
+            completeness=CompletenessTable(default_silence_s=10),
+            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
+            routes=(route,),
+        ),
+    )
+
+
+def test_a_study_is_not_read_while_its_association_is_open(bench: Bench) -> None:
+    bench.intake.handle([AssociationOpened("a", "PACS", "127.0.0.1", NOW)], NOW)
+    bench.intake.handle([bench.stored("a", 1, NOW)], NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=60))
+    assert bench.opened == []
+
+
+def test_a_study_is_read_after_the_silence_and_its_job_names_every_instance(bench: Bench) -> None:
+    bench.send(1, 2, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=9))
+    assert bench.opened == []
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    (job,) = bench.opened
+    assert set(job.content) == {testing.uid("study", "instance", number) for number in (1, 2)}
+    assert job.created_at == NOW
+
+
+def test_a_study_whose_count_the_sender_confirms_is_read_at_once(bench: Bench) -> None:
+    bench.send(1, at=NOW)
+    assert bench.asked == [("PACS", STUDY)]
+    bench.intake.handle([CountAnswered(STUDY, 1)], NOW)
+    assert len(bench.opened) == 1
+
+
+def test_a_study_with_fewer_instances_than_the_sender_counts_waits_for_them(bench: Bench) -> None:
+    bench.send(1, at=NOW)
+    bench.intake.handle([CountAnswered(STUDY, 2)], NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=30))
+    assert bench.opened == []
+    bench.send(2, at=NOW + timedelta(seconds=31))
+    bench.intake.handle([CountAnswered(STUDY, 2)], NOW + timedelta(seconds=31))
+    assert len(bench.opened) == 1
+
+
+def test_a_study_that_arrives_again_unchanged_is_not_read_again(bench: Bench) -> None:
+    bench.send(1, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    bench.send(1, at=NOW + timedelta(seconds=20))
+    bench.intake.route_complete(NOW + timedelta(seconds=60))
+    assert len(bench.opened) == 1
+
+
+def test_a_late_instance_and_other_bytes_of_a_known_one_each_open_one_more_job(bench: Bench) -> None:
+    bench.send(1, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    bench.send(2, at=NOW + timedelta(seconds=20))
+    bench.intake.route_complete(NOW + timedelta(seconds=90))
+    bench.send(2, at=NOW + timedelta(seconds=100), StudyDescription="corrected")
+    bench.intake.route_complete(NOW + timedelta(seconds=200))
+    assert len({job.id for job in bench.opened}) == 3
+
+
+def test_what_no_route_takes_changes_no_job(bench: Bench) -> None:
+    """Our own report that comes back into the study must not make another one."""
+    bench.send(1, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    bench.send(2, at=NOW + timedelta(seconds=20), Modality="OT", SeriesInstanceUID=testing.uid("other series"))
+    bench.intake.route_complete(NOW + timedelta(seconds=90))
+    first, second = bench.opened
+    assert first.id == second.id
+
+
+def test_what_was_answered_before_a_crash_is_indexed_and_read_after_it(bench: Bench) -> None:
+    bench.stored("lost", 1, NOW)
+    bench.restart()
+    bench.intake.recover(NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    assert len(bench.opened) == 1
+    assert bench.catalog.explanation(STUDY)[0]["route"] == "spine"
+
+
+def test_a_crash_between_commit_and_move_loses_nothing_and_reads_nothing_twice(bench: Bench) -> None:
+    event = bench.stored("a", 1, NOW)
+    copy = event.path.read_bytes()
+    bench.intake.handle([AssociationOpened("a", "PACS", "127.0.0.1", NOW), event], NOW)
+    event.path.write_bytes(copy)
+    bench.restart()
+    bench.intake.recover(NOW)
+    assert not event.path.exists()
+    assert [one.path.exists() for one in bench.catalog.instances(STUDY)] == [True]
+
+
+def test_a_sender_that_sends_a_study_in_one_association_is_soon_waited_for_less(bench: Bench) -> None:
+    for study in range(6):
+        at = NOW + timedelta(minutes=study)
+        bench.send(study + 1, at=at, StudyInstanceUID=testing.uid("other", study))
+        bench.intake.route_complete(at + timedelta(seconds=11))
+    at = NOW + timedelta(hours=1)
+    bench.send(9, at=at)
+    bench.intake.route_complete(at + timedelta(seconds=2))
+    assert len(bench.opened) == 7
+
+
+def test_a_sender_whose_last_series_comes_late_is_waited_for_longer(bench: Bench) -> None:
+    """What comes after the report teaches too, or the node would supersede every study of that sender."""
+    for study in range(6):
+        at = NOW + timedelta(minutes=study)
+        for part in (0, 15):
+            when = at + timedelta(seconds=part)
+            bench.send(study * 2 + part, at=when, StudyInstanceUID=testing.uid("other", study))
+            bench.intake.route_complete(when + timedelta(seconds=11))
+    at = NOW + timedelta(hours=1)
+    bench.intake.route_complete(at)
+    read = len(bench.opened)
+    bench.send(99, at=at)
+    bench.intake.route_complete(at + timedelta(seconds=16))
+    assert len(bench.opened) == read
+
+
+def test_a_sender_that_cannot_count_does_not_undo_what_the_objects_say(bench: Bench) -> None:
+    bench.send(1, at=NOW, NumberOfStudyRelatedInstances="1")
+    bench.intake.handle([CountAnswered(STUDY, None)], NOW + BREATH)
+    assert len(bench.opened) == 1

@@ -1,0 +1,296 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+from support import shared
+
+from ainode.node import testing
+from ainode.node.domain import SyntheticImage
+from ainode.node.errors import BrokenSeries
+from ainode.node.imaging import pixels
+
+RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+SYNTAXES = "data/dicom/transfer_syntaxes/ct_chest_all_syntaxes"
+
+
+def _file(folder: Path, stored: NDArray[np.integer] = RAMP, **header: Any) -> Path:  # noqa: ANN401 - any element
+    return _written(_data_set(stored, **header), folder)
+
+
+def _data_set(stored: NDArray[np.integer] = RAMP, **header: Any) -> Dataset:  # noqa: ANN401 - any element
+    rows, columns = stored.shape
+    image = SyntheticImage(rows, columns, stored.astype("<u2").tobytes(), {})
+    data_set = testing.dataset(image, study="pixels")
+    for keyword, value in header.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+def _written(data_set: Dataset, folder: Path) -> Path:
+    path = folder / "image.dcm"
+    data_set.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _lut(first: int, table: list[int], bits: int = 16) -> list[Dataset]:
+    item = Dataset()
+    item.LUTDescriptor = [len(table), first, bits]
+    item.add_new("LUTData", "OW", np.array(table, dtype="<u2").tobytes())
+    return [item]
+
+
+def test_modality_values_are_rescaled(tmp_path: Path) -> None:
+    path = _file(tmp_path, RescaleSlope=2, RescaleIntercept=-1024)
+    values = pixels.modality_values(path)
+    assert values.dtype == np.float32
+    assert np.array_equal(values, RAMP * 2.0 - 1024)
+
+
+def test_modality_values_go_through_the_lut_where_there_is_one(tmp_path: Path) -> None:
+    path = _file(tmp_path, ModalityLUTSequence=_lut(10, [100, 200, 300]))
+    values = pixels.modality_values(path)
+    assert values[0, 9:14].tolist() == [100, 100, 200, 300, 300]
+
+
+def test_a_window_is_applied_as_the_standard_says(tmp_path: Path) -> None:
+    path = _file(tmp_path, WindowCenter=2048, WindowWidth=1000)
+    shown = pixels.presented(path).ravel()
+    expected = np.clip((RAMP.ravel() - 2047.5) / 999 + 0.5, 0, 1)
+    assert np.allclose(shown, expected, atol=1e-6)
+    assert (shown.min(), shown.max()) == (0, 1)
+
+
+def test_a_sigmoid_window_is_no_linear_one(tmp_path: Path) -> None:
+    path = _file(tmp_path, WindowCenter=2048, WindowWidth=1000, VOILUTFunction="SIGMOID")
+    shown = pixels.presented(path).ravel()
+    assert shown[2048] == 0.5
+    assert shown[2548] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
+
+
+def test_a_voi_lut_is_applied_before_a_window(tmp_path: Path) -> None:
+    table = [4095 - value for value in range(4096)]
+    path = _file(tmp_path, VOILUTSequence=_lut(0, table, bits=12), WindowCenter=1, WindowWidth=2)
+    assert np.allclose(pixels.presented(path), 1 - RAMP / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"LUTData": None},
+        {"LUTDescriptor": None},
+        {"LUTDescriptor": [4096, 0, 0]},
+        {"LUTDescriptor": 7},
+        {"LUTData": b""},
+    ],
+    ids=["empty", "without data", "without descriptor", "without bits", "descriptor of one value", "of no entries"],
+)
+def test_a_voi_lut_that_cannot_be_applied_leaves_the_window(broken: dict[str, Any], tmp_path: Path) -> None:
+    (item,) = _lut(0, list(range(4096)), bits=12) if broken else [Dataset()]
+    for keyword, value in broken.items():
+        if value is None:
+            del item[keyword]
+        else:
+            setattr(item, keyword, value)
+    shown = pixels.presented(_file(tmp_path, VOILUTSequence=[item], WindowCenter=2048, WindowWidth=1000))
+    assert np.array_equal(shown, pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {},
+        {"WindowCenter": 90000, "WindowWidth": 100},
+        {"WindowCenter": 2048, "WindowWidth": 0},
+        {"WindowCenter": 2048, "WindowWidth": 90000000},
+    ],
+    ids=["missing", "beside the values", "without width", "so wide that all is gray"],
+)
+def test_a_window_that_shows_nothing_is_replaced_by_percentiles(window: dict[str, Any], tmp_path: Path) -> None:
+    shown = pixels.presented(_file(tmp_path, **window))
+    assert np.percentile(shown, [1, 50, 99]) == pytest.approx([0, 0.5, 1], abs=0.01)
+
+
+def test_the_first_of_several_windows_counts(tmp_path: Path) -> None:
+    several = pixels.presented(_file(tmp_path, WindowCenter=[2048, 10], WindowWidth=[1000, 5]))
+    assert np.array_equal(several, pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
+
+
+def test_larger_is_brighter_also_in_monochrome1(tmp_path: Path) -> None:
+    plain = pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=4096))
+    inverse = pixels.presented(
+        _file(tmp_path, 4095 - RAMP, WindowCenter=2048, WindowWidth=4096, PhotometricInterpretation="MONOCHROME1")
+    )
+    assert np.allclose(plain, inverse, atol=1e-3)
+
+
+def test_a_flat_image_is_no_division_by_zero(tmp_path: Path) -> None:
+    shown = pixels.presented(_file(tmp_path, np.full((64, 64), 7, dtype=np.uint16)))
+    assert np.isfinite(shown).all()
+
+
+def test_a_picture_is_what_is_presented_in_8_bits(tmp_path: Path) -> None:
+    path = _file(tmp_path, WindowCenter=2048, WindowWidth=4096)
+    picture = pixels.picture(path)
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.uint8
+    assert np.array_equal(picture[..., 0], np.rint(pixels.presented(path) * 255))
+
+
+def test_a_color_image_has_a_picture_but_no_values(tmp_path: Path) -> None:
+    data_set = _data_set(np.zeros((64, 96), dtype=np.uint16), SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    data_set.PlanarConfiguration, data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = 0, 8, 8, 7
+    data_set.Columns = 64
+    path = _written(data_set, tmp_path)
+    assert pixels.picture(path).shape == (64, 64, 3)
+    with pytest.raises(BrokenSeries, match="color image"):
+        pixels.presented(path)
+
+
+def test_only_the_first_frame_is_decoded(tmp_path: Path) -> None:
+    data_set = _data_set()
+    data_set.NumberOfFrames = 3
+    data_set.PixelData = data_set.PixelData + bytes(2 * len(data_set.PixelData))
+    assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEG2000Lossless,
+        JPEGLSLossless,
+    ],
+    ids=lambda syntax: syntax.name,
+)
+def test_every_lossless_syntax_gives_the_same_values(syntax: UID, tmp_path: Path) -> None:
+    data_set = _data_set()
+    if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
+        data_set.compress(syntax)
+    elif syntax == ExplicitVRBigEndian:
+        data_set.PixelData = RAMP.astype(">u2").tobytes()
+    data_set.file_meta.TransferSyntaxUID = syntax
+    assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
+
+
+def test_the_two_photometric_twins_are_shown_alike() -> None:
+    folder = shared("data/dicom/spine/drr_from_R01-001")
+    first, second = (pixels.presented(folder / f"tspine_lat_mono{number}.dcm") for number in (1, 2))
+    assert np.abs(first - second).max() < 1e-6
+
+
+def _truncated(data_set: Dataset) -> None:
+    data_set.PixelData = data_set.PixelData[:100]
+
+
+def _enormous(data_set: Dataset) -> None:
+    data_set.Rows = data_set.Columns = 65535
+
+
+def _without_pixels(data_set: Dataset) -> None:
+    del data_set.PixelData
+
+
+def _unknown_syntax(data_set: Dataset) -> None:
+    data_set.PixelData = encapsulate([bytes(64)])
+    data_set.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.111")
+
+
+def _no_bits(data_set: Dataset) -> None:
+    del data_set.BitsAllocated
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("damage", [_truncated, _enormous, _without_pixels, _unknown_syntax, _no_bits])
+def test_a_broken_image_is_a_broken_series_that_names_it(damage: Callable[[Dataset], None], tmp_path: Path) -> None:
+    data_set = _data_set()
+    damage(data_set)
+    path = _written(data_set, tmp_path)
+    for read in (pixels.modality_values, pixels.presented, pixels.picture):
+        with pytest.raises(BrokenSeries, match=data_set.SOPInstanceUID):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["no DICOM at all", ""])
+def test_a_file_that_is_no_image_is_a_broken_series(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(name)
+    with pytest.raises(BrokenSeries):
+        pixels.presented(path)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_a_small_file_that_would_decode_to_gigabytes_is_refused_before_it_is_decoded(
+    syntax: UID, tmp_path: Path
+) -> None:
+    data_set = _data_set()
+    data_set.compress(syntax)
+    frame = bytearray(next(generate_frames(data_set.PixelData, number_of_frames=1)))
+    if syntax == JPEG2000Lossless:
+        frame[8:16] = (60000).to_bytes(4) * 2
+    else:
+        at = frame.index(b"\xff\xf7") + 5
+        frame[at : at + 4] = (60000).to_bytes(2) * 2
+    data_set.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(BrokenSeries) as caught:
+        pixels.presented(_written(data_set, tmp_path))
+    assert "60000 x 60000" in str(caught.value.__cause__)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_damage_to_a_file_gets_through_as_another_error(tmp_path: Path) -> None:
+    random, path = np.random.default_rng(7), tmp_path / "damaged.dcm"
+    whole = [_written(_data_set(), tmp_path).read_bytes()]
+    for syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
+        data_set = _data_set()
+        data_set.compress(syntax)
+        whole.append(_written(data_set, tmp_path).read_bytes())
+    refused = 0
+    for content in whole * 60:
+        damaged = bytearray(content[: random.integers(200, len(content) + 1)])
+        for at in random.integers(132, len(damaged), 8):
+            damaged[at] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            pixels.picture(path)
+        except BrokenSeries:
+            refused += 1
+    assert refused > 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_shared_file_is_decoded_or_refused() -> None:
+    folder = shared("data/dicom")
+    seen = {True: 0, False: 0}
+    for path in [*sorted((folder / "corrupt_odd").rglob("*.dcm")), *sorted((folder / "transfer_syntaxes").rglob("*"))]:
+        try:
+            seen[pixels.picture(path).dtype == np.uint8] += 1
+        except BrokenSeries:
+            seen[False] += 1
+    assert all(seen.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_transfer_syntaxes_of_one_ct_slice_agree() -> None:
+    folder = shared(SYNTAXES)
+    plain = pixels.modality_values(folder / "CTImage.dcm")
+    for uid in ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80"):
+        (path,) = folder.glob(f"CTImage.dcm_*_{uid}.dcm")
+        assert np.array_equal(pixels.modality_values(path), plain), dcmread(path).file_meta.TransferSyntaxUID.name

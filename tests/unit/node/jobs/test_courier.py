@@ -1,0 +1,75 @@
+"""One destination on a closed port: what fails stands where an operator looks for it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support import a_file, free_port, instance_ref
+
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.jobs.courier import Courier
+from ainode.node.keeping import database
+from ainode.node.keeping.ledger import Delivery, Job, KeptDocument, Ledger, Outcome
+from ainode.node.settings import NodeTable, Peer, Settings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    return Ledger(engine)
+
+
+def reported(ledger: Ledger, *paths: Path) -> tuple[Delivery, ...]:
+    """Return the deliveries of a job with a document at each path; nothing is written there."""
+    job = Job("job", UID("1.2"), "spine", "spine", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
+    ledger.open(job)
+    kept = [KeptDocument("job", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, path, "ff") for path in paths]
+    ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0))
+    return ledger.deliveries("job")
+
+
+def courier(ledger: Ledger, **peer: object) -> Courier:
+    archive = Peer(name="archive", ae_title="A", host="127.0.0.1", port=free_port(), **peer)  # type: ignore[arg-type]
+    return Courier(Settings(node=NodeTable(), peers=(archive,)), ledger)
+
+
+@pytest.mark.parametrize("content", [None, b"no DICOM"])
+def test_a_document_that_cannot_be_read_is_tried_again_and_given_up_with_its_reason(
+    ledger: Ledger, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "document.dcm"
+    reported(ledger, path)
+    if content:
+        path.write_bytes(content)
+    sender = courier(ledger)
+    assert not sender.deliver("job", "archive", NOW)
+    assert ledger.deliveries("job")[0].state is DeliveryState.WAITING
+    sender.give_up("job", "archive", why="")
+    (one,) = ledger.deliveries("job")
+    assert one.state is DeliveryState.FAILED
+    assert "document.dcm" in one.error
+
+
+def test_why_a_confirmation_fails_is_in_the_log_and_on_the_document(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (one,) = reported(ledger, tmp_path / "document.dcm")
+    ledger.update(one, state=DeliveryState.SENT, sent_at=NOW)
+    sender = courier(ledger)
+    assert not sender.deliver("job", "archive", NOW)
+    (one,) = ledger.deliveries("job")
+    assert one.error.startswith("archive: ")
+    assert one.error in caplog.text
+    sender.give_up("job", "archive", why="")
+    assert ledger.deliveries("job") == (replace(one, state=DeliveryState.FAILED),)
+
+
+def test_what_was_sent_where_nothing_is_confirmed_is_not_given_up_with_the_rest(ledger: Ledger, tmp_path: Path) -> None:
+    sent, _ = reported(ledger, tmp_path / "1.dcm", tmp_path / "2.dcm")
+    ledger.update(sent, state=DeliveryState.SENT, sent_at=NOW)
+    courier(ledger, confirm="none").give_up("job", "archive", why="")
+    assert [one.state for one in ledger.deliveries("job")] == [DeliveryState.SENT, DeliveryState.FAILED]

@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support.postgresql import postgresql
+
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping import database
+from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+READ = Outcome(JobState.REPORTED, "{}", "", 1.5)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """The same suite holds on both databases."""
+    on_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}" if on_sqlite else request.getfixturevalue("server")
+    engine = database.connect(url)
+    database.migrate(engine)
+    yield Ledger(engine)
+    if not on_sqlite:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    engine.dispose()
+
+
+def a_job(identity: str = "a", **changes: object) -> Job:
+    job = Job(
+        id=identity,
+        study_instance_uid=UID("1.2"),
+        route="spine",
+        handler="spine_radiograph",
+        content={UID("1.2.3"): "00"},
+        created_at=NOW,
+        queued_at=NOW,
+        destinations=("archive",),
+    )
+    return replace(job, **changes)
+
+
+def a_document(job: str, uid: str, kind: DocumentKind = DocumentKind.STRUCTURED_REPORT) -> KeptDocument:
+    ref = InstanceRef(UID("1.2"), UID("1.2.9"), UID("1.2.840.10008.5.1.4.1.1.88.34"), UID(uid))
+    return KeptDocument(job, ref, kind, Path(f"{uid}.dcm"), "ff")
+
+
+def test_a_job_is_opened_once(ledger: Ledger) -> None:
+    assert ledger.open(a_job()) == a_job()
+    assert ledger.open(a_job()) is None
+
+
+def test_a_newer_job_of_the_route_supersedes_the_elder_and_leaves_other_routes_alone(ledger: Ledger) -> None:
+    ledger.open(a_job("elder"))
+    ledger.open(a_job("other", route="chest"))
+    ledger.open(a_job("newer"))
+    states = {job.id: job.state for job in ledger.jobs()}
+    assert states == {"elder": JobState.SUPERSEDED, "other": JobState.WAITING, "newer": JobState.WAITING}
+
+
+def test_only_a_report_that_may_have_left_is_named_as_predecessor(ledger: Ledger) -> None:
+    ledger.open(a_job("first"))
+    ledger.report(a_job("first"), [a_document("first", "1.2.9.1")], READ)
+    second = ledger.open(a_job("second"))
+    assert second is not None
+    assert second.predecessors == ()
+    ledger.report(second, [a_document("second", "1.2.9.2")], READ)
+    ledger.claim("second", "archive", NOW)
+    third = ledger.open(a_job("third"))
+    assert third is not None
+    assert [ref.sop_instance_uid for ref in third.predecessors] == ["1.2.9.2"]
+
+
+def test_a_superseded_job_gives_nothing_to_send_and_does_not_change_its_state(ledger: Ledger) -> None:
+    elder = a_job("elder")
+    ledger.open(elder)
+    ledger.report(elder, [a_document("elder", "1.2.9.1")], READ)
+    ledger.open(a_job("newer"))
+    assert ledger.claim("elder", "archive", NOW) == ()
+    assert not ledger.move("elder", JobState.READING)
+    assert ledger.job("elder").state is JobState.SUPERSEDED
+
+
+def test_a_second_report_of_a_job_changes_no_document(ledger: Ledger) -> None:
+    job = a_job()
+    ledger.open(job)
+    first = a_document("a", "1.2.9.1")
+    ledger.report(job, [first], READ)
+    ledger.report(job, [replace(first, sha256="other")], READ)
+    assert ledger.documents("a") == (first,)
+    assert len(ledger.deliveries("a")) == 1
+
+
+def test_documents_are_delivered_in_the_order_in_which_they_were_made(ledger: Ledger) -> None:
+    job = a_job(destinations=("b", "a"))
+    ledger.open(job)
+    made = [a_document("a", "1.2.9.2", DocumentKind.SECONDARY_CAPTURE), a_document("a", "1.2.9.1")]
+    ledger.report(job, made, READ)
+    assert [one.document for one in ledger.deliveries("a", "b")] == made
+
+
+def test_an_optional_document_goes_only_where_it_is_asked_for(ledger: Ledger) -> None:
+    job = a_job(destinations=("a", "b", "c"))
+    ledger.open(job)
+    optional = a_document("a", "1.2.9.2", DocumentKind.SEGMENTATION_FRACTIONAL)
+    asked = {"a": (DocumentKind.SEGMENTATION_FRACTIONAL,), "b": (DocumentKind.SEGMENTATION_LABELMAP,)}
+    ledger.report(job, [optional, a_document("a", "1.2.9.1")], READ, wishes=asked)
+    sent = {name: [one.document.ref.sop_instance_uid for one in ledger.deliveries("a", name)] for name in "abc"}
+    assert sent == {"a": ["1.2.9.2", "1.2.9.1"], "b": ["1.2.9.1"], "c": ["1.2.9.1"]}
+
+
+def test_a_commitment_report_confirms_what_it_names_and_sends_the_rest_again(ledger: Ledger) -> None:
+    job = a_job()
+    ledger.open(job)
+    ledger.report(job, [a_document("a", "1.2.9.1"), a_document("a", "1.2.9.2")], READ)
+    for one in ledger.claim("a", "archive", NOW):
+        ledger.update(one, state=DeliveryState.SENT, sent_at=NOW, transaction_uid="1.2.77")
+    ledger.settle("1.2.77", [UID("1.2.9.1")], {UID("1.2.9.2"): "0x0112"}, NOW)
+    kept, lost = ledger.deliveries("a")
+    assert (kept.state, kept.proof, kept.confirmed_at) == (DeliveryState.CONFIRMED, "storage commitment", NOW)
+    assert (lost.state, lost.error) == (DeliveryState.WAITING, "not committed: 0x0112")
+
+
+@pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.CONFIRMED])
+def test_a_late_report_of_failure_leaves_what_is_over_as_it_is(ledger: Ledger, state: DeliveryState) -> None:
+    ledger.open(a_job())
+    ledger.report(a_job(), [a_document("a", "1.2.9.1")], READ)
+    (one,) = ledger.claim("a", "archive", NOW)
+    ledger.update(one, state=state, transaction_uid="1.2.77")
+    ledger.settle("1.2.77", [], {UID("1.2.9.1"): "0x0110"}, NOW)
+    (one,) = ledger.deliveries("a")
+    assert one.state is state
+    assert one.error == ("not committed: 0x0110" if state is DeliveryState.FAILED else "")
+
+
+def test_what_is_still_to_be_sent_or_confirmed_is_listed_once(ledger: Ledger) -> None:
+    for name in ("a", "b"):
+        ledger.open(a_job(name, route=name, destinations=("asked", "trusted")))
+        documents = [a_document(name, f"1.2.9.{name == 'a':d}.{number}") for number in range(2)]
+        ledger.report(a_job(name, route=name, destinations=("asked", "trusted")), documents, READ)
+    for one in ledger.deliveries("a"):
+        ledger.update(one, state=DeliveryState.SENT)
+    ledger.open(a_job("newer", route="b"))
+    assert ledger.unsettled(["trusted"]) == (("a", "asked", DeliveryState.SENT),)
+
+
+def test_a_failed_reading_is_revived_before_any_delivery(ledger: Ledger) -> None:
+    ledger.open(a_job())
+    ledger.move("a", JobState.FAILED, reason="no weights")
+    assert ledger.revive("a") == ("",)
+    assert ledger.job("a").state is JobState.WAITING
+    assert ledger.revive("a") == ()
+
+
+def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
+    job = a_job(destinations=("b", "c"))
+    ledger.open(job)
+    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    to_b, to_c = ledger.deliveries("a")
+    ledger.update(to_b, state=DeliveryState.FAILED, error="refused")
+    ledger.update(to_c, state=DeliveryState.CONFIRMED)
+    assert ledger.revive("a") == ("b",)
+    assert [one.state for one in ledger.deliveries("a")] == [DeliveryState.WAITING, DeliveryState.CONFIRMED]
+
+
+def test_an_unknown_job_is_an_error_that_says_where_to_look(ledger: Ledger) -> None:
+    with pytest.raises(LookupError, match="ainode jobs"):
+        ledger.job("nothing")
+
+
+def test_what_parts_of_a_reading_took_is_kept_by_name(ledger: Ledger) -> None:
+    job = a_job()
+    ledger.open(job)
+    assert ledger.job(job.id).overheads == {}
+    ledger.report(job, [], replace(READ, overheads={"query": 0.5, "register": 1.25}))
+    assert ledger.job(job.id).overheads == {"query": 0.5, "register": 1.25}

@@ -1,0 +1,149 @@
+"""PDUs and command sets of strangers: decoded, or refused with one kind of error; decisions without a socket."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import build_context
+
+from ainode.node.errors import CannotUnderstand
+from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode, response
+from ainode.node.receiving.negotiation import (
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    answers,
+    caller,
+    commitment_roles,
+    policy,
+)
+from ainode.node.receiving.pdu import ProtocolViolation, Rejection, Role, acceptance, proposal, rejection
+from ainode.node.settings import Settings
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+J2K, IMPLICIT = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2"
+
+
+def request() -> bytes:
+    """Return an A-ASSOCIATE-RQ as pynetdicom encodes it."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
+    primitive.calling_ae_title, primitive.called_ae_title = "CALLER", "AINODE"
+    contexts = [build_context(CT, [J2K, IMPLICIT]), build_context(VERIFICATION), build_context(STORAGE_COMMITMENT)]
+    for number, context in enumerate(contexts):
+        context.context_id = 2 * number + 1
+    primitive.presentation_context_definition_list = contexts
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid, role.scu_role, role.scp_role = STORAGE_COMMITMENT, False, True
+    length = MaximumLengthNotification()
+    length.maximum_length_received = 16384
+    primitive.user_information = [length, role]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(primitive)
+    encoded: bytes = pdu.encode()
+    return encoded
+
+
+def test_a_request_that_pynetdicom_encoded_is_understood() -> None:
+    asked = proposal(request()[6:])
+    assert (asked.called_ae_title, asked.calling_ae_title) == ("AINODE", "CALLER")
+    assert [one.abstract_syntax for one in asked.contexts] == [CT, VERIFICATION, STORAGE_COMMITMENT]
+    assert asked.contexts[0].transfer_syntaxes == (J2K, IMPLICIT)
+    assert asked.roles == (Role(STORAGE_COMMITMENT, scu=False, scp=True),)
+
+
+def test_pynetdicom_understands_our_acceptance() -> None:
+    asked = proposal(request()[6:])
+    answered = answers(asked.contexts, policy(Settings()))
+    encoded = acceptance(asked, answered, commitment_roles(asked.roles), max_pdu_bytes=131_072)
+    pdu = A_ASSOCIATE_AC()
+    pdu.decode(encoded)
+    primitive = pdu.to_primitive()
+    accepted = primitive.presentation_context_definition_results_list
+    assert [(one.context_id, one.result, str(one.transfer_syntax[0])) for one in accepted] == [
+        (1, 0, J2K),
+        (3, 0, IMPLICIT),
+        (5, 0, IMPLICIT),
+    ]
+    assert primitive.maximum_length_received == 131_072
+    assert [one.scp_role for one in primitive.user_information if hasattr(one, "scp_role")] == [True]
+
+
+@pytest.mark.parametrize("why", Rejection)
+def test_pynetdicom_understands_our_rejections(why: Rejection) -> None:
+    pdu = A_ASSOCIATE_RJ()
+    pdu.decode(rejection(why))
+    assert (pdu.result, pdu.source, pdu.reason_diagnostic) == tuple(why.to_bytes(3, "big"))
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_no_request(noise: bytes) -> None:
+    try:
+        proposal(bytes(68) + noise)
+    except ProtocolViolation:
+        return
+
+
+@given(st.data())
+def test_a_damaged_request_is_understood_or_refused(data: st.DataObject) -> None:
+    body = bytearray(request()[6:])
+    for _ in range(data.draw(st.integers(1, 5))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        answers(proposal(bytes(body[: data.draw(st.integers(0, len(body)))])).contexts, policy(Settings()))
+    except ProtocolViolation:
+        return
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_no_command(noise: bytes) -> None:
+    try:
+        decode(noise)
+    except CannotUnderstand:
+        return
+
+
+def test_a_response_names_its_request_and_cuts_its_comment() -> None:
+    asked = Command(
+        {
+            Tag.COMMAND_FIELD: CommandField.C_STORE.to_bytes(2, "little"),
+            Tag.MESSAGE_ID: b"\7\0",
+            Tag.AFFECTED_SOP_INSTANCE_UID: b"1.2.3\0",
+        }
+    )
+    answered = decode(response(asked, 0xC000, "x" * 100))
+    assert answered.number(Tag.COMMAND_FIELD) == 0x8001
+    assert answered.number(Tag.MESSAGE_ID_BEING_RESPONDED_TO) == 7
+    assert answered.uid(Tag.AFFECTED_SOP_INSTANCE_UID) == b"1.2.3"
+    assert answered.values[Tag.ERROR_COMMENT] == b"x" * 64
+    assert not answered.has_data_set
+    assert answered.is_response
+
+
+def test_a_command_set_survives_encoding() -> None:
+    values = {Tag.COMMAND_FIELD: b"\1\0", Tag.COMMAND_DATA_SET_TYPE: b"\1\0", Tag.ERROR_COMMENT: b"odd"}
+    assert decode(encode(values)).values[Tag.ERROR_COMMENT] == b"odd "
+
+
+@pytest.mark.parametrize(
+    ("entry", "ae_title", "address", "admitted"),
+    [
+        ("*@127.0.0.0/8", "A", "127.0.0.1", True),
+        ("*@127.0.0.0/8", "A", "10.0.0.1", False),
+        ("A@*", "A", "10.0.0.1", True),
+        ("A@*", "B", "10.0.0.1", False),
+        ("A@B@10.0.0.1", "A@B", "10.0.0.1", True),
+        ("*@10.0.0.0/24", "A", "::ffff:10.0.0.7", True),
+        ("*@fe80::/10", "A", "fe80::1%eth0", True),
+        ("*@10.0.0.0/24", "A", "::1", False),
+    ],
+)
+def test_the_allow_list_means_what_it_says(entry: str, ae_title: str, address: str, *, admitted: bool) -> None:
+    assert caller(entry).admits(ae_title, address) is admitted
+
+
+def test_every_storage_class_and_syntax_of_the_dictionary_is_served_and_nothing_else_of_it() -> None:
+    rules = policy(Settings())
+    assert len(rules.transfer_syntaxes) > 30
+    assert {"1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.3.10", STORAGE_COMMITMENT} <= rules.not_storage
+    assert not {CT, "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.88.34"} & rules.not_storage
