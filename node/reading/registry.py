@@ -37,7 +37,7 @@ def handler(name: str, environment: ModelEnvironment) -> Handler:
     """
     built = module(name).build(environment)
     if not isinstance(built, Handler):
-        raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain.py)")
+        raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain/handler.py)")
     return built
 
 

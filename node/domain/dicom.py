@@ -1,0 +1,108 @@
+"""What arrives: instances, series and studies as DICOM has them (PS3.3), and places in the patient.
+
+Points are (column, row) in pixels of the source image, from the center of the top left pixel + 0.5 as
+PS3.3 C.18.6.1.1 counts them: the outer corner of the first pixel is 0, 0.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NewType, TypeAlias
+
+UID = NewType("UID", str)
+NO_UID = UID("")
+"""stands where a source names no UID"""
+
+# One header value as plain Python: text, number, several of them, or sequence items.
+Value: TypeAlias = "str | int | float | tuple[Value, ...] | Mapping[str, Value]"
+Header: TypeAlias = Mapping[str, Value]
+Point: TypeAlias = tuple[float, float]
+Position: TypeAlias = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 8.1)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """The four UIDs that refer to an instance."""
+
+    study_instance_uid: UID
+    series_instance_uid: UID
+    sop_class_uid: UID
+    sop_instance_uid: UID
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One stored instance: the path of its bytes, and its header (keyword to value)."""
+
+    ref: InstanceRef
+    transfer_syntax_uid: UID
+    path: Path
+    sha256: str
+    size_bytes: int
+    header: Header = field(repr=False, hash=False, compare=False)
+
+    def text(self, keyword: str) -> str:
+        """Return the element as text, '' where it is absent; several values are joined by a backslash."""
+        value = self.header.get(keyword, "")
+        return "\\".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The instances of one series, in the order of Instance Number."""
+
+    series_instance_uid: UID
+    modality: str
+    instances: tuple[Instance, ...]
+
+
+REQUEST, OWN_REPORT = "request", "own report"
+"""Values of `Location.source`, beside `SR`, `SEG`, `RTSTRUCT` and `registration` (carried from another date)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in the patient that someone pointed at, such as the nodule to read."""
+
+    position_mm: Position
+    source: str
+    """who named the location: `request`, `own report`, `SR`, `SEG`, `RTSTRUCT` or `registration`"""
+    frame_of_reference_uid: UID = NO_UID
+    """empty where the source names no frame of reference: then the study must have a single frame of reference"""
+    tracking_uid: UID = NO_UID
+    """Tracking UID of the SR's measurement group; the result carries it on, so that both describe the same lesion"""
+    series_instance_uid: UID = NO_UID
+    """series whose images the location was drawn on; empty where the source does not say"""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One study as the spool holds it at one moment."""
+
+    study_instance_uid: UID
+    series: tuple[Series, ...]
+    sources: tuple[str, ...] = ()
+    """AE titles that sent it, oldest first."""
+    priors: tuple["Study", ...] = ()
+    """earlier studies of the same patient, oldest first"""
+    locations: tuple[Location, ...] = ()
+    """locations that the request names; `imaging.positions` adds those that objects of the study name"""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Return every instance of every series."""
+        return tuple(instance for series in self.series for instance in series.instances)
+
+
+def refs(instances: Iterable[Instance]) -> tuple[InstanceRef, ...]:
+    """Return the references of the instances, in their order."""
+    return tuple(instance.ref for instance in instances)

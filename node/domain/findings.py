@@ -1,0 +1,141 @@
+"""What a model says of a study: findings, measurements, regions, pictures; or why it says nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ainode.node.domain.dicom import NO_UID, UID, Code, InstanceRef, Point
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """The answer that the model is not for this study; it is no error."""
+
+    reason: str
+    """a sentence: what the model expects, and what the study holds"""
+    code: str
+    """a short stable word for statistics, such as `wrong-body-part`"""
+    evidence: tuple[InstanceRef, ...] = ()
+
+
+class GraphicType(StrEnum):
+    """Shape of a region on an image (PS3.3 C.18.6)."""
+
+    POINT = "POINT"
+    POLYLINE = "POLYLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A shape on one image, in the pixel grid of that image; a closed polyline repeats its first point."""
+
+    image: InstanceRef
+    points: tuple[Point, ...]
+    graphic_type: GraphicType = GraphicType.POLYLINE
+
+    @classmethod
+    def box(cls, image: InstanceRef, *, left: float, top: float, right: float, bottom: float) -> "Region":
+        """Return a rectangle: top left, top right, bottom right, bottom left, top left."""
+        if not (left < right and top < bottom):
+            message = f"a box needs left < right and top < bottom, got {left, top, right, bottom}"
+            raise ValueError(message)
+        corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+        return cls(image, corners)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number with its concept, its unit and the images from which it was inferred (TID 300)."""
+
+    concept: Code
+    value: float
+    unit: Code
+    inferred_from: tuple[InstanceRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement about the patient, and the images that it rests on (TID 1501; TID 1410 with a region)."""
+
+    tracking_identifier: str
+    """deterministic within the study, such as `box 1`"""
+    concept: Code
+    site: Code
+    measurements: tuple[Measurement, ...]
+    evidence: tuple[InstanceRef, ...]
+    region: Region | None = None
+    label: str = ""
+    """short ASCII text for the capture, such as `Osteophytes 81 %`"""
+    tracking_uid: UID = NO_UID
+    """Tracking UID of the lesion in earlier studies; empty: the report derives a UID from the reading"""
+
+
+@dataclass(frozen=True, slots=True)
+class Saliency:
+    """How much each pixel of one image contributed: 0 (nothing) to 255, row by row."""
+
+    rows: int
+    columns: int
+    values: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that does not hold its values."""
+        if len(self.values) != self.rows * self.columns:
+            message = f"{len(self.values)} values do not fill {self.rows} x {self.columns}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A picture to draw: a source image with saliency, regions of findings and captions."""
+
+    image: InstanceRef
+    title: str
+    captions: tuple[str, ...]
+    saliency: Saliency | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class WeightsStatus(StrEnum):
+    """How far weights may be trusted."""
+
+    DEMONSTRATION = "demonstration"
+    """trained on synthetic studies, or contradicted by a second source: they show that the node works, nothing more"""
+    RESEARCH = "research"
+    """trained on a named public set"""
+    SITE = "site"
+    """a site's own, under that site's responsibility"""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """The model that made a result (TID 4019, and the equipment modules)."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    """digest over the sha256 of every weight file, in the order of their names"""
+    weights_status: WeightsStatus
+    parameters: tuple[tuple[str, str], ...] = ()
+    """name and value as text: threshold, input size, precision, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer of a model on a study; evidence begins with the images of the current study."""
+
+    study_instance_uid: UID
+    algorithm: Algorithm
+    title: str
+    """the task, such as `Spine radiograph`"""
+    procedure: Code
+    findings: tuple[Finding, ...]
+    captures: tuple[Capture, ...]
+    evidence: tuple[InstanceRef, ...]
+    key_images: tuple[InstanceRef, ...]
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """every number of the model by name: probability, probability of each network, …"""
+    continues: tuple[InstanceRef, ...] = ()
+    """reports of this node on earlier studies, whose lesions this result follows"""
+    seconds: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
+    """duration of each part of the reading, such as `register`; no document states it, a rerun repeats their bytes"""

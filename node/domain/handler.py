@@ -1,0 +1,65 @@
+"""The interface of a handler, and the nouns that only handlers use. The node knows nothing else of a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ainode.node.domain.dicom import UID, Header, Instance, Location, Position, Series, Study
+from ainode.node.domain.findings import OutOfScope, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The series that a handler reads: of the current study first, then of its priors, the newest first."""
+
+    study_instance_uid: UID
+    series: tuple[Series, ...]
+    locations: tuple[Location, ...] = ()
+    declined: Mapping[str, "OutOfScope"] = field(default_factory=dict, hash=False)
+    """locations that are not read, by name such as `nodule 11`, each with the reason"""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Return every selected instance."""
+        return tuple(instance for series in self.series for instance in series.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticImage:
+    """A made-up image: pixels row by row, little-endian 16 bit gray or 8 bit RGB, and header values."""
+
+    rows: int
+    columns: int
+    pixels: bytes = field(repr=False)
+    header: Header = field(hash=False)
+    samples: int = 1
+    """1 for gray, 3 for interleaved RGB"""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticStudy:
+    """A made-up study for demonstrations; a report (TID 1500) names its `positions_mm`."""
+
+    images: tuple[SyntheticImage, ...]
+    positions_mm: tuple[Position, ...] = ()
+
+
+@runtime_checkable
+class Handler(Protocol):
+    """Turns a study into a result."""
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the series to read. Look at headers alone, load no network."""
+        ...
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return the answer of the model on the selection."""
+        ...
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the names in the weights manifest that this handler needs."""
+        ...
+
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        """Return a synthetic study that this handler reads."""
+        ...

@@ -1,0 +1,88 @@
+"""What a reader process is asked for and what it returns: requests, documents, readings. Times are aware datetimes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ainode.node.domain.dicom import UID, InstanceRef, Location
+from ainode.node.domain.findings import OutOfScope, Result
+
+
+class DocumentKind(StrEnum):
+    """The kind of a document."""
+
+    STRUCTURED_REPORT = "sr"
+    SECONDARY_CAPTURE = "sc"
+    PRESENTATION_STATE = "pr"
+    SEGMENTATION_FRACTIONAL = "seg-fractional"
+    SEGMENTATION_LABELMAP = "seg-labelmap"
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether only destinations that ask for the kind get it; reports and captures go to every destination."""
+        return self not in {DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One encoded DICOM object, ready to be sent byte for byte."""
+
+    kind: DocumentKind
+    ref: InstanceRef
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentContext:
+    """What a document states beside the result: the installation, its software, the time.
+
+    Result and context hold everything that the bytes of a document depend on, so a rerun makes the same bytes.
+    """
+
+    created: datetime
+    """when the study was first received"""
+    device_uid: UID
+    """the same for the lifetime of this installation"""
+    device_name: str
+    software_versions: tuple[str, ...]
+    configuration_hash: str
+    series_number_base: int = 9001
+    predecessors: tuple[InstanceRef, ...] = ()
+    """earlier reports that this report supersedes (Predecessor Documents Sequence)"""
+    comprehensive_3d: bool = True
+    optional: tuple[DocumentKind, ...] = field(default=(), repr=False)
+    """further kinds that some destination asks for; they change no other document, so no UID depends on them"""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """The file of one instance."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One study to read, and what its documents state beside the result."""
+
+    study_instance_uid: UID
+    files: tuple[File, ...]
+    context: DocumentContext
+    report_out_of_scope: bool = False
+    priors: tuple[File, ...] = ()
+    """files of earlier studies of the same patient"""
+    locations: tuple[Location, ...] = ()
+    notes: tuple[str, ...] = ()
+    """sentences for the reader of the report, such as why a prior is missing"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The outcome of a request: the answer, its documents in the order of sending, result.json, the duration."""
+
+    answer: Result | OutOfScope
+    documents: tuple[Document, ...]
+    summary: str
+    seconds: float

@@ -1,0 +1,23 @@
+"""The states of a job and of a delivery."""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """State of a job."""
+
+    WAITING = "waiting"
+    READING = "reading"
+    REPORTED = "reported"
+    OUT_OF_SCOPE = "out_of_scope"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+class DeliveryState(StrEnum):
+    """State of the delivery of one document to one destination."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
