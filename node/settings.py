@@ -293,6 +293,10 @@ class Settings(_Frozen):
         message = f"no [[peer]] is named {name!r} in node.toml (known: {known})"
         raise ConfigError(message)
 
+    def peer_of_title(self, ae_title: str) -> Peer | None:
+        """Return the first peer with that AE title, None if no peer has it."""
+        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+
     @property
     def data(self) -> Path:
         """Return the folder of everything the node keeps."""

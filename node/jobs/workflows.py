@@ -7,7 +7,6 @@ reasons, dead letters) stands in the ledger, not in DBOS.
 
 import hashlib
 import logging
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,6 @@ from ainode.node.disk import write_durably
 from ainode.node.domain import (
     DeliveryState,
     Document,
-    File,
     JobState,
     OutOfScope,
     Reading,
@@ -26,13 +24,13 @@ from ainode.node.domain import (
     Result,
 )
 from ainode.node.errors import ConfigError, NodeError
-from ainode.node.identity import document_context, wishes
+from ainode.node.identity import wishes
 from ainode.node.jobs.courier import Courier
+from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import Gathered
-from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -123,12 +121,14 @@ class Jobs(DBOSConfiguredInstance):
 
     def _start(self, job: Job) -> None:
         """Enqueue the search for priors where the route wants them: a queue of its own, for archives are slow."""
-        route = _route(self._stations.settings, job)
-        if route and route.priors:
+        if self._searches_priors(job):
             with SetWorkflowID(f"{job.id}:priors"):
                 DBOS.enqueue_workflow(_PRIORS_QUEUE, self.gather, job.id)
         else:
             self._enqueue(job)
+
+    def _searches_priors(self, job: Job) -> bool:
+        return any(route.name == job.route and route.priors for route in self._stations.settings.routes)
 
     def _enqueue(self, job: Job) -> None:
         with SetWorkflowID(f"{job.id}:read"), SetEnqueueOptions(priority=job.priority):
@@ -161,12 +161,11 @@ class Jobs(DBOSConfiguredInstance):
         """Fetch what the job's route wants beside its study; the second time does nothing."""
         stations = self._stations
         job = stations.ledger.job(job_id)
-        route = _route(stations.settings, job)
         stored = stations.catalog.instances(job.study_instance_uid)
         current = next((one.path for one in stored if one.ref.sop_instance_uid in job.content), None)
-        if route and current:
+        if current and self._searches_priors(job):
             try:
-                self._priors.gather(job_id, route, current, stations.now())
+                self._priors.gather(job_id, route_of(job, stations.settings), current, stations.now())
             except OSError as error:
                 log.warning("priors: %s", error, extra={"action": "priors_failed", "job": job_id})
 
@@ -203,10 +202,8 @@ class Jobs(DBOSConfiguredInstance):
         return False
 
     def _request(self, job: Job) -> Request:
-        route = _route(self._stations.settings, job)
-        if route is None:
-            raise ConfigError(f"route {job.route!r} of this job is no longer in routes.toml")
-        return request_of(job, route, self._stations.settings, self._stations.catalog)
+        settings = self._stations.settings
+        return request_of(job, route_of(job, settings), settings, self._stations.catalog)
 
     def _keep(self, job: Job, document: Document) -> KeptDocument:
         """Write an encoded document where a restart finds it; the first bytes of a UID are kept for good."""
@@ -269,31 +266,6 @@ class Jobs(DBOSConfiguredInstance):
         self._stations.courier.give_up(job, destination, why="")
 
 
-def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:
-    """Return the request of a job: exactly its instances, and documents as old as the study's first reception."""
-    stored = catalog.instances(job.study_instance_uid)
-    # An instance that was replaced since makes another job, and this one is superseded before it leaves.
-    kept = tuple(File(one.path, one.sha256) for one in stored if one.ref.sop_instance_uid in job.content)
-    context = document_context(
-        settings,
-        route,
-        host=platform.node(),
-        created=job.created_at,
-        predecessors=job.predecessors,
-        locations=job.locations,
-    )
-    gathered = Priors(settings).of(job.id, route.priors)
-    return Request(
-        job.study_instance_uid,
-        kept,
-        context,
-        route.report_out_of_scope,
-        priors=gathered.files,
-        notes=gathered.notes,
-        locations=job.locations,
-    )
-
-
 def _statuses(workflow: str) -> tuple[str, ...]:
     """Return how a workflow and its retries stand, oldest first."""
     found = DBOS.list_workflows(workflow_id_prefix=workflow, load_input=False, load_output=False)
@@ -302,10 +274,6 @@ def _statuses(workflow: str) -> tuple[str, ...]:
 
 def _broken(job: str, status: str) -> str:
     return f"its workflow ended as {status}; see the log, then `ainode retry {job}`"
-
-
-def _route(settings: Settings, job: Job) -> Route | None:
-    return next((route for route in settings.routes if route.name == job.route), None)
 
 
 def _outcome(reading: Reading, gathered: Gathered) -> Outcome:

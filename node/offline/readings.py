@@ -21,7 +21,7 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
-from ainode.node.jobs.workflows import request_of
+from ainode.node.jobs.requests import request_of
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger

@@ -347,7 +347,9 @@ def test_a_node_whose_receiver_dies_ends_with_an_error_so_that_it_is_restarted(t
     with running(node):
         assert node.process
         (receiver,) = [
-            child for child in psutil.Process(node.process.pid).children() if "receiver" in " ".join(child.cmdline())
+            child
+            for child in psutil.Process(node.process.pid).children()
+            if "ainode.node.receiving.process" in child.cmdline()
         ]
         receiver.kill()
         assert node.process.wait(30) == 1

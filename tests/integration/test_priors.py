@@ -36,7 +36,7 @@ from ainode.node.domain import (
     JobState,
 )
 from ainode.node.errors import OutOfResources
-from ainode.node.jobs.workflows import request_of
+from ainode.node.jobs.requests import request_of
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import Gathered
 from ainode.node.routes import PriorRule, Route

@@ -1,8 +1,6 @@
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
-from ainode.node.app import _log_failure
+from ainode.node.deciding.intake_thread import Errands
 
 ODD = "SECRET"
 
@@ -12,7 +10,8 @@ def errand() -> None:
 
 
 def test_what_breaks_an_errand_is_logged_without_the_value_it_broke_on(caplog: pytest.LogCaptureFixture) -> None:
-    with ThreadPoolExecutor(1) as errands:
-        errands.submit(errand).add_done_callback(_log_failure)
+    errands = Errands()
+    errands.run(errand)
+    errands._threads.shutdown(wait=True)
     assert "KeyError" in caplog.text
     assert "SECRET" not in caplog.text

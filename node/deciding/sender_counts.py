@@ -1,0 +1,29 @@
+"""Asks the sender of a study how many instances the study has (PS3.4 C.4.1), without holding up the intake."""
+
+from collections.abc import Callable
+from functools import partial
+
+from ainode.node.archive import query
+from ainode.node.archive.dimse import Link
+from ainode.node.deciding.intake import CountAnswered
+from ainode.node.deciding.intake_thread import Errands
+from ainode.node.domain import UID
+from ainode.node.settings import Peer, Settings
+
+
+class SenderCounts:
+    """Asks the senders that are peers of the node; each count comes back as an event of the intake."""
+
+    def __init__(self, settings: Settings, errands: Errands, put: Callable[[CountAnswered], None]) -> None:
+        self._settings, self._errands, self._put = settings, errands, put
+
+    def ask(self, ae_title: str, study: UID) -> None:
+        """Ask the peer of that AE title for the count of a study; do nothing if no peer has the title."""
+        peer = self._settings.peer_of_title(ae_title)
+        if peer:
+            self._errands.run(partial(self._ask_peer, peer, study))
+
+    def _ask_peer(self, peer: Peer, study: UID) -> None:
+        node = self._settings.node
+        link = Link(peer, node.ae_title, node.network_timeout_s)
+        self._put(CountAnswered(study, query.expected_count(link, study)))

@@ -1,0 +1,51 @@
+"""From a job to the request that a reader process is asked for: without the durable engine, for files and replays."""
+
+import platform
+
+from ainode.node.domain import File, Request
+from ainode.node.errors import ConfigError
+from ainode.node.identity import document_context
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Job
+from ainode.node.priors.gathering import Priors
+from ainode.node.routes import Route
+from ainode.node.settings import Settings
+
+
+def route_of(job: Job, settings: Settings) -> Route:
+    """Return the route that opened a job.
+
+    Raises: ConfigError if routes.toml no longer has the route.
+    """
+    for route in settings.routes:
+        if route.name == job.route:
+            return route
+    raise ConfigError(f"route {job.route!r} of job {job.id} is no longer in routes.toml; restore the route")
+
+
+def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:
+    """Return the request of a job: exactly its instances, and documents as old as the first reception of the study."""
+    # An instance that was replaced since makes another job, and the older job is superseded before it leaves.
+    files = tuple(
+        File(stored.path, stored.sha256)
+        for stored in catalog.instances(job.study_instance_uid)
+        if stored.ref.sop_instance_uid in job.content
+    )
+    context = document_context(
+        settings,
+        route,
+        host=platform.node(),
+        created=job.created_at,
+        predecessors=job.predecessors,
+        locations=job.locations,
+    )
+    gathered = Priors(settings).of(job.id, route.priors)
+    return Request(
+        job.study_instance_uid,
+        files,
+        context,
+        route.report_out_of_scope,
+        priors=gathered.files,
+        notes=gathered.notes,
+        locations=job.locations,
+    )

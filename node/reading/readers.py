@@ -1,0 +1,43 @@
+"""The reader processes of a node, one for each handler that a route names."""
+
+import logging
+from collections.abc import Iterable
+
+from ainode.node.domain import Reading, Request
+from ainode.node.errors import NodeError
+from ainode.node.reading import registry
+from ainode.node.reading.reader import Reader
+from ainode.node.reading.weights import ModelEnvironment
+from ainode.node.settings import ReaderTable
+
+log = logging.getLogger(__name__)
+
+
+class Readers:
+    """Hands each request to the reader process of its handler."""
+
+    def __init__(self, handlers: Iterable[str], models: ModelEnvironment, limits: ReaderTable) -> None:
+        self._models = models
+        self._readers = {name: Reader(name, models, limits) for name in handlers}
+
+    def read(self, handler: str, request: Request) -> Reading:
+        """Return the reading of one request; wait while another request occupies the handler's process."""
+        return self._readers[handler].read(request)
+
+    def weights_digest(self, handler: str) -> str:
+        """Return the digest of a handler's weights; empty while the handler is not ready, the reading states why."""
+        try:
+            return self._models.weights.digest(registry.handler(handler, self._models).weights())
+        except NodeError as error:
+            log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
+            return ""
+
+    def release_idle(self) -> None:
+        """End the processes that were unused for longer than the limit."""
+        for reader in self._readers.values():
+            reader.release_if_idle()
+
+    def stop(self) -> None:
+        """End every idle process; a process that reads ends with the node."""
+        for reader in self._readers.values():
+            reader.stop()
