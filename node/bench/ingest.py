@@ -173,7 +173,8 @@ def _large_object(folder: Path) -> int:
     _write_large(source / "large.dcm")
     with running(_SERVERS[0], folder, os.environ | {"TCP_NODELAY": "1"}) as (process, port):
         _send("storescu", [source], port, os.environ | {"TCP_NODELAY": "1"})
-        receivers = [pid for pid in _process_tree(process.pid) if b"receiver_process" in _command_line(pid)]
+        module = b"ainode.node.receiving.process"
+        receivers = [pid for pid in _process_tree(process.pid) if module in _command_line(pid)]
         return max(_status_bytes(pid, "VmHWM") for pid in receivers)
 
 
