@@ -1,5 +1,6 @@
-"""What the disk is asked beyond reading and writing: to have room, and to have a file whole after a crash."""
+"""Disk operations beyond reading and writing: room on the disk, files that are whole after a crash, digests."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -41,3 +42,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,21 +1,33 @@
-"""The digests that make work happen once, and what documents say of this installation. Pure."""
+"""Who this installation is, and the digests that make work happen once. Pure.
+
+The archive recognizes a repeated document by its UID. A UID therefore depends on whatever decides the content of the
+document and on nothing else: study, evidence, model, weights, configuration, software.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from ainode.node import __version__
 from ainode.node.domain import (
     UID,
+    Algorithm,
     DocumentContext,
     DocumentKind,
+    Instance,
     InstanceRef,
     Location,
 )
-from ainode.node.routes import Route
+from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
+Canonical: TypeAlias = "str | int | float | bool | Sequence[Canonical] | Mapping[str, Canonical] | None"
+
+MANUFACTURER = "ainode project"
+MODEL_NAME = "ainode"
+"""Manufacturer's Model Name (0008,1090) of every document: the router knows documents of ainode by it"""
 _SEGMENTATIONS = {
     "none": None,
     "fractional": DocumentKind.SEGMENTATION_FRACTIONAL,
@@ -23,13 +35,26 @@ _SEGMENTATIONS = {
 }
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+def digest(value: Canonical) -> str:
+    """Return the sha256 of a value's canonical JSON, in hexadecimal digits.
+
+    Canonical: keys sorted, no white space, ASCII, floats in their shortest form, no NaN and no infinity. What enters is
+    named by literal keys and never by the names of classes or fields, so that no rename in the code changes a digest.
+
+    Raises: ValueError for a number that is not finite.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_ours(instance: Instance) -> bool:
+    """Whether this node, or another ainode, made the instance."""
+    return instance.text("ManufacturerModelName").strip().lower() == MODEL_NAME
 
 
 def content_hash(content: Mapping[UID, str]) -> str:
     """Return a digest over SOP Instance UID -> sha256, in no particular order."""
-    return _digest(sorted(content.items()))
+    return hashlib.sha256(json.dumps([sorted(content.items())]).encode()).hexdigest()
 
 
 def comprehensive_3d(settings: Settings, route: Route) -> bool:
@@ -48,24 +73,111 @@ def _wishes(peer: Peer) -> tuple[DocumentKind, ...]:
 
 
 def configuration_hash(settings: Settings, route: Route, locations: tuple[Location, ...] = ()) -> str:
-    """Return a digest over everything configured or asked for that can change a document (16 hexadecimal digits).
+    """Return a digest over whatever is configured or requested and can change a document (16 hexadecimal digits).
 
-    What is made beside report and captures is not in it: a new wish of a destination makes no study a new one.
+    Documents beside report and captures do not enter: a new wish of a destination makes no study a new study.
     """
-    kind = comprehensive_3d(settings, route)
-    parts = (route.name, route.handler, route.report_out_of_scope, settings.reader.precision, kind, __version__)
-    return _digest(*parts, *locations, route.priors)[:16]
+    return digest(
+        {
+            "route": route.name,
+            "handler": route.handler,
+            "report_out_of_scope": route.report_out_of_scope,
+            "precision": settings.reader.precision,
+            "comprehensive_3d": comprehensive_3d(settings, route),
+            "software": __version__,
+            "locations": [_location_values(location) for location in locations],
+            "priors": _prior_rule_values(route.priors) if route.priors else None,
+        }
+    )[:16]
+
+
+def _location_values(location: Location) -> Canonical:
+    return {
+        "position_mm": [axis + 0.0 for axis in location.position_mm],  # -0.0 is 0.0
+        "source": location.source,
+        "frame_of_reference_uid": location.frame_of_reference_uid,
+        "tracking_uid": location.tracking_uid,
+        "series_instance_uid": location.series_instance_uid,
+    }
+
+
+def _prior_rule_values(rule: PriorRule) -> Canonical:
+    return {
+        "from": rule.source,
+        "modality": list(rule.modality),
+        "body_part": list(rule.body_part),
+        "tags": dict(rule.tags),
+        "count": rule.count,
+        "max_age_days": rule.max_age_days,
+        "max_series": rule.max_series,
+        "timeout_s": rule.timeout_s,
+        "allow_missing_birth_date": rule.allow_missing_birth_date,
+    }
 
 
 def job_id(study: UID, *, content: Mapping[UID, str], weights_sha256: str, configuration: str) -> str:
-    """Return the name of the one job there is for these inputs (32 hexadecimal digits)."""
-    return _digest(study, content_hash(content), weights_sha256, configuration)[:32]
+    """Return the name of the only job for these inputs (32 hexadecimal digits)."""
+    return digest(
+        {
+            "study": study,
+            "content": {str(uid): sha256 for uid, sha256 in content.items()},
+            "weights": weights_sha256,
+            "configuration": configuration,
+        }
+    )[:32]
+
+
+def run_digest(
+    evidence: tuple[InstanceRef, ...], context: DocumentContext, *, algorithm: Algorithm | None = None
+) -> str:
+    """Return the digest that names one reading of one study: every UID of its documents hangs on the digest.
+
+    The time of reception does not enter: a study that is sent again a year later is the same study. Neither do the
+    optional kinds of document, which change no other document.
+    """
+    return digest(
+        {
+            "studies": sorted({ref.study_instance_uid for ref in evidence}),
+            "instances": sorted({ref.sop_instance_uid for ref in evidence}),
+            "algorithm": _algorithm_values(algorithm) if algorithm else None,
+            "context": _context_values(context),
+        }
+    )
+
+
+def _algorithm_values(algorithm: Algorithm) -> Canonical:
+    return {
+        "name": algorithm.name,
+        "version": algorithm.version,
+        "weights_sha256": algorithm.weights_sha256,
+        "weights_status": algorithm.weights_status.value,
+        "parameters": [list(parameter) for parameter in algorithm.parameters],
+    }
+
+
+def _context_values(context: DocumentContext) -> Canonical:
+    return {
+        "device_uid": context.device_uid,
+        "device_name": context.device_name,
+        "software_versions": list(context.software_versions),
+        "configuration_hash": context.configuration_hash,
+        "series_number_base": context.series_number_base,
+        "predecessors": [ref.sop_instance_uid for ref in context.predecessors],
+        "comprehensive_3d": context.comprehensive_3d,
+    }
+
+
+def made_uid(*parts: str) -> UID:
+    """Return the UID of whatever the parts describe: the same parts have the same UID.
+
+    Source: PS3.5 B.2 (2.25 followed by a 128-bit number); here the first half of a sha256.
+    """
+    return UID(f"2.25.{int(digest(list(parts))[:32], 16)}")
 
 
 def device_uid(settings: Settings, host: str) -> UID:
-    """Return the Device Observer UID of this installation: the same as long as its names stay (PS3.5 B.2)."""
-    digest = _digest("device", settings.node.name, settings.node.ae_title, host)
-    return UID(f"2.25.{int(digest[:32], 16)}")
+    """Return the Device Observer UID of this installation: the same as long as its names stay."""
+    return made_uid("device", settings.node.name, settings.node.ae_title, host)
 
 
 def document_context(

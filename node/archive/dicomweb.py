@@ -27,14 +27,13 @@ from ainode.node.archive.search import (
     SeriesEntry,
     StudyEntry,
     StudyQuery,
-    is_uid,
     series_entry,
     study_entry,
 )
 from ainode.node.archive.store import Outgoing, Sent
 from ainode.node.archive.web import WebLink
 from ainode.node.disk import refuse_full
-from ainode.node.domain import UID, InstanceRef
+from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 _PAGE = 500

@@ -16,10 +16,10 @@ import requests
 from requests import Session
 
 from ainode.node.archive.dimse import judgment
-from ainode.node.archive.search import Deadline, is_uid
+from ainode.node.archive.search import Deadline
 from ainode.node.archive.store import Outgoing, Sent
 from ainode.node.archive.web import WebLink
-from ainode.node.domain import UID, InstanceRef
+from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
 
 # Of one whole pull; each step has the link's own time limit.

@@ -31,12 +31,11 @@ from ainode.node.archive.search import (
     SeriesEntry,
     StudyEntry,
     StudyQuery,
-    is_uid,
     series_entry,
     study_entry,
 )
 from ainode.node.disk import refuse_full
-from ainode.node.domain import UID
+from ainode.node.domain import UID, is_uid
 from ainode.node.encoding.part10 import Origin, head
 from ainode.node.errors import ArchiveUnreachable, OutOfResources
 

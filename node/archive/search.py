@@ -4,7 +4,6 @@
 shows in a `repr`, a log line or an error.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -129,8 +128,3 @@ def series_entry(study: UID, text: Callable[[str], str]) -> SeriesEntry:
         description=text("SeriesDescription"),
         instances=int(count) if count.isdecimal() else None,
     )
-
-
-def is_uid(text: str) -> bool:
-    """Whether an archive's answer may stand in an address or in another question (PS3.5 9.1)."""
-    return re.fullmatch(r"[0-9.]{1,64}", text) is not None

@@ -8,9 +8,9 @@ from typing import Final
 from requests import Session
 
 from ainode.node.archive import dicomweb
-from ainode.node.archive.search import Deadline, is_uid
+from ainode.node.archive.search import Deadline
 from ainode.node.archive.web import WebLink
-from ainode.node.domain import UID
+from ainode.node.domain import UID, is_uid
 
 # Of one whole pull; each step has the link's own time limit.
 _LONGEST_S: Final = 3600.0

@@ -61,8 +61,9 @@ def weights_import(
     config: Config = None,
 ) -> None:
     """Add a file of your own; it wins over the shipped one of that name and is marked as the site's."""
+    from ainode.node.disk import sha256_of
     from ainode.node.domain import WeightsStatus
-    from ainode.node.reading.weights import WeightsEntry, environment, sha256_of
+    from ainode.node.reading.weights import WeightsEntry, environment
 
     entry = WeightsEntry(
         name=name,

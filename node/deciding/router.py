@@ -17,11 +17,9 @@ from ainode.node.domain import (
     Study,
 )
 from ainode.node.errors import ConfigError
+from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
 from ainode.node.routes import Check, Route, RouteDecision
-
-OUR_MODEL_NAME = "ainode"
-"""Manufacturer's Model Name of everything the node makes: how it knows its own output."""
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
@@ -85,10 +83,6 @@ def _is_secondary(instance: Instance) -> bool:
     return [text.upper() for text in texts(instance.header.get("ImageType"))[:2]] == ["DERIVED", "SECONDARY"]
 
 
-def _is_ours(instance: Instance) -> bool:
-    return instance.text("ManufacturerModelName").strip().lower() == OUR_MODEL_NAME
-
-
 def _built_in(route: Route) -> Iterable[_Condition]:
     """Yield what every route demands; a route that names a modality or Image Type itself has decided that itself."""
     modality = _text("Modality")
@@ -98,7 +92,7 @@ def _built_in(route: Route) -> Iterable[_Condition]:
     else:
         yield _Condition("Modality", "an image", lambda one: one.text("Modality") not in _NO_IMAGE, modality)
     model = _text("ManufacturerModelName")
-    yield _Condition("ManufacturerModelName", "not made by this node", lambda one: not _is_ours(one), model)
+    yield _Condition("ManufacturerModelName", "not made by this node", lambda one: not is_ours(one), model)
     yield _Condition("Rows", "an image with pixels", _has_pixels, _size)
     if "ImageType" not in route.tags:
         image_type = _text("ImageType")
@@ -193,7 +187,7 @@ def chosen(study: Study, route: Route) -> Study:
 def _companion(series: Series, route: Route) -> Series:
     """Return what of a series accompanies the images of the route; nothing that we made ourselves."""
     wanted = series.modality in route.companions
-    return replace(series, instances=tuple(one for one in series.instances if wanted and not _is_ours(one)))
+    return replace(series, instances=tuple(one for one in series.instances if wanted and not is_ours(one)))
 
 
 def explained(decision: RouteDecision) -> str:

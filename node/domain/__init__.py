@@ -5,6 +5,7 @@ from ainode.node.domain.dicom import (
     OWN_REPORT,
     REQUEST,
     UID,
+    UID_PATTERN,
     Code,
     Header,
     Instance,
@@ -15,6 +16,7 @@ from ainode.node.domain.dicom import (
     Series,
     Study,
     Value,
+    is_uid,
     refs,
 )
 from ainode.node.domain.findings import (
@@ -38,6 +40,7 @@ __all__ = [
     "OWN_REPORT",
     "REQUEST",
     "UID",
+    "UID_PATTERN",
     "Algorithm",
     "Capture",
     "Code",
@@ -70,5 +73,6 @@ __all__ = [
     "SyntheticStudy",
     "Value",
     "WeightsStatus",
+    "is_uid",
     "refs",
 ]

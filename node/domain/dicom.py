@@ -4,12 +4,15 @@ Points are (column, row) in pixels of the source image, from the center of the t
 PS3.3 C.18.6.1.1 counts them: the outer corner of the first pixel is 0, 0.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType, TypeAlias
 
 UID = NewType("UID", str)
+UID_PATTERN = r"[0-9.]{1,64}"
+"""PS3.5 9.1, and no stricter: leading zeros do occur"""
 NO_UID = UID("")
 """stands where a source names no UID"""
 
@@ -106,3 +109,8 @@ class Study:
 def refs(instances: Iterable[Instance]) -> tuple[InstanceRef, ...]:
     """Return the references of the instances, in their order."""
     return tuple(instance.ref for instance in instances)
+
+
+def is_uid(text: str) -> bool:
+    """Whether the text can be a UID."""
+    return re.fullmatch(UID_PATTERN, text) is not None

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from ainode.node.domain import UID, Header, Instance, InstanceRef, Series, Study, Value
+from ainode.node.domain import UID, Header, Instance, InstanceRef, Series, Study, Value, is_uid
 from ainode.node.errors import CannotUnderstand
 
 Buffer: TypeAlias = "bytes | mmap.mmap"
@@ -272,7 +272,7 @@ def _uid(found: Header, keyword: str) -> UID:
     Raises: CannotUnderstand if it is absent or no UID (PS3.5 9.1); the value itself is not repeated.
     """
     value = found.get(keyword, "")
-    if not (isinstance(value, str) and re.fullmatch(r"[0-9.]{1,64}", value)):
+    if not (isinstance(value, str) and is_uid(value)):
         raise CannotUnderstand(f"the data set has no valid {keyword}; correct it at the sender and send it again")
     return UID(value)
 

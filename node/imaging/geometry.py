@@ -172,10 +172,10 @@ def _ordered(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | O
     step = (positions[-1] - positions[0]) / (len(order) - 1)
     return Stack(
         instances=sorted_instances,
-        origin_mm=_triple(positions[0]),
-        row_axis=_triple(first.axes[2]),
-        column_axis=_triple(first.axes[1]),
-        normal=_triple(normal),
+        origin_mm=triple(positions[0]),
+        row_axis=triple(first.axes[2]),
+        column_axis=triple(first.axes[1]),
+        normal=triple(normal),
         spacing_mm=(float(step @ normal), *first.spacing),
         rows=first.size[0],
         columns=first.size[1],
@@ -238,9 +238,9 @@ def _canonical(
             turned = np.flip(turned, axis)
     return Volume(
         values=np.ascontiguousarray(turned),
-        origin_mm=_triple(origin),
-        spacing_mm=_triple(spacings),
-        axes=(_triple(axes[0]), _triple(axes[1]), _triple(axes[2])),
+        origin_mm=triple(origin),
+        spacing_mm=triple(spacings),
+        axes=(triple(axes[0]), triple(axes[1]), triple(axes[2])),
     )
 
 
@@ -254,12 +254,13 @@ def _assignment(strength: Vector) -> list[int]:
 
 
 def _position(origin: Vector, axes: Vector, spacing: Sequence[float], index: Sequence[float]) -> Position:
-    return _triple(origin + (np.asarray(index, np.float64) * np.asarray(spacing)) @ axes)
+    return triple(origin + (np.asarray(index, np.float64) * np.asarray(spacing)) @ axes)
 
 
 def _index(origin: Vector, axes: Vector, spacing: Sequence[float], position_mm: Position) -> Position:
-    return _triple(axes @ (np.asarray(position_mm, np.float64) - origin) / np.asarray(spacing))
+    return triple(axes @ (np.asarray(position_mm, np.float64) - origin) / np.asarray(spacing))
 
 
-def _triple(vector: NDArray[np.float64]) -> Position:
+def triple(vector: NDArray[np.float64]) -> Position:
+    """Return a vector of three numbers as a position."""
     return (float(vector[0]), float(vector[1]), float(vector[2]))

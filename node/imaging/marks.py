@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from ainode.node.domain import UID, Position
+from ainode.node.imaging.geometry import triple
 
 Points: TypeAlias = NDArray[np.float64]
 """(n, 3) LPS mm"""
@@ -96,11 +97,6 @@ def middle(centers: Iterable[tuple[Position, float]]) -> Position | None:
         return None
     weights = np.asarray([area for _, area in found])
     return triple(np.average([place for place, _ in found], axis=0, weights=weights if weights.any() else None))
-
-
-def triple(vector: NDArray[np.floating[Any]]) -> Position:
-    """Return a vector as a position."""
-    return (float(vector[0]), float(vector[1]), float(vector[2]))
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:

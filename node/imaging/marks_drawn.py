@@ -11,7 +11,8 @@ from pydicom.uid import RLELossless
 
 from ainode.node.domain import UID, Position
 from ainode.node.errors import BrokenSeries
-from ainode.node.imaging.marks import Mark, center, coded, first, items, middle, numbers, triple
+from ainode.node.imaging.geometry import triple
+from ainode.node.imaging.marks import Mark, center, coded, first, items, middle, numbers
 from ainode.node.imaging.pixels import MAX_PIXELS
 
 # More than any scan has slices times segments, and any organ has contours.

@@ -15,6 +15,7 @@ from pydicom.config import disable_value_validation
 
 from ainode.node.domain import OWN_REPORT, UID, Instance, Location
 from ainode.node.errors import BrokenSeries
+from ainode.node.identity import is_ours
 from ainode.node.imaging.marks import Mark, items, lesions
 from ainode.node.imaging.marks_drawn import regions, segments
 from ainode.node.imaging.marks_sr import marks
@@ -22,7 +23,6 @@ from ainode.node.imaging.pixels import BROKEN_FILE
 
 log = logging.getLogger(__name__)
 # As reports/uids.py says; importing it would load all that makes reports.
-_OURS = ("ainode project", "ainode")
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 # Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
@@ -60,7 +60,7 @@ def pointed(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Point
     Units: LPS mm.
     """
     # A segmentation of ours is where the model looked, which nobody pointed at.
-    found = tuple(one for one in instances if not _is_ours(one) or (ours and _source(one) == "SR"))
+    found = tuple(one for one in instances if not is_ours(one) or (ours and _source(one) == "SR"))
     images = {one.ref.sop_instance_uid: one for one in found if "ImagePositionPatient" in one.header}
     said = [(instance, *_said(instance, images)) for instance in sorted(found, key=_order)]
     superseded = frozenset[UID]().union(*(earlier for *_, earlier in said))
@@ -72,10 +72,6 @@ def pointed(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Point
     return tuple(unique.values())
 
 
-def _is_ours(instance: Instance) -> bool:
-    return (instance.text("Manufacturer"), instance.text("ManufacturerModelName")) == _OURS
-
-
 def _source(instance: Instance) -> str:
     """Return what kind of object may point at lesions, '' where it is none."""
     sop_class = instance.ref.sop_class_uid
@@ -85,7 +81,7 @@ def _source(instance: Instance) -> str:
 
 
 def _order(instance: Instance) -> tuple[bool, int, UID]:
-    return _is_ours(instance), _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
+    return is_ours(instance), _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
 
 
 def _said(instance: Instance, images: Mapping[UID, Instance]) -> tuple[tuple[Location, ...], frozenset[UID]]:
@@ -106,7 +102,7 @@ def _said(instance: Instance, images: Mapping[UID, Instance]) -> tuple[tuple[Loc
             extra={"action": "positions_skipped", "sop_instance_uid": uid},
         )
         return nothing
-    who = OWN_REPORT if _is_ours(instance) else source
+    who = OWN_REPORT if is_ours(instance) else source
     locations = (
         Location(one.position_mm, who, one.frame_of_reference_uid, one.tracking_uid, one.series_instance_uid)
         for one in found
@@ -122,7 +118,7 @@ def _read(instance: Instance, source: str, images: Mapping[UID, Instance]) -> tu
         warnings.simplefilter("ignore")
         dataset = dcmread(instance.path, stop_before_pixels=True)
         if source == "SR":
-            return marks(dataset, images), _predecessors(dataset) if _is_ours(instance) else frozenset()
+            return marks(dataset, images), _predecessors(dataset) if is_ours(instance) else frozenset()
         return segments(dataset, instance.path) if source == "SEG" else regions(dataset), frozenset()
 
 

@@ -18,12 +18,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, VLPhotographicImageStorage
 from pydicom.valuerep import DSfloat
 
+from ainode.node.disk import sha256_of
 from ainode.node.domain import Position
+from ainode.node.identity import made_uid
 from ainode.node.offline import picture_files, volume_files
 from ainode.node.offline.picture_files import Picture
 from ainode.node.offline.volume_files import Grid
-from ainode.node.reading.weights import sha256_of
-from ainode.node.reports.uids import uid
 
 _INT16 = np.iinfo(np.int16)
 # Steps of float values have three decimals, exact in the 16 characters of a DS; a range of 6500 HU needs 0.1.
@@ -73,7 +73,7 @@ def volume(path: Path, folder: Path, *, body_part: str = "") -> Converted:
     digest = sha256_of(path)
     common = _study(digest, CTImageStorage, body_part)
     common.Modality, common.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
-    common.FrameOfReferenceUID, common.PositionReferenceIndicator = uid("converted", digest, "frame"), ""
+    common.FrameOfReferenceUID, common.PositionReferenceIndicator = made_uid("converted", digest, "frame"), ""
     common.PatientPosition, common.KVP, common.AcquisitionNumber = "", None, None
     common.RescaleType = "HU"
     stored, common.RescaleSlope, common.RescaleIntercept = _stored(grid.values)
@@ -107,8 +107,8 @@ def _study(digest: str, sop_class_uid: str, body_part: str) -> Dataset:
     common = Dataset()
     common.SpecificCharacterSet = "ISO_IR 192"
     common.SOPClassUID = sop_class_uid
-    common.StudyInstanceUID = uid("converted", digest, "study")
-    common.SeriesInstanceUID = uid("converted", digest, sop_class_uid, body_part)
+    common.StudyInstanceUID = made_uid("converted", digest, "study")
+    common.SeriesInstanceUID = made_uid("converted", digest, sop_class_uid, body_part)
     common.PatientName, common.PatientID, common.PatientBirthDate, common.PatientSex = "Anonymous", "", "", ""
     common.StudyDate = common.StudyTime = common.StudyID = common.AccessionNumber = common.ReferringPhysicianName = ""
     common.Manufacturer, common.SeriesNumber, common.SeriesDescription = "", 1, "Converted from a file"
@@ -125,7 +125,7 @@ def _numbered(common: Dataset, number: int) -> Dataset:
     instance.update(common)
     instance.file_meta = common.file_meta
     instance.InstanceNumber = number
-    instance.SOPInstanceUID = uid("converted", str(common.SeriesInstanceUID), str(number))
+    instance.SOPInstanceUID = made_uid("converted", str(common.SeriesInstanceUID), str(number))
     return instance
 
 

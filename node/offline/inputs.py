@@ -14,6 +14,7 @@ from pydicom.config import disable_value_validation
 
 from ainode.node.archive.search import Patient
 from ainode.node.deciding import router
+from ainode.node.disk import sha256_of
 from ainode.node.domain import REQUEST, UID, Instance, Location, Position, Study
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
@@ -22,7 +23,6 @@ from ainode.node.offline import conversion
 from ainode.node.offline.conversion import Converted, PictureKind
 from ainode.node.offline.volume_files import Grid
 from ainode.node.priors.rules import difference
-from ainode.node.reading.weights import sha256_of
 from ainode.node.settings import Settings
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ainode.node.domain import Position
 from ainode.node.errors import BrokenSeries, ConfigError
+from ainode.node.imaging.geometry import triple
 
 NRRD_SUFFIXES = (".nrrd",)
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -55,7 +56,7 @@ class Grid:
     def position(self, index: Position) -> Position:
         """Return where the voxel (i, j, k) is, continuous, as ITK's TransformContinuousIndexToPhysicalPoint."""
         place = np.asarray(self.origin_mm) + np.asarray(index[::-1]) @ np.asarray(self.steps_mm)
-        return _triple(place)
+        return triple(place)
 
     def holds(self, index: Position) -> bool:
         """Return whether (i, j, k) lies within the voxels."""
@@ -153,9 +154,5 @@ def _upright(values: NDArray[Any], affine: NDArray[np.float64]) -> Grid:
         raise BrokenSeries("the file's axes are not perpendicular (sheared); resample it to a rectangular grid")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise BrokenSeries("the file has voxels that are no numbers; fill them, as with -1024 HU, and export it again")
-    rows = (_triple(steps[0]), _triple(steps[1]), _triple(steps[2]))
-    return Grid(values, _triple(affine[:3, 3]), rows)
-
-
-def _triple(vector: NDArray[np.float64]) -> Position:
-    return (float(vector[0]), float(vector[1]), float(vector[2]))
+    rows = (triple(steps[0]), triple(steps[1]), triple(steps[2]))
+    return Grid(values, triple(affine[:3, 3]), rows)

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from ainode.node.disk import sha256_of
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
 from ainode.node.settings import Settings
@@ -73,12 +74,6 @@ def _manifest(folder: Path) -> tuple[WeightsEntry, ...]:
         return ()
     rows = tomllib.loads(path.read_text(encoding="utf-8")).get("weights", [])
     return tuple(_entry(folder, row) for row in rows)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

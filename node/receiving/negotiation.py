@@ -1,11 +1,11 @@
 """Who may open an association with us, and for what: decided without a socket."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
+from ainode.node.domain import is_uid
 from ainode.node.errors import ConfigError
 from ainode.node.receiving.pdu import (
     APPLICATION_CONTEXT,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
-_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def is_served(abstract_syntax: str, policy: Policy) -> bool:
     """Whether it is verification, storage commitment or (known or not) storage."""
     if abstract_syntax in (VERIFICATION, STORAGE_COMMITMENT):
         return True
-    return abstract_syntax not in policy.not_storage and bool(_UID.fullmatch(abstract_syntax))
+    return abstract_syntax not in policy.not_storage and is_uid(abstract_syntax)
 
 
 def commitment_roles(proposed: Iterable[Role]) -> tuple[Role, ...]:

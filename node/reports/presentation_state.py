@@ -19,9 +19,9 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, InstanceRef, Region, Result
+from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.drawing import Box, ascii_only, label_place
 from ainode.node.reports.source_header import complete, copy_body_part, encoded, evidence, header_of, made_by
-from ainode.node.reports.uids import run_digest, uid
 
 _MODALITY_LUT, _RESCALE = "ModalityLUTSequence", ("RescaleIntercept", "RescaleSlope", "RescaleType")
 _VOI_LUT, _WINDOW = "VOILUTSequence", ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
@@ -87,9 +87,9 @@ def _document(drawings: Sequence[_Drawing], result: Result, context: DocumentCon
     layer = GraphicLayer("AI_FINDINGS", 1, "Research use only", CIELabColor.from_rgb(*_CYAN))
     made = GrayscaleSoftcopyPresentationState(
         referenced_images=[drawing.image for drawing in drawings],
-        series_instance_uid=uid("presentation state series", digest, str(number)),
+        series_instance_uid=made_uid("presentation state series", digest, str(number)),
         series_number=context.series_number_base + 200 + number,
-        sop_instance_uid=uid("presentation state", digest, str(number)),
+        sop_instance_uid=made_uid("presentation state", digest, str(number)),
         instance_number=1,
         content_label="AI_FINDINGS",
         graphic_annotations=[_annotation(drawing, layer) for drawing in drawings],

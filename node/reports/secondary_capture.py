@@ -11,6 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM
 
 from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
 from ainode.node.reports.drawing import Drawn, drawn
 from ainode.node.reports.source_header import (
@@ -22,7 +23,6 @@ from ainode.node.reports.source_header import (
     header_of,
     software_versions,
 )
-from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
 
 _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
@@ -83,9 +83,9 @@ def _image(picture: Drawn, header: Dataset, *, result: Result, place: _Place, co
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),  # highdicom demands one; _describe() puts the source's in its place
         study_instance_uid=result.study_instance_uid,
-        series_instance_uid=uid("capture series", digest, str(place.series)),
+        series_instance_uid=made_uid("capture series", digest, str(place.series)),
         series_number=context.series_number_base + 100 + place.series,
-        sop_instance_uid=uid("capture", digest, str(place.number)),
+        sop_instance_uid=made_uid("capture", digest, str(place.number)),
         instance_number=place.number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,

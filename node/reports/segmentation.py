@@ -25,6 +25,7 @@ from ainode.node.domain import (
     Result,
     Saliency,
 )
+from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.drawing import stretched
 from ainode.node.reports.source_header import (
     complete,
@@ -34,7 +35,6 @@ from ainode.node.reports.source_header import (
     header_of,
     made_by,
 )
-from ainode.node.reports.uids import run_digest, uid
 
 _TYPES = {
     DocumentKind.SEGMENTATION_FRACTIONAL: SegmentationTypeValues.FRACTIONAL,
@@ -111,9 +111,9 @@ def _document(
         pixel_array=_cut(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames),
         segmentation_type=_TYPES[kind],
         segment_descriptions=[_segment(result.algorithm)],
-        series_instance_uid=uid(f"{kind} series", digest, str(number)),
+        series_instance_uid=made_uid(f"{kind} series", digest, str(number)),
         series_number=context.series_number_base + 300 + number,
-        sop_instance_uid=uid(kind, digest, str(number)),
+        sop_instance_uid=made_uid(kind, digest, str(number)),
         instance_number=1,
         max_fractional_value=_MOST,
         # One frame for each image, also where nothing of it is marked.
@@ -121,7 +121,7 @@ def _document(
         content_label="MODEL_ATTENTION",
         **made_by(result, first.header, context),
     )
-    _repeatable(made, uid(f"{kind} dimensions", digest, str(number)))
+    _repeatable(made, made_uid(f"{kind} dimensions", digest, str(number)))
     if part := first.header.get("BodyPartExamined"):
         made.BodyPartExamined = part
     complete(made, first.header, context)

@@ -24,8 +24,8 @@ from pydicom.valuerep import DA, TM, validate_value
 
 from ainode.node.domain import UID, Algorithm, DocumentContext, InstanceRef, Result
 from ainode.node.errors import ReportError
+from ainode.node.identity import MANUFACTURER, MODEL_NAME
 from ainode.node.imaging.pixels import BROKEN_FILE
-from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME
 
 # Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _PATIENT_AND_STUDY = (

@@ -33,6 +33,7 @@ from ainode.node.domain import (
     Result,
 )
 from ainode.node.errors import ReportError
+from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.reports.source_header import (
     complete,
     created,
@@ -41,7 +42,6 @@ from ainode.node.reports.source_header import (
     header_of,
     software_versions,
 )
-from ainode.node.reports.uids import MANUFACTURER, MODEL_NAME, run_digest, uid
 
 OUR_CODES = "99AINODE"
 """coding scheme of handlers' codes that no public scheme has; the prefix 99 is for private ones (PS3.16 8)"""
@@ -147,7 +147,7 @@ def _tracking(identifier: str, draft: _Draft, *, number: int, known: str = "") -
     """Return the UID that others gave the lesion, where it is one; else that of this reading."""
     valid = re.fullmatch(RE_VALID_UID, known) and len(known) <= _LONGEST_UID
     return sr.TrackingIdentifier(
-        uid=known if valid else uid("tracking", draft.digest, str(number)), identifier=identifier
+        uid=known if valid else made_uid("tracking", draft.digest, str(number)), identifier=identifier
     )
 
 
@@ -299,9 +299,9 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         document = document_class(
             evidence=[evidence(ref) for ref in draft.evidence],
             content=content,
-            series_instance_uid=uid("report series", draft.digest),
+            series_instance_uid=made_uid("report series", draft.digest),
             series_number=context.series_number_base,
-            sop_instance_uid=uid("report", draft.digest),
+            sop_instance_uid=made_uid("report", draft.digest),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL_NAME,

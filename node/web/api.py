@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
-from ainode.node.domain import REQUEST, UID, Location, Position
+from ainode.node.domain import REQUEST, UID, UID_PATTERN, Location, Position
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -24,8 +24,8 @@ from ainode.node.web.state import StudyStatus, study_status
 from ainode.node.web.stow import Upload
 from ainode.node.web.tokens import Tokens
 
-StudyUID = Annotated[str, Path(pattern=r"^[0-9.]{1,64}$", description="Study Instance UID")]
-_UID: Final = r"^[0-9.]{0,64}$"
+StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study Instance UID")]
+_UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
 _MOST_INSTANCES: Final = 1_000_000
 _MOST_POSITIONS: Final = 100
 
@@ -64,8 +64,8 @@ class PointedAt(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     position_mm: Position = Field(description="x, y, z in LPS of the Frame of Reference")
-    frame_of_reference_uid: str = Field("", pattern=_UID, description="'' where the study has only one")
-    series_instance_uid: str = Field("", pattern=_UID)
+    frame_of_reference_uid: str = Field("", pattern=_UID_OR_NONE, description="'' where the study has only one")
+    series_instance_uid: str = Field("", pattern=_UID_OR_NONE)
 
     def location(self) -> Location:
         """Return it as the domain's, with who said so."""

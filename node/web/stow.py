@@ -5,7 +5,6 @@ what was stored is kept.
 """
 
 import logging
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from ainode.node.archive.multipart import boundary_of, parts
-from ainode.node.domain import UID
+from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
 from ainode.node.web.doorway import Doorway, Visit
 
@@ -92,7 +91,7 @@ class Upload:
         async def store_study(
             request: Request,
             sender: Annotated[str, Depends(caller)],
-            study: Annotated[str, Path(pattern=r"^[0-9.]{1,64}$")],
+            study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
         ) -> Response:
             """Store instances of one study (STOW-RS); one of another study is refused."""
             return await self._store(request, sender, UID(study))
@@ -157,7 +156,7 @@ def _taken(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None)
                 said = file.said
                 named = (said.sop_class_uid, said.sop_instance_uid) if said else ("", "")
                 answer.failed.append((*named, error.status))
-                uid = named[1] if re.fullmatch(r"[0-9.]{1,64}", named[1]) else "(no UID)"
+                uid = named[1] if is_uid(named[1]) else "(no UID)"
                 about = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
                 _log.warning("refused: %s", error, extra=about)
     return answer

@@ -20,7 +20,7 @@ from support import instance_ref, shared
 from ainode.node import reports, testing
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, OutOfScope, Region
 from ainode.node.errors import ReportError
-from ainode.node.reports.uids import MODEL_NAME
+from ainode.node.identity import MODEL_NAME
 
 PATIENT_AND_STUDY = [
     "PatientID",

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from ainode.node import testing
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result
 from ainode.node.errors import HandlerError, ReaderDied, ReaderTimeout
 from ainode.node.reading.reader import Reader
-from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 from ainode.node.settings import ReaderTable
 
 CONTEXT = DocumentContext(datetime(2026, 1, 2, tzinfo=UTC), UID("2.25.1"), "test", ("ainode 0",), "00")

@@ -1,12 +1,46 @@
 """What names a job and its documents, and what does not."""
 
+import dataclasses
 from datetime import UTC, datetime
+from pathlib import Path
 
-from ainode.node.domain import DocumentKind
-from ainode.node.identity import configuration_hash, document_context, wishes
-from ainode.node.routes import Route
+import pytest
+
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    DocumentContext,
+    DocumentKind,
+    Instance,
+    InstanceRef,
+    Location,
+    WeightsStatus,
+)
+from ainode.node.identity import (
+    MODEL_NAME,
+    configuration_hash,
+    document_context,
+    is_ours,
+    job_id,
+    made_uid,
+    run_digest,
+    wishes,
+)
+from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
+LOCATIONS = (
+    Location((1.5, -2.25, 0.1), "SR", UID("1.2.3.9"), UID("2.25.42"), UID("1.2.3.1")),
+    Location((0.0, 10.0, 1e-7), "request"),
+)
+FOLLOWED = Route(
+    "lung-nodule",
+    "lung_nodule",
+    priors=PriorRule("pacs", modality=("CT",), body_part=("CHEST",), tags={"SeriesDescription": "*LUNG*"}, count=2),
+)
+EVIDENCE = tuple(
+    InstanceRef(UID("1.2.3"), UID("1.2.3.1"), UID("1.2.840.10008.5.1.4.1.1.2"), UID(f"1.2.3.1.{n}")) for n in (2, 1)
+)
 ROUTE = Route("spine", "spine_radiograph", destinations=("a", "b"))
 PR, FRACTIONAL, LABELMAP = (kind for kind in DocumentKind if kind.is_optional)
 
@@ -40,4 +74,55 @@ def test_a_new_wish_makes_no_study_a_new_one_and_renames_no_document() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     before, after = (document_context(one, ROUTE, host="here", created=now) for one in (plain, wishful))
     assert before != after
-    assert repr(before) == repr(after), "reports.uids.run_digest names documents by it"
+    assert run_digest(EVIDENCE, before) == run_digest(EVIDENCE, after)
+
+
+def test_digests_of_a_job_with_locations_and_priors_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ainode.node.identity.__version__", "0.1.0")
+    configuration = configuration_hash(settings_with(), FOLLOWED, LOCATIONS)
+    assert configuration == "370bdbbf8a0edd3f"
+    assert configuration_hash(settings_with(), ROUTE) == "4bc237aa4d9cac14"
+    content = {UID("1.2.3.1.1"): "ab" * 32, UID("1.2.3.1.2"): "cd" * 32}
+    assert (
+        job_id(UID("1.2.3"), content=content, weights_sha256="ef" * 32, configuration=configuration)
+        == "69e92ece9868581dfcee744b893ba3c2"
+    )
+
+
+def test_uids_of_documents_never_change() -> None:
+    context = DocumentContext(
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        device_uid=UID("2.25.7"),
+        device_name="node",
+        software_versions=("ainode 0.1.0",),
+        configuration_hash="0123456789abcdef",
+        predecessors=EVIDENCE[:1],
+        comprehensive_3d=False,
+    )
+    algorithm = Algorithm("lung_nodule", "0.1.0", "ab" * 32, WeightsStatus.RESEARCH, (("threshold", "0.5"),))
+    digest = run_digest(EVIDENCE, context, algorithm=algorithm)
+    assert digest == "8d8a3b5e0405191ab2976feaa30793d2179ee12b9b9570c43eacd9d569eae6ff"
+    assert made_uid("report", digest) == "2.25.39444221315357767819817954290870480220"
+    later = dataclasses.replace(context, created=datetime(2030, 1, 1, tzinfo=UTC))
+    assert run_digest(EVIDENCE, later, algorithm=algorithm) == digest
+
+
+def test_a_position_of_minus_zero_names_the_same_job_as_zero() -> None:
+    zero, minus = (
+        configuration_hash(settings_with(), ROUTE, (Location((number, 1.0, 2.0), "SR"),)) for number in (0.0, -0.0)
+    )
+    assert zero == minus
+
+
+def test_a_position_that_is_no_number_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        configuration_hash(settings_with(), ROUTE, (Location((float("nan"), 1.0, 2.0), "SR"),))
+
+
+def test_documents_of_every_ainode_are_ours() -> None:
+    def made_by(model: str) -> Instance:
+        return Instance(EVIDENCE[0], UID("1.2"), Path("x"), "", 0, {"ManufacturerModelName": model})
+
+    assert is_ours(made_by(MODEL_NAME))
+    assert is_ours(made_by(" AINODE "))
+    assert not is_ours(made_by("ainodes"))

@@ -16,7 +16,6 @@ from ainode.node.domain import (
 )
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand, ConfigError
-from ainode.node.reports.uids import MODEL_NAME
 from ainode.node.routes import Check, Route
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[5] / "shared"))
@@ -108,10 +107,6 @@ def test_a_document_is_no_image_for_a_route_that_names_no_modality(modality: str
 def test_an_image_without_pixels_is_refused_by_every_route() -> None:
     study = a_study(a_series({"Modality": "CT"}))
     assert [(one.attribute, one.found) for one in failed(study, Route("any", "any"))] == [("Rows", "absent x absent")]
-
-
-def test_our_own_documents_are_known_by_the_name_that_they_carry() -> None:
-    assert router.OUR_MODEL_NAME == MODEL_NAME
 
 
 def test_a_scout_is_known_by_its_description_in_ct_and_not_in_radiography() -> None:

@@ -25,9 +25,9 @@ from support import shared
 
 from ainode.node.domain import UID, Instance, Location
 from ainode.node.encoding import headers
-from ainode.node.imaging.positions import _OURS, positions
+from ainode.node.identity import MANUFACTURER, MODEL_NAME
+from ainode.node.imaging.positions import positions
 from ainode.node.reading.weights import sha256_of
-from ainode.node.reports import uids
 
 FRAME, STUDY, SERIES = "1.2.3.9", "1.2.3", "1.2.3.1"
 SPACING = (0.5, 0.75)  # rows, columns
@@ -200,15 +200,14 @@ def test_of_several_items_those_that_say_lesion_count_and_of_one_alone_it_counts
 
 
 def test_what_this_node_made_is_not_read_back(tmp_path: Path) -> None:
-    own = a_report(group(region("POINT", [1.0, 2, 3])), Manufacturer=_OURS[0], ManufacturerModelName=_OURS[1])
-    assert (uids.MANUFACTURER, uids.MODEL_NAME) == _OURS
+    own = a_report(group(region("POINT", [1.0, 2, 3])), Manufacturer=MANUFACTURER, ManufacturerModelName=MODEL_NAME)
     assert found(tmp_path, own) == ()
 
 
 def test_what_this_node_made_is_read_where_that_is_asked_for_and_of_one_lesion_another_report_counts(
     tmp_path: Path,
 ) -> None:
-    mine = {"Manufacturer": _OURS[0], "ManufacturerModelName": _OURS[1]}
+    mine = {"Manufacturer": MANUFACTURER, "ManufacturerModelName": MODEL_NAME}
     own = a_report(
         group(region("POINT", [1.0, 2, 3])), group(region("POINT", [7.0, 8, 9]), tracking="1.2.3.78"), **mine
     )
@@ -218,7 +217,7 @@ def test_what_this_node_made_is_read_where_that_is_asked_for_and_of_one_lesion_a
 
 
 def test_a_report_of_ours_that_a_later_one_supersedes_does_not_count(tmp_path: Path) -> None:
-    mine = {"Manufacturer": _OURS[0], "ManufacturerModelName": _OURS[1]}
+    mine = {"Manufacturer": MANUFACTURER, "ManufacturerModelName": MODEL_NAME}
     first = a_report(group(region("POINT", [1.0, 2, 3]), tracking="1.2.3.1"), **mine)
     reference, series, study = Dataset(), Dataset(), Dataset()
     reference.ReferencedSOPInstanceUID = first.SOPInstanceUID
