@@ -29,7 +29,7 @@ from ainode.node.domain import (
 )
 from ainode.node.domain import Region as ImageRegion
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 from ainode.node.reading.weights import ModelEnvironment
 
@@ -68,7 +68,7 @@ class CtPneumonia:
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the slices of the best stack of the chest, by their headers."""
         card = self._card
-        wanted = Wanted(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
+        wanted = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
         chests = tuple(one for one in study.series if _may_be_chest(one))
         if study.series and not chests:
             parts = ", ".join(sorted({str(body_part(one.instances[0].header)) for one in study.series}))

@@ -31,7 +31,7 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 from ainode.node.imaging.pixels import modality_values, picture
 from ainode.node.reading.weights import ModelEnvironment
@@ -242,7 +242,9 @@ def _sources(organ: Organ, series: Sequence[Series]) -> tuple[Instance, ...] | O
     shown = [one for one in series if _shows(organ, one)]
     if not shown:
         return OutOfScope(f"no series shows the {organ.name}", "wrong-body-part")
-    wanted = Wanted(organ.min_slices, organ.min_coverage_mm, organ.max_spacing_mm, "soft", contrast=organ.contrast)
+    wanted = CtRequirements(
+        organ.min_slices, organ.min_coverage_mm, organ.max_spacing_mm, "soft", contrast=organ.contrast
+    )
     scans = [Series(one.series_instance_uid, one.modality, _no_pictures(one)) for one in shown]
     found = ct_stack([one for one in scans if one.instances], wanted)
     if isinstance(found, Stack):

@@ -25,7 +25,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.pixels import presented
+from ainode.node.imaging.pixels import display_values
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SpineRadiograph:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
-        read, unusable = each_read(selection.instances, lambda path: self._model.predict(presented(path)))
+        read, unusable = each_read(selection.instances, lambda path: self._model.predict(display_values(path)))
         return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
 
     def demonstration(self, seed: int) -> SyntheticStudy:

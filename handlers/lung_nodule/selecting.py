@@ -9,14 +9,14 @@ from itertools import chain
 
 from ainode.node.domain import Instance, Location, OutOfScope, Selection, Series, Study, refs
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.ct_series import Wanted, ct_stack
+from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack
-from ainode.node.imaging.positions import Pointed, pointed
+from ainode.node.imaging.positions import PointedLocation, pointed_locations
 
 TITLE = "Lung nodule"
 """of our reports"""
 # The slices that the cube and the middle three need; 5 mm is the thickest that LIDC-IDRI holds.
-WANTED = Wanted(min_slices=5, min_coverage_mm=20.0, max_spacing_mm=5.5)
+WANTED = CtRequirements(min_slices=5, min_coverage_mm=20.0, max_spacing_mm=5.5)
 _MOST_NODULES = 10
 # As `reports` begins Series Description: the other models' reports of a CT have regions too, and no nodules.
 _OUR_REPORT = f"AI {TITLE} "
@@ -36,7 +36,7 @@ class _Date:
 
 def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     """Return the CTs of a study and of its newest priors, and every position in them; one at least."""
-    now = _date(study, _asked(study) or pointed(study.instances))
+    now = _date(study, _asked(study) or pointed_locations(study.instances))
     if now.refusal:
         return now.refusal
     first = now.series[0].instances[0]
@@ -56,18 +56,18 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     return Selection(study.study_instance_uid, series, locations, declined)
 
 
-def _asked(study: Study) -> list[Pointed]:
-    return [Pointed(one) for one in study.locations]
+def _asked(study: Study) -> list[PointedLocation]:
+    return [PointedLocation(one) for one in study.locations]
 
 
-def _prior_marks(prior: Study, study: Study) -> Sequence[Pointed]:
+def _prior_marks(prior: Study, study: Study) -> Sequence[PointedLocation]:
     """Return where another pointed into a prior, else where our own report of it does, else where the request does.
 
     In a frame of reference that the prior does not have they are elsewhere.
     """
     own = [one for one in prior.instances if _is_placed(one) or one.text("SeriesDescription").startswith(_OUR_REPORT)]
     frames = frozenset[str]().union(*map(_frames, prior.series)) - {""}
-    sources = (pointed(prior.instances), pointed(own, ours=True), _asked(study))
+    sources = (pointed_locations(prior.instances), pointed_locations(own, own_reports=True), _asked(study))
     here = ([one for one in marks if one.location.frame_of_reference_uid in frames] for marks in sources)
     return next((marks for marks in here if marks), [])
 
@@ -77,7 +77,7 @@ def _is_placed(instance: Instance) -> bool:
     return "ImagePositionPatient" in instance.header
 
 
-def _date(study: Study, marks: Sequence[Pointed]) -> _Date:
+def _date(study: Study, marks: Sequence[PointedLocation]) -> _Date:
     """Return the CTs that hold the marks, the best one, the marks that they hold, and what becomes of the others."""
     best = ct_stack(study.series, WANTED)
     marked = list(dict.fromkeys(one.location for one in marks))
@@ -142,7 +142,7 @@ def _series_of(stacks: Sequence[Stack]) -> list[Series]:
     return [Series(uid, "CT", one.instances) for uid, one in unique.items()]
 
 
-def _pointing(marks: Sequence[Pointed]) -> list[Series]:
+def _pointing(marks: Sequence[PointedLocation]) -> list[Series]:
     """Return the objects that the marks are from, each once."""
-    unique = {one.by.ref: one.by for one in marks if one.by}
+    unique = {one.pointing_object.ref: one.pointing_object for one in marks if one.pointing_object}
     return [Series(ref.series_instance_uid, one.text("Modality"), (one,)) for ref, one in unique.items()]

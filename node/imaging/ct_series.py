@@ -29,7 +29,7 @@ _SHARP = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "L", "D", "E", 
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CtRequirements:
     """What a model needs of a CT."""
 
     min_slices: int
@@ -41,7 +41,7 @@ class Wanted:
     """portal venous: Contrast/Bolus Agent must be there, and no word of another phase in Series Description"""
 
 
-def ct_stack(series: Sequence[Series], wanted: Wanted) -> Stack | OutOfScope:
+def ct_stack(series: Sequence[Series], wanted: CtRequirements) -> Stack | OutOfScope:
     """Return the best stack among the series, or why the most promising one cannot be read.
 
     Source: PS3.3 C.8.2.1 (CT Image).
@@ -66,7 +66,7 @@ def is_sharp(kernel: str) -> bool:
     return word in _SHARP
 
 
-def _answer(series: Series, wanted: Wanted) -> Stack | OutOfScope:
+def _answer(series: Series, wanted: CtRequirements) -> Stack | OutOfScope:
     slices = [instance for instance in series.instances if not _no_slice(instance)]
     if not slices:
         what = "it holds localizers or reconstructed views only; axial slices are read"
@@ -96,7 +96,7 @@ def _largest(slices: Sequence[Instance]) -> Stack | OutOfScope:
     return whole if len(groups) == 1 else stack(largest)
 
 
-def _unfit(found: Stack, wanted: Wanted) -> tuple[str, str]:
+def _unfit(found: Stack, wanted: CtRequirements) -> tuple[str, str]:
     """Return why a stack is not for the model, in words and in a code; both '' if it is."""
     count, step = len(found.instances), found.spacing_mm[0]
     if abs(found.normal[2]) < _AXIAL:

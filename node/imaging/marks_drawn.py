@@ -21,7 +21,7 @@ _CONTOURS = 50_000
 _SIX, _THREE, _TWO = 6, 3, 2
 
 
-def segments(header: Dataset, path: Path) -> list[Mark]:
+def segment_marks(header: Dataset, path: Path) -> list[Mark]:
     """Return one mark per segment that has voxels; of a fractional one those of at least half.
 
     Raises: BrokenSeries if it claims more than can be; what pydicom raises on damage is the caller's.
@@ -104,7 +104,7 @@ def _segment(described: Dataset, position_mm: Position, header: Dataset, series:
     )
 
 
-def regions(structures: Dataset) -> list[Mark]:
+def roi_marks(structures: Dataset) -> list[Mark]:
     """Return one mark per region of interest that has closed planar contours, or points.
 
     Source: PS3.3 C.8.8.5 (Structure Set), C.8.8.6 (ROI Contour), C.8.8.8 (RT ROI Observations).

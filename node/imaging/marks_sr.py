@@ -33,7 +33,7 @@ class _Node:
         return next((one for one in self.above if _concept(one) in _GROUPS), self.above[-1])
 
 
-def marks(report: Dataset, images: Mapping[UID, Instance]) -> list[Mark]:
+def report_marks(report: Dataset, images: Mapping[UID, Instance]) -> list[Mark]:
     """Return one mark per group that has regions; `images` are those that SCOORDs may be drawn on.
 
     Source: PS3.16 TID 1410, 1411, 1501, 4100; PS3.3 C.18.6, C.18.9.

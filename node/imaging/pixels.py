@@ -62,7 +62,7 @@ def modality_values(path: Path) -> NDArray[np.float32]:
         return _gray(path)[1]
 
 
-def presented(path: Path) -> NDArray[np.float32]:
+def display_values(path: Path) -> NDArray[np.float32]:
     """Return the image as a viewer shows it: VOI LUT or window applied, larger is brighter.
 
     A window that is missing, or that leaves the image flat, is replaced by the percentiles 0.5 to 99.5.

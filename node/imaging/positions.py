@@ -1,8 +1,9 @@
-"""Where people and other programs pointed at: the lesions in a study's SR, SEG and RTSTRUCT objects.
+"""Lesions of a study that its SR, SEG and RTSTRUCT objects point at.
 
-Of each object those items count whose code or name says nodule, mass, tumor, lesion, neoplasm or GTV; where none does
-and there is exactly one item, that one, unless it is called an organ or a tissue. What this node made is not read back,
-unless that is asked for: its report of an earlier study says where a lesion was then.
+The marks of an object are lesions if their code or name says nodule, mass, tumor, lesion, neoplasm or GTV. If no mark
+of the object says so and the object has exactly one mark, that mark is a lesion, unless its code or name says organ or
+tissue. Objects that this node made are left out, unless the caller asks for the node's own reports: the report of an
+earlier study says where a lesion was at that time.
 """
 
 import logging
@@ -17,117 +18,140 @@ from ainode.node.domain import OWN_REPORT, UID, Instance, Location
 from ainode.node.errors import BrokenSeries
 from ainode.node.identity import is_ours
 from ainode.node.imaging.marks import Mark, items, lesions
-from ainode.node.imaging.marks_drawn import regions, segments
-from ainode.node.imaging.marks_sr import marks
+from ainode.node.imaging.marks_drawn import roi_marks, segment_marks
+from ainode.node.imaging.marks_sr import report_marks
 from ainode.node.imaging.pixels import BROKEN_FILE
 
 log = logging.getLogger(__name__)
-# As reports/uids.py says; importing it would load all that makes reports.
-_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
-_KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
+_REPORT_PREFIX = "1.2.840.10008.5.1.4.1.1.88."
+_KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 # Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
-_DRAWN = {
+_DRAWN_KINDS = {
     "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
     "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
 }
-_SOURCES = ("SR", "SEG", "RTSTRUCT", "")
-# Real ones: some MB, 200 MB for a label map of a thin chest CT, 50 MB.
-_BYTES = {"SR": 64 * 2**20, "SEG": 512 * 2**20, "RTSTRUCT": 256 * 2**20}
+_KINDS = ("SR", "SEG", "RTSTRUCT", "")
+# Real reports and structure sets have some MB and 50 MB; the label map of a thin chest CT has 200 MB.
+_MAX_BYTES = {"SR": 64 * 2**20, "SEG": 512 * 2**20, "RTSTRUCT": 256 * 2**20}
 
 
-class Pointed(NamedTuple):
-    """A lesion, and the object that points at it; None where a request does."""
+class PointedLocation(NamedTuple):
+    """A lesion's location and the object that points at the lesion; no object where a request points."""
 
     location: Location
-    by: Instance | None = None
+    pointing_object: Instance | None = None
 
 
-def positions(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Location, ...]:
-    """Return the lesions of `pointed`, without what points at them."""
-    return tuple(one.location for one in pointed(instances, ours=ours))
+class _Contents(NamedTuple):
+    """What one object says: the lesions it points at, and the node's own reports that it supersedes."""
+
+    locations: tuple[Location, ...]
+    superseded: frozenset[UID]
 
 
-def pointed(instances: Iterable[Instance], *, ours: bool = False) -> tuple[Pointed, ...]:
-    """Return the lesions that reports, segmentations and structure sets of a study point at, reports first.
+_EMPTY = _Contents((), frozenset())
 
-    `ours` adds the reports of this node, after all others, but for those that another of ours supersedes; their source
-    is `own report`.
 
-    Regions in pixels need their image among `instances`. An object that is broken or too large is skipped and logged
-    by its UID; an item with coordinates outside of its image, or that are no numbers, is skipped. Of items with the
-    same tracking UID the first counts.
+def pointed_locations(instances: Iterable[Instance], *, own_reports: bool = False) -> tuple[PointedLocation, ...]:
+    """Return the lesions that reports, segmentations and structure sets point at, those of reports first.
+
+    `own_reports` adds the lesions of this node's reports, after all others, with source `own report`; a report that
+    another report of this node supersedes adds none.
+
+    A region in pixels counts only if its image is among `instances`. An object that is broken or too large is skipped,
+    and its UID is logged. A mark is skipped if a coordinate is no number or lies outside of the image. Of several
+    marks with one tracking UID the first counts.
     Units: LPS mm.
     """
-    # A segmentation of ours is where the model looked, which nobody pointed at.
-    found = tuple(one for one in instances if not is_ours(one) or (ours and _source(one) == "SR"))
-    images = {one.ref.sop_instance_uid: one for one in found if "ImagePositionPatient" in one.header}
-    said = [(instance, *_said(instance, images)) for instance in sorted(found, key=_order)]
-    superseded = frozenset[UID]().union(*(earlier for *_, earlier in said))
-    unique: dict[object, Pointed] = {}
-    for instance, locations, _ in said:
-        for location in locations if instance.ref.sop_instance_uid not in superseded else ():
+    # A segmentation of this node shows where the model looked; nobody pointed there.
+    eligible = tuple(
+        instance for instance in instances if not is_ours(instance) or (own_reports and _kind(instance) == "SR")
+    )
+    images = {instance.ref.sop_instance_uid: instance for instance in eligible if _has_position(instance)}
+    contents = [(instance, _contents(instance, images)) for instance in sorted(eligible, key=_sort_key)]
+    superseded = frozenset[UID]().union(*(content.superseded for _, content in contents))
+    unique: dict[object, PointedLocation] = {}
+    for instance, content in contents:
+        for location in content.locations if instance.ref.sop_instance_uid not in superseded else ():
             key = (location.tracking_uid, location.frame_of_reference_uid) if location.tracking_uid else len(unique)
-            unique.setdefault(key, Pointed(location, instance))
+            unique.setdefault(key, PointedLocation(location, instance))
     return tuple(unique.values())
 
 
-def _source(instance: Instance) -> str:
-    """Return what kind of object may point at lesions, '' where it is none."""
+def _has_position(instance: Instance) -> bool:
+    return "ImagePositionPatient" in instance.header
+
+
+def _kind(instance: Instance) -> str:
+    """Return the kind of object, `SR`, `SEG` or `RTSTRUCT`; '' for an object that cannot point at lesions."""
     sop_class = instance.ref.sop_class_uid
-    if sop_class.startswith(_REPORTS) and sop_class != _KEY_OBJECT:
+    if sop_class.startswith(_REPORT_PREFIX) and sop_class != _KEY_OBJECT_SELECTION:
         return "SR"
-    return _DRAWN.get(sop_class, "")
+    return _DRAWN_KINDS.get(sop_class, "")
 
 
-def _order(instance: Instance) -> tuple[bool, int, UID]:
-    return is_ours(instance), _SOURCES.index(_source(instance)), instance.ref.sop_instance_uid
+def _sort_key(instance: Instance) -> tuple[bool, int, UID]:
+    """Return the sort key: own reports last, then by kind of object, then by UID."""
+    return is_ours(instance), _KINDS.index(_kind(instance)), instance.ref.sop_instance_uid
 
 
-def _said(instance: Instance, images: Mapping[UID, Instance]) -> tuple[tuple[Location, ...], frozenset[UID]]:
-    """Return where an object points at, and which reports of ours it supersedes."""
-    source, nothing = _source(instance), ((), frozenset[UID]())
-    if not source:
-        return nothing
+def _contents(instance: Instance, images: Mapping[UID, Instance]) -> _Contents:
+    """Return the lesions and the superseded reports of one object; a broken object is logged and has none."""
+    kind = _kind(instance)
+    if not kind:
+        return _EMPTY
     try:
-        drawn, superseded = _read(instance, source, images)
-        found = lesions(drawn)
+        marks, superseded = _marks_and_predecessors(instance, kind, images)
+        lesion_marks = lesions(marks)
     except (*BROKEN_FILE, BrokenSeries) as error:
         uid = instance.ref.sop_instance_uid
         log.warning(
-            "%s %s points at nothing: it cannot be read (%s)",
-            source,
+            "%s %s points at nothing: the object cannot be read (%s)",
+            kind,
             uid,
             type(error).__name__,
             extra={"action": "positions_skipped", "sop_instance_uid": uid},
         )
-        return nothing
-    who = OWN_REPORT if is_ours(instance) else source
+        return _EMPTY
+    source = OWN_REPORT if is_ours(instance) else kind
     locations = (
-        Location(one.position_mm, who, one.frame_of_reference_uid, one.tracking_uid, one.series_instance_uid)
-        for one in found
+        Location(mark.position_mm, source, mark.frame_of_reference_uid, mark.tracking_uid, mark.series_instance_uid)
+        for mark in lesion_marks
     )
-    return tuple(locations), superseded
+    return _Contents(tuple(locations), superseded)
 
 
-def _read(instance: Instance, source: str, images: Mapping[UID, Instance]) -> tuple[list[Mark], frozenset[UID]]:
-    if instance.size_bytes > _BYTES[source]:
-        raise BrokenSeries(f"it has {instance.size_bytes} bytes")
-    # pydicom's warnings quote values, and they may be the patient's.
+def _marks_and_predecessors(
+    instance: Instance, kind: str, images: Mapping[UID, Instance]
+) -> tuple[list[Mark], frozenset[UID]]:
+    """Return every mark of the object; for a report of this node also the reports that it supersedes.
+
+    Raises: BrokenSeries if the file is too large; what pydicom raises on a broken file is passed on.
+    """
+    if instance.size_bytes > _MAX_BYTES[kind]:
+        raise BrokenSeries(f"the object has {instance.size_bytes} bytes; at most {_MAX_BYTES[kind]} are read")
+    # A warning of pydicom quotes values, which may be the patient's.
     with disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = dcmread(instance.path, stop_before_pixels=True)
-        if source == "SR":
-            return marks(dataset, images), _predecessors(dataset) if is_ours(instance) else frozenset()
-        return segments(dataset, instance.path) if source == "SEG" else regions(dataset), frozenset()
+        if kind == "SR":
+            return report_marks(dataset, images), _predecessors(dataset) if is_ours(instance) else frozenset()
+        if kind == "SEG":
+            return segment_marks(dataset, instance.path), frozenset()
+        return roi_marks(dataset), frozenset()
 
 
 def _predecessors(report: Dataset) -> frozenset[UID]:
-    """Return what Predecessor Documents Sequence names (PS3.3 C.17.2.3)."""
-    series = (
-        one
+    """Return the UIDs in Predecessor Documents Sequence (PS3.3 C.17.2.3)."""
+    series_items = (
+        series
         for study in items(report, "PredecessorDocumentsSequence")
-        for one in items(study, "ReferencedSeriesSequence")
+        for series in items(study, "ReferencedSeriesSequence")
     )
-    named = (ref.get("ReferencedSOPInstanceUID") for one in series for ref in items(one, "ReferencedSOPSequence"))
-    return frozenset(UID(str(one)) for one in named)
+    predecessor_uids = (
+        reference.get("ReferencedSOPInstanceUID")
+        for series in series_items
+        for reference in items(series, "ReferencedSOPSequence")
+    )
+    return frozenset(UID(str(uid)) for uid in predecessor_uids)

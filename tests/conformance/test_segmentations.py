@@ -14,11 +14,11 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID as DicomUID  # noqa: N811 - ours is another UID
 from pydicom.uid import SegmentationStorage
 from support import instance_ref, judges
+from support.locations import locations
 
 from ainode.node import reports
 from ainode.node.domain import UID, Capture, Document, DocumentKind, Result, Saliency
 from ainode.node.encoding import headers
-from ainode.node.imaging.positions import positions
 from ainode.node.reading.weights import sha256_of
 
 FRACTIONAL, LABELMAP = DocumentKind.SEGMENTATION_FRACTIONAL, DocumentKind.SEGMENTATION_LABELMAP
@@ -255,10 +255,10 @@ def test_our_own_segmentation_is_no_nodule_that_somebody_pointed_at(tmp_path: Pa
     )
     own = [written(one, tmp_path) for one in documents if one.kind.is_optional]
     instances = [headers.instance(path, sha256=sha256_of(path)) for path in (*paths, *own)]
-    assert positions(instances) == positions(instances, ours=True) == ()
+    assert locations(instances) == locations(instances, own_reports=True) == ()
     # The same of another maker is the only drawn item of the study, and so a lesion.
     other = dcmread(own[0])
     other.ManufacturerModelName = "another"
     other.save_as(own[0])
     changed = headers.instance(own[0], sha256=sha256_of(own[0]))
-    assert [one.source for one in positions([*instances[:3], changed], ours=True)] == ["SEG"]
+    assert [one.source for one in locations([*instances[:3], changed], own_reports=True)] == ["SEG"]

@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import affine_transform
 from support import installed, shared
 from support.dated import HEADER, Dated, ball_mm3, dated, growth_percent
+from support.locations import locations
 
 installed("torch", "timm", "openvino", "safetensors")
 
@@ -36,7 +37,6 @@ from ainode.node.domain import (  # noqa: E402
 )
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.geometry import Stack, stack, volume  # noqa: E402
-from ainode.node.imaging.positions import positions  # noqa: E402
 from ainode.node.reading.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
 
 REAL = "data/dicom/ct_chest_thin_R01-001"
@@ -182,7 +182,7 @@ def test_ground_glass_is_followed_and_neither_size_nor_growth_is_reported(handle
 
 
 def test_the_report_has_the_tracking_uid_of_who_pointed(handler: LungNodule, now: Study) -> None:
-    (pointed,) = positions(now.instances)
+    (pointed,) = locations(now.instances)
     result = read(handler, now)
     assert pointed.tracking_uid
     assert result.findings[0].tracking_uid == pointed.tracking_uid
@@ -191,7 +191,7 @@ def test_the_report_has_the_tracking_uid_of_who_pointed(handler: LungNodule, now
 
 @pytest.mark.parametrize("given", ["", "no uid", "1.2..3", "1." * 40 + "1"])
 def test_without_a_usable_tracking_uid_the_reading_makes_one(handler: LungNodule, now: Study, given: str) -> None:
-    asked = replace(positions(now.instances)[0], tracking_uid=UID(given))
+    asked = replace(locations(now.instances)[0], tracking_uid=UID(given))
     study = replace(now, locations=(asked,))
     uid = tracked(read(handler, study), study)
     assert uid.startswith("2.25.")
@@ -201,7 +201,7 @@ def test_without_a_usable_tracking_uid_the_reading_makes_one(handler: LungNodule
 def tracked(result: Result, study: Study) -> str:
     """Return the Tracking UID in the encoded report."""
     path = study.instances[0].path.parent / "report" / "report.dcm"
-    (found,) = positions([reported(result, study, path)[-1], *study.instances], ours=True)[-1:]
+    (found,) = locations([reported(result, study, path)[-1], *study.instances], own_reports=True)[-1:]
     return found.tracking_uid
 
 
@@ -219,11 +219,11 @@ def test_our_own_report_of_an_earlier_study_says_where_the_nodule_was(
     earlier = dated(THEN, 10.0)
     prior = studied(earlier, tmp_path, "then")
     frame = UID(prior.instances[0].text("FrameOfReferenceUID"))
-    (pointed,) = positions(now.instances)
+    (pointed,) = locations(now.instances)
     then = replace(prior, locations=(Location(earlier.position_mm, "request", frame, pointed.tracking_uid),))
     ours = headers.study(reported(read(handler, then), prior, tmp_path / "ours" / "report.dcm"))
-    assert positions(ours.instances) == ()
-    (found,) = positions(ours.instances, ours=True)
+    assert locations(ours.instances) == ()
+    (found,) = locations(ours.instances, own_reports=True)
     assert found.position_mm == pytest.approx(earlier.position_mm, abs=1.2)
     result = read(handler, replace(now, priors=(ours,)))
     assert said(result)["position from"] == "SR, own report"
@@ -235,7 +235,7 @@ def test_a_prior_that_is_pointed_into_has_the_nodule_where_the_mark_is_near_to_w
     handler: LungNodule, now: Study, tmp_path: Path
 ) -> None:
     prior = studied(dated(THEN, 10.0), tmp_path, "then", point=True)
-    assert positions(prior.instances)[0].tracking_uid != positions(now.instances)[0].tracking_uid
+    assert locations(prior.instances)[0].tracking_uid != locations(now.instances)[0].tracking_uid
     result = read(handler, replace(now, priors=(prior,)))
     assert said(result)["position from"] == "SR"
     assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
@@ -251,7 +251,7 @@ def test_the_mark_of_another_nodule_in_a_prior_is_not_taken_for_this_one(
     made = dated(THEN, 10.0)
     x, y, z = made.position_mm
     prior = studied(Dated(made.images, (x + away_mm, y, z)), tmp_path, "then", point=True)
-    assert len(positions(prior.instances)) == 1
+    assert len(locations(prior.instances)) == 1
     result = read(handler, replace(now, priors=(prior,)))
     assert said(result)["position from"] == "SR, registration"
     assert measured(result)["volume-growth"][0].value == pytest.approx(growth_percent(10, 13), rel=0.1)
@@ -285,7 +285,7 @@ def test_what_only_the_oldest_study_points_at_is_carried_to_the_newest_and_to_th
         pytest.approx(growth_percent(10, 13), rel=0.1),
         pytest.approx(growth_percent(8, 13), rel=0.1),
     ]
-    assert result.findings[0].tracking_uid == positions(oldest.instances)[0].tracking_uid != ""
+    assert result.findings[0].tracking_uid == locations(oldest.instances)[0].tracking_uid != ""
     region = result.findings[0].region
     assert region is not None
     selection = handler.select(replace(now, priors=()))
@@ -331,7 +331,7 @@ def test_the_report_of_another_model_of_ours_points_at_nothing(
     other = replace(read(handler, pointed_then), title="Lung tumor")
     path = pointed_then.instances[0].path.parent / "other" / "report.dcm"
     prior = headers.study(reported(other, unpointed(pointed_then), path))
-    assert positions(prior.instances, ours=True)
+    assert locations(prior.instances, own_reports=True)
     assert declined(handler, replace(unpointed(now), priors=(prior,))).code == "no-position"
 
 

@@ -12,7 +12,7 @@ from ainode.node import testing
 from ainode.node.domain import Instance, OutOfScope, Position, SyntheticImage, Value
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries
-from ainode.node.imaging.ct_series import Wanted, ct_stack, is_sharp
+from ainode.node.imaging.ct_series import CtRequirements, ct_stack, is_sharp
 from ainode.node.imaging.geometry import Stack, stack, volume
 
 # Positions of array axes (slice, row, column) that acquisitions really have, as the axes of rows and columns.
@@ -172,7 +172,7 @@ def test_a_scout_in_a_series_of_slices_is_left_out(tmp_path: Path) -> None:
     slices = ct(tmp_path / "slices")
     scout = ct(tmp_path / "scout", axes=CORONAL, count=1, ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER"))
     series = replace(headers.study(tuple(slices)).series[0], instances=(*scout, *slices))
-    found = ct_stack([series], Wanted(3, 5, 5))
+    found = ct_stack([series], CtRequirements(3, 5, 5))
     assert isinstance(found, Stack)
     assert len(found.instances) == len(slices)
 
@@ -181,7 +181,7 @@ def test_the_larger_of_two_acquisitions_in_a_series_is_read(tmp_path: Path) -> N
     whole = ct(tmp_path / "whole", count=6, AcquisitionNumber=1)
     part = ct(tmp_path / "part", count=3, AcquisitionNumber=2)
     series = replace(headers.study(tuple(whole)).series[0], instances=(*part, *whole))
-    found = ct_stack([series], Wanted(3, 5, 5))
+    found = ct_stack([series], CtRequirements(3, 5, 5))
     assert isinstance(found, Stack)
     assert {one.ref for one in found.instances} == {one.ref for one in whole}
 
@@ -189,21 +189,21 @@ def test_the_larger_of_two_acquisitions_in_a_series_is_read(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("wanted", "header", "code"),
     [
-        (Wanted(20, 5, 5), {}, "too-few-slices"),
-        (Wanted(3, 50, 5), {}, "too-short"),
-        (Wanted(3, 5, 1), {}, "too-coarse"),
-        (Wanted(3, 5, 5, contrast=True), {}, "wrong-contrast-phase"),
+        (CtRequirements(20, 5, 5), {}, "too-few-slices"),
+        (CtRequirements(3, 50, 5), {}, "too-short"),
+        (CtRequirements(3, 5, 1), {}, "too-coarse"),
+        (CtRequirements(3, 5, 5, contrast=True), {}, "wrong-contrast-phase"),
         (
-            Wanted(3, 5, 5, contrast=True),
+            CtRequirements(3, 5, 5, contrast=True),
             {"ContrastBolusAgent": "agent", "SeriesDescription": "Abd late arterial 2.5"},
             "wrong-contrast-phase",
         ),
-        (Wanted(3, 5, 5), {"axes": CORONAL}, "not-axial"),
-        (Wanted(3, 5, 5), {"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no-slices"),
+        (CtRequirements(3, 5, 5), {"axes": CORONAL}, "not-axial"),
+        (CtRequirements(3, 5, 5), {"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "no-slices"),
     ],
 )
 def test_what_a_model_cannot_read_is_refused_with_its_code(
-    tmp_path: Path, wanted: Wanted, header: dict[str, object], code: str
+    tmp_path: Path, wanted: CtRequirements, header: dict[str, object], code: str
 ) -> None:
     study = headers.study(tuple(ct(tmp_path, **header)))  # type: ignore[arg-type]
     reason = ct_stack(study.series, wanted)
@@ -215,7 +215,7 @@ def test_the_wanted_kernel_wins_among_two_of_one_scan(tmp_path: Path) -> None:
     soft = headers.study(tuple(ct(tmp_path / "soft", ConvolutionKernel="B30f"))).series[0]
     sharp = headers.study(tuple(ct(tmp_path / "sharp", ConvolutionKernel="B70f"))).series[0]
     for wish, series in (("lung", sharp), ("soft", soft)):
-        found = ct_stack([soft, sharp], Wanted(3, 5, 5, wish))  # type: ignore[arg-type]
+        found = ct_stack([soft, sharp], CtRequirements(3, 5, 5, wish))  # type: ignore[arg-type]
         assert isinstance(found, Stack)
         assert found.instances[0].ref.series_instance_uid == series.series_instance_uid
 

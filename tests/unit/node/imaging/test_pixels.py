@@ -68,7 +68,7 @@ def test_modality_values_go_through_the_lut_where_there_is_one(tmp_path: Path) -
 
 def test_a_window_is_applied_as_the_standard_says(tmp_path: Path) -> None:
     path = _file(tmp_path, WindowCenter=2048, WindowWidth=1000)
-    shown = pixels.presented(path).ravel()
+    shown = pixels.display_values(path).ravel()
     expected = np.clip((RAMP.ravel() - 2047.5) / 999 + 0.5, 0, 1)
     assert np.allclose(shown, expected, atol=1e-6)
     assert (shown.min(), shown.max()) == (0, 1)
@@ -76,7 +76,7 @@ def test_a_window_is_applied_as_the_standard_says(tmp_path: Path) -> None:
 
 def test_a_sigmoid_window_is_no_linear_one(tmp_path: Path) -> None:
     path = _file(tmp_path, WindowCenter=2048, WindowWidth=1000, VOILUTFunction="SIGMOID")
-    shown = pixels.presented(path).ravel()
+    shown = pixels.display_values(path).ravel()
     assert shown[2048] == 0.5
     assert shown[2548] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
 
@@ -84,7 +84,7 @@ def test_a_sigmoid_window_is_no_linear_one(tmp_path: Path) -> None:
 def test_a_voi_lut_is_applied_before_a_window(tmp_path: Path) -> None:
     table = [4095 - value for value in range(4096)]
     path = _file(tmp_path, VOILUTSequence=_lut(0, table, bits=12), WindowCenter=1, WindowWidth=2)
-    assert np.allclose(pixels.presented(path), 1 - RAMP / 4095, atol=1e-6)
+    assert np.allclose(pixels.display_values(path), 1 - RAMP / 4095, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_voi_lut_that_cannot_be_applied_leaves_the_window(broken: dict[str, An
             del item[keyword]
         else:
             setattr(item, keyword, value)
-    shown = pixels.presented(_file(tmp_path, VOILUTSequence=[item], WindowCenter=2048, WindowWidth=1000))
-    assert np.array_equal(shown, pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
+    shown = pixels.display_values(_file(tmp_path, VOILUTSequence=[item], WindowCenter=2048, WindowWidth=1000))
+    assert np.array_equal(shown, pixels.display_values(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
 
 
 @pytest.mark.parametrize(
@@ -121,25 +121,25 @@ def test_a_voi_lut_that_cannot_be_applied_leaves_the_window(broken: dict[str, An
     ids=["missing", "beside the values", "without width", "so wide that all is gray"],
 )
 def test_a_window_that_shows_nothing_is_replaced_by_percentiles(window: dict[str, Any], tmp_path: Path) -> None:
-    shown = pixels.presented(_file(tmp_path, **window))
+    shown = pixels.display_values(_file(tmp_path, **window))
     assert np.percentile(shown, [1, 50, 99]) == pytest.approx([0, 0.5, 1], abs=0.01)
 
 
 def test_the_first_of_several_windows_counts(tmp_path: Path) -> None:
-    several = pixels.presented(_file(tmp_path, WindowCenter=[2048, 10], WindowWidth=[1000, 5]))
-    assert np.array_equal(several, pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
+    several = pixels.display_values(_file(tmp_path, WindowCenter=[2048, 10], WindowWidth=[1000, 5]))
+    assert np.array_equal(several, pixels.display_values(_file(tmp_path, WindowCenter=2048, WindowWidth=1000)))
 
 
 def test_larger_is_brighter_also_in_monochrome1(tmp_path: Path) -> None:
-    plain = pixels.presented(_file(tmp_path, WindowCenter=2048, WindowWidth=4096))
-    inverse = pixels.presented(
+    plain = pixels.display_values(_file(tmp_path, WindowCenter=2048, WindowWidth=4096))
+    inverse = pixels.display_values(
         _file(tmp_path, 4095 - RAMP, WindowCenter=2048, WindowWidth=4096, PhotometricInterpretation="MONOCHROME1")
     )
     assert np.allclose(plain, inverse, atol=1e-3)
 
 
 def test_a_flat_image_is_no_division_by_zero(tmp_path: Path) -> None:
-    shown = pixels.presented(_file(tmp_path, np.full((64, 64), 7, dtype=np.uint16)))
+    shown = pixels.display_values(_file(tmp_path, np.full((64, 64), 7, dtype=np.uint16)))
     assert np.isfinite(shown).all()
 
 
@@ -148,7 +148,7 @@ def test_a_picture_is_what_is_presented_in_8_bits(tmp_path: Path) -> None:
     picture = pixels.picture(path)
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
-    assert np.array_equal(picture[..., 0], np.rint(pixels.presented(path) * 255))
+    assert np.array_equal(picture[..., 0], np.rint(pixels.display_values(path) * 255))
 
 
 def test_a_color_image_has_a_picture_but_no_values(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_color_image_has_a_picture_but_no_values(tmp_path: Path) -> None:
     path = _written(data_set, tmp_path)
     assert pixels.picture(path).shape == (64, 64, 3)
     with pytest.raises(BrokenSeries, match="color image"):
-        pixels.presented(path)
+        pixels.display_values(path)
 
 
 def test_only_the_first_frame_is_decoded(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_every_lossless_syntax_gives_the_same_values(syntax: UID, tmp_path: Path
 
 def test_the_two_photometric_twins_are_shown_alike() -> None:
     folder = shared("data/dicom/spine/drr_from_R01-001")
-    first, second = (pixels.presented(folder / f"tspine_lat_mono{number}.dcm") for number in (1, 2))
+    first, second = (pixels.display_values(folder / f"tspine_lat_mono{number}.dcm") for number in (1, 2))
     assert np.abs(first - second).max() < 1e-6
 
 
@@ -223,7 +223,7 @@ def test_a_broken_image_is_a_broken_series_that_names_it(damage: Callable[[Datas
     data_set = _data_set()
     damage(data_set)
     path = _written(data_set, tmp_path)
-    for read in (pixels.modality_values, pixels.presented, pixels.picture):
+    for read in (pixels.modality_values, pixels.display_values, pixels.picture):
         with pytest.raises(BrokenSeries, match=data_set.SOPInstanceUID):
             read(path)
 
@@ -233,7 +233,7 @@ def test_a_file_that_is_no_image_is_a_broken_series(name: str, tmp_path: Path) -
     path = tmp_path / "file"
     path.write_text(name)
     with pytest.raises(BrokenSeries):
-        pixels.presented(path)
+        pixels.display_values(path)
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
@@ -250,7 +250,7 @@ def test_a_small_file_that_would_decode_to_gigabytes_is_refused_before_it_is_dec
         frame[at : at + 4] = (60000).to_bytes(2) * 2
     data_set.PixelData = encapsulate([bytes(frame)])
     with pytest.raises(BrokenSeries) as caught:
-        pixels.presented(_written(data_set, tmp_path))
+        pixels.display_values(_written(data_set, tmp_path))
     assert "60000 x 60000" in str(caught.value.__cause__)
 
 

@@ -22,11 +22,11 @@ from pydicom.uid import (
     generate_uid,
 )
 from support import shared
+from support.locations import locations
 
 from ainode.node.domain import UID, Instance, Location
 from ainode.node.encoding import headers
 from ainode.node.identity import MANUFACTURER, MODEL_NAME
-from ainode.node.imaging.positions import positions
 from ainode.node.reading.weights import sha256_of
 
 FRAME, STUDY, SERIES = "1.2.3.9", "1.2.3", "1.2.3.1"
@@ -118,7 +118,7 @@ def a_report(*groups: Dataset, sop_class: str = Comprehensive3DSRStorage, **valu
 
 
 def found(folder: Path, *objects: Dataset) -> tuple[Location, ...]:
-    return positions([an_instance(one, folder) for one in objects])
+    return locations([an_instance(one, folder) for one in objects])
 
 
 SQUARE = [0.0, 0, 5, 4, 0, 5, 4, 4, 5, 0, 4, 5, 0, 0, 5]
@@ -212,8 +212,8 @@ def test_what_this_node_made_is_read_where_that_is_asked_for_and_of_one_lesion_a
         group(region("POINT", [1.0, 2, 3])), group(region("POINT", [7.0, 8, 9]), tracking="1.2.3.78"), **mine
     )
     instances = [an_instance(one, tmp_path) for one in (own, a_report(group(region("POINT", [4.0, 5, 6]))))]
-    assert [one.position_mm for one in positions(instances, ours=True)] == [(4, 5, 6), (7, 8, 9)]
-    assert [one.position_mm for one in positions(instances)] == [(4, 5, 6)]
+    assert [one.position_mm for one in locations(instances, own_reports=True)] == [(4, 5, 6), (7, 8, 9)]
+    assert [one.position_mm for one in locations(instances)] == [(4, 5, 6)]
 
 
 def test_a_report_of_ours_that_a_later_one_supersedes_does_not_count(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_report_of_ours_that_a_later_one_supersedes_does_not_count(tmp_path: P
         group(region("POINT", [4.0, 5, 6]), tracking="1.2.3.2"), PredecessorDocumentsSequence=[study], **mine
     )
     instances = [an_instance(one, tmp_path) for one in (first, second)]
-    assert [one.position_mm for one in positions(instances, ours=True)] == [(4, 5, 6)]
+    assert [one.position_mm for one in locations(instances, own_reports=True)] == [(4, 5, 6)]
 
 
 def test_the_center_of_a_cad_finding_counts_once_though_seen_on_two_slices(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_a_segmentation_written_by_highdicom_is_read(tmp_path: Path) -> None:
 
 def test_a_real_liver_is_no_lesion_but_called_mass_it_lies_where_its_pixels_are(tmp_path: Path) -> None:
     path = shared("data/dicom/ct_abdomen/dcmqi_ct-3slice_with_SEG/liver.dcm")
-    assert positions([headers.instance(path, sha256="")]) == ()
+    assert locations([headers.instance(path, sha256="")]) == ()
     renamed = dcmread(path)
     renamed.SegmentSequence[0].SegmentLabel = "Mass"
     (location,) = found(tmp_path, renamed)
@@ -472,8 +472,8 @@ def test_a_broken_object_is_skipped_and_logged_by_its_uid_and_spares_the_next(
     bomb.path.write_bytes(content[: content.index(sequence[:6])] + 30_000 * (sequence + item))
     with caplog.at_level(logging.WARNING):
         others = [an_instance(one, tmp_path) for one in (broken, structures(["GTV"]))]
-        locations = positions([bomb, *others])
-    assert len(locations) == 1
+        intact = locations([bomb, *others])
+    assert len(intact) == 1
     assert {bomb.ref.sop_instance_uid, broken.SOPInstanceUID} == {
         record.sop_instance_uid for record in caplog.records if hasattr(record, "sop_instance_uid")
     }
@@ -490,4 +490,4 @@ def test_odd_and_hostile_files_point_at_nothing_and_raise_nothing() -> None:
         "transfer_syntaxes/pydicom-data/liver_deflate.dcm",
         "corrupt_odd/orthanc-tests_gpl/2026-05-06-Deeply-Nested-Sequence.dcm",
     ):
-        assert positions([headers.instance(folder / name, sha256="")]) == (), name
+        assert locations([headers.instance(folder / name, sha256="")]) == (), name
