@@ -5,18 +5,27 @@ Two manifests are read: the one that ships in `weights/`, and the site's own in 
 
 import hashlib
 import shutil
+import tempfile
 import tomllib
-import urllib.request
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from ainode.node.disk import sha256_of
+import requests
+import tomli_w
+
+from ainode.node.disk import sha256_of, write_durably
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
 from ainode.node.settings import Settings
+
+_MANIFEST: Final = "manifest.toml"
+# Of each step of a download: the connection, and every pause of the answer.
+_TIMEOUT_S: Final = 60.0
+_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +74,36 @@ def _entry(folder: Path, row: Mapping[str, object]) -> WeightsEntry:
             url=text("url"),
         )
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{folder / 'manifest.toml'}: entry {text('name') or '?'}: {error}") from error
+        raise WeightsError(f"{folder / _MANIFEST}: entry {text('name') or '?'}: {error}") from error
 
 
-def _manifest(folder: Path) -> tuple[WeightsEntry, ...]:
-    path = folder / "manifest.toml"
-    if not path.exists():
-        return ()
-    rows = tomllib.loads(path.read_text(encoding="utf-8")).get("weights", [])
-    return tuple(_entry(folder, row) for row in rows)
+def _rows(folder: Path) -> list[Mapping[str, object]]:
+    """Return the tables of a folder's manifest, none where there is no manifest.
+
+    Raises: WeightsError.
+    """
+    path = folder / _MANIFEST
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("weights", [])
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read as TOML: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise WeightsError(f"{path}: `weights` is no array of tables; write each entry below [[weights]]")
+    _refuse_repetition(path, rows)
+    return rows
+
+
+def _refuse_repetition(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    for key in ("name", "file"):
+        counts = Counter(str(row[key]) for row in rows if key in row)
+        for value in (value for value, count in counts.items() if count > 1):
+            raise WeightsError(f"{path}: two entries with the {key} {value!r}; rename one, or remove one")
+
+
+def _entries(folder: Path) -> tuple[WeightsEntry, ...]:
+    return tuple(_entry(folder, row) for row in _rows(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +115,7 @@ class WeightStore:
 
     def entries(self) -> tuple[WeightsEntry, ...]:
         """Return every known file, present or not; the site's own entry of a name wins."""
-        by_name = {entry.name: entry for entry in (*_manifest(self.shipped), *_manifest(self.site))}
+        by_name = {entry.name: entry for entry in (*_entries(self.shipped), *_entries(self.site))}
         return tuple(by_name.values())
 
     def entry(self, name: str) -> WeightsEntry:
@@ -106,10 +136,10 @@ class WeightStore:
         entry = self.entry(name)
         if not entry.path.exists():
             raise WeightsError(f"weights {name!r}: {entry.path.name} is absent; `ainode weights pull {name}` gets it")
-        found = sha256_of(entry.path)
-        if found != entry.sha256:
+        digest = sha256_of(entry.path)
+        if digest != entry.sha256:
             raise WeightsError(
-                f"weights {name!r}: {entry.path.name} has sha256 {found[:12]}…, the manifest says "
+                f"weights {name!r}: {entry.path.name} has sha256 {digest[:12]}…, the manifest says "
                 f"{entry.sha256[:12]}…; `ainode weights pull {name}` or restore the file"
             )
         return entry.path
@@ -123,55 +153,80 @@ class WeightStore:
         return min((self.entry(name).status for name in names), key=list(WeightsStatus).index)
 
     def pull(self, name: str) -> Path:
-        """Download weights to the site's folder and return their path.
+        """Download weights to where the manifest expects them and return their path.
 
-        Raises: WeightsError if the manifest has no address, it does not answer, or other bytes come.
+        The file appears whole and compared with the manifest, or not at all.
+
+        Raises: WeightsError if the manifest has no address, it does not answer, other bytes come, or the disk refuses.
         """
         entry = self.entry(name)
         if not entry.url:
             raise WeightsError(
                 f"weights {name!r}: the manifest has no address for them; see models/{entry.model}/card.toml"
             )
-        self.site.mkdir(parents=True, exist_ok=True)
-        part = self.site / f"{entry.path.name}.part"
         try:
-            with urllib.request.urlopen(entry.url) as answer, part.open("wb") as file:  # noqa: S310 - the manifest's own
-                shutil.copyfileobj(answer, file)
-        except OSError as error:
+            entry.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=entry.path.parent, prefix=".pull-") as folder:
+                part = Path(folder) / entry.path.name
+                _download(entry.url, part)
+                if sha256_of(part) != entry.sha256:
+                    raise WeightsError(
+                        f"weights {name!r}: {entry.url} gave other bytes than the manifest names; nothing was kept"
+                    )
+                return part.replace(entry.path)
+        # requests' errors are OSErrors, too
+        except requests.HTTPError as error:
+            code = error.response.status_code
+            raise WeightsError(f"weights {name!r}: {entry.url} answers HTTP {code}; look at the address") from error
+        except requests.RequestException as error:
             raise WeightsError(f"weights {name!r}: {entry.url} does not answer: {error}") from error
-        if sha256_of(part) != entry.sha256:
-            part.unlink()
-            raise WeightsError(
-                f"weights {name!r}: {entry.url} gave other bytes than the manifest names; nothing was kept"
-            )
-        return part.replace(entry.path)
+        except OSError as error:
+            raise WeightsError(f"weights {name!r}: {entry.path} cannot be written: {error.strerror}") from error
 
     def add(self, source: Path, entry: WeightsEntry) -> Path:
-        """Copy a file of the site's own, write its entry into the site's manifest, return its path."""
-        self.site.mkdir(parents=True, exist_ok=True)
+        """Copy a file of the site's own, write its entry into the site's manifest, return the path of the copy.
+
+        The manifest is written anew: comments in it do not survive.
+
+        Raises: WeightsError if the site's manifest has that name or that file already; OSError.
+        """
+        rows = _rows(self.site)
         target = self.site / entry.path.name
-        shutil.copyfile(source, target)
-        lines = ["", "[[weights]]"]
-        values = {
-            "name": entry.name,
-            "file": target.name,
-            "sha256": sha256_of(target),
-            "bytes": target.stat().st_size,
-            "licence": entry.licence,
-            "model": entry.model,
-            "version": entry.version,
-            "status": entry.status.value,
-            "training_data": entry.training_data,
-            "metrics": entry.metrics,
-        }
-        lines += [f"{key} = {value if isinstance(value, int) else _toml_text(value)}" for key, value in values.items()]
-        with (self.site / "manifest.toml").open("a", encoding="utf-8") as manifest:
-            manifest.write("\n".join(lines) + "\n")
+        self.site.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.site, prefix=".import-") as folder:
+            part = Path(shutil.copyfile(source, Path(folder) / target.name))
+            rows.append(_row(entry, part))
+            _refuse_repetition(self.site / _MANIFEST, rows)
+            part.replace(target)
+        write_durably(self.site / _MANIFEST, tomli_w.dumps({"weights": rows}).encode())
         return target
 
 
-def _toml_text(value: object) -> str:
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+def _row(entry: WeightsEntry, file: Path) -> dict[str, str | int]:
+    """Return what a manifest says of a file."""
+    return {
+        "name": entry.name,
+        "file": file.name,
+        "sha256": sha256_of(file),
+        "bytes": file.stat().st_size,
+        "licence": entry.licence,
+        "model": entry.model,
+        "version": entry.version,
+        "status": entry.status.value,
+        "training_data": entry.training_data,
+        "metrics": entry.metrics,
+    }
+
+
+def _download(url: str, path: Path) -> None:
+    """Write what an address answers to a file, block by block.
+
+    Raises: requests.RequestException, OSError.
+    """
+    with requests.get(url, stream=True, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
+        answer.raise_for_status()
+        for block in answer.iter_content(_BLOCK_BYTES):
+            file.write(block)
 
 
 def environment(settings: Settings, weights: Path | None = None) -> ModelEnvironment:

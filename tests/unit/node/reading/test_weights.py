@@ -9,9 +9,10 @@ import pytest
 
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
-from ainode.node.reading.weights import WeightsEntry, WeightStore, sha256_of
+from ainode.node.reading.weights import WeightsEntry, WeightStore
 
 CONTENT = b"weights of a very small network"
+SITE = WeightsStatus.SITE
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -68,47 +69,88 @@ def test_a_manifest_with_a_missing_key_is_refused_by_its_name(store: WeightStore
         store.entries()
 
 
+def imported(store: WeightStore, source: Path, **changes: str) -> Path:
+    values = {"name": "small", "licence": "ours", "model": "spine_radiograph", "version": "2", "training_data": "ours"}
+    values |= changes
+    return store.add(source, WeightsEntry(path=Path(source.name), sha256="", size_bytes=0, status=SITE, **values))
+
+
 def test_an_imported_file_wins_over_the_shipped_one_and_changes_the_digest(store: WeightStore, tmp_path: Path) -> None:
     before = store.digest(("small",))
     own = tmp_path / "own.safetensors"
     own.write_bytes(b"ours")
-    entry = WeightsEntry(
-        name="small",
-        path=Path(own.name),
-        sha256=sha256_of(own),
-        size_bytes=4,
-        licence="ours",
-        model="spine_radiograph",
-        version="2",
-        status=WeightsStatus.SITE,
-        training_data='our "own" studies',
-    )
-    store.add(own, entry)
+    imported(store, own)
     assert store.verified("small").read_bytes() == b"ours"
-    assert store.entry("small").status is WeightsStatus.SITE
-    assert store.entry("small").training_data == 'our "own" studies'
+    assert store.entry("small").status is SITE
     assert store.digest(("small",)) != before
+
+
+def test_every_word_that_is_said_of_imported_weights_comes_back(store: WeightStore, tmp_path: Path) -> None:
+    own, words = tmp_path / "own.safetensors", 'our "own" studies,\nn = 3 \\ \t\x7f ü'
+    own.write_bytes(b"ours")
+    imported(store, own, training_data=words)
+    assert store.entry("small").training_data == words
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "refusal"),
+    [("other.safetensors", "small", "name 'small'"), ("own.safetensors", "other", "file 'own.safetensors'")],
+)
+def test_an_import_under_a_taken_name_is_refused_and_changes_nothing(
+    store: WeightStore, tmp_path: Path, *, file: str, name: str, refusal: str
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"ours")
+    imported(store, own)
+    before = {path: path.read_bytes() for path in store.site.iterdir()}
+    (tmp_path / file).write_bytes(b"later")
+    with pytest.raises(WeightsError, match=refusal):
+        imported(store, tmp_path / file, name=name)
+    assert {path: path.read_bytes() for path in store.site.iterdir()} == before
+
+
+def test_a_manifest_with_two_entries_of_one_name_is_refused(store: WeightStore) -> None:
+    path = store.shipped / "manifest.toml"
+    path.write_text(path.read_text() + "\n" + path.read_text().replace("small.safetensors", "other.safetensors"))
+    with pytest.raises(WeightsError, match="two entries with the name 'small'"):
+        store.entries()
+
+
+def test_a_manifest_that_is_no_toml_is_an_error_of_the_weights(store: WeightStore) -> None:
+    (store.shipped / "manifest.toml").write_text("[[weights]")
+    with pytest.raises(WeightsError, match="cannot be read as TOML"):
+        store.entries()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
+    """Yield the address of a server that cuts `cut.safetensors` off in the middle."""
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "small.safetensors").write_bytes(CONTENT)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/cut.safetensors":
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[:-1])
+            return None
+
         def log_message(self, *_: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_address[1]}/small.safetensors"
+        yield f"http://127.0.0.1:{running.server_address[1]}"
         running.shutdown()
 
 
 def test_pulled_weights_are_kept_only_if_they_are_the_named_bytes(store: WeightStore, server: str) -> None:
-    manifest(store.site, url=server)
+    manifest(store.site, url=f"{server}/small.safetensors")
     assert store.pull("small") == store.verified("small")
-    manifest(store.site, url=server, sha256="0" * 64)
+    manifest(store.site, url=f"{server}/small.safetensors", sha256="0" * 64)
     store.entry("small").path.unlink()
     with pytest.raises(WeightsError, match="other bytes"):
         store.pull("small")
@@ -118,4 +160,25 @@ def test_pulled_weights_are_kept_only_if_they_are_the_named_bytes(store: WeightS
 def test_an_address_that_does_not_answer_is_an_error_of_the_weights(store: WeightStore) -> None:
     manifest(store.site, url="http://127.0.0.1:1/small.safetensors")
     with pytest.raises(WeightsError, match="does not answer"):
+        store.pull("small")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("cut.safetensors", "does not answer"), ("absent.safetensors", "answers HTTP 404")]
+)
+def test_a_failed_download_leaves_the_file_of_before_and_nothing_else(
+    store: WeightStore, server: str, *, file: str, reason: str
+) -> None:
+    manifest(store.site, url=f"{server}/{file}")
+    store.entry("small").path.write_bytes(b"before")
+    with pytest.raises(WeightsError, match=reason):
+        store.pull("small")
+    assert store.entry("small").path.read_bytes() == b"before"
+    assert sorted(path.name for path in store.site.iterdir()) == ["manifest.toml", "small.safetensors"]
+
+
+def test_a_download_that_cannot_be_written_is_an_error_of_the_weights(store: WeightStore, server: str) -> None:
+    manifest(store.site, url=f"{server}/small.safetensors", file="taken/small.safetensors")
+    (store.site / "taken").write_bytes(b"a file where a folder must be")
+    with pytest.raises(WeightsError, match="cannot be written"):
         store.pull("small")
