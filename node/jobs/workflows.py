@@ -13,6 +13,7 @@ from datetime import datetime
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
+from ainode.node.back_off import back_off_s
 from ainode.node.disk import write_durably
 from ainode.node.domain import (
     DeliveryState,
@@ -36,7 +37,7 @@ from ainode.node.settings import Settings
 log = logging.getLogger(__name__)
 # Pinned: an upgraded node goes on with the workflows of the one before.
 _APPLICATION_VERSION = "1"
-_READ_ATTEMPTS = 3
+_READ_ATTEMPTS, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 3, 1.0, 60.0
 _POLLING_S = 0.1
 _PRIORS_QUEUE = "priors"
 _SEARCHES_AT_ONCE = 4
@@ -178,7 +179,7 @@ class Jobs(DBOSConfiguredInstance):
             again = self.read_once(job, last=attempt == _READ_ATTEMPTS - 1)
             if not again:
                 break
-            DBOS.sleep(2.0**attempt)
+            DBOS.sleep(back_off_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S))
         for destination in self.destinations(job):
             self._enqueue_delivery(job, destination, f"{job}:{destination}")
 
@@ -249,7 +250,7 @@ class Jobs(DBOSConfiguredInstance):
         """Yield the pause after each attempt: doubled from the first to the longest."""
         table = self._stations.settings.delivery
         for attempt in range(table.attempts):
-            yield min(table.first_wait_s * 2.0**attempt, table.longest_wait_s)
+            yield back_off_s(attempt, first_s=table.first_wait_s, longest_s=table.longest_wait_s)
 
     @DBOS.step()
     def deliver_once(self, job: str, destination: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from ainode.node import logs
 from ainode.node.archive import orthanc
 from ainode.node.archive.web import WebLink
+from ainode.node.back_off import back_off_s
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveUnreachable, NodeError, OutOfResources, ReceiveError
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
@@ -100,7 +101,7 @@ class Puller:
 
     def _failed(self, announcement: Announcement, error: NodeError | OSError, where: str = "") -> None:
         patience, attempts = self._sources.patience, announcement.attempts + 1
-        pause_s = min(patience.first_wait_s * 2.0**announcement.attempts, patience.longest_wait_s)
+        pause_s = back_off_s(announcement.attempts, first_s=patience.first_wait_s, longest_s=patience.longest_wait_s)
         again = attempts < patience.attempts and (isinstance(error, OSError | OutOfResources) or _may_pass(error))
         state = Fetching.WAITING if again else Fetching.FAILED
         due_at = datetime.now(UTC) + timedelta(seconds=pause_s)
