@@ -1,8 +1,14 @@
-"""The nouns of routing: which series is read by what, and why it was or was not."""
+"""The nouns of routing: which series is read by what, and why it was or was not.
+
+`settings` reads routes.toml into `Route` itself, and holds each value to the bounds here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
 
 from ainode.node.domain import UID
 
@@ -18,7 +24,7 @@ class RouteMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PriorRule:
-    """Which earlier studies of the patient a route is given beside the one to read."""
+    """`[route.priors]` of routes.toml: which earlier studies a route is given beside the study to read."""
 
     source: str
     """name of the [[peer]] that is asked"""
@@ -26,19 +32,19 @@ class PriorRule:
     body_part: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """patterns for what the archive says of a series: SeriesDescription, NumberOfSeriesRelatedInstances, …"""
-    count: int = 2
+    count: Annotated[int, Ge(1), Le(20)] = 2
     """studies, the newest first"""
-    max_age_days: int = 1825
-    max_series: int = 4
+    max_age_days: Annotated[int, Ge(1)] = 1825
+    max_series: Annotated[int, Ge(1), Le(50)] = 4
     """per study, those with the most instances first"""
-    timeout_s: float = 60.0
+    timeout_s: Annotated[float, Gt(0)] = 60.0
     """then the study is read without them"""
     allow_missing_birth_date: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A rule: what a series must look like to be read by `handler`."""
+    """`[[route]]` of routes.toml: what a series must look like to be read by `handler`."""
 
     name: str
     handler: str
@@ -50,8 +56,8 @@ class Route:
     companions: tuple[str, ...] = ()
     """modalities that the handler is given beside the images, such as SR, SEG and RTSTRUCT"""
     priors: PriorRule | None = None
-    min_instances: int = 1
-    priority: int = 100
+    min_instances: Annotated[int, Ge(1)] = 1
+    priority: Annotated[int, Ge(1), Le(1000)] = 100
     destinations: tuple[str, ...] = ()
     mode: RouteMode = RouteMode.LIVE
     report_out_of_scope: bool = False

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ainode.node.errors import ConfigError
-from ainode.node.routes import PriorRule, Route, RouteMode
+from ainode.node.routes import Route
 
 # PS3.5 6.2: 16 characters at most, no backslash or control characters.
 AETitle = Annotated[
@@ -22,6 +22,9 @@ AETitle = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 # No user or password in it: they come from the environment.
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
+
+# pydantic has other words for a key of a table than for a key of a dataclass.
+_WORDS = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
 
 
 class _Frozen(BaseModel):
@@ -196,45 +199,6 @@ class PriorsTable(_Frozen):
     """open only while a C-MOVE runs"""
 
 
-class PriorRuleTable(_Frozen):
-    """`[route.priors]` of routes.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    source: str = Field(alias="from")
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
-    tags: dict[str, str] = Field(default_factory=dict)
-    count: Annotated[int, Field(ge=1, le=20)] = 2
-    max_age_days: Annotated[int, Field(ge=1)] = 1825
-    max_series: Annotated[int, Field(ge=1, le=50)] = 4
-    timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    allow_missing_birth_date: bool = False
-
-
-class RouteTable(_Frozen):
-    """`[[route]]` of routes.toml."""
-
-    name: str
-    handler: str
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
-    tags: dict[str, str] = Field(default_factory=dict)
-    required_series: tuple[dict[str, str], ...] = ()
-    companions: tuple[str, ...] = ()
-    priors: PriorRuleTable | None = None
-    min_instances: Annotated[int, Field(ge=1)] = 1
-    priority: Annotated[int, Field(ge=1, le=1000)] = 100
-    destinations: tuple[str, ...] = ()
-    mode: RouteMode = RouteMode.LIVE
-    report_out_of_scope: bool = False
-
-    def route(self) -> Route:
-        """Return the domain's route."""
-        priors = PriorRule(**self.priors.model_dump()) if self.priors else None
-        return Route(**self.model_dump(exclude={"priors"}), priors=priors)
-
-
 class _NodeFile(BaseSettings):
     """node.toml and the environment over it."""
 
@@ -263,9 +227,14 @@ class _NodeFile(BaseSettings):
 
 
 class _RoutesFile(_Frozen):
-    """routes.toml."""
+    """routes.toml: its tables are the domain's own types, which are held to this configuration."""
 
-    route: tuple[RouteTable, ...] = ()
+    model_config = ConfigDict(
+        allow_inf_nan=False,  # a digest is made of them
+        alias_generator=lambda field: {"source": "from"}.get(field, field),  # `from` is no name in Python
+    )
+
+    route: tuple[Route, ...] = ()
 
 
 class Settings(_Frozen):
@@ -319,9 +288,12 @@ def _toml(path: Path) -> dict[str, object]:
         raise ConfigError(message) from error
 
 
-def _said(path: object, error: ValidationError) -> ConfigError:
-    lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-    return ConfigError(f"{path}: " + "; ".join(lines))
+def _refusal(source: object, error: ValidationError) -> ConfigError:
+    problems = [
+        f"{'.'.join(map(str, problem['loc']))}: {_WORDS.get(problem['type'], problem['msg'])}"
+        for problem in error.errors()
+    ]
+    return ConfigError(f"{source}: {'; '.join(problems)}")
 
 
 def _check_destinations(settings: Settings, path: Path) -> None:
@@ -370,11 +342,11 @@ def load(config: Path | None = None) -> Settings:
     try:
         file = _NodeFile(**_toml(node_path))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _said(f"{node_path} or AINODE_* in the environment", error) from error
+        raise _refusal(f"{node_path} or AINODE_* in the environment", error) from error
     try:
         routes = _RoutesFile.model_validate(_toml(routes_path))
     except ValidationError as error:
-        raise _said(routes_path, error) from error
+        raise _refusal(routes_path, error) from error
     settings = Settings(
         node=file.node,
         completeness=file.completeness,
@@ -384,7 +356,7 @@ def load(config: Path | None = None) -> Settings:
         web=file.web,
         priors=file.priors,
         peers=file.peer,
-        routes=tuple(one.route() for one in routes.route),
+        routes=routes.route,
     )
     _check_destinations(settings, routes_path)
     return settings

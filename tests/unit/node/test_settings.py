@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from ainode.node.errors import ConfigError
-from ainode.node.routes import Route, RouteMode
+from ainode.node.routes import PriorRule, Route, RouteMode
 from ainode.node.settings import Settings, load
 
 PEER = """
@@ -15,6 +15,8 @@ ae_title = "ORTHANC"
 host = "127.0.0.1"
 port = 4242
 """
+
+PRIORS = '[[route]]\nname = "a"\nhandler = "b"\n[route.priors]\n'
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +62,8 @@ def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("node", "routes", "key"),
     [
-        ("[node]\nprot = 1\n", "", "node.prot"),
-        ("[nodes]\n", "", "nodes"),
+        ("[node]\nprot = 1\n", "", "node.prot: unknown key"),
+        ("[nodes]\n", "", "nodes: unknown key"),
         ("[node]\nport = 70000\n", "", "node.port"),
         ('[node]\nae_title = "SEVENTEEN LETTERS"\n', "", "node.ae_title"),
         ('[node]\nae_title = "BACK\\\\SLASH"\n', "", "node.ae_title"),
@@ -69,9 +71,14 @@ def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch:
         ('[[peer]]\nname = "x"\n', "", "give ae_title, host and port"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
-        ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns"),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns: unknown key"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\nmode = "dead"\n', "route.0.mode"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\npriority = 0\n', "route.0.priority"),
+        ("", PRIORS + "count = 2\n", "route.0.priors.from"),
+        ("", PRIORS + 'from = "orthanc"\nsource = "orthanc"\n', "route.0.priors.source: unknown key"),
+        ("", PRIORS + 'from = "orthanc"\nyears = 3\n', "route.0.priors.years: unknown key"),
+        ("", PRIORS + 'from = "orthanc"\ncount = 0\n', "route.0.priors.count"),
+        ("", PRIORS + 'from = "orthanc"\ntimeout_s = inf\n', "route.0.priors.timeout_s"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: str, key: str) -> None:
@@ -103,6 +110,11 @@ def test_a_route_becomes_the_domain_s_with_its_destinations(tmp_path: Path) -> N
     required_series = [{ Modality = "MR" }]
     destinations = ["orthanc"]
     mode = "shadow"
+
+    [route.priors]
+    from = "orthanc"
+    modality = ["MR"]
+    tags = { SeriesDescription = "*T2*" }
     """
     settings = load(written(tmp_path, PEER, routes))
     assert settings.peer("orthanc").port == 4242
@@ -113,6 +125,7 @@ def test_a_route_becomes_the_domain_s_with_its_destinations(tmp_path: Path) -> N
             modality=("DX",),
             tags={"Rows": ">=256"},
             required_series=({"Modality": "MR"},),
+            priors=PriorRule("orthanc", modality=("MR",), tags={"SeriesDescription": "*T2*"}),
             destinations=("orthanc",),
             mode=RouteMode.SHADOW,
         ),
