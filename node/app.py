@@ -54,7 +54,15 @@ class Node:
         self._announcements = Announcements(self._engine)
         self._readers = Readers({route.handler for route in settings.routes}, environment(settings), settings.reader)
         self._jobs = Jobs(
-            Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
+            Stations(
+                settings,
+                self.catalog,
+                self.ledger,
+                Courier(settings, self.ledger),
+                self._readers.read,
+                _now,
+                self._readers.weights,
+            )
         )
         self._errands = Errands()
         self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
@@ -121,7 +129,7 @@ class Node:
             retention.sweep(now)
 
         counts = SenderCounts(settings, self._errands, self._events.put)
-        doors = Doors(self._jobs.open, counts.ask, self._readers.weights_digest, self._announcements)
+        doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements)
         duties = Duties(commitments.settle, commitments.answer, sweep, _now)
         return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties, self._errands)
 

@@ -3,7 +3,7 @@
 `settings` reads routes.toml into `Route` itself, and holds each value to the bounds here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -61,6 +61,21 @@ class Route:
     destinations: tuple[str, ...] = ()
     mode: RouteMode = RouteMode.LIVE
     report_out_of_scope: bool = False
+    allow_demonstration: bool = False
+    """whether a live route answers with demonstration weights"""
+
+    def withholding_reason(self, demonstration_weights: Sequence[str]) -> str:
+        """Return why documents of this live route stay in the node, empty where they leave.
+
+        `demonstration_weights` names the handler's weights of status `demonstration`.
+        """
+        if self.mode is not RouteMode.LIVE or self.allow_demonstration or not demonstration_weights:
+            return ""
+        names = ", ".join(demonstration_weights)
+        return (
+            f"the weights {names} are for demonstration and say nothing of patients: route {self.name!r} runs as "
+            "shadow, its documents stay in the node; set allow_demonstration = true in the route to let them leave"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _ECHO_S = 5.0
 
 
 def checked(settings: Settings) -> Iterator[Line]:
-    """Yield what was looked at, `ready` or `not ready`, and what to do."""
+    """Yield the name of each thing, its state (`ready`, `shadow` or `not ready`), and the remedy."""
     yield ("configuration", _READY, "")
     yield _disk(settings)
     yield from _tls(settings)
@@ -68,10 +68,12 @@ def _route(route: Route, settings: Settings) -> Line:
     name = f"route {route.name}"
     try:
         router.refuse_broken(route)
-        for weights in registry.handler(route.handler, models).weights():
+        names = registry.handler(route.handler, models).weights()
+        for weights in names:
             models.weights.verified(weights)
+        withheld = route.withholding_reason(models.weights.of_handler(names).demonstration)
     except NodeError as error:
         return (name, "not ready", str(error))
     if missing := registry.missing_packages(route.handler):
         return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
-    return (name, _READY, "")
+    return (name, "shadow", withheld) if withheld else (name, _READY, "")

@@ -128,12 +128,15 @@ def explain(what: str, config: Config = None) -> None:
 
 @app.command()
 def check(config: Config = None) -> None:
-    """Say of configuration, routes, weights, packages and destinations whether each is ready; exit 1 if not."""
+    """Say of configuration, routes, weights, packages and destinations whether each is ready; exit 1 if one is not.
+
+    A live route is in state `shadow` while its handler has demonstration weights that the route does not allow.
+    """
     from ainode.node.commands.checks import checked
 
     lines = list(checked(settings_of(config)))
     print(table(("what", "state", "remedy"), lines))
-    raise typer.Exit(0 if all(line[1] == "ready" for line in lines) else 1)
+    raise typer.Exit(0 if all(line[1] != "not ready" for line in lines) else 1)
 
 
 @app.command()
@@ -187,7 +190,16 @@ def jobs(
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
         took = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.reason or took))
+        rows.append(
+            (
+                job.id,
+                job.state,
+                job.route,
+                "",
+                job.study_instance_uid,
+                "; ".join(filter(None, (job.reason, job.withheld))) or took,
+            )
+        )
         for one in ledger.deliveries(job.id):
             when = f" {one.confirmed_at:%Y-%m-%d %H:%M:%S}Z by {one.proof}" if one.confirmed_at else ""
             said = f"{one.error}" or when.strip()

@@ -49,14 +49,17 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
-    """Return the shipped routes on free loopback ports, every one delivering to the archive."""
+    """Return settings with every shipped route delivering to the archive, demonstration weights allowed."""
     shipped = load()
     return shipped.model_copy(
         update={
             "node": NodeTable(data=folder / "node", port=free_port(), min_free_bytes=0),
             "completeness": CompletenessTable(default_silence_s=2.0),
             "peers": (archive,),
-            "routes": tuple(dataclasses.replace(route, destinations=(archive.name,)) for route in shipped.routes),
+            "routes": tuple(
+                dataclasses.replace(route, destinations=(archive.name,), allow_demonstration=True)
+                for route in shipped.routes
+            ),
         }
     )
 

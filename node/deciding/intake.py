@@ -28,6 +28,7 @@ from ainode.node.keeping.announcements import Announcement, Announcements, Fetch
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Job
 from ainode.node.keeping.spool import Spool, Spooled, content_sha256
+from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
 from ainode.node.routes import Route, RouteMode
 from ainode.node.settings import Settings
@@ -85,8 +86,8 @@ class Doors:
     open_job: Callable[[Job], None]
     ask_count: Callable[[str, UID], None]
     """sender's AE title and study; the answer comes back as `CountAnswered`"""
-    weights_digest: Callable[[str], str]
-    """of a handler by name; changes when its weights do"""
+    weights: Callable[[str], HandlerWeights]
+    """of a handler by name"""
     announcements: Announcements
 
 
@@ -326,12 +327,14 @@ class Intake:
         self._catalog.mark_routed(study_uid, content=content, explanation=explanation)
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...]) -> Job:
-        content = {one.ref.sop_instance_uid: one.sha256 for one in study.instances}
+        content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}
+        weights = self._doors.weights(route.handler)
+        withheld = route.withholding_reason(weights.demonstration)
         return Job(
             id=job_id(
                 study.study_instance_uid,
                 content=content,
-                weights_sha256=self._doors.weights_digest(route.handler),
+                weights_sha256=weights.digest,
                 configuration=configuration_hash(self._settings, route, locations),
             ),
             study_instance_uid=study.study_instance_uid,
@@ -340,7 +343,8 @@ class Intake:
             content=content,
             created_at=self._catalog.first_received(study.study_instance_uid),
             queued_at=now,
-            destinations=route.destinations if route.mode is RouteMode.LIVE else (),
+            destinations=route.destinations if route.mode is RouteMode.LIVE and not withheld else (),
             priority=route.priority,
             locations=locations,
+            withheld=withheld,
         )

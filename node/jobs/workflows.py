@@ -28,10 +28,12 @@ from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import wishes
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.requests import request_of, route_of
+from ainode.node.jobs.withholding import held_against_weights, released
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import Gathered
+from ainode.node.reading.weights import HandlerWeights
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class Stations:
     read: Callable[[str, Request], Reading]
     """handler name and request to reading; in a node this is the reader process"""
     now: Callable[[], datetime]
+    weights: Callable[[str], HandlerWeights]
+    """of a handler by name"""
 
 
 @DBOS.dbos_class("jobs")
@@ -118,6 +122,9 @@ class Jobs(DBOSConfiguredInstance):
         opened = self._stations.ledger.open(job)
         if opened:
             log.info("job opened", extra={"action": "job_opened", "job": job.id, "route": job.route})
+            if job.withheld:
+                about = {"action": "withheld", "job": job.id, "route": job.route}
+                log.warning("documents withheld: %s", job.withheld, extra=about)
             self._start(opened)
 
     def _start(self, job: Job) -> None:
@@ -198,6 +205,8 @@ class Jobs(DBOSConfiguredInstance):
             ledger.move(job_id, JobState.WAITING if again else JobState.FAILED, reason=str(error))
             log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": job_id})
             return again
+        route = route_of(job, self._stations.settings)
+        job = held_against_weights(job, reading, route, self._stations.weights(job.handler), ledger)
         asked = wishes(self._stations.settings, job.destinations)
         ledger.report(job, kept, _outcome(reading, self._priors.of(job_id)), wishes=asked)
         return False
@@ -288,11 +297,11 @@ def _outcome(reading: Reading, gathered: Gathered) -> Outcome:
 
 
 def retry(settings: Settings, ledger: Ledger, job: str, *, token: str) -> tuple[str, ...]:
-    """Revive a failed job, or its failed deliveries; return what was enqueued for the running node.
+    """Revive a failed job, its failed deliveries or its withheld documents; return what was enqueued.
 
     Raises: LookupError if there is no such job, or nothing of it failed.
     """
-    revived = ledger.revive(job)
+    revived = released(settings, ledger, ledger.job(job)) or ledger.revive(job)
     if not revived:
         raise LookupError(f"job {job}: nothing of it failed; `ainode jobs` shows its state")
     client = DBOSClient(system_database_url=system_database_url(settings))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.keeping.schema import metadata
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))

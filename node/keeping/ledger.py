@@ -46,6 +46,8 @@ class Job:
     seconds: float = 0.0
     overheads: Mapping[str, float] = field(default_factory=dict)
     """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
+    withheld: str = ""
+    """why the documents of a live route stay in the node; empty where they leave"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _job(row: Any) -> Job:  # noqa: ANN401
         result=row.result,
         seconds=row.seconds,
         overheads=json.loads(row.overheads),
+        withheld=row.withheld,
     )
 
 
@@ -156,6 +159,7 @@ class Ledger:
                 "locations": locations_json(job.locations),
                 "created_at": job.created_at,
                 "queued_at": job.queued_at,
+                "withheld": job.withheld,
             }
             connection.execute(sa.insert(jobs).values(row))
         return self.job(job.id)
@@ -214,6 +218,30 @@ class Ledger:
         with self._engine.begin() as connection:
             return bool(connection.execute(update.values(values)).rowcount)
 
+    def withhold(self, job: str, reason: str) -> Job:
+        """Let the documents of a job stay in the node; return the job as it is then."""
+        with self._engine.begin() as connection:
+            values = {"withheld": reason, "destinations": json.dumps(())}
+            connection.execute(sa.update(jobs).where(jobs.c.id == job).values(values))
+        return self.job(job)
+
+    def release(
+        self, job: Job, destinations: Sequence[str], wishes: Mapping[str, Sequence[DocumentKind]]
+    ) -> tuple[str, ...]:
+        """Let the withheld documents of a finished job leave; return the destinations to deliver to.
+
+        Raises: LookupError if the job is not finished, or superseded.
+        """
+        finished = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
+        with self._engine.begin() as connection:
+            values = {"withheld": "", "destinations": json.dumps(tuple(destinations))}
+            update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(finished)).values(values)
+            if not connection.execute(update).rowcount:
+                raise LookupError(f"job {job.id} is {job.state}; only the documents of a finished job can be sent")
+            for document in self._documents(connection, job.id):
+                self._address(connection, document, destinations, wishes)
+        return tuple(destinations)
+
     # Documents and deliveries
 
     def report(
@@ -240,19 +268,29 @@ class Ledger:
                     "sha256": one.sha256,
                 }
                 connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
-                for destination in job.destinations:
-                    if one.kind.is_optional and one.kind not in wishes.get(destination, ()):
-                        continue
-                    way = {
-                        "sop_instance_uid": one.ref.sop_instance_uid,
-                        "destination": destination,
-                        "state": DeliveryState.WAITING,
-                    }
-                    connection.execute(insert(self._engine, deliveries).values(way).on_conflict_do_nothing())
+                self._address(connection, one, job.destinations, wishes)
             values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
             connection.execute(
                 sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state != JobState.SUPERSEDED).values(values)
             )
+
+    def _address(
+        self,
+        connection: Connection,
+        document: KeptDocument,
+        destinations: Sequence[str],
+        wishes: Mapping[str, Sequence[DocumentKind]],
+    ) -> None:
+        """Insert a waiting delivery for every destination that gets the document; existing deliveries stay."""
+        for destination in destinations:
+            if document.kind.is_optional and document.kind not in wishes.get(destination, ()):
+                continue
+            row = {
+                "sop_instance_uid": document.ref.sop_instance_uid,
+                "destination": destination,
+                "state": DeliveryState.WAITING,
+            }
+            connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
     def revive(self, job: str) -> tuple[str, ...]:
         """Set what failed back to waiting; return the destinations to deliver to, '' for the reading itself."""
@@ -271,9 +309,12 @@ class Ledger:
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:
         """Return what a job made, in the order in which it is sent."""
-        query = sa.select(documents).where(documents.c.job == job).order_by(documents.c.position)
         with self._engine.connect() as connection:
-            return tuple(_document(row) for row in connection.execute(query))
+            return self._documents(connection, job)
+
+    def _documents(self, connection: Connection, job: str) -> tuple[KeptDocument, ...]:
+        query = sa.select(documents).where(documents.c.job == job).order_by(documents.c.position)
+        return tuple(_document(row) for row in connection.execute(query))
 
     def deliveries(self, job: str, destination: str = "") -> tuple[Delivery, ...]:
         """Return the deliveries of a job, of one destination where asked."""

@@ -85,6 +85,7 @@ jobs = sa.Table(
     sa.Column("result", sa.Text, nullable=False, server_default=""),
     sa.Column("seconds", sa.Float, nullable=False, server_default="0"),
     sa.Column("overheads", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("withheld", sa.Text, nullable=False, server_default=""),
 )
 
 documents = sa.Table(

@@ -7,7 +7,7 @@ from ainode.node.domain import Reading, Request
 from ainode.node.errors import NodeError
 from ainode.node.reading import registry
 from ainode.node.reading.reader import Reader
-from ainode.node.reading.weights import ModelEnvironment
+from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
 from ainode.node.settings import ReaderTable
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ class Readers:
         """Return the reading of one request; wait while another request occupies the handler's process."""
         return self._readers[handler].read(request)
 
-    def weights_digest(self, handler: str) -> str:
-        """Return the digest of a handler's weights; empty while the handler is not ready, the reading states why."""
+    def weights(self, handler: str) -> HandlerWeights:
+        """Return the weights of a handler; none while the handler is not ready, and the reading states why."""
         try:
-            return self._models.weights.digest(registry.handler(handler, self._models).weights())
+            return self._models.weights.of_handler(registry.handler(handler, self._models).weights())
         except NodeError as error:
             log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
-            return ""
+            return HandlerWeights()
 
     def release_idle(self) -> None:
         """End the processes that were unused for longer than the limit."""

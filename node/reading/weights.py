@@ -46,6 +46,17 @@ class WeightsEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class HandlerWeights:
+    """The weights that a handler names, as the manifests list them now."""
+
+    names: tuple[str, ...] = ()
+    digest: str = ""
+    """over the sha256 of every file; empty while the handler is not ready"""
+    demonstration: tuple[str, ...] = ()
+    """the names whose status is `demonstration`"""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelEnvironment:
     """What a handler is built with: its weights, where converted networks are cached, how they run."""
 
@@ -147,6 +158,14 @@ class WeightStore:
     def digest(self, names: tuple[str, ...]) -> str:
         """Return one sha256 over the manifest's digests of several files, in the order of their names."""
         return hashlib.sha256("".join(self.entry(name).sha256 for name in sorted(names)).encode()).hexdigest()
+
+    def of_handler(self, names: tuple[str, ...]) -> HandlerWeights:
+        """Return what the manifests list for the weights that a handler names.
+
+        Raises: WeightsError if no manifest names one of them.
+        """
+        demonstration = (name for name in names if self.entry(name).status is WeightsStatus.DEMONSTRATION)
+        return HandlerWeights(names, self.digest(names), tuple(demonstration))
 
     def status(self, names: Iterable[str]) -> WeightsStatus:
         """Return what several files may be trusted for together: no more than the least of them."""

@@ -46,6 +46,8 @@ class JobStatus(BaseModel):
     attempts: int
     queued_at: datetime
     seconds: float
+    withheld: str
+    """why the documents of a live route stay in the node, empty where they leave"""
     documents: tuple[DocumentStatus, ...]
 
 
@@ -97,7 +99,7 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
 
 def _word(live: Sequence[Job], announced: Announcement | None, *, held: bool, routed: bool) -> tuple[StudyWord, str]:
     """Return the one word for a study, and why: the first of these that holds."""
-    reasons = "; ".join(dict.fromkeys(job.reason for job in live if job.reason))
+    reasons = "; ".join(dict.fromkeys(filter(None, (text for job in live for text in (job.reason, job.withheld)))))
     awaited = announced.reason if announced else ""
     given_up = announced is not None and announced.state is Fetching.FAILED
     states = {job.state for job in live}
@@ -147,6 +149,7 @@ def _job(job: Job, ledger: Ledger) -> JobStatus:
         attempts=job.attempts,
         queued_at=job.queued_at,
         seconds=job.seconds,
+        withheld=job.withheld,
         documents=tuple(documents),
     )
 

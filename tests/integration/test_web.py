@@ -28,6 +28,7 @@ from ainode.node.keeping.announcements import Announcement, Announcements, Fetch
 from ainode.node.keeping.catalog import Catalog  # noqa: E402
 from ainode.node.keeping.ledger import Job, Ledger  # noqa: E402
 from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
+from ainode.node.reading.weights import HandlerWeights  # noqa: E402
 from ainode.node.receiving.events import InstanceStored  # noqa: E402
 from ainode.node.routes import Route  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
@@ -74,7 +75,7 @@ class Bench:
     def restart(self) -> None:
         """Forget what the intake holds in memory."""
         spool = Spool(self.folder / "spool", Limits(0, 1 << 30))
-        doors = Doors(self.opened.append, lambda *_: None, lambda _: "ff", self.announcements)
+        doors = Doors(self.opened.append, lambda *_: None, lambda _: HandlerWeights(digest="ff"), self.announcements)
         self.intake = Intake(self.settings, spool, self.catalog, doors)
         self.intake.recover(datetime.now(UTC))
 

@@ -1,5 +1,5 @@
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Job
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
 from ainode.node.routes import Route
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
@@ -34,6 +35,7 @@ class Bench:
     folder: Path
     settings: Settings
     opened: list[Job] = field(default_factory=list)
+    demonstration: tuple[str, ...] = ()
     asked: list[tuple[str, UID]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class Bench:
         doors = Doors(
             self.opened.append,
             lambda ae_title, study: self.asked.append((ae_title, study)),
-            lambda _: "ff",
+            lambda _: HandlerWeights(digest="ff", demonstration=self.demonstration),
             self.announcements,
         )
         self.intake = Intake(self.settings, self.spool, self.catalog, doors)
@@ -206,3 +208,32 @@ def test_a_sender_that_cannot_count_does_not_undo_what_the_objects_say(bench: Be
     bench.send(1, at=NOW, NumberOfStudyRelatedInstances="1")
     bench.intake.handle([CountAnswered(STUDY, None)], NOW + BREATH)
     assert len(bench.opened) == 1
+
+
+def with_destinations(bench: Bench, *, allowed: bool) -> Job:
+    """Return the job that a bench opens for a live route whose handler has demonstration weights."""
+    route = replace(bench.settings.routes[0], destinations=("pacs",), allow_demonstration=allowed)
+    bench.settings = bench.settings.model_copy(update={"routes": (route,)})
+    bench.demonstration = ("spine_radiograph/detector",)
+    bench.restart()
+    bench.send(1, at=NOW)
+    bench.intake.handle([CountAnswered(STUDY, 1)], NOW)
+    return bench.opened[-1]
+
+
+def test_a_live_route_with_demonstration_weights_has_no_destination_and_states_why(bench: Bench) -> None:
+    job = with_destinations(bench, allowed=False)
+    assert job.destinations == ()
+    for part in ("spine_radiograph/detector", "'spine'", "allow_demonstration = true"):
+        assert part in job.withheld
+
+
+def test_a_live_route_that_allows_demonstration_weights_answers_with_them(bench: Bench) -> None:
+    job = with_destinations(bench, allowed=True)
+    assert (job.destinations, job.withheld) == (("pacs",), "")
+
+
+def test_demonstration_weights_change_no_name_of_a_job(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Bench(tmp_path / "other", bench.settings.model_copy(update={"node": NodeTable(data=tmp_path / "other")}))
+    assert with_destinations(bench, allowed=True).id == with_destinations(other, allowed=False).id

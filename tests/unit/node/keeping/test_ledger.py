@@ -182,3 +182,31 @@ def test_what_parts_of_a_reading_took_is_kept_by_name(ledger: Ledger) -> None:
     assert ledger.job(job.id).overheads == {}
     ledger.report(job, [], replace(READ, overheads={"query": 0.5, "register": 1.25}))
     assert ledger.job(job.id).overheads == {"query": 0.5, "register": 1.25}
+
+
+def test_the_documents_of_a_withheld_job_have_no_delivery_until_the_job_is_released(ledger: Ledger) -> None:
+    job = a_job(destinations=(), withheld="demonstration weights")
+    ledger.open(job)
+    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    assert ledger.deliveries("a") == ()
+    assert ledger.job("a").withheld == "demonstration weights"
+    assert ledger.release(ledger.job("a"), ("archive",), {}) == ("archive",)
+    assert [delivery.state for delivery in ledger.deliveries("a")] == [DeliveryState.WAITING]
+    assert ledger.job("a").withheld == ""
+    assert ledger.job("a").destinations == ("archive",)
+
+
+@pytest.mark.parametrize("state", [JobState.WAITING, JobState.READING, JobState.SUPERSEDED])
+def test_a_job_without_a_finished_reading_is_not_released(ledger: Ledger, state: JobState) -> None:
+    ledger.open(a_job(destinations=(), withheld="demonstration weights"))
+    ledger.move("a", state)
+    with pytest.raises(LookupError, match=state):
+        ledger.release(ledger.job("a"), ("archive",), {})
+
+
+def test_a_job_that_is_withheld_later_loses_its_destinations(ledger: Ledger) -> None:
+    ledger.open(a_job())
+    job = ledger.withhold("a", "its weights were replaced")
+    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    assert ledger.deliveries("a") == ()
+    assert job.withheld == "its weights were replaced"

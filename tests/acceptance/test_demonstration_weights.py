@@ -1,0 +1,105 @@
+"""A chest CT at a node with the shipped routes: demonstration weights answer only where the route allows them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import free_port, installed
+from support.node import RunningNode, configured, running
+
+from ainode.node import testing
+from ainode.node.archive.dimse import Link
+from ainode.node.archive.store import Outgoing, send
+from ainode.node.domain import UID, DeliveryState
+from ainode.node.keeping.ledger import Job
+from ainode.node.settings import Peer, shipped
+
+installed("openvino", "safetensors", "scipy", "torch")
+STUDY = "a chest CT"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Peer]:
+    port = free_port()
+    with testing.EmbeddedArchive(tmp_path / "archive", port):
+        yield Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)
+
+
+def routes(*, allowed: str = "") -> str:
+    """Return the shipped routes, each with the archive as destination; `allowed` has the key."""
+    text = shipped("routes.toml").read_text("utf-8").replace("\ndestinations = []\n", "\n")
+    text = text.replace("[[route]]\n", "[[route]]\ndestinations = DESTINATIONS\n")
+    return text.replace(f'name = "{allowed}"', f'name = "{allowed}"\nallow_demonstration = true')
+
+
+def a_chest(folder: Path) -> list[Path]:
+    from ainode.models.phantoms.thorax import Field, thorax
+
+    chest = thorax(3, 3, scanned=Field((32, 96, 96), (8.0, 3.9, 3.9)), consolidations=1)
+    header = {"BodyPartExamined": "CHEST", "ConvolutionKernel": "LUNG"}
+    images = testing.ct(chest.values, chest.spacing_mm, frame="chest", header=header)
+    return testing.write(images, folder, study=STUDY)
+
+
+def command(node: RunningNode, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "ainode.node.commands.cli", *arguments, "--config", str(node.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def finished(node: RunningNode) -> dict[str, Job]:
+    node.read(testing.uid(STUDY))
+    return {job.route: job for job in node.ledger.jobs(study=UID(testing.uid(STUDY)))}
+
+
+def test_a_chest_ct_gets_no_live_tumor_answer_until_the_route_allows_demonstration_weights(
+    archive: Peer, tmp_path: Path
+) -> None:
+    node = configured(tmp_path / "node", peers=[archive], routes=routes())
+    with running(node):
+        send(Link(node.peer, "CT1"), [Outgoing.of(path) for path in a_chest(tmp_path / "chest")])
+        jobs = finished(node)
+        tumor = jobs["ct-tumor"]
+        assert tumor.state == "reported", tumor.reason
+        assert tumor.destinations == ()
+        assert [node.ledger.deliveries(job.id) for job in jobs.values()] == [()] * len(jobs)
+        assert not list((tmp_path / "archive").glob("*.dcm"))
+    for place in (tumor.withheld, command(node, "check").stdout, command(node, "jobs").stdout, node.log.read_text()):
+        text = re.sub(r"\s+", " ", place)
+        assert "ct_tumor/lung" in text
+        assert "allow_demonstration = true" in text
+    assert re.search(r"route ct-tumor\s+shadow", command(node, "check").stdout)
+    refused = command(node, "retry", tumor.id)
+    assert refused.returncode == 2, refused.stdout
+    assert "allow_demonstration = true" in refused.stderr
+
+    (node.folder / "routes.toml").write_text(routes(allowed="ct-tumor").replace("DESTINATIONS", '["archive"]'))
+    assert re.search(r"route ct-tumor\s+ready", command(node, "check").stdout)
+    with running(node):
+        released = command(node, "retry", tumor.id)
+        assert released.returncode == 0, released.stderr
+        deliveries = node.read(testing.uid(STUDY))
+        jobs = finished(node)
+        deliveries = node.ledger.deliveries(jobs["ct-tumor"].id)
+        assert deliveries
+        assert {delivery.state for delivery in deliveries} == {DeliveryState.CONFIRMED}
+        assert len(list((tmp_path / "archive").glob("*.dcm"))) == len(deliveries)
+        assert node.ledger.deliveries(jobs["ct-pneumonia"].id) == ()
+
+
+def test_a_new_chest_ct_gets_its_tumor_answer_where_the_route_allows_demonstration_weights(
+    archive: Peer, tmp_path: Path
+) -> None:
+    (route,) = [text for text in routes(allowed="ct-tumor").split("\n[[route]]\n") if 'handler = "ct_tumor"' in text]
+    node = configured(tmp_path / "node", peers=[archive], routes=f"[[route]]\n{route}")
+    with running(node):
+        send(Link(node.peer, "CT1"), [Outgoing.of(path) for path in a_chest(tmp_path / "chest")])
+        tumor = finished(node)["ct-tumor"]
+        assert {delivery.state for delivery in node.ledger.deliveries(tumor.id)} == {DeliveryState.CONFIRMED}
+        assert tumor.withheld == ""
