@@ -1,8 +1,8 @@
-"""Which body part is this? Codes first, then Body Part Examined, then whole words of the descriptions; pure.
+"""The body part of an image: by its codes first, then by Body Part Examined, then by the words of its descriptions.
 
-A part is named by its defined term for Body Part Examined (PS3.16 Annex L); `PARENTS` says of what it is a part, so
-that a route for SPINE reads CSPINE. Words count only whole and the longest phrase wins: `thoracic spine` is TSPINE, not
-CHEST; `PHARMA` has no ARM in it.
+The name of a part is the part's defined term for Body Part Examined (PS3.16 Annex L). `PARENTS` names the larger parts
+that contain a part, so that a route for SPINE reads CSPINE. Only whole words count, and the longest phrase wins:
+`thoracic spine` is TSPINE, not CHEST; `PHARMA` does not name ARM.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ainode.node.domain import Header, Value
 
-# Source: PS3.16 CID 4 and Annex L for the terms; grouping is ours, by what one image of the part shows.
+# Source: PS3.16 CID 4 and Annex L for the terms. The groups are the node's own: an image of the part shows the group.
 _GROUPS = {
     "SPINE": "CSPINE TSPINE LSPINE SSPINE COCCYX CTSPINE TLSPINE LSSPINE WHOLESPINE",
     "CHEST": "LUNG HEART RIB STERNUM MEDIASTINUM CHESTABDOMEN CHESTABDPELVIS NECKCHEST NECKCHESTABDPELV WHOLEBODY",
@@ -25,13 +25,14 @@ _GROUPS = {
     "HIP FEMUR THIGH LEG KNEE PATELLA TIBFIB ANKLE CALCANEUS FOOT TOE",
 }
 PARTS = frozenset(_GROUPS) | {part for parts in _GROUPS.values() for part in parts.split()} | {"BREAST", "SKIN"}
-"""Every name that a route may use."""
+"""Every body part that a route may name."""
 PARENTS: Mapping[str, tuple[str, ...]] = {
     part: tuple(group for group, parts in _GROUPS.items() if part in parts.split()) for part in PARTS
 }
+"""The larger parts that contain each part."""
 
 # SNOMED CT codes of PS3.16 CID 4, 4009 and 4031, and the retired SRT codes of the same concepts (PS3.16 Annex K and
-# pydicom 3.0's table); the last three of the second line are what CID 4 had before 2020.
+# pydicom 3.0's table); the last three codes of the first line stood in CID 4 before 2020.
 _CODES = {
     "SPINE": "421060004 T-D04FF T-11500 280717001 110517009 T-11011",
     "CSPINE": "122494005 T-11501",
@@ -105,12 +106,12 @@ _CODES = {
     "TOE": "29707007 T-D9800",
     "SKIN": "39937001 T-01000",
 }
-_SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM"})  # PS3.16 8.1; 99SDM is what early devices wrote for SNM3
+_SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM"})  # PS3.16 8.1; early devices wrote 99SDM for SNM3
 
-# Words as people write them, accents folded, in English, German, French, Spanish, Italian (and Body Part Examined's own
-# terms beside the part's name); phrases are separated by commas.
-_WORDS = {
-    # A part's name in what is none; `face` is French for the frontal view.
+# Phrases that people write for a part, without accents, in English, German, French, Spanish and Italian, and terms of
+# Body Part Examined beside the part's own; commas separate the phrases.
+_PHRASES = {
+    # Phrases that hold the name of a part but name no part; `face` is French for the frontal view.
     "": "c arm, head first, feet first, foot first, de face, face profil, face et profil",
     "SPINE": "spine, spinal, spinal column, vertebra, vertebrae, vertebral column, wirbelsaule, wirbelsaeule, "
     "wirbel, rachis, colonne, colonne vertebrale, columna, columna vertebral, raquis, colonna, colonna "
@@ -203,95 +204,100 @@ _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "StudyDescription")
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Return the words of a text, lower case, accents folded."""
-    folded = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
-    bare = "".join(one for one in folded if not unicodedata.combining(one))
-    return tuple(re.findall(r"[a-z0-9]+", bare))
+    """Return the words of a text in lower case, without accents."""
+    decomposed = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
+    unaccented = "".join(character for character in decomposed if not unicodedata.combining(character))
+    return tuple(re.findall(r"[a-z0-9]+", unaccented))
 
 
-_BY_CODE = {code: part for part, codes in _CODES.items() for code in codes.split()}
-_BY_TERM = {part.lower(): part for part in PARTS}
-_BY_PHRASE = {(term,): part for term, part in _BY_TERM.items()} | {
-    _words(phrase): part for part, phrases in _WORDS.items() for phrase in phrases.split(",")
+_PART_BY_CODE = {code: part for part, codes in _CODES.items() for code in codes.split()}
+_PART_BY_TERM = {part.lower(): part for part in PARTS}
+_PART_BY_PHRASE = {(term,): part for term, part in _PART_BY_TERM.items()} | {
+    _words(phrase): part for part, phrases in _PHRASES.items() for phrase in phrases.split(",")
 }
-_LONGEST = max(map(len, _BY_PHRASE))
+_LONGEST_PHRASE = max(map(len, _PART_BY_PHRASE))
 
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """Which part an image shows, and why."""
+    """The body parts that an image shows, and the header value that names the parts."""
 
     parts: tuple[str, ...]
-    """as found, in the order of reading; empty where nothing says it"""
+    """in the order in which the header names the parts; empty where the header names no part"""
     attribute: str
-    """the attribute that decided"""
-    found: str
-    """the code or the words in it that decided"""
+    """keyword of the attribute that names the parts"""
+    term: str
+    """code or words of the attribute that name the parts"""
 
     @property
     def names(self) -> frozenset[str]:
-        """Return the parts and everything they are a part of."""
+        """Return the names of the parts and of the larger parts that contain them."""
         return frozenset(self.parts).union(*(PARENTS[part] for part in self.parts))
 
     def __str__(self) -> str:
-        """Return a phrase for an explanation."""
+        """Return the parts and the header value that names them, for an explanation."""
         if not self.parts:
             return "unknown: no anatomic code, Body Part Examined or description names a part"
-        return f"{' and '.join(self.parts)} ({self.attribute}: {self.found})"
+        return f"{' and '.join(self.parts)} ({self.attribute}: {self.term})"
 
 
-def _spoken(text: str) -> dict[str, str]:
-    """Return part to phrase for every part that whole words of the text name; the longest phrase takes its words."""
-    words, at = _words(text), 0
-    found: dict[str, str] = {}
-    while at < len(words):
-        ahead = (words[at : at + length] for length in range(_LONGEST, 0, -1))
-        phrase = next((one for one in ahead if one in _BY_PHRASE), ())
+def _phrases_by_part(text: str) -> dict[str, str]:
+    """Return each part that the text names, with the phrase that names the part.
+
+    At each word the longest phrase is taken, and no word counts twice.
+    """
+    words, start = _words(text), 0
+    phrases: dict[str, str] = {}
+    while start < len(words):
+        candidates = (words[start : start + length] for length in range(_LONGEST_PHRASE, 0, -1))
+        phrase = next((candidate for candidate in candidates if candidate in _PART_BY_PHRASE), ())
         if phrase:
-            found.setdefault(_BY_PHRASE[phrase], " ".join(phrase))
-        at += len(phrase) or 1
-    return {part: phrase for part, phrase in found.items() if part}
+            phrases.setdefault(_PART_BY_PHRASE[phrase], " ".join(phrase))
+        start += len(phrase) or 1
+    return {part: phrase for part, phrase in phrases.items() if part}
 
 
-def _regions(header: Header) -> Iterator[Header]:
-    """Yield the anatomic region codes: of the image, or of the frames of a multi-frame image."""
-    holders: list[Value] = [header]
-    for outer in ("SharedFunctionalGroupsSequence", "FrameAnatomySequence"):
-        inner = [holder[outer] for holder in holders if isinstance(holder, Mapping) and outer in holder]
-        holders += [item for items in inner if isinstance(items, tuple) for item in items]
-    for holder in holders:
-        codes = holder.get("AnatomicRegionSequence", ()) if isinstance(holder, Mapping) else ()
+def _region_codes(header: Header) -> Iterator[Header]:
+    """Yield the items of Anatomic Region Sequence: those of the image, then those shared by all frames."""
+    datasets: list[Value] = [header]
+    for keyword in ("SharedFunctionalGroupsSequence", "FrameAnatomySequence"):
+        sequences = [dataset[keyword] for dataset in datasets if isinstance(dataset, Mapping) and keyword in dataset]
+        datasets += [item for sequence in sequences if isinstance(sequence, tuple) for item in sequence]
+    for dataset in datasets:
+        codes = dataset.get("AnatomicRegionSequence", ()) if isinstance(dataset, Mapping) else ()
         yield from (code for code in (codes if isinstance(codes, tuple) else ()) if isinstance(code, Mapping))
 
 
-def _coded(header: Header) -> BodyPart | None:
-    for code in _regions(header):
+def _part_by_code(header: Header) -> BodyPart | None:
+    """Return the part of the first region code that is known, or whose meaning names a part."""
+    for code in _region_codes(header):
         value, scheme, meaning = (
             str(code.get(key, "")) for key in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
         )
-        if scheme in _SCHEMES and value in _BY_CODE:
-            return BodyPart((_BY_CODE[value],), "AnatomicRegionSequence", f"{value} {scheme}")
-        if spoken := _spoken(meaning):
-            return BodyPart(tuple(spoken), "AnatomicRegionSequence", ", ".join(spoken.values()))
+        if scheme in _SCHEMES and value in _PART_BY_CODE:
+            return BodyPart((_PART_BY_CODE[value],), "AnatomicRegionSequence", f"{value} {scheme}")
+        if phrases := _phrases_by_part(meaning):
+            return BodyPart(tuple(phrases), "AnatomicRegionSequence", ", ".join(phrases.values()))
     return None
 
 
-def _examined(header: Header) -> BodyPart | None:
+def _part_by_body_part_examined(header: Header) -> BodyPart | None:
+    """Return the part that Body Part Examined names by a defined term or in words."""
     value = str(header.get("BodyPartExamined", ""))
     term = "".join(_words(value))
-    parts = (_BY_TERM[term],) if term in _BY_TERM else tuple(_spoken(value))
+    parts = (_PART_BY_TERM[term],) if term in _PART_BY_TERM else tuple(_phrases_by_part(value))
     return BodyPart(parts, "BodyPartExamined", value) if parts else None
 
 
 def body_part(header: Header) -> BodyPart:
-    """Return which part the image shows: the first of code, Body Part Examined, descriptions that names one.
+    """Return the part that the codes name, else Body Part Examined, else the first description that names a part.
 
     Source: PS3.3 10.5 (Anatomic Region Sequence), PS3.16 CID 4, Annex L (Body Part Examined).
     """
-    if known := _coded(header) or _examined(header):
-        return known
+    if part := _part_by_code(header) or _part_by_body_part_examined(header):
+        return part
     for keyword in _DESCRIPTIONS:
         value = header.get(keyword, "")
-        if isinstance(value, str) and (spoken := _spoken(value)):
-            return BodyPart(tuple(spoken), keyword, ", ".join(spoken.values()))
+        if isinstance(value, str) and (phrases := _phrases_by_part(value)):
+            return BodyPart(tuple(phrases), keyword, ", ".join(phrases.values()))
     return BodyPart((), "BodyPartExamined", str(header.get("BodyPartExamined", "")))

@@ -1,7 +1,7 @@
 """Slices as a stack in the patient, and a stack as a volume: LPS, mm, Hounsfield units.
 
-Everything is taken from Image Position and Image Orientation (PS3.3 C.7.6.2); the order of files, of Instance Number
-and of Slice Location means nothing here. What cannot be one even stack is answered with a coded reason, not repaired.
+Image Position and Image Orientation alone decide (PS3.3 C.7.6.2); the order of files, Instance Number and Slice
+Location mean nothing. Slices that do not form an even stack are out of scope, with a reason; no slice is repaired.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,14 @@ from ainode.node.imaging.pixels import modality_values
 
 Vector: TypeAlias = NDArray[np.float64]
 
-# Rounding of positions in real headers: DS has 16 characters, scanners write 2 to 6 decimals.
+# Positions in real headers are rounded: DS has 16 characters, scanners write 2 to 6 decimals.
 _SAME_MM = 0.01
-# A missing slice doubles a distance; interpolated couches and rounding vary it by a few percent.
-_UNEVEN = 0.1
+# A missing slice doubles a distance between slices; couch movement and rounding change a distance by a few percent.
+_MAX_UNEVENNESS = 0.1
 _PARALLEL = 1e-4
-_LEAST_SLICES = 2
-_SIX, _THREE, _TWO = 6, 3, 2
+_MIN_SLICES = 2
+# Numbers of values (PS3.3 C.7.6.2, C.10.7.1.3).
+_POSITION_VALUES, _ORIENTATION_VALUES, _SPACING_VALUES = 3, 6, 2
 _HALF_VOXEL = 0.5
 
 
@@ -31,8 +32,9 @@ _HALF_VOXEL = 0.5
 class Stack:
     """Parallel slices of one size, evenly spaced, in the order of `normal`, straight above each other.
 
-    Units: origin of the first slice's first pixel center in LPS mm; axes are unit vectors; spacing_mm is between
-    slices, rows, columns. `row_axis` is where the column index grows (PS3.3 C.7.6.2.1.1).
+    Units: `origin_mm` is the center of the first pixel of the first slice in LPS mm; axes are unit vectors;
+    `spacing_mm` is between slices, between rows, between columns. The column index grows along `row_axis`
+    (PS3.3 C.7.6.2.1.1).
     """
 
     instances: tuple[Instance, ...]
@@ -46,26 +48,27 @@ class Stack:
 
     @property
     def frame_of_reference_uid(self) -> UID:
-        """Return the patient's coordinate system, '' where the header names none."""
+        """Return the UID of the coordinate system, '' where the header names none."""
         return UID(self.instances[0].text("FrameOfReferenceUID"))
 
     @property
     def coverage_mm(self) -> float:
-        """Return the length along the normal, one slice thickness included."""
+        """Return the number of slices times the distance between two slices."""
         return len(self.instances) * self.spacing_mm[0]
 
     def position(self, slice_: float, row: float, column: float) -> Position:
-        """Return where a voxel's center is, from its indices (0 is the center of the first)."""
+        """Return the position of a voxel's center from its indices; fractions are allowed."""
         return _position(np.asarray(self.origin_mm), self._axes(), self.spacing_mm, (slice_, row, column))
 
     def pixel(self, position_mm: Position) -> tuple[float, float, float]:
-        """Return (slice, row, column) of a position, continuous; outside of the stack too."""
+        """Return (slice, row, column) of a position as fractions; the position may lie outside of the stack."""
         return _index(np.asarray(self.origin_mm), self._axes(), self.spacing_mm, position_mm)
 
     def holds(self, position_mm: Position) -> bool:
         """Return whether a position lies within the voxels of the stack."""
         size = (len(self.instances), self.rows, self.columns)
-        return all(0 <= at + _HALF_VOXEL < n for at, n in zip(self.pixel(position_mm), size, strict=True))
+        indices = self.pixel(position_mm)
+        return all(0 <= index + _HALF_VOXEL < count for index, count in zip(indices, size, strict=True))
 
     def _axes(self) -> Vector:
         return np.asarray((self.normal, self.column_axis, self.row_axis))
@@ -73,11 +76,11 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A stack's values with array axes that run to the head, the back and the left, whatever was scanned how.
+    """A stack's values; the array axes run to the head, the back and the left, however the stack was scanned.
 
-    Shapes: values (Z, Y, X) float32; axes: unit LPS vectors of the array's axes, nearest to (0, 0, 1), (0, 1, 0),
-    (1, 0, 0).
-    Units: Hounsfield units for CT; mm; origin of the center of voxel (0, 0, 0).
+    Shapes: values (Z, Y, X) float32; `axes` are the unit LPS vectors of the array axes, nearest to (0, 0, 1),
+    (0, 1, 0), (1, 0, 0).
+    Units: Hounsfield units for CT; `origin_mm` is the center of voxel (0, 0, 0) in LPS mm.
     """
 
     values: NDArray[np.float32] = field(repr=False)
@@ -86,22 +89,22 @@ class Volume:
     axes: tuple[Position, Position, Position]
 
     def position(self, index: Sequence[float]) -> Position:
-        """Return where the voxel (z, y, x) is."""
+        """Return the position of the center of voxel (z, y, x)."""
         return _position(np.asarray(self.origin_mm), np.asarray(self.axes), self.spacing_mm, index)
 
     def index(self, position_mm: Position) -> tuple[float, float, float]:
-        """Return (z, y, x) of a position, continuous; outside of the volume too."""
+        """Return (z, y, x) of a position as fractions; the position may lie outside of the volume."""
         return _index(np.asarray(self.origin_mm), np.asarray(self.axes), self.spacing_mm, position_mm)
 
 
 def stack(instances: Iterable[Instance]) -> Stack | OutOfScope:
-    """Return the stack that these images are, by their headers alone, or why they are none.
+    """Return the stack that the images form, by their headers alone, or why the images form no stack.
 
     Source: PS3.3 C.7.6.2.1.1 (Image Position and Image Orientation).
     """
-    found = tuple(instances)
-    planes = [_plane(instance) for instance in found]
-    missing = [instance for instance, plane in zip(found, planes, strict=True) if plane is None]
+    images = tuple(instances)
+    planes = [_plane(instance) for instance in images]
+    missing = [instance for instance, plane in zip(images, planes, strict=True) if plane is None]
     if missing:
         uid = missing[0].ref.sop_instance_uid
         return OutOfScope(
@@ -110,23 +113,27 @@ def stack(instances: Iterable[Instance]) -> Stack | OutOfScope:
             "no-geometry",
             refs(missing),
         )
-    if len(found) < _LEAST_SLICES:
-        return OutOfScope(f"{len(found)} slice cannot be a volume", "too-few-slices", refs(found))
-    return _ordered(found, [plane for plane in planes if plane is not None])
+    if len(images) < _MIN_SLICES:
+        return OutOfScope(f"{len(images)} slice cannot be a volume", "too-few-slices", refs(images))
+    return _stack_of_planes(images, [plane for plane in planes if plane is not None])
 
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
+    """Where one image lies: LPS mm, spacing and size as (rows, columns)."""
+
     position: Vector
     axes: Vector
     """normal, column axis, row axis"""
     spacing: tuple[float, float]
     size: tuple[int, int]
 
-    def along(self, normal: Vector) -> float:
+    def height(self, normal: Vector) -> float:
+        """Return the position along a normal in mm."""
         return float(self.position @ normal)
 
-    def is_like(self, other: "_Plane") -> bool:
+    def is_parallel_to(self, other: "_Plane") -> bool:
+        """Return whether orientation, spacing and size are equal."""
         return (
             self.size == other.size
             and bool(np.allclose(self.axes, other.axes, atol=_PARALLEL))
@@ -135,9 +142,10 @@ class _Plane:
 
 
 def _plane(instance: Instance) -> _Plane | None:
-    position = _numbers(instance, "ImagePositionPatient", _THREE)
-    orientation = _numbers(instance, "ImageOrientationPatient", _SIX)
-    spacing = _numbers(instance, "PixelSpacing", _TWO)
+    """Return the plane of an image; None if the header lacks a part of it, or the image has several frames."""
+    position = _numbers(instance, "ImagePositionPatient", _POSITION_VALUES)
+    orientation = _numbers(instance, "ImageOrientationPatient", _ORIENTATION_VALUES)
+    spacing = _numbers(instance, "PixelSpacing", _SPACING_VALUES)
     if position is None or orientation is None or spacing is None or instance.text("NumberOfFrames") not in {"", "1"}:
         return None
     row, column = orientation[:3], orientation[3:]
@@ -151,24 +159,26 @@ def _plane(instance: Instance) -> _Plane | None:
 
 
 def _numbers(instance: Instance, keyword: str, count: int) -> Vector | None:
-    value = instance.header.get(keyword)
-    if not isinstance(value, tuple) or len(value) != count or any(isinstance(one, str | dict) for one in value):
+    """Return the `count` finite numbers of an element; None if the element has other values."""
+    values = instance.header.get(keyword)
+    if not isinstance(values, tuple) or len(values) != count or any(isinstance(value, str | dict) for value in values):
         return None
-    numbers = np.asarray(value, np.float64)
+    numbers = np.asarray(values, np.float64)
     return numbers if bool(np.isfinite(numbers).all()) else None
 
 
-def _ordered(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | OutOfScope:
+def _stack_of_planes(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | OutOfScope:
+    """Return the stack of images with their planes, sorted along the normal, or why the images form no stack."""
     first = planes[0]
-    if not all(plane.is_like(first) for plane in planes):
-        what = "the slices differ in orientation, pixel spacing or size; a series of one stack is read"
-        return OutOfScope(what, "several-stacks", refs(instances))
+    if not all(plane.is_parallel_to(first) for plane in planes):
+        reason = "the slices differ in orientation, pixel spacing or size; a series of one stack is read"
+        return OutOfScope(reason, "several-stacks", refs(instances))
     normal = first.axes[0]
-    order = sorted(range(len(planes)), key=lambda i: planes[i].along(normal))
-    sorted_instances = tuple(instances[i] for i in order)
-    positions = np.stack([planes[i].position for i in order])
-    if reason := _uneven(positions, first, sorted_instances):
-        return reason
+    order = sorted(range(len(planes)), key=lambda number: planes[number].height(normal))
+    sorted_instances = tuple(instances[number] for number in order)
+    positions = np.stack([planes[number].position for number in order])
+    if refusal := _unevenness(positions, first, sorted_instances):
+        return refusal
     step = (positions[-1] - positions[0]) / (len(order) - 1)
     return Stack(
         instances=sorted_instances,
@@ -182,35 +192,35 @@ def _ordered(instances: tuple[Instance, ...], planes: list[_Plane]) -> Stack | O
     )
 
 
-def _uneven(positions: Vector, plane: _Plane, instances: tuple[Instance, ...]) -> OutOfScope | None:
-    """Return why sorted slices are no even, upright stack, None if they are."""
-    along = positions @ plane.axes[0]
-    steps = np.diff(along)
+def _unevenness(positions: Vector, plane: _Plane, instances: tuple[Instance, ...]) -> OutOfScope | None:
+    """Return why sorted slices are duplicate, uneven or tilted; None if the slices form an even, upright stack."""
+    heights = positions @ plane.axes[0]
+    steps = np.diff(heights)
     if steps.min() < _SAME_MM:
-        at = int(steps.argmin())
-        what = f"two slices lie at {along[at]:.2f} mm; a series with one acquisition of each slice is read"
-        return OutOfScope(what, "duplicate-slices", refs(instances[at : at + 2]))
-    usual = float(np.median(steps))
-    if steps.max() > usual * (1 + _UNEVEN) or steps.min() < usual * (1 - _UNEVEN):
-        at = int(np.abs(steps - usual).argmax())
-        what = (
-            f"the distance between slices is {usual:.2f} mm, but {steps[at]:.2f} mm between {along[at]:.1f} and "
-            f"{along[at + 1]:.1f} mm; resend the series if slices are missing"
+        number = int(steps.argmin())
+        reason = f"two slices lie at {heights[number]:.2f} mm; a series with one acquisition of each slice is read"
+        return OutOfScope(reason, "duplicate-slices", refs(instances[number : number + 2]))
+    median_step = float(np.median(steps))
+    if steps.max() > median_step * (1 + _MAX_UNEVENNESS) or steps.min() < median_step * (1 - _MAX_UNEVENNESS):
+        number = int(np.abs(steps - median_step).argmax())
+        reason = (
+            f"the distance between slices is {median_step:.2f} mm, but {steps[number]:.2f} mm between "
+            f"{heights[number]:.1f} and {heights[number + 1]:.1f} mm; resend the series if slices are missing"
         )
-        return OutOfScope(what, "gap", refs(instances[at : at + 2]))
-    # Along rows and columns: a tilted gantry moves each slice, and positions in a stack leave that out.
+        return OutOfScope(reason, "gap", refs(instances[number : number + 2]))
+    # A tilted gantry shifts each slice along rows or columns; the indices of a stack ignore such a shift.
     drift = float(np.linalg.norm(np.ptp(positions @ plane.axes[1:].T, axis=0)))
     if drift > max(_HALF_VOXEL * min(plane.spacing), _SAME_MM):
-        tilt = np.degrees(np.arctan2(drift, along[-1] - along[0]))
-        what = f"the gantry is tilted by {tilt:.1f} degrees, which moves slices by {drift:.1f} mm"
-        return OutOfScope(f"{what}; upright slices are read", "gantry-tilt")
+        tilt = np.degrees(np.arctan2(drift, heights[-1] - heights[0]))
+        reason = f"the gantry is tilted by {tilt:.1f} degrees, which moves slices by {drift:.1f} mm"
+        return OutOfScope(f"{reason}; upright slices are read", "gantry-tilt")
     return None
 
 
 def volume(slices: Stack) -> Volume:
-    """Decode a stack into a volume.
+    """Return the volume of a stack, decoded from the files of its images.
 
-    Raises: BrokenSeries if an image cannot be decoded or is not of the size in its header.
+    Raises: BrokenSeries if an image cannot be decoded, or its size is not the size in its header.
     """
     values = np.empty((len(slices.instances), slices.rows, slices.columns), np.float32)
     for number, instance in enumerate(slices.instances):
@@ -220,44 +230,48 @@ def volume(slices: Stack) -> Volume:
             raise BrokenSeries(f"instance {uid}: its image is {decoded.shape}, its header says {values.shape[1:]}")
         values[number] = decoded
     axes = np.asarray((slices.normal, slices.column_axis, slices.row_axis))
-    return _canonical(values, np.asarray(slices.origin_mm), axes, slices.spacing_mm)
+    return _canonical_volume(values, np.asarray(slices.origin_mm), axes, slices.spacing_mm)
 
 
-def _canonical(
+def _canonical_volume(
     values: NDArray[np.float32], origin: Vector, axes: Vector, spacing: tuple[float, float, float]
 ) -> Volume:
     """Return the volume with its axes permuted and flipped to head, back, left; nothing is interpolated."""
-    strength = np.abs(axes)
-    order = _assignment(strength)
+    order = _axis_order(np.abs(axes))
     axes, spacings = axes[order], np.asarray(spacing)[order]
-    turned = values.transpose(order)
+    aligned = values.transpose(order)
     for axis, component in enumerate((2, 1, 0)):
         if axes[axis, component] < 0:
-            origin = origin + axes[axis] * spacings[axis] * (turned.shape[axis] - 1)
+            origin = origin + axes[axis] * spacings[axis] * (aligned.shape[axis] - 1)
             axes[axis] = -axes[axis]
-            turned = np.flip(turned, axis)
+            aligned = np.flip(aligned, axis)
     return Volume(
-        values=np.ascontiguousarray(turned),
+        values=np.ascontiguousarray(aligned),
         origin_mm=triple(origin),
         spacing_mm=triple(spacings),
         axes=(triple(axes[0]), triple(axes[1]), triple(axes[2])),
     )
 
 
-def _assignment(strength: Vector) -> list[int]:
-    """Return which array axis is nearest to head, to back, to left; each is taken once."""
+def _axis_order(components: Vector) -> list[int]:
+    """Return the array axes nearest to head, to back, to left; no axis comes twice.
+
+    Shapes: (array axis, x y z), absolute values.
+    """
     order: list[int] = []
     for component in (2, 1, 0):
-        free = [axis for axis in range(3) if axis not in order]
-        order.append(max(free, key=lambda axis: strength[axis, component]))
+        free_axes = [axis for axis in range(3) if axis not in order]
+        order.append(max(free_axes, key=lambda axis: components[axis, component]))
     return order
 
 
 def _position(origin: Vector, axes: Vector, spacing: Sequence[float], index: Sequence[float]) -> Position:
+    """Return the position of an index in a grid."""
     return triple(origin + (np.asarray(index, np.float64) * np.asarray(spacing)) @ axes)
 
 
-def _index(origin: Vector, axes: Vector, spacing: Sequence[float], position_mm: Position) -> Position:
+def _index(origin: Vector, axes: Vector, spacing: Sequence[float], position_mm: Position) -> tuple[float, float, float]:
+    """Return the index of a position in a grid, as fractions."""
     return triple(axes @ (np.asarray(position_mm, np.float64) - origin) / np.asarray(spacing))
 
 

@@ -18,7 +18,8 @@ from ainode.node.imaging.pixels import MAX_PIXELS
 # More than any scan has slices times segments, and any organ has contours.
 _FRAMES = 20_000
 _CONTOURS = 50_000
-_SIX, _THREE, _TWO = 6, 3, 2
+# Numbers of values (PS3.3 C.7.6.2, C.10.7.1.3).
+_POSITION_VALUES, _ORIENTATION_VALUES, _SPACING_VALUES = 3, 6, 2
 
 
 def segment_marks(header: Dataset, path: Path) -> list[Mark]:
