@@ -1,4 +1,4 @@
-"""Segments (SEG) and regions of interest (RTSTRUCT): the center of each."""
+"""Marks of segmentations and RT structure sets: the center of each segment and of each region of interest."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,144 +12,160 @@ from pydicom.uid import RLELossless
 from ainode.node.domain import UID, Position
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.geometry import triple
-from ainode.node.imaging.marks import Mark, center, coded, first, items, middle, numbers
+from ainode.node.imaging.marks import Mark, center_and_area, code_and_meaning, first_item, items, joint_center, numbers
 from ainode.node.imaging.pixels import MAX_PIXELS
 
-# More than any scan has slices times segments, and any organ has contours.
-_FRAMES = 20_000
-_CONTOURS = 50_000
+# No scan has so many slices times segments, and no organ has so many contours.
+_MAX_FRAMES = 20_000
+_MAX_CONTOURS = 50_000
 # Numbers of values (PS3.3 C.7.6.2, C.10.7.1.3).
 _POSITION_VALUES, _ORIENTATION_VALUES, _SPACING_VALUES = 3, 6, 2
 
 
 def segment_marks(header: Dataset, path: Path) -> list[Mark]:
-    """Return one mark per segment that has voxels; of a fractional one those of at least half.
+    """Return a mark for each segment that has voxels; a voxel of a fractional segment counts from half on.
 
-    Raises: BrokenSeries if it claims more than can be; what pydicom raises on damage is the caller's.
+    Raises: BrokenSeries if the pixels are too many or compressed otherwise than by RLE; what pydicom raises on a
+    broken file is passed on.
     Source: PS3.3 C.8.20 (BINARY, FRACTIONAL, LABELMAP), C.7.6.16.2.3 (planes).
     """
     pixels = int(header.Rows) * int(header.Columns)
-    if not 0 < pixels <= MAX_PIXELS or not 0 < int(header.NumberOfFrames) <= _FRAMES:
-        raise BrokenSeries("more pixels than can be")
+    if not 0 < pixels <= MAX_PIXELS or not 0 < int(header.NumberOfFrames) <= _MAX_FRAMES:
+        raise BrokenSeries(f"the segmentation has no pixels, more than {MAX_PIXELS} or over {_MAX_FRAMES} frames")
     if (syntax := header.file_meta.TransferSyntaxUID).is_encapsulated and syntax != RLELossless:
-        raise BrokenSeries("compressed otherwise than by RLE")
-    totals: dict[int, NDArray[np.float64]] = {}
+        raise BrokenSeries(f"the segmentation is compressed as {syntax}; uncompressed and RLE are read")
+    sums: dict[int, NDArray[np.float64]] = {}
     for frame, values in enumerate(_frames(header, path)):
         for number, mask in _masks(header, frame, values):
-            totals[number] = totals.get(number, np.zeros(4)) + _total(_functional_groups(header, frame), mask)
-    described = {int(one.SegmentNumber): one for one in items(header, "SegmentSequence")}
-    series = {str(one.SeriesInstanceUID) for one in items(header, "ReferencedSeriesSequence")}
+            sums[number] = sums.get(number, np.zeros(4)) + _position_sum(_functional_groups(header, frame), mask)
+    descriptions = {int(segment.SegmentNumber): segment for segment in items(header, "SegmentSequence")}
+    series_uids = {str(series.SeriesInstanceUID) for series in items(header, "ReferencedSeriesSequence")}
     return [
-        _segment(described.get(number, Dataset()), triple(total[:3] / total[3]), header, series)
-        for number, total in sorted(totals.items())
+        _segment_mark(descriptions.get(number, Dataset()), triple(total[:3] / total[3]), header, series_uids)
+        for number, total in sorted(sums.items())
         if total[3]
     ]
 
 
 def _frames(header: Dataset, path: Path) -> Iterator[NDArray[np.uint8]]:
-    # Given a path, pydicom reads one frame after the other; it cannot do that through deflate.
+    """Yield the values of each frame, decoded frame by frame."""
+    # pydicom 3.0 decodes frame by frame only from a path, and not through deflate.
     syntax = header.file_meta.TransferSyntaxUID
     source = dcmread(path) if syntax.is_deflated else path
-    # The faster decoder of RLE answers damage with a panic of Rust, which no `except Exception` stops.
+    # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
     return iter_pixels(source, decoding_plugin="pydicom" if syntax == RLELossless else "")
 
 
 def _functional_groups(header: Dataset, frame: int) -> tuple[Dataset, Dataset]:
-    return items(header, "PerFrameFunctionalGroupsSequence")[frame], first(header, "SharedFunctionalGroupsSequence")
+    """Return the functional groups of a frame and those that all frames share."""
+    frame_groups = items(header, "PerFrameFunctionalGroupsSequence")[frame]
+    return frame_groups, first_item(header, "SharedFunctionalGroupsSequence")
 
 
-def _of(groups: tuple[Dataset, Dataset], macro: str, keyword: str) -> NDArray[np.float64]:
-    """Return numbers of a functional group, of the frame or shared."""
-    of_frame, shared = (numbers(first(group, macro), keyword) for group in groups)
-    return of_frame if of_frame.size else shared
+def _group_numbers(groups: tuple[Dataset, Dataset], macro: str, keyword: str) -> NDArray[np.float64]:
+    """Return the numbers of an element in a macro: those of the frame, else those that all frames share."""
+    frame_numbers, shared_numbers = (numbers(first_item(group, macro), keyword) for group in groups)
+    return frame_numbers if frame_numbers.size else shared_numbers
 
 
 def _masks(header: Dataset, frame: int, values: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Yield segment number and mask of what one frame shows."""
+    """Yield the number and the mask of each segment that a frame shows."""
     if header.SegmentationType == "LABELMAP":
         yield from ((int(number), values == number) for number in np.unique(values) if number)
         return
-    number = _of(_functional_groups(header, frame), "SegmentIdentificationSequence", "ReferencedSegmentNumber")
-    most = int(header.get("MaximumFractionalValue") or 1) if header.SegmentationType == "FRACTIONAL" else 1
-    yield int(number[0]), values.astype(np.uint16) * 2 >= most
+    groups = _functional_groups(header, frame)
+    number = _group_numbers(groups, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
+    full_value = int(header.get("MaximumFractionalValue") or 1) if header.SegmentationType == "FRACTIONAL" else 1
+    yield int(number[0]), values.astype(np.uint16) * 2 >= full_value
 
 
-def _total(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the sum of x, y, z over the pixels of a mask, and their number; zeros where it has no place."""
+def _position_sum(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the sums of x, y and z over the pixels of a mask, and the number of pixels.
+
+    All four are 0 if the mask is empty or the functional groups give no position.
+    """
     rows, columns = np.nonzero(mask)
-    position = _of(groups, "PlanePositionSequence", "ImagePositionPatient")
-    orientation = _of(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = _of(groups, "PixelMeasuresSequence", "PixelSpacing")
+    position = _group_numbers(groups, "PlanePositionSequence", "ImagePositionPatient")
+    orientation = _group_numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
+    spacing = _group_numbers(groups, "PixelMeasuresSequence", "PixelSpacing")
     sizes = (position.size, orientation.size, spacing.size)
-    if not rows.size or sizes != (_THREE, _SIX, _TWO):
+    if not rows.size or sizes != (_POSITION_VALUES, _ORIENTATION_VALUES, _SPACING_VALUES):
         return np.zeros(4)
-    right, down = orientation.reshape(2, 3)
-    place = position + columns.mean() * spacing[1] * right + rows.mean() * spacing[0] * down
-    return np.asarray((*(place * rows.size), rows.size)) if np.isfinite(place).all() else np.zeros(4)
+    row_axis, column_axis = orientation.reshape(2, 3)
+    center = position + columns.mean() * spacing[1] * row_axis + rows.mean() * spacing[0] * column_axis
+    return np.asarray((*(center * rows.size), rows.size)) if np.isfinite(center).all() else np.zeros(4)
 
 
-def _segment(described: Dataset, position_mm: Position, header: Dataset, series: set[str]) -> Mark:
-    said = [
-        coded(one)
+def _segment_mark(description: Dataset, position_mm: Position, header: Dataset, series_uids: set[str]) -> Mark:
+    """Return the mark of a segment; `description` is the segment's item in Segment Sequence."""
+    codes = [
+        code_and_meaning(code)
         for keyword in ("SegmentedPropertyTypeCodeSequence", "SegmentedPropertyCategoryCodeSequence")
-        for one in items(described, keyword)
+        for code in items(description, keyword)
     ]
-    names = [str(described.get(keyword) or "") for keyword in ("SegmentLabel", "SegmentDescription", "TrackingID")]
+    names = [str(description.get(keyword) or "") for keyword in ("SegmentLabel", "SegmentDescription", "TrackingID")]
     return Mark(
         position_mm=position_mm,
         frame_of_reference_uid=UID(str(header.get("FrameOfReferenceUID") or "")),
-        series_instance_uid=UID(next(iter(series)) if len(series) == 1 else ""),
-        tracking_uid=UID(str(described.get("TrackingUID") or "")),
-        texts=tuple(filter(None, (*names, *(meaning for _, meaning in said)))),
-        codes=tuple(filter(None, (code for code, _ in said))),
+        series_instance_uid=_single_uid(series_uids),
+        tracking_uid=UID(str(description.get("TrackingUID") or "")),
+        texts=tuple(filter(None, (*names, *(meaning for _, meaning in codes)))),
+        codes=tuple(filter(None, (value for value, _ in codes))),
     )
 
 
+def _single_uid(uids: set[str]) -> UID:
+    """Return the UID of a set with a single UID, '' for any other set."""
+    return UID(next(iter(uids)) if len(uids) == 1 else "")
+
+
 def roi_marks(structures: Dataset) -> list[Mark]:
-    """Return one mark per region of interest that has closed planar contours, or points.
+    """Return a mark for each region of interest that has contours or points.
 
     Source: PS3.3 C.8.8.5 (Structure Set), C.8.8.6 (ROI Contour), C.8.8.8 (RT ROI Observations).
     """
-    contours = {int(one.ReferencedROINumber): one for one in items(structures, "ROIContourSequence")}
-    observed = {int(one.ReferencedROINumber): one for one in items(structures, "RTROIObservationsSequence")}
-    series = {
-        str(one.SeriesInstanceUID)
-        for frame in items(structures, "ReferencedFrameOfReferenceSequence")
-        for study in items(frame, "RTReferencedStudySequence")
-        for one in items(study, "RTReferencedSeriesSequence")
+    contours = {int(item.ReferencedROINumber): item for item in items(structures, "ROIContourSequence")}
+    observations = {int(item.ReferencedROINumber): item for item in items(structures, "RTROIObservationsSequence")}
+    series_uids = {
+        str(series.SeriesInstanceUID)
+        for frame_of_reference in items(structures, "ReferencedFrameOfReferenceSequence")
+        for study in items(frame_of_reference, "RTReferencedStudySequence")
+        for series in items(study, "RTReferencedSeriesSequence")
     }
-    found = []
+    marks = []
     for region in items(structures, "StructureSetROISequence"):
         number = int(region.ROINumber)
-        position = middle(_shapes(contours.get(number, Dataset())))
+        position = joint_center(_contour_centers(contours.get(number, Dataset())))
         if position:
-            found.append(_region(region, observed.get(number, Dataset()), position, series))
-    return found
+            marks.append(_roi_mark(region, observations.get(number, Dataset()), position, series_uids))
+    return marks
 
 
-def _shapes(contours: Dataset) -> Iterator[tuple[Position, float]]:
-    for contour in items(contours, "ContourSequence")[:_CONTOURS]:
+def _contour_centers(roi_contour: Dataset) -> Iterator[tuple[Position, float]]:
+    """Yield center and area of each contour of a region of interest; a contour with broken points is left out."""
+    for contour in items(roi_contour, "ContourSequence")[:_MAX_CONTOURS]:
         data = numbers(contour, "ContourData")
-        if data.size and not data.size % _THREE:
+        if data.size and not data.size % _POSITION_VALUES:
             closed = str(contour.get("ContourGeometricType")).startswith("CLOSED")
-            shape = center(data.reshape(-1, _THREE), closed=closed)
+            shape = center_and_area(data.reshape(-1, _POSITION_VALUES), closed=closed)
             if shape:
                 yield shape
 
 
-def _region(region: Dataset, observed: Dataset, position_mm: Position, series: set[str]) -> Mark:
-    said = [coded(one) for one in items(observed, "RTROIIdentificationCodeSequence")]
+def _roi_mark(region: Dataset, observation: Dataset, position_mm: Position, series_uids: set[str]) -> Mark:
+    """Return the mark of a region of interest from its items in Structure Set ROI and RT ROI Observations Sequence."""
+    codes = [code_and_meaning(code) for code in items(observation, "RTROIIdentificationCodeSequence")]
     names = (
         region.get("ROIName"),
         region.get("ROIDescription"),
-        observed.get("ROIObservationLabel"),
-        observed.get("RTROIInterpretedType"),
+        observation.get("ROIObservationLabel"),
+        observation.get("RTROIInterpretedType"),
     )
     return Mark(
         position_mm=position_mm,
         frame_of_reference_uid=UID(str(region.get("ReferencedFrameOfReferenceUID") or "")),
-        series_instance_uid=UID(next(iter(series)) if len(series) == 1 else ""),
+        series_instance_uid=_single_uid(series_uids),
         tracking_uid=UID(str(region.get("TrackingUID") or "")),
-        texts=tuple(str(name) for name in names if name) + tuple(meaning for _, meaning in said if meaning),
-        codes=tuple(code for code, _ in said if code),
+        texts=tuple(str(name) for name in names if name) + tuple(meaning for _, meaning in codes if meaning),
+        codes=tuple(value for value, _ in codes if value),
     )

@@ -1,164 +1,183 @@
-"""Regions in structured reports: TID 1500 measurement groups and CAD findings, by SCOORD and SCOORD3D."""
+"""Marks of structured reports: the center of each measurement group (TID 1500) and CAD finding that has regions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydicom import Dataset
 
 from ainode.node.domain import UID, Instance, Position
-from ainode.node.imaging.marks import Mark, Points, center, coded, items, middle, numbers
+from ainode.node.imaging.marks import Mark, Points, center_and_area, code_and_meaning, items, joint_center, numbers
 
-_CENTER = "111010"  # DCM, in the CAD templates (TID 4104)
-# DCM: Measurement Group, Composite Feature, Single Image Finding; the outermost of them is one lesion.
-_GROUPS = frozenset({"125007", "111015", "111059"})
-_TRACKING_UID = "112040"
-_FLAT = 2
-_SPATIAL = 3
-# Real reports: 7 levels, some thousand items.
-_DEPTH = 24
-_ITEMS = 200_000
+_CENTER_CONCEPT = "111010"  # DCM, in the CAD templates (TID 4104)
+# DCM: Measurement Group, Composite Feature, Single Image Finding; the outermost such item stands for a lesion.
+_LESION_GROUPS = frozenset({"125007", "111015", "111059"})
+_TRACKING_UID_CONCEPT = "112040"
+_PIXEL_VALUES = 2
+_POSITION_VALUES = 3
+_FINDING_SITE_CONCEPTS = frozenset({"363698007", "G-C0E3", "C0034693"})
+# Real reports have 7 levels and some thousand items.
+_MAX_DEPTH = 24
+_MAX_ITEMS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A content item with the items above it, root first."""
+    """A content item with its ancestors in the content tree, root first."""
 
     item: Dataset
-    above: tuple[Dataset, ...]
+    ancestors: tuple[Dataset, ...]
 
     @property
     def group(self) -> Dataset:
-        """Return the outermost item that is one lesion, else the one right above."""
-        return next((one for one in self.above if _concept(one) in _GROUPS), self.above[-1])
+        """Return the outermost ancestor that stands for a lesion, else the parent."""
+        lesions = (ancestor for ancestor in self.ancestors if _concept_code(ancestor) in _LESION_GROUPS)
+        return next(lesions, self.ancestors[-1])
 
 
 def report_marks(report: Dataset, images: Mapping[UID, Instance]) -> list[Mark]:
-    """Return one mark per group that has regions; `images` are those that SCOORDs may be drawn on.
+    """Return a mark for each group that has regions; a SCOORD counts only if its image is among `images`.
 
     Source: PS3.16 TID 1410, 1411, 1501, 4100; PS3.3 C.18.6, C.18.9.
     """
     groups: dict[int, tuple[Dataset, list[_Node]]] = {}
-    for node in _walk(report):
-        if str(node.item.get("ValueType")) in {"SCOORD", "SCOORD3D"} and node.above:
+    for node in _nodes(report):
+        if str(node.item.get("ValueType")) in {"SCOORD", "SCOORD3D"} and node.ancestors:
             groups.setdefault(id(node.group), (node.group, []))[1].append(node)
-    found = (_mark(group, regions, report, images) for group, regions in groups.values())
-    return [mark for mark in found if mark]
+    marks = (_mark(group, regions, report, images) for group, regions in groups.values())
+    return [mark for mark in marks if mark]
 
 
-def _walk(report: Dataset) -> Iterator[_Node]:
-    waiting = [_Node(report, ())]
-    for _ in range(_ITEMS):
-        if not waiting:
+def _nodes(report: Dataset) -> Iterator[_Node]:
+    """Yield the content items in document order; items that are too deep or too many are left out."""
+    pending = [_Node(report, ())]
+    for _ in range(_MAX_ITEMS):
+        if not pending:
             return
-        node = waiting.pop()
+        node = pending.pop()
         yield node
-        if len(node.above) < _DEPTH:
-            below = (*node.above, node.item)
-            waiting += [_Node(one, below) for one in reversed(items(node.item, "ContentSequence"))]
+        if len(node.ancestors) < _MAX_DEPTH:
+            ancestors = (*node.ancestors, node.item)
+            pending += [_Node(child, ancestors) for child in reversed(items(node.item, "ContentSequence"))]
 
 
-def _concept(item: Dataset) -> str:
-    return next((coded(one)[0] for one in items(item, "ConceptNameCodeSequence")), "")
+def _concept_code(item: Dataset) -> str:
+    """Return the code value of the item's concept name, '' where absent."""
+    return next((code_and_meaning(concept)[0] for concept in items(item, "ConceptNameCodeSequence")), "")
 
 
 def _mark(group: Dataset, regions: list[_Node], report: Dataset, images: Mapping[UID, Instance]) -> Mark | None:
-    centers = [node for node in regions if _concept(node.item) == _CENTER]
-    # Diameters lie below their measurement; the region of the whole lesion is right below the group.
-    whole = [node for node in regions if node.above[-1] is group]
-    placed = []
-    for node in centers or whole or regions:
-        place = _spatial(node.item) or _flat(node.item, report, images)
-        if place:
-            placed.append(place)
-    frames = {frame for frame, _, _ in placed}
-    position = middle(shape for _, _, shape in placed)
-    if position is None or len(frames) != 1:
+    """Return the mark of a group; None if no region has a position, or the regions have several frames of reference."""
+    center_points = [node for node in regions if _concept_code(node.item) == _CENTER_CONCEPT]
+    # The region of the whole lesion is a child of the group; the region of a diameter is a child of its measurement.
+    lesion_regions = [node for node in regions if node.ancestors[-1] is group]
+    centers = []
+    for node in center_points or lesion_regions or regions:
+        center = _center_of_scoord3d(node.item) or _center_of_scoord(node.item, report, images)
+        if center:
+            centers.append(center)
+    frame_uids = {center.frame_of_reference_uid for center in centers}
+    position = joint_center(center.position_and_area for center in centers)
+    if position is None or len(frame_uids) != 1:
         return None
-    series = {one for _, one, _ in placed}
-    said = list(_said(group))
+    series_uids = {center.series_instance_uid for center in centers}
+    codes_and_texts = list(_codes_and_texts(group))
     return Mark(
         position_mm=position,
-        frame_of_reference_uid=frames.pop(),
-        series_instance_uid=series.pop() if len(series) == 1 else UID(""),
-        tracking_uid=_tracking(group),
-        texts=tuple(text for _, text in said if text),
-        codes=tuple(code for code, _ in said if code),
+        frame_of_reference_uid=frame_uids.pop(),
+        series_instance_uid=series_uids.pop() if len(series_uids) == 1 else UID(""),
+        tracking_uid=_tracking_uid(group),
+        texts=tuple(text for _, text in codes_and_texts if text),
+        codes=tuple(code for code, _ in codes_and_texts if code),
     )
 
 
-def _said(group: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield code and text of what a group says of itself, not of what it measures or where it lies."""
+def _codes_and_texts(group: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield code value and text of the group's CODE and TEXT items, without the finding site."""
     for item in (group, *items(group, "ContentSequence")):
-        if _concept(item) in {"363698007", "G-C0E3", "C0034693"}:  # finding site
+        if _concept_code(item) in _FINDING_SITE_CONCEPTS:
             continue
         if item.get("ValueType") == "CODE":
-            yield from (coded(one) for one in items(item, "ConceptCodeSequence"))
+            yield from (code_and_meaning(code) for code in items(item, "ConceptCodeSequence"))
         elif item.get("ValueType") == "TEXT":
             yield "", str(item.get("TextValue") or "")
 
 
-def _tracking(group: Dataset) -> UID:
-    found = (item.get("UID") for item in items(group, "ContentSequence") if _concept(item) == _TRACKING_UID)
-    return UID(str(next(found, None) or ""))
+def _tracking_uid(group: Dataset) -> UID:
+    """Return the Tracking Unique Identifier of a group, '' where absent."""
+    children = items(group, "ContentSequence")
+    uids = (child.get("UID") for child in children if _concept_code(child) == _TRACKING_UID_CONCEPT)
+    return UID(str(next(uids, None) or ""))
 
 
-_Place = tuple[UID, UID, tuple[Position, float]]
+class _Center(NamedTuple):
+    """The center of a region; no series where the region is drawn in space and not on an image."""
+
+    frame_of_reference_uid: UID
+    series_instance_uid: UID
+    position_and_area: tuple[Position, float]
 
 
-def _spatial(item: Dataset) -> _Place | None:
-    """Return frame of reference and center of a SCOORD3D."""
+def _center_of_scoord3d(item: Dataset) -> _Center | None:
+    """Return the center of a SCOORD3D; None for another value type or broken coordinates."""
     data = numbers(item, "GraphicData")
-    if item.get("ValueType") != "SCOORD3D" or not data.size or data.size % _SPATIAL:
+    if item.get("ValueType") != "SCOORD3D" or not data.size or data.size % _POSITION_VALUES:
         return None
-    shape = center(data.reshape(-1, _SPATIAL), closed=_is_closed(item, data.reshape(-1, _SPATIAL)))
-    return (UID(str(item.get("ReferencedFrameOfReferenceUID") or "")), UID(""), shape) if shape else None
+    points = data.reshape(-1, _POSITION_VALUES)
+    center = center_and_area(points, closed=_is_closed(item, points))
+    return _Center(UID(str(item.get("ReferencedFrameOfReferenceUID") or "")), UID(""), center) if center else None
 
 
-def _flat(item: Dataset, report: Dataset, images: Mapping[UID, Instance]) -> _Place | None:
-    """Return frame of reference, series and center of a SCOORD on an image that is here."""
+def _center_of_scoord(item: Dataset, report: Dataset, images: Mapping[UID, Instance]) -> _Center | None:
+    """Return the center of a SCOORD; None for another value type, an absent image or broken coordinates."""
     data = numbers(item, "GraphicData")
-    image = images.get(_referenced(item, report))
-    if image is None or item.get("ValueType") != "SCOORD" or not data.size or data.size % _FLAT:
+    image = images.get(_image_uid(item, report))
+    if image is None or item.get("ValueType") != "SCOORD" or not data.size or data.size % _PIXEL_VALUES:
         return None
-    pixels = data.reshape(-1, _FLAT)
-    if item.get("GraphicType") == "CIRCLE":  # center, then a point on it
+    pixels = data.reshape(-1, _PIXEL_VALUES)
+    if item.get("GraphicType") == "CIRCLE":  # the center, then a point on the circle
         pixels = pixels[:1]
-    points = _in_patient(pixels, image)
-    shape = None if points is None else center(points, closed=_is_closed(item, points))
-    return (UID(image.text("FrameOfReferenceUID")), image.ref.series_instance_uid, shape) if shape else None
+    points = _positions(pixels, image)
+    center = None if points is None else center_and_area(points, closed=_is_closed(item, points))
+    return _Center(UID(image.text("FrameOfReferenceUID")), image.ref.series_instance_uid, center) if center else None
 
 
 def _is_closed(item: Dataset, points: Points) -> bool:
-    kind = item.get("GraphicType")
-    return kind == "POLYGON" or (kind == "POLYLINE" and bool(np.allclose(points[0], points[-1])))
+    graphic_type = item.get("GraphicType")
+    return graphic_type == "POLYGON" or (graphic_type == "POLYLINE" and bool(np.allclose(points[0], points[-1])))
 
 
-def _referenced(item: Dataset, report: Dataset) -> UID:
-    """Return the image below a SCOORD, in place or by reference to another item (PS3.3 C.17.3.2.5)."""
-    for below in items(item, "ContentSequence"):
-        path = below.get("ReferencedContentItemIdentifier")
-        image = below if path is None else _item_at(report, list(np.atleast_1d(path)))
-        for one in items(image, "ReferencedSOPSequence"):
-            frames = one.get("ReferencedFrameNumber")
-            if frames in (None, 1):
-                return UID(str(one.get("ReferencedSOPInstanceUID") or ""))
+def _image_uid(item: Dataset, report: Dataset) -> UID:
+    """Return the SOP Instance UID of the image that a SCOORD is drawn on, '' where the image is absent.
+
+    The image is a child of the SCOORD, or a child refers to the image's item (PS3.3 C.17.3.2.5).
+    """
+    for child in items(item, "ContentSequence"):
+        path = child.get("ReferencedContentItemIdentifier")
+        image = child if path is None else _item_at(report, list(np.atleast_1d(path)))
+        for reference in items(image, "ReferencedSOPSequence"):
+            if reference.get("ReferencedFrameNumber") in (None, 1):
+                return UID(str(reference.get("ReferencedSOPInstanceUID") or ""))
     return UID("")
 
 
 def _item_at(report: Dataset, path: list[int]) -> Dataset:
-    """Return the item at an identifier: 1 is the root, then positions among siblings."""
-    at = report
-    for position in path[1 : _DEPTH + 1]:
-        below = items(at, "ContentSequence")
-        if not 0 < position <= len(below):
+    """Return the item at a content item identifier, an empty data set where there is none.
+
+    The identifier is 1 for the root, then the item's position among its siblings on each level.
+    """
+    item = report
+    for position in path[1 : _MAX_DEPTH + 1]:
+        children = items(item, "ContentSequence")
+        if not 0 < position <= len(children):
             return Dataset()
-        at = below[position - 1]
-    return at
+        item = children[position - 1]
+    return item
 
 
-def _in_patient(pixels: Points, image: Instance) -> Points | None:
-    """Return (column, row) pairs as positions; None where a pair is outside of the image, or it has no place.
+def _positions(pixels: Points, image: Instance) -> Points | None:
+    """Return (column, row) pairs as positions; None if a pair lies outside of the image, or the image has no geometry.
 
     Source: PS3.3 C.7.6.2.1.1; C.18.6.1.1 (the center of the first pixel is 0.5, 0.5).
     """

@@ -1,6 +1,6 @@
-"""Decode one image: its modality values, what a viewer shows of it, and that as an 8-bit picture.
+"""The first frame of an image file: modality values, brightness on a viewer's screen, and an 8-bit picture.
 
-Only the first frame is read. Every way in which a file can be broken ends in BrokenSeries.
+Every error of reading a broken file becomes BrokenSeries.
 """
 
 import struct
@@ -23,10 +23,10 @@ from pydicom.uid import RLELossless
 
 from ainode.node.errors import BrokenSeries
 
-# A stitched whole-spine radiograph has some 30 million pixels; a decoder asked for more is being abused.
+# A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
 MAX_PIXELS = 2**26
 
-# What pydicom 3.0 and its decoders were seen to raise on corrupt, truncated and hostile files.
+# Errors that pydicom 3.0 and its decoders raised on corrupt, truncated and hostile files.
 BROKEN_FILE = (
     ArithmeticError,
     AttributeError,
@@ -43,11 +43,11 @@ BROKEN_FILE = (
     zlib.error,
 )
 
-# SOF0 to SOF15 but DHT, JPG and DAC, which lie among them (ITU-T T.81 table B.1), and SOF55 (T.87).
+# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 (T.87).
 _FRAME_HEADERS = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
 
-# Share of the gray range that the middle 98 % of the pixels must fill for a stored window to be believed.
-_LEAST_CONTRAST = 0.1
+# Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
+_MIN_CONTRAST = 0.1
 
 
 def modality_values(path: Path) -> NDArray[np.float32]:
@@ -58,54 +58,55 @@ def modality_values(path: Path) -> NDArray[np.float32]:
     Raises: BrokenSeries if the file cannot be decoded or is a color image.
     Source: PS3.3 C.11.1.
     """
-    with _translated(path):
-        return _gray(path)[1]
+    with _decoding(path):
+        return _gray_image(path)[1]
 
 
 def display_values(path: Path) -> NDArray[np.float32]:
-    """Return the image as a viewer shows it: VOI LUT or window applied, larger is brighter.
+    """Return the brightness of each pixel as a viewer shows the image, with VOI LUT or window applied.
 
-    A window that is missing, or that leaves the image flat, is replaced by the percentiles 0.5 to 99.5.
+    The percentiles 0.5 and 99.5 replace a window that is missing or leaves the image flat.
 
     Shapes: (rows, columns) float32.
     Units: 0 is black, 1 is white.
     Raises: BrokenSeries if the file cannot be decoded or is a color image.
     Source: PS3.3 C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOCHROME1).
     """
-    with _translated(path):
-        return _presented(*_gray(path))
+    with _decoding(path):
+        return _brightness(*_gray_image(path))
 
 
 def picture(path: Path) -> NDArray[np.uint8]:
-    """Return what a viewer shows, in 8 bits.
+    """Return the image as a viewer shows the image, in 8 bits.
 
     Shapes: (rows, columns, 3) uint8, RGB.
     Raises: BrokenSeries if the file cannot be decoded.
     """
-    with _translated(path):
-        header, stored = _decoded(path)
+    with _decoding(path):
+        header, stored = _first_frame(path)
         if _is_gray(header):
-            shown = _presented(header, _modality_values(header, stored))
-            return np.repeat(np.rint(shown * 255).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+            gray = np.rint(_brightness(header, _modality_values(header, stored)) * 255).astype(np.uint8)
+            return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
         if header.PhotometricInterpretation == "PALETTE COLOR":
             stored = apply_color_lut(stored, header)
         return np.asarray(stored if stored.dtype == np.uint8 else stored >> np.uint8(8), np.uint8)
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn whatever reading a broken file raises, at any element of it, into BrokenSeries."""
+def _decoding(path: Path) -> Iterator[None]:
+    """Raise BrokenSeries in place of any error that reading a broken file raises."""
     try:
         yield
     except BROKEN_FILE as error:
-        # The cause is named by its class alone: a decoder's message may quote the header.
+        # Only the class of the error is shown: the message of a decoder may quote the header.
         cause = type(error).__name__
         raise BrokenSeries(
-            f"instance {_uid(path)}: its image cannot be decoded ({cause}); resend it, best uncompressed",
+            f"instance {_instance_uid(path)}: its image cannot be decoded ({cause}); resend it, best uncompressed",
         ) from error
 
 
-def _uid(path: Path) -> str:
+def _instance_uid(path: Path) -> str:
+    """Return the SOP Instance UID of a file that may be broken, or words that say that the file has none."""
     try:
         return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
     except BROKEN_FILE:
@@ -116,8 +117,12 @@ def _is_gray(header: Dataset) -> bool:
     return str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
 
 
-def _gray(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
-    header, stored = _decoded(path)
+def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
+    """Return the header and the modality values of a gray image.
+
+    Raises: BrokenSeries if the image is a color image.
+    """
+    header, stored = _first_frame(path)
     if not _is_gray(header):
         raise BrokenSeries(
             f"instance {header.get('SOPInstanceUID')}: a color image ({header.get('PhotometricInterpretation')}); "
@@ -126,24 +131,24 @@ def _gray(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
     return header, _modality_values(header, stored)
 
 
-def _decoded(path: Path) -> tuple[Dataset, NDArray[Any]]:
+def _first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
     """Return the header and the stored values of the first frame."""
     header = dcmread(path, stop_before_pixels=True)
     for rows, columns in ((header.Rows, header.Columns), *_codestream_sizes(path, header)):
         if not 0 < rows * columns <= MAX_PIXELS:
             raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
     syntax = header.file_meta.TransferSyntaxUID
-    # Given a path, only the pixels of that frame are read; pydicom 3.0 cannot do that through deflate.
+    # From a path, pydicom 3.0 reads only the pixels of the frame; a deflated file must be read whole.
     source = dcmread(path) if syntax.is_deflated else path
-    # The faster decoder of RLE answers damage with a panic of Rust, which no `except Exception` stops.
+    # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
     return header, pixel_array(source, index=0, decoding_plugin="pydicom" if syntax == RLELossless else "")
 
 
 def _codestream_sizes(path: Path, header: Dataset) -> tuple[tuple[int, int], ...]:
-    """Return (rows, columns) as the first compressed frame itself says, () where it is not compressed.
+    """Return (rows, columns) in the codestream of the first frame; nothing for a frame that is not compressed.
 
-    The decoders allocate by these numbers and not by the header's: 60,000 x 60,000 in a file of 80 kB was seen to
-    take 14 GB and 75 s.
+    Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
+    60,000 x 60,000 in its codestream took 14 GB and 75 s.
     """
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax == RLELossless:
@@ -162,79 +167,89 @@ def _codestream_sizes(path: Path, header: Dataset) -> tuple[tuple[int, int], ...
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Return (rows, columns) of the first frame header (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2)."""
-    at = 2
+    """Return (rows, columns) in the first frame header of a JPEG (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2)."""
+    offset = 2
     while True:
-        marker, length, _, rows, columns = struct.unpack_from(">HHBHH", frame, at)
+        marker, length, _, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
         if marker in _FRAME_HEADERS:
             return rows, columns
-        at += 2 + length
+        offset += 2 + length
 
 
-def _looked_up(values: NDArray[Any], item: Dataset) -> NDArray[np.float32]:
-    """Return `values` through a LUT; those outside it take its first or last entry (PS3.3 C.11.1.1)."""
-    _, first, _ = item.LUTDescriptor
+def _lut_values(values: NDArray[Any], item: Dataset) -> NDArray[np.float32]:
+    """Return the LUT's entry for each value; a value outside of the LUT has the first or last (PS3.3 C.11.1.1)."""
+    _, first_value, _ = item.LUTDescriptor
     data = item.LUTData
     table = np.frombuffer(data, dtype="<u2") if isinstance(data, bytes) else np.asarray(data)
-    entries = np.clip(values.astype(np.int64) - int(first), 0, len(table) - 1)
-    return table.astype(np.float32)[entries]
+    indices = np.clip(values.astype(np.int64) - int(first_value), 0, len(table) - 1)
+    return table.astype(np.float32)[indices]
 
 
 def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Return stored values after the Modality LUT or rescale."""
     if sequence := header.get("ModalityLUTSequence"):
-        return _looked_up(stored, sequence[0])
+        return _lut_values(stored, sequence[0])
     values = stored.astype(np.float32)
     values *= np.float32(header.get("RescaleSlope") or 1)
     values += np.float32(header.get("RescaleIntercept") or 0)
     return values
 
 
-def _presented(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    shown = _voi(header, values)
-    if shown is None or _contrast(shown) < _LEAST_CONTRAST:
-        low, high = np.percentile(_thinned(values), (0.5, 99.5)).astype(np.float32)
-        shown = np.clip((values - low) / max(high - low, np.float32(1e-6)), 0, 1)
-    return np.subtract(1, shown, dtype=np.float32) if header.PhotometricInterpretation == "MONOCHROME1" else shown
+def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return modality values as brightness from 0 (black) to 1 (white)."""
+    brightness = _windowed(header, values)
+    if brightness is None or _contrast(brightness) < _MIN_CONTRAST:
+        low, high = np.percentile(_sample(values), (0.5, 99.5)).astype(np.float32)
+        brightness = np.clip((values - low) / max(high - low, np.float32(1e-6)), 0, 1)
+    return (
+        np.subtract(1, brightness, dtype=np.float32)
+        if header.PhotometricInterpretation == "MONOCHROME1"
+        else brightness
+    )
 
 
-def _voi(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Return the first VOI LUT or window applied, 0 to 1; None where there is none that can be applied."""
+def _windowed(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return the values, 0 to 1, after the first VOI LUT or else the first window; None if neither can be applied."""
     with suppress(*BROKEN_FILE):
         if header.get("VOILUTSequence"):
-            return _tabled(header.VOILUTSequence[0], values)
-    center, width = (_first(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+            return _voi_lut_values(header.VOILUTSequence[0], values)
+    center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if center is None or width is None or width <= 1:
         return None
     function = header.get("VOILUTFunction", "LINEAR")
     if function == "SIGMOID":
-        shown = 1 / (1 + np.exp(-4 * (values - center) / width))
+        brightness = 1 / (1 + np.exp(-4 * (values - center) / width))
     elif function == "LINEAR_EXACT":
-        shown = (values - center) / width + 0.5
+        brightness = (values - center) / width + 0.5
     else:
-        shown = (values - center + 0.5) / (width - 1) + 0.5
-    return np.asarray(shown.clip(0, 1), np.float32)
+        brightness = (values - center + 0.5) / (width - 1) + 0.5
+    return np.asarray(brightness.clip(0, 1), np.float32)
 
 
-def _tabled(item: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `values` through a VOI LUT, 0 to 1; raises one of BROKEN_FILE if it is none."""
+def _voi_lut_values(item: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values after a VOI LUT, 0 to 1.
+
+    Raises: one of BROKEN_FILE if the item is no usable LUT.
+    """
     white = 2 ** int(item.LUTDescriptor[2]) - 1
     if white < 1:
-        raise ValueError("a LUT of no bits")
-    return (_looked_up(np.rint(values), item) / np.float32(white)).clip(0, 1)
+        raise ValueError("the entries of the LUT have no bits")
+    return (_lut_values(np.rint(values), item) / np.float32(white)).clip(0, 1)
 
 
-def _first(value: object) -> float | None:
-    """Return the first value of a DS element, None where it is empty or no finite number."""
-    one = next(iter(value), None) if isinstance(value, MultiValue) else value
-    return float(one) if isinstance(one, (float, Decimal)) and np.isfinite(float(one)) else None
+def _first_number(value: object) -> float | None:
+    """Return the first value of a DS element; None if the element is empty or the value is no finite number."""
+    number = next(iter(value), None) if isinstance(value, MultiValue) else value
+    return float(number) if isinstance(number, (float, Decimal)) and np.isfinite(float(number)) else None
 
 
-def _thinned(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return about 256 x 256 of the pixels: enough for percentiles, and fast on a large radiograph."""
+def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return about 256 x 256 of the pixels: these give the percentiles fast on a large radiograph."""
     step = max(1, min(values.shape) // 256)
     return values[::step, ::step]
 
 
-def _contrast(shown: NDArray[np.float32]) -> float:
-    low, high = np.percentile(_thinned(shown), (1, 99))
+def _contrast(brightness: NDArray[np.float32]) -> float:
+    """Return the difference between the percentiles 99 and 1."""
+    low, high = np.percentile(_sample(brightness), (1, 99))
     return float(high - low)
