@@ -203,7 +203,7 @@ class WebArchive:
         """Yield the patient's studies of the time asked for."""
         filters = {
             "PatientID": query.patient.patient_id,
-            "StudyDate": f"{query.since:%Y%m%d}-{query.until:%Y%m%d}",
+            "StudyDate": f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}",
         }
         if len(query.modality) == 1:  # several would be several searches; the caller looks at each answer anyway
             filters["ModalitiesInStudy"] = query.modality[0]

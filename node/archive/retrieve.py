@@ -101,7 +101,7 @@ class DimseArchive:
         if not query.patient.patient_id.isascii():
             identifier.SpecificCharacterSet = "ISO_IR 192"
         identifier.PatientID = query.patient.patient_id
-        identifier.StudyDate = f"{query.since:%Y%m%d}-{query.until:%Y%m%d}"
+        identifier.StudyDate = f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}"
         # several would be a list, which some archives do not match; the caller looks at each answer anyway
         identifier.ModalitiesInStudy = query.modality[0] if len(query.modality) == 1 else ""
         for answer in self._find(identifier, MOST_STUDIES, deadline):
@@ -141,8 +141,8 @@ class DimseArchive:
                 self._follow(status, files, f"the C-GET of series {series.series_instance_uid}")
 
     def _move(self, identifier: Dataset, target: MoveTarget, files: "_Files") -> None:
-        if not target.lock.acquire(timeout=files.deadline.left(threading.TIMEOUT_MAX)):
-            files.deadline.left(0)
+        if not target.lock.acquire(timeout=files.deadline.remaining_s(threading.TIMEOUT_MAX)):
+            files.deadline.check()
         try:
             link = self._within(files.deadline)
             with _listening(target, files), link.associate([build_context(_MOVE)]) as association:
@@ -153,7 +153,7 @@ class DimseArchive:
 
     def _follow(self, status: Dataset, files: "_Files", what: str) -> None:
         """Go on after one response of a retrieval; sub-operations that failed show as instances that are missing."""
-        files.deadline.left(0)
+        files.deadline.check()
         files.refuse()
         if status.get("Status") not in _PENDING:
             self._link.check(status.get("Status"), what)
@@ -165,7 +165,7 @@ class DimseArchive:
         count = 0
         with self._within(deadline).associate([build_context(_FIND)]) as association:
             for status, answer in association.send_c_find(identifier, _FIND):
-                deadline.left(0)
+                deadline.check()
                 if answer is None:
                     if status.get("Status") not in _PENDING:
                         self._link.check(status.get("Status"), f"the query at {level} level")
@@ -176,7 +176,7 @@ class DimseArchive:
                     raise ArchiveUnreachable(f"{self._link.peer.name}: lists more than {most} matches at {level} level")
 
     def _within(self, deadline: Deadline) -> Link:
-        return dataclasses.replace(self._link, timeout_s=deadline.left(self._link.timeout_s))
+        return dataclasses.replace(self._link, timeout_s=deadline.remaining_s(self._link.timeout_s))
 
 
 class _Files:

@@ -1,7 +1,7 @@
-"""What an archive can be asked for beside delivery: a patient's studies, a study's series, a series as files.
+"""The search of an archive: the studies of a patient, the series of a study, the files of a series.
 
-`Archive` is the seam; `retrieve.py` speaks it in DIMSE, `dicomweb.py` in QIDO-RS and WADO-RS. Who somebody is never
-shows in a `repr`, a log line or an error.
+`retrieve.py` implements the protocol `Archive` by DIMSE, `dicomweb.py` by QIDO-RS and WADO-RS. The identity of a
+patient never appears in a `repr`, a log line or an error.
 """
 
 import time
@@ -15,13 +15,13 @@ from ainode.node.domain import UID
 from ainode.node.errors import ArchiveUnreachable
 
 MOST_STUDIES = 50_000
-"""More answers than this are no patient's studies: the archive ignores what it was asked."""
+"""No patient has more studies: an archive that lists more ignores the query."""
 MOST_SERIES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Who somebody is, as far as a prior must be of the same person."""
+    """The identity of a patient: the attributes that a prior and the current study must share."""
 
     patient_id: str = field(repr=False)
     issuer: str = field(repr=False, default="")
@@ -31,7 +31,7 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class StudyEntry:
-    """One study as an archive lists it; '' is what it did not say."""
+    """One study in the answer of an archive; an attribute that the archive did not send is ''."""
 
     study_instance_uid: UID
     patient: Patient
@@ -43,70 +43,80 @@ class StudyEntry:
 
 @dataclass(frozen=True, slots=True)
 class SeriesEntry:
-    """One series as an archive lists it."""
+    """One series in the answer of an archive; an attribute that the archive did not send is ''."""
 
     study_instance_uid: UID
     series_instance_uid: UID
     modality: str = ""
     body_part: str = ""
     description: str = ""
-    instances: int | None = None
-    """Number of Series Related Instances, None where the archive does not count them"""
+    instance_count: int | None = None
+    """Number of Series Related Instances, None if the archive did not send the number"""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyQuery:
-    """A patient's studies of a time; the archive may ignore all of it but the patient, so every answer is checked."""
+    """A query for the studies of a patient between two dates, both included.
+
+    An archive may ignore the dates and the modality: the caller checks every study of the answer.
+    """
 
     patient: Patient
-    since: date
-    until: date
+    first_date: date
+    last_date: date
     modality: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment of the monotonic clock after which nobody waits any more."""
+    """A time on the monotonic clock at which a search or a fetch ends."""
 
-    at: float = float("inf")
+    monotonic_s: float = float("inf")
 
     @classmethod
     def within(cls, seconds: float) -> "Deadline":
-        """Return the moment so many seconds from now."""
+        """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
-    def left(self, longest_s: float) -> float:
-        """Return how long one answer may take, `longest_s` at most.
+    def remaining_s(self, longest_s: float) -> float:
+        """Return the seconds until the deadline, at most `longest_s`.
 
-        Raises: ArchiveUnreachable once the moment has passed.
+        Raises: ArchiveUnreachable if the deadline has passed.
         """
-        left = self.at - time.monotonic()
-        if left <= 0:
+        remaining_s = self.monotonic_s - time.monotonic()
+        if remaining_s <= 0:
             raise ArchiveUnreachable("the archive did not answer within the time limit")
-        return min(left, longest_s)
+        return min(remaining_s, longest_s)
+
+    def check(self) -> None:
+        """Refuse to go on after the deadline.
+
+        Raises: ArchiveUnreachable if the deadline has passed.
+        """
+        self.remaining_s(0)
 
 
 class Archive(Protocol):
-    """An archive that can be searched.
+    """An archive that answers searches.
 
-    Every method raises ArchiveUnreachable or ArchiveRefused, and OSError of our own disk.
+    Every method raises ArchiveUnreachable, ArchiveRefused, and OSError if the disk of the node fails.
     """
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
-        """Yield what it lists, in its order, never all at once in memory."""
+        """Yield the studies in the order of the archive, without all of them in memory."""
         ...
 
-    def series(self, study: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
+    def series(self, study_instance_uid: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
         """Return the series of a study."""
         ...
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
-        """Write the instances of a series as files of `folder`; it may bring fewer than it listed."""
+        """Write the instances of a series into `folder`; the archive may send fewer than it listed."""
         ...
 
 
 def study_entry(text: Callable[[str], str], modalities: tuple[str, ...]) -> StudyEntry:
-    """Return the study of one answer; `text` gives its elements by keyword, '' for one that it has not."""
+    """Return the study of one answer; `text` returns an attribute of the answer by its keyword, '' if absent."""
     return StudyEntry(
         UID(text("StudyInstanceUID")),
         Patient(*map(text, ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))),
@@ -117,14 +127,14 @@ def study_entry(text: Callable[[str], str], modalities: tuple[str, ...]) -> Stud
     )
 
 
-def series_entry(study: UID, text: Callable[[str], str]) -> SeriesEntry:
-    """Return the series of one answer, its elements as in `study_entry`."""
+def series_entry(study_instance_uid: UID, text: Callable[[str], str]) -> SeriesEntry:
+    """Return the series of one answer; `text` as in `study_entry`."""
     count = text("NumberOfSeriesRelatedInstances")
     return SeriesEntry(
-        study,
+        study_instance_uid,
         UID(text("SeriesInstanceUID")),
         modality=text("Modality"),
         body_part=text("BodyPartExamined"),
         description=text("SeriesDescription"),
-        instances=int(count) if count.isdecimal() else None,
+        instance_count=int(count) if count.isdecimal() else None,
     )

@@ -96,7 +96,7 @@ class _Adapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
         """Send as the base class does, with the time that is left."""
-        kwargs["timeout"] = (self._deadline or Deadline()).left(self._timeout_s)
+        kwargs["timeout"] = (self._deadline or Deadline()).remaining_s(self._timeout_s)
         response = super().send(request, *args, **kwargs)
         # without a deadline of the caller's own: of the answer only, however long the request took
         response.raw = _Bounded(response.raw, self._deadline or Deadline.within(self._timeout_s), self._max_bytes)
@@ -118,7 +118,7 @@ class _Bounded:
                 received += len(block)
                 if received > self._max_bytes:
                     raise ArchiveUnreachable(f"the archive's answer is longer than {self._max_bytes:.0f} bytes")
-                self._deadline.left(0)
+                self._deadline.check()
                 yield block
             whole = True
         finally:

@@ -32,7 +32,7 @@ from ainode.node.jobs.withholding import held_against_weights, released
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.priors.gathering import Priors
-from ainode.node.priors.shelf import Gathered
+from ainode.node.priors.shelf import PriorRecord
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.settings import Settings
 
@@ -208,7 +208,7 @@ class Jobs(DBOSConfiguredInstance):
         route = route_of(job, self._stations.settings)
         job = held_against_weights(job, reading, route, self._stations.weights(job.handler), ledger)
         asked = wishes(self._stations.settings, job.destinations)
-        ledger.report(job, kept, _outcome(reading, self._priors.of(job_id)), wishes=asked)
+        ledger.report(job, kept, _outcome(reading, self._priors.record(job_id)), wishes=asked)
         return False
 
     def _request(self, job: Job) -> Request:
@@ -286,7 +286,7 @@ def _broken(job: str, status: str) -> str:
     return f"its workflow ended as {status}; see the log, then `ainode retry {job}`"
 
 
-def _outcome(reading: Reading, gathered: Gathered) -> Outcome:
+def _outcome(reading: Reading, gathered: PriorRecord) -> Outcome:
     searched = gathered.query_s or gathered.retrieve_s
     overheads = {"query": gathered.query_s, "retrieve": gathered.retrieve_s} if searched else {}
     match reading.answer:

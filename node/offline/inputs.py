@@ -22,7 +22,7 @@ from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.offline import conversion
 from ainode.node.offline.conversion import Converted, PictureKind
 from ainode.node.offline.volume_files import Grid
-from ainode.node.priors.rules import difference
+from ainode.node.priors.rules import patient_difference
 from ainode.node.settings import Settings
 
 
@@ -186,7 +186,7 @@ def _ordered(given: list[_Given]) -> list[_Given]:
     _, _, first = known[0]
     for patient, time, one in known:
         uid = one.study.study_instance_uid
-        if why := difference(patient, known[0][0], allow_missing_birth_date=True):
+        if why := patient_difference(patient, known[0][0], allow_missing_birth_date=True):
             beside = first.study.study_instance_uid
             raise ConfigError(f"study {uid} cannot be read beside {beside}: {why}; give studies of one patient")
         if not time[0] or sum(time == other for _, other, _ in known) > 1:

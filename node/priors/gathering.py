@@ -1,7 +1,7 @@
-"""Earlier studies of the same patient, fetched before a study is read; whatever fails, the study is read without them.
+"""The search for the earlier studies of a patient, before a study is read; the study is read even if the search fails.
 
-`prior_rules` decides which, `prior_shelf` keeps them. What came of it is written down per job, so that a job is read
-with the same priors however often it starts.
+`rules` decides which studies fit, `shelf` keeps the files. A record per job says what the search brought, so that every
+attempt to read the job has the same priors.
 """
 
 import logging
@@ -22,54 +22,53 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline, SeriesEntry
 from ainode.node.archive.web import WebLink
-from ainode.node.domain import (
-    File,
-)
+from ainode.node.domain import File
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, NodeError
-from ainode.node.priors import rules as prior_rules
-from ainode.node.priors.rules import Current, Refused
-from ainode.node.priors.shelf import Gathered, Shelf, identity
+from ainode.node.priors.rules import Refusal, StudyIdentity, series_to_fetch, study_query, usable_studies
+from ainode.node.priors.shelf import PriorRecord, Shelf, study_identity
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
 log = logging.getLogger(__name__)
-_UNKNOWN = "Earlier studies: not used, since the node has no record of a search for them (the log says why)."
+_NO_RECORD = "Earlier studies: not used, since the node has no record of a search for them (the log says why)."
 
 
 class Priors:
-    """What a node has of earlier studies, and the archives they come from."""
+    """Gathers the earlier studies of a job from an archive, and keeps the record of each job."""
 
-    def __init__(self, settings: Settings, archive: Callable[[Peer], Archive] | None = None) -> None:
-        """Connect to nobody yet; `archive` makes what searches a peer, where not the peer's configuration decides."""
+    def __init__(self, settings: Settings, archive_of: Callable[[Peer], Archive] | None = None) -> None:
+        """Open no connection yet; `archive_of` replaces the archive that the configuration of a peer describes."""
         self._settings = settings
         self._shelf = Shelf(settings.data / "priors", settings.node.min_free_bytes)
-        self._moving = threading.Lock()
-        self._archive = archive or self._configured
+        self._move_lock = threading.Lock()
+        self._archive_of = archive_of or self._configured_archive
 
-    def of(self, job: str, rule: PriorRule | None = None) -> Gathered:
-        """Return what was gathered for a job; nothing if nothing was, and where a rule asks for it that is said."""
-        return self._shelf.record(job) or Gathered(notes=(_UNKNOWN,) if rule else ())
+    def record(self, job: str, rule: PriorRule | None = None) -> PriorRecord:
+        """Return the record of a job; without a record, an empty record, with a note if `rule` demands a search."""
+        return self._shelf.record(job) or PriorRecord(notes=(_NO_RECORD,) if rule else ())
 
-    def gather(self, job: str, route: Route, study: Path, now: datetime) -> Gathered:
-        """Return what the route wants beside the study of this file: decided once, within the rule's time limit.
+    def gather(self, job: str, route: Route, study_file: Path, now: datetime) -> PriorRecord:
+        """Search the priors that a route wants for the study of `study_file`; return the record of the job.
 
-        Raises: OSError if it cannot be written down.
+        A job is searched for once, within the time limit of the rule: a job that has a record keeps the record.
+
+        Raises: OSError if the record cannot be written.
         """
-        gathered = self._shelf.record(job)
-        if gathered is None and route.priors:
+        record = self._shelf.record(job)
+        if record is None and route.priors:
             self._shelf.sweep(now - timedelta(days=self._settings.priors.retention_days))
-            gathered = self._gathered(_Search(route.priors, route.companions), study)
-            self._shelf.write(job, gathered)
-            about = {"action": "priors_gathered", "job": job, "route": route.name, "peer": route.priors.source}
+            record = self._search_result(_Search(route.priors, route.companions), study_file)
+            self._shelf.write_record(job, record)
+            log_fields = {"action": "priors_gathered", "job": job, "route": route.name, "peer": route.priors.source}
             log.info(
-                "priors: %d files in %.1f s", len(gathered.files), gathered.query_s + gathered.retrieve_s, extra=about
+                "priors: %d files in %.1f s", len(record.files), record.query_s + record.retrieve_s, extra=log_fields
             )
-        return gathered or Gathered()
+        return record or PriorRecord()
 
-    def _configured(self, peer: Peer) -> Archive:
-        """Return the archive of a peer.
+    def _configured_archive(self, peer: Peer) -> Archive:
+        """Return the archive that the configuration of a peer describes.
 
-        Raises: ConfigError if a C-MOVE cannot be taken with the certificate of [node].
+        Raises: ConfigError if the certificate of [node] cannot be loaded for C-MOVE.
         """
         node, table = self._settings.node, self._settings.priors
         if peer.retrieve == "dicomweb":
@@ -77,117 +76,128 @@ class Priors:
         target = None
         if peer.retrieve == "move":
             context = tls.context_of(node)
-            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, context, self._moving)
+            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, context, self._move_lock)
         link = Link(peer, node.ae_title, node.network_timeout_s)
         return DimseArchive(link, target, min_free_bytes=node.min_free_bytes)
 
-    def _gathered(self, search: "_Search", study: Path) -> Gathered:
-        """Search in a thread of its own, which nobody waits for beyond the time limit, whatever it hangs on."""
+    def _search_result(self, search: "_Search", study_file: Path) -> PriorRecord:
+        """Run a search in its own thread and return its record at the time limit at the latest.
+
+        The thread of a search that hangs is left to itself.
+        """
         limit_s = search.rule.timeout_s
         thread = ThreadPoolExecutor(1, thread_name_prefix="priors")
         deadline = Deadline.within(limit_s)
-        searching = thread.submit(self._search, search, study, deadline)
+        search_future = thread.submit(self._run, search, study_file, deadline)
         thread.shutdown(wait=False)
         try:
-            error = searching.exception(limit_s)
+            error = search_future.exception(limit_s)
         except TimeoutError:
-            error = ArchiveUnreachable(f"{search.rule.source}: was not done within {limit_s:g} s")
+            error = ArchiveUnreachable(f"{search.rule.source}: the search did not end within {limit_s:g} s")
         if error is None:
-            return search.gathered()
+            return search.record()
         _log_failure(error, search.rule)
-        if time.monotonic() >= deadline.at:
-            return search.gathered(f"{search.rule.source} did not deliver them within {limit_s:g} s; ")
+        if time.monotonic() >= deadline.monotonic_s:
+            return search.record(f"{search.rule.source} did not deliver them within {limit_s:g} s; ")
         if isinstance(error, ArchiveError):
-            return search.gathered(f"{search.rule.source} did not deliver them (the log says why); ")
-        return search.gathered("the node's search for them failed (the log says why); ")
+            return search.record(f"{search.rule.source} did not deliver them (the log says why); ")
+        return search.record("the node's search for them failed (the log says why); ")
 
-    def _search(self, search: "_Search", path: Path, deadline: Deadline) -> None:
-        """Add to the search what the archive has, until it is enough.
+    def _run(self, search: "_Search", study_file: Path, deadline: Deadline) -> None:
+        """Add studies of the archive to a search, until the search has as many as the rule counts.
 
         Raises: ArchiveUnreachable, ArchiveRefused, CannotUnderstand, ConfigError, OutOfResources, OSError.
         """
-        rule, current = search.rule, identity(path)
-        query = prior_rules.query(current, rule)
+        rule, current = search.rule, study_identity(study_file)
+        query = study_query(current, rule)
         if isinstance(query, str):
             search.notes.append(f"Earlier studies: not looked for, since {query}.")
             return
-        archive = self._archive(self._settings.peer(rule.source))
+        archive = self._archive_of(self._settings.peer(rule.source))
         with search.timed("query"):
-            chosen, refused = prior_rules.relevant(archive.studies(query, deadline), current, rule)
-        search.notes += _said(refused)
-        for study in chosen:
+            candidates, refusals = usable_studies(archive.studies(query, deadline), current, rule)
+        search.notes += _refusal_notes(refusals)
+        for study in candidates:
             if len(search.studies) == rule.count:
                 return
             with search.timed("query"):
-                wanted = prior_rules.wanted(
+                series = series_to_fetch(
                     archive.series(study.study_instance_uid, deadline), study, rule, companions=search.companions
                 )
             with search.timed("retrieve"):
-                self._fetch(search, archive, wanted, current, deadline)
+                self._add_study(search, archive, series, current, deadline)
 
-    def _fetch(
-        self, search: "_Search", archive: Archive, wanted: Sequence[SeriesEntry], current: Current, deadline: Deadline
+    def _add_study(
+        self,
+        search: "_Search",
+        archive: Archive,
+        series_of_study: Sequence[SeriesEntry],
+        current: StudyIdentity,
+        deadline: Deadline,
     ) -> None:
-        """Add one study to the search; a series that cannot be used is left out, and said."""
+        """Fetch the series of one study and add the study to a search; a note names each unusable series."""
         files: list[File] = []
-        images = False
-        for series in wanted:
+        has_images = False
+        for series in series_of_study:
             try:
-                files += self._shelf.put(
+                files += self._shelf.series_files(
                     series,
                     current,
                     partial(archive.fetch, series, deadline=deadline),
                     allow_missing_birth_date=search.rule.allow_missing_birth_date,
                 )
-                images = images or series.modality not in search.companions
+                has_images = has_images or series.modality not in search.companions
             except (CannotUnderstand, ArchiveRefused) as error:
-                deadline.left(0)
-                why = f"{search.rule.source} refused it" if isinstance(error, ArchiveRefused) else str(error)
-                search.notes.append(f"Earlier studies: a {series.modality} series is not used: {why}.")
-                about = {"action": "prior_left_out", "study_instance_uid": series.study_instance_uid}
-                log.warning("priors: a series is not used: %s", error, extra=about)
-        if images:
+                deadline.check()
+                reason = f"{search.rule.source} refused it" if isinstance(error, ArchiveRefused) else str(error)
+                search.notes.append(f"Earlier studies: a {series.modality} series is not used: {reason}.")
+                log_fields = {"action": "prior_left_out", "study_instance_uid": series.study_instance_uid}
+                log.warning("priors: a series is not used: %s", error, extra=log_fields)
+        if has_images:
             search.studies.append(tuple(files))
 
 
 @dataclass(slots=True)
 class _Search:
-    """What one search has brought so far: its thread adds, and whoever waited takes what is there at the time limit."""
+    """The state of one search: the thread of the search adds to it, the caller reads it at the time limit."""
 
     rule: PriorRule
     companions: tuple[str, ...] = ()
+    """the modalities that are fetched beside the images of a study"""
     studies: list[tuple[File, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"query": 0.0, "retrieve": 0.0})
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the duration of a block to the seconds of a step."""
         started = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[what] += time.monotonic() - started
+            self.seconds[step] += time.monotonic() - started
 
-    def gathered(self, problem: str = "") -> Gathered:
+    def record(self, problem: str = "") -> PriorRecord:
+        """Return the record of the search so far; `problem` is the reason why the search ended early."""
         studies, notes = tuple(self.studies), list(self.notes)
         if problem:
             notes.append(f"Earlier studies: {problem}read with {len(studies)} of up to {self.rule.count}.")
         elif not studies and not notes:
             notes.append(f"Earlier studies: {self.rule.source} has none that fits.")
         files = tuple(file for files in studies for file in files)
-        return Gathered(files, tuple(notes), self.seconds["query"], self.seconds["retrieve"])
+        return PriorRecord(files, tuple(notes), self.seconds["query"], self.seconds["retrieve"])
 
 
 def _log_failure(error: BaseException, rule: PriorRule) -> None:
-    about = {"action": "priors_failed", "peer": rule.source}
+    log_fields = {"action": "priors_failed", "peer": rule.source}
     if isinstance(error, NodeError | OSError):
-        log.warning("priors: %s", error, extra=about)
+        log.warning("priors: %s", error, extra=log_fields)
     else:
-        log.error("priors: the search ended by %s", logs.where(error), extra=about)
+        log.error("priors: the search ended by %s", logs.where(error), extra=log_fields)
 
 
-def _said(refused: Sequence[Refused]) -> Iterator[str]:
-    """Yield a sentence for each way in which a study under this Patient ID is not this patient's."""
-    reasons = Counter(one.reason for one in refused if one.other_patient)
-    for reason, count in sorted(reasons.items()):
+def _refusal_notes(refusals: Sequence[Refusal]) -> Iterator[str]:
+    """Yield a note for each reason to take a study under the Patient ID for the study of another patient."""
+    counts = Counter(refusal.reason for refusal in refusals if refusal.other_patient)
+    for reason, count in sorted(counts.items()):
         yield f"Earlier studies: {count} under this Patient ID not used: {reason}."

@@ -1,6 +1,7 @@
-"""Which earlier study may stand beside the current one, and which of its series; pure, and nothing else decides it.
+"""Which earlier studies may stand beside the current study, and which of their series; pure functions decide.
 
-A study of another person beside the right one would be worse than none: whatever cannot be compared is refused.
+A study of another person beside the study of the patient would be worse than no prior. A study whose patient cannot be
+compared is therefore refused.
 """
 
 import heapq
@@ -11,20 +12,18 @@ from typing import NamedTuple
 
 from ainode.node.archive.search import Patient, SeriesEntry, StudyEntry, StudyQuery
 from ainode.node.deciding.patterns import compiled
-from ainode.node.domain import (
-    UID,
-)
+from ainode.node.domain import UID
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.routes import PriorRule
 
-# So many studies, the newest, are asked for their series before we say that none fits.
-_LOOKED_AT = 50
-_COMPANIONS = 10
+# An archive is asked for the series of so many studies, the newest, before the search ends without a prior.
+_MAX_CANDIDATES = 50
+_MAX_COMPANIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
-    """The study to read, as far as priors depend on it."""
+class StudyIdentity:
+    """A study, its patient and its time: all that decides whether one study is a prior of another."""
 
     study_instance_uid: UID
     patient: Patient
@@ -32,123 +31,136 @@ class Current:
     study_time: str = ""
 
 
-class Refused(NamedTuple):
-    """A study that is not used, and why."""
+class Refusal(NamedTuple):
+    """A study that is not used, and the reason."""
 
     study_instance_uid: UID
     reason: str
     other_patient: bool = False
-    """or one that cannot be told from another: said in the report, for somebody expects it there"""
+    """The patient is another, or cannot be compared: the report says so, since the reader may expect the study."""
 
 
-def difference(found: Patient, current: Patient, *, allow_missing_birth_date: bool = False) -> str:
-    """Return what keeps two from being the same patient, '' if nothing does.
+def patient_difference(candidate: Patient, current: Patient, *, allow_missing_birth_date: bool = False) -> str:
+    """Return the reason why two patients may not be the same person, '' if there is none.
 
-    Two issuers are compared where both are named: archives and modalities differ in naming theirs, and the birth date
-    has to be equal anyway; where it may be missing, the issuers have to be equal.
+    The issuers of the Patient IDs are compared only where both patients have an issuer: archives and modalities name
+    issuers differently, and the birth dates must be equal in any case. Where a birth date may be missing, the issuers
+    must be equal.
     """
-    if not current.patient_id or found.patient_id != current.patient_id:
+    if not current.patient_id or candidate.patient_id != current.patient_id:
         return "another Patient ID"
-    if found.issuer and current.issuer and found.issuer != current.issuer:
+    if candidate.issuer and current.issuer and candidate.issuer != current.issuer:
         return "the same Patient ID of another issuer"
-    if found.birth_date and current.birth_date:
-        return "" if found.birth_date == current.birth_date else "another birth date"
+    if candidate.birth_date and current.birth_date:
+        return "" if candidate.birth_date == current.birth_date else "another birth date"
     if allow_missing_birth_date:
-        return "" if found.issuer == current.issuer else "no birth date, and not surely the same issuer"
+        return "" if candidate.issuer == current.issuer else "no birth date, and not surely the same issuer"
     return "no birth date to compare"
 
 
-def query(current: Current, rule: PriorRule) -> StudyQuery | str:
-    """Return what to ask an archive for, or why nothing can be asked."""
+def study_query(current: StudyIdentity, rule: PriorRule) -> StudyQuery | str:
+    """Return the query for the priors of a study, or the reason why the study allows no query."""
     if not current.patient.patient_id or "\\" in current.patient.patient_id:
         return "the study has no usable Patient ID"
     if not current.patient.birth_date and not rule.allow_missing_birth_date:
         return "the study has no birth date to compare"
-    until = _day(current.study_date)
-    if until is None:
+    last_date = _date(current.study_date)
+    if last_date is None:
         return "the study has no Study Date"
-    return StudyQuery(current.patient, until - timedelta(days=rule.max_age_days), until, rule.modality)
+    return StudyQuery(current.patient, last_date - timedelta(days=rule.max_age_days), last_date, rule.modality)
 
 
-def relevant(
-    candidates: Iterable[StudyEntry], current: Current, rule: PriorRule
-) -> tuple[tuple[StudyEntry, ...], tuple[Refused, ...]]:
-    """Return the newest studies that may be used, newest first, and the others, each with its reason.
+def usable_studies(
+    candidates: Iterable[StudyEntry], current: StudyIdentity, rule: PriorRule
+) -> tuple[tuple[StudyEntry, ...], tuple[Refusal, ...]]:
+    """Return the studies that may be used, newest first, and a refusal for each other study.
 
-    More are returned than the rule wants, since not each has a series that fits; however many come in, few stay.
+    More studies are returned than the rule counts, since a study may have no series that fits. At most
+    `_MAX_CANDIDATES` studies are in memory, however many the archive lists.
     """
     newest: list[tuple[str, str, UID, StudyEntry]] = []
-    refused = []
-    seen = set()
-    for one in candidates:
-        if one.study_instance_uid in seen:
+    refusals = []
+    study_uids = set()
+    for study in candidates:
+        if study.study_instance_uid in study_uids:
             continue
-        seen.add(one.study_instance_uid)
-        if why := _refusal(one, current, rule):
-            refused.append(why)
+        study_uids.add(study.study_instance_uid)
+        if refusal := _refusal(study, current, rule):
+            refusals.append(refusal)
             continue
-        entry = (one.study_date, one.study_time, one.study_instance_uid, one)
-        if len(newest) < _LOOKED_AT:
+        entry = (study.study_date, study.study_time, study.study_instance_uid, study)
+        if len(newest) < _MAX_CANDIDATES:
             heapq.heappush(newest, entry)
         else:
             entry = heapq.heappushpop(newest, entry)
-            refused.append(Refused(entry[2], "newer ones are enough"))
-    return tuple(entry[3] for entry in sorted(newest, reverse=True)), tuple(refused)
+            refusals.append(Refusal(entry[2], "newer ones are enough"))
+    return tuple(entry[3] for entry in sorted(newest, reverse=True)), tuple(refusals)
 
 
-def _refusal(one: StudyEntry, current: Current, rule: PriorRule) -> Refused | None:
-    if unfit := _unfit(one, current, rule):
-        return Refused(one.study_instance_uid, unfit)
-    other = difference(one.patient, current.patient, allow_missing_birth_date=rule.allow_missing_birth_date)
-    return Refused(one.study_instance_uid, other, other_patient=True) if other else None
+def _refusal(study: StudyEntry, current: StudyIdentity, rule: PriorRule) -> Refusal | None:
+    """Return the refusal of a study, None if the study may be used."""
+    if mismatch := _mismatch(study, current, rule):
+        return Refusal(study.study_instance_uid, mismatch)
+    difference = patient_difference(
+        study.patient, current.patient, allow_missing_birth_date=rule.allow_missing_birth_date
+    )
+    return Refusal(study.study_instance_uid, difference, other_patient=True) if difference else None
 
 
-def _unfit(one: StudyEntry, current: Current, rule: PriorRule) -> str:
-    day, today = _day(one.study_date), _day(current.study_date)
-    modalities = {modality for modality in one.modalities if modality}
-    if one.study_instance_uid == current.study_instance_uid:
+def _mismatch(study: StudyEntry, current: StudyIdentity, rule: PriorRule) -> str:
+    """Return the reason why a study does not fit the rule by its date or modality, '' if the study fits."""
+    study_date, current_date = _date(study.study_date), _date(current.study_date)
+    modalities = {modality for modality in study.modalities if modality}
+    if study.study_instance_uid == current.study_instance_uid:
         return "the study itself"
-    if day is None or today is None:
+    if study_date is None or current_date is None:
         return "no Study Date"
-    # of the same day only where the times tell
-    if not (day < today or (day == today and "" < one.study_time < current.study_time)):
+    # Of two studies of one day, the Study Times decide; without a Study Time nobody knows which was first.
+    if not (study_date < current_date or (study_date == current_date and "" < study.study_time < current.study_time)):
         return "not surely earlier"
-    if today - day > timedelta(days=rule.max_age_days):
+    if current_date - study_date > timedelta(days=rule.max_age_days):
         return "too old"
     return "another modality" if rule.modality and modalities and modalities.isdisjoint(rule.modality) else ""
 
 
-def wanted(
+def series_to_fetch(
     series: Iterable[SeriesEntry], study: StudyEntry, rule: PriorRule, *, companions: tuple[str, ...] = ()
 ) -> tuple[SeriesEntry, ...]:
-    """Return the series to fetch: images that fit, those with the most instances first, then their companions.
+    """Return the image series that fit the rule, most instances first, then the series of the companion modalities.
 
-    A body part that nobody names fits: the handler looks at the images itself. () if no images fit.
+    A series of an unnamed body part fits: the handler looks at the images. Without a fitting image series the answer
+    is ().
     """
     series = tuple(series)
-    images = sorted((one for one in series if _fits(one, study, rule)), key=lambda one: -(one.instances or 0))
-    beside = [one for one in series if one.modality in companions and one not in images]
-    return (*images[: rule.max_series], *beside[:_COMPANIONS]) if images else ()
+    images = sorted((entry for entry in series if _fits(entry, study, rule)), key=_most_instances_first)
+    beside = [entry for entry in series if entry.modality in companions and entry not in images]
+    return (*images[: rule.max_series], *beside[:_MAX_COMPANIONS]) if images else ()
 
 
-def _fits(one: SeriesEntry, study: StudyEntry, rule: PriorRule) -> bool:
-    said = {
-        "Modality": one.modality,
-        "BodyPartExamined": one.body_part,
-        "SeriesDescription": one.description,
+def _most_instances_first(series: SeriesEntry) -> int:
+    return -(series.instance_count or 0)
+
+
+def _fits(series: SeriesEntry, study: StudyEntry, rule: PriorRule) -> bool:
+    """Return whether a series has the modality, the body part and the tags of the rule."""
+    attributes = {
+        "Modality": series.modality,
+        "BodyPartExamined": series.body_part,
+        "SeriesDescription": series.description,
         "StudyDescription": study.description,
-        "NumberOfSeriesRelatedInstances": "" if one.instances is None else one.instances,
+        "NumberOfSeriesRelatedInstances": "" if series.instance_count is None else series.instance_count,
     }
-    names = body_part(said).names
+    names = body_part(attributes).names
     parts = {part.upper() for part in rule.body_part}
     return (
-        (not rule.modality or one.modality in rule.modality)
+        (not rule.modality or series.modality in rule.modality)
         and (not parts or not names or not parts.isdisjoint(names))
-        and all(compiled(pattern)(said.get(keyword)) for keyword, pattern in rule.tags.items())
+        and all(compiled(pattern)(attributes.get(keyword)) for keyword, pattern in rule.tags.items())
     )
 
 
-def _day(text: str) -> date | None:
+def _date(text: str) -> date | None:
+    """Return the date of a Study Date (YYYYMMDD), None if the text is no date."""
     try:
         return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a Study Date has no time zone
     except ValueError:

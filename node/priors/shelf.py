@@ -1,6 +1,7 @@
-"""The folder of fetched studies: a series is there whole and of the right patient, or not at all.
+"""The folder of the fetched studies: a series is there whole and of the right patient, or not at all.
 
-`tmp/` being fetched, `series/` whole, `jobs/` what each job was given. Names are digests, no value reaches a path.
+`tmp/` holds series during a fetch, `series/` whole series, `jobs/` a record per job. File names are digests, so that no
+attribute reaches a path.
 """
 
 import dataclasses
@@ -21,14 +22,16 @@ from ainode.node.domain import UID, File, Instance
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand
 from ainode.node.keeping.spool import content_sha256
-from ainode.node.priors.rules import Current, difference
+from ainode.node.priors.rules import StudyIdentity, patient_difference
 
-_IDENTITY = frozenset({"PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyTime"})
+_IDENTITY_KEYWORDS = frozenset(
+    {"StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyTime"}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """The priors of one job, and what its report has to say of them."""
+class PriorRecord:
+    """The earlier studies that one job is read with, and the notes about the search for the report of the job."""
 
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()
@@ -36,95 +39,101 @@ class Gathered:
     retrieve_s: float = 0.0
 
 
-def identity(path: Path) -> Current:
-    """Return whose study a file is of; '' is what it does not say.
+def study_identity(path: Path) -> StudyIdentity:
+    """Return the identity of the study that a DICOM file belongs to; an absent attribute is ''.
 
     Raises: CannotUnderstand, OSError.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        _, found = headers.header(content, _IDENTITY | {"StudyInstanceUID"})
-    said = {keyword: str(found.get(keyword, "")).strip() for keyword in (*_IDENTITY, "StudyInstanceUID")}
-    patient = Patient(said["PatientID"], said["IssuerOfPatientID"], said["PatientBirthDate"])
-    return Current(UID(said["StudyInstanceUID"]), patient, said["StudyDate"], said["StudyTime"])
+        _, attributes = headers.header(content, _IDENTITY_KEYWORDS)
+    texts = {keyword: str(attributes.get(keyword, "")).strip() for keyword in _IDENTITY_KEYWORDS}
+    patient = Patient(texts["PatientID"], texts["IssuerOfPatientID"], texts["PatientBirthDate"])
+    return StudyIdentity(UID(texts["StudyInstanceUID"]), patient, texts["StudyDate"], texts["StudyTime"])
 
 
 class Shelf:
-    """Keeps series and records; several jobs may put the same series there at once."""
+    """Keeps the fetched series and the record of each job; several jobs may fetch one series at the same time."""
 
     def __init__(self, root: Path, min_free_bytes: int) -> None:
-        """Make nothing yet: most nodes have no priors."""
+        """Create no folder yet: most nodes fetch no priors."""
         self._root, self._min_free_bytes = root, min_free_bytes
 
-    def record(self, job: str) -> Gathered | None:
-        """Return what a job was given, without files that were removed since; None if nothing was written down."""
+    def record(self, job: str) -> PriorRecord | None:
+        """Return the record of a job, less the files that were removed since; None if the job has no record."""
         try:
-            said = json.loads(self._record(job).read_text(encoding="utf-8"))
+            record = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError:
-            return Gathered(notes=("Earlier studies: not used, since the node's record of them is damaged.",))
-        files = tuple(File(self._root / path, sha256) for path, sha256 in said.pop("files"))
-        here = tuple(one for one in files if one.path.exists())
-        gone = ("Earlier studies: the node no longer keeps them all.",) if len(here) < len(files) else ()
-        return Gathered(here, (*said.pop("notes"), *gone), **said)
+            return PriorRecord(notes=("Earlier studies: not used, since the node's record of them is damaged.",))
+        files = tuple(File(self._root / path, sha256) for path, sha256 in record.pop("files"))
+        present = tuple(file for file in files if file.path.exists())
+        loss = ("Earlier studies: the node no longer keeps them all.",) if len(present) < len(files) else ()
+        return PriorRecord(present, (*record.pop("notes"), *loss), **record)
 
-    def write(self, job: str, gathered: Gathered) -> None:
-        """Write down what a job is given.
+    def write_record(self, job: str, record: PriorRecord) -> None:
+        """Write the record of a job durably.
 
         Raises: OSError.
         """
-        said = dataclasses.asdict(gathered)
-        said["files"] = [(str(one.path.relative_to(self._root)), one.sha256) for one in gathered.files]
-        write_durably(self._record(job), json.dumps(said).encode())
+        fields = dataclasses.asdict(record)
+        fields["files"] = [(str(file.path.relative_to(self._root)), file.sha256) for file in record.files]
+        write_durably(self._record_path(job), json.dumps(fields).encode())
 
-    def put(
-        self, series: SeriesEntry, current: Current, fetch: Callable[[Path], None], *, allow_missing_birth_date: bool
+    def series_files(
+        self,
+        series: SeriesEntry,
+        current: StudyIdentity,
+        fetch: Callable[[Path], None],
+        *,
+        allow_missing_birth_date: bool,
     ) -> tuple[File, ...]:
-        """Return the files of a series, fetched into a folder unless they are there already.
+        """Return the files of a series; `fetch` writes the files into a folder first if the shelf lacks the series.
 
-        Raises: CannotUnderstand if it is not whole or not the same patient's; OutOfResources if the disk is full;
-        OSError, and what `fetch` raises.
+        Raises: CannotUnderstand if the series is not whole or not of the patient of `current`; OutOfResources if the
+        disk is full; OSError, and the errors of `fetch`.
         """
-        # with the count: a series that has grown since is another one
-        name = _digest(f"{series.series_instance_uid} {series.instances}")
-        kept = self._root / "series" / _digest(series.study_instance_uid) / name
-        if not kept.is_dir():
-            self._fetch(kept, fetch)
+        # The instance count is part of the name: a series that has grown since is fetched again.
+        name = _digest(f"{series.series_instance_uid} {series.instance_count}")
+        folder = self._root / "series" / _digest(series.study_instance_uid) / name
+        if not folder.is_dir():
+            self._fetch(folder, fetch)
         try:
-            instances = _instances(kept)
-            _refuse_unfit(instances, series)
-            for one in instances:
-                _refuse_other(one, current, allow_missing_birth_date=allow_missing_birth_date)
+            instances = _instances(folder)
+            _refuse_incomplete(instances, series)
+            for instance in instances:
+                _refuse_other_patient(instance, current, allow_missing_birth_date=allow_missing_birth_date)
         except CannotUnderstand:
-            shutil.rmtree(kept, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        kept.parent.touch()
-        return tuple(File(one.path, one.sha256) for one in instances)
+        folder.parent.touch()
+        return tuple(File(instance.path, instance.sha256) for instance in instances)
 
-    def _fetch(self, kept: Path, fetch: Callable[[Path], None]) -> None:
+    def _fetch(self, folder: Path, fetch: Callable[[Path], None]) -> None:
+        """Fetch a series into a temporary folder, then rename the temporary folder to `folder`."""
         tmp = self._root / "tmp"
-        for folder in (tmp, kept.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        for parent in (tmp, folder.parent):
+            parent.mkdir(parents=True, exist_ok=True)
         refuse_full(tmp, self._min_free_bytes)
-        folder = Path(mkdtemp(dir=tmp))
+        partial_folder = Path(mkdtemp(dir=tmp))
         try:
-            fetch(folder)
-            folder.rename(kept)
+            fetch(partial_folder)
+            partial_folder.rename(folder)
         except OSError:
-            if not kept.is_dir():  # else another job was faster
+            if not folder.is_dir():  # a folder that exists by now was fetched by another job
                 raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(partial_folder, ignore_errors=True)
 
     def sweep(self, before: datetime) -> None:
-        """Remove what nobody used since, and what a dead process left half fetched."""
+        """Remove the series and records last used before a time, and the half-fetched series of a killed process."""
         for folder in ("tmp", "series", "jobs"):
             for path in (self._root / folder).glob("*"):
                 with suppress(FileNotFoundError):
                     if datetime.fromtimestamp(path.stat().st_mtime, before.tzinfo) < before:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _record(self, job: str) -> Path:
+    def _record_path(self, job: str) -> Path:
         return self._root / "jobs" / f"{_digest(job)}.json"
 
 
@@ -132,23 +141,29 @@ def _instances(folder: Path) -> tuple[Instance, ...]:
     return tuple(headers.instance(path, sha256=content_sha256(path)) for path in sorted(folder.iterdir()))
 
 
-def _refuse_unfit(instances: Sequence[Instance], series: SeriesEntry) -> None:
-    """Refuse a series that is not what was asked for, or not all of it.
+def _refuse_incomplete(instances: Sequence[Instance], series: SeriesEntry) -> None:
+    """Refuse instances of another series, and fewer instances than the archive listed.
 
     Raises: CannotUnderstand.
     """
-    uids = {one.ref.sop_instance_uid for one in instances}
-    of = {(one.ref.study_instance_uid, one.ref.series_instance_uid) for one in instances}
-    if of - {(series.study_instance_uid, series.series_instance_uid)}:
+    sop_instance_uids = {instance.ref.sop_instance_uid for instance in instances}
+    series_uids = {(instance.ref.study_instance_uid, instance.ref.series_instance_uid) for instance in instances}
+    if series_uids - {(series.study_instance_uid, series.series_instance_uid)}:
         raise CannotUnderstand("the archive sent instances of another series")
-    if not uids or len(uids) < (series.instances or 0):
-        raise CannotUnderstand(f"the archive sent {len(uids)} of {series.instances or 'its'} instances")
+    count = len(sop_instance_uids)
+    if not count or count < (series.instance_count or 0):
+        raise CannotUnderstand(f"the archive sent {count} of {series.instance_count or 'its'} instances")
 
 
-def _refuse_other(one: Instance, current: Current, *, allow_missing_birth_date: bool) -> None:
-    found = identity(one.path).patient
-    if other := difference(found, current.patient, allow_missing_birth_date=allow_missing_birth_date):
-        raise CannotUnderstand(f"its files have {other}")
+def _refuse_other_patient(instance: Instance, current: StudyIdentity, *, allow_missing_birth_date: bool) -> None:
+    """Refuse an instance whose patient is not surely the patient of `current`.
+
+    Raises: CannotUnderstand.
+    """
+    patient = study_identity(instance.path).patient
+    difference = patient_difference(patient, current.patient, allow_missing_birth_date=allow_missing_birth_date)
+    if difference:
+        raise CannotUnderstand(f"its files have {difference}")
 
 
 def _digest(text: str) -> str:

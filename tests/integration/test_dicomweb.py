@@ -47,7 +47,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Orthanc,
 
 def series_of(content: bytes, instances: int | None = None) -> SeriesEntry:
     ref = instance_ref(content)
-    return SeriesEntry(ref.study_instance_uid, ref.series_instance_uid, "CT", instances=instances)
+    return SeriesEntry(ref.study_instance_uid, ref.series_instance_uid, "CT", instance_count=instances)
 
 
 # Storing and fetching

@@ -38,7 +38,7 @@ from ainode.node.domain import (
 from ainode.node.errors import OutOfResources
 from ainode.node.jobs.requests import request_of
 from ainode.node.priors.gathering import Priors
-from ainode.node.priors.shelf import Gathered
+from ainode.node.priors.shelf import PriorRecord
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings, load
 
@@ -142,7 +142,7 @@ def test_the_two_newest_studies_of_the_same_patient_come_with_their_images_and_r
     )
     assert gathered.query_s > 0
     assert gathered.retrieve_s > 0
-    assert priors.of("job") == gathered
+    assert priors.record("job") == gathered
 
 
 def test_an_instance_comes_in_the_transfer_syntax_it_is_stored_in(
@@ -158,7 +158,7 @@ def test_an_instance_comes_in_the_transfer_syntax_it_is_stored_in(
 def test_a_series_is_fetched_once_and_a_job_decided_once(
     archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path
 ) -> None:
-    counted = Counting(Priors(settings(tmp_path, archive[1]))._configured(archive[1]))
+    counted = Counting(Priors(settings(tmp_path, archive[1]))._configured_archive(archive[1]))
     priors = Priors(settings(tmp_path, archive[1]), lambda _: counted)
     first = priors.gather("job", route("orthanc"), current, NOW)
     fetched = counted.fetched
@@ -176,7 +176,7 @@ def test_what_is_no_longer_kept_is_left_out_and_said(
     priors.gather("job", route("orthanc"), current, datetime.now(UTC))
     priors.gather("late", route("nobody"), current, datetime.now(UTC) + timedelta(days=8))
     assert not list((tmp_path / "data" / "priors" / "series").iterdir())
-    assert priors.of("job").files == ()
+    assert priors.record("job").files == ()
 
 
 class Counting:
@@ -576,8 +576,8 @@ def test_a_search_that_could_not_be_written_down_is_said_of_the_job(tmp_path: Pa
     with pytest.raises(OSError, match="jobs"):
         priors.gather("job", route("gone"), current, NOW)
     blocked.unlink()
-    assert "no record of a search" in priors.of("job", rule).notes[0]
-    assert priors.of("job") == Gathered()
+    assert "no record of a search" in priors.record("job", rule).notes[0]
+    assert priors.record("job") == PriorRecord()
 
 
 def test_a_damaged_record_leaves_its_job_readable_and_is_said(tmp_path: Path, current: Path) -> None:
@@ -585,7 +585,7 @@ def test_a_damaged_record_leaves_its_job_readable_and_is_said(tmp_path: Path, cu
     priors.gather("job", route("gone"), current, NOW)
     (record,) = (tmp_path / "data" / "priors" / "jobs").iterdir()
     record.write_bytes(b"")
-    gathered = priors.of("job")
+    gathered = priors.record("job")
     assert gathered.files == ()
     assert "damaged" in gathered.notes[0]
 
@@ -595,7 +595,7 @@ def test_a_certificate_that_is_being_renewed_fails_only_the_search_that_needs_it
     renewed = settings(tmp_path, peer)
     missing = {"tls_certificate": tmp_path / "gone.pem", "tls_key": tmp_path / "gone.key"}
     renewed = renewed.model_copy(update={"node": renewed.node.model_copy(update=missing)})
-    assert Priors(renewed).of("job") == Gathered()
+    assert Priors(renewed).record("job") == PriorRecord()
     gathered = Priors(renewed).gather("job", route("gone"), current, NOW)
     assert gathered.notes[0].startswith("Earlier studies: the node's search for them failed")
 
