@@ -40,11 +40,11 @@ $(VENV)/bin/python:
 # torch first and alone: asked for by another package, an unpinned one brings several GB of CUDA packages
 $(VENV)/.models: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch torchvision
-	$(PIP) --editable '.[models,detect,read,web,orthanc]'
+	$(PIP) --editable '.[models,detect,read,web]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.models
-	$(PIP) --editable '.[models,detect,read,web,orthanc,train,postgresql,dev]'
+	$(PIP) --editable '.[models,detect,read,web,train,postgresql,dev]'
 	touch $@
 
 clean:

@@ -242,14 +242,12 @@ def _removed(peer: Peer, studies: Sequence[UID]) -> bool:
     """Delete the studies where the peer is an Orthanc whose REST address is known; whether they are gone."""
     if not peer.orthanc:
         return False
-    address = peer.orthanc.rstrip("/")
+    link = WebLink(peer, _ANSWER_S)
     try:
-        with WebLink(peer, _ANSWER_S).session("removing the test's studies") as session:
+        with link.session("removing the test's studies") as session:
+            archive = orthanc.Orthanc(link, session)
             for study in studies:
-                found = session.post(f"{address}/tools/lookup", data=study)
-                found.raise_for_status()
-                for path in (one["Path"] for one in found.json() if one["Type"] == "Study"):
-                    session.delete(f"{address}{path}").raise_for_status()
-    except (ArchiveError, KeyError, TypeError):
+                archive.remove(study)
+    except ArchiveError:
         return False
     return True

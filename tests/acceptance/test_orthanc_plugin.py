@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from support import Orthanc, free_port, installed, orthanc
 from support.node import ROOT, RunningNode, configured, running
 
-installed("fastapi", "uvicorn", "orthanc_rest_client")
+installed("fastapi", "uvicorn")
 
 from ainode.node import testing  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
