@@ -1,1 +1,1 @@
-"""One seam to every archive: send, confirm, query."""
+"""Everything that the node asks of an archive: store, confirm, search, fetch."""

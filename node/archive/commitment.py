@@ -1,6 +1,7 @@
-"""Storage commitment, Push Model (PS3.4 annex J): an archive's promise to keep what we sent, and ours to a sender.
+"""Storage commitment, Push Model (PS3.4 annex J): the promise of an archive to keep objects, and the node's promise.
 
-The report of an archive comes on the association of the request or, more often, on a new one to our receiver.
+An archive sends its report on the association of the request or, more often, on a new association to the receiver of
+the node.
 """
 
 import threading
@@ -23,12 +24,12 @@ _CONTEXTS = (build_context(_PUSH_MODEL),)
 _REQUEST = 1
 # PS3.4 J.3.3, Event Type ID.
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
-# PS3.3 C.14.1.1, PS3.7 annex C: Processing failure, the reason where none is given.
+# PS3.3 C.14.1.1, PS3.7 annex C: Processing failure; the reason of a failed item that states none.
 _PROCESSING_FAILURE = 0x0110
 
 
 class SopReference(NamedTuple):
-    """SOP class and instance, all that storage commitment knows of an object."""
+    """The SOP class and the SOP instance of an object that a commitment is about."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -36,16 +37,16 @@ class SopReference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """What is kept for good and what is not, for one request."""
+    """The answer to one request: the objects that are kept for good, and the objects that are not."""
 
     transaction_uid: UID
     committed: tuple[SopReference, ...]
     failed: tuple[tuple[SopReference, int], ...] = ()
-    """with the Failure Reason (0008,1197)"""
+    """each object with its Failure Reason (0008,1197)"""
 
     @classmethod
-    def decoded(cls, information: Dataset) -> "Commitment":
-        """Return the commitment that an N-EVENT-REPORT's Event Information says."""
+    def of_event(cls, information: Dataset) -> "Commitment":
+        """Return the commitment in the Event Information of an N-EVENT-REPORT."""
         return cls(
             UID(str(information.get("TransactionUID", ""))),
             tuple(_reference(item) for item in information.get("ReferencedSOPSequence") or ()),
@@ -55,48 +56,49 @@ class Commitment:
             ),
         )
 
-    def encoded(self) -> Dataset:
+    def event_information(self) -> Dataset:
         """Return the Event Information of an N-EVENT-REPORT (PS3.4 table J.3-2)."""
-        information = requested(self.transaction_uid, self.committed)
+        information = action_information(self.transaction_uid, self.committed)
         if not self.committed:
             del information.ReferencedSOPSequence
         if self.failed:
-            information.FailedSOPSequence = Items([_item(one, reason) for one, reason in self.failed])
+            information.FailedSOPSequence = Items([_item(reference, reason) for reference, reason in self.failed])
         return information
 
 
-def requested(transaction_uid: UID, references: Sequence[SopReference]) -> Dataset:
+def action_information(transaction_uid: UID, references: Sequence[SopReference]) -> Dataset:
     """Return the Action Information of an N-ACTION (PS3.4 table J.3-1)."""
     information = Dataset()
     information.TransactionUID = transaction_uid
-    information.ReferencedSOPSequence = Items([_item(one) for one in references])
+    information.ReferencedSOPSequence = Items([_item(reference) for reference in references])
     return information
 
 
 def request_commitment(
     link: Link, references: Sequence[SopReference], *, transaction_uid: UID, wait_s: float = 2.0
 ) -> Commitment | None:
-    """Ask the archive to keep `references`; None if its report did not come within `wait_s` on this association.
+    """Ask the archive to keep `references`; return its report if the report comes on this association in `wait_s`.
 
-    Then it is pending: the report will call our receiver, with the same Transaction UID. A report of another
-    transaction is not acknowledged here, so that it comes there too.
+    None means pending: the archive will send the report to the receiver of the node, with the same Transaction UID. A
+    report of another transaction is refused on this association, so that the archive sends that report to the
+    receiver too.
 
-    Raises: ArchiveUnreachable; ArchiveRefused if it offers no storage commitment.
+    Raises: ArchiveUnreachable; ArchiveRefused if the archive offers no storage commitment.
     """
     reports: list[Commitment] = []
     arrived = threading.Event()
 
-    def take(event: evt.Event) -> tuple[int, None]:
-        report = Commitment.decoded(event.event_information)
+    def answer_report(event: evt.Event) -> tuple[int, None]:
+        report = Commitment.of_event(event.event_information)
         if report.transaction_uid != transaction_uid:
             return _PROCESSING_FAILURE, None
         reports.append(report)
         arrived.set()
         return 0x0000, None
 
-    with link.associate(_CONTEXTS, handlers=[(evt.EVT_N_EVENT_REPORT, take)]) as association:
+    with link.associate(_CONTEXTS, handlers=[(evt.EVT_N_EVENT_REPORT, answer_report)]) as association:
         status, _ = association.send_n_action(
-            requested(transaction_uid, references), _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
+            action_information(transaction_uid, references), _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
         )
         link.check(status.get("Status"), f"the storage commitment request {transaction_uid}")
         arrived.wait(wait_s)
@@ -104,14 +106,14 @@ def request_commitment(
 
 
 def report_commitment(link: Link, commitment: Commitment) -> None:
-    """Report to a sender what we keep of what it asked us to, on a new association with the roles turned round.
+    """Send a commitment to the peer that requested it, on a new association with the roles reversed.
 
-    Raises: ArchiveUnreachable; ArchiveRefused if it takes no such report.
+    Raises: ArchiveUnreachable; ArchiveRefused if the peer takes no report.
     """
     role = build_role(_PUSH_MODEL, scp_role=True)
     with link.associate(_CONTEXTS, roles=[role]) as association:
         status, _ = association.send_n_event_report(
-            commitment.encoded(),
+            commitment.event_information(),
             _SOME_FAILED if commitment.failed else _ALL_COMMITTED,
             _PUSH_MODEL,
             _PUSH_MODEL_INSTANCE,

@@ -1,4 +1,4 @@
-"""One seam, three ways to bring documents into an archive and to see them there: DIMSE, DICOMweb, Orthanc's REST."""
+"""The three transports that store documents in an archive and confirm them: DIMSE, DICOMweb, the REST of Orthanc."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,28 +6,28 @@ from functools import partial
 
 from ainode.node.archive import dicomweb, orthanc, query, store
 from ainode.node.archive.dimse import Link
-from ainode.node.archive.store import Outgoing, Sent
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.settings import Peer
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How one peer is delivered to; what each raises and returns is the same for all."""
+class Transport:
+    """The two functions that deliver to one peer; the functions of all transports return and raise the same."""
 
-    send: Callable[[Sequence[Outgoing]], tuple[Sent, ...]]
+    send: Callable[[Sequence[Outgoing]], tuple[SendOutcome, ...]]
     confirm_by_query: Callable[[Sequence[InstanceRef]], frozenset[UID]]
 
 
-def way(peer: Peer, local_ae_title: str, timeout_s: float = 60.0) -> Way:
-    """Return the way that `deliver` of the [[peer]] names."""
+def transport(peer: Peer, local_ae_title: str, timeout_s: float = 60.0) -> Transport:
+    """Return the transport that `deliver` of the [[peer]] names."""
     web = WebLink(peer, timeout_s)
     match peer.deliver:
         case "dicomweb":
-            return Way(partial(dicomweb.send, web), partial(dicomweb.confirm_by_query, web))
+            return Transport(partial(dicomweb.send, web), partial(dicomweb.confirm_by_query, web))
         case "orthanc":
-            return Way(partial(orthanc.send, web), partial(orthanc.confirm_by_query, web))
+            return Transport(partial(orthanc.send, web), partial(orthanc.confirm_by_query, web))
         case "dimse":
             link = Link(peer, local_ae_title, timeout_s)
-            return Way(partial(store.send, link), partial(query.confirm_by_query, link))
+            return Transport(partial(store.send, link), partial(query.confirm_by_query, link))

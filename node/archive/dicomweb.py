@@ -30,7 +30,7 @@ from ainode.node.archive.search import (
     series_entry,
     study_entry,
 )
-from ainode.node.archive.store import Outgoing, Sent
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, InstanceRef, is_uid
@@ -70,7 +70,7 @@ Item: TypeAlias = Mapping[str, object]
 # Storing
 
 
-def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[Sent, ...]:
+def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
     """Store the documents in one request and return what became of each, in their order: the web's `store.send`.
 
     Raises: OSError if a file cannot be read; what the archive does is in the answer.
@@ -83,7 +83,7 @@ def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[Sent, ...]:
             said = _said(response)
     except ArchiveError as error:
         status = error.archive_status if isinstance(error, ArchiveRefused) else None
-        return tuple(Sent(one.sop_instance_uid, status, error) for one in documents)
+        return tuple(SendOutcome(one.sop_instance_uid, status, error) for one in documents)
     return tuple(_sent(link, one, response.status_code, said) for one in documents)
 
 
@@ -97,7 +97,7 @@ def _said(response: requests.Response) -> Item:
     return first if isinstance(first, dict) else {}
 
 
-def _sent(link: WebLink, document: Outgoing, http_status: int, said: Item) -> Sent:
+def _sent(link: WebLink, document: Outgoing, http_status: int, said: Item) -> SendOutcome:
     """Return what an answer says of one document; `archive_status` is its Failure Reason, a C-STORE status."""
     uid, name = document.sop_instance_uid, link.peer.name
     failed = {_text(one, "ReferencedSOPInstanceUID"): one for one in _items(said, "FailedSOPSequence")}
@@ -108,14 +108,16 @@ def _sent(link: WebLink, document: Outgoing, http_status: int, said: Item) -> Se
         error = judgment(status)
         if error is ArchiveRefused:
             message = f"{name}: refused {document} with reason 0x{status:04X}; enable that there, or see its log"
-            return Sent(uid, status, ArchiveRefused(message, archive_status=status))
+            return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status))
         again = f"{name}: cannot take {document} now (reason 0x{status:04X}); it will be tried again"
-        return Sent(uid, status, ArchiveUnreachable(again) if error else None)
+        return SendOutcome(uid, status, ArchiveUnreachable(again) if error else None)
     if uid in stored or http_status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
-        return Sent(uid, 0x0000)
+        return SendOutcome(uid, 0x0000)
     if http_status == HTTPStatus.ACCEPTED:
-        return Sent(uid, None, ArchiveUnreachable(f"{name}: took some objects, but does not say which; tried again"))
-    return Sent(uid, http_status, link.refusal(http_status, "STOW-RS"))
+        return SendOutcome(
+            uid, None, ArchiveUnreachable(f"{name}: took some objects, but does not say which; tried again")
+        )
+    return SendOutcome(uid, http_status, link.refusal(http_status, "STOW-RS"))
 
 
 # Searching

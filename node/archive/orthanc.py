@@ -14,7 +14,7 @@ from requests import Response, Session
 
 from ainode.node.archive.dimse import judgment
 from ainode.node.archive.search import Deadline
-from ainode.node.archive.store import Outgoing, Sent
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
@@ -51,7 +51,7 @@ class Orthanc:
         blocks: Iterator[bytes] = answer.iter_content(None)
         return blocks
 
-    def store(self, document: Outgoing) -> Sent:
+    def store(self, document: Outgoing) -> SendOutcome:
         """Store a document, streamed, and return what Orthanc answers; an HTTP error is an answer.
 
         Raises: ValueError if the answer is none that an Orthanc gives; OSError if the file cannot be read.
@@ -62,21 +62,21 @@ class Orthanc:
                 answer = self._call("POST", "/instances", data=stream).json()
             except requests.HTTPError as error:
                 status = error.response.status_code
-                return Sent(uid, status, self._link.refusal(status, f"POST /instances of {document}"))
+                return SendOutcome(uid, status, self._link.refusal(status, f"POST /instances of {document}"))
         try:
             word = str(answer["Status"])
         except (TypeError, KeyError) as error:
             raise ValueError("no status of an instance") from error
         return self._sent(document, word)
 
-    def _sent(self, document: Outgoing, word: str) -> Sent:
+    def _sent(self, document: Outgoing, word: str) -> SendOutcome:
         uid, status = document.sop_instance_uid, _STATUS.get(word, _PROCESSING_FAILURE)
         error = judgment(status)
         if error is ArchiveRefused:
             refusal = f"{self._link.peer.name}: did not keep {document} ({word}); look at its filters and its log"
-            return Sent(uid, status, ArchiveRefused(refusal, archive_status=status))
+            return SendOutcome(uid, status, ArchiveRefused(refusal, archive_status=status))
         again = f"{self._link.peer.name}: cannot take {document} now ({word}); it will be tried again"
-        return Sent(uid, status, ArchiveUnreachable(again) if error else None)
+        return SendOutcome(uid, status, ArchiveUnreachable(again) if error else None)
 
     def holds(self, uid: UID) -> bool:
         """Whether there is an instance of this SOP Instance UID.
@@ -127,21 +127,21 @@ def opened(link: WebLink) -> Iterator[Orthanc]:
         yield Orthanc(link, session)
 
 
-def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[Sent, ...]:
+def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
     """Store the documents one by one and return what became of each, in their order: Orthanc's `store.send`.
 
     A refusal is of its document alone; an Orthanc that does not answer leaves the rest to a retry.
 
     Raises: OSError if a file cannot be read; ConfigError where the credentials are missing.
     """
-    sent: list[Sent] = []
+    sent: list[SendOutcome] = []
     try:
         with link.session("POST /instances") as session:
             orthanc = Orthanc(link, session)
             for document in documents:
                 sent.append(orthanc.store(document))  # noqa: PERF401 - what went before a failure counts
     except ArchiveError as error:
-        sent.extend(Sent(document.sop_instance_uid, None, error) for document in documents[len(sent) :])
+        sent.extend(SendOutcome(document.sop_instance_uid, None, error) for document in documents[len(sent) :])
     return tuple(sent)
 
 

@@ -86,7 +86,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SendOutcome:
     """What became of one document."""
 
     sop_instance_uid: UID
@@ -96,7 +96,7 @@ class Sent:
     """None: the archive has it; else `error.retry` says whether to try again"""
 
 
-def send(link: Link, documents: Sequence[Outgoing]) -> tuple[Sent, ...]:
+def send(link: Link, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
     """Send the documents over one association and return what became of each, in their order.
 
     Each data set goes out byte for byte, in its own transfer syntax. Only where the peer accepts nothing but Implicit
@@ -123,9 +123,9 @@ def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[Sent]:
+def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[SendOutcome]:
     contexts = dict.fromkeys(context for document in batch for context in document.contexts())
-    sent: list[Sent] = []
+    sent: list[SendOutcome] = []
     try:
         with link.associate([build_context(*context) for context in contexts]) as association, _paused(association):
             for document in batch:
@@ -133,16 +133,16 @@ def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[Sent]:
                 sent.append(_sent(link, document, answer))
     except ArchiveError as error:
         status = error.archive_status if isinstance(error, ArchiveRefused) else None
-        sent.extend(Sent(document.sop_instance_uid, status, error) for document in batch[len(sent) :])
+        sent.extend(SendOutcome(document.sop_instance_uid, status, error) for document in batch[len(sent) :])
     return sent
 
 
-def _sent(link: Link, document: Outgoing, status: int) -> Sent:
+def _sent(link: Link, document: Outgoing, status: int) -> SendOutcome:
     try:
         link.check(status, str(document))
     except ArchiveError as error:
-        return Sent(document.sop_instance_uid, status, error)
-    return Sent(document.sop_instance_uid, status)
+        return SendOutcome(document.sop_instance_uid, status, error)
+    return SendOutcome(document.sop_instance_uid, status)
 
 
 def _answer(link: Link, association: Association, *, document: Outgoing, message_id: int) -> int:

@@ -162,7 +162,7 @@ def doctor(name: str, config: Config = None) -> None:
 @app.command("send")
 def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... NAME")], config: Config = None) -> None:
     """Send files to a configured peer, as its `deliver` says."""
-    from ainode.node.archive.delivery import way
+    from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
     from ainode.node.offline.inputs import files
 
@@ -170,7 +170,7 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     settings = settings_of(config)
     peer = settings.peer(name)
     outgoing = [Outgoing.of(path) for path in files(Path(one) for one in paths)]
-    answers = way(peer, settings.node.ae_title).send(outgoing)
+    answers = transport(peer, settings.node.ae_title).send(outgoing)
     failed = [answer for answer in answers if answer.error]
     for answer in failed:
         print(f"{answer.sop_instance_uid}: {answer.error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from ainode.node.archive.commitment import Commitment, SopReference
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline
-from ainode.node.archive.store import Outgoing, Sent
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.commands.diagnosis import NO, OPEN, REST, WEB, YES, Examination, Line
 from ainode.node.commands.doctor_objects import PATIENT, Specimen, specimens
@@ -114,7 +114,9 @@ def _negotiated(link: Link, objects: Sequence[Specimen]) -> dict[UID, str]:
     return {one: " ".join(name for name, syntax in _SYNTAXES.items() if (one, syntax) in found) for one in classes}
 
 
-def _stored(how: str, objects: Sequence[Specimen], sent: Sequence[Sent], accepted: dict[UID, str]) -> Iterator[Line]:
+def _stored(
+    how: str, objects: Sequence[Specimen], sent: Sequence[SendOutcome], accepted: dict[UID, str]
+) -> Iterator[Line]:
     for one, answer in zip(objects, sent, strict=True):
         detail = accepted.get(one.ref.sop_class_uid, "")
         yield Line(f"{how} {one.name}", NO if answer.error else YES, str(answer.error or detail))
@@ -148,7 +150,7 @@ class _Reports:
     def take(self, event: evt.Event) -> tuple[int, None]:
         """Answer one N-EVENT-REPORT."""
         with self._news:
-            self._arrived.append(Commitment.decoded(event.event_information))
+            self._arrived.append(Commitment.of_event(event.event_information))
             self._news.notify_all()
         return 0x0000, None
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pydicom.uid import generate_uid
 
 from ainode.node.archive import commitment
-from ainode.node.archive.delivery import Way, way
+from ainode.node.archive.delivery import Transport, transport
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing
 from ainode.node.domain import UID, DeliveryState, JobState
@@ -75,11 +75,11 @@ class Courier:
     def _link(self, peer: Peer) -> Link:
         return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
-    def _way(self, peer: Peer) -> Way:
-        return way(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
+    def _transport(self, peer: Peer) -> Transport:
+        return transport(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> None:
-        answers = self._way(peer).send([Outgoing.of(one.document.path) for one in waiting])
+        answers = self._transport(peer).send([Outgoing.of(one.document.path) for one in waiting])
         for one, answer in zip(waiting, answers, strict=True):
             values: dict[str, object] = {"archive_status": answer.status, "error": str(answer.error or "")}
             if answer.error is None:
@@ -89,7 +89,7 @@ class Courier:
             self._ledger.update(one, **values)
 
     def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
-        found = self._way(peer).confirm_by_query([one.document.ref for one in sent])
+        found = self._transport(peer).confirm_by_query([one.document.ref for one in sent])
         for one in sent:
             if one.document.ref.sop_instance_uid in found:
                 self._ledger.update(one, state=DeliveryState.CONFIRMED, proof="query", confirmed_at=now, error="")

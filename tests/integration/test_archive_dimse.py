@@ -24,7 +24,7 @@ from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc,
 from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
 from ainode.node.archive.dimse import Link, connection_of, echo, judgment
 from ainode.node.archive.query import confirm_by_query, expected_count
-from ainode.node.archive.store import Outgoing, Sent, send
+from ainode.node.archive.store import Outgoing, SendOutcome, send
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand
 from ainode.node.settings import Peer
@@ -96,7 +96,7 @@ def answering(*statuses: int | None) -> Iterator[Peer]:
         yield peer
 
 
-def kinds(sent: Sequence[Sent]) -> list[type[ArchiveError] | None]:
+def kinds(sent: Sequence[SendOutcome]) -> list[type[ArchiveError] | None]:
     return [type(one.error) if one.error else None for one in sent]
 
 
@@ -326,13 +326,13 @@ def test_a_commitment_on_the_same_association_is_returned() -> None:
     answers: Queue[int] = Queue()
 
     def promise(event: evt.Event) -> tuple[int, None]:
-        assert Commitment.decoded(event.action_information) == asked
+        assert Commitment.of_event(event.action_information) == asked
         threading.Timer(0.1, report_both, (event.assoc,)).start()
         return 0x0000, None
 
     def report_both(association: Association) -> None:
         for report in (earlier, asked):
-            status, _ = association.send_n_event_report(report.encoded(), 1, COMMITMENT, f"{COMMITMENT}.1")
+            status, _ = association.send_n_event_report(report.event_information(), 1, COMMITMENT, f"{COMMITMENT}.1")
             answers.put(status.Status)
 
     with scp((evt.EVT_N_ACTION, promise)) as peer:
@@ -357,7 +357,7 @@ def test_a_peer_without_storage_commitment_is_a_refusal(tmp_path: Path) -> None:
 
 def taking(reports: Queue[Commitment]) -> Callable[[evt.Event], tuple[int, None]]:
     def take(event: evt.Event) -> tuple[int, None]:
-        reports.put(Commitment.decoded(event.event_information))
+        reports.put(Commitment.of_event(event.event_information))
         return 0x0000, None
 
     return take

@@ -15,7 +15,7 @@ from support import a_file, free_port, instance_ref
 from support.node import RunningNode, configured, running
 
 from ainode.node import testing
-from ainode.node.archive.commitment import Commitment, SopReference, requested
+from ainode.node.archive.commitment import Commitment, SopReference, action_information
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.workflows import retry
 from ainode.node.keeping import database
@@ -83,7 +83,7 @@ def sender(reports: list[Commitment]) -> Iterator[Peer]:
     """Listen for our reports as a modality does."""
 
     def take(event: evt.Event) -> tuple[int, None]:
-        reports.append(Commitment.decoded(event.event_information))
+        reports.append(Commitment.of_event(event.event_information))
         return 0x0000, None
 
     entity = AE("MODALITY")
@@ -106,7 +106,7 @@ def test_what_was_stored_just_before_it_is_asked_for_is_committed(tmp_path: Path
         entity.add_requested_context(COMMITMENT)
         association = entity.associate("127.0.0.1", node.port, ae_title="AINODE")
         assert {association.send_c_store(one).Status for one in datasets} == {0x0000}
-        asked = requested(UID(generate_uid()), references)
+        asked = action_information(UID(generate_uid()), references)
         association.send_n_action(asked, 1, COMMITMENT, COMMITMENT_INSTANCE)
         association.release()
         node.until(lambda: bool(reports), within_s=30)

@@ -16,7 +16,7 @@ from support.web_archives import Answer, certificate, http, said
 
 from ainode.node import testing
 from ainode.node.archive import store
-from ainode.node.archive.delivery import way
+from ainode.node.archive.delivery import transport
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
@@ -53,7 +53,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 def test_documents_are_stored_byte_for_byte_and_found_again(archive: Orthanc, tmp_path: Path) -> None:
-    study, rest = generate_uid(prefix=None), way(peer_of(archive), "AINODE")
+    study, rest = generate_uid(prefix=None), transport(peer_of(archive), "AINODE")
     contents = [a_file(study=study, series=f"{study}.1") for _ in range(3)]
     on_disk = tmp_path / "one.dcm"
     on_disk.write_bytes(contents[0])
