@@ -1,26 +1,38 @@
 """One pass over a Part 10 file: its header as plain values, an `Instance`, a `Study`.
 
 The walk is our own because pydicom recurses into every sequence of undefined length, asked for or not (a bomb of
-nested sequences ends in RecursionError), and warns with the value in the text. This one loops, recurses only into
-sequences that were asked for and only `_DEPTH` levels, and reads no pixel.
+nested sequences ends in RecursionError), and warns with the value in the text. Only sequences that were asked for are
+read, `_DEPTH` levels of them, and no pixel.
 """
 
 import mmap
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID, Header, Instance, InstanceRef, Series, Study, Value, is_uid
+from ainode.node.encoding.elements import (
+    DEFLATED,
+    ITEM,
+    Element,
+    Inflated,
+    OutOfOrder,
+    Plain,
+    encoding_of,
+    inside,
+    outermost,
+    walk,
+)
+from ainode.node.encoding.part10 import parse
 from ainode.node.errors import CannotUnderstand
 
 Buffer: TypeAlias = "bytes | mmap.mmap"
@@ -41,16 +53,9 @@ NODE_KEYWORDS = frozenset(
 )
 """What routing, completeness and the order of slices need; nothing of it names a patient."""
 
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # PS3.5 7.5
 _PIXELS = 0x7FE00000  # first tag of the pixel data group: the header ends here
-_TRANSFER_SYNTAX = 0x00020010
 _CHARACTER_SET = 0x00080005
-_DEFAULT_ENCODING = "iso8859"  # what pydicom takes for no Specific Character Set
-# VRs with a length of 32 bits, PS3.5 7.1.2; all others, also those that nobody knows, have 16.
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})  # PS3.5 A.5, A.7
+_DEFAULT_CODEC = "iso8859"  # what pydicom takes for no Specific Character Set
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _WHOLE_TEXT = frozenset({"ST", "LT", "UT", "UR"})  # a backslash in them is text, PS3.5 6.2
 _TEXT = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UC", "UI"}) | _WHOLE_TEXT
@@ -58,36 +63,7 @@ _TEXT = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "
 _DEPTH = 4
 _ITEMS = 256
 _VALUE_BYTES = 65_536
-_ELEMENTS = 2_000_000
-_BYTES = 16 * 1024**2  # of a deflated header
-
-
-class _Element(NamedTuple):
-    """Where one element lies: its value is `data[begin : begin + length]`."""
-
-    tag: int
-    begin: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Syntax:
-    """How a data set is encoded: with or without VR, and the byte order as struct says it."""
-
-    explicit: bool
-    order: str
-    head: struct.Struct
-    """group, element, VR, length of 16 bits"""
-    long: struct.Struct
-    """length of 32 bits"""
-
-    @classmethod
-    def of(cls, *, explicit: bool, order: str = "<") -> "_Syntax":
-        """Return the syntax with its structs."""
-        return cls(explicit, order, struct.Struct(order + "HH2sH"), struct.Struct(order + "I"))
-
-
-_META = _Syntax.of(explicit=True)
+_INFLATED_BYTES = 16 * 1024**2
 
 
 @cache
@@ -95,62 +71,6 @@ def _fields(keywords: frozenset[str]) -> Mapping[int, tuple[str, str]]:
     """Return tag to (keyword, VR) for every DICOM keyword; the dictionary's VR counts, not the file's."""
     tags = {tag: keyword for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None}
     return {tag: (keyword, dictionary_VR(tag)[:2]) for tag, keyword in tags.items()}
-
-
-def _is_vr(two: bytes) -> bool:
-    return two.isalpha() and two.isupper()
-
-
-def _element(data: Buffer, at: int, syntax: _Syntax) -> _Element:
-    """Return the element that starts at `at`.
-
-    Raises: struct.error where the data ends before it.
-    """
-    group, number, vr, length = syntax.head.unpack_from(data, at)
-    tag = group << 16 | number
-    if syntax.explicit and group != _ITEM >> 16:
-        if vr in _LONG:
-            return _Element(tag, at + 12, syntax.long.unpack_from(data, at + 8)[0])
-        if _is_vr(vr):
-            return _Element(tag, at + 8, length)
-    # Items, implicit VR, and what lies in an UN of undefined length (PS3.5 6.2.2, note on UN).
-    return _Element(tag, at + 8, syntax.long.unpack_from(data, at + 4)[0])
-
-
-def _end(data: Buffer, at: int, syntax: _Syntax) -> int:
-    """Return where the undefined-length value at `at` ends, its delimiter included; a loop, whatever the nesting."""
-    depth = 1
-    for _ in range(_ELEMENTS):
-        element = _element(data, at, syntax)
-        at = element.begin
-        if element.tag in (_SEQUENCE_END, _ITEM_END):
-            depth -= 1
-        elif element.length == _UNDEFINED:
-            depth += 1
-        else:
-            at += element.length
-        if not depth:
-            return at
-    raise struct.error("too many elements")
-
-
-def _walk(data: Buffer, begin: int, end: int, syntax: _Syntax) -> Iterator[_Element]:
-    """Yield the elements of one level; ends at the pixels, a delimiter, or where the data is cut off."""
-    at = begin
-    for _ in range(_ELEMENTS):
-        if at >= end:
-            return
-        try:
-            element = _element(data, at, syntax)
-            after = element.begin + element.length
-            if element.length == _UNDEFINED:
-                after = _end(data, element.begin, syntax)
-        except struct.error:
-            return
-        if element.tag in (_SEQUENCE_END, _ITEM_END) or (element.tag & 0xFFFF0000) == _PIXELS or after > end:
-            return
-        yield _Element(element.tag, element.begin, after - element.begin)
-        at = after
 
 
 def _number(text: str) -> Value:
@@ -164,22 +84,22 @@ def _number(text: str) -> Value:
     return number if isfinite(number) and "_" not in text else text  # Python reads 1_0 as a number, DICOM does not
 
 
-def _decoded(raw: bytes, encoding: str) -> str:
+def _decoded(raw: bytes, codec: str) -> str:
     """Return text, whatever the bytes; UTF-8 that nobody declared is met often enough to be tried first."""
     try:
-        return raw.decode("utf-8" if encoding == _DEFAULT_ENCODING else encoding)
+        return raw.decode("utf-8" if codec == _DEFAULT_CODEC else codec)
     except UnicodeDecodeError:
-        return raw.decode(encoding, errors="replace")
+        return raw.decode(codec, errors="replace")
 
 
-def _plain(raw: bytes, vr: str, syntax: _Syntax, encoding: str) -> "Value | None":
+def _plain(raw: bytes, vr: str, order: str, codec: str) -> "Value | None":
     """Return a value of one VR; None for bulk, and for what has no plain form."""
     if vr in _NUMBERS:
         count = len(raw) // struct.calcsize("<" + _NUMBERS[vr])
-        numbers = struct.unpack_from(f"{syntax.order}{count}{_NUMBERS[vr]}", raw)
-        values: tuple[Value, ...] = tuple(one if isfinite(one) else str(one) for one in numbers)
+        numbers = struct.unpack_from(f"{order}{count}{_NUMBERS[vr]}", raw)
+        values: tuple[Value, ...] = tuple(number if isfinite(number) else str(number) for number in numbers)
     elif vr in _TEXT:
-        text = _decoded(raw, encoding)
+        text = _decoded(raw, codec)
         parts = [text] if vr in _WHOLE_TEXT else text.split("\\")
         stripped = tuple(part.strip(" \0\t\r\n") for part in parts)
         values = tuple(map(_number, stripped)) if vr in ("IS", "DS") else stripped
@@ -192,86 +112,84 @@ def _plain(raw: bytes, vr: str, syntax: _Syntax, encoding: str) -> "Value | None
 class _Reading:
     """What stays the same during one pass."""
 
-    data: Buffer
-    syntax: _Syntax
+    content: Buffer
     fields: Mapping[int, tuple[str, str]]
-    encoding: str
+    codec: str
 
-    def header(self, begin: int, end: int, depth: int = 0) -> Header:
-        """Return the wanted elements between two offsets."""
-        found: dict[str, Value] = {}
-        for element in _walk(self.data, begin, end, self.syntax):
+    def header(self, elements: Iterable[Element]) -> Header:
+        """Return those of the outermost elements that were asked for."""
+        values: dict[str, Value] = {}
+        for element in outermost(elements):
             keyword, vr = self.fields.get(element.tag, ("", ""))
-            value = self._value(element, vr, depth) if keyword else None
+            value = self._value(element, vr) if keyword else None
             if value is not None:
-                found[keyword] = value
-        return found
+                values[keyword] = value
+        return values
 
-    def _value(self, element: _Element, vr: str, depth: int) -> "Value | None":
+    def _value(self, element: Element, vr: str) -> "Value | None":
         if vr == "SQ":
-            return self._items(element, depth + 1) if depth < _DEPTH else None
+            return self._items(element) if element.depth < 2 * _DEPTH else None
         if element.length > _VALUE_BYTES:
             return None
-        raw = bytes(self.data[element.begin : element.begin + element.length])
-        return _plain(raw, vr, self.syntax, self.encoding)
+        raw = bytes(self.content[element.begin : element.begin + element.length])
+        return _plain(raw, vr, element.encoding.order, self.codec)
 
-    def _items(self, sequence: _Element, depth: int) -> tuple[Header, ...]:
-        end = sequence.begin + sequence.length
-        items = islice(_walk(self.data, sequence.begin, end, self.syntax), _ITEMS)
-        return tuple(self.header(item.begin, item.begin + item.length, depth) for item in items if item.tag == _ITEM)
+    def _items(self, sequence: Element) -> tuple[Header, ...]:
+        items = outermost(_readable(inside(self.content, sequence)))
+        return tuple(self.header(_readable(inside(self.content, item))) for item in islice(items, _ITEMS))
 
 
-def _encoding(data: Buffer, begin: int, syntax: _Syntax) -> str:
+def _readable(elements: Iterator[Element]) -> Iterator[Element]:
+    """Yield the elements up to the pixels, or to where the data set is damaged.
+
+    Raises: OutOfOrder, for then the elements before may not be the ones that count.
+    """
+    try:
+        for element in elements:
+            if _PIXELS <= element.tag < ITEM and not element.depth:
+                return
+            yield element
+    except OutOfOrder:
+        raise
+    except CannotUnderstand:
+        return
+
+
+def _codec(content: Buffer, elements: Iterable[Element]) -> str:
     """Return the Python codec of the data set: of the last known term, for the later ones extend the first."""
-    leading = islice(_walk(data, begin, len(data), syntax), 3)  # at most group length and one more stand before it
-    raw = [data[one.begin : one.begin + one.length] for one in leading if one.tag == _CHARACTER_SET]
-    terms = b"".join(raw).decode("ascii", errors="replace").split("\\")
-    known = [python_encoding[term] for one in terms if (term := one.strip(" \0")) in python_encoding]
-    return known[-1] if known else _DEFAULT_ENCODING
-
-
-def _meta(data: Buffer) -> tuple[str, int]:
-    """Return the Transfer Syntax UID and where the data set begins (PS3.10 7.1)."""
-    if data[128:132] != b"DICM":
-        raise CannotUnderstand("the file is not DICOM Part 10: no DICM after 128 bytes; export it again as Part 10")
-    syntax_uid, begin = "", 132
-    for element in _walk(data, 132, len(data), _META):
-        if element.tag >> 16 != 0x0002:  # noqa: PLR2004 - the group of the file meta information
-            break
-        begin = element.begin + element.length
-        if element.tag == _TRANSFER_SYNTAX:
-            syntax_uid = data[element.begin : begin].rstrip(b" \0").decode("ascii", errors="replace")
-    if not syntax_uid:
-        raise CannotUnderstand("the file names no Transfer Syntax UID (0002,0010); export it again as Part 10")
-    return syntax_uid, begin
+    leading = islice(outermost(elements), 3)  # at most group length and one more stand before it
+    spans = [(element.begin, element.begin + element.length) for element in leading if element.tag == _CHARACTER_SET]
+    raw = b"".join(content[begin:end] for begin, end in spans)
+    terms = [term.strip(" \0") for term in raw.decode("ascii", errors="replace").split("\\")]
+    codecs = [python_encoding[term] for term in terms if term in python_encoding]
+    return codecs[-1] if codecs else _DEFAULT_CODEC
 
 
 def header(data: Buffer, keywords: frozenset[str] = NODE_KEYWORDS) -> tuple[UID, Header]:
     """Return the Transfer Syntax UID and the asked-for elements of a Part 10 file, at every level.
 
     A truncated or damaged data set gives what stands before the damage.
-    Raises: CannotUnderstand if it is not Part 10, or a deflated data set cannot be inflated.
+    Raises: CannotUnderstand if it is not Part 10, has an element twice or out of order, or cannot be inflated.
     Source: PS3.5 7 (data set), PS3.10 7 (file format).
     """
-    syntax_uid, begin = _meta(data)
-    if syntax_uid in _DEFLATED:
-        try:
-            data, begin = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[begin : begin + _BYTES], _BYTES), 0
-        except zlib.error as error:
-            raise CannotUnderstand(f"the deflated data set cannot be inflated ({error}); send it again") from error
-    # The first element tells better than the syntax's name: GE's private 1.2.840.113619.5.2 is implicit.
-    explicit = _is_vr(data[begin + 4 : begin + 6])
-    syntax = _Syntax.of(explicit=explicit, order=">" if syntax_uid == _BIG_ENDIAN else "<")
-    reading = _Reading(data, syntax, _fields(keywords), _encoding(data, begin, syntax))
-    return UID(syntax_uid), reading.header(begin, len(data))
+    origin, begin = parse(data)
+    syntax_uid = origin.transfer_syntax_uid
+    if not syntax_uid:
+        raise CannotUnderstand("the file names no Transfer Syntax UID (0002,0010); export it again as Part 10")
+    if syntax_uid in DEFLATED:
+        data, begin = Inflated(data, begin).read(0, _INFLATED_BYTES), 0
+    source = Plain(data, begin)
+    encoding = encoding_of(source, syntax_uid)
+    reading = _Reading(data, _fields(keywords), _codec(data, _readable(walk(source, encoding))))
+    return syntax_uid, reading.header(_readable(walk(source, encoding)))
 
 
-def _uid(found: Header, keyword: str) -> UID:
+def _uid(values: Header, keyword: str) -> UID:
     """Return one of the identifiers of an instance.
 
     Raises: CannotUnderstand if it is absent or no UID (PS3.5 9.1); the value itself is not repeated.
     """
-    value = found.get(keyword, "")
+    value = values.get(keyword, "")
     if not (isinstance(value, str) and is_uid(value)):
         raise CannotUnderstand(f"the data set has no valid {keyword}; correct it at the sender and send it again")
     return UID(value)
@@ -286,21 +204,21 @@ def instance(path: Path, *, sha256: str, size: int | None = None, keywords: froz
     if not size_bytes:
         raise CannotUnderstand("the file is empty; send it again")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        transfer_syntax_uid, found = header(data, keywords | NODE_KEYWORDS)
+        transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS)
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
-    ref = InstanceRef(*(_uid(found, keyword) for keyword in uids))
-    return Instance(ref, transfer_syntax_uid, path, sha256, size_bytes, found)
+    ref = InstanceRef(*(_uid(values, keyword) for keyword in uids))
+    return Instance(ref, transfer_syntax_uid, path, sha256, size_bytes, values)
 
 
-def _order(one: Instance, keyword: str, uid: UID) -> tuple[float, UID]:
+def _order(member: Instance, keyword: str, uid: UID) -> tuple[float, UID]:
     """Return a sorting key: the number, else last; ties by UID so that the order is always the same."""
-    number = one.header.get(keyword)
+    number = member.header.get(keyword)
     return (number if isinstance(number, int | float) else float("inf"), uid)
 
 
 def _series(instances: Iterable[Instance]) -> Series:
-    ordered = tuple(sorted(instances, key=lambda one: _order(one, "InstanceNumber", one.ref.sop_instance_uid)))
-    return Series(ordered[0].ref.series_instance_uid, ordered[0].text("Modality"), ordered)
+    ordered = sorted(instances, key=lambda member: _order(member, "InstanceNumber", member.ref.sop_instance_uid))
+    return Series(ordered[0].ref.series_instance_uid, ordered[0].text("Modality"), tuple(ordered))
 
 
 def study(instances: Iterable[Instance], sources: tuple[str, ...] = ()) -> Study:
@@ -309,13 +227,13 @@ def study(instances: Iterable[Instance], sources: tuple[str, ...] = ()) -> Study
     Raises: ValueError if there are none, or they are of several studies.
     """
     by_series: dict[UID, list[Instance]] = {}
-    for one in instances:
-        by_series.setdefault(one.ref.series_instance_uid, []).append(one)
+    for member in instances:
+        by_series.setdefault(member.ref.series_instance_uid, []).append(member)
     series = sorted(
         map(_series, by_series.values()),
-        key=lambda one: _order(one.instances[0], "SeriesNumber", one.series_instance_uid),
+        key=lambda group: _order(group.instances[0], "SeriesNumber", group.series_instance_uid),
     )
-    uids = {one.ref.study_instance_uid for group in series for one in group.instances}
+    uids = {member.ref.study_instance_uid for group in series for member in group.instances}
     if len(uids) != 1:
         raise ValueError(f"the instances are of {len(uids)} studies, not of one")
     return Study(uids.pop(), tuple(series), sources)

@@ -24,7 +24,8 @@ from pydicom.uid import (
 )
 
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.encoding.dataset_scan import MAX_ELEMENTS, identity
+from ainode.node.encoding.dataset_scan import identity
+from ainode.node.encoding.elements import MAX_ELEMENTS
 from ainode.node.errors import CannotUnderstand
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[5] / "shared")) / "data" / "dicom"
@@ -104,6 +105,23 @@ def test_a_missing_or_impossible_uid_is_refused_and_not_repeated(missing: int, v
     with pytest.raises(CannotUnderstand) as refused:
         identity(content, ImplicitVRLittleEndian)
     assert not value or value.decode() not in str(refused.value)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[:4])
+@pytest.mark.parametrize("repeated", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_a_second_uid_behind_the_pixel_data_is_refused(syntax: str, repeated: str) -> None:
+    second = Dataset()
+    setattr(second, repeated, "6.6.6")
+    whole, behind = (
+        zlib.decompress(content, -15) if syntax == DeflatedExplicitVRLittleEndian else content
+        for content in (encoded(syntax), written(second, syntax))
+    )
+    content = whole + behind
+    if syntax == DeflatedExplicitVRLittleEndian:
+        deflate = zlib.compressobj(wbits=-15)
+        content = deflate.compress(content) + deflate.flush()
+    with pytest.raises(CannotUnderstand, match="comes after"):
+        identity(content, syntax)
 
 
 def test_a_bomb_of_nested_sequences_is_refused_at_once() -> None:

@@ -111,20 +111,27 @@ def test_an_instance_without_a_valid_uid_is_refused_by_the_name_of_the_attribute
     assert "etc" not in str(refusal.value)
 
 
+def test_a_data_set_with_an_element_twice_is_refused_and_none_of_its_values_taken() -> None:
+    with pytest.raises(CannotUnderstand, match=r"\(0008,0060\) stands twice"):
+        headers.header(raw(element(8, 0x60, b"CS", b"CT"), element(8, 0x60, b"CS", b"DX")))
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"no DICOM", raw(syntax="")])
 def test_what_is_no_part_10_file_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CannotUnderstand):
         headers.instance(saved(tmp_path, content), sha256="")
 
 
-def test_a_nested_sequence_bomb_costs_no_recursion_and_hides_nothing_behind_it() -> None:
+def test_a_nested_sequence_bomb_costs_no_recursion_and_gives_what_stands_before_it() -> None:
     opened = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
     )
     closed = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
     bomb = opened * 50_000 + closed * 50_000
     content = raw(element(8, 0x60, b"CS", b"CT"), bomb, element(0x28, 0x10, b"US", b"\x10\x00"))
-    assert headers.header(content)[1] == {"Modality": "CT", "Rows": 16}
+    assert headers.header(content)[1] == {"Modality": "CT"}
+    shallow = raw(element(8, 0x60, b"CS", b"CT"), opened * 9 + closed * 9, element(0x28, 0x10, b"US", b"\x10\x00"))
+    assert headers.header(shallow)[1] == {"Modality": "CT", "Rows": 16}
 
 
 def test_a_sequence_that_was_asked_for_is_followed_only_a_few_levels() -> None:
