@@ -197,7 +197,7 @@ def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float3
 
 def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return modality values as brightness from 0 (black) to 1 (white)."""
-    brightness = _windowed(header, values)
+    brightness = _voi_values(header, values)
     if brightness is None or _contrast(brightness) < _MIN_CONTRAST:
         low, high = np.percentile(_sample(values), (0.5, 99.5)).astype(np.float32)
         brightness = np.clip((values - low) / max(high - low, np.float32(1e-6)), 0, 1)
@@ -208,7 +208,7 @@ def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
     )
 
 
-def _windowed(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Return the values, 0 to 1, after the first VOI LUT or else the first window; None if neither can be applied."""
     with suppress(*BROKEN_FILE):
         if header.get("VOILUTSequence"):

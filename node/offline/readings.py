@@ -29,7 +29,7 @@ from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import Wish, studies
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.weights import ModelEnvironment, environment
-from ainode.node.reports import readable
+from ainode.node.reports import readable_files
 from ainode.node.routes import Check, Route, RouteDecision
 from ainode.node.settings import Settings
 
@@ -88,7 +88,7 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
         path.write_bytes(document.content)
         written.append(path)
     # One by one: what cannot be set on a page must not cost the files before it.
-    for name, content in chain([("result.json", reading.summary.encode())], readable(reading)):
+    for name, content in chain([("result.json", reading.summary.encode())], readable_files(reading)):
         (out / name).write_bytes(content)
         written.append(out / name)
     return tuple(written)

@@ -20,8 +20,15 @@ from pydicom.multival import MultiValue
 
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, InstanceRef, Region, Result
 from ainode.node.identity import made_uid, run_digest
-from ainode.node.reports.drawing import Box, ascii_only, label_place
-from ainode.node.reports.source_header import complete, copy_body_part, encoded, evidence, header_of, made_by
+from ainode.node.reports.drawing import Box, ascii_text, label_box
+from ainode.node.reports.source_header import (
+    common_arguments,
+    complete_document,
+    copy_body_part,
+    header_of,
+    part10_bytes,
+    reference_dataset,
+)
 
 _MODALITY_LUT, _RESCALE = "ModalityLUTSequence", ("RescaleIntercept", "RescaleSlope", "RescaleType")
 _VOI_LUT, _WINDOW = "VOILUTSequence", ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
@@ -42,7 +49,7 @@ class _Drawing:
     @property
     def image(self) -> Dataset:
         """Return the image as highdicom needs it, without its patient."""
-        image = evidence(self.ref)
+        image = reference_dataset(self.ref)
         image.Rows, image.Columns, image.SamplesPerPixel = self.header.Rows, self.header.Columns, 1
         return image
 
@@ -73,7 +80,7 @@ def _drawings(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Drawing]
     found: dict[InstanceRef, dict[tuple[Region, str], None]] = {}
     for finding in (*result.findings, *(one for capture in result.captures for one in capture.findings)):
         if finding.region and finding.region.image.study_instance_uid == result.study_instance_uid:
-            found.setdefault(finding.region.image, {})[finding.region, ascii_only(finding.label)] = None
+            found.setdefault(finding.region.image, {})[finding.region, ascii_text(finding.label)] = None
     for ref, marks in found.items():
         header = header_of(ref, sources)
         gray = str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
@@ -94,17 +101,17 @@ def _document(drawings: Sequence[_Drawing], result: Result, context: DocumentCon
         content_label="AI_FINDINGS",
         graphic_annotations=[_annotation(drawing, layer) for drawing in drawings],
         graphic_layers=[layer],
-        **made_by(result, first.header, context),
+        **common_arguments(result, first.header, context),
     )
     _show_as_source(made, first.header)
     _keep_shape(made.DisplayedAreaSelectionSequence[0], first.header)
     copy_body_part(made, first.header)
-    complete(made, first.header, context)
+    complete_document(made, first.header, context)
     made.PresentationCreationDate, made.PresentationCreationTime = made.InstanceCreationDate, made.InstanceCreationTime
     ref = InstanceRef(
         result.study_instance_uid, UID(made.SeriesInstanceUID), UID(made.SOPClassUID), UID(made.SOPInstanceUID)
     )
-    return Document(DocumentKind.PRESENTATION_STATE, ref, encoded(made))
+    return Document(DocumentKind.PRESENTATION_STATE, ref, part10_bytes(made))
 
 
 def _annotation(drawing: _Drawing, layer: GraphicLayer) -> GraphicAnnotation:
@@ -114,13 +121,13 @@ def _annotation(drawing: _Drawing, layer: GraphicLayer) -> GraphicAnnotation:
     points = [np.clip(np.asarray(region.points, np.float64), 0, (columns, rows)) for region, _ in drawing.marks]
     boxes: list[Box] = [(*one.min(axis=0), *one.max(axis=0)) for one in points]
     foot = (0.0, rows - height, float(columns), float(rows))
-    taken, texts = [*boxes, foot], [_text(_WARNING, foot)]
+    occupied, texts = [*boxes, foot], [_text(_WARNING, foot)]
     for (_, label), box in zip(drawing.marks, boxes, strict=True):
         if label:
             size = (min(len(label) * _WIDTH * height, columns), height)
-            left, top, right, bottom = label_place(box, size, canvas=(columns, rows), taken=taken)
-            taken.append((left, top, min(right, columns), min(bottom, rows)))
-            texts.append(_text(label, taken[-1]))
+            left, top, right, bottom = label_box(box, size, canvas=(columns, rows), occupied=occupied)
+            occupied.append((left, top, min(right, columns), min(bottom, rows)))
+            texts.append(_text(label, occupied[-1]))
     graphics = [
         GraphicObject(region.graphic_type.value, one, AnnotationUnitsValues.PIXEL)
         for (region, _), one in zip(drawing.marks, points, strict=True)

@@ -13,14 +13,14 @@ from pydicom.valuerep import DA, TM
 from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
-from ainode.node.reports.drawing import Drawn, drawn
+from ainode.node.reports.drawing import DrawnCapture, drawn_capture
 from ainode.node.reports.source_header import (
-    complete,
+    complete_document,
     copy_body_part,
     copy_lossy_compression,
-    created,
-    encoded,
+    creation_time,
     header_of,
+    part10_bytes,
     software_versions,
 )
 
@@ -59,23 +59,25 @@ class _Place(NamedTuple):
 def _document(
     result: Result, capture: Capture, place: _Place, *, header: Dataset, source: Path, context: DocumentContext
 ) -> Document:
-    picture = drawn(capture, pixels.picture(source), algorithm=result.algorithm)
+    picture = drawn_capture(capture, pixels.picture(source), algorithm=result.algorithm)
     image = _image(picture, header, result=result, place=place, context=context)
     _describe(image, capture, header, resized=picture.scale != 1)
     if picture.scale == 1:
         _copy_plane(image, header)
-    complete(image, header, context)
+    complete_document(image, header, context)
     ref = InstanceRef(
         capture.image.study_instance_uid,
         UID(image.SeriesInstanceUID),
         UID(image.SOPClassUID),
         UID(image.SOPInstanceUID),
     )
-    return Document(DocumentKind.SECONDARY_CAPTURE, ref, encoded(image))
+    return Document(DocumentKind.SECONDARY_CAPTURE, ref, part10_bytes(image))
 
 
-def _image(picture: Drawn, header: Dataset, *, result: Result, place: _Place, context: DocumentContext) -> SCImage:
-    digest, at = run_digest(result.evidence, context, algorithm=result.algorithm), created(header, context)
+def _image(
+    picture: DrawnCapture, header: Dataset, *, result: Result, place: _Place, context: DocumentContext
+) -> SCImage:
+    digest, at = run_digest(result.evidence, context, algorithm=result.algorithm), creation_time(header, context)
     image = SCImage(
         pixel_array=picture.pixels,
         photometric_interpretation="RGB",

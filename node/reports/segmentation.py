@@ -26,14 +26,14 @@ from ainode.node.domain import (
     Saliency,
 )
 from ainode.node.identity import made_uid, run_digest
-from ainode.node.reports.drawing import stretched
+from ainode.node.reports.drawing import resized_saliency
 from ainode.node.reports.source_header import (
-    complete,
+    common_arguments,
+    complete_document,
     copy_lossy_compression,
-    encoded,
-    evidence,
     header_of,
-    made_by,
+    part10_bytes,
+    reference_dataset,
 )
 
 _TYPES = {
@@ -88,7 +88,7 @@ def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
         header = header_of(ref, sources)
         if int(header.get("NumberOfFrames") or 1) == 1 and all(header.get(keyword) for keyword in _PLANE):
             size = (int(header.Columns), int(header.Rows))
-            maps = [np.asarray(stretched(one, size), np.uint8) for one in saliencies]
+            maps = [np.asarray(resized_saliency(one, size), np.uint8) for one in saliencies]
             yield _Frame(ref, header, np.maximum.reduce(maps))
 
 
@@ -119,22 +119,22 @@ def _document(
         # One frame for each image, also where nothing of it is marked.
         omit_empty_frames=False,
         content_label="MODEL_ATTENTION",
-        **made_by(result, first.header, context),
+        **common_arguments(result, first.header, context),
     )
     _repeatable(made, made_uid(f"{kind} dimensions", digest, str(number)))
     if part := first.header.get("BodyPartExamined"):
         made.BodyPartExamined = part
-    complete(made, first.header, context)
+    complete_document(made, first.header, context)
     made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
     ref = InstanceRef(
         result.study_instance_uid, UID(made.SeriesInstanceUID), UID(made.SOPClassUID), UID(made.SOPInstanceUID)
     )
-    return Document(kind, ref, encoded(made))
+    return Document(kind, ref, part10_bytes(made))
 
 
 def _source(frame: _Frame) -> Dataset:
     """Return the image as highdicom needs it, without its patient."""
-    image = evidence(frame.ref)
+    image = reference_dataset(frame.ref)
     image.Rows, image.Columns = frame.header.Rows, frame.header.Columns
     copy_lossy_compression(image, frame.header)
     for keyword in _PLANE:

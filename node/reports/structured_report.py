@@ -35,11 +35,11 @@ from ainode.node.domain import (
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.reports.source_header import (
-    complete,
-    created,
-    encoded,
-    evidence,
+    complete_document,
+    creation_time,
     header_of,
+    part10_bytes,
+    reference_dataset,
     software_versions,
 )
 
@@ -293,11 +293,11 @@ def _identify_our_codes(document: Dataset) -> None:
 def _document(content: Dataset, draft: _Draft) -> Document:
     """Return the encoded document around the content tree."""
     context, header = draft.context, draft.headers[draft.evidence[0]]
-    at = created(header, context)
+    at = creation_time(header, context)
     document_class = sr.Comprehensive3DSR if context.comprehensive_3d else sr.ComprehensiveSR
     try:
         document = document_class(
-            evidence=[evidence(ref) for ref in draft.evidence],
+            evidence=[reference_dataset(ref) for ref in draft.evidence],
             content=content,
             series_instance_uid=made_uid("report series", draft.digest),
             series_number=context.series_number_base,
@@ -311,7 +311,7 @@ def _document(content: Dataset, draft: _Draft) -> Document:
             content_qualification="RESEARCH",
             is_complete=True,
             # Those that this one supersedes, and those of earlier studies that it goes on from (PS3.3 C.17.2.3).
-            previous_versions=[evidence(ref) for ref in (*context.predecessors, *draft.continues)] or None,
+            previous_versions=[reference_dataset(ref) for ref in (*context.predecessors, *draft.continues)] or None,
             specific_character_set="ISO_IR 192",
             content_date=DA(at.date()),
             content_time=TM(at.time()),
@@ -322,11 +322,11 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         study = draft.evidence[0].study_instance_uid
         raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
     _identify_our_codes(document)
-    complete(document, header, context)
+    complete_document(document, header, context)
     ref = InstanceRef(
         draft.evidence[0].study_instance_uid,
         UID(document.SeriesInstanceUID),
         UID(document.SOPClassUID),
         UID(document.SOPInstanceUID),
     )
-    return Document(DocumentKind.STRUCTURED_REPORT, ref, encoded(document))
+    return Document(DocumentKind.STRUCTURED_REPORT, ref, part10_bytes(document))

@@ -116,7 +116,7 @@ def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ())
     return content.getvalue()
 
 
-def readable(reading: Reading) -> Iterator[tuple[str, bytes]]:
+def readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of each file that a person reads, each made when it is asked for."""
     captures = tuple(one for one in reading.documents if one.kind is DocumentKind.SECONDARY_CAPTURE)
     yield "report.txt", report_text(reading.answer).encode()
