@@ -1,7 +1,8 @@
-"""The findings' regions as Grayscale Softcopy Presentation States: lines and labels that a viewer can switch off."""
+"""The regions of findings as Grayscale Softcopy Presentation States: a viewer can hide their lines and labels."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,155 +34,166 @@ from ainode.node.reports.source_header import (
 _MODALITY_LUT, _RESCALE = "ModalityLUTSequence", ("RescaleIntercept", "RescaleSlope", "RescaleType")
 _VOI_LUT, _WINDOW = "VOILUTSequence", ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
 _WARNING = "AI, RESEARCH USE ONLY"
-_CYAN = (80, 220, 255)  # as in the captures
-# A label's height as share of the image, and its width per character as share of its height: viewers choose the font.
-_HEIGHT, _WIDTH = 1 / 40, 0.6
+_CYAN = (80, 220, 255)  # the color of regions in captures
+# The height of a label as share of the image's longer side, and the width of a character as share of that height. The
+# viewer chooses the font, so both are estimates.
+_LABEL_HEIGHT, _CHARACTER_WIDTH = 1 / 40, 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawing:
-    """What is drawn on one image: regions with their labels."""
+class _AnnotatedImage:
+    """An image with the regions to draw on the image and their labels."""
 
     ref: InstanceRef
     header: Dataset
-    marks: tuple[tuple[Region, str], ...]
+    labeled_regions: tuple[tuple[Region, str], ...]
 
     @property
-    def image(self) -> Dataset:
-        """Return the image as highdicom needs it, without its patient."""
-        image = reference_dataset(self.ref)
-        image.Rows, image.Columns, image.SamplesPerPixel = self.header.Rows, self.header.Columns, 1
-        return image
+    def reference(self) -> Dataset:
+        """Return the data set by which highdicom refers to the image; the data set has no patient."""
+        reference = reference_dataset(self.ref)
+        reference.Rows, reference.Columns, reference.SamplesPerPixel = self.header.Rows, self.header.Columns, 1
+        return reference
 
     @property
-    def group(self) -> str:
-        """Return what the images of one presentation state have in common."""
+    def state_key(self) -> str:
+        """Return the series and the display elements, which all images of a presentation state share."""
         shape = ("Rows", "Columns", "PixelSpacing", "PhotometricInterpretation")
-        shown = _chosen(self.header, (*shape, _MODALITY_LUT, *_RESCALE, _VOI_LUT, *_WINDOW, "VOILUTFunction"))
-        return self.ref.series_instance_uid + shown.to_json()
+        display = _elements(self.header, (*shape, _MODALITY_LUT, *_RESCALE, _VOI_LUT, *_WINDOW, "VOILUTFunction"))
+        return self.ref.series_instance_uid + display.to_json()
 
 
 def presentation_states(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return the regions of the findings on their images, one object for all that are shown alike; () without regions.
+    """Return presentation states with the regions of all findings; images of a series that display alike share a state.
 
-    Left out are color images, multi-frame images and those of earlier studies.
+    Color images, multi-frame images and images of earlier studies are left out. No region gives no state.
 
-    Raises: ReportError if a source cannot be read; what pydicom and highdicom raise on its values is the caller's.
-    Source: PS3.3 A.33.1, C.10.5 (Graphic Annotation: a point counts from the corner of the first pixel, as ours does).
+    Raises: ReportError if a source cannot be read; what pydicom and highdicom raise on odd values is passed on.
+    Source: PS3.3 A.33.1, C.10.5 (Graphic Annotation: (0, 0) is the corner of the first pixel, as in `domain`).
     """
-    groups: dict[str, list[_Drawing]] = {}
-    for drawing in _drawings(result, sources):
-        groups.setdefault(drawing.group, []).append(drawing)
+    groups: dict[str, list[_AnnotatedImage]] = {}
+    for image in _annotated_images(result, sources):
+        groups.setdefault(image.state_key, []).append(image)
     return tuple(_document(group, result, context, number=number) for number, group in enumerate(groups.values()))
 
 
-def _drawings(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Drawing]:
-    """Yield each gray image with its regions, those of its captures too."""
-    found: dict[InstanceRef, dict[tuple[Region, str], None]] = {}
-    for finding in (*result.findings, *(one for capture in result.captures for one in capture.findings)):
+def _annotated_images(result: Result, sources: Mapping[UID, Path]) -> Iterator[_AnnotatedImage]:
+    """Yield each single-frame gray image with the regions of the result's findings and of its captures' findings."""
+    # The keys of the inner dict are an ordered set: a finding of a capture is a finding of the result too.
+    regions_by_image: dict[InstanceRef, dict[tuple[Region, str], None]] = {}
+    for finding in chain(result.findings, *(capture.findings for capture in result.captures)):
         if finding.region and finding.region.image.study_instance_uid == result.study_instance_uid:
-            found.setdefault(finding.region.image, {})[finding.region, ascii_text(finding.label)] = None
-    for ref, marks in found.items():
+            regions_by_image.setdefault(finding.region.image, {})[finding.region, ascii_text(finding.label)] = None
+    for ref, labeled_regions in regions_by_image.items():
         header = header_of(ref, sources)
-        gray = str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
-        if gray and int(header.get("NumberOfFrames") or 1) == 1:
-            yield _Drawing(ref, header, tuple(marks))
+        is_gray = str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
+        if is_gray and int(header.get("NumberOfFrames") or 1) == 1:
+            yield _AnnotatedImage(ref, header, tuple(labeled_regions))
 
 
-def _document(drawings: Sequence[_Drawing], result: Result, context: DocumentContext, *, number: int) -> Document:
-    first = drawings[0]
+def _document(images: Sequence[_AnnotatedImage], result: Result, context: DocumentContext, *, number: int) -> Document:
+    """Return the presentation state of images that share a state key; `number` counts the states of the result."""
+    first = images[0]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
     layer = GraphicLayer("AI_FINDINGS", 1, "Research use only", CIELabColor.from_rgb(*_CYAN))
-    made = GrayscaleSoftcopyPresentationState(
-        referenced_images=[drawing.image for drawing in drawings],
+    state = GrayscaleSoftcopyPresentationState(
+        referenced_images=[image.reference for image in images],
         series_instance_uid=made_uid("presentation state series", digest, str(number)),
         series_number=context.series_number_base + 200 + number,
         sop_instance_uid=made_uid("presentation state", digest, str(number)),
         instance_number=1,
         content_label="AI_FINDINGS",
-        graphic_annotations=[_annotation(drawing, layer) for drawing in drawings],
+        graphic_annotations=[_annotation(image, layer) for image in images],
         graphic_layers=[layer],
         **common_arguments(result, first.header, context),
     )
-    _show_as_source(made, first.header)
-    _keep_shape(made.DisplayedAreaSelectionSequence[0], first.header)
-    copy_body_part(made, first.header)
-    complete_document(made, first.header, context)
-    made.PresentationCreationDate, made.PresentationCreationTime = made.InstanceCreationDate, made.InstanceCreationTime
-    ref = InstanceRef(
-        result.study_instance_uid, UID(made.SeriesInstanceUID), UID(made.SOPClassUID), UID(made.SOPInstanceUID)
+    _copy_display(state, first.header)
+    _copy_pixel_shape(state.DisplayedAreaSelectionSequence[0], first.header)
+    copy_body_part(state, first.header)
+    complete_document(state, first.header, context)
+    state.PresentationCreationDate, state.PresentationCreationTime = (
+        state.InstanceCreationDate,
+        state.InstanceCreationTime,
     )
-    return Document(DocumentKind.PRESENTATION_STATE, ref, part10_bytes(made))
+    ref = InstanceRef(
+        result.study_instance_uid, UID(state.SeriesInstanceUID), UID(state.SOPClassUID), UID(state.SOPInstanceUID)
+    )
+    return Document(DocumentKind.PRESENTATION_STATE, ref, part10_bytes(state))
 
 
-def _annotation(drawing: _Drawing, layer: GraphicLayer) -> GraphicAnnotation:
-    """Return the regions cut to the image, a label at each, and the warning at the lower edge."""
-    columns, rows = int(drawing.header.Columns), int(drawing.header.Rows)
-    height = max(columns, rows) * _HEIGHT
-    points = [np.clip(np.asarray(region.points, np.float64), 0, (columns, rows)) for region, _ in drawing.marks]
-    boxes: list[Box] = [(*one.min(axis=0), *one.max(axis=0)) for one in points]
-    foot = (0.0, rows - height, float(columns), float(rows))
-    occupied, texts = [*boxes, foot], [_text(_WARNING, foot)]
-    for (_, label), box in zip(drawing.marks, boxes, strict=True):
+def _annotation(image: _AnnotatedImage, layer: GraphicLayer) -> GraphicAnnotation:
+    """Return the regions cut to the image, a label at each region, and the warning at the lower edge."""
+    columns, rows = int(image.header.Columns), int(image.header.Rows)
+    height = max(columns, rows) * _LABEL_HEIGHT
+    regions = [region for region, _ in image.labeled_regions]
+    points = [np.clip(np.asarray(region.points, np.float64), 0, (columns, rows)) for region in regions]
+    boxes: list[Box] = [(*corners.min(axis=0), *corners.max(axis=0)) for corners in points]
+    warning_box = (0.0, rows - height, float(columns), float(rows))
+    occupied, texts = [*boxes, warning_box], [_text_object(_WARNING, warning_box)]
+    for (_, label), box in zip(image.labeled_regions, boxes, strict=True):
         if label:
-            size = (min(len(label) * _WIDTH * height, columns), height)
+            size = (min(len(label) * _CHARACTER_WIDTH * height, columns), height)
             left, top, right, bottom = label_box(box, size, canvas=(columns, rows), occupied=occupied)
             occupied.append((left, top, min(right, columns), min(bottom, rows)))
-            texts.append(_text(label, occupied[-1]))
+            texts.append(_text_object(label, occupied[-1]))
     graphics = [
-        GraphicObject(region.graphic_type.value, one, AnnotationUnitsValues.PIXEL)
-        for (region, _), one in zip(drawing.marks, points, strict=True)
+        GraphicObject(region.graphic_type.value, corners, AnnotationUnitsValues.PIXEL)
+        for region, corners in zip(regions, points, strict=True)
     ]
-    return GraphicAnnotation([drawing.image], layer, graphic_objects=graphics, text_objects=texts)
+    return GraphicAnnotation([image.reference], layer, graphic_objects=graphics, text_objects=texts)
 
 
-def _text(value: str, place: Box) -> TextObject:
+def _text_object(text: str, box: Box) -> TextObject:
     return TextObject(
-        value, AnnotationUnitsValues.PIXEL, bounding_box=place, text_justification=TextJustificationValues.LEFT
+        text, AnnotationUnitsValues.PIXEL, bounding_box=box, text_justification=TextJustificationValues.LEFT
     )
 
 
-def _show_as_source(made: Dataset, header: Dataset) -> None:
-    """Show the image as its own header asks for: values, window, polarity.
+def _copy_display(state: Dataset, header: Dataset) -> None:
+    """Copy modality transform, window and polarity of the image.
 
-    A presentation state replaces all of them, so what it does not say is lost (PS3.4 N.2).
+    A viewer ignores those of the image when it applies a presentation state (PS3.4 N.2).
     """
-    made.update(_chosen(header, (_MODALITY_LUT,) if _MODALITY_LUT in header else _RESCALE))
-    if "RescaleIntercept" in made and "RescaleType" not in made:
-        # Absent in a CT means Hounsfield units (PS3.3 C.8.2.1); elsewhere nobody says.
-        made.RescaleType = "HU" if header.get("Modality") == "CT" else "US"
-    if voi := _voi(header):
-        made.SoftcopyVOILUTSequence = [voi]
-    made.PresentationLUTShape = "INVERSE" if header.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
+    state.update(_elements(header, (_MODALITY_LUT,) if _MODALITY_LUT in header else _RESCALE))
+    if "RescaleIntercept" in state and "RescaleType" not in state:
+        # A CT without Rescale Type is in Hounsfield units (PS3.3 C.8.2.1); any other modality is unspecified.
+        state.RescaleType = "HU" if header.get("Modality") == "CT" else "US"
+    if voi_lut := _voi_lut(header):
+        state.SoftcopyVOILUTSequence = [voi_lut]
+    state.PresentationLUTShape = "INVERSE" if header.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
 
 
-def _voi(header: Dataset) -> Dataset:
-    """Return the first usable table, else window, as in the captures: a state has one (PS3.3 C.11.8)."""
-    voi = Dataset()
+def _voi_lut(header: Dataset) -> Dataset:
+    """Return the image's first VOI LUT, else its first window, else nothing: a state has one (PS3.3 C.11.8).
+
+    Captures choose in the same order (`imaging.pixels`).
+    """
+    voi_lut = Dataset()
     if (tables := header.get(_VOI_LUT)) and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:
-        voi.VOILUTSequence = tables[:1]
-        return voi
+        voi_lut.VOILUTSequence = tables[:1]
+        return voi_lut
     for keyword in (*_WINDOW, "VOILUTFunction"):
         value = header.get(keyword)
         if value is not None:
-            setattr(voi, keyword, value[0] if isinstance(value, MultiValue) else value)
-    return voi if "WindowCenter" in voi and voi.get("WindowWidth", 0) >= 1 else Dataset()
+            setattr(voi_lut, keyword, value[0] if isinstance(value, MultiValue) else value)
+    return voi_lut if "WindowCenter" in voi_lut and voi_lut.get("WindowWidth", 0) >= 1 else Dataset()
 
 
-def _chosen(header: Dataset, keywords: Iterable[str]) -> Dataset:
-    """Return those of the elements that the header has."""
-    chosen = Dataset()
+def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:
+    """Return the elements of these keywords that the header has."""
+    elements = Dataset()
     for keyword in keywords:
         if keyword in header:
-            chosen.add(header[keyword])
-    return chosen
+            elements.add(header[keyword])
+    return elements
 
 
-def _keep_shape(area: Dataset, header: Dataset) -> None:
-    """Say how wide and how high a pixel is."""
+def _copy_pixel_shape(area: Dataset, header: Dataset) -> None:
+    """Copy the width and height of a pixel into the displayed area."""
     spacings = [header.get(keyword) or () for keyword in ("PixelSpacing", "ImagerPixelSpacing")]
-    if usable := [one for one in spacings if len(one) == 2 and min(one) > 0]:  # noqa: PLR2004 - row, column
+    usable_spacings = [spacing for spacing in spacings if len(spacing) == 2 and min(spacing) > 0]  # noqa: PLR2004
+    if usable_spacings:
         del area.PresentationPixelAspectRatio
-        area.PresentationPixelSpacing = usable[0]
+        area.PresentationPixelSpacing = usable_spacings[0]
     elif ratio := header.get("PixelAspectRatio"):
         area.PresentationPixelAspectRatio = ratio

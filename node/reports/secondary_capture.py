@@ -1,4 +1,4 @@
-"""The pictures of a result as Secondary Captures: one single-frame RGB image each, which every viewer shows."""
+"""The captures of a result as single-frame RGB Secondary Captures, which every viewer shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,19 +28,19 @@ _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return one capture for each that the result asks for, in a new series per body part of the sources.
+    """Return a document for each capture of the result, in a new series for each body part of the sources.
 
     Raises: BrokenSeries or ReportError if a source image cannot be read.
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
     captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
-    # Body Part Examined is of the series (PS3.3 C.7.3.1): two parts in one series would contradict each other.
+    # Body Part Examined belongs to the series (PS3.3 C.7.3.1), so two parts cannot share a series.
     parts = list(dict.fromkeys(str(header.get("BodyPartExamined", "")) for _, header in captures))
     return tuple(
         _document(
             result,
             capture,
-            _Place(number, parts.index(str(header.get("BodyPartExamined", "")))),
+            _Numbers(number, parts.index(str(header.get("BodyPartExamined", "")))),
             header=header,
             source=sources[capture.image.sop_instance_uid],
             context=context,
@@ -49,19 +49,22 @@ def secondary_captures(result: Result, sources: Mapping[UID, Path], context: Doc
     )
 
 
-class _Place(NamedTuple):
-    """Which capture it is, from 1, and of which series, from 0."""
+class _Numbers(NamedTuple):
+    """The numbers of a capture, which its UIDs depend on."""
 
     number: int
-    series: int
+    """number among all captures of the result, from 1"""
+    series_index: int
+    """index among the capture series of the result, from 0"""
 
 
 def _document(
-    result: Result, capture: Capture, place: _Place, *, header: Dataset, source: Path, context: DocumentContext
+    result: Result, capture: Capture, numbers: _Numbers, *, header: Dataset, source: Path, context: DocumentContext
 ) -> Document:
+    """Return the Secondary Capture of a capture; `header` and `source` are header and file of the source image."""
     picture = drawn_capture(capture, pixels.picture(source), algorithm=result.algorithm)
-    image = _image(picture, header, result=result, place=place, context=context)
-    _describe(image, capture, header, resized=picture.scale != 1)
+    image = _capture_image(picture, header, result=result, numbers=numbers, context=context)
+    _add_provenance(image, capture, header, resized=picture.scale != 1)
     if picture.scale == 1:
         _copy_plane(image, header)
     complete_document(image, header, context)
@@ -74,21 +77,22 @@ def _document(
     return Document(DocumentKind.SECONDARY_CAPTURE, ref, part10_bytes(image))
 
 
-def _image(
-    picture: DrawnCapture, header: Dataset, *, result: Result, place: _Place, context: DocumentContext
+def _capture_image(
+    picture: DrawnCapture, header: Dataset, *, result: Result, numbers: _Numbers, context: DocumentContext
 ) -> SCImage:
-    digest, at = run_digest(result.evidence, context, algorithm=result.algorithm), creation_time(header, context)
+    """Return the Secondary Capture with its pixels, not yet completed by the source's patient and provenance."""
+    digest, created = run_digest(result.evidence, context, algorithm=result.algorithm), creation_time(header, context)
     image = SCImage(
         pixel_array=picture.pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("L", "F"),  # highdicom demands one; _describe() puts the source's in its place
+        patient_orientation=("L", "F"),  # highdicom demands a value; _add_provenance() replaces the value
         study_instance_uid=result.study_instance_uid,
-        series_instance_uid=made_uid("capture series", digest, str(place.series)),
-        series_number=context.series_number_base + 100 + place.series,
-        sop_instance_uid=made_uid("capture", digest, str(place.number)),
-        instance_number=place.number,
+        series_instance_uid=made_uid("capture series", digest, str(numbers.series_index)),
+        series_number=context.series_number_base + 100 + numbers.series_index,
+        sop_instance_uid=made_uid("capture", digest, str(numbers.number)),
+        instance_number=numbers.number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
         software_versions=software_versions(context, result.algorithm),
@@ -97,24 +101,24 @@ def _image(
         content_qualification="RESEARCH",
         specific_character_set="ISO_IR 192",
         patient_birth_date="",
-        content_date=DA(at.date()),
-        content_time=TM(at.time()),
-        series_date=DA(at.date()),
-        series_time=TM(at.time()),
+        content_date=DA(created.date()),
+        content_time=TM(created.time()),
+        series_date=DA(created.date()),
+        series_time=TM(created.time()),
     )
-    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = DA(at.date()), TM(at.time())
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = DA(created.date()), TM(created.time())
     return image
 
 
-def _describe(image: SCImage, capture: Capture, header: Dataset, *, resized: bool) -> None:
-    """Say what the picture is, and what it was made from (PS3.3 C.7.6.1, C.8.6.1, C.12.4)."""
+def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resized: bool) -> None:
+    """Add what the picture is, and the image that the picture was made from (PS3.3 C.7.6.1, C.8.6.1, C.12.4)."""
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ConversionType = "WSD"
     image.BurnedInAnnotation = "YES"
     image.RecognizableVisualFeatures = "NO"
     image.ImageComments = "RESEARCH USE ONLY"
     image.DerivationDescription = "Model attention, findings and captions drawn on the source image"
-    image.PatientOrientation = _orientation(header)
+    image.PatientOrientation = _patient_orientation(header)
     copy_body_part(image, header)
     copy_lossy_compression(image, header)
     source = Dataset()
@@ -132,17 +136,17 @@ def _describe(image: SCImage, capture: Capture, header: Dataset, *, resized: boo
     image.ReferencedSeriesSequence = [series]
 
 
-def _orientation(header: Dataset) -> list[str]:
-    """Return where rows and columns point, [] where the source does not say both (type 2C)."""
-    orientation = [str(one) for one in header.get("PatientOrientation") or ()]
+def _patient_orientation(header: Dataset) -> list[str]:
+    """Return Patient Orientation of rows and columns, [] unless the source has both values (type 2C)."""
+    orientation = [str(direction) for direction in header.get("PatientOrientation") or ()]
     return orientation if len(orientation) == 2 else []  # noqa: PLR2004 - row and column
 
 
 def _copy_plane(image: SCImage, header: Dataset) -> None:
-    """Place the capture where its source slice lies, so that viewers link it with the series (PS3.3 C.7.6.2).
+    """Copy the position of the source slice, so that viewers link the capture with the series (PS3.3 C.7.6.2).
 
-    The image stays at the top left of the capture: what is added at the right and below moves no pixel of it.
-    A Standard Extended SOP Class: the Secondary Capture IOD does not forbid the attributes, and does not ask for them.
+    The position is right because the source image lies at the top left of the capture.
+    The Secondary Capture IOD has no such attributes, so the capture is of a Standard Extended SOP Class.
     """
     if all(header.get(keyword) for keyword in (*_PLANE, "FrameOfReferenceUID")):
         for keyword in (*_PLANE, "FrameOfReferenceUID"):

@@ -1,7 +1,7 @@
-"""Where the model looked as Segmentations of one segment, in the pixels of the images that were read.
+"""The saliency as Segmentations of a single segment, in the pixels of the images that were read.
 
-As probability it is the saliency itself: 0 to 255 of 255. As label map it is cut where the saliency reaches half of
-that: there a reader who must decide cuts a fractional segmentation, as this node does itself (`marks_drawn.segments`).
+A fractional segmentation has the saliency itself, 0 to 255. A label map marks the pixels whose saliency is above half
+of 255, the threshold at which this node reads a fractional segmentation (`marks_drawn.segment_marks`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,21 +40,21 @@ _TYPES = {
     DocumentKind.SEGMENTATION_FRACTIONAL: SegmentationTypeValues.FRACTIONAL,
     DocumentKind.SEGMENTATION_LABELMAP: SegmentationTypeValues.LABELMAP,
 }
-_MOST = 255
-_PLANE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_MAX_SALIENCY = 255
+_PLANE_KEYWORDS = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The saliency of one image, in its pixels."""
+    """The saliency of an image, at each pixel of the image."""
 
     ref: InstanceRef
     header: Dataset
     values: NDArray[np.uint8]
 
     @property
-    def group(self) -> tuple[str, ...]:
-        """Return what the frames of one object have in common."""
+    def segmentation_key(self) -> tuple[str, ...]:
+        """Return the series and the geometry, which all frames of a segmentation share."""
         shared = ("Rows", "Columns", "FrameOfReferenceUID", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
         return (self.ref.series_instance_uid, *(str(self.header.get(keyword)) for keyword in shared))
 
@@ -62,89 +62,100 @@ class _Frame:
 def segmentations(
     result: Result, sources: Mapping[UID, Path], context: DocumentContext, *, kind: DocumentKind
 ) -> tuple[Document, ...]:
-    """Return the saliency of the captures, one object for each series and frame of reference, in a series of its own.
+    """Return the saliency of the captures as a segmentation for each series and geometry, each in a new series.
 
-    Left out are images of earlier studies, multi-frame images, and those without a place in the patient, such as
-    radiographs: the standard has segmentations of them, and OHIF 3.13.2 goes black at one. So is a label map that
-    nothing reaches.
+    Images of earlier studies and multi-frame images are left out, and images without a position in the patient, such
+    as radiographs: OHIF 3.13.2 turns black at such a segmentation. A label map without a marked pixel is left out too.
 
-    Raises: ReportError if a source cannot be read; what pydicom and highdicom raise on its values is the caller's.
+    Raises: ReportError if a source cannot be read; what pydicom and highdicom raise on odd values is passed on.
     Source: PS3.3 A.51 (Segmentation), A.91 (Label Map Segmentation), C.8.20.2.
     """
     groups: dict[tuple[str, ...], list[_Frame]] = {}
     for frame in _frames(result, sources):
-        groups.setdefault(frame.group, []).append(frame)
-    kept = [group for group in groups.values() if kind is not DocumentKind.SEGMENTATION_LABELMAP or _cut(group).any()]
-    return tuple(_document(group, result, context, kind=kind, number=number) for number, group in enumerate(kept))
+        groups.setdefault(frame.segmentation_key, []).append(frame)
+    nonempty_groups = [
+        group for group in groups.values() if kind is not DocumentKind.SEGMENTATION_LABELMAP or _labels(group).any()
+    ]
+    return tuple(
+        _document(group, result, context, kind=kind, number=number) for number, group in enumerate(nonempty_groups)
+    )
 
 
 def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
-    """Yield each image with the strongest of its captures' saliency at every pixel."""
-    found: dict[InstanceRef, list[Saliency]] = {}
+    """Yield a frame for each image with saliency: at each pixel the greatest saliency of the image's captures."""
+    saliencies_by_image: dict[InstanceRef, list[Saliency]] = {}
     for capture in result.captures:
         if capture.saliency and capture.image.study_instance_uid == result.study_instance_uid:
-            found.setdefault(capture.image, []).append(capture.saliency)
-    for ref, saliencies in found.items():
+            saliencies_by_image.setdefault(capture.image, []).append(capture.saliency)
+    for ref, saliencies in saliencies_by_image.items():
         header = header_of(ref, sources)
-        if int(header.get("NumberOfFrames") or 1) == 1 and all(header.get(keyword) for keyword in _PLANE):
+        if int(header.get("NumberOfFrames") or 1) == 1 and all(header.get(keyword) for keyword in _PLANE_KEYWORDS):
             size = (int(header.Columns), int(header.Rows))
-            maps = [np.asarray(resized_saliency(one, size), np.uint8) for one in saliencies]
+            maps = [np.asarray(resized_saliency(saliency, size), np.uint8) for saliency in saliencies]
             yield _Frame(ref, header, np.maximum.reduce(maps))
 
 
-def _cut(frames: Sequence[_Frame]) -> NDArray[np.uint8]:
-    """Return 1 where the saliency is at least half of what it can be."""
-    return np.stack([frame.values > _MOST // 2 for frame in frames]).astype(np.uint8)
+def _labels(frames: Sequence[_Frame]) -> NDArray[np.uint8]:
+    """Return the frames with 1 where the saliency is above half of its maximum, else 0."""
+    return np.stack([frame.values > _MAX_SALIENCY // 2 for frame in frames]).astype(np.uint8)
 
 
 def _fractions(frames: Sequence[_Frame]) -> NDArray[np.float32]:
-    return np.stack([frame.values for frame in frames]).astype(np.float32) / np.float32(_MOST)
+    """Return the frames with the saliency as fraction of its maximum."""
+    return np.stack([frame.values for frame in frames]).astype(np.float32) / np.float32(_MAX_SALIENCY)
 
 
 def _document(
     frames: Sequence[_Frame], result: Result, context: DocumentContext, *, kind: DocumentKind, number: int
 ) -> Document:
+    """Return the segmentation of frames that share a segmentation key; `number` counts the result's segmentations."""
     first = frames[0]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
-    made = Segmentation(
-        source_images=[_source(frame) for frame in frames],
-        pixel_array=_cut(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames),
+    segmentation = Segmentation(
+        source_images=[_source_image(frame) for frame in frames],
+        pixel_array=_labels(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames),
         segmentation_type=_TYPES[kind],
-        segment_descriptions=[_segment(result.algorithm)],
+        segment_descriptions=[_segment_description(result.algorithm)],
         series_instance_uid=made_uid(f"{kind} series", digest, str(number)),
         series_number=context.series_number_base + 300 + number,
         sop_instance_uid=made_uid(kind, digest, str(number)),
         instance_number=1,
-        max_fractional_value=_MOST,
-        # One frame for each image, also where nothing of it is marked.
+        max_fractional_value=_MAX_SALIENCY,
+        # An image without a marked pixel has a frame too.
         omit_empty_frames=False,
         content_label="MODEL_ATTENTION",
         **common_arguments(result, first.header, context),
     )
-    _repeatable(made, made_uid(f"{kind} dimensions", digest, str(number)))
+    _make_repeatable(segmentation, made_uid(f"{kind} dimensions", digest, str(number)))
     if part := first.header.get("BodyPartExamined"):
-        made.BodyPartExamined = part
-    complete_document(made, first.header, context)
-    made.ContentDate, made.ContentTime = made.InstanceCreationDate, made.InstanceCreationTime
-    ref = InstanceRef(
-        result.study_instance_uid, UID(made.SeriesInstanceUID), UID(made.SOPClassUID), UID(made.SOPInstanceUID)
+        segmentation.BodyPartExamined = part
+    complete_document(segmentation, first.header, context)
+    segmentation.ContentDate, segmentation.ContentTime = (
+        segmentation.InstanceCreationDate,
+        segmentation.InstanceCreationTime,
     )
-    return Document(kind, ref, part10_bytes(made))
+    ref = InstanceRef(
+        result.study_instance_uid,
+        UID(segmentation.SeriesInstanceUID),
+        UID(segmentation.SOPClassUID),
+        UID(segmentation.SOPInstanceUID),
+    )
+    return Document(kind, ref, part10_bytes(segmentation))
 
 
-def _source(frame: _Frame) -> Dataset:
-    """Return the image as highdicom needs it, without its patient."""
+def _source_image(frame: _Frame) -> Dataset:
+    """Return the data set by which highdicom refers to an image and its geometry; the data set has no patient."""
     image = reference_dataset(frame.ref)
     image.Rows, image.Columns = frame.header.Rows, frame.header.Columns
     copy_lossy_compression(image, frame.header)
-    for keyword in _PLANE:
+    for keyword in _PLANE_KEYWORDS:
         setattr(image, keyword, frame.header[keyword].value)
     image.SliceThickness = frame.header.get("SliceThickness")
     image.PositionReferenceIndicator = frame.header.get("PositionReferenceIndicator", "")
     return image
 
 
-def _segment(algorithm: Algorithm) -> SegmentDescription:
+def _segment_description(algorithm: Algorithm) -> SegmentDescription:
     parameters = {
         **dict(algorithm.parameters),
         "weights sha256": algorithm.weights_sha256,
@@ -152,7 +163,7 @@ def _segment(algorithm: Algorithm) -> SegmentDescription:
     }
     return SegmentDescription(
         segment_number=1,
-        # No color: OHIF 3.13.2 counts the background in, and paints a label map in that one's.
+        # No color is given: OHIF 3.13.2 would paint a label map in the color of its background.
         segment_label="model attention",
         segmented_property_category=codes.cid7150.SpatialAndRelationalConcept,
         segmented_property_type=codes.DCM.Saliency,
@@ -163,12 +174,12 @@ def _segment(algorithm: Algorithm) -> SegmentDescription:
     )
 
 
-def _repeatable(made: Segmentation, dimensions: UID) -> None:
-    """Replace what highdicom draws at random, and take back what it concludes from the gaps between key slices.
+def _make_repeatable(segmentation: Segmentation, dimensions: UID) -> None:
+    """Replace the random dimension UID of highdicom, and remove the slice distance that highdicom computed.
 
-    Two key slices 30 mm apart are no volume with slices of 30 mm.
+    Two key slices 30 mm apart do not make a volume with a distance of 30 mm between slices.
     """
-    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
-    made.pop("DimensionOrganizationType", None)
-    made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
+    segmentation.pop("DimensionOrganizationType", None)
+    segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
