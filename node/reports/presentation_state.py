@@ -26,8 +26,8 @@ from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
     copy_body_part,
+    encoded_document,
     header_of,
-    part10_bytes,
     reference_dataset,
 )
 
@@ -115,10 +115,7 @@ def _document(images: Sequence[_AnnotatedImage], result: Result, context: Docume
         state.InstanceCreationDate,
         state.InstanceCreationTime,
     )
-    ref = InstanceRef(
-        result.study_instance_uid, UID(state.SeriesInstanceUID), UID(state.SOPClassUID), UID(state.SOPInstanceUID)
-    )
-    return Document(DocumentKind.PRESENTATION_STATE, ref, part10_bytes(state))
+    return encoded_document(DocumentKind.PRESENTATION_STATE, state)
 
 
 def _annotation(image: _AnnotatedImage, layer: GraphicLayer) -> GraphicAnnotation:

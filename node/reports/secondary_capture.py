@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM
 
-from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, Result
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
 from ainode.node.reports.drawing import DrawnCapture, drawn_capture
@@ -19,8 +19,8 @@ from ainode.node.reports.source_header import (
     copy_body_part,
     copy_lossy_compression,
     creation_time,
+    encoded_document,
     header_of,
-    part10_bytes,
     software_versions,
 )
 
@@ -68,13 +68,7 @@ def _document(
     if picture.scale == 1:
         _copy_plane(image, header)
     complete_document(image, header, context)
-    ref = InstanceRef(
-        capture.image.study_instance_uid,
-        UID(image.SeriesInstanceUID),
-        UID(image.SOPClassUID),
-        UID(image.SOPInstanceUID),
-    )
-    return Document(DocumentKind.SECONDARY_CAPTURE, ref, part10_bytes(image))
+    return encoded_document(DocumentKind.SECONDARY_CAPTURE, image)
 
 
 def _capture_image(

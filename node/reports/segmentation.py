@@ -31,8 +31,8 @@ from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
     copy_lossy_compression,
+    encoded_document,
     header_of,
-    part10_bytes,
     reference_dataset,
 )
 
@@ -134,13 +134,7 @@ def _document(
         segmentation.InstanceCreationDate,
         segmentation.InstanceCreationTime,
     )
-    ref = InstanceRef(
-        result.study_instance_uid,
-        UID(segmentation.SeriesInstanceUID),
-        UID(segmentation.SOPClassUID),
-        UID(segmentation.SOPInstanceUID),
-    )
-    return Document(kind, ref, part10_bytes(segmentation))
+    return encoded_document(kind, segmentation)
 
 
 def _source_image(frame: _Frame) -> Dataset:

@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, TM, validate_value
 
-from ainode.node.domain import UID, Algorithm, DocumentContext, InstanceRef, Result
+from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME
 from ainode.node.imaging.pixels import BROKEN_FILE
@@ -196,11 +196,17 @@ def software_versions(context: DocumentContext, algorithm: Algorithm | None) -> 
     return [version[:64] for version in (*context.software_versions, *model)]
 
 
-def part10_bytes(document: SOPClass) -> bytes:
-    """Return the document as a DICOM file."""
-    content = BytesIO()
-    document.save_as(content, enforce_file_format=True)
-    return content.getvalue()
+def encoded_document(kind: DocumentKind, document: SOPClass) -> Document:
+    """Return a complete document as the bytes of a DICOM file, with its UIDs."""
+    file = BytesIO()
+    document.save_as(file, enforce_file_format=True)
+    ref = InstanceRef(
+        UID(document.StudyInstanceUID),
+        UID(document.SeriesInstanceUID),
+        UID(document.SOPClassUID),
+        UID(document.SOPInstanceUID),
+    )
+    return Document(kind, ref, file.getvalue())
 
 
 def _contributing_equipment(header: Dataset, context: DocumentContext) -> list[ContributingEquipment]:

@@ -37,8 +37,8 @@ from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.reports.source_header import (
     complete_document,
     creation_time,
+    encoded_document,
     header_of,
-    part10_bytes,
     reference_dataset,
     software_versions,
 )
@@ -323,10 +323,4 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
     _identify_our_codes(document)
     complete_document(document, header, context)
-    ref = InstanceRef(
-        draft.evidence[0].study_instance_uid,
-        UID(document.SeriesInstanceUID),
-        UID(document.SOPClassUID),
-        UID(document.SOPInstanceUID),
-    )
-    return Document(DocumentKind.STRUCTURED_REPORT, ref, part10_bytes(document))
+    return encoded_document(DocumentKind.STRUCTURED_REPORT, document)
