@@ -145,18 +145,21 @@ def doctor(name: str, config: Config = None) -> None:
     import json
     from datetime import UTC, datetime
 
-    from ainode.node.commands.diagnosis import advice, wrong
+    from ainode.node.commands.diagnosis import advice, problems
     from ainode.node.commands.doctor import examine
 
     settings = settings_of(config)
-    found = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))
-    print(table(("tried", "works", "detail"), ((line.what, line.outcome, line.detail) for line in found.lines)))
-    print("\n".join(["", "Seen to work:", *(f"{key} = {json.dumps(value)}" for key, value in advice(found).items())]))
-    print("\n".join(f"not removed: study {study}" for study in found.remaining), end="\n" if found.remaining else "")
-    problems = wrong(found)
-    for problem in problems:
-        print(f"{name}: {problem}", file=sys.stderr)
-    raise typer.Exit(1 if problems else 0)
+    examination = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))
+    rows = ((trial.name, trial.outcome, trial.detail) for trial in examination.trials)
+    print(table(("tried", "works", "detail"), rows))
+    keys = (f"{key} = {json.dumps(value)}" for key, value in advice(examination).items())
+    print("\n".join(["", "Seen to work:", *keys]))
+    for study in examination.remaining_studies:
+        print(f"not removed: study {study}")
+    sentences = problems(examination)
+    for sentence in sentences:
+        print(f"{name}: {sentence}", file=sys.stderr)
+    raise typer.Exit(1 if sentences else 0)
 
 
 @app.command("send")

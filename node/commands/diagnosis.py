@@ -1,95 +1,109 @@
-"""From what an archive was seen to do to what node.toml should say of it; pure."""
+"""What node.toml should say about an archive, concluded from the trials of `ainode doctor`; pure functions."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ainode.node.domain import UID
 from ainode.node.settings import Peer
 
 YES, NO, OPEN = "yes", "no", "open"
-"""OPEN: it cannot be seen from here."""
-WEB, REST = "STOW-RS: ", "Orthanc REST: "
-"""before what is tried in several ways"""
-# How each way of delivery is known to work, and its query.
-_DELIVERIES = {"dimse": ("", "C-FIND"), "dicomweb": (WEB, "QIDO-RS"), "orthanc": (REST, "Orthanc lookup")}
+"""outcomes of a trial; OPEN: the doctor cannot see the outcome"""
+WEB_PREFIX, REST_PREFIX = "STOW-RS: ", "Orthanc REST: "
+"""begin the name of a trial that DIMSE, STOW-RS and Orthanc's REST interface share"""
+# For each value of `deliver`: the prefix of its store trials, and the trial of its query.
+_DELIVERIES = {
+    "dimse": ("", "C-FIND"),
+    "dicomweb": (WEB_PREFIX, "QIDO-RS"),
+    "orthanc": (REST_PREFIX, "Orthanc lookup"),
+}
 _RETRIEVALS = {"get": "C-GET", "move": "C-MOVE", "dicomweb": "WADO-RS"}
 _REPORTS = {"3d": "store Comprehensive 3D SR", "comprehensive": "store Comprehensive SR"}
-# More viewers show label maps, more archives take fractional ones.
+# The preferred type comes first: more viewers show label maps, although more archives accept fractional segmentations.
 _SEGMENTATIONS = {"labelmap": "store Label Map Segmentation", "fractional": "store Segmentation"}
+_CAPTURE = "store Secondary Capture Image"
 _PRESENTATION_STATE = "store Grayscale Softcopy Presentation State"
-_WITHOUT: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False}
-"""what to set where the archive takes none"""
+_OFF: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False}
+"""the values that switch an optional document off"""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was tried."""
+class Trial:
+    """One operation that the doctor tried with a peer."""
 
-    what: str
+    name: str
     outcome: str
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was tried with a peer, and which studies could not be removed."""
+    """The trials with a peer, and the test studies that could not be removed from the peer."""
 
     peer: Peer
-    lines: tuple[Line, ...]
-    remaining: tuple[UID, ...] = ()
+    trials: tuple[Trial, ...]
+    remaining_studies: tuple[UID, ...] = ()
 
-    def outcome(self, what: str) -> str:
-        """Return the outcome of one thing, '' if it was not tried."""
-        return next((line.outcome for line in self.lines if line.what == what), "")
+    def outcome(self, name: str) -> str:
+        """Return the outcome of a trial, '' if the doctor did not try the operation."""
+        return next((trial.outcome for trial in self.trials if trial.name == name), "")
 
-    def works(self, what: str) -> bool:
-        """Whether it was tried and worked."""
-        return self.outcome(what) == YES
+    def works(self, name: str) -> bool:
+        """Return whether the doctor tried the operation and the operation worked."""
+        return self.outcome(name) == YES
 
 
-def advice(seen: Examination) -> Mapping[str, str | bool]:
-    """Return keys of the [[peer]] and the values that what was seen speaks for; what works as configured stays.
+def advice(examination: Examination) -> Mapping[str, str | bool]:
+    """Return keys of [[peer]] with the values that the trials speak for; a configured value that works stays.
 
-    Optional documents are named where the archive takes them; whether its viewers show them cannot be seen from here.
+    Optional documents are advised where the archive accepts them. No trial shows whether a viewer displays them.
     """
-    deliveries = {way: seen.works(f"{prefix}store Secondary Capture Image") for way, (prefix, _) in _DELIVERIES.items()}
-    deliver = _first(seen.peer.deliver, deliveries)
-    advised: dict[str, str | bool] = {"deliver": deliver}
+    peer, works = examination.peer, examination.works
+    deliveries = {deliver: works(prefix + _CAPTURE) for deliver, (prefix, _) in _DELIVERIES.items()}
+    deliver = _first_working(peer.deliver, deliveries)
+    values: dict[str, str | bool] = {"deliver": deliver}
     if deliver:
         prefix, query = _DELIVERIES[deliver]
-        advised["sr"] = _first("3d", {kind: seen.works(prefix + what) for kind, what in _REPORTS.items()})
-        advised["presentation_state"] = seen.works(prefix + _PRESENTATION_STATE)
-        types = {kind: seen.works(prefix + what) for kind, what in _SEGMENTATIONS.items()}
-        advised["segmentation"] = _first(seen.peer.segmentation, types)
-        proofs = {"commitment": seen.works("storage commitment"), "query": seen.works(query), "none": True}
-        advised["confirm"] = _first("commitment", proofs)
-    advised["retrieve"] = _first(seen.peer.retrieve, {way: seen.works(what) for way, what in _RETRIEVALS.items()})
-    return {key: value for key, value in advised.items() if value}
+        values["sr"] = _first_working("3d", {sr: works(prefix + trial) for sr, trial in _REPORTS.items()})
+        values["presentation_state"] = works(prefix + _PRESENTATION_STATE)
+        segmentations = {segmentation: works(prefix + trial) for segmentation, trial in _SEGMENTATIONS.items()}
+        values["segmentation"] = _first_working(peer.segmentation, segmentations)
+        proofs = {"commitment": works("storage commitment"), "query": works(query), "none": True}
+        values["confirm"] = _first_working("commitment", proofs)
+    retrievals = {retrieve: works(trial) for retrieve, trial in _RETRIEVALS.items()}
+    values["retrieve"] = _first_working(peer.retrieve, retrievals)
+    return {key: value for key, value in values.items() if value}
 
 
-def _first(preferred: str, works: Mapping[str, bool]) -> str:
-    return next((name for name in (preferred, *works) if works.get(name)), "")
+def _first_working(preferred: str, works: Mapping[str, bool]) -> str:
+    """Return `preferred` if it works, else the first value that works, '' if none does."""
+    return next((value for value in (preferred, *works) if works.get(value)), "")
 
 
-def wrong(seen: Examination) -> tuple[str, ...]:
-    """Return what is configured and does not work, in a sentence each."""
-    return tuple(_wrong(seen, advice(seen)))
+def problems(examination: Examination) -> tuple[str, ...]:
+    """Return a sentence for each configured value that does not work."""
+    advised = advice(examination)
+    return tuple(
+        f"{key} = {json.dumps(value)} does not work there; {_remedy(key, advised)}"
+        for key, value, trial in _needs(examination.peer)
+        if trial and examination.outcome(trial) in {NO, ""}
+    )
 
 
-def _wrong(seen: Examination, advised: Mapping[str, str | bool]) -> Iterator[str]:
-    peer = seen.peer
+def _remedy(key: str, advised: Mapping[str, str | bool]) -> str:
+    value = advised.get(key, _OFF.get(key))
+    return "no other value works: see the table" if value is None else f"set {key} = {json.dumps(value)}"
+
+
+def _needs(peer: Peer) -> tuple[tuple[str, str | bool, str], ...]:
+    """Return each configured key and value with the trial that must work, '' where no trial must."""
     prefix, query = _DELIVERIES[peer.deliver]
-    segmentations = {kind: prefix + what for kind, what in _SEGMENTATIONS.items()}
-    needed: Sequence[tuple[str, str | bool, str]] = (
-        ("deliver", peer.deliver, f"{prefix}store Secondary Capture Image"),
+    segmentations = {"none": "", **{segmentation: prefix + trial for segmentation, trial in _SEGMENTATIONS.items()}}
+    proofs = {"commitment": "storage commitment", "query": query, "none": ""}
+    return (
+        ("deliver", peer.deliver, prefix + _CAPTURE),
         ("sr", peer.sr, prefix + _REPORTS[peer.sr]),
         ("presentation_state", True, prefix + _PRESENTATION_STATE if peer.presentation_state else ""),
-        ("segmentation", peer.segmentation, {"none": "", **segmentations}[peer.segmentation]),
-        ("confirm", peer.confirm, {"commitment": "storage commitment", "query": query, "none": ""}[peer.confirm]),
+        ("segmentation", peer.segmentation, segmentations[peer.segmentation]),
+        ("confirm", peer.confirm, proofs[peer.confirm]),
     )
-    for key, value, what in needed:
-        if what and seen.outcome(what) in {NO, ""}:
-            other = advised.get(key, _WITHOUT.get(key))
-            remedy = "and nothing else does: see the table" if other is None else f"set {key} = {json.dumps(other)}"
-            yield f"{key} = {json.dumps(value)} does not work there; {remedy}"

@@ -1,11 +1,11 @@
-"""`ainode doctor NAME`: what an archive really takes, tried with synthetic objects; `diagnosis` says what follows.
+"""`ainode doctor NAME`: try with synthetic objects what an archive accepts; `diagnosis` concludes the configuration.
 
-A class that an archive negotiates it may still refuse, so each is stored; what was stored is removed where an Orthanc
-lets us, and named where nothing does.
+An archive may refuse a SOP class that it negotiated, so the doctor stores an object of each class. The doctor removes
+the objects through Orthanc's REST interface. Where it cannot, it names the test studies.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -26,16 +26,17 @@ from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
-from ainode.node.commands.diagnosis import NO, OPEN, REST, WEB, YES, Examination, Line
-from ainode.node.commands.doctor_objects import PATIENT, Specimen, specimens
-from ainode.node.domain import UID
+from ainode.node.commands.diagnosis import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
+from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
+from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError
 from ainode.node.settings import Peer, Settings
 
 _ANSWER_S = 20.0
 _COMMITMENT_S = 10.0
-_COMMITMENT = "1.2.840.10008.1.20.1"
-_SYNTAXES = {
+# PS3.6 table A-1, Storage Commitment Push Model SOP Class.
+_COMMITMENT_SOP_CLASS = "1.2.840.10008.1.20.1"
+_TRANSFER_SYNTAXES = {
     "explicit": pydicom.uid.ExplicitVRLittleEndian,
     "implicit": pydicom.uid.ImplicitVRLittleEndian,
     "deflated": pydicom.uid.DeflatedExplicitVRLittleEndian,
@@ -48,129 +49,133 @@ _SYNTAXES = {
 
 
 def examine(peer: Peer, settings: Settings, *, token: str, now: datetime) -> Examination:
-    """Try everything with a peer; another `token` makes other objects.
+    """Try every operation with a peer; another `token` makes other test objects.
 
-    Raises: ConfigError if its credentials are missing.
+    Raises: ConfigError if the environment lacks the peer's credentials.
     """
-    lines: list[Line] = []
-    stored: list[UID] = []
-    for way, wanted, attempt in (
-        ("dimse", bool(peer.host), partial(_by_dimse, settings)),
-        ("web", bool(peer.dicomweb), _by_web),
-        ("rest", peer.deliver == "orthanc", _by_rest),
+    trials: list[Trial] = []
+    stored_studies: list[UID] = []
+    for protocol, is_configured, attempt in (
+        ("dimse", bool(peer.host), partial(_dimse_trials, settings)),
+        ("web", bool(peer.dicomweb), _web_trials),
+        ("rest", peer.deliver == "orthanc", _rest_trials),
     ):
-        if wanted:
-            objects = specimens(f"{token} {way}", now)
-            tried = [*attempt(peer, objects)]
-            lines += tried
-            if any(line.outcome == YES and "store " in line.what for line in tried):
-                stored.append(objects[0].ref.study_instance_uid)
-    if not stored:
-        return Examination(peer, tuple(lines))
-    removed = _removed(peer, stored)
-    lines.append(Line("removed again", YES if removed else NO, "" if removed else _stays(peer)))
-    return Examination(peer, tuple(lines), () if removed else tuple(stored))
+        if is_configured:
+            specimens = synthetic_study(f"{token} {protocol}", now)
+            protocol_trials = [*attempt(peer, specimens)]
+            trials += protocol_trials
+            if any(trial.outcome == YES and "store " in trial.name for trial in protocol_trials):
+                stored_studies.append(specimens[0].ref.study_instance_uid)
+    if not stored_studies:
+        return Examination(peer, tuple(trials))
+    is_removed = _remove(peer, stored_studies)
+    trials.append(Trial("removed again", YES if is_removed else NO, "" if is_removed else _remedy(peer)))
+    return Examination(peer, tuple(trials), () if is_removed else tuple(stored_studies))
 
 
-def _stays(peer: Peer) -> str:
-    why = "it did not answer at `orthanc`" if peer.orthanc else "DICOM cannot delete, and no `orthanc` is configured"
-    return f"{why}: delete patient {PATIENT} there"
+def _remedy(peer: Peer) -> str:
+    """Return why the test studies remain, and who must delete them."""
+    reason = (
+        "the address in `orthanc` did not delete the study"
+        if peer.orthanc
+        else "DICOM cannot delete, and no `orthanc` is configured"
+    )
+    return f"{reason}: delete patient {PATIENT} there"
 
 
 # DIMSE
 
 
-def _by_dimse(settings: Settings, peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
+def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = Link(peer, settings.node.ae_title, _ANSWER_S)
     try:
         dimse.echo(link)
     except ArchiveError as error:
-        yield Line("C-ECHO", NO, str(error))
+        yield Trial("C-ECHO", NO, str(error))
         return
-    yield Line("C-ECHO", YES, "over TLS" if peer.tls else "without TLS")
-    accepted = _negotiated(link, objects)
-    sent = store.send(link, [Outgoing.of(one.content) for one in objects])
-    yield from _stored("store", objects, sent, accepted)
-    held = [one for one, answer in zip(objects, sent, strict=True) if answer.error is None]
-    if held:
-        yield _committed(link, settings, held)
-        yield _tried("C-FIND", lambda: _found(held, query.confirm_by_query(link, [one.ref for one in held])))
-        yield _tried("C-GET", lambda: _fetched(DimseArchive(link), held))
-        node, table = settings.node, settings.priors
-        if table.move_port:
-            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, tls.context_of(node))
-            yield _tried("C-MOVE", lambda: _fetched(DimseArchive(link, target), held))
+    yield Trial("C-ECHO", YES, "over TLS" if peer.tls else "without TLS")
+    transfer_syntaxes = _accepted_transfer_syntaxes(link, specimens)
+    sent = store.send(link, _outgoing(specimens))
+    yield from _store_trials("", specimens, sent, transfer_syntaxes)
+    stored = _stored(specimens, sent)
+    if stored:
+        yield _commitment_trial(link, settings, stored)
+        yield _trial("C-FIND", lambda: _count_found(stored, query.confirm_by_query(link, _refs(stored))))
+        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), stored[0]))
+        node, priors = settings.node, settings.priors
+        if priors.move_port:
+            target = MoveTarget(priors.move_ae_title, node.bind, priors.move_port, tls.context_of(node))
+            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), stored[0]))
 
 
-def _negotiated(link: Link, objects: Sequence[Specimen]) -> dict[UID, str]:
-    """Return the accepted transfer syntaxes of each SOP class, in words."""
-    classes = [one.ref.sop_class_uid for one in objects]
-    contexts = [build_context(one, syntax) for one in classes for syntax in _SYNTAXES.values()]
+def _accepted_transfer_syntaxes(link: Link, specimens: Sequence[Specimen]) -> dict[UID, str]:
+    """Return for each SOP class the names of the transfer syntaxes that the peer accepts, separated by spaces."""
+    sop_classes = [specimen.ref.sop_class_uid for specimen in specimens]
+    syntaxes = _TRANSFER_SYNTAXES.values()
+    contexts = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
     try:
         with link.associate(contexts) as association:
-            found = {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in association.accepted_contexts}
+            accepted = {
+                (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+                for context in association.accepted_contexts
+            }
     except ArchiveError:
         return {}
-    return {one: " ".join(name for name, syntax in _SYNTAXES.items() if (one, syntax) in found) for one in classes}
+    return {
+        sop_class: " ".join(name for name, syntax in _TRANSFER_SYNTAXES.items() if (sop_class, syntax) in accepted)
+        for sop_class in sop_classes
+    }
 
 
-def _stored(
-    how: str, objects: Sequence[Specimen], sent: Sequence[SendOutcome], accepted: dict[UID, str]
-) -> Iterator[Line]:
-    for one, answer in zip(objects, sent, strict=True):
-        detail = accepted.get(one.ref.sop_class_uid, "")
-        yield Line(f"{how} {one.name}", NO if answer.error else YES, str(answer.error or detail))
-
-
-def _committed(link: Link, settings: Settings, held: Sequence[Specimen]) -> Line:
-    """Ask for storage commitment, listening where our receiver would be, if it does not run."""
-    what = "storage commitment"
-    references = [SopReference(one.ref.sop_class_uid, one.ref.sop_instance_uid) for one in held]
+def _commitment_trial(link: Link, settings: Settings, stored: Sequence[Specimen]) -> Trial:
+    """Request storage commitment, and listen for the report at the node's address unless the node is running."""
+    name = "storage commitment"
+    references = [SopReference(specimen.ref.sop_class_uid, specimen.ref.sop_instance_uid) for specimen in stored]
     transaction = UID(pydicom.uid.generate_uid(prefix=None))
     try:
         with _listening(settings) as reports:
             report = commitment.request_commitment(link, references, transaction_uid=transaction)
             report = report or (reports.wait(transaction) if reports else None)
     except ArchiveError as error:
-        return Line(what, NO, str(error))
+        return Trial(name, NO, str(error))
     if report is None:
-        said = "requested; no report came" if reports else "requested; the report goes to the running node"
-        return Line(what, OPEN, said)
-    kept = len(report.committed)
-    return Line(what, YES if kept == len(held) else NO, f"{kept} of {len(held)} committed")
+        ending = "no report came" if reports else "the report goes to the running node"
+        return Trial(name, OPEN, f"requested; {ending}")
+    committed = len(report.committed)
+    return Trial(name, YES if committed == len(stored) else NO, f"{committed} of {len(stored)} committed")
 
 
 class _Reports:
-    """Takes storage commitment reports."""
+    """The storage commitment reports that arrived."""
 
     def __init__(self) -> None:
-        self._arrived: list[Commitment] = []
-        self._news = threading.Condition()
+        self._reports: list[Commitment] = []
+        self._arrival = threading.Condition()
 
-    def take(self, event: evt.Event) -> tuple[int, None]:
-        """Answer one N-EVENT-REPORT."""
-        with self._news:
-            self._arrived.append(Commitment.of_event(event.event_information))
-            self._news.notify_all()
+    def receive(self, event: evt.Event) -> tuple[int, None]:
+        """Keep the report of an N-EVENT-REPORT, and answer Success."""
+        with self._arrival:
+            self._reports.append(Commitment.of_event(event.event_information))
+            self._arrival.notify_all()
         return 0x0000, None
 
     def wait(self, transaction: UID) -> Commitment | None:
-        """Return the report of a transaction, None if it does not come in time."""
-        with self._news:
-            mine = self._news.wait_for(lambda: self._of(transaction), _COMMITMENT_S)
-        return mine or None
+        """Return the report of a transaction, None if the report does not arrive in time."""
+        with self._arrival:
+            report = self._arrival.wait_for(lambda: self._of(transaction), _COMMITMENT_S)
+        return report or None
 
     def _of(self, transaction: UID) -> Commitment | None:
-        return next((one for one in self._arrived if one.transaction_uid == transaction), None)
+        return next((report for report in self._reports if report.transaction_uid == transaction), None)
 
 
 @contextmanager
 def _listening(settings: Settings) -> Iterator[_Reports | None]:
-    """Listen at our own address for a report; None where the node is running and listens itself."""
+    """Listen for reports at the node's address; yield None where the running node occupies the address."""
     reports = _Reports()
     entity = AE(settings.node.ae_title)
-    entity.add_supported_context(_COMMITMENT, scu_role=True, scp_role=True)
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, reports.take)]
+    entity.add_supported_context(_COMMITMENT_SOP_CLASS, scu_role=True, scp_role=True)
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, reports.receive)]
     address, context = (settings.node.bind, settings.node.port), tls.context_of(settings.node)
     try:
         server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=context)
@@ -187,61 +192,85 @@ def _listening(settings: Settings) -> Iterator[_Reports | None]:
 # DICOMweb
 
 
-def _by_web(peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
+def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
-    sent = dicomweb.send(link, [Outgoing.of(one.content) for one in objects])
-    yield from _stored(f"{WEB}store", objects, sent, {})
-    held = [one for one, answer in zip(objects, sent, strict=True) if answer.error is None]
-    if held:
-        yield _tried("QIDO-RS", lambda: _found(held, dicomweb.confirm_by_query(link, [one.ref for one in held])))
-        yield _tried("WADO-RS", lambda: _fetched(dicomweb.WebArchive(link), held))
+    sent = dicomweb.send(link, _outgoing(specimens))
+    yield from _store_trials(WEB_PREFIX, specimens, sent, {})
+    stored = _stored(specimens, sent)
+    if stored:
+        yield _trial("QIDO-RS", lambda: _count_found(stored, dicomweb.confirm_by_query(link, _refs(stored))))
+        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), stored[0]))
 
 
 # Orthanc's REST interface
 
 
-def _by_rest(peer: Peer, objects: Sequence[Specimen]) -> Iterator[Line]:
+def _rest_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
-    sent = orthanc.send(link, [Outgoing.of(one.content) for one in objects])
-    yield from _stored(f"{REST}store", objects, sent, {})
-    held = [one for one, answer in zip(objects, sent, strict=True) if answer.error is None]
-    if held:
-        refs = [one.ref for one in held]
-        yield _tried("Orthanc lookup", lambda: _found(held, orthanc.confirm_by_query(link, refs)))
+    sent = orthanc.send(link, _outgoing(specimens))
+    yield from _store_trials(REST_PREFIX, specimens, sent, {})
+    stored = _stored(specimens, sent)
+    if stored:
+        yield _trial("Orthanc lookup", lambda: _count_found(stored, orthanc.confirm_by_query(link, _refs(stored))))
 
 
-# All
+# Every protocol
 
 
-def _tried(what: str, attempt: Callable[[], tuple[bool, str]]) -> Line:
+def _outgoing(specimens: Sequence[Specimen]) -> list[Outgoing]:
+    return [Outgoing.of(specimen.content) for specimen in specimens]
+
+
+def _refs(specimens: Sequence[Specimen]) -> list[InstanceRef]:
+    return [specimen.ref for specimen in specimens]
+
+
+def _stored(specimens: Sequence[Specimen], sent: Sequence[SendOutcome]) -> list[Specimen]:
+    """Return the specimens that the peer stored."""
+    return [specimen for specimen, answer in zip(specimens, sent, strict=True) if answer.error is None]
+
+
+def _store_trials(
+    prefix: str, specimens: Sequence[Specimen], sent: Sequence[SendOutcome], details: Mapping[UID, str]
+) -> Iterator[Trial]:
+    """Yield a trial for each specimen; `details` has what to say of a SOP class that was stored."""
+    for specimen, answer in zip(specimens, sent, strict=True):
+        detail = details.get(specimen.ref.sop_class_uid, "")
+        yield Trial(f"{prefix}store {specimen.name}", NO if answer.error else YES, str(answer.error or detail))
+
+
+def _trial(name: str, attempt: Callable[[], tuple[bool, str]]) -> Trial:
+    """Make an attempt, which returns whether the operation worked and a detail, and return its trial."""
     try:
         worked, detail = attempt()
     except ArchiveError as error:
-        return Line(what, NO, str(error))
-    return Line(what, YES if worked else NO, detail)
+        return Trial(name, NO, str(error))
+    return Trial(name, YES if worked else NO, detail)
 
 
-def _found(held: Sequence[Specimen], found: frozenset[UID]) -> tuple[bool, str]:
-    return len(found) == len(held), f"{len(found)} of {len(held)} found"
+def _count_found(stored: Sequence[Specimen], instance_uids: frozenset[UID]) -> tuple[bool, str]:
+    """Return whether a query found every stored specimen, and the count."""
+    return len(instance_uids) == len(stored), f"{len(instance_uids)} of {len(stored)} found"
 
 
-def _fetched(archive: Archive, held: Sequence[Specimen]) -> tuple[bool, str]:
-    """Fetch a series of an image, as a prior is fetched, and compare its pixels and text with what was sent."""
+def _fetch_and_compare(archive: Archive, specimen: Specimen) -> tuple[bool, str]:
+    """Fetch the series of an image as a prior is fetched; return whether its pixels are those sent, and a detail."""
     deadline = Deadline.within(_ANSWER_S)
-    sent = held[0]
-    listed = archive.series(sent.ref.study_instance_uid, deadline)
-    series = next((one for one in listed if one.series_instance_uid == sent.ref.series_instance_uid), None)
+    entries = archive.series(specimen.ref.study_instance_uid, deadline)
+    series_uid = specimen.ref.series_instance_uid
+    series = next((entry for entry in entries if entry.series_instance_uid == series_uid), None)
     if series is None:
-        return False, "the study's series are not listed"
+        return False, "the archive does not list the study's series"
     with TemporaryDirectory() as folder:
         archive.fetch(series, Path(folder), deadline)
-        come = [dcmread(path) for path in Path(folder).iterdir()]
-    same = len(come) == 1 and come[0].get("PixelData") == dcmread(BytesIO(sent.content)).get("PixelData")
-    return same, "" if same else f"{len(come)} of 1 came, or with other pixels"
+        images = [dcmread(path) for path in Path(folder).iterdir()]
+    sent_pixels = dcmread(BytesIO(specimen.content)).get("PixelData")
+    is_same = len(images) == 1 and images[0].get("PixelData") == sent_pixels
+    return is_same, "" if is_same else f"{len(images)} of 1 came, or the pixels differ"
 
 
-def _removed(peer: Peer, studies: Sequence[UID]) -> bool:
-    """Delete the studies where the peer is an Orthanc whose REST address is known; whether they are gone."""
+def _remove(peer: Peer, studies: Sequence[UID]) -> bool:
+    """Delete the studies where the peer is an Orthanc with a configured REST address; return whether they are gone."""
     if not peer.orthanc:
         return False
     link = WebLink(peer, _ANSWER_S)

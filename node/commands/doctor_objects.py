@@ -1,4 +1,4 @@
-"""One small synthetic object of each class that a node sends or fetches, all of one study of nobody."""
+"""A synthetic study with one small object of each SOP class that the node sends or fetches; its patient is nobody."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,25 +43,26 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """One object: how a person calls its class, and its file."""
+    """One synthetic object as a Part 10 file."""
 
     name: str
+    """of its SOP class, for a person"""
     ref: InstanceRef
     content: bytes = field(repr=False)
 
 
-def specimens(token: str, now: datetime) -> tuple[Specimen, ...]:
-    """Return a radiograph, a CT image, and each kind of document of them; another `token` makes another study."""
-    radiograph, image = _radiograph(token, now), _ct(token, now)
-    made = {
-        "Digital X-Ray Image": radiograph,
+def synthetic_study(token: str, now: datetime) -> tuple[Specimen, ...]:
+    """Return a radiograph, a CT image, and each kind of document about the image; another `token` is another study."""
+    image = _ct(token, now)
+    datasets = {
+        "Digital X-Ray Image": _radiograph(token, now),
         "CT Image": image,
         **_documents(image, now),
     }
-    return tuple(Specimen(name, _ref(one), _encoded(one)) for name, one in made.items())
+    return tuple(Specimen(name, _ref(dataset), _encoded(dataset)) for name, dataset in datasets.items())
 
 
-def _common(now: datetime) -> dict[str, Value]:
+def _patient_and_study(now: datetime) -> dict[str, Value]:
     return {
         "PatientName": PATIENT,
         "PatientID": "AINODE-DOCTOR",
@@ -73,19 +74,19 @@ def _common(now: datetime) -> dict[str, Value]:
 
 
 def _radiograph(token: str, now: datetime) -> Dataset:
-    header = _common(now) | {"BodyPartExamined": "TSPINE"}
-    made = testing.dataset(SyntheticImage(_SIDE, _SIDE, _PIXELS, header), study=token)
-    made.PresentationIntentType, made.DetectorType = "FOR PRESENTATION", ""
-    made.WindowCenter, made.WindowWidth = 2048, 4096
-    made.PixelIntensityRelationship, made.PixelIntensityRelationshipSign = "LIN", 1
-    made.LossyImageCompression, made.AcquisitionContextSequence = "00", []
-    made.AnatomicRegionSequence = [hd.sr.CodedConcept("122495006", "SCT", "Thoracic spine")]
-    return made
+    header = _patient_and_study(now) | {"BodyPartExamined": "TSPINE"}
+    image = testing.dataset(SyntheticImage(_SIDE, _SIDE, _PIXELS, header), study=token)
+    image.PresentationIntentType, image.DetectorType = "FOR PRESENTATION", ""
+    image.WindowCenter, image.WindowWidth = 2048, 4096
+    image.PixelIntensityRelationship, image.PixelIntensityRelationshipSign = "LIN", 1
+    image.LossyImageCompression, image.AcquisitionContextSequence = "00", []
+    image.AnatomicRegionSequence = [hd.sr.CodedConcept("122495006", "SCT", "Thoracic spine")]
+    return image
 
 
 def _ct(token: str, now: datetime) -> Dataset:
     header: dict[str, Value] = {
-        **_common(now),
+        **_patient_and_study(now),
         "SOPClassUID": _CT,
         "Modality": "CT",
         "BodyPartExamined": "CHEST",
@@ -105,8 +106,8 @@ def _ct(token: str, now: datetime) -> Dataset:
 
 
 def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
-    """Return what the node makes of an image, every kind."""
-    made = {}
+    """Return the documents that the node makes about an image, one of each kind, by the name of the SOP class."""
+    datasets = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "source.dcm"
         path.write_bytes(_encoded(image))
@@ -121,9 +122,9 @@ def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
                 comprehensive_3d=comprehensive_3d,
                 optional=tuple(kind for kind in DocumentKind if kind.is_optional),
             )
-            for one in reports.documents(_result(ref), {ref.sop_instance_uid: path}, context):
-                made[_NAMES.get(one.kind, report)] = dcmread(BytesIO(one.content))
-    return made
+            for document in reports.documents(_result(ref), {ref.sop_instance_uid: path}, context):
+                datasets[_NAMES.get(document.kind, report)] = dcmread(BytesIO(document.content))
+    return datasets
 
 
 def _result(image: InstanceRef) -> Result:

@@ -27,7 +27,7 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
 from ainode.node.commands.checks import checked
-from ainode.node.commands.diagnosis import wrong
+from ainode.node.commands.diagnosis import problems
 from ainode.node.commands.doctor import examine
 from ainode.node.domain import DeliveryState
 from ainode.node.errors import ArchiveUnreachable, ConfigError
@@ -421,9 +421,9 @@ def test_an_orthanc_over_tls_can_everything(keys: Keys, tmp_path: Path) -> None:
         peer = over_tls(server, keys)
         found = examine(peer, settings, token=generate_uid(), now=datetime(2026, 2, 1, 12, 30, tzinfo=UTC))
     for what in ("store CT Image", "storage commitment", "C-FIND", "C-GET", "C-MOVE", "removed again"):
-        assert found.works(what), found.lines
-    assert ("C-ECHO", "over TLS") in [(line.what, line.detail) for line in found.lines]
-    assert wrong(found) == ()
+        assert found.works(what), found.trials
+    assert ("C-ECHO", "over TLS") in [(trial.name, trial.detail) for trial in found.trials]
+    assert problems(found) == ()
 
 
 def tls_options(keys: Keys) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from support.judges import module_errors
 from support.node import ROOT, configured
 from support.web_archives import dicomweb_orthanc, http, said, web_peer
 
-from ainode.node.commands.diagnosis import Examination, Line, advice, wrong
+from ainode.node.commands.diagnosis import Examination, Trial, advice, problems
 from ainode.node.commands.doctor import examine
-from ainode.node.commands.doctor_objects import PATIENT, Specimen, specimens
+from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
 
 NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
@@ -53,24 +53,30 @@ def test_an_orthanc_can_all_that_its_dcmtk_knows_and_keeps_nothing(
     archive: tuple[Orthanc, Peer], our_port: int, move_port: int
 ) -> None:
     server, peer = archive
-    found = examined(peer, our_port, move_port)
+    examination = examined(peer, our_port, move_port)
     # Its DCMTK is older than the class, its REST interface takes any.
-    assert [line.what for line in found.lines if line.outcome != "yes"] == ["store Label Map Segmentation"]
-    assert [line.detail for line in found.lines if line.what == "storage commitment"] == ["7 of 7 committed"]
-    assert len([line for line in found.lines if "store " in line.what]) == 16
-    assert found.works("C-MOVE")
+    assert [trial.name for trial in examination.trials if trial.outcome != "yes"] == ["store Label Map Segmentation"]
+    assert [trial.detail for trial in examination.trials if trial.name == "storage commitment"] == ["7 of 7 committed"]
+    assert len([trial for trial in examination.trials if "store " in trial.name]) == 16
+    assert examination.works("C-MOVE")
     optional = {"presentation_state": True, "segmentation": "fractional"}
-    assert advice(found) == {"deliver": "dimse", "sr": "3d", "confirm": "commitment", "retrieve": "get", **optional}
-    assert wrong(found) == ()
-    assert found.remaining == ()
+    assert advice(examination) == {
+        "deliver": "dimse",
+        "sr": "3d",
+        "confirm": "commitment",
+        "retrieve": "get",
+        **optional,
+    }
+    assert problems(examination) == ()
+    assert examination.remaining_studies == ()
     assert server.call("GET", "/studies").strip() == b"[]"
 
 
 def test_what_cannot_be_removed_is_named(archive: tuple[Orthanc, Peer]) -> None:
     server, peer = archive
-    found = examined(peer.model_copy(update={"orthanc": "", "dicomweb": ""}))
-    assert found.outcome("removed again") == "no"
-    (study,) = found.remaining
+    examination = examined(peer.model_copy(update={"orthanc": "", "dicomweb": ""}))
+    assert examination.outcome("removed again") == "no"
+    (study,) = examination.remaining_studies
     kept = server.instances_of(study)
     assert len(kept) == 7
     names = {str(dcmread(BytesIO(server.download(one))).PatientName) for one in kept.values()}
@@ -81,16 +87,16 @@ def test_a_running_node_takes_the_report_that_the_doctor_cannot_see(
     archive: tuple[Orthanc, Peer], our_port: int
 ) -> None:
     with socket.create_server(("127.0.0.1", our_port)):
-        found = examined(archive[1].model_copy(update={"dicomweb": ""}), our_port)
-    assert found.outcome("storage commitment") == "open"
-    assert "running node" in next(line.detail for line in found.lines if line.what == "storage commitment")
-    assert advice(found)["confirm"] == "query"
+        examination = examined(archive[1].model_copy(update={"dicomweb": ""}), our_port)
+    assert examination.outcome("storage commitment") == "open"
+    assert "running node" in next(trial.detail for trial in examination.trials if trial.name == "storage commitment")
+    assert advice(examination)["confirm"] == "query"
 
 
 def test_a_plain_receiver_can_only_store(tmp_path: Path) -> None:
     with storescp(tmp_path) as server:
-        found = examined(server.peer)
-    assert {line.what: line.outcome for line in found.lines if "store " not in line.what} == {
+        examination = examined(server.peer)
+    assert {trial.name: trial.outcome for trial in examination.trials if "store " not in trial.name} == {
         "C-ECHO": "yes",
         "storage commitment": "no",
         "C-FIND": "no",
@@ -98,8 +104,8 @@ def test_a_plain_receiver_can_only_store(tmp_path: Path) -> None:
         "removed again": "no",
     }
     optional = {"presentation_state": True, "segmentation": "fractional"}
-    assert advice(found) == {"deliver": "dimse", "sr": "3d", "confirm": "none", **optional}
-    assert wrong(found) == ('confirm = "query" does not work there; set confirm = "none"',)
+    assert advice(examination) == {"deliver": "dimse", "sr": "3d", "confirm": "none", **optional}
+    assert problems(examination) == ('confirm = "query" does not work there; set confirm = "none"',)
 
 
 @pytest.mark.parametrize("refuses_late", [False, True])
@@ -109,19 +115,19 @@ def test_an_archive_without_comprehensive_3d_is_to_get_comprehensive(*, refuses_
 
     entity = AE("OLD")
     entity.add_supported_context("1.2.840.10008.1.1")
-    for one in specimens("old", NOW):
-        if refuses_late or one.ref.sop_class_uid != SR_3D:
-            entity.add_supported_context(one.ref.sop_class_uid)
+    for specimen in synthetic_study("old", NOW):
+        if refuses_late or specimen.ref.sop_class_uid != SR_3D:
+            entity.add_supported_context(specimen.ref.sop_class_uid)
     peer = Peer(name="old", ae_title="OLD", host="127.0.0.1", port=free_port(), confirm="none")
     server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     assert server is not None
     try:
-        found = examined(peer)
+        examination = examined(peer)
     finally:
         server.shutdown()
-    assert found.outcome("store Comprehensive 3D SR") == "no"
-    assert advice(found)["sr"] == "comprehensive"
-    assert wrong(found) == ('sr = "3d" does not work there; set sr = "comprehensive"',)
+    assert examination.outcome("store Comprehensive 3D SR") == "no"
+    assert advice(examination)["sr"] == "comprehensive"
+    assert problems(examination) == ('sr = "3d" does not work there; set sr = "comprehensive"',)
 
 
 def test_an_archive_that_is_not_there_has_one_line_each_way() -> None:
@@ -129,26 +135,32 @@ def test_an_archive_that_is_not_there_has_one_line_each_way() -> None:
     peer = Peer(
         name="gone", ae_title="GONE", host="127.0.0.1", port=port, dicomweb=f"http://127.0.0.1:{port}/dicom-web"
     )
-    found = examined(peer)
-    assert {line.outcome for line in found.lines} == {"no"}
-    assert len([line for line in found.lines if "STOW" not in line.what]) == 1
-    assert advice(found) == {}
-    assert len(wrong(found)) == 3
+    examination = examined(peer)
+    assert {trial.outcome for trial in examination.trials} == {"no"}
+    assert len([trial for trial in examination.trials if "STOW" not in trial.name]) == 1
+    assert advice(examination) == {}
+    assert len(problems(examination)) == 3
 
 
 def test_a_web_service_that_refuses_everything_is_reported_not_raised() -> None:
     with http(lambda request: said(request, 500)) as peer:
-        found = examined(peer.model_copy(update={"orthanc": peer.dicomweb}))
-    assert {line.outcome for line in found.lines} == {"no"}
+        examination = examined(peer.model_copy(update={"orthanc": peer.dicomweb}))
+    assert {trial.outcome for trial in examination.trials} == {"no"}
 
 
 def test_an_archive_of_dicomweb_alone_is_tried_by_dicomweb_alone(archive: tuple[Orthanc, Peer]) -> None:
     peer = web_peer(archive[1].dicomweb).model_copy(update={"orthanc": archive[1].orthanc})
-    found = examined(peer)
+    examination = examined(peer)
     optional = {"presentation_state": True, "segmentation": "labelmap"}
-    assert advice(found) == {"deliver": "dicomweb", "sr": "3d", "confirm": "query", "retrieve": "dicomweb", **optional}
-    assert found.remaining == ()
-    assert not [line for line in found.lines if line.what == "C-ECHO"]
+    assert advice(examination) == {
+        "deliver": "dicomweb",
+        "sr": "3d",
+        "confirm": "query",
+        "retrieve": "dicomweb",
+        **optional,
+    }
+    assert examination.remaining_studies == ()
+    assert not [trial for trial in examination.trials if trial.name == "C-ECHO"]
 
 
 def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_path: Path) -> None:
@@ -169,33 +181,37 @@ def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_p
 
 @pytest.fixture(scope="module")
 def objects() -> Sequence[Specimen]:
-    return specimens("objects", NOW)
+    return synthetic_study("objects", NOW)
 
 
 def test_the_objects_are_valid_and_of_one_study_of_nobody(objects: Sequence[Specimen], tmp_path: Path) -> None:
     patients = set()
-    for number, one in enumerate(objects):
+    for number, specimen in enumerate(objects):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(one.content)
+        path.write_bytes(specimen.content)
         errors = module_errors(path)
         # dciodvfy of 2022 does not know the class; what it says of its contents: tests/conformance
-        assert one.name == "Label Map Segmentation" or errors == [], one.name
+        assert specimen.name == "Label Map Segmentation" or errors == [], specimen.name
         patients.add(str(dcmread(path).PatientName))
     assert patients == {PATIENT}
-    assert len({one.ref.study_instance_uid for one in objects}) == 1
-    assert len({one.ref.sop_class_uid for one in objects}) == len({one.ref.sop_instance_uid for one in objects}) == 8
+    assert len({specimen.ref.study_instance_uid for specimen in objects}) == 1
+    assert (
+        len({specimen.ref.sop_class_uid for specimen in objects})
+        == len({specimen.ref.sop_instance_uid for specimen in objects})
+        == 8
+    )
 
 
 def test_another_token_makes_other_objects(objects: Sequence[Specimen]) -> None:
-    others = {one.ref.sop_instance_uid for one in specimens("others", NOW)}
-    assert others.isdisjoint(one.ref.sop_instance_uid for one in objects)
+    others = {specimen.ref.sop_instance_uid for specimen in synthetic_study("others", NOW)}
+    assert others.isdisjoint(specimen.ref.sop_instance_uid for specimen in objects)
 
 
 def test_advice_keeps_what_works_as_it_is_configured() -> None:
     every = ("store Secondary Capture Image", "store Comprehensive SR", "C-GET", "WADO-RS", "QIDO-RS", "C-FIND")
-    lines = tuple(Line(what, "yes") for what in (*every, *(f"STOW-RS: {what}" for what in every[:2])))
+    trials = tuple(Trial(name, "yes") for name in (*every, *(f"STOW-RS: {name}" for name in every[:2])))
     peer = web_peer("http://archive/dicom-web")
-    assert advice(Examination(peer, lines)) == {
+    assert advice(Examination(peer, trials)) == {
         "deliver": "dicomweb",
         "sr": "comprehensive",
         "confirm": "query",
@@ -218,14 +234,14 @@ def test_optional_documents_that_the_archive_refuses_are_advised_against(
 ) -> None:
     taken = ("store Secondary Capture Image", "store Comprehensive 3D SR", "store Segmentation", "C-FIND", "C-GET")
     peer = Peer(name="a", ae_title="A", host="127.0.0.1", port=104).model_copy(update=configured)
-    found = Examination(peer, tuple(Line(what, "yes") for what in taken))
-    assert "presentation_state" not in advice(found)
-    assert advice(found)["segmentation"] == "fractional"
-    assert wrong(found) == (remedy,)
+    examination = Examination(peer, tuple(Trial(name, "yes") for name in taken))
+    assert "presentation_state" not in advice(examination)
+    assert advice(examination)["segmentation"] == "fractional"
+    assert problems(examination) == (remedy,)
 
 
 def test_optional_documents_are_advised_by_the_way_that_delivers() -> None:
     taken = ("store Secondary Capture Image", "STOW-RS: store Segmentation")
     peer = Peer(name="a", ae_title="A", host="127.0.0.1", port=104, confirm="none")
-    found = Examination(peer, tuple(Line(what, "yes") for what in taken))
-    assert "segmentation" not in advice(found)
+    examination = Examination(peer, tuple(Trial(name, "yes") for name in taken))
+    assert "segmentation" not in advice(examination)

@@ -22,7 +22,7 @@ from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink
 from ainode.node.commands.checks import checked
-from ainode.node.commands.diagnosis import advice, wrong
+from ainode.node.commands.diagnosis import advice, problems
 from ainode.node.commands.doctor import examine
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
@@ -255,10 +255,10 @@ def test_check_and_doctor_know_it_and_the_doctor_leaves_nothing_behind(archive: 
     settings = Settings(node=NodeTable(port=free_port()), peers=(peer_of(archive),))
     assert ("peer rest", "ready", "") in list(checked(settings))
     found = examine(settings.peers[0], settings, token="x" * 3, now=datetime(2026, 2, 1, 12, 30, tzinfo=UTC))
-    assert {line.outcome for line in found.lines} == {"yes"}
+    assert {trial.outcome for trial in found.trials} == {"yes"}
     said = advice(found)
     assert (said["deliver"], said["sr"], said["confirm"]) == ("orthanc", "3d", "query")
-    assert wrong(found) == ()
+    assert problems(found) == ()
     assert archive.call("GET", "/studies") == before
 
 
