@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from support import Orthanc, installed, orthanc, run, shared
 from support.judges import module_errors, set_errors, template_errors, tree_errors
-from support.node import ROOT, RunningNode, configured, running
+from support.node import ROOT, RunningNode, configured, running, shipped_routes
 from support.pointing import Position, pointing_report
 
 from ainode.node.domain import UID, DeliveryState, JobState, Result
@@ -32,9 +32,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
-    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
-    routes = shipped.replace("destinations = []\n", "").replace("[[route]]", "[[route]]\ndestinations = DESTINATIONS")
-    with running(configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)) as started:
+    folder = tmp_path_factory.mktemp("node")
+    with running(configured(folder, peers=[archive.peer], routes=shipped_routes())) as started:
         yield started
 
 

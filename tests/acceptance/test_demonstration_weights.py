@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from support import free_port, installed
-from support.node import RunningNode, configured, running
+from support.node import RunningNode, configured, running, shipped_routes
 
 from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.keeping.ledger import Job
-from ainode.node.settings import Peer, shipped
+from ainode.node.settings import Peer
 
 installed("openvino", "safetensors", "scipy", "torch")
 STUDY = "a chest CT"
@@ -26,13 +26,6 @@ def archive(tmp_path: Path) -> Iterator[Peer]:
     port = free_port()
     with testing.EmbeddedArchive(tmp_path / "archive", port):
         yield Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)
-
-
-def routes(*, allowed: str = "") -> str:
-    """Return the shipped routes, each with the archive as destination; `allowed` has the key."""
-    text = shipped("routes.toml").read_text("utf-8").replace("\ndestinations = []\n", "\n")
-    text = text.replace("[[route]]\n", "[[route]]\ndestinations = DESTINATIONS\n")
-    return text.replace(f'name = "{allowed}"', f'name = "{allowed}"\nallow_demonstration = true')
 
 
 def a_chest(folder: Path) -> list[Path]:
@@ -61,7 +54,7 @@ def finished(node: RunningNode) -> dict[str, Job]:
 def test_a_chest_ct_gets_no_live_tumor_answer_until_the_route_allows_demonstration_weights(
     archive: Peer, tmp_path: Path
 ) -> None:
-    node = configured(tmp_path / "node", peers=[archive], routes=routes())
+    node = configured(tmp_path / "node", peers=[archive], routes=shipped_routes(allowed=False))
     with running(node):
         send(Link(node.peer, "CT1"), [Outgoing.of(path) for path in a_chest(tmp_path / "chest")])
         jobs = finished(node)
@@ -79,7 +72,8 @@ def test_a_chest_ct_gets_no_live_tumor_answer_until_the_route_allows_demonstrati
     assert refused.returncode == 2, refused.stdout
     assert "allow_demonstration = true" in refused.stderr
 
-    (node.folder / "routes.toml").write_text(routes(allowed="ct-tumor").replace("DESTINATIONS", '["archive"]'))
+    allowed = shipped_routes("lung_nodule", "ct_pneumonia", allowed=False) + shipped_routes("ct_tumor")
+    (node.folder / "routes.toml").write_text(allowed.replace("DESTINATIONS", '["archive"]'))
     assert re.search(r"route ct-tumor\s+ready", command(node, "check").stdout)
     with running(node):
         released = command(node, "retry", tumor.id)
@@ -96,8 +90,7 @@ def test_a_chest_ct_gets_no_live_tumor_answer_until_the_route_allows_demonstrati
 def test_a_new_chest_ct_gets_its_tumor_answer_where_the_route_allows_demonstration_weights(
     archive: Peer, tmp_path: Path
 ) -> None:
-    (route,) = [text for text in routes(allowed="ct-tumor").split("\n[[route]]\n") if 'handler = "ct_tumor"' in text]
-    node = configured(tmp_path / "node", peers=[archive], routes=f"[[route]]\n{route}")
+    node = configured(tmp_path / "node", peers=[archive], routes=shipped_routes("ct_tumor"))
     with running(node):
         send(Link(node.peer, "CT1"), [Outgoing.of(path) for path in a_chest(tmp_path / "chest")])
         tumor = finished(node)["ct-tumor"]

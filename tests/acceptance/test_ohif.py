@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from support import Orthanc, installed, orthanc, shared
 from support.dated import dated
 from support.handler import BOX
-from support.node import ROOT, SPINE, configured, running
+from support.node import SPINE, configured, running, shipped_routes
 from support.pointing import Position, pointing_report
 from support.viewer import built, viewer
 
@@ -129,9 +129,7 @@ def nodule(request: pytest.FixtureRequest, archive: Orthanc, tmp_path_factory: p
         made = dated("20260101", 13.0)
         slices, where = made.write(folder / "files", "ohif nodule"), made.position_mm
     pointed = pointing_report(slices[0], [where], folder / "pointing.dcm")
-    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8").split("[[route]]")
-    (route,) = [one for one in shipped if 'handler = "lung_nodule"' in one]
-    routes = f"[[route]]\ndestinations = DESTINATIONS\n{route}"
+    routes = shipped_routes("lung_nodule")
     return Nodule(request.param, read(archive, folder / "node", routes, slices, [pointed]), where)
 
 

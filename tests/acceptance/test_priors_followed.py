@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from support import Orthanc, installed, orthanc
 from support.dated import dated, growth_percent
 from support.judges import module_errors, set_errors, template_errors, tree_errors
-from support.node import ROOT, RunningNode, configured, running
+from support.node import RunningNode, configured, running, shipped_routes
 from support.pointing import pointing_report
 
 from ainode.node import testing
@@ -74,10 +74,8 @@ def sent_to(peer: Peer, paths: Sequence[Path]) -> None:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
     """A node with the shipped route of the nodule model, and the archive as the source of its priors."""
-    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8").split("[[route]]")
-    (route,) = [one for one in shipped if 'handler = "lung_nodule"' in one]
     rule = '[route.priors]\nfrom = "orthanc"\nmodality = ["CT"]\nbody_part = ["CHEST"]\n'
-    routes = f"[[route]]\ndestinations = DESTINATIONS\n{route}\n{rule}"
+    routes = shipped_routes("lung_nodule") + f"\n{rule}"
     with running(configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)) as started:
         yield started
 

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 from support import Orthanc, installed, orthanc, run, shared
 from support.judges import module_errors, set_errors, template_errors, tree_errors
-from support.node import ROOT, RunningNode, configured, running
+from support.node import RunningNode, configured, running, shipped_routes
 
 from ainode.node import testing
 from ainode.node.archive.dimse import Link, echo
@@ -28,8 +28,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
-    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
-    routes = shipped.replace("destinations = []", "destinations = DESTINATIONS")
+    routes = shipped_routes("spine_radiograph")
     with running(configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)) as started:
         yield started
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,17 @@ body_part = ["SPINE"]
 tags = {Rows = ">=256", Columns = ">=256"}
 destinations = DESTINATIONS
 """
+
+
+def shipped_routes(*handlers: str, allowed: bool = True) -> str:
+    """Return the shipped routes, of these handlers or all, every one with destinations."""
+    shipped = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
+    _, *texts = re.sub(r"^(destinations|allow_demonstration) = .*\n", "", shipped, flags=re.MULTILINE).split(
+        "[[route]]"
+    )
+    wanted = [text for text in texts if not handlers or any(f'handler = "{name}"' in text for name in handlers)]
+    keys = f"destinations = DESTINATIONS\nallow_demonstration = {str(allowed).lower()}"
+    return "".join(f"[[route]]\n{keys}{text}" for text in wanted)
 
 
 @dataclass
