@@ -69,15 +69,15 @@ class CtPneumonia:
         """Return the slices of the best stack of the chest, by their headers."""
         card = self._card
         wanted = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
-        chests = tuple(one for one in study.series if _may_be_chest(one))
+        chests = tuple(series for series in study.series if _may_be_chest(series))
         if study.series and not chests:
-            parts = ", ".join(sorted({str(body_part(one.instances[0].header)) for one in study.series}))
+            parts = ", ".join(sorted({str(body_part(series.instances[0].header)) for series in study.series}))
             return OutOfScope(f"the body part is {parts}; read is CHEST", "wrong-body-part", refs(study.instances[:1]))
-        found = ct_stack(chests, wanted)
-        if isinstance(found, OutOfScope):
-            return found
-        uid = found.instances[0].ref.series_instance_uid
-        return Selection(study.study_instance_uid, (Series(uid, "CT", found.instances),))
+        stack_or_refusal = ct_stack(chests, wanted)
+        if isinstance(stack_or_refusal, OutOfScope):
+            return stack_or_refusal
+        uid = stack_or_refusal.instances[0].ref.series_instance_uid
+        return Selection(study.study_instance_uid, (Series(uid, "CT", stack_or_refusal.instances),))
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the finding and its key slices; what holds no lung is out of scope."""
@@ -88,21 +88,21 @@ class CtPneumonia:
         sample = chest.values[:, ::4, ::4]
         aerated = float(((sample > _LUNG_HU[0]) & (sample < _LUNG_HU[1])).mean())
         if aerated < _LUNG_SHARE:
-            what = f"{aerated:.1%} of the volume is as dense as lung; {_LUNG_SHARE:.0%} are needed"
-            return OutOfScope(what, "no-lung", refs(slices.instances))
+            reason = f"{aerated:.1%} of the volume is as dense as lung; {_LUNG_SHARE:.0%} are needed"
+            return OutOfScope(reason, "no-lung", refs(slices.instances))
         try:
-            made = self._model.predict(chest.values, seed_of(selection.study_instance_uid, self._card))
+            prediction = self._model.predict(chest.values, seed_of(selection.study_instance_uid, self._card))
         except UnusablePicture as error:
             return OutOfScope(str(error), "unusable-pixels", refs(slices.instances))
-        return self._result(selection, _Reading(slices, chest, made, self._card))
+        return self._result(selection, _Reading(slices, chest, prediction, self._card))
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest with consolidations."""
         from ainode.models.phantoms.thorax import Field, thorax  # noqa: PLC0415
         from ainode.node.testing import ct  # noqa: PLC0415
 
-        made = thorax(seed, seed, scanned=Field((40, 192, 192), (7.0, 1.95, 1.95)), consolidations=4)
-        return SyntheticStudy(ct(made.values, made.spacing_mm, frame=f"thorax {seed}", header=_DEMONSTRATION))
+        phantom = thorax(seed, seed, scanned=Field((40, 192, 192), (7.0, 1.95, 1.95)), consolidations=4)
+        return SyntheticStudy(ct(phantom.values, phantom.spacing_mm, frame=f"thorax {seed}", header=_DEMONSTRATION))
 
     @cached_property
     def _model(self) -> "PneumoniaModel":
@@ -126,14 +126,14 @@ class CtPneumonia:
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         key_images = reading.key_images()
-        made = reading.made
-        share = percent(PROBABILITY, made.probability, key_images)
+        prediction = reading.prediction
+        probability = percent(PROBABILITY, prediction.probability, key_images)
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(reading),
             title="Pneumonia on chest CT",
             procedure=_PROCEDURE,
-            findings=(Finding("pneumonia", _PNEUMONIA, _LUNG, (share,), key_images),),
+            findings=(Finding("pneumonia", _PNEUMONIA, _LUNG, (probability,), key_images),),
             captures=reading.captures(),
             evidence=refs(reading.slices.instances),
             key_images=key_images,
@@ -144,22 +144,23 @@ class CtPneumonia:
 class _Reading:
     """What the model says of one stack, in the node's words and on the slices' own pixels."""
 
-    def __init__(self, slices: Stack, chest: Volume, made: "Prediction", card: Card) -> None:
-        self.slices, self.made = slices, made
+    def __init__(self, slices: Stack, chest: Volume, prediction: "Prediction", card: Card) -> None:
+        self.slices, self.prediction = slices, prediction
         self._chest, self._card = chest, card
 
     def scores(self) -> Mapping[str, float]:
         """Return every number by name."""
-        made = self.made
-        parts = {
-            "probability": made.probability,
-            "diffusion mean": made.label_map,
-            "classifier": made.classifier,
-            "global prior": made.global_prior,
-            "local prior": made.local_prior,
-            "saliency peak": float(made.saliency.max()),
+        prediction = self.prediction
+        scores = {
+            "probability": prediction.probability,
+            "diffusion mean": prediction.label_map,
+            "classifier": prediction.classifier,
+            "global prior": prediction.global_prior,
+            "local prior": prediction.local_prior,
+            "saliency peak": float(prediction.saliency.max()),
         }
-        return parts | {f"region {n} attention": one.attention for n, one in enumerate(made.regions, start=1)}
+        regions = enumerate(prediction.regions, start=1)
+        return scores | {f"region {number} attention": region.attention for number, region in regions}
 
     def key_images(self) -> tuple[InstanceRef, ...]:
         """Return the slices through the middles of the regions, from the feet to the head, each once."""
@@ -167,18 +168,21 @@ class _Reading:
 
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of each key slice with the saliency and the regions on it."""
-        made, threshold = self.made, self._card.threshold
-        verdict = "above" if made.probability > threshold else "not above"
+        prediction, threshold = self.prediction, self._card.threshold
+        verdict = "above" if prediction.probability > threshold else "not above"
         return tuple(
             Capture(
                 image=self.slices.instances[number].ref,
                 title=f"Pneumonia on chest CT, slice {number + 1} of {len(self.slices.instances)}",
                 captions=(
-                    f"Pneumonia: {made.probability:.1%}, {verdict} the threshold of {threshold:.1%}",
-                    f"Diffusion {made.label_map:.2f}, classifier {made.classifier:.2f}, global {made.global_prior:.2f}",
+                    f"Pneumonia: {prediction.probability:.1%}, {verdict} the threshold of {threshold:.1%}",
+                    (
+                        f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
+                        f"global {prediction.global_prior:.2f}"
+                    ),
                     "Color: the guidance network's own map, which chose the boxed regions",
                 ),
-                saliency=saliency(made.saliency_at(voxels_under(self.slices, number, self._chest))),
+                saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self._chest))),
                 findings=self._boxes(number),
             )
             for number in self._key_slices()
@@ -186,7 +190,7 @@ class _Reading:
 
     def _key_slices(self) -> list[int]:
         last = len(self.slices.instances) - 1
-        middles = (self._pixel(region.center)[0] for region in self.made.regions)
+        middles = (self._pixel(region.center)[0] for region in self.prediction.regions)
         return sorted({min(max(round(middle), 0), last) for middle in middles})
 
     def _pixel(self, index: Sequence[float]) -> Position:
@@ -196,7 +200,7 @@ class _Reading:
     def _boxes(self, number: int) -> tuple[Finding, ...]:
         image = self.slices.instances[number].ref
         drawn = []
-        for order, region in enumerate(self.made.regions, start=1):
+        for order, region in enumerate(self.prediction.regions, start=1):
             box = self._box(number, region, image)
             if box is not None:
                 label = f"region {order}, attention {region.attention:.0%}"

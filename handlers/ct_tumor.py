@@ -80,16 +80,16 @@ class CtTumor:
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
         answers = [_sources(organ, study.series) for organ in self._card.organs]
-        chosen = {one for answer in answers if isinstance(answer, tuple) for one in answer}
+        chosen = {instance for answer in answers if isinstance(answer, tuple) for instance in answer}
         if chosen:
             return selection_of(study, chosen)
         refusals = [answer for answer in answers if isinstance(answer, OutOfScope)]
-        told = [refusal for refusal in refusals if refusal.code != "wrong-body-part"]
-        return told[0] if told else self._elsewhere(study.series)
+        specific_refusals = [refusal for refusal in refusals if refusal.code != "wrong-body-part"]
+        return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the class probabilities of each organ, and its key slices; no body at all is out of scope."""
-        found: list[_OrganReading] = []
+        readings: list[_OrganReading] = []
         refusal = self._elsewhere(selection.series)
         for organ in self._card.organs:
             answer = _sources(organ, selection.series)
@@ -98,25 +98,25 @@ class CtTumor:
             try:
                 slices = _slices(answer)
                 model = self._model(organ)
-                made = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
-                found.append(_OrganReading(organ, slices, made, model.calibration.threshold))
+                model_reading = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
+                readings.append(_OrganReading(organ, slices, model_reading, model.calibration.threshold))
             except UnusablePicture as error:
                 refusal = OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(answer))
-        return self._result(selection, found) if found else refusal
+        return self._result(selection, readings) if readings else refusal
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic abdomen with a tumor of the pancreas."""
         from ainode.models.phantoms.abdomen import abdomen  # noqa: PLC0415
         from ainode.node.testing import ct  # noqa: PLC0415
 
-        made = abdomen(np.random.default_rng(seed), tumor=True)
-        return SyntheticStudy(ct(made.values, made.spacing_mm, frame=f"abdomen {seed}", header=_DEMONSTRATION))
+        phantom = abdomen(np.random.default_rng(seed), tumor=True)
+        return SyntheticStudy(ct(phantom.values, phantom.spacing_mm, frame=f"abdomen {seed}", header=_DEMONSTRATION))
 
     def _elsewhere(self, series: Sequence[Series]) -> OutOfScope:
-        parts = ", ".join(sorted({str(body_part(one.instances[0].header)) for one in series})) or "none"
-        read = " and ".join(f"{' or '.join(one.body_parts)} for the {one.name}" for one in self._card.organs)
-        firsts = refs(one.instances[0] for one in series)
-        return OutOfScope(f"the body part is {parts}; read is {read}", "wrong-body-part", firsts)
+        first_images = [item.instances[0] for item in series]
+        parts = ", ".join(sorted({str(body_part(image.header)) for image in first_images})) or "none"
+        organs = " and ".join(f"{' or '.join(organ.body_parts)} for the {organ.name}" for organ in self._card.organs)
+        return OutOfScope(f"the body part is {parts}; read is {organs}", "wrong-body-part", refs(first_images))
 
     def _weights(self, organ: Organ) -> str:
         return f"{self._card.name}/{organ.name}"
@@ -130,28 +130,28 @@ class CtTumor:
             self._models[organ.name] = loaded(TumorModel.load, path, organ, name=name, environment=environment)
         return self._models[organ.name]
 
-    def _algorithm(self, found: Sequence["_OrganReading"]) -> Algorithm:
+    def _algorithm(self, readings: Sequence["_OrganReading"]) -> Algorithm:
         store = self._environment.weights
-        names = tuple(self._weights(one.organ) for one in found)
-        parameters = [pair for one in found for pair in one.parameters(self._model(one.organ))]
+        names = tuple(self._weights(reading.organ) for reading in readings)
+        parameters = [pair for reading in readings for pair in reading.parameters(self._model(reading.organ))]
         # Two organs, two files: the report says no more than the lesser of them allows.
         status = store.status(names)
         return Algorithm(self._card.name, self._card.version, store.digest(names), status, tuple(parameters))
 
-    def _result(self, selection: Selection, found: Sequence["_OrganReading"]) -> Result:
-        key_images = tuple(dict.fromkeys(ref for one in found for ref in one.key_images))
-        evidence = tuple(dict.fromkeys(ref for one in found for ref in refs(one.slices.instances)))
+    def _result(self, selection: Selection, readings: Sequence["_OrganReading"]) -> Result:
+        key_images = tuple(dict.fromkeys(ref for reading in readings for ref in reading.key_images))
+        evidence = tuple(dict.fromkeys(ref for reading in readings for ref in refs(reading.slices.instances)))
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(found),
-            title=f"CT tumor, {' and '.join(one.organ.name for one in found)}",
+            algorithm=self._algorithm(readings),
+            title=f"CT tumor, {' and '.join(reading.organ.name for reading in readings)}",
             procedure=_PROCEDURE,
-            findings=tuple(finding for one in found for finding in one.findings()),
-            captures=tuple(capture for one in found for capture in one.captures()),
+            findings=tuple(finding for reading in readings for finding in reading.findings()),
+            captures=tuple(capture for reading in readings for capture in reading.captures()),
             evidence=evidence,
             key_images=key_images,
-            scores={"probability": max(one.score for one in found)}
-            | {name: value for one in found for name, value in one.scores().items()},
+            scores={"probability": max(reading.score for reading in readings)}
+            | {name: value for reading in readings for name, value in reading.scores().items()},
         )
 
 
@@ -173,15 +173,15 @@ class _Slices:
 class _OrganReading:
     """What the model says of one organ, in the node's words."""
 
-    def __init__(self, organ: Organ, slices: _Slices, made: "Reading", threshold: float) -> None:
-        self.organ, self.slices, self._made, self._threshold = organ, slices, made, threshold
-        self._key = made.key_slices(_KEY_SLICES, organ.positive_index)
-        self.key_images = tuple(slices.instances[one.index].ref for one in self._key)
+    def __init__(self, organ: Organ, slices: _Slices, reading: "Reading", threshold: float) -> None:
+        self.organ, self.slices, self._reading, self._threshold = organ, slices, reading, threshold
+        self._key_slices = reading.key_slices(_KEY_SLICES, organ.positive_index)
+        self.key_images = tuple(slices.instances[slice_reading.index].ref for slice_reading in self._key_slices)
 
     @property
     def score(self) -> float:
         """Return the probability that the organ holds a tumor, of the whole study."""
-        return self._made.score
+        return self._reading.score
 
     def findings(self) -> tuple[Finding, ...]:
         """Return one finding per class: the class itself, its probability, the key slices."""
@@ -194,44 +194,49 @@ class _OrganReading:
                 measurements=(percent(PROBABILITY, float(share), self.key_images),),
                 evidence=self.key_images,
             )
-            for name, share in zip(organ.class_names, self._made.probabilities, strict=True)
+            for name, share in zip(organ.class_names, self._reading.probabilities, strict=True)
         )
 
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of every key slice with the map of what speaks for a tumor."""
-        return tuple(self._capture(number, one) for number, one in enumerate(self._key, start=1))
+        return tuple(self._capture(number, key_slice) for number, key_slice in enumerate(self._key_slices, start=1))
 
-    def _capture(self, number: int, one: "SliceReading") -> Capture:
-        organ, made = self.organ, self._made
-        shares = ", ".join(f"{name} {p:.1%}" for name, p in zip(organ.class_names, one.probabilities, strict=True))
-        verdict = "above" if made.above else "not above"
+    def _capture(self, number: int, key_slice: "SliceReading") -> Capture:
+        organ, reading = self.organ, self._reading
+        classes = zip(organ.class_names, key_slice.probabilities, strict=True)
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in classes)
+        verdict = "above" if reading.above else "not above"
         return Capture(
-            image=self.slices.instances[one.index].ref,
-            title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key)}",
+            image=self.slices.instances[key_slice.index].ref,
+            title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
             captions=(
-                f"Study: {organ.positive} {made.score:.1%}, {verdict} the threshold of {self._threshold:.1%}",
-                f"This slice, {one.index + 1} of {len(self.slices.instances)}: {shares}",
+                f"Study: {organ.positive} {reading.score:.1%}, {verdict} the threshold of {self._threshold:.1%}",
+                f"This slice, {key_slice.index + 1} of {len(self.slices.instances)}: {shares}",
             ),
-            saliency=saliency(self.slices.acquired(one.index, one.saliency())),
+            saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),
         )
 
     def scores(self) -> Mapping[str, float]:
         """Return every number by name: of the study per class, of every slice for the tumor."""
         organ, index = self.organ, self.organ.positive_index
-        whole = zip(organ.class_names, self._made.probabilities, strict=True)
-        study = {f"{organ.name} {name}": float(share) for name, share in whole}
+        class_shares = zip(organ.class_names, self._reading.probabilities, strict=True)
+        study = {f"{organ.name} {name}": float(share) for name, share in class_shares}
         prefix = f"{organ.name} {organ.positive} slice"
-        return study | {f"{prefix} {one.index + 1}": float(one.probabilities[index]) for one in self._made.slices}
+        slices = self._reading.slices
+        return study | {f"{prefix} {item.index + 1}": float(item.probabilities[index]) for item in slices}
 
     def parameters(self, model: "TumorModel") -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
         organ, rule = self.organ, model.calibration
         window = f"level {organ.level:g} width {organ.width:g} HU" if self.slices.hounsfield else "as it came"
-        read, all_ = len(self._made.slices), len(self.slices.instances)
+        read_count, count = len(self._reading.slices), len(self.slices.instances)
         return (
             (f"{organ.name} threshold", f"{rule.threshold:g}"),
             (f"{organ.name} calibration temperature", f"{rule.temperature:g}"),
-            (f"{organ.name} study score", f"mean of the highest {rule.share:.0%} of {read} slices read of {all_}"),
+            (
+                f"{organ.name} study score",
+                f"mean of the highest {rule.share:.0%} of {read_count} slices read of {count}",
+            ),
             (f"{organ.name} input", f"{organ.side} x {organ.side}, body alone, window {window}"),
             (f"{organ.name} precision", f"{model.network.run.precision} on {model.network.run.device}"),
         )
@@ -239,18 +244,18 @@ class _OrganReading:
 
 def _sources(organ: Organ, series: Sequence[Series]) -> tuple[Instance, ...] | OutOfScope:
     """Return the slices of an organ: the best stack, else pictures of slices, else why there are none."""
-    shown = [one for one in series if _shows(organ, one)]
-    if not shown:
+    organ_series = [item for item in series if _shows(organ, item)]
+    if not organ_series:
         return OutOfScope(f"no series shows the {organ.name}", "wrong-body-part")
-    wanted = CtRequirements(
+    requirements = CtRequirements(
         organ.min_slices, organ.min_coverage_mm, organ.max_spacing_mm, "soft", contrast=organ.contrast
     )
-    scans = [Series(one.series_instance_uid, one.modality, _no_pictures(one)) for one in shown]
-    found = ct_stack([one for one in scans if one.instances], wanted)
-    if isinstance(found, Stack):
-        return found.instances
-    pictures = tuple(instance for one in shown for instance in one.instances if _is_picture(instance))
-    return pictures or found
+    scans = [Series(item.series_instance_uid, item.modality, _no_pictures(item)) for item in organ_series]
+    stack_or_refusal = ct_stack([item for item in scans if item.instances], requirements)
+    if isinstance(stack_or_refusal, Stack):
+        return stack_or_refusal.instances
+    pictures = tuple(instance for item in organ_series for instance in item.instances if _is_picture(instance))
+    return pictures or stack_or_refusal
 
 
 def _shows(organ: Organ, series: Series) -> bool:
@@ -258,7 +263,7 @@ def _shows(organ: Organ, series: Series) -> bool:
 
 
 def _no_pictures(series: Series) -> tuple[Instance, ...]:
-    return tuple(one for one in series.instances if not _is_picture(one))
+    return tuple(instance for instance in series.instances if not _is_picture(instance))
 
 
 def _is_picture(instance: Instance) -> bool:
@@ -274,7 +279,7 @@ def _slices(instances: tuple[Instance, ...]) -> _Slices:
     Raises: BrokenSeries if an image cannot be decoded, or slices that were a stack are none.
     """
     if _is_picture(instances[0]):
-        return _Slices(instances, [_gray(one) for one in instances], lambda _, values: values, hounsfield=False)
+        return _Slices(instances, [_gray(image) for image in instances], lambda _, values: values, hounsfield=False)
     slices = stack(instances)
     if isinstance(slices, OutOfScope):
         raise BrokenSeries(slices.reason)

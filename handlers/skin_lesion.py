@@ -101,16 +101,16 @@ class SkinLesion:
         """Return the pictures that can be read, by their headers."""
         return readable(study, lambda instance: _refusal(instance, self._card))
 
-    def read(self, selection: Selection) -> Result | OutOfScope:
+    def predictions(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
-        read, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
-        return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
+        predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
+        return self._result(selection, predictions, left_out=len(unusable)) if predictions else unusable[0]
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of one dermoscopic picture."""
         from ainode.models.phantoms.skin import skin_lesion  # noqa: PLC0415
 
-        drawn = skin_lesion(np.random.default_rng(seed))
+        pixels = skin_lesion(np.random.default_rng(seed))
         header = {
             "SOPClassUID": next(iter(_PHOTOGRAPHS)),
             "Modality": "XC",
@@ -118,7 +118,7 @@ class SkinLesion:
             "ImageLaterality": "L",
             "SeriesDescription": "Synthetic skin lesion",
         }
-        return SyntheticStudy((SyntheticImage(drawn.shape[0], drawn.shape[1], drawn.tobytes(), header, 3),))
+        return SyntheticStudy((SyntheticImage(pixels.shape[0], pixels.shape[1], pixels.tobytes(), header, 3),))
 
     @cached_property
     def _model(self) -> "SkinLesionModel":
@@ -128,11 +128,11 @@ class SkinLesion:
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
         card, store, model = self._card, self._environment.weights, self._model
-        found = model.calibration
+        platt = model.calibration
         parameters = {
-            "threshold": f"{found.threshold:.3g}",
-            "network": f"{card.network}, mean of {found.views} mirrored views",
-            "calibration": f"Platt {found.slope:.3g} {found.intercept:+.3g}, for half of the lesions malignant",
+            "threshold": f"{platt.threshold:.3g}",
+            "network": f"{card.network}, mean of {platt.views} mirrored views",
+            "calibration": f"Platt {platt.slope:.3g} {platt.intercept:+.3g}, for half of the lesions malignant",
             "input": f"{card.side} x {card.side}, stretched",
             "precision": f"{model.network.run.precision} on {model.network.run.device}",
         }
@@ -141,40 +141,45 @@ class SkinLesion:
         status = store.status(self.weights())
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
 
-    def _result(self, selection: Selection, read: Sequence[tuple[Instance, "Prediction"]], *, left_out: int) -> Result:
-        scores = {"probability": max(made.calibrated for _, made in read)}
-        for number, (_, made) in enumerate(read, start=1):
-            scores[f"image {number} probability"] = made.calibrated
-            scores[f"image {number} before calibration"] = made.probability
-        evidence = refs(instance for instance, _ in read)
-        numbered = [(number, instance, made) for number, (instance, made) in enumerate(read, start=1)]
+    def _result(
+        self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
+    ) -> Result:
+        scores = {"probability": max(prediction.calibrated for _, prediction in predictions)}
+        for number, (_, prediction) in enumerate(predictions, start=1):
+            scores[f"image {number} probability"] = prediction.calibrated
+            scores[f"image {number} before calibration"] = prediction.probability
+        evidence = refs(instance for instance, _ in predictions)
+        numbered_images = [(number, *pair) for number, pair in enumerate(predictions, start=1)]
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(left_out=left_out),
             title="Skin lesion",
             procedure=_PROCEDURE,
-            findings=tuple(_finding(*one) for one in numbered),
-            captures=tuple(_capture(*one, self._model.calibration.threshold) for one in numbered),
+            findings=tuple(_finding(*image) for image in numbered_images),
+            captures=tuple(_capture(*image, self._model.calibration.threshold) for image in numbered_images),
             evidence=evidence,
             key_images=evidence,
             scores=scores,
         )
 
 
-def _finding(number: int, instance: Instance, made: "Prediction") -> Finding:
-    share = percent(PROBABILITY_OF_CANCER, made.calibrated, (instance.ref,))
-    return Finding(f"image {number}", _SKIN_LESION, _site(instance.header), (share,), (instance.ref,))
+def _finding(number: int, instance: Instance, prediction: "Prediction") -> Finding:
+    probability = percent(PROBABILITY_OF_CANCER, prediction.calibrated, (instance.ref,))
+    return Finding(f"image {number}", _SKIN_LESION, _site(instance.header), (probability,), (instance.ref,))
 
 
-def _capture(number: int, instance: Instance, made: "Prediction", threshold: float) -> Capture:
-    verdict = "above" if made.malignant else "not above"
+def _capture(number: int, instance: Instance, prediction: "Prediction", threshold: float) -> Capture:
+    verdict = "above" if prediction.malignant else "not above"
     side = _SIDES.get(instance.text("ImageLaterality") or instance.text("Laterality"), "")
     site = ", ".join(word for word in (_site(instance.header).meaning, side) if word)
     return Capture(
         image=instance.ref,
         title=f"Skin lesion, image {number}",
-        captions=(f"Malignant: {made.calibrated:.1%}, {verdict} the threshold of {threshold:.1%}", f"Site: {site}"),
-        saliency=saliency(made.saliency),
+        captions=(
+            f"Malignant: {prediction.calibrated:.1%}, {verdict} the threshold of {threshold:.1%}",
+            f"Site: {site}",
+        ),
+        saliency=saliency(prediction.saliency),
     )
 
 
@@ -184,10 +189,10 @@ def _site(header: Header) -> Code:
     for region in regions if isinstance(regions, tuple) else ():
         if isinstance(region, Mapping) and region.get("CodingSchemeDesignator") == "SCT":
             return Code(str(region.get("CodeValue", "")), "SCT", str(region.get("CodeMeaning", "")))
-    written = str(header.get("BodyPartExamined", "")).upper().replace("_", " ")
-    worded = (code for words, code in _SITES_IN_WORDS.items() if words in written)
-    parted = (_SITES[part] for part in body_part(header).parts if part in _SITES)
-    return next(worded, None) or next(parted, _SKIN)
+    part_text = str(header.get("BodyPartExamined", "")).upper().replace("_", " ")
+    sites_by_words = (code for words, code in _SITES_IN_WORDS.items() if words in part_text)
+    sites_by_part = (_SITES[part] for part in body_part(header).parts if part in _SITES)
+    return next(sites_by_words, None) or next(sites_by_part, _SKIN)
 
 
 def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
@@ -197,21 +202,21 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     """
     part, sop_class = body_part(instance.header), instance.ref.sop_class_uid
     if instance.text("Modality") not in card.modality:
-        found = instance.text("Modality") or "absent"
-        why, code = f"Modality is {found}; read is {', '.join(card.modality)}", "wrong-modality"
+        modality = instance.text("Modality") or "absent"
+        reason, code = f"Modality is {modality}; read is {', '.join(card.modality)}", "wrong-modality"
     elif sop_class == _SECONDARY_CAPTURE and "SKIN" not in part.parts:
-        why, code = f"a secondary capture is read when its body part is SKIN; it is {part}", "wrong-body-part"
+        reason, code = f"a secondary capture is read when its body part is SKIN; it is {part}", "wrong-body-part"
     elif sop_class not in {*_PHOTOGRAPHS, _SECONDARY_CAPTURE}:
-        why, code = f"SOP class {sop_class}; read is {' and '.join(_PHOTOGRAPHS.values())}", "wrong-sop-class"
+        reason, code = f"SOP class {sop_class}; read is {' and '.join(_PHOTOGRAPHS.values())}", "wrong-sop-class"
     elif part.parts and not set(part.parts) & set(_SITES):
-        why, code = f"the body part is {part}; photographs of skin are read", "wrong-body-part"
+        reason, code = f"the body part is {part}; photographs of skin are read", "wrong-body-part"
     elif instance.text("PhotometricInterpretation").startswith("MONOCHROME"):
-        why, code = "the image is gray; color photographs are read", "not-color"
-    elif unfit := misfit(instance, card.smallest_side):
-        why, code = unfit
+        reason, code = "the image is gray; color photographs are read", "not-color"
+    elif misfit_reason := misfit(instance, card.smallest_side):
+        reason, code = misfit_reason
     else:
         return None
-    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))
+    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
 
 
 def build(environment: ModelEnvironment) -> SkinLesion:
