@@ -68,12 +68,12 @@ class CtPneumonia:
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the slices of the best stack of the chest, by their headers."""
         card = self._card
-        wanted = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
+        requirements = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
         chests = tuple(series for series in study.series if _may_be_chest(series))
         if study.series and not chests:
             parts = ", ".join(sorted({str(body_part(series.instances[0].header)) for series in study.series}))
             return OutOfScope(f"the body part is {parts}; read is CHEST", "wrong-body-part", refs(study.instances[:1]))
-        stack_or_refusal = ct_stack(chests, wanted)
+        stack_or_refusal = ct_stack(chests, requirements)
         if isinstance(stack_or_refusal, OutOfScope):
             return stack_or_refusal
         uid = stack_or_refusal.instances[0].ref.series_instance_uid

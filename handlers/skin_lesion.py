@@ -101,7 +101,7 @@ class SkinLesion:
         """Return the pictures that can be read, by their headers."""
         return readable(study, lambda instance: _refusal(instance, self._card))
 
-    def predictions(self, selection: Selection) -> Result | OutOfScope:
+    def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
         predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
         return self._result(selection, predictions, left_out=len(unusable)) if predictions else unusable[0]

@@ -63,7 +63,9 @@ class SpineRadiograph:
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
-        return {one: self._environment.weights.verified(f"{self._card.name}/{one}") for one in self._card.needed}
+        return {
+            network: self._environment.weights.verified(f"{self._card.name}/{network}") for network in self._card.needed
+        }
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the images that can be read, by their headers."""
@@ -71,8 +73,8 @@ class SpineRadiograph:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
-        read, unusable = each_read(selection.instances, lambda path: self._model.predict(display_values(path)))
-        return self._result(selection, read, left_out=len(unusable)) if read else unusable[0]
+        predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(display_values(path)))
+        return self._result(selection, predictions, left_out=len(unusable)) if predictions else unusable[0]
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of two projections, with lesions."""
@@ -104,7 +106,7 @@ class SpineRadiograph:
         card, store = self._card, self._environment.weights
         parameters = {
             "threshold": f"{card.threshold:g}",
-            "networks": ", ".join(f"{one.architecture} {one.weight:g}" for one in card.networks),
+            "networks": ", ".join(f"{network.architecture} {network.weight:g}" for network in card.networks),
             "detector": f"{card.detector.architecture} at {card.detector.side}",
             "input": f"{card.side} x {card.side}, {card.resize}",
             "precision": f"{self._model.precision} on {self._model.device}",
@@ -114,12 +116,16 @@ class SpineRadiograph:
         status = store.status(self.weights())
         return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
 
-    def _result(self, selection: Selection, read: Sequence[tuple[Instance, "Prediction"]], *, left_out: int) -> Result:
-        images = [_Image(number, instance, made) for number, (instance, made) in enumerate(read, start=1)]
-        scores = {"probability": max(made.probability for _, made in read)}
+    def _result(
+        self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
+    ) -> Result:
+        images = [
+            _Image(number, instance, prediction) for number, (instance, prediction) in enumerate(predictions, start=1)
+        ]
+        scores = {"probability": max(prediction.probability for _, prediction in predictions)}
         for image in images:
             scores |= image.scores()
-        evidence = refs(instance for instance, _ in read)
+        evidence = refs(instance for instance, _ in predictions)
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(left_out=left_out),
@@ -136,10 +142,10 @@ class SpineRadiograph:
 class _Image:
     """What the model says of one image, in the node's words."""
 
-    def __init__(self, number: int, instance: Instance, made: "Prediction") -> None:
+    def __init__(self, number: int, instance: Instance, prediction: "Prediction") -> None:
         self._number = number
         self._ref = instance.ref
-        self._made = made
+        self._prediction = prediction
         parts = body_part(instance.header).parts
         self._site = next((_SITES[part] for part in parts if part in _SITES), _SPINE)
 
@@ -149,7 +155,7 @@ class _Image:
             tracking_identifier=f"image {self._number}",
             concept=_ABNORMAL,
             site=self._site,
-            measurements=(percent(PROBABILITY, self._made.probability, (self._ref,)),),
+            measurements=(percent(PROBABILITY, self._prediction.probability, (self._ref,)),),
             evidence=(self._ref,),
         )
         return (whole, *self._boxes())
@@ -165,29 +171,29 @@ class _Image:
                 region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
                 label=f"{box.class_name} {box.score:.0%}",
             )
-            for number, box in enumerate(self._made.boxes, start=1)
+            for number, box in enumerate(self._prediction.boxes, start=1)
         )
 
     def capture(self, card: Card) -> Capture:
         """Return the picture with the activation map and the boxes."""
-        verdict = "above" if self._made.abnormal else "not above"
-        networks = ", ".join(f"{name} {value:.2f}" for name, value in self._made.per_network.items())
+        verdict = "above" if self._prediction.abnormal else "not above"
+        networks = ", ".join(f"{name} {value:.2f}" for name, value in self._prediction.per_network.items())
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",
             captions=(
-                f"Abnormal: {self._made.probability:.1%}, {verdict} the threshold of {card.threshold:.1%}",
+                f"Abnormal: {self._prediction.probability:.1%}, {verdict} the threshold of {card.threshold:.1%}",
                 f"Networks: {networks}",
             ),
-            saliency=saliency(self._made.saliency),
+            saliency=saliency(self._prediction.saliency),
             findings=self._boxes(),
         )
 
     def scores(self) -> dict[str, float]:
         """Return every number of this image by name."""
         prefix = f"image {self._number}"
-        single = {f"{prefix} {name}": value for name, value in self._made.per_network.items()}
-        return {f"{prefix} probability": self._made.probability, **single}
+        single = {f"{prefix} {name}": value for name, value in self._prediction.per_network.items()}
+        return {f"{prefix} probability": self._prediction.probability, **single}
 
 
 def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
@@ -197,16 +203,16 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     """
     part, view = body_part(instance.header), instance.text("ViewPosition").upper()
     if instance.text("Modality") not in _MODALITIES:
-        why, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
+        reason, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
-        why, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
+        reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
     elif view and view not in card.views:
-        why, code = f"View Position is {view}; read is {', '.join(card.views)}", "wrong-view"
-    elif found := misfit(instance, _SMALLEST_SIDE):
-        why, code = found
+        reason, code = f"View Position is {view}; read is {', '.join(card.views)}", "wrong-view"
+    elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
+        reason, code = misfit_reason
     else:
         return None
-    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {why}", code, (instance.ref,))
+    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
 
 
 def build(environment: ModelEnvironment) -> SpineRadiograph:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ainode.handlers import loaded
-from ainode.handlers.lung_nodule.selecting import TITLE, nodule, selected
+from ainode.handlers.lung_nodule.selecting import TITLE, nodule_name, selected
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
 from ainode.node.domain import (
@@ -24,7 +24,7 @@ from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
-    from ainode.handlers.lung_nodule.places import Traced
+    from ainode.handlers.lung_nodule.places import TracedNodule
     from ainode.models.benchmarking import Table
     from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
 
@@ -46,8 +46,8 @@ class LungNodule:
 
     def _profiles(self) -> tuple[str, ...]:
         """Return the files' names: the original's where the site has named them, else those that ship."""
-        known = {entry.name for entry in self._environment.weights.entries()}
-        if f"{self._card.name}/{_SITE}" in known:
+        names = {entry.name for entry in self._environment.weights.entries()}
+        if f"{self._card.name}/{_SITE}" in names:
             return (_SITE, f"{_SITE}_recurrent", f"{_SITE}_linear")
         return tuple(self._card.files)
 
@@ -58,7 +58,7 @@ class LungNodule:
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
         store = self._environment.weights
-        return {one: store.verified(f"{self._card.name}/{one}") for one in self._profiles()}
+        return {profile: store.verified(f"{self._card.name}/{profile}") for profile in self._profiles()}
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the CTs of the study and its priors, and the positions in them, by their headers."""
@@ -66,37 +66,37 @@ class LungNodule:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding with probability, attention, size and growth for every position, and its saliency."""
-        from ainode.handlers.lung_nodule.tracing import traced  # noqa: PLC0415 - brings the networks' libraries along
+        from ainode.handlers.lung_nodule.tracing import trace  # noqa: PLC0415 - brings the networks' libraries along
 
-        tracing = traced(selection)
-        names = (name for name in map(nodule, count(1)) if name not in selection.declined)
-        answers = {name: self._answer(name, one) for name, one in zip(names, tracing.nodules, strict=False)}
-        not_read = {name: one for name, one in answers.items() if isinstance(one, OutOfScope)}
-        nodules = [one for one in answers.values() if not isinstance(one, OutOfScope)]
+        tracing = trace(selection)
+        names = (name for name in map(nodule_name, count(1)) if name not in selection.declined)
+        answers = {name: self._answer(name, answer) for name, answer in zip(names, tracing.nodules, strict=False)}
+        refusals = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
+        nodules = [answer for answer in answers.values() if not isinstance(answer, OutOfScope)]
         if not nodules:
-            return next(iter(not_read.values()))
-        result = self._result(selection, nodules, {**not_read, **selection.declined})
+            return next(iter(refusals.values()))
+        result = self._result(selection, nodules, {**refusals, **selection.declined})
         return replace(result, seconds={"register": tracing.register_s} if tracing.register_s else {})
 
-    def _answer(self, name: str, traced: "Traced | OutOfScope") -> "Nodule | OutOfScope":
+    def _answer(self, name: str, traced_nodule: "TracedNodule | OutOfScope") -> "Nodule | OutOfScope":
         """Return what the model says of a nodule, or why it says nothing."""
         from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415
 
-        if isinstance(traced, OutOfScope):
-            return traced
-        scans = [place.scan for place in traced.places]
+        if isinstance(traced_nodule, OutOfScope):
+            return traced_nodule
+        scans = [place.scan for place in traced_nodule.places]
         try:
-            alone = self._model.predict(scans[-1:])
-            made = alone if len(scans) == 1 else self._model.predict(scans)
+            current_alone = self._model.predict(scans[-1:])
+            prediction = current_alone if len(scans) == 1 else self._model.predict(scans)
         except UnusablePicture as error:
-            return OutOfScope(f"{name}: {error}", "unusable-pixels", (traced.current.key,))
-        return Nodule(name, traced, made, alone)
+            return OutOfScope(f"{name}: {error}", "unusable-pixels", (traced_nodule.current.key_slice,))
+        return Nodule(name, traced_nodule, prediction, current_alone)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest CT around one nodule, and where the nodule is."""
-        from ainode.handlers.lung_nodule.demonstration import made_up  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.demonstration import synthetic_study  # noqa: PLC0415
 
-        return made_up(seed)
+        return synthetic_study(seed)
 
     @cached_property
     def _model(self) -> "LungNoduleModel":
@@ -104,42 +104,46 @@ class LungNodule:
 
         return loaded(LungNoduleModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
-    def _algorithm(self, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Algorithm:
-        from ainode.handlers.lung_nodule.findings import each, parameters  # noqa: PLC0415
+    def _algorithm(self, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
+        from ainode.handlers.lung_nodule.findings import by_nodule, parameters  # noqa: PLC0415
 
         card, store = self._card, self._environment.weights
-        used = {f"{card.name}/{one.made.profile}" for one in nodules}
-        places = [place for one in nodules for place in one.traced.places]
-        said = {
+        weights_names = {f"{card.name}/{nodule.prediction.profile}" for nodule in nodules}
+        places = [place for nodule in nodules for place in nodule.trace.places]
+        parameters_by_name = {
             "threshold": f"{card.threshold:g}, for the word only",
-            "profile": each({one.name: one.made.profile for one in nodules}),
-            "time points": each({one.name: str(len(one.traced.places)) for one in nodules}),
-            "current scan alone": each({one.name: self._alone(one.alone) for one in nodules}),
+            "profile": by_nodule({nodule.name: nodule.prediction.profile for nodule in nodules}),
+            "time points": by_nodule({nodule.name: str(len(nodule.trace.places)) for nodule in nodules}),
+            "current scan alone": by_nodule(
+                {nodule.name: self._current_alone_text(nodule.current_alone) for nodule in nodules}
+            ),
             "position from": ", ".join(sorted({place.location.source for place in places})),
-            **parameters(nodules, not_read),
+            **parameters(nodules, refusals),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        status = store.status(used)
-        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(said.items()))
+        status = store.status(weights_names)
+        return Algorithm(
+            card.name, card.version, store.digest(self.weights()), status, tuple(parameters_by_name.items())
+        )
 
-    def _alone(self, made: "Prediction") -> str:
+    def _current_alone_text(self, prediction: "Prediction") -> str:
         """Return the probability of the current scan alone, and what its weights may be trusted for."""
-        status = self._environment.weights.status({f"{self._card.name}/{made.profile}"})
-        return f"{made.probability:.2%}, {made.profile}, {status} weights"
+        status = self._environment.weights.status({f"{self._card.name}/{prediction.profile}"})
+        return f"{prediction.probability:.2%}, {prediction.profile}, {status} weights"
 
-    def _result(self, selection: Selection, nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> Result:
+    def _result(self, selection: Selection, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Result:
         from ainode.handlers.lung_nodule.findings import continued, evidence, key_images  # noqa: PLC0415
 
-        scores = {"probability": max(one.made.probability for one in nodules)}
-        for one in nodules:
-            scores |= one.scores()
+        scores = {"probability": max(nodule.prediction.probability for nodule in nodules)}
+        for nodule in nodules:
+            scores |= nodule.scores()
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(nodules, not_read),
+            algorithm=self._algorithm(nodules, refusals),
             title=TITLE,
             procedure=_PROCEDURE,
-            findings=tuple(one.finding() for one in nodules),
-            captures=tuple(one.capture(self._card) for one in nodules),
+            findings=tuple(nodule.finding() for nodule in nodules),
+            captures=tuple(nodule.capture(self._card) for nodule in nodules),
             evidence=evidence(selection, nodules),
             key_images=key_images(nodules),
             scores=scores,

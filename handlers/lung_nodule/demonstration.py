@@ -20,18 +20,18 @@ _HEADER: dict[str, Value] = {
 }
 
 
-def made_up(seed: int) -> SyntheticStudy:
-    """Return the slices of a seeded phantom, and where its nodule is."""
+def synthetic_study(seed: int) -> SyntheticStudy:
+    """Return the slices of a seeded phantom, and the position of its nodule."""
     values, (z, y, x) = chest(seed)
-    between, row_mm, column_mm = SPACING_MM
+    slice_distance_mm, row_mm, column_mm = SPACING_MM
     images = []
     for number, pixels in enumerate(values):
         header: dict[str, Value] = _HEADER | {
             "FrameOfReferenceUID": f"2.25.{seed + 1}",
-            "ImagePositionPatient": (0.0, 0.0, between * number),
+            "ImagePositionPatient": (0.0, 0.0, slice_distance_mm * number),
             "PixelSpacing": (row_mm, column_mm),
-            "SliceThickness": between,
+            "SliceThickness": slice_distance_mm,
         }
         stored = np.clip(np.rint(pixels) + 1024, 0, 4095).astype("<u2")
         images.append(SyntheticImage(pixels.shape[0], pixels.shape[1], stored.tobytes(), header))
-    return SyntheticStudy(tuple(images), ((x * column_mm, y * row_mm, z * between),))
+    return SyntheticStudy(tuple(images), ((x * column_mm, y * row_mm, z * slice_distance_mm),))

@@ -1,4 +1,4 @@
-"""A nodule in one CT: the slices around it, decoded, and its size there; and its places through the dates."""
+"""The place of a nodule in one CT, with decoded slices and size; and one nodule through its dates."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,194 +18,196 @@ _REACH_MM = 34.0
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a nodule is in a CT, and how that is known."""
+    """The location of a nodule in a CT, and the way by which the location is known."""
 
-    whole: Stack
+    ct: Stack
     location: Location
-    carried: Followed | None = None
-    """how it came here from where it is pointed at; None where that is here"""
-    marked_mm: float | None = None
-    """how far who points here is from where registration has it; None where it was not registered"""
+    followed: Followed | None = None
+    """the registration that carried the nodule into this CT; None where the nodule is marked in this CT"""
+    mark_distance_mm: float | None = None
+    """distance from the mark to the registered position; None where the nodule was not registered"""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A nodule in one CT: the slices around it, decoded, and its size there.
+    """A nodule in one CT: the decoded slices around the nodule, and its size.
 
-    The values are a view: nodules whose slices overlap share them.
+    `volume.values` is a view: nodules whose slices overlap share the array.
     """
 
     spot: Spot
     slices: Stack
-    decoded: Volume
+    volume: Volume
     scan: Scan
     size: Measured | LeftOut
 
     @property
     def location(self) -> Location:
-        """Return where it is."""
+        """Return the location of the nodule."""
         return self.spot.location
 
     @property
-    def whole(self) -> Stack:
-        """Return the CT that the slices are of."""
-        return self.spot.whole
+    def ct(self) -> Stack:
+        """Return the CT that holds the slices."""
+        return self.spot.ct
 
     @property
-    def carried(self) -> Followed | None:
-        """Return how it came here from where it is pointed at; None where that is here."""
-        return self.spot.carried
+    def followed(self) -> Followed | None:
+        """Return the registration that carried the nodule into this CT; None where the nodule is marked in this CT."""
+        return self.spot.followed
 
     @property
     def slice_mm(self) -> float:
-        """Return how thick its slices are, or how far apart where that is more."""
+        """Return the thickness of the slices in mm, or their distance if the distance is larger."""
         thick = self.slices.instances[0].header.get("SliceThickness")
-        return max(self.whole.spacing_mm[0], float(thick) if isinstance(thick, int | float) else 0.0)
+        return max(self.ct.spacing_mm[0], float(thick) if isinstance(thick, int | float) else 0.0)
 
     @property
     def refs(self) -> tuple[InstanceRef, ...]:
-        """Return the slices that were read."""
+        """Return the references of the slices."""
         return refs(self.slices.instances)
 
     @property
-    def at(self) -> tuple[int, float, float]:
+    def pixel_position(self) -> tuple[int, float, float]:
         """Return slice, row and column of the position."""
         number, row, column = self.slices.pixel(self.location.position_mm)
         return round(min(max(number, 0), len(self.slices.instances) - 1)), row, column
 
     @property
-    def key(self) -> InstanceRef:
+    def key_slice(self) -> InstanceRef:
         """Return the slice that holds the position."""
-        return self.slices.instances[self.at[0]].ref
+        return self.slices.instances[self.pixel_position[0]].ref
 
     def days_after(self, earlier: "Place") -> float | None:
-        """Return the days between the Study Dates of two places, None where one is no date."""
+        """Return the days since the Study Date of an earlier place; None if a Study Date is missing."""
         return days_between(earlier.slices.instances[0], self.slices.instances[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """One nodule through the dates."""
+class TracedNodule:
+    """One nodule at every date."""
 
     current: Place
     earlier: tuple[Place | LeftOut, ...]
-    """of each prior, the newest first"""
+    """the place at each prior, the newest prior first; `LeftOut` where the nodule was not found"""
     tracking_uid: UID
-    """what it is called across studies, '' where nobody named it; no two nodules of a reading are called alike"""
+    """Tracking UID across studies, empty where no mark has one; no two nodules of a reading share a Tracking UID"""
 
     @property
     def priors(self) -> tuple[tuple[int, Place], ...]:
         """Return the earlier places with their number, 1 being the newest prior."""
-        return tuple((n, one) for n, one in enumerate(self.earlier, start=1) if isinstance(one, Place))
+        return tuple((number, place) for number, place in enumerate(self.earlier, start=1) if isinstance(place, Place))
 
     @property
     def left_out(self) -> tuple[tuple[int, LeftOut], ...]:
-        """Return the priors in which it has no place."""
-        return tuple((n, one) for n, one in enumerate(self.earlier, start=1) if isinstance(one, LeftOut))
+        """Return the reason for each prior without a place, with the number of the prior."""
+        return tuple(
+            (number, reason) for number, reason in enumerate(self.earlier, start=1) if isinstance(reason, LeftOut)
+        )
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Return its places, the oldest first and the current one last."""
+        """Return the places, the oldest first, the current place last."""
         return (*(place for _, place in reversed(self.priors)), self.current)
 
     @property
-    def pointed_at(self) -> tuple[int, Place]:
-        """Return the newest place that somebody pointed at and its number: 0 is the current one, else the prior's."""
-        return next((n, one) for n, one in ((0, self.current), *self.priors) if one.carried is None)
+    def newest_marked(self) -> tuple[int, Place]:
+        """Return the number and the place of the newest mark; number 0 is the current study, 1 the newest prior."""
+        return next((number, place) for number, place in ((0, self.current), *self.priors) if place.followed is None)
 
 
 def days_between(earlier: Instance, later: Instance) -> float | None:
-    """Return the days between two Study Dates, None where one is no date."""
+    """Return the days between two Study Dates; None if a Study Date is missing or no date."""
     try:
-        now, then = (
-            datetime.strptime(one.text("StudyDate"), "%Y%m%d")  # noqa: DTZ007 - no time zone
-            for one in (later, earlier)
+        later_date, earlier_date = (
+            datetime.strptime(instance.text("StudyDate"), "%Y%m%d")  # noqa: DTZ007 - no time zone
+            for instance in (later, earlier)
         )
     except ValueError:
         return None
-    return float((now - then).days)
+    return float((later_date - earlier_date).days)
 
 
-def since(days: float | None) -> str:
-    """Return how long before the current study something was, for a sentence."""
+def days_before(days: float | None) -> str:
+    """Return the words for a number of days before the current study."""
     return "on a day that is not known" if days is None else f"{days:.0f} day{'' if days == 1 else 's'} before"
 
 
-def placed(whole: Stack, spots: Sequence[Spot], decoded: Volume | None = None) -> list[Place]:
-    """Return the places of nodules in one CT; only the slices around them are decoded and kept, each once.
+def places_in(ct: Stack, spots: Sequence[Spot], ct_volume: Volume | None = None) -> list[Place]:
+    """Return the places of nodules in one CT; decode and keep only the slices around the nodules, each slice once.
 
-    They are cut out of the CT where it is decoded already; of it nothing else is kept.
-    Raises: BrokenSeries if one cannot be decoded.
+    Where `ct_volume`, the decoded CT, is at hand, the slices are cropped from it and copied, so that the rest is freed.
+    Raises: BrokenSeries if a slice cannot be decoded.
     """
-    windows = [_window(whole, one.location) for one in spots]
-    slabs = {slab: _slab(whole, slab, decoded) for slab in _joined(windows)}
+    windows = [_window(ct, spot.location) for spot in spots]
+    slabs = {slab: _slab(ct, slab, ct_volume) for slab in _merged(windows)}
     places = []
     for spot, window in zip(spots, windows, strict=True):
-        around, values = next((slab, values) for slab, values in slabs.items() if _is_within(window, slab))
-        near = _cut(values, _below(whole, window, around), window)
-        places.append(_place(spot, window, near))
+        slab, slab_volume = next((slab, slab_volume) for slab, slab_volume in slabs.items() if _is_within(window, slab))
+        cropped = _cropped(slab_volume, _slices_below(ct, window, slab), window)
+        places.append(_place(spot, window, cropped))
     return places
 
 
-def grid(decoded: Volume) -> Grid:
-    """Return a CT as what follows nodules takes it."""
-    return Grid(decoded.values, decoded.origin_mm, decoded.spacing_mm, decoded.axes)
+def following_grid(ct_volume: Volume) -> Grid:
+    """Return a decoded CT as `models.following` takes it."""
+    return Grid(ct_volume.values, ct_volume.origin_mm, ct_volume.spacing_mm, ct_volume.axes)
 
 
 _Window = tuple[int, int]
-"""the first slice, and the one after the last"""
+"""Number of the first slice, and of the slice after the last."""
 
 
-def _place(spot: Spot, window: _Window, decoded: Volume) -> Place:
-    whole, here = spot.whole, spot.location.position_mm
-    before = _below(whole, window, (0, len(whole.instances)))
-    scan = Scan(decoded.values, decoded.spacing_mm, decoded.index(here), before)
-    size = spot.carried.size if spot.carried else measured(grid(decoded), here)
-    return Place(spot, _part(whole, window), decoded, scan, size)
+def _place(spot: Spot, window: _Window, window_volume: Volume) -> Place:
+    ct, position_mm = spot.ct, spot.location.position_mm
+    slices_below = _slices_below(ct, window, (0, len(ct.instances)))
+    scan = Scan(window_volume.values, window_volume.spacing_mm, window_volume.index(position_mm), slices_below)
+    size = spot.followed.size if spot.followed else measured(following_grid(window_volume), position_mm)
+    return Place(spot, _substack(ct, window), window_volume, scan, size)
 
 
-def _window(whole: Stack, location: Location) -> _Window:
-    """Return the slices around a position."""
-    count, between = len(whole.instances), whole.spacing_mm[0]
-    middle, reach = round(whole.pixel(location.position_mm)[0]), int(np.ceil(_REACH_MM / between)) + 1
-    return max(0, middle - reach), min(count, middle + reach + 1)
+def _window(ct: Stack, location: Location) -> _Window:
+    """Return the window of slices around a location."""
+    slice_count, slice_distance_mm = len(ct.instances), ct.spacing_mm[0]
+    middle, reach_slices = round(ct.pixel(location.position_mm)[0]), int(np.ceil(_REACH_MM / slice_distance_mm)) + 1
+    return max(0, middle - reach_slices), min(slice_count, middle + reach_slices + 1)
 
 
-def _joined(windows: Iterable[_Window]) -> list[_Window]:
-    """Return windows of which those that overlap are one."""
-    joined: list[_Window] = []
+def _merged(windows: Iterable[_Window]) -> list[_Window]:
+    """Return the windows, with overlapping windows merged into one."""
+    merged: list[_Window] = []
     for low, high in sorted(windows):
-        if joined and low <= joined[-1][1]:
-            low, high = joined[-1][0], max(high, joined.pop()[1])  # noqa: PLW2901 - it grows
-        joined.append((low, high))
-    return joined
+        if merged and low <= merged[-1][1]:
+            low, high = merged[-1][0], max(high, merged.pop()[1])  # noqa: PLW2901 - it grows
+        merged.append((low, high))
+    return merged
 
 
 def _is_within(window: _Window, slab: _Window) -> bool:
     return slab[0] <= window[0] and window[1] <= slab[1]
 
 
-def _below(whole: Stack, window: _Window, around: _Window) -> int:
-    """Return how many of the slices around a window lie below it: volumes run to the head, stacks to either end."""
-    return window[0] - around[0] if whole.normal[2] > 0 else around[1] - window[1]
+def _slices_below(ct: Stack, window: _Window, slab: _Window) -> int:
+    """Return the number of slices of a slab below a window: volumes run to the head, stacks to either end."""
+    return window[0] - slab[0] if ct.normal[2] > 0 else slab[1] - window[1]
 
 
-def _slab(whole: Stack, window: _Window, decoded: Volume | None) -> Volume:
-    if decoded is None:
-        return volume(_part(whole, window))
-    part = _cut(decoded, _below(whole, window, (0, len(whole.instances))), window)
+def _slab(ct: Stack, window: _Window, ct_volume: Volume | None) -> Volume:
+    if ct_volume is None:
+        return volume(_substack(ct, window))
+    part = _cropped(ct_volume, _slices_below(ct, window, (0, len(ct.instances))), window)
     return replace(part, values=part.values.copy())  # so that the rest is dropped
 
 
-def _cut(decoded: Volume, first: int, window: _Window) -> Volume:
-    """Return as many slices as a window has, from the first on."""
+def _cropped(ct_volume: Volume, first: int, window: _Window) -> Volume:
+    """Return the slices of a volume from `first` on, as many as the window has."""
     end = first + window[1] - window[0]
-    return replace(decoded, values=decoded.values[first:end], origin_mm=decoded.position((first, 0, 0)))
+    return replace(ct_volume, values=ct_volume.values[first:end], origin_mm=ct_volume.position((first, 0, 0)))
 
 
-def _part(whole: Stack, window: _Window) -> Stack:
+def _substack(ct: Stack, window: _Window) -> Stack:
     low, high = window
-    near = stack(whole.instances[low:high])
-    if isinstance(near, OutOfScope):
-        raise BrokenSeries(f"the slices around the position are no stack: {near.reason}")
-    return near
+    substack = stack(ct.instances[low:high])
+    if isinstance(substack, OutOfScope):
+        raise BrokenSeries(f"the slices around the position are no stack: {substack.reason}")
+    return substack

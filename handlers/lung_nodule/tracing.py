@@ -1,7 +1,8 @@
-"""Every nodule of the current study at each of its dates: carried there from the one at which it is pointed at.
+"""Every nodule of the current study at each of its dates.
 
-That is the current date or, where nobody points at it there, the newest prior in which somebody does. One CT is decoded
-at a time; of the one that is pointed into are kept the slices around each nodule and a coarse copy of the whole.
+A nodule is marked in the current CT or, where nobody marked it there, in the newest prior with a mark. From that date
+registration carries the nodule to the other dates. One CT is decoded at a time; of the CT with the marks, the slices
+around each nodule and a coarse copy of the whole CT stay in memory.
 """
 
 import time
@@ -11,98 +12,110 @@ from math import dist, inf
 
 import numpy as np
 
-from ainode.handlers.lung_nodule.places import Place, Spot, Traced, days_between, grid, placed, since
+from ainode.handlers.lung_nodule.places import (
+    Place,
+    Spot,
+    TracedNodule,
+    days_before,
+    days_between,
+    following_grid,
+    places_in,
+)
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
 from ainode.models.following import Followed, Grid, LeftOut, Measured, found_again, register
-from ainode.node.domain import REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
+from ainode.node.domain import NO_UID, REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.ct_series import ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, volume
 
 # The finest resolution that registration uses: a copy of it registers as the whole scan does.
 _REGISTERED_MM = 2.0
-# A mark is put into its nodule by hand: within what was found again, and a little beside it; within the radius of a
-# small one where that has no size; anywhere in the largest, of 30 mm, where nothing was found again.
+# A mark is put by hand: within the followed nodule or up to 2 mm beside it; within 5 mm where the nodule has no size;
+# within 15 mm, the radius of the largest nodule, where the nodule was not found again.
 _BESIDE_MM, _UNMEASURED_MM, _NOT_FOUND_MM = 2.0, 5.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """Every nodule that was pointed at, or why it is not read; and the seconds that carrying it took."""
+    """Every marked nodule, or the reason why it is not read."""
 
-    nodules: tuple[Traced | OutOfScope, ...]
+    nodules: tuple[TracedNodule | OutOfScope, ...]
     register_s: float
-    """of registering and finding again; 0 where nothing had to be carried"""
+    """duration of registering and following; 0 where every nodule is marked at every date"""
 
 
-def traced(selection: Selection) -> Tracing:
-    """Return every nodule that was pointed at through the dates, out of scope where the current CT does not show it.
+def trace(selection: Selection) -> Tracing:
+    """Return every marked nodule at each date; out of scope if the current CT does not show the nodule.
 
-    Raises: BrokenSeries if the slices around a nodule cannot be decoded where it is pointed at; another date that
-    cannot is left out.
+    Raises: BrokenSeries if the slices around a mark cannot be decoded; a date to which a nodule is carried is left out
+    instead.
     """
     studies: dict[UID, list[Series]] = {selection.study_instance_uid: []}
-    for one in selection.series:
-        studies.setdefault(one.instances[0].ref.study_instance_uid, []).append(one)
-    pointed_into, spots = _pointed_into(studies, selection.locations)
-    carriage = _Carriage(_all_placed(spots), [one for one in selection.locations if _is_framed(one)])
-    now, *earlier = dates = [
-        carriage.nodules if uid == pointed_into else carriage.places(series) for uid, series in studies.items()
+    for series in selection.series:
+        studies.setdefault(series.instances[0].ref.study_instance_uid, []).append(series)
+    marked_study, spots = _newest_marked_study(studies, selection.locations)
+    carriage = _Carriage(_places(spots), [location for location in selection.locations if _is_framed(location)])
+    places_by_date = [
+        carriage.nodules if uid == marked_study else carriage.places(series) for uid, series in studies.items()
     ]
-    first = studies[selection.study_instance_uid][0].instances[0]
-    return Tracing(
-        tuple(
-            Traced(here, tuple(date[n] for date in earlier), uid)
-            if isinstance(here, Place)
-            else _not_here(here, carriage.nodules[n], first)
-            for n, (here, uid) in enumerate(zip(now, _named(dates), strict=True))
-        ),
-        carriage.seconds,
-    )
+    current, *earlier = places_by_date
+    first_image = studies[selection.study_instance_uid][0].instances[0]
+    nodules: list[TracedNodule | OutOfScope] = []
+    for number, (place, tracking_uid) in enumerate(zip(current, _tracking_uids(places_by_date), strict=True)):
+        if isinstance(place, Place):
+            nodules.append(TracedNodule(place, tuple(places[number] for places in earlier), tracking_uid))
+        else:
+            nodules.append(_refusal(place, carriage.nodules[number], first_image))
+    return Tracing(tuple(nodules), carriage.seconds)
 
 
-def _named(dates: Sequence[Sequence[Place | LeftOut]]) -> list[UID]:
-    """Return what each nodule is called at the newest date that has a name for it which no other nodule has."""
-    names = [UID("")] * len(dates[0])
-    for date in dates:
-        for n, place in enumerate(date):
-            name = place.location.tracking_uid if isinstance(place, Place) else UID("")
-            if not names[n] and name not in names:
-                names[n] = name
-    return names
+def _tracking_uids(places_by_date: Sequence[Sequence[Place | LeftOut]]) -> list[UID]:
+    """Return the tracking UID of each nodule at the newest date that has one; no two nodules share a tracking UID."""
+    tracking_uids = [NO_UID] * len(places_by_date[0])
+    for places in places_by_date:
+        for number, place in enumerate(places):
+            tracking_uid = place.location.tracking_uid if isinstance(place, Place) else NO_UID
+            if not tracking_uids[number] and tracking_uid not in tracking_uids:
+                tracking_uids[number] = tracking_uid
+    return tracking_uids
 
 
-def _all_placed(spots: Sequence[Spot], decoded: Mapping[UID, Volume] | None = None) -> list[Place]:
+def _places(spots: Sequence[Spot], volumes: Mapping[UID, Volume] | None = None) -> list[Place]:
     """Return the places of nodules in the CTs of one date.
 
     Raises: BrokenSeries if the slices around one cannot be decoded.
     """
     numbers: dict[UID, list[int]] = {}
     for number, spot in enumerate(spots):
-        numbers.setdefault(_uid(spot.whole), []).append(number)
-    found: dict[int, Place] = {}
-    for uid, theirs in numbers.items():
-        here = [spots[n] for n in theirs]
-        found |= zip(theirs, placed(here[0].whole, here, (decoded or {}).get(uid)), strict=True)
-    return [found[n] for n in range(len(spots))]
+        numbers.setdefault(_series_uid(spot.ct), []).append(number)
+    places: dict[int, Place] = {}
+    for uid, numbers_in_ct in numbers.items():
+        spots_in_ct = [spots[number] for number in numbers_in_ct]
+        places |= zip(numbers_in_ct, places_in(spots_in_ct[0].ct, spots_in_ct, (volumes or {}).get(uid)), strict=True)
+    return [places[number] for number in range(len(spots))]
 
 
-def _not_here(why: LeftOut, then: Place, now: Instance) -> OutOfScope:
-    ago = since(days_between(then.slices.instances[0], now))
-    what = f"the nodule that {then.location.source} points at in the CT {ago} is not found in this one"
-    return OutOfScope(f"{what}: {why.reason}", why.code)
+def _refusal(left_out: LeftOut, marked_place: Place, current_image: Instance) -> OutOfScope:
+    day_text = days_before(days_between(marked_place.slices.instances[0], current_image))
+    sentence = f"the nodule that {marked_place.location.source} points at in the CT {day_text} is not found in this one"
+    return OutOfScope(f"{sentence}: {left_out.reason}", left_out.code)
 
 
-def _pointed_into(studies: Mapping[UID, Sequence[Series]], locations: Sequence[Location]) -> tuple[UID, Sequence[Spot]]:
-    """Return the newest study that locations lie in, and where in its CTs; in a prior they name its frame."""
+def _newest_marked_study(
+    studies: Mapping[UID, Sequence[Series]], locations: Sequence[Location]
+) -> tuple[UID, Sequence[Spot]]:
+    """Return the newest study whose CTs hold locations, and the spots there.
+
+    Only a location that names its frame of reference can lie in a prior.
+    """
     for number, (uid, series) in enumerate(studies.items()):
-        if held := _held(series, [one for one in locations if number == 0 or _is_framed(one)]):
-            return uid, held
+        if spots := _spots_in(series, [location for location in locations if number == 0 or _is_framed(location)]):
+            return uid, spots
     raise ValueError("a selection has a position in one of its CTs")
 
 
-def _held(series: Sequence[Series], locations: Iterable[Location]) -> list[Spot]:
-    return [Spot(found, one) for one in locations if isinstance(found := stack_at(series, one), Stack)]
+def _spots_in(series: Sequence[Series], locations: Iterable[Location]) -> list[Spot]:
+    return [Spot(ct, location) for location in locations if isinstance(ct := stack_at(series, location), Stack)]
 
 
 def _is_framed(location: Location) -> bool:
@@ -110,121 +123,135 @@ def _is_framed(location: Location) -> bool:
 
 
 _Carried = tuple[Position | None, Spot | LeftOut]
-"""where registration has a nodule, None where it has none; and what was found there"""
+"""The registered position of a nodule, None without a registration; and the spot that was found there."""
 
 
 @dataclass(slots=True)
 class _Carriage:
-    """What brings nodules from the date at which they are pointed at to the others, one date after the other."""
+    """Carries nodules by registration from the date of their marks to the other dates, one date after the other."""
 
     nodules: Sequence[Place]
     locations: Sequence[Location]
-    """what is pointed at, at any date"""
+    """the locations of every date"""
     seconds: float = 0.0
     _coarse: dict[UID, Grid] = field(default_factory=dict)
-    """copies of the CTs that are pointed into"""
+    """coarse copies of the CTs that hold the marks, by series"""
 
     def places(self, series: Sequence[Series]) -> Sequence[Place | LeftOut]:
-        """Return each nodule's place at another date: where it is pointed at too, else carried there."""
-        marks = _held(series, self.locations)
-        said = self._said(marks)
-        unsaid = [one for one, mark in zip(self.nodules, said, strict=True) if mark is None]
-        carried, decoded = self._carried(unsaid, series) if unsaid else ([], {})
-        # What has the name of one nodule is no mark of another.
-        names = {one.location.tracking_uid for one in self.nodules} - {""}
-        spots = _settled(said, carried, [one for one in marks if one.location.tracking_uid not in names])
+        """Return the place of each nodule at another date: at its own mark there, else carried to that date."""
+        marks = _spots_in(series, self.locations)
+        own_marks = self._own_marks(marks)
+        unmarked = [nodule for nodule, mark in zip(self.nodules, own_marks, strict=True) if mark is None]
+        carried, volumes = self._carry(unmarked, series) if unmarked else ([], {})
+        # A mark with the tracking UID of one nodule is no mark of another nodule.
+        tracking_uids = {nodule.location.tracking_uid for nodule in self.nodules} - {NO_UID}
+        free_marks = [mark for mark in marks if mark.location.tracking_uid not in tracking_uids]
+        spots = _chosen_spots(own_marks, carried, free_marks)
         try:
-            found = iter(_all_placed([one for one in spots if isinstance(one, Spot)], decoded))
+            places = iter(_places([spot for spot in spots if isinstance(spot, Spot)], volumes))
         except BrokenSeries as error:
-            return [LeftOut("broken", str(error)) if isinstance(one, Spot) else one for one in spots]
-        return [next(found) if isinstance(one, Spot) else one for one in spots]
+            return [LeftOut("broken", str(error)) if isinstance(spot, Spot) else spot for spot in spots]
+        return [next(places) if isinstance(spot, Spot) else spot for spot in spots]
 
-    def _said(self, marks: Sequence[Spot]) -> list[Spot | None]:
-        """Return the mark by which somebody says where this very nodule is, None where nobody does; each mark once.
+    def _own_marks(self, marks: Sequence[Spot]) -> list[Spot | None]:
+        """Return the mark that certainly belongs to each nodule, None for a nodule without such a mark.
 
-        That is by its tracking UID, or by a request that points once into each date.
+        A mark belongs to a nodule if both have one tracking UID, or if a request marks a single nodule at each date.
+        No mark belongs to two nodules.
         """
-        free, said = list(marks), list[Spot | None]()
-        asked = [one for one in marks if one.location.source == REQUEST]
-        for one in self.nodules:
-            uid, alone = one.location.tracking_uid, len(asked) == len(self.nodules) == 1
-            same = [mark for mark in free if mark.location.tracking_uid == uid != ""]
-            same = same or (asked if alone and one.location.source == REQUEST else [])
-            said.append(same[0] if same else None)
-            free = [mark for mark in free if mark is not said[-1]]
-        return said
+        free_marks, own_marks = list(marks), list[Spot | None]()
+        requested = [mark for mark in marks if mark.location.source == REQUEST]
+        is_single = len(requested) == len(self.nodules) == 1
+        for nodule in self.nodules:
+            tracking_uid = nodule.location.tracking_uid
+            matching = [mark for mark in free_marks if mark.location.tracking_uid == tracking_uid != NO_UID]
+            if not matching and is_single and nodule.location.source == REQUEST:
+                matching = requested
+            own_marks.append(matching[0] if matching else None)
+            free_marks = [mark for mark in free_marks if mark is not own_marks[-1]]
+        return own_marks
 
-    def _carried(self, nodules: Sequence[Place], series: Sequence[Series]) -> tuple[list[_Carried], dict[UID, Volume]]:
-        """Return where each nodule is at another date by registration, and the CT that was decoded for it."""
-        whole = ct_stack(series, WANTED)
-        if isinstance(whole, OutOfScope):
-            return [(None, LeftOut(whole.code, whole.reason))] * len(nodules), {}
+    def _carry(self, nodules: Sequence[Place], series: Sequence[Series]) -> tuple[list[_Carried], dict[UID, Volume]]:
+        """Return each nodule as carried into the best CT of another date, and the volume of that CT by its series."""
+        ct = ct_stack(series, WANTED)
+        if isinstance(ct, OutOfScope):
+            return [(None, LeftOut(ct.code, ct.reason))] * len(nodules), {}
         try:
-            for one in nodules:
-                if _uid(one.whole) not in self._coarse:
-                    self._coarse[_uid(one.whole)] = grid(volume(one.whole)).reduced(_REGISTERED_MM)
-            decoded = volume(whole)
+            for nodule in nodules:
+                uid = _series_uid(nodule.ct)
+                if uid not in self._coarse:
+                    self._coarse[uid] = following_grid(volume(nodule.ct)).reduced(_REGISTERED_MM)
+            ct_volume = volume(ct)
         except BrokenSeries as error:
             return [(None, LeftOut("broken", str(error)))] * len(nodules), {}
         started = time.monotonic()
-        carried = list(self._followed(nodules, whole, grid(decoded)))
+        carried = list(self._registered(nodules, ct, following_grid(ct_volume)))
         self.seconds += time.monotonic() - started
-        return carried, {_uid(whole): decoded}
+        return carried, {_series_uid(ct): ct_volume}
 
-    def _followed(self, nodules: Sequence[Place], whole: Stack, there: Grid) -> Iterator[_Carried]:
-        """Yield where each nodule must be, if the scans could be registered, and what was found there."""
-        # Once per CT that is pointed into, however many nodules it has.
-        uids = [_uid(one.whole) for one in nodules]
-        transforms = {uid: register(self._coarse[uid], there) for uid in dict.fromkeys(uids)}
-        for one, uid in zip(nodules, uids, strict=True):
-            transform, here = transforms[uid], one.location.position_mm
+    def _registered(self, nodules: Sequence[Place], ct: Stack, target: Grid) -> Iterator[_Carried]:
+        """Yield the registered position of each nodule in a CT, and the spot that was found there."""
+        # Each CT that holds marks is registered once, however many nodules it has.
+        uids = [_series_uid(nodule.ct) for nodule in nodules]
+        transforms = {uid: register(self._coarse[uid], target) for uid in dict.fromkeys(uids)}
+        for nodule, uid in zip(nodules, uids, strict=True):
+            transform, position_mm = transforms[uid], nodule.location.position_mm
             if isinstance(transform, LeftOut):
                 yield None, transform
             else:
-                found = found_again(grid(one.decoded), there, here, transform)
-                where = found.position_mm if isinstance(found, Followed) else transform(here)
-                yield where, _again(one, found, whole)
+                followed = found_again(following_grid(nodule.volume), target, position_mm, transform)
+                registered_mm = followed.position_mm if isinstance(followed, Followed) else transform(position_mm)
+                yield registered_mm, _followed_spot(nodule, followed, ct)
 
 
-def _again(nodule: Place, found: Followed | LeftOut, whole: Stack) -> Spot | LeftOut:
-    """Return where a nodule is in the CT in which it was found again."""
-    if isinstance(found, LeftOut):
-        return found
-    if not whole.holds(found.position_mm):
+def _followed_spot(nodule: Place, followed: Followed | LeftOut, ct: Stack) -> Spot | LeftOut:
+    """Return the spot of a nodule that was followed into a CT."""
+    if isinstance(followed, LeftOut):
+        return followed
+    if not ct.holds(followed.position_mm):
         return LeftOut("outside", "the nodule's place is outside of the scan")
-    uid = nodule.location.tracking_uid
-    return Spot(whole, Location(found.position_mm, "registration", whole.frame_of_reference_uid, uid), found)
+    tracking_uid = nodule.location.tracking_uid
+    location = Location(followed.position_mm, "registration", ct.frame_of_reference_uid, tracking_uid)
+    return Spot(ct, location, followed)
 
 
-def _settled(said: Sequence[Spot | None], carried: Sequence[_Carried], marks: Sequence[Spot]) -> list[Spot | LeftOut]:
-    """Return where each nodule is: where it is said to be, else at the mark that is its own, else where carried."""
-    rest = iter(carried)
-    known = [(one.location.position_mm, one) if one else next(rest) for one in said]
-    own = _nearest([one.location.position_mm for one in marks], [where for where, _ in known])
+def _chosen_spots(
+    own_marks: Sequence[Spot | None], carried: Sequence[_Carried], marks: Sequence[Spot]
+) -> list[Spot | LeftOut]:
+    """Return the spot of each nodule: its own mark, else a free mark within its reach, else the spot by registration.
+
+    `carried` has one entry for each nodule without a mark of its own, in their order.
+    """
+    remaining = iter(carried)
+    candidates = [(mark.location.position_mm, mark) if mark else next(remaining) for mark in own_marks]
+    nearest = _nearest_marks([mark.location.position_mm for mark in marks], [position for position, _ in candidates])
     spots: list[Spot | LeftOut] = []
-    for number, (_, spot) in enumerate(known):
-        mark, away_mm = own.get(number, (0, inf))
-        is_own = said[number] is None and away_mm <= _reach_mm(spot)
-        spots.append(replace(marks[mark], marked_mm=away_mm) if is_own else spot)
+    for number, (_, spot) in enumerate(candidates):
+        mark, distance_mm = nearest.get(number, (0, inf))
+        is_marked = own_marks[number] is None and distance_mm <= _reach_mm(spot)
+        spots.append(replace(marks[mark], mark_distance_mm=distance_mm) if is_marked else spot)
     return spots
 
 
-def _nearest(marks: Sequence[Position], nodules: Sequence[Position | None]) -> dict[int, tuple[int, float]]:
-    """Return the number of each nodule's nearest mark and how far it is, where no other nodule is nearer to it."""
+def _nearest_marks(marks: Sequence[Position], nodules: Sequence[Position | None]) -> dict[int, tuple[int, float]]:
+    """Return the number of each nodule's nearest mark and its distance in mm, unless another nodule is nearer."""
     if not marks or not nodules:
         return {}
-    away = np.array([[dist(mark, one) if one else inf for mark in marks] for one in nodules])
-    nearest = enumerate(away.argmin(axis=1))
-    return {n: (int(mark), float(away[n, mark])) for n, mark in nearest if away[:, mark].argmin() == n}
+    distances_mm = np.array([[dist(mark, nodule) if nodule else inf for mark in marks] for nodule in nodules])
+    return {
+        number: (int(mark), float(distances_mm[number, mark]))
+        for number, mark in enumerate(distances_mm.argmin(axis=1))
+        if distances_mm[:, mark].argmin() == number
+    }
 
 
 def _reach_mm(spot: Spot | LeftOut) -> float:
-    """Return how far from where registration has a nodule a mark of it may be."""
-    if isinstance(spot, LeftOut) or spot.carried is None:
+    """Return the largest distance in mm between the registered position of a nodule and a mark of the nodule."""
+    if isinstance(spot, LeftOut) or spot.followed is None:
         return _NOT_FOUND_MM
-    size = spot.carried.size
+    size = spot.followed.size
     return size.maximum_mm / 2 + _BESIDE_MM if isinstance(size, Measured) else _UNMEASURED_MM
 
 
-def _uid(whole: Stack) -> UID:
-    return whole.instances[0].ref.series_instance_uid
+def _series_uid(ct: Stack) -> UID:
+    return ct.instances[0].ref.series_instance_uid

@@ -47,7 +47,7 @@ def command(node: RunningNode, *arguments: str) -> "subprocess.CompletedProcess[
 
 
 def finished(node: RunningNode) -> dict[str, Job]:
-    node.read(testing.uid(STUDY))
+    node.read(testing.uid(STUDY), within_s=300)
     return {job.route: job for job in node.ledger.jobs(study=UID(testing.uid(STUDY)))}
 
 

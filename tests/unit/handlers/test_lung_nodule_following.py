@@ -17,8 +17,8 @@ installed("torch", "timm", "openvino", "safetensors")
 from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
 
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
-from ainode.handlers.lung_nodule.places import Traced  # noqa: E402
-from ainode.handlers.lung_nodule.tracing import traced  # noqa: E402
+from ainode.handlers.lung_nodule.places import TracedNodule  # noqa: E402
+from ainode.handlers.lung_nodule.tracing import trace  # noqa: E402
 from ainode.node import reports, testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
     UID,
@@ -290,11 +290,11 @@ def test_what_only_the_oldest_study_points_at_is_carried_to_the_newest_and_to_th
     assert region is not None
     selection = handler.select(replace(now, priors=()))
     assert isinstance(selection, Selection)
-    (nodule,) = traced(selection).nodules
-    assert isinstance(nodule, Traced)
-    assert region.image == nodule.current.key
+    (nodule,) = trace(selection).nodules
+    assert isinstance(nodule, TracedNodule)
+    assert region.image == nodule.current.key_slice
     (left, top), (right, bottom) = region.points[0], region.points[2]
-    _, row, column = nodule.current.at
+    _, row, column = nodule.current.pixel_position
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((column + 0.5, row + 0.5), abs=1)
     told = "nodule 1 from SR in prior 2, 365 days before, since nobody pointed at it in this study"
     assert said(result)["carried"] == told
@@ -409,13 +409,13 @@ def beside(made: Dated, diameter_mm: float = 6.0) -> Dated:
     return Dated(tuple(images), made.position_mm)
 
 
-def marked(now: Study, then: Study, *marks: Location) -> list[Traced]:
+def marked(now: Study, then: Study, *marks: Location) -> list[TracedNodule]:
     """Return the nodules of two studies that are marked so; the first marks are in the newest study."""
     frames = {one: UID(one.instances[0].text("FrameOfReferenceUID")) for one in (now, then)}
     framed = [replace(one, frame_of_reference_uid=frames[then if one.source == "prior" else now]) for one in marks]
-    nodules = traced(Selection(now.study_instance_uid, (*now.series, *then.series), tuple(framed))).nodules
-    assert all(isinstance(one, Traced) for one in nodules)
-    return [one for one in nodules if isinstance(one, Traced)]
+    nodules = trace(Selection(now.study_instance_uid, (*now.series, *then.series), tuple(framed))).nodules
+    assert all(isinstance(one, TracedNodule) for one in nodules)
+    return [one for one in nodules if isinstance(one, TracedNodule)]
 
 
 @pytest.mark.parametrize(
@@ -448,8 +448,8 @@ def test_nodules_share_the_slices_that_they_have_in_common(pair: tuple[Study, St
     now, prior, (*_, first, second) = pair
     one, other = marked(now, prior, Location(first, "SR"), Location(second, "SR"))
     for here, there in zip(one.places, other.places, strict=True):
-        assert np.shares_memory(here.decoded.values, there.decoded.values)
-        assert here.decoded.values.shape[0] == len(here.slices.instances)
+        assert np.shares_memory(here.volume.values, there.volume.values)
+        assert here.volume.values.shape[0] == len(here.slices.instances)
 
 
 # Slices of other thickness
@@ -512,17 +512,17 @@ def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: L
     prior, there = moved(study, (x, y, z), tmp_path)
     selection = handler.select(replace(study, priors=(prior,)))
     assert isinstance(selection, Selection)
-    (nodule,) = traced(selection).nodules
-    assert isinstance(nodule, Traced)
+    (nodule,) = trace(selection).nodules
+    assert isinstance(nodule, TracedNodule)
     ((number, place),) = nodule.priors
     assert number == 1
-    assert place.carried is not None
-    assert np.linalg.norm(np.subtract(place.carried.transform((x, y, z)), there)) < 2
-    assert np.linalg.norm(np.subtract(place.carried.place.position_mm, there)) < 2
+    assert place.followed is not None
+    assert np.linalg.norm(np.subtract(place.followed.transform((x, y, z)), there)) < 2
+    assert np.linalg.norm(np.subtract(place.followed.place.position_mm, there)) < 2
     assert np.linalg.norm(np.subtract(place.location.position_mm, there)) < 2
     # What the network is shown of the prior is cut out of it around the nodule.
     assert place.scan.before > 0
-    assert place.decoded.index(place.slices.origin_mm) == pytest.approx((0, 0, 0), abs=1e-3)
+    assert place.volume.index(place.slices.origin_mm) == pytest.approx((0, 0, 0), abs=1e-3)
     assert place.scan.values.shape[0] == len(place.slices.instances)
     result = read(handler, replace(study, priors=(prior,)))
     assert len(measured(result)["attention-weight"]) == 2

@@ -261,13 +261,13 @@ def test_the_real_nodule_lies_in_its_box_within_a_voxel(handler: LungNodule) -> 
 
 def test_the_real_nodule_is_shown_as_the_training_slices_are() -> None:
     """Lung dark, nodule of 17 mm bright in the middle, at half a millimeter a pixel."""
-    from ainode.handlers.lung_nodule.places import Traced
-    from ainode.handlers.lung_nodule.tracing import traced
+    from ainode.handlers.lung_nodule.places import TracedNodule
+    from ainode.handlers.lung_nodule.tracing import trace
     from ainode.models.lung_nodule.patches import middle_slice
 
     study = the_real_nodule()
-    (nodule,) = traced(Selection(study.study_instance_uid, study.series, study.locations)).nodules
-    assert isinstance(nodule, Traced)
+    (nodule,) = trace(Selection(study.study_instance_uid, study.series, study.locations)).nodules
+    assert isinstance(nodule, TracedNodule)
     picture, _ = middle_slice(nodule.current.scan)
     table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255
     darkest = np.percentile(table, 20, axis=(1, 2))
