@@ -1,7 +1,8 @@
-"""All documents of one answer, in the order in which they are sent: the report last, when its captures are there."""
+"""All documents of an answer in the order of sending: the report is last, so that its captures have arrived."""
 
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, OutOfScope, Result
@@ -16,34 +17,38 @@ log = logging.getLogger(__name__)
 
 
 def documents(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return the captures, what else is wanted, and the report; `sources` is the file of each SOP Instance UID.
+    """Return captures, optional documents and the report of a result; `sources` maps SOP Instance UID to file.
 
     Raises: ReportError if the result cannot be encoded; BrokenSeries if an image to draw on cannot be decoded.
     """
-    wanted = (document for kind in context.optional for document in _optional(kind, result, sources, context))
-    return (*secondary_captures(result, sources, context), *wanted, structured_report(result, sources, context))
+    return (
+        *secondary_captures(result, sources, context),
+        *chain.from_iterable(_optional_documents(kind, result, sources, context) for kind in context.optional),
+        structured_report(result, sources, context),
+    )
 
 
-def _optional(
+def _optional_documents(
     kind: DocumentKind, result: Result, sources: Mapping[UID, Path], context: DocumentContext
 ) -> tuple[Document, ...]:
-    """Return the documents of one optional kind; none if the sources do not allow it: the report is not lost for it."""
+    """Return the documents of an optional kind; a failure is logged and gives none, so that the report still leaves."""
     try:
         if kind is DocumentKind.PRESENTATION_STATE:
             return presentation_states(result, sources, context)
         return segmentations(result, sources, context, kind=kind)
     except (ReportError, *BROKEN_FILE) as error:
-        # By its class alone: a message of pydicom may quote the header.
-        what = f"study {result.study_instance_uid}: no {kind} can be made of its headers ({type(error).__name__})"
-        log.warning(what, extra={"action": "optional_left_out", "study_instance_uid": result.study_instance_uid})
+        # Only the class of the error is logged: a message of pydicom may quote the header.
+        uid = result.study_instance_uid
+        message = f"study {uid}: no {kind} can be made of its headers ({type(error).__name__})"
+        log.warning(message, extra={"action": "optional_left_out", "study_instance_uid": uid})
         return ()
 
 
 def documents_out_of_scope(
     reason: OutOfScope, sources: Mapping[UID, Path], context: DocumentContext
 ) -> tuple[Document, ...]:
-    """Return the report that says why nothing was read.
+    """Return the report of the reason why nothing was read.
 
-    Raises: ReportError if the reason names no evidence, or its file cannot be read.
+    Raises: ReportError if the reason has no evidence, or a file of the evidence cannot be read.
     """
     return (out_of_scope_report(reason, sources, context),)

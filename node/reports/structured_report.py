@@ -1,8 +1,8 @@
 """A result as a DICOM Structured Report: TID 1500 in Comprehensive 3D SR, or in Comprehensive SR for old archives.
 
-A finding without a region is one measurement group (TID 1501). One with a region is two groups that share a tracking
-UID: the region without numbers (TID 1410), which viewers turn into a box one can see, and the numbers. Viewers lose
-the box where both are in one group. Why a study was not read is said in words: TID 2000.
+A finding without a region is a measurement group (TID 1501). A finding with a region is two groups with the same
+tracking UID: the region (TID 1410), which viewers show as a box, and the measurements. Viewers do not show the box if
+region and measurements are in the same group. The reason why a study was not read is a narrative report (TID 2000).
 """
 
 import re
@@ -43,35 +43,39 @@ from ainode.node.reports.source_header import (
     software_versions,
 )
 
-OUR_CODES = "99AINODE"
-"""coding scheme of handlers' codes that no public scheme has; the prefix 99 is for private ones (PS3.16 8)"""
+_PRIVATE_SCHEME = "99AINODE"
+"""coding scheme of handlers' codes that no public scheme has; 99 begins the name of a private scheme (PS3.16 8)"""
 
 _ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
-# How far a coordinate may leave its image by rounding before it counts as a mistake.
+# A coordinate may lie outside of its image by so much, because of rounding.
 _SLACK_PIXELS = 0.5
 # PS3.5 9.1.
-_LONGEST_UID = 64
+_MAX_UID_LENGTH = 64
 
 _Group = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What every part of one report needs."""
+    """Inputs that several parts of a report need."""
 
     evidence: tuple[InstanceRef, ...]
     headers: Mapping[InstanceRef, Dataset]
+    """headers of the first evidence and of the images that the report describes"""
     context: DocumentContext
     digest: str
+    """digest of the reading, which all UIDs of the report depend on"""
     description: str
+    """Series Description"""
     algorithm: Algorithm | None = None
     continues: tuple[InstanceRef, ...] = ()
+    """reports of earlier studies whose lesions this report follows"""
 
 
 def structured_report(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> Document:
-    """Return the report of a result; `sources` has the files of the first evidence, key images and regions.
+    """Return the report of a result; `sources` has the files of the first evidence, the key images and the regions.
 
-    Raises: ReportError if a finding refers to an image outside the evidence, or to a place outside its image.
+    Raises: ReportError if a finding refers to an image that is no evidence, or a region lies outside of its image.
     Source: PS3.16 TID 1500, 1410, 1501, 300, 1600, 4019; PS3.3 A.35.13.
     """
     if not result.evidence:
@@ -89,39 +93,42 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
     groups = [
         group
         for number, finding in enumerate(result.findings)
-        for group in _groups(finding, draft, number=number, lonely=len(regions) == 1)
+        for group in _measurement_groups(finding, draft, number=number, is_single_region=len(regions) == 1)
     ]
-    return _document(_content(groups, draft, procedure=_coded(result.procedure), images=result.key_images), draft)
+    procedure = _coded_concept(result.procedure)
+    return _document(_measurement_report(groups, draft, procedure=procedure, images=result.key_images), draft)
 
 
 def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context: DocumentContext) -> Document:
-    """Return a report that says in words why nothing was read; it has no number and no finding.
+    """Return a narrative report of the reason why nothing was read; the report has no measurement and no finding.
 
-    Raises: ReportError if the reason names no evidence, or its file cannot be read.
+    Raises: ReportError if the reason has no evidence, or a file of the evidence cannot be read.
     """
     if not reason.evidence:
-        raise ReportError(f"a report needs an image to belong to, and {reason.code!r} names none")
+        raise ReportError(
+            f"the reason {reason.code!r} has no evidence, and a report belongs to the study of an instance"
+        )
     first = next((ref for ref in reason.evidence if _is_image(header_of(ref, sources))), reason.evidence[0])
     draft = _Draft(
         evidence=(first, *(ref for ref in reason.evidence if ref != first)),
         headers={first: header_of(first, sources)},
         context=context,
-        # With the words: an archive takes other words under the same UID for a repetition.
+        # The digest has the words too: an archive ignores other words under a UID that it knows.
         digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.reason)),
         description="AI study not analyzed (RUO)",
     )
-    return _document(_narrative(f"Not analyzed: {reason.reason}", draft), draft)
+    return _document(_narrative_report(f"Not analyzed: {reason.reason}", draft), draft)
 
 
-def _narrative(said: str, draft: _Draft) -> sr.ContainerContentItem:
-    """Return TID 2000 with one conclusion in words, inferred from the first of the evidence if that is an image.
+def _narrative_report(text: str, draft: _Draft) -> sr.ContainerContentItem:
+    """Return TID 2000 with the text as its conclusion, inferred from the first evidence if the evidence is an image.
 
-    OHIF 3.13.2 shows it as text; of an imaging measurement report without coordinates it shows an empty viewport.
+    OHIF 3.13.2 shows a narrative report as text, but a measurement report without coordinates as an empty viewport.
 
     Source: PS3.16 TID 2000, 2001, 2002.
     """
     first = draft.evidence[0]
-    conclusion = sr.TextContentItem(codes.DCM.Conclusion, said, relationship_type="CONTAINS")
+    conclusion = sr.TextContentItem(codes.DCM.Conclusion, text, relationship_type="CONTAINS")
     if _is_image(draft.headers[first]):
         source = sr.ImageContentItem(
             codes.SCT.Source, first.sop_class_uid, first.sop_instance_uid, relationship_type="INFERRED FROM"
@@ -131,7 +138,7 @@ def _narrative(said: str, draft: _Draft) -> sr.ContainerContentItem:
     heading.ContentSequence = sr.ContentSequence([conclusion])
     root = sr.ContainerContentItem(codes.LN.DiagnosticImagingReport, is_content_continuous=False, template_id="2000")
     language = sr.LanguageOfContentItemAndDescendants(_ENGLISH)
-    root.ContentSequence = sr.ContentSequence([*language, *_observer(draft), heading])
+    root.ContentSequence = sr.ContentSequence([*language, *_observation_context(draft), heading])
     return root
 
 
@@ -139,69 +146,73 @@ def _is_image(header: Dataset) -> bool:
     return "Rows" in header
 
 
-def _coded(code: Code) -> sr.CodedConcept:
+def _coded_concept(code: Code) -> sr.CodedConcept:
     return sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _tracking(identifier: str, draft: _Draft, *, number: int, known: str = "") -> sr.TrackingIdentifier:
-    """Return the UID that others gave the lesion, where it is one; else that of this reading."""
-    valid = re.fullmatch(RE_VALID_UID, known) and len(known) <= _LONGEST_UID
-    return sr.TrackingIdentifier(
-        uid=known if valid else made_uid("tracking", draft.digest, str(number)), identifier=identifier
-    )
+def _tracking_identifier(finding: Finding, draft: _Draft, number: int) -> sr.TrackingIdentifier:
+    """Return the identifier with the lesion's tracking UID; without a valid UID, a UID is made from the reading."""
+    is_valid = re.fullmatch(RE_VALID_UID, finding.tracking_uid) and len(finding.tracking_uid) <= _MAX_UID_LENGTH
+    uid = finding.tracking_uid if is_valid else made_uid("tracking", draft.digest, str(number))
+    return sr.TrackingIdentifier(uid=uid, identifier=finding.tracking_identifier)
 
 
-def _sources(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
+def _source_images(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
     return [sr.SourceImageForMeasurementGroup(ref.sop_class_uid, ref.sop_instance_uid) for ref in images]
 
 
-def _groups(finding: Finding, draft: _Draft, *, number: int, lonely: bool) -> tuple[_Group, ...]:
-    """Return the measurement groups of a finding; `lonely` is the only region of the document.
+def _measurement_groups(finding: Finding, draft: _Draft, *, number: int, is_single_region: bool) -> tuple[_Group, ...]:
+    """Return the measurement groups of a finding; `number` is the finding's index in the result.
 
-    A validator that meets exactly one region expects one in every group, so the numbers then repeat it.
+    `is_single_region` says that the finding's region is the only region of the document. A validator then expects a
+    region in every group, so the group of the measurements repeats the region.
     """
-    frame: dict[str, Any] = {
-        "tracking_identifier": _tracking(finding.tracking_identifier, draft, number=number, known=finding.tracking_uid),
-        "finding_type": _coded(finding.concept),
-        "finding_sites": [sr.FindingSite(_coded(finding.site))],
-        "algorithm_id": _algorithm(draft.algorithm) if draft.algorithm else None,
+    shared_arguments: dict[str, Any] = {
+        "tracking_identifier": _tracking_identifier(finding, draft, number),
+        "finding_type": _coded_concept(finding.concept),
+        "finding_sites": [sr.FindingSite(_coded_concept(finding.site))],
+        "algorithm_id": _algorithm_identification(draft.algorithm) if draft.algorithm else None,
     }
-    numbers = {**frame, "measurements": [_measurement(one) for one in finding.measurements]}
+    measurements = [_measurement(measurement) for measurement in finding.measurements]
+    arguments = {**shared_arguments, "measurements": measurements}
+    source_images = _source_images(finding.evidence)
     if finding.region is None:
-        for item in numbers["measurements"]:
-            _infer_from_whole_image(item[0], draft)
-        return (sr.MeasurementsAndQualitativeEvaluations(**numbers, source_images=_sources(finding.evidence)),)
-    region = _region(finding.region, draft.headers[finding.region.image])
-    shown = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**frame, referenced_region=region)
-    if lonely:
-        return shown, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**numbers, referenced_region=region)
-    return shown, sr.MeasurementsAndQualitativeEvaluations(**numbers, source_images=_sources(finding.evidence))
+        for measurement in measurements:
+            _infer_from_whole_image(measurement[0], draft)
+        return (sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images),)
+    region = _image_region(finding.region, draft.headers[finding.region.image])
+    region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**shared_arguments, referenced_region=region)
+    if is_single_region:
+        return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
+    return region_group, sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images)
 
 
 def _measurement(measurement: Measurement) -> sr.Measurement:
     images = [
         sr.SourceImageForMeasurement(ref.sop_class_uid, ref.sop_instance_uid) for ref in measurement.inferred_from
     ]
-    concept, unit = _coded(measurement.concept), _coded(measurement.unit)
+    concept, unit = _coded_concept(measurement.concept), _coded_concept(measurement.unit)
     return sr.Measurement(concept, measurement.value, unit, referenced_images=images)
 
 
-def _infer_from_whole_image(number: Dataset, draft: _Draft) -> None:
-    """Put the border of each image between a number and that image: coordinates or images, never both (TID 320).
+def _infer_from_whole_image(measurement: Dataset, draft: _Draft) -> None:
+    """Replace the images that a measurement was inferred from by the borders of those images.
 
-    OHIF 3.13.2 opens no report with a measurement group that has no coordinates: "Cannot read properties of undefined
-    (reading 'ReferencedSOPSequence')". So it shows the number on the image, and the boxes of the other groups.
+    OHIF 3.13.2 does not open a report that has a measurement group without coordinates: "Cannot read properties of
+    undefined (reading 'ReferencedSOPSequence')". TID 320 allows either images or coordinates.
     """
     headers = {ref.sop_instance_uid: header for ref, header in draft.headers.items()}
     images = [
-        (item, headers.get(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)) for item in number.ContentSequence
+        (image, headers.get(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
+        for image in measurement.ContentSequence
     ]
-    borders = [_border(image, header) for image, header in images if header is not None]
+    borders = [_image_border(image, header) for image, header in images if header is not None]
     if borders:
-        number.ContentSequence = sr.ContentSequence(borders)
+        measurement.ContentSequence = sr.ContentSequence(borders)
 
 
-def _border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
+def _image_border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
+    """Return the border of an image as SCOORD in place of the image's content item."""
     right, bottom = float(header.Columns), float(header.Rows)
     corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)])
     border = sr.ScoordContentItem(image.name, "POLYLINE", corners, relationship_type="INFERRED FROM")
@@ -211,7 +222,11 @@ def _border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
     return border
 
 
-def _region(region: Region, header: Dataset) -> sr.ImageRegion:
+def _image_region(region: Region, header: Dataset) -> sr.ImageRegion:
+    """Return the region as SCOORD, cut to the image.
+
+    Raises: ReportError if a point lies farther outside of the image than rounding explains.
+    """
     points = np.array(region.points, dtype=np.float64)
     size = np.array((header.Columns, header.Rows))
     if (points < -_SLACK_PIXELS).any() or (points > size + _SLACK_PIXELS).any():
@@ -223,7 +238,7 @@ def _region(region: Region, header: Dataset) -> sr.ImageRegion:
     return sr.ImageRegion(region.graphic_type.value, points.clip(0, size), source)
 
 
-def _algorithm(algorithm: Algorithm) -> sr.AlgorithmIdentification:
+def _algorithm_identification(algorithm: Algorithm) -> sr.AlgorithmIdentification:
     """Return TID 4019; the manufacturer is in the device observer."""
     parameters = (
         *(f"{name}={value}" for name, value in algorithm.parameters),
@@ -234,7 +249,8 @@ def _algorithm(algorithm: Algorithm) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)
 
 
-def _observer(draft: _Draft) -> sr.ObservationContext:
+def _observation_context(draft: _Draft) -> sr.ObservationContext:
+    """Return TID 1001 with this node as device observer (TID 1004)."""
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=draft.context.device_uid,
         name=draft.context.device_name,
@@ -245,23 +261,24 @@ def _observer(draft: _Draft) -> sr.ObservationContext:
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
 
 
-def _content(
+def _measurement_report(
     groups: list[_Group], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
 ) -> Dataset:
+    """Return TID 1500 with the measurement groups and an image library; without images, of the first evidence."""
     report = sr.MeasurementReport(
-        observation_context=_observer(draft),
+        observation_context=_observation_context(draft),
         procedure_reported=procedure,
         imaging_measurements=groups,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(_ENGLISH),
     )
-    # Before the last item, the measurements (TID 1500 row 6).
+    # The image library comes before the last item, the measurements (TID 1500 row 6).
     root = report[0]
     root.ContentSequence.insert(-1, _image_library(images or draft.evidence[:1], draft))
     return root
 
 
 def _image_library(images: tuple[InstanceRef, ...], draft: _Draft) -> sr.ContainerContentItem:
-    """Return TID 1600 with an entry for each key image, which viewers need in order to show anything."""
+    """Return TID 1600 with an entry for each image; viewers show nothing of a report without an image library."""
     library = sr.ContainerContentItem(codes.DCM.ImageLibrary, relationship_type="CONTAINS")
     group = sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type="CONTAINS")
     entries = [_library_entry(ref, draft.headers[ref]) for ref in images]
@@ -271,7 +288,7 @@ def _image_library(images: tuple[InstanceRef, ...], draft: _Draft) -> sr.Contain
 
 
 def _library_entry(ref: InstanceRef, header: Dataset) -> sr.ImageContentItem:
-    """Return a described entry, or a plain one: a result must not be lost because a spacing is missing."""
+    """Return the entry of an image, with descriptors only if the header has all that highdicom demands."""
     entry = sr.ImageContentItem(codes.SCT.Source, ref.sop_class_uid, ref.sop_instance_uid, relationship_type="CONTAINS")
     try:
         entry.ContentSequence = sr.ContentSequence(sr.ImageLibraryEntryDescriptors(header))
@@ -280,11 +297,12 @@ def _library_entry(ref: InstanceRef, header: Dataset) -> sr.ImageContentItem:
     return entry
 
 
-def _identify_our_codes(document: Dataset) -> None:
-    """Say whose the codes of our own scheme are, where there is one in the document (PS3.3 C.12.1.1.8)."""
-    if any(element.value == OUR_CODES for element in document.iterall() if element.keyword == "CodingSchemeDesignator"):
+def _identify_private_codes(document: Dataset) -> None:
+    """Add the identification of the private coding scheme to a document that uses the scheme (PS3.3 C.12.1.1.8)."""
+    designators = (element.value for element in document.iterall() if element.keyword == "CodingSchemeDesignator")
+    if _PRIVATE_SCHEME in designators:
         scheme = Dataset()
-        scheme.CodingSchemeDesignator = OUR_CODES
+        scheme.CodingSchemeDesignator = _PRIVATE_SCHEME
         scheme.CodingSchemeName = "ainode's own codes, for what no public scheme names"
         scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
         document.CodingSchemeIdentificationSequence = [scheme]
@@ -293,7 +311,7 @@ def _identify_our_codes(document: Dataset) -> None:
 def _document(content: Dataset, draft: _Draft) -> Document:
     """Return the encoded document around the content tree."""
     context, header = draft.context, draft.headers[draft.evidence[0]]
-    at = creation_time(header, context)
+    created = creation_time(header, context)
     document_class = sr.Comprehensive3DSR if context.comprehensive_3d else sr.ComprehensiveSR
     try:
         document = document_class(
@@ -310,17 +328,17 @@ def _document(content: Dataset, draft: _Draft) -> Document:
             series_description=draft.description[:64],
             content_qualification="RESEARCH",
             is_complete=True,
-            # Those that this one supersedes, and those of earlier studies that it goes on from (PS3.3 C.17.2.3).
+            # Reports that this report supersedes, and reports of earlier studies that it follows (PS3.3 C.17.2.3).
             previous_versions=[reference_dataset(ref) for ref in (*context.predecessors, *draft.continues)] or None,
             specific_character_set="ISO_IR 192",
-            content_date=DA(at.date()),
-            content_time=TM(at.time()),
-            series_date=DA(at.date()),
-            series_time=TM(at.time()),
+            content_date=DA(created.date()),
+            content_time=TM(created.time()),
+            series_date=DA(created.date()),
+            series_time=TM(created.time()),
         )
     except ValueError as error:
         study = draft.evidence[0].study_instance_uid
         raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
-    _identify_our_codes(document)
+    _identify_private_codes(document)
     complete_document(document, header, context)
     return encoded_document(DocumentKind.STRUCTURED_REPORT, document)

@@ -1,4 +1,4 @@
-"""A reading for people and for programs: result.json, report.txt and report.pdf. No patient attribute is in them."""
+"""A reading as files: result.json for programs, report.txt and report.pdf for people; none has a patient attribute."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from ainode.node.domain import (
 )
 
 _RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
-_STATUS = {
+_STATUS_SENTENCES = {
     WeightsStatus.DEMONSTRATION: "demonstration weights: made on synthetic studies, they say nothing of patients",
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
     WeightsStatus.SITE: "a site's own weights, under that site's responsibility",
@@ -34,8 +34,8 @@ _STATUS = {
 
 
 def result_json(answer: Result | OutOfScope, context: DocumentContext) -> str:
-    """Return what was answered and by what, for programs; points are (column, row) in pixels of the source image."""
-    made = {
+    """Return the answer and the node that gave it as JSON; points are (column, row) in pixels of the source image."""
+    context_fields = {
         "research_use_only": True,
         "created": context.created.isoformat(),
         "software": context.software_versions,
@@ -43,24 +43,24 @@ def result_json(answer: Result | OutOfScope, context: DocumentContext) -> str:
         "device_uid": context.device_uid,
         "configuration": context.configuration_hash,
     }
-    body = _out_of_scope_facts(answer) if isinstance(answer, OutOfScope) else _result_facts(answer)
-    return json.dumps({**body, **made}, indent=2)
+    answer_fields = _out_of_scope_fields(answer) if isinstance(answer, OutOfScope) else _result_fields(answer)
+    return json.dumps({**answer_fields, **context_fields}, indent=2)
 
 
-def _out_of_scope_facts(answer: OutOfScope) -> dict[str, object]:
+def _out_of_scope_fields(answer: OutOfScope) -> dict[str, object]:
     return {
         "out_of_scope": {"reason": answer.reason, "code": answer.code},
         "evidence": [ref.sop_instance_uid for ref in answer.evidence],
     }
 
 
-def _result_facts(result: Result) -> dict[str, object]:
+def _result_fields(result: Result) -> dict[str, object]:
     algorithm = result.algorithm
     return {
         "study_instance_uid": result.study_instance_uid,
         "title": result.title,
         "scores": dict(result.scores),
-        "findings": [_finding_facts(finding) for finding in result.findings],
+        "findings": [_finding_fields(finding) for finding in result.findings],
         "algorithm": {
             "name": algorithm.name,
             "version": algorithm.version,
@@ -72,7 +72,7 @@ def _result_facts(result: Result) -> dict[str, object]:
     }
 
 
-def _finding_facts(finding: Finding) -> dict[str, object]:
+def _finding_fields(finding: Finding) -> dict[str, object]:
     region = finding.region and {
         "sop_instance_uid": finding.region.image.sop_instance_uid,
         "type": finding.region.graphic_type.value,
@@ -81,26 +81,28 @@ def _finding_facts(finding: Finding) -> dict[str, object]:
     return {
         "name": finding.tracking_identifier,
         "label": finding.label,
-        "evidence": [one.sop_instance_uid for one in finding.evidence],
+        "evidence": [ref.sop_instance_uid for ref in finding.evidence],
         "finding": finding.concept.meaning,
         "site": finding.site.meaning,
         "measurements": [
-            {"name": one.concept.meaning, "value": one.value, "unit": one.unit.value} for one in finding.measurements
+            {"name": measurement.concept.meaning, "value": measurement.value, "unit": measurement.unit.value}
+            for measurement in finding.measurements
         ],
         "region": region,
     }
 
 
 def report_text(answer: Result | OutOfScope) -> str:
-    """Return the answer in plain language."""
-    parts = []
-    for heading, rows in _sections(answer):
-        parts.append("\n".join([heading, "-" * len(heading), *(f"{name}: {value}" for name, value in rows)]))
-    return "\n\n".join([_title(answer), *parts, _RESEARCH_USE_ONLY, ""])
+    """Return the answer as plain text."""
+    sections = [
+        "\n".join([heading, "-" * len(heading), *(f"{name}: {value}" for name, value in rows)])
+        for heading, rows in _sections(answer)
+    ]
+    return "\n\n".join([_title(answer), *sections, _RESEARCH_USE_ONLY, ""])
 
 
 def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ()) -> bytes:
-    """Return the answer on A4 pages, then its captures; the same answer gives the same bytes."""
+    """Return the answer and its captures as a PDF of A4 pages; the same answer gives the same bytes."""
     styles = getSampleStyleSheet()
     warning = ParagraphStyle("warning", styles["Normal"], textColor=colors.HexColor("#a04000"), spaceBefore=8)
     story: list[Flowable] = [Paragraph(escape(_title(answer)), styles["Title"]), Paragraph(_RESEARCH_USE_ONLY, warning)]
@@ -110,15 +112,15 @@ def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ())
             cells, colWidths=(150, 320), style=[("VALIGN", (0, 0), (-1, -1), "TOP")], hAlign="LEFT", splitInRow=1
         )
         story.append(KeepTogether([Paragraph(heading, styles["Heading2"]), table]))
-    story += [flowable for capture in captures for flowable in (Spacer(1, 12), _picture(capture))]
+    story += [flowable for capture in captures for flowable in (Spacer(1, 12), _capture_picture(capture))]
     content = BytesIO()
     SimpleDocTemplate(content, pagesize=A4, title=_title(answer), author="ainode", invariant=1).build(story)
     return content.getvalue()
 
 
 def readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and content of each file that a person reads, each made when it is asked for."""
-    captures = tuple(one for one in reading.documents if one.kind is DocumentKind.SECONDARY_CAPTURE)
+    """Yield name and content of report.txt and report.pdf."""
+    captures = tuple(document for document in reading.documents if document.kind is DocumentKind.SECONDARY_CAPTURE)
     yield "report.txt", report_text(reading.answer).encode()
     yield "report.pdf", report_pdf(reading.answer, captures)
 
@@ -128,7 +130,7 @@ def _title(answer: Result | OutOfScope) -> str:
 
 
 def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield each heading with its rows of name and value."""
+    """Yield the heading of each section with the section's rows of name and value."""
     if isinstance(answer, OutOfScope):
         yield "Why", [("Reason", answer.reason), ("Code", answer.code)]
         return
@@ -141,7 +143,7 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
         "Made by",
         [
             ("Model", f"{algorithm.name} {algorithm.version}"),
-            ("Weights", f"{_STATUS[algorithm.weights_status]} (sha256 {algorithm.weights_sha256})"),
+            ("Weights", f"{_STATUS_SENTENCES[algorithm.weights_status]} (sha256 {algorithm.weights_sha256})"),
             *algorithm.parameters,
         ],
     )
@@ -150,21 +152,23 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
 
 
 def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
-    numbers = ", ".join(_number(one) for one in finding.measurements)
-    yield finding.label or finding.tracking_identifier, f"{finding.concept.meaning}, {finding.site.meaning}; {numbers}"
+    """Yield the rows of a finding: its concept, site and measurements, then the place of its region."""
+    measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
+    sentence = f"{finding.concept.meaning}, {finding.site.meaning}; {measurements}"
+    yield finding.label or finding.tracking_identifier, sentence
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)
         place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f} (pixels)"
         yield "Place", f"{place} of image {finding.region.image.sop_instance_uid}"
 
 
-def _number(measurement: Measurement) -> str:
+def _measurement_text(measurement: Measurement) -> str:
     unit = "" if measurement.unit.value == "1" else f" {measurement.unit.value}"
     return f"{measurement.concept.meaning} {measurement.value:.4g}{unit}"
 
 
-def _picture(capture: Document) -> Image:
-    """Return a capture at the width of the text, or at the height of a page."""
+def _capture_picture(capture: Document) -> Image:
+    """Return a capture as large as the width of the text and the height of a page allow."""
     pixels = PillowImage.fromarray(np.asarray(dcmread(BytesIO(capture.content)).pixel_array))
     file = BytesIO()
     pixels.save(file, "PNG")
