@@ -6,7 +6,7 @@ that outlives it. What is watched in memory is found again at the next start.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,15 +14,14 @@ from typing import TypeAlias
 
 from ainode.node.deciding import completeness, router
 from ainode.node.deciding.completeness import Complete, Progress, SenderHistory, Wait
+from ainode.node.deciding.stored_study import SetAside, stored_study
 from ainode.node.domain import (
     UID,
     Instance,
     Location,
     Study,
 )
-from ainode.node.encoding import headers
 from ainode.node.encoding.same_content import same_data_set
-from ainode.node.errors import CannotUnderstand
 from ainode.node.identity import configuration_hash, job_id
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog, StoredInstance
@@ -30,7 +29,7 @@ from ainode.node.keeping.ledger import Job
 from ainode.node.keeping.spool import Spool, Spooled, content_sha256
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
-from ainode.node.routes import Route, RouteMode
+from ainode.node.routes import Route, RouteDecision, RouteMode
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -273,7 +272,7 @@ class Intake:
         """Compare what is there with what the objects announce, and ask the sender if it is a peer of ours."""
         arriving.counted = True
         found = self._study(study, arriving)
-        if found is None:
+        if not isinstance(found, Study):
             return
         announced = arriving.announcement.expected if arriving.announcement else None
         arriving.progress = dataclasses.replace(
@@ -293,23 +292,8 @@ class Intake:
 
     # Routing
 
-    def _study(self, study: UID, arriving: _Arriving) -> Study | None:
-        """Return the study as it lies in the spool; an instance whose header cannot be read is left out, and said."""
-        keywords = router.keywords(self._settings.routes)
-        stored = self._catalog.instances(study)
-        for one in stored:
-            try:
-                if one.path not in arriving.headers:
-                    arriving.headers[one.path] = headers.instance(one.path, sha256=one.sha256, keywords=keywords)
-            except (CannotUnderstand, OSError) as error:
-                uid = one.ref.sop_instance_uid
-                log.warning("header: %s", error, extra={"action": "header_unread", "sop_instance_uid": uid})
-        instances = [arriving.headers[one.path] for one in stored if one.path in arriving.headers]
-        return (
-            headers.study(instances, tuple(dict.fromkeys(one.calling_ae_title for one in stored)))
-            if instances
-            else None
-        )
+    def _study(self, study: UID, arriving: _Arriving) -> Study | SetAside | None:
+        return stored_study(self._catalog.instances(study), arriving.headers, router.keywords(self._settings.routes))
 
     def _route(self, study_uid: UID, arriving: _Arriving, now: datetime) -> None:
         """Decide, explain, open a job for each route that takes a series; jobs first, so that a crash repeats it."""
@@ -317,14 +301,20 @@ class Intake:
         study = self._study(study_uid, arriving)
         if study is None:
             return
+        if isinstance(study, SetAside):
+            log.error("study set aside: %s", study, extra={"action": "set_aside", "study_instance_uid": study_uid})
+            self._mark_routed(study_uid, content, study.decisions(self._settings.routes))
+            return
         for route in self._settings.routes:
             taken = router.chosen(study, route)
             if taken.series:
                 announced = arriving.announcement
                 self._doors.open_job(self._job(taken, route, now, announced.locations if announced else ()))
-        decisions = router.decide(study, self._settings.routes)
+        self._mark_routed(study_uid, content, router.decide(study, self._settings.routes))
+
+    def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:
         explanation = [dataclasses.asdict(decision) for decision in decisions]
-        self._catalog.mark_routed(study_uid, content=content, explanation=explanation)
+        self._catalog.mark_routed(study, content=content, explanation=explanation)
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...]) -> Job:
         content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}

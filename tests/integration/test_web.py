@@ -250,6 +250,15 @@ def a_whole(content: bytes) -> bytes:
     return content.replace(b"1.2.840.10008.1.9.9\0", b"1.2.840.10008.1.2.1\0") + bytes(100)
 
 
+def test_an_instance_that_names_a_second_study_behind_its_pixels_is_refused_as_over_dimse(
+    bench: Bench, token: str
+) -> None:
+    second_study = struct.pack("<HH2sH", 0x0020, 0x000D, b"UI", 4) + b"1.2\0"
+    answer = bench.store(token, a_file() + second_study)
+    assert answer.status_code == 409
+    assert [refusal["00081197"]["Value"] for refusal in items(answer, "00081198")] == [[0xC000]]
+
+
 def test_a_request_of_which_nothing_was_stored_is_a_conflict(bench: Bench, token: str) -> None:
     assert bench.store(token, b"no DICOM").status_code == 409
 

@@ -237,3 +237,62 @@ def test_demonstration_weights_change_no_name_of_a_job(bench: Bench, tmp_path: P
     (tmp_path / "other").mkdir()
     other = Bench(tmp_path / "other", bench.settings.model_copy(update={"node": NodeTable(data=tmp_path / "other")}))
     assert with_destinations(bench, allowed=True).id == with_destinations(other, allowed=False).id
+
+
+def file_of(bench: Bench, study: UID, number: int = 1) -> Path:
+    paths = {stored.ref.sop_instance_uid: stored.path for stored in bench.catalog.instances(study)}
+    return paths[UID(testing.uid("study", "instance", number))]
+
+
+def test_a_study_of_which_a_file_names_another_study_is_set_aside_and_the_others_go_on(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = UID(testing.uid("other"))
+    bench.send(1, 2, at=NOW)
+    bench.send(3, at=NOW, StudyInstanceUID=other)
+    file_of(bench, STUDY).write_bytes(file_of(bench, other, 3).read_bytes())
+    bench.restart()
+    bench.intake.recover(NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    assert [job.study_instance_uid for job in bench.opened] == [other]
+    (decision,) = bench.catalog.explanation(STUDY)
+    assert [check["attribute"] for check in decision["checks"]][::2] == ["StudyInstanceUID", "SOPInstanceUID"]
+    assert other in decision["checks"][0]["found"]
+    assert "study set aside: StudyInstanceUID should be" in caplog.text
+    assert bench.catalog.unrouted() == ()
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_a_study_whose_only_file_names_what_the_index_does_not_is_set_aside(bench: Bench, keyword: str) -> None:
+    header = {} if keyword == "SOPInstanceUID" else {keyword: testing.uid("other")}
+    bench.send(1, at=NOW)
+    odd = bench.stored("odd", 2 if keyword == "SOPInstanceUID" else 1, NOW, **header)
+    odd.path.replace(file_of(bench, STUDY))
+    bench.restart()
+    bench.intake.recover(NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    assert not bench.opened
+    assert keyword in [check["attribute"] for check in bench.catalog.explanation(STUDY)[0]["checks"]]
+
+
+def test_a_study_that_was_set_aside_is_read_when_it_is_sent_again(bench: Bench) -> None:
+    bench.send(1, 2, at=NOW)
+    file_of(bench, STUDY).write_bytes(file_of(bench, STUDY, 2).read_bytes())
+    bench.restart()
+    bench.intake.recover(NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    assert not bench.opened
+    bench.send(1, at=NOW + timedelta(seconds=60), StudyDescription="sent again")
+    bench.intake.route_complete(NOW + timedelta(seconds=120))
+    assert len(bench.opened) == 1
+
+
+def test_a_study_of_which_no_data_set_can_be_read_says_so_and_is_not_looked_at_again(bench: Bench) -> None:
+    bench.send(1, at=NOW)
+    file_of(bench, STUDY).write_bytes(bytes(200))
+    bench.restart()
+    bench.intake.recover(NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    (check,) = bench.catalog.explanation(STUDY)[0]["checks"]
+    assert "no DICM" in check["found"]
+    assert bench.catalog.unrouted() == ()
