@@ -1,10 +1,10 @@
-"""DICOMweb as a client: STOW-RS out, QIDO-RS to find and to confirm, WADO-RS to fetch (PS3.18).
+"""DICOMweb as a client: STOW-RS stores, QIDO-RS searches and confirms, WADO-RS fetches (PS3.18).
 
-Searching is dicomweb-client's, page by page. Storing and retrieving are ours: its `store_instances` encodes every data
-set anew and joins them in memory, its `iter_series` decodes each instance and holds several copies of it. Here both are
-a stream between socket and disk, byte for byte. Measured with Orthanc 1.10 on loopback, growth of resident memory:
-300 CT images (150 MiB) stored with 306 MiB by the library and 1 MiB here; a multi-frame image of 400 MiB stored with
-1200 and 0, fetched with 2004 and 0.
+The package dicomweb-client searches, page by page. This module stores and fetches, as a stream between socket and disk:
+`store_instances` of the package encodes every data set anew and joins the data sets in memory, and `iter_series` holds
+several decoded copies of each instance. Growth of resident memory, measured with Orthanc 1.10 on loopback: 306 MiB with
+the package and 1 MiB with this module to store 300 CT images (150 MiB); 1200 and 0 MiB to store a multi-frame image of
+400 MiB; 2004 and 0 MiB to fetch the image.
 """
 
 import secrets
@@ -18,7 +18,7 @@ from typing import TypeAlias
 import requests
 from dicomweb_client import DICOMwebClient
 
-from ainode.node.archive.dimse import judgment
+from ainode.node.archive.dimse import error_type
 from ainode.node.archive.multipart import Body, boundary_of, parts
 from ainode.node.archive.search import (
     MOST_SERIES,
@@ -38,11 +38,11 @@ from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 _PAGE = 500
 _BLOCK_BYTES = 65_536
-# Of one study; a dynamic CT has some ten thousand.
+# The limit of one study; a dynamic CT has some ten thousand instances.
 _MOST_INSTANCES = 100_000
-# Every transfer syntax, as it is stored (PS3.18 8.7.3.5.2): encoding anew costs time, and changes the bytes.
-_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-# PS3.6: keyword to the tag that names an element in DICOM JSON (PS3.18 F.2).
+# The stored transfer syntax (PS3.18 8.7.3.5.2): a new encoding costs time, and changes the bytes.
+_ACCEPT_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+# PS3.6: the tag of each keyword; DICOM JSON names an element by its tag (PS3.18 F.2).
 _TAGS = {
     "StudyDate": "00080020",
     "StudyTime": "00080030",
@@ -63,32 +63,32 @@ _TAGS = {
     "ReferencedSOPSequence": "00081199",
     "ReferencedSOPInstanceUID": "00081155",
 }
-Item: TypeAlias = Mapping[str, object]
-"""One data set of an answer in DICOM JSON."""
+JsonDataset: TypeAlias = Mapping[str, object]
+"""A data set in DICOM JSON (PS3.18 annex F)."""
 
 
 # Storing
 
 
 def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
-    """Store the documents in one request and return what became of each, in their order: the web's `store.send`.
+    """Store the documents in one request and return the outcome of each, in their order, as `store.send` does.
 
-    Raises: OSError if a file cannot be read; what the archive does is in the answer.
+    Raises: OSError if a file cannot be read. A failure of the archive is an outcome.
     """
-    body = Body(tuple(one.content for one in documents), secrets.token_hex(16))
+    body = Body(tuple(document.content for document in documents), secrets.token_hex(16))
     headers = {"Content-Type": body.content_type, "Accept": "application/dicom+json"}
     try:
         with link.session("STOW-RS") as session:
             response = session.post(f"{link.peer.dicomweb.rstrip('/')}/studies", data=body, headers=headers)
-            said = _said(response)
+            stored = _store_response(response)
     except ArchiveError as error:
         status = error.archive_status if isinstance(error, ArchiveRefused) else None
-        return tuple(SendOutcome(one.sop_instance_uid, status, error) for one in documents)
-    return tuple(_sent(link, one, response.status_code, said) for one in documents)
+        return tuple(SendOutcome(document.sop_instance_uid, status, error) for document in documents)
+    return tuple(_outcome(link, document, response.status_code, stored) for document in documents)
 
 
-def _said(response: requests.Response) -> Item:
-    """Return the archive's list of what it stored and what not, {} where it gives none (PS3.18 10.5.3)."""
+def _store_response(response: requests.Response) -> JsonDataset:
+    """Return the data set with the stored and the failed instances (PS3.18 10.5.3), {} if the archive sent none."""
     try:
         answer = response.json()
     except ValueError:
@@ -97,44 +97,45 @@ def _said(response: requests.Response) -> Item:
     return first if isinstance(first, dict) else {}
 
 
-def _sent(link: WebLink, document: Outgoing, http_status: int, said: Item) -> SendOutcome:
-    """Return what an answer says of one document; `archive_status` is its Failure Reason, a C-STORE status."""
+def _outcome(link: WebLink, document: Outgoing, http_status: int, response: JsonDataset) -> SendOutcome:
+    """Return the outcome of one document; its status is the Failure Reason of the document, a C-STORE status."""
     uid, name = document.sop_instance_uid, link.peer.name
-    failed = {_text(one, "ReferencedSOPInstanceUID"): one for one in _items(said, "FailedSOPSequence")}
-    stored = {_text(one, "ReferencedSOPInstanceUID") for one in _items(said, "ReferencedSOPSequence")}
+    failed = {_text(item, "ReferencedSOPInstanceUID"): item for item in _items(response, "FailedSOPSequence")}
+    stored = {_text(item, "ReferencedSOPInstanceUID") for item in _items(response, "ReferencedSOPSequence")}
     if uid in failed:
         reason = _text(failed[uid], "FailureReason")
         status = int(reason) if reason.isdecimal() else 0x0110
-        error = judgment(status)
+        error = error_type(status)
         if error is ArchiveRefused:
-            message = f"{name}: refused {document} with reason 0x{status:04X}; enable that there, or see its log"
+            message = f"{name}: refused {document} with reason 0x{status:04X}; enable its SOP class, or see its log"
             return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status))
-        again = f"{name}: cannot take {document} now (reason 0x{status:04X}); it will be tried again"
-        return SendOutcome(uid, status, ArchiveUnreachable(again) if error else None)
+        message = f"{name}: cannot take {document} now (reason 0x{status:04X}); the document will be tried again"
+        return SendOutcome(uid, status, ArchiveUnreachable(message) if error else None)
     if uid in stored or http_status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
         return SendOutcome(uid, 0x0000)
     if http_status == HTTPStatus.ACCEPTED:
         return SendOutcome(
             uid, None, ArchiveUnreachable(f"{name}: took some objects, but does not say which; tried again")
         )
-    return SendOutcome(uid, http_status, link.refusal(http_status, "STOW-RS"))
+    return SendOutcome(uid, http_status, link.http_error(http_status, "STOW-RS"))
 
 
 # Searching
 
 
 def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozenset[UID]:
-    """Return the SOP Instance UIDs of `references` that the archive finds: one search per series.
+    """Return the SOP Instance UIDs of `references` that the archive lists; each series is one search.
 
-    Raises: ArchiveUnreachable; ArchiveRefused if it has no QIDO-RS, then set `confirm` of the [[peer]] to another.
+    Raises: ArchiveUnreachable; ArchiveRefused if the archive has no QIDO-RS: change `confirm` of the [[peer]].
     """
-    series = dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in references)
-    found = {uid for _, uid in chain.from_iterable(instances(link, *one) for one in series)}
-    return frozenset(one.sop_instance_uid for one in references if one.sop_instance_uid in found)
+    series = dict.fromkeys((ref.study_instance_uid, ref.series_instance_uid) for ref in references)
+    listed = chain.from_iterable(instance_uids(link, *series_uids) for series_uids in series)
+    listed_uids = {sop_instance_uid for _, sop_instance_uid in listed}
+    return frozenset(ref.sop_instance_uid for ref in references if ref.sop_instance_uid in listed_uids)
 
 
 def echo(link: WebLink) -> None:
-    """Ask whether the service is there and lets us in: a search for a study that nobody has.
+    """Verify the address and the credentials of the service: search for a study that does not exist.
 
     Raises: ArchiveUnreachable, ArchiveRefused.
     """
@@ -143,137 +144,153 @@ def echo(link: WebLink) -> None:
         session.get(address, params={"StudyInstanceUID": "2.25.0", "limit": "1"}).raise_for_status()
 
 
-def instances(
-    link: WebLink, study: UID, series: UID | None = None, *, deadline: Deadline | None = None
+def instance_uids(
+    link: WebLink, study_instance_uid: UID, series_instance_uid: UID | None = None, *, deadline: Deadline | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield Series and SOP Instance UID of each instance of a study or series, '' where the archive does not say it.
+    """Yield the Series and the SOP Instance UID of each instance of a study or series; an absent UID is ''.
 
     Raises: ArchiveUnreachable, ArchiveRefused.
     """
     fields = ["SeriesInstanceUID", "SOPInstanceUID"]
 
-    def page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[Item]:
-        return client.search_for_instances(study, series, fields=fields, limit=limit, offset=offset)
+    def search_page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[JsonDataset]:
+        return client.search_for_instances(
+            study_instance_uid, series_instance_uid, fields=fields, limit=limit, offset=offset
+        )
 
-    what = "QIDO-RS for instances"
-    for item in _pages(link, what, page, by="SOPInstanceUID", most=_MOST_INSTANCES, deadline=deadline):
-        yield _text(item, "SeriesInstanceUID"), _text(item, "SOPInstanceUID")
+    request = "QIDO-RS for instances"
+    for dataset in _matches(
+        link, request, search_page, key="SOPInstanceUID", max_matches=_MOST_INSTANCES, deadline=deadline
+    ):
+        yield _text(dataset, "SeriesInstanceUID"), _text(dataset, "SOPInstanceUID")
 
 
-def _pages(
+def _matches(
     link: WebLink,
-    what: str,
-    page: Callable[[DICOMwebClient, int, int], Sequence[Item]],
+    request: str,
+    search_page: Callable[[DICOMwebClient, int, int], Sequence[JsonDataset]],
     *,
-    by: str,
-    most: int,
+    key: str,
+    max_matches: int,
     deadline: Deadline | None = None,
-) -> Iterator[Item]:
-    """Yield the matches, each once, page by page until one brings nothing new; a server may cap or ignore `limit`.
+) -> Iterator[JsonDataset]:
+    """Yield each match of a search once; matches of one `key` are one match.
+
+    The search ends with a page without a new match, since a server may lower or ignore the limit of a page.
 
     Raises: ArchiveUnreachable, ArchiveRefused.
     """
-    seen: set[str] = set()
+    keys: set[str] = set()
     while True:
-        with link.session(what, deadline) as session:
+        with link.session(request, deadline) as session:
             address = link.peer.dicomweb.rstrip("/")
             client = DICOMwebClient(address, session=session, timeout=link.timeout_s, permissive_uid=True)
-            client.set_http_retry_params(retry=False)  # trying again is the caller's
-            items = page(client, _PAGE, len(seen))
-            if not isinstance(items, list):
-                raise ValueError("no list")  # noqa: TRY004 - of the answer, as the session expects it
-        fresh = {_text(item, by): item for item in items if _text(item, by) not in seen}
-        seen |= fresh.keys()
-        yield from fresh.values()
-        if not fresh or len(items) > _PAGE:
+            client.set_http_retry_params(retry=False)  # the caller tries again
+            page = search_page(client, _PAGE, len(keys))
+            if not isinstance(page, list):
+                raise ValueError("no list")  # noqa: TRY004 - the session translates ValueError
+        matches = {_text(dataset, key): dataset for dataset in page if _text(dataset, key) not in keys}
+        keys |= matches.keys()
+        yield from matches.values()
+        if not matches or len(page) > _PAGE:
             return
-        if len(seen) > most:
-            raise ArchiveUnreachable(f"{link.peer.name}: lists more than {most} matches of {what}")
+        if len(keys) > max_matches:
+            raise ArchiveUnreachable(f"{link.peer.name}: lists more than {max_matches} matches of {request}")
 
 
-# Finding and fetching earlier studies
+# Searching and fetching earlier studies
 
 
 class WebArchive:
-    """`search.Archive` over QIDO-RS and WADO-RS."""
+    """The `search.Archive` that searches by QIDO-RS and fetches by WADO-RS."""
 
     def __init__(self, link: WebLink, *, min_free_bytes: int = 0) -> None:
         self._link = link
         self._min_free_bytes = min_free_bytes
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
-        """Yield the patient's studies of the time asked for."""
+        """Yield the studies of a query."""
         filters = {
             "PatientID": query.patient.patient_id,
             "StudyDate": f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}",
         }
-        if len(query.modality) == 1:  # several would be several searches; the caller looks at each answer anyway
+        if len(query.modality) == 1:  # Several modalities would be several searches; the caller checks each study.
             filters["ModalitiesInStudy"] = query.modality[0]
         fields = ["ModalitiesInStudy", "StudyDescription", "IssuerOfPatientID", "PatientBirthDate"]
 
-        def page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[Item]:
+        def search_page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[JsonDataset]:
             return client.search_for_studies(limit=limit, offset=offset, fields=fields, search_filters=filters)
 
-        what = "QIDO-RS for studies"
-        for item in _pages(self._link, what, page, by="StudyInstanceUID", most=MOST_STUDIES, deadline=deadline):
-            if not is_uid(_text(item, "StudyInstanceUID")):
-                continue
-            yield study_entry(partial(_text, item), _texts(item, "ModalitiesInStudy"))
+        request = "QIDO-RS for studies"
+        for dataset in _matches(
+            self._link, request, search_page, key="StudyInstanceUID", max_matches=MOST_STUDIES, deadline=deadline
+        ):
+            if is_uid(_text(dataset, "StudyInstanceUID")):
+                yield study_entry(partial(_text, dataset), _texts(dataset, "ModalitiesInStudy"))
 
-    def series(self, study: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
+    def series(self, study_instance_uid: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
         """Return the series of a study."""
         fields = ["BodyPartExamined", "SeriesDescription", "NumberOfSeriesRelatedInstances"]
 
-        def page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[Item]:
-            return client.search_for_series(study, limit=limit, offset=offset, fields=fields)
+        def search_page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[JsonDataset]:
+            return client.search_for_series(study_instance_uid, limit=limit, offset=offset, fields=fields)
 
-        what = "QIDO-RS for series"
-        found = _pages(self._link, what, page, by="SeriesInstanceUID", most=MOST_SERIES, deadline=deadline)
+        request = "QIDO-RS for series"
+        matches = _matches(
+            self._link, request, search_page, key="SeriesInstanceUID", max_matches=MOST_SERIES, deadline=deadline
+        )
         return tuple(
-            series_entry(study, partial(_text, item)) for item in found if is_uid(_text(item, "SeriesInstanceUID"))
+            series_entry(study_instance_uid, partial(_text, dataset))
+            for dataset in matches
+            if is_uid(_text(dataset, "SeriesInstanceUID"))
         )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
-        """Write the instances of a series as files of `folder`."""
+        """Write the instances of a series into `folder`."""
         address = (
             f"{self._link.peer.dicomweb.rstrip('/')}/studies/{series.study_instance_uid}"
             f"/series/{series.series_instance_uid}"
         )
         with self._link.session("WADO-RS for a series", deadline, streamed=True) as session:
-            for number, content in enumerate(contents(session, address)):
+            for number, content in enumerate(instance_files(session, address)):
                 refuse_full(folder, self._min_free_bytes)
                 with (folder / f"{number:06d}.dcm").open("xb") as file:
                     for block in content:
                         file.write(block)
 
 
-def contents(session: requests.Session, address: str) -> Iterator[Iterator[bytes]]:
-    """Yield the files at an address as blocks, each to be read before the next; WADO-RS within `WebLink.session`.
+def instance_files(session: requests.Session, address: str) -> Iterator[Iterator[bytes]]:
+    """Yield the file of each instance at a WADO-RS address, as blocks; the session is a session of `WebLink`.
 
-    Raises: ValueError if the answer ends in the middle, or is none of WADO-RS.
+    The caller reads the blocks of a file before the next file.
+
+    Raises: ValueError if the answer ends early, or is not an answer of WADO-RS.
     """
-    with session.get(address, headers={"Accept": _AS_STORED}, stream=True) as response:
+    with session.get(address, headers={"Accept": _ACCEPT_AS_STORED}, stream=True) as response:
         response.raise_for_status()
         blocks = response.iter_content(_BLOCK_BYTES)
         boundary = boundary_of(response.headers.get("Content-Type", ""))
-        # Some servers send a single instance without multipart.
+        # Some servers send one instance without multipart.
         yield from parts(blocks, boundary) if boundary else iter([blocks])
 
 
-def _items(item: Item, keyword: str) -> tuple[Item, ...]:
-    return tuple(one for one in _values(item, keyword) if isinstance(one, dict))
+def _items(dataset: JsonDataset, keyword: str) -> tuple[JsonDataset, ...]:
+    """Return the items of a sequence, () if the sequence is absent."""
+    return tuple(item for item in _values(dataset, keyword) if isinstance(item, dict))
 
 
-def _texts(item: Item, keyword: str) -> tuple[str, ...]:
-    return tuple(str(one).strip() for one in _values(item, keyword) if one is not None)
+def _texts(dataset: JsonDataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an element as texts, () if the element is absent."""
+    return tuple(str(value).strip() for value in _values(dataset, keyword) if value is not None)
 
 
-def _text(item: Item, keyword: str) -> str:
-    return next(iter(_texts(item, keyword)), "")
+def _text(dataset: JsonDataset, keyword: str) -> str:
+    """Return the first value of an element as a text, '' if the element is absent."""
+    return next(iter(_texts(dataset, keyword)), "")
 
 
-def _values(item: Item, keyword: str) -> list[object]:
-    """Return the values of an element, [] for whatever is none: an archive may answer anything."""
-    element = item.get(_TAGS[keyword]) if isinstance(item, dict) else None
+def _values(dataset: JsonDataset, keyword: str) -> list[object]:
+    """Return the values of an element, [] if the element is absent or malformed: an archive may answer anything."""
+    element = dataset.get(_TAGS[keyword]) if isinstance(dataset, dict) else None
     values = element.get("Value") if isinstance(element, dict) else None
     return values if isinstance(values, list) else []

@@ -1,6 +1,6 @@
-"""How the node calls another application entity over DIMSE: one association per question, every failure translated.
+"""Associations with an archive over DIMSE: a request has its own association, a failure becomes an `ArchiveError`.
 
-Store, query and storage commitment lie beside it (`store.py`, `query.py`, `commitment.py`) and go through `Link`.
+`store.py`, `query.py`, `retrieve.py` and `commitment.py` send their requests through `Link`.
 """
 
 import socket
@@ -20,23 +20,23 @@ from ainode.node import tls
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 from ainode.node.settings import Peer
 
-# PS3.7 annex C, SOP Class Not Supported; here also for a presentation context that the peer did not accept.
+# PS3.7 annex C, SOP Class Not Supported; the node also uses it if the peer accepted no presentation context.
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 
 # PS3.6 table A-1, Verification SOP Class.
 _VERIFICATION = "1.2.840.10008.1.1"
-# PS3.8 9.3.4, (source, reason): what the one who reads the message has to do.
+# PS3.8 9.3.4, (source, reason) of a rejected association: what the operator has to do.
 _REMEDIES = {
-    (1, 3): "add our AE title to its known peers",
+    (1, 3): "add our AE title to the known peers of the archive",
     (1, 7): "correct `ae_title` of this [[peer]] in node.toml",
-    (3, 1): "it is congested and will be tried again",
-    (3, 2): "it has too many associations and will be tried again",
+    (3, 1): "the peer is congested; the association will be tried again",
+    (3, 2): "the peer has too many associations; the association will be tried again",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Us and one peer: who calls whom, and how long each answer may take."""
+    """A peer, the AE title that calls the peer, and the time limit of each answer."""
 
     peer: Peer
     local_ae_title: str
@@ -50,13 +50,13 @@ class Link:
         roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
         handlers: Sequence[evt.EventHandlerType] = (),
     ) -> Iterator[Association]:
-        """Open an association, over TLS if the peer has it, release it at the end, abort it if the body fails.
+        """Open an association, over TLS if the peer has TLS; release it at the end, abort it if the body fails.
 
-        Raises: ArchiveUnreachable without an association; ArchiveRefused if no presentation context was accepted;
+        Raises: ArchiveUnreachable without an association; ArchiveRefused if the peer accepts no presentation context;
         ConfigError if a file that the [[peer]] names is missing.
         """
         tls_args = (tls.calling(self.peer), self.peer.host) if self.peer.tls else None
-        # Else pynetdicom logs every value of every query and answer.
+        # Otherwise pynetdicom logs every value of every query and answer.
         _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
         with closing(_Caller(self.local_ae_title)) as caller:
             caller.acse_timeout = caller.dimse_timeout = caller.connection_timeout = self.timeout_s
@@ -69,13 +69,13 @@ class Link:
                     ae_title=self.peer.ae_title,
                     ext_neg=list(roles),
                     tls_args=tls_args,
-                    evt_handlers=[(evt.EVT_CONN_OPEN, _tune, [self.timeout_s]), *handlers],
+                    evt_handlers=[(evt.EVT_CONN_OPEN, _set_options, [self.timeout_s]), *handlers],
                 )
             except OSError as error:
                 message = f"{self.peer.name}: host {self.peer.host} cannot be resolved; correct it in node.toml"
                 raise ArchiveUnreachable(message) from error
             if not association.is_established:
-                raise self._not_established(association, caller.tls_failure)
+                raise self._association_error(association, caller.tls_failure)
             try:
                 yield association
                 association.release()
@@ -83,29 +83,34 @@ class Link:
                 if association.is_established:
                     association.abort()
 
-    def check(self, status: int | None, what: str) -> None:
-        """Return if the peer's answer to `what` (with its UID) is success or a warning.
+    def check(self, status: int | None, request: str) -> None:
+        """Return if the status of the answer to a request is a success or a warning; `request` names it with its UID.
 
-        Raises: ArchiveUnreachable without an answer or if trying again can help; ArchiveRefused otherwise.
+        Raises: ArchiveUnreachable without an answer, or if another attempt can help; ArchiveRefused otherwise.
         """
         if status is None:
-            raise self.lost(what)
-        error = judgment(status)
+            raise self.lost_association(request)
+        error = error_type(status)
         if error is ArchiveUnreachable:
-            message = f"{self.peer.name}: cannot take {what} now (status 0x{status:04X}); it will be tried again"
+            message = f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); it will be tried again"
             raise ArchiveUnreachable(message)
         if error is ArchiveRefused:
-            message = f"{self.peer.name}: refused {what} with status 0x{status:04X}; enable that there, or see its log"
+            message = (
+                f"{self.peer.name}: refused {request} with status 0x{status:04X}; enable that there, or see its log"
+            )
             raise ArchiveRefused(message, archive_status=status)
 
-    def lost(self, what: str) -> ArchiveUnreachable:
-        """Return the error of an association that broke off at `what`."""
-        return ArchiveUnreachable(f"{self.peer.name}: the association was lost at {what}; it will be tried again")
+    def lost_association(self, request: str) -> ArchiveUnreachable:
+        """Return the error of an association that broke off during a request."""
+        return ArchiveUnreachable(
+            f"{self.peer.name}: the association was lost at {request}; the request will be tried again"
+        )
 
-    def _not_established(self, association: Association, tls_failure: str) -> ArchiveError:
+    def _association_error(self, association: Association, tls_failure: str) -> ArchiveError:
+        """Return the error of an association that was not established."""
         name, answer = self.peer.name, association.acceptor.primitive
         if association.is_rejected and answer is not None:
-            remedy = _REMEDIES.get((answer.result_source or 0, answer.diagnostic or 0), "see its log")
+            remedy = _REMEDIES.get((answer.result_source or 0, answer.diagnostic or 0), "see the log of the peer")
             return ArchiveUnreachable(
                 f"{name}: rejected our association as {self.local_ae_title} to {self.peer.ae_title}: "
                 f"{answer.reason_str.lower()}; {remedy}"
@@ -114,54 +119,55 @@ class Link:
             classes = dict.fromkeys(
                 UID(context.abstract_syntax or "").name for context in association.rejected_contexts
             )
-            wanted = ", ".join(classes)
+            names = ", ".join(classes)
             return ArchiveRefused(
-                f"{name}: does not accept {wanted}; enable it there, or change this [[peer]] in node.toml",
+                f"{name}: does not accept {names}; enable the service there, or change this [[peer]] in node.toml",
                 archive_status=SOP_CLASS_NOT_SUPPORTED,
             )
         if tls_failure:
             return ArchiveUnreachable(
                 f"{name}: no TLS with {self.peer.host}:{self.peer.port} ({tls_failure}); look at tls, ca_file and "
-                "tls_certificate of this [[peer]], and at its own log"
+                "tls_certificate of this [[peer]], and at the log of the peer"
             )
         return ArchiveUnreachable(
             f"{name}: no association with {self.peer.ae_title} at {self.peer.host}:{self.peer.port}; "
-            "check that it runs, and host, port and tls of this [[peer]] in node.toml"
+            "check that the peer runs, and host, port and tls of this [[peer]] in node.toml"
         )
 
 
 class _Caller(AE):
-    """An application entity that closes its connection: pynetdicom forgets one that failed or that the peer closed."""
+    """An application entity that closes its connection: pynetdicom leaves a failed or abandoned connection open."""
 
     _connection: socket.socket | None = None
 
     @property
     def tls_failure(self) -> str:
-        """Return what TLS did not like, '' if nothing."""
+        """Return the reason why TLS failed, '' if TLS did not fail."""
         return self._connection.failure if isinstance(self._connection, tls.CallingSocket) else ""
 
     def close(self) -> None:
-        """Close the connection, if there was one."""
+        """Close the connection, if there is a connection."""
         if self._connection is not None:
             self._connection.close()
 
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
     ) -> AssociationSocket:
-        created = super()._create_socket(assoc, address, None)
-        if tls_args is not None and created.socket is not None:
-            # pynetdicom would do the same when it connects, and then nobody could close it
+        association_socket = super()._create_socket(assoc, address, None)
+        if tls_args is not None and association_socket.socket is not None:
+            # pynetdicom would wrap the socket when it connects, and then this class could not close the socket.
             context, host = tls_args
-            created.socket = context.wrap_socket(created.socket, server_hostname=host)
-        self._connection = created.socket
-        return created
+            association_socket.socket = context.wrap_socket(association_socket.socket, server_hostname=host)
+        self._connection = association_socket.socket
+        return association_socket
 
 
-def judgment(status: int) -> type[ArchiveError] | None:
-    """Return the error that a DIMSE status stands for, None if the peer did what it was asked.
+def error_type(status: int) -> type[ArchiveError] | None:
+    """Return the type of the error that a DIMSE status stands for, None if the peer fulfilled the request.
 
-    Source: PS3.4 table B.2-1, PS3.7 annex C. A duplicate (0x0111) is there already, a warning (0x0001, 0x0107, 0x0116,
-    0xBxxx) is stored; resources (0xA7xx, 0x0213) and a processing failure (0x0110) may pass.
+    Source: PS3.4 table B.2-1, PS3.7 annex C. The peer already has a duplicate (0x0111) and keeps an object with a
+    warning (0x0001, 0x0107, 0x0116, 0xBxxx). A lack of resources (0xA7xx, 0x0213) and a processing failure (0x0110) may
+    pass.
     """
     if status in {0x0000, 0x0001, 0x0107, 0x0111, 0x0116} or status & 0xF000 == 0xB000:  # noqa: PLR2004
         return None
@@ -171,7 +177,7 @@ def judgment(status: int) -> type[ArchiveError] | None:
 
 
 def echo(link: Link) -> None:
-    """Ask the peer whether it is there (C-ECHO).
+    """Verify the connection to the peer (C-ECHO).
 
     Raises: ArchiveUnreachable, ArchiveRefused.
     """
@@ -182,16 +188,16 @@ def echo(link: Link) -> None:
 def connection_of(association: Association) -> socket.socket:
     """Return the TCP connection under an association.
 
-    Raises: OSError if it is closed.
+    Raises: OSError if the connection is closed.
     """
     if association.dul.socket is None or association.dul.socket.socket is None:
         raise ConnectionError("the connection is closed")
     return association.dul.socket.socket
 
 
-def _tune(event: evt.Event, timeout_s: float) -> None:
-    """Send small messages at once, and never block for ever on a peer that stopped reading."""
+def _set_options(event: evt.Event, timeout_s: float) -> None:
+    """Let a new connection send small messages at once, and end a send to a peer that reads nothing."""
     connection = connection_of(event.assoc)
-    # Nagle's algorithm with delayed acknowledgements costs 40 ms a message: 20 objects/s instead of hundreds.
+    # Nagle's algorithm with delayed acknowledgments costs 40 ms a message: 20 objects/s instead of hundreds.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.settimeout(timeout_s)

@@ -1,6 +1,6 @@
-"""multipart/related (RFC 2046, 2387) as a stream: the parts of an answer one after another, the parts of a request.
+"""multipart/related (RFC 2046, 2387) as a stream: `parts` reads an answer, `Body` writes a request.
 
-Nothing here holds more than one block of one part.
+No more than one block of one part is in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,12 +10,12 @@ from io import BytesIO
 from pathlib import Path
 
 _BLOCK_BYTES = 65_536
-# Of the header lines before a part; real ones are below 200 bytes.
-_HEAD_BYTES = 16_384
+# The limit of the header lines of a part; real header lines have less than 200 bytes.
+_MAX_HEAD_BYTES = 16_384
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """Return the boundary of a multipart Content-Type, None for another one."""
+    """Return the boundary of a multipart Content-Type, None for any other Content-Type."""
     message = Message()
     message["Content-Type"] = content_type
     boundary = message.get_boundary()
@@ -23,18 +23,18 @@ def boundary_of(content_type: str) -> bytes | None:
 
 
 def parts(blocks: Iterable[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]:
-    """Yield each part's content as blocks; a part that is not read to its end is skipped when the next is asked for.
+    """Yield the content of each part as blocks; the next part is reached even if the caller leaves blocks unread.
 
-    Raises: ValueError if the message ends before its last boundary, or is none.
+    Raises: ValueError if the message ends before its last boundary, or has no boundary.
     """
     source = _Source(iter(blocks))
     delimiter = b"\r\n--" + boundary
     _drain(source.until(delimiter))
-    while source.beginning(2) != b"--":
-        head = 0
+    while source.peek(2) != b"--":
+        head_bytes = 0
         for block in source.until(b"\r\n\r\n"):
-            head += len(block)
-            if head > _HEAD_BYTES:
+            head_bytes += len(block)
+            if head_bytes > _MAX_HEAD_BYTES:
                 raise ValueError("the header lines of a part are too long")
         content = source.until(delimiter)
         yield content
@@ -43,33 +43,41 @@ def parts(blocks: Iterable[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
 
 @dataclass(slots=True)
 class _Source:
-    """What was received and not yet read; the first boundary may stand at the very beginning, without its CRLF."""
+    """The bytes of a message that are received and not yet read.
+
+    The buffer starts with CRLF, since the first boundary may stand at the start of a message without its CRLF.
+    """
 
     blocks: Iterator[bytes]
     buffer: bytearray = field(default_factory=lambda: bytearray(b"\r\n"))
 
-    def more(self) -> None:
+    def receive(self) -> None:
+        """Add the next block to the buffer.
+
+        Raises: ValueError if there is no block left.
+        """
         block = next(self.blocks, None)
         if block is None:
             raise ValueError("the message ends in the middle")
         self.buffer += block
 
-    def beginning(self, size: int) -> bytes:
+    def peek(self, size: int) -> bytes:
+        """Return the next bytes, and leave the bytes in the buffer."""
         while len(self.buffer) < size:
-            self.more()
+            self.receive()
         return bytes(self.buffer[:size])
 
     def until(self, delimiter: bytes) -> Iterator[bytes]:
-        """Yield what stands before the delimiter, and go behind it."""
-        while (at := self.buffer.find(delimiter)) < 0:
-            safe = len(self.buffer) - len(delimiter) + 1  # a delimiter may lie across two blocks
-            if safe > 0:
-                yield bytes(self.buffer[:safe])
-                del self.buffer[:safe]
-            self.more()
-        if at:
-            yield bytes(self.buffer[:at])
-        del self.buffer[: at + len(delimiter)]
+        """Yield the bytes before the delimiter, and remove the delimiter."""
+        while (index := self.buffer.find(delimiter)) < 0:
+            content_bytes = len(self.buffer) - len(delimiter) + 1  # a delimiter may lie across two blocks
+            if content_bytes > 0:
+                yield bytes(self.buffer[:content_bytes])
+                del self.buffer[:content_bytes]
+            self.receive()
+        if index:
+            yield bytes(self.buffer[:index])
+        del self.buffer[: index + len(delimiter)]
 
 
 def _drain(blocks: Iterator[bytes]) -> None:
@@ -79,9 +87,9 @@ def _drain(blocks: Iterator[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The body of a request: DICOM files as parts, read from the disk when they are sent; its length is known before.
+    """The body of a request: each DICOM file is a part, and is read from the disk when the part is sent.
 
-    A length instead of chunks: not every archive takes a chunked request.
+    The body has a length, since not every archive takes a chunked request.
     """
 
     contents: tuple[Path | bytes, ...] = field(repr=False)
@@ -89,17 +97,17 @@ class Body:
 
     @property
     def content_type(self) -> str:
-        """Return the media type that goes with it (PS3.18 8.6.1.2)."""
+        """Return the Content-Type of the request (PS3.18 8.6.1.2)."""
         return f'multipart/related; type="application/dicom"; boundary={self.boundary}'
 
     def __len__(self) -> int:
-        frame = len(self._head()) * len(self.contents) + len(self._tail())
-        return frame + sum(one.stat().st_size if isinstance(one, Path) else len(one) for one in self.contents)
+        sizes = (content.stat().st_size if isinstance(content, Path) else len(content) for content in self.contents)
+        return len(self._head()) * len(self.contents) + sum(sizes) + len(self._tail())
 
     def __iter__(self) -> Iterator[bytes]:
         for content in self.contents:
             yield self._head()
-            # in blocks, of bytes too: each has the connection's time limit for itself
+            # The time limit of the connection holds for each block, so that bytes are sent in blocks too.
             with content.open("rb") if isinstance(content, Path) else BytesIO(content) as stream:
                 while block := stream.read(_BLOCK_BYTES):
                     yield block

@@ -1,6 +1,6 @@
-"""Orthanc's own REST interface: a study's files as they are stored, documents in, and the proof that they are there.
+"""The REST interface of Orthanc: pull the files of a study, store documents, confirm that Orthanc holds documents.
 
-Files are pulled as Orthanc stores them; C-MOVE or WADO-RS may encode them anew.
+A pulled file has the bytes that Orthanc stores; C-MOVE or WADO-RS may encode the file anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,38 +12,38 @@ from typing import Any, Final
 import requests
 from requests import Response, Session
 
-from ainode.node.archive.dimse import judgment
+from ainode.node.archive.dimse import error_type
 from ainode.node.archive.search import Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
-# Of one whole pull; each step has the link's own time limit.
-_LONGEST_S: Final = 3600.0
-# What Orthanc answers to POST /instances with HTTP 200, and the C-STORE status that says the same (PS3.7 annex C).
-_STATUS: Final = {"Success": 0x0000, "AlreadyStored": 0x0111, "FilteredOut": 0x0124}
+# The time limit of one whole pull; the link has the time limit of each step.
+_MAX_PULL_S: Final = 3600.0
+# The Status in an answer to POST /instances with HTTP 200, and the C-STORE status with its meaning (PS3.7 annex C).
+_DIMSE_STATUSES: Final = {"Success": 0x0000, "AlreadyStored": 0x0111, "FilteredOut": 0x0124}
 _PROCESSING_FAILURE: Final = 0x0110
 
 
 class Orthanc:
-    """One Orthanc while its session is open; several threads may ask at once."""
+    """An Orthanc with an open session; several threads may use the session at once."""
 
     def __init__(self, link: WebLink, session: Session) -> None:
         self._link, self._session = link, session
 
-    def instances(self, study: UID) -> dict[UID, str]:
-        """Return SOP Instance UID to what `file` takes, of every instance of a study; {} for an unknown study.
+    def instances(self, study_instance_uid: UID) -> dict[UID, str]:
+        """Return the identifier for `file` of each instance of a study, by SOP Instance UID; {} for an unknown study.
 
-        Raises: ValueError if the answer is none that an Orthanc gives.
+        Raises: ValueError if the answer is not an answer of Orthanc.
         """
-        query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study}}
+        query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study_instance_uid}}
         entries = self._call("POST", "/tools/find", json=query).json()
         try:
-            listed = {str(entry["MainDicomTags"]["SOPInstanceUID"]): str(entry["ID"]) for entry in entries}
+            identifiers = {str(entry["MainDicomTags"]["SOPInstanceUID"]): str(entry["ID"]) for entry in entries}
         except (TypeError, KeyError) as error:
             raise ValueError("no list of instances") from error
-        return {UID(uid): identifier for uid, identifier in listed.items() if is_uid(uid)}
+        return {UID(uid): identifier for uid, identifier in identifiers.items() if is_uid(uid)}
 
     def file(self, identifier: str) -> Iterator[bytes]:
         """Yield the file of an instance."""
@@ -52,9 +52,9 @@ class Orthanc:
         return blocks
 
     def store(self, document: Outgoing) -> SendOutcome:
-        """Store a document, streamed, and return what Orthanc answers; an HTTP error is an answer.
+        """Store a document from a stream and return the outcome; an HTTP error is an outcome.
 
-        Raises: ValueError if the answer is none that an Orthanc gives; OSError if the file cannot be read.
+        Raises: ValueError if the answer is not an answer of Orthanc; OSError if the file cannot be read.
         """
         content, uid = document.content, document.sop_instance_uid
         with content.open("rb") if isinstance(content, Path) else BytesIO(content) as stream:
@@ -62,38 +62,41 @@ class Orthanc:
                 answer = self._call("POST", "/instances", data=stream).json()
             except requests.HTTPError as error:
                 status = error.response.status_code
-                return SendOutcome(uid, status, self._link.refusal(status, f"POST /instances of {document}"))
+                return SendOutcome(uid, status, self._link.http_error(status, f"POST /instances of {document}"))
         try:
-            word = str(answer["Status"])
+            orthanc_status = str(answer["Status"])
         except (TypeError, KeyError) as error:
             raise ValueError("no status of an instance") from error
-        return self._sent(document, word)
+        return self._outcome(document, orthanc_status)
 
-    def _sent(self, document: Outgoing, word: str) -> SendOutcome:
-        uid, status = document.sop_instance_uid, _STATUS.get(word, _PROCESSING_FAILURE)
-        error = judgment(status)
+    def _outcome(self, document: Outgoing, orthanc_status: str) -> SendOutcome:
+        """Return the outcome of a document that Orthanc answered with a status word."""
+        uid, status = document.sop_instance_uid, _DIMSE_STATUSES.get(orthanc_status, _PROCESSING_FAILURE)
+        error = error_type(status)
+        name = self._link.peer.name
         if error is ArchiveRefused:
-            refusal = f"{self._link.peer.name}: did not keep {document} ({word}); look at its filters and its log"
-            return SendOutcome(uid, status, ArchiveRefused(refusal, archive_status=status))
-        again = f"{self._link.peer.name}: cannot take {document} now ({word}); it will be tried again"
-        return SendOutcome(uid, status, ArchiveUnreachable(again) if error else None)
+            message = f"{name}: did not keep {document} ({orthanc_status}); look at its filters and its log"
+            return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status))
+        message = f"{name}: cannot take {document} now ({orthanc_status}); the document will be tried again"
+        return SendOutcome(uid, status, ArchiveUnreachable(message) if error else None)
 
     def holds(self, uid: UID) -> bool:
-        """Whether there is an instance of this SOP Instance UID.
+        """Return whether Orthanc has an instance of a SOP Instance UID.
 
-        Raises: ValueError if the answer is none that an Orthanc gives.
+        Raises: ValueError if the answer is not an answer of Orthanc.
         """
         return bool(self._paths(uid, "Instance"))
 
-    def remove(self, study: UID) -> None:
-        """Delete a study, if there is one of this Study Instance UID.
+    def remove(self, study_instance_uid: UID) -> None:
+        """Delete a study; a Study Instance UID that Orthanc does not have is no error.
 
-        Raises: ValueError if the answer is none that an Orthanc gives.
+        Raises: ValueError if the answer is not an answer of Orthanc.
         """
-        for path in self._paths(study, "Study"):
+        for path in self._paths(study_instance_uid, "Study"):
             self._call("DELETE", path)
 
     def _paths(self, uid: UID, level: str) -> tuple[str, ...]:
+        """Return the REST paths of the resources of a level (Study, Instance) that have a UID."""
         entries = self._call("POST", "/tools/lookup", data=uid).json()
         try:
             return tuple(str(entry["Path"]) for entry in entries if entry["Type"] == level)
@@ -103,7 +106,7 @@ class Orthanc:
     def version(self) -> str:
         """Return the version of Orthanc.
 
-        Raises: ValueError if the answer is none that an Orthanc gives.
+        Raises: ValueError if the answer is not an answer of Orthanc.
         """
         try:
             return str(self._call("GET", "/system").json()["Version"])
@@ -111,44 +114,47 @@ class Orthanc:
             raise ValueError("no Orthanc") from error
 
     def _call(self, method: str, path: str, **content: Any) -> Response:  # noqa: ANN401 - the keywords of requests
+        """Send a request to a path of Orthanc and return the answer; an HTTP error is raised."""
         answer = self._session.request(method, f"{self._link.peer.orthanc.rstrip('/')}{path}", **content)
         answer.raise_for_status()
         return answer
 
 
 @contextmanager
-def opened(link: WebLink) -> Iterator[Orthanc]:
-    """Open a session to pull from a peer's Orthanc; what fails in it is translated.
+def pull_session(link: WebLink) -> Iterator[Orthanc]:
+    """Open a session to pull a study from the Orthanc of a peer, and close it at the end.
 
-    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError where the credentials are missing.
+    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials are missing.
     """
-    deadline = Deadline.within(_LONGEST_S)
+    deadline = Deadline.within(_MAX_PULL_S)
     with link.session("pulling a study", deadline, streamed=True) as session:
         yield Orthanc(link, session)
 
 
 def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
-    """Store the documents one by one and return what became of each, in their order: Orthanc's `store.send`.
+    """Store each document and return its outcome, in the order of the documents; the counterpart of `store.send`.
 
-    A refusal is of its document alone; an Orthanc that does not answer leaves the rest to a retry.
+    After a refused document the other documents are still stored. After a failed request the remaining documents get
+    the error of the request, for a later retry.
 
-    Raises: OSError if a file cannot be read; ConfigError where the credentials are missing.
+    Raises: OSError if a file cannot be read; ConfigError if the credentials are missing.
     """
-    sent: list[SendOutcome] = []
+    outcomes: list[SendOutcome] = []
     try:
         with link.session("POST /instances") as session:
             orthanc = Orthanc(link, session)
             for document in documents:
-                sent.append(orthanc.store(document))  # noqa: PERF401 - what went before a failure counts
+                outcomes.append(orthanc.store(document))  # noqa: PERF401 - the outcomes before a failure count
     except ArchiveError as error:
-        sent.extend(SendOutcome(document.sop_instance_uid, None, error) for document in documents[len(sent) :])
-    return tuple(sent)
+        remaining = documents[len(outcomes) :]
+        outcomes.extend(SendOutcome(document.sop_instance_uid, None, error) for document in remaining)
+    return tuple(outcomes)
 
 
 def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozenset[UID]:
-    """Return the SOP Instance UIDs of `references` that Orthanc holds: one look into its index for each.
+    """Return the SOP Instance UIDs of `references` that Orthanc holds; each UID is one lookup.
 
-    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError where the credentials are missing.
+    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials are missing.
     """
     with link.session("POST /tools/lookup") as session:
         orthanc = Orthanc(link, session)
@@ -156,9 +162,9 @@ def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozen
 
 
 def echo(link: WebLink) -> None:
-    """Ask whether an Orthanc is there and lets us in.
+    """Verify the address and the credentials of an Orthanc.
 
-    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError where the credentials are missing.
+    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials are missing.
     """
     with link.session("GET /system") as session:
         Orthanc(link, session).version()

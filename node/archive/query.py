@@ -1,4 +1,4 @@
-"""What an archive says it holds: C-FIND in the Study Root model, no patient attribute asked for."""
+"""C-FIND in the Study Root model: which instances an archive lists; no query asks for a patient attribute."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,26 +19,26 @@ _CONTEXTS = (build_context(_STUDY_ROOT),)
 
 
 def confirm_by_query(link: Link, references: Sequence[InstanceRef]) -> frozenset[UID]:
-    """Return the SOP Instance UIDs of `references` that the archive finds.
+    """Return the SOP Instance UIDs of `references` that the archive lists.
 
-    One query per series for all of its instances, compared here: some archives ignore a list of SOP Instance UIDs.
+    One query asks for all instances of a series, since some archives ignore a list of SOP Instance UIDs in a query.
 
-    Raises: ArchiveUnreachable; ArchiveRefused if it has no such query, then set `confirm` of the [[peer]] to another.
+    Raises: ArchiveUnreachable; ArchiveRefused if the archive has no query service: change `confirm` of the [[peer]].
     """
-    series = dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in references)
+    series = dict.fromkeys((ref.study_instance_uid, ref.series_instance_uid) for ref in references)
     with link.associate(_CONTEXTS) as association:
-        found = {
+        listed_uids = {
             str(answer.get("SOPInstanceUID", ""))
             for study_instance_uid, series_instance_uid in series
             for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid))
         }
-    return frozenset(one.sop_instance_uid for one in references if one.sop_instance_uid in found)
+    return frozenset(ref.sop_instance_uid for ref in references if ref.sop_instance_uid in listed_uids)
 
 
 def expected_count(link: Link, study_instance_uid: UID) -> int | None:
-    """Return Number of Study Related Instances (0020,1208), None if the peer does not say.
+    """Return the Number of Study Related Instances (0020,1208) of a study, None if the peer does not send it.
 
-    A modality has no query service and may not even listen, so no failure is an error here.
+    A modality often has no query service and does not listen: a failure is only logged.
     """
     query = Dataset()
     query.QueryRetrieveLevel = "STUDY"
@@ -52,12 +52,12 @@ def expected_count(link: Link, study_instance_uid: UID) -> int | None:
             "no expected count: %s", error, extra={"action": "count_unknown", "study_instance_uid": study_instance_uid}
         )
         return None
-    counts = (str(one.get("NumberOfStudyRelatedInstances", "")) for one in answers if _study(one) == study_instance_uid)
+    counts = (
+        str(answer.get("NumberOfStudyRelatedInstances", ""))
+        for answer in answers
+        if str(answer.get("StudyInstanceUID", "")) == study_instance_uid
+    )
     return next((int(count) for count in counts if count.isdecimal()), None)
-
-
-def _study(answer: Dataset) -> str:
-    return str(answer.get("StudyInstanceUID", ""))
 
 
 def _image_query(study_instance_uid: UID, series_instance_uid: UID) -> Dataset:

@@ -1,7 +1,7 @@
 """Earlier studies over DIMSE: C-FIND in the Study Root model, C-GET or C-MOVE, never more than one instance in memory.
 
-A C-MOVE goes to a second AE title of ours that listens only while it runs: what our receiver gets is a study to read,
-and a prior must never become one.
+The archive sends the instances of a C-MOVE to a second AE title of the node, which listens only during the C-MOVE: the
+node reads every study that its receiver gets, and must not read a prior.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2,
 _PENDING = frozenset({0xFF00, 0xFF01})
 _OUT_OF_RESOURCES = 0xA700
 # SOP classes of the modalities that a rule may name (PS3.6 table A-1).
-_CLASSES = {
+_SOP_CLASSES = {
     "CR": ("1.2.840.10008.5.1.4.1.1.1",),
     "DX": ("1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1"),
     "MG": ("1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.13.1.3"),
@@ -60,7 +60,7 @@ _CLASSES = {
     "PR": ("1.2.840.10008.5.1.4.1.1.11.1",),
 }
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-# Each in a context of its own, so that an instance comes as it is stored; 9 x 7 contexts at most.
+# Each syntax has its own context, so that an instance arrives in its stored syntax; 9 x 7 contexts at most.
 _SYNTAXES = (
     pydicom.uid.ExplicitVRLittleEndian,
     pydicom.uid.ImplicitVRLittleEndian,
@@ -76,18 +76,18 @@ _SYNTAXES = (
 
 @dataclass(frozen=True, slots=True)
 class MoveTarget:
-    """Where a C-MOVE sends to; the archive must know this AE title and port."""
+    """The destination of a C-MOVE; the archive must know its AE title and port."""
 
     ae_title: str
     bind: str
     port: int
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """one move at a time: there is one port"""
+    """one C-MOVE at a time, since there is one port"""
 
 
 class DimseArchive:
-    """`search.Archive` over C-FIND, with C-GET or, with a target, C-MOVE."""
+    """The `search.Archive` that searches by C-FIND and fetches by C-GET, or by C-MOVE if it has a target."""
 
     def __init__(self, link: Link, target: MoveTarget | None = None, *, min_free_bytes: int = 0) -> None:
         self._link = link
@@ -95,75 +95,82 @@ class DimseArchive:
         self._min_free_bytes = min_free_bytes
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
-        """Yield the patient's studies of the time asked for."""
+        """Yield the studies of a query."""
         keys = ("StudyInstanceUID", "StudyTime", "StudyDescription", "IssuerOfPatientID", "PatientBirthDate")
         identifier = _query("STUDY", *keys)
         if not query.patient.patient_id.isascii():
             identifier.SpecificCharacterSet = "ISO_IR 192"
         identifier.PatientID = query.patient.patient_id
         identifier.StudyDate = f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}"
-        # several would be a list, which some archives do not match; the caller looks at each answer anyway
+        # Some archives do not match a list of modalities; the caller checks each study.
         identifier.ModalitiesInStudy = query.modality[0] if len(query.modality) == 1 else ""
         for answer in self._find(identifier, MOST_STUDIES, deadline):
             yield study_entry(partial(_text, answer), tuple(_text(answer, "ModalitiesInStudy").split("\\")))
 
-    def series(self, study: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
+    def series(self, study_instance_uid: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
         """Return the series of a study."""
         keys = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "SeriesDescription")
         identifier = _query("SERIES", *keys, "NumberOfSeriesRelatedInstances")
-        identifier.StudyInstanceUID = study
+        identifier.StudyInstanceUID = study_instance_uid
         return tuple(
-            series_entry(study, partial(_text, answer)) for answer in self._find(identifier, MOST_SERIES, deadline)
+            series_entry(study_instance_uid, partial(_text, answer))
+            for answer in self._find(identifier, MOST_SERIES, deadline)
         )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
-        """Write the instances of a series as files of `folder`."""
+        """Write the instances of a series into `folder`."""
         identifier = _query("SERIES")
         identifier.StudyInstanceUID, identifier.SeriesInstanceUID = (
             series.study_instance_uid,
             series.series_instance_uid,
         )
-        files = _Files(folder, deadline, self._min_free_bytes)
+        files = _ReceivedFiles(folder, deadline, self._min_free_bytes)
         if self._target is None:
             self._get(identifier, series, files)
         else:
             self._move(identifier, self._target, files)
 
-    def _get(self, identifier: Dataset, series: SeriesEntry, files: "_Files") -> None:
-        classes = (*_CLASSES.get(series.modality, ()), _SECONDARY_CAPTURE)
-        contexts = [build_context(one, syntax) for one in classes for syntax in _SYNTAXES]
-        roles = [build_role(one, scp_role=True) for one in classes]
-        handlers = [(evt.EVT_C_STORE, files.take)]
-        link = self._within(files.deadline)
+    def _get(self, identifier: Dataset, series: SeriesEntry, files: "_ReceivedFiles") -> None:
+        """Fetch a series by C-GET."""
+        sop_class_uids = (*_SOP_CLASSES.get(series.modality, ()), _SECONDARY_CAPTURE)
+        contexts = [build_context(uid, syntax) for uid in sop_class_uids for syntax in _SYNTAXES]
+        roles = [build_role(uid, scp_role=True) for uid in sop_class_uids]
+        handlers = [(evt.EVT_C_STORE, files.answer_store)]
+        link = self._link_within(files.deadline)
         with link.associate([build_context(_GET), *contexts], roles=roles, handlers=handlers) as association:
             _refuse_without(association, link, _GET)
             for status, _ in association.send_c_get(identifier, _GET):
-                self._follow(status, files, f"the C-GET of series {series.series_instance_uid}")
+                self._check_response(status, files, f"the C-GET of series {series.series_instance_uid}")
 
-    def _move(self, identifier: Dataset, target: MoveTarget, files: "_Files") -> None:
+    def _move(self, identifier: Dataset, target: MoveTarget, files: "_ReceivedFiles") -> None:
         if not target.lock.acquire(timeout=files.deadline.remaining_s(threading.TIMEOUT_MAX)):
             files.deadline.check()
         try:
-            link = self._within(files.deadline)
+            link = self._link_within(files.deadline)
             with _listening(target, files), link.associate([build_context(_MOVE)]) as association:
                 for status, _ in association.send_c_move(identifier, target.ae_title, _MOVE):
-                    self._follow(status, files, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
+                    self._check_response(status, files, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
         finally:
             target.lock.release()
 
-    def _follow(self, status: Dataset, files: "_Files", what: str) -> None:
-        """Go on after one response of a retrieval; sub-operations that failed show as instances that are missing."""
-        files.deadline.check()
-        files.refuse()
-        if status.get("Status") not in _PENDING:
-            self._link.check(status.get("Status"), what)
+    def _check_response(self, status: Dataset, files: "_ReceivedFiles", request: str) -> None:
+        """Return if a retrieval may go on after one of its responses.
 
-    def _find(self, identifier: Dataset, most: int, deadline: Deadline) -> Iterator[Dataset]:
-        """Yield the matches that name what they are, each once they have arrived."""
+        A failed sub-operation is no error here: the caller sees that an instance is missing.
+
+        Raises: ArchiveUnreachable, ArchiveRefused, OutOfResources, OSError.
+        """
+        files.deadline.check()
+        files.check_disk()
+        if status.get("Status") not in _PENDING:
+            self._link.check(status.get("Status"), request)
+
+    def _find(self, identifier: Dataset, max_matches: int, deadline: Deadline) -> Iterator[Dataset]:
+        """Yield each match of a query when the match arrives; a match without a UID of its level is left out."""
         level = identifier.QueryRetrieveLevel
         key = "StudyInstanceUID" if level == "STUDY" else "SeriesInstanceUID"
         count = 0
-        with self._within(deadline).associate([build_context(_FIND)]) as association:
+        with self._link_within(deadline).associate([build_context(_FIND)]) as association:
             for status, answer in association.send_c_find(identifier, _FIND):
                 deadline.check()
                 if answer is None:
@@ -172,15 +179,17 @@ class DimseArchive:
                 elif is_uid(_text(answer, key)):
                     count += 1
                     yield answer
-                if count > most:
-                    raise ArchiveUnreachable(f"{self._link.peer.name}: lists more than {most} matches at {level} level")
+                if count > max_matches:
+                    name = self._link.peer.name
+                    raise ArchiveUnreachable(f"{name}: lists more than {max_matches} matches at {level} level")
 
-    def _within(self, deadline: Deadline) -> Link:
+    def _link_within(self, deadline: Deadline) -> Link:
+        """Return the link with a time limit that ends at the deadline at the latest."""
         return dataclasses.replace(self._link, timeout_s=deadline.remaining_s(self._link.timeout_s))
 
 
-class _Files:
-    """Takes the instances of one retrieval, and writes each byte for byte; a C-MOVE may bring several at once."""
+class _ReceivedFiles:
+    """Writes the instances of one retrieval into a folder; a C-MOVE may send several instances at the same time."""
 
     def __init__(self, folder: Path, deadline: Deadline, min_free_bytes: int) -> None:
         self.deadline = deadline
@@ -188,16 +197,16 @@ class _Files:
         self._numbers = itertools.count()
         self._failures: list[OutOfResources | OSError] = []
 
-    def refuse(self) -> None:
-        """Return if our disk took every instance so far.
+    def check_disk(self) -> None:
+        """Return if every instance so far was written.
 
         Raises: OutOfResources, OSError.
         """
         if self._failures:
             raise self._failures[0]
 
-    def take(self, event: evt.Event) -> int:
-        """Answer one C-STORE."""
+    def answer_store(self, event: evt.Event) -> int:
+        """Write the instance of a C-STORE byte for byte, and return the status of the answer."""
         request = cast("C_STORE", event.request)
         origin = Origin(
             UID(str(request.AffectedSOPClassUID)),
@@ -217,19 +226,19 @@ class _Files:
 
 
 @contextmanager
-def _listening(target: MoveTarget, files: _Files) -> Iterator[None]:
-    """Take what a C-MOVE sends."""
+def _listening(target: MoveTarget, files: _ReceivedFiles) -> Iterator[None]:
+    """Receive the instances of a C-MOVE during a block."""
     entity = AE(target.ae_title)
     entity.require_called_aet = True
-    for one in {uid for uids in _CLASSES.values() for uid in uids} | {_SECONDARY_CAPTURE}:
-        entity.add_supported_context(one, list(_SYNTAXES))
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, files.take)]
+    for sop_class_uid in {uid for uids in _SOP_CLASSES.values() for uid in uids} | {_SECONDARY_CAPTURE}:
+        entity.add_supported_context(sop_class_uid, list(_SYNTAXES))
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, files.answer_store)]
     try:
         address = (target.bind, target.port)
         server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=target.tls)
     except OSError as error:
         raise ArchiveUnreachable(
-            f"port {target.port} cannot be opened ({error.strerror}); set [priors] move_port to a free one"
+            f"port {target.port} cannot be opened ({error.strerror}); set [priors] move_port to a free port"
         ) from error
     try:
         yield
@@ -239,14 +248,17 @@ def _listening(target: MoveTarget, files: _Files) -> Iterator[None]:
 
 
 def _refuse_without(association: Association, link: Link, abstract_syntax: str) -> None:
-    """Raise what `Link` raises for an association without any context, where only the one that matters is missing."""
+    """Refuse an association that has accepted contexts, but none of an abstract syntax.
+
+    Raises: ArchiveRefused.
+    """
     accepted: list[PresentationContext] = association.accepted_contexts
-    if not any(str(one.abstract_syntax) == abstract_syntax for one in accepted):
+    if not any(str(context.abstract_syntax) == abstract_syntax for context in accepted):
         link.check(0x0122, pydicom.uid.UID(abstract_syntax).name)
 
 
 def _query(level: str, *keys: str) -> Dataset:
-    """Return an identifier with the elements that the answer should have."""
+    """Return a query of a level; `keys` are the keywords of the elements that an answer should have."""
     query = Dataset()
     query.QueryRetrieveLevel = level
     for key in keys:
@@ -255,20 +267,21 @@ def _query(level: str, *keys: str) -> Dataset:
 
 
 def _text(answer: Dataset, keyword: str) -> str:
-    """Return an element as text, several values joined by a backslash.
+    """Return an element as a text, with a backslash between several values; '' if the element is absent.
 
-    From its bytes: pydicom, when it converts a value, warns of an odd one with the value in the text.
+    The text is decoded here from bytes: the conversion of pydicom warns of an odd value, and repeats the value.
     """
     element = answer.get_item(keyword)
     value = element.value if element is not None else None
     if isinstance(value, bytes):
         value = value.decode(_encoding(answer), "replace")
-    return "\\".join(one.strip(" \0") for one in str(value or "").split("\\"))
+    return "\\".join(text.strip(" \0") for text in str(value or "").split("\\"))
 
 
 def _encoding(answer: Dataset) -> str:
-    """Return the Python codec of the last term of Specific Character Set that is known."""
+    """Return the Python codec of the last term of Specific Character Set that pydicom knows."""
     element = answer.get_item("SpecificCharacterSet")
-    said = element.value if element is not None else None
-    terms = said.decode("ascii", "replace").split("\\") if isinstance(said, bytes) else [str(said or "")]
-    return next((python_encoding[one.strip()] for one in reversed(terms) if one.strip() in python_encoding), "latin-1")
+    value = element.value if element is not None else None
+    terms = value.decode("ascii", "replace").split("\\") if isinstance(value, bytes) else [str(value or "")]
+    names = [term.strip() for term in reversed(terms)]
+    return next((python_encoding[name] for name in names if name in python_encoding), "latin-1")

@@ -1,4 +1,4 @@
-"""C-STORE to an archive: persisted bytes out as they are, every status judged, one association for all documents."""
+"""C-STORE to an archive: stored bytes are sent unchanged, over one association for all documents."""
 
 import struct
 import time
@@ -23,14 +23,14 @@ from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link, connection_
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, CannotUnderstand
 
-# PS3.10 7.1: the group of the File Meta Information, and its elements that a C-STORE needs.
+# PS3.10 7.1: the group of the File Meta Information, and the elements of the group that a C-STORE needs.
 _FILE_META_GROUP = 0x0002
-_IDENTITY = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
-# What pydicom raises for bytes that are none.
+_META_KEYWORDS = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+# The errors of pydicom for bytes that are not DICOM.
 _NOT_DICOM = (InvalidDicomError, BytesLengthException, EOFError, NotImplementedError, ValueError, struct.error)
 # PS3.8 9.3.2.2: context IDs are the odd numbers 1 to 255.
 _MAX_CONTEXTS = 128
-# Our own bound where the peer names none (0) or a larger one: one write to the socket.
+# The limit of the node, for a peer with a larger limit or with none (0): a PDU is one write to the socket.
 _MAX_PDU_BYTES = 131_072
 # PS3.8 9.3.5.1: length (4), context ID (1) and message control header (1) before each fragment.
 _PDV_HEADER_BYTES = 6
@@ -40,7 +40,7 @@ _COMMAND, _LAST = 0b01, 0b10
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A DICOM file to send: its File Meta Information and where its data set begins."""
+    """A DICOM file to send, its File Meta Information, and the offset of its data set in bytes."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -50,34 +50,37 @@ class Outgoing:
 
     @classmethod
     def of(cls, content: Path | bytes) -> "Outgoing":
-        """Return what is needed to send this file (PS3.10 7.1); the data set is not read.
+        """Return the document of a file (PS3.10 7.1); the data set is not read.
 
-        Raises: CannotUnderstand if it is no DICOM file or names no instance; OSError.
+        Raises: CannotUnderstand if the file is no DICOM file or names no instance; OSError.
         """
         name = content.name if isinstance(content, Path) else f"{len(content)} bytes"
-        with _opened(content) as stream:
+        with _stream(content) as stream:
             try:
                 read_preamble(stream, force=False)
                 meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_is_behind_file_meta)
-                sop_class_uid, sop_instance_uid, syntax = (UID(str(meta.get(one, ""))) for one in _IDENTITY)
+                sop_class_uid, sop_instance_uid, syntax = (
+                    UID(str(meta.get(keyword, ""))) for keyword in _META_KEYWORDS
+                )
             except _NOT_DICOM as error:
-                raise CannotUnderstand(f"{name}: is no DICOM file; leave it out") from error
+                raise CannotUnderstand(f"{name}: is no DICOM file; leave the file out") from error
             offset = stream.tell()
         if not (sop_class_uid and sop_instance_uid and syntax):
             raise CannotUnderstand(
-                f"{name}: its File Meta Information lacks one of {', '.join(_IDENTITY)}; leave it out"
+                f"{name}: its File Meta Information lacks one of {', '.join(_META_KEYWORDS)}; leave the file out"
             )
         return cls(sop_class_uid, sop_instance_uid, syntax, content, offset)
 
     def __str__(self) -> str:
-        """Return what an operator needs to know of it."""
+        """Return the SOP Instance UID and the names of the SOP class and the transfer syntax, for a message."""
         names = (pydicom.uid.UID(uid).name for uid in (self.sop_class_uid, self.transfer_syntax_uid))
         return f"{self.sop_instance_uid} ({' in '.join(names)})"
 
     def contexts(self) -> tuple[tuple[UID, UID], ...]:
-        """Return what to negotiate, SOP class and transfer syntax, best first.
+        """Return the presentation contexts to negotiate, as SOP class and transfer syntax, best first.
 
-        Its own syntax; for Explicit VR Little Endian also Implicit VR, the one every AE must know (PS3.5 10.1).
+        The first has the transfer syntax of the file. A file in Explicit VR Little Endian also has a context with
+        Implicit VR Little Endian, which every AE must know (PS3.5 10.1).
         """
         own = (self.sop_class_uid, self.transfer_syntax_uid)
         if self.transfer_syntax_uid == UID(ExplicitVRLittleEndian):
@@ -87,30 +90,30 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """What became of one document."""
+    """The answer to one document, and the error if the archive did not take the document."""
 
     sop_instance_uid: UID
     status: int | None
-    """the archive's answer, 0x0122 too where it accepted no presentation context, None if there was none"""
+    """the status of the answer, None without an answer; 0x0122 if the archive accepted no presentation context"""
     error: ArchiveError | None = None
-    """None: the archive has it; else `error.retry` says whether to try again"""
+    """None if the archive has the document; otherwise `error.retry` decides whether the node tries again"""
 
 
 def send(link: Link, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
-    """Send the documents over one association and return what became of each, in their order.
+    """Send the documents over one association and return the outcome of each, in the order of the documents.
 
-    Each data set goes out byte for byte, in its own transfer syntax. Only where the peer accepts nothing but Implicit
-    VR for an Explicit VR Little Endian document is that one encoded anew. A refusal is final for its document and the
-    others still go; a lost association leaves the rest to a retry. More than 128 presentation contexts take more
-    associations.
+    Each data set is sent byte for byte, in its own transfer syntax. Only a data set in Explicit VR Little Endian, to a
+    peer that accepts only Implicit VR, is encoded anew. After a refused document the other documents are still sent.
+    After a lost association the remaining documents get the error, for a later retry. More than 128 presentation
+    contexts need several associations.
 
-    Raises: OSError, CannotUnderstand if a file cannot be read; what the peer does is in the answer.
+    Raises: OSError, CannotUnderstand if a file cannot be read. A failure of the peer is an outcome.
     """
-    return tuple(sent for batch in _batches(documents) for sent in _send_batch(link, batch))
+    return tuple(outcome for batch in _batches(documents) for outcome in _send_batch(link, batch))
 
 
 def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Yield runs of documents whose presentation contexts fit into one association."""
+    """Yield groups of documents whose presentation contexts fit into one association."""
     batch: list[Outgoing] = []
     contexts: set[tuple[UID, UID]] = set()
     for document in documents:
@@ -124,20 +127,27 @@ def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[SendOutcome]:
+    """Send documents over one association and return the outcome of each."""
     contexts = dict.fromkeys(context for document in batch for context in document.contexts())
-    sent: list[SendOutcome] = []
+    outcomes: list[SendOutcome] = []
     try:
-        with link.associate([build_context(*context) for context in contexts]) as association, _paused(association):
+        with (
+            link.associate([build_context(*context) for context in contexts]) as association,
+            _reactor_pause(association),
+        ):
             for document in batch:
-                answer = _answer(link, association, document=document, message_id=len(sent) % 0xFFFF + 1)
-                sent.append(_sent(link, document, answer))
+                message_id = len(outcomes) % 0xFFFF + 1
+                status = _response_status(link, association, document=document, message_id=message_id)
+                outcomes.append(_outcome(link, document, status))
     except ArchiveError as error:
-        status = error.archive_status if isinstance(error, ArchiveRefused) else None
-        sent.extend(SendOutcome(document.sop_instance_uid, status, error) for document in batch[len(sent) :])
-    return sent
+        archive_status = error.archive_status if isinstance(error, ArchiveRefused) else None
+        remaining = batch[len(outcomes) :]
+        outcomes.extend(SendOutcome(document.sop_instance_uid, archive_status, error) for document in remaining)
+    return outcomes
 
 
-def _sent(link: Link, document: Outgoing, status: int) -> SendOutcome:
+def _outcome(link: Link, document: Outgoing, status: int) -> SendOutcome:
+    """Return the outcome of a document that the peer answered with a status."""
     try:
         link.check(status, str(document))
     except ArchiveError as error:
@@ -145,31 +155,35 @@ def _sent(link: Link, document: Outgoing, status: int) -> SendOutcome:
     return SendOutcome(document.sop_instance_uid, status)
 
 
-def _answer(link: Link, association: Association, *, document: Outgoing, message_id: int) -> int:
+def _response_status(link: Link, association: Association, *, document: Outgoing, message_id: int) -> int:
     """Send one C-STORE request and return the status of the response.
 
-    Raises: ArchiveUnreachable if the association is lost.
+    Raises: ArchiveUnreachable if the association was lost.
     """
-    context = _accepted(association, document)
+    context = _accepted_context(association, document)
     if context is None:
         return SOP_CLASS_NOT_SUPPORTED
     pdu_bytes = min(association.acceptor.maximum_length or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
-    with _data_set(document, context.transfer_syntax[0]) as data_set:
-        for control, stream in ((_COMMAND, BytesIO(_command(document, message_id))), (0, data_set)):
+    with _dataset_stream(document, context.transfer_syntax[0]) as dataset:
+        for control, stream in ((_COMMAND, BytesIO(_command(document, message_id))), (0, dataset)):
             for pdu in _pdus(stream, context.context_id or 0, control=control, pdu_bytes=pdu_bytes):
                 try:
                     connection_of(association).sendall(pdu)
                 except OSError as error:
-                    raise link.lost(str(document)) from error
+                    raise link.lost_association(str(document)) from error
     _, response = association.dimse.get_msg(block=True)
     if response is None or response.Status is None:
-        raise link.lost(str(document))
+        raise link.lost_association(str(document))
     return response.Status
 
 
-def _accepted(association: Association, document: Outgoing) -> PresentationContext | None:
-    accepted = {(str(one.abstract_syntax), str(one.transfer_syntax[0])): one for one in association.accepted_contexts}
-    return next((accepted[wanted] for wanted in document.contexts() if wanted in accepted), None)
+def _accepted_context(association: Association, document: Outgoing) -> PresentationContext | None:
+    """Return the best context of a document that the peer accepted, None if the peer accepted no context."""
+    accepted = {
+        (str(context.abstract_syntax), str(context.transfer_syntax[0])): context
+        for context in association.accepted_contexts
+    }
+    return next((accepted[syntaxes] for syntaxes in document.contexts() if syntaxes in accepted), None)
 
 
 def _command(document: Outgoing, message_id: int) -> bytes:
@@ -194,27 +208,29 @@ def _padded(uid: UID) -> bytes:
 
 
 def _pdus(stream: BinaryIO, context_id: int, *, control: int, pdu_bytes: int) -> Iterator[bytes]:
-    """Yield P-DATA-TF PDUs (PS3.8 9.3.5) of one fragment each, in the memory of one fragment."""
-    fragment_bytes = (pdu_bytes - _PDV_HEADER_BYTES) // 2 * 2  # an even number, as of every value in it
-    following = stream.read(fragment_bytes)
+    """Yield a P-DATA-TF PDU (PS3.8 9.3.5) for each fragment of a stream; one fragment at a time is in memory."""
+    fragment_bytes = (pdu_bytes - _PDV_HEADER_BYTES) // 2 * 2  # an even number, as the length of every value
+    next_fragment = stream.read(fragment_bytes)
     flags = control
     while not flags & _LAST:
-        fragment, following = following, stream.read(fragment_bytes)
-        flags = control if following else control | _LAST
+        fragment, next_fragment = next_fragment, stream.read(fragment_bytes)
+        flags = control if next_fragment else control | _LAST
         yield struct.pack(">BxLLBB", 0x04, len(fragment) + 6, len(fragment) + 2, context_id, flags) + fragment
 
 
 @contextmanager
-def _data_set(document: Outgoing, transfer_syntax_uid: str) -> Iterator[BinaryIO]:
-    """Open the data set where it begins, encoded anew only if the syntax is not its own."""
-    with _opened(document.content) as stream:
+def _dataset_stream(document: Outgoing, transfer_syntax_uid: str) -> Iterator[BinaryIO]:
+    """Open the data set of a document, encoded anew only if the document has another transfer syntax."""
+    with _stream(document.content) as stream:
         if transfer_syntax_uid == document.transfer_syntax_uid:
             stream.seek(document.offset)
             yield stream
         else:
             encoded = encode(dcmread(stream), True, True)  # noqa: FBT003 - implicit VR, little endian
             if encoded is None:
-                raise CannotUnderstand(f"{document.sop_instance_uid}: cannot be encoded in Implicit VR; leave it out")
+                raise CannotUnderstand(
+                    f"{document.sop_instance_uid}: cannot be encoded in Implicit VR; leave the file out"
+                )
             yield BytesIO(encoded)
 
 
@@ -222,18 +238,18 @@ def _is_behind_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group != _FILE_META_GROUP
 
 
-def _opened(content: Path | bytes) -> BinaryIO:
+def _stream(content: Path | bytes) -> BinaryIO:
     return content.open("rb") if isinstance(content, Path) else BytesIO(content)
 
 
 @contextmanager
-def _paused(association: Association) -> Iterator[None]:
-    """Keep the association's own thread from taking our responses, as pynetdicom's send_c_store does.
+def _reactor_pause(association: Association) -> Iterator[None]:
+    """Keep the thread of the association from taking responses during a block, as send_c_store of pynetdicom does.
 
-    We write the P-DATA ourselves because send_c_store either encodes the data set anew or needs a global switch, and
+    This module writes the P-DATA itself: send_c_store encodes the data set anew, unless a global switch is set, and
     queues the whole object in memory.
     """
-    association._reactor_checkpoint.clear()  # noqa: SLF001 - pynetdicom has no public way
+    association._reactor_checkpoint.clear()  # noqa: SLF001 - pynetdicom has no public method
     while not association._is_paused:  # noqa: SLF001
         time.sleep(0.0001)
     try:

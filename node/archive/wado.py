@@ -1,4 +1,4 @@
-"""What a DICOMweb archive holds of a study, and its instances one by one: the web's counterpart of `orthanc.py`."""
+"""A pull of a study by DICOMweb: the list of its instances, then each file; the counterpart of `orthanc.Orthanc`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,43 +12,43 @@ from ainode.node.archive.search import Deadline
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, is_uid
 
-# Of one whole pull; each step has the link's own time limit.
-_LONGEST_S: Final = 3600.0
+# The time limit of one whole pull; the link has the time limit of each step.
+_MAX_PULL_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wado:
-    """One archive while its session is open; several threads may ask at once."""
+    """An archive with an open session; several threads may use the session at once."""
 
     link: WebLink
     session: Session
     deadline: Deadline
 
-    def instances(self, study: UID) -> dict[UID, str]:
-        """Return SOP Instance UID to what `file` takes, of every instance of a study; {} for an unknown study."""
+    def instances(self, study_instance_uid: UID) -> dict[UID, str]:
+        """Return the identifier for `file` of each instance of a study by SOP Instance UID; {} for an unknown study."""
         return {
-            UID(uid): f"studies/{study}/series/{series}/instances/{uid}"
-            for series, uid in dicomweb.instances(self.link, study, deadline=self.deadline)
+            UID(uid): f"studies/{study_instance_uid}/series/{series}/instances/{uid}"
+            for series, uid in dicomweb.instance_uids(self.link, study_instance_uid, deadline=self.deadline)
             if is_uid(series) and is_uid(uid)
         }
 
     def file(self, identifier: str) -> Iterator[bytes]:
         """Yield the file of an instance.
 
-        Raises: ValueError if the answer holds none.
+        Raises: ValueError if the answer holds no instance.
         """
-        for content in dicomweb.contents(self.session, f"{self.link.peer.dicomweb.rstrip('/')}/{identifier}"):
+        for content in dicomweb.instance_files(self.session, f"{self.link.peer.dicomweb.rstrip('/')}/{identifier}"):
             yield from content
             return
         raise ValueError("no instance")
 
 
 @contextmanager
-def opened(link: WebLink) -> Iterator[Wado]:
-    """Open a session with a peer's DICOMweb; what fails in it is translated.
+def pull_session(link: WebLink) -> Iterator[Wado]:
+    """Open a session to pull a study from the DICOMweb service of a peer, and close it at the end.
 
-    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError where the credentials are missing.
+    Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials are missing.
     """
-    deadline = Deadline.within(_LONGEST_S)
+    deadline = Deadline.within(_MAX_PULL_S)
     with link.session("pulling a study", deadline, streamed=True) as session:
         yield Wado(link, session, deadline)

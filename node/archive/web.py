@@ -1,7 +1,7 @@
-"""How the node calls a web service of an archive: one session per question, every failure translated, bounded answers.
+"""Sessions with a web service of an archive: each failure becomes an `ArchiveError`, each answer has a limit.
 
-The counterpart of `dimse.py`. An address may hold a Patient ID (QIDO-RS has it in the query), and the libraries' errors
-repeat the address: so their text goes nowhere, neither into ours nor as its cause.
+`WebLink` is the counterpart of `dimse.Link`. The address of a QIDO-RS query holds a Patient ID, and the errors of the
+libraries repeat the address. Therefore no `ArchiveError` repeats the text of a library, or has its error as a cause.
 """
 
 import os
@@ -24,40 +24,40 @@ from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable,
 from ainode.node.settings import Peer
 
 _BLOCK_BYTES = 65_536
-# What an operator corrects, here or there: until then trying again is right, as with an association that is rejected.
+# What an operator corrects, in node.toml or at the archive; until then the node tries again.
 _REMEDIES = {
-    HTTPStatus.UNAUTHORIZED: "it asks for other credentials: look at user_env, password_env, token_env",
-    HTTPStatus.FORBIDDEN: "our account may not do this there: change its rights",
-    HTTPStatus.NOT_FOUND: "it has no such service or object: look at the address of this [[peer]] in node.toml",
-    HTTPStatus.METHOD_NOT_ALLOWED: "it does not offer this service at that address",
+    HTTPStatus.UNAUTHORIZED: "the archive asks for other credentials: look at user_env, password_env, token_env",
+    HTTPStatus.FORBIDDEN: "the account of the node lacks the right: change the rights at the archive",
+    HTTPStatus.NOT_FOUND: "the archive has no such service or object: look at its address in node.toml",
+    HTTPStatus.METHOD_NOT_ALLOWED: "the archive does not offer the service at the address",
 }
 # RFC 9110 15.5.9, 15.6; RFC 6585 4; RFC 8470 5.2; RFC 4918 11.5 (no space left).
-_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 
 @dataclass(frozen=True, slots=True)
 class WebLink:
-    """Us and one peer's web service: with which credentials, and how long one step of an answer may take."""
+    """The web service of a peer, and the time limit of each step of an answer."""
 
     peer: Peer
     timeout_s: float = 60.0
     max_bytes: int = 1 << 26
-    """of an answer that is kept in memory"""
+    """the limit of an answer that is read into memory"""
 
     @contextmanager
-    def session(self, what: str, deadline: Deadline | None = None, *, streamed: bool = False) -> Iterator[Session]:
-        """Open a session, close it at the end, translate what fails in it; `what` was asked is named without a value.
+    def session(self, request: str, deadline: Deadline | None = None, *, streamed: bool = False) -> Iterator[Session]:
+        """Open a session, close it at the end, translate its failures; `request` names the request without a value.
 
-        Without a deadline each answer, once it has begun, may take `timeout_s`.
+        Without a deadline each answer may take `timeout_s` from its first byte.
 
-        Raises: ArchiveUnreachable, ArchiveRefused; ConfigError without the credentials that node.toml names.
+        Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials that node.toml names are missing.
         """
         name = self.peer.name
-        most = float("inf") if streamed else self.max_bytes
+        max_bytes = float("inf") if streamed else self.max_bytes
         with requests.Session() as session:
-            session.mount("http://", adapter := _Adapter(self.timeout_s, deadline, most))
+            session.mount("http://", adapter := _Adapter(self.timeout_s, deadline, max_bytes))
             session.mount("https://", adapter)
-            session.trust_env = False  # neither proxies nor ~/.netrc decide where a patient's data goes
+            session.trust_env = False  # neither a proxy setting nor ~/.netrc redirects patient data
             session.max_redirects = 0
             session.headers["Accept-Encoding"] = "identity"
             session.auth = credentials(self.peer)
@@ -65,58 +65,66 @@ class WebLink:
             try:
                 yield session
             except requests.exceptions.SSLError:
-                raise ArchiveUnreachable(f"{name}: TLS failed at {what}; look at ca_file and its certificate") from None
+                raise ArchiveUnreachable(
+                    f"{name}: TLS failed at {request}; look at ca_file and the certificate"
+                ) from None
             except requests.TooManyRedirects:
-                raise ArchiveUnreachable(f"{name}: redirects {what}; give the address that it redirects to") from None
+                raise ArchiveUnreachable(f"{name}: redirects {request}; enter the new address") from None
             except requests.HTTPError as error:
-                raise self.refusal(error.response.status_code, what) from None
+                raise self.http_error(error.response.status_code, request) from None
             except (requests.RequestException, HTTPError) as error:
                 kind = type(error).__name__
-                raise ArchiveUnreachable(f"{name}: {what} failed ({kind}); it will be tried again") from None
+                raise ArchiveUnreachable(
+                    f"{name}: {request} failed ({kind}); the request will be tried again"
+                ) from None
             except ValueError as error:
                 kind = type(error).__name__
-                raise ArchiveUnreachable(f"{name}: the answer to {what} cannot be understood ({kind})") from None
+                raise ArchiveUnreachable(f"{name}: the answer to {request} cannot be understood ({kind})") from None
 
-    def refusal(self, status: int, what: str) -> ArchiveError:
-        """Return the error that an HTTP status stands for."""
+    def http_error(self, status: int, request: str) -> ArchiveError:
+        """Return the error of an HTTP status other than success."""
         name = self.peer.name
-        if status in _MAY_PASS:
-            return ArchiveUnreachable(f"{name}: cannot do {what} now (HTTP {status}); it will be tried again")
+        if status in _TRANSIENT:
+            return ArchiveUnreachable(
+                f"{name}: cannot do {request} now (HTTP {status}); the request will be tried again"
+            )
         if remedy := _REMEDIES.get(HTTPStatus(status) if status in set(HTTPStatus) else HTTPStatus.OK):
-            return ArchiveUnreachable(f"{name}: refused {what} (HTTP {status}): {remedy}")
-        return ArchiveRefused(f"{name}: refused {what} (HTTP {status}); see its log", archive_status=status)
+            return ArchiveUnreachable(f"{name}: refused {request} (HTTP {status}): {remedy}")
+        return ArchiveRefused(
+            f"{name}: refused {request} (HTTP {status}); see the log of the archive", archive_status=status
+        )
 
 
 class _Adapter(HTTPAdapter):
-    """Lets an answer end: at the deadline even if it drips, and above so many bytes."""
+    """Ends an answer that is slower than the deadline or longer than `max_bytes`."""
 
     def __init__(self, timeout_s: float, deadline: Deadline | None, max_bytes: float) -> None:
         super().__init__()
         self._timeout_s, self._deadline, self._max_bytes = timeout_s, deadline, max_bytes
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
-        """Send as the base class does, with the time that is left."""
+        """Send a request as the base class does, within the remaining time."""
         kwargs["timeout"] = (self._deadline or Deadline()).remaining_s(self._timeout_s)
         response = super().send(request, *args, **kwargs)
-        # without a deadline of the caller's own: of the answer only, however long the request took
+        # Without a deadline of the caller the time limit starts with the answer, however long the request took.
         response.raw = _Bounded(response.raw, self._deadline or Deadline.within(self._timeout_s), self._max_bytes)
         return response
 
 
 class _Bounded:
-    """A response's body; `requests` reads it through `stream`."""
+    """The body of a response; `requests` reads the body by `stream`."""
 
     def __init__(self, raw: BaseHTTPResponse, deadline: Deadline, max_bytes: float) -> None:
         self._raw, self._deadline, self._max_bytes = raw, deadline, max_bytes
         self.close, self.release_conn = raw.close, raw.release_conn
 
     def stream(self, amount: int | None = None, *, decode_content: bool = True) -> Iterator[bytes]:
-        """Yield what has come so far, again and again; urllib3's own waits until `amount` bytes are there."""
-        received, whole = 0, False
+        """Yield each block when it arrives; the `stream` of urllib3 waits for `amount` bytes."""
+        received_bytes, whole = 0, False
         try:
             while block := self._raw.read1(min(amount or _BLOCK_BYTES, _BLOCK_BYTES), decode_content=decode_content):
-                received += len(block)
-                if received > self._max_bytes:
+                received_bytes += len(block)
+                if received_bytes > self._max_bytes:
                     raise ArchiveUnreachable(f"the archive's answer is longer than {self._max_bytes:.0f} bytes")
                 self._deadline.check()
                 yield block
@@ -127,7 +135,7 @@ class _Bounded:
 
 
 class _Bearer(AuthBase):
-    """RFC 6750 2.1."""
+    """Adds a bearer token to a request (RFC 6750 2.1)."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -138,19 +146,23 @@ class _Bearer(AuthBase):
 
 
 def credentials(peer: Peer) -> AuthBase | None:
-    """Return what the environment holds for a peer, None if node.toml names nothing.
+    """Return the credentials for a peer, from the environment variables that node.toml names; None if it names none.
 
     Raises: ConfigError if a named variable is not set.
     """
     if peer.token_env:
         return _Bearer(_secret(peer, peer.token_env))
     if peer.user_env:
-        # in UTF-8 (RFC 7617 2.1); of a text `requests` makes Latin-1
+        # As UTF-8 (RFC 7617 2.1): `requests` encodes a str as Latin-1.
         return HTTPBasicAuth(_secret(peer, peer.user_env).encode(), _secret(peer, peer.password_env).encode())
     return None
 
 
 def _secret(peer: Peer, name: str) -> str:
+    """Return the value of an environment variable.
+
+    Raises: ConfigError if the variable is not set.
+    """
     if not (value := os.environ.get(name, "")):
         raise ConfigError(f"peer {peer.name}: the environment has no {name or 'password_env'}, which node.toml names")
     return value

@@ -163,10 +163,10 @@ class _Archive(Protocol):
 def _opened(link: WebLink) -> AbstractContextManager[_Archive]:
     """Return a session with the peer: by Orthanc's own interface where it has one, else by DICOMweb."""
     if link.peer.orthanc:
-        return orthanc.opened(link)
+        return orthanc.pull_session(link)
     from ainode.node.archive import wado  # noqa: PLC0415 - its client is an extra
 
-    return wado.opened(link)
+    return wado.pull_session(link)
 
 
 def is_pulled(peer: Peer) -> bool:

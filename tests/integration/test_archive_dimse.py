@@ -22,7 +22,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, shared, storescp
 
 from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
-from ainode.node.archive.dimse import Link, connection_of, echo, judgment
+from ainode.node.archive.dimse import Link, connection_of, echo, error_type
 from ainode.node.archive.query import confirm_by_query, expected_count
 from ainode.node.archive.store import Outgoing, SendOutcome, send
 from ainode.node.domain import UID
@@ -117,7 +117,7 @@ def kinds(sent: Sequence[SendOutcome]) -> list[type[ArchiveError] | None]:
     ],
 )
 def test_each_status_says_whether_to_try_again(status: int, error: type[ArchiveError] | None) -> None:
-    assert judgment(status) is error
+    assert error_type(status) is error
 
 
 def test_what_arrives_is_what_was_sent_byte_for_byte(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_an_archive_that_does_not_know_us_says_what_to_add() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(128) + b"DICM", bytes(200), a_file().replace(b"UI", b"XX")])
 def test_a_file_that_is_not_dicom_cannot_be_sent(content: bytes) -> None:
-    with pytest.raises(CannotUnderstand, match="leave it out"):
+    with pytest.raises(CannotUnderstand, match="leave the file out"):
         Outgoing.of(content)
 
 

@@ -152,7 +152,7 @@ def test_whatever_a_pull_provokes_ends_that_pull_only(tmp_path: Path, caplog: py
 
 
 def listed(body: object) -> dict[UID, str]:
-    with http(lambda request: said(request, 200, body)) as peer, wado.opened(WebLink(peer, 5)) as opened:
+    with http(lambda request: said(request, 200, body)) as peer, wado.pull_session(WebLink(peer, 5)) as opened:
         return opened.instances(STUDY)
 
 
@@ -172,7 +172,7 @@ def test_a_list_without_end_is_left_at_its_bound(monkeypatch: pytest.MonkeyPatch
     files = [a_file(study=STUDY) for _ in range(60)]
     with (
         http(archive(files, per_page=20)) as peer,
-        wado.opened(WebLink(peer, 5)) as opened,
+        wado.pull_session(WebLink(peer, 5)) as opened,
         pytest.raises(ArchiveUnreachable, match="more than 50"),
     ):
         opened.instances(STUDY)

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from pynetdicom import evt
 
-from ainode.node.archive.retrieve import _Files
+from ainode.node.archive.retrieve import _ReceivedFiles
 from ainode.node.archive.search import Deadline
 from ainode.node.errors import OutOfResources
 
@@ -23,11 +23,11 @@ def stored(number: str) -> evt.Event:
 
 
 def test_two_associations_at_once_lose_no_instance(tmp_path: Path) -> None:
-    files = _Files(tmp_path, Deadline(), 0)
+    files = _ReceivedFiles(tmp_path, Deadline(), 0)
     statuses: list[int] = []
 
     def associated(number: int) -> None:
-        statuses.extend(files.take(stored(f"{number}.{one}")) for one in range(20))
+        statuses.extend(files.answer_store(stored(f"{number}.{instance}")) for instance in range(20))
 
     threads = [threading.Thread(target=associated, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -39,8 +39,8 @@ def test_two_associations_at_once_lose_no_instance(tmp_path: Path) -> None:
 
 
 def test_an_instance_that_finds_no_room_ends_the_retrieval(tmp_path: Path) -> None:
-    files = _Files(tmp_path, Deadline(), 1 << 60)
-    assert files.take(stored("1")) == 0xA700
+    files = _ReceivedFiles(tmp_path, Deadline(), 1 << 60)
+    assert files.answer_store(stored("1")) == 0xA700
     assert not list(tmp_path.iterdir())
     with pytest.raises(OutOfResources, match="min_free_bytes"):
-        files.refuse()
+        files.check_disk()
