@@ -1,9 +1,9 @@
 """Is this study complete? Pure: the time comes in, a verdict goes out.
 
-Complete when every association that carried it was released and the expected count is there; else after a silence
-learned from the sender's own pauses; else after the configured one; and at once when somebody asks for it. Each
-arrival is a new question, so a study that was complete becomes incomplete again and its later report supersedes the
-earlier one.
+A study is complete when every association that carried the study was released and the expected count arrived; else
+after a silence learned from the pauses of the sender; else after the configured silence; and at once when somebody
+requests the reading. An instance that arrives later makes the study incomplete again; the next report supersedes the
+earlier report.
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from math import ceil
 from ainode.node.domain import Instance, Series, Study
 from ainode.node.settings import CompletenessTable
 
-_KEPT = 20
+_REMEMBERED_PAUSES = 20
 _QUANTILE = 0.95  # by nearest rank: of twenty pauses the second longest, so one odd pause changes nothing
-_ENOUGH = 5  # fewer pauses say nothing about the next one
+_SUFFICIENT_PAUSES = 5  # fewer pauses say nothing about the next one
 _MARGIN = 1.5  # how much longer than any usual pause the node waits
 
 
@@ -27,12 +27,12 @@ class SenderHistory:
     pauses_s: tuple[float, ...] = ()
 
     def learned(self, pause_s: float) -> "SenderHistory":
-        """Return the history with one more pause; 0 for a study that came in a single association."""
-        return replace(self, pauses_s=(*self.pauses_s, max(0.0, pause_s))[-_KEPT:])
+        """Return the history with one more pause; the pause of a study in a single association is 0."""
+        return replace(self, pauses_s=(*self.pauses_s, max(0.0, pause_s))[-_REMEMBERED_PAUSES:])
 
     def silence_s(self, limits: CompletenessTable) -> float | None:
-        """Return after how long a silence of this sender a study is over; None until enough was learned."""
-        if len(self.pauses_s) < _ENOUGH:
+        """Return the silence that ends a study of this sender, in seconds; None before five pauses were learned."""
+        if len(self.pauses_s) < _SUFFICIENT_PAUSES:
             return None
         usual = sorted(self.pauses_s)[ceil(_QUANTILE * len(self.pauses_s)) - 1]
         return min(max(usual * _MARGIN, limits.min_silence_s), limits.max_silence_s)
@@ -40,50 +40,50 @@ class SenderHistory:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of a study that is arriving."""
+    """The state of a study that is arriving."""
 
     received: int
-    """distinct instances that are there"""
+    """distinct instances that arrived"""
     last_activity: datetime
-    """the last arrival, or the last release of an association that carried it, whichever is later"""
+    """the last arrival of an instance, or the last release of an association that carried the study"""
     open_since: tuple[datetime, ...] = ()
-    """when each association was opened that carried it and is still open"""
+    """opening times of the open associations that carried the study"""
     expected: int | None = None
-    """instances of the whole study, if somebody has counted them"""
+    """instances of the whole study, as counted by a sender or an archive"""
     at_least: int = 0
-    """instances that the objects themselves announce, of the series seen so far"""
+    """instances that the headers announce for the series that have begun to arrive"""
     history: SenderHistory = SenderHistory()
-    asked: bool = False
-    """somebody wants it read with what is there"""
+    requested: bool = False
+    """whether somebody requested a reading of what arrived"""
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Read it now."""
+    """The study is complete; read the study now."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Ask again when something happens, and at the latest at this time."""
+    """The study is not complete; ask again at the next event, and at `until` at the latest."""
 
     until: datetime
     reason: str
 
 
 def _silence(progress: Progress, limits: CompletenessTable) -> tuple[float, str]:
-    """Return how long it must be silent once no association holds it, and why so long."""
-    wanted = max(progress.expected or 0, progress.at_least)
-    if progress.received < wanted:
-        silence_s, why = limits.max_silence_s, f"with {progress.received} of {wanted} expected instances"
+    """Return the silence in seconds that completes the study, and the reason for its length."""
+    count = max(progress.expected or 0, progress.at_least)
+    if progress.received < count:
+        silence_s, basis = limits.max_silence_s, f"with {progress.received} of {count} expected instances"
     elif progress.expected is not None:
         return 0.0, f"all {progress.expected} expected instances"
     elif (learned_s := progress.history.silence_s(limits)) is not None:
-        silence_s, why = learned_s, f"learned from this sender's last {len(progress.history.pauses_s)} pauses"
+        silence_s, basis = learned_s, f"learned from this sender's last {len(progress.history.pauses_s)} pauses"
     else:
-        silence_s, why = limits.default_silence_s, "for a sender without history"
-    return silence_s, f"{silence_s:.1f} s of silence, {why}"
+        silence_s, basis = limits.default_silence_s, "for a sender without history"
+    return silence_s, f"{silence_s:.1f} s of silence, {basis}"
 
 
 def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Complete | Wait:
@@ -91,7 +91,7 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
 
     Units: seconds in limits; aware datetimes.
     """
-    if progress.asked:
+    if progress.requested:
         return Complete("somebody asked for it")
     silence_s, reason = _silence(progress, limits)
     due = progress.last_activity + timedelta(seconds=silence_s)
@@ -103,7 +103,7 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
 
 
 def _announced(series: Series) -> int:
-    """Return how many instances the series has by its own objects, at least those that are there.
+    """Return how many instances the headers announce for the series, at least those that arrived.
 
     Images in Acquisition is trusted only where the series is one acquisition: vendors count reconstructions apart.
     Source: PS3.4 C.6.1.1.4 (0020,1209), PS3.3 C.7.6.1 (0020,1002), C.8.
@@ -119,10 +119,10 @@ def _counts(instances: Iterable[Instance], keywords: Iterable[str]) -> list[int]
 
 
 def expected(study: Study) -> int | None:
-    """Return how many instances the study has by its own objects; None where they do not say (0020,1208)."""
+    """Return how many instances the headers announce for the study (0020,1208); None if no header does."""
     return max(_counts(study.instances, ["NumberOfStudyRelatedInstances"]), default=None)
 
 
 def at_least(study: Study) -> int:
-    """Return how many instances the series that are there announce."""
+    """Return how many instances the headers announce for the series that have begun to arrive."""
     return sum(_announced(series) for series in study.series)

@@ -149,7 +149,7 @@ class Intake:
         arriving = self._watch(study, self._sender(study), now)
         arriving.expect(announcement)
         # Only here: an instance that arrives while the others are still in the queue must not close the study.
-        arriving.progress = dataclasses.replace(arriving.progress, asked=announcement.is_asked)
+        arriving.progress = dataclasses.replace(arriving.progress, requested=announcement.is_asked)
 
     def _sender(self, study: UID) -> str:
         return self._catalog.instances(study)[-1].calling_ae_title

@@ -15,11 +15,11 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 
 
 def texts(value: "Value | None") -> tuple[str, ...]:
-    """Return every single value as text: of several values, and of the items of sequences; () where it is empty."""
+    """Return every single value as text, also of the items of sequences; () for an empty value."""
     if isinstance(value, tuple):
-        return tuple(text for one in value for text in texts(one))
+        return tuple(text for item in value for text in texts(item))
     if isinstance(value, Mapping):
-        return tuple(text for one in value.values() for text in texts(one))
+        return tuple(text for item in value.values() for text in texts(item))
     return tuple(part.strip() for part in str("" if value is None else value).split("\\") if part.strip())
 
 
@@ -47,10 +47,10 @@ def _compared(operator: str, limit: float) -> Fits:
 
 def _worded(pattern: str) -> Fits:
     expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.IGNORECASE | re.DOTALL)
-    wanted = _number(pattern)
+    number = _number(pattern)
 
     def fits(text: str) -> bool:
-        return expression.fullmatch(text) is not None or (wanted is not None and _number(text) == wanted)
+        return expression.fullmatch(text) is not None or (number is not None and _number(text) == number)
 
     return fits
 
@@ -68,13 +68,13 @@ def _alternative(pattern: str) -> Fits:
 
 
 def _alternatives(pattern: str) -> Iterator[Fits]:
-    return (_alternative(one.strip()) for one in pattern.split("|"))
+    return (_alternative(part.strip()) for part in pattern.split("|"))
 
 
 def compiled(pattern: str) -> "Callable[[Value | None], bool]":
-    """Return what says whether a header's value fits the pattern.
+    """Return a function that tells whether the value of a header fits the pattern.
 
-    Raises: ConfigError if it is no pattern.
+    Raises: ConfigError if the text is no pattern.
     """
     negated = pattern.startswith("!")
     alternatives = tuple(_alternatives(pattern.removeprefix("!")))

@@ -40,24 +40,24 @@ _SHOWN_VALUES = 4
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    """What one image must fulfil, and how to say what it has instead."""
+    """A condition that each image is held against, and the words for what an image has."""
 
     attribute: str
     expected: str
     holds: Callable[[Instance], bool]
-    found: Callable[[Instance], str]
+    shown: Callable[[Instance], str]
 
     def narrow(self, instances: Sequence[Instance]) -> tuple[Check, Sequence[Instance]]:
-        """Return the check, and the images that fit; all of them where none does, so that the rest is explained too."""
+        """Return the check and the fitting images; all images if none fits, so that later conditions are explained."""
         fitting = [instance for instance in instances if self.holds(instance)]
-        shown = list(dict.fromkeys(self.found(instance) for instance in fitting or instances))
-        more = ", …" if len(shown) > _SHOWN_VALUES else ""
-        found = ", ".join(shown[:_SHOWN_VALUES]) + more
-        return Check(self.attribute, self.expected, found, bool(fitting)), fitting or instances
+        values = list(dict.fromkeys(self.shown(instance) for instance in fitting or instances))
+        more = ", …" if len(values) > _SHOWN_VALUES else ""
+        text = ", ".join(values[:_SHOWN_VALUES]) + more
+        return Check(self.attribute, self.expected, text, bool(fitting)), fitting or instances
 
 
 def _text(keyword: str) -> Callable[[Instance], str]:
-    """Return what shows an element in an explanation; patient attributes are not shown."""
+    """Return a function that shows an element of an image in an explanation; patient attributes are not shown."""
     tag = tag_for_keyword(keyword)
     if tag is not None and tag >> 16 == _PATIENT_GROUP:
         return lambda _: "a patient attribute, not shown"
@@ -73,10 +73,10 @@ def _size(instance: Instance) -> str:
 
 
 def _localizer_words(instance: Instance) -> frozenset[str]:
-    said = {text.upper() for text in texts(instance.header.get("ImageType"))[2:]}
+    words = {text.upper() for text in texts(instance.header.get("ImageType"))[2:]}
     if instance.text("Modality") in _CROSS_SECTIONAL:
-        said |= {word.strip("^_-,.;:()").upper() for word in instance.text("SeriesDescription").split()}
-    return _LOCALIZER & said
+        words |= {word.strip("^_-,.;:()").upper() for word in instance.text("SeriesDescription").split()}
+    return _LOCALIZER & words
 
 
 def _is_secondary(instance: Instance) -> bool:
@@ -84,41 +84,43 @@ def _is_secondary(instance: Instance) -> bool:
 
 
 def _built_in(route: Route) -> Iterable[_Condition]:
-    """Yield what every route demands; a route that names a modality or Image Type itself has decided that itself."""
+    """Yield the conditions of every route; a modality or Image Type of the route replaces the built-in condition."""
     modality = _text("Modality")
     if route.modality:
         expected = " or ".join(route.modality)
-        yield _Condition("Modality", expected, lambda one: one.text("Modality") in route.modality, modality)
+        yield _Condition("Modality", expected, lambda instance: instance.text("Modality") in route.modality, modality)
     else:
-        yield _Condition("Modality", "an image", lambda one: one.text("Modality") not in _NO_IMAGE, modality)
+        yield _Condition("Modality", "an image", lambda instance: instance.text("Modality") not in _NO_IMAGE, modality)
     model = _text("ManufacturerModelName")
-    yield _Condition("ManufacturerModelName", "not made by this node", lambda one: not is_ours(one), model)
+    yield _Condition("ManufacturerModelName", "not made by this node", lambda instance: not is_ours(instance), model)
     yield _Condition("Rows", "an image with pixels", _has_pixels, _size)
     if "ImageType" not in route.tags:
         image_type = _text("ImageType")
         yield _Condition(
             "ImageType",
             "no localizer",
-            lambda one: not _localizer_words(one),
-            lambda one: ", ".join(sorted(_localizer_words(one))) or image_type(one),
+            lambda instance: not _localizer_words(instance),
+            lambda instance: ", ".join(sorted(_localizer_words(instance))) or image_type(instance),
         )
-        yield _Condition("ImageType", "no DERIVED\\SECONDARY picture", lambda one: not _is_secondary(one), image_type)
+        yield _Condition(
+            "ImageType", "no DERIVED\\SECONDARY picture", lambda instance: not _is_secondary(instance), image_type
+        )
 
 
 def _anatomic(route: Route) -> Iterable[_Condition]:
     if route.body_part:
-        wanted = frozenset(part.upper() for part in route.body_part)
+        parts = frozenset(part.upper() for part in route.body_part)
         yield _Condition(
             "BodyPartExamined",
             " or ".join(route.body_part),
-            lambda one: not wanted.isdisjoint(body_part(one.header).names),
-            lambda one: str(body_part(one.header)),
+            lambda instance: not parts.isdisjoint(body_part(instance.header).names),
+            lambda instance: str(body_part(instance.header)),
         )
 
 
 def _tagged(keyword: str, pattern: str) -> _Condition:
     fits = compiled(pattern)
-    return _Condition(keyword, pattern, lambda one: fits(one.header.get(keyword)), _text(keyword))
+    return _Condition(keyword, pattern, lambda instance: fits(instance.header.get(keyword)), _text(keyword))
 
 
 def _all_tagged(tags: Mapping[str, str]) -> Iterable[_Condition]:
@@ -146,12 +148,12 @@ def _required(route: Route, study: Study) -> Iterable[Check]:
     for tags in route.required_series:
         expected = " and ".join(f"{keyword} {pattern}" for keyword, pattern in tags.items())
         passed = any(_fits(tags, study, series) for series in study.series)
-        found = "there" if passed else f"not among {len(study.series)} series of the study"
-        yield Check("a further series", expected, found, passed)
+        explanation = "there" if passed else f"not among {len(study.series)} series of the study"
+        yield Check("a further series", expected, explanation, passed)
 
 
 def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision, Sequence[Instance]]:
-    """Return the decision, and the images of the series that fit if it is a match."""
+    """Return the decision on a series, and the images that fit every condition."""
     instances: Sequence[Instance] = series.instances
     checks = []
     for condition in (*_built_in(route), *_anatomic(route), *_all_tagged(route.tags)):
@@ -167,27 +169,26 @@ def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision
 def decide(study: Study, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:
     """Return the decision of every route on every series, in the order of routes and series.
 
-    Raises: ConfigError if a route holds what is no pattern.
+    Raises: ConfigError if a route has a broken pattern.
     """
     return tuple(_decision(study, series, route)[0] for route in routes for series in study.series)
 
 
 def chosen(study: Study, route: Route) -> Study:
-    """Return the study with only what the route takes: what a job is made of.
+    """Return the study with the images that match the route, and the route's companions, such as a report.
 
-    Beside images that match come the route's companions, such as the report that points at a nodule.
+    A job reads exactly these instances; no instance if no image matches.
     """
     decided = [(series, *_decision(study, series, route)) for series in study.series]
-    taken = [replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched]
-    if taken:
-        taken += [companion for series in study.series if (companion := _companion(series, route)).instances]
-    return replace(study, series=tuple(taken))
+    matched = [replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched]
+    companions = [companion for series in study.series if (companion := _companion(series, route)).instances]
+    return replace(study, series=(*matched, *companions) if matched else ())
 
 
 def _companion(series: Series, route: Route) -> Series:
-    """Return what of a series accompanies the images of the route; nothing that we made ourselves."""
-    wanted = series.modality in route.companions
-    return replace(series, instances=tuple(one for one in series.instances if wanted and not is_ours(one)))
+    """Return the series with its companions of the route; documents of this node are no companions."""
+    instances = series.instances if series.modality in route.companions else ()
+    return replace(series, instances=tuple(instance for instance in instances if not is_ours(instance)))
 
 
 def explained(decision: RouteDecision) -> str:
@@ -199,7 +200,7 @@ def explained(decision: RouteDecision) -> str:
 
 
 def keywords(routes: Iterable[Route]) -> frozenset[str]:
-    """Return every keyword that the routes look at, for `headers.instance`."""
+    """Return every keyword that the routes check, for `headers.instance`."""
     return frozenset(keyword for route in routes for tags in (route.tags, *route.required_series) for keyword in tags)
 
 
@@ -209,8 +210,8 @@ def refuse_broken(route: Route) -> None:
     Raises: ConfigError naming the route and its unknown body part, unknown keyword or broken pattern.
     """
     if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
-        known = ", ".join(sorted(PARTS))
-        raise ConfigError(f"route {route.name!r}: body part {unknown[0]!r} is not one of {known}")
+        known_parts = ", ".join(sorted(PARTS))
+        raise ConfigError(f"route {route.name!r}: body part {unknown[0]!r} is not one of {known_parts}")
     for tags in (route.tags, *route.required_series):
         for keyword, pattern in tags.items():
             if tag_for_keyword(keyword) is None:
