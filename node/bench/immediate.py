@@ -1,4 +1,4 @@
-"""A handler that answers at once: what remains of a reading is the node's own time. `bench node` routes to it."""
+"""A handler that answers at once, so that the time of a reading is the node's own time; `bench node` routes to it."""
 
 from ainode.node.domain import (
     Algorithm,
@@ -25,19 +25,19 @@ _PERCENT = Code("%", "UCUM", "%")
 
 
 class Immediate:
-    """Finds the same in every study, on all of its images, and draws on the middle one."""
+    """Returns the same finding for every study, with all images as evidence and a capture of the middle image."""
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return every series."""
         return Selection(study.study_instance_uid, study.series)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
-        """Return one finding and one capture with a saliency of the image's size, as models do."""
+        """Return a finding and a capture, whose saliency has the size of the image."""
         images = refs(selection.instances)
-        shown = selection.instances[len(images) // 2]
-        rows, columns = (int(shown.text(keyword)) for keyword in ("Rows", "Columns"))
-        certainty = Measurement(_PROBABILITY, 50.0, _PERCENT, (shown.ref,))
-        finding = Finding("study", _ABNORMAL, _BODY, (certainty,), (shown.ref,))
+        middle_image = selection.instances[len(images) // 2]
+        rows, columns = (int(middle_image.text(keyword)) for keyword in ("Rows", "Columns"))
+        probability = Measurement(_PROBABILITY, 50.0, _PERCENT, (middle_image.ref,))
+        finding = Finding("study", _ABNORMAL, _BODY, (probability,), (middle_image.ref,))
         saliency = Saliency(rows, columns, (bytes(range(256)) * (rows * columns // 256 + 1))[: rows * columns])
         return Result(
             study_instance_uid=selection.study_instance_uid,
@@ -45,18 +45,18 @@ class Immediate:
             title="Immediate answer",
             procedure=_IMAGING,
             findings=(finding,),
-            captures=(Capture(shown.ref, "Immediate answer", ("of no meaning",), saliency, (finding,)),),
+            captures=(Capture(middle_image.ref, "Immediate answer", ("of no meaning",), saliency, (finding,)),),
             evidence=images,
-            key_images=(shown.ref,),
+            key_images=(middle_image.ref,),
         )
 
     def weights(self) -> tuple[str, ...]:
-        """Return nothing: there is no network."""
+        """Return no name, since the handler has no network."""
         return ()
 
     def demonstration(self, seed: int) -> SyntheticStudy:
-        """Return one image of noise."""
-        from ainode.node.testing import noise  # noqa: PLC0415 - encoders, which the node itself does without
+        """Return a study of a single image of noise."""
+        from ainode.node.testing import noise  # noqa: PLC0415 - the encoders, which a running node does not import
 
         return SyntheticStudy((noise(512, 512, seed=seed),))
 

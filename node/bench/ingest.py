@@ -1,7 +1,7 @@
-"""How fast studies come in, beside the two servers people use instead: Debian's Orthanc and DCMTK's storescp.
+"""The rate at which the node receives studies, beside two other servers: Debian's Orthanc and DCMTK's storescp.
 
-Each figure is the median of interleaved rounds, each run on a fresh server and a disk that was synced before. What
-the servers promise differs, and the table says so: storescp neither syncs nor indexes.
+Each figure is the median of interleaved rounds; each run has a fresh server, and the disk is synced before. The servers
+promise different things before they answer, and the table says so: storescp neither syncs nor indexes.
 """
 
 import os
@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from ainode.node import testing
-from ainode.node.bench.servers import AE_TITLE, TOOLS, Server, machine, node, orthanc, running, say, tool
+from ainode.node.bench.servers import (
+    AE_TITLE,
+    DEBIAN_PACKAGES,
+    Server,
+    machine_description,
+    node_command,
+    orthanc_command,
+    print_line,
+    program_path,
+    running,
+)
 from ainode.node.errors import ConfigError
 
 _CLIENT_TIMEOUT_S: Final = 600.0
@@ -29,14 +39,18 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is sent, and how."""
+    """The images to send, and the way of sending."""
 
     client: str
+    """DCMTK's `storescu` or `dcmsend`"""
     associations: int
+    """number of clients that send at the same time"""
     images: str
+    """`CT` or `radiographs`"""
     limit: int | None = None
-    """only so many, where the whole would take minutes"""
+    """number of images to send; None for all"""
     nodelay: bool = True
+    """whether DCMTK sets TCP_NODELAY"""
 
     def __str__(self) -> str:
         tcp = "TCP_NODELAY=1" if self.nodelay else "TCP default"
@@ -45,12 +59,14 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured run."""
+    """A measured run of a scenario with a server."""
 
     objects: int
+    """number of instances that were sent"""
     size_bytes: int
     seconds: float
     resident_bytes: int
+    """memory of the server's processes after the run"""
 
 
 _SCENARIOS: Final = (
@@ -67,49 +83,50 @@ _SCENARIOS: Final = (
 def ingest(rounds: int = 5, ct: int = 300, radiographs: int = 20, scenarios: Sequence[Scenario] = _SCENARIOS) -> None:
     """Measure every server in every scenario and print the table.
 
-    Raises: ConfigError if a tool is missing, naming its Debian package.
+    Raises: ConfigError that names the Debian package, if a program is missing.
     """
-    for name in TOOLS:
-        tool(name)
+    for name in DEBIAN_PACKAGES:
+        program_path(name)
     with tempfile.TemporaryDirectory(prefix="ainode-bench-") as temporary:
         folder = Path(temporary)
-        images = _images(folder / "images", ct, radiographs)
-        say(machine())
+        images = _write_images(folder / "images", ct, radiographs)
+        print_line(machine_description())
         runs: dict[tuple[Scenario, str], list[Run]] = {}
         for _, scenario, server in product(range(rounds), scenarios, _SERVERS):
-            runs.setdefault((scenario, server.name), []).append(_run(server, scenario, images[scenario.images], folder))
-        for line in _table(runs, scenarios):
-            say(line)
-        say(f"a 1 GB multi-frame object: receiver's peak {_large_object(folder) / _MB:.0f} MB resident")
+            run = _measured_run(server, scenario, images[scenario.images], folder)
+            runs.setdefault((scenario, server.name), []).append(run)
+        for line in _table_lines(runs, scenarios):
+            print_line(line)
+        print_line(f"a 1 GB multi-frame object: receiver's peak {_peak_bytes(folder) / _MB:.0f} MB resident")
 
 
-def _images(folder: Path, ct: int, radiographs: int) -> dict[str, tuple[Path, ...]]:
-    """Write both studies of noise: 0.5 MB a slice, 18 MB a radiograph."""
-    slices = (testing.noise(512, 512, seed=n, SOPClassUID=_CT, Modality="CT") for n in range(ct))
+def _write_images(folder: Path, ct: int, radiographs: int) -> dict[str, tuple[Path, ...]]:
+    """Write a CT and a study of radiographs, both of noise; a slice has 0.5 MB, a radiograph 18 MB."""
+    slices = (testing.noise(512, 512, seed=seed, SOPClassUID=_CT, Modality="CT") for seed in range(ct))
     return {
         "CT": testing.write(slices, folder / "ct", study="bench ct"),
         "radiographs": testing.write(
-            (testing.noise(3000, 3000, seed=n) for n in range(radiographs)), folder / "dx", study="bench dx"
+            (testing.noise(3000, 3000, seed=seed) for seed in range(radiographs)), folder / "dx", study="bench dx"
         ),
     }
 
 
-def _run(server: Server, scenario: Scenario, images: Sequence[Path], folder: Path) -> Run:
-    """Send the images to a fresh server and return how long that took."""
-    chosen = images[: scenario.limit]
+def _measured_run(server: Server, scenario: Scenario, images: Sequence[Path], folder: Path) -> Run:
+    """Send the scenario's images to a fresh server and return the measured run."""
+    sent_images = images[: scenario.limit]
     with tempfile.TemporaryDirectory(dir=folder) as name:
         environment = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
         if scenario.nodelay:
             environment["TCP_NODELAY"] = "1"
-        parts = list(_parts(Path(name) / "parts", chosen, scenario.associations))
+        sender_folders = list(_sender_folders(Path(name) / "parts", sent_images, scenario.associations))
         with running(server, Path(name), environment) as (process, port):
-            seconds = _send(scenario.client, parts, port, environment)
-            resident = _resident(process.pid)
-    return Run(len(chosen), sum(path.stat().st_size for path in chosen), seconds, resident)
+            seconds = _sending_seconds(scenario.client, sender_folders, port, environment)
+            resident = _resident_bytes(process.pid)
+    return Run(len(sent_images), sum(path.stat().st_size for path in sent_images), seconds, resident)
 
 
-def _parts(folder: Path, images: Sequence[Path], count: int) -> Iterator[Path]:
-    """Deal the images out to `count` folders, one for each association."""
+def _sender_folders(folder: Path, images: Sequence[Path], count: int) -> Iterator[Path]:
+    """Yield `count` folders, one for each association, with the images dealt out to them as hard links."""
     for number in range(count):
         part = folder / str(number)
         part.mkdir(parents=True)
@@ -118,12 +135,15 @@ def _parts(folder: Path, images: Sequence[Path], count: int) -> Iterator[Path]:
         yield part
 
 
-def _send(client: str, parts: Iterable[Path], port: int, environment: dict[str, str]) -> float:
-    """Return the seconds until every client has ended; each must have succeeded."""
-    command = [tool(client), "-aec", AE_TITLE, "127.0.0.1", str(port), "+sd"]
+def _sending_seconds(client: str, sender_folders: Iterable[Path], port: int, environment: dict[str, str]) -> float:
+    """Send each folder by a client of its own; return the seconds until every client has ended.
+
+    Raises: ConfigError if a client failed.
+    """
+    command = [program_path(client), "-aec", AE_TITLE, "127.0.0.1", str(port), "+sd"]
     began = time.perf_counter()
-    clients = [subprocess.Popen([*command, str(part)], env=environment) for part in parts]  # noqa: S603
-    statuses = [one.wait(_CLIENT_TIMEOUT_S) for one in clients]
+    clients = [subprocess.Popen([*command, str(part)], env=environment) for part in sender_folders]  # noqa: S603
+    statuses = [process.wait(_CLIENT_TIMEOUT_S) for process in clients]
     seconds = time.perf_counter() - began
     if any(statuses):
         raise ConfigError(f"{client} could not send (exit {max(statuses)}); see its message above")
@@ -132,23 +152,24 @@ def _send(client: str, parts: Iterable[Path], port: int, environment: dict[str, 
 
 def _storescp(folder: Path, port: int) -> Sequence[str]:
     (folder / "received").mkdir()
-    return [tool("storescp"), "-aet", AE_TITLE, "-od", str(folder / "received"), str(port)]
+    return [program_path("storescp"), "-aet", AE_TITLE, "-od", str(folder / "received"), str(port)]
 
 
 _SERVERS: Final = (
-    Server("ainode", "fsync, then indexed", node, says="ready: "),
-    Server("Orthanc", "fsync and index", orthanc),
+    Server("ainode", "fsync, then indexed", node_command, ready_text="ready: "),
+    Server("Orthanc", "fsync and index", orthanc_command),
     Server("storescp", "no fsync, no index", _storescp),
 )
 
 
 def _process_tree(root: int) -> set[int]:
+    """Return the ids of a process and of all processes below it."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # ended meanwhile
+            continue  # the process has ended
         parents[int(stat.parent.name)] = int(fields[1])
     tree = {root}
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
@@ -157,22 +178,23 @@ def _process_tree(root: int) -> set[int]:
 
 
 def _status_bytes(pid: int, field: str) -> int:
+    """Return a memory field of the process's status, 0 where absent."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
 
 
-def _resident(root: int) -> int:
-    """Return what the process and its children hold now; pages they share count twice."""
+def _resident_bytes(root: int) -> int:
+    """Return the resident memory of a process and all below it; a page that two of them share counts twice."""
     return sum(_status_bytes(pid, "VmRSS") for pid in _process_tree(root))
 
 
-def _large_object(folder: Path) -> int:
-    """Return the peak memory of the receiver process while it takes 1 GB in one instance."""
+def _peak_bytes(folder: Path) -> int:
+    """Return the peak memory of the receiver process that receives an instance of 1 GB."""
     source = folder / "large"
     source.mkdir()
     _write_large(source / "large.dcm")
     with running(_SERVERS[0], folder, os.environ | {"TCP_NODELAY": "1"}) as (process, port):
-        _send("storescu", [source], port, os.environ | {"TCP_NODELAY": "1"})
+        _sending_seconds("storescu", [source], port, os.environ | {"TCP_NODELAY": "1"})
         module = b"ainode.node.receiving.process"
         receivers = [pid for pid in _process_tree(process.pid) if module in _command_line(pid)]
         return max(_status_bytes(pid, "VmHWM") for pid in receivers)
@@ -183,7 +205,7 @@ def _command_line(pid: int) -> bytes:
 
 
 def _write_large(path: Path) -> None:
-    """Write a multi-frame object of 1 GB, sparse: its pixels take no disk here."""
+    """Write a multi-frame object of 1 GB as a sparse file, whose pixels take no disk."""
     image = testing.noise(512, 512, SOPClassUID="1.2.840.10008.5.1.4.1.1.7.3", Modality="OT")
     dataset = testing.dataset(image, study="bench large")
     dataset.NumberOfFrames = _LARGE_FRAMES
@@ -195,8 +217,8 @@ def _write_large(path: Path) -> None:
     os.truncate(path, path.stat().st_size + size)
 
 
-def _table(runs: dict[tuple[Scenario, str], list[Run]], scenarios: Sequence[Scenario]) -> Iterator[str]:
-    """Yield the table: one block for a scenario, one line for a server."""
+def _table_lines(runs: dict[tuple[Scenario, str], list[Run]], scenarios: Sequence[Scenario]) -> Iterator[str]:
+    """Yield a block for each scenario, with a line for each server."""
     for scenario in scenarios:
         rates = {
             server.name: statistics.median(run.objects / run.seconds for run in runs[scenario, server.name])
@@ -204,10 +226,10 @@ def _table(runs: dict[tuple[Scenario, str], list[Run]], scenarios: Sequence[Scen
         }
         yield f"\n{scenario}"
         for server in _SERVERS:
-            done = runs[scenario, server.name]
+            server_runs = runs[scenario, server.name]
             rate = rates[server.name]
-            megabytes = statistics.median(run.size_bytes / run.seconds for run in done) / _MB
-            resident = statistics.median(run.resident_bytes for run in done) / _MB
+            megabytes = statistics.median(run.size_bytes / run.seconds for run in server_runs) / _MB
+            resident = statistics.median(run.resident_bytes for run in server_runs) / _MB
             yield (
                 f"  {server.name:9} {rate:7.1f} objects/s {megabytes:7.1f} MB/s"
                 f" {rate / rates['Orthanc']:6.2f} x Orthanc {rate / rates['storescp']:6.2f} x storescp"

@@ -1,4 +1,4 @@
-"""What every measurement with real servers needs: programs found or named, servers started and stopped, a line said."""
+"""Helpers of every measurement with real servers: programs and their packages, running servers, printed lines."""
 
 import json
 import os
@@ -16,44 +16,46 @@ from typing import Final
 
 from ainode.node.errors import ConfigError
 
-TOOLS: Final = {"storescu": "dcmtk", "dcmsend": "dcmtk", "storescp": "dcmtk", "Orthanc": "orthanc"}
-"""each program and its Debian package"""
+DEBIAN_PACKAGES: Final = {"storescu": "dcmtk", "dcmsend": "dcmtk", "storescp": "dcmtk", "Orthanc": "orthanc"}
+"""Debian package of each program"""
 AE_TITLE: Final = "AINODE"
-# Not the virtual environment's: pynetdicom installs commands of the same names.
+# Without the virtual environment, where pynetdicom installs commands of the same names.
 _PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin"
 _START_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A program that takes C-STORE: its command line, made for a folder and a port."""
+    """A program that receives C-STORE."""
 
     name: str
     promise: str
+    """the program's durable writes before it answers Success, for the table"""
     command: Callable[[Path, int], Sequence[str]]
-    says: str = ""
-    """what its log holds once it is ready, where listening is not all"""
+    """returns the command line for a folder and a port"""
+    ready_text: str = ""
+    """text in the log of a server that is ready; '' where a server is ready as soon as it listens"""
 
 
-def say(line: str) -> None:
-    """Print a line now: a measurement takes minutes."""
+def print_line(line: str) -> None:
+    """Print a line at once, since a measurement takes minutes."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def tool(name: str) -> str:
+def program_path(name: str) -> str:
     """Return the path of a program.
 
-    Raises: ConfigError naming its Debian package.
+    Raises: ConfigError that names the program's Debian package, if the program is not installed.
     """
     path = shutil.which(name, path=_PATH)
     if path is None:
-        raise ConfigError(f"{name} is not installed; on Debian: apt-get install {TOOLS[name]}")
+        raise ConfigError(f"{name} is not installed; on Debian: apt-get install {DEBIAN_PACKAGES[name]}")
     return path
 
 
-def machine() -> str:
-    """Return the processor, system and Python that figures are of."""
+def machine_description() -> str:
+    """Return processor, system and Python of this machine, to stand with the figures."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
     return (
@@ -62,9 +64,9 @@ def machine() -> str:
 
 
 def free_port() -> int:
-    """Return a port of loopback that was free just now."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
+    """Return a port of the loopback interface that is free at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
         return port
 
 
@@ -72,9 +74,9 @@ def free_port() -> int:
 def running(
     server: Server, folder: Path, environment: dict[str, str] | None = None
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Start the server in a folder of its own; stop it afterwards.
+    """Run the server in a folder; yield its process and port.
 
-    Raises: ConfigError if it does not start.
+    Raises: ConfigError if the server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -83,7 +85,7 @@ def running(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603
         try:
-            _await(port, process, server, folder / "log")
+            _wait_until_ready(port, process, server, folder / "log")
             yield process, port
         finally:
             process.terminate()
@@ -94,11 +96,15 @@ def running(
                 process.wait()
 
 
-def _await(port: int, process: "subprocess.Popen[bytes]", server: Server, log: Path) -> None:
-    until = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < until and process.poll() is None:
-        if _listens(port) and server.says in log.read_text(errors="replace"):
-            time.sleep(0.5)  # the rest of the start: no server is measured while it still imports
+def _wait_until_ready(port: int, process: "subprocess.Popen[bytes]", server: Server, log: Path) -> None:
+    """Wait until the server listens and its log has the ready text.
+
+    Raises: ConfigError if the server ends or takes too long.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if _listens(port) and server.ready_text in log.read_text(errors="replace"):
+            time.sleep(0.5)  # a server that listens may still import modules
             return
         time.sleep(0.05)
     raise ConfigError(f"{server.name} did not start; its command: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
@@ -112,17 +118,22 @@ def _listens(port: int) -> bool:
     return True
 
 
-def node(folder: Path, port: int, *, more: str = "", routes: str = "") -> Sequence[str]:
-    """Configure a node in the folder, `more` of it in node.toml, and return its command."""
+def node_command(folder: Path, port: int, *, extra_settings: str = "", routes: str = "") -> Sequence[str]:
+    """Write node.toml, with `extra_settings` at its end, and routes.toml into the folder; return the node's command."""
     config = folder / "node.toml"
-    said = (f'ae_title = "{AE_TITLE}"', f"port = {port}", f'data = "{folder / "data"}"', "min_free_bytes = 1000000000")
-    config.write_text("\n".join(("[node]", *said, more)))
+    settings = (
+        f'ae_title = "{AE_TITLE}"',
+        f"port = {port}",
+        f'data = "{folder / "data"}"',
+        "min_free_bytes = 1000000000",
+    )
+    config.write_text("\n".join(("[node]", *settings, extra_settings)))
     (folder / "routes.toml").write_text(routes)
     return [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(config)]
 
 
-def orthanc(folder: Path, port: int, options: Mapping[str, object] | None = None) -> Sequence[str]:
-    """Configure Debian's Orthanc in the folder, with `options` of its own, and return its command."""
+def orthanc_command(folder: Path, port: int, options: Mapping[str, object] | None = None) -> Sequence[str]:
+    """Write the configuration of Debian's Orthanc, with `options` in it, into the folder; return Orthanc's command."""
     config = folder / "orthanc.json"
     storage = str(folder / "orthanc")
     settings = {
@@ -134,4 +145,4 @@ def orthanc(folder: Path, port: int, options: Mapping[str, object] | None = None
         "Plugins": [],
     }
     config.write_text(json.dumps({**settings, **(options or {})}))
-    return [tool("Orthanc"), str(config)]
+    return [program_path("Orthanc"), str(config)]

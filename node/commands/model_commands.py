@@ -117,9 +117,9 @@ def bench_node(
     peer: Annotated[bool, typer.Option("--peer", help="also wait once for Orthanc's StableAge of 60 s")] = False,
 ) -> None:
     """Time what the node adds to a model: its own time per study, and what earlier studies cost."""
-    from ainode.node.bench.own_time import measured
+    from ainode.node.bench.own_time import measurement_lines
 
-    for line in measured(rounds=rounds, slices=slices, patients=priors, peer=peer):
+    for line in measurement_lines(rounds=rounds, slices=slices, patients=priors, with_stable_age=peer):
         print(line, flush=True)
 
 

@@ -21,7 +21,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_parts_of_a_study_add_up_to_its_time_from_release_to_report(tmp_path: Path) -> None:
     first, ct = SCENARIOS[0], next(one for one in SCENARIOS if one.images == "CT")
-    laps = own_time(tmp_path, rounds=1, slices=3, peer=False, scenarios=(first, ct))
+    laps = own_time(tmp_path, rounds=1, slices=3, with_stable_age=False, scenarios=(first, ct))
     assert set(laps) == {first, ct}
     for (lap,) in laps.values():
         assert sum(lap.parts) == pytest.approx(lap.total)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ainode.node.bench.overheads import full_size, histogram
-from ainode.node.bench.own_time import PARTS, Lap, Scenario, lines
-from ainode.node.bench.servers import tool
+from ainode.node.bench.overheads import full_size_registration, histogram
+from ainode.node.bench.own_time import PARTS, Scenario, StudyTimes, table_lines
+from ainode.node.bench.servers import program_path
 from ainode.node.errors import ConfigError
 
 SECONDS = st.lists(st.floats(min_value=0, max_value=10_000), min_size=1, max_size=50)
@@ -46,19 +46,22 @@ def test_a_part_that_no_reading_had_is_said_not_to_be_measured() -> None:
 
 def test_a_scenario_has_its_medians_and_one_that_has_no_parts_none() -> None:
     ours, theirs = Scenario("CT", "count known"), Scenario("CT", "another program")
-    laps = {ours: [Lap(total, (1.0, 0.5, 2.0, total - 3.5)) for total in (4.0, 5.0, 9.0)], theirs: [Lap(60.5)]}
-    _, first, second = "\n".join(lines(laps)).splitlines()
+    laps = {
+        ours: [StudyTimes(total, (1.0, 0.5, 2.0, total - 3.5)) for total in (4.0, 5.0, 9.0)],
+        theirs: [StudyTimes(60.5)],
+    }
+    _, first, second = "\n".join(table_lines(laps)).splitlines()
     assert first.split()[-len(PARTS) - 3 :] == ["3", "5.00", "9.00", "1.00", "0.50", "2.00", "1.50"]
     assert second.split()[-3:] == ["1", "60.50", "60.50"]
 
 
 def test_full_size_registration_is_timed_by_the_module_of_the_handler_where_it_can() -> None:
-    (line,) = full_size("support.timed")
+    (line,) = full_size_registration("support.timed")
     assert line.endswith("median 1.5 s, max 3.0 s, n 3")
-    assert not list(full_size("support.handler"))
+    assert not list(full_size_registration("support.handler"))
 
 
 def test_a_missing_program_is_named_with_its_debian_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="apt-get install orthanc"):
-        tool("Orthanc")
+        program_path("Orthanc")
