@@ -63,13 +63,13 @@ def comprehensive_3d(settings: Settings, route: Route) -> bool:
 
 
 def wishes(settings: Settings, destinations: Iterable[str]) -> Mapping[str, tuple[DocumentKind, ...]]:
-    """Return the optional documents that each destination asks for; one that is no peer any more asks for none."""
+    """Return the optional documents that each destination asks for; a destination without a [[peer]] asks for none."""
     return {peer.name: _wishes(peer) for peer in settings.peers if peer.name in set(destinations)}
 
 
 def _wishes(peer: Peer) -> tuple[DocumentKind, ...]:
-    asked = {_SEGMENTATIONS[peer.segmentation], DocumentKind.PRESENTATION_STATE if peer.presentation_state else None}
-    return tuple(kind for kind in DocumentKind if kind in asked)
+    kinds = {_SEGMENTATIONS[peer.segmentation], DocumentKind.PRESENTATION_STATE if peer.presentation_state else None}
+    return tuple(kind for kind in DocumentKind if kind in kinds)
 
 
 def configuration_hash(settings: Settings, route: Route, locations: tuple[Location, ...] = ()) -> str:

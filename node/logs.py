@@ -13,8 +13,8 @@ _TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
 _SILENT = ("dicomweb_client", "urllib3")
 
 
-def where(error: BaseException) -> str:
-    """Return where an error was raised, without its message: a library may have put a header's value into it."""
+def raised_at(error: BaseException) -> str:
+    """Return type and stack of an error without its message, into which a library may have put a header's value."""
     return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
 
 
@@ -23,8 +23,8 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        known = [f"{key}={getattr(record, key)}" for key in _KEYS if hasattr(record, key)]
-        return " ".join([super().format(record), *known])
+        fields = [f"{key}={getattr(record, key)}" for key in _KEYS if hasattr(record, key)]
+        return " ".join([super().format(record), *fields])
 
 
 def configure() -> None:

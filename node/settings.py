@@ -258,8 +258,8 @@ class Settings(_Frozen):
         for peer in self.peers:
             if peer.name == name:
                 return peer
-        known = ", ".join(peer.name for peer in self.peers) or "none"
-        message = f"no [[peer]] is named {name!r} in node.toml (known: {known})"
+        names_text = ", ".join(peer.name for peer in self.peers) or "none"
+        message = f"no [[peer]] is named {name!r} in node.toml (known: {names_text})"
         raise ConfigError(message)
 
     def peer_of_title(self, ae_title: str) -> Peer | None:
@@ -304,13 +304,13 @@ def _check_destinations(settings: Settings, path: Path) -> None:
             raise ConfigError(message)
         if route.priors:
             _check_priors(settings, route.name, settings.peer(route.priors.source))
-    for what, found in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
-        twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
-        if twice:
-            raise ConfigError(f"two {what} are named {twice[0]!r}; rename one")
-    # Workflows are named by job and destination, and these two by job and what they do.
-    if taken := names & {"read", "priors"}:
-        raise ConfigError(f"no [[peer]] can be named {taken.pop()!r}; rename it")
+    for table, entries in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
+        repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+        if repeated:
+            raise ConfigError(f"two {table} are named {repeated[0]!r}; rename one")
+    # A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
+    if reserved := names & {"read", "priors"}:
+        raise ConfigError(f"no [[peer]] can be named {reserved.pop()!r}; rename it")
 
 
 def _check_priors(settings: Settings, route: str, peer: Peer) -> None:

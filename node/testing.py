@@ -106,7 +106,7 @@ def ct(
         "FrameOfReferenceUID": f"2.25.{int.from_bytes(hashlib.sha256(frame.encode()).digest()[:16], 'big')}",
         "PositionReferenceIndicator": "",
         "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-        "PixelSpacing": tuple(round(one, 6) for one in spacing_mm[1:]),
+        "PixelSpacing": tuple(round(spacing, 6) for spacing in spacing_mm[1:]),
         "SliceThickness": float(spacing_mm[0]),
         "RescaleIntercept": float(_INTERCEPT),
         "RescaleSlope": 1.0,
@@ -130,9 +130,9 @@ def write(
     if positions_mm:
         written.append(pointing_report(written, positions_mm))
     paths = []
-    for number, one in enumerate(written, start=1):
+    for number, written_dataset in enumerate(written, start=1):
         path = folder / f"{number:04d}.dcm"
-        one.save_as(path, enforce_file_format=True)
+        written_dataset.save_as(path, enforce_file_format=True)
         paths.append(path)
     return tuple(paths)
 
@@ -218,13 +218,13 @@ class EmbeddedArchive:
     def _find(self, event: Event) -> Any:  # noqa: ANN401 - a generator of pynetdicom's pairs
         query = event.identifier
         for path in self.files():
-            held = dcmread(path, stop_before_pixels=True)
+            stored = dcmread(path, stop_before_pixels=True)
             if all(
-                not query.get(keyword) or str(held.get(keyword)) in str(query[keyword].value).split("\\")
+                not query.get(keyword) or str(stored.get(keyword)) in str(query[keyword].value).split("\\")
                 for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
             ):
                 answer = Dataset()
                 answer.QueryRetrieveLevel = query.QueryRetrieveLevel
-                answer.StudyInstanceUID = held.StudyInstanceUID
-                answer.SeriesInstanceUID, answer.SOPInstanceUID = held.SeriesInstanceUID, held.SOPInstanceUID
+                answer.StudyInstanceUID = stored.StudyInstanceUID
+                answer.SeriesInstanceUID, answer.SOPInstanceUID = stored.SeriesInstanceUID, stored.SOPInstanceUID
                 yield _PENDING, answer

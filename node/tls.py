@@ -58,7 +58,7 @@ def accepting(files: ServerFiles, table: str = "[node]") -> ssl.SSLContext:
     _present(context, table, files.certificate, files.key)
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        with _named(f"{table} tls_client_ca", files.client_ca):
+        with _errors_naming(f"{table} tls_client_ca", files.client_ca):
             context.load_verify_locations(files.client_ca)
     return context
 
@@ -68,7 +68,7 @@ def calling(peer: "Peer") -> ssl.SSLContext:
 
     Raises: ConfigError if a file is missing, or is not what it should be.
     """
-    with _named(f"peer {peer.name}: ca_file", peer.ca_file):
+    with _errors_naming(f"peer {peer.name}: ca_file", peer.ca_file):
         context = ssl.create_default_context(cafile=peer.ca_file or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = CallingSocket
@@ -82,14 +82,14 @@ def client_files(peer: "Peer") -> tuple[str | bool, tuple[str, str] | None]:
 
     Raises: ConfigError if a file is missing.
     """
-    with _named(
+    with _errors_naming(
         f"peer {peer.name}: ca_file, tls_certificate, tls_key", peer.ca_file, peer.tls_certificate, peer.tls_key
     ):
         return peer.ca_file or True, (peer.tls_certificate, peer.tls_key) if peer.tls_certificate else None
 
 
-def why(error: OSError) -> str:
-    """Return what TLS did not like, in the library's words, which hold nothing of a certificate."""
+def failure_reason(error: OSError) -> str:
+    """Return the reason of a TLS failure in the library's words, which hold nothing of a certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):
@@ -100,9 +100,10 @@ def why(error: OSError) -> str:
 
 
 class CallingSocket(ssl.SSLSocket):
-    """Keeps why TLS failed, which pynetdicom only logs, and lets two threads use it.
+    """A TLS socket that keeps the reason of a failure and lets two threads use the socket.
 
-    `archive/store.py` writes in its own thread while the association's thread reads; OpenSSL does not bear that.
+    pynetdicom only logs the failure. `archive/store.py` writes in a thread of its own while the association's thread
+    reads; OpenSSL forbids that.
     """
 
     failure = ""
@@ -110,9 +111,9 @@ class CallingSocket(ssl.SSLSocket):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 - as the base class
         """Make one; Python's ssl calls no `__init__`."""
-        made = super().__new__(cls, *args, **kwargs)
-        made._turn = threading.Lock()
-        return made
+        sock = super().__new__(cls, *args, **kwargs)
+        sock._turn = threading.Lock()
+        return sock
 
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - as the base class
         """Connect and shake hands."""
@@ -134,7 +135,7 @@ class CallingSocket(ssl.SSLSocket):
         try:
             yield
         except ssl.SSLError as error:
-            self.failure = why(error)
+            self.failure = failure_reason(error)
             raise
 
 
@@ -150,17 +151,17 @@ class _Accepting(ssl.SSLContext):
 
 def _present(context: ssl.SSLContext, whose: str, certificate: str | Path, key: str | Path) -> None:
     """Load our own certificate; a key with a passphrase is refused, where OpenSSL would ask the terminal."""
-    with _named(f"{whose} tls_certificate, tls_key", certificate, key):
+    with _errors_naming(f"{whose} tls_certificate, tls_key", certificate, key):
         context.load_cert_chain(certificate, key, password="")
 
 
 @contextmanager
-def _named(what: str, *paths: str | Path) -> Iterator[None]:
-    """Translate what fails with these files."""
+def _errors_naming(setting: str, *paths: str | Path) -> Iterator[None]:
+    """Translate the errors of these files into errors that name their setting."""
     missing = [str(path) for path in paths if path and not os.access(path, os.R_OK)]
     if missing:
-        raise ConfigError(f"{what}: {', '.join(missing)} cannot be read")
+        raise ConfigError(f"{setting}: {', '.join(missing)} cannot be read")
     try:
         yield
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{what}: not what is needed, which is PEM without a passphrase: {error}") from error
+        raise ConfigError(f"{setting}: not what is needed, which is PEM without a passphrase: {error}") from error

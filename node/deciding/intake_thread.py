@@ -38,7 +38,7 @@ class Errands:
 
 def _log_failure(errand: Future[None]) -> None:
     if not errand.cancelled() and (error := errand.exception()):
-        log.error("an errand ended by %s", logs.where(error), extra={"action": "errand_failed"})
+        log.error("an errand ended by %s", logs.raised_at(error), extra={"action": "errand_failed"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def _log_failure(error: BaseException, rule: PriorRule) -> None:
     if isinstance(error, NodeError | OSError):
         log.warning("priors: %s", error, extra=log_fields)
     else:
-        log.error("priors: the search ended by %s", logs.where(error), extra=log_fields)
+        log.error("priors: the search ended by %s", logs.raised_at(error), extra=log_fields)
 
 
 def _refusal_notes(refusals: Sequence[Refusal]) -> Iterator[str]:

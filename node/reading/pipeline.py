@@ -13,8 +13,9 @@ def read(request: Request, handler: Handler) -> Reading:
     """Take one study from its files to its documents."""
     started = time.monotonic()
     study = _study(request)
-    answer = _noted(answered(study, handler), request.notes)
-    sources = {one.ref.sop_instance_uid: one.path for point in (study, *study.priors) for one in point.instances}
+    answer = _with_notes(answer_of(study, handler), request.notes)
+    instances = (instance for item in (study, *study.priors) for instance in item.instances)
+    sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     match answer:
         case Result():
             documents = reports.documents(answer, sources, request.context)
@@ -25,8 +26,8 @@ def read(request: Request, handler: Handler) -> Reading:
     return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
 
 
-def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutOfScope:
-    """Return an answer that says how its inputs were found, such as why there are no priors."""
+def _with_notes(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutOfScope:
+    """Return the answer with notes on its inputs, such as the reason for a missing prior."""
     if not notes:
         return answer
     if isinstance(answer, OutOfScope):
@@ -39,17 +40,17 @@ def _noted(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutO
 
 
 def _study(request: Request) -> Study:
-    """Return the study with its priors, oldest first, in the order of the files where no date is known."""
+    """Return the study with its priors, oldest first; priors without a date keep the order of their files."""
     by_study: dict[UID, list[Instance]] = {}
-    for one in _instances(request.priors):
-        by_study.setdefault(one.ref.study_instance_uid, []).append(one)
+    for instance in _instances(request.priors):
+        by_study.setdefault(instance.ref.study_instance_uid, []).append(instance)
     priors = sorted(map(headers.study, by_study.values()), key=_age)
     current = headers.study(_instances(request.files))
     return dataclasses.replace(current, priors=tuple(priors), locations=request.locations)
 
 
 def _age(prior: Study) -> tuple[str, ...]:
-    """Return what orders dated studies, as `prior_rules` does when it looks for the newest."""
+    """Return the sort key of a prior: date, time, UID. `priors.rules` sorts by the same key."""
     first = prior.instances[0]
     date = first.text("StudyDate")
     return (date, first.text("StudyTime"), prior.study_instance_uid) if date else ("",)
@@ -59,8 +60,8 @@ def _instances(files: Iterable[File]) -> Iterator[Instance]:
     return (headers.instance(file.path, sha256=file.sha256) for file in files)
 
 
-def answered(study: Study, handler: Handler) -> Result | OutOfScope:
-    """Return what the handler says of the study; a refusal that names no image is of all of them."""
+def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
+    """Return the handler's answer on the study; a refusal without evidence gets every image as evidence."""
     selection = handler.select(study)
     answer = selection if isinstance(selection, OutOfScope) else handler.read(selection)
     if isinstance(answer, OutOfScope) and not answer.evidence:

@@ -73,8 +73,8 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
         except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
             text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
             # without the message: a library may have put a header's value into it
-            where = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
-            connection.send(_Failure(HandlerError.__name__, text, where))
+            stack = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+            connection.send(_Failure(HandlerError.__name__, text, stack))
 
 
 def _raised(failure: _Failure) -> NodeError:

@@ -48,5 +48,5 @@ def laboratory() -> ModuleType:
 
 def missing_packages(name: str) -> tuple[str, ...]:
     """Return which of the packages that a handler reads with are not installed (its module's `PACKAGES`)."""
-    wanted: tuple[str, ...] = getattr(module(name), "PACKAGES", ())
-    return tuple(package for package in wanted if importlib.util.find_spec(package) is None)
+    packages: tuple[str, ...] = getattr(module(name), "PACKAGES", ())
+    return tuple(package for package in packages if importlib.util.find_spec(package) is None)

@@ -5,7 +5,7 @@ import socket
 import ssl
 
 from ainode.node.receiving.upper_layer import AssociationLost, Channel
-from ainode.node.tls import HANDSHAKE_S, why
+from ainode.node.tls import HANDSHAKE_S, failure_reason
 
 
 class SecureChannel(Channel):
@@ -30,7 +30,7 @@ class SecureChannel(Channel):
             self._secured.do_handshake()
         except OSError as error:
             self.cut()
-            raise AssociationLost(f"no TLS with the caller: {why(error)}") from error
+            raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}") from error
         self._secured.settimeout(self._timeout_s)
 
     def cut(self) -> None:

@@ -92,7 +92,7 @@ class Puller:
             self._failed(announcement, error)
         except Exception as error:  # noqa: BLE001 - the pull's boundary: whatever an archive provokes ends that pull only
             self._failed(
-                announcement, NodeError(f"{type(error).__name__} while pulling; see the log"), logs.where(error)
+                announcement, NodeError(f"{type(error).__name__} while pulling; see the log"), logs.raised_at(error)
             )
         else:
             announcements.update(announcement, state=Fetching.HERE, expected=expected, reason="")

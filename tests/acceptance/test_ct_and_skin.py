@@ -98,7 +98,7 @@ def _of_the_files(paths: list[Path], folder: Path) -> float:
     """Return what the same model says of the same files, without a network in between."""
     model = registry.handler("ct_pneumonia", ModelEnvironment(WeightStore(folder), folder / "networks"))
     study = headers.study(tuple(headers.instance(path, sha256="0" * 64) for path in paths))
-    answer = pipeline.answered(study, model)
+    answer = pipeline.answer_of(study, model)
     assert isinstance(answer, Result)
     return answer.scores["probability"]
 

@@ -43,7 +43,7 @@ def sent(name: str, place: Path) -> tuple[Path, ...]:
 
 def scores(name: str, paths: tuple[Path, ...], place: Path) -> Mapping[str, float]:
     study = headers.study(tuple(headers.instance(path, sha256="0" * 64) for path in paths))
-    answer = pipeline.answered(study, handler(name, place))
+    answer = pipeline.answer_of(study, handler(name, place))
     assert isinstance(answer, Result), answer
     return answer.scores
 
