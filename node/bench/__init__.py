@@ -1,1 +1,1 @@
-"""`ainode bench`: how fast the node is, beside what people use instead."""
+"""`ainode bench`: the speed of the node, beside other programs for the same task."""

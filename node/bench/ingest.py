@@ -150,7 +150,8 @@ def _sending_seconds(client: str, sender_folders: Iterable[Path], port: int, env
     return seconds
 
 
-def _storescp(folder: Path, port: int) -> Sequence[str]:
+def _storescp_command(folder: Path, port: int) -> Sequence[str]:
+    """Return the command of a storescp that writes into the folder."""
     (folder / "received").mkdir()
     return [program_path("storescp"), "-aet", AE_TITLE, "-od", str(folder / "received"), str(port)]
 
@@ -158,7 +159,7 @@ def _storescp(folder: Path, port: int) -> Sequence[str]:
 _SERVERS: Final = (
     Server("ainode", "fsync, then indexed", node_command, ready_text="ready: "),
     Server("Orthanc", "fsync and index", orthanc_command),
-    Server("storescp", "no fsync, no index", _storescp),
+    Server("storescp", "no fsync, no index", _storescp_command),
 )
 
 

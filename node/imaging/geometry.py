@@ -71,6 +71,7 @@ class Stack:
         return all(0 <= index + _HALF_VOXEL < count for index, count in zip(indices, size, strict=True))
 
     def _axes(self) -> Vector:
+        """Return normal, column axis and row axis as rows of a matrix."""
         return np.asarray((self.normal, self.column_axis, self.row_axis))
 
 

@@ -147,6 +147,7 @@ def _is_image(header: Dataset) -> bool:
 
 
 def _coded_concept(code: Code) -> sr.CodedConcept:
+    """Return the domain's code as highdicom's concept."""
     return sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
@@ -188,6 +189,7 @@ def _measurement_groups(finding: Finding, draft: _Draft, *, number: int, is_sing
 
 
 def _measurement(measurement: Measurement) -> sr.Measurement:
+    """Return TID 300 of a measurement, with the images that the measurement was inferred from."""
     images = [
         sr.SourceImageForMeasurement(ref.sop_class_uid, ref.sop_instance_uid) for ref in measurement.inferred_from
     ]

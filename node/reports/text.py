@@ -73,6 +73,7 @@ def _result_fields(result: Result) -> dict[str, object]:
 
 
 def _finding_fields(finding: Finding) -> dict[str, object]:
+    """Return a finding as result.json shows findings."""
     region = finding.region and {
         "sop_instance_uid": finding.region.image.sop_instance_uid,
         "type": finding.region.graphic_type.value,
