@@ -44,7 +44,8 @@ def overheads(folder: Path, *, patients: int, handler: str = _FOLLOWING_HANDLER)
     """
     route = (
         f'[[route]]\nname = "following"\nhandler = "{handler}"\nmodality = ["CT"]\ncompanions = ["SR"]\n'
-        f'destinations = ["{ARCHIVE_NAME}"]\n[route.priors]\nfrom = "{ARCHIVE_NAME}"\nmodality = ["CT"]\n'
+        f'destinations = ["{ARCHIVE_NAME}"]\nallow_demonstration = true\n'
+        f'[route.priors]\nfrom = "{ARCHIVE_NAME}"\nmodality = ["CT"]\n'
     )
     with (
         running_archive(folder / "archive") as archive,

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Set
     steps = command.replace("/tmp/ainode", str(folder)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
     subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
     return settings.load(folder / "node.toml")
+
+
+def test_demonstration_weights_answer_after_the_change_that_a_comment_describes(tmp_path: Path) -> None:
+    text = (DOCKER / "compose.yml").read_text(encoding="utf-8")
+    key = r"\nallow_demonstration = true"
+    assert f"append {key} to the last expression of sed" in text
+    (command,) = SERVICES["node"]["command"]
+    assert command.count('["orthanc"]/') == 1
+    changed = command.replace('["orthanc"]/', f'["orthanc"]{key}/')
+    steps = changed.replace("/tmp/ainode", str(tmp_path)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
+    subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
+    routes = tomllib.loads((tmp_path / "routes.toml").read_text(encoding="utf-8"))["route"]
+    assert {route["allow_demonstration"] for route in routes} == {True}
 
 
 @pytest.mark.parametrize("service", SERVICES)
