@@ -54,15 +54,7 @@ class Node:
         self._announcements = Announcements(self._engine)
         self._readers = Readers({route.handler for route in settings.routes}, environment(settings), settings.reader)
         self._jobs = Jobs(
-            Stations(
-                settings,
-                self.catalog,
-                self.ledger,
-                Courier(settings, self.ledger),
-                self._readers.read,
-                _now,
-                self._readers.weights,
-            )
+            Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )
         self._errands = Errands()
         self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()

@@ -9,6 +9,7 @@
     ├── HandlerError             this job ends, the next one runs
     │   ├── BrokenSeries         the images cannot be decoded or their geometry rebuilt
     │   ├── WeightsError         missing, or not the bytes the manifest names
+    │   │   └── WeightsReplaced  replaced during the reading
     │   ├── ReaderTimeout        the model was killed at its time limit
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
     ├── ReportError              a result that cannot be encoded
@@ -66,6 +67,12 @@ class BrokenSeries(HandlerError):
 
 class WeightsError(HandlerError):
     """Weights are missing, or are not the bytes the manifest names."""
+
+
+class WeightsReplaced(WeightsError):
+    """The manifests changed while a study was read: nobody can state which weights answered."""
+
+    retry = True
 
 
 class ReaderTimeout(HandlerError):

@@ -64,6 +64,11 @@ class Route:
     allow_demonstration: bool = False
     """whether a live route answers with demonstration weights"""
 
+    @property
+    def live_destinations(self) -> tuple[str, ...]:
+        """Return where documents of this route go, nowhere from a shadow."""
+        return self.destinations if self.mode is RouteMode.LIVE else ()
+
     def withholding_reason(self, demonstration_weights: Sequence[str]) -> str:
         """Return why documents of this live route stay in the node, empty where they leave.
 
@@ -74,7 +79,8 @@ class Route:
         names = ", ".join(demonstration_weights)
         return (
             f"the weights {names} are for demonstration and say nothing of patients: route {self.name!r} runs as "
-            "shadow, its documents stay in the node; set allow_demonstration = true in the route to let them leave"
+            "shadow, its documents stay in the node; to let them leave, set allow_demonstration = true in the route "
+            "(routes.toml) and restart the node, then `ainode retry JOB` sends what was withheld"
         )
 
 

@@ -193,16 +193,7 @@ def jobs(
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
         took = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
-        rows.append(
-            (
-                job.id,
-                job.state,
-                job.route,
-                "",
-                job.study_instance_uid,
-                "; ".join(filter(None, (job.reason, job.withheld))) or took,
-            )
-        )
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or took))
         for one in ledger.deliveries(job.id):
             when = f" {one.confirmed_at:%Y-%m-%d %H:%M:%S}Z by {one.proof}" if one.confirmed_at else ""
             said = f"{one.error}" or when.strip()
@@ -212,7 +203,7 @@ def jobs(
 
 @app.command()
 def retry(job: str, config: Config = None) -> None:
-    """Revive a failed job, or its failed deliveries; the running node goes on with it."""
+    """Revive a failed job or its failed deliveries, or send what was withheld and is allowed now."""
     from ainode.node.jobs import workflows
 
     settings = settings_of(config)

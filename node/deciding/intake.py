@@ -29,7 +29,7 @@ from ainode.node.keeping.ledger import Job
 from ainode.node.keeping.spool import Spool, Spooled, content_sha256
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
-from ainode.node.routes import Route, RouteDecision, RouteMode
+from ainode.node.routes import Route, RouteDecision
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -333,7 +333,7 @@ class Intake:
             content=content,
             created_at=self._catalog.first_received(study.study_instance_uid),
             queued_at=now,
-            destinations=route.destinations if route.mode is RouteMode.LIVE and not withheld else (),
+            destinations=() if withheld else route.live_destinations,
             priority=route.priority,
             locations=locations,
             withheld=withheld,

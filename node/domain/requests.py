@@ -86,3 +86,5 @@ class Reading:
     documents: tuple[Document, ...]
     summary: str
     seconds: float
+    demonstration_weights: tuple[str, ...] = ()
+    """names of the handler's weights that were of status `demonstration` when it answered"""

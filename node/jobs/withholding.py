@@ -2,45 +2,44 @@
 
 import logging
 
-from ainode.node.domain import JobState, Reading, Result, WeightsStatus
+from ainode.node.domain import JobState, Reading
 from ainode.node.identity import wishes
 from ainode.node.jobs.requests import route_of
 from ainode.node.keeping.ledger import Job, Ledger
-from ainode.node.reading import registry
-from ainode.node.reading.weights import HandlerWeights, environment
-from ainode.node.routes import Route, RouteMode
+from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def held_against_weights(job: Job, reading: Reading, route: Route, weights: HandlerWeights, ledger: Ledger) -> Job:
-    """Return the job; withhold its documents if its weights became demonstration weights while it waited."""
-    demonstration = weights.demonstration or (weights.names if _is_demonstration(reading) else ())
-    reason = route.withholding_reason(demonstration)
-    if not reason or job.withheld:
+def addressed(job: Job, reading: Reading, route: Route, ledger: Ledger) -> Job:
+    """Return the job with the destinations of its documents; the weights of the answer decide, not those at opening."""
+    reason = route.withholding_reason(reading.demonstration_weights)
+    about = {"job": job.id, "route": job.route}
+    if reason == job.withheld:
         return job
-    log.warning("documents withheld: %s", reason, extra={"action": "withheld", "job": job.id, "route": job.route})
-    return ledger.withhold(job.id, reason)
-
-
-def _is_demonstration(reading: Reading) -> bool:
-    answer = reading.answer
-    return isinstance(answer, Result) and answer.algorithm.weights_status is WeightsStatus.DEMONSTRATION
+    if reason:
+        log.warning("documents withheld: %s", reason, extra={"action": "withheld", **about})
+        return ledger.address(job.id, (), withheld=reason)
+    log.info("documents are no longer withheld", extra={"action": "not_withheld", **about})
+    return ledger.address(job.id, route.live_destinations)
 
 
 def released(settings: Settings, ledger: Ledger, job: Job) -> tuple[str, ...]:
     """Return the destinations that get the documents of a withheld job now; none if the job is not withheld.
 
-    Raises: LookupError if the route still withholds them, or has no destinations.
+    The route alone decides: weights that were replaced since did not make these documents.
+
+    Raises: LookupError if the route still withholds them or has no destinations, or there are no documents.
     """
     if not job.withheld or job.state is JobState.FAILED:
         return ()
-    route, models = route_of(job, settings), environment(settings)
-    weights = models.weights.of_handler(registry.handler(route.handler, models).weights())
-    if reason := route.withholding_reason(weights.demonstration):
-        raise LookupError(f"job {job.id}: {reason}")
-    destinations = route.destinations if route.mode is RouteMode.LIVE else ()
+    route = route_of(job, settings)
+    if not route.allow_demonstration:
+        raise LookupError(f"job {job.id}: {job.withheld}")
+    destinations = route.live_destinations
     if not destinations:
         raise LookupError(f"job {job.id}: route {route.name!r} has no destinations or is a shadow; nothing is sent")
+    if not ledger.documents(job.id):
+        raise LookupError(f"job {job.id} made no documents: {job.reason or job.state}")
     return ledger.release(job, destinations, wishes(settings, destinations))

@@ -28,12 +28,11 @@ from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import wishes
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.requests import request_of, route_of
-from ainode.node.jobs.withholding import held_against_weights, released
+from ainode.node.jobs.withholding import addressed, released
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import PriorRecord
-from ainode.node.reading.weights import HandlerWeights
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,8 +73,6 @@ class Stations:
     read: Callable[[str, Request], Reading]
     """handler name and request to reading; in a node this is the reader process"""
     now: Callable[[], datetime]
-    weights: Callable[[str], HandlerWeights]
-    """of a handler by name"""
 
 
 @DBOS.dbos_class("jobs")
@@ -194,9 +191,9 @@ class Jobs(DBOSConfiguredInstance):
     def read_once(self, job_id: str, *, last: bool) -> bool:
         """Run the reader once and commit what it made; return whether to try again."""
         ledger = self._stations.ledger
-        job = ledger.job(job_id)
         if not ledger.move(job_id, JobState.READING):
             return False
+        job = ledger.job(job_id)  # after the move: from then on `ainode retry` releases nothing
         try:
             reading = self._stations.read(job.handler, self._request(job))
             kept = tuple(self._keep(job, document) for document in reading.documents)
@@ -206,7 +203,7 @@ class Jobs(DBOSConfiguredInstance):
             log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": job_id})
             return again
         route = route_of(job, self._stations.settings)
-        job = held_against_weights(job, reading, route, self._stations.weights(job.handler), ledger)
+        job = addressed(job, reading, route, ledger)
         asked = wishes(self._stations.settings, job.destinations)
         ledger.report(job, kept, _outcome(reading, self._priors.record(job_id)), wishes=asked)
         return False

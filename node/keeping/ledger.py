@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -19,6 +19,9 @@ from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, Jo
 from ainode.node.keeping.announcements import locations_json, locations_of
 from ainode.node.keeping.database import aware, insert, reference, reference_values
 from ainode.node.keeping.schema import deliveries, documents, jobs
+
+Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
+"""destination to the optional documents that it gets"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class Job:
     """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
     withheld: str = ""
     """why the documents of a live route stay in the node; empty where they leave"""
+
+    @property
+    def explanation(self) -> str:
+        """Return why the job has no answer, or why the answer stays in the node."""
+        return "; ".join(filter(None, (self.reason, self.withheld)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,25 +226,23 @@ class Ledger:
         with self._engine.begin() as connection:
             return bool(connection.execute(update.values(values)).rowcount)
 
-    def withhold(self, job: str, reason: str) -> Job:
-        """Let the documents of a job stay in the node; return the job as it is then."""
+    def address(self, job: str, destinations: Sequence[str], *, withheld: str = "") -> Job:
+        """Set where the documents of a job will go, or why they stay in the node; return the job as it is then."""
         with self._engine.begin() as connection:
-            values = {"withheld": reason, "destinations": json.dumps(())}
+            values = {"withheld": withheld, "destinations": json.dumps(tuple(destinations))}
             connection.execute(sa.update(jobs).where(jobs.c.id == job).values(values))
         return self.job(job)
 
-    def release(
-        self, job: Job, destinations: Sequence[str], wishes: Mapping[str, Sequence[DocumentKind]]
-    ) -> tuple[str, ...]:
+    def release(self, job: Job, destinations: Sequence[str], wishes: Wishes) -> tuple[str, ...]:
         """Let the withheld documents of a finished job leave; return the destinations to deliver to.
 
-        Raises: LookupError if the job is not finished, or superseded.
+        Raises: LookupError if the job is not finished, is superseded, or is not withheld any more.
         """
         finished = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
         with self._engine.begin() as connection:
             values = {"withheld": "", "destinations": json.dumps(tuple(destinations))}
-            update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(finished)).values(values)
-            if not connection.execute(update).rowcount:
+            releasable = (jobs.c.id == job.id, jobs.c.state.in_(finished), jobs.c.withheld != "")
+            if not connection.execute(sa.update(jobs).where(*releasable).values(values)).rowcount:
                 raise LookupError(f"job {job.id} is {job.state}; only the documents of a finished job can be sent")
             for document in self._documents(connection, job.id):
                 self._address(connection, document, destinations, wishes)
@@ -250,7 +256,7 @@ class Ledger:
         kept: Sequence[KeptDocument],
         reading: Outcome,
         *,
-        wishes: Mapping[str, Sequence[DocumentKind]] = MappingProxyType({}),
+        wishes: Wishes = MappingProxyType({}),
     ) -> None:
         """Commit what a job made, and one waiting delivery per document and destination.
 
@@ -275,11 +281,7 @@ class Ledger:
             )
 
     def _address(
-        self,
-        connection: Connection,
-        document: KeptDocument,
-        destinations: Sequence[str],
-        wishes: Mapping[str, Sequence[DocumentKind]],
+        self, connection: Connection, document: KeptDocument, destinations: Sequence[str], wishes: Wishes
     ) -> None:
         """Insert a waiting delivery for every destination that gets the document; existing deliveries stay."""
         for destination in destinations:

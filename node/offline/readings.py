@@ -142,7 +142,7 @@ def remembered(study: str, settings: Settings) -> list[str]:
         checks = tuple(Check(**check) for check in row["checks"])
         lines += _told(RouteDecision(row["route"], UID(row["series_instance_uid"]), checks))
     for job in Ledger(engine).jobs(study=UID(study)):
-        lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.reason}".rstrip())
+        lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
     return lines
 
 

@@ -48,7 +48,7 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
     from pydicom import config  # noqa: PLC0415
 
     from ainode.node import logs  # noqa: PLC0415
-    from ainode.node.reading import pipeline, registry  # noqa: PLC0415
+    from ainode.node.reading.loaded_handler import LoadedHandler  # noqa: PLC0415
 
     logs.configure()
 
@@ -56,15 +56,14 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
     config.settings.reading_validation_mode = config.IGNORE
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = None
+    handler = LoadedHandler(name, environment)
     while True:
         try:
             request = connection.recv()
         except EOFError:
             return
         try:
-            handler = handler or registry.handler(name, environment)
-            connection.send(pipeline.read(request, handler))
+            connection.send(handler.read(request))
         except NodeError as error:
             connection.send(_Failure(type(error).__name__, str(error), ""))
         except ModuleNotFoundError as error:

@@ -99,7 +99,7 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
 
 def _word(live: Sequence[Job], announced: Announcement | None, *, held: bool, routed: bool) -> tuple[StudyWord, str]:
     """Return the one word for a study, and why: the first of these that holds."""
-    reasons = "; ".join(dict.fromkeys(filter(None, (text for job in live for text in (job.reason, job.withheld)))))
+    reasons = "; ".join(dict.fromkeys(job.explanation for job in live if job.explanation))
     awaited = announced.reason if announced else ""
     given_up = announced is not None and announced.state is Fetching.FAILED
     states = {job.state for job in live}

@@ -1,82 +1,175 @@
-"""Weights that become demonstration weights while a job waits, and handlers that ship."""
+"""The weights of an answer decide whether its documents leave, and the route alone releases them later."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support import a_file, instance_ref
 
-from ainode.node.domain import UID, Algorithm, Code, JobState, OutOfScope, Reading, Result, WeightsStatus
-from ainode.node.jobs.withholding import held_against_weights
+from ainode.node.commands.checks import checked
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    Code,
+    DocumentKind,
+    JobState,
+    OutOfScope,
+    Reading,
+    Result,
+    WeightsStatus,
+)
+from ainode.node.jobs.withholding import addressed, released
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Job, Ledger
+from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
 from ainode.node.reading import registry
-from ainode.node.reading.readers import Readers
-from ainode.node.reading.weights import HandlerWeights, environment
+from ainode.node.reading.weights import WeightsEntry, environment
 from ainode.node.routes import Route, RouteMode
-from ainode.node.settings import NodeTable, ReaderTable, Settings, load
+from ainode.node.settings import NodeTable, Peer, Settings, load
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 NAMES = ("model/network",)
-LIVE = Route("chest", "a_handler", destinations=("archive",))
+LIVE = Route("chest", "ct_tumor", destinations=("archive",))
+SHADOW = replace(LIVE, mode=RouteMode.SHADOW)
+ALLOWED = replace(LIVE, allow_demonstration=True)
+RESULT = Result(
+    UID("1.2"), Algorithm("model", "1", "ff", WeightsStatus.RESEARCH), "Task", Code("1", "99", "x"), (), (), (), ()
+)
 
 
-def an_answer(status: WeightsStatus) -> Result:
-    return Result(UID("1.2"), Algorithm("model", "1", "ff", status), "Task", Code("1", "99", "one"), (), (), (), ())
-
-
-def reported(folder: Path, route: Route, weights: HandlerWeights, answer: Result | OutOfScope) -> Job:
-    """Return a job that was opened with destinations, after its answer was held against the weights of today."""
-    engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     database.migrate(engine)
-    ledger = Ledger(engine)
-    job = Job("a", UID("1.2"), route.name, route.handler, {UID("1.2.3"): "00"}, NOW, NOW, route.destinations)
-    ledger.open(job)
-    held_against_weights(job, Reading(answer, (), "{}", 0.0), route, weights, ledger)
-    stored = ledger.job("a")
+    yield Ledger(engine)
     engine.dispose()
-    return stored
 
 
-@pytest.mark.parametrize("demonstration", [NAMES, ()], ids=["still in the manifest", "replaced again since"])
+def settings_with(folder: Path, *routes: Route) -> Settings:
+    archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=1)
+    return Settings(node=NodeTable(data=folder, min_free_bytes=0), peers=(archive,), routes=routes)
+
+
+def reported(
+    ledger: Ledger,
+    route: Route,
+    demonstration: tuple[str, ...],
+    *,
+    answer: Result | OutOfScope = RESULT,
+    withheld: str = "",
+) -> Job:
+    """Return a job after its answer was held against the route and one document of it was kept."""
+    destinations = () if withheld else route.live_destinations
+    content = {UID("1.2.3"): "00"}
+    ledger.open(Job("a", UID("1.2"), route.name, route.handler, content, NOW, NOW, destinations, withheld=withheld))
+    reading = Reading(answer, (), "{}", 0.0, demonstration_weights=demonstration)
+    job = addressed(ledger.job("a"), reading, route, ledger)
+    state = JobState.REPORTED if isinstance(answer, Result) else JobState.OUT_OF_SCOPE
+    document = KeptDocument("a", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")
+    ledger.report(job, [document], Outcome(state, "{}", "", 1.0))
+    return ledger.job("a")
+
+
+@pytest.mark.parametrize("answer", [RESULT, OutOfScope("no chest", "wrong-body-part")], ids=["result", "out of scope"])
 def test_an_answer_of_demonstration_weights_is_withheld_though_its_job_was_opened_with_others(
-    demonstration: tuple[str, ...], tmp_path: Path
+    ledger: Ledger, answer: Result | OutOfScope
 ) -> None:
-    job = reported(tmp_path, LIVE, HandlerWeights(NAMES, "ff", demonstration), an_answer(WeightsStatus.DEMONSTRATION))
-    assert job.destinations == ()
-    assert "allow_demonstration = true" in job.withheld
+    job = reported(ledger, LIVE, NAMES, answer=answer)
+    assert (job.destinations, ledger.deliveries("a")) == ((), ())
+    for part in (*NAMES, "'chest'", "allow_demonstration = true", "routes.toml", "`ainode retry JOB`"):
+        assert part in job.withheld
 
 
 @pytest.mark.parametrize(
-    ("route", "weights", "status"),
-    [
-        (replace(LIVE, allow_demonstration=True), HandlerWeights(NAMES, "ff", NAMES), WeightsStatus.DEMONSTRATION),
-        (LIVE, HandlerWeights(NAMES, "ff", ()), WeightsStatus.RESEARCH),
-        (LIVE, HandlerWeights((), "ff", ()), WeightsStatus.DEMONSTRATION),
-    ],
-    ids=["the route allows them", "research weights", "a handler without weights"],
+    ("route", "demonstration"), [(LIVE, ()), (ALLOWED, NAMES)], ids=["other weights by now", "allowed by now"]
 )
-def test_every_other_answer_leaves(
-    route: Route, weights: HandlerWeights, status: WeightsStatus, tmp_path: Path
+def test_a_job_that_was_opened_as_withheld_leaves_where_its_answer_may(
+    ledger: Ledger, route: Route, demonstration: tuple[str, ...]
 ) -> None:
-    job = reported(tmp_path, route, weights, an_answer(status))
+    job = reported(ledger, route, demonstration, withheld="demonstration weights")
     assert (job.destinations, job.withheld) == (("archive",), "")
-    assert job.state is JobState.WAITING
+    assert len(ledger.deliveries("a")) == 1
 
 
+def test_a_shadow_has_no_reason_to_withhold_and_sends_nothing(ledger: Ledger) -> None:
+    job = reported(ledger, SHADOW, NAMES)
+    assert (job.withheld, ledger.deliveries("a")) == ("", ())
+
+
+def test_why_documents_are_withheld_is_in_the_log(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    reported(ledger, LIVE, NAMES)
+    (record,) = caplog.records
+    assert "allow_demonstration = true" in record.getMessage()
+    assert (vars(record)["action"], vars(record)["job"], vars(record)["route"]) == ("withheld", "a", "chest")
+
+
+def test_a_release_needs_the_key_whatever_weights_have_replaced_those_of_the_answer(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """What was made with demonstration weights stays so after a site has imported its own under their names."""
+    job = reported(ledger, LIVE, NAMES)
+    models, source = environment(settings_with(tmp_path)), tmp_path / "trained"
+    source.write_text("weights")
+    for name in registry.handler("ct_tumor", models).weights():
+        file = Path(f"{name.replace('/', '_')}.bin")
+        entry = WeightsEntry(name, file, "", 0, "own", "ct_tumor", "1", WeightsStatus.SITE, "own")
+        models.weights.add(source, entry)
+    with pytest.raises(LookupError, match="allow_demonstration = true"):
+        released(settings_with(tmp_path, LIVE), ledger, job)
+    assert ledger.deliveries("a") == ()
+    assert released(settings_with(tmp_path, ALLOWED), ledger, job) == ("archive",)
+    assert [delivery.destination for delivery in ledger.deliveries("a")] == ["archive"]
+
+
+@pytest.mark.parametrize(
+    "route", [replace(ALLOWED, mode=RouteMode.SHADOW), replace(ALLOWED, destinations=())], ids=["shadow", "nowhere"]
+)
+def test_a_release_to_nowhere_is_refused(ledger: Ledger, tmp_path: Path, route: Route) -> None:
+    job = reported(ledger, LIVE, NAMES)
+    with pytest.raises(LookupError, match="nothing is sent"):
+        released(settings_with(tmp_path, route), ledger, job)
+    assert ledger.job("a").withheld
+
+
+def test_a_release_of_no_documents_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.open(Job("a", UID("1.2"), "chest", "ct_tumor", {}, NOW, NOW, (), withheld="demonstration weights"))
+    ledger.report(ledger.job("a"), [], Outcome(JobState.OUT_OF_SCOPE, "{}", "no chest", 1.0))
+    with pytest.raises(LookupError, match="no documents: no chest"):
+        released(settings_with(tmp_path, ALLOWED), ledger, ledger.job("a"))
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["without the key", "with the key"])
 @pytest.mark.parametrize("handler", registry.names())
-def test_every_shipped_handler_is_withheld_as_the_manifest_says(handler: str, tmp_path: Path) -> None:
-    (route,) = [replace(route, destinations=("archive",)) for route in load().routes if route.handler == handler]
-    models = environment(Settings(node=NodeTable(data=tmp_path)))
-    weights = Readers([handler], models, ReaderTable()).weights(handler)
-    assert weights.names
+def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
+    ledger: Ledger, tmp_path: Path, handler: str, *, allowed: bool
+) -> None:
+    (shipped,) = [route for route in load().routes if route.handler == handler]
+    assert not shipped.allow_demonstration
+    route = replace(shipped, destinations=("archive",), allow_demonstration=allowed)
+    settings = settings_with(tmp_path, route)
+    models = environment(settings)
+    weights = models.weights.of_handler(registry.handler(handler, models).weights())
     statuses = {name: models.weights.entry(name).status for name in weights.names}
-    demonstration = [name for name, status in statuses.items() if status is WeightsStatus.DEMONSTRATION]
-    reason = route.withholding_reason(weights.demonstration)
-    assert bool(reason) == bool(demonstration)
-    assert all(name in reason for name in demonstration)
-    assert replace(route, allow_demonstration=True).withholding_reason(weights.demonstration) == ""
-    assert replace(route, mode=RouteMode.SHADOW).withholding_reason(weights.demonstration) == ""
+    demonstration = {name for name, status in statuses.items() if status is WeightsStatus.DEMONSTRATION}
+    stays = bool(demonstration) and not allowed
+
+    job = reported(ledger, route, weights.demonstration)
+    assert len(ledger.deliveries("a")) == (0 if stays else 1)
+    (line,) = [line for line in checked(settings) if line[0] == f"route {route.name}"]
+    if stays:
+        assert line == (f"route {route.name}", "shadow", job.withheld)
+        for part in (*demonstration, f"{route.name!r}", "allow_demonstration = true"):
+            assert part in job.withheld
+    else:
+        assert job.withheld == ""
+        assert line[1] != "shadow"
+
+
+def test_a_handler_without_weights_is_not_affected(tmp_path: Path) -> None:
+    models = environment(settings_with(tmp_path))
+    weights = models.weights.of_handler(registry.handler("support.handler", models).weights())
+    assert LIVE.withholding_reason(weights.demonstration) == ""
 
 
 def test_lung_tumor_weights_are_for_demonstration(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ def test_the_documents_of_a_withheld_job_have_no_delivery_until_the_job_is_relea
     assert [delivery.state for delivery in ledger.deliveries("a")] == [DeliveryState.WAITING]
     assert ledger.job("a").withheld == ""
     assert ledger.job("a").destinations == ("archive",)
+    with pytest.raises(LookupError):
+        ledger.release(ledger.job("a"), ("archive",), {})
 
 
 @pytest.mark.parametrize("state", [JobState.WAITING, JobState.READING, JobState.SUPERSEDED])
@@ -206,7 +208,7 @@ def test_a_job_without_a_finished_reading_is_not_released(ledger: Ledger, state:
 
 def test_a_job_that_is_withheld_later_loses_its_destinations(ledger: Ledger) -> None:
     ledger.open(a_job())
-    job = ledger.withhold("a", "its weights were replaced")
+    job = ledger.address("a", (), withheld="its weights were replaced")
     ledger.report(job, [a_document("a", "1.2.9.1")], READ)
     assert ledger.deliveries("a") == ()
     assert job.withheld == "its weights were replaced"
