@@ -301,6 +301,7 @@ BAD = {
     "noise": (os.urandom(4000), 0xC000),
     "no SOP Instance UID": (data_set(""), 0xC000),
     "an impossible UID": (data_set("../../1"), 0xC000),
+    "of a second study behind its pixels": (data_set() + struct.pack("<HHI", 0x0020, 0x000D, 4) + b"1.9\0", 0xC000),
     "too large": (data_set(size=60_000), 0xA700),
     "nested without end": (
         (struct.pack("<HHI", 0x0008, 0x1110, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 3000,
