@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ainode.models.ct_pneumonia.preprocess import SHAPE, prepared, windowed
 from ainode.models.phantoms.thorax import Field, thorax
+from ainode.models.training.shortcuts import Facts, facts
 
 _LARGEST = 6
 # Voxels along each side of a cell of the small network's saliency map.
@@ -27,18 +28,31 @@ class Volumes:
     """Volumes of one part of a data set.
 
     Shapes: values (n, 64, 128, 128) int16, (Z, Y, X); labels (n,), 1 abnormal; groups (n,); lesions (n, 16, 16, 8)
-    float32, axes x, y, z: how much of each coarse cell is diseased, NaN where nobody marked it.
-    Units: Hounsfield units.
+    float32, axes x, y, z: how much of each coarse cell is diseased, NaN where nobody marked it; scans (n, 3): the
+    number of slices of the scan that the volume was resampled from, their distance, the size of a pixel, NaN where it
+    is not told.
+    Units: Hounsfield units; mm.
     """
 
     values: NDArray[np.int16]
     labels: NDArray[np.int64]
     groups: NDArray[np.str_]
     lesions: NDArray[np.float32]
+    scans: NDArray[np.float64]
 
     def only(self, chosen: NDArray[np.bool_]) -> Volumes:
         """Return some of the volumes."""
-        return Volumes(self.values[chosen], self.labels[chosen], self.groups[chosen], self.lesions[chosen])
+        return Volumes(
+            self.values[chosen], self.labels[chosen], self.groups[chosen], self.lesions[chosen], self.scans[chosen]
+        )
+
+    def shortcuts(self) -> list[Facts]:
+        """Return what can be said of every volume without knowing anatomy."""
+        names = ("slices", "slice mm", "pixel mm")
+        return [
+            facts(volume, dict(zip(names, scan, strict=True)))
+            for volume, scan in zip(self.values, self.scans, strict=True)
+        ]
 
     def inputs(self, index: int) -> NDArray[np.float32]:
         """Return one volume as the network's input."""
@@ -61,32 +75,54 @@ def synthetic(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
         part.replace(path)
     kept = np.load(path)
     groups = np.asarray([f"synthetic {seed} {number}" for number in range(count)])
-    return Volumes(kept["values"], np.arange(count) % 2, groups, kept["lesions"])
+    extents = [_extent(np.random.default_rng((seed, number))) for number in range(count)]
+    scans = np.asarray([(SHAPE[2], extent.coverage / SHAPE[2], extent.width / SHAPE[0]) for extent in extents])
+    return Volumes(kept["values"], np.arange(count) % 2, groups, kept["lesions"], scans)
 
 
 def real(folder: Path, part: str) -> Volumes:
-    """Return one part of a folder with manifest.csv (file, label, group, split) and npz volumes (`hu`, `label`).
+    """Return one part of a folder with manifest.csv (file, label, group, split) and npz volumes.
 
+    An npz has `hu` and `label`, and may have `spacing_orig` (mm, z first) and `shape_orig` (slices first).
     Raises: ValueError if the part has no volume.
     """
     with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == part]
     if not rows:
         raise ValueError(f"{folder}: no volume of the part {part}")
-    values = np.stack([np.load(folder / row["file"])["hu"] for row in rows]).astype(np.int16)
+    scans = []
+    for row in rows:
+        with np.load(folder / row["file"]) as stored:
+            slices = stored["shape_orig"][0] if "shape_orig" in stored else np.nan
+            spacing = stored["spacing_orig"] if "spacing_orig" in stored else np.full(3, np.nan)
+            scans.append((stored["hu"], (slices, spacing[0], spacing[2])))
+    values = np.stack([volume for volume, _ in scans]).astype(np.int16)
     labels = np.asarray([int(row["label"] not in {"0", "normal"}) for row in rows])
     unmarked = np.full((len(rows), *(n // _CELL for n in SHAPE)), np.nan, np.float32)
-    return Volumes(values, labels, np.asarray([row["group"] for row in rows]), unmarked)
+    groups = np.asarray([row["group"] for row in rows])
+    return Volumes(values, labels, groups, unmarked, np.asarray([scan for _, scan in scans], np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """How much of a chest a phantom shows, in mm: along the body, and across."""
+
+    slab: bool
+    coverage: float
+    width: float
+
+
+def _extent(random: np.random.Generator) -> _Extent:
+    slab = random.random() < _SLAB_SHARE
+    return _Extent(slab, random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM))
 
 
 def _drawn(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Return one phantom on the network's own grid, odd numbers with disease."""
     random = np.random.default_rng((seed, number))
-    slab = random.random() < _SLAB_SHARE
-    coverage, width = random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM)
-    middle = random.uniform(-50, 40) if slab else random.normal(-10, 12)
-    size = SHAPE[::-1]
-    spacing = (coverage / size[0], width / size[1], width / size[2])
+    extent, size = _extent(random), SHAPE[::-1]
+    middle = random.uniform(-50, 40) if extent.slab else random.normal(-10, 12)
+    spacing = (extent.coverage / size[0], extent.width / size[1], extent.width / size[2])
     # A slab may miss a lesion that lies elsewhere: as many more are drawn until one is in the picture.
     lesions = int(random.integers(1, _LARGEST)) if number % 2 else 0
     scanned = Field(size, spacing, (middle, float(random.normal(5, 6)), float(random.normal(0, 6))))

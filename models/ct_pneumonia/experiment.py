@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import save_half
@@ -17,7 +18,8 @@ from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as trained
 from ainode.models.running.runtime import Execution
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
 CLASS_NAMES = ("Normal", "Abnormal")
 TRAIN, VALIDATION, TEST = (240, 0), (60, 1), (120, 2)
@@ -39,7 +41,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return what the weights say of one part of the data."""
     card = read_card()
-    volumes = _part(data, part)
+    volumes, seen = _part(data, part), _part(data, "train")
     with tempfile.TemporaryDirectory() as cache:
         model = PneumoniaModel.load(weights[card.weights], how=Execution(Path(cache)), card=card)
         # Every volume from the same noise: its own seed belongs to a study, and there is none here.
@@ -53,8 +55,16 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         groups=volumes.groups,
         positive=("Abnormal",),
         threshold=card.threshold,
-        baselines={"share of voxels from -700 to -100 HU": dense.astype(np.float64)},
+        baselines={
+            **shortcut_baselines(seen.shortcuts(), seen.labels, seen.groups, volumes.shortcuts()),
+            **pixel_baseline(_middle_slices(seen), seen.labels, _middle_slices(volumes)),
+            "share of voxels from -700 to -100 HU": Baseline(dense.astype(np.float64), "shortcut"),
+        },
     )
+
+
+def _middle_slices(volumes: Volumes) -> NDArray[np.int16]:
+    return volumes.values[:, volumes.values.shape[1] // 2]
 
 
 def _part(data: Path, part: Part) -> Volumes:

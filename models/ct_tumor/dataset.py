@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.preprocess import framed
 from ainode.models.errors import ModelError
+from ainode.models.training.shortcuts import Facts, facts
 
 _THUMBNAIL = 16
 
@@ -23,13 +24,15 @@ class Slices:
     """One part of a data set, framed as the network sees it.
 
     Shapes: pictures (n, side, side) uint8; thumbnails (n, 16, 16) uint8, of the pictures' middle squares as they came,
-    for the baseline; labels (n,) class numbers; groups (n,): one word per patient, by which every split is made.
+    for the baseline; labels (n,) class numbers; groups (n,): one word per patient, by which every split is made;
+    shortcuts (n,), of the pictures as they came.
     """
 
     pictures: NDArray[np.uint8]
     thumbnails: NDArray[np.uint8]
     labels: NDArray[np.int64]
     groups: NDArray[np.str_]
+    shortcuts: tuple[Facts, ...]
 
 
 def read(folder: Path, part: str, organ: Organ) -> Slices:
@@ -51,6 +54,7 @@ def read(folder: Path, part: str, organ: Organ) -> Slices:
         np.stack([_thumbnail(picture) for picture in pictures]),
         np.asarray([organ.class_names.index(row["label"]) for row in rows]),
         np.asarray([row["group"] for row in rows]),
+        tuple(facts(picture) for picture in pictures),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.dataset import Slices, parts, read
 from ainode.models.errors import ModelError
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.shortcuts import shortcut_baselines
 
 # Augmented copies of every slice; each is a minute on two cores.
 _COPIES = 8
@@ -72,18 +74,19 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the network says of every slice of a part, and what 16 x 16 pixels say."""
+    """Return what the network says of every slice of a part, what 16 x 16 pixels say, and what shortcuts say."""
     # They bring torch, which training does not need.
     from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415
     from ainode.models.running.runtime import Execution  # noqa: PLC0415
 
     organ = organ_of(data)
     slices = read(data, part, organ)
-    path = weights[f"{read_card().name}/{organ.name}"]
+    name = f"{read_card().name}/{organ.name}"
     with tempfile.TemporaryDirectory() as cache:
-        model = TumorModel.load(path, organ, how=Execution(Path(cache), "cpu"))
+        model = TumorModel.load(weights[name], organ, how=Execution(Path(cache), "cpu"))
         probabilities = model.probabilities(slices.pictures)
     seen = read(data, "train", organ)
+    ill, pixels = seen.labels == organ.positive_index, _baseline(seen, slices, organ.positive_index)
     return Evaluated(
         class_names=organ.class_names,
         labels=slices.labels,
@@ -91,8 +94,26 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         groups=slices.groups,
         positive=(organ.positive,),
         threshold=model.calibration.threshold,
-        baselines={"logistic regression on 16 x 16 pixels": _baseline(seen, slices, organ.positive_index)},
+        baselines=shortcut_baselines(seen.shortcuts, ill, seen.groups, slices.shortcuts)
+        | {"logistic regression on 16 x 16 pixels": Baseline(pixels, "pixels")},
+        weights=(name,),
+        further=_of_classes(slices.labels, probabilities, slices.groups, organ.class_names),
     )
+
+
+def _of_classes(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.str_], names: Sequence[str]
+) -> Mapping[str, object]:
+    """Return the area under the curve of each class against the rest, and how each is read."""
+    from ainode.models.training.metrics import auc, bootstrapped  # noqa: PLC0415
+
+    read_as = probabilities.argmax(axis=1)
+    return {
+        "auc_of_class": {
+            name: asdict(bootstrapped(auc, labels == i, probabilities[:, i], groups)) for i, name in enumerate(names)
+        },
+        "confusion": [[int((read_as[labels == i] == k).sum()) for k in range(len(names))] for i in range(len(names))],
+    }
 
 
 def _baseline(seen: Slices, asked: Slices, positive: int) -> NDArray[np.float64]:

@@ -17,10 +17,15 @@ from ainode.models.lung_nodule.card import read_card
 from ainode.models.lung_nodule.lidc import Nodules
 from ainode.models.lung_nodule.lidc_training import imagenet_weights, train_ensemble
 from ainode.models.lung_nodule.model import probability, slice_recipe
+from ainode.models.lung_nodule.patches import CUBE
+from ainode.models.lung_nodule.temporal_training import Cases
 from ainode.models.running.runtime import Execution, runner
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _PIXELS = slice(16, 48)
+_PHANTOMS: Mapping[Part, tuple[int, int]] = {"train": (0, 140), "test": (2, 40)}
+"""of which seed, and how many"""
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
@@ -33,8 +38,13 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the one-scan ensemble says of every nodule, as it is served, beside the trivial rules."""
-    card, nodules = read_card(), lidc.read(data, part)
+    """Return what the one-scan weights say of LIDC's nodules, where `data` holds them; else of drawn ones over time."""
+    return _one_scan(data, weights, part) if (data / f"{part}.npz").is_file() else _over_time(data, weights, part)
+
+
+def _one_scan(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+    """Return what the ensemble says of every nodule, as it is served, beside the trivial rules."""
+    card, nodules, seen = read_card(), lidc.read(data, part), lidc.read(data, "train")
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
     with tempfile.TemporaryDirectory() as cache:
         run = runner(slice_recipe(weights[f"{card.name}/lidc"]), Execution(Path(cache), "torch-cpu"))
@@ -47,16 +57,62 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         positive=("malignant",),
         threshold=card.threshold,
         baselines={
-            "size alone, of the radiologists' outlines": nodules.areas(),
-            "logistic regression on 32 x 32 pixels": _by_pixels(lidc.read(data, "train"), nodules),
+            **shortcut_baselines(_facts(seen), seen.labels, seen.patients, _facts(nodules)),
+            "size alone, of the radiologists' outlines": Baseline(nodules.areas(), "anatomy"),
+            "logistic regression on 32 x 32 pixels": Baseline(_by_pixels(seen, nodules), "pixels"),
         },
+        weights=(f"{card.name}/lidc",),
     )
 
 
-def _by_pixels(train: Nodules, asked: Nodules) -> NDArray[np.float64]:
+def _facts(nodules: Nodules) -> list[Facts]:
+    """Return the shortcuts of every nodule: of the slice that is read, and how many slices the data set has of it."""
+    rows = range(len(nodules.labels))
+    return [facts(nodules.slices[nodules.middle(row)], {"slices": nodules.count[row]}) for row in rows]
+
+
+def _over_time(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+    """Return what the weights over time say of three dates of drawn nodules; `data` keeps the drawn ones."""
+    card = read_card()
+    name = f"{card.name}/temporal"
+    seen, read = (temporal_training.cases(*_PHANTOMS[each], data) for each in ("train", part))
+    of_dates = temporal_training.answers_of_file(weights[name], read)
+    score = of_dates[3]
+    latest = [cases.cubes[:, -1, CUBE // 2].astype(np.float32) for cases in (seen, read)]
+    return Evaluated(
+        class_names=("benign", "malignant"),
+        labels=read.labels,
+        probabilities=np.stack([1 - score, score], axis=1),
+        groups=np.asarray([f"phantom {number}" for number in range(len(score))]),
+        positive=("malignant",),
+        threshold=card.threshold,
+        baselines={
+            **shortcut_baselines(_dated(seen), seen.labels, np.arange(len(seen.labels)), _dated(read)),
+            **pixel_baseline(latest[0], seen.labels, latest[1]),
+            "size alone, as drawn, at the last date": Baseline(read.diameters_mm[:, -1], "anatomy"),
+            "these weights, two dates": Baseline(of_dates[2], "part"),
+            "these weights, one date": Baseline(of_dates[1], "part"),
+        },
+        weights=(name,),
+    )
+
+
+def _dated(cases: Cases) -> list[Facts]:
+    """Return the shortcuts of the cubes of all dates."""
+    return [
+        {
+            f"{name} of date {date}": value
+            for date, cube in enumerate(cubes, start=1)
+            for name, value in facts(cube.astype(np.float32)).items()
+        }
+        for cubes in cases.cubes
+    ]
+
+
+def _by_pixels(train: Nodules, read: Nodules) -> NDArray[np.float64]:
     def pixels(nodules: Nodules) -> NDArray[np.float64]:
         middles = nodules.middle_pictures(range(len(nodules.labels)))
         return middles[:, 0, _PIXELS, _PIXELS].reshape(len(middles), -1).astype(np.float64)
 
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=500)).fit(pixels(train), train.labels)
-    return np.asarray(fitted.decision_function(pixels(asked)), np.float64)
+    return np.asarray(fitted.decision_function(pixels(read)), np.float64)

@@ -31,13 +31,13 @@ from ainode.models.phantoms.thorax_anatomy import Build
 from ainode.models.running.checkpoints import loaded, save_table
 from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
 from ainode.models.training.experiment import TrainingOptions
-from ainode.models.training.metrics import auc, bootstrapped
+from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 
 _DATES = 3
 _HIDDEN, _ATTENDED = 16, 16
-_TRAIN, _VALIDATION, _TEST = 140, 40, 40
+_TRAIN, _VALIDATION = 140, 40
 _EPOCHS, _BATCH, _RATE = 10, 14, 6e-3
 _HEADS, _HEAD_STEPS = 3, 600
 _KEEP_ALL = 0.5
@@ -197,6 +197,14 @@ def answers(head: RecurrentHead, seen: Tensor, *, dates: int = _DATES) -> NDArra
     return np.array([head([None] * absent + list(one.numpy()[absent:])).probability for one in seen])
 
 
+def answers_of_file(path: Path, drawn: Cases) -> dict[int, NDArray[np.float64]]:
+    """Return what stored weights say of every case, of its last three dates, two and one."""
+    stored = table(path)
+    encoder = loaded(Encoder(COMPACT), under(stored, "encoder."), path.name)
+    seen, head = features(encoder, drawn), recurrent_head(stored)
+    return {dates: answers(head, seen, dates=dates) for dates in (3, 2, 1)}
+
+
 def main() -> None:
     """Run the documented command."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -205,13 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(arguments.threads)
-    path = train(arguments.out, TrainingOptions())
-    stored, test = table(path), cases(2, _TEST, arguments.out)
-    encoder = loaded(Encoder(COMPACT), under(stored, "encoder."), path.name)
-    seen, head = features(encoder, test), recurrent_head(stored)
-    for dates in (3, 2, 1):
-        log.info("test, %d dates: AUC %s", dates, bootstrapped(auc, test.labels, answers(head, seen, dates=dates)))
-    log.info("test, size alone: AUC %s", bootstrapped(auc, test.labels, test.diameters_mm[:, -1]))
+    train(arguments.out, TrainingOptions())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the served model says of one part of a data set, and two rules that any model must beat."""
+"""What the served model says of one part of a data set, and rules that any model must beat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -17,9 +16,9 @@ from ainode.models.running.runtime import Execution
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.dataset import CLASSES, Labelled, listed, read
 from ainode.models.skin_lesion.model import SkinLesionModel
-from ainode.models.training.experiment import Evaluated, Part
-
-_TINY = 16
+from ainode.models.skin_lesion.preprocess import Picture
+from ainode.models.training.experiment import Baseline, Evaluated, Part
+from ainode.models.training.shortcuts import facts, pixel_baseline, shortcut_baselines
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
@@ -43,25 +42,19 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     )
 
 
-def _baselines(known: Sequence[Labelled], asked: Sequence[Labelled]) -> dict[str, NDArray[np.float64]]:
-    """Return what logistic regression makes of a thumbnail, and of the mean and spread of the colors."""
+def _baselines(known: Sequence[Labelled], asked: Sequence[Labelled]) -> dict[str, Baseline]:
+    """Return what is made of a thumbnail, of the mean and spread of the colors, and of frame, noise and grays."""
     labels = [one.label for one in known]
-    (tiny, colors), (tiny_asked, colors_asked) = _features(known), _features(asked)
+    pictures, shown = [read(one.path) for one in known], [read(one.path) for one in asked]
+    grays, grays_shown = ([facts(picture.mean(axis=2)) for picture in some] for some in (pictures, shown))
+    rule = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(_colors(pictures), labels)
+    of_colors = np.asarray(rule.predict_proba(_colors(shown))[:, 1], np.float64)
     return {
-        f"logistic regression on {_TINY} x {_TINY} pixels": _regressed(tiny, labels, tiny_asked),
-        "logistic regression on color mean and spread": _regressed(colors, labels, colors_asked),
+        **shortcut_baselines(grays, labels, [one.group for one in known], grays_shown),
+        **pixel_baseline(pictures, labels, shown),
+        "logistic regression on color mean and spread": Baseline(of_colors, "shortcut"),
     }
 
 
-def _features(pictures: Sequence[Labelled]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    tiny, colors = [], []
-    for one in pictures:
-        picture = read(one.path)
-        tiny.append(cv2.resize(picture, (_TINY, _TINY), interpolation=cv2.INTER_AREA).ravel())
-        colors.append(np.concatenate([picture.mean((0, 1)), picture.std((0, 1))]))
-    return np.array(tiny, np.float64), np.array(colors, np.float64)
-
-
-def _regressed(known: NDArray[np.float64], labels: Sequence[int], asked: NDArray[np.float64]) -> NDArray[np.float64]:
-    rule = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(known, labels)
-    return np.asarray(rule.predict_proba(asked)[:, 1], np.float64)
+def _colors(pictures: Sequence[Picture]) -> NDArray[np.float64]:
+    return np.array([np.concatenate([picture.mean((0, 1)), picture.std((0, 1))]) for picture in pictures], np.float64)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.dataset import Stack
 from ainode.models.spine_radiograph.detector import Detector
 from ainode.models.spine_radiograph.detector_training import found_and_true
@@ -67,30 +68,29 @@ def classification_report(
     sensitivity, specificity = sensitivity_specificity(stack.labels, scores, choice.threshold)
     read = scores > choice.threshold
     evaluation_plots(stack.labels, scores, out, confusion=(stack.labels, read, ("normal", "abnormal")))
-    by_group = {
-        str(group): asdict(bootstrapped(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
-        for group in np.unique(stack.groups)
-    }
     return {
         "auc": asdict(bootstrapped(auc, stack.labels, scores)),
-        "auc_by_region_and_view": by_group,
         "auc_of": {name: asdict(bootstrapped(auc, stack.labels, members[:, i])) for i, name in enumerate(names)},
         "sensitivity": asdict(sensitivity),
         "specificity": asdict(specificity),
         "brier": brier(stack.labels, scores),
         "expected_calibration_error": calibration_error(stack.labels, scores),
-        "sensitivity_by_class": _by_class(stack, scores, choice.threshold),
+        **parts_of(stack, scores, choice.threshold),
     }
 
 
-def _by_class(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
-    """Return the sensitivity among pictures that show each class (others may be there too)."""
-    table = {}
-    for kind in np.unique(stack.boxes[:, 1]):
+def parts_of(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
+    """Return the figures by region and view, and among pictures that show each class (others may be there too)."""
+    by_group = {
+        str(group): asdict(bootstrapped(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
+        for group in np.unique(stack.groups)
+    }
+    by_class = {}
+    for kind in np.unique(stack.boxes[:, 1]).astype(int):
         shown = np.unique(stack.boxes[stack.boxes[:, 1] == kind, 0]).astype(int)
         sensitivity, _ = sensitivity_specificity(stack.labels[shown], scores[shown], threshold)
-        table[str(int(kind))] = asdict(sensitivity)
-    return table
+        by_class[CLASS_NAMES[kind]] = asdict(sensitivity)
+    return {"auc_by_region_and_view": by_group, "sensitivity_by_class": by_class}
 
 
 def detection_report(model: SpineRadiographModel, folder: Path, split: str, count: int) -> Mapping[str, float]:

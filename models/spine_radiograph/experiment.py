@@ -6,19 +6,22 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ainode.models.running.runtime import Execution
 from ainode.models.spine_radiograph.card import DETECTOR, read_card
-from ainode.models.spine_radiograph.dataset import Stack, render
+from ainode.models.spine_radiograph.dataset import render
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
-from ainode.models.spine_radiograph.evaluation import member_probabilities
+from ainode.models.spine_radiograph.evaluation import detection_report, member_probabilities, parts_of
 from ainode.models.spine_radiograph.model import SpineRadiographModel
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
 from ainode.models.spine_radiograph.release import export
 from ainode.models.spine_radiograph.training import Recipe, train_classifier
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
+_SEEDS: Mapping[Part, int] = {"train": 0, "test": 2}
 _PICTURES = {"train": 6000, "validation": 800, "test": 1200}
 _RECIPES = (
     Recipe("resnet10t", epochs=17),
@@ -40,12 +43,16 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return the ensemble's answers on synthetic pictures; the mean gray value is the trivial rule beside it."""
+    """Return the ensemble's answers on synthetic pictures, beside what shortcuts and 16 x 16 pixels say."""
     card = read_card()
-    stack: Stack = render(data, part, seed=2 if part == "test" else 0, count=_PICTURES[part])
-    files = {name: weights[f"{card.name}/{name}"] for name in card.needed}
+    seen, stack = (render(data, each, seed=_SEEDS[each], count=_PICTURES[each]) for each in ("train", part))
+    files_of = {f"{card.name}/{name}": name for name in card.needed}
+    files = {name: weights[title] for title, name in files_of.items()}
     with tempfile.TemporaryDirectory() as cache:
-        members = member_probabilities(SpineRadiographModel.load(files, how=Execution(Path(cache)), card=card), stack)
+        model = SpineRadiographModel.load(files, how=Execution(Path(cache)), card=card)
+        members = member_probabilities(model, stack)
+        boxes = detection_report(model, data / "detector", part, len(stack.labels))
+    grays = [_facts(data, each, _PICTURES[each]) for each in ("train", part)]
     score = members @ np.asarray([network.weight for network in card.networks])
     return Evaluated(
         class_names=("normal", "abnormal"),
@@ -54,5 +61,21 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         groups=np.asarray([f"picture {number}" for number in range(len(score))]),
         positive=("abnormal",),
         threshold=card.threshold,
-        baselines={"mean gray value": stack.pictures.mean(axis=(1, 2)).astype(np.float64)},
+        baselines={
+            **shortcut_baselines(grays[0], seen.labels, np.arange(len(seen.labels)), grays[1]),
+            **pixel_baseline(seen.pictures, seen.labels, stack.pictures),
+            **{
+                f"{network.name} alone": Baseline(members[:, number], "part")
+                for number, network in enumerate(card.networks)
+            },
+        },
+        weights=tuple(files_of),
+        further={**parts_of(stack, score, card.threshold), "detector": boxes},
     )
+
+
+def _facts(data: Path, part: str, count: int) -> list[Facts]:
+    """Return the shortcuts of the pictures in their own frame, which the stack has lost."""
+    folder = data / "detector" / "images" / part
+    pictures = (cv2.imread(str(folder / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE) for number in range(count))
+    return [facts(np.asarray(picture)) for picture in pictures]

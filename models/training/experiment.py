@@ -23,6 +23,8 @@ from ainode.models.training.metrics import (
 )
 
 Part = Literal["train", "test"]
+Kind = Literal["shortcut", "pixels", "anatomy", "part"]
+"""what a baseline knows: nothing of anatomy, a few pixels, a size that people measured; or it is a part of the model"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,23 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a rule that knows less than the model said of the same cases.
+
+    Shapes: scores (n,), of the classes that count as ill.
+    """
+
+    scores: NDArray[np.float64]
+    kind: Kind
+    method: str = ""
+    """which classifier on which features, and what was left out"""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """What a model said of one part of a data set, and what trivial rules said of the same.
 
-    Shapes: labels (n,) class numbers; probabilities (n, classes); groups (n,) patient or lesion;
-    each baseline (n,), the score of `positive`.
+    Shapes: labels (n,) class numbers; probabilities (n, classes); groups (n,) patient or lesion.
     """
 
     class_names: tuple[str, ...]
@@ -54,7 +68,11 @@ class Evaluated:
     positive: tuple[str, ...]
     """the classes that count as ill; their probabilities add up to the score"""
     threshold: float = 0.5
-    baselines: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+    """names in the manifest of the weights that answered; empty: all that were given"""
+    further: Mapping[str, object] = field(default_factory=dict)
+    """figures that this model alone has"""
 
     @property
     def truth(self) -> NDArray[np.bool_]:
@@ -140,10 +158,13 @@ def evaluate(  # which model, on what, with what, into where
     model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test"
 ) -> Mapping[str, object]:
     """Put weights to the test; write metrics.json and the plots into `out`, return the metrics."""
-    from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415  # of the extra "train"
+    # Of the extra "train"; and torch, which a training on TensorFlow does without.
+    from ainode.models.running.runtime import sha256_of  # noqa: PLC0415
+    from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415
 
     found = experiment(model).evaluate(data, weights, part)
-    metrics = {"model": model, "part": part, **measured(found)}
+    digests = {name: sha256_of(weights[name]) for name in found.weights or weights}
+    metrics = {"model": model, "weights": digests, "part": part, **measured(found)}
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
     evaluation_plots(found.truth, found.scores, out, confusion=(found.labels, found.read, found.class_names))
@@ -153,7 +174,7 @@ def evaluate(  # which model, on what, with what, into where
 def measured(found: Evaluated) -> Mapping[str, object]:
     """Return every figure, intervals by bootstrap over groups, baselines on the same cases beside it."""
     truth, scores = found.truth, found.scores
-    sensitivity, specificity = sensitivity_specificity(truth, scores, found.threshold)
+    sensitivity, specificity = sensitivity_specificity(truth, scores, found.threshold, found.groups)
     accuracy = bootstrapped(lambda right, _: float(np.mean(right)), found.read == found.labels, scores, found.groups)
     return {
         "cases": len(found.labels),
@@ -163,15 +184,18 @@ def measured(found: Evaluated) -> Mapping[str, object]:
         "threshold": found.threshold,
         "auc": asdict(bootstrapped(auc, truth, scores, found.groups)),
         "accuracy": asdict(accuracy),
-        "sensitivity": asdict(sensitivity),
-        "specificity": asdict(specificity),
+        "sensitivity": {**asdict(sensitivity), "groups": len(np.unique(found.groups[truth]))},
+        "specificity": {**asdict(specificity), "groups": len(np.unique(found.groups[~truth]))},
         "brier": brier(truth, scores),
         "expected_calibration_error": calibration_error(truth, scores),
         "baselines": {
             name: {
-                "auc": asdict(bootstrapped(auc, truth, baseline, found.groups)),
-                "gain": asdict(gain(truth, scores, baseline, found.groups)),
+                "kind": baseline.kind,
+                "method": baseline.method,
+                "auc": asdict(bootstrapped(auc, truth, baseline.scores, found.groups)),
+                "gain": asdict(gain(truth, scores, baseline.scores, found.groups)),
             }
             for name, baseline in found.baselines.items()
         },
+        **found.further,
     }

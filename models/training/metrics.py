@@ -9,12 +9,9 @@ from io import StringIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 _HALF = 0.5
-
-# Two-sided 95 % of the normal distribution.
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +87,35 @@ def proportion(hits: int, n: int) -> Estimate:
     """
     if n == 0:
         return Estimate(float("nan"), 0.0, 1.0, 0)
-    p = hits / n
-    middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * float(np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))) / (1 + _Z**2 / n)
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    return Estimate(hits / n, float(interval.low), float(interval.high), n)
 
 
-def sensitivity_specificity(labels: ArrayLike, scores: ArrayLike, threshold: float) -> tuple[Estimate, Estimate]:
-    """Return both at a threshold; a score above it is positive."""
+def grouped_proportion(hits: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+    """Return a proportion with its interval by bootstrap over groups, Wilson's where each case is a group of its own.
+
+    Where every case is a hit, or none is, no draw differs: Wilson's interval of the number of groups stands then.
+    """
+    counted = np.asarray(hits, bool)
+    number = len(counted) if groups is None else len(np.unique(np.asarray(groups)))
+    if number == len(counted):
+        return proportion(int(counted.sum()), number)
+    if counted.all() or not counted.any():
+        whole = proportion(number * int(counted[0]), number)
+        return Estimate(whole.value, whole.low, whole.high, len(counted))
+    return bootstrapped(lambda right, _: float(right.mean()), counted, counted, groups)
+
+
+def sensitivity_specificity(
+    labels: ArrayLike, scores: ArrayLike, threshold: float, groups: ArrayLike | None = None
+) -> tuple[Estimate, Estimate]:
+    """Return both at a threshold, intervals by group; a score above it is positive."""
     truth, positive = np.asarray(labels) > _HALF, np.asarray(scores) > threshold
-    sensitivity = proportion(int((truth & positive).sum()), int(truth.sum()))
-    specificity = proportion(int((~truth & ~positive).sum()), int((~truth).sum()))
-    return sensitivity, specificity
+    names = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    return (
+        grouped_proportion(positive[truth], names[truth]),
+        grouped_proportion(~positive[~truth], names[~truth]),
+    )
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -187,7 +187,8 @@ def some_volumes(count: int) -> Volumes:
     lesions = np.zeros((count, 16, 16, 8), np.float32)
     lesions[1::2, 3:6, 5:8, 2:4] = 1
     names = np.asarray([f"phantom {n}" for n in range(count)])
-    return Volumes(np.stack(values).astype(np.int16), np.arange(count) % 2, names, lesions)
+    scans = np.full((count, 3), np.nan)
+    return Volumes(np.stack(values).astype(np.int16), np.arange(count) % 2, names, lesions, scans)
 
 
 def test_one_short_run_trains_both_phases_and_its_file_loads(tmp_path: Path) -> None:

@@ -62,10 +62,11 @@ def test_both_profiles_are_trained_served_and_evaluated(data: Path, tmp_path: Pa
     assert 0 < model.predict(scans).probability < 1
     found = experiment.evaluate(data, {"lung_nodule/lidc": slices}, "test")
     assert found.probabilities.shape == (12, 2)
-    assert set(found.baselines) == {
-        "size alone, of the radiologists' outlines",
-        "logistic regression on 32 x 32 pixels",
+    assert {name: rule.kind for name, rule in found.baselines.items() if "shortcut" not in name} == {
+        "size alone, of the radiologists' outlines": "anatomy",
+        "logistic regression on 32 x 32 pixels": "pixels",
     }
+    assert "shortcut: all of these" in found.baselines
 
 
 def test_no_patient_is_in_both_parts_of_a_fold(data: Path) -> None:

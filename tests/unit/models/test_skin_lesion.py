@@ -220,8 +220,10 @@ def test_a_short_training_is_logged_resumed_served_and_evaluated(tmp_path: Path)
     found = evaluate(data, {"skin_lesion/efficientnet_lite0": path}, "test")
     assert found.probabilities.shape == (12, 2)
     assert np.allclose(found.probabilities.sum(axis=1), 1)
-    assert len(found.baselines) == 2
-    assert all(scores.shape == (12,) for scores in found.baselines.values())
+    kinds = {name: rule.kind for name, rule in found.baselines.items()}
+    assert kinds["logistic regression on 16 x 16 pixels"] == "pixels"
+    assert kinds["logistic regression on color mean and spread"] == kinds["shortcut: all of these"] == "shortcut"
+    assert all(rule.scores.shape == (12,) for rule in found.baselines.values())
 
 
 def test_no_lesion_is_both_learned_from_and_chosen_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `ainode train` and `ainode evaluate` do for any model, with one whose answers are known."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import pytest
 
 from ainode.models.errors import ModelError
 from ainode.models.training import experiment
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
 
 
 def _evaluated() -> Evaluated:
@@ -26,7 +27,7 @@ def _evaluated() -> Evaluated:
         probabilities=probabilities,
         groups=np.asarray([f"patient {number // 2}" for number in range(12)]),
         positive=("malignant",),
-        baselines={"constant": np.zeros(12)},
+        baselines={"constant": Baseline(np.zeros(12), "pixels")},
     )
 
 
@@ -62,6 +63,9 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     assert metrics["accuracy"]["value"] == pytest.approx(11 / 12)
     assert (metrics["cases"], metrics["groups"]) == (12, 6)
     assert metrics["baselines"]["constant"]["auc"]["value"] == 0.5
+    assert metrics["weights"] == {"known/only": hashlib.sha256(b"\x07").hexdigest()}
+    # Four malignant cases of two patients: the interval is of patients, and says how many there are.
+    assert (metrics["sensitivity"]["n"], metrics["sensitivity"]["groups"]) == (4, 2)
     pictures = {path.name for path in (tmp_path / "report").glob("*.png")}
     assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
 

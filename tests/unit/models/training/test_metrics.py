@@ -16,6 +16,7 @@ from ainode.models.training.metrics import (
     brier,
     calibration_error,
     gain,
+    grouped_proportion,
     proportion,
     sensitivity_specificity,
     youden_threshold,
@@ -56,6 +57,27 @@ def test_pictures_of_one_patient_are_drawn_together_so_the_interval_widens() -> 
 def test_wilsons_interval_of_none_in_ten_is_the_published_one() -> None:
     estimate = proportion(0, 10)
     assert (estimate.low, estimate.high) == pytest.approx((0, 0.2775), abs=1e-4)
+
+
+def test_an_interval_of_cases_that_go_by_patient_is_wider_than_wilsons() -> None:
+    hits = np.repeat([True, True, True, False], 25)
+    patients = np.repeat(np.arange(4), 25)
+    alone, together = grouped_proportion(hits), grouped_proportion(hits, patients)
+    assert alone == proportion(75, 100)
+    assert (together.value, together.n) == (0.75, 100)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_where_every_case_is_right_the_interval_is_that_of_as_many_patients() -> None:
+    estimate = grouped_proportion(np.ones(60, bool), np.arange(60) // 10)
+    assert (estimate.value, estimate.low) == (1.0, pytest.approx(proportion(6, 6).low))
+
+
+def test_sensitivity_is_counted_by_patient_where_groups_are_told() -> None:
+    truth, scores = np.ones(40), np.repeat([0.9, 0.1], 20)
+    sensitivity, specificity = sensitivity_specificity(truth, scores, 0.5, np.repeat(["a", "b"], 20))
+    assert (sensitivity.low, sensitivity.value, sensitivity.high) == (0, 0.5, 1)
+    assert specificity.n == 0
 
 
 def test_sensitivity_and_specificity_count_a_score_above_the_threshold() -> None:
