@@ -231,6 +231,7 @@ class _OrganReading:
         window = f"level {organ.level:g} width {organ.width:g} HU" if self.slices.hounsfield else "as it came"
         read_count, count = len(self._reading.slices), len(self.slices.instances)
         return (
+            (f"{organ.name} caution", organ.caution),
             (f"{organ.name} threshold", f"{rule.threshold:g}"),
             (f"{organ.name} calibration temperature", f"{rule.temperature:g}"),
             (

@@ -38,6 +38,8 @@ class Organ:
     max_spacing_mm: float
     contrast: bool
     """whether a scan without contrast is refused"""
+    caution: str
+    """a short sentence that every report carries"""
 
     def __post_init__(self) -> None:
         """Refuse what would not give a probability."""

@@ -27,7 +27,7 @@ from ainode.node.domain import (
 
 _RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
 _STATUS_SENTENCES = {
-    WeightsStatus.DEMONSTRATION: "demonstration weights: made on synthetic studies, they say nothing of patients",
+    WeightsStatus.DEMONSTRATION: "demonstration weights: they show that the node works, and say nothing of patients",
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
     WeightsStatus.SITE: "a site's own weights, under that site's responsibility",
 }

@@ -9,6 +9,7 @@ import pytest
 from support import installed, shared
 
 from ainode.handlers.ct_tumor import CtTumor, build
+from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
 from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
@@ -223,6 +224,10 @@ def test_slices_that_are_pictures_are_read_as_they_came(
     result = a_result(reader, read_back(tuple(pictures), tmp_path))
     assert len(result.evidence) == 3
     assert ("pancreas input", "224 x 224, body alone, window as it came") in result.algorithm.parameters
+    cautions = {organ.name: organ.caution for organ in read_card().organs}
+    assert ("pancreas caution", cautions["pancreas"]) in result.algorithm.parameters
+    assert "12 of 12 real chest CT malignant" in cautions["lung"]
+    assert max(map(len, cautions.values())) <= 64, "a value of LO has 64 characters"
 
 
 def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
