@@ -115,7 +115,7 @@ def _outcome(link: WebLink, document: Outgoing, http_status: int, response: Json
         return SendOutcome(uid, 0x0000)
     if http_status == HTTPStatus.ACCEPTED:
         return SendOutcome(
-            uid, None, ArchiveUnreachable(f"{name}: took some objects, but does not say which; tried again")
+            uid, None, ArchiveUnreachable(f"{name}: does not say which objects it took; all will be tried again")
         )
     return SendOutcome(uid, http_status, link.http_error(http_status, "STOW-RS"))
 

@@ -92,12 +92,13 @@ class Link:
             raise self.lost_association(request)
         error = error_type(status)
         if error is ArchiveUnreachable:
-            message = f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); it will be tried again"
+            message = (
+                f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); the request will be tried again"
+            )
             raise ArchiveUnreachable(message)
         if error is ArchiveRefused:
-            message = (
-                f"{self.peer.name}: refused {request} with status 0x{status:04X}; enable that there, or see its log"
-            )
+            remedy = "enable the service at the peer, or see its log"
+            message = f"{self.peer.name}: refused {request} with status 0x{status:04X}; {remedy}"
             raise ArchiveRefused(message, archive_status=status)
 
     def lost_association(self, request: str) -> ArchiveUnreachable:

@@ -98,11 +98,11 @@ def read(
 
     settings = settings_of(config)
     models = weights.environment(settings)
-    wish = offline.fitted(inputs.wish(point or (), point_is=point_is, body_part=body_part), model)
-    found, refused = inputs.gathered(paths, out / "converted", wish=wish, settings=settings)
-    for one in refused:
-        print(f"not read: {one.path}: {one.why}", file=sys.stderr)
-    readings = [(study, route) for study in found for route in offline.routes_for(study, settings, model)]
+    options = offline.options_for(model, inputs.read_options(point or (), point_is=point_is, body_part=body_part))
+    studies, unread = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
+    for file in unread:
+        print(f"not read: {file.path}: {file.reason}", file=sys.stderr)
+    readings = [(study, route) for study in studies for route in offline.routes_for(study, settings, model)]
     for study, route in readings:
         reading = offline.read(study, route, settings, models)
         print(f"study {study.study_instance_uid}, route {route.name}: {offline.verdict(reading)}")
@@ -122,7 +122,7 @@ def explain(what: str, config: Config = None) -> None:
 
     settings = settings_of(config)
     path = Path(what)
-    lines = offline.explained(path, settings) if path.exists() else offline.remembered(what, settings)
+    lines = offline.explanation(path, settings) if path.exists() else offline.stored_explanation(what, settings)
     print("\n".join(lines))
 
 
@@ -220,7 +220,7 @@ def replay(
     """Read a past study again, without sending anything, and show what differs."""
     from ainode.node.offline import readings as offline
 
-    same, lines = offline.replayed(study, settings_of(config), weights)
+    same, lines = offline.replay(study, settings_of(config), weights)
     print("\n".join(lines))
     raise typer.Exit(0 if same else 1)
 

@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF files as 8-bit RGB, upright, whatever they hold."""
+"""PNG, JPEG and TIFF files, decoded as upright 8-bit RGB."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -20,27 +20,27 @@ _BROKEN = (EOFError, MemoryError, OSError, SyntaxError, TypeError, ValueError, U
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture as a person sees it.
+    """The pixels of a picture as a viewer shows them.
 
     Shapes: rgb (rows, columns, 3) uint8.
     """
 
     rgb: NDArray[np.uint8] = field(repr=False)
     lossy: bool
-    """whether it was compressed by JPEG, so that detail was lost before it came here"""
+    """whether the file was compressed by JPEG, so that detail is lost"""
 
 
 def picture(path: Path) -> Picture:
-    """Return the picture of a file: EXIF orientation applied, transparency on white, 16-bit gray with 65535 as white.
+    """Return the picture of a file, turned by its EXIF orientation; transparency is white, and 65535 of 16-bit gray.
 
-    Raises: BrokenSeries if it cannot be decoded, has several pages, or claims more than MAX_PIXELS.
+    Raises: BrokenSeries if the file cannot be decoded, has several pages, or has more than MAX_PIXELS.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
-                _refused(image)
+                _refuse_unfit(image)
                 lossy = image.format in _LOSSY or "jpeg" in str(image.info.get("compression", ""))
                 upright = ImageOps.exif_transpose(image)
                 return Picture(_rgb(upright), lossy)
@@ -50,15 +50,23 @@ def picture(path: Path) -> Picture:
         raise BrokenSeries(f"the picture cannot be decoded ({type(error).__name__}); save it again as PNG") from error
 
 
-def _refused(image: Image.Image) -> None:
+def _refuse_unfit(image: Image.Image) -> None:
+    """Refuse a picture with too many pixels or several pages.
+
+    Raises: BrokenSeries.
+    """
     if image.width * image.height > MAX_PIXELS:
         raise BrokenSeries(f"the picture has {image.width} x {image.height} pixels ({MAX_PIXELS} are read)")
-    # A phone's MPO is a JPEG with a preview behind it.
+    # The MPO of a phone is a JPEG followed by a preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise BrokenSeries("the file has several pages; save each as a file of its own")
+        raise BrokenSeries("the file has several pages; save each page as a separate file")
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels as RGB, shape (rows, columns, 3).
+
+    Raises: BrokenSeries if the range of the gray values is unknown.
+    """
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > _SIXTEEN_BIT:
@@ -66,9 +74,11 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         gray = (values * 255 / _SIXTEEN_BIT).round().astype(np.uint8)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
     if image.mode == "F":
-        raise BrokenSeries("the picture has gray values with fractions, without a black and white; save it in 8 bits")
+        raise BrokenSeries(
+            "the picture has gray values with fractions, so that black and white are unknown; save it in 8 bits"
+        )
     if image.mode in {"LA", "PA", "La", "RGBa", "RGBA"} or "transparency" in image.info:
         colored = image.convert("RGBA")
-        page = Image.new("RGBA", colored.size, "white")
-        return np.asarray(Image.alpha_composite(page, colored).convert("RGB"))
+        background = Image.new("RGBA", colored.size, "white")
+        return np.asarray(Image.alpha_composite(background, colored).convert("RGB"))
     return np.asarray(image.convert("RGB"))

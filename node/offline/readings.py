@@ -1,4 +1,4 @@
-"""Reading without a network: files in, documents and reports in a folder out. `ainode read`, `explain`, `replay`."""
+"""The commands `ainode read`, `explain` and `replay`: read files without a network, write documents into a folder."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.inputs import Wish, studies
+from ainode.node.offline.inputs import ReadOptions, dicom_studies
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.reports import readable_files
@@ -34,93 +34,102 @@ from ainode.node.routes import Check, Route, RouteDecision
 from ainode.node.settings import Settings
 
 
-def fitted(wish: Wish, handler: str | None) -> Wish:
-    """Return a wish with what a handler's module says of itself, `TIME_POINTS` and `PICTURES`, both optional."""
+def options_for(handler: str | None, options: ReadOptions) -> ReadOptions:
+    """Return options with the `TIME_POINTS` and the `PICTURES` of the module of a handler; both are optional there."""
     if not handler:
-        return wish
+        return options
     module = registry.module(handler)
     kind = PictureKind(getattr(module, "PICTURES", PictureKind.PHOTOGRAPH))
-    return dataclasses.replace(wish, picture_kind=kind, time_points=getattr(module, "TIME_POINTS", 1))
+    return dataclasses.replace(options, picture_kind=kind, time_points=getattr(module, "TIME_POINTS", 1))
 
 
 def routes_for(study: Study, settings: Settings, handler: str | None) -> tuple[Route, ...]:
-    """Return the routes that match, or one without conditions for the handler that was asked for."""
+    """Return the routes that match a study; with a handler, a single route to the handler, without conditions."""
     if handler:
         return (Route(name=handler, handler=handler, report_out_of_scope=True),)
     return tuple(route for route in settings.routes if router.chosen(study, route).series)
 
 
 def read(study: Study, route: Route, settings: Settings, models: ModelEnvironment) -> Reading:
-    """Return what a route's handler says of a study; documents carry the age of its oldest file, so reruns agree."""
-    created = datetime.fromtimestamp(min(one.path.stat().st_mtime for one in study.instances), UTC)
+    """Return the reading of a study by the handler of a route.
+
+    The documents are dated by the oldest file of the study, so that a second reading has the same bytes.
+    """
+    created = datetime.fromtimestamp(min(instance.path.stat().st_mtime for instance in study.instances), UTC)
     context = document_context(settings, route, host=platform.node(), created=created)
     request = Request(
         study_instance_uid=study.study_instance_uid,
-        files=_taken(study, route, settings),
+        files=_files_to_read(study, route, settings),
         context=context,
         report_out_of_scope=route.report_out_of_scope,
-        priors=tuple(file for prior in study.priors for file in _taken(prior, route, settings)),
+        priors=tuple(file for prior in study.priors for file in _files_to_read(prior, route, settings)),
         locations=study.locations,
     )
     return pipeline.read(request, registry.handler(route.handler, models))
 
 
-def _taken(study: Study, route: Route, settings: Settings) -> tuple[File, ...]:
-    taken = router.chosen(study, route) if route in settings.routes else study
-    return tuple(File(one.path, one.sha256) for one in taken.instances)
+def _files_to_read(study: Study, route: Route, settings: Settings) -> tuple[File, ...]:
+    """Return the files of a study that a route chooses; a route outside of routes.toml chooses all files."""
+    chosen = router.chosen(study, route) if route in settings.routes else study
+    return tuple(File(instance.path, instance.sha256) for instance in chosen.instances)
 
 
 def subfolder(study: Study, route: Route, readings: Sequence[tuple[Study, Route]]) -> Path:
-    """Return where below the output a reading's files go: a folder per study and per route, where there are several."""
-    by_study = study.study_instance_uid if len({one.study_instance_uid for one, _ in readings}) > 1 else ""
-    by_route = route.name if sum(one is study for one, _ in readings) > 1 else ""
-    return Path(by_study) / by_route
+    """Return the folder of a reading, below the output folder.
+
+    Several studies have a folder each, several routes of one study too.
+    """
+    studies = [other_study for other_study, _ in readings]
+    study_folder = study.study_instance_uid if len({other.study_instance_uid for other in studies}) > 1 else ""
+    route_folder = route.name if sum(other is study for other in studies) > 1 else ""
+    return Path(study_folder) / route_folder
 
 
 def save(reading: Reading, out: Path) -> tuple[Path, ...]:
-    """Write documents, result.json, report.txt and report.pdf; return their paths."""
+    """Write the documents, result.json, report.txt and report.pdf of a reading; return their paths."""
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    paths = []
     counts = dict.fromkeys(DocumentKind, 0)
     for document in reading.documents:
         counts[document.kind] += 1
         path = out / f"{document.kind}-{counts[document.kind]}.dcm"
         path.write_bytes(document.content)
-        written.append(path)
-    # One by one: what cannot be set on a page must not cost the files before it.
+        paths.append(path)
+    # Each file is written before the next is made: a report.pdf that fails leaves the other files.
     for name, content in chain([("result.json", reading.summary.encode())], readable_files(reading)):
         (out / name).write_bytes(content)
-        written.append(out / name)
-    return tuple(written)
+        paths.append(out / name)
+    return tuple(paths)
 
 
 def verdict(reading: Reading) -> str:
-    """Return the answer in one line."""
+    """Return the first score of a reading, or the reason why the study is out of scope."""
     return reading.answer.reason if isinstance(reading.answer, OutOfScope) else headline(reading.summary)
 
 
 def headline(summary: str) -> str:
-    """Return the first score of a result.json as text."""
+    """Return the name and the value of the first score of a result.json."""
     scores = json.loads(summary).get("scores", {}) if summary else {}
     return ", ".join(f"{name} {value:.3f}" for name, value in list(scores.items())[:1]) or "no score"
 
 
-def explained(path: Path, settings: Settings) -> list[str]:
-    """Return why each series below `path` is read by a route or not, and what its handler says of it."""
-    found, refused = studies([path], settings)
-    lines = [f"{one.path}: {one.why}" for one in refused]
-    for study in found:
+def explanation(path: Path, settings: Settings) -> list[str]:
+    """Return the lines that say which series below a path each route chooses, and whether its handler reads them."""
+    studies, unread = dicom_studies([path], settings)
+    lines = [f"{file.path}: {file.reason}" for file in unread]
+    for study in studies:
         lines.append(f"study {study.study_instance_uid}, {len(study.instances)} instances")
         for decision in router.decide(study, settings.routes):
-            lines += _told(decision)
+            lines += _decision_lines(decision)
         for route in routes_for(study, settings, None):
             answer = registry.handler(route.handler, environment(settings)).select(router.chosen(study, route))
-            said = f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
-            lines.append(f"  {route.handler} {said}")
+            verb = f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
+            lines.append(f"  {route.handler} {verb}")
     return lines
 
 
-def _told(decision: RouteDecision) -> list[str]:
+def _decision_lines(decision: RouteDecision) -> list[str]:
+    """Return a line for the decision on a series, and a line for each of its checks."""
     lines = [f"  series {decision.series_instance_uid}", f"    {router.explained(decision)}"]
     for check in decision.checks:
         mark = "ok  " if check.passed else "FAIL"
@@ -128,57 +137,61 @@ def _told(decision: RouteDecision) -> list[str]:
     return lines
 
 
-def remembered(study: str, settings: Settings) -> list[str]:
-    """Return the stored explanation of a received study, and what became of its jobs.
+def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]:
+    """Return the lines of the stored explanation of a received study, and the state of each of its jobs.
 
-    Raises: LookupError if the node never routed it.
+    Raises: LookupError if the node never routed the study.
     """
     engine = database.connect(settings.database_url)
-    decisions = Catalog(engine).explanation(UID(study))
+    decisions = Catalog(engine).explanation(UID(study_instance_uid))
     if decisions is None:
-        raise LookupError(f"study {study}: not routed here; give a path, or see `ainode jobs`")
-    lines = [f"study {study}"]
+        raise LookupError(f"study {study_instance_uid}: not routed here; give a path, or see `ainode jobs`")
+    lines = [f"study {study_instance_uid}"]
     for row in decisions:
         checks = tuple(Check(**check) for check in row["checks"])
-        lines += _told(RouteDecision(row["route"], UID(row["series_instance_uid"]), checks))
-    for job in Ledger(engine).jobs(study=UID(study)):
+        lines += _decision_lines(RouteDecision(row["route"], UID(row["series_instance_uid"]), checks))
+    for job in Ledger(engine).jobs(study=UID(study_instance_uid)):
         lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
     return lines
 
 
-def replayed(study: str, settings: Settings, weights: Path | None) -> tuple[bool, list[str]]:
-    """Read the last job of a study again, send nothing; return whether all is equal, and a line per difference.
+def replay(study_instance_uid: str, settings: Settings, weights: Path | None) -> tuple[bool, list[str]]:
+    """Read the last job of a study again and send nothing.
 
-    Raises: LookupError if there is no finished job of that study.
+    Return whether all documents have the same bytes, and a line for each score, with its old and its new value.
+
+    Raises: LookupError if the study has no finished job; ConfigError if its route was removed.
     """
     engine = database.connect(settings.database_url)
     ledger, catalog = Ledger(engine), Catalog(engine)
-    done = [job for job in ledger.jobs(study=UID(study)) if job.result]
-    if not done:
-        raise LookupError(f"study {study}: nothing was read here; see `ainode jobs`")
-    job = done[-1]
+    finished = [job for job in ledger.jobs(study=UID(study_instance_uid)) if job.result]
+    if not finished:
+        raise LookupError(f"study {study_instance_uid}: nothing was read here; see `ainode jobs`")
+    job = finished[-1]
     routes = {route.name: route for route in settings.routes}
     if job.route not in routes:
-        raise ConfigError(f"route {job.route!r} of that job is no longer in routes.toml")
+        raise ConfigError(f"route {job.route!r} of the last job is no longer in routes.toml")
     request = request_of(job, routes[job.route], settings, catalog)
     documents = ledger.documents(job.id)
-    # The kinds that were made then, whatever the destinations ask for by now.
-    optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in {one.kind for one in documents})
+    # The kinds of the stored documents, whatever the destinations ask for now.
+    kinds = {document.kind for document in documents}
+    optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in kinds)
     request = dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional))
     reading = pipeline.read(request, registry.handler(job.handler, environment(settings, weights)))
-    before, after = json.loads(job.result), json.loads(reading.summary)
-    lines = [f"study {study}, route {job.route}, job {job.id}"]
-    lines += _differences(before.get("scores", {}), after.get("scores", {}))
-    old = {one.ref.sop_instance_uid: one.sha256 for one in documents}
-    new = {one.ref.sop_instance_uid: hashlib.sha256(one.content).hexdigest() for one in reading.documents}
-    lines.append(
-        f"documents: {sum(old.get(uid) == digest for uid, digest in new.items())} of {len(new)} byte-identical"
-    )
+    old_summary, new_summary = json.loads(job.result), json.loads(reading.summary)
+    lines = [f"study {study_instance_uid}, route {job.route}, job {job.id}"]
+    lines += _score_lines(old_summary.get("scores", {}), new_summary.get("scores", {}))
+    old = {document.ref.sop_instance_uid: document.sha256 for document in documents}
+    new = {
+        document.ref.sop_instance_uid: hashlib.sha256(document.content).hexdigest() for document in reading.documents
+    }
+    identical_count = sum(old.get(uid) == digest for uid, digest in new.items())
+    lines.append(f"documents: {identical_count} of {len(new)} byte-identical")
     return old == new, lines
 
 
-def _differences(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+def _score_lines(old: Mapping[str, float], new: Mapping[str, float]) -> list[str]:
+    """Return a line with the old and the new value of each score."""
     return [
-        f"  {name}: {before.get(name, float('nan')):.6f} -> {after.get(name, float('nan')):.6f}"
-        for name in {**before, **after}
+        f"  {name}: {old.get(name, float('nan')):.6f} -> {new.get(name, float('nan')):.6f}" for name in {**old, **new}
     ]

@@ -1,6 +1,6 @@
-"""NRRD and NIfTI files as voxels with their place in the patient; what is unclear is refused, not guessed.
+"""NRRD and NIfTI files as voxels with their positions in the patient; a file with an unclear orientation is refused.
 
-The packages that read them are imported when first needed: a node that only receives DICOM has none of them.
+The packages that decode the files are imported on first use: a node that only receives DICOM has no such package.
 """
 
 import zlib
@@ -21,10 +21,10 @@ from ainode.node.imaging.geometry import triple
 NRRD_SUFFIXES = (".nrrd",)
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
-# A whole-body CT has 512 x 512 x 1500 voxels; a header that asks for more is being abused.
+# A whole-body CT has 512 x 512 x 1500 voxels; a larger header is an attack on the memory.
 MAX_VOXELS = 2**29
 # Cosine between axes: headers round to 6 digits, and 1e-4 moves a voxel 0.05 mm over 500 mm.
-_UPRIGHT = 1e-4
+_MAX_COSINE = 1e-4
 _AXES = 3
 # Signs that turn a named space into LPS (NRRD definition, section 5, `space`).
 _SPACES: Mapping[str, tuple[int, int, int]] = {
@@ -36,7 +36,7 @@ _SPACES: Mapping[str, tuple[int, int, int]] = {
     "las": (1, -1, 1),
 }
 _RAS = np.diag((-1.0, -1.0, 1.0))
-# NIfTI-1 xyzt_units; a header that names none is of mm by custom.
+# NIfTI-1 xyzt_units; a header without a unit is in mm by custom.
 _MM_PER_UNIT: Mapping[str, float] = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
 
@@ -45,8 +45,8 @@ _BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeErr
 class Grid:
     """Voxels on a rectangular grid.
 
-    Shapes: values (k, j, i): the file's fastest axis last; steps_mm: the way to the next voxel along k, j, i.
-    Units: values as they mean (scaled); LPS mm; origin of the center of the first voxel.
+    Shapes: values (k, j, i), the fastest axis of the file last; steps_mm: vectors to the next voxel along k, j, i.
+    Units: scaled values; LPS mm; the origin is the center of the first voxel.
     """
 
     values: NDArray[Any] = field(repr=False)
@@ -54,57 +54,67 @@ class Grid:
     steps_mm: tuple[Position, Position, Position]
 
     def position(self, index: Position) -> Position:
-        """Return where the voxel (i, j, k) is, continuous, as ITK's TransformContinuousIndexToPhysicalPoint."""
-        place = np.asarray(self.origin_mm) + np.asarray(index[::-1]) @ np.asarray(self.steps_mm)
-        return triple(place)
-
-    def holds(self, index: Position) -> bool:
-        """Return whether (i, j, k) lies within the voxels."""
-        return all(0 <= at + 0.5 <= size for at, size in zip(index, self.values.shape[::-1], strict=True))
+        """Return the position of an index (i, j, k); fractions are allowed."""
+        position = np.asarray(self.origin_mm) + np.asarray(index[::-1]) @ np.asarray(self.steps_mm)
+        return triple(position)
 
 
 def grid(path: Path) -> Grid:
     """Return the voxels of an NRRD or NIfTI file.
 
-    Raises: BrokenSeries if the file is damaged, is no single volume, or does not say where the patient's head is;
-    ConfigError if the package that reads it is missing.
+    Raises: BrokenSeries if the file is damaged, is not one volume, or does not define the orientation of the patient;
+    ConfigError if the package that decodes the file is missing.
     """
     return _nrrd(path) if path.name.lower().endswith(NRRD_SUFFIXES) else _nifti(path)
 
 
 def _package(name: str, distribution: str) -> ModuleType:
+    """Return an optional package.
+
+    Raises: ConfigError if the package is not installed.
+    """
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{distribution} is missing and reads this file; pip install 'ainode[read]'") from error
+        raise ConfigError(
+            f"the package {distribution}, which decodes the file, is missing: pip install 'ainode[read]'"
+        ) from error
 
 
 def _nrrd(path: Path) -> Grid:
-    """Source: https://teem.sourceforge.net/nrrd/format.html (space, space directions, space origin)."""
+    """Return the grid of an NRRD file.
+
+    Source: https://teem.sourceforge.net/nrrd/format.html (space, space directions, space origin).
+    """
     nrrd = _package("nrrd", "pynrrd")
     try:
         with path.open("rb") as file:
             header = nrrd.read_header(file)
-            signs = _nrrd_orientation(header)
+            signs = _lps_signs(header)
             values = nrrd.read_data(header, file, index_order="C")
     except (*_BROKEN, nrrd.NRRDError) as error:
         raise BrokenSeries(f"the NRRD file is damaged ({type(error).__name__}); export it again") from error
     affine = np.eye(4)
     affine[:3, :3] = (np.asarray(header["space directions"], np.float64) * signs).T
     affine[:3, 3] = np.asarray(header["space origin"], np.float64) * signs
-    return _upright(values, affine)
+    return _rectangular_grid(values, affine)
 
 
-def _nrrd_orientation(header: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return the signs that turn its space into LPS; refuse what is no single oriented volume."""
+def _lps_signs(header: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the signs that turn the space of an NRRD header into LPS.
+
+    Raises: BrokenSeries if the file is not one volume, or does not define the orientation of the patient.
+    """
     kinds = [kind for kind in header.get("kinds", ()) if kind not in {"domain", "space"}]
-    _one_volume(tuple(int(size) for size in header["sizes"]), of_scalars=not kinds)
+    _refuse_unless_volume(tuple(int(size) for size in header["sizes"]), of_scalars=not kinds)
     if "data file" in header or "datafile" in header:
         raise BrokenSeries("the NRRD header names another file for its data; save both as one .nrrd")
     space = str(header.get("space", "")).lower()
     if space not in _SPACES or "space directions" not in header or "space origin" not in header:
-        said = f"space {space or 'absent'}"
-        raise BrokenSeries(f"the NRRD file does not say how the patient lies ({said}); save it with space LPS or RAS")
+        raise BrokenSeries(
+            f"the NRRD file does not define the orientation of the patient (space {space or 'absent'}); "
+            "save it with space LPS or RAS"
+        )
     units = {str(unit).lower() for unit in header.get("space units", ())}
     if units - {"mm", "millimeter", "millimeters"}:
         raise BrokenSeries("the NRRD file is not in mm; save it with space units mm")
@@ -112,18 +122,23 @@ def _nrrd_orientation(header: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _nifti(path: Path) -> Grid:
-    """Source: https://nifti.nimh.nih.gov/nifti-1 (sform before qform, both to RAS; scl_slope, scl_inter)."""
+    """Return the grid of a NIfTI file.
+
+    Source: https://nifti.nimh.nih.gov/nifti-1 (sform before qform, both to RAS; scl_slope, scl_inter).
+    """
     nibabel = _package("nibabel", "nibabel")
     try:
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Image):
-            raise BrokenSeries("the file is no single-file NIfTI (.nii or .nii.gz); export it as one")
+            raise BrokenSeries("the file is no single-file NIfTI (.nii or .nii.gz); export it as a single file")
         if not (image.header["sform_code"] > 0 or image.header["qform_code"] > 0):
-            raise BrokenSeries("the NIfTI file does not say how the patient lies: sform and qform codes are both 0")
+            raise BrokenSeries(
+                "the NIfTI file does not define the orientation of the patient: sform and qform codes are both 0"
+            )
         shape = image.shape
         while len(shape) > _AXES and shape[-1] == 1:
             shape = shape[:-1]
-        _one_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
+        _refuse_unless_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         values = np.asarray(image.dataobj, np.float32 if scaled else None)
         scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
@@ -131,10 +146,14 @@ def _nifti(path: Path) -> Grid:
     except (*_BROKEN, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise BrokenSeries(f"the NIfTI file is damaged ({type(error).__name__}); export it again") from error
     affine[:3] = _RAS @ affine[:3] * scale
-    return _upright(values.reshape(shape, order="F").transpose(), affine)
+    return _rectangular_grid(values.reshape(shape, order="F").transpose(), affine)
 
 
-def _one_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:
+def _refuse_unless_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:
+    """Refuse a file that is not one volume of numbers, or has too many voxels.
+
+    Raises: BrokenSeries.
+    """
     if len(shape) != _AXES or not of_scalars:
         size = " x ".join(map(str, shape))
         raise BrokenSeries(f"the file holds {size} values, no single volume of numbers; export one time point")
@@ -143,14 +162,17 @@ def _one_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:
         raise BrokenSeries(f"the file claims {voxels} voxels (1 to {MAX_VOXELS} are read)")
 
 
-def _upright(values: NDArray[Any], affine: NDArray[np.float64]) -> Grid:
-    """Return the grid of an affine (i, j, k to LPS mm) whose axes are perpendicular."""
+def _rectangular_grid(values: NDArray[Any], affine: NDArray[np.float64]) -> Grid:
+    """Return the grid of an affine (i, j, k to LPS mm).
+
+    Raises: BrokenSeries if the axes are not perpendicular, or a voxel is not a number.
+    """
     steps = affine[:3, :3].T[::-1]
     lengths = np.linalg.norm(steps, axis=1)
     if not np.isfinite(affine).all() or not (lengths > 0).all():
         raise BrokenSeries("the file's orientation has no finite, positive spacing; export it again")
     cosines = steps @ steps.T / np.outer(lengths, lengths)
-    if np.abs(cosines - np.eye(_AXES)).max() > _UPRIGHT:
+    if np.abs(cosines - np.eye(_AXES)).max() > _MAX_COSINE:
         raise BrokenSeries("the file's axes are not perpendicular (sheared); resample it to a rectangular grid")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise BrokenSeries("the file has voxels that are no numbers; fill them, as with -1024 HU, and export it again")

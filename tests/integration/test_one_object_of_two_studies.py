@@ -15,7 +15,7 @@ from ainode.node.encoding.part10 import parse
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.spool import Limits, Spool, content_sha256
-from ainode.node.offline.readings import remembered
+from ainode.node.offline.readings import stored_explanation
 from ainode.node.settings import load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -63,7 +63,7 @@ def test_a_study_whose_file_names_another_study_is_set_aside_and_the_node_starts
             assert node.read(testing.uid(study))[0].state is JobState.REPORTED
     reason = "StudyInstanceUID should be 1.2.6.6.6 as indexed but is"
     assert node.log.read_text().count(f"study set aside: {reason}") == 1
-    assert f"    spine: no, {reason}" in "\n".join(remembered(ANOTHER_STUDY, load(node.config)))
+    assert f"    spine: no, {reason}" in "\n".join(stored_explanation(ANOTHER_STUDY, load(node.config)))
     assert not node.ledger.jobs(study=ANOTHER_STUDY)
 
 

@@ -18,7 +18,7 @@ from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.imaging import geometry, pixels
 from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.offline import conversion
-from ainode.node.offline.conversion import Converted, PictureKind
+from ainode.node.offline.conversion import ConvertedStudy, PictureKind
 from ainode.node.reading.weights import sha256_of
 
 nib: Any = pytest.importorskip("nibabel")
@@ -54,7 +54,7 @@ def saved(image: Any, path: Path) -> Path:  # noqa: ANN401 - a sitk.Image
     return path
 
 
-def read(converted: Converted) -> tuple[Stack, Volume]:
+def read(converted: ConvertedStudy) -> tuple[Stack, Volume]:
     instances = [headers.instance(path, sha256=sha256_of(path)) for path in converted.paths]
     series: Series = headers.study(instances).series[0]
     stack = geometry.stack(series.instances)
@@ -67,7 +67,7 @@ def read(converted: Converted) -> tuple[Stack, Volume]:
 def test_every_voxel_lies_where_simpleitk_says(suffix: str, direction: tuple[float, ...], tmp_path: Path) -> None:
     path = saved(an_image(direction), tmp_path / f"image{suffix}")
     oracle = sitk.ReadImage(str(path))
-    converted = conversion.volume(path, tmp_path / "dicom")
+    converted = conversion.convert_volume(path, tmp_path / "dicom")
     _, volume = read(converted)
     assert converted.grid
     for index in ((0, 0, 0), (6, 5, 4), (3, 0, 4), (1, 5, 2)):
@@ -89,7 +89,7 @@ def test_a_ras_nrrd_is_turned_into_lps(tmp_path: Path) -> None:
         "encoding": "gzip",
     }
     nrrd.write(str(tmp_path / "ras.nrrd"), values, header)
-    converted = conversion.volume(tmp_path / "ras.nrrd", tmp_path / "dicom")
+    converted = conversion.convert_volume(tmp_path / "ras.nrrd", tmp_path / "dicom")
     assert converted.grid
     assert converted.grid.position((1, 2, 3)) == (-12.0, -26.0, 42.0)
     oracle = sitk.ReadImage(str(tmp_path / "ras.nrrd"))
@@ -101,7 +101,8 @@ def test_the_same_bytes_are_the_same_study_and_other_bytes_another(tmp_path: Pat
     other = saved(an_image(DIRECTIONS["upright"]), tmp_path / "other.nrrd")
     os.utime(one, (1_000_000_000, 1_000_000_000))
     first, again, third = (
-        conversion.volume(path, tmp_path / name).paths[0] for path, name in ((one, "a"), (one, "b"), (other, "c"))
+        conversion.convert_volume(path, tmp_path / name).paths[0]
+        for path, name in ((one, "a"), (one, "b"), (other, "c"))
     )
     assert first.read_bytes() == again.read_bytes()
     assert first.stat().st_mtime == 1_000_000_000
@@ -121,7 +122,7 @@ def test_the_same_bytes_are_the_same_study_and_other_bytes_another(tmp_path: Pat
 )
 def test_values_survive_within_a_twentieth_of_a_hounsfield_unit(values: NDArray[Any], tmp_path: Path) -> None:
     path = saved(an_image(DIRECTIONS["upright"], values), tmp_path / "image.nrrd")
-    _, volume = read(conversion.volume(path, tmp_path / "dicom"))
+    _, volume = read(conversion.convert_volume(path, tmp_path / "dicom"))
     least = 0 if (values == np.rint(values)).all() else 0.05
     assert np.abs(volume.values - values).max() <= least
 
@@ -132,20 +133,20 @@ def test_the_scale_of_a_nifti_is_honored(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "scaled.nii").read_bytes())
     content[112:120] = struct.pack("<ff", 2.0, -1024.0)  # scl_slope and scl_inter of NIfTI-1
     (tmp_path / "scaled.nii").write_bytes(content)
-    _, volume = read(conversion.volume(tmp_path / "scaled.nii", tmp_path / "dicom"))
+    _, volume = read(conversion.convert_volume(tmp_path / "scaled.nii", tmp_path / "dicom"))
     assert (volume.values.min(), volume.values.max()) == (-1024 + 0, -1024 + 46)
 
 
 def test_a_volume_passes_the_judge_and_names_nobody(tmp_path: Path) -> None:
     path = saved(an_image(OBLIQUE), tmp_path / "Mustermann_Erika.nrrd")
-    for written in conversion.volume(path, tmp_path / "dicom", body_part="CHEST").paths:
+    for written in conversion.convert_volume(path, tmp_path / "dicom", body_part="CHEST").paths:
         assert module_errors(written) == []
         assert b"Mustermann" not in written.read_bytes()
 
 
 def refusal(path: Path, tmp_path: Path) -> str:
     with pytest.raises(BrokenSeries) as raised:
-        conversion.volume(path, tmp_path / "dicom")
+        conversion.convert_volume(path, tmp_path / "dicom")
     return str(raised.value)
 
 
@@ -159,8 +160,8 @@ def an_nrrd(path: Path, values: NDArray[Any], **header: Any) -> Path:  # noqa: A
     ("header", "said"),
     [
         ({"space_directions": np.array([[1, 0.1, 0], [0, 1, 0], [0, 0, 1]])}, "not perpendicular"),
-        ({"space": "scanner-xyz"}, "how the patient lies (space scanner-xyz)"),
-        ({"space": None, "space_dimension": 3}, "how the patient lies (space absent)"),
+        ({"space": "scanner-xyz"}, "the orientation of the patient (space scanner-xyz)"),
+        ({"space": None, "space_dimension": 3}, "the orientation of the patient (space absent)"),
         ({"space_directions": np.diag((1.0, 0.0, 1.0))}, "positive spacing"),
         ({"space_units": ["cm", "cm", "cm"]}, "not in mm"),
         ({"kinds": ["vector", "space", "space"]}, "no single volume"),
@@ -196,7 +197,7 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, monkeypatch:
     path = saved(an_image(OBLIQUE), tmp_path / "image.nrrd")
     monkeypatch.setitem(__import__("sys").modules, "nrrd", None)
     with pytest.raises(ConfigError, match=r"ainode\[read\]"):
-        conversion.volume(path, tmp_path / "dicom")
+        conversion.convert_volume(path, tmp_path / "dicom")
 
 
 # Pictures
@@ -211,7 +212,7 @@ def a_picture(image: Image.Image, folder: Path, suffix: str = ".png", **options:
 
 
 def shown(path: Path, folder: Path, kind: PictureKind = PictureKind.PHOTOGRAPH) -> NDArray[np.uint8]:
-    return pixels.picture(conversion.pictures([path], folder, kind=kind).paths[0])
+    return pixels.picture(conversion.convert_pictures([path], folder, kind=kind).paths[0])
 
 
 def plain(mode: str, size: tuple[int, int] = (7, 5)) -> Image.Image:
@@ -265,7 +266,7 @@ def test_a_picture_passes_the_judge_and_says_what_it_lost(
     kind: PictureKind, suffix: str, lossy: str, tmp_path: Path
 ) -> None:
     path = a_picture(plain("RGB"), tmp_path, suffix)
-    written = conversion.pictures([path, path], tmp_path / "dicom", kind=kind, body_part="CHEST").paths
+    written = conversion.convert_pictures([path, path], tmp_path / "dicom", kind=kind, body_part="CHEST").paths
     found = dcmread(written[1])
     assert module_errors(written[1]) == []
     assert (found.LossyImageCompression, found.BodyPartExamined, found.InstanceNumber) == (lossy, "CHEST", 2)

@@ -12,7 +12,7 @@ from ainode.node.domain import DocumentContext, File, Request, Selection, Study,
 from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.offline import inputs
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.inputs import PointKind, Wish
+from ainode.node.offline.inputs import PointKind, ReadOptions
 from ainode.node.reading import pipeline
 from ainode.node.settings import Settings
 
@@ -45,8 +45,8 @@ def a_scan(folder: Path, patient: str, date: str, **header: Any) -> Path:  # noq
     return folder
 
 
-def gathered(*paths: Path, folder: Path, **wish: Any) -> tuple[Study, ...]:  # noqa: ANN401 - of a Wish
-    return inputs.gathered(paths, folder / "converted", wish=Wish(**wish), settings=SETTINGS)[0]
+def gathered(*paths: Path, folder: Path, **options: Any) -> tuple[Study, ...]:  # noqa: ANN401 - of a ReadOptions
+    return inputs.input_studies(paths, folder / "converted", options=ReadOptions(**options), settings=SETTINGS)[0]
 
 
 def test_several_volumes_are_time_points_in_the_order_of_their_names_on_the_command(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_pictures_named_one_by_one_are_studies_and_those_of_a_folder_one_series(
 def test_pictures_beside_dicom_in_a_folder_are_its_thumbnails(tmp_path: Path) -> None:
     folder = a_scan(tmp_path / "scan", "P", "20200101")
     Image.new("L", (9, 8)).save(folder / "thumbnail.png")
-    found, refused = inputs.gathered([folder], tmp_path / "converted", wish=Wish(), settings=SETTINGS)
+    found, refused = inputs.input_studies([folder], tmp_path / "converted", options=ReadOptions(), settings=SETTINGS)
     assert [len(one.instances) for one in found] == [3]
     assert [one.path.name for one in refused] == ["thumbnail.png"]
 
@@ -203,7 +203,7 @@ def test_pictures_beside_dicom_in_a_folder_are_its_thumbnails(tmp_path: Path) ->
 )
 def test_what_was_mistyped_is_said(said: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong):
-        inputs.wish(**({"points": (), "point_is": "mm", "body_part": ""} | said))
+        inputs.read_options(**({"points": (), "point_is": "mm", "body_part": ""} | said))
 
 
 def test_the_handler_is_given_priors_oldest_first_and_every_location(tmp_path: Path) -> None:
@@ -236,6 +236,6 @@ def test_the_handler_is_given_priors_oldest_first_and_every_location(tmp_path: P
 def test_the_nodule_of_a_real_scan_is_where_its_voxel_is(tmp_path: Path) -> None:
     folder = shared("data/dicom/ct_chest_thin_R01-001/dicom")
     point = (-95.6938, -144.9846, -66.121)
-    found, _ = inputs.gathered([folder], tmp_path, wish=Wish(points=(point,)), settings=SETTINGS)
+    found, _ = inputs.input_studies([folder], tmp_path, options=ReadOptions(points=(point,)), settings=SETTINGS)
     assert found[0].locations[0].frame_of_reference_uid
     assert found[0].locations[0].series_instance_uid
