@@ -203,35 +203,37 @@ class Intake:
         moves: list[tuple[Spooled, str]] = []
         rows = []
         # without those that `recover` indexed before their event came
-        present = [(one, at) for one, at in arrived if one.path.exists()]
-        known = self._catalog.versions(one.ref.sop_instance_uid for one, _ in present)
-        for one, at in present:
-            sha256 = content_sha256(one.path)
-            if self._is_encoded_anew(one, sha256, known.get((one.ref.study_instance_uid, one.ref.sop_instance_uid))):
-                one.path.unlink()
+        present = [(spooled, at) for spooled, at in arrived if spooled.path.exists()]
+        indexed = self._catalog.versions(spooled.ref.sop_instance_uid for spooled, _ in present)
+        for spooled, at in present:
+            sha256 = content_sha256(spooled.path)
+            if self._is_encoded_anew(
+                spooled, sha256, indexed.get((spooled.ref.study_instance_uid, spooled.ref.sop_instance_uid))
+            ):
+                spooled.path.unlink()
                 continue
-            moves.append((one, sha256))
+            moves.append((spooled, sha256))
             rows.append(
                 StoredInstance(
-                    ref=one.ref,
-                    transfer_syntax_uid=one.transfer_syntax_uid,
+                    ref=spooled.ref,
+                    transfer_syntax_uid=spooled.transfer_syntax_uid,
                     sha256=sha256,
-                    size_bytes=one.size_bytes,
-                    path=self._spool.kept_path(one.ref, sha256),
-                    calling_ae_title=one.calling_ae_title,
+                    size_bytes=spooled.size_bytes,
+                    path=self._spool.kept_path(spooled.ref, sha256),
+                    calling_ae_title=spooled.calling_ae_title,
                     received_at=at,
                 )
             )
         changed = self._catalog.index(rows) if rows else frozenset()
-        for one, sha256 in moves:
-            self._spool.keep(one.path, one.ref, sha256)
+        for spooled, sha256 in moves:
+            self._spool.keep(spooled.path, spooled.ref, sha256)
         return changed
 
-    def _is_encoded_anew(self, one: Spooled, sha256: str, known: StoredInstance | None) -> bool:
+    def _is_encoded_anew(self, spooled: Spooled, sha256: str, indexed: StoredInstance | None) -> bool:
         """Whether the other bytes of a known instance say what is on disk already."""
-        if known is None or known.sha256 == sha256 or not known.path.exists():
+        if indexed is None or indexed.sha256 == sha256 or not indexed.path.exists():
             return False
-        return same_data_set(one.path, known.path)
+        return same_data_set(spooled.path, indexed.path)
 
     # Watching
 
@@ -264,22 +266,22 @@ class Intake:
                 self._progressed(arriving, event.at)
 
     def _progressed(self, arriving: _Arriving, at: datetime) -> None:
-        opened = tuple(self._open[one].at for one in arriving.associations if one in self._open)
+        opened = tuple(self._open[name].at for name in arriving.associations if name in self._open)
         arriving.progress = dataclasses.replace(arriving.progress, last_activity=at, open_since=opened)
         arriving.counted = False
 
     def _count(self, study: UID, arriving: _Arriving) -> None:
         """Compare what is there with what the objects announce, and ask the sender if it is a peer of ours."""
         arriving.counted = True
-        found = self._study(study, arriving)
-        if not isinstance(found, Study):
+        stored = self._study(study, arriving)
+        if not isinstance(stored, Study):
             return
         announced = arriving.announcement.expected if arriving.announcement else None
         arriving.progress = dataclasses.replace(
             arriving.progress,
-            received=len(found.instances),
-            expected=completeness.expected(found) if announced is None else announced,
-            at_least=completeness.at_least(found),
+            received=len(stored.instances),
+            expected=completeness.expected(stored) if announced is None else announced,
+            at_least=completeness.at_least(stored),
         )
         peers = {peer.ae_title for peer in self._settings.peers}
         if announced is None and self._settings.completeness.ask_sender and arriving.sender in peers:
@@ -306,10 +308,10 @@ class Intake:
             self._mark_routed(study_uid, content, study.decisions(self._settings.routes))
             return
         for route in self._settings.routes:
-            taken = router.chosen(study, route)
-            if taken.series:
+            chosen = router.chosen(study, route)
+            if chosen.series:
                 announced = arriving.announcement
-                self._doors.open_job(self._job(taken, route, now, announced.locations if announced else ()))
+                self._doors.open_job(self._job(chosen, route, now, announced.locations if announced else ()))
         self._mark_routed(study_uid, content, router.decide(study, self._settings.routes))
 
     def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:

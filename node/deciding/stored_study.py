@@ -13,6 +13,8 @@ from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.routes import Check, Route, RouteDecision
 
 log = logging.getLogger(__name__)
+# Of a thousand instances that differ, these tell as much.
+_SHOWN_CHECKS: Final = 4
 _KEYWORDS: Final[Mapping[str, str]] = {
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
@@ -54,7 +56,7 @@ def stored_study(
     differing = [check for entry in whole for check in _differences(entry.ref, read[entry.path].ref)]
     if differing or (broken and not whole):
         series = tuple(dict.fromkeys(entry.ref.series_instance_uid for entry in stored))
-        return SetAside(tuple(differing or broken), series)
+        return SetAside(tuple(differing or broken)[:_SHOWN_CHECKS], series)
     sources = tuple(dict.fromkeys(entry.calling_ae_title for entry in stored))
     return headers.study((read[entry.path] for entry in whole), sources) if whole else None
 

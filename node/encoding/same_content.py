@@ -8,7 +8,6 @@ import hashlib
 import mmap
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -69,35 +68,40 @@ def _all_elements(content: mmap.mmap, elements: Iterator[Element]) -> Iterator[t
                 walks.append(inside(content, element))
 
 
-def _canonical(content: mmap.mmap) -> str | None:
+def _digest(content: mmap.mmap) -> str | None:
     """Return a digest that another encoding of the data set shares; None where there is none.
 
     Tags, values and nesting count; neither VR nor how a length is said.
+    Raises: CannotUnderstand if the content is no whole data set in a file.
     """
     origin, start = parse(content)
     syntax = origin.transfer_syntax_uid
     if syntax in DEFLATED or syntax == EXPLICIT_BIG:
         return None
     source, digest = Plain(content, start), hashlib.sha256()
-    try:
-        for element, holds_elements in _all_elements(content, walk(source, encoding_of(source, syntax))):
-            is_group_length = not element.tag & 0xFFFF
-            if is_group_length or element.tag == _TRAILING_PADDING:
-                continue
-            length = 0 if holds_elements else element.length
-            digest.update(_RECORD.pack(element.depth, element.tag, not holds_elements, length))
-            with memoryview(content) as view:
-                digest.update(view[element.begin : element.begin + length])
-    except CannotUnderstand:
-        return None
+    for element, holds_elements in _all_elements(content, walk(source, encoding_of(source, syntax))):
+        is_group_length = not element.tag & 0xFFFF
+        if is_group_length or element.tag == _TRAILING_PADDING:
+            continue
+        length = 0 if holds_elements else element.length
+        digest.update(_RECORD.pack(element.depth, element.tag, not holds_elements, length))
+        with memoryview(content) as view:
+            digest.update(view[element.begin : element.begin + length])
     return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str | None:
+    """Return the digest of a file, None where it cannot be compared."""
+    if not path.stat().st_size:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        try:
+            return _digest(content)
+        except CannotUnderstand:
+            return None
 
 
 def same_data_set(first: Path, second: Path) -> bool:
     """Whether two files of the spool hold the same elements with the same values."""
-    with ExitStack() as stack:
-        digests = {
-            _canonical(stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-            for file in (stack.enter_context(path.open("rb")) for path in (first, second))
-        }
-    return len(digests) == 1 and None not in digests
+    digest = _file_digest(first)
+    return digest is not None and digest == _file_digest(second)

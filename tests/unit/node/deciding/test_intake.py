@@ -287,12 +287,18 @@ def test_a_study_that_was_set_aside_is_read_when_it_is_sent_again(bench: Bench) 
     assert len(bench.opened) == 1
 
 
-def test_a_study_of_which_no_data_set_can_be_read_says_so_and_is_not_looked_at_again(bench: Bench) -> None:
+@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (bytes(200), "no DICM")])
+def test_a_study_of_which_no_data_set_can_be_read_says_so_until_it_is_sent_again(
+    bench: Bench, content: bytes, reason: str
+) -> None:
     bench.send(1, at=NOW)
-    file_of(bench, STUDY).write_bytes(bytes(200))
+    file_of(bench, STUDY).write_bytes(content)
     bench.restart()
     bench.intake.recover(NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=11))
     (check,) = bench.catalog.explanation(STUDY)[0]["checks"]
-    assert "no DICM" in check["found"]
+    assert reason in check["found"]
     assert bench.catalog.unrouted() == ()
+    bench.send(1, at=NOW + timedelta(seconds=60), StudyDescription="sent again")
+    bench.intake.route_complete(NOW + timedelta(seconds=120))
+    assert len(bench.opened) == 1

@@ -94,3 +94,12 @@ def test_what_cannot_be_compared_counts_as_different(tmp_path: Path) -> None:
     assert not same_data_set(path, path)
     path.write_bytes(path.read_bytes().replace(b".1.99", b".1\0\0\0") + b"cut off")
     assert not same_data_set(path, path)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(200)])
+def test_a_file_that_was_damaged_on_disk_is_other_content(content: bytes, tmp_path: Path) -> None:
+    whole = spooled(a_dataset(), tmp_path / "whole", ExplicitVRLittleEndian)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content)
+    assert not same_data_set(whole, damaged)
+    assert not same_data_set(damaged, whole)
