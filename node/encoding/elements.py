@@ -144,9 +144,11 @@ def _explicit(order: str) -> Encoding:
         group, number, vr, length = unpack(window, at)
         tag = group << 16 | number
         if tag not in _NESTING:
+            if vr in _SHORT_VRS:
+                return tag, vr, _SHORT_HEADER, length
             if vr in _LONG_VRS:
                 return tag, vr, _LONG_HEADER, long_length(window, at + _SHORT_HEADER)[0]
-            if vr in _SHORT_VRS or _is_vr(vr):
+            if _is_vr(vr):
                 return tag, vr, _SHORT_HEADER, length
         # Items have no VR; an element without one in an explicit data set does occur, and pydicom reads it this way.
         return tag, b"", _SHORT_HEADER, long_length(window, at + _TAG_BYTES)[0]
@@ -300,7 +302,7 @@ def _walk(source: Source, level: _Level) -> Iterator[Element]:
         elif tag == level.end_tag:
             level = around.pop()
             header = level.encoding.header
-            yield Element(tag, vr, offset, length, level.depth, level.encoding)
+            yield new_element(Element, (tag, vr, offset, length, level.depth, level.encoding))
             continue
         else:
             level.check(tag)
