@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ainode.node.deciding import router
-from ainode.node.deciding.intake import Doors, Intake, Told
+from ainode.node.deciding.events import IntakeEvent
+from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
 from ainode.node.deciding.sender_counts import SenderCounts
 from ainode.node.errors import ConfigError
@@ -57,7 +58,7 @@ class Node:
             Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )
         self._errands = Errands()
-        self._events: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[IntakeEvent] = queue.SimpleQueue()
         self._receiver = ReceiverProcess(settings)
         self._intake = self._intake_thread()
         self._web = self._web_station() if settings.web.enabled else None

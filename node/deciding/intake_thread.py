@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ainode.node import logs
-from ainode.node.deciding.intake import Intake, Told
+from ainode.node.deciding.events import IntakeEvent
+from ainode.node.deciding.intake import Intake
 from ainode.node.receiving.events import CommitmentReported, CommitmentRequested
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ class Duties:
 class IntakeThread:
     """Takes events from a queue, gives them to the intake, and looks at the clock in between."""
 
-    def __init__(self, events: "queue.SimpleQueue[Told]", intake: Intake, duties: Duties, errands: Errands) -> None:
+    def __init__(
+        self, events: "queue.SimpleQueue[IntakeEvent]", intake: Intake, duties: Duties, errands: Errands
+    ) -> None:
         self._events, self._intake, self._duties, self._errands = events, intake, duties, errands
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -87,17 +90,17 @@ class IntakeThread:
                 swept_at = self._duties.now()
                 self._duties.sweep(swept_at)
 
-    def _take_commitment(self, event: Told) -> None:
+    def _take_commitment(self, event: IntakeEvent) -> None:
         if isinstance(event, CommitmentReported):
             self._duties.settle(event, self._duties.now())
         elif isinstance(event, CommitmentRequested):
             self._errands.run(partial(self._duties.answer, event))
 
-    def _next_events(self) -> list[Told]:
+    def _next_events(self) -> list[IntakeEvent]:
         """Return up to a batch of events; none when the intake must look at the clock."""
         now = self._duties.now()
         patience_s = (self._intake.next_look(now) - now).total_seconds()
-        events: list[Told] = []
+        events: list[IntakeEvent] = []
         try:
             events.append(self._events.get(timeout=min(max(patience_s, 0.01), _LONGEST_WAIT_S)))
             while len(events) < _BATCH:

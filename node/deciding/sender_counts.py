@@ -5,7 +5,7 @@ from functools import partial
 
 from ainode.node.archive import query
 from ainode.node.archive.dimse import Link
-from ainode.node.deciding.intake import CountAnswered
+from ainode.node.deciding.events import CountAnswered
 from ainode.node.deciding.intake_thread import Errands
 from ainode.node.domain import UID
 from ainode.node.settings import Peer, Settings

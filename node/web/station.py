@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ainode.node.archive.web import WebLink
-from ainode.node.deciding.intake import StudyAnnounced, Told
+from ainode.node.deciding.events import IntakeEvent, StudyAnnounced
 from ainode.node.domain import UID
 from ainode.node.keeping.announcements import Announcement, Announcements
 from ainode.node.keeping.catalog import Catalog
@@ -27,7 +27,7 @@ class Neighbors:
     catalog: Catalog
     ledger: Ledger
     announcements: Announcements
-    tell: Callable[[Told], None]
+    tell: Callable[[IntakeEvent], None]
     """puts an event where the intake takes it"""
     is_alive: Callable[[], bool]
 

@@ -20,7 +20,8 @@ import requests  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
-from ainode.node.deciding.intake import Doors, Intake, Told  # noqa: E402
+from ainode.node.deciding.events import IntakeEvent  # noqa: E402
+from ainode.node.deciding.intake import Doors, Intake  # noqa: E402
 from ainode.node.domain import UID, Location  # noqa: E402
 from ainode.node.errors import ConfigError  # noqa: E402
 from ainode.node.keeping import database  # noqa: E402
@@ -45,7 +46,7 @@ class Bench:
     """A web station, and an intake that takes its events when it is told to."""
 
     folder: Path
-    events: list[Told] = field(default_factory=list)
+    events: list[IntakeEvent] = field(default_factory=list)
     opened: list[Job] = field(default_factory=list)
     alive: bool = True
     certificate: Path | None = None

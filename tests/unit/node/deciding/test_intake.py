@@ -8,7 +8,8 @@ import pytest
 from pydicom import dcmwrite
 
 from ainode.node import testing
-from ainode.node.deciding.intake import CountAnswered, Doors, Intake
+from ainode.node.deciding.events import CountAnswered
+from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.domain import (
     UID,
 )
@@ -25,6 +26,7 @@ from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BREATH = timedelta(seconds=0.2)
+MESSAGE = "SECRET"
 STUDY = UID(testing.uid("study"))
 
 
@@ -36,6 +38,8 @@ class Bench:
     settings: Settings
     opened: list[Job] = field(default_factory=list)
     demonstration: tuple[str, ...] = ()
+    broken: int = 0
+    """how often the handler's weights raise"""
     asked: list[tuple[str, UID]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -51,10 +55,16 @@ class Bench:
         doors = Doors(
             self.opened.append,
             lambda ae_title, study: self.asked.append((ae_title, study)),
-            lambda _: HandlerWeights(digest="ff", demonstration=self.demonstration),
+            self.weights,
             self.announcements,
         )
         self.intake = Intake(self.settings, self.spool, self.catalog, doors)
+
+    def weights(self, _: str) -> HandlerWeights:
+        if self.broken:
+            self.broken -= 1
+            raise ZeroDivisionError(MESSAGE)
+        return HandlerWeights(digest="ff", demonstration=self.demonstration)
 
     def stored(self, association: str, number: int, at: datetime, **header: str | int) -> InstanceStored:
         """Put an instance into the spool as the receiver does."""
@@ -302,3 +312,20 @@ def test_a_study_of_which_no_data_set_can_be_read_says_so_until_it_is_sent_again
     bench.send(1, at=NOW + timedelta(seconds=60), StudyDescription="sent again")
     bench.intake.route_complete(NOW + timedelta(seconds=120))
     assert len(bench.opened) == 1
+
+
+def test_a_study_whose_routing_raises_does_not_end_the_intake_and_is_routed_later(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.broken = 2
+    bench.send(1, at=NOW)
+    bench.intake.handle([CountAnswered(STUDY, 1)], NOW)
+    assert bench.opened == []
+    assert bench.intake.next_look(NOW) == NOW + timedelta(seconds=5)
+    bench.intake.route_complete(NOW + timedelta(seconds=4))
+    assert bench.broken == 1
+    for seconds in (5, 10, 16):
+        bench.intake.route_complete(NOW + timedelta(seconds=seconds))
+    assert len(bench.opened) == 1
+    assert "ZeroDivisionError" in caplog.text
+    assert "SECRET" not in caplog.text

@@ -1,0 +1,25 @@
+"""What the intake takes: events of the receiver, counts of senders, announcements."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ainode.node.domain import UID
+from ainode.node.receiving.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class CountAnswered:
+    """A sender answered how many instances a study has; None if the sender could not."""
+
+    study_instance_uid: UID
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAnnounced:
+    """The announcement of a study is new or has changed: somebody announced the study, or the study was pulled."""
+
+    study_instance_uid: UID
+
+
+IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced
