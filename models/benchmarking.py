@@ -5,6 +5,7 @@ Imports neither torch nor TensorFlow: both sides of a comparison use it, each in
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,11 +23,19 @@ from numpy.typing import ArrayLike, NDArray
 from ainode.models.errors import ModelError, PrecisionRefused
 from ainode.models.running.keras_network import backend
 
-Table = tuple[tuple[str, ...], list[Sequence[object]]]
-"""head and rows"""
 Input = TypeVar("Input")
 
 _RANK_OF_MAPS = 4
+# The last columns of `head`: each compares a row with the first row.
+_COMPARING_COLUMNS = 2
+
+
+class Table(NamedTuple):
+    """Titles and rows of a comparison, and a sentence about what the table lacks."""
+
+    titles: tuple[str, ...]
+    rows: list[Sequence[object]]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,19 @@ def rows(ways: Mapping[str, Timed], *said: object, digits: int = 0) -> list[Sequ
     ]
 
 
+def keras_table(titles: tuple[str, ...], rows: list[Sequence[object]]) -> Table:
+    """Return a table whose first rows are Keras; without TensorFlow, a table without Keras and with a note."""
+    if has_tensorflow():
+        return Table(titles, rows)
+    note = "Keras column left out: tensorflow is not installed; pip install 'ainode[train]'"
+    return Table(titles[:-_COMPARING_COLUMNS], [row[:-_COMPARING_COLUMNS] for row in rows], note)
+
+
+def has_tensorflow() -> bool:
+    """Return whether TensorFlow is installed; it is not imported."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
 def written(ways: Mapping[str, Timed]) -> str:
     """Return what was timed in another process, for `keras_side` to read."""
     return json.dumps({name: [one.seconds, one.answers.tolist()] for name, one in ways.items()})
@@ -99,8 +121,10 @@ def written(ways: Mapping[str, Timed]) -> str:
 def keras_side(module: str, *arguments: object, threads: int) -> dict[str, Timed]:
     """Return what a module times that has Keras on TensorFlow to itself: TensorFlow and torch share no process.
 
-    Raises: ModelError with the end of what it said, if it fails.
+    Without TensorFlow nothing is timed. Raises: ModelError with the end of the module's error output, if it fails.
     """
+    if not has_tensorflow():
+        return {}
     limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(  # noqa: S603  # our own module
         [sys.executable, "-m", module, *map(str, arguments)],

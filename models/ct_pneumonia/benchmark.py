@@ -47,7 +47,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 9, threads: int = 2
         if ours.precision == precision:
             ways[f"ainode, OpenVINO {precision}"] = partial(_ours, ours)
     scans = [thorax(seed, seed, scanned=_SCANNED, consolidations=3 * seed).values for seed in range(2)]
-    return head("network", pick="eager"), rows(timed(ways, scans, runs), card.size)
+    return Table(head("network", pick="eager"), rows(timed(ways, scans, runs), card.size))
 
 
 def _drawn() -> Pneumonia:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import Table, Timed, beside, head, keras_side, rows, timed
-from ainode.models.ct_tumor.benchmark_keras import KEY_SLICES, WARM_UP
+from ainode.models.benchmarking import Table, Timed, beside, has_tensorflow, head, keras_side, keras_table, rows, timed
+from ainode.models.ct_tumor.benchmark_keras import KEY_SLICES, WARM_UP, like_the_original
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.preprocess import windowed
 from ainode.models.phantoms.abdomen import abdomen
+from ainode.models.running.keras_network import backend
 from ainode.models.running.runtime import Execution, precisions
 
 _SLICES = 24
@@ -35,6 +36,9 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
     with tempfile.TemporaryDirectory() as folder:
         weights, drawn = path or Path(folder) / "original.h5", Path(folder) / "slices.npy"
         np.save(drawn, series(organ))
+        if path is None and not has_tensorflow():
+            # With TensorFlow, `benchmark_keras` saves the file: to save it in this process would import TensorFlow.
+            like_the_original(backend("torch"), organ).save(weights)
         ways = beside(
             lambda: keras_side("ainode.models.ct_tumor.benchmark_keras", weights, drawn, runs, threads=threads),
             {
@@ -43,7 +47,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
             },
         )
     network = "efficientnet_lite0" if path else "ResNet50, as the original"
-    return head("network", "slices", pick="Keras"), rows(ways, network, _SLICES)
+    return keras_table(head("network", "slices", pick="Keras"), rows(ways, network, _SLICES))
 
 
 def series(organ: Organ) -> NDArray[np.uint8]:

@@ -23,9 +23,8 @@ WARM_UP = 2
 _BATCH = 8
 
 
-def like_the_original(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
+def like_the_original(keras: Any, organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
     """Return an untrained network of the original's kind: a functional ResNet50 with softmax, 0 to 1 in."""
-    keras = backend("tensorflow")
     keras.utils.set_random_seed(0)
     body = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(organ.side, organ.side, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(body.output)
@@ -34,12 +33,12 @@ def like_the_original(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
 
 
 def main() -> None:
-    """Read WEIGHTS SLICES RUNS; weights that are not there yet become a network like the original's."""
+    """Read WEIGHTS SLICES RUNS; if the file of weights is absent, a network like the original's is saved there."""
     path, drawn, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     keras, organ = backend("tensorflow"), read_card().organ("lung")
     ours = path.suffix == ".safetensors"
     if not ours and not path.exists():
-        like_the_original(organ).save(path)
+        like_the_original(keras, organ).save(path)
     untrained = efficientnet_lite0(organ.side, len(organ.class_names)) if ours else None
     network = load(untrained, path) if ours else keras.models.load_model(path, compile=False)
     heat = grad_cam(network, organ.positive_index)

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ainode.models.benchmarking import Table, Timed, beside, head, keras_side, rows, timed
+from ainode.models.benchmarking import Table, Timed, beside, has_tensorflow, head, keras_side, keras_table, rows, timed
 from ainode.models.phantoms.skin import skin_lesion
+from ainode.models.running.keras_network import backend
 from ainode.models.running.runtime import Execution, Precision, precisions
-from ainode.models.skin_lesion.benchmark_keras import WARM_UP
+from ainode.models.skin_lesion.benchmark_keras import WARM_UP, like_the_original
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.model import SkinLesionModel
@@ -37,6 +38,9 @@ def benchmark(
     with tempfile.TemporaryDirectory() as folder:
         weights, drawn = Path(folder) / "original.h5" if full_size else paths[name], Path(folder) / "pictures.npy"
         np.save(drawn, np.stack(pictures()))
+        if full_size and not has_tensorflow():
+            # With TensorFlow, `benchmark_keras` saves the file: to save it in this process would import TensorFlow.
+            like_the_original(backend("torch"), read_card().side).save(weights)
         ways = beside(
             lambda: keras_side("ainode.models.skin_lesion.benchmark_keras", weights, drawn, runs, threads=threads),
             {
@@ -47,7 +51,7 @@ def benchmark(
             },
         )
     network = "three convolutions, as the original" if full_size else name
-    return head("network", pick="Keras"), rows(ways, network, digits=1)
+    return keras_table(head("network", pick="Keras"), rows(ways, network, digits=1))
 
 
 def _precisions(*, full_size: bool) -> tuple[tuple[Precision, str], ...]:

@@ -20,9 +20,8 @@ from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepar
 WARM_UP = 3
 
 
-def like_the_original(side: int) -> Any:  # noqa: ANN401  # a keras.Model
+def like_the_original(keras: Any, side: int) -> Any:  # noqa: ANN401  # a keras.Model
     """Return an untrained network of the original's kind: three convolutions, two dense layers, 0 to 1 in."""
-    keras = backend("tensorflow")
     keras.utils.set_random_seed(0)
     layers = keras.layers
     x = pictures = keras.Input((side, side, 3))
@@ -34,7 +33,7 @@ def like_the_original(side: int) -> Any:  # noqa: ANN401  # a keras.Model
 
 
 def main() -> None:
-    """Read WEIGHTS PICTURES RUNS; weights that are not there yet become a network like the original's."""
+    """Read WEIGHTS PICTURES RUNS; if the file of weights is absent, a network like the original's is saved there."""
     path, drawn, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     keras, side = backend("tensorflow"), read_card().side
     import tensorflow as tf  # noqa: PLC0415  # this process is TensorFlow's
@@ -43,7 +42,7 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     ours = path.suffix == ".safetensors"
     if not ours and not path.exists():
-        like_the_original(side).save(path)
+        like_the_original(keras, side).save(path)
     network = load(efficientnet_lite0(side, 1), path) if ours else keras.models.load_model(path, compile=False)
     scale = np.float32(1 if ours else 1 / 255)
     heat = grad_cam(network, 0)

@@ -54,7 +54,7 @@ def benchmark(
     ours = cache / f"benchmark {label}"
     for one in precisions():
         ways[f"ainode, OpenVINO {one}"] = _ours(card, ensemble, detector, Execution(ours, "cpu", one, threads))
-    return head("networks", pick="eager"), rows(timed(ways, _pictures(), runs), label)
+    return Table(head("networks", pick="eager"), rows(timed(ways, _pictures(), runs), label))
 
 
 def full_size_card(card: Card) -> Card:

@@ -136,7 +136,10 @@ def bench_infer(
     models = environment(settings_of(config))
     for name in registry.names():
         print(name)
-        print(table(*registry.module(name).benchmark(models, full_size=full_size, runs=runs)))
+        comparison = registry.module(name).benchmark(models, full_size=full_size, runs=runs)
+        print(table(comparison.titles, comparison.rows))
+        if comparison.note:
+            print(comparison.note)
 
 
 @contextlib.contextmanager

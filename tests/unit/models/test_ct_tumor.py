@@ -47,7 +47,7 @@ import tensorflow as tf
 from ainode.models.ct_tumor.benchmark_keras import like_the_original
 from ainode.models.ct_tumor.card import read_card
 organ = read_card().organ("lung")
-network = like_the_original(organ)
+network = like_the_original(keras, organ)
 if sys.argv[4] == "hidden layer":
     tensor = keras.layers.Dense(32, activation="relu")(network.layers[-2].output)
     network = keras.Model(network.input, keras.layers.Dense(3, activation="softmax")(tensor))

@@ -44,7 +44,7 @@ _ORIGINAL = """
 import sys, numpy as np
 from ainode.models.running.keras_network import backend
 from ainode.models.skin_lesion.benchmark_keras import like_the_original
-network = like_the_original(int(sys.argv[3]))
+network = like_the_original(backend("tensorflow"), int(sys.argv[3]))
 network.save(sys.argv[1])
 print(network.predict(np.load(sys.argv[2]) / 255, verbose=0)[0, 0])
 """
