@@ -21,8 +21,8 @@ from dicomweb_client import DICOMwebClient
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.multipart import Body, boundary_of, parts
 from ainode.node.archive.search import (
-    MOST_SERIES,
-    MOST_STUDIES,
+    MAX_SERIES,
+    MAX_STUDIES,
     Deadline,
     SeriesEntry,
     StudyEntry,
@@ -36,10 +36,10 @@ from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
-_PAGE = 500
+_PAGE_SIZE = 500
 _BLOCK_BYTES = 65_536
 # The limit of one study; a dynamic CT has some ten thousand instances.
-_MOST_INSTANCES = 100_000
+_MAX_INSTANCES = 100_000
 # The stored transfer syntax (PS3.18 8.7.3.5.2): a new encoding costs time, and changes the bytes.
 _ACCEPT_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 # PS3.6: the tag of each keyword; DICOM JSON names an element by its tag (PS3.18 F.2).
@@ -160,7 +160,7 @@ def instance_uids(
 
     request = "QIDO-RS for instances"
     for dataset in _matches(
-        link, request, search_page, key="SOPInstanceUID", max_matches=_MOST_INSTANCES, deadline=deadline
+        link, request, search_page, key="SOPInstanceUID", max_matches=_MAX_INSTANCES, deadline=deadline
     ):
         yield _text(dataset, "SeriesInstanceUID"), _text(dataset, "SOPInstanceUID")
 
@@ -186,13 +186,13 @@ def _matches(
             address = link.peer.dicomweb.rstrip("/")
             client = DICOMwebClient(address, session=session, timeout=link.timeout_s, permissive_uid=True)
             client.set_http_retry_params(retry=False)  # the caller tries again
-            page = search_page(client, _PAGE, len(keys))
+            page = search_page(client, _PAGE_SIZE, len(keys))
             if not isinstance(page, list):
                 raise ValueError("no list")  # noqa: TRY004 - the session translates ValueError
         matches = {_text(dataset, key): dataset for dataset in page if _text(dataset, key) not in keys}
         keys |= matches.keys()
         yield from matches.values()
-        if not matches or len(page) > _PAGE:
+        if not matches or len(page) > _PAGE_SIZE:
             return
         if len(keys) > max_matches:
             raise ArchiveUnreachable(f"{link.peer.name}: lists more than {max_matches} matches of {request}")
@@ -223,7 +223,7 @@ class WebArchive:
 
         request = "QIDO-RS for studies"
         for dataset in _matches(
-            self._link, request, search_page, key="StudyInstanceUID", max_matches=MOST_STUDIES, deadline=deadline
+            self._link, request, search_page, key="StudyInstanceUID", max_matches=MAX_STUDIES, deadline=deadline
         ):
             if is_uid(_text(dataset, "StudyInstanceUID")):
                 yield study_entry(partial(_text, dataset), _texts(dataset, "ModalitiesInStudy"))
@@ -237,7 +237,7 @@ class WebArchive:
 
         request = "QIDO-RS for series"
         matches = _matches(
-            self._link, request, search_page, key="SeriesInstanceUID", max_matches=MOST_SERIES, deadline=deadline
+            self._link, request, search_page, key="SeriesInstanceUID", max_matches=MAX_SERIES, deadline=deadline
         )
         return tuple(
             series_entry(study_instance_uid, partial(_text, dataset))

@@ -25,8 +25,8 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.search import (
-    MOST_SERIES,
-    MOST_STUDIES,
+    MAX_SERIES,
+    MAX_STUDIES,
     Deadline,
     SeriesEntry,
     StudyEntry,
@@ -104,7 +104,7 @@ class DimseArchive:
         identifier.StudyDate = f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}"
         # Some archives do not match a list of modalities; the caller checks each study.
         identifier.ModalitiesInStudy = query.modality[0] if len(query.modality) == 1 else ""
-        for answer in self._find(identifier, MOST_STUDIES, deadline):
+        for answer in self._find(identifier, MAX_STUDIES, deadline):
             yield study_entry(partial(_text, answer), tuple(_text(answer, "ModalitiesInStudy").split("\\")))
 
     def series(self, study_instance_uid: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
@@ -114,7 +114,7 @@ class DimseArchive:
         identifier.StudyInstanceUID = study_instance_uid
         return tuple(
             series_entry(study_instance_uid, partial(_text, answer))
-            for answer in self._find(identifier, MOST_SERIES, deadline)
+            for answer in self._find(identifier, MAX_SERIES, deadline)
         )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
@@ -138,16 +138,17 @@ class DimseArchive:
         handlers = [(evt.EVT_C_STORE, files.answer_store)]
         link = self._link_within(files.deadline)
         with link.associate([build_context(_GET), *contexts], roles=roles, handlers=handlers) as association:
-            _refuse_without(association, link, _GET)
+            _require_context(association, link, _GET)
             for status, _ in association.send_c_get(identifier, _GET):
                 self._check_response(status, files, f"the C-GET of series {series.series_instance_uid}")
 
     def _move(self, identifier: Dataset, target: MoveTarget, files: "_ReceivedFiles") -> None:
+        """Fetch a series by C-MOVE, after the C-MOVEs of other threads."""
         if not target.lock.acquire(timeout=files.deadline.remaining_s(threading.TIMEOUT_MAX)):
             files.deadline.check()
         try:
             link = self._link_within(files.deadline)
-            with _listening(target, files), link.associate([build_context(_MOVE)]) as association:
+            with _store_server(target, files), link.associate([build_context(_MOVE)]) as association:
                 for status, _ in association.send_c_move(identifier, target.ae_title, _MOVE):
                     self._check_response(status, files, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
         finally:
@@ -226,7 +227,7 @@ class _ReceivedFiles:
 
 
 @contextmanager
-def _listening(target: MoveTarget, files: _ReceivedFiles) -> Iterator[None]:
+def _store_server(target: MoveTarget, files: _ReceivedFiles) -> Iterator[None]:
     """Receive the instances of a C-MOVE during a block."""
     entity = AE(target.ae_title)
     entity.require_called_aet = True
@@ -247,8 +248,8 @@ def _listening(target: MoveTarget, files: _ReceivedFiles) -> Iterator[None]:
             server.shutdown()
 
 
-def _refuse_without(association: Association, link: Link, abstract_syntax: str) -> None:
-    """Refuse an association that has accepted contexts, but none of an abstract syntax.
+def _require_context(association: Association, link: Link, abstract_syntax: str) -> None:
+    """Refuse an association without an accepted context of an abstract syntax.
 
     Raises: ArchiveRefused.
     """

@@ -14,9 +14,9 @@ from typing import Protocol
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveUnreachable
 
-MOST_STUDIES = 50_000
+MAX_STUDIES = 50_000
 """No patient has more studies: an archive that lists more ignores the query."""
-MOST_SERIES = 2_000
+MAX_SERIES = 2_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from ainode.node.errors import ArchiveError, ArchiveRefused, CannotUnderstand
 _FILE_META_GROUP = 0x0002
 _META_KEYWORDS = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
 # The errors of pydicom for bytes that are not DICOM.
-_NOT_DICOM = (InvalidDicomError, BytesLengthException, EOFError, NotImplementedError, ValueError, struct.error)
+_DECODE_ERRORS = (InvalidDicomError, BytesLengthException, EOFError, NotImplementedError, ValueError, struct.error)
 # PS3.8 9.3.2.2: context IDs are the odd numbers 1 to 255.
 _MAX_CONTEXTS = 128
 # The limit of the node, for a peer with a larger limit or with none (0): a PDU is one write to the socket.
@@ -62,7 +62,7 @@ class Outgoing:
                 sop_class_uid, sop_instance_uid, syntax = (
                     UID(str(meta.get(keyword, ""))) for keyword in _META_KEYWORDS
                 )
-            except _NOT_DICOM as error:
+            except _DECODE_ERRORS as error:
                 raise CannotUnderstand(f"{name}: is no DICOM file; leave the file out") from error
             offset = stream.tell()
         if not (sop_class_uid and sop_instance_uid and syntax):
@@ -191,18 +191,18 @@ def _command(document: Outgoing, message_id: int) -> bytes:
     elements = b"".join(
         struct.pack("<HHL", 0x0000, number, len(value)) + value
         for number, value in (
-            (0x0002, _padded(document.sop_class_uid)),
+            (0x0002, _padded_uid(document.sop_class_uid)),
             (0x0100, struct.pack("<H", 0x0001)),  # Command Field: C-STORE-RQ
             (0x0110, struct.pack("<H", message_id)),
             (0x0700, struct.pack("<H", 0x0000)),  # Priority: medium
             (0x0800, struct.pack("<H", 0x0001)),  # Command Data Set Type: a data set follows
-            (0x1000, _padded(document.sop_instance_uid)),
+            (0x1000, _padded_uid(document.sop_instance_uid)),
         )
     )
     return struct.pack("<HHLL", 0x0000, 0x0000, 4, len(elements)) + elements
 
 
-def _padded(uid: UID) -> bytes:
+def _padded_uid(uid: UID) -> bytes:
     """Return the UID in an even number of bytes (PS3.5 9.1)."""
     return uid.encode("ascii") + b"\0" * (len(uid) % 2)
 

@@ -27,9 +27,9 @@ from ainode.node.offline.volume_files import Grid
 
 _INT16 = np.iinfo(np.int16)
 # The slope of float values has three decimals, exact in the 16 characters of a DS; a range of 6500 HU needs 0.1.
-_STEPS_PER_UNIT = 1000
-_FINEST_STEP = 0.01
-_HEAD = 2
+_SLOPE_STEPS_PER_UNIT = 1000
+_SMALLEST_SLOPE = 0.01
+_HEAD_AXIS = 2
 
 
 class PictureKind(StrEnum):
@@ -152,7 +152,7 @@ def _stored_values(values: NDArray[Any]) -> tuple[NDArray[np.int16], float, floa
         slope, intercept = 1.0, 0.0 if in_range else low - _INT16.min
     else:
         smallest_slope = (high - low) / (_INT16.max - _INT16.min - 1)
-        slope = max(_FINEST_STEP, float(np.ceil(smallest_slope * _STEPS_PER_UNIT) / _STEPS_PER_UNIT))
+        slope = max(_SMALLEST_SLOPE, float(np.ceil(smallest_slope * _SLOPE_STEPS_PER_UNIT) / _SLOPE_STEPS_PER_UNIT))
         intercept = round((np.floor(low / slope) - _INT16.min) * slope, 3)
     stored = np.empty(values.shape, np.int16)
     for plane, source in zip(stored, values, strict=True):
@@ -164,7 +164,7 @@ def _slice_instances(common: Dataset, stored: NDArray[np.int16], grid: Grid) -> 
     """Yield a CT image per slice, with its position."""
     steps = np.asarray(grid.steps_mm)
     spacings = np.linalg.norm(steps, axis=1)
-    slice_axis = int(np.argmax(np.abs(steps[:, _HEAD]) / spacings))
+    slice_axis = int(np.argmax(np.abs(steps[:, _HEAD_AXIS]) / spacings))
     row_axis, column_axis = (axis for axis in range(3) if axis != slice_axis)
     common.ImageOrientationPatient = _decimals(
         (*steps[column_axis] / spacings[column_axis], *steps[row_axis] / spacings[row_axis])

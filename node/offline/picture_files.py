@@ -13,9 +13,9 @@ from ainode.node.imaging.pixels import MAX_PIXELS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "TIFF")
-_LOSSY = frozenset({"JPEG", "MPO"})
-_SIXTEEN_BIT = 65535
-_BROKEN = (EOFError, MemoryError, OSError, SyntaxError, TypeError, ValueError, UnidentifiedImageError)
+_LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
+_MAX_16_BIT = 65535
+_DECODE_ERRORS = (EOFError, MemoryError, OSError, SyntaxError, TypeError, ValueError, UnidentifiedImageError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ def picture(path: Path) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
                 _refuse_unfit(image)
-                lossy = image.format in _LOSSY or "jpeg" in str(image.info.get("compression", ""))
+                lossy = image.format in _LOSSY_FORMATS or "jpeg" in str(image.info.get("compression", ""))
                 upright = ImageOps.exif_transpose(image)
-                return Picture(_rgb(upright), lossy)
+                return Picture(_rgb_pixels(upright), lossy)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BrokenSeries(f"the picture has more than {MAX_PIXELS} pixels; scale it down") from error
-    except _BROKEN as error:
+    except _DECODE_ERRORS as error:
         raise BrokenSeries(f"the picture cannot be decoded ({type(error).__name__}); save it again as PNG") from error
 
 
@@ -62,16 +62,16 @@ def _refuse_unfit(image: Image.Image) -> None:
         raise BrokenSeries("the file has several pages; save each page as a separate file")
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels as RGB, shape (rows, columns, 3).
 
     Raises: BrokenSeries if the range of the gray values is unknown.
     """
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > _SIXTEEN_BIT:
+        if values.min() < 0 or values.max() > _MAX_16_BIT:
             raise BrokenSeries("the picture has gray values beyond 16 bits; save it in 8 or 16 bits")
-        gray = (values * 255 / _SIXTEEN_BIT).round().astype(np.uint8)
+        gray = (values * 255 / _MAX_16_BIT).round().astype(np.uint8)
         return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
     if image.mode == "F":
         raise BrokenSeries(

@@ -25,9 +25,9 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 2**29
 # Cosine between axes: headers round to 6 digits, and 1e-4 moves a voxel 0.05 mm over 500 mm.
 _MAX_COSINE = 1e-4
-_AXES = 3
+_AXIS_COUNT = 3
 # Signs that turn a named space into LPS (NRRD definition, section 5, `space`).
-_SPACES: Mapping[str, tuple[int, int, int]] = {
+_LPS_SIGNS_OF_SPACE: Mapping[str, tuple[int, int, int]] = {
     "left-posterior-superior": (1, 1, 1),
     "lps": (1, 1, 1),
     "right-anterior-superior": (-1, -1, 1),
@@ -35,10 +35,10 @@ _SPACES: Mapping[str, tuple[int, int, int]] = {
     "left-anterior-superior": (1, -1, 1),
     "las": (1, -1, 1),
 }
-_RAS = np.diag((-1.0, -1.0, 1.0))
+_LPS_OF_RAS = np.diag((-1.0, -1.0, 1.0))
 # NIfTI-1 xyzt_units; a header without a unit is in mm by custom.
 _MM_PER_UNIT: Mapping[str, float] = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
+_DECODE_ERRORS = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def grid(path: Path) -> Grid:
     Raises: BrokenSeries if the file is damaged, is not one volume, or does not define the orientation of the patient;
     ConfigError if the package that decodes the file is missing.
     """
-    return _nrrd(path) if path.name.lower().endswith(NRRD_SUFFIXES) else _nifti(path)
+    return _nrrd_grid(path) if path.name.lower().endswith(NRRD_SUFFIXES) else _nifti_grid(path)
 
 
 def _package(name: str, distribution: str) -> ModuleType:
@@ -81,7 +81,7 @@ def _package(name: str, distribution: str) -> ModuleType:
         ) from error
 
 
-def _nrrd(path: Path) -> Grid:
+def _nrrd_grid(path: Path) -> Grid:
     """Return the grid of an NRRD file.
 
     Source: https://teem.sourceforge.net/nrrd/format.html (space, space directions, space origin).
@@ -92,7 +92,7 @@ def _nrrd(path: Path) -> Grid:
             header = nrrd.read_header(file)
             signs = _lps_signs(header)
             values = nrrd.read_data(header, file, index_order="C")
-    except (*_BROKEN, nrrd.NRRDError) as error:
+    except (*_DECODE_ERRORS, nrrd.NRRDError) as error:
         raise BrokenSeries(f"the NRRD file is damaged ({type(error).__name__}); export it again") from error
     affine = np.eye(4)
     affine[:3, :3] = (np.asarray(header["space directions"], np.float64) * signs).T
@@ -110,7 +110,7 @@ def _lps_signs(header: Mapping[str, Any]) -> NDArray[np.float64]:
     if "data file" in header or "datafile" in header:
         raise BrokenSeries("the NRRD header names another file for its data; save both as one .nrrd")
     space = str(header.get("space", "")).lower()
-    if space not in _SPACES or "space directions" not in header or "space origin" not in header:
+    if space not in _LPS_SIGNS_OF_SPACE or "space directions" not in header or "space origin" not in header:
         raise BrokenSeries(
             f"the NRRD file does not define the orientation of the patient (space {space or 'absent'}); "
             "save it with space LPS or RAS"
@@ -118,10 +118,10 @@ def _lps_signs(header: Mapping[str, Any]) -> NDArray[np.float64]:
     units = {str(unit).lower() for unit in header.get("space units", ())}
     if units - {"mm", "millimeter", "millimeters"}:
         raise BrokenSeries("the NRRD file is not in mm; save it with space units mm")
-    return np.asarray(_SPACES[space], np.float64)
+    return np.asarray(_LPS_SIGNS_OF_SPACE[space], np.float64)
 
 
-def _nifti(path: Path) -> Grid:
+def _nifti_grid(path: Path) -> Grid:
     """Return the grid of a NIfTI file.
 
     Source: https://nifti.nimh.nih.gov/nifti-1 (sform before qform, both to RAS; scl_slope, scl_inter).
@@ -136,16 +136,16 @@ def _nifti(path: Path) -> Grid:
                 "the NIfTI file does not define the orientation of the patient: sform and qform codes are both 0"
             )
         shape = image.shape
-        while len(shape) > _AXES and shape[-1] == 1:
+        while len(shape) > _AXIS_COUNT and shape[-1] == 1:
             shape = shape[:-1]
         _refuse_unless_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         values = np.asarray(image.dataobj, np.float32 if scaled else None)
         scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
         affine = np.asarray(image.affine, np.float64)
-    except (*_BROKEN, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+    except (*_DECODE_ERRORS, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
         raise BrokenSeries(f"the NIfTI file is damaged ({type(error).__name__}); export it again") from error
-    affine[:3] = _RAS @ affine[:3] * scale
+    affine[:3] = _LPS_OF_RAS @ affine[:3] * scale
     return _rectangular_grid(values.reshape(shape, order="F").transpose(), affine)
 
 
@@ -154,7 +154,7 @@ def _refuse_unless_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:
 
     Raises: BrokenSeries.
     """
-    if len(shape) != _AXES or not of_scalars:
+    if len(shape) != _AXIS_COUNT or not of_scalars:
         size = " x ".join(map(str, shape))
         raise BrokenSeries(f"the file holds {size} values, no single volume of numbers; export one time point")
     voxels = int(np.prod(shape, dtype=object))
@@ -172,7 +172,7 @@ def _rectangular_grid(values: NDArray[Any], affine: NDArray[np.float64]) -> Grid
     if not np.isfinite(affine).all() or not (lengths > 0).all():
         raise BrokenSeries("the file's orientation has no finite, positive spacing; export it again")
     cosines = steps @ steps.T / np.outer(lengths, lengths)
-    if np.abs(cosines - np.eye(_AXES)).max() > _MAX_COSINE:
+    if np.abs(cosines - np.eye(_AXIS_COUNT)).max() > _MAX_COSINE:
         raise BrokenSeries("the file's axes are not perpendicular (sheared); resample it to a rectangular grid")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise BrokenSeries("the file has voxels that are no numbers; fill them, as with -1024 HU, and export it again")

@@ -114,17 +114,17 @@ class Priors:
             search.notes.append(f"Earlier studies: not looked for, since {query}.")
             return
         archive = self._archive_of(self._settings.peer(rule.source))
-        with search.timed("query"):
+        with search.timer("query"):
             candidates, refusals = usable_studies(archive.studies(query, deadline), current, rule)
         search.notes += _refusal_notes(refusals)
         for study in candidates:
             if len(search.studies) == rule.count:
                 return
-            with search.timed("query"):
+            with search.timer("query"):
                 series = series_to_fetch(
                     archive.series(study.study_instance_uid, deadline), study, rule, companions=search.companions
                 )
-            with search.timed("retrieve"):
+            with search.timer("retrieve"):
                 self._add_study(search, archive, series, current, deadline)
 
     def _add_study(
@@ -169,7 +169,7 @@ class _Search:
     seconds: dict[str, float] = field(default_factory=lambda: {"query": 0.0, "retrieve": 0.0})
 
     @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
+    def timer(self, step: str) -> Iterator[None]:
         """Add the duration of a block to the seconds of a step."""
         started = time.monotonic()
         try:

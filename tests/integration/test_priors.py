@@ -498,7 +498,7 @@ def test_ten_thousand_studies_within_too_short_a_time_are_none(tmp_path: Path, c
 def test_an_archive_that_lists_the_world_is_left(
     tmp_path: Path, current: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ainode.node.archive.retrieve.MOST_STUDIES", 50)
+    monkeypatch.setattr("ainode.node.archive.retrieve.MAX_STUDIES", 50)
     with listing([answer(f"1.2.9.{number}", "20250101") for number in range(60)], []) as peer:
         gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
     assert gathered.files == ()

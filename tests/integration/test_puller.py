@@ -168,7 +168,7 @@ def test_what_names_no_instance_brings_none(body: object) -> None:
 
 
 def test_a_list_without_end_is_left_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ainode.node.archive.dicomweb._MOST_INSTANCES", 50)
+    monkeypatch.setattr("ainode.node.archive.dicomweb._MAX_INSTANCES", 50)
     files = [a_file(study=STUDY) for _ in range(60)]
     with (
         http(archive(files, per_page=20)) as peer,
