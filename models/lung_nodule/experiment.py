@@ -24,7 +24,8 @@ from ainode.models.training.experiment import Baseline, Evaluated, Part, Trainin
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _PIXELS = slice(16, 48)
-_PHANTOMS: Mapping[Part, tuple[int, int]] = {"train": (0, 140), "test": (2, 40)}
+Phantoms = Mapping[Part, tuple[int, int]]
+PHANTOMS: Phantoms = {"train": (0, 140), "test": (2, 40)}
 """of which seed, and how many"""
 
 
@@ -39,7 +40,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return what the one-scan weights say of LIDC's nodules, where `data` holds them; else of drawn ones over time."""
-    return _one_scan(data, weights, part) if (data / f"{part}.npz").is_file() else _over_time(data, weights, part)
+    return _one_scan(data, weights, part) if (data / f"{part}.npz").is_file() else over_time(data, weights, part)
 
 
 def _one_scan(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
@@ -71,11 +72,11 @@ def _facts(nodules: Nodules) -> list[Facts]:
     return [facts(nodules.slices[nodules.middle(row)], {"slices": nodules.count[row]}) for row in rows]
 
 
-def _over_time(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: Phantoms = PHANTOMS) -> Evaluated:
     """Return what the weights over time say of three dates of drawn nodules; `data` keeps the drawn ones."""
     card = read_card()
     name = f"{card.name}/temporal"
-    seen, read = (temporal_training.cases(*_PHANTOMS[each], data) for each in ("train", part))
+    seen, read = (temporal_training.cases(*phantoms[each], data) for each in ("train", part))
     of_dates = temporal_training.answers_of_file(weights[name], read)
     score = of_dates[3]
     latest = [cases.cubes[:, -1, CUBE // 2].astype(np.float32) for cases in (seen, read)]

@@ -82,7 +82,8 @@ def shortcut_baselines(
     seen cases are of one class.
     Shapes: labels (seen,), true is ill; groups (seen,).
     """
-    examples, cases = _table(seen), _table(read)
+    cases = _table(read)
+    examples = {name: values for name, values in _table(seen).items() if name in cases}
     varying = [name for name in examples if np.ptp(examples[name]) > 0]
     truth, patients = np.asarray(labels).astype(bool), np.asarray(groups)
     if not varying or truth.all() or not truth.any():

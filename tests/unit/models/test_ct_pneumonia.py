@@ -14,7 +14,7 @@ from unit.models.original_pneumonia import random_pneumonia
 
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import load_dcg, load_pneumonia, save_half
-from ainode.models.ct_pneumonia.dataset import Volumes, real
+from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
 from ainode.models.ct_pneumonia.dcg import LARGE, REGION, SMALL, Dcg, nearby_maxima, separate_maxima
 from ainode.models.ct_pneumonia.diffusion import Pneumonia, answer, distances
 from ainode.models.ct_pneumonia.model import PneumoniaModel, noise
@@ -247,3 +247,24 @@ def test_real_volumes_keep_their_part_and_their_patient(tmp_path: Path) -> None:
     assert np.isnan(volumes.lesions).all()
     with pytest.raises(ValueError, match="no volume of the part test"):
         real(tmp_path, "test")
+
+
+def test_spacing_and_slices_of_a_real_scan_are_among_its_shortcuts(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-1000, 400, (64, 128, 128)).astype(np.int16)
+    spacing, shape = np.array([2.0, 0.7, 0.7]), np.array([131, 512, 512])
+    np.savez(tmp_path / "told.npz", hu=values, label=1, spacing_orig=spacing, shape_orig=shape)
+    np.savez(tmp_path / "untold.npz", hu=values, label=0)
+    (tmp_path / "manifest.csv").write_text(
+        "file,label,split,group\ntold.npz,abnormal,test,a\nuntold.npz,normal,test,b\n", "utf-8"
+    )
+    told, untold = real(tmp_path, "test").shortcuts()
+    assert (told["scan slices"], told["scan slice mm"], told["scan pixel mm"]) == (131, 2.0, 0.7)
+    assert np.isnan(untold["scan slices"])
+
+
+def test_the_spacing_of_a_phantom_is_the_one_that_was_drawn(tmp_path: Path) -> None:
+    drawn = synthetic(tmp_path, count=2, seed=5)
+    again = synthetic(tmp_path, count=2, seed=5)
+    assert np.array_equal(drawn.scans, again.scans)
+    assert (drawn.scans[:, 0] == 64).all()
+    assert ((drawn.scans[:, 2] * 128 > 330) & (drawn.scans[:, 2] * 128 < 420)).all()

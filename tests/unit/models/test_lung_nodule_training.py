@@ -67,6 +67,10 @@ def test_both_profiles_are_trained_served_and_evaluated(data: Path, tmp_path: Pa
         "logistic regression on 32 x 32 pixels": "pixels",
     }
     assert "shortcut: all of these" in found.baselines
+    few = {"train": (0, 6), "test": (1, 6)}
+    dated = experiment.over_time(tmp_path / "temporal", {"lung_nodule/temporal": cubes}, "test", phantoms=few)
+    assert dated.probabilities.shape == (6, 2)
+    assert {"shortcut: gray", "these weights, two dates", "these weights, one date"} <= set(dated.baselines)
 
 
 def test_no_patient_is_in_both_parts_of_a_fold(data: Path) -> None:

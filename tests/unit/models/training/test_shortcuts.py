@@ -71,6 +71,7 @@ def test_the_spacing_of_a_scan_is_a_shortcut_where_it_is_told_of_every_case() ->
     baselines = shortcut_baselines(told, _LABELS, _PATIENTS, told)
     assert set(baselines) == {"shortcut: scan", ALL}
     assert auc(_LABELS, baselines["shortcut: scan"].scores) == 1
+    assert shortcut_baselines(told, _LABELS, _PATIENTS, [*told[:-1], facts(volume)]) == {}
 
 
 def test_a_shortcut_that_no_line_parts_is_found_by_the_forest() -> None:
