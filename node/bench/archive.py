@@ -16,7 +16,8 @@ from ainode.node.bench.servers import AE_TITLE, Server, free_port, node_command,
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Delivery, Job, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Delivery, Job
 from ainode.node.settings import Peer
 
 ARCHIVE_NAME: Final = "archive"

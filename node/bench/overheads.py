@@ -16,7 +16,7 @@ import numpy as np
 from ainode.node import testing
 from ainode.node.bench.archive import ARCHIVE_NAME, NodeAndArchive, running_archive, running_node, send_files
 from ainode.node.domain import UID, SyntheticImage, Value
-from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.records import Job
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
 from ainode.node.settings import load

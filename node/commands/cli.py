@@ -204,10 +204,10 @@ def jobs(
 @app.command()
 def retry(job: str, config: Config = None) -> None:
     """Revive a failed job or its failed deliveries, or send what was withheld and is allowed now."""
-    from ainode.node.jobs import workflows
+    from ainode.node.jobs import recovery
 
     settings = settings_of(config)
-    revived = workflows.retry(settings, _ledger(settings), job, token=secrets.token_hex(4))
+    revived = recovery.retry(settings, _ledger(settings), job, token=secrets.token_hex(4))
     print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in revived) + " tried again")
 
 

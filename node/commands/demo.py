@@ -14,7 +14,8 @@ from ainode.node.app import Node
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.keeping.ledger import Job, KeptDocument, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job, KeptDocument
 from ainode.node.offline import readings as offline
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment

@@ -19,7 +19,7 @@ from ainode.node.domain import UID, Location, Study
 from ainode.node.identity import configuration_hash, job_id
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Spool, Spooled
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored

@@ -76,7 +76,7 @@ class Watching:
         """Watch every study that was not routed since it changed, and every study that somebody wants read."""
         for study in self._catalog.unrouted():
             self._watch(study, self._sender(study), now)
-        for study in self._announcements.asked():
+        for study in self._announcements.requested():
             self.announced(study, now)
 
     # Events

@@ -45,7 +45,7 @@ class Commitments:
             log.warning("commitment: %s", error, extra={"action": "commitment_unreported", "peer": peer.name})
 
     def _report(self, transaction_uid: UID, references: list[commitment.SopReference]) -> commitment.Commitment:
-        stored = self._catalog.held(reference.sop_instance_uid for reference in references)
+        stored = self._catalog.existing(reference.sop_instance_uid for reference in references)
         return commitment.Commitment(
             transaction_uid,
             tuple(reference for reference in references if reference.sop_instance_uid in stored),

@@ -1,4 +1,4 @@
-"""Takes a job's documents to one destination and brings back the proof that they arrived."""
+"""Sends the documents of a job to a destination and proves that they arrived."""
 
 import logging
 from collections.abc import Sequence
@@ -12,25 +12,26 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError, NodeError
-from ainode.node.keeping.ledger import Delivery, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Delivery
 from ainode.node.settings import Peer, Settings
 
 log = logging.getLogger(__name__)
 
 
 class Courier:
-    """Sends, confirms, gives up; what it did stands in the ledger before it returns."""
+    """Sends, confirms, gives up; the ledger holds every outcome before a method returns."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
         self.unconfirmed = tuple(peer.name for peer in settings.peers if peer.confirm == "none")
-        """the destinations where a document is done once it is sent"""
+        """destinations without confirmation: a sent document is settled"""
 
     def deliver(self, job: str, destination: str, now: datetime) -> bool:
-        """Send what waits, confirm what was sent; return whether nothing is left to do.
+        """Send waiting documents, confirm sent documents; return whether every document is settled.
 
-        What fails stands as the error of each document that is neither confirmed nor refused.
+        A failure becomes the error of each unsettled document.
 
         Raises: ConfigError.
         """
@@ -49,28 +50,28 @@ class Courier:
         except (NodeError, OSError) as error:
             about = {"action": "delivery_failed", "job": job, "peer": destination}
             log.warning("delivery failed: %s", error, extra=about)
-            for one in self._unsettled(job, destination):
-                self._ledger.update(one, error=str(error))
+            for delivery in self._unsettled(job, destination):
+                self._ledger.update(delivery, error=str(error))
         return not self._unsettled(job, destination)
 
-    def give_up(self, job: str, destination: str, *, why: str) -> None:
-        """Make dead letters of what is neither confirmed nor refused; `why` replaces the last error."""
-        for one in self._unsettled(job, destination):
-            error = why or one.error or "sent, but the archive never confirmed it"
-            self._ledger.update(one, state=DeliveryState.FAILED, error=error)
+    def give_up(self, job: str, destination: str, *, reason: str) -> None:
+        """Make dead letters of the unsettled documents; a `reason` replaces their last error."""
+        for delivery in self._unsettled(job, destination):
+            error = reason or delivery.error or "sent, but the archive never confirmed it"
+            self._ledger.update(delivery, state=DeliveryState.FAILED, error=error)
             log.error("delivery given up: %s", error, extra={"action": "dead_letter", "job": job, "peer": destination})
 
     def _in_state(self, job: str, destination: str, state: DeliveryState) -> tuple[Delivery, ...]:
-        return tuple(one for one in self._ledger.deliveries(job, destination) if one.state is state)
+        return tuple(delivery for delivery in self._ledger.deliveries(job, destination) if delivery.state is state)
 
     def _unsettled(self, job: str, destination: str) -> tuple[Delivery, ...]:
-        """Return what is still to be sent or confirmed: nothing that only waits of a superseded job."""
+        """Return the deliveries to send or to confirm; a superseded job sends nothing more."""
         done = {DeliveryState.CONFIRMED, DeliveryState.FAILED}
         if destination in self.unconfirmed:
             done.add(DeliveryState.SENT)
         if self._ledger.job(job).state is JobState.SUPERSEDED:
             done.add(DeliveryState.WAITING)
-        return tuple(one for one in self._ledger.deliveries(job, destination) if one.state not in done)
+        return tuple(delivery for delivery in self._ledger.deliveries(job, destination) if delivery.state not in done)
 
     def _link(self, peer: Peer) -> Link:
         return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
@@ -79,48 +80,49 @@ class Courier:
         return transport(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> None:
-        answers = self._transport(peer).send([Outgoing.of(one.document.path) for one in waiting])
-        for one, answer in zip(waiting, answers, strict=True):
+        answers = self._transport(peer).send([Outgoing.of(delivery.document.path) for delivery in waiting])
+        for delivery, answer in zip(waiting, answers, strict=True):
             values: dict[str, object] = {"archive_status": answer.status, "error": str(answer.error or "")}
             if answer.error is None:
                 values |= {"state": DeliveryState.SENT, "sent_at": now, "transaction_uid": ""}
             elif not answer.error.retry:
                 values |= {"state": DeliveryState.FAILED}
-            self._ledger.update(one, **values)
+            self._ledger.update(delivery, **values)
 
     def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
-        found = self._transport(peer).confirm_by_query([one.document.ref for one in sent])
-        for one in sent:
-            if one.document.ref.sop_instance_uid in found:
-                self._ledger.update(one, state=DeliveryState.CONFIRMED, proof="query", confirmed_at=now, error="")
-            elif self._overdue(one, now):
-                self._ledger.update(one, state=DeliveryState.WAITING, error="the archive took it, but does not list it")
+        confirmed = self._transport(peer).confirm_by_query([delivery.document.ref for delivery in sent])
+        for delivery in sent:
+            if delivery.document.ref.sop_instance_uid in confirmed:
+                self._ledger.update(delivery, state=DeliveryState.CONFIRMED, proof="query", confirmed_at=now, error="")
+            elif self._overdue(delivery, now):
+                self._ledger.update(
+                    delivery, state=DeliveryState.WAITING, error="the archive took it, but does not list it"
+                )
 
     def _commit(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
-        """Ask for commitment; the report comes now, or later on an association to our receiver."""
-        asked = [one for one in sent if not one.transaction_uid or self._overdue(one, now)]
-        if not asked:
+        """Request storage commitment; the archive reports now, or later on an association to our receiver."""
+        uncommitted = [delivery for delivery in sent if not delivery.transaction_uid or self._overdue(delivery, now)]
+        if not uncommitted:
             return
         transaction_uid = UID(generate_uid(prefix=None))
-        # before the request: the report may be faster than this process
-        for one in asked:
-            self._ledger.update(one, transaction_uid=transaction_uid, sent_at=now)
-        refs = [
-            commitment.SopReference(one.document.ref.sop_class_uid, one.document.ref.sop_instance_uid) for one in asked
-        ]
-        report = commitment.request_commitment(self._link(peer), refs, transaction_uid=transaction_uid)
+        # Written before the request: the report may arrive before this process goes on.
+        for delivery in uncommitted:
+            self._ledger.update(delivery, transaction_uid=transaction_uid, sent_at=now)
+        refs = [delivery.document.ref for delivery in uncommitted]
+        references = [commitment.SopReference(ref.sop_class_uid, ref.sop_instance_uid) for ref in refs]
+        report = commitment.request_commitment(self._link(peer), references, transaction_uid=transaction_uid)
         if report is not None:
             self.settle(report, now)
 
     def settle(self, report: commitment.Commitment, now: datetime) -> None:
-        """Keep an archive's storage commitment report, on whichever association it came."""
+        """Write the storage commitment report of an archive into the ledger."""
         self._ledger.settle(
             report.transaction_uid,
-            [one.sop_instance_uid for one in report.committed],
-            {one.sop_instance_uid: f"0x{reason:04X}" for one, reason in report.failed},
+            [reference.sop_instance_uid for reference in report.committed],
+            {reference.sop_instance_uid: f"0x{reason:04X}" for reference, reason in report.failed},
             now,
         )
 
-    def _overdue(self, one: Delivery, now: datetime) -> bool:
+    def _overdue(self, delivery: Delivery, now: datetime) -> bool:
         wait = timedelta(seconds=self._settings.delivery.commitment_wait_s)
-        return one.sent_at is None or now - one.sent_at > wait
+        return delivery.sent_at is None or now - delivery.sent_at > wait

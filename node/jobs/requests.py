@@ -6,7 +6,7 @@ from ainode.node.domain import File, Request
 from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.records import Job
 from ainode.node.priors.gathering import Priors
 from ainode.node.routes import Route
 from ainode.node.settings import Settings

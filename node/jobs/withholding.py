@@ -5,7 +5,8 @@ import logging
 from ainode.node.domain import JobState, Reading
 from ainode.node.identity import wishes
 from ainode.node.jobs.requests import route_of
-from ainode.node.keeping.ledger import Job, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
 from ainode.node.routes import Route
 from ainode.node.settings import Settings
 

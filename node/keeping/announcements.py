@@ -1,6 +1,6 @@
-"""What was announced of a study, or asked for it, before its documents exist: kept until the study is read.
+"""Announcements of studies and requests to read them, kept until the study is read.
 
-An announcement is committed before it is answered, so a restart pulls, waits and reads as it would have.
+An announcement is committed before it is answered, so a restart pulls, waits and reads as the node would have.
 """
 
 import dataclasses
@@ -24,44 +24,44 @@ class Fetching(StrEnum):
     WAITING = "waiting"
     """to be pulled, now or at its next attempt"""
     HERE = "here"
-    """pulled, or nothing to pull: it comes by itself"""
+    """pulled, or nothing to pull: the study arrives by itself"""
     FAILED = "failed"
-    """given up; what came otherwise is read by the ordinary rules"""
+    """given up; instances that arrive otherwise are read by the ordinary rules"""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One study that somebody spoke of; its fields are columns of `announcements`."""
+    """One announced study; the fields are columns of `announcements`."""
 
     study_instance_uid: UID
     announced_at: datetime
     due_at: datetime
-    """of the next attempt to pull it"""
+    """time of the next attempt to pull the study"""
     peer: str = ""
-    """who has it; '' where nobody said"""
+    """peer that has the study; empty if nobody named a peer"""
     expected: int | None = None
     """instances of the whole study"""
     read_now: bool = False
     locations: tuple[Location, ...] = ()
-    """what the handler is to look at; they stay for every later reading of the study"""
+    """locations for the handler; they stay for every later reading of the study"""
     state: Fetching = Fetching.HERE
     reason: str = ""
     attempts: int = 0
 
     @property
     def is_asked(self) -> bool:
-        """Whether to read what is here without waiting for more; after a pull that failed the ordinary rules hold."""
+        """Whether to read the instances that arrived without waiting for more; not after a failed pull."""
         return self.read_now and self.state is Fetching.HERE
 
 
 def locations_json(locations: Sequence[Location]) -> str:
-    """Return places as text for a column."""
-    return json.dumps([dataclasses.asdict(one) for one in locations])
+    """Return locations as text for a column."""
+    return json.dumps([dataclasses.asdict(location) for location in locations])
 
 
 def locations_of(text: str) -> tuple[Location, ...]:
-    """Return the places of such a text."""
-    return tuple(Location(**{**one, "position_mm": tuple(one["position_mm"])}) for one in json.loads(text))
+    """Return the locations of a column's text."""
+    return tuple(Location(**{**values, "position_mm": tuple(values["position_mm"])}) for values in json.loads(text))
 
 
 def _announcement(row: Any) -> Announcement:  # noqa: ANN401 - rows have the columns of their query
@@ -71,19 +71,19 @@ def _announcement(row: Any) -> Announcement:  # noqa: ANN401 - rows have the col
 
 
 class Announcements:
-    """Every question and every change; one method is one transaction."""
+    """Reads and changes announcements; each method is one transaction."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def announce(self, new: Announcement) -> None:
-        """Keep an announcement over an earlier one of the study; what that one asked for and is open stays."""
+        """Write an announcement over an earlier announcement of the study; an open request of the earlier one stays."""
         row = dataclasses.asdict(new) | {"locations": locations_json(new.locations)}
         statement = insert(self._engine, announcements).values(row)
-        taken = statement.excluded
-        replaced = {name: taken[name] for name in row if name != "study_instance_uid"} | {
-            "read_now": sa.or_(announcements.c.read_now, taken.read_now),
-            "expected": sa.func.coalesce(taken.expected, announcements.c.expected),
+        excluded = statement.excluded
+        replaced = {name: excluded[name] for name in row if name != "study_instance_uid"} | {
+            "read_now": sa.or_(announcements.c.read_now, excluded.read_now),
+            "expected": sa.func.coalesce(excluded.expected, announcements.c.expected),
         }
         if not new.locations:
             del replaced["locations"]
@@ -93,37 +93,41 @@ class Announcements:
             )
 
     def of(self, study: UID) -> Announcement | None:
-        """Return what is announced of the study."""
-        found = self._select(announcements.c.study_instance_uid == study)
-        return found[0] if found else None
+        """Return the announcement of the study, None if there is none."""
+        selected = self._select(announcements.c.study_instance_uid == study)
+        return selected[0] if selected else None
 
     def waiting(self, peer: str) -> tuple[Announcement, ...]:
-        """Return what is to be pulled from a peer, the earliest due first."""
+        """Return the announcements to pull from a peer, the earliest due first."""
         return self._select(announcements.c.peer == peer, announcements.c.state == Fetching.WAITING)
 
-    def asked(self) -> tuple[UID, ...]:
-        """Return the studies that are to be read now and were not yet."""
-        return tuple(one.study_instance_uid for one in self._select(announcements.c.read_now) if one.is_asked)
+    def requested(self) -> tuple[UID, ...]:
+        """Return the studies that somebody wants read and that were not read yet."""
+        return tuple(
+            announcement.study_instance_uid
+            for announcement in self._select(announcements.c.read_now)
+            if announcement.is_asked
+        )
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> tuple[Announcement, ...]:
         query = sa.select(announcements).where(*conditions).order_by(announcements.c.due_at)
         with self._engine.connect() as connection:
             return tuple(_announcement(row) for row in connection.execute(query))
 
-    def update(self, seen: Announcement, **values: object) -> None:
+    def update(self, announcement: Announcement, **values: object) -> None:
         """Change columns of an announcement, unless a newer one took its place."""
-        same = (
-            announcements.c.study_instance_uid == seen.study_instance_uid,
-            announcements.c.announced_at == seen.announced_at,
+        conditions = (
+            announcements.c.study_instance_uid == announcement.study_instance_uid,
+            announcements.c.announced_at == announcement.announced_at,
         )
         with self._engine.begin() as connection:
-            connection.execute(sa.update(announcements).where(*same).values(values))
+            connection.execute(sa.update(announcements).where(*conditions).values(values))
 
-    def settle(self, seen: Announcement) -> None:
-        """Note that the study was handed on as announced: what comes later is a new question."""
-        self.update(seen, read_now=False, expected=None)
+    def settle(self, announcement: Announcement) -> None:
+        """Note that the study was routed as announced; an instance that arrives later is read by the ordinary rules."""
+        self.update(announcement, read_now=False, expected=None)
 
     def forget(self, study: UID) -> None:
-        """Remove what was said of a study that is no longer kept."""
+        """Remove the announcement of a study that the node no longer keeps."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(announcements).where(announcements.c.study_instance_uid == study))

@@ -44,51 +44,51 @@ def _stored(row: Any) -> StoredInstance:  # noqa: ANN401
     )
 
 
-def _key(one: StoredInstance) -> tuple[str, str]:
-    return one.ref.study_instance_uid, one.ref.sop_instance_uid
+def _key(stored: StoredInstance) -> tuple[str, str]:
+    return stored.ref.study_instance_uid, stored.ref.sop_instance_uid
 
 
-def _row(one: StoredInstance) -> dict[str, object]:
+def _row(stored: StoredInstance) -> dict[str, object]:
     return {
-        **reference_values(one.ref),
-        "transfer_syntax_uid": one.transfer_syntax_uid,
-        "sha256": one.sha256,
-        "size_bytes": one.size_bytes,
-        "path": str(one.path),
-        "calling_ae_title": one.calling_ae_title,
-        "received_at": one.received_at,
+        **reference_values(stored.ref),
+        "transfer_syntax_uid": stored.transfer_syntax_uid,
+        "sha256": stored.sha256,
+        "size_bytes": stored.size_bytes,
+        "path": str(stored.path),
+        "calling_ae_title": stored.calling_ae_title,
+        "received_at": stored.received_at,
     }
 
 
 class Catalog:
-    """Every question and every change; one method is one transaction."""
+    """Reads and changes instances, studies and senders; each method is one transaction."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def index(self, batch: Sequence[StoredInstance]) -> frozenset[UID]:
-        """Keep the batch in one commit; return the studies whose content changed.
+        """Commit a batch of instances; return the studies whose content changed.
 
         The same bytes again change nothing; other bytes under the same UID replace the older.
         """
         with self._engine.begin() as connection:
-            known = self._known(connection, batch)
-            # a dictionary: of two versions in one batch, the later is kept
-            new = {_key(one): one for one in batch if known.get(_key(one)) != one.sha256}
-            first = {one.ref.study_instance_uid: one.received_at for one in reversed(batch)}
-            last = {one.ref.study_instance_uid: one.received_at for one in batch}
+            indexed = self._indexed_digests(connection, batch)
+            # A dictionary: of two versions of an instance in one batch, the later version stays.
+            changed = {_key(stored): stored for stored in batch if indexed.get(_key(stored)) != stored.sha256}
+            first = {stored.ref.study_instance_uid: stored.received_at for stored in reversed(batch)}
+            last = {stored.ref.study_instance_uid: stored.received_at for stored in batch}
             rows = [
                 {"study_instance_uid": study, "first_received_at": first[study], "last_received_at": last[study]}
                 for study in last
             ]
             self._upsert(connection, studies, rows, keep=("first_received_at",))
-            if new:
-                self._upsert(connection, instances, [_row(one) for one in new.values()])
-        return frozenset(one.ref.study_instance_uid for one in new.values())
+            if changed:
+                self._upsert(connection, instances, [_row(stored) for stored in changed.values()])
+        return frozenset(stored.ref.study_instance_uid for stored in changed.values())
 
-    def _known(self, connection: Connection, batch: Sequence[StoredInstance]) -> dict[tuple[str, str], str]:
-        """Return the digests of those instances of the batch that are there already."""
-        uids = [one.ref.sop_instance_uid for one in batch]
+    def _indexed_digests(self, connection: Connection, batch: Sequence[StoredInstance]) -> dict[tuple[str, str], str]:
+        """Return the digests of those instances of the batch that are indexed."""
+        uids = [stored.ref.sop_instance_uid for stored in batch]
         query = sa.select(instances.c.study_instance_uid, instances.c.sop_instance_uid, instances.c.sha256)
         rows = connection.execute(query.where(instances.c.sop_instance_uid.in_(uids)))
         return {(row.study_instance_uid, row.sop_instance_uid): row.sha256 for row in rows}
@@ -96,34 +96,34 @@ class Catalog:
     def _upsert(
         self, connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], keep: Sequence[str] = ()
     ) -> None:
-        """Insert the rows; where one is there already, replace its columns but those of `keep`."""
+        """Insert the rows; replace the columns of an existing row, except the columns of `keep`."""
         statement = insert(self._engine, table)
         keys = [column.name for column in table.primary_key]
         replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *keep)}
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), rows)
 
     def instances(self, study: UID) -> tuple[StoredInstance, ...]:
-        """Return what the study holds now, oldest first."""
+        """Return the instances of the study, oldest first."""
         query = sa.select(instances).where(instances.c.study_instance_uid == study).order_by(instances.c.received_at)
         with self._engine.connect() as connection:
             return tuple(_stored(row) for row in connection.execute(query))
 
     def content(self, study: UID) -> dict[UID, str]:
-        """Return SOP Instance UID -> sha256 of what the study holds now."""
+        """Return SOP Instance UID -> sha256 of the instances of the study."""
         query = sa.select(instances.c.sop_instance_uid, instances.c.sha256)
         with self._engine.connect() as connection:
             rows = connection.execute(query.where(instances.c.study_instance_uid == study))
             return {UID(row.sop_instance_uid): row.sha256 for row in rows}
 
     def versions(self, sop_instance_uids: Iterable[str]) -> dict[tuple[UID, UID], StoredInstance]:
-        """Return those of the instances that the node holds, by Study and SOP Instance UID."""
+        """Return the indexed instances of these SOP Instance UIDs, by Study and SOP Instance UID."""
         query = sa.select(instances).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
         with self._engine.connect() as connection:
-            found = [_stored(row) for row in connection.execute(query)]
-        return {(one.ref.study_instance_uid, one.ref.sop_instance_uid): one for one in found}
+            stored_instances = [_stored(row) for row in connection.execute(query)]
+        return {(stored.ref.study_instance_uid, stored.ref.sop_instance_uid): stored for stored in stored_instances}
 
-    def held(self, sop_instance_uids: Iterable[str]) -> frozenset[str]:
-        """Return those of the instances that the node holds."""
+    def existing(self, sop_instance_uids: Iterable[str]) -> frozenset[str]:
+        """Return those of the SOP Instance UIDs that are indexed."""
         query = sa.select(instances.c.sop_instance_uid).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
         with self._engine.connect() as connection:
             return frozenset(connection.execute(query).scalars())
@@ -141,20 +141,20 @@ class Catalog:
         return aware(received)
 
     def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object) -> None:
-        """Remember which content was routed, and why it went where it went."""
+        """Write down which content was routed, and the explanation."""
         values = {"content_hash": content_hash(content), "explanation": json.dumps(explanation)}
         with self._engine.begin() as connection:
             connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
 
     def is_routed(self, study: UID) -> bool:
-        """Whether what the study holds now is what was last routed."""
+        """Whether the content of the study is the content that was last routed."""
         query = sa.select(studies.c.content_hash).where(studies.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             routed = connection.execute(query).scalar()
         return bool(routed == content_hash(self.content(study)))
 
     def unrouted(self) -> tuple[UID, ...]:
-        """Return the studies whose content is not what was last routed."""
+        """Return the studies whose content changed since they were last routed."""
         query = sa.select(studies.c.study_instance_uid, studies.c.content_hash)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
@@ -184,14 +184,14 @@ class Catalog:
             connection.execute(sa.delete(studies).where(studies.c.study_instance_uid == study))
 
     def sender_history(self, ae_title: str) -> Any:  # noqa: ANN401 - what was given to `remember_sender`
-        """Return what was learned of the sender, None if it is new."""
+        """Return the history of the sender, None for a new sender."""
         query = sa.select(senders.c.history).where(senders.c.ae_title == ae_title)
         with self._engine.connect() as connection:
             text = connection.execute(query).scalar()
         return json.loads(text) if text else None
 
     def remember_sender(self, ae_title: str, history: object) -> None:
-        """Keep what was learned of the sender."""
+        """Write down the history of the sender."""
         row = {"ae_title": ae_title, "history": json.dumps(history)}
         with self._engine.begin() as connection:
             connection.execute(

@@ -33,13 +33,13 @@ def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the dr
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the tables to this version's shape: made at once in an empty database, migrated in an older one."""
-    found = revision(engine)
-    if found is None:
+    current = revision(engine)
+    if current is None:
         with engine.begin() as connection:
             metadata.create_all(connection)
             _version.create(connection)
             connection.execute(sa.insert(_version).values(version_num=HEAD))
-    elif found != HEAD:
+    elif current != HEAD:
         upgrade(engine)
 
 

@@ -6,139 +6,25 @@ What stands here cannot be rebuilt, so it is committed before anything acts on i
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
-from ainode.node.keeping.announcements import locations_json, locations_of
-from ainode.node.keeping.database import aware, insert, reference, reference_values
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping.announcements import locations_json
+from ainode.node.keeping.database import insert, reference, reference_values
+from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, delivery_of, document_of, job_of
 from ainode.node.keeping.schema import deliveries, documents, jobs
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
 """destination to the optional documents that it gets"""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One reading of one study by one route."""
-
-    id: str
-    study_instance_uid: UID
-    route: str
-    handler: str
-    content: Mapping[UID, str]
-    """SOP Instance UID -> sha256: exactly what is read"""
-    created_at: datetime
-    """first reception of the study: the time that documents carry"""
-    queued_at: datetime
-    destinations: tuple[str, ...]
-    priority: int = 100
-    predecessors: tuple[InstanceRef, ...] = ()
-    locations: tuple[Location, ...] = ()
-    """what somebody wants looked at"""
-    state: JobState = JobState.WAITING
-    attempts: int = 0
-    reason: str = ""
-    result: str = ""
-    seconds: float = 0.0
-    overheads: Mapping[str, float] = field(default_factory=dict)
-    """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
-    withheld: str = ""
-    """why the documents of a live route stay in the node; empty where they leave"""
-
-    @property
-    def explanation(self) -> str:
-        """Return why the job has no answer, or why the answer stays in the node."""
-        return "; ".join(filter(None, (self.reason, self.withheld)))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a reading ended; its fields are columns of `jobs`."""
-
-    state: JobState
-    result: str
-    """result.json"""
-    reason: str
-    seconds: float
-    overheads: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class KeptDocument:
-    """One encoded document on disk."""
-
-    job: str
-    ref: InstanceRef
-    kind: DocumentKind
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One document on its way to one destination."""
-
-    document: KeptDocument
-    destination: str
-    state: DeliveryState
-    archive_status: int | None
-    error: str
-    proof: str
-    transaction_uid: str
-    sent_at: datetime | None
-    confirmed_at: datetime | None
-
-
-def _job(row: Any) -> Job:  # noqa: ANN401
-    return Job(
-        id=row.id,
-        study_instance_uid=UID(row.study_instance_uid),
-        route=row.route,
-        handler=row.handler,
-        content=json.loads(row.content),
-        created_at=aware(row.created_at),
-        queued_at=aware(row.queued_at),
-        destinations=tuple(json.loads(row.destinations)),
-        priority=row.priority,
-        predecessors=tuple(InstanceRef(*map(UID, one)) for one in json.loads(row.predecessors)),
-        locations=locations_of(row.locations),
-        state=JobState(row.state),
-        attempts=row.attempts,
-        reason=row.reason,
-        result=row.result,
-        seconds=row.seconds,
-        overheads=json.loads(row.overheads),
-        withheld=row.withheld,
-    )
-
-
-def _document(row: Any) -> KeptDocument:  # noqa: ANN401
-    return KeptDocument(row.job, reference(row), DocumentKind(row.kind), Path(row.path), row.sha256)
-
-
-def _delivery(row: Any) -> Delivery:  # noqa: ANN401
-    return Delivery(
-        document=_document(row),
-        destination=row.destination,
-        state=DeliveryState(row.state),
-        archive_status=row.archive_status,
-        error=row.error,
-        proof=row.proof,
-        transaction_uid=row.transaction_uid,
-        sent_at=aware(row.sent_at) if row.sent_at else None,
-        confirmed_at=aware(row.confirmed_at) if row.confirmed_at else None,
-    )
-
-
 class Ledger:
-    """Every question and every change; one method is one transaction."""
+    """Reads and changes jobs, documents and deliveries; each method is one transaction."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -146,9 +32,9 @@ class Ledger:
     # Jobs
 
     def open(self, job: Job) -> Job | None:
-        """Commit a new job and supersede its elders of the same route; None if this very job is known.
+        """Commit a new job and supersede the older jobs of its route; None if the job is known.
 
-        The new job names as predecessors the reports of its elders that left, or may have left, the node.
+        The predecessors of the new job are the reports of older jobs that left, or may have left, the node.
         """
         with self._engine.begin() as connection:
             if connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job.id)).scalar():
@@ -173,7 +59,7 @@ class Ledger:
         return self.job(job.id)
 
     def _supersede(self, connection: Connection, job: Job) -> tuple[InstanceRef, ...]:
-        elders = (
+        older_jobs = (
             connection.execute(
                 sa.select(jobs.c.id).where(
                     jobs.c.study_instance_uid == job.study_instance_uid,
@@ -183,42 +69,42 @@ class Ledger:
             .scalars()
             .all()
         )
-        connection.execute(sa.update(jobs).where(jobs.c.id.in_(elders)).values(state=JobState.SUPERSEDED))
-        left = connection.execute(
+        connection.execute(sa.update(jobs).where(jobs.c.id.in_(older_jobs)).values(state=JobState.SUPERSEDED))
+        sent_reports = connection.execute(
             sa.select(documents)
             .join(deliveries, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
             .where(
-                documents.c.job.in_(elders),
+                documents.c.job.in_(older_jobs),
                 documents.c.kind == DocumentKind.STRUCTURED_REPORT,
                 deliveries.c.tried_at.is_not(None),
             )
             .distinct()
         )
-        return tuple(reference(row) for row in left)
+        return tuple(reference(row) for row in sent_reports)
 
     def job(self, job: str) -> Job:
         """Return one job.
 
-        Raises: LookupError if there is none of that id.
+        Raises: LookupError if no job has the identifier.
         """
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job)).one_or_none()
         if row is None:
             raise LookupError(f"no job {job}; `ainode jobs` lists them")
-        return _job(row)
+        return job_of(row)
 
     def jobs(self, *, study: UID | None = None, states: Sequence[JobState] = ()) -> tuple[Job, ...]:
-        """Return the jobs, oldest first, of one study or state where asked."""
+        """Return the jobs, oldest first; of a study, or in certain states, if these are given."""
         query = sa.select(jobs).order_by(jobs.c.queued_at)
         if study:
             query = query.where(jobs.c.study_instance_uid == study)
         if states:
             query = query.where(jobs.c.state.in_(states))
         with self._engine.connect() as connection:
-            return tuple(_job(row) for row in connection.execute(query))
+            return tuple(job_of(row) for row in connection.execute(query))
 
     def move(self, job: str, state: JobState, *, reason: str = "") -> bool:
-        """Change the state of a job unless it was superseded; say whether it was changed."""
+        """Change the state of a job unless the job is superseded; return whether the state changed."""
         values: dict[str, object] = {"state": state, "reason": reason}
         if state is JobState.READING:
             values["attempts"] = jobs.c.attempts + 1
@@ -227,7 +113,7 @@ class Ledger:
             return bool(connection.execute(update.values(values)).rowcount)
 
     def address(self, job: str, destinations: Sequence[str], *, withheld: str = "") -> Job:
-        """Set where the documents of a job will go, or why they stay in the node; return the job as it is then."""
+        """Set the destinations of a job, or the reason why its documents stay in the node; return the changed job."""
         with self._engine.begin() as connection:
             values = {"withheld": withheld, "destinations": json.dumps(tuple(destinations))}
             connection.execute(sa.update(jobs).where(jobs.c.id == job).values(values))
@@ -253,28 +139,28 @@ class Ledger:
     def report(
         self,
         job: Job,
-        kept: Sequence[KeptDocument],
+        kept_documents: Sequence[KeptDocument],
         reading: Outcome,
         *,
         wishes: Wishes = MappingProxyType({}),
     ) -> None:
-        """Commit what a job made, and one waiting delivery per document and destination.
+        """Commit the documents of a job, and a waiting delivery of each document to each destination.
 
         Optional documents go where `wishes` names their kind. A second report of the same job changes nothing: the
         first encoded documents are the ones that leave.
         """
         with self._engine.begin() as connection:
-            for position, one in enumerate(kept):
+            for position, document in enumerate(kept_documents):
                 row = {
-                    **reference_values(one.ref),
-                    "job": one.job,
+                    **reference_values(document.ref),
+                    "job": document.job,
                     "position": position,
-                    "kind": one.kind,
-                    "path": str(one.path),
-                    "sha256": one.sha256,
+                    "kind": document.kind,
+                    "path": str(document.path),
+                    "sha256": document.sha256,
                 }
                 connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
-                self._address(connection, one, job.destinations, wishes)
+                self._address(connection, document, job.destinations, wishes)
             values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
             connection.execute(
                 sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state != JobState.SUPERSEDED).values(values)
@@ -295,31 +181,34 @@ class Ledger:
             connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
     def revive(self, job: str) -> tuple[str, ...]:
-        """Set what failed back to waiting; return the destinations to deliver to, '' for the reading itself."""
-        mine = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
-        lost = (deliveries.c.sop_instance_uid.in_(mine), deliveries.c.state == DeliveryState.FAILED)
+        """Set failed work back to waiting; return the destinations to deliver to, an empty text for the reading."""
+        documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
+        failed = (
+            deliveries.c.sop_instance_uid.in_(documents_of_job),
+            deliveries.c.state == DeliveryState.FAILED,
+        )
         with self._engine.begin() as connection:
             reading = connection.execute(
                 sa.update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.FAILED).values(state=JobState.WAITING)
             )
             if reading.rowcount:
                 return ("",)
-            destinations = connection.execute(sa.select(deliveries.c.destination).where(*lost).distinct()).scalars()
-            found = tuple(destinations)
-            connection.execute(sa.update(deliveries).where(*lost).values(state=DeliveryState.WAITING, error=""))
-        return found
+            destinations = connection.execute(sa.select(deliveries.c.destination).where(*failed).distinct()).scalars()
+            revived = tuple(destinations)
+            connection.execute(sa.update(deliveries).where(*failed).values(state=DeliveryState.WAITING, error=""))
+        return revived
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:
-        """Return what a job made, in the order in which it is sent."""
+        """Return the documents of a job in the order of sending."""
         with self._engine.connect() as connection:
             return self._documents(connection, job)
 
     def _documents(self, connection: Connection, job: str) -> tuple[KeptDocument, ...]:
         query = sa.select(documents).where(documents.c.job == job).order_by(documents.c.position)
-        return tuple(_document(row) for row in connection.execute(query))
+        return tuple(document_of(row) for row in connection.execute(query))
 
     def deliveries(self, job: str, destination: str = "") -> tuple[Delivery, ...]:
-        """Return the deliveries of a job, of one destination where asked."""
+        """Return the deliveries of a job, to all destinations or to one."""
         query = (
             sa.select(deliveries, *(column for column in documents.c if column.name != "sop_instance_uid"))
             .join(documents, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
@@ -329,12 +218,12 @@ class Ledger:
         if destination:
             query = query.where(deliveries.c.destination == destination)
         with self._engine.connect() as connection:
-            return tuple(_delivery(row) for row in connection.execute(query))
+            return tuple(delivery_of(row) for row in connection.execute(query))
 
     def unsettled(self, unconfirmed: Sequence[str]) -> tuple[tuple[str, str, DeliveryState], ...]:
-        """Return job, destination and state of what is still to be sent or confirmed, each once.
+        """Return job, destination and state of every unsettled delivery, each combination once.
 
-        Where a destination is `unconfirmed`, what is sent is done; what waits of a superseded job never leaves.
+        At an `unconfirmed` destination a sent document is settled. A waiting document of a superseded job never leaves.
         """
         waits = (deliveries.c.state == DeliveryState.WAITING) & (jobs.c.state != JobState.SUPERSEDED)
         sent = (deliveries.c.state == DeliveryState.SENT) & deliveries.c.destination.not_in(unconfirmed)
@@ -348,17 +237,17 @@ class Ledger:
             return tuple((job, name, DeliveryState(state)) for job, name, state in connection.execute(query))
 
     def claim(self, job: str, destination: str, at: datetime) -> tuple[Delivery, ...]:
-        """Return the deliveries of a job that may be sent now, marked as tried; none of a superseded job.
+        """Mark the waiting deliveries of a job as tried and return them; none of a superseded job.
 
-        A job that is superseded after this names its report as predecessor, one superseded before never leaves.
+        The successor of a job that is superseded after this call names the report as predecessor.
         """
-        mine = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
+        documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
         with self._engine.begin() as connection:
-            # the update takes the write lock before the state is looked at
+            # The update takes the write lock; only then the state of the job is read.
             connection.execute(
                 sa.update(deliveries)
                 .where(
-                    deliveries.c.sop_instance_uid.in_(mine),
+                    deliveries.c.sop_instance_uid.in_(documents_of_job),
                     deliveries.c.destination == destination,
                     deliveries.c.state == DeliveryState.WAITING,
                     sa.exists().where(jobs.c.id == job, jobs.c.state != JobState.SUPERSEDED),
@@ -368,7 +257,9 @@ class Ledger:
             state = connection.execute(sa.select(jobs.c.state).where(jobs.c.id == job)).scalar()
         if state == JobState.SUPERSEDED:
             return ()
-        return tuple(one for one in self.deliveries(job, destination) if one.state is DeliveryState.WAITING)
+        return tuple(
+            delivery for delivery in self.deliveries(job, destination) if delivery.state is DeliveryState.WAITING
+        )
 
     def update(self, delivery: Delivery, **values: object) -> None:
         """Change columns of one delivery."""
@@ -383,18 +274,18 @@ class Ledger:
             )
 
     def settle(self, transaction_uid: str, committed: Sequence[UID], failed: Mapping[UID, str], at: datetime) -> None:
-        """Keep an archive's storage commitment report: which of that transaction's documents it holds."""
-        mine = deliveries.c.transaction_uid == transaction_uid
+        """Write down a storage commitment report: which documents of the transaction the archive committed."""
+        of_transaction = deliveries.c.transaction_uid == transaction_uid
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(deliveries)
-                .where(mine, deliveries.c.sop_instance_uid.in_(committed))
+                .where(of_transaction, deliveries.c.sop_instance_uid.in_(committed))
                 .values(state=DeliveryState.CONFIRMED, proof="storage commitment", confirmed_at=at, error="")
             )
-            for uid, why in failed.items():
-                one = sa.update(deliveries).where(mine, deliveries.c.sop_instance_uid == uid)
-                again = {"state": DeliveryState.WAITING, "transaction_uid": ""}
-                # a late report starts nothing: what was given up in the meantime only gets the archive's reason
-                for state, values in ((DeliveryState.FAILED, {}), (DeliveryState.SENT, again)):
-                    said = {"error": f"not committed: {why}", **values}
-                    connection.execute(one.where(deliveries.c.state == state).values(said))
+            for uid, reason in failed.items():
+                of_document = sa.update(deliveries).where(of_transaction, deliveries.c.sop_instance_uid == uid)
+                waiting_again = {"state": DeliveryState.WAITING, "transaction_uid": ""}
+                # A late report starts nothing: a delivery that was given up gets the archive's reason, no more.
+                for state, values in ((DeliveryState.FAILED, {}), (DeliveryState.SENT, waiting_again)):
+                    new_values = {"error": f"not committed: {reason}", **values}
+                    connection.execute(of_document.where(deliveries.c.state == state).values(new_values))

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.keeping.ledger import Delivery, Job, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Delivery, Job
 
 StudyWord = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed"]
 _OPEN = frozenset({JobState.WAITING, JobState.READING})

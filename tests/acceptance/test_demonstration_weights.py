@@ -14,7 +14,7 @@ from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import UID, DeliveryState
-from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.records import Job
 from ainode.node.settings import Peer
 
 installed("openvino", "safetensors", "scipy", "torch")

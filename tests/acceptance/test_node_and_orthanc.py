@@ -299,7 +299,7 @@ def test_twenty_kills_under_load_lose_nothing_that_was_answered_and_send_nothing
             assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
         node.stop()
         held = {path.name for path in (node.folder / "data" / "spool").rglob("*.dcm")}
-        catalog_holds = set(node.catalog.held(acked))
+        catalog_holds = set(node.catalog.existing(acked))
         reported = [dcmread(path) for path in archive.files()]
     assert catalog_holds == acked
     assert len(held) >= len(acked)

@@ -17,9 +17,9 @@ from support.node import RunningNode, configured, running
 from ainode.node import testing
 from ainode.node.archive.commitment import Commitment, SopReference, action_information
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.jobs.workflows import retry
+from ainode.node.jobs.recovery import retry
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Job, KeptDocument, Outcome
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer, load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -26,7 +26,7 @@ from ainode.node.commands.diagnosis import advice, problems
 from ainode.node.commands.doctor import examine
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
-from ainode.node.keeping.ledger import Delivery
+from ainode.node.keeping.records import Delivery
 from ainode.node.settings import NodeTable, Peer, Settings
 
 

@@ -25,7 +25,8 @@ from ainode.node.errors import ArchiveUnreachable  # noqa: E402
 from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
 from ainode.node.keeping.catalog import Catalog  # noqa: E402
-from ainode.node.keeping.ledger import Job, Ledger  # noqa: E402
+from ainode.node.keeping.ledger import Ledger  # noqa: E402
+from ainode.node.keeping.records import Job  # noqa: E402
 from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
 from ainode.node.receiving.events import Event, InstanceStored  # noqa: E402
 from ainode.node.receiving.negotiation import policy  # noqa: E402

@@ -27,7 +27,8 @@ from ainode.node.errors import ConfigError  # noqa: E402
 from ainode.node.keeping import database  # noqa: E402
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
 from ainode.node.keeping.catalog import Catalog  # noqa: E402
-from ainode.node.keeping.ledger import Job, Ledger  # noqa: E402
+from ainode.node.keeping.ledger import Ledger  # noqa: E402
+from ainode.node.keeping.records import Job  # noqa: E402
 from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
 from ainode.node.reading.weights import HandlerWeights  # noqa: E402
 from ainode.node.receiving.events import InstanceStored  # noqa: E402

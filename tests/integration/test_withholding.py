@@ -12,7 +12,7 @@ from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import DeliveryState, JobState, WeightsStatus
-from ainode.node.jobs.workflows import retry
+from ainode.node.jobs.recovery import retry
 from ainode.node.reading.weights import WeightsEntry, environment
 from ainode.node.settings import Peer, load
 

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.keeping.ledger import Delivery, Job, Ledger
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Delivery, Job
 from ainode.node.settings import Peer
 from support.servers import free_port
 

@@ -17,7 +17,7 @@ from ainode.node.encoding.part10 import Origin
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
-from ainode.node.keeping.ledger import Job
+from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored

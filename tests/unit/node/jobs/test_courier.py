@@ -10,7 +10,8 @@ from support import a_file, free_port, instance_ref
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Delivery, Job, KeptDocument, Ledger, Outcome
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
 from ainode.node.settings import NodeTable, Peer, Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -48,7 +49,7 @@ def test_a_document_that_cannot_be_read_is_tried_again_and_given_up_with_its_rea
     sender = courier(ledger)
     assert not sender.deliver("job", "archive", NOW)
     assert ledger.deliveries("job")[0].state is DeliveryState.WAITING
-    sender.give_up("job", "archive", why="")
+    sender.give_up("job", "archive", reason="")
     (one,) = ledger.deliveries("job")
     assert one.state is DeliveryState.FAILED
     assert "document.dcm" in one.error
@@ -64,12 +65,12 @@ def test_why_a_confirmation_fails_is_in_the_log_and_on_the_document(
     (one,) = ledger.deliveries("job")
     assert one.error.startswith("archive: ")
     assert one.error in caplog.text
-    sender.give_up("job", "archive", why="")
+    sender.give_up("job", "archive", reason="")
     assert ledger.deliveries("job") == (replace(one, state=DeliveryState.FAILED),)
 
 
 def test_what_was_sent_where_nothing_is_confirmed_is_not_given_up_with_the_rest(ledger: Ledger, tmp_path: Path) -> None:
     sent, _ = reported(ledger, tmp_path / "1.dcm", tmp_path / "2.dcm")
     ledger.update(sent, state=DeliveryState.SENT, sent_at=NOW)
-    courier(ledger, confirm="none").give_up("job", "archive", why="")
+    courier(ledger, confirm="none").give_up("job", "archive", reason="")
     assert [one.state for one in ledger.deliveries("job")] == [DeliveryState.SENT, DeliveryState.FAILED]

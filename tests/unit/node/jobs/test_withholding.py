@@ -22,7 +22,8 @@ from ainode.node.domain import (
 )
 from ainode.node.jobs.withholding import addressed, released
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.reading import registry
 from ainode.node.reading.weights import WeightsEntry, environment
 from ainode.node.routes import Route, RouteMode

@@ -8,7 +8,8 @@ from support.postgresql import postgresql
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping import database
-from ainode.node.keeping.ledger import Job, KeptDocument, Ledger, Outcome
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READ = Outcome(JobState.REPORTED, "{}", "", 1.5)

@@ -1,0 +1,22 @@
+"""The queues of the durable engine and the database of its workflows: the names that outlive an upgrade."""
+
+from ainode.node.settings import Settings
+
+APPLICATION_VERSION = "1"
+"""Pinned, so that an upgraded node goes on with the workflows of the version before."""
+PRIORS_QUEUE = "priors"
+
+
+def system_database_url(settings: Settings) -> str:
+    """Return the address of the workflows' database: a file beside the catalog on SQLite, else the same PostgreSQL."""
+    return settings.database.url or f"sqlite:///{settings.data / 'workflows.sqlite'}"
+
+
+def read_queue(handler: str) -> str:
+    """Return the queue of a handler: one study at a time, by priority."""
+    return f"read.{handler}"
+
+
+def delivery_queue(destination: str) -> str:
+    """Return the queue of a destination, so that a dead archive holds back only its own documents."""
+    return f"deliver.{destination}"

@@ -1,0 +1,128 @@
+"""What the ledger holds: jobs, documents and deliveries, and how they are read from rows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
+from ainode.node.keeping.announcements import locations_of
+from ainode.node.keeping.database import aware, reference
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One reading of one study by one route."""
+
+    id: str
+    study_instance_uid: UID
+    route: str
+    handler: str
+    content: Mapping[UID, str]
+    """SOP Instance UID -> sha256: exactly what is read"""
+    created_at: datetime
+    """first reception of the study: the time that documents carry"""
+    queued_at: datetime
+    destinations: tuple[str, ...]
+    priority: int = 100
+    predecessors: tuple[InstanceRef, ...] = ()
+    locations: tuple[Location, ...] = ()
+    """what somebody wants looked at"""
+    state: JobState = JobState.WAITING
+    attempts: int = 0
+    reason: str = ""
+    result: str = ""
+    seconds: float = 0.0
+    overheads: Mapping[str, float] = field(default_factory=dict)
+    """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
+    withheld: str = ""
+    """why the documents of a live route stay in the node; empty where they leave"""
+
+    @property
+    def explanation(self) -> str:
+        """Return why the job has no answer, or why the answer stays in the node."""
+        return "; ".join(filter(None, (self.reason, self.withheld)))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reading ended; its fields are columns of `jobs`."""
+
+    state: JobState
+    result: str
+    """result.json"""
+    reason: str
+    seconds: float
+    overheads: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDocument:
+    """One encoded document on disk."""
+
+    job: str
+    ref: InstanceRef
+    kind: DocumentKind
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One document on its way to one destination."""
+
+    document: KeptDocument
+    destination: str
+    state: DeliveryState
+    archive_status: int | None
+    error: str
+    proof: str
+    transaction_uid: str
+    sent_at: datetime | None
+    confirmed_at: datetime | None
+
+
+def job_of(row: Any) -> Job:  # noqa: ANN401
+    """Return the job of a row."""
+    return Job(
+        id=row.id,
+        study_instance_uid=UID(row.study_instance_uid),
+        route=row.route,
+        handler=row.handler,
+        content=json.loads(row.content),
+        created_at=aware(row.created_at),
+        queued_at=aware(row.queued_at),
+        destinations=tuple(json.loads(row.destinations)),
+        priority=row.priority,
+        predecessors=tuple(InstanceRef(*map(UID, uids)) for uids in json.loads(row.predecessors)),
+        locations=locations_of(row.locations),
+        state=JobState(row.state),
+        attempts=row.attempts,
+        reason=row.reason,
+        result=row.result,
+        seconds=row.seconds,
+        overheads=json.loads(row.overheads),
+        withheld=row.withheld,
+    )
+
+
+def document_of(row: Any) -> KeptDocument:  # noqa: ANN401
+    """Return the document of a row."""
+    return KeptDocument(row.job, reference(row), DocumentKind(row.kind), Path(row.path), row.sha256)
+
+
+def delivery_of(row: Any) -> Delivery:  # noqa: ANN401
+    """Return the delivery of a row, joined with its document."""
+    return Delivery(
+        document=document_of(row),
+        destination=row.destination,
+        state=DeliveryState(row.state),
+        archive_status=row.archive_status,
+        error=row.error,
+        proof=row.proof,
+        transaction_uid=row.transaction_uid,
+        sent_at=aware(row.sent_at) if row.sent_at else None,
+        confirmed_at=aware(row.confirmed_at) if row.confirmed_at else None,
+    )
