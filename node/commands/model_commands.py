@@ -1,4 +1,4 @@
-"""The commands about models: weights, training, evaluation, figures."""
+"""The commands about models: `weights`, `train`, `evaluate`, `bench`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,39 +12,34 @@ from ainode.node.terminal import Config, settings_of, table
 
 models_app = typer.Typer()
 weights_app = typer.Typer(no_args_is_help=True, help="Weight files: list, pull, import, verify.")
-bench_app = typer.Typer(no_args_is_help=True, help="Figures side by side with what you would pick instead.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure ainode beside the program that you would use instead.")
 
 
 @weights_app.command("list")
 def weights_list(config: Config = None) -> None:
-    """List every known weight file."""
+    """List every weight file that a manifest names."""
     from ainode.node.reading.weights import environment
 
-    entries = environment(settings_of(config)).weights.entries()
-    head = ("name", "model", "version", "status", "MiB", "here", "licence", "trained on")
-    print(
-        table(
-            head,
-            (
-                (
-                    one.name,
-                    one.model,
-                    one.version,
-                    one.status,
-                    f"{one.size_bytes / 2**20:.1f}",
-                    "yes" if one.path.exists() else "no",
-                    one.licence,
-                    one.training_data,
-                )
-                for one in entries
-            ),
+    titles = ("name", "model", "version", "status", "MiB", "here", "licence", "trained on")
+    rows = (
+        (
+            entry.name,
+            entry.model,
+            entry.version,
+            entry.status,
+            f"{entry.size_bytes / 2**20:.1f}",
+            "yes" if entry.path.exists() else "no",
+            entry.licence,
+            entry.training_data,
         )
+        for entry in environment(settings_of(config)).weights.entries()
     )
+    print(table(titles, rows))
 
 
 @weights_app.command("pull")
 def weights_pull(name: str, config: Config = None) -> None:
-    """Download weights by the manifest's address; other bytes than it names are refused."""
+    """Download weights from the address in the manifest; bytes with another sha256 are refused."""
     from ainode.node.reading.weights import environment
 
     print(environment(settings_of(config)).weights.pull(name))
@@ -53,14 +48,14 @@ def weights_pull(name: str, config: Config = None) -> None:
 @weights_app.command("import")
 def weights_import(
     file: Path,
-    name: Annotated[str, typer.Option(help="the name by which the model asks for them")],
+    name: Annotated[str, typer.Option(help="the name by which the model asks for the weights")],
     model: Annotated[str, typer.Option()],
     licence: Annotated[str, typer.Option()],
-    trained_on: Annotated[str, typer.Option(help="which data, which split, n")],
+    trained_on: Annotated[str, typer.Option(help="the data set, its split, and the number of cases")],
     version: Annotated[str, typer.Option()] = "1",
     config: Config = None,
 ) -> None:
-    """Add a file of your own; it wins over the shipped one of that name and is marked as the site's."""
+    """Add a file of your own, marked as the site's; your file replaces a shipped file of that name."""
     from ainode.node.disk import sha256_of
     from ainode.node.domain import WeightsStatus
     from ainode.node.reading.weights import WeightsEntry, environment
@@ -81,20 +76,20 @@ def weights_import(
 
 @weights_app.command("verify")
 def weights_verify(config: Config = None) -> None:
-    """Compare every present file with its manifest; exit 1 on a difference."""
+    """Compare every weight file with its manifest; exit 1 if a file is absent or differs."""
     from ainode.node.errors import WeightsError
     from ainode.node.reading.weights import environment
 
     store = environment(settings_of(config)).weights
-    wrong = 0
+    errors = 0
     for entry in store.entries():
         try:
             store.verified(entry.name)
             print(f"{entry.name}: ready")
         except WeightsError as error:
-            wrong += 1
+            errors += 1
             print(error)
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(1 if errors else 0)
 
 
 @bench_app.command("ingest")
@@ -103,7 +98,7 @@ def bench_ingest(
     ct: Annotated[int, typer.Option(help="CT images of 512 x 512")] = 300,
     radiographs: Annotated[int, typer.Option(help="radiographs of 3000 x 3000")] = 20,
 ) -> None:
-    """Send to this node, to Debian's Orthanc and to DCMTK's storescp, in one run."""
+    """Time C-STORE to this node, to Debian's Orthanc and to DCMTK's storescp, in one run."""
     from ainode.node.bench.ingest import ingest
 
     ingest(rounds, ct, radiographs)
@@ -111,12 +106,12 @@ def bench_ingest(
 
 @bench_app.command("node")
 def bench_node(
-    rounds: Annotated[int, typer.Option(min=1, help="fresh nodes; medians are printed")] = 3,
-    slices: Annotated[int, typer.Option(min=1, help="of 512 x 512 in a CT")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="number of fresh nodes; medians are printed")] = 3,
+    slices: Annotated[int, typer.Option(min=1, help="slices of 512 x 512 in a CT")] = 300,
     priors: Annotated[int, typer.Option(min=1, help="patients with two earlier CTs each")] = 8,
     peer: Annotated[bool, typer.Option("--peer", help="also wait once for Orthanc's StableAge of 60 s")] = False,
 ) -> None:
-    """Time what the node adds to a model: its own time per study, and what earlier studies cost."""
+    """Time what the node adds to a model: the node's own time per study, and the time that earlier studies take."""
     from ainode.node.bench.own_time import measurement_lines
 
     for line in measurement_lines(rounds=rounds, slices=slices, patients=priors, with_stable_age=peer):
@@ -125,11 +120,13 @@ def bench_node(
 
 @bench_app.command("infer")
 def bench_infer(
-    full_size: Annotated[bool, typer.Option("--full-size", help="the originals' networks, random weights")] = False,
-    runs: Annotated[int, typer.Option(help="interleaved readings each")] = 15,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="time networks of the originals' size, with random weights")
+    ] = False,
+    runs: Annotated[int, typer.Option(help="readings by each program, interleaved")] = 15,
     config: Config = None,
 ) -> None:
-    """Time a whole reading by each model, beside eager PyTorch, in one run."""
+    """Time a whole reading by each model, beside eager PyTorch or Keras, in one run."""
     from ainode.node.reading import registry
     from ainode.node.reading.weights import environment
 
@@ -143,8 +140,8 @@ def bench_infer(
 
 
 @contextlib.contextmanager
-def _one_line(kind: type[Exception]) -> Iterator[None]:
-    """Turn what a model says of its data or files into a line for the person who gave them."""
+def _as_config_error(kind: type[Exception]) -> Iterator[None]:
+    """Turn an error of a model about its data or files into a ConfigError, which the command prints as one line."""
     try:
         yield
     except kind as error:
@@ -154,22 +151,26 @@ def _one_line(kind: type[Exception]) -> Iterator[None]:
 @models_app.command()
 def train(
     model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion")],
-    data: Annotated[Path, typer.Option(help="folder of the data set; the model's card says in which layout")],
-    out: Annotated[Path, typer.Option(help="checkpoints, log.csv, loss.png, weights; empty, or with --resume")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the model's own number")] = None,
-    minutes: Annotated[float, typer.Option(min=0, help="end after the epoch in which they pass")] = float("inf"),
-    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+    data: Annotated[Path, typer.Option(help="folder of the data set, in the layout that the model's card describes")],
+    out: Annotated[
+        Path, typer.Option(help="folder for checkpoints, log.csv, loss.png, weights; empty, or with --resume")
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="number of epochs, instead of the model's own number")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="end after the epoch in which this time passes")] = float("inf"),
+    seed: Annotated[int, typer.Option(help="seed of every random number")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    resume: Annotated[bool, typer.Option("--resume", help="go on where the folder's training stopped")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the training in the folder")] = False,
 ) -> None:
     """Train a model on the part `train` of a data set."""
     from ainode.node.reading.registry import laboratory
 
     models = laboratory()
     options = models.TrainingOptions(epochs=epochs, minutes=minutes, seed=seed, device=device, resume=resume)
-    with _one_line(models.ModelError):
-        made = models.train(model, data, out, options)
-    for name, path in made.items():
+    with _as_config_error(models.ModelError):
+        weights = models.train(model, data, out, options)
+    for name, path in weights.items():
         print(f"{name}: {path}")
     print(f"next: ainode evaluate {model} --data {data} --weights {out} --out {out / 'evaluation'}")
 
@@ -178,19 +179,21 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion")],
     data: Annotated[Path, typer.Option(help="folder of the data set")],
-    out: Annotated[Path, typer.Option(help="metrics.json and plots")],
-    weights: Annotated[Path | None, typer.Option(help="folder of a training; else what the node serves")] = None,
+    out: Annotated[Path, typer.Option(help="folder for metrics.json and plots")],
+    weights: Annotated[
+        Path | None, typer.Option(help="folder of a training; if left out, the weights that the node serves")
+    ] = None,
     part: Annotated[str, typer.Option(help="test, or train")] = "test",
     config: Config = None,
 ) -> None:
-    """Put a model to the test: intervals by patient or lesion, trivial baselines, plots."""
+    """Evaluate a model on a data set: confidence intervals by patient or lesion, trivial baselines, plots."""
     import json
 
     from ainode.node.reading.registry import laboratory
     from ainode.node.reading.weights import environment
 
     models, store = laboratory(), environment(settings_of(config)).weights
-    served = (one.name for one in store.entries() if one.model == model)
-    with _one_line(models.ModelError):
+    served = (entry.name for entry in store.entries() if entry.model == model)
+    with _as_config_error(models.ModelError):
         files = models.trained(weights) if weights else {name: store.verified(name) for name in served}
         print(json.dumps(models.evaluate(model, data, files, out, part), indent=2))

@@ -1,7 +1,7 @@
-"""Who may call over HTTP: one bearer token a caller, kept as a digest, looked up at every request.
+"""Who may call over HTTP: each caller has one bearer token, kept as a digest and looked up at every request.
 
-A token has 256 random bits, so nothing can be tried through and one sha256 guards it as well as a slow hash would;
-argon2 is for what people choose themselves.
+A token has 256 random bits, so nobody can guess a token, and one sha256 protects the token as well as a slow hash.
+A slow hash such as argon2 protects passwords, which people choose.
 """
 
 import hashlib
@@ -15,59 +15,59 @@ from typing import Final
 
 from ainode.node.errors import ConfigError
 
-# It stands for a calling AE title where its owner sends instances (PS3.5 6.2: 16 characters).
+# The name stands for a calling AE title where the caller sends instances (PS3.5 6.2: 16 characters).
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,16}")
 _RANDOM_BYTES: Final = 32
 
 
 class Tokens:
-    """The file of names and digests in the node's data folder."""
+    """The callers and the digests of their tokens, in a file of the node's data folder."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / "tokens"
 
     def add(self, name: str) -> str:
-        """Return a new token for `name`, for the only time.
+        """Return a new token for the caller `name`; the token cannot be shown a second time.
 
-        Raises: ConfigError if the name is none, or is taken.
+        Raises: ConfigError if the name is not valid, or has a token.
         """
-        known = self._digests()
+        digests = self._digests()
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{name!r}: a token's name has 1 to 16 of A-Z a-z 0-9 _ . -")
-        if name in known:
+        if name in digests:
             raise ConfigError(f"{name!r} has a token; `ainode token remove {name}` first")
         token = f"ainode_{secrets.token_urlsafe(_RANDOM_BYTES)}"
-        self._write({**known, name: _digest(token)})
+        self._write({**digests, name: _digest(token)})
         return token
 
     def remove(self, name: str) -> None:
-        """Forget a token: its owner is refused from the next request on.
+        """Remove the token of a caller; the caller is refused from the next request on.
 
-        Raises: ConfigError if there is none of that name.
+        Raises: ConfigError if no token has that name.
         """
-        known = self._digests()
-        if name not in known:
-            raise ConfigError(f"no token is named {name!r} (known: {', '.join(known) or 'none'})")
-        self._write({other: digest for other, digest in known.items() if other != name})
+        digests = self._digests()
+        if name not in digests:
+            raise ConfigError(f"no token is named {name!r} (names with a token: {', '.join(digests) or 'none'})")
+        self._write({caller: digest for caller, digest in digests.items() if caller != name})
 
     def names(self) -> tuple[str, ...]:
-        """Return who has a token."""
+        """Return the names of the callers that have a token."""
         return tuple(self._digests())
 
     def owner(self, token: str) -> str | None:
-        """Return whose token it is; every digest is compared, so the time tells nothing."""
-        digest, found = _digest(token), None
-        for name, known in self._digests().items():
-            if hmac.compare_digest(digest, known):
-                found = name
-        return found
+        """Return the caller to whom a token belongs; every digest is compared, so the duration reveals nothing."""
+        digest, owner = _digest(token), None
+        for name, known_digest in self._digests().items():
+            if hmac.compare_digest(digest, known_digest):
+                owner = name
+        return owner
 
     def _digests(self) -> dict[str, str]:
         try:
-            known: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
+            digests: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        return known
+        return digests
 
     def _write(self, digests: Mapping[str, str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
