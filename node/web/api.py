@@ -1,4 +1,4 @@
-"""The HTTP interface: announce a study, ask its state and explanation, have it read now; STOW-RS beside it."""
+"""The HTTP interface: announce a study, ask for its state or explanation, have the study read now; and STOW-RS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ from ainode.node.web.tokens import Tokens
 
 StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study Instance UID")]
 _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
-_MOST_INSTANCES: Final = 1_000_000
-_MOST_POSITIONS: Final = 100
+_MAX_INSTANCES: Final = 1_000_000
+_MAX_POSITIONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What the interface works with."""
+class Dependencies:
+    """The parts of the node that the HTTP interface uses."""
 
     settings: Settings
     catalog: Catalog
@@ -43,32 +43,36 @@ class Desk:
     on_announced: Callable[[Announcement], None]
     """called after the announcement is committed"""
     is_alive: Callable[[], bool]
-    """whether C-STOREs are answered"""
+    """returns whether the receiver answers C-STORE requests"""
 
 
 class _Question(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    peer: str = Field("", description="who has the study, by the name of its [[peer]]; '' where it comes by itself")
+    peer: str = Field(
+        "", description="name of the [[peer]] that has the study; '' where another system sends the study"
+    )
 
 
 class AnnounceQuestion(_Question):
-    """A study exists, whole, with this many instances."""
+    """An announcement: the study is complete, with this many instances."""
 
-    instances: int = Field(ge=1, le=_MOST_INSTANCES)
+    instances: int = Field(ge=1, le=_MAX_INSTANCES)
 
 
-class PointedAt(BaseModel):
-    """A place in the patient, such as a nodule."""
+class PointedPosition(BaseModel):
+    """A position in the patient at which somebody points, such as a nodule."""
 
     model_config = ConfigDict(extra="forbid")
 
-    position_mm: Position = Field(description="x, y, z in LPS of the Frame of Reference")
-    frame_of_reference_uid: str = Field("", pattern=_UID_OR_NONE, description="'' where the study has only one")
+    position_mm: Position = Field(description="x, y, z in the LPS coordinates of the Frame of Reference")
+    frame_of_reference_uid: str = Field(
+        "", pattern=_UID_OR_NONE, description="'' where the study has a single Frame of Reference"
+    )
     series_instance_uid: str = Field("", pattern=_UID_OR_NONE)
 
     def location(self) -> Location:
-        """Return it as the domain's, with who said so."""
+        """Return the position as a location of the domain, whose origin is a request."""
         return Location(
             self.position_mm,
             REQUEST,
@@ -78,28 +82,28 @@ class PointedAt(BaseModel):
 
 
 class ReadQuestion(_Question):
-    """Read what there is, now."""
+    """A request to read the received instances of the study now."""
 
-    positions: tuple[PointedAt, ...] = Field((), max_length=_MOST_POSITIONS)
+    positions: tuple[PointedPosition, ...] = Field((), max_length=_MAX_POSITIONS)
 
 
 class Health(BaseModel):
-    """Whether the node takes studies."""
+    """The state and version of the node."""
 
     status: str
     version: str
 
 
-def application(desk: Desk) -> FastAPI:
-    """Return the interface; its page at /docs needs no script and no other server."""
+def application(dependencies: Dependencies) -> FastAPI:
+    """Return the HTTP application; its page at /docs uses no script and no other server."""
     app = FastAPI(title="ainode", version=__version__, summary="A DICOM AI node", docs_url=None, redoc_url=None)
     app.add_middleware(ShortBodies, except_below="/dicom-web/")
-    caller = _caller(desk.tokens)
+    caller = _caller(dependencies.tokens)
 
     @app.get("/health", tags=["node"])
     def health(response: Response) -> Health:
-        """Say whether the node takes studies; 503 if it does not. Needs no token."""
-        alive = desk.is_alive()
+        """Return 200 if the node receives studies, else 503; needs no token."""
+        alive = dependencies.is_alive()
         response.status_code = 200 if alive else 503
         return Health(status="ok" if alive else "the receiver ended", version=__version__)
 
@@ -107,35 +111,35 @@ def application(desk: Desk) -> FastAPI:
     def docs() -> HTMLResponse:
         return HTMLResponse(_page(app))
 
-    app.include_router(Studies(desk).router(), tags=["study"], dependencies=[Depends(caller)])
-    Upload(desk.doorway, desk.settings.node.network_timeout_s).add_routes(app, caller)
+    app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(caller)])
+    Upload(dependencies.doorway, dependencies.settings.node.network_timeout_s).add_routes(app, caller)
     return app
 
 
 def _caller(tokens: Tokens) -> Callable[..., str]:
-    """Return the dependency that lets a token's owner in and gives its name."""
-    bearer = HTTPBearer(auto_error=False, description="made by `ainode token add NAME`")
+    """Return the FastAPI dependency that accepts the owner of a token and returns the owner's name."""
+    bearer = HTTPBearer(auto_error=False, description="`ainode token add NAME` creates the token")
 
-    def caller(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
+    def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
         if not tokens.names():
-            raise HTTPException(503, "nobody may call yet: make a token with `ainode token add NAME`")
-        owner = tokens.owner(given.credentials) if given else None
+            raise HTTPException(503, "no caller has a token yet: create a token with `ainode token add NAME`")
+        owner = tokens.owner(credentials.credentials) if credentials else None
         if owner is None:
-            how = "send `Authorization: Bearer TOKEN`, made by `ainode token add NAME`"
-            raise HTTPException(401, how, {"WWW-Authenticate": "Bearer"})
+            remedy = "send `Authorization: Bearer TOKEN`; `ainode token add NAME` creates a token"
+            raise HTTPException(401, remedy, {"WWW-Authenticate": "Bearer"})
         return owner
 
     return caller
 
 
 class Studies:
-    """What can be asked of a study, and for it."""
+    """The requests about one study."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._node = dependencies
 
     def router(self) -> APIRouter:
-        """Return the addresses."""
+        """Return the routes of the requests."""
         router = APIRouter(prefix="/studies/{study}")
         router.add_api_route("/announce", self.announce, methods=["POST"], status_code=202)
         router.add_api_route("/read", self.read_now, methods=["POST"], status_code=202)
@@ -143,36 +147,37 @@ class Studies:
         router.add_api_route("/explanation", self.explanation)
         return router
 
-    def announce(self, study: StudyUID, said: AnnounceQuestion) -> StudyStatus:
-        """Tell that a study is whole: pulled where its [[peer]] has `orthanc` or `dicomweb`, and not waited for."""
-        return self._announce(study, said.peer, expected=said.instances)
+    def announce(self, study: StudyUID, question: AnnounceQuestion) -> StudyStatus:
+        """Announce a complete study; the node pulls the study if the [[peer]] has `orthanc` or `dicomweb`."""
+        return self._save_announcement(study, question.peer, expected=question.instances)
 
-    def read_now(self, study: StudyUID, said: ReadQuestion) -> StudyStatus:
-        """Have a study read with what there is, after a pull if a peer is named; what was read is not read again."""
-        if not self._desk.catalog.content(UID(study)) and not self._pulls_from(said.peer):
+    def read_now(self, study: StudyUID, question: ReadQuestion) -> StudyStatus:
+        """Read the received instances of a study now, after a pull if a peer is named; no finished job runs again."""
+        if not self._node.catalog.content(UID(study)) and not self._pulls_from(question.peer):
             raise HTTPException(
-                404, f"study {study}: nothing of it is here; name a `peer` with an `orthanc`, or send it"
+                404,
+                f"study {study}: the node has no instance of the study; name a `peer` with `orthanc` or `dicomweb`, "
+                "or send the study",
             )
-        return self._announce(
-            study, said.peer, read_now=True, locations=tuple(one.location() for one in said.positions)
-        )
+        locations = tuple(position.location() for position in question.positions)
+        return self._save_announcement(study, question.peer, read_now=True, locations=locations)
 
     def state(self, study: StudyUID) -> StudyStatus:
-        """Say what became of a study: its jobs, documents and deliveries, and why."""
-        desk = self._desk
-        found = study_status(UID(study), desk.catalog, desk.ledger, desk.announcements)
-        if found is None:
-            raise HTTPException(404, f"study {study}: never received here, and nobody announced it")
-        return found
+        """Return the state of a study with its reason, and the study's jobs, documents and deliveries."""
+        node = self._node
+        status = study_status(UID(study), node.catalog, node.ledger, node.announcements)
+        if status is None:
+            raise HTTPException(404, f"study {study}: the node never received the study, and nobody announced it")
+        return status
 
     def explanation(self, study: StudyUID) -> list[dict[str, object]]:
-        """Say which routes matched which series, or on which attribute and value they did not."""
-        found: list[dict[str, object]] | None = self._desk.catalog.explanation(UID(study))
-        if found is None:
-            raise HTTPException(404, f"study {study}: not routed, so nothing is to be explained yet")
-        return found
+        """Return for each route the series that match, or the attribute and value that do not match."""
+        explanation: list[dict[str, object]] | None = self._node.catalog.explanation(UID(study))
+        if explanation is None:
+            raise HTTPException(404, f"study {study}: the node has not routed the study yet")
+        return explanation
 
-    def _announce(
+    def _save_announcement(
         self,
         study: str,
         peer: str,
@@ -181,7 +186,7 @@ class Studies:
         read_now: bool = False,
         locations: tuple[Location, ...] = (),
     ) -> StudyStatus:
-        """Commit what was said, tell the node, answer with the study's state."""
+        """Commit an announcement, tell the node about the announcement, and return the study's state."""
         now = datetime.now(UTC)
         announcement = Announcement(
             study_instance_uid=UID(study),
@@ -193,31 +198,31 @@ class Studies:
             locations=locations,
             state=Fetching.WAITING if self._pulls_from(peer) else Fetching.HERE,
         )
-        self._desk.announcements.announce(announcement)
-        self._desk.on_announced(announcement)
+        self._node.announcements.announce(announcement)
+        self._node.on_announced(announcement)
         return self.state(study)
 
     def _pulls_from(self, peer: str) -> bool:
-        """Whether a study of this peer is pulled."""
+        """Return whether the node pulls studies from this peer."""
         if not peer:
             return False
-        known = {one.name: one for one in self._desk.settings.peers}
-        if peer not in known:
-            names = ", ".join(known) or "none"
-            raise HTTPException(422, f"no [[peer]] is named {peer!r} in node.toml (known: {names})")
-        return is_pulled(known[peer])
+        peers = {configured.name: configured for configured in self._node.settings.peers}
+        if peer not in peers:
+            names = ", ".join(peers) or "none"
+            raise HTTPException(422, f"node.toml has no [[peer]] named {peer!r} (names: {names})")
+        return is_pulled(peers[peer])
 
 
 def _page(app: FastAPI) -> str:
-    """Return the OpenAPI description as plain HTML."""
+    """Return the OpenAPI description of the application as plain HTML."""
     rows = [
-        f"<dt><code>{method.upper()} {escape(path)}</code><dd>{escape(one.get('description', ''))}"
-        for path, methods in app.openapi()["paths"].items()
-        for method, one in methods.items()
+        f"<dt><code>{method.upper()} {escape(path)}</code><dd>{escape(operation.get('description', ''))}"
+        for path, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
     ]
     return (
         '<!doctype html><html lang="en"><title>ainode</title><h1>ainode</h1>'
-        "<p>Every question but <code>/health</code> needs <code>Authorization: Bearer TOKEN</code>, "
-        "made by <code>ainode token add NAME</code>. Bodies and answers in full: "
+        "<p>Every request except <code>/health</code> needs <code>Authorization: Bearer TOKEN</code>; "
+        "<code>ainode token add NAME</code> creates a token. Bodies and answers in full: "
         f'<a href="openapi.json">openapi.json</a>.<dl>{"".join(rows)}</dl></html>'
     )

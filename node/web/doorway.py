@@ -1,6 +1,6 @@
-"""The way of whole files (STOW-RS, pulled from an archive) into the spool: the checks and promises of C-STORE.
+"""How Part 10 files (sent by STOW-RS or pulled from an archive) reach the spool, with the checks of C-STORE.
 
-A visit is to the intake what an association is: opened, instance after instance on disk, ended.
+For the intake a visit is an association: the visit opens, stores instances on disk, and ends.
 """
 
 import uuid
@@ -19,82 +19,82 @@ from ainode.node.keeping.spool import Incoming, Spool
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, Policy, is_served
 
-# The meta group of a file is a few hundred bytes; private information may be longer (PS3.10 7.1).
+# The File Meta Information has a few hundred bytes, or more with private information (PS3.10 7.1).
 _HEAD_BYTES: Final = 1 << 16
 
 
 class NotSupported(ReceiveError):
-    """The SOP Class is none that is stored."""
+    """The node stores no instances of the SOP Class."""
 
     status = 0x0122
 
 
 class SyntaxNotSupported(ReceiveError):
-    """Nothing here reads the transfer syntax (PS3.18 10.5.3, failure reasons)."""
+    """The node does not read the transfer syntax (PS3.18 10.5.3, failure reasons)."""
 
     status = 0xC122
 
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
-    """Where visits come in."""
+    """What every visit needs: the spool, the policy of acceptance, and the receiver of events."""
 
     spool: Spool
     policy: Policy
     on_event: Callable[[Event], None]
 
     def visit(self, sender: str, address: str = "") -> "Visit":
-        """Return one arrival of files; `sender` stands for a calling AE title."""
+        """Return a visit; `sender` takes the place of the calling AE title."""
         return Visit(self, sender, address)
 
 
 class Visit:
-    """One sender's files, one after the other or several at once."""
+    """The files that one sender sends together, in sequence or in parallel."""
 
     def __init__(self, doorway: Doorway, sender: str, address: str) -> None:
         self._doorway, self._sender, self._address = doorway, sender, address
         self._name = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
-        self._tell(AssociationOpened(self._name, self._sender, self._address, datetime.now(UTC)))
+        self._emit(AssociationOpened(self._name, self._sender, self._address, datetime.now(UTC)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._tell(AssociationEnded(self._name, datetime.now(UTC), released=error is None))
+        self._emit(AssociationEnded(self._name, datetime.now(UTC), released=error is None))
 
     def file(self) -> "ArrivingFile":
-        """Return a file that is about to arrive."""
+        """Return a file to write the sender's bytes into."""
         return ArrivingFile(self._doorway, self._sender)
 
     def keep(self, file: "ArrivingFile", *, of_study: UID | None = None) -> InstanceRef:
-        """Put the instance on disk; what is returned is a promise that it is found there after any crash.
+        """Put a whole file on disk and return its instance, which is on disk after any crash.
 
-        Raises: ReceiveError; DataSetMismatch if it is of another study than `of_study`.
+        Raises: ReceiveError; DataSetMismatch if the instance belongs to another study than `of_study`.
         """
         incoming, syntax = file.whole()
         ref = incoming.ref()
         if of_study not in (None, ref.study_instance_uid):
-            raise DataSetMismatch("Study Instance UID differs from that of the request")
+            raise DataSetMismatch("the Study Instance UID differs from the UID in the request")
         path = incoming.commit()
         file.close()
-        self._tell(InstanceStored(self._name, path, ref, syntax, incoming.size_bytes, datetime.now(UTC)))
+        self._emit(InstanceStored(self._name, path, ref, syntax, incoming.size_bytes, datetime.now(UTC)))
         return ref
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         self._doorway.on_event(event)
 
 
 class ArrivingFile:
-    """A Part 10 file that comes in pieces of any size; never the whole of it is in memory."""
+    """A Part 10 file that arrives in pieces of any size; memory holds only its beginning."""
 
     def __init__(self, doorway: Doorway, sender: str) -> None:
         self._doorway, self._sender = doorway, sender
         self._head = bytearray()
         self._incoming: Incoming | None = None
-        self.said: Outgoing | None = None
-        """what its meta group says it is, once that was read"""
+        self.meta: Outgoing | None = None
+        """the File Meta Information, None until it is read"""
 
     def __enter__(self) -> Self:
         return self
@@ -105,9 +105,9 @@ class ArrivingFile:
         self.close()
 
     def write(self, piece: memoryview) -> None:
-        """Take the next bytes.
+        """Append the next bytes of the file.
 
-        Raises: ReceiveError if it is no file that can be stored, or is too large.
+        Raises: ReceiveError if the node cannot store the file, or the file is too large.
         """
         if self._incoming is not None:
             self._incoming.write(piece)
@@ -117,39 +117,39 @@ class ArrivingFile:
             self._begin()
 
     def whole(self) -> tuple[Incoming, UID]:
-        """Return what was written, after its last byte, and its transfer syntax.
+        """Return the file in the spool and its transfer syntax; call after the last byte.
 
         Raises: ReceiveError as `write`.
         """
         incoming = self._incoming or self._begin()
-        return incoming, UID(self.said.transfer_syntax_uid if self.said else "")
+        return incoming, UID(self.meta.transfer_syntax_uid if self.meta else "")
 
     def close(self) -> None:
-        """Remove what was written, unless it was committed."""
+        """Remove the bytes from the spool, unless the file was committed."""
         if self._incoming is not None:
             self._incoming.__exit__(None, None, None)
             self._incoming = None
 
     def _begin(self) -> Incoming:
-        """Open the spool's file by what the meta group says."""
+        """Read the File Meta Information and open a file in the spool."""
         content = bytes(self._head)
         self._head.clear()
-        self.said = said = Outgoing.of(content)
-        self._refuse_unsupported(said)
+        self.meta = meta = Outgoing.of(content)
+        self._refuse_unsupported(meta)
         origin = Origin(
-            sop_class_uid=valid_uid(said.sop_class_uid.encode(), "Media Storage SOP Class UID"),
-            sop_instance_uid=valid_uid(said.sop_instance_uid.encode(), "Media Storage SOP Instance UID"),
-            transfer_syntax_uid=said.transfer_syntax_uid,
+            sop_class_uid=valid_uid(meta.sop_class_uid.encode(), "Media Storage SOP Class UID"),
+            sop_instance_uid=valid_uid(meta.sop_instance_uid.encode(), "Media Storage SOP Instance UID"),
+            transfer_syntax_uid=meta.transfer_syntax_uid,
             calling_ae_title=self._sender,
         )
         self._incoming = self._doorway.spool.incoming(origin)
-        self._incoming.write(memoryview(content)[said.offset :])
+        self._incoming.write(memoryview(content)[meta.offset :])
         return self._incoming
 
-    def _refuse_unsupported(self, said: Outgoing) -> None:
+    def _refuse_unsupported(self, meta: Outgoing) -> None:
         policy = self._doorway.policy
-        no_storage = said.sop_class_uid in (VERIFICATION, STORAGE_COMMITMENT)
-        if no_storage or not is_served(said.sop_class_uid, policy):
-            raise NotSupported("SOP Class is none that is stored; leave the instance out")
-        if said.transfer_syntax_uid not in policy.transfer_syntaxes:
-            raise SyntaxNotSupported("transfer syntax is not known here; send another encoding")
+        is_storage_class = meta.sop_class_uid not in (VERIFICATION, STORAGE_COMMITMENT)
+        if not (is_storage_class and is_served(meta.sop_class_uid, policy)):
+            raise NotSupported("the node stores no instances of the SOP Class; leave the instance out")
+        if meta.transfer_syntax_uid not in policy.transfer_syntaxes:
+            raise SyntaxNotSupported("the node does not read the transfer syntax; send another encoding")

@@ -1,21 +1,21 @@
-"""How much a caller may send: small questions everywhere but where instances are uploaded."""
+"""The limit on the length of a request's body, for every path except those that receive instances."""
 
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_MOST_BYTES: Final = 65_536
+_MAX_BYTES: Final = 65_536
 
 
 class ShortBodies:
-    """Answers 413 to a body that is longer than any question; uploads are bounded by the spool, file by file."""
+    """Middleware that answers 413 to a body longer than the limit; the spool limits each uploaded file."""
 
     def __init__(self, app: ASGIApp, *, except_below: str) -> None:
         self._app, self._except_below = app, except_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with a body that ends at the limit."""
+        """Pass a request on; reading its body beyond the limit raises status 413."""
         if scope["type"] != "http" or scope["path"].startswith(self._except_below):
             await self._app(scope, receive, send)
             return
@@ -25,8 +25,8 @@ class ShortBodies:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > _MOST_BYTES:
-                raise HTTPException(413, "the body is longer than any question has to be")
+            if received > _MAX_BYTES:
+                raise HTTPException(413, f"the body is longer than {_MAX_BYTES} bytes")
             return message
 
         await self._app(scope, bounded, send)

@@ -1,6 +1,6 @@
-"""Pulls what was announced and is not here: one thread per archive, so that a dead one holds up only itself.
+"""Pull announced studies from archives: one thread per archive, so that a dead archive delays no other archive.
 
-What is to be pulled stands in the announcements; a restart goes on where it was.
+The announcements hold the studies that wait for a pull, so a restart continues the pulls.
 """
 
 import contextlib
@@ -27,46 +27,46 @@ from ainode.node.web.doorway import Doorway, Visit
 
 log = logging.getLogger(__name__)
 _FILES_AT_ONCE: Final = 4
-# How soon a pull is begun that this process was not told of (another one announced it, or it was due).
-_LOOK_S: Final = 2.0
+# The longest delay of a pull that nobody wakes the thread for: another process announced it, or a retry is due.
+_POLL_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """What a pull works with."""
+class PullerDependencies:
+    """The parts of the node that a puller uses."""
 
     announcements: Announcements
     catalog: Catalog
     ledger: Ledger
     doorway: Doorway
     on_pulled: Callable[[UID], None]
-    patience: DeliveryTable
-    """attempts and pauses: those of a delivery"""
+    retries: DeliveryTable
+    """attempts and waits, the same as for a delivery"""
 
 
 class Puller:
-    """One archive's pulls, one study at a time."""
+    """The thread that pulls studies from one archive, one study at a time."""
 
-    def __init__(self, link: WebLink, sources: Sources) -> None:
-        self._link, self._sources = link, sources
+    def __init__(self, link: WebLink, dependencies: PullerDependencies) -> None:
+        self._link, self._node = link, dependencies
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pull {link.peer.name}", daemon=True)
 
     @property
     def peer(self) -> Peer:
-        """Return whose studies it pulls."""
+        """Return the archive's peer."""
         return self._link.peer
 
     def start(self) -> None:
-        """Go on with what is waiting."""
+        """Start the thread, which continues the pulls that wait."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at once."""
+        """Look for waiting announcements at once."""
         self._wake.set()
 
     def is_alive(self) -> bool:
-        """Whether it still pulls."""
+        """Return whether the thread still runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
@@ -78,66 +78,66 @@ class Puller:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            for one in self._sources.announcements.waiting(self.peer.name):
-                if one.due_at <= datetime.now(UTC) and not self._stopping.is_set():
-                    self._try(one)
-            self._wake.wait(_LOOK_S)
+            for announcement in self._node.announcements.waiting(self.peer.name):
+                if announcement.due_at <= datetime.now(UTC) and not self._stopping.is_set():
+                    self._try_pull(announcement)
+            self._wake.wait(_POLL_S)
 
-    def _try(self, announcement: Announcement) -> None:
-        """Pull one study; a failure is kept with its reason and tried again later, or given up."""
-        study, announcements = announcement.study_instance_uid, self._sources.announcements
+    def _try_pull(self, announcement: Announcement) -> None:
+        """Pull one study; record a failure with its reason, and with the time of the next attempt if any is left."""
+        study, announcements = announcement.study_instance_uid, self._node.announcements
         try:
             expected = self._pull(study)
         except (NodeError, OSError) as error:
-            self._failed(announcement, error)
-        except Exception as error:  # noqa: BLE001 - the pull's boundary: whatever an archive provokes ends that pull only
-            self._failed(
+            self._record_failure(announcement, error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a pull: no error may end the thread
+            self._record_failure(
                 announcement, NodeError(f"{type(error).__name__} while pulling; see the log"), logs.raised_at(error)
             )
         else:
             announcements.update(announcement, state=Fetching.HERE, expected=expected, reason="")
             log.info("study pulled", extra={"action": "pulled", "study_instance_uid": study, "peer": self.peer.name})
-        self._sources.on_pulled(study)
+        self._node.on_pulled(study)
 
-    def _failed(self, announcement: Announcement, error: NodeError | OSError, where: str = "") -> None:
-        patience, attempts = self._sources.patience, announcement.attempts + 1
-        pause_s = back_off_s(announcement.attempts, first_s=patience.first_wait_s, longest_s=patience.longest_wait_s)
-        again = attempts < patience.attempts and (isinstance(error, OSError | OutOfResources) or _may_pass(error))
-        state = Fetching.WAITING if again else Fetching.FAILED
+    def _record_failure(self, announcement: Announcement, error: NodeError | OSError, traceback: str = "") -> None:
+        retries, attempts = self._node.retries, announcement.attempts + 1
+        pause_s = back_off_s(announcement.attempts, first_s=retries.first_wait_s, longest_s=retries.longest_wait_s)
+        is_temporary = isinstance(error, OSError | OutOfResources) or (isinstance(error, ArchiveError) and error.retry)
+        state = Fetching.WAITING if is_temporary and attempts < retries.attempts else Fetching.FAILED
         due_at = datetime.now(UTC) + timedelta(seconds=pause_s)
-        self._sources.announcements.update(
+        self._node.announcements.update(
             announcement, state=state, attempts=attempts, due_at=due_at, reason=f"not pulled: {error}"
         )
-        about = {"action": "pull_failed", "study_instance_uid": announcement.study_instance_uid}
-        log.warning("pull failed: %s%s", error, where and f"\n{where}", extra=about)
+        extra = {"action": "pull_failed", "study_instance_uid": announcement.study_instance_uid}
+        log.warning("pull failed: %s%s", error, traceback and f"\n{traceback}", extra=extra)
 
     def _pull(self, study: UID) -> int:
-        """Bring what is lacking; return how many instances of the study are to be here.
+        """Pull the missing instances; return the number of instances that the node must have of the study.
 
-        Raises: ArchiveError; OutOfResources where our disk does not take them.
+        Raises: ArchiveError; OutOfResources if the node's disk is full.
         """
-        with _opened(self._link) as archive:
-            there = archive.instances(study)
-            if not there:
+        with _archive_session(self._link) as archive:
+            identifiers = archive.instances(study)
+            if not identifiers:
                 raise ArchiveUnreachable(f"{self.peer.name}: has no instance of the study (yet)")
-            wanted = there.keys() - self._made_here(study)
-            lacking = sorted(wanted - self._sources.catalog.content(study).keys())
+            source_uids = identifiers.keys() - self._own_documents(study)
+            missing_uids = sorted(source_uids - self._node.catalog.content(study).keys())
             refused = 0
-            if lacking:
+            if missing_uids:
                 sender = (self.peer.ae_title or self.peer.name)[:16]
-                with self._sources.doorway.visit(sender) as visit, _hands() as hands:
-                    kept = hands.map(lambda uid: self._take(visit, archive.file(there[uid])), lacking)
-                    refused = sum(not one for one in kept)
-        return len(wanted) - refused
+                with self._node.doorway.visit(sender) as visit, _pull_threads() as threads:
+                    stored = threads.map(lambda uid: self._store(visit, archive.file(identifiers[uid])), missing_uids)
+                    refused = sum(not is_stored for is_stored in stored)
+        return len(source_uids) - refused
 
-    def _made_here(self, study: UID) -> frozenset[UID]:
-        """Return our own documents of the study: what we gave the archive is not fetched back."""
-        ledger = self._sources.ledger
+    def _own_documents(self, study: UID) -> frozenset[UID]:
+        """Return the UIDs of the node's own documents of the study, which the node does not pull back."""
+        ledger = self._node.ledger
         jobs = ledger.jobs(study=study)
-        return frozenset(one.ref.sop_instance_uid for job in jobs for one in ledger.documents(job.id))
+        return frozenset(document.ref.sop_instance_uid for job in jobs for document in ledger.documents(job.id))
 
-    def _take(self, visit: Visit, blocks: Iterator[bytes]) -> bool:
-        """Bring one file into the spool; False for one that no C-STORE would take either."""
+    def _store(self, visit: Visit, blocks: Iterator[bytes]) -> bool:
+        """Write one file into the spool; return False if the node refuses the file, as it would over C-STORE."""
         if self._stopping.is_set():
             raise ArchiveUnreachable("the node is being stopped")
         with visit.file() as file:
@@ -154,14 +154,19 @@ class Puller:
 
 
 class _Archive(Protocol):
-    """What is asked of an archive while its session is open."""
+    """An archive in an open session."""
 
-    def instances(self, study: UID) -> dict[UID, str]: ...
-    def file(self, identifier: str) -> Iterator[bytes]: ...
+    def instances(self, study: UID) -> dict[UID, str]:
+        """Return the SOP Instance UIDs of a study, each with the identifier that `file` needs."""
+        ...
+
+    def file(self, identifier: str) -> Iterator[bytes]:
+        """Yield the bytes of an instance's file."""
+        ...
 
 
-def _opened(link: WebLink) -> AbstractContextManager[_Archive]:
-    """Return a session with the peer: by Orthanc's own interface where it has one, else by DICOMweb."""
+def _archive_session(link: WebLink) -> AbstractContextManager[_Archive]:
+    """Return a session with the peer, over Orthanc's REST interface if configured, else over DICOMweb."""
     if link.peer.orthanc:
         return orthanc.pull_session(link)
     from ainode.node.archive import wado  # noqa: PLC0415 - its client is an extra
@@ -170,19 +175,15 @@ def _opened(link: WebLink) -> AbstractContextManager[_Archive]:
 
 
 def is_pulled(peer: Peer) -> bool:
-    """Whether studies of this peer are pulled when they are announced."""
+    """Return whether the node pulls the announced studies of this peer."""
     return bool(peer.orthanc or peer.dicomweb)
 
 
-def _may_pass(error: NodeError | OSError) -> bool:
-    return isinstance(error, ArchiveError) and error.retry
-
-
 @contextlib.contextmanager
-def _hands() -> Iterator[ThreadPoolExecutor]:
-    """Yield threads to pull with; after a failure what was not begun is left."""
-    hands = ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="pull")
+def _pull_threads() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads; at the end, files whose pull has not begun are dropped."""
+    threads = ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="pull")
     try:
-        yield hands
+        yield threads
     finally:
-        hands.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)

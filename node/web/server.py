@@ -1,4 +1,4 @@
-"""Uvicorn in a thread of the node: its socket is bound before the node says that it is ready."""
+"""Uvicorn in a thread of the node; the socket is bound before the node reports that it is ready."""
 
 import socket
 import threading
@@ -15,14 +15,14 @@ _CLOSING_S = 5
 
 
 class WebServer:
-    """Serves one application until it is stopped."""
+    """An HTTP server for one application."""
 
     def __init__(self, app: FastAPI, web: WebTable) -> None:
-        """Listen; callers are served after `start`.
+        """Bind the socket; callers are served after `start`.
 
-        Raises: ConfigError if the certificate is wrong, or the address or port cannot be had.
+        Raises: ConfigError if the certificate is wrong, or the address and port cannot be bound.
         """
-        if web.tls_certificate and web.tls_key:  # uvicorn would find it out in its thread, and ask for a passphrase
+        if web.tls_certificate and web.tls_key:  # uvicorn would fail in its thread, or ask for a passphrase
             tls.accepting(tls.ServerFiles(web.tls_certificate, web.tls_key), "[web]")
         family = socket.AF_INET6 if ":" in web.bind else socket.AF_INET
         try:
@@ -47,15 +47,15 @@ class WebServer:
         )
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Begin to serve callers."""
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether it still serves."""
+        """Return whether the server still runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Take no more, let what runs end for a moment, then close it."""
+        """Accept no more requests, wait a few seconds for those that run, then close the socket."""
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()

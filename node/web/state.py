@@ -1,4 +1,4 @@
-"""What the node knows of a study, as the web interface says it: UIDs, states and reasons, no patient attribute."""
+"""The status of a study in the web interface: UIDs, states and reasons, no patient attribute."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,13 +12,13 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
 
-StudyWord = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed"]
-_OPEN = frozenset({JobState.WAITING, JobState.READING})
-_TAKEN = frozenset({DeliveryState.SENT, DeliveryState.CONFIRMED})
+StudyState = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed"]
+_UNFINISHED = frozenset({JobState.WAITING, JobState.READING})
+_DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.CONFIRMED})
 
 
 class DeliveryStatus(BaseModel):
-    """One document on its way to one destination."""
+    """The delivery of one document to one destination."""
 
     destination: str
     state: DeliveryState
@@ -48,12 +48,12 @@ class JobStatus(BaseModel):
     queued_at: datetime
     seconds: float
     withheld: str
-    """why the documents of a live route stay in the node, empty where they leave"""
+    """why the documents of a live route stay in the node, '' if the documents are delivered"""
     documents: tuple[DocumentStatus, ...]
 
 
 class FetchStatus(BaseModel):
-    """What was announced, and whether it had to be pulled."""
+    """The announcement of a study, and the state of its pull."""
 
     peer: str
     state: str
@@ -64,83 +64,87 @@ class FetchStatus(BaseModel):
 
 
 class StudyStatus(BaseModel):
-    """One study."""
+    """The status of one study."""
 
     study_instance_uid: str
-    state: StudyWord
+    state: StudyState
     reason: str
-    """one sentence, '' where nothing is to be said"""
+    """one sentence, '' if the state needs no reason"""
     delivered: bool
-    """every document was taken by each of its destinations"""
+    """whether each destination has every document"""
     instances: int
-    """that the node holds now"""
+    """number of instances that the node has now"""
     announcement: FetchStatus | None
     jobs: tuple[JobStatus, ...]
 
 
 def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: Announcements) -> StudyStatus | None:
-    """Return what is known of the study, None if nothing is."""
-    content, announced = catalog.content(study), announcements.of(study)
+    """Return the status of a study, None if the node knows nothing about the study."""
+    content, announcement = catalog.content(study), announcements.of(study)
     jobs = ledger.jobs(study=study)
-    if not (content or announced or jobs):
+    if not (content or announcement or jobs):
         return None
-    live = [job for job in jobs if job.state is not JobState.SUPERSEDED]
-    deliveries = [one for job in live for one in ledger.deliveries(job.id)]
-    state, reason = _word(live, announced, held=bool(content), routed=catalog.is_routed(study))
+    current_jobs = [job for job in jobs if job.state is not JobState.SUPERSEDED]
+    deliveries = [delivery for job in current_jobs for delivery in ledger.deliveries(job.id)]
+    state, reason = _state_and_reason(
+        current_jobs, announcement, has_instances=bool(content), is_routed=catalog.is_routed(study)
+    )
     return StudyStatus(
         study_instance_uid=study,
         state=state,
         reason=reason,
-        delivered=bool(deliveries) and all(one.state in _TAKEN for one in deliveries),
+        delivered=bool(deliveries) and all(delivery.state in _DELIVERED for delivery in deliveries),
         instances=len(content),
-        announcement=_fetch(announced) if announced else None,
-        jobs=tuple(_job(job, ledger) for job in jobs),
+        announcement=_fetch_status(announcement) if announcement else None,
+        jobs=tuple(_job_status(job, ledger) for job in jobs),
     )
 
 
-def _word(live: Sequence[Job], announced: Announcement | None, *, held: bool, routed: bool) -> tuple[StudyWord, str]:
-    """Return the one word for a study, and why: the first of these that holds."""
-    reasons = "; ".join(dict.fromkeys(job.explanation for job in live if job.explanation))
-    awaited = announced.reason if announced else ""
-    given_up = announced is not None and announced.state is Fetching.FAILED
-    states = {job.state for job in live}
-    words: tuple[tuple[StudyWord, str, bool], ...] = (
-        ("reading", reasons, bool(states & _OPEN)),
-        ("receiving", awaited, held and not routed),
-        ("failed", reasons, JobState.FAILED in states),
-        ("reported", reasons, JobState.REPORTED in states),
-        ("out_of_scope", reasons, JobState.OUT_OF_SCOPE in states),
-        ("failed", awaited, not held and given_up),
-        ("announced", awaited, not held and announced is not None),
-        ("no_route", "no route takes it; its explanation says on what each one failed", True),
+def _state_and_reason(
+    jobs: Sequence[Job], announcement: Announcement | None, *, has_instances: bool, is_routed: bool
+) -> tuple[StudyState, str]:
+    """Return the state of a study and its reason: the first row below whose condition is true."""
+    job_reasons = "; ".join(dict.fromkeys(job.explanation for job in jobs if job.explanation))
+    pull_reason = announcement.reason if announcement else ""
+    is_given_up = announcement is not None and announcement.state is Fetching.FAILED
+    job_states = {job.state for job in jobs}
+    rows: tuple[tuple[StudyState, str, bool], ...] = (
+        ("reading", job_reasons, bool(job_states & _UNFINISHED)),
+        ("receiving", pull_reason, has_instances and not is_routed),
+        ("failed", job_reasons, JobState.FAILED in job_states),
+        ("reported", job_reasons, JobState.REPORTED in job_states),
+        ("out_of_scope", job_reasons, JobState.OUT_OF_SCOPE in job_states),
+        ("failed", pull_reason, not has_instances and is_given_up),
+        ("announced", pull_reason, not has_instances and announcement is not None),
+        ("no_route", "no route matches the study; the study's explanation says why for each route", True),
     )
-    return next((word, why) for word, why, holds in words if holds)
+    return next((state, reason) for state, reason, condition in rows if condition)
 
 
-def _fetch(announced: Announcement) -> FetchStatus:
+def _fetch_status(announcement: Announcement) -> FetchStatus:
     return FetchStatus(
-        peer=announced.peer,
-        state=announced.state,
-        reason=announced.reason,
-        attempts=announced.attempts,
-        read_now=announced.read_now,
-        positions=len(announced.locations),
+        peer=announcement.peer,
+        state=announcement.state,
+        reason=announcement.reason,
+        attempts=announcement.attempts,
+        read_now=announcement.read_now,
+        positions=len(announcement.locations),
     )
 
 
-def _job(job: Job, ledger: Ledger) -> JobStatus:
-    sent: dict[str, list[Delivery]] = {}
-    for one in ledger.deliveries(job.id):
-        sent.setdefault(one.document.ref.sop_instance_uid, []).append(one)
+def _job_status(job: Job, ledger: Ledger) -> JobStatus:
+    deliveries: dict[str, list[Delivery]] = {}
+    for delivery in ledger.deliveries(job.id):
+        deliveries.setdefault(delivery.document.ref.sop_instance_uid, []).append(delivery)
     documents = (
         DocumentStatus(
-            kind=one.kind,
-            sop_class_uid=one.ref.sop_class_uid,
-            series_instance_uid=one.ref.series_instance_uid,
-            sop_instance_uid=one.ref.sop_instance_uid,
-            deliveries=tuple(map(_delivery, sent.get(one.ref.sop_instance_uid, ()))),
+            kind=document.kind,
+            sop_class_uid=document.ref.sop_class_uid,
+            series_instance_uid=document.ref.series_instance_uid,
+            sop_instance_uid=document.ref.sop_instance_uid,
+            deliveries=tuple(map(_delivery_status, deliveries.get(document.ref.sop_instance_uid, ()))),
         )
-        for one in ledger.documents(job.id)
+        for document in ledger.documents(job.id)
     )
     return JobStatus(
         id=job.id,
@@ -155,11 +159,11 @@ def _job(job: Job, ledger: Ledger) -> JobStatus:
     )
 
 
-def _delivery(one: Delivery) -> DeliveryStatus:
+def _delivery_status(delivery: Delivery) -> DeliveryStatus:
     return DeliveryStatus(
-        destination=one.destination,
-        state=one.state,
-        error=one.error,
-        proof=one.proof,
-        confirmed_at=one.confirmed_at,
+        destination=delivery.destination,
+        state=delivery.state,
+        error=delivery.error,
+        proof=delivery.proof,
+        confirmed_at=delivery.confirmed_at,
     )

@@ -1,4 +1,4 @@
-"""The web interface as one station of the node: its server, its way into the spool, and a puller per archive."""
+"""The web interface as one station of the node: the HTTP server, the doorway to the spool, a puller per archive."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,65 +13,67 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.negotiation import policy
 from ainode.node.settings import Settings
-from ainode.node.web.api import Desk, application
+from ainode.node.web.api import Dependencies, application
 from ainode.node.web.doorway import Doorway
-from ainode.node.web.puller import Puller, Sources, is_pulled
+from ainode.node.web.puller import Puller, PullerDependencies, is_pulled
 from ainode.node.web.server import WebServer
 from ainode.node.web.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The stations that it talks to."""
+    """The other parts of the node that the web interface uses."""
 
     catalog: Catalog
     ledger: Ledger
     announcements: Announcements
     tell: Callable[[IntakeEvent], None]
-    """puts an event where the intake takes it"""
+    """puts an event into the intake's queue"""
     is_alive: Callable[[], bool]
 
 
 class Web:
-    """Started last and stopped first."""
+    """The web interface, which the node starts last and stops first."""
 
     def __init__(self, settings: Settings, neighbors: Neighbors) -> None:
-        """Listen.
+        """Bind the socket; callers are served after `start`.
 
-        Raises: ConfigError if the certificate is wrong, or the address or port cannot be had.
+        Raises: ConfigError if the certificate is wrong, or the address and port cannot be bound.
         """
         self._neighbors = neighbors
         self._spool = _spool(settings.data, settings)
         doorway = Doorway(self._spool, policy(settings), neighbors.tell)
         catalog, ledger, announcements = neighbors.catalog, neighbors.ledger, neighbors.announcements
-        sources = Sources(announcements, catalog, ledger, doorway, self._on_pulled, settings.delivery)
+        dependencies = PullerDependencies(announcements, catalog, ledger, doorway, self._on_pulled, settings.delivery)
         links = [WebLink(peer, settings.node.network_timeout_s) for peer in settings.peers if is_pulled(peer)]
-        self._pullers = {link.peer.name: Puller(link, sources) for link in links}
-        desk = Desk(
-            settings,
-            catalog,
-            ledger,
-            announcements,
-            Tokens(settings.data),
-            doorway,
-            self._on_announced,
-            neighbors.is_alive,
+        self._pullers = {link.peer.name: Puller(link, dependencies) for link in links}
+        interface = application(
+            Dependencies(
+                settings,
+                catalog,
+                ledger,
+                announcements,
+                Tokens(settings.data),
+                doorway,
+                self._on_announced,
+                neighbors.is_alive,
+            )
         )
-        self._server = WebServer(application(desk), settings.web)
+        self._server = WebServer(interface, settings.web)
 
     def start(self) -> None:
-        """Go on with what was to be pulled, and serve."""
+        """Continue the pulls that wait, and begin to serve callers."""
         self._spool.sweep()
         for puller in self._pullers.values():
             puller.start()
         self._server.start()
 
     def is_alive(self) -> bool:
-        """Whether callers are answered, and announced studies pulled."""
-        return self._server.is_alive() and all(one.is_alive() for one in self._pullers.values())
+        """Return whether the server and every puller still run."""
+        return self._server.is_alive() and all(puller.is_alive() for puller in self._pullers.values())
 
     def stop(self) -> None:
-        """Take no more questions, and end what is being pulled after its current file."""
+        """Accept no more requests, and end each pull after its current file."""
         self._server.stop()
         for puller in self._pullers.values():
             puller.stop()
@@ -86,6 +88,6 @@ class Web:
 
 
 def _spool(data: Path, settings: Settings) -> Spool:
-    """Return the receiver's spool, with a folder of our own for what is being written."""
+    """Return the receiver's spool, with a separate folder for files that are still being written."""
     limits = Limits(settings.node.min_free_bytes, settings.node.max_object_bytes)
     return Spool(data / "spool", limits, writing="tmp-web")

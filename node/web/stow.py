@@ -1,7 +1,7 @@
-"""STOW-RS (PS3.18 10.5): a multipart body, part after part from the socket to the disk, an answer for each instance.
+"""STOW-RS (PS3.18 10.5): each part of a multipart body goes from socket to disk; the answer names each instance.
 
-An instance that is listed as stored is as safe as one that a C-STORE answered 0x0000; of a request that breaks off,
-what was stored is kept.
+An instance that the answer lists as stored is as safe as an instance whose C-STORE was answered 0x0000. If a request
+breaks off, the node keeps the instances that it stored before.
 """
 
 import logging
@@ -30,27 +30,27 @@ _FAILURE_REASON, _FAILED, _REFERENCED, _OTHER_FAILURES = "00081197", "00081198",
 
 @dataclass(slots=True)
 class _Answer:
-    """What became of the parts so far."""
+    """The outcome of the parts so far."""
 
     stored: list[tuple[str, str]] = field(default_factory=list)
     """SOP Class and Instance UID"""
     failed: list[tuple[str, str, int]] = field(default_factory=list)
-    """the same, '' where they are not known, and the reason"""
+    """SOP Class and Instance UID, '' where unknown, and the failure reason"""
 
     @property
     def status(self) -> int:
-        """Return 200 where all were stored, 202 for some, 409 for none (PS3.18 table 10.5.3-1)."""
+        """Return 200 if all parts were stored, 202 if some, 409 if none (PS3.18 table 10.5.3-1)."""
         if not self.failed:
             return 200
         return 202 if self.stored else 409
 
     def json(self) -> dict[str, Any]:
         """Return the Store Instances Response Module (PS3.18 I.2) in DICOM JSON."""
-        # type 2, and empty: what came here is not retrieved from here
+        # Retrieve URL is type 2, and empty: nobody retrieves instances from the node.
         answer: dict[str, Any] = {_RETRIEVE_URL: {"vr": "UR"}}
-        stored = [{**_reference(*one), _RETRIEVE_URL: {"vr": "UR"}} for one in self.stored]
-        named = [{**_reference(*uids), **_reason(why)} for *uids, why in self.failed if all(uids)]
-        nameless = [_reason(why) for *uids, why in self.failed if not all(uids)]
+        stored = [{**_reference(*uids), _RETRIEVE_URL: {"vr": "UR"}} for uids in self.stored]
+        named = [{**_reference(*uids), **_reason(status)} for *uids, status in self.failed if all(uids)]
+        nameless = [_reason(status) for *uids, status in self.failed if not all(uids)]
         for tag, items in ((_REFERENCED, stored), (_FAILED, named), (_OTHER_FAILURES, nameless)):
             if items:
                 answer[tag] = _sequence(items)
@@ -73,14 +73,14 @@ def _reason(status: int) -> dict[str, Any]:
 
 
 class Upload:
-    """The two addresses of STOW-RS."""
+    """The two routes of STOW-RS."""
 
     def __init__(self, doorway: Doorway, timeout_s: float) -> None:
         self._doorway, self._timeout_s = doorway, timeout_s
-        self._places = anyio.CapacityLimiter(_UPLOADS_AT_ONCE)
+        self._upload_limit = anyio.CapacityLimiter(_UPLOADS_AT_ONCE)
 
     def add_routes(self, app: FastAPI, caller: Callable[..., str]) -> None:
-        """Add them; `caller` is the dependency that names who sends."""
+        """Add the routes to the application; `caller` is the dependency that returns the sender's name."""
 
         @app.post("/dicom-web/studies", tags=["DICOMweb"])
         async def store(request: Request, sender: Annotated[str, Depends(caller)]) -> Response:
@@ -93,7 +93,7 @@ class Upload:
             sender: Annotated[str, Depends(caller)],
             study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
         ) -> Response:
-            """Store instances of one study (STOW-RS); one of another study is refused."""
+            """Store instances of one study (STOW-RS); an instance of another study is refused."""
             return await self._store(request, sender, UID(study))
 
     async def _store(self, request: Request, sender: str, study: UID | None) -> Response:
@@ -101,49 +101,49 @@ class Upload:
         blocks = self._blocks(request.stream())
         address = request.client.host if request.client else ""
 
-        def take() -> _Answer:
+        def receive() -> _Answer:
             with self._doorway.visit(sender, address) as visit:
-                answer = _taken(visit, parts(blocks, boundary), study)
-                deque(blocks, maxlen=0)  # what stands behind the last boundary
+                answer = _store_parts(visit, parts(blocks, boundary), study)
+                deque(blocks, maxlen=0)  # consume the bytes after the last boundary
             return answer
 
         try:
-            answer = await to_thread.run_sync(take, limiter=self._places)
+            answer = await to_thread.run_sync(receive, limiter=self._upload_limit)
         except (ClientDisconnect, TimeoutError) as error:
             _log.warning("upload broke off: %s", type(error).__name__, extra={"action": "upload_lost"})
-            return Response("the body ended or paused too long; what was stored is kept", 408)
+            return Response("the body ended early or paused too long; the instances stored before are kept", 408)
         except ValueError as error:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error
         return JSONResponse(answer.json(), answer.status, media_type=_MEDIA_TYPE)
 
     def _blocks(self, stream: AsyncIterator[bytes]) -> Iterator[bytes]:
-        """Yield the body in a worker thread, as it arrives; nothing is read ahead of the disk."""
+        """Yield the blocks of the body in a worker thread, each read only after the block before is processed."""
 
-        async def following() -> bytes | None:
+        async def next_block() -> bytes | None:
             with anyio.fail_after(self._timeout_s):
                 return await anext(stream, None)
 
-        while (block := from_thread.run(following)) is not None:
+        while (block := from_thread.run(next_block)) is not None:
             yield block
 
 
 def _boundary(request: Request) -> bytes:
-    """Return the boundary of the body.
+    """Return the boundary that separates the parts of the body.
 
-    Raises: HTTPException for another kind of body, or of answer asked for.
+    Raises: HTTPException if the body has another media type, or the caller accepts no DICOM JSON.
     """
     content_type = request.headers.get("content-type", "")
     boundary = boundary_of(content_type)
     if boundary is None or "application/dicom" not in content_type.replace("application/dicom+", ""):
         raise HTTPException(415, 'send multipart/related; type="application/dicom"; boundary=…')
     accepted = request.headers.get("accept", "*/*")
-    if not any(one in accepted for one in ("*/*", "application/*", "json")):
+    if not any(media_range in accepted for media_range in ("*/*", "application/*", "json")):
         raise HTTPException(406, f"the answer is {_MEDIA_TYPE}")
     return boundary
 
 
-def _taken(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:
-    """Store the parts one after the other; a bad one spares the next."""
+def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:
+    """Store the parts in sequence and return the answer; a refused part does not affect the next part."""
     answer = _Answer()
     for content in contents:
         with visit.file() as file:
@@ -153,10 +153,10 @@ def _taken(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None)
                 ref = visit.keep(file, of_study=study)
                 answer.stored.append((ref.sop_class_uid, ref.sop_instance_uid))
             except ReceiveError as error:
-                said = file.said
-                named = (said.sop_class_uid, said.sop_instance_uid) if said else ("", "")
-                answer.failed.append((*named, error.status))
-                uid = named[1] if is_uid(named[1]) else "(no UID)"
-                about = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
-                _log.warning("refused: %s", error, extra=about)
+                meta = file.meta
+                sop_class_uid, sop_instance_uid = (meta.sop_class_uid, meta.sop_instance_uid) if meta else ("", "")
+                answer.failed.append((sop_class_uid, sop_instance_uid, error.status))
+                uid = sop_instance_uid if is_uid(sop_instance_uid) else "(no UID)"
+                extra = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
+                _log.warning("refused: %s", error, extra=extra)
     return answer

@@ -32,7 +32,7 @@ from ainode.node.receiving.events import Event, InstanceStored  # noqa: E402
 from ainode.node.receiving.negotiation import policy  # noqa: E402
 from ainode.node.settings import DeliveryTable, Peer, Settings  # noqa: E402
 from ainode.node.web.doorway import Doorway  # noqa: E402
-from ainode.node.web.puller import Puller, Sources  # noqa: E402
+from ainode.node.web.puller import Puller, PullerDependencies  # noqa: E402
 
 STUDY, OTHER = UID("1.2.9"), UID("1.2.10")
 PATIENT_NAME = "DOE^JANE"
@@ -79,9 +79,9 @@ def pulling(folder: Path, peer: Peer, ledger: type[Ledger] = Ledger) -> Iterator
     events: list[Event] = []
     announcements, spool = Announcements(engine), Spool(folder / "spool", Limits(0, 1 << 30))
     doorway = Doorway(spool, policy(Settings(peers=(peer,))), events.append)
-    patience = DeliveryTable(first_wait_s=0.1)
-    sources = Sources(announcements, Catalog(engine), ledger(engine), doorway, lambda _: None, patience)
-    puller = Puller(WebLink(peer, 5), sources)
+    retries = DeliveryTable(first_wait_s=0.1)
+    dependencies = PullerDependencies(announcements, Catalog(engine), ledger(engine), doorway, lambda _: None, retries)
+    puller = Puller(WebLink(peer, 5), dependencies)
     puller.start()
     yield Pull(puller, announcements, events)
     puller.stop()
@@ -148,7 +148,7 @@ def test_whatever_a_pull_provokes_ends_that_pull_only(tmp_path: Path, caplog: py
         assert pull.puller.is_alive()
         known = pull.known(STUDY)
     assert (known.state, known.reason) == (Fetching.FAILED, "not pulled: RuntimeError while pulling; see the log")
-    assert "_made_here" in caplog.text
+    assert "_own_documents" in caplog.text
     assert PATIENT_NAME not in caplog.text
 
 
