@@ -1,4 +1,4 @@
-"""What every command shares: the option of the configuration, and tables."""
+"""The parts that every command uses: the option `--config`, and tables."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ import typer
 if TYPE_CHECKING:
     from ainode.node.settings import Settings
 
-Config = Annotated[Path | None, typer.Option("--config", help="node.toml; routes.toml is looked for beside it")]
+Config = Annotated[Path | None, typer.Option("--config", help="path of node.toml; routes.toml lies in the same folder")]
 
 
 def settings_of(config: Path | None) -> "Settings":
-    """Return the configuration."""
+    """Return the settings of a node.toml, or of the default files if `config` is None."""
     from ainode.node import settings  # noqa: PLC0415 - a command imports only what it needs
 
     return settings.load(config)

@@ -1,4 +1,4 @@
-"""`ainode check`: one line for each thing that must be ready before a study can be read and returned."""
+"""`ainode check`: a line for each part of the node that must be ready before the node can read and return a study."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ _READY = "ready"
 _ECHO_S = 5.0
 
 
-def checked(settings: Settings) -> Iterator[Line]:
-    """Yield the name of each thing, its state (`ready`, `shadow` or `not ready`), and the remedy."""
+def check_lines(settings: Settings) -> Iterator[Line]:
+    """Yield each part's name, state (`ready`, `shadow` or `not ready`) and remedy."""
     yield ("configuration", _READY, "")
-    yield _disk(settings)
-    yield from _tls(settings)
+    yield _disk_line(settings)
+    yield from _tls_lines(settings)
     for route in settings.routes:
-        yield _route(route, settings)
+        yield _route_line(route, settings)
     for peer in settings.peers:
         try:
             if peer.host:
@@ -38,18 +38,18 @@ def checked(settings: Settings) -> Iterator[Line]:
             yield (f"peer {peer.name}", "not ready", str(error))
 
 
-def _disk(settings: Settings) -> Line:
+def _disk_line(settings: Settings) -> Line:
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < settings.node.min_free_bytes:
-        return ("disk", "not ready", f"{free} bytes free below {folder}, [node] min_free_bytes asks for more")
+        return ("disk", "not ready", f"{free} bytes free below {folder}; [node] min_free_bytes requires more")
     return ("disk", _READY, "")
 
 
-def _tls(settings: Settings) -> Iterator[Line]:
-    """Look at the node's own certificates; a peer's files are looked at when it is called."""
+def _tls_lines(settings: Settings) -> Iterator[Line]:
+    """Yield a line for each certificate of the node; the line of a peer covers the peer's certificates."""
     node, web = settings.node, settings.web
     for table, certificate, key, ca in (
         ("[node]", node.tls_certificate, node.tls_key, node.tls_client_ca),
@@ -63,7 +63,7 @@ def _tls(settings: Settings) -> Iterator[Line]:
                 yield (f"{table} TLS", "not ready", str(error))
 
 
-def _route(route: Route, settings: Settings) -> Line:
+def _route_line(route: Route, settings: Settings) -> Line:
     models = environment(settings)
     name = f"route {route.name}"
     try:

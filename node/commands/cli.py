@@ -1,4 +1,4 @@
-"""The commands: thin, each imports only what it needs. `ainode --help` lists them."""
+"""The commands of `ainode`. Each command imports its modules when it runs, so that every command starts quickly."""
 
 import logging
 import os
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from ainode.node.keeping.ledger import Ledger
     from ainode.node.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+_HELP = (
+    "ainode receives DICOM studies, reads each study with the AI model that is made for it, and sends reports and "
+    "pictures back to the archive; type `ainode demo` first, which shows all of this on your own machine."
+)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(models_app)
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
@@ -28,7 +33,7 @@ app.add_typer(token_app, name="token")
 
 
 def main() -> None:
-    """Run a command; our own errors are one line for the person who must act, and exit 2."""
+    """Run a command; print an error of the node as one line and exit with status 2."""
     logs.configure()
     try:
         app()
@@ -53,44 +58,53 @@ def serve(config: Config = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
     node.start()
-    asked = node.wait()
+    is_requested = node.wait()
     node.stop()
-    # A study that is being read ends here as in a crash, and is read again at the next start; waiting for it, or
-    # letting it fail because its reader was stopped, would both be worse.
+    # Exit as in a crash: the next start reads an unfinished study again. The node neither waits for the reading nor
+    # fails the job because the reader was stopped.
     logging.shutdown()
-    os._exit(0 if asked else 1)
+    os._exit(0 if is_requested else 1)
 
 
 @app.command()
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="leave the received and made files in ./ainode-demo")] = False,
-    seed: Annotated[int, typer.Option(help="of the synthetic studies")] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="keep the received files and the documents in ./ainode-demo")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="seed of the synthetic studies")] = 0,
 ) -> None:
-    """Start a node and an archive on loopback, send one synthetic study per model, print what came back."""
+    """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents."""
     from ainode.node.commands.demo import run
 
-    rows, complete = run(keep=keep, seed=seed)
+    rows, is_complete = run(keep=keep, seed=seed)
     print(table(("study", "route", "answer", "report", "captures", "seconds"), rows))
-    raise typer.Exit(0 if complete else 1)
+    raise typer.Exit(0 if is_complete else 1)
 
 
 @app.command()
 def read(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders; NRRD, NIfTI, PNG, JPEG, TIFF files")],
-    out: Annotated[Path, typer.Option(help="folder for the documents, the reports, and what was converted")],
-    model: Annotated[str | None, typer.Option(help="a handler by name, whatever the routes say")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the documents, the reports and the converted files")],
+    model: Annotated[
+        str | None, typer.Option(help="name of a handler that reads every study, instead of the routes")
+    ] = None,
     point: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y,Z", help="a lesion; per study, oldest first, or one alone, in the newest"),
+        typer.Option(
+            metavar="X,Y,Z",
+            help="position of a lesion: one per study, oldest study first, or a single one in the newest study",
+        ),
     ] = None,
-    point_is: Annotated[str, typer.Option(metavar="mm|index", help="LPS mm, or voxel i,j,k from 0")] = "mm",
-    body_part: Annotated[str, typer.Option(help="Body Part Examined of files that are no DICOM, as CHEST")] = "",
+    point_is: Annotated[
+        str, typer.Option(metavar="mm|index", help="unit of --point: LPS mm, or voxel index i,j,k from 0")
+    ] = "mm",
+    body_part: Annotated[str, typer.Option(help="Body Part Examined of files that are not DICOM, such as CHEST")] = "",
     config: Config = None,
 ) -> None:
     """Read studies from files, without a network.
 
-    With a --model that compares time points, several volumes or DICOM studies are of one patient: volumes are named
-    oldest first, DICOM goes by its dates. Of a folder without DICOM the pictures are one series.
+    If --model compares time points, all volumes or DICOM studies belong to one patient: name the volumes oldest first;
+    DICOM studies are sorted by date. The pictures of a folder without DICOM are one series.
     """
     from ainode.node.offline import inputs
     from ainode.node.offline import readings as offline
@@ -111,37 +125,42 @@ def read(
         for path in offline.save(reading, out / offline.subfolder(study, route, readings)):
             print(f"  {path}")
     if not readings:
-        print("no study matched a route; `ainode explain` says why, --model NAME reads it anyway", file=sys.stderr)
+        print(
+            "no study matched a route; `ainode explain` says why, --model NAME reads the study anyway", file=sys.stderr
+        )
         raise typer.Exit(1)
 
 
 @app.command()
-def explain(what: str, config: Config = None) -> None:
-    """Say which routes a study (files, or the UID of a received one) matches or not, and on what."""
+def explain(
+    study: Annotated[str, typer.Argument(metavar="PATH|UID", help="files, or the UID of a study that was received")],
+    config: Config = None,
+) -> None:
+    """Print which routes a study matches, and the attribute and value that each other route does not match."""
     from ainode.node.offline import readings as offline
 
     settings = settings_of(config)
-    path = Path(what)
-    lines = offline.explanation(path, settings) if path.exists() else offline.stored_explanation(what, settings)
+    path = Path(study)
+    lines = offline.explanation(path, settings) if path.exists() else offline.stored_explanation(study, settings)
     print("\n".join(lines))
 
 
 @app.command()
 def check(config: Config = None) -> None:
-    """Say of configuration, routes, weights, packages and destinations whether each is ready; exit 1 if one is not.
+    """Print whether configuration, disk, certificates, routes and peers are ready; exit 1 if one is not ready.
 
-    A live route is in state `shadow` while its handler has demonstration weights that the route does not allow.
+    A live route has the state `shadow` while the route does not allow the demonstration weights of its handler.
     """
-    from ainode.node.commands.checks import checked
+    from ainode.node.commands.checks import check_lines
 
-    lines = list(checked(settings_of(config)))
+    lines = list(check_lines(settings_of(config)))
     print(table(("what", "state", "remedy"), lines))
-    raise typer.Exit(0 if all(line[1] != "not ready" for line in lines) else 1)
+    raise typer.Exit(0 if all(state != "not ready" for _, state, _ in lines) else 1)
 
 
 @app.command()
 def doctor(name: str, config: Config = None) -> None:
-    """Try a configured archive with synthetic objects, and say how to configure it; exit 1 if it is wrong."""
+    """Try an archive with synthetic objects, and print how to configure it; exit 1 if the configuration is wrong."""
     import json
     from datetime import UTC, datetime
 
@@ -164,7 +183,7 @@ def doctor(name: str, config: Config = None) -> None:
 
 @app.command("send")
 def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... NAME")], config: Config = None) -> None:
-    """Send files to a configured peer, as its `deliver` says."""
+    """Send files to a configured peer, by the transport that the peer's key `deliver` names."""
     from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
     from ainode.node.offline.inputs import files
@@ -172,7 +191,7 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     *paths, name = arguments
     settings = settings_of(config)
     peer = settings.peer(name)
-    outgoing = [Outgoing.of(path) for path in files(Path(one) for one in paths)]
+    outgoing = [Outgoing.of(path) for path in files(Path(path) for path in paths)]
     answers = transport(peer, settings.node.ae_title).send(outgoing)
     failed = [answer for answer in answers if answer.error]
     for answer in failed:
@@ -183,32 +202,34 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
 
 @app.command()
 def jobs(
-    study: Annotated[str, typer.Argument(help="a Study Instance UID; all studies if left out")] = "",
+    study: Annotated[str, typer.Argument(help="Study Instance UID; all studies if left out")] = "",
     config: Config = None,
 ) -> None:
-    """List jobs and what became of each document."""
+    """List jobs and the delivery of each document."""
     from ainode.node.domain import UID
 
     ledger = _ledger(settings_of(config))
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
-        took = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or took))
-        for one in ledger.deliveries(job.id):
-            when = f" {one.confirmed_at:%Y-%m-%d %H:%M:%S}Z by {one.proof}" if one.confirmed_at else ""
-            said = f"{one.error}" or when.strip()
-            rows.append(("", one.state, one.destination, one.document.kind, one.document.ref.sop_instance_uid, said))
+        durations = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or durations))
+        for delivery in ledger.deliveries(job.id):
+            time = delivery.confirmed_at
+            proof = f"{time:%Y-%m-%d %H:%M:%S}Z by {delivery.proof}" if time else ""
+            document = delivery.document
+            cells = ("", delivery.state, delivery.destination, document.kind, document.ref.sop_instance_uid)
+            rows.append((*cells, delivery.error or proof))
     print(table(("job", "state", "route/peer", "kind", "study/document", "why/took/proof"), rows))
 
 
 @app.command()
 def retry(job: str, config: Config = None) -> None:
-    """Revive a failed job or its failed deliveries, or send what was withheld and is allowed now."""
+    """Repeat a failed job or its failed deliveries, or deliver the documents that the route withheld and now allows."""
     from ainode.node.jobs import recovery
 
     settings = settings_of(config)
-    revived = recovery.retry(settings, _ledger(settings), job, token=secrets.token_hex(4))
-    print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in revived) + " tried again")
+    destinations = recovery.retry(settings, _ledger(settings), job, token=secrets.token_hex(4))
+    print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in destinations) + " tried again")
 
 
 @app.command()
@@ -217,12 +238,12 @@ def replay(
     weights: Annotated[Path | None, typer.Option(help="another folder of weights with a manifest.toml")] = None,
     config: Config = None,
 ) -> None:
-    """Read a past study again, without sending anything, and show what differs."""
+    """Read a past study again, deliver nothing, and print the differences; exit 1 if the results differ."""
     from ainode.node.offline import readings as offline
 
-    same, lines = offline.replay(study, settings_of(config), weights)
+    is_same, lines = offline.replay(study, settings_of(config), weights)
     print("\n".join(lines))
-    raise typer.Exit(0 if same else 1)
+    raise typer.Exit(0 if is_same else 1)
 
 
 if __name__ == "__main__":

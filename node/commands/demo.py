@@ -1,4 +1,4 @@
-"""`ainode demo`: a node and an archive on loopback, one synthetic study per model, a table of what came back."""
+"""`ainode demo`: a node and an archive on loopback, a synthetic study per model, a table of the returned documents."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ainode.node import testing
@@ -22,12 +22,13 @@ from ainode.node.reading.weights import environment
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, load
 
 Row = tuple[str, str, str, str, str, str]
-_PATIENCE_S = 300.0
+_LIMIT_S = 300.0
 _POLL_S = 0.2
+_ENDED = frozenset({DeliveryState.CONFIRMED, DeliveryState.FAILED})
 
 
 def free_port() -> int:
-    """Return a port of loopback that was free just now."""
+    """Return a TCP port that is free on the loopback interface at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -35,7 +36,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
-    """Yield the folder of the demonstration; of a temporary one the archive stays, so that a person can look."""
+    """Yield the folder of the demonstration; a temporary folder keeps only the archive, so that a person can look."""
     if keep:
         path = Path("ainode-demo").absolute()
         path.mkdir(exist_ok=True)
@@ -50,7 +51,7 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
-    """Return settings with every shipped route delivering to the archive, demonstration weights allowed."""
+    """Return settings in which every shipped route delivers to the archive and allows demonstration weights."""
     shipped = load()
     return shipped.model_copy(
         update={
@@ -66,7 +67,7 @@ def demonstration_settings(folder: Path, archive: Peer) -> Settings:
 
 
 def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
-    """Return a row per study, and whether every study got its documents into the archive."""
+    """Run the demonstration; return a row per study, and whether the archive has documents of every study."""
     with _folder(keep=keep) as folder:
         port = free_port()
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
@@ -75,8 +76,8 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
         with testing.EmbeddedArchive(folder / "archive", port):
             node.start()
             try:
-                sent = {name: _send(name, settings, folder / "sent", seed) for name in registry.names()}
-                rows = [_row(name, study, node.ledger, folder / "archive") for name, study in sent.items()]
+                studies = {name: _send(name, settings, folder / "sent", seed) for name in registry.names()}
+                rows = [_row(name, study, node.ledger, folder / "archive") for name, study in studies.items()]
             finally:
                 node.request_stop()
                 node.stop()
@@ -84,27 +85,29 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
 
 
 def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
-    """Send one synthetic study to the node as a modality would; return its UID."""
+    """Send the synthetic study of a handler to the node, as a modality sends it; return the Study Instance UID."""
     study = f"demonstration of {name}, seed {seed}"
-    made = registry.handler(name, environment(settings)).demonstration(seed)
-    paths = testing.write(made.images, folder / name, study=study, positions_mm=made.positions_mm)
-    us = Peer(name="node", ae_title=settings.node.ae_title, host="127.0.0.1", port=settings.node.port)
-    for answer in store.send(Link(us, "MODALITY"), [store.Outgoing.of(path) for path in paths]):
+    demonstration = registry.handler(name, environment(settings)).demonstration(seed)
+    paths = testing.write(demonstration.images, folder / name, study=study, positions_mm=demonstration.positions_mm)
+    node = Peer(name="node", ae_title=settings.node.ae_title, host="127.0.0.1", port=settings.node.port)
+    for answer in store.send(Link(node, "MODALITY"), [store.Outgoing.of(path) for path in paths]):
         if answer.error:
             raise answer.error
     return UID(testing.uid(study))
 
 
 def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
-    job = _finished(study, name, ledger)
+    job = _finished_job(study, name, ledger)
     if job is None:
-        return (name, "-", f"no answer within {_PATIENCE_S:g} s", "", "", "-")
-    arrived = [
-        one.document
-        for one in ledger.deliveries(job.id)
-        if one.state is DeliveryState.CONFIRMED and (archive / f"{one.document.ref.sop_instance_uid}.dcm").exists()
+        return (name, "-", f"no answer within {_LIMIT_S:g} s", "", "", "-")
+    documents = [
+        delivery.document for delivery in ledger.deliveries(job.id) if delivery.state is DeliveryState.CONFIRMED
     ]
-    paths = {kind: "\n".join(_paths(arrived, kind, archive)) for kind in DocumentKind}
+    archived = [document for document in documents if _path(document, archive).exists()]
+    paths = {
+        kind: "\n".join(str(_path(document, archive)) for document in archived if document.kind is kind)
+        for kind in DocumentKind
+    }
     return (
         name,
         job.route,
@@ -115,22 +118,21 @@ def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
     )
 
 
-def _paths(documents: Sequence[KeptDocument], kind: DocumentKind, archive: Path) -> Iterator[str]:
-    return (str(archive / f"{one.ref.sop_instance_uid}.dcm") for one in documents if one.kind is kind)
+def _path(document: KeptDocument, archive: Path) -> Path:
+    """Return the path of a document in the folder of the archive."""
+    return archive / f"{document.ref.sop_instance_uid}.dcm"
 
 
-def _finished(study: UID, handler: str, ledger: Ledger) -> Job | None:
-    """Wait for the handler's job on the study and its deliveries; None if they do not come.
+def _finished_job(study: UID, handler: str, ledger: Ledger) -> Job | None:
+    """Wait for the handler's job on a study and for its deliveries; return None if they do not end in time.
 
-    Other routes may read the same study: a chest CT is one for several models.
+    Other routes may read the same study: several models read a chest CT.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _LIMIT_S
     while time.monotonic() < deadline:
-        for job in (one for one in ledger.jobs(study=study) if one.handler == handler):
-            settled = all(
-                one.state in {DeliveryState.CONFIRMED, DeliveryState.FAILED} for one in ledger.deliveries(job.id)
-            )
-            if job.state not in {JobState.WAITING, JobState.READING} and settled:
+        for job in (job for job in ledger.jobs(study=study) if job.handler == handler):
+            is_delivered = all(delivery.state in _ENDED for delivery in ledger.deliveries(job.id))
+            if job.state not in {JobState.WAITING, JobState.READING} and is_delivered:
                 return job
         time.sleep(_POLL_S)
     return None

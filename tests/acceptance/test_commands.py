@@ -49,6 +49,13 @@ def a_study(folder: Path, order: str = "read", **header: str) -> Path:
     return folder
 
 
+def test_the_help_says_what_ainode_is_and_which_command_a_newcomer_types_first(tmp_path: Path) -> None:
+    done = ainode("--help", home=tmp_path)
+    sentence = " ".join(done.stdout.split())
+    assert "ainode receives DICOM studies" in sentence
+    assert "type `ainode demo` first" in sentence
+
+
 def test_everything_that_ships_is_ready_on_a_fresh_installation(tmp_path: Path) -> None:
     installed("openvino", "timm", "torch", "ultralytics")
     done = ainode("check", home=tmp_path)

@@ -26,7 +26,7 @@ from ainode.node.archive import dicomweb, dimse
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
-from ainode.node.commands.checks import checked
+from ainode.node.commands.checks import check_lines
 from ainode.node.commands.diagnosis import problems
 from ainode.node.commands.doctor import examine
 from ainode.node.domain import DeliveryState
@@ -285,7 +285,7 @@ def test_a_certificate_that_cannot_be_used_is_an_error_of_the_configuration(keys
         listener = listen(HERE, 0)
         with listener, pytest.raises(ConfigError, match=word):
             ReceiverProcess(settings, listener=listener)
-        ((_, state, remedy),) = (line for line in checked(settings) if line[0] == "[node] TLS")
+        ((_, state, remedy),) = (line for line in check_lines(settings) if line[0] == "[node] TLS")
         assert (state, word in remedy) == ("not ready", True)
 
 

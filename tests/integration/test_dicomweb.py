@@ -22,7 +22,7 @@ from ainode.node.archive.multipart import Body, boundary_of, parts
 from ainode.node.archive.search import Deadline, Patient, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink, credentials
-from ainode.node.commands.checks import checked
+from ainode.node.commands.checks import check_lines
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer, Settings
@@ -362,7 +362,7 @@ def test_check_asks_a_web_archive_and_names_what_is_missing(
     monkeypatch.delenv("NO_TOKEN", raising=False)
     dead = web_peer(f"http://127.0.0.1:{free_port()}/dicom-web").model_copy(update={"name": "dead"})
     secret = archive[1].model_copy(update={"name": "secret", "token_env": "NO_TOKEN"})
-    lines = checked(Settings(peers=(archive[1], web_peer(archive[1].dicomweb), dead, secret)))
+    lines = check_lines(Settings(peers=(archive[1], web_peer(archive[1].dicomweb), dead, secret)))
     state = {what: (state, remedy) for what, state, remedy in lines if what.startswith("peer")}
     assert [one for one, _ in state.values()] == ["ready", "ready", "not ready", "not ready"]
     assert "NO_TOKEN" in state["peer secret"][1]

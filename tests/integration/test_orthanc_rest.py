@@ -21,7 +21,7 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink
-from ainode.node.commands.checks import checked
+from ainode.node.commands.checks import check_lines
 from ainode.node.commands.diagnosis import advice, problems
 from ainode.node.commands.doctor import examine
 from ainode.node.domain import UID, DeliveryState
@@ -117,7 +117,7 @@ def test_a_password_is_asked_for_and_a_wrong_one_says_what_to_do(
             assert "user_env" in str(sent.error)
             with pytest.raises(ArchiveUnreachable, match="user_env"):
                 confirm_by_query(link(refused), [reference])
-        lines = {what: remedy for what, _, remedy in checked(Settings(peers=(peer,)))}
+        lines = {what: remedy for what, _, remedy in check_lines(Settings(peers=(peer,)))}
         assert "user_env" in lines["peer rest"]
 
 
@@ -253,7 +253,7 @@ def test_check_and_doctor_know_it_and_the_doctor_leaves_nothing_behind(archive: 
     send(link(peer_of(archive)), [Outgoing.of(a_file(study=study))])
     before = archive.call("GET", "/studies")
     settings = Settings(node=NodeTable(port=free_port()), peers=(peer_of(archive),))
-    assert ("peer rest", "ready", "") in list(checked(settings))
+    assert ("peer rest", "ready", "") in list(check_lines(settings))
     found = examine(settings.peers[0], settings, token="x" * 3, now=datetime(2026, 2, 1, 12, 30, tzinfo=UTC))
     assert {trial.outcome for trial in found.trials} == {"yes"}
     said = advice(found)
@@ -264,7 +264,7 @@ def test_check_and_doctor_know_it_and_the_doctor_leaves_nothing_behind(archive: 
 
 def test_check_says_that_an_address_is_no_orthancs() -> None:
     with serving(always(200, {"server": "another"})) as peer:
-        lines = {what: (state, remedy) for what, state, remedy in checked(Settings(peers=(peer,)))}
+        lines = {what: (state, remedy) for what, state, remedy in check_lines(Settings(peers=(peer,)))}
     assert lines["peer rest"][0] == "not ready"
     assert "cannot be understood" in lines["peer rest"][1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import a_file, instance_ref
 
-from ainode.node.commands.checks import checked
+from ainode.node.commands.checks import check_lines
 from ainode.node.domain import (
     UID,
     Algorithm,
@@ -157,7 +157,7 @@ def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
 
     job = reported(ledger, route, weights.demonstration)
     assert len(ledger.deliveries("a")) == (0 if stays else 1)
-    (line,) = [line for line in checked(settings) if line[0] == f"route {route.name}"]
+    (line,) = [line for line in check_lines(settings) if line[0] == f"route {route.name}"]
     if stays:
         assert line == (f"route {route.name}", "shadow", job.withheld)
         for part in (*demonstration, f"{route.name!r}", "allow_demonstration = true"):
