@@ -42,7 +42,7 @@ def loaded(load: Callable[..., Model], *where: object, name: str, environment: M
     from ainode.models.running.runtime import Execution  # noqa: PLC0415
 
     try:
-        return load(*where, how=Execution(environment.cache, environment.device, environment.precision))
+        return load(*where, execution=Execution(environment.cache, environment.device, environment.precision))
     except ModelError as error:
         raise WeightsError(f"{name}: {error}") from error
 

@@ -41,8 +41,8 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 9, threads: int = 2
         "the same behind scipy.ndimage.zoom": lambda scan: _eager(network, _zoomed(scan)),
     }
     for precision in precisions():
-        how = Execution(cache / "benchmark", "cpu", precision, threads)
-        ours = PneumoniaModel.of(lambda: network, digest, how=how, card=card)
+        execution = Execution(cache / "benchmark", "cpu", precision, threads)
+        ours = PneumoniaModel.of(lambda: network, digest, execution=execution, card=card)
         # The model takes f32 instead where bfloat16 moves its answers; that is no row of its own.
         if ours.precision == precision:
             ways[f"ainode, OpenVINO {precision}"] = partial(_ours, ours)

@@ -43,7 +43,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card = read_card()
     volumes, seen = _part(data, part), _part(data, "train")
     with tempfile.TemporaryDirectory() as cache:
-        model = PneumoniaModel.load(weights[card.weights], how=Execution(Path(cache)), card=card)
+        model = PneumoniaModel.load(weights[card.weights], execution=Execution(Path(cache)), card=card)
         # Every volume from the same noise: its own seed belongs to a study, and there is none here.
         found = [model.predict(one.astype(np.float32), card.seed).probability for one in volumes.values]
     ill = np.asarray(found)

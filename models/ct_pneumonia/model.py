@@ -82,17 +82,17 @@ class PneumoniaModel:
     step: Runner
 
     @classmethod
-    def load(cls, path: Path, *, how: Execution, card: Card | None = None) -> PneumoniaModel:
+    def load(cls, path: Path, *, execution: Execution, card: Card | None = None) -> PneumoniaModel:
         """Load the network that the card names.
 
         Raises: CheckpointRefused when the file is not that network's.
         """
         card = card or read_card()
         digest = sha256_of(path)
-        return cls.of(lambda: load_pneumonia(path, card.size), digest, how=how, card=card)
+        return cls.of(lambda: load_pneumonia(path, card.size), digest, execution=execution, card=card)
 
     @classmethod
-    def of(cls, build: Callable[[], Pneumonia], digest: str, *, how: Execution, card: Card) -> PneumoniaModel:
+    def of(cls, build: Callable[[], Pneumonia], digest: str, *, execution: Execution, card: Card) -> PneumoniaModel:
         """Return a model of the network that `build` makes.
 
         A lower precision is taken where no probability of the reference volumes moves by more than 0.005, else f32.
@@ -109,12 +109,12 @@ class PneumoniaModel:
             recipe = Recipe(lambda: part(build()), shapes[part], f"{card.name} {card.size} {part.__name__} {digest}")
             return runner(recipe, asked)
 
-        exact = replace(how, precision="f32")
+        exact = replace(execution, precision="f32")
         reference = cls(card, digest, *(graph(part, exact) for part in (Chest, Regions, Fusion, Step)))
-        if how.precision == "f32":
+        if execution.precision == "f32":
             return reference
         # Not the other two: they are small, and run 25 times over their own output, where rounding adds up.
-        low = replace(reference, chest=graph(Chest, how), regions=graph(Regions, how))
+        low = replace(reference, chest=graph(Chest, execution), regions=graph(Regions, execution))
         return low if _drift(low, reference) <= AGREEMENT else reference
 
     @property

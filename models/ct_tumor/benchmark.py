@@ -56,8 +56,8 @@ def series(organ: Organ) -> NDArray[np.uint8]:
     return np.stack([windowed(one, organ.level, organ.width) for one in drawn.values])
 
 
-def _ours(weights: Path, organ: Organ, how: Execution, runs: int) -> Timed:
-    model = TumorModel.load(weights, organ, how=how)
+def _ours(weights: Path, organ: Organ, execution: Execution, runs: int) -> Timed:
+    model = TumorModel.load(weights, organ, execution=execution)
     # No temperature on either side.
     model = replace(model, calibration=Calibration())
 

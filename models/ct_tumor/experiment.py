@@ -83,7 +83,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     slices = read(data, part, organ)
     name = f"{read_card().name}/{organ.name}"
     with tempfile.TemporaryDirectory() as cache:
-        model = TumorModel.load(weights[name], organ, how=Execution(Path(cache), "cpu"))
+        model = TumorModel.load(weights[name], organ, execution=Execution(Path(cache), "cpu"))
         probabilities = model.probabilities(slices.pictures)
     seen = read(data, "train", organ)
     ill, pixels = seen.labels == organ.positive_index, _baseline(seen, slices, organ.positive_index)

@@ -76,7 +76,7 @@ class TumorModel:
     network: Network
 
     @classmethod
-    def load(cls, path: Path, organ: Organ, *, how: Execution) -> TumorModel:
+    def load(cls, path: Path, organ: Organ, *, execution: Execution) -> TumorModel:
         """Load an organ's network: our safetensors, or an original whole-model .h5 or .keras.
 
         Raises: CheckpointRefused when the file is not such a network; PrecisionRefused when bf16 was asked
@@ -85,9 +85,9 @@ class TumorModel:
         digest = sha256_of(path)
         form = Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
-        model = cls(organ, calibration, digest, ready_network(path, form, how))
-        if how.precision == "bf16":
-            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(how, precision="f32"))))
+        model = cls(organ, calibration, digest, ready_network(path, form, execution))
+        if execution.precision == "bf16":
+            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(execution, precision="f32"))))
         return model
 
     def read(self, slices: Iterable[NDArray[np.float32]]) -> Reading:

@@ -192,8 +192,8 @@ def _cut(picture: Picture, placement: Placement, side: int) -> Picture:
 
 def _resized(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     shrinks = size[0] * size[1] < picture.size
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, size, interpolation=how))
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, size, interpolation=method))
 
 
 def _disk(diameter: int) -> NDArray[np.uint8]:

@@ -64,9 +64,9 @@ def measured(
     for one in precisions():
         # A precision that moves a probability is refused by the model: then there is nothing to time.
         with suppress(PrecisionRefused):
-            how = Execution(cache, "cpu", one, threads)
-            ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(paths, how=how)
-    eager = LungNoduleModel.load(paths, how=Execution(cache, "torch-cpu"))
+            execution = Execution(cache, "cpu", one, threads)
+            ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(paths, execution=execution)
+    eager = LungNoduleModel.load(paths, execution=Execution(cache, "torch-cpu"))
     ways = {
         "PyTorch eager, inference_mode, map from the forward pass": eager,
         "PyTorch eager, gradient by autograd": _with_gradients(card, paths, eager),

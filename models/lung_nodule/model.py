@@ -150,7 +150,7 @@ class LungNoduleModel:
     device: str
 
     @classmethod
-    def load(cls, paths: Mapping[str, Path], *, how: Execution, card: Card | None = None) -> LungNoduleModel:
+    def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> LungNoduleModel:
         """Load the shipped profiles from `lidc` and `temporal`, or the original's from `fmcib`, its heads beside it.
 
         Raises: MissingNetwork when one is not in `paths`; CheckpointRefused when a file is not its network's;
@@ -171,9 +171,9 @@ class LungNoduleModel:
             ours = runner(encoder_recipe(paths["temporal"], COMPACT, "encoder."), chosen)
             return SliceReader(run), CubeReader("temporal", ours, recurrent_head(table(paths["temporal"]))), ours
 
-        one, several, run = ready(how)
-        if how.precision != "f32":
-            _refuse_drift(card, (one, several), ready(replace(how, precision="f32"))[:2])
+        one, several, run = ready(execution)
+        if execution.precision != "f32":
+            _refuse_drift(card, (one, several), ready(replace(execution, precision="f32"))[:2])
         return cls(card, one, several, run.precision, run.device)
 
     def predict(self, scans: Sequence[Scan | None]) -> Prediction:

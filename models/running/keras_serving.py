@@ -49,21 +49,21 @@ class Network:
     scale: float = 1.0
 
 
-def ready_network(path: Path, form: Form, how: Execution) -> Network:
+def ready_network(path: Path, form: Form, execution: Execution) -> Network:
     """Return the network of a file ready to run: our safetensors, or an original whole-model .h5 or .keras.
 
     Raises: CheckpointRefused if the file holds no network of that form.
     """
     if path.suffix in ORIGINALS:
-        return _original(path, form, how)
+        return _original(path, form, execution)
 
     def build() -> Any:  # noqa: ANN401  # a keras.Model
         return load(efficientnet_lite0(form.side, form.answers, layout="channels_first"), path)
 
-    return Network(_mapped(build, "efficientnet_lite0", form, how))
+    return Network(_mapped(build, "efficientnet_lite0", form, execution))
 
 
-def _original(path: Path, form: Form, how: Execution) -> Network:
+def _original(path: Path, form: Form, execution: Execution) -> Network:
     """Return an original network, which takes 0 to 1; a head of several layers runs in torch, for its Grad-CAM."""
     found = original(path)
     expected = ((None, form.side, form.side, 3), (None, form.answers))
@@ -74,15 +74,15 @@ def _original(path: Path, form: Form, how: Execution) -> Network:
     if without_activation(found, path=path) != form.activation:
         raise CheckpointRefused(f"{path}: its answer is no {form.activation}")
     if has_linear_head(found):
-        return Network(_mapped(lambda: found, "original", form, how), 1 / _EIGHT_BITS)
-    device = "cuda" if how.device.startswith("cuda") else "cpu"
+        return Network(_mapped(lambda: found, "original", form, execution), 1 / _EIGHT_BITS)
+    device = "cuda" if execution.device.startswith("cuda") else "cpu"
     return Network(gradcam(found, device=device), 1 / _EIGHT_BITS)
 
 
-def _mapped(build: Callable[[], Any], name: str, form: Form, how: Execution) -> Runner:
+def _mapped(build: Callable[[], Any], name: str, form: Form, execution: Execution) -> Runner:
     """Return a network of pooling and a linear layer, its map in the same graph."""
     recipe = mapped_recipe(build, form.side, f"{name} {form.key}")
-    return runner(replace(recipe, shape=(form.batch, *recipe.shape[1:])), how)
+    return runner(replace(recipe, shape=(form.batch, *recipe.shape[1:])), execution)
 
 
 def original(path: Path) -> Any:  # noqa: ANN401  # a keras.Model

@@ -115,12 +115,12 @@ def precisions() -> tuple[Precision, ...]:
     return ("f32", "bf16") if cpu_has_bf16() else ("f32",)
 
 
-def runner(recipe: Recipe, how: Execution) -> Runner:
+def runner(recipe: Recipe, execution: Execution) -> Runner:
     """Return the recipe ready to run: CUDA when there is one and the device lets it, else OpenVINO.
 
     Raises: ValueError for a device that is not here, or a precision it does not have.
     """
-    device, precision = how.device, how.precision
+    device, precision = execution.device, execution.precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
@@ -131,7 +131,7 @@ def runner(recipe: Recipe, how: Execution) -> Runner:
         raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
     if precision == "f16" or (precision == "bf16" and not cpu_has_bf16()):
         raise ValueError(f"this processor has no {precision} for OpenVINO; choose f32")
-    return OpenVinoRunner(_compiled(converted(recipe, how.cache), how), precision)
+    return OpenVinoRunner(_compiled(converted(recipe, execution.cache), execution), precision)
 
 
 def _on_cuda(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
@@ -190,10 +190,10 @@ def _subtracted(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no s
     return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
-def _compiled(path: Path, how: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
-    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": how.precision, "PERFORMANCE_HINT": "LATENCY"}
-    if how.threads:
-        settings["INFERENCE_NUM_THREADS"] = how.threads
+def _compiled(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": execution.precision, "PERFORMANCE_HINT": "LATENCY"}
+    if execution.threads:
+        settings["INFERENCE_NUM_THREADS"] = execution.threads
     return ov.Core().compile_model(str(path), "CPU", settings)
 
 

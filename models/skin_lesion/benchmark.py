@@ -65,8 +65,8 @@ def pictures() -> tuple[Picture, ...]:
     return tuple(skin_lesion(np.random.default_rng(seed), rows=768, columns=1024) for seed in range(_PICTURES))
 
 
-def _ours(paths: Mapping[str, Path], how: Execution, runs: int) -> Timed:
-    model = SkinLesionModel.load(paths, how=how)
+def _ours(paths: Mapping[str, Path], execution: Execution, runs: int) -> Timed:
+    model = SkinLesionModel.load(paths, execution=execution)
     # One view on both sides.
     model = replace(model, calibration=Calibration())
     ways = {"ours": lambda picture: model.predict(picture).probability}

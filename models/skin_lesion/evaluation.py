@@ -29,7 +29,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     card, pictures = read_card(), listed(data, part)
     paths = {name.removeprefix(f"{card.name}/"): path for name, path in weights.items()}
     with tempfile.TemporaryDirectory() as cache:
-        model = SkinLesionModel.load(paths, how=Execution(Path(cache)), card=card)
+        model = SkinLesionModel.load(paths, execution=Execution(Path(cache)), card=card)
         found = np.array([model.predict(read(one.path)).calibrated for one in pictures])
     return Evaluated(
         class_names=CLASSES,

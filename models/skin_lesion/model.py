@@ -45,7 +45,7 @@ class SkinLesionModel:
     network: Network
 
     @classmethod
-    def load(cls, paths: Mapping[str, Path], *, how: Execution, card: Card | None = None) -> SkinLesionModel:
+    def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> SkinLesionModel:
         """Load the card's network from `paths`: our safetensors, or an original whole-model .h5 or .keras.
 
         Raises: MissingNetwork when it is not in `paths`; CheckpointRefused when the file is not such a
@@ -58,9 +58,9 @@ class SkinLesionModel:
         digest = sha256_of(path)
         form = Form(card.side, 1, "sigmoid", digest)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
-        model = cls(card, calibration, digest, ready_network(path, form, how))
-        if how.precision == "bf16":
-            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(how, precision="f32"))))
+        model = cls(card, calibration, digest, ready_network(path, form, execution))
+        if execution.precision == "bf16":
+            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(execution, precision="f32"))))
         return model
 
     def predict(self, picture: Picture) -> Prediction:

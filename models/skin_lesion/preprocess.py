@@ -74,8 +74,8 @@ def unusable(picture: Picture) -> str | None:
 def resized(picture: Picture, side: int) -> Picture:
     """Return the picture as a square, averaged where it shrinks."""
     shrinks = side * side < picture.shape[0] * picture.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=how), np.uint8)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=method), np.uint8)
 
 
 def on_source_grid(small: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

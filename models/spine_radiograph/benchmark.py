@@ -88,13 +88,13 @@ def _read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], f
     return read
 
 
-def _runner(module: nn.Module, side: int, how: Execution) -> Runner:
+def _runner(module: nn.Module, side: int, execution: Execution) -> Runner:
     key = f"benchmark {sum(float(p.detach().double().abs().sum()) for p in module.parameters())}"
-    return runner(Recipe(lambda: module, (1, 1, side, side), key), how)
+    return runner(Recipe(lambda: module, (1, 1, side, side), key), execution)
 
 
-def _ours(card: Card, ensemble: Ensemble, detector: nn.Module, how: Execution) -> Callable[[Picture], float]:
-    return _read(card, _runner(ensemble, card.side, how), _runner(detector, card.detector.side, how))
+def _ours(card: Card, ensemble: Ensemble, detector: nn.Module, execution: Execution) -> Callable[[Picture], float]:
+    return _read(card, _runner(ensemble, card.side, execution), _runner(detector, card.detector.side, execution))
 
 
 def _eagerly(module: nn.Module) -> Runner:

@@ -49,7 +49,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     files_of = {f"{card.name}/{name}": name for name in card.needed}
     files = {name: weights[title] for title, name in files_of.items()}
     with tempfile.TemporaryDirectory() as cache:
-        model = SpineRadiographModel.load(files, how=Execution(Path(cache)), card=card)
+        model = SpineRadiographModel.load(files, execution=Execution(Path(cache)), card=card)
         members = member_probabilities(model, stack)
         boxes = detection_report(model, data / "detector", part, len(stack.labels))
     grays = [_facts(data, each, _PICTURES[each]) for each in ("train", part)]

@@ -59,7 +59,7 @@ class SpineRadiographModel:
     device: str
 
     @classmethod
-    def load(cls, paths: Mapping[str, Path], *, how: Execution, card: Card | None = None) -> SpineRadiographModel:
+    def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> SpineRadiographModel:
         """Load every network that the card names from `paths`, by network name and "detector".
 
         Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
@@ -72,12 +72,12 @@ class SpineRadiographModel:
             raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}; the rest is not used without it")
         digests = {name: sha256_of(paths[name]) for name in card.needed}
         recipe = ensemble_recipe(card, paths, digests)
-        classify = runner(recipe, how)
-        if how.precision == "bf16":
-            _refuse_drift(card, classify, runner(recipe, replace(how, precision="f32")))
+        classify = runner(recipe, execution)
+        if execution.precision == "bf16":
+            _refuse_drift(card, classify, runner(recipe, replace(execution, precision="f32")))
         names = class_names(paths[DETECTOR]) or card.detector.class_names
         found = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
-        detect = runner(found, how)
+        detect = runner(found, execution)
         asked = card.detector
         detector = Detector(lambda x: detect(x)[0], names, asked.side, asked.confidences, asked.iou)
         return cls(card, digests, classify, detector, classify.precision, classify.device)

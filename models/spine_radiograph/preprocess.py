@@ -111,5 +111,5 @@ def on_source_grid(small: Picture, placement: Placement) -> Picture:
 def _resized(picture: Picture, rows: int, columns: int) -> Picture:
     """Return the picture at another size, averaged when it shrinks."""
     shrinks = rows * columns < picture.shape[0] * picture.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (columns, rows), interpolation=how), np.float32)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (columns, rows), interpolation=method), np.float32)

@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     card = read_card()
     paths = export(arguments.run, arguments.weights, card)
-    model = SpineRadiographModel.load(paths, how=Execution(arguments.report / "cache", "cpu"), card=card)
+    model = SpineRadiographModel.load(paths, execution=Execution(arguments.report / "cache", "cpu"), card=card)
     data = arguments.run / "data"
     held_out = data / f"test_of_seed_{arguments.test_seed}"
     validation = Stack.read(data / "validation.npz")

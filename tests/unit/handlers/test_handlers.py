@@ -35,8 +35,8 @@ def test_selecting_loads_no_network(name: str) -> None:
 def test_a_file_of_another_network_is_the_operators_to_mend(tmp_path: Path) -> None:
     from ainode.models.running.runtime import Execution  # brings torch
 
-    def refuse(path: Path, *, how: Execution) -> None:
-        assert how == Execution(tmp_path, "cpu", "f32")
+    def refuse(path: Path, *, execution: Execution) -> None:
+        assert execution == Execution(tmp_path, "cpu", "f32")
         raise CheckpointRefused(f"{path.name}: not the weights of this network")
 
     environment = ModelEnvironment(WeightStore(tmp_path), tmp_path, device="cpu")

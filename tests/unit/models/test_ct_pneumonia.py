@@ -154,7 +154,7 @@ def test_the_input_is_the_windowed_volume_as_scipy_zooms_it_with_axes_left_back_
 def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) -> None:
     network = a_network()
     card = read_card()
-    ours = PneumoniaModel.of(lambda: network, "drawn", how=Execution(tmp_path, "cpu", threads=2), card=card)
+    ours = PneumoniaModel.of(lambda: network, "drawn", execution=Execution(tmp_path, "cpu", threads=2), card=card)
     for seed in range(2):
         scan = thorax(seed, seed, scanned=SCAN, consolidations=3 * seed).values
         made = ours.predict(scan, seed)
@@ -172,9 +172,9 @@ def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) ->
 
 def test_the_saliency_is_where_the_volumes_voxels_are(tmp_path: Path) -> None:
     network = a_network()
-    made = PneumoniaModel.of(lambda: network, "drawn", how=Execution(tmp_path, "torch-cpu"), card=read_card()).predict(
-        thorax(1, 1, scanned=SCAN).values, 0
-    )
+    made = PneumoniaModel.of(
+        lambda: network, "drawn", execution=Execution(tmp_path, "torch-cpu"), card=read_card()
+    ).predict(thorax(1, 1, scanned=SCAN).values, 0)
     # The middle of the coarse cell (5, 9, 3) of 8 voxels each, brought back to the volume.
     z, y, x = source_index((5 * 8 + 3.5, 9 * 8 + 3.5, 3 * 8 + 3.5), made.shape)
     assert made.saliency_at(np.asarray([[z], [y], [x]])).item() == pytest.approx(

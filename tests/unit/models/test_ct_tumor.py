@@ -92,7 +92,7 @@ def random_weights(organ: Organ, path: Path) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> TumorModel:
     folder = tmp_path_factory.mktemp("tumor")
     path = random_weights(PANCREAS, folder / "random.safetensors")
-    return TumorModel.load(path, PANCREAS, how=Execution(folder / "networks", "cpu"))
+    return TumorModel.load(path, PANCREAS, execution=Execution(folder / "networks", "cpu"))
 
 
 def test_a_window_is_black_below_and_white_above_and_even_between() -> None:
@@ -209,7 +209,7 @@ def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(tmp_path: Path, h
     path = tmp_path / "lung_cancer_resnet50.h5"
     on_tensorflow(_ORIGINAL, path, tmp_path / "pictures.npy", tmp_path / "theirs.npz", head)
     theirs = np.load(tmp_path / "theirs.npz")
-    ours = TumorModel.load(path, LUNG, how=Execution(tmp_path, "cpu"))
+    ours = TumorModel.load(path, LUNG, execution=Execution(tmp_path, "cpu"))
     assert ours.calibration == Calibration(), "its own softmax, once"
     assert np.abs(ours.probabilities(squares) - theirs["answers"]).max() < 1e-4
     reading = ours.read_pictures([windowed(a_volume()[4], LUNG.level, LUNG.width)])
@@ -222,7 +222,7 @@ def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(tmp_path: Path, h
 def test_a_network_of_another_organ_is_refused(tmp_path: Path) -> None:
     path = random_weights(PANCREAS, tmp_path / "pancreas.safetensors")
     with pytest.raises(CheckpointRefused, match="another shape"):
-        TumorModel.load(path, LUNG, how=Execution(tmp_path, "cpu"))
+        TumorModel.load(path, LUNG, execution=Execution(tmp_path, "cpu"))
 
 
 def test_a_card_names_organs_that_are_possible() -> None:

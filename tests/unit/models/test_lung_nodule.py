@@ -29,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def eager(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> LungNoduleModel:
-    return LungNoduleModel.load(files, how=Execution(tmp_path_factory.mktemp("cache"), "torch-cpu"))
+    return LungNoduleModel.load(files, execution=Execution(tmp_path_factory.mktemp("cache"), "torch-cpu"))
 
 
 def a_scan(radius: float = 6.0, spacing: tuple[float, float, float] = (1.0, 0.7, 0.7)) -> Scan:
@@ -135,7 +135,7 @@ def test_four_scans_are_a_callers_error(eager: LungNoduleModel) -> None:
 def test_openvino_gives_the_probability_of_torch(
     files: dict[str, Path], eager: LungNoduleModel, tmp_path: Path
 ) -> None:
-    served = LungNoduleModel.load(files, how=Execution(tmp_path, "cpu", threads=1))
+    served = LungNoduleModel.load(files, execution=Execution(tmp_path, "cpu", threads=1))
     for scans in ([a_scan()], [a_scan(4.0), a_scan(6.0), a_scan(8.0)]):
         ours, theirs = served.predict(scans), eager.predict(scans)
         assert ours.probability == pytest.approx(theirs.probability, abs=1e-4)
@@ -175,15 +175,15 @@ def test_a_map_is_sampled_where_its_cells_lie() -> None:
 
 def test_a_profile_without_its_file_is_refused_by_name(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(MissingNetwork, match="temporal"):
-        LungNoduleModel.load({"lidc": files["lidc"]}, how=Execution(tmp_path, "torch-cpu"))
+        LungNoduleModel.load({"lidc": files["lidc"]}, execution=Execution(tmp_path, "torch-cpu"))
     with pytest.raises(MissingNetwork, match="fmcib_linear"):
-        LungNoduleModel.load({"fmcib": files["temporal"]}, how=Execution(tmp_path, "torch-cpu"))
+        LungNoduleModel.load({"fmcib": files["temporal"]}, execution=Execution(tmp_path, "torch-cpu"))
 
 
 def test_a_file_of_another_network_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match="missing"):
         LungNoduleModel.load(
-            {"lidc": files["temporal"], "temporal": files["temporal"]}, how=Execution(tmp_path, "torch-cpu")
+            {"lidc": files["temporal"], "temporal": files["temporal"]}, execution=Execution(tmp_path, "torch-cpu")
         )
 
 

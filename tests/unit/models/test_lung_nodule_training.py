@@ -56,7 +56,7 @@ def test_both_profiles_are_trained_served_and_evaluated(data: Path, tmp_path: Pa
     torch.set_num_threads(1)
     slices = lidc_training.train_ensemble(data, tmp_path / "lidc", _ONE_EPOCH)
     cubes = temporal_training.train(tmp_path / "temporal", _ONE_EPOCH, counts=(6, 6))
-    model = LungNoduleModel.load({"lidc": slices, "temporal": cubes}, how=Execution(tmp_path, "torch-cpu"))
+    model = LungNoduleModel.load({"lidc": slices, "temporal": cubes}, execution=Execution(tmp_path, "torch-cpu"))
     scans = reference_scans()
     assert 0 < model.predict(scans[:1]).probability < 1
     assert 0 < model.predict(scans).probability < 1

@@ -50,7 +50,7 @@ def test_the_ensemble_orders_training_nodules_far_better_than_their_pixels_do(tm
 
 @pytest.mark.parametrize("dates", [2, 3])
 def test_a_growing_phantom_is_more_suspicious_than_a_stable_one(tmp_path: Path, dates: int) -> None:
-    model = LungNoduleModel.load(files(), how=Execution(tmp_path, "torch-cpu"))
+    model = LungNoduleModel.load(files(), execution=Execution(tmp_path, "torch-cpu"))
     said = []
     for grows in (False, True):
         made = [case(77, number, grows=grows)[0] for number in range(4)]

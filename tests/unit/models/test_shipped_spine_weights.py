@@ -47,7 +47,7 @@ def test_every_entry_says_where_it_comes_from() -> None:
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> SpineRadiographModel:
-    return SpineRadiographModel.load(weights_in(WEIGHTS), how=Execution(tmp_path_factory.mktemp("graphs"), "cpu"))
+    return SpineRadiographModel.load(weights_in(WEIGHTS), execution=Execution(tmp_path_factory.mktemp("graphs"), "cpu"))
 
 
 def test_the_shipped_model_tells_abnormal_phantoms_from_normal_ones(shipped: SpineRadiographModel) -> None:

@@ -70,7 +70,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_model(path: Path, cache: Path) -> SkinLesionModel:
-    return SkinLesionModel.load({read_card().network: path}, how=Execution(cache, "cpu"))
+    return SkinLesionModel.load({read_card().network: path}, execution=Execution(cache, "cpu"))
 
 
 def test_whatever_a_picture_comes_as_it_becomes_rgb() -> None:
@@ -148,7 +148,7 @@ from pathlib import Path
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.runtime import Execution
-model = SkinLesionModel.load({"efficientnet_lite0": Path(sys.argv[1])}, how=Execution(Path(sys.argv[2]), "cpu"))
+model = SkinLesionModel.load({"efficientnet_lite0": Path(sys.argv[1])}, execution=Execution(Path(sys.argv[2]), "cpu"))
 model.predict(skin_lesion(np.random.default_rng(0)))
 print("tensorflow" in sys.modules)
 """
@@ -176,7 +176,7 @@ def test_an_original_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_no_network_and_impossible_calibrations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingNetwork):
-        SkinLesionModel.load({}, how=Execution(tmp_path))
+        SkinLesionModel.load({}, execution=Execution(tmp_path))
     with pytest.raises(CheckpointRefused):
         Calibration(slope=-1.0)
     with pytest.raises(CheckpointRefused, match="not whole"):
@@ -187,7 +187,7 @@ def test_no_network_and_impossible_calibrations_are_refused(tmp_path: Path) -> N
 @pytest.mark.skipif(not cpu_has_bf16(), reason="this processor has no bf16")
 def test_bf16_is_served_only_where_it_agrees(weights: Path, tmp_path: Path) -> None:
     try:
-        model = SkinLesionModel.load({read_card().network: weights}, how=Execution(tmp_path, "cpu", "bf16"))
+        model = SkinLesionModel.load({read_card().network: weights}, execution=Execution(tmp_path, "cpu", "bf16"))
     except ValueError as error:
         assert "use f32" in str(error)  # noqa: PT017  # either answer is right; a third is not
     else:

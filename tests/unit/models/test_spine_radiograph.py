@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(random_model: RandomModel, cache: Path) -> SpineRadiographModel:
-    return SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu"), card=random_model.card)
+    return SpineRadiographModel.load(random_model.paths, execution=Execution(cache, "cpu"), card=random_model.card)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,9 @@ def test_the_map_of_the_forward_pass_is_monais_grad_cam(architecture: str, layer
 def test_openvino_gives_torchs_probabilities_within_half_a_percent(
     random_model: RandomModel, model: SpineRadiographModel
 ) -> None:
-    eager = SpineRadiographModel.load(random_model.paths, how=Execution(Path(), "torch-cpu"), card=random_model.card)
+    eager = SpineRadiographModel.load(
+        random_model.paths, execution=Execution(Path(), "torch-cpu"), card=random_model.card
+    )
     for seed in range(3):
         ours, theirs = model.predict(_picture(seed)), eager.predict(_picture(seed))
         assert ours.probability == pytest.approx(theirs.probability, abs=0.005)
@@ -73,7 +75,9 @@ def test_openvino_gives_torchs_probabilities_within_half_a_percent(
 def test_bf16_is_taken_only_when_it_agrees(random_model: RandomModel, cache: Path) -> None:
     if not cpu_has_bf16():
         pytest.skip("this processor has no bfloat16")
-    asked = SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu", "bf16"), card=random_model.card)
+    asked = SpineRadiographModel.load(
+        random_model.paths, execution=Execution(cache, "cpu", "bf16"), card=random_model.card
+    )
     assert asked.precision == "bf16"
 
 
@@ -118,7 +122,7 @@ def test_a_missing_network_is_an_error_and_never_left_out(random_model: RandomMo
     for name in random_model.paths:
         rest = {key: path for key, path in random_model.paths.items() if key != name}
         with pytest.raises(MissingNetwork, match=name):
-            SpineRadiographModel.load(rest, how=Execution(cache), card=random_model.card)
+            SpineRadiographModel.load(rest, execution=Execution(cache), card=random_model.card)
 
 
 def test_a_network_with_one_weight_missing_is_refused(random_model: RandomModel, cache: Path, tmp_path: Path) -> None:
@@ -127,7 +131,9 @@ def test_a_network_with_one_weight_missing_is_refused(random_model: RandomModel,
     save_file(table, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointRefused, match="1 missing"):
         SpineRadiographModel.load(
-            random_model.paths | {"a": tmp_path / "a.safetensors"}, how=Execution(cache, "cpu"), card=random_model.card
+            random_model.paths | {"a": tmp_path / "a.safetensors"},
+            execution=Execution(cache, "cpu"),
+            card=random_model.card,
         )
 
 
@@ -204,7 +210,7 @@ def test_probabilities_do_not_overflow() -> None:
 
 def test_a_padded_input_maps_back_to_the_whole_source(random_model: RandomModel, cache: Path) -> None:
     padded = replace(random_model.card, resize="pad")
-    model = SpineRadiographModel.load(random_model.paths, how=Execution(cache, "cpu"), card=padded)
+    model = SpineRadiographModel.load(random_model.paths, execution=Execution(cache, "cpu"), card=padded)
     assert model.predict(_picture()).saliency.shape == (480, 360)
     assert prepare(_picture(), 224, "pad")[0, 0, 100, 0] == 0
     assert json.dumps(dict(model.weights_sha256))
