@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.preprocess import Picture, Placement, as_input, framed, framed_scan, on_slice_grid
-from ainode.models.errors import PrecisionRefused, UnusablePicture
+from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import metadata_of
 from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
-from ainode.models.running.runtime import AGREEMENT, Execution, sha256_of
+from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
 from ainode.models.running.saliency import rectified
 
 _BATCH = 8
@@ -79,15 +79,16 @@ class TumorModel:
     def load(cls, path: Path, organ: Organ, *, execution: Execution) -> TumorModel:
         """Load an organ's network: our safetensors, or an original whole-model .h5 or .keras.
 
-        Raises: CheckpointRefused when the file is not such a network; PrecisionRefused when bf16 was asked
-        for and moves a probability by more than 0.005.
+        Raises: CheckpointRefused when the file is not such a network; PrecisionRefused when a lower
+        precision was asked for and moves a probability by more than 0.005.
         """
         digest = sha256_of(path)
         form = Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
         model = cls(organ, calibration, digest, ready_network(path, form, execution))
-        if execution.precision == "bf16":
-            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(execution, precision="f32"))))
+        if execution.precision != "f32":
+            reference = replace(model, network=ready_network(path, form, replace(execution, precision="f32")))
+            refuse_drift(organ.name, execution.precision, _gaps(model, reference))
         return model
 
     def read(self, slices: Iterable[NDArray[np.float32]]) -> Reading:
@@ -145,11 +146,8 @@ def _shown(
             continue
 
 
-def _refuse_drift(low: TumorModel, reference: TumorModel) -> None:
+def _gaps(low: TumorModel, reference: TumorModel) -> Iterator[float]:
+    """Yield how far apart two models are on each slice of a phantom."""
     slices: Sequence[NDArray[np.float32]] = list(abdomen(np.random.default_rng(0), slices=_BATCH).values)
-    pairs = zip(low.read(slices).slices, reference.read(slices).slices, strict=True)
-    gap = max(float(np.abs(a.probabilities - b.probabilities).max()) for a, b in pairs)
-    if gap > AGREEMENT:
-        raise PrecisionRefused(
-            f"{low.organ.name}: {low.network.run.precision} moves a probability by {gap:.4f}; use f32"
-        )
+    for lower, exact in zip(low.read(slices).slices, reference.read(slices).slices, strict=True):
+        yield float(np.abs(lower.probabilities - exact.probabilities).max())

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,6 +24,8 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch import ConversionExtension
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
+
+from ainode.models.errors import PrecisionRefused
 
 Array = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
@@ -195,6 +197,18 @@ def _compiled(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openv
     if execution.threads:
         settings["INFERENCE_NUM_THREADS"] = execution.threads
     return ov.Core().compile_model(str(path), "CPU", settings)
+
+
+def refuse_drift(name: str, precision: Precision, gaps: Iterable[float]) -> None:
+    """Return if no probability of a model's reference inputs lies further than 0.005 from what f32 gives.
+
+    `gaps` are these distances.
+
+    Raises: PrecisionRefused.
+    """
+    for gap in gaps:
+        if not gap <= AGREEMENT:  # nor does a NaN agree
+            raise PrecisionRefused(f"{name}: {precision} moves a probability by {gap:.4f}; use f32")
 
 
 def sha256_of(path: Path) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.errors import MissingNetwork, PrecisionRefused
+from ainode.models.errors import MissingNetwork
 from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.keras_network import metadata_of
 from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
-from ainode.models.running.runtime import AGREEMENT, Execution, sha256_of
+from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
 from ainode.models.running.saliency import rectified
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
@@ -49,7 +49,7 @@ class SkinLesionModel:
         """Load the card's network from `paths`: our safetensors, or an original whole-model .h5 or .keras.
 
         Raises: MissingNetwork when it is not in `paths`; CheckpointRefused when the file is not such a
-        network; PrecisionRefused when bf16 was asked for and moves a probability by more than 0.005.
+        network; PrecisionRefused when a lower precision moves a probability by more than 0.005.
         """
         card = card or read_card()
         if card.network not in paths:
@@ -59,8 +59,9 @@ class SkinLesionModel:
         form = Form(card.side, 1, "sigmoid", digest)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
         model = cls(card, calibration, digest, ready_network(path, form, execution))
-        if execution.precision == "bf16":
-            _refuse_drift(model, replace(model, network=ready_network(path, form, replace(execution, precision="f32"))))
+        if execution.precision != "f32":
+            reference = replace(model, network=ready_network(path, form, replace(execution, precision="f32")))
+            refuse_drift(card.name, execution.precision, _gaps(model, reference))
         return model
 
     def predict(self, picture: Picture) -> Prediction:
@@ -86,11 +87,8 @@ class SkinLesionModel:
         )
 
 
-def _refuse_drift(low: SkinLesionModel, reference: SkinLesionModel) -> None:
+def _gaps(low: SkinLesionModel, reference: SkinLesionModel) -> Iterator[float]:
+    """Yield how far apart two models are on each of four phantoms."""
     for seed in range(4):
         picture = skin_lesion(np.random.default_rng(seed), rows=300, columns=400)
-        gap = abs(low.predict(picture).calibrated - reference.predict(picture).calibrated)
-        if gap > AGREEMENT:
-            raise PrecisionRefused(
-                f"{low.card.name}: {low.network.run.precision} moves a probability by {gap:.4f}; use f32"
-            )
+        yield abs(low.predict(picture).calibrated - reference.predict(picture).calibrated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ainode.models.errors import MissingNetwork, PrecisionRefused
+from ainode.models.errors import MissingNetwork
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import (
-    AGREEMENT,
     Execution,
     Precision,
     Recipe,
     Runner,
     cpu_has_bf16,
+    refuse_drift,
     runner,
     sha256_of,
 )
@@ -63,8 +63,8 @@ class SpineRadiographModel:
         """Load every network that the card names from `paths`, by network name and "detector".
 
         Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
-        CheckpointRefused when a file is not its network's; PrecisionRefused when bf16 was asked for
-        and its probabilities differ from f32's by more than 0.005 on the reference pictures.
+        CheckpointRefused when a file is not its network's; PrecisionRefused when a lower
+        precision moves a probability by more than 0.005 on the reference pictures.
         """
         card = card or read_card()
         absent = [name for name in card.needed if name not in paths]
@@ -73,8 +73,9 @@ class SpineRadiographModel:
         digests = {name: sha256_of(paths[name]) for name in card.needed}
         recipe = ensemble_recipe(card, paths, digests)
         classify = runner(recipe, execution)
-        if execution.precision == "bf16":
-            _refuse_drift(card, classify, runner(recipe, replace(execution, precision="f32")))
+        if execution.precision != "f32":
+            reference = runner(recipe, replace(execution, precision="f32"))
+            refuse_drift(card.name, execution.precision, _gaps(card, classify, reference))
         names = class_names(paths[DETECTOR]) or card.detector.class_names
         found = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
         detect = runner(found, execution)
@@ -150,12 +151,11 @@ def reference_inputs(card: Card) -> tuple[Picture, ...]:
     return tuple(prepare(one.image.astype(np.float32), card.side, card.resize) for one in drawn)
 
 
-def _refuse_drift(card: Card, low: Runner, reference: Runner) -> None:
+def _gaps(card: Card, low: Runner, reference: Runner) -> Iterator[float]:
+    """Yield how far apart two ensembles are on each reference picture."""
     shares = [network.weight for network in card.networks]
     for picture in reference_inputs(card):
-        gap = abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
-        if gap > AGREEMENT:
-            raise PrecisionRefused(f"{card.name}: {low.precision} moves a probability by {gap:.4f}; use f32")
+        yield abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
 
 
 def _unpadded(small: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:
