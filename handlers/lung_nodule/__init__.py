@@ -167,6 +167,6 @@ def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "
 
 def registering() -> tuple[float, ...]:
     """Return the seconds of registering two CTs of full size, one for each run."""
-    from ainode.models.following.benchmark import registering as timed  # noqa: PLC0415
+    from ainode.models.following.benchmark import registration_seconds  # noqa: PLC0415
 
-    return timed()
+    return registration_seconds()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ainode.handlers import PROBABILITY_OF_CANCER, percent, saliency, voxels_under
 from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before
-from ainode.models.following import Growth, LeftOut, Measured, comparable, growth
+from ainode.models.following import Growth, NoduleSize, Omission, growth, thickness_omission
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
 from ainode.node.domain import (
@@ -63,7 +63,7 @@ class Nodule:
         return f"{marked_place.location.source} in prior {number}, {day_text}" if number else ""
 
     @property
-    def changes(self) -> tuple[tuple[int, Place, Growth | LeftOut], ...]:
+    def changes(self) -> tuple[tuple[int, Place, Growth | Omission], ...]:
         """Return the change since each prior that shows the nodule, the newest prior first."""
         return tuple(
             (number, earlier_place, _change(earlier_place, self.place)) for number, earlier_place in self.trace.priors
@@ -94,7 +94,7 @@ class Nodule:
     def _sizes(self) -> Iterator[Measurement]:
         """Yield the sizes in the current study, rounded to whole mm (MacMahon et al., Radiology 2017)."""
         size, key = self.place.size, (self.place.key_slice,)
-        if isinstance(size, Measured):
+        if isinstance(size, NoduleSize):
             yield Measurement(_DIAMETER, round(size.diameter_mm), _MM, key)
             yield Measurement(_LONG_AXIS, round(size.long_axis_mm), _MM, key)
             yield Measurement(_SHORT_AXIS, round(size.short_axis_mm), _MM, key)
@@ -123,7 +123,7 @@ class Nodule:
     def _extent_mm(self) -> tuple[float, float]:
         """Return height and width of the box in mm: of the measurement, else of the outline, else 20 mm."""
         slices, size = self.place.slices, self.place.size
-        if isinstance(size, Measured):
+        if isinstance(size, NoduleSize):
             _, row, column = self.place.pixel_position
             _, middle_row, middle_column = slices.pixel(size.position_mm)
             _, row_mm, column_mm = slices.spacing_mm
@@ -164,7 +164,7 @@ class Nodule:
         current_alone = f"current scan alone {self.current_alone.probability:.1%} ({self.current_alone.profile})"
         yield f"Profile {self.prediction.profile}; {current_alone}"
         outline_text = "outline found" if self.current_alone.size_mm else f"{_BOX_MM:.0f} mm square, no outline"
-        box_text = "as measured" if isinstance(self.place.size, Measured) else outline_text
+        box_text = "as measured" if isinstance(self.place.size, NoduleSize) else outline_text
         width_mm = self.current_alone.picture_mm
         yield f"Box: {box_text}" + (f"; picture {width_mm:.0f} mm wide" if width_mm else "")
 
@@ -182,7 +182,7 @@ class Nodule:
         weighted_places = zip(reversed(self.trace.places), reversed(self.prediction.attention), strict=True)
         for number, (place, attention) in enumerate(weighted_places, start=1):
             scores[f"{self.name} attention of time point {number}"] = attention
-            if isinstance(place.size, Measured):
+            if isinstance(place.size, NoduleSize):
                 scores[f"{self.name} volume in mm3 of time point {number}"] = round(place.size.volume_mm3, 1)
         return scores
 
@@ -217,11 +217,11 @@ def _place_texts(nodule: Nodule) -> Iterator[tuple[str, str]]:
     ):
         if place.followed:
             followed = place.followed
-            fit = f"correlation {followed.transform.correlation:.2f}, refined by {followed.place.moved_mm:.0f} mm"
+            fit = f"correlation {followed.transform.correlation:.2f}, refined by {followed.place.shift_mm:.0f} mm"
             yield "registration", f"{at_date}: {fit}"
         elif place is not pointed_at:
             yield "marks in priors", f"{at_date}: {_mark_text(place)}"
-        if isinstance(place.size, LeftOut):
+        if isinstance(place.size, Omission):
             yield "size left out", f"{at_date}: {_reason_text(place.size)}"
 
 
@@ -261,17 +261,19 @@ def continued(selection: Selection, nodules: Sequence[Nodule]) -> tuple[Instance
     return tuple(ref for ref in reports if ref.study_instance_uid in own_report_studies)
 
 
-def _change(earlier: Place, current_place: Place) -> Growth | LeftOut:
-    if not (isinstance(earlier.size, Measured) and isinstance(current_place.size, Measured)):
-        return LeftOut("no-size", "the nodule has no size at one of the dates")
+def _change(earlier: Place, current_place: Place) -> Growth | Omission:
+    if not (isinstance(earlier.size, NoduleSize) and isinstance(current_place.size, NoduleSize)):
+        return Omission("no-size", "the nodule has no size at one of the dates")
     days = current_place.days_after(earlier)
     if days is None:
-        return LeftOut("no-date", "a study has no Study Date")
-    return comparable(earlier.slice_mm, current_place.slice_mm) or growth(earlier.size, current_place.size, days)
+        return Omission("no-date", "a study has no Study Date")
+    return thickness_omission(earlier.slice_mm, current_place.slice_mm) or growth(
+        earlier.size, current_place.size, days
+    )
 
 
-def _size_text(size: Measured | LeftOut) -> str:
-    if isinstance(size, LeftOut):
+def _size_text(size: NoduleSize | Omission) -> str:
+    if isinstance(size, Omission):
         return f"Not measured: {size.reason}"
     axes = f"{size.long_axis_mm:.0f} x {size.short_axis_mm:.0f} mm"
     return f"Diameter {size.diameter_mm:.0f} mm ({axes}), volume {size.volume_mm3:.0f} mm3"
@@ -293,5 +295,5 @@ def _mark_text(place: Place) -> str:
     )
 
 
-def _reason_text(reason: LeftOut | OutOfScope) -> str:
+def _reason_text(reason: Omission | OutOfScope) -> str:
     return f"{reason.code}, {reason.reason}"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from ainode.models.following import Followed, Grid, LeftOut, Measured, measured
+from ainode.models.following import FollowedNodule, Grid, NoduleSize, Omission, nodule_size
 from ainode.models.lung_nodule.patches import Scan
 from ainode.node.domain import UID, Instance, InstanceRef, Location, OutOfScope, refs
 from ainode.node.errors import BrokenSeries
@@ -22,7 +22,7 @@ class Spot:
 
     ct: Stack
     location: Location
-    followed: Followed | None = None
+    followed: FollowedNodule | None = None
     """the registration that carried the nodule into this CT; None where the nodule is marked in this CT"""
     mark_distance_mm: float | None = None
     """distance from the mark to the registered position; None where the nodule was not registered"""
@@ -39,7 +39,7 @@ class Place:
     slices: Stack
     volume: Volume
     scan: Scan
-    size: Measured | LeftOut
+    size: NoduleSize | Omission
 
     @property
     def location(self) -> Location:
@@ -52,7 +52,7 @@ class Place:
         return self.spot.ct
 
     @property
-    def followed(self) -> Followed | None:
+    def followed(self) -> FollowedNodule | None:
         """Return the registration that carried the nodule into this CT; None where the nodule is marked in this CT."""
         return self.spot.followed
 
@@ -88,8 +88,8 @@ class TracedNodule:
     """One nodule at every date."""
 
     current: Place
-    earlier: tuple[Place | LeftOut, ...]
-    """the place at each prior, the newest prior first; `LeftOut` where the nodule was not found"""
+    earlier: tuple[Place | Omission, ...]
+    """the place at each prior, the newest prior first; `Omission` where the nodule was not found"""
     tracking_uid: UID
     """Tracking UID across studies, empty where no mark has one; no two nodules of a reading share a Tracking UID"""
 
@@ -99,10 +99,10 @@ class TracedNodule:
         return tuple((number, place) for number, place in enumerate(self.earlier, start=1) if isinstance(place, Place))
 
     @property
-    def left_out(self) -> tuple[tuple[int, LeftOut], ...]:
+    def left_out(self) -> tuple[tuple[int, Omission], ...]:
         """Return the reason for each prior without a place, with the number of the prior."""
         return tuple(
-            (number, reason) for number, reason in enumerate(self.earlier, start=1) if isinstance(reason, LeftOut)
+            (number, reason) for number, reason in enumerate(self.earlier, start=1) if isinstance(reason, Omission)
         )
 
     @property
@@ -162,7 +162,7 @@ def _place(spot: Spot, window: _Window, window_volume: Volume) -> Place:
     ct, position_mm = spot.ct, spot.location.position_mm
     slices_below = _slices_below(ct, window, (0, len(ct.instances)))
     scan = Scan(window_volume.values, window_volume.spacing_mm, window_volume.index(position_mm), slices_below)
-    size = spot.followed.size if spot.followed else measured(following_grid(window_volume), position_mm)
+    size = spot.followed.size if spot.followed else nodule_size(following_grid(window_volume), position_mm)
     return Place(spot, _substack(ct, window), window_volume, scan, size)
 
 

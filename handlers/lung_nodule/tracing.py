@@ -22,7 +22,7 @@ from ainode.handlers.lung_nodule.places import (
     places_in,
 )
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
-from ainode.models.following import Followed, Grid, LeftOut, Measured, found_again, register
+from ainode.models.following import FollowedNodule, Grid, NoduleSize, Omission, nodule_through_transform, register
 from ainode.node.domain import NO_UID, REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.ct_series import ct_stack
@@ -69,7 +69,7 @@ def trace(selection: Selection) -> Tracing:
     return Tracing(tuple(nodules), carriage.seconds)
 
 
-def _tracking_uids(places_by_date: Sequence[Sequence[Place | LeftOut]]) -> list[UID]:
+def _tracking_uids(places_by_date: Sequence[Sequence[Place | Omission]]) -> list[UID]:
     """Return the tracking UID of each nodule at the newest date that has one; no two nodules share a tracking UID."""
     tracking_uids = [NO_UID] * len(places_by_date[0])
     for places in places_by_date:
@@ -95,7 +95,7 @@ def _places(spots: Sequence[Spot], volumes: Mapping[UID, Volume] | None = None) 
     return [places[number] for number in range(len(spots))]
 
 
-def _refusal(left_out: LeftOut, marked_place: Place, current_image: Instance) -> OutOfScope:
+def _refusal(left_out: Omission, marked_place: Place, current_image: Instance) -> OutOfScope:
     day_text = days_before(days_between(marked_place.slices.instances[0], current_image))
     sentence = f"the nodule that {marked_place.location.source} points at in the CT {day_text} is not found in this one"
     return OutOfScope(f"{sentence}: {left_out.reason}", left_out.code)
@@ -122,7 +122,7 @@ def _is_framed(location: Location) -> bool:
     return bool(location.frame_of_reference_uid)
 
 
-_Carried = tuple[Position | None, Spot | LeftOut]
+_Carried = tuple[Position | None, Spot | Omission]
 """The registered position of a nodule, None without a registration; and the spot that was found there."""
 
 
@@ -137,7 +137,7 @@ class _Carriage:
     _coarse: dict[UID, Grid] = field(default_factory=dict)
     """coarse copies of the CTs that hold the marks, by series"""
 
-    def places(self, series: Sequence[Series]) -> Sequence[Place | LeftOut]:
+    def places(self, series: Sequence[Series]) -> Sequence[Place | Omission]:
         """Return the place of each nodule at another date: at its own mark there, else carried to that date."""
         marks = _spots_in(series, self.locations)
         own_marks = self._own_marks(marks)
@@ -150,7 +150,7 @@ class _Carriage:
         try:
             places = iter(_places([spot for spot in spots if isinstance(spot, Spot)], volumes))
         except BrokenSeries as error:
-            return [LeftOut("broken", str(error)) if isinstance(spot, Spot) else spot for spot in spots]
+            return [Omission("broken", str(error)) if isinstance(spot, Spot) else spot for spot in spots]
         return [next(places) if isinstance(spot, Spot) else spot for spot in spots]
 
     def _own_marks(self, marks: Sequence[Spot]) -> list[Spot | None]:
@@ -175,15 +175,15 @@ class _Carriage:
         """Return each nodule as carried into the best CT of another date, and the volume of that CT by its series."""
         ct = ct_stack(series, WANTED)
         if isinstance(ct, OutOfScope):
-            return [(None, LeftOut(ct.code, ct.reason))] * len(nodules), {}
+            return [(None, Omission(ct.code, ct.reason))] * len(nodules), {}
         try:
             for nodule in nodules:
                 uid = _series_uid(nodule.ct)
                 if uid not in self._coarse:
-                    self._coarse[uid] = following_grid(volume(nodule.ct)).reduced(_REGISTERED_MM)
+                    self._coarse[uid] = following_grid(volume(nodule.ct)).coarser(_REGISTERED_MM)
             ct_volume = volume(ct)
         except BrokenSeries as error:
-            return [(None, LeftOut("broken", str(error)))] * len(nodules), {}
+            return [(None, Omission("broken", str(error)))] * len(nodules), {}
         started = time.monotonic()
         carried = list(self._registered(nodules, ct, following_grid(ct_volume)))
         self.seconds += time.monotonic() - started
@@ -196,20 +196,20 @@ class _Carriage:
         transforms = {uid: register(self._coarse[uid], target) for uid in dict.fromkeys(uids)}
         for nodule, uid in zip(nodules, uids, strict=True):
             transform, position_mm = transforms[uid], nodule.location.position_mm
-            if isinstance(transform, LeftOut):
+            if isinstance(transform, Omission):
                 yield None, transform
             else:
-                followed = found_again(following_grid(nodule.volume), target, position_mm, transform)
-                registered_mm = followed.position_mm if isinstance(followed, Followed) else transform(position_mm)
+                followed = nodule_through_transform(following_grid(nodule.volume), target, position_mm, transform)
+                registered_mm = followed.position_mm if isinstance(followed, FollowedNodule) else transform(position_mm)
                 yield registered_mm, _followed_spot(nodule, followed, ct)
 
 
-def _followed_spot(nodule: Place, followed: Followed | LeftOut, ct: Stack) -> Spot | LeftOut:
+def _followed_spot(nodule: Place, followed: FollowedNodule | Omission, ct: Stack) -> Spot | Omission:
     """Return the spot of a nodule that was followed into a CT."""
-    if isinstance(followed, LeftOut):
+    if isinstance(followed, Omission):
         return followed
     if not ct.holds(followed.position_mm):
-        return LeftOut("outside", "the nodule's place is outside of the scan")
+        return Omission("outside", "the nodule's place is outside of the scan")
     tracking_uid = nodule.location.tracking_uid
     location = Location(followed.position_mm, "registration", ct.frame_of_reference_uid, tracking_uid)
     return Spot(ct, location, followed)
@@ -217,7 +217,7 @@ def _followed_spot(nodule: Place, followed: Followed | LeftOut, ct: Stack) -> Sp
 
 def _chosen_spots(
     own_marks: Sequence[Spot | None], carried: Sequence[_Carried], marks: Sequence[Spot]
-) -> list[Spot | LeftOut]:
+) -> list[Spot | Omission]:
     """Return the spot of each nodule: its own mark, else a free mark within its reach, else the spot by registration.
 
     `carried` has one entry for each nodule without a mark of its own, in their order.
@@ -225,7 +225,7 @@ def _chosen_spots(
     remaining = iter(carried)
     candidates = [(mark.location.position_mm, mark) if mark else next(remaining) for mark in own_marks]
     nearest = _nearest_marks([mark.location.position_mm for mark in marks], [position for position, _ in candidates])
-    spots: list[Spot | LeftOut] = []
+    spots: list[Spot | Omission] = []
     for number, (_, spot) in enumerate(candidates):
         mark, distance_mm = nearest.get(number, (0, inf))
         is_marked = own_marks[number] is None and distance_mm <= _reach_mm(spot)
@@ -245,12 +245,12 @@ def _nearest_marks(marks: Sequence[Position], nodules: Sequence[Position | None]
     }
 
 
-def _reach_mm(spot: Spot | LeftOut) -> float:
+def _reach_mm(spot: Spot | Omission) -> float:
     """Return the largest distance in mm between the registered position of a nodule and a mark of the nodule."""
-    if isinstance(spot, LeftOut) or spot.followed is None:
+    if isinstance(spot, Omission) or spot.followed is None:
         return _NOT_FOUND_MM
     size = spot.followed.size
-    return size.maximum_mm / 2 + _BESIDE_MM if isinstance(size, Measured) else _UNMEASURED_MM
+    return size.maximum_mm / 2 + _BESIDE_MM if isinstance(size, NoduleSize) else _UNMEASURED_MM
 
 
 def _series_uid(ct: Stack) -> UID:

@@ -1,4 +1,4 @@
-"""A CT as an array that knows where it lies in the patient."""
+"""A CT as an array with its place in the patient."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ORTHOGONAL = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Why a date or a measurement is not there: an answer, not an error."""
+class Omission:
+    """The reason why a date or a measurement is left out: an answer, not an error."""
 
     code: str
     reason: str
@@ -41,7 +41,7 @@ class Grid:
     axes: tuple[Position, Position, Position]
 
     def __post_init__(self) -> None:
-        """Refuse what has no place in a patient."""
+        """Refuse an array that is no volume, and axes or spacings that give its voxels no place."""
         axes = np.asarray(self.axes, np.float64)
         upright = axes.shape == (3, 3) and np.allclose(axes @ axes.T, np.eye(3), atol=_ORTHOGONAL)
         if self.values.ndim != 3 or min(self.values.shape) < 2 or min(self.spacing_mm) <= 0 or not upright:  # noqa: PLR2004
@@ -51,46 +51,48 @@ class Grid:
             )
 
     def positions(self, indices: Sequence[float] | NDArray[np.floating | np.integer]) -> Vectors:
-        """Return where voxels (..., 3) in (z, y, x) are."""
+        """Return the positions of voxel indices (..., 3), each (z, y, x)."""
         steps = np.asarray(indices, np.float64) * np.asarray(self.spacing_mm)
-        return np.asarray(turned(steps, np.asarray(self.axes).T) + np.asarray(self.origin_mm))
+        return np.asarray(matrix_products(steps, np.asarray(self.axes).T) + np.asarray(self.origin_mm))
 
     def indices(self, positions_mm: Sequence[float] | NDArray[np.floating | np.integer]) -> Vectors:
-        """Return the continuous (z, y, x) of positions (..., 3), outside of the volume too."""
-        away = np.asarray(positions_mm, np.float64) - np.asarray(self.origin_mm)
-        return turned(away, np.asarray(self.axes) / np.asarray(self.spacing_mm)[:, None])
+        """Return the continuous indices (z, y, x) of positions (..., 3), also of positions outside of the volume."""
+        offsets = np.asarray(positions_mm, np.float64) - np.asarray(self.origin_mm)
+        return matrix_products(offsets, np.asarray(self.axes) / np.asarray(self.spacing_mm)[:, None])
 
     def holds(self, position_mm: Position) -> bool:
-        """Return whether a position lies within the voxels."""
+        """Return whether a position lies in a voxel of the volume."""
         index = self.indices(position_mm)
         return bool(((index >= -_HALF_VOXEL) & (index < np.asarray(self.values.shape) - _HALF_VOXEL)).all())
 
-    def sampled(self, positions_mm: Vectors) -> Values:
-        """Return values at positions (..., 3), linear between voxels, NaN outside of the volume."""
+    def values_at(self, positions_mm: Vectors) -> Values:
+        """Return the values at positions (..., 3), linear between voxels, NaN outside of the volume."""
         # Half a voxel beyond the last center still belongs to the scan.
         size = np.asarray(self.values.shape)
         index = self.indices(positions_mm)
         inside = ((index >= -_HALF_VOXEL) & (index <= size - _HALF_VOXEL)).all(axis=-1)
-        found = map_coordinates(self.values, np.moveaxis(index, -1, 0), order=1, mode="nearest")
-        return np.where(inside, found, np.float32(np.nan))
+        values = map_coordinates(self.values, np.moveaxis(index, -1, 0), order=1, mode="nearest")
+        return np.where(inside, values, np.float32(np.nan))
 
-    def nearest(self, other: Grid) -> Values:
-        """Return the values of the nearest voxels on the voxels of a grid with the same axes; edges held."""
-        first, last = (self.indices(other.positions(at)) for at in ((0, 0, 0), np.asarray(other.values.shape) - 1))
-        picked = [
+    def nearest_values(self, other: Grid) -> Values:
+        """Return, for each voxel of a grid with the same axes, the value of this grid's nearest voxel."""
+        first, last = (
+            self.indices(other.positions(corner)) for corner in ((0, 0, 0), np.asarray(other.values.shape) - 1)
+        )
+        rows = [
             np.clip(np.rint(np.linspace(a, b, n)), 0, size - 1).astype(int)
             for a, b, n, size in zip(first, last, other.values.shape, self.values.shape, strict=True)
         ]
-        return np.asarray(self.values[np.ix_(*picked)])
+        return np.asarray(self.values[np.ix_(*rows)])
 
-    def cropped(self, window: tuple[slice, ...]) -> Grid:
-        """Return the voxels of a window of slices with a beginning."""
-        first = self.positions([one.start for one in window])
+    def part_in(self, window: tuple[slice, ...]) -> Grid:
+        """Return the grid of the voxels in a window; each slice of the window has a start."""
+        first = self.positions([extent.start for extent in window])
         return Grid(self.values[window], triple(first), self.spacing_mm, self.axes)
 
-    def reduced(self, spacing_mm: float) -> Grid:
-        """Return means over blocks of whole voxels, near to `spacing_mm`; nothing is interpolated."""
-        # Two are left along each axis, so that there is a slope.
+    def coarser(self, spacing_mm: float) -> Grid:
+        """Return the grid of the means over blocks of whole voxels, each block about `spacing_mm` wide."""
+        # Two blocks stay along each axis, so that the values have a slope.
         factors = [
             max(1, min(n // 2, round(spacing_mm / step)))
             for n, step in zip(self.values.shape, self.spacing_mm, strict=True)
@@ -107,15 +109,15 @@ class Grid:
         return Grid(values, triple(self.positions(first)), triple(steps), self.axes)
 
 
-def turned(vectors: Vectors, matrix: Vectors) -> Vectors:
+def matrix_products(vectors: Vectors, matrix: Vectors) -> Vectors:
     """Return the matrix (3, 3) times each of the vectors (..., 3).
 
-    No BLAS: for three columns its threads cost more than they save, and their number would change the last digits.
+    BLAS is not used: for three columns its threads cost more than they save, and their number changes the last digits.
     """
     return np.asarray(np.einsum("...j,kj->...k", vectors, matrix))
 
 
 def triple(vector: Sequence[float] | NDArray[np.floating | np.integer]) -> Position:
-    """Return three plain floats."""
-    x, y, z = (float(one) for one in vector)
+    """Return the three coordinates of a vector as plain floats."""
+    x, y, z = (float(coordinate) for coordinate in vector)
     return (x, y, z)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ainode.models.following import Grid, Growth, LeftOut, Measured, Position, growth, measured
+from ainode.models.following import Grid, Growth, NoduleSize, Omission, Position, growth, nodule_size
 from ainode.models.phantoms.thorax import Field, Nodule, nodule_position, thorax
 from ainode.models.phantoms.thorax_anatomy import Build
 
@@ -50,20 +50,20 @@ def _scan(
     return Grid(values.astype(np.float32), (0.0, 0.0, 0.0), spacing_mm, AXES), (x, y, z)
 
 
-def _sized(scan: Grid, position: Position) -> Measured:
-    answer = measured(scan, position)
-    assert isinstance(answer, Measured), answer
+def _sized(scan: Grid, position: Position) -> NoduleSize:
+    answer = nodule_size(scan, position)
+    assert isinstance(answer, NoduleSize), answer
     return answer
 
 
 def _refused(scan: Grid, position: Position) -> str:
-    answer = measured(scan, position)
-    assert isinstance(answer, LeftOut), answer
+    answer = nodule_size(scan, position)
+    assert isinstance(answer, Omission), answer
     return answer.code
 
 
-def _of_volume(volume_mm3: float) -> Measured:
-    return Measured((0.0, 0.0, 0.0), 10.0, 10.0, 10.0, volume_mm3, SOLID_HU)
+def _of_volume(volume_mm3: float) -> NoduleSize:
+    return NoduleSize((0.0, 0.0, 0.0), 10.0, 10.0, 10.0, volume_mm3, SOLID_HU)
 
 
 @pytest.mark.parametrize(
@@ -165,5 +165,5 @@ def test_without_significant_growth_there_is_no_doubling_time_and_the_reason_is_
 
 def test_two_scans_of_one_day_say_nothing_of_growth() -> None:
     answer = growth(_of_volume(400), _of_volume(800), days=0.4)
-    assert isinstance(answer, LeftOut)
+    assert isinstance(answer, Omission)
     assert answer.code == "too-soon"

@@ -13,14 +13,14 @@ from scipy.ndimage import affine_transform
 from support.files import installed, shared
 
 from ainode.models.following import (
-    Followed,
+    FollowedNodule,
     Grid,
-    LeftOut,
+    NodulePlace,
+    Omission,
     Position,
-    Refined,
     RigidTransform,
-    found_again,
-    refined,
+    nodule_place,
+    nodule_through_transform,
     register,
 )
 from ainode.models.phantoms.thorax import Field, Nodule, nodule_position, thorax
@@ -89,7 +89,7 @@ def test_a_real_scan_shifted_and_turned_is_matched_within_two_millimeters_at_its
     slices = stack(instance(file, sha256=sha256(file.name.encode()).hexdigest()) for file in files)
     assert isinstance(slices, Stack)
     found = volume(slices)
-    scan = Grid(found.values, found.origin_mm, found.spacing_mm, found.axes).reduced(1.4)
+    scan = Grid(found.values, found.origin_mm, found.spacing_mm, found.axes).coarser(1.4)
     x, y, z = loads((folder / "nodule.json").read_text())["nodule_center_LPS_mm"]
     turn = _turn(4)
     middle = scan.positions((np.asarray(scan.values.shape) - 1) / 2)
@@ -138,14 +138,14 @@ def test_the_axes_of_a_scan_are_used_and_not_assumed() -> None:
 
 def test_scans_of_different_parts_are_refused() -> None:
     answer = register(_chest(1, slices=14, at_mm=75)[0], _chest(2, slices=14, at_mm=-65)[0])
-    assert isinstance(answer, LeftOut)
+    assert isinstance(answer, Omission)
     assert answer.code in {"no-overlap", "poor-match"}
 
 
 def test_a_scan_without_a_body_is_refused() -> None:
     today, _ = _chest(1, slices=14)
     answer = register(today, replace(today, values=np.full_like(today.values, -1000)))
-    assert isinstance(answer, LeftOut)
+    assert isinstance(answer, Omission)
     assert answer.code == "no-body"
 
 
@@ -153,39 +153,39 @@ def test_noise_is_no_match() -> None:
     today, _ = _chest(1, slices=14)
     noise = np.random.default_rng(0).normal(0, 300, today.values.shape).astype(np.float32)
     answer = register(today, replace(today, values=noise))
-    assert isinstance(answer, LeftOut)
+    assert isinstance(answer, Omission)
 
 
 def test_a_nodule_that_the_lung_moved_is_found_again() -> None:
     today, here = _lung(1, 10)
     moved = replace(today, values=np.roll(today.values, (7, -4, 3), axis=(0, 1, 2)))
-    found = refined(today, moved, here, UNMOVED)
-    assert isinstance(found, Refined)
+    found = nodule_place(today, moved, here, UNMOVED)
+    assert isinstance(found, NodulePlace)
     assert _distance(found.position_mm, (here[0] + 3, here[1] - 4, here[2] + 7)) < 1
-    assert found.moved_mm == pytest.approx(np.sqrt(7**2 + 4**2 + 3**2), abs=1)
+    assert found.shift_mm == pytest.approx(np.sqrt(7**2 + 4**2 + 3**2), abs=1)
 
 
 @pytest.mark.parametrize("before_mm", [5.0, 9.0])
 def test_a_nodule_that_grew_is_found_at_its_center(before_mm: float) -> None:
     (today, here), (then, there) = _lung(1, 18), _lung(1, before_mm)
-    found = found_again(today, then, here, UNMOVED)
-    assert isinstance(found, Followed)
+    found = nodule_through_transform(today, then, here, UNMOVED)
+    assert isinstance(found, FollowedNodule)
     assert _distance(found.place.position_mm, there) < 2
     assert _distance(found.position_mm, there) < 1
 
 
 def test_a_nodule_that_was_not_there_is_not_found() -> None:
     (today, here), (then, _) = _lung(1, 9), _lung(1)
-    answer = refined(today, then, here, UNMOVED)
-    assert isinstance(answer, LeftOut)
+    answer = nodule_place(today, then, here, UNMOVED)
+    assert isinstance(answer, Omission)
     assert answer.code in {"nothing-alike", "nothing-dense"}
 
 
 def test_a_nodule_outside_of_the_earlier_scan_is_left_out_and_said_so() -> None:
     today, here = _lung(1, 10)
     below = replace(today, values=today.values[:25])
-    answer = found_again(today, below, here, UNMOVED)
-    assert isinstance(answer, LeftOut)
+    answer = nodule_through_transform(today, below, here, UNMOVED)
+    assert isinstance(answer, Omission)
     assert answer.code == "outside"
 
 
