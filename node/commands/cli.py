@@ -69,15 +69,16 @@ def serve(config: Config = None) -> None:
 @app.command()
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="keep the received files and the documents in ./ainode-demo")
+        bool, typer.Option("--keep", help="keep the received files and the documents in ./ainode-demo, too")
     ] = False,
     seed: Annotated[int, typer.Option(help="seed of the synthetic studies")] = 0,
 ) -> None:
     """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents."""
-    from ainode.node.commands.demo import run
+    from ainode.node.commands.demo import next_steps, run
 
     rows, is_complete = run(keep=keep, seed=seed)
     print(table(("study", "route", "answer", "report", "captures", "seconds"), rows))
+    print(next_steps())
     raise typer.Exit(0 if is_complete else 1)
 
 

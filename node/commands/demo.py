@@ -6,8 +6,11 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from PIL import Image
+from pydicom import dcmread
 
 from ainode.node import testing
 from ainode.node.app import Node
@@ -38,7 +41,7 @@ def free_port() -> int:
 def _folder(*, keep: bool) -> Iterator[Path]:
     """Yield the folder of the demonstration; a temporary folder keeps only the archive, so that a person can look."""
     if keep:
-        path = Path("ainode-demo").absolute()
+        path = _pictures_folder()
         path.mkdir(exist_ok=True)
         yield path
         return
@@ -67,7 +70,10 @@ def demonstration_settings(folder: Path, archive: Peer) -> Settings:
 
 
 def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
-    """Run the demonstration; return a row per study, and whether the archive has documents of every study."""
+    """Run the demonstration; return a row per study, and whether the archive has documents of every study.
+
+    The captures stay as PNG pictures in ./ainode-demo.
+    """
     with _folder(keep=keep) as folder:
         port = free_port()
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
@@ -81,7 +87,31 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
             finally:
                 node.request_stop()
                 node.stop()
+        _write_pictures(rows, _pictures_folder())
     return rows, all(row[3] and row[4] for row in rows)
+
+
+def next_steps() -> str:
+    """Return what a person does after the demonstration."""
+    return f"""
+The captures as pictures: {_pictures_folder()}/*.png. The patients are synthetic: the answers show that the way works.
+Next:
+  ainode read FILE --out result/           read a file of your own, without a network
+  ainode check                             what is ready on this machine
+  README.md, "Connect an archive"          receive from a PACS or Orthanc, and send results back
+  handlers/README.md                       bring a model of your own
+"""
+
+
+def _pictures_folder() -> Path:
+    return Path("ainode-demo").absolute()
+
+
+def _write_pictures(rows: Sequence[Row], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, *_, captures, _ in rows:
+        for number, path in enumerate(captures.split(), start=1):
+            Image.fromarray(dcmread(path).pixel_array).save(folder / f"{name}-{number}.png")
 
 
 def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:

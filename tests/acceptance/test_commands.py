@@ -76,6 +76,10 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     paths = [Path(word) for word in done.stdout.split() if word.endswith(".dcm")]
     # two radiographs, three slices of each CT for pneumonia and tumor, one nodule, one photograph
     assert Counter(dcmread(path).Modality for path in paths) == {"SR": 5, "OT": 2 + 3 + 3 + 1 + 1}
+    pictures = sorted((tmp_path / "ainode-demo").glob("*.png"))
+    assert len(pictures) == 10
+    assert all(min(Image.open(path).size) >= 100 for path in pictures)
+    assert done.stdout.rstrip().splitlines()[-1].split()[0] == "handlers/README.md"
 
 
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
