@@ -18,6 +18,7 @@ from ainode.node import testing
 from ainode.node.archive import store
 from ainode.node.archive.delivery import transport
 from ainode.node.archive.dimse import Link
+from ainode.node.archive.orthanc import Orthanc as OrthancSession
 from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink
@@ -64,6 +65,21 @@ def test_documents_are_stored_byte_for_byte_and_found_again(archive: Orthanc, tm
     assert rest.confirm_by_query([*refs, never_sent]) == {one.sop_instance_uid for one in refs}
     stored = archive.instances_of(study)
     assert [archive.download(stored[one.sop_instance_uid]) for one in refs] == contents
+
+
+def test_a_client_of_other_makers_finds_the_same_bytes_and_the_same_archive(archive: Orthanc) -> None:
+    import orthanc_rest_client
+
+    study = generate_uid(prefix=None)
+    content = a_file(study=study, series=f"{study}.1")
+    (outcome,) = send(link(peer_of(archive)), [Outgoing.of(content)])
+    assert outcome.error is None
+    client = orthanc_rest_client.Orthanc(peer_of(archive).orthanc, warn_insecure=False)
+    (entry,) = client.find({"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study}})
+    assert entry["MainDicomTags"]["SOPInstanceUID"] == outcome.sop_instance_uid
+    assert b"".join(client.get_instance_file(entry["ID"])) == content
+    with link(peer_of(archive)).session("GET /system") as session:
+        assert OrthancSession(link(peer_of(archive)), session).version() == client.get_system()["Version"]
 
 
 def test_what_is_there_already_is_delivered(archive: Orthanc) -> None:
