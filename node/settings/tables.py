@@ -1,21 +1,13 @@
-"""Configuration files and environment in, one frozen `Settings` out; an unknown key is an error.
+"""The tables of node.toml, and the settings of a node: frozen, valid once constructed."""
 
-Order, the later wins: the defaults here, `node.toml`, `AINODE_*` variables (`AINODE_NODE__PORT=11113`).
-"""
-
-import tomllib
-from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 
-# PS3.5 6.2: 16 characters at most, no backslash or control characters.
 AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
@@ -24,16 +16,15 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
 
 # pydantic has other words for a key of a table than for a key of a dataclass.
-_WORDS = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
     """A table of a configuration file: frozen, and closed against unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NodeTable(_Frozen):
+class NodeTable(Frozen):
     """`[node]`: who we are, where we listen, what we accept."""
 
     ae_title: AETitle = "AINODE"
@@ -65,7 +56,7 @@ class NodeTable(_Frozen):
         return self
 
 
-class CompletenessTable(_Frozen):
+class CompletenessTable(Frozen):
     """`[completeness]`: how long a study may stay silent before it counts as complete."""
 
     min_silence_s: Annotated[float, Field(ge=0)] = 2.0
@@ -84,7 +75,7 @@ class CompletenessTable(_Frozen):
         return self
 
 
-class ReaderTable(_Frozen):
+class ReaderTable(Frozen):
     """`[reader]`: the process that holds a model."""
 
     time_limit_s: Annotated[float, Field(gt=0)] = 600.0
@@ -95,13 +86,13 @@ class ReaderTable(_Frozen):
     device: Literal["cpu", "cuda", "auto"] = "auto"
 
 
-class DatabaseTable(_Frozen):
+class DatabaseTable(Frozen):
     """`[database]`: SQLite beside the data by default, PostgreSQL for several machines."""
 
     url: str = ""
 
 
-class DeliveryTable(_Frozen):
+class DeliveryTable(Frozen):
     """`[delivery]`: how hard to try."""
 
     attempts: Annotated[int, Field(ge=1)] = 12
@@ -110,7 +101,7 @@ class DeliveryTable(_Frozen):
     commitment_wait_s: Annotated[float, Field(gt=0)] = 30.0
 
 
-class WebTable(_Frozen):
+class WebTable(Frozen):
     """`[web]`: announcements, STOW-RS and state over HTTP; off until it is asked for."""
 
     enabled: bool = False
@@ -128,7 +119,7 @@ class WebTable(_Frozen):
         return self
 
 
-class Peer(_Frozen):
+class Peer(Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -189,7 +180,7 @@ class Peer(_Frozen):
         return bool(self.ae_title and self.host and self.port)
 
 
-class PriorsTable(_Frozen):
+class PriorsTable(Frozen):
     """`[priors]`: where fetched earlier studies lie, and to whom a C-MOVE sends them."""
 
     retention_days: Annotated[int, Field(ge=1)] = 7
@@ -199,45 +190,7 @@ class PriorsTable(_Frozen):
     """open only while a C-MOVE runs"""
 
 
-class _NodeFile(BaseSettings):
-    """node.toml and the environment over it."""
-
-    model_config = SettingsConfigDict(env_prefix="AINODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
-
-    node: NodeTable = NodeTable()
-    completeness: CompletenessTable = CompletenessTable()
-    reader: ReaderTable = ReaderTable()
-    database: DatabaseTable = DatabaseTable()
-    delivery: DeliveryTable = DeliveryTable()
-    web: WebTable = WebTable()
-    priors: PriorsTable = PriorsTable()
-    peer: tuple[Peer, ...] = ()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, which comes in as arguments."""
-        return env_settings, init_settings
-
-
-class _RoutesFile(_Frozen):
-    """routes.toml: its tables are the domain's own types, which are held to this configuration."""
-
-    model_config = ConfigDict(
-        allow_inf_nan=False,  # a digest is made of them
-        alias_generator=lambda field: {"source": "from"}.get(field, field),  # `from` is no name in Python
-    )
-
-    route: tuple[Route, ...] = ()
-
-
-class Settings(_Frozen):
+class Settings(Frozen):
     """Everything the node was told, passed and never fetched."""
 
     node: NodeTable = NodeTable()
@@ -275,88 +228,3 @@ class Settings(_Frozen):
     def database_url(self) -> str:
         """Return the SQLAlchemy address of the catalog."""
         return self.database.url or f"sqlite:///{self.data / 'catalog.sqlite'}"
-
-
-def _toml(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); give --config FILE, or leave it out for the defaults"
-        raise ConfigError(message) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"{path}: is not TOML: {error}"
-        raise ConfigError(message) from error
-
-
-def _refusal(source: object, error: ValidationError) -> ConfigError:
-    problems = [
-        f"{'.'.join(map(str, problem['loc']))}: {_WORDS.get(problem['type'], problem['msg'])}"
-        for problem in error.errors()
-    ]
-    return ConfigError(f"{source}: {'; '.join(problems)}")
-
-
-def _check_destinations(settings: Settings, path: Path) -> None:
-    names = {peer.name for peer in settings.peers}
-    for route in settings.routes:
-        for unknown in sorted(set(route.destinations) - names):
-            message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
-            raise ConfigError(message)
-        if route.priors:
-            _check_priors(settings, route.name, settings.peer(route.priors.source))
-    for table, entries in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
-        repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
-        if repeated:
-            raise ConfigError(f"two {table} are named {repeated[0]!r}; rename one")
-    # A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
-    if reserved := names & {"read", "priors"}:
-        raise ConfigError(f"no [[peer]] can be named {reserved.pop()!r}; rename it")
-
-
-def _check_priors(settings: Settings, route: str, peer: Peer) -> None:
-    if peer.retrieve != "dicomweb" and not peer.speaks_dimse:
-        raise ConfigError(
-            f"route {route!r} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
-            'node.toml, or retrieve = "dicomweb"'
-        )
-    if peer.retrieve == "move" and not settings.priors.move_port:
-        raise ConfigError(
-            f"route {route!r} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "
-            f"make {settings.priors.move_ae_title} with that port known to {peer.name!r}; or set its retrieve"
-        )
-
-
-def shipped(name: str) -> Path:
-    """Return the path of a configuration file that ships with the node."""
-    return Path(str(resources.files("ainode.config").joinpath(name)))
-
-
-def load(config: Path | None = None) -> Settings:
-    """Return the settings of `config` (node.toml; routes.toml beside it if there is one) and the environment.
-
-    Raises: ConfigError naming the file, the key and what is wrong with it.
-    """
-    node_path = config or shipped("node.toml")
-    beside = node_path.with_name("routes.toml")
-    routes_path = beside if beside.exists() else shipped("routes.toml")
-    try:
-        file = _NodeFile(**_toml(node_path))  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise _refusal(f"{node_path} or AINODE_* in the environment", error) from error
-    try:
-        routes = _RoutesFile.model_validate(_toml(routes_path))
-    except ValidationError as error:
-        raise _refusal(routes_path, error) from error
-    settings = Settings(
-        node=file.node,
-        completeness=file.completeness,
-        reader=file.reader,
-        database=file.database,
-        delivery=file.delivery,
-        web=file.web,
-        priors=file.priors,
-        peers=file.peer,
-        routes=routes.route,
-    )
-    _check_destinations(settings, routes_path)
-    return settings

@@ -1,0 +1,153 @@
+"""Configuration files and environment in, one frozen `Settings` out; an unknown key is an error.
+
+Order, the later wins: the defaults of `tables.py`, `node.toml`, `AINODE_*` variables (`AINODE_NODE__PORT=11113`).
+"""
+
+import tomllib
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ConfigDict, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ainode.node.errors import ConfigError
+from ainode.node.routes import Route
+from ainode.node.settings.tables import (
+    CompletenessTable,
+    DatabaseTable,
+    DeliveryTable,
+    Frozen,
+    NodeTable,
+    Peer,
+    PriorsTable,
+    ReaderTable,
+    Settings,
+    WebTable,
+)
+
+# pydantic has other words for a key of a table than for a key of a dataclass.
+_WORDS = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
+
+
+class _NodeFile(BaseSettings):
+    """node.toml and the environment over it."""
+
+    model_config = SettingsConfigDict(env_prefix="AINODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    node: NodeTable = NodeTable()
+    completeness: CompletenessTable = CompletenessTable()
+    reader: ReaderTable = ReaderTable()
+    database: DatabaseTable = DatabaseTable()
+    delivery: DeliveryTable = DeliveryTable()
+    web: WebTable = WebTable()
+    priors: PriorsTable = PriorsTable()
+    peer: tuple[Peer, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, which comes in as arguments."""
+        return env_settings, init_settings
+
+
+class _RoutesFile(Frozen):
+    """routes.toml: its tables are the domain's own types, which are held to this configuration."""
+
+    model_config = ConfigDict(
+        allow_inf_nan=False,  # a digest is made of them
+        alias_generator=lambda field: {"source": "from"}.get(field, field),  # `from` is no name in Python
+    )
+
+    route: tuple[Route, ...] = ()
+
+
+def _toml_values(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); give --config FILE, or leave it out for the defaults"
+        raise ConfigError(message) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{path}: is not TOML: {error}"
+        raise ConfigError(message) from error
+
+
+def _refusal(source: object, error: ValidationError) -> ConfigError:
+    problems = [
+        f"{'.'.join(map(str, problem['loc']))}: {_WORDS.get(problem['type'], problem['msg'])}"
+        for problem in error.errors()
+    ]
+    return ConfigError(f"{source}: {'; '.join(problems)}")
+
+
+def _check_destinations(settings: Settings, path: Path) -> None:
+    names = {peer.name for peer in settings.peers}
+    for route in settings.routes:
+        for unknown in sorted(set(route.destinations) - names):
+            message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
+            raise ConfigError(message)
+        if route.priors:
+            _check_priors(settings, route.name, settings.peer(route.priors.source))
+    for table, entries in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
+        repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+        if repeated:
+            raise ConfigError(f"two {table} are named {repeated[0]!r}; rename one")
+    # A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
+    if reserved := names & {"read", "priors"}:
+        raise ConfigError(f"no [[peer]] can be named {reserved.pop()!r}; rename it")
+
+
+def _check_priors(settings: Settings, route: str, peer: Peer) -> None:
+    if peer.retrieve != "dicomweb" and not peer.speaks_dimse:
+        raise ConfigError(
+            f"route {route!r} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
+            'node.toml, or retrieve = "dicomweb"'
+        )
+    if peer.retrieve == "move" and not settings.priors.move_port:
+        raise ConfigError(
+            f"route {route!r} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "
+            f"make {settings.priors.move_ae_title} with that port known to {peer.name!r}; or set its retrieve"
+        )
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a configuration file that ships with the node."""
+    return Path(str(resources.files("ainode.config").joinpath(name)))
+
+
+def load(config: Path | None = None) -> Settings:
+    """Return the settings of `config` (node.toml; routes.toml beside it if there is one) and the environment.
+
+    Raises: ConfigError naming the file, the key and what is wrong with it.
+    """
+    node_path = config or shipped("node.toml")
+    beside = node_path.with_name("routes.toml")
+    routes_path = beside if beside.exists() else shipped("routes.toml")
+    try:
+        file = _NodeFile(**_toml_values(node_path))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _refusal(f"{node_path} or AINODE_* in the environment", error) from error
+    try:
+        routes = _RoutesFile.model_validate(_toml_values(routes_path))
+    except ValidationError as error:
+        raise _refusal(routes_path, error) from error
+    settings = Settings(
+        node=file.node,
+        completeness=file.completeness,
+        reader=file.reader,
+        database=file.database,
+        delivery=file.delivery,
+        web=file.web,
+        priors=file.priors,
+        peers=file.peer,
+        routes=routes.route,
+    )
+    _check_destinations(settings, routes_path)
+    return settings
