@@ -3,7 +3,7 @@
 What several of them do and say alike stands here, since every module beside this one is a handler.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ainode.models.errors import ModelError, UnusablePicture
 from ainode.node.domain import (
+    Algorithm,
     Code,
     Instance,
     InstanceRef,
@@ -23,8 +24,9 @@ from ainode.node.domain import (
     Study,
 )
 from ainode.node.errors import WeightsError
+from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.geometry import Stack, Volume
-from ainode.node.reading.weights import ModelEnvironment
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
@@ -84,9 +86,43 @@ def each_read(
         try:
             found.append((instance, read(instance.path)))
         except UnusablePicture as error:
-            uid = instance.ref.sop_instance_uid
-            unusable.append(OutOfScope(f"image {uid}: {error}", "unusable-pixels", (instance.ref,)))
+            unusable.append(image_refusal(instance, str(error), "unusable-pixels"))
     return found, unusable
+
+
+def image_refusal(instance: Instance, reason: str, code: str) -> OutOfScope:
+    """Return the answer that one image is not read, for a reason."""
+    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
+
+
+def body_parts(series: Iterable[Series]) -> str:
+    """Return the body parts of several series in words; `none` where there is no series."""
+    return ", ".join(sorted({str(body_part(item.instances[0].header)) for item in series})) or "none"
+
+
+def algorithm(
+    name: str,
+    version: str,
+    store: WeightStore,
+    *,
+    weights: tuple[str, ...],
+    parameters: Mapping[str, str],
+    decisive: Collection[str] = (),
+) -> Algorithm:
+    """Return which model made a result, trusted as far as the least of the decisive weights, by default of all."""
+    status = store.status(decisive or weights)
+    return Algorithm(name, version, store.digest(weights), status, tuple(parameters.items()))
+
+
+def unread(images: int) -> Mapping[str, str]:
+    """Return the parameter that counts the images which were not read; nothing where all were."""
+    return {"images not read": f"{images}, unusable pixels"} if images else {}
+
+
+def against_threshold(concept: str, probability: float, threshold: float) -> str:
+    """Return a caption with a probability and on which side of the threshold it lies."""
+    verdict = "above" if probability > threshold else "not above"
+    return f"{concept} {probability:.1%}, {verdict} the threshold of {threshold:.1%}"
 
 
 def percent(concept: Code, share: float, images: tuple[InstanceRef, ...]) -> Measurement:

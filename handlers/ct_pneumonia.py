@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainode.handlers import PROBABILITY, loaded, percent, saliency, voxels_under
+from ainode.handlers import (
+    PROBABILITY,
+    against_threshold,
+    algorithm,
+    body_parts,
+    loaded,
+    percent,
+    saliency,
+    voxels_under,
+)
 from ainode.models.ct_pneumonia.card import Card, read_card
 from ainode.models.errors import UnusablePicture
 from ainode.node.domain import (
@@ -71,8 +80,8 @@ class CtPneumonia:
         requirements = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
         chests = tuple(series for series in study.series if _may_be_chest(series))
         if study.series and not chests:
-            parts = ", ".join(sorted({str(body_part(series.instances[0].header)) for series in study.series}))
-            return OutOfScope(f"the body part is {parts}; read is CHEST", "wrong-body-part", refs(study.instances[:1]))
+            reason = f"the body part is {body_parts(study.series)}; read is CHEST"
+            return OutOfScope(reason, "wrong-body-part", refs(study.instances[:1]))
         stack_or_refusal = ct_stack(chests, requirements)
         if isinstance(stack_or_refusal, OutOfScope):
             return stack_or_refusal
@@ -112,7 +121,7 @@ class CtPneumonia:
         return loaded(PneumoniaModel.load, path, name=self._card.name, environment=self._environment)
 
     def _algorithm(self, reading: "_Reading") -> Algorithm:
-        card, store = self._card, self._environment.weights
+        card = self._card
         z, y, x = reading.slices.spacing_mm
         parameters = {
             "threshold": f"{card.threshold:g}",
@@ -121,8 +130,8 @@ class CtPneumonia:
             "sampling": "25 DDIM steps, seeded by the Study Instance UID",
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        status = store.status(self.weights())
-        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
+        store = self._environment.weights
+        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         key_images = reading.key_images()
@@ -169,13 +178,12 @@ class _Reading:
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of each key slice with the saliency and the regions on it."""
         prediction, threshold = self.prediction, self._card.threshold
-        verdict = "above" if prediction.probability > threshold else "not above"
         return tuple(
             Capture(
                 image=self.slices.instances[number].ref,
                 title=f"Pneumonia on chest CT, slice {number + 1} of {len(self.slices.instances)}",
                 captions=(
-                    f"Pneumonia: {prediction.probability:.1%}, {verdict} the threshold of {threshold:.1%}",
+                    against_threshold("Pneumonia:", prediction.probability, threshold),
                     (
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
                         f"global {prediction.global_prior:.2f}"

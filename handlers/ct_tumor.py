@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.handlers import PROBABILITY, loaded, percent, saliency, selection_of, voxels_under
+from ainode.handlers import (
+    PROBABILITY,
+    against_threshold,
+    algorithm,
+    body_parts,
+    loaded,
+    percent,
+    saliency,
+    selection_of,
+    voxels_under,
+)
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.errors import UnusablePicture
 from ainode.node.domain import (
@@ -113,10 +123,9 @@ class CtTumor:
         return SyntheticStudy(ct(phantom.values, phantom.spacing_mm, frame=f"abdomen {seed}", header=_DEMONSTRATION))
 
     def _elsewhere(self, series: Sequence[Series]) -> OutOfScope:
-        first_images = [item.instances[0] for item in series]
-        parts = ", ".join(sorted({str(body_part(image.header)) for image in first_images})) or "none"
         organs = " and ".join(f"{' or '.join(organ.body_parts)} for the {organ.name}" for organ in self._card.organs)
-        return OutOfScope(f"the body part is {parts}; read is {organs}", "wrong-body-part", refs(first_images))
+        reason = f"the body part is {body_parts(series)}; read is {organs}"
+        return OutOfScope(reason, "wrong-body-part", refs(item.instances[0] for item in series))
 
     def _weights(self, organ: Organ) -> str:
         return f"{self._card.name}/{organ.name}"
@@ -131,12 +140,10 @@ class CtTumor:
         return self._models[organ.name]
 
     def _algorithm(self, readings: Sequence["_OrganReading"]) -> Algorithm:
-        store = self._environment.weights
         names = tuple(self._weights(reading.organ) for reading in readings)
-        parameters = [pair for reading in readings for pair in reading.parameters(self._model(reading.organ))]
-        # Two organs, two files: the report says no more than the lesser of them allows.
-        status = store.status(names)
-        return Algorithm(self._card.name, self._card.version, store.digest(names), status, tuple(parameters))
+        parameters = dict(pair for reading in readings for pair in reading.parameters(self._model(reading.organ)))
+        card, store = self._card, self._environment.weights
+        return algorithm(card.name, card.version, store, weights=names, parameters=parameters)
 
     def _result(self, selection: Selection, readings: Sequence["_OrganReading"]) -> Result:
         key_images = tuple(dict.fromkeys(ref for reading in readings for ref in reading.key_images))
@@ -205,12 +212,11 @@ class _OrganReading:
         organ, reading = self.organ, self._reading
         classes = zip(organ.class_names, key_slice.probabilities, strict=True)
         shares = ", ".join(f"{name} {share:.1%}" for name, share in classes)
-        verdict = "above" if reading.above else "not above"
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
             title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
             captions=(
-                f"Study: {organ.positive} {reading.score:.1%}, {verdict} the threshold of {self._threshold:.1%}",
+                against_threshold(f"Study: {organ.positive}", reading.score, self._threshold),
                 f"This slice, {key_slice.index + 1} of {len(self.slices.instances)}: {shares}",
             ),
             saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),

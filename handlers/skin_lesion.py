@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainode.handlers import PROBABILITY_OF_CANCER, each_read, loaded, misfit, percent, readable, saliency
+from ainode.handlers import (
+    PROBABILITY_OF_CANCER,
+    against_threshold,
+    algorithm,
+    each_read,
+    image_refusal,
+    loaded,
+    misfit,
+    percent,
+    readable,
+    saliency,
+    unread,
+)
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.node.domain import (
     Algorithm,
@@ -127,7 +139,7 @@ class SkinLesion:
         return loaded(SkinLesionModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
-        card, store, model = self._card, self._environment.weights, self._model
+        card, model = self._card, self._model
         platt = model.calibration
         parameters = {
             "threshold": f"{platt.threshold:.3g}",
@@ -135,11 +147,10 @@ class SkinLesion:
             "calibration": f"Platt {platt.slope:.3g} {platt.intercept:+.3g}, for half of the lesions malignant",
             "input": f"{card.side} x {card.side}, stretched",
             "precision": f"{model.network.run.precision} on {model.network.run.device}",
+            **unread(left_out),
         }
-        if left_out:
-            parameters["images not read"] = f"{left_out}, unusable pixels"
-        status = store.status(self.weights())
-        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
+        store = self._environment.weights
+        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
 
     def _result(
         self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
@@ -169,14 +180,13 @@ def _finding(number: int, instance: Instance, prediction: "Prediction") -> Findi
 
 
 def _capture(number: int, instance: Instance, prediction: "Prediction", threshold: float) -> Capture:
-    verdict = "above" if prediction.malignant else "not above"
     side = _SIDES.get(instance.text("ImageLaterality") or instance.text("Laterality"), "")
     site = ", ".join(word for word in (_site(instance.header).meaning, side) if word)
     return Capture(
         image=instance.ref,
         title=f"Skin lesion, image {number}",
         captions=(
-            f"Malignant: {prediction.calibrated:.1%}, {verdict} the threshold of {threshold:.1%}",
+            against_threshold("Malignant:", prediction.calibrated, threshold),
             f"Site: {site}",
         ),
         saliency=saliency(prediction.saliency),
@@ -216,7 +226,7 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
         reason, code = misfit_reason
     else:
         return None
-    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
+    return image_refusal(instance, reason, code)
 
 
 def build(environment: ModelEnvironment) -> SkinLesion:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainode.handlers import PROBABILITY, each_read, loaded, misfit, percent, readable, saliency
+from ainode.handlers import (
+    PROBABILITY,
+    against_threshold,
+    algorithm,
+    each_read,
+    image_refusal,
+    loaded,
+    misfit,
+    percent,
+    readable,
+    saliency,
+    unread,
+)
 from ainode.models.spine_radiograph.card import Card, read_card
 from ainode.node.domain import (
     Algorithm,
@@ -103,18 +115,17 @@ class SpineRadiograph:
         return loaded(SpineRadiographModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
     def _algorithm(self, *, left_out: int) -> Algorithm:
-        card, store = self._card, self._environment.weights
+        card = self._card
         parameters = {
             "threshold": f"{card.threshold:g}",
             "networks": ", ".join(f"{network.architecture} {network.weight:g}" for network in card.networks),
             "detector": f"{card.detector.architecture} at {card.detector.side}",
             "input": f"{card.side} x {card.side}, {card.resize}",
             "precision": f"{self._model.precision} on {self._model.device}",
+            **unread(left_out),
         }
-        if left_out:
-            parameters["images not read"] = f"{left_out}, unusable pixels"
-        status = store.status(self.weights())
-        return Algorithm(card.name, card.version, store.digest(self.weights()), status, tuple(parameters.items()))
+        store = self._environment.weights
+        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
 
     def _result(
         self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
@@ -176,13 +187,12 @@ class _Image:
 
     def capture(self, card: Card) -> Capture:
         """Return the picture with the activation map and the boxes."""
-        verdict = "above" if self._prediction.abnormal else "not above"
         networks = ", ".join(f"{name} {value:.2f}" for name, value in self._prediction.per_network.items())
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",
             captions=(
-                f"Abnormal: {self._prediction.probability:.1%}, {verdict} the threshold of {card.threshold:.1%}",
+                against_threshold("Abnormal:", self._prediction.probability, card.threshold),
                 f"Networks: {networks}",
             ),
             saliency=saliency(self._prediction.saliency),
@@ -212,7 +222,7 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
         reason, code = misfit_reason
     else:
         return None
-    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
+    return image_refusal(instance, reason, code)
 
 
 def build(environment: ModelEnvironment) -> SpineRadiograph:

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ainode.handlers import loaded
+from ainode.handlers import algorithm, loaded
 from ainode.handlers.lung_nodule.selecting import TITLE, nodule_name, selected
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
@@ -107,7 +107,7 @@ class LungNodule:
     def _algorithm(self, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
         from ainode.handlers.lung_nodule.findings import by_nodule, parameters  # noqa: PLC0415
 
-        card, store = self._card, self._environment.weights
+        card = self._card
         weights_names = {f"{card.name}/{nodule.prediction.profile}" for nodule in nodules}
         places = [place for nodule in nodules for place in nodule.trace.places]
         parameters_by_name = {
@@ -121,9 +121,13 @@ class LungNodule:
             **parameters(nodules, refusals),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        status = store.status(weights_names)
-        return Algorithm(
-            card.name, card.version, store.digest(self.weights()), status, tuple(parameters_by_name.items())
+        return algorithm(
+            card.name,
+            card.version,
+            self._environment.weights,
+            weights=self.weights(),
+            parameters=parameters_by_name,
+            decisive=weights_names,
         )
 
     def _current_alone_text(self, prediction: "Prediction") -> str:

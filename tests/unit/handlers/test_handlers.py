@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.node import ROOT
 
-from ainode.handlers import loaded, misfit
+from ainode.handlers import against_threshold, loaded, misfit
 from ainode.models.errors import CheckpointRefused
 from ainode.node import testing
 from ainode.node.encoding import headers
@@ -54,3 +54,8 @@ def test_an_image_that_is_too_small_or_several_does_not_fit(
     (path,) = testing.write([testing.noise(rows, 512, **header)], tmp_path, study="study")
     found = misfit(headers.instance(path, sha256=""), 256)
     assert (found[1] if found else None) == code
+
+
+def test_a_probability_on_the_threshold_is_not_above_it() -> None:
+    assert against_threshold("Abnormal:", 0.4491, 0.449) == "Abnormal: 44.9%, above the threshold of 44.9%"
+    assert against_threshold("Abnormal:", 0.449, 0.449) == "Abnormal: 44.9%, not above the threshold of 44.9%"
