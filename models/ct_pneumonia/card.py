@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import Table, card, filled
-from ainode.models.errors import CardError
+from ainode.models.card import CardReader, Table, filled, refuse_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -29,8 +28,7 @@ class Card:
 
     def __post_init__(self) -> None:
         """Refuse a threshold that is none."""
-        if not 0 < self.threshold < 1:
-            raise CardError(f"{self.name}: threshold {self.threshold} is not between 0 and 1")
+        refuse_threshold(self.name, self.threshold)
 
     @property
     def weights(self) -> str:
@@ -38,14 +36,9 @@ class Card:
         return f"{self.name}/{self.network}"
 
 
-def read_card(path: Path = CARD_PATH) -> Card:
-    """Return the card in a TOML file.
-
-    Raises: CardError naming the entry that is missing.
-    """
-    return card(path, _card)
-
-
 def _card(table: Table) -> Card:
     network, threshold = table["network"], table["threshold"]["value"]
     return filled(Card, table, table["input"], network, network=network["name"], threshold=threshold)
+
+
+read_card = CardReader(CARD_PATH, _card)

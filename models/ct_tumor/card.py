@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ainode.models.card import Table, card, filled
+from ainode.models.card import CardReader, Table, filled
 from ainode.models.errors import CardError
 
 if TYPE_CHECKING:
@@ -67,19 +67,14 @@ class Card:
 
         Raises: CardError if there is none.
         """
-        found = next((one for one in self.organs if one.name == name), None)
-        if found is None:
-            raise CardError(f"{self.name}: no organ named {name}: {', '.join(one.name for one in self.organs)}")
-        return found
-
-
-def read_card(path: Path = CARD_PATH) -> Card:
-    """Return the card in a TOML file.
-
-    Raises: CardError naming the entry that is missing.
-    """
-    return card(path, _card)
+        for organ in self.organs:
+            if organ.name == name:
+                return organ
+        raise CardError(f"{self.name}: no organ named {name}: {', '.join(organ.name for organ in self.organs)}")
 
 
 def _card(table: Table) -> Card:
-    return filled(Card, table, organs=tuple(filled(Organ, one) for one in table["organ"]))
+    return filled(Card, table, organs=tuple(filled(Organ, organ) for organ in table["organ"]))
+
+
+read_card = CardReader(CARD_PATH, _card)

@@ -50,8 +50,6 @@ class Reading:
     probabilities: NDArray[np.float64]
     score: float
     """the positive class's part of `probabilities`"""
-    above: bool
-    """whether the score is above the threshold"""
 
     def key_slices(self, count: int, positive: int) -> tuple[SliceReading, ...]:
         """Return the slices of highest score that lie apart, best first.
@@ -115,7 +113,7 @@ class TumorModel:
         each = np.stack([one.probabilities for one in made])
         study = self.calibration.study(each, self.organ.positive_index)
         score = float(study[self.organ.positive_index])
-        return Reading(made, study, score, score > self.calibration.threshold)
+        return Reading(made, study, score)
 
     def probabilities(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return (n, classes) probabilities of pictures that are framed already, (n, side, side)."""

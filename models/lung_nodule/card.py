@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import Table, card, filled
-from ainode.models.errors import CardError
+from ainode.models.card import CardReader, Table, filled, refuse_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -24,18 +23,12 @@ class Card:
 
     def __post_init__(self) -> None:
         """Refuse a threshold that no probability can cross."""
-        if not 0 < self.threshold < 1:
-            raise CardError(f"{self.name}: a threshold of {self.threshold} is not possible")
-
-
-def read_card(path: Path = CARD_PATH) -> Card:
-    """Return the card in a TOML file.
-
-    Raises: CardError naming the entry that is missing.
-    """
-    return card(path, _card)
+        refuse_threshold(self.name, self.threshold)
 
 
 def _card(table: Table) -> Card:
-    files = {name: one["file"] for name, one in table["profile"].items() if "file" in one}
+    files = {name: profile["file"] for name, profile in table["profile"].items() if "file" in profile}
     return filled(Card, table, threshold=table["threshold"]["value"], files=files)
+
+
+read_card = CardReader(CARD_PATH, _card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import Table, card, filled
+from ainode.models.card import CardReader, Table, filled
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -23,14 +23,9 @@ class Card:
     file: str
 
 
-def read_card(path: Path = CARD_PATH) -> Card:
-    """Return the card in a TOML file.
-
-    Raises: CardError naming the entry that is missing.
-    """
-    return card(path, _card)
-
-
 def _card(table: Table) -> Card:
     network = table["network"]
     return filled(Card, table, table["input"], network=network["name"], file=network["file"])
+
+
+read_card = CardReader(CARD_PATH, _card)

@@ -25,13 +25,12 @@ class Prediction:
     """What the model says of one picture.
 
     `probability` is the network's own sigmoid, `calibrated` what a share of malignant pictures as in
-    the training data makes of it; `malignant` compares the latter with the threshold.
+    the training data makes of it.
     Shapes: saliency (rows, columns) float32 of the source picture, 0 to 1: what speaks for malignant.
     """
 
     probability: float
     calibrated: float
-    malignant: bool
     saliency: NDArray[np.float32]
 
 
@@ -82,7 +81,6 @@ class SkinLesionModel:
         return Prediction(
             probability=float(1 / (1 + np.exp(-mean))),
             calibrated=calibrated,
-            malignant=calibrated > self.calibration.threshold,
             saliency=on_source_grid(small, *picture.shape[:2]),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import Table, card, filled
+from ainode.models.card import CardReader, Table, filled, refuse_threshold
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
@@ -61,21 +61,14 @@ class Card:
         total = sum(network.weight for network in self.networks)
         if not self.networks or abs(total - 1) > 1e-6 or min(n.weight for n in self.networks) <= 0:  # noqa: PLR2004
             raise CardError(f"{self.name}: ensemble weights must be positive and sum to 1, not {total}")
-        if self.resize not in ("stretch", "pad") or not 0 < self.threshold < 1:
-            raise CardError(f"{self.name}: resize {self.resize}, threshold {self.threshold}: not possible")
+        if self.resize not in ("stretch", "pad"):
+            raise CardError(f"{self.name}: resize is {self.resize}, not stretch or pad")
+        refuse_threshold(self.name, self.threshold)
 
     @property
     def needed(self) -> Mapping[str, str]:
         """Return the file of every network by its name, the detector's included."""
         return {network.name: network.file for network in self.networks} | {DETECTOR: self.detector.file}
-
-
-def read_card(path: Path = CARD_PATH) -> Card:
-    """Return the card in a TOML file.
-
-    Raises: CardError naming the entry that is missing.
-    """
-    return card(path, _card)
 
 
 def _card(table: Table) -> Card:
@@ -84,6 +77,9 @@ def _card(table: Table) -> Card:
         table,
         table["input"],
         threshold=table["threshold"]["value"],
-        networks=tuple(filled(Network, one) for one in table["network"]),
+        networks=tuple(filled(Network, network) for network in table["network"]),
         detector=filled(DetectorCard, table["detector"]),
     )
+
+
+read_card = CardReader(CARD_PATH, _card)
