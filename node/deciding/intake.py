@@ -60,7 +60,7 @@ class Intake:
             if isinstance(event, AssociationOpened):
                 self._watching.opened(event)
         stored = [event for event in events if isinstance(event, InstanceStored)]
-        changed = self._indexing.index([(self._spooled(event), event.at) for event in stored])
+        changed = self._indexing.index([(self._spooled(event), event.time) for event in stored])
         for event in stored:
             self._watching.stored(event, changed=event.ref.study_instance_uid in changed)
         for event in events:

@@ -94,13 +94,13 @@ class Watching:
         study = event.ref.study_instance_uid
         if study not in self._arriving and not changed:
             return
-        arriving = self._watch(study, self.calling_ae_title(event), event.at)
+        arriving = self._watch(study, self.calling_ae_title(event), event.time)
         ended_at = arriving.released_at or self._routed.pop(study, None)
         if ended_at and event.association not in arriving.associations:
-            self._learn(arriving, (event.at - ended_at).total_seconds())
+            self._learn(arriving, (event.time - ended_at).total_seconds())
             arriving.released_at, arriving.paused = None, True
         arriving.associations.add(event.association)
-        self._note_activity(arriving, event.at)
+        self._note_activity(arriving, event.time)
 
     def ended(self, event: AssociationEnded) -> None:
         """Note the end of an association."""
@@ -108,8 +108,8 @@ class Watching:
         for arriving in self._arriving.values():
             if event.association in arriving.associations:
                 arriving.associations.discard(event.association)
-                arriving.released_at = event.at
-                self._note_activity(arriving, event.at)
+                arriving.released_at = event.time
+                self._note_activity(arriving, event.time)
 
     def count_answered(self, study: UID, count: int | None) -> None:
         """Note the count of a sender."""
@@ -199,7 +199,7 @@ class Watching:
         return self._catalog.instances(study)[-1].calling_ae_title
 
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
-        open_since = tuple(self._open[name].at for name in arriving.associations if name in self._open)
+        open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)
         arriving.update(last_activity=at, open_since=open_since)
         arriving.counted = False
 

@@ -1,4 +1,4 @@
-"""DIMSE command sets: always Implicit VR Little Endian, a few short elements (PS3.7 6.3.1, E.1)."""
+"""DIMSE command sets: a few short elements in Implicit VR Little Endian (PS3.7 6.3.1, E.1)."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ from typing import Final
 
 from ainode.node.errors import CannotUnderstand
 
-# Theirs have about 200 bytes; Move Originator, Offending Element and comments add little.
+# A command set has about 200 bytes; Move Originator, Offending Element and comments add little.
 MAX_COMMAND_BYTES: Final = 4096
 NO_DATA_SET: Final = 0x0101
 _RESPONSE: Final = 0x8000
 # PS3.5 6.2, LO.
-_LONGEST_COMMENT: Final = 64
+_MAX_COMMENT_CHARACTERS: Final = 64
 
 
 class Tag(IntEnum):
@@ -34,7 +34,7 @@ class Tag(IntEnum):
 
 
 class CommandField(IntEnum):
-    """The requests that an acceptor of storage meets (PS3.7 E.1-1)."""
+    """The requests that a receiver of storage gets (PS3.7 E.1-1)."""
 
     C_STORE = 0x0001
     C_ECHO = 0x0030
@@ -45,62 +45,67 @@ class CommandField(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A decoded command set; values stay encoded until asked for."""
+    """A command set whose values are still encoded."""
 
     values: Mapping[int, bytes]
 
     def number(self, tag: Tag) -> int:
-        """Return a US element; 0 where it is absent."""
+        """Return the number in a US element, 0 if the element is absent."""
         return int.from_bytes(self.values.get(tag, b""), "little")
 
     def uid(self, tag: Tag) -> bytes:
-        """Return a UI element without its padding, not yet known to be a UID."""
+        """Return the bytes of a UI element without padding; the bytes may be no valid UID."""
         return self.values.get(tag, b"").rstrip(b"\0 ")
 
     @property
     def has_data_set(self) -> bool:
-        """Whether a data set follows."""
+        """Return whether a data set follows the command set."""
         return self.number(Tag.COMMAND_DATA_SET_TYPE) != NO_DATA_SET
 
     @property
     def is_response(self) -> bool:
-        """Whether this answers a request, of which we send none here."""
+        """Return whether the command set is a response; the receiver sends no requests."""
         return bool(self.number(Tag.COMMAND_FIELD) & _RESPONSE)
 
 
 def decode(encoded: bytes) -> Command:
-    """Return the command set.
+    """Return the command set in `encoded`.
 
-    Raises: CannotUnderstand if it is cut off or has no Command Field.
+    Raises: CannotUnderstand if `encoded` is cut off, or has no Command Field or no Command Data Set Type.
     """
     command = Command(dict(_elements(encoded)))
     if Tag.COMMAND_FIELD not in command.values or Tag.COMMAND_DATA_SET_TYPE not in command.values:
-        raise CannotUnderstand("command set names no command")
+        raise CannotUnderstand("the command set has no Command Field or no Command Data Set Type")
     return command
 
 
 def _elements(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(encoded):
-        if at + 8 > len(encoded):
-            raise CannotUnderstand("command set is cut off")
-        group, element, length = struct.unpack_from("<HHI", encoded, at)
-        at += 8 + length
-        if group or at > len(encoded):
-            raise CannotUnderstand("command set is cut off, or holds elements of another group")
-        yield element, encoded[at - length : at]
+    """Yield the element number and the value of each element."""
+    position = 0
+    while position < len(encoded):
+        if position + 8 > len(encoded):
+            raise CannotUnderstand("the command set is cut off")
+        group, element, length = struct.unpack_from("<HHI", encoded, position)
+        position += 8 + length
+        if group or position > len(encoded):
+            raise CannotUnderstand("the command set is cut off, or has elements of another group")
+        yield element, encoded[position - length : position]
 
 
 def response(request: Command, status: int, comment: str = "") -> bytes:
-    """Return the encoded response: the request's UIDs and message, a status, for a failure its reason."""
+    """Return the encoded response with the request's UIDs and message ID, a status, and a failure's comment."""
     values = {
-        Tag.AFFECTED_SOP_CLASS_UID: _either(request, Tag.AFFECTED_SOP_CLASS_UID, Tag.REQUESTED_SOP_CLASS_UID),
+        Tag.AFFECTED_SOP_CLASS_UID: _affected_or_requested(
+            request, Tag.AFFECTED_SOP_CLASS_UID, Tag.REQUESTED_SOP_CLASS_UID
+        ),
         Tag.COMMAND_FIELD: _us(request.number(Tag.COMMAND_FIELD) | _RESPONSE),
         Tag.MESSAGE_ID_BEING_RESPONDED_TO: _us(request.number(Tag.MESSAGE_ID)),
         Tag.COMMAND_DATA_SET_TYPE: _us(NO_DATA_SET),
         Tag.STATUS: _us(status),
-        Tag.ERROR_COMMENT: comment[:_LONGEST_COMMENT].encode("ascii", "replace"),
-        Tag.AFFECTED_SOP_INSTANCE_UID: _either(request, Tag.AFFECTED_SOP_INSTANCE_UID, Tag.REQUESTED_SOP_INSTANCE_UID),
+        Tag.ERROR_COMMENT: comment[:_MAX_COMMENT_CHARACTERS].encode("ascii", "replace"),
+        Tag.AFFECTED_SOP_INSTANCE_UID: _affected_or_requested(
+            request, Tag.AFFECTED_SOP_INSTANCE_UID, Tag.REQUESTED_SOP_INSTANCE_UID
+        ),
         Tag.EVENT_TYPE_ID: request.values.get(Tag.EVENT_TYPE_ID, b""),
         Tag.ACTION_TYPE_ID: request.values.get(Tag.ACTION_TYPE_ID, b""),
     }
@@ -108,7 +113,7 @@ def response(request: Command, status: int, comment: str = "") -> bytes:
 
 
 def encode(values: Mapping[Tag, bytes]) -> bytes:
-    """Return the command set, in order of tags, with its group length."""
+    """Return the encoded command set: its group length, then the elements in the order of their tags."""
     body = b""
     for tag in sorted(values):
         value = values[tag]
@@ -122,5 +127,5 @@ def _us(number: int) -> bytes:
     return number.to_bytes(2, "little")
 
 
-def _either(request: Command, affected: Tag, requested: Tag) -> bytes:
+def _affected_or_requested(request: Command, affected: Tag, requested: Tag) -> bytes:
     return request.uid(affected) or request.uid(requested)

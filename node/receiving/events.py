@@ -1,4 +1,4 @@
-"""What the receiver tells the rest of the node, in the order in which it happened within an association."""
+"""The events that the receiver sends to the rest of the node; events of one association arrive in their order."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,38 +10,38 @@ from ainode.node.domain import UID, InstanceRef
 
 @dataclass(frozen=True, slots=True)
 class AssociationOpened:
-    """A caller was accepted; `association` names it in the events that follow."""
+    """The node accepted an association; `association` identifies the association in later events."""
 
     association: str
     calling_ae_title: str
     address: str
-    at: datetime
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceStored:
-    """An instance is on disk; its sender is answered next."""
+    """An instance is on disk; the receiver sends Success after this event."""
 
     association: str
     path: Path
     ref: InstanceRef
     transfer_syntax_uid: UID
     size_bytes: int
-    at: datetime
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationEnded:
-    """The association is over: released by the caller, or lost."""
+    """An association ended: the caller released the association, or the connection was lost."""
 
     association: str
-    at: datetime
-    released: bool
+    time: datetime
+    is_released: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequested:
-    """A sender asks whether we keep these (class, instance); our answer goes out on a new association."""
+    """A sender requests storage commitment for (class, instance) pairs; the node reports on a new association."""
 
     calling_ae_title: str
     address: str
@@ -51,7 +51,7 @@ class CommitmentRequested:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentReported:
-    """An archive says what it keeps of ours: instances, and instances with the failure reason."""
+    """An archive reports which of the node's instances it committed, and which failed with a failure reason."""
 
     transaction_uid: UID
     committed: tuple[UID, ...]

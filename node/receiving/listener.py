@@ -1,4 +1,4 @@
-"""The listening side of the node: a thread per association, each a loop of request, disk, answer."""
+"""The receiver of associations: each association has a thread that reads a request, stores it and answers it."""
 
 import contextlib
 import logging
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 def listen(bind: str, port: int) -> socket.socket:
-    """Return a listening socket; 0 is any free port.
+    """Return a listening socket; port 0 means any free port.
 
-    Raises: ConfigError if the address or port cannot be had.
+    Raises: ConfigError if the address and port cannot be bound.
     """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
@@ -35,7 +35,7 @@ def listen(bind: str, port: int) -> socket.socket:
 
 
 class Receiver:
-    """Accepts associations until it is stopped; `on_event` is called in their threads."""
+    """Accepts associations until `stop`; the thread of an association calls `on_event`."""
 
     def __init__(
         self,
@@ -44,55 +44,55 @@ class Receiver:
         on_event: Callable[[Event], None],
         *,
         listener: socket.socket,
-        channel: Opener = Channel,
+        open_channel: Opener = Channel,
     ) -> None:
-        """Start nothing yet."""
+        """Keep the arguments; `start` starts the threads."""
         self._policy, self._spool, self._on_event, self._listener = policy, spool, on_event, listener
-        self._channel = channel
-        self._places = threading.BoundedSemaphore(policy.max_associations)
+        self._open_channel = open_channel
+        self._slots = threading.BoundedSemaphore(policy.max_associations)
         self._lock = threading.Lock()
         self._channels: dict[threading.Thread, Channel] = {}
-        self._wake, self._waker = socket.socketpair()
-        self._accepting = threading.Thread(target=self._accept, name="receiver", daemon=True)
+        self._stop_reader, self._stop_writer = socket.socketpair()
+        self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
     def start(self) -> None:
-        """Remove what a crash left half received, and begin to accept."""
+        """Remove the files that a crash left incomplete, and begin to accept associations."""
         self._spool.sweep()
-        self._accepting.start()
+        self._accept_thread.start()
 
     def stop(self) -> None:
-        """Abort what is open, wait for it to end, close the listener; what was answered is kept."""
-        self._waker.send(b"\0")
-        self._accepting.join()
+        """Abort the open associations, wait for their threads, close the listener; answered instances stay on disk."""
+        self._stop_writer.send(b"\0")
+        self._accept_thread.join()
         with self._lock:
-            open_ = dict(self._channels)
-        for thread, channel in open_.items():
+            channels = dict(self._channels)
+        for thread, channel in channels.items():
             channel.cut()
             thread.join()
-        for one in (self._listener, self._wake, self._waker):
-            one.close()
+        for open_socket in (self._listener, self._stop_reader, self._stop_writer):
+            open_socket.close()
 
     def _accept(self) -> None:
-        self._listener.setblocking(False)  # noqa: FBT003 - what socket calls it
-        while self._wake not in select.select([self._listener, self._wake], [], [])[0]:
-            # A caller that is gone again, or (out of file descriptors) has to try again.
+        self._listener.setblocking(False)  # noqa: FBT003 - the signature of socket
+        while self._stop_reader not in select.select([self._listener, self._stop_reader], [], [])[0]:
+            # The caller has closed the connection, or the process has no free file descriptor; the caller tries again.
             with contextlib.suppress(OSError):
                 connection, address = self._listener.accept()
-                self._begin(connection, str(address[0]))
+                self._start_thread(connection, str(address[0]))
 
-    def _begin(self, connection: socket.socket, address: str) -> None:
-        """Give the connection a thread; beyond twice the limit not even a rejection."""
+    def _start_thread(self, connection: socket.socket, address: str) -> None:
+        """Serve the connection in a thread; beyond twice the limit, close the connection without a rejection."""
         with self._lock:
             if len(self._channels) >= 2 * self._policy.max_associations:
                 connection.close()
                 return
-            channel = self._channel(connection, timeout_s=self._policy.network_timeout_s)
-            thread = threading.Thread(target=self._converse, args=(channel, address), daemon=True)
+            channel = self._open_channel(connection, timeout_s=self._policy.network_timeout_s)
+            thread = threading.Thread(target=self._serve_connection, args=(channel, address), daemon=True)
             self._channels[thread] = channel
         thread.start()
 
-    def _converse(self, channel: Channel, address: str) -> None:
-        """Serve one connection to its end, whatever it does."""
+    def _serve_connection(self, channel: Channel, address: str) -> None:
+        """Serve one connection to its end; an error ends this association and no other."""
         try:
             channel.open()
             self._associate(channel, address)
@@ -102,7 +102,7 @@ class Receiver:
         except ProtocolViolation as error:
             _log.warning("association aborted: %s", error, extra={"action": "association_aborted", "address": address})
             channel.abort(error.reason)
-        except Exception:  # noqa: BLE001 - the association's boundary: this one ends, the others do not
+        except Exception:  # noqa: BLE001 - the boundary of an association: no error may end another association
             _log.exception("association failed", extra={"action": "association_failed", "address": address})
             channel.abort()
         finally:
@@ -111,39 +111,41 @@ class Receiver:
                 del self._channels[threading.current_thread()]
 
     def _associate(self, channel: Channel, address: str) -> None:
-        """Negotiate, and serve what was accepted."""
+        """Negotiate the association, and serve its accepted presentation contexts."""
         request = proposal(channel.associate_request())
-        why = refusal(request, address, self._policy)
-        if why is None and not self._places.acquire(blocking=False):
-            why = Rejection.LOCAL_LIMIT_EXCEEDED
-        if why is not None:
-            _log.warning("association rejected: %s", why.name, extra={"action": "rejected", "address": address})
-            channel.send(rejection(why))
+        reason = refusal(request, address, self._policy)
+        if reason is None and not self._slots.acquire(blocking=False):
+            reason = Rejection.LOCAL_LIMIT_EXCEEDED
+        if reason is not None:
+            _log.warning("association rejected: %s", reason.name, extra={"action": "rejected", "address": address})
+            channel.send(rejection(reason))
             return
         try:
             contexts = answers(request.contexts, self._policy)
             roles = commitment_roles(request.roles)
             channel.send(acceptance(request, contexts, roles, max_pdu_bytes=self._policy.max_pdu_bytes))
             accepted = {
-                one.identifier: PresentationContext(one.identifier, UID(one.abstract_syntax), UID(one.transfer_syntax))
-                for one in contexts
-                if one.result == ContextResult.ACCEPTED
+                context.identifier: PresentationContext(
+                    context.identifier, UID(context.abstract_syntax), UID(context.transfer_syntax)
+                )
+                for context in contexts
+                if context.result == ContextResult.ACCEPTED
             }
             association = Association(channel, accepted, max_pdu_bytes=self._policy.max_pdu_bytes)
             self._serve(association, request.calling_ae_title, address)
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _serve(self, association: Association, calling_ae_title: str, address: str) -> None:
         name = uuid.uuid4().hex
         services = Services(name, calling_ae_title, address, self._spool, self._on_event)
         self._on_event(AssociationOpened(name, calling_ae_title, address, datetime.now(UTC)))
-        released = False
+        is_released = False
         try:
             for message in association.messages():
                 answer = services.answer(message)
                 if answer is not None:
                     association.respond(message, response(message.command, answer.status, answer.comment))
-            released = True
+            is_released = True
         finally:
-            self._on_event(AssociationEnded(name, datetime.now(UTC), released))
+            self._on_event(AssociationEnded(name, datetime.now(UTC), is_released))

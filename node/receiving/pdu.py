@@ -1,7 +1,6 @@
-"""The PDUs of the upper layer protocol as an acceptor meets them (PS3.8 9.3); every length is held against the bytes.
+"""The PDUs that the acceptor of an association needs (PS3.8 9.3); each length is checked against the received bytes.
 
-Written here and not taken from pynetdicom: importing it costs the receiver 45 MB, and its decoders raise whatever
-hostile bytes make them raise.
+The receiver does not use pynetdicom, whose import takes 45 MB, and whose decoders raise any exception on hostile bytes.
 """
 
 import struct
@@ -18,7 +17,7 @@ RELEASE_RESPONSE: Final = struct.pack(">BxII", 0x06, 4, 0)
 
 
 class PduType(IntEnum):
-    """PS3.8 9.3.1."""
+    """The types of PDUs (PS3.8 9.3.1)."""
 
     ASSOCIATE_RQ = 0x01
     ASSOCIATE_AC = 0x02
@@ -29,7 +28,7 @@ class PduType(IntEnum):
 
 
 class _Item(IntEnum):
-    """PS3.8 9.3.2, PS3.7 D.3.3."""
+    """The types of items in an A-ASSOCIATE PDU (PS3.8 9.3.2, PS3.7 D.3.3)."""
 
     APPLICATION_CONTEXT = 0x10
     PRESENTATION_CONTEXT_RQ = 0x20
@@ -44,7 +43,7 @@ class _Item(IntEnum):
 
 
 class AbortReason(IntEnum):
-    """Why the service provider aborts (PS3.8 9.3.8)."""
+    """The reason of an A-ABORT by the service provider (PS3.8 9.3.8)."""
 
     NOT_SPECIFIED = 0
     UNRECOGNIZED_PDU = 1
@@ -53,10 +52,10 @@ class AbortReason(IntEnum):
 
 
 class ProtocolViolation(NodeError):
-    """The peer does not speak the upper layer protocol: the association is aborted."""
+    """The peer broke the upper layer protocol; the node aborts the association."""
 
     def __init__(self, message: str, reason: AbortReason = AbortReason.INVALID_PARAMETER) -> None:
-        """Keep the reason that the A-ABORT carries."""
+        """Take the message, and the reason for the A-ABORT."""
         super().__init__(message)
         self.reason = reason
 
@@ -81,7 +80,7 @@ class Rejection(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """A presentation context as the requestor offers it."""
+    """A presentation context that the requestor proposes."""
 
     identifier: int
     abstract_syntax: str
@@ -90,7 +89,7 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredContext:
-    """A presentation context as we answer it."""
+    """The node's answer to a presentation context."""
 
     identifier: int
     abstract_syntax: str
@@ -109,7 +108,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An A-ASSOCIATE-RQ."""
+    """The content of an A-ASSOCIATE-RQ."""
 
     protocol_version: int
     called_ae_title: str
@@ -120,35 +119,36 @@ class Proposal:
 
 
 def proposal(body: bytes) -> Proposal:
-    """Return what the A-ASSOCIATE-RQ with this body (after the PDU length) asks for.
+    """Return the content of an A-ASSOCIATE-RQ; `body` begins after the PDU length.
 
-    Raises: ProtocolViolation if a length does not fit.
+    Raises: ProtocolViolation if a length exceeds the body.
     """
-    fixed = 68
-    if len(body) < fixed:
-        raise ProtocolViolation("A-ASSOCIATE-RQ is cut off")
+    fixed_bytes = 68
+    if len(body) < fixed_bytes:
+        raise ProtocolViolation("the A-ASSOCIATE-RQ is cut off")
     version, called, calling = struct.unpack_from(">H2x16s16s", body)
     application_context, contexts, roles = "", [], []
-    for kind, value in _items(body[fixed:]):
+    for kind, value in _items(body[fixed_bytes:]):
         if kind == _Item.APPLICATION_CONTEXT:
             application_context = _text(value)
         elif kind == _Item.PRESENTATION_CONTEXT_RQ:
             contexts.append(_context(value))
         elif kind == _Item.USER_INFORMATION:
-            roles = [_role(item) for sub, item in _items(value) if sub == _Item.ROLE_SELECTION]
+            roles = [_role(item) for item_type, item in _items(value) if item_type == _Item.ROLE_SELECTION]
     return Proposal(version, _text(called), _text(calling), application_context, tuple(contexts), tuple(roles))
 
 
 def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(encoded):
-        if at + 4 > len(encoded):
+    """Yield the type and the value of each item."""
+    position = 0
+    while position < len(encoded):
+        if position + 4 > len(encoded):
             raise ProtocolViolation("an item of the A-ASSOCIATE-RQ is cut off")
-        kind, length = struct.unpack_from(">BxH", encoded, at)
-        at += 4 + length
-        if at > len(encoded):
-            raise ProtocolViolation("an item of the A-ASSOCIATE-RQ is longer than what holds it")
-        yield kind, encoded[at - length : at]
+        kind, length = struct.unpack_from(">BxH", encoded, position)
+        position += 4 + length
+        if position > len(encoded):
+            raise ProtocolViolation("an item of the A-ASSOCIATE-RQ is longer than the item around it")
+        yield kind, encoded[position - length : position]
 
 
 def _text(value: bytes) -> str:
@@ -159,11 +159,11 @@ def _context(value: bytes) -> ProposedContext:
     if len(value) < 4:  # noqa: PLR2004 - identifier and three reserved bytes
         raise ProtocolViolation("a presentation context is cut off")
     items = [(kind, _text(item)) for kind, item in _items(value[4:])]
-    abstract = [text for kind, text in items if kind == _Item.ABSTRACT_SYNTAX]
-    transfer = tuple(text for kind, text in items if kind == _Item.TRANSFER_SYNTAX)
-    if len(abstract) != 1 or not transfer:
-        raise ProtocolViolation("a presentation context lacks its abstract syntax or its transfer syntaxes")
-    return ProposedContext(value[0], abstract[0], transfer)
+    abstract_syntaxes = [text for kind, text in items if kind == _Item.ABSTRACT_SYNTAX]
+    transfer_syntaxes = tuple(text for kind, text in items if kind == _Item.TRANSFER_SYNTAX)
+    if len(abstract_syntaxes) != 1 or not transfer_syntaxes:
+        raise ProtocolViolation("a presentation context lacks an abstract syntax or a transfer syntax")
+    return ProposedContext(value[0], abstract_syntaxes[0], transfer_syntaxes)
 
 
 def _role(value: bytes) -> Role:
@@ -184,7 +184,7 @@ def _pdu(kind: PduType, body: bytes) -> bytes:
 def acceptance(
     request: Proposal, contexts: tuple[AnsweredContext, ...], roles: tuple[Role, ...], *, max_pdu_bytes: int
 ) -> bytes:
-    """Return the encoded A-ASSOCIATE-AC; `max_pdu_bytes` is the longest PDU that we take."""
+    """Return the encoded A-ASSOCIATE-AC; `max_pdu_bytes` is the length of the longest PDU that the node accepts."""
     user = _item(_Item.MAXIMUM_LENGTH, struct.pack(">I", max_pdu_bytes))
     user += _item(_Item.IMPLEMENTATION_CLASS, IMPLEMENTATION_CLASS_UID.encode())
     for role in roles:
@@ -211,5 +211,5 @@ def abort(reason: AbortReason) -> bytes:
 
 
 def command_pdu(context: int, command: bytes) -> bytes:
-    """Return a P-DATA-TF with one whole command set."""
+    """Return a P-DATA-TF that holds one whole command set."""
     return _pdu(PduType.DATA, struct.pack(">IBB", len(command) + 2, context, 0x03) + command)

@@ -1,7 +1,7 @@
-"""The receiver in a process of its own: it neither waits for the node's other Python work nor dies with it.
+"""The receiver in a child process, which does not wait for the node's other Python work.
 
-The parent opens the listening socket, so that a taken port is its own error. Events come back in batches; their queue
-is bounded, so that a parent which does not listen slows the senders down and loses nothing.
+The parent opens the listening socket, so that an occupied port is an error of the parent. The child sends events in
+batches from a bounded queue, so that a busy parent slows the senders down and loses no event.
 """
 
 import contextlib
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from ainode.node.tls import ServerFiles
 
 _QUEUED_EVENTS: Final = 10_000
-_BATCH: Final = 500
-# So that the parent commits its index a few times a second and not for each instance.
-_GATHER_S: Final = 1.0
+_MAX_BATCH_EVENTS: Final = 500
+# Events wait so long for a batch, so that the parent does not commit its index for each instance.
+_BATCH_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _PARENT_CHECK_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
-    """What the child is told first."""
+class _Configuration:
+    """The first message from the parent to the child."""
 
     policy: Policy
     spool: Path
@@ -51,34 +51,36 @@ class _Start:
 
 
 class ReceiverProcess:
-    """A receiver in a child process, which ends with this one, however this one ends."""
+    """A receiver in a child process, which ends when this process ends, even if this process is killed."""
 
     def __init__(self, settings: "Settings", *, listener: socket.socket | None = None) -> None:
-        """Listen; callers that connect from now on are served after `start`.
+        """Bind the socket; callers that connect are served after `start`.
 
         Raises: ConfigError if the address, the port, the allow list or the certificate is wrong.
         """
-        from ainode.node import tls  # noqa: PLC0415 - the child does without, unless there is a certificate
+        from ainode.node import tls  # noqa: PLC0415 - the child imports tls only for a certificate
 
         node = settings.node
         limits = Limits(node.min_free_bytes, node.max_object_bytes)
-        self._start = _Start(policy(settings), settings.data / "spool", limits, tls.server_files(node))
+        self._configuration = _Configuration(policy(settings), settings.data / "spool", limits, tls.server_files(node))
         tls.context_of(node)
         self._listener = listener or listen(node.bind, node.port)
 
     def start(self, on_event: Callable[[Event], None]) -> None:
-        """Start the child; `on_event` is called in one thread, in the order of each association."""
-        self._connection, childs = Pipe()
-        fds = (childs.fileno(), self._listener.fileno())
+        """Start the child; one thread calls `on_event`, in the order of the events within each association."""
+        self._connection, child_connection = Pipe()
+        fds = (child_connection.fileno(), self._listener.fileno())
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-P", "-m", __name__, *map(str, fds), str(os.getpid())],
             pass_fds=fds,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        childs.close()
-        self._connection.send(self._start)
-        self._pump = threading.Thread(target=self._deliver, args=(on_event,), name="receiver events", daemon=True)
-        self._pump.start()
+        child_connection.close()
+        self._connection.send(self._configuration)
+        self._event_thread = threading.Thread(
+            target=self._deliver, args=(on_event,), name="receiver events", daemon=True
+        )
+        self._event_thread.start()
 
     @property
     def pid(self) -> int:
@@ -86,22 +88,23 @@ class ReceiverProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether the child still runs; without it nobody is answered."""
+        """Return whether the child still runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Let the child abort what is open and end; its last events are delivered before this returns."""
+        """End the child, which aborts the open associations; return after the child's last event."""
         try:
             self._connection.send(None)
             self._process.wait(_STOP_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
-        self._pump.join()
+        self._event_thread.join()
         self._connection.close()
         self._listener.close()
 
     def _deliver(self, on_event: Callable[[Event], None]) -> None:
+        """Call `on_event` with each event of the child until the child closes the connection."""
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 for event in self._connection.recv():
@@ -109,7 +112,7 @@ class ReceiverProcess:
 
 
 class _Outbox:
-    """The child's events on their way to the parent."""
+    """The queue of events that the child sends to the parent."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -118,35 +121,35 @@ class _Outbox:
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Queue an event; waits while the parent is behind."""
+        """Queue an event; wait while the queue is full."""
         self._queue.put(event)
 
     def close(self) -> None:
-        """Wait until the parent has taken everything."""
+        """Send the remaining events, and wait until they are sent."""
         self._queue.put(None)
         self._thread.join()
 
     def _send(self) -> None:
-        # a parent that is gone finds in the spool what it was not told
+        # After a crash the parent finds in the spool the instances whose events it did not get.
         with contextlib.suppress(BrokenPipeError):
-            batch = self._batch()
+            batch = self._next_batch()
             while batch[-1] is not None:
                 self._connection.send(tuple(batch))
-                batch = self._batch()
+                batch = self._next_batch()
             self._connection.send(tuple(batch[:-1]))
 
-    def _batch(self) -> list[Event | None]:
-        """Return what is gathered in a moment; the end of an association is not held back."""
+    def _next_batch(self) -> list[Event | None]:
+        """Return the events of a moment, with None at the end of all; the end of an association does not wait."""
         batch = [self._queue.get()]
-        until = time.monotonic() + _GATHER_S
+        batch_end = time.monotonic() + _BATCH_S
         with contextlib.suppress(queue.Empty):
-            while len(batch) < _BATCH and isinstance(batch[-1], InstanceStored | AssociationOpened):
-                batch.append(self._queue.get(timeout=max(until - time.monotonic(), 0)))
+            while len(batch) < _MAX_BATCH_EVENTS and isinstance(batch[-1], InstanceStored | AssociationOpened):
+                batch.append(self._queue.get(timeout=max(batch_end - time.monotonic(), 0)))
         return batch
 
 
-def _stopped(connection: Connection, parent: int) -> bool:
-    """Whether the parent says so, or is gone; waits a moment for either."""
+def _is_stopped(connection: Connection, parent: int) -> bool:
+    """Wait a moment; return whether the parent sent the stop message, or ended."""
     try:
         return (connection.poll(_PARENT_CHECK_S) and connection.recv() is None) or os.getppid() != parent
     except (EOFError, OSError):
@@ -154,7 +157,7 @@ def _stopped(connection: Connection, parent: int) -> bool:
 
 
 def _opener(files: "ServerFiles | None") -> Opener:
-    """Return what makes the channels; OpenSSL is loaded only where there is a certificate."""
+    """Return the function that opens channels, with TLS if there is a certificate; only then load OpenSSL."""
     if files is None:
         return Channel
     from ainode.node.receiving.secure_channel import SecureChannel  # noqa: PLC0415
@@ -164,15 +167,16 @@ def _opener(files: "ServerFiles | None") -> Opener:
 
 
 def _run(connection: Connection, listener: socket.socket, parent: int) -> None:
-    """Receive until the parent says stop, or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
+    """Receive until the parent sends the stop message, or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends SIGINT to both processes; the parent decides
     logs.configure()
-    start: _Start = connection.recv()
+    configuration: _Configuration = connection.recv()
     outbox = _Outbox(connection)
-    spool = Spool(start.spool, start.limits)
-    receiver = Receiver(start.policy, spool, outbox.put, listener=listener, channel=_opener(start.tls))
+    spool = Spool(configuration.spool, configuration.limits)
+    open_channel = _opener(configuration.tls)
+    receiver = Receiver(configuration.policy, spool, outbox.put, listener=listener, open_channel=open_channel)
     receiver.start()
-    while not _stopped(connection, parent):
+    while not _is_stopped(connection, parent):
         pass
     receiver.stop()
     outbox.close()

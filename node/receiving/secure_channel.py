@@ -1,4 +1,4 @@
-"""A connected socket under TLS, in place of a bare `Channel`; imported only where `[node]` has a certificate."""
+"""A channel under TLS; the receiver imports this module only if `[node]` has a certificate."""
 
 import contextlib
 import socket
@@ -9,41 +9,44 @@ from ainode.node.tls import HANDSHAKE_S, failure_reason
 
 
 class SecureChannel(Channel):
-    """Python's time limits instead of the kernel's, which OpenSSL does not see, and records instead of fragments.
+    """A channel with TLS. Python enforces its time limits, because OpenSSL does not see the kernel's.
 
-    An SSL object is of one thread: whoever ends the association from another one closes the connection under it.
+    A read returns a TLS record and not a whole fragment. Only one thread may use an SSL object, so another thread ends
+    the association by closing the connection below TLS.
     """
 
     def __init__(self, connection: socket.socket, *, timeout_s: float, context: ssl.SSLContext) -> None:
         """Wrap the connection; nothing is read yet."""
         super().__init__(connection, timeout_s=timeout_s)
         self._timeout_s = timeout_s
-        self._secured = self._socket = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        self._tls_socket = self._socket = context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        )
 
     def open(self) -> None:
-        """Shake hands.
+        """Do the TLS handshake.
 
-        Raises: AssociationLost if the caller speaks no TLS, shows no good certificate, or takes too long.
+        Raises: AssociationLost if the caller speaks no TLS, has no valid certificate, or takes too long.
         """
-        self._secured.settimeout(min(HANDSHAKE_S, self._timeout_s))
+        self._tls_socket.settimeout(min(HANDSHAKE_S, self._timeout_s))
         try:
-            self._secured.do_handshake()
+            self._tls_socket.do_handshake()
         except OSError as error:
             self.cut()
             raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}") from error
-        self._secured.settimeout(self._timeout_s)
+        self._tls_socket.settimeout(self._timeout_s)
 
     def cut(self) -> None:
-        """End the connection from another thread: without an A-ABORT, which would have to pass through TLS."""
+        """End the connection from another thread, without an A-ABORT, which would have to pass through TLS."""
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._secured, socket.SHUT_RDWR)
+            socket.socket.shutdown(self._tls_socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Say that nothing follows (RFC 8446 6.1), wait for no answer, and close."""
+        """Send the closing alert (RFC 8446 6.1), wait for no answer, and close the connection."""
         with contextlib.suppress(OSError, ValueError):
-            self._secured.settimeout(0.0)
-            self._secured.unwrap()
+            self._tls_socket.settimeout(0.0)
+            self._tls_socket.unwrap()
         super().close()
 
-    def _receive(self, into: memoryview) -> int:
-        return self._secured.recv_into(into)
+    def _receive(self, buffer: memoryview) -> int:
+        return self._tls_socket.recv_into(buffer)

@@ -1,4 +1,4 @@
-"""What the receiver does with each request: verification, storage, storage commitment in both directions."""
+"""The answers to DIMSE requests: verification, storage, and storage commitment in both directions."""
 
 import logging
 from collections.abc import Callable
@@ -25,14 +25,14 @@ SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 _UNRECOGNIZED_OPERATION: Final = 0x0211
-# 100,000 references.
+# Enough for 100,000 references.
 _MAX_COMMITMENT_BYTES: Final = 16 << 20
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, and for a failure the reason in words."""
+    """A status, and for a failure the comment that explains the status."""
 
     status: int
     comment: str = ""
@@ -49,32 +49,33 @@ class Services:
     on_event: Callable[[Event], None]
 
     def answer(self, message: Message) -> Answer | None:
-        """Return the answer to the request; None where the standard has none."""
+        """Return the answer to a request, None for a request that gets no answer."""
         field = message.command.number(Tag.COMMAND_FIELD)
         match field, message.context.abstract_syntax:
             case CommandField.C_CANCEL, _:
                 return None
             case CommandField.C_ECHO, _:
                 return Answer(SUCCESS)
-            case CommandField.N_ACTION, commitment if commitment == STORAGE_COMMITMENT:
-                return self._on_data_set(message, self._commitment_request)
-            case CommandField.N_EVENT_REPORT, commitment if commitment == STORAGE_COMMITMENT:
-                return self._on_data_set(message, self._commitment_report)
-            case CommandField.C_STORE, storage if storage not in (STORAGE_COMMITMENT, VERIFICATION):
+            case CommandField.N_ACTION, sop_class if sop_class == STORAGE_COMMITMENT:
+                return self._emit_event_of(message, self._commitment_request)
+            case CommandField.N_EVENT_REPORT, sop_class if sop_class == STORAGE_COMMITMENT:
+                return self._emit_event_of(message, self._commitment_report)
+            case CommandField.C_STORE, sop_class if sop_class not in (STORAGE_COMMITMENT, VERIFICATION):
                 return self._store(message)
         return Answer(_SOP_CLASS_NOT_SUPPORTED if field in list(CommandField) else _UNRECOGNIZED_OPERATION)
 
     def _store(self, message: Message) -> Answer:
-        """Put the instance on disk; success is a promise that it is found there after any crash."""
+        """Put the instance on disk; after Success the instance is on disk even after a crash."""
         try:
-            stored = self._spooled(message)
+            event = self._write_to_spool(message)
         except ReceiveError as error:
-            _refused(message, error)
+            _log_refusal(message, error)
             return Answer(error.status, str(error))
-        self.on_event(stored)
+        self.on_event(event)
         return Answer(SUCCESS)
 
-    def _spooled(self, message: Message) -> InstanceStored:
+    def _write_to_spool(self, message: Message) -> InstanceStored:
+        """Write the instance of a C-STORE into the spool, and return the event of its storage."""
         origin = Origin(
             sop_class_uid=valid_uid(message.command.uid(Tag.AFFECTED_SOP_CLASS_UID), "Affected SOP Class UID"),
             sop_instance_uid=valid_uid(message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID), "Affected SOP Instance UID"),
@@ -89,12 +90,12 @@ class Services:
             self.association, path, ref, origin.transfer_syntax_uid, incoming.size_bytes, datetime.now(UTC)
         )
 
-    def _on_data_set(self, message: Message, event: Callable[["Dataset"], Event]) -> Answer:
+    def _emit_event_of(self, message: Message, event_of: Callable[["Dataset"], Event]) -> Answer:
+        """Decode the data set of a message, emit the event that `event_of` makes of it, and return the answer."""
         try:
-            dataset = _dataset(message)
-            self.on_event(event(dataset))
+            self.on_event(event_of(_dataset(message)))
         except ReceiveError as error:
-            _refused(message, error)
+            _log_refusal(message, error)
             return Answer(_PROCESSING_FAILURE, str(error))
         return Answer(SUCCESS)
 
@@ -116,14 +117,14 @@ class Services:
 
 
 def _dataset(message: Message) -> "Dataset":
-    """Return a commitment's data set, the only one that is decoded here."""
-    from pydicom import dcmread  # noqa: PLC0415 - most receivers never need it, and it is three quarters of their memory
+    """Return the decoded data set of a storage commitment message."""
+    from pydicom import dcmread  # noqa: PLC0415 - pydicom takes three quarters of the memory, and few receivers need it
 
     encoded = bytearray()
     for fragment in message.fragments:
         encoded += fragment
         if len(encoded) > _MAX_COMMITMENT_BYTES:
-            raise OutOfResources("storage commitment data set is too long; ask for fewer instances at once")
+            raise OutOfResources("storage commitment data set is too long; request fewer instances")
     meta = head(Origin(UID(STORAGE_COMMITMENT), UID("2.25.0"), message.context.transfer_syntax, ""))
     return dcmread(BytesIO(meta + encoded))
 
@@ -132,8 +133,8 @@ def _uid(dataset: "Dataset", keyword: str) -> UID:
     return valid_uid(str(dataset.get(keyword, "")).encode("ascii", "replace"), keyword)
 
 
-def _refused(message: Message, error: ReceiveError) -> None:
-    said = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")
-    uid = said if said.replace(".", "").isdigit() else "(no UID)"
-    about = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
-    _log.warning("refused: %s", error, extra=about)
+def _log_refusal(message: Message, error: ReceiveError) -> None:
+    value = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")
+    uid = value if value.replace(".", "").isdigit() else "(no UID)"
+    extra = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
+    _log.warning("refused: %s", error, extra=extra)

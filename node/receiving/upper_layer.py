@@ -1,7 +1,7 @@
-"""DIMSE messages out of an accepted socket: blocking reads into one buffer, which data fragments leave as views.
+"""DIMSE messages from an accepted connection: blocking reads into one buffer; a data fragment is a view of the buffer.
 
-A fragment is asked of the kernel as a whole (MSG_WAITALL): a handful of system calls for a CT, and Python waits
-outside the interpreter lock. The kernel's own timeouts bound each call.
+The kernel collects a whole fragment (MSG_WAITALL), so an image takes few system calls, and Python waits outside the
+interpreter lock. The kernel's timeouts limit the duration of each call.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from ainode.node.receiving.pdu import RELEASE_RESPONSE, AbortReason, PduType, Pr
 # 128 presentation contexts with 10 transfer syntaxes of 64 characters each have 100 kB.
 MAX_ASSOCIATE_BYTES: Final = 1 << 18
 _PDU: Final = struct.Struct(">BxI")
-# Release and abort have 10 bytes, and so do the header of a P-DATA-TF and the length of its first value.
+# A release and an abort have 10 bytes; so has the header of a P-DATA-TF with the length of its first value.
 _PDU_AND_LENGTH: Final = struct.Struct(">BxII")
 _SHORTEST_VALUE: Final = 6
 _IS_COMMAND, _IS_LAST = 0x01, 0x02
@@ -32,7 +32,7 @@ class AssociationLost(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
-    """What a context identifier stands for in this association."""
+    """The meaning of a context identifier in this association."""
 
     identifier: int
     abstract_syntax: UID
@@ -41,7 +41,7 @@ class PresentationContext:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request; its data set is read while `fragments` is iterated, or skipped by the response."""
+    """One request; iterating `fragments` reads its data set, and the response skips the rest of the data set."""
 
     context: PresentationContext
     command: Command
@@ -59,45 +59,45 @@ class _Fragment:
 
 
 class Channel:
-    """A connected socket, with what it takes to read PDUs off it."""
+    """A connected socket that carries PDUs."""
 
     def __init__(self, connection: socket.socket, *, timeout_s: float) -> None:
-        """Turn Nagle's algorithm off: an answer must not wait for the peer's delayed acknowledgement."""
+        """Turn off Nagle's algorithm, so that no answer waits for the peer's delayed acknowledgment."""
         self._socket = connection
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setblocking(True)  # noqa: FBT003 - what socket calls it
+        connection.setblocking(True)  # noqa: FBT003 - the signature of socket
         timeval = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connection.setsockopt(socket.SOL_SOCKET, option, timeval)
 
     def open(self) -> None:
-        """Do what comes before the first PDU; here nothing."""
+        """Prepare the channel for the first PDU; this class prepares nothing."""
 
-    def read(self, into: memoryview) -> None:
-        """Fill `into`.
+    def read(self, buffer: memoryview) -> None:
+        """Read as many bytes as `buffer` holds.
 
-        Raises: AssociationLost if the peer is gone or silent.
+        Raises: AssociationLost if the peer closed the connection or is silent.
         """
-        while into:
+        while buffer:
             try:
-                received = self._receive(into)
+                received = self._receive(buffer)
             except (BlockingIOError, TimeoutError) as error:
                 raise AssociationLost("the peer was silent for longer than node.network_timeout_s") from error
             except OSError as error:
                 raise AssociationLost(f"the connection was lost: {error.strerror}") from error
             if not received:
                 raise AssociationLost("the peer closed the connection without a release")
-            into = into[received:]  # all of it, unless a signal or the time limit came in between
+            buffer = buffer[received:]  # empty now, unless a signal or the time limit ended the call early
 
     def send(self, pdu: bytes) -> None:
         """Send one PDU.
 
-        Raises: AssociationLost if the peer does not take it.
+        Raises: AssociationLost if the peer does not accept the PDU.
         """
         try:
             self._socket.sendall(pdu)
         except OSError as error:
-            raise AssociationLost(f"the peer does not take our answer: {error.strerror}") from error
+            raise AssociationLost(f"the peer does not accept the answer: {error.strerror}") from error
 
     def associate_request(self) -> bytes:
         """Return the body of the A-ASSOCIATE-RQ that opens the association."""
@@ -106,7 +106,8 @@ class Channel:
         kind, length = _PDU.unpack(header)
         if kind != PduType.ASSOCIATE_RQ or length > MAX_ASSOCIATE_BYTES:
             raise ProtocolViolation(
-                "the first PDU is no A-ASSOCIATE-RQ, or one beyond all bounds", AbortReason.UNEXPECTED_PDU
+                f"the first PDU is no A-ASSOCIATE-RQ, or is longer than {MAX_ASSOCIATE_BYTES} bytes",
+                AbortReason.UNEXPECTED_PDU,
             )
         body = bytearray(length)
         self.read(memoryview(body))
@@ -126,40 +127,41 @@ class Channel:
         """Close the connection."""
         self._socket.close()
 
-    def _receive(self, into: memoryview) -> int:
-        return self._socket.recv_into(into, 0, socket.MSG_WAITALL)
+    def _receive(self, buffer: memoryview) -> int:
+        """Read bytes into `buffer` and return their number, 0 at the end of the stream."""
+        return self._socket.recv_into(buffer, 0, socket.MSG_WAITALL)
 
 
 class Opener(Protocol):
-    """Makes a channel of an accepted connection."""
+    """A function that returns the channel of an accepted connection."""
 
     def __call__(self, connection: socket.socket, /, *, timeout_s: float) -> Channel:
-        """Take the connection over; nothing is read or sent yet."""
+        """Return a channel that owns the connection; nothing is read or sent yet."""
         ...
 
 
 class Association:
-    """An association after its acceptance: requests in, responses out."""
+    """An accepted association: yields the peer's requests, and sends the responses."""
 
     def __init__(self, channel: Channel, contexts: Mapping[int, PresentationContext], *, max_pdu_bytes: int) -> None:
-        """Allocate the one buffer that every fragment passes through."""
+        """Allocate the buffer that receives every fragment."""
         self._channel = channel
         self._contexts = contexts
         self._max_pdu_bytes = max_pdu_bytes
         self._buffer = memoryview(bytearray(max_pdu_bytes))
-        self._left = 0  # of the P-DATA-TF being read
+        self._remaining_bytes = 0  # of the current P-DATA-TF
 
     def messages(self) -> Iterator[Message]:
         """Yield requests until the peer releases the association, and confirm the release.
 
         Raises: AssociationLost, ProtocolViolation.
         """
-        while (fragment := self._next()) is not None:
+        while (fragment := self._next_fragment()) is not None:
             yield self._message(fragment)
         self._channel.send(RELEASE_RESPONSE)
 
     def respond(self, message: Message, response: bytes) -> None:
-        """Send an encoded response, after what the service left unread of the data set."""
+        """Skip the unread rest of the data set, and send an encoded response."""
         deque(message.fragments, maxlen=0)
         self._channel.send(command_pdu(message.context.identifier, response))
 
@@ -167,7 +169,7 @@ class Association:
         """Return the message that begins with this fragment."""
         context, encoded = fragment.context, bytes(fragment.content)
         while not fragment.is_last:
-            fragment = self._fragment_of(context, is_command=True)
+            fragment = self._fragment_of_message(context, is_command=True)
             encoded += fragment.content
             if len(encoded) > MAX_COMMAND_BYTES:
                 raise ProtocolViolation(f"a command set is longer than {MAX_COMMAND_BYTES} bytes")
@@ -176,39 +178,44 @@ class Association:
         except CannotUnderstand as error:
             raise ProtocolViolation(str(error)) from error
         if command.is_response or not fragment.is_command:
-            raise ProtocolViolation("a response, or a data set without a request", AbortReason.UNEXPECTED_PDU)
+            raise ProtocolViolation(
+                "the message is a response, or a data set without a request", AbortReason.UNEXPECTED_PDU
+            )
         return Message(context, command, self._data_set(context) if command.has_data_set else iter(()))
 
     def _data_set(self, context: PresentationContext) -> Iterator[memoryview]:
         is_last = False
         while not is_last:
-            fragment = self._fragment_of(context, is_command=False)
+            fragment = self._fragment_of_message(context, is_command=False)
             is_last = fragment.is_last
             yield fragment.content
 
-    def _fragment_of(self, context: PresentationContext, *, is_command: bool) -> _Fragment:
-        """Return the next fragment, which can only go on with this message."""
-        fragment = self._next()
+    def _fragment_of_message(self, context: PresentationContext, *, is_command: bool) -> _Fragment:
+        """Return the next fragment, which must belong to the same message.
+
+        Raises: ProtocolViolation if another PDU or fragment arrives instead.
+        """
+        fragment = self._next_fragment()
         if fragment is None or fragment.context != context or fragment.is_command != is_command:
             raise ProtocolViolation("a message was interrupted by another PDU", AbortReason.UNEXPECTED_PDU)
         return fragment
 
-    def _next(self) -> _Fragment | None:
-        """Return the next fragment, None if the peer releases the association instead."""
-        if self._left:
+    def _next_fragment(self) -> _Fragment | None:
+        """Return the next fragment, None if the peer releases the association."""
+        if self._remaining_bytes:
             length = self._following_length()
         elif (first := self._first_length()) is not None:
             length = first
         else:
             return None
-        if not 2 <= length <= self._left:  # noqa: PLR2004 - context and control
-            raise ProtocolViolation("a presentation data value is longer than its PDU, or empty")
+        if not 2 <= length <= self._remaining_bytes:  # noqa: PLR2004 - context and control
+            raise ProtocolViolation("a presentation data value is empty, or longer than its PDU")
         value = self._buffer[:length]
         self._channel.read(value)
-        self._left -= length
+        self._remaining_bytes -= length
         context = self._contexts.get(value[0])
         if context is None:
-            raise ProtocolViolation("a message came in a presentation context that was not accepted")
+            raise ProtocolViolation("a message arrived in a presentation context that was not accepted")
         return _Fragment(context, bool(value[1] & _IS_COMMAND), bool(value[1] & _IS_LAST), value[2:])
 
     def _first_length(self) -> int | None:
@@ -221,19 +228,19 @@ class Association:
         if kind == PduType.ABORT:
             raise AssociationLost("the peer aborted the association")
         if kind != PduType.DATA:
-            known = kind in PduType.__members__.values()
-            reason = AbortReason.UNEXPECTED_PDU if known else AbortReason.UNRECOGNIZED_PDU
-            raise ProtocolViolation(f"a PDU of type {kind:02X} has no place here", reason)
+            is_pdu_type = kind in PduType.__members__.values()
+            reason = AbortReason.UNEXPECTED_PDU if is_pdu_type else AbortReason.UNRECOGNIZED_PDU
+            raise ProtocolViolation(f"a PDU of type {kind:02X} is not allowed in an open association", reason)
         if not _SHORTEST_VALUE <= pdu_length <= self._max_pdu_bytes:
-            raise ProtocolViolation(f"a PDU of {pdu_length} bytes is empty, or longer than the maximum we gave")
-        self._left = pdu_length - 4
+            raise ProtocolViolation(f"a PDU of {pdu_length} bytes is empty, or longer than {self._max_pdu_bytes} bytes")
+        self._remaining_bytes = pdu_length - 4
         return int(length)
 
     def _following_length(self) -> int:
         """Return the length of the next value of the same P-DATA-TF."""
-        if self._left < _SHORTEST_VALUE:
+        if self._remaining_bytes < _SHORTEST_VALUE:
             raise ProtocolViolation("a PDU ends in the middle of a presentation data value")
         header = self._buffer[:4]
         self._channel.read(header)
-        self._left -= 4
+        self._remaining_bytes -= 4
         return int.from_bytes(header, "big")

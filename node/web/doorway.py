@@ -62,7 +62,7 @@ class Visit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._emit(AssociationEnded(self._name, datetime.now(UTC), released=error is None))
+        self._emit(AssociationEnded(self._name, datetime.now(UTC), is_released=error is None))
 
     def file(self) -> "ArrivingFile":
         """Return a file to write the sender's bytes into."""

@@ -96,8 +96,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[NodeTable], Running]]:
         spool, events = Spool(tmp_path / "spool", Limits(0, 1 << 40)), list[Event]()
         context = tls.context_of(node)
         assert context
-        channel = partial(SecureChannel, context=context)
-        receiver = Receiver(policy(Settings(node=node)), spool, events.append, listener=listener, channel=channel)
+        open_channel = partial(SecureChannel, context=context)
+        receiver = Receiver(
+            policy(Settings(node=node)), spool, events.append, listener=listener, open_channel=open_channel
+        )
         port = listener.getsockname()[1]
         receiver.start()
         made = Running(port, receiver, events)

@@ -230,7 +230,7 @@ def test_dcmtk_sends_a_study_and_its_events_come_in_order(running: Running, clie
     assert isinstance(opened, AssociationOpened)
     assert (opened.calling_ae_title, opened.address) == ("SCANNER", "127.0.0.1")
     assert isinstance(ended, AssociationEnded)
-    assert ended.released
+    assert ended.is_released
     assert {one.association for one in running.stored()} == {opened.association} == {ended.association}
     sent = {pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path) for path in paths}
     assert [one.ref.sop_instance_uid for one in running.stored()] == list(sent)
@@ -440,7 +440,7 @@ def test_a_rude_caller_is_cut_off_and_keeps_what_was_answered(running: Running, 
         caller.socket.sendall(RUDE[how])
         assert caller.aborted()
     running.until_ended()
-    assert not next(event for event in running.events if isinstance(event, AssociationEnded)).released
+    assert not next(event for event in running.events if isinstance(event, AssociationEnded)).is_released
     assert len(list(running.spool.unindexed())) == 1
     with Caller(running.port) as caller:
         assert caller.kind == 2

@@ -309,7 +309,7 @@ def test_what_was_stored_before_an_upload_broke_off_is_kept(bench: Bench, token:
         connection.settimeout(1)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-    until(lambda: any(getattr(one, "released", None) is False for one in bench.events))
+    until(lambda: any(getattr(event, "is_released", None) is False for event in bench.events))
     stored = [one.ref.sop_instance_uid for one in bench.events if isinstance(one, InstanceStored)]
     assert stored == [instance_ref(first).sop_instance_uid]
     assert bench.store(token, second).status_code == 200

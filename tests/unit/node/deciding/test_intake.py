@@ -87,7 +87,7 @@ class Bench:
         self.intake.handle([AssociationOpened(name, "PACS", "127.0.0.1", at)], at)
         for number in numbers:
             self.intake.handle([self.stored(name, number, at, **header)], at)
-        self.intake.handle([AssociationEnded(name, at, released=True)], at)
+        self.intake.handle([AssociationEnded(name, at, is_released=True)], at)
         self.intake.route_complete(at + BREATH)
 
 

@@ -12,8 +12,8 @@ from ainode.node.receiving.command_set import Command, CommandField, Tag, decode
 from ainode.node.receiving.negotiation import (
     STORAGE_COMMITMENT,
     VERIFICATION,
+    allowed_caller,
     answers,
-    caller,
     commitment_roles,
     policy,
 )
@@ -139,7 +139,7 @@ def test_a_command_set_survives_encoding() -> None:
     ],
 )
 def test_the_allow_list_means_what_it_says(entry: str, ae_title: str, address: str, *, admitted: bool) -> None:
-    assert caller(entry).admits(ae_title, address) is admitted
+    assert allowed_caller(entry).admits(ae_title, address) is admitted
 
 
 def test_every_storage_class_and_syntax_of_the_dictionary_is_served_and_nothing_else_of_it() -> None:
