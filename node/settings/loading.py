@@ -13,35 +13,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
-from ainode.node.settings.tables import (
-    CompletenessTable,
-    DatabaseTable,
-    DeliveryTable,
-    Frozen,
-    NodeTable,
-    Peer,
-    PriorsTable,
-    ReaderTable,
-    Settings,
-    WebTable,
-)
+from ainode.node.settings.tables import Frozen, Peer, Settings, Tables
 
 # pydantic has other words for a key of a table than for a key of a dataclass.
 _WORDS = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
 
 
-class _NodeFile(BaseSettings):
+class _NodeFile(Tables, BaseSettings):
     """node.toml and the environment over it."""
 
     model_config = SettingsConfigDict(env_prefix="AINODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    node: NodeTable = NodeTable()
-    completeness: CompletenessTable = CompletenessTable()
-    reader: ReaderTable = ReaderTable()
-    database: DatabaseTable = DatabaseTable()
-    delivery: DeliveryTable = DeliveryTable()
-    web: WebTable = WebTable()
-    priors: PriorsTable = PriorsTable()
     peer: tuple[Peer, ...] = ()
 
     @classmethod
@@ -138,16 +120,7 @@ def load(config: Path | None = None) -> Settings:
         routes = _RoutesFile.model_validate(_toml_values(routes_path))
     except ValidationError as error:
         raise _refusal(routes_path, error) from error
-    settings = Settings(
-        node=file.node,
-        completeness=file.completeness,
-        reader=file.reader,
-        database=file.database,
-        delivery=file.delivery,
-        web=file.web,
-        priors=file.priors,
-        peers=file.peer,
-        routes=routes.route,
-    )
+    tables = {name: getattr(file, name) for name in Tables.model_fields}
+    settings = Settings(**tables, peers=file.peer, routes=routes.route)
     _check_destinations(settings, routes_path)
     return settings

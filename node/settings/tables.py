@@ -8,14 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 
+# PS3.5 6.2: 16 characters at most, no backslash or control characters.
 AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # No user or password in it: they come from the environment.
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
-
-# pydantic has other words for a key of a table than for a key of a dataclass.
 
 
 class Frozen(BaseModel):
@@ -24,8 +23,22 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NodeTable(Frozen):
-    """`[node]`: who we are, where we listen, what we accept."""
+class _Certified(Frozen):
+    """A table that may name our certificate and its key, both in PEM, or neither."""
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            message = "give tls_certificate and tls_key, or neither"
+            raise ValueError(message)
+        return self
+
+
+class NodeTable(_Certified):
+    """`[node]`: who we are, where we listen, what we accept; with a certificate callers must speak TLS."""
 
     ae_title: AETitle = "AINODE"
     bind: str = "127.0.0.1"
@@ -39,17 +52,11 @@ class NodeTable(Frozen):
     min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
     network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     name: str = "ainode"
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    """both, in PEM: then callers must speak TLS"""
     tls_client_ca: Path | None = None
-    """then they must show a certificate that one of these signed"""
+    """then callers must show a certificate that one of these signed"""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            message = "give tls_certificate and tls_key, or neither"
-            raise ValueError(message)
+    def _trusting_behind_tls(self) -> Self:
         if self.tls_client_ca and not self.tls_certificate:
             message = "tls_client_ca needs tls_certificate and tls_key"
             raise ValueError(message)
@@ -101,22 +108,12 @@ class DeliveryTable(Frozen):
     commitment_wait_s: Annotated[float, Field(gt=0)] = 30.0
 
 
-class WebTable(Frozen):
-    """`[web]`: announcements, STOW-RS and state over HTTP; off until it is asked for."""
+class WebTable(_Certified):
+    """`[web]`: announcements, STOW-RS and state over HTTP, with a certificate over HTTPS; off until it is asked for."""
 
     enabled: bool = False
     bind: str = "127.0.0.1"
     port: Port = 8080
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    """both, in PEM: then it is https"""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            message = "give tls_certificate and tls_key, or neither"
-            raise ValueError(message)
-        return self
 
 
 class Peer(Frozen):
@@ -190,8 +187,8 @@ class PriorsTable(Frozen):
     """open only while a C-MOVE runs"""
 
 
-class Settings(Frozen):
-    """Everything the node was told, passed and never fetched."""
+class Tables(Frozen):
+    """What stands once in node.toml."""
 
     node: NodeTable = NodeTable()
     completeness: CompletenessTable = CompletenessTable()
@@ -200,6 +197,11 @@ class Settings(Frozen):
     delivery: DeliveryTable = DeliveryTable()
     web: WebTable = WebTable()
     priors: PriorsTable = PriorsTable()
+
+
+class Settings(Tables):
+    """Everything the node was told, passed and never fetched."""
+
     peers: tuple[Peer, ...] = ()
     routes: tuple[Route, ...] = ()
 
