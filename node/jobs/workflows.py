@@ -4,7 +4,6 @@ A workflow decides only from what its steps returned, so a restart replays the w
 step may run twice; the second run changes nothing. States, reasons and dead letters stand in the ledger, not in DBOS.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from datetime import datetime
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
 from ainode.node.back_off import back_off_s
-from ainode.node.disk import write_durably
+from ainode.node.disk import sha256_of, write_durably
 from ainode.node.domain import (
     Document,
     JobState,
@@ -183,7 +182,7 @@ class Jobs(DBOSConfiguredInstance):
         path = self._stations.settings.data / "documents" / job.id / f"{document.ref.sop_instance_uid}.dcm"
         if not path.exists():
             write_durably(path, document.content)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256_of(path)
         return KeptDocument(job.id, document.ref, document.kind, path, digest)
 
     @DBOS.step()

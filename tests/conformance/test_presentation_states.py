@@ -16,9 +16,9 @@ from support import instance_ref, judges, run
 
 from ainode.node import reports
 from ainode.node.deciding import router
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DocumentKind, Finding, GraphicType, InstanceRef, Region, Result
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import sha256_of
 from ainode.node.routes import Route
 
 STATE = DocumentKind.PRESENTATION_STATE

@@ -17,9 +17,9 @@ from support import instance_ref, judges
 from support.locations import locations
 
 from ainode.node import reports
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Capture, Document, DocumentKind, Result, Saliency
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import sha256_of
 
 FRACTIONAL, LABELMAP = DocumentKind.SEGMENTATION_FRACTIONAL, DocumentKind.SEGMENTATION_LABELMAP
 SIDE = 64

@@ -11,9 +11,10 @@ from support.files import shared
 from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.node import testing
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 Change = Callable[[list[SyntheticImage]], list[SyntheticImage]]
 

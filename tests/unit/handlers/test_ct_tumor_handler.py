@@ -11,9 +11,10 @@ from support import installed, shared
 from ainode.handlers.ct_tumor import CtTumor, build
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
+from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 

@@ -8,9 +8,10 @@ from support import installed, shared
 
 from ainode.handlers.skin_lesion import SkinLesion, _site, build
 from ainode.node import testing
+from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 PHOTOGRAPH = "1.2.840.10008.5.1.4.1.1.77.1.4"
 DERMOSCOPY = "1.2.840.10008.5.1.4.1.1.77.1.7"

@@ -7,9 +7,10 @@ from support import shared
 
 from ainode.handlers.spine_radiograph import SpineRadiograph, build
 from ainode.node import testing
+from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Selection, Study
 from ainode.node.encoding import headers
-from ainode.node.reading.weights import ModelEnvironment, WeightStore, sha256_of
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from pydicom.uid import (
 from support import shared
 from support.locations import locations
 
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Instance, Location
 from ainode.node.encoding import headers
 from ainode.node.identity import MANUFACTURER, MODEL_NAME
-from ainode.node.reading.weights import sha256_of
 
 FRAME, STUDY, SERIES = "1.2.3.9", "1.2.3", "1.2.3.1"
 SPACING = (0.5, 0.75)  # rows, columns

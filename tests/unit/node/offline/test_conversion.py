@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import dcmread
 from support.judges import module_errors
 
+from ainode.node.disk import sha256_of
 from ainode.node.domain import Series
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries, ConfigError
@@ -19,7 +20,6 @@ from ainode.node.imaging import geometry, pixels
 from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.offline import conversion
 from ainode.node.offline.conversion import ConvertedStudy, PictureKind
-from ainode.node.reading.weights import sha256_of
 
 nib: Any = pytest.importorskip("nibabel")
 nrrd: Any = pytest.importorskip("nrrd")
