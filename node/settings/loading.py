@@ -1,4 +1,4 @@
-"""Configuration files and environment in, one frozen `Settings` out; an unknown key is an error.
+"""Loads the `Settings` of a node from configuration files and environment; an unknown key is an error.
 
 Order, the later wins: the defaults of `tables.py`, `node.toml`, `AINODE_*` variables (`AINODE_NODE__PORT=11113`).
 """
@@ -15,12 +15,12 @@ from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 from ainode.node.settings.tables import Frozen, Peer, Settings, Tables
 
-# pydantic has other words for a key of a table than for a key of a dataclass.
-_WORDS = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
+# pydantic has one message for an unknown key of a table, and another message for an unknown key of a dataclass.
+_PLAIN_MESSAGES = {"extra_forbidden": "unknown key", "unexpected_keyword_argument": "unknown key"}
 
 
 class _NodeFile(Tables, BaseSettings):
-    """node.toml and the environment over it."""
+    """The tables of node.toml, overridden by the environment."""
 
     model_config = SettingsConfigDict(env_prefix="AINODE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -40,10 +40,10 @@ class _NodeFile(Tables, BaseSettings):
 
 
 class _RoutesFile(Frozen):
-    """routes.toml: its tables are the domain's own types, which are held to this configuration."""
+    """The tables of routes.toml: each table is a `Route`, validated under this configuration."""
 
     model_config = ConfigDict(
-        allow_inf_nan=False,  # a digest is made of them
+        allow_inf_nan=False,  # a digest is computed from the numbers
         alias_generator=lambda field: {"source": "from"}.get(field, field),  # `from` is no name in Python
     )
 
@@ -51,6 +51,10 @@ class _RoutesFile(Frozen):
 
 
 def _toml_values(path: Path) -> dict[str, object]:
+    """Return the values of a TOML file.
+
+    Raises: ConfigError if the file cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -63,20 +67,25 @@ def _toml_values(path: Path) -> dict[str, object]:
 
 def _refusal(source: object, error: ValidationError) -> ConfigError:
     problems = [
-        f"{'.'.join(map(str, problem['loc']))}: {_WORDS.get(problem['type'], problem['msg'])}"
+        f"{'.'.join(map(str, problem['loc']))}: {_PLAIN_MESSAGES.get(problem['type'], problem['msg'])}"
         for problem in error.errors()
     ]
     return ConfigError(f"{source}: {'; '.join(problems)}")
 
 
-def _check_destinations(settings: Settings, path: Path) -> None:
+def _refuse_contradictions(settings: Settings, routes_path: Path) -> None:
+    """Refuse routes to unknown peers, priors that the node cannot fetch, repeated names and reserved names.
+
+    Raises: ConfigError.
+    """
     names = {peer.name for peer in settings.peers}
     for route in settings.routes:
         for unknown in sorted(set(route.destinations) - names):
-            message = f"{path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
-            raise ConfigError(message)
+            raise ConfigError(
+                f"{routes_path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
+            )
         if route.priors:
-            _check_priors(settings, route.name, settings.peer(route.priors.source))
+            _refuse_unfetchable_priors(settings, route.name, settings.peer(route.priors.source))
     for table, entries in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
         repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
         if repeated:
@@ -86,7 +95,8 @@ def _check_destinations(settings: Settings, path: Path) -> None:
         raise ConfigError(f"no [[peer]] can be named {reserved.pop()!r}; rename it")
 
 
-def _check_priors(settings: Settings, route: str, peer: Peer) -> None:
+def _refuse_unfetchable_priors(settings: Settings, route: str, peer: Peer) -> None:
+    """Raise ConfigError if the node cannot fetch the priors of the route from the peer."""
     if peer.retrieve != "dicomweb" and not peer.speaks_dimse:
         raise ConfigError(
             f"route {route!r} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
@@ -105,22 +115,26 @@ def shipped(name: str) -> Path:
 
 
 def load(config: Path | None = None) -> Settings:
-    """Return the settings of `config` (node.toml; routes.toml beside it if there is one) and the environment.
+    """Return the settings of node.toml, of routes.toml and of the environment.
 
-    Raises: ConfigError naming the file, the key and what is wrong with it.
+    `config` is a node.toml; without `config`, the node.toml that ships. The routes are in the routes.toml in the same
+    folder, or, where the folder has none, in the routes.toml that ships.
+
+    Raises: ConfigError naming the file, the key and the error.
     """
     node_path = config or shipped("node.toml")
-    beside = node_path.with_name("routes.toml")
-    routes_path = beside if beside.exists() else shipped("routes.toml")
+    routes_path = node_path.with_name("routes.toml")
+    if not routes_path.exists():
+        routes_path = shipped("routes.toml")
     try:
-        file = _NodeFile(**_toml_values(node_path))  # type: ignore[arg-type]
+        node_file = _NodeFile(**_toml_values(node_path))  # type: ignore[arg-type]
     except ValidationError as error:
         raise _refusal(f"{node_path} or AINODE_* in the environment", error) from error
     try:
         routes = _RoutesFile.model_validate(_toml_values(routes_path))
     except ValidationError as error:
         raise _refusal(routes_path, error) from error
-    tables = {name: getattr(file, name) for name in Tables.model_fields}
-    settings = Settings(**tables, peers=file.peer, routes=routes.route)
-    _check_destinations(settings, routes_path)
+    tables = {name: getattr(node_file, name) for name in Tables.model_fields}
+    settings = Settings(**tables, peers=node_file.peer, routes=routes.route)
+    _refuse_contradictions(settings, routes_path)
     return settings

@@ -13,7 +13,7 @@ AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
-# No user or password in it: they come from the environment.
+# An address holds no user and no password: the environment holds both.
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
 
 
@@ -23,22 +23,26 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _refuse_half_pair(certificate: object, key: object, subject: str = "") -> None:
+    """Raise ValueError if a certificate has no key, or a key no certificate."""
+    if bool(certificate) != bool(key):
+        raise ValueError(f"{subject}give tls_certificate and tls_key, or neither")
+
+
 class _Certified(Frozen):
-    """A table that may name our certificate and its key, both in PEM, or neither."""
+    """A table that names the certificate of the node and the key of the certificate, both in PEM, or neither."""
 
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> Self:
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            message = "give tls_certificate and tls_key, or neither"
-            raise ValueError(message)
+    def _refuse_half_certificate(self) -> Self:
+        _refuse_half_pair(self.tls_certificate, self.tls_key)
         return self
 
 
 class NodeTable(_Certified):
-    """`[node]`: who we are, where we listen, what we accept; with a certificate callers must speak TLS."""
+    """`[node]`: name, address and limits of the node; with a certificate of the node, every caller must speak TLS."""
 
     ae_title: AETitle = "AINODE"
     bind: str = "127.0.0.1"
@@ -53,10 +57,10 @@ class NodeTable(_Certified):
     network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     name: str = "ainode"
     tls_client_ca: Path | None = None
-    """then callers must show a certificate that one of these signed"""
+    """a PEM file; every caller must show a certificate that an authority in the file signed"""
 
     @model_validator(mode="after")
-    def _trusting_behind_tls(self) -> Self:
+    def _refuse_authority_without_tls(self) -> Self:
         if self.tls_client_ca and not self.tls_certificate:
             message = "tls_client_ca needs tls_certificate and tls_key"
             raise ValueError(message)
@@ -64,18 +68,18 @@ class NodeTable(_Certified):
 
 
 class CompletenessTable(Frozen):
-    """`[completeness]`: how long a study may stay silent before it counts as complete."""
+    """`[completeness]`: how long the sender of a study must be silent before the study counts as complete."""
 
     min_silence_s: Annotated[float, Field(ge=0)] = 2.0
     max_silence_s: Annotated[float, Field(gt=0)] = 60.0
     default_silence_s: Annotated[float, Field(gt=0)] = 10.0
-    """for a sender without history"""
+    """the silence for a sender without history"""
     limit_s: Annotated[float, Field(gt=0)] = 900.0
     """an association that stays open longer than this no longer holds a study back"""
     ask_sender: bool = True
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _refuse_min_above_max(self) -> Self:
         if self.min_silence_s > self.max_silence_s:
             message = "min_silence_s is longer than max_silence_s"
             raise ValueError(message)
@@ -100,7 +104,7 @@ class DatabaseTable(Frozen):
 
 
 class DeliveryTable(Frozen):
-    """`[delivery]`: how hard to try."""
+    """`[delivery]`: how often the node tries to deliver a document, and how long the node waits between attempts."""
 
     attempts: Annotated[int, Field(ge=1)] = 12
     first_wait_s: Annotated[float, Field(gt=0)] = 2.0
@@ -109,7 +113,7 @@ class DeliveryTable(Frozen):
 
 
 class WebTable(_Certified):
-    """`[web]`: announcements, STOW-RS and state over HTTP, with a certificate over HTTPS; off until it is asked for."""
+    """`[web]`: announcements, STOW-RS and state over HTTP, with a certificate over HTTPS; off by default."""
 
     enabled: bool = False
     bind: str = "127.0.0.1"
@@ -125,30 +129,31 @@ class Peer(Frozen):
     port: Port | Literal[0] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
     presentation_state: bool = False
-    """whether regions go there as Grayscale Softcopy Presentation States, too"""
+    """whether the peer also gets the regions, as Grayscale Softcopy Presentation States"""
     segmentation: Literal["none", "fractional", "labelmap"] = "none"
-    """whether saliency goes there as Segmentations, too, and of which type"""
+    """whether the peer also gets the saliency, as Segmentations, and of which type"""
     confirm: Literal["commitment", "query", "none"] = "query"
     deliver: Literal["dimse", "dicomweb", "orthanc"] = "dimse"
     retrieve: Literal["get", "move", "dicomweb"] = "get"
-    """how earlier studies are found and fetched: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
+    """how the node searches and fetches earlier studies: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
     dicomweb: Url = ""
     orthanc: Url = ""
-    """its REST address, where it is an Orthanc: announced studies are pulled there, `deliver` may name it"""
+    """the REST address of a peer that is an Orthanc: the node pulls announced studies from the address"""
     user_env: str = ""
     password_env: str = ""
     token_env: str = ""
-    """names of environment variables, for `dicomweb` and `orthanc`: no secret stands in a file"""
+    """names of the environment variables with the credentials for `dicomweb` and `orthanc`: a file holds no secret"""
     tls: bool = False
-    """whether its DIMSE port speaks TLS; `dicomweb` and `orthanc` say so themselves"""
+    """whether the DIMSE port of the peer speaks TLS; the addresses `dicomweb` and `orthanc` start with https if so"""
     ca_file: str = ""
-    """certificates that it is trusted by; '' are the system's"""
+    """PEM file of the authorities that the node trusts for the peer; with '', the authorities of the system"""
     tls_certificate: str = ""
     tls_key: str = ""
-    """ours, in PEM, where it asks for one"""
+    """PEM files of the node, for a peer that requires a certificate"""
 
     @model_validator(mode="after")
-    def _reachable(self) -> Self:
+    def _refuse_contradictions(self) -> Self:
+        """Refuse a peer without an address that the node needs, with two credentials, or with half a key pair."""
         if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
             message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"
             raise ValueError(message)
@@ -166,29 +171,27 @@ class Peer(Frozen):
         if self.token_env and self.user_env:
             message = f"peer {self.name!r}: give token_env (bearer), or user_env and password_env (basic), not both"
             raise ValueError(message)
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            message = f"peer {self.name!r}: give tls_certificate and tls_key, or neither"
-            raise ValueError(message)
+        _refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
         return self
 
     @property
     def speaks_dimse(self) -> bool:
-        """Whether we know where and under which name to call it."""
+        """Return whether the peer has an AE title, a host and a port, so that the node can call the peer by DIMSE."""
         return bool(self.ae_title and self.host and self.port)
 
 
 class PriorsTable(Frozen):
-    """`[priors]`: where fetched earlier studies lie, and to whom a C-MOVE sends them."""
+    """`[priors]`: how long fetched earlier studies stay, and the destination of a C-MOVE."""
 
     retention_days: Annotated[int, Field(ge=1)] = 7
     move_ae_title: AETitle = "AINODE_PRIORS"
-    """a second AE title of ours: what arrives there is never taken for a study to read"""
+    """the second AE title of the node: the node does not read the studies that arrive under this AE title"""
     move_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """open only while a C-MOVE runs"""
+    """the port is open only while a C-MOVE runs; a peer with `retrieve = "move"` needs the port"""
 
 
 class Tables(Frozen):
-    """What stands once in node.toml."""
+    """The tables that node.toml holds at most once; `[[peer]]` may be repeated."""
 
     node: NodeTable = NodeTable()
     completeness: CompletenessTable = CompletenessTable()
@@ -200,13 +203,13 @@ class Tables(Frozen):
 
 
 class Settings(Tables):
-    """Everything the node was told, passed and never fetched."""
+    """All settings of a node; a function gets the settings as an argument."""
 
     peers: tuple[Peer, ...] = ()
     routes: tuple[Route, ...] = ()
 
     def peer(self, name: str) -> Peer:
-        """Return the peer of that name.
+        """Return the peer with the name.
 
         Raises: ConfigError if there is none.
         """
@@ -218,15 +221,15 @@ class Settings(Tables):
         raise ConfigError(message)
 
     def peer_of_title(self, ae_title: str) -> Peer | None:
-        """Return the first peer with that AE title, None if no peer has it."""
+        """Return the first peer with the AE title, None if no peer has the AE title."""
         return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
 
     @property
     def data(self) -> Path:
-        """Return the folder of everything the node keeps."""
+        """Return the folder of all files that the node writes, with `~` expanded; the folder may not exist."""
         return self.node.data.expanduser()
 
     @property
     def database_url(self) -> str:
-        """Return the SQLAlchemy address of the catalog."""
+        """Return the SQLAlchemy address of the database; by default, a SQLite file in the data folder."""
         return self.database.url or f"sqlite:///{self.data / 'catalog.sqlite'}"
