@@ -42,9 +42,9 @@ def _disk_line(settings: Settings) -> Line:
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < settings.node.min_free_bytes:
-        return ("disk", "not ready", f"{free} bytes free below {folder}; [node] min_free_bytes requires more")
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < settings.node.min_free_bytes:
+        return ("disk", "not ready", f"{free_bytes} bytes free below {folder}; [node] min_free_bytes requires more")
     return ("disk", _READY, "")
 
 
@@ -71,9 +71,9 @@ def _route_line(route: Route, settings: Settings) -> Line:
         names = registry.handler(route.handler, models).weights()
         for weights in names:
             models.weights.verified(weights)
-        withheld = route.withholding_reason(models.weights.of_handler(names).demonstration)
+        withholding_reason = route.withholding_reason(models.weights.of_handler(names).demonstration)
     except NodeError as error:
         return (name, "not ready", str(error))
     if missing := registry.missing_packages(route.handler):
         return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
-    return (name, "shadow", withheld) if withheld else (name, _READY, "")
+    return (name, "shadow", withholding_reason) if withholding_reason else (name, _READY, "")

@@ -55,15 +55,15 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
     """Return settings in which every shipped route delivers to the archive and allows demonstration weights."""
-    shipped = load()
-    return shipped.model_copy(
+    shipped_settings = load()
+    return shipped_settings.model_copy(
         update={
             "node": NodeTable(data=folder / "node", port=free_port(), min_free_bytes=0),
             "completeness": CompletenessTable(default_silence_s=2.0),
             "peers": (archive,),
             "routes": tuple(
                 dataclasses.replace(route, destinations=(archive.name,), allow_demonstration=True)
-                for route in shipped.routes
+                for route in shipped_settings.routes
             ),
         }
     )
@@ -92,7 +92,7 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
 
 
 def next_steps() -> str:
-    """Return what a person does after the demonstration."""
+    """Return a text that tells a person what to do after the demonstration."""
     return f"""
 The captures as pictures: {_pictures_folder()}/*.png. The patients are synthetic: the answers show that the way works.
 Next:
@@ -133,9 +133,9 @@ def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
     documents = [
         delivery.document for delivery in ledger.deliveries(job.id) if delivery.state is DeliveryState.CONFIRMED
     ]
-    archived = [document for document in documents if _path(document, archive).exists()]
+    archived_documents = [document for document in documents if _path(document, archive).exists()]
     paths = {
-        kind: "\n".join(str(_path(document, archive)) for document in archived if document.kind is kind)
+        kind: "\n".join(str(_path(document, archive)) for document in archived_documents if document.kind is kind)
         for kind in DocumentKind
     }
     return (

@@ -82,16 +82,16 @@ def _first_working(preferred: str, works: Mapping[str, bool]) -> str:
 
 def problems(examination: Examination) -> tuple[str, ...]:
     """Return a sentence for each configured value that does not work."""
-    advised = advice(examination)
+    advised_values = advice(examination)
     return tuple(
-        f"{key} = {json.dumps(value)} does not work there; {_remedy(key, advised)}"
+        f"{key} = {json.dumps(value)} does not work there; {_remedy(key, advised_values)}"
         for key, value, trial in _needs(examination.peer)
         if trial and examination.outcome(trial) in {NO, ""}
     )
 
 
-def _remedy(key: str, advised: Mapping[str, str | bool]) -> str:
-    value = advised.get(key, _OFF.get(key))
+def _remedy(key: str, advised_values: Mapping[str, str | bool]) -> str:
+    value = advised_values.get(key, _OFF.get(key))
     return "no other value works: see the table" if value is None else f"set {key} = {json.dumps(value)}"
 
 

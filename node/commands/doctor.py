@@ -97,15 +97,17 @@ def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen])
     transfer_syntaxes = _accepted_transfer_syntaxes(link, specimens)
     sent = store.send(link, _outgoing(specimens))
     yield from _store_trials("", specimens, sent, transfer_syntaxes)
-    stored = _stored(specimens, sent)
-    if stored:
-        yield _commitment_trial(link, settings, stored)
-        yield _trial("C-FIND", lambda: _count_found(stored, query.confirm_by_query(link, _refs(stored))))
-        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), stored[0]))
+    stored_specimens = _stored_specimens(specimens, sent)
+    if stored_specimens:
+        yield _commitment_trial(link, settings, stored_specimens)
+        yield _trial(
+            "C-FIND", lambda: _count_found(stored_specimens, query.confirm_by_query(link, _refs(stored_specimens)))
+        )
+        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), stored_specimens[0]))
         node, priors = settings.node, settings.priors
         if priors.move_port:
             target = MoveTarget(priors.move_ae_title, node.bind, priors.move_port, tls.context_of(node))
-            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), stored[0]))
+            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), stored_specimens[0]))
 
 
 def _accepted_transfer_syntaxes(link: Link, specimens: Sequence[Specimen]) -> dict[UID, str]:
@@ -127,10 +129,12 @@ def _accepted_transfer_syntaxes(link: Link, specimens: Sequence[Specimen]) -> di
     }
 
 
-def _commitment_trial(link: Link, settings: Settings, stored: Sequence[Specimen]) -> Trial:
+def _commitment_trial(link: Link, settings: Settings, stored_specimens: Sequence[Specimen]) -> Trial:
     """Request storage commitment, and listen for the report at the node's address unless the node is running."""
     name = "storage commitment"
-    references = [SopReference(specimen.ref.sop_class_uid, specimen.ref.sop_instance_uid) for specimen in stored]
+    references = [
+        SopReference(specimen.ref.sop_class_uid, specimen.ref.sop_instance_uid) for specimen in stored_specimens
+    ]
     transaction = UID(pydicom.uid.generate_uid(prefix=None))
     try:
         with _listening(settings) as reports:
@@ -142,7 +146,9 @@ def _commitment_trial(link: Link, settings: Settings, stored: Sequence[Specimen]
         ending = "no report came" if reports else "the report goes to the running node"
         return Trial(name, OPEN, f"requested; {ending}")
     committed = len(report.committed)
-    return Trial(name, YES if committed == len(stored) else NO, f"{committed} of {len(stored)} committed")
+    return Trial(
+        name, YES if committed == len(stored_specimens) else NO, f"{committed} of {len(stored_specimens)} committed"
+    )
 
 
 class _Reports:
@@ -196,10 +202,12 @@ def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
     sent = dicomweb.send(link, _outgoing(specimens))
     yield from _store_trials(WEB_PREFIX, specimens, sent, {})
-    stored = _stored(specimens, sent)
-    if stored:
-        yield _trial("QIDO-RS", lambda: _count_found(stored, dicomweb.confirm_by_query(link, _refs(stored))))
-        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), stored[0]))
+    stored_specimens = _stored_specimens(specimens, sent)
+    if stored_specimens:
+        yield _trial(
+            "QIDO-RS", lambda: _count_found(stored_specimens, dicomweb.confirm_by_query(link, _refs(stored_specimens)))
+        )
+        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), stored_specimens[0]))
 
 
 # Orthanc's REST interface
@@ -209,9 +217,12 @@ def _rest_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
     sent = orthanc.send(link, _outgoing(specimens))
     yield from _store_trials(REST_PREFIX, specimens, sent, {})
-    stored = _stored(specimens, sent)
-    if stored:
-        yield _trial("Orthanc lookup", lambda: _count_found(stored, orthanc.confirm_by_query(link, _refs(stored))))
+    stored_specimens = _stored_specimens(specimens, sent)
+    if stored_specimens:
+        yield _trial(
+            "Orthanc lookup",
+            lambda: _count_found(stored_specimens, orthanc.confirm_by_query(link, _refs(stored_specimens))),
+        )
 
 
 # Every protocol
@@ -225,7 +236,7 @@ def _refs(specimens: Sequence[Specimen]) -> list[InstanceRef]:
     return [specimen.ref for specimen in specimens]
 
 
-def _stored(specimens: Sequence[Specimen], sent: Sequence[SendOutcome]) -> list[Specimen]:
+def _stored_specimens(specimens: Sequence[Specimen], sent: Sequence[SendOutcome]) -> list[Specimen]:
     """Return the specimens that the peer stored."""
     return [specimen for specimen, answer in zip(specimens, sent, strict=True) if answer.error is None]
 
@@ -233,7 +244,7 @@ def _stored(specimens: Sequence[Specimen], sent: Sequence[SendOutcome]) -> list[
 def _store_trials(
     prefix: str, specimens: Sequence[Specimen], sent: Sequence[SendOutcome], details: Mapping[UID, str]
 ) -> Iterator[Trial]:
-    """Yield a trial for each specimen; `details` has what to say of a SOP class that was stored."""
+    """Yield a trial for each specimen; `details` has the detail of each SOP class for a store that worked."""
     for specimen, answer in zip(specimens, sent, strict=True):
         detail = details.get(specimen.ref.sop_class_uid, "")
         yield Trial(f"{prefix}store {specimen.name}", NO if answer.error else YES, str(answer.error or detail))
@@ -242,15 +253,15 @@ def _store_trials(
 def _trial(name: str, attempt: Callable[[], tuple[bool, str]]) -> Trial:
     """Make an attempt, which returns whether the operation worked and a detail, and return its trial."""
     try:
-        worked, detail = attempt()
+        is_working, detail = attempt()
     except ArchiveError as error:
         return Trial(name, NO, str(error))
-    return Trial(name, YES if worked else NO, detail)
+    return Trial(name, YES if is_working else NO, detail)
 
 
-def _count_found(stored: Sequence[Specimen], instance_uids: frozenset[UID]) -> tuple[bool, str]:
+def _count_found(stored_specimens: Sequence[Specimen], instance_uids: frozenset[UID]) -> tuple[bool, str]:
     """Return whether a query found every stored specimen, and the count."""
-    return len(instance_uids) == len(stored), f"{len(instance_uids)} of {len(stored)} found"
+    return len(instance_uids) == len(stored_specimens), f"{len(instance_uids)} of {len(stored_specimens)} found"
 
 
 def _fetch_and_compare(archive: Archive, specimen: Specimen) -> tuple[bool, str]:

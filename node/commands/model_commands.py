@@ -193,7 +193,7 @@ def evaluate(
     from ainode.node.reading.weights import environment
 
     models, store = laboratory(), environment(settings_of(config)).weights
-    served = (entry.name for entry in store.entries() if entry.model == model)
+    served_names = (entry.name for entry in store.entries() if entry.model == model)
     with _as_config_error(models.ModelError):
-        files = models.trained(weights) if weights else {name: store.verified(name) for name in served}
+        files = models.trained(weights) if weights else {name: store.verified(name) for name in served_names}
         print(json.dumps(models.evaluate(model, data, files, out, part), indent=2))

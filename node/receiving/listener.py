@@ -67,7 +67,7 @@ class Receiver:
         with self._lock:
             channels = dict(self._channels)
         for thread, channel in channels.items():
-            channel.cut()
+            channel.interrupt()
             thread.join()
         for open_socket in (self._listener, self._stop_reader, self._stop_writer):
             open_socket.close()

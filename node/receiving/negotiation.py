@@ -35,10 +35,10 @@ class AllowedCaller:
         """Return whether the entry allows a caller."""
         if self.ae_title not in (None, ae_title):
             return False
-        return self.network is None or _parsed(address) in self.network
+        return self.network is None or _ip_address(address) in self.network
 
 
-def _parsed(address: str) -> object:
+def _ip_address(address: str) -> object:
     """Return the address as an object; an IPv4 address in IPv6 form becomes an IPv4 address."""
     parsed = ip_address(address.partition("%")[0])
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed

@@ -32,11 +32,11 @@ class SecureChannel(Channel):
         try:
             self._tls_socket.do_handshake()
         except OSError as error:
-            self.cut()
+            self.interrupt()
             raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}") from error
         self._tls_socket.settimeout(self._timeout_s)
 
-    def cut(self) -> None:
+    def interrupt(self) -> None:
         """End the connection from another thread, without an A-ABORT, which would have to pass through TLS."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._tls_socket, socket.SHUT_RDWR)

@@ -80,14 +80,14 @@ class Channel:
         """
         while buffer:
             try:
-                received = self._receive(buffer)
+                received_bytes = self._receive(buffer)
             except (BlockingIOError, TimeoutError) as error:
                 raise AssociationLost("the peer was silent for longer than node.network_timeout_s") from error
             except OSError as error:
                 raise AssociationLost(f"the connection was lost: {error.strerror}") from error
-            if not received:
+            if not received_bytes:
                 raise AssociationLost("the peer closed the connection without a release")
-            buffer = buffer[received:]  # empty now, unless a signal or the time limit ended the call early
+            buffer = buffer[received_bytes:]  # empty now, unless a signal or the time limit ended the call early
 
     def send(self, pdu: bytes) -> None:
         """Send one PDU.
@@ -119,7 +119,7 @@ class Channel:
             self._socket.sendall(abort(reason))
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def cut(self) -> None:
+    def interrupt(self) -> None:
         """End the association from another thread."""
         self.abort()
 

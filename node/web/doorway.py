@@ -68,12 +68,12 @@ class Visit:
         """Return a file to write the sender's bytes into."""
         return ArrivingFile(self._doorway, self._sender)
 
-    def keep(self, file: "ArrivingFile", *, of_study: UID | None = None) -> InstanceRef:
-        """Put a whole file on disk and return its instance, which is on disk after any crash.
+    def store(self, file: "ArrivingFile", *, of_study: UID | None = None) -> InstanceRef:
+        """Put a complete file on disk and return its instance, which is on disk after any crash.
 
         Raises: ReceiveError; DataSetMismatch if the instance belongs to another study than `of_study`.
         """
-        incoming, syntax = file.whole()
+        incoming, syntax = file.complete()
         ref = incoming.ref()
         if of_study not in (None, ref.study_instance_uid):
             raise DataSetMismatch("the Study Instance UID differs from the UID in the request")
@@ -114,14 +114,14 @@ class ArrivingFile:
             return
         self._head += piece
         if len(self._head) >= _HEAD_BYTES:
-            self._begin()
+            self._open_spool_file()
 
-    def whole(self) -> tuple[Incoming, UID]:
+    def complete(self) -> tuple[Incoming, UID]:
         """Return the file in the spool and its transfer syntax; call after the last byte.
 
         Raises: ReceiveError as `write`.
         """
-        incoming = self._incoming or self._begin()
+        incoming = self._incoming or self._open_spool_file()
         return incoming, UID(self.meta.transfer_syntax_uid if self.meta else "")
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class ArrivingFile:
             self._incoming.__exit__(None, None, None)
             self._incoming = None
 
-    def _begin(self) -> Incoming:
+    def _open_spool_file(self) -> Incoming:
         """Read the File Meta Information and open a file in the spool."""
         content = bytes(self._head)
         self._head.clear()

@@ -19,14 +19,14 @@ class ShortBodies:
         if scope["type"] != "http" or scope["path"].startswith(self._except_below):
             await self._app(scope, receive, send)
             return
-        received = 0
+        received_bytes = 0
 
-        async def bounded() -> Message:
-            nonlocal received
+        async def limited_receive() -> Message:
+            nonlocal received_bytes
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > _MAX_BYTES:
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > _MAX_BYTES:
                 raise HTTPException(413, f"the body is longer than {_MAX_BYTES} bytes")
             return message
 
-        await self._app(scope, bounded, send)
+        await self._app(scope, limited_receive, send)

@@ -122,13 +122,13 @@ class Puller:
                 raise ArchiveUnreachable(f"{self.peer.name}: has no instance of the study (yet)")
             source_uids = identifiers.keys() - self._own_documents(study)
             missing_uids = sorted(source_uids - self._node.catalog.content(study).keys())
-            refused = 0
+            refused_count = 0
             if missing_uids:
                 sender = (self.peer.ae_title or self.peer.name)[:16]
                 with self._node.doorway.visit(sender) as visit, _pull_threads() as threads:
                     stored = threads.map(lambda uid: self._store(visit, archive.file(identifiers[uid])), missing_uids)
-                    refused = sum(not is_stored for is_stored in stored)
-        return len(source_uids) - refused
+                    refused_count = sum(not is_stored for is_stored in stored)
+        return len(source_uids) - refused_count
 
     def _own_documents(self, study: UID) -> frozenset[UID]:
         """Return the UIDs of the node's own documents of the study, which the node does not pull back."""
@@ -144,7 +144,7 @@ class Puller:
             try:
                 for block in blocks:
                     file.write(memoryview(block))
-                visit.keep(file)
+                visit.store(file)
             except OutOfResources:
                 raise
             except ReceiveError as error:

@@ -27,7 +27,7 @@ class Neighbors:
     catalog: Catalog
     ledger: Ledger
     announcements: Announcements
-    tell: Callable[[IntakeEvent], None]
+    put_event: Callable[[IntakeEvent], None]
     """puts an event into the intake's queue"""
     is_alive: Callable[[], bool]
 
@@ -42,7 +42,7 @@ class Web:
         """
         self._neighbors = neighbors
         self._spool = _spool(settings.data, settings)
-        doorway = Doorway(self._spool, policy(settings), neighbors.tell)
+        doorway = Doorway(self._spool, policy(settings), neighbors.put_event)
         catalog, ledger, announcements = neighbors.catalog, neighbors.ledger, neighbors.announcements
         dependencies = PullerDependencies(announcements, catalog, ledger, doorway, self._on_pulled, settings.delivery)
         links = [WebLink(peer, settings.node.network_timeout_s) for peer in settings.peers if is_pulled(peer)]
@@ -79,10 +79,10 @@ class Web:
             puller.stop()
 
     def _on_pulled(self, study: UID) -> None:
-        self._neighbors.tell(StudyAnnounced(study))
+        self._neighbors.put_event(StudyAnnounced(study))
 
     def _on_announced(self, announcement: Announcement) -> None:
-        self._neighbors.tell(StudyAnnounced(announcement.study_instance_uid))
+        self._neighbors.put_event(StudyAnnounced(announcement.study_instance_uid))
         if announcement.peer in self._pullers:
             self._pullers[announcement.peer].wake()
 

@@ -49,9 +49,9 @@ class _Answer:
         # Retrieve URL is type 2, and empty: nobody retrieves instances from the node.
         answer: dict[str, Any] = {_RETRIEVE_URL: {"vr": "UR"}}
         stored = [{**_reference(*uids), _RETRIEVE_URL: {"vr": "UR"}} for uids in self.stored]
-        named = [{**_reference(*uids), **_reason(status)} for *uids, status in self.failed if all(uids)]
-        nameless = [_reason(status) for *uids, status in self.failed if not all(uids)]
-        for tag, items in ((_REFERENCED, stored), (_FAILED, named), (_OTHER_FAILURES, nameless)):
+        failed = [{**_reference(*uids), **_reason(status)} for *uids, status in self.failed if all(uids)]
+        unidentified = [_reason(status) for *uids, status in self.failed if not all(uids)]
+        for tag, items in ((_REFERENCED, stored), (_FAILED, failed), (_OTHER_FAILURES, unidentified)):
             if items:
                 answer[tag] = _sequence(items)
         return answer
@@ -136,8 +136,8 @@ def _boundary(request: Request) -> bytes:
     boundary = boundary_of(content_type)
     if boundary is None or "application/dicom" not in content_type.replace("application/dicom+", ""):
         raise HTTPException(415, 'send multipart/related; type="application/dicom"; boundary=…')
-    accepted = request.headers.get("accept", "*/*")
-    if not any(media_range in accepted for media_range in ("*/*", "application/*", "json")):
+    accept_header = request.headers.get("accept", "*/*")
+    if not any(media_range in accept_header for media_range in ("*/*", "application/*", "json")):
         raise HTTPException(406, f"the answer is {_MEDIA_TYPE}")
     return boundary
 
@@ -150,7 +150,7 @@ def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID |
             try:
                 for block in content:
                     file.write(memoryview(block))
-                ref = visit.keep(file, of_study=study)
+                ref = visit.store(file, of_study=study)
                 answer.stored.append((ref.sop_class_uid, ref.sop_instance_uid))
             except ReceiveError as error:
                 meta = file.meta
