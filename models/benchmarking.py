@@ -1,6 +1,6 @@
-"""How long whole readings take: ways of reading the same inputs, timed in turn, as rows of a table.
+"""The durations of whole readings: several methods read the same inputs in turn; each method is a row of a table.
 
-Imports neither torch nor TensorFlow: both sides of a comparison use it, each in a process of its own.
+This module imports neither torch nor TensorFlow: both sides of a comparison use it, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ainode.models.running.keras_network import backend
 Input = TypeVar("Input")
 
 _RANK_OF_MAPS = 4
-# The last columns of `head`: each compares a row with the first row.
+# The last columns of a table: each compares a row with the first row.
 _COMPARING_COLUMNS = 2
 
 
@@ -39,64 +39,73 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """One way of reading, timed.
+class Timing:
+    """The durations of one method's readings, in seconds, and its probabilities.
 
-    Shapes: answers (inputs, ...), the probabilities that it gave.
+    Shapes: probabilities (inputs, ...).
     """
 
     seconds: list[float]
-    answers: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
 
 
-def timed(
-    ways: Mapping[str, Callable[[Input], ArrayLike]], inputs: Sequence[Input], runs: int, *, warm_up: int = 0
-) -> dict[str, Timed]:
-    """Return every way, timed once per round, so that what else the machine does meets all alike."""
-    answers = {name: np.asarray([way(one) for one in inputs], np.float64) for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(warm_up + runs):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way(inputs[turn % len(inputs)])
-            seconds[name].append(time.perf_counter() - began)
-    return {name: Timed(seconds[name][warm_up:], answers[name]) for name in ways}
+def timings(
+    methods: Mapping[str, Callable[[Input], ArrayLike]], inputs: Sequence[Input], runs: int, *, warm_up: int = 0
+) -> dict[str, Timing]:
+    """Return the timing of every method. Each round times each method once: other load delays all methods alike."""
+    probabilities = {
+        name: np.asarray([method(item) for item in inputs], np.float64) for name, method in methods.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for round_number in range(warm_up + runs):
+        for name, method in methods.items():
+            start_s = time.perf_counter()
+            method(inputs[round_number % len(inputs)])
+            seconds[name].append(time.perf_counter() - start_s)
+    return {name: Timing(seconds[name][warm_up:], probabilities[name]) for name in methods}
 
 
-def beside(theirs: Callable[[], dict[str, Timed]], ours: Mapping[str, Callable[[], Timed]]) -> dict[str, Timed]:
-    """Return their ways, timed before and after ours, and then ours."""
-    before, found = theirs(), {}
-    for name, way in ours.items():
-        # A precision that moves a probability is refused by the model: then there is nothing to time.
+def compared_timings(
+    baseline: Callable[[], dict[str, Timing]], candidates: Mapping[str, Callable[[], Timing]]
+) -> dict[str, Timing]:
+    """Return the timings of the baseline, taken before and after the candidates', then those of the candidates."""
+    first_timings, candidate_timings = baseline(), {}
+    for name, method in candidates.items():
+        # The model refuses a precision that moves a probability: such a precision has no row.
         with suppress(PrecisionRefused):
-            found[name] = way()
-    after = theirs()
-    return {name: Timed(one.seconds + after[name].seconds, one.answers) for name, one in before.items()} | found
+            candidate_timings[name] = method()
+    second_timings = baseline()
+    return {
+        name: Timing(timing.seconds + second_timings[name].seconds, timing.probabilities)
+        for name, timing in first_timings.items()
+    } | candidate_timings
 
 
-def head(*said: str, pick: str) -> tuple[str, ...]:
-    """Return the titles of `rows`; `pick` is what a user would pick, the first of the ways."""
-    return ("way", *said, "median ms", "quartiles ms", "runs", f"x {pick}", "largest dp")
+def column_titles(*shared_titles: str, reference: str) -> tuple[str, ...]:
+    """Return the titles over `table_rows`; `reference` names the first row, which the other rows are compared with."""
+    return ("way", *shared_titles, "median ms", "quartiles ms", "runs", f"x {reference}", "largest dp")
 
 
-def rows(ways: Mapping[str, Timed], *said: object, digits: int = 0) -> list[Sequence[object]]:
-    """Return a row per way: what is said of all, median and quartiles, how many times faster than the first way.
+def table_rows(
+    timings_by_method: Mapping[str, Timing], *shared_values: object, digits: int = 0
+) -> list[Sequence[object]]:
+    """Return a row per method: name, shared values, median, quartiles, runs, speed, probabilities.
 
-    Last comes the largest difference of a probability from the first way's.
+    The speed is a multiple of the first method's; of the probabilities, the largest difference from the first method's.
     """
-    first, *_ = ways.values()
-    base = statistics.median(first.seconds)
+    first, *_ = timings_by_method.values()
+    reference_s = statistics.median(first.seconds)
     return [
         (
             name,
-            *said,
-            f"{1000 * statistics.median(one.seconds):.{digits}f}",
-            "-".join(f"{1000 * float(np.percentile(one.seconds, part)):.{digits}f}" for part in (25, 75)),
-            len(one.seconds),
-            f"{base / statistics.median(one.seconds):.2f}",
-            f"{np.abs(one.answers - first.answers).max():.4f}",
+            *shared_values,
+            f"{1000 * statistics.median(timing.seconds):.{digits}f}",
+            "-".join(f"{1000 * float(np.percentile(timing.seconds, part)):.{digits}f}" for part in (25, 75)),
+            len(timing.seconds),
+            f"{reference_s / statistics.median(timing.seconds):.2f}",
+            f"{np.abs(timing.probabilities - first.probabilities).max():.4f}",
         )
-        for name, one in ways.items()
+        for name, timing in timings_by_method.items()
     ]
 
 
@@ -113,45 +122,50 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def written(ways: Mapping[str, Timed]) -> str:
-    """Return what was timed in another process, for `keras_side` to read."""
-    return json.dumps({name: [one.seconds, one.answers.tolist()] for name, one in ways.items()})
+def timings_json(timings_by_method: Mapping[str, Timing]) -> str:
+    """Return timings as JSON, which `keras_timings` reads in the parent process."""
+    return json.dumps(
+        {name: [timing.seconds, timing.probabilities.tolist()] for name, timing in timings_by_method.items()}
+    )
 
 
-def keras_side(module: str, *arguments: object, threads: int) -> dict[str, Timed]:
-    """Return what a module times that has Keras on TensorFlow to itself: TensorFlow and torch share no process.
+def keras_timings(module: str, *arguments: object, threads: int) -> dict[str, Timing]:
+    """Run a module with Keras on TensorFlow in a process of its own; return its timings, none without TensorFlow.
 
-    Without TensorFlow nothing is timed. Raises: ModelError with the end of the module's error output, if it fails.
+    Raises: ModelError with the end of the module's error output, if it fails.
     """
     if not has_tensorflow():
         return {}
     limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(  # noqa: S603  # our own module
+    process = subprocess.run(  # noqa: S603  # our own module
         [sys.executable, "-m", module, *map(str, arguments)],
         env=os.environ | limits | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise ModelError(f"Keras on TensorFlow ended: {done.stderr.strip()[-500:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return {name: Timed(seconds, np.asarray(answers, np.float64)) for name, (seconds, answers) in found.items()}
+    if process.returncode:
+        raise ModelError(f"Keras on TensorFlow ended: {process.stderr.strip()[-500:]}")
+    timings_by_method = json.loads(process.stdout.splitlines()[-1])
+    return {
+        name: Timing(seconds, np.asarray(probabilities, np.float64))
+        for name, (seconds, probabilities) in timings_by_method.items()
+    }
 
 
-def grad_cam(network: Any, output: int) -> Any:  # noqa: ANN401  # a keras.Model; a compiled function of tensors
-    """Return Grad-CAM of an output as Keras' own example writes it, compiled."""
+def grad_cam_function(network: Any, output: int) -> Any:  # noqa: ANN401  # a keras.Model; a compiled function of tensors
+    """Return a compiled function from a picture to its Grad-CAM map of an output, as Keras' own example writes it."""
     import tensorflow as tf  # noqa: PLC0415  # the process is TensorFlow's
 
-    last = next(one for one in reversed(network.layers) if len(one.output.shape) == _RANK_OF_MAPS)
-    both = backend("tensorflow").Model(network.inputs, [last.output, network.outputs[0]])
+    last_maps = next(layer for layer in reversed(network.layers) if len(layer.output.shape) == _RANK_OF_MAPS)
+    features_and_answer = backend("tensorflow").Model(network.inputs, [last_maps.output, network.outputs[0]])
 
     @tf.function  # type: ignore[untyped-decorator]
-    def weighed(square: Any) -> Any:  # noqa: ANN401  # tensors
+    def activation_map(picture: Any) -> Any:  # noqa: ANN401  # tensors
         with tf.GradientTape() as tape:
-            features, answer = both(square, training=False)
+            features, answer = features_and_answer(picture, training=False)
             score = answer[:, output]
-        slope = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
-        return tf.nn.relu(tf.reduce_sum(slope * features, axis=3))[0]
+        weights = tf.reduce_mean(tape.gradient(score, features), axis=(1, 2), keepdims=True)
+        return tf.nn.relu(tf.reduce_sum(weights * features, axis=3))[0]
 
-    return weighed
+    return activation_map

@@ -1,7 +1,7 @@
-"""How long a series takes, every slice and the maps of its key slices: ours beside Keras on TensorFlow.
+"""The duration of reading a series, every slice and the maps of its key slices, by ainode and by Keras on TensorFlow.
 
-The Keras side is run by `benchmark_keras`, before and after ours on the same machine with as many threads: TensorFlow
-and torch share no process.
+`benchmark_keras` runs the Keras side, before and after ainode's side, on the same machine with as many threads:
+TensorFlow and torch share no process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import Table, Timed, beside, has_tensorflow, head, keras_side, keras_table, rows, timed
+from ainode.models.benchmarking import (
+    Table,
+    Timing,
+    column_titles,
+    compared_timings,
+    has_tensorflow,
+    keras_table,
+    keras_timings,
+    table_rows,
+    timings,
+)
 from ainode.models.ct_tumor.benchmark_keras import KEY_SLICES, WARM_UP, like_the_original
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
@@ -34,37 +44,43 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
     torch.set_num_threads(threads)
     organ = read_card().organ("lung")
     with tempfile.TemporaryDirectory() as folder:
-        weights, drawn = path or Path(folder) / "original.h5", Path(folder) / "slices.npy"
-        np.save(drawn, series(organ))
+        weights, series_path = path or Path(folder) / "original.h5", Path(folder) / "slices.npy"
+        np.save(series_path, series(organ))
         if path is None and not has_tensorflow():
             # With TensorFlow, `benchmark_keras` saves the file: to save it in this process would import TensorFlow.
             like_the_original(backend("torch"), organ).save(weights)
-        ways = beside(
-            lambda: keras_side("ainode.models.ct_tumor.benchmark_keras", weights, drawn, runs, threads=threads),
+        timings_by_method = compared_timings(
+            lambda: keras_timings(
+                "ainode.models.ct_tumor.benchmark_keras", weights, series_path, runs, threads=threads
+            ),
             {
-                f"ainode, OpenVINO {one}": partial(_ours, weights, organ, Execution(cache, "cpu", one, threads), runs)
-                for one in precisions()
+                f"ainode, OpenVINO {precision}": partial(
+                    _ainode_timing, weights, organ, Execution(cache, "cpu", precision, threads), runs
+                )
+                for precision in precisions()
             },
         )
     network = "efficientnet_lite0" if path else "ResNet50, as the original"
-    return keras_table(head("network", "slices", pick="Keras"), rows(ways, network, _SLICES))
+    return keras_table(
+        column_titles("network", "slices", reference="Keras"), table_rows(timings_by_method, network, _SLICES)
+    )
 
 
 def series(organ: Organ) -> NDArray[np.uint8]:
     """Return a synthetic series of a usual size, windowed."""
-    drawn = abdomen(np.random.default_rng(0), slices=_SLICES, side=512)
-    return np.stack([windowed(one, organ.level, organ.width) for one in drawn.values])
+    phantom = abdomen(np.random.default_rng(0), slices=_SLICES, side=512)
+    return np.stack([windowed(slice_, organ.level, organ.width) for slice_ in phantom.values])
 
 
-def _ours(weights: Path, organ: Organ, execution: Execution, runs: int) -> Timed:
+def _ainode_timing(weights: Path, organ: Organ, execution: Execution, runs: int) -> Timing:
     model = TumorModel.load(weights, organ, execution=execution)
-    # No temperature on either side.
+    # Keras divides no logit by a temperature, so ainode does not either.
     model = replace(model, calibration=Calibration())
 
     def read(pictures: NDArray[np.uint8]) -> Sequence[NDArray[np.float64]]:
-        found = model.read_pictures(pictures)
-        for key in found.key_slices(KEY_SLICES, organ.positive_index):
-            key.saliency()
-        return [one.probabilities for one in found.slices]
+        reading = model.read_pictures(pictures)
+        for key_slice in reading.key_slices(KEY_SLICES, organ.positive_index):
+            key_slice.saliency()
+        return [slice_.probabilities for slice_ in reading.slices]
 
-    return timed({"ours": read}, [series(organ)], runs, warm_up=WARM_UP)["ours"]
+    return timings({"ours": read}, [series(organ)], runs, warm_up=WARM_UP)["ours"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import grad_cam, timed, written
+from ainode.models.benchmarking import grad_cam_function, timings, timings_json
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.preprocess import as_input, framed, on_slice_grid
@@ -34,26 +34,27 @@ def like_the_original(keras: Any, organ: Organ) -> Any:  # noqa: ANN401  # a ker
 
 def main() -> None:
     """Read WEIGHTS SLICES RUNS; if the file of weights is absent, a network like the original's is saved there."""
-    path, drawn, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    weights_path, series_path, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     keras, organ = backend("tensorflow"), read_card().organ("lung")
-    ours = path.suffix == ".safetensors"
-    if not ours and not path.exists():
-        like_the_original(keras, organ).save(path)
-    untrained = efficientnet_lite0(organ.side, len(organ.class_names)) if ours else None
-    network = load(untrained, path) if ours else keras.models.load_model(path, compile=False)
-    heat = grad_cam(network, organ.positive_index)
+    is_ainode = weights_path.suffix == ".safetensors"
+    if not is_ainode and not weights_path.exists():
+        like_the_original(keras, organ).save(weights_path)
+    untrained = efficientnet_lite0(organ.side, len(organ.class_names)) if is_ainode else None
+    network = load(untrained, weights_path) if is_ainode else keras.models.load_model(weights_path, compile=False)
+    activation_map = grad_cam_function(network, organ.positive_index)
 
     def read(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        placed = [framed(one, organ) for one in pictures]
-        squares = as_input(np.stack([square for square, _ in placed])) * np.float32(1 if ours else 1 / 255)
-        found = np.asarray(network.predict(squares, batch_size=_BATCH, verbose=0), np.float64)
-        shares = Calibration().probabilities(found) if ours else found
-        for key in np.argsort(-shares[:, organ.positive_index])[:KEY_SLICES]:
-            on_slice_grid(np.asarray(heat(squares[key : key + 1])), placed[key][1])
-        return shares
+        bodies = [framed(picture, organ) for picture in pictures]
+        squares = as_input(np.stack([square for square, _ in bodies])) * np.float32(1 if is_ainode else 1 / 255)
+        outputs = np.asarray(network.predict(squares, batch_size=_BATCH, verbose=0), np.float64)
+        probabilities = Calibration().probabilities(outputs) if is_ainode else outputs
+        for index in np.argsort(-probabilities[:, organ.positive_index])[:KEY_SLICES]:
+            on_slice_grid(np.asarray(activation_map(squares[index : index + 1])), bodies[index][1])
+        return probabilities
 
-    way = "Keras predict on TensorFlow, Grad-CAM"
-    print(written(timed({way: read}, [np.load(drawn)], runs, warm_up=WARM_UP)))  # noqa: T201  # its answer
+    method = "Keras predict on TensorFlow, Grad-CAM"
+    timings_by_method = timings({method: read}, [np.load(series_path)], runs, warm_up=WARM_UP)
+    print(timings_json(timings_by_method))  # noqa: T201  # the parent process reads the line
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How long one nodule's reading takes, ours beside what a user would write.
+"""The duration of one nodule's reading, by ainode and by the PyTorch that a user would write.
 
 A reading is: patches cut out of the scan, networks, probability, saliency. The baseline is eager PyTorch in
-inference_mode whose map comes of the same forward pass: a stronger one than the original's gradients (one backward pass
-is timed here as a row of its own; SmoothGrad took many).
+inference_mode; its map comes out of the same forward pass. The original's gradient maps are slower: one backward pass
+is a row of its own, and SmoothGrad takes many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from ainode.models.benchmarking import head, rows, timed
+from ainode.models.benchmarking import column_titles, table_rows, timings
 from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import table, under
@@ -32,74 +32,76 @@ from ainode.models.lung_nodule.slice_network import ensemble
 from ainode.models.running.checkpoints import loaded
 from ainode.models.running.runtime import Execution, Precision, precisions
 
-HEAD = head("reading", pick="eager")
+HEAD = column_titles("reading", reference="eager")
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class _WithGradients:
-    """A network run eagerly, whose backward pass is paid for as well: what a gradient map costs."""
+class _GradientRunner:
+    """A network run eagerly with a backward pass behind the forward pass, as a gradient map needs."""
 
     network: nn.Module
     precision: Precision = "f32"
     device: str = "cpu"
 
     def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
-        asked = torch.from_numpy(inputs).requires_grad_()
-        outputs = self.network(asked)
-        torch.autograd.grad(outputs[0].sum(), asked)
-        return tuple(one.detach().numpy() for one in outputs)
+        picture = torch.from_numpy(inputs).requires_grad_()
+        outputs = self.network(picture)
+        torch.autograd.grad(outputs[0].sum(), picture)
+        return tuple(output.detach().numpy() for output in outputs)
 
 
 def measured(
     paths: Mapping[str, Path], *, cache: Path, full_size: bool = False, runs: int = 15, threads: int = 2
 ) -> list[Sequence[object]]:
-    """Return rows of `HEAD` for one scan and for three; `full_size` takes FMCIB's encoder with random weights."""
+    """Return rows under `HEAD` for one scan and for three; `full_size` takes FMCIB's encoder with random weights."""
     torch.set_num_threads(threads)
     card = read_card()
     if full_size:
         paths = _random_fmcib(cache / "benchmark")
-    ours: dict[str, LungNoduleModel] = {}
-    for one in precisions():
-        # A precision that moves a probability is refused by the model: then there is nothing to time.
+    node_models: dict[str, LungNoduleModel] = {}
+    for precision in precisions():
+        # The model refuses a precision that moves a probability: such a precision has no row.
         with suppress(PrecisionRefused):
-            execution = Execution(cache, "cpu", one, threads)
-            ours[f"ainode, OpenVINO {one}"] = LungNoduleModel.load(paths, execution=execution)
+            execution = Execution(cache, "cpu", precision, threads)
+            node_models[f"ainode, OpenVINO {precision}"] = LungNoduleModel.load(paths, execution=execution)
     eager = LungNoduleModel.load(paths, execution=Execution(cache, "torch-cpu"))
-    ways = {
+    models = {
         "PyTorch eager, inference_mode, map from the forward pass": eager,
-        "PyTorch eager, gradient by autograd": _with_gradients(card, paths, eager),
-        **ours,
+        "PyTorch eager, gradient by autograd": _gradient_model(card, paths, eager),
+        **node_models,
     }
     scans = list(reference_scans())
-    reads = {name: partial(_probability, model) for name, model in ways.items()}
-    readings = {"one scan": scans[:1], "three scans": scans}
-    return [row for said, series in readings.items() for row in rows(timed(reads, [series], runs), said)]
+    methods = {name: partial(_probability, model) for name, model in models.items()}
+    series_by_title = {"one scan": scans[:1], "three scans": scans}
+    return [
+        row for title, series in series_by_title.items() for row in table_rows(timings(methods, [series], runs), title)
+    ]
 
 
 def _probability(model: LungNoduleModel, series: Sequence[Scan]) -> float:
     return model.predict(series).probability
 
 
-def _with_gradients(card: Card, paths: Mapping[str, Path], like: LungNoduleModel) -> LungNoduleModel:
+def _gradient_model(card: Card, paths: Mapping[str, Path], model: LungNoduleModel) -> LungNoduleModel:
     """Return the same model with its networks in eager PyTorch, a backward pass behind each."""
 
-    def encoder(name: str, shape: EncoderShape, prefix: str) -> _WithGradients:
-        return _WithGradients(loaded(Encoder(shape), under(table(paths[name]), prefix), name))
+    def encoder(name: str, shape: EncoderShape, prefix: str) -> _GradientRunner:
+        return _GradientRunner(loaded(Encoder(shape), under(table(paths[name]), prefix), name))
 
-    several = cast("CubeReader", like.several)
+    cube_reader = cast("CubeReader", model.several)
     if "fmcib" in paths:
-        reader = CubeReader("fmcib", encoder("fmcib", FMCIB, ""), several.recurrent, several.linear)
+        reader = CubeReader("fmcib", encoder("fmcib", FMCIB, ""), cube_reader.recurrent, cube_reader.linear)
         return LungNoduleModel(card, reader, reader, "f32", "cpu")
     stored = table(paths["lidc"])
-    slices = _WithGradients(loaded(ensemble(stored), stored, "lidc"))
-    cubes = CubeReader("temporal", encoder("temporal", COMPACT, "encoder."), several.recurrent)
+    slices = _GradientRunner(loaded(ensemble(stored), stored, "lidc"))
+    cubes = CubeReader("temporal", encoder("temporal", COMPACT, "encoder."), cube_reader.recurrent)
     return LungNoduleModel(card, SliceReader(slices), cubes, "f32", "cpu")
 
 
 def _random_fmcib(folder: Path) -> dict[str, Path]:
-    """Write the original's networks with seeded random weights: none of its weights can be had."""
+    """Write the original's networks with seeded random weights, because its weights are not published."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     features = FMCIB.features

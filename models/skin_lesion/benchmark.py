@@ -1,8 +1,7 @@
-"""How long one whole reading takes, ours beside Keras on TensorFlow in a process of its own.
+"""The duration of one whole reading, by ainode and by Keras on TensorFlow in a process of its own.
 
-A reading is: preparation, the network, the activation map on the source grid. The Keras side is run by
-`benchmark_keras`, before and after ours on the same machine with as many threads: TensorFlow and
-torch share no process.
+A reading is: preparation, the network, the activation map on the source grid. `benchmark_keras` runs the Keras side,
+before and after ainode's side, on the same machine with as many threads: TensorFlow and torch share no process.
 """
 
 from __future__ import annotations
@@ -16,7 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ainode.models.benchmarking import Table, Timed, beside, has_tensorflow, head, keras_side, keras_table, rows, timed
+from ainode.models.benchmarking import (
+    Table,
+    Timing,
+    column_titles,
+    compared_timings,
+    has_tensorflow,
+    keras_table,
+    keras_timings,
+    table_rows,
+    timings,
+)
 from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.keras_network import backend
 from ainode.models.running.runtime import Execution, Precision, precisions
@@ -36,28 +45,33 @@ def benchmark(
     torch.set_num_threads(threads)
     name = read_card().network
     with tempfile.TemporaryDirectory() as folder:
-        weights, drawn = Path(folder) / "original.h5" if full_size else paths[name], Path(folder) / "pictures.npy"
-        np.save(drawn, np.stack(pictures()))
+        weights, pictures_path = (
+            Path(folder) / "original.h5" if full_size else paths[name],
+            Path(folder) / "pictures.npy",
+        )
+        np.save(pictures_path, np.stack(pictures()))
         if full_size and not has_tensorflow():
             # With TensorFlow, `benchmark_keras` saves the file: to save it in this process would import TensorFlow.
             like_the_original(backend("torch"), read_card().side).save(weights)
-        ways = beside(
-            lambda: keras_side("ainode.models.skin_lesion.benchmark_keras", weights, drawn, runs, threads=threads),
+        timings_by_method = compared_timings(
+            lambda: keras_timings(
+                "ainode.models.skin_lesion.benchmark_keras", weights, pictures_path, runs, threads=threads
+            ),
             {
-                f"ainode, {where} {precision}": partial(
-                    _ours, {name: weights}, Execution(cache, "cpu", precision, threads), runs
+                f"ainode, {engine} {precision}": partial(
+                    _ainode_timing, {name: weights}, Execution(cache, "cpu", precision, threads), runs
                 )
-                for precision, where in _precisions(full_size=full_size)
+                for precision, engine in _precisions(full_size=full_size)
             },
         )
     network = "three convolutions, as the original" if full_size else name
-    return keras_table(head("network", pick="Keras"), rows(ways, network, digits=1))
+    return keras_table(column_titles("network", reference="Keras"), table_rows(timings_by_method, network, digits=1))
 
 
 def _precisions(*, full_size: bool) -> tuple[tuple[Precision, str], ...]:
     if full_size:
         return (("f32", "torch (the head has hidden layers: Grad-CAM by autograd)"),)
-    return tuple((one, "OpenVINO") for one in precisions())
+    return tuple((precision, "OpenVINO") for precision in precisions())
 
 
 def pictures() -> tuple[Picture, ...]:
@@ -65,9 +79,9 @@ def pictures() -> tuple[Picture, ...]:
     return tuple(skin_lesion(np.random.default_rng(seed), rows=768, columns=1024) for seed in range(_PICTURES))
 
 
-def _ours(paths: Mapping[str, Path], execution: Execution, runs: int) -> Timed:
+def _ainode_timing(paths: Mapping[str, Path], execution: Execution, runs: int) -> Timing:
     model = SkinLesionModel.load(paths, execution=execution)
-    # One view on both sides.
+    # Keras reads one view, so ainode reads one view too.
     model = replace(model, calibration=Calibration())
-    ways = {"ours": lambda picture: model.predict(picture).probability}
-    return timed(ways, pictures(), runs, warm_up=WARM_UP)["ours"]
+    methods = {"ours": lambda picture: model.predict(picture).probability}
+    return timings(methods, pictures(), runs, warm_up=WARM_UP)["ours"]

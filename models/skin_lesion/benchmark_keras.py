@@ -1,6 +1,6 @@
 """The Keras side of the benchmark, alone in its process: `predict` on TensorFlow, with and without Grad-CAM.
 
-Prints one line of JSON: seconds and probabilities by way.
+Prints one line of JSON: seconds and probabilities by the name of the method.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.benchmarking import grad_cam, timed, written
+from ainode.models.benchmarking import grad_cam_function, timings, timings_json
 from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare
@@ -34,36 +34,47 @@ def like_the_original(keras: Any, side: int) -> Any:  # noqa: ANN401  # a keras.
 
 def main() -> None:
     """Read WEIGHTS PICTURES RUNS; if the file of weights is absent, a network like the original's is saved there."""
-    path, drawn, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    weights_path, pictures_path, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     keras, side = backend("tensorflow"), read_card().side
     import tensorflow as tf  # noqa: PLC0415  # this process is TensorFlow's
 
-    # Ours have as many threads in all.
+    # ainode's side has as many threads in all.
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    ours = path.suffix == ".safetensors"
-    if not ours and not path.exists():
-        like_the_original(keras, side).save(path)
-    network = load(efficientnet_lite0(side, 1), path) if ours else keras.models.load_model(path, compile=False)
-    scale = np.float32(1 if ours else 1 / 255)
-    heat = grad_cam(network, 0)
+    is_ainode = weights_path.suffix == ".safetensors"
+    if not is_ainode and not weights_path.exists():
+        like_the_original(keras, side).save(weights_path)
+    network = (
+        load(efficientnet_lite0(side, 1), weights_path)
+        if is_ainode
+        else keras.models.load_model(weights_path, compile=False)
+    )
+    scale = np.float32(1 if is_ainode else 1 / 255)
+    activation_map = grad_cam_function(network, 0)
 
-    def answer(square: NDArray[np.float32]) -> float:
-        found = float(network.predict(square, verbose=0)[0, 0])
-        return float(1 / (1 + np.exp(-found))) if ours else found
+    def probability(square: NDArray[np.float32]) -> float:
+        output = float(network.predict(square, verbose=0)[0, 0])
+        return float(1 / (1 + np.exp(-output))) if is_ainode else output
 
-    def with_map(picture: Picture) -> float:
+    def probability_with_map(picture: Picture) -> float:
         square = prepare(picture, side) * scale
-        small = np.asarray(heat(square))
-        on_source_grid(np.asarray(small / max(float(small.max()), 1e-9), np.float32), *picture.shape[:2])
-        return answer(square)
+        coarse_map = np.asarray(activation_map(square))
+        on_source_grid(np.asarray(coarse_map / max(float(coarse_map.max()), 1e-9), np.float32), *picture.shape[:2])
+        return probability(square)
 
-    def alone(picture: Picture) -> float:
-        return answer(prepare(picture, side) * scale)
+    def probability_without_map(picture: Picture) -> float:
+        return probability(prepare(picture, side) * scale)
 
-    ways = {"Keras predict on TensorFlow, Grad-CAM": with_map, "Keras predict on TensorFlow, no map": alone}
-    pictures = np.load(drawn)
-    each = [timed({way: read}, pictures, runs, warm_up=WARM_UP) for way, read in ways.items()]
-    print(written({way: one for found in each for way, one in found.items()}))  # noqa: T201  # its answer
+    methods = {
+        "Keras predict on TensorFlow, Grad-CAM": probability_with_map,
+        "Keras predict on TensorFlow, no map": probability_without_map,
+    }
+    pictures = np.load(pictures_path)
+    timings_by_method = {
+        method: timing
+        for name, read in methods.items()
+        for method, timing in timings({name: read}, pictures, runs, warm_up=WARM_UP).items()
+    }
+    print(timings_json(timings_by_method))  # noqa: T201  # the parent process reads the line
 
 
 if __name__ == "__main__":

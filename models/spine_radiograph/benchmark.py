@@ -1,8 +1,8 @@
-"""How long one whole spine read takes, ours beside what a user would write.
+"""The duration of one whole spine read, by ainode and by the PyTorch that a user would write.
 
-A read is: preparation, three classifiers with their map, the detector (always on here), boxes.
-The baseline is eager PyTorch in inference_mode whose map comes out of the same forward pass:
-a stronger one than the usual Grad-CAM, which needs a backward pass and is timed as its own row.
+A read is: preparation, three classifiers with their map, the detector (always on here), boxes. The baseline is eager
+PyTorch in inference_mode; its map comes out of the same forward pass. The usual Grad-CAM needs a backward pass: that
+slower baseline is a row of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ainode.models.benchmarking import Table, head, rows, timed
+from ainode.models.benchmarking import Table, column_titles, table_rows, timings
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
@@ -26,7 +26,7 @@ from ainode.models.spine_radiograph.model import sigmoid
 from ainode.models.spine_radiograph.network import Ensemble, classifier
 from ainode.models.spine_radiograph.preprocess import Picture, Placement, on_source_grid, prepare
 
-# The original's networks, for timing with seeded random weights: none of its weights can be had.
+# The original's networks, timed with seeded random weights: the original's weights are not published.
 _FULL_SIZE = (
     Network("densenet121", "densenet121", 0.42, ""),
     Network("tf_efficientnetv2_s", "tf_efficientnetv2_s", 0.32, ""),
@@ -38,23 +38,25 @@ _FULL_SIDE = 640
 def benchmark(
     paths: Mapping[str, Path], *, cache: Path, full_size: bool = False, runs: int = 15, threads: int = 2
 ) -> Table:
-    """Return a row per way: eager, eager with Grad-CAM, OpenVINO f32 and bf16 where it is native.
+    """Return a row per method: eager, eager with Grad-CAM, OpenVINO f32, and bf16 where the processor has it.
 
     `paths` are the shipped weights by network name; `full_size` ignores them.
     """
     torch.set_num_threads(threads)
     card = full_size_card(read_card()) if full_size else read_card()
     ensemble, detector = _modules(card, None if full_size else paths)
-    detect = _eagerly(detector)
-    ways = {
-        "PyTorch eager, inference_mode, map from the forward pass": _read(card, _eagerly(ensemble), detect),
-        "PyTorch eager, Grad-CAM by autograd": _read(card, _GradCam(ensemble), detect),
+    detect = _eager_runner(detector)
+    methods = {
+        "PyTorch eager, inference_mode, map from the forward pass": _whole_read(card, _eager_runner(ensemble), detect),
+        "PyTorch eager, Grad-CAM by autograd": _whole_read(card, _GradCam(ensemble), detect),
     }
     label = "full size" if full_size else "shipped"
-    ours = cache / f"benchmark {label}"
-    for one in precisions():
-        ways[f"ainode, OpenVINO {one}"] = _ours(card, ensemble, detector, Execution(ours, "cpu", one, threads))
-    return Table(head("networks", pick="eager"), rows(timed(ways, _pictures(), runs), label))
+    graph_cache = cache / f"benchmark {label}"
+    for precision in precisions():
+        methods[f"ainode, OpenVINO {precision}"] = _ainode_read(
+            card, ensemble, detector, Execution(graph_cache, "cpu", precision, threads)
+        )
+    return Table(column_titles("networks", reference="eager"), table_rows(timings(methods, _pictures(), runs), label))
 
 
 def full_size_card(card: Card) -> Card:
@@ -64,19 +66,22 @@ def full_size_card(card: Card) -> Card:
 
 
 def _modules(card: Card, paths: Mapping[str, Path] | None) -> tuple[Ensemble, nn.Module]:
+    """Return ensemble and detector, with the weights in `paths` or with seeded random weights."""
     torch.manual_seed(0)
     members = {n.name: classifier(n.architecture).eval() for n in card.networks}
-    found = yolo(card.detector.architecture, len(card.detector.class_names)).eval()
+    detector = yolo(card.detector.architecture, len(card.detector.class_names)).eval()
     if paths is not None:
         members = {name: load(network, paths[name]) for name, network in members.items()}
-        found = load(found, paths["detector"])
-    return Ensemble(members, card.mean, card.std).eval(), Decoded(found).eval()
+        detector = load(detector, paths["detector"])
+    return Ensemble(members, card.mean, card.std).eval(), Decoded(detector).eval()
 
 
-def _read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], float]:
+def _whole_read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], float]:
+    """Return a function that does one whole read of a picture and returns its probability."""
     shares = [network.weight for network in card.networks]
-    asked = card.detector
-    detector = Detector(lambda x: detect(x)[0], asked.class_names, asked.side, asked.confidences, asked.iou)
+    detector_card = card.detector
+    confidences, iou = detector_card.confidences, detector_card.iou
+    detector = Detector(lambda x: detect(x)[0], detector_card.class_names, detector_card.side, confidences, iou)
 
     def read(pixels: Picture) -> float:
         logits, maps = classify(prepare(pixels, card.side, card.resize))
@@ -93,11 +98,13 @@ def _runner(module: nn.Module, side: int, execution: Execution) -> Runner:
     return runner(Recipe(lambda: module, (1, 1, side, side), key), execution)
 
 
-def _ours(card: Card, ensemble: Ensemble, detector: nn.Module, execution: Execution) -> Callable[[Picture], float]:
-    return _read(card, _runner(ensemble, card.side, execution), _runner(detector, card.detector.side, execution))
+def _ainode_read(
+    card: Card, ensemble: Ensemble, detector: nn.Module, execution: Execution
+) -> Callable[[Picture], float]:
+    return _whole_read(card, _runner(ensemble, card.side, execution), _runner(detector, card.detector.side, execution))
 
 
-def _eagerly(module: nn.Module) -> Runner:
+def _eager_runner(module: nn.Module) -> Runner:
     return runner(Recipe(lambda: module, (), ""), Execution(Path(), "torch-cpu"))
 
 
@@ -113,10 +120,10 @@ class _GradCam:
         normalized = (torch.from_numpy(inputs) - self.ensemble.mean) / self.ensemble.std
         logits, maps = [], []
         for member in self.ensemble.members:
-            kept = _features_and_logit(member.network, normalized)  # type: ignore[arg-type]
-            (gradient,) = torch.autograd.grad(kept[1].sum(), kept[0])
-            maps.append((gradient.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1))
-            logits.append(kept[1][:, 0])
+            features_and_logit = _features_and_logit(member.network, normalized)  # type: ignore[arg-type]
+            (gradient,) = torch.autograd.grad(features_and_logit[1].sum(), features_and_logit[0])
+            maps.append((gradient.mean(dim=(2, 3), keepdim=True) * features_and_logit[0]).sum(dim=1))
+            logits.append(features_and_logit[1][:, 0])
         return torch.stack(logits, 1).detach().numpy(), torch.stack(maps, 1).detach().numpy()
 
 
@@ -127,5 +134,5 @@ def _features_and_logit(network: nn.Module, normalized: Tensor) -> tuple[Tensor,
 
 def _pictures() -> tuple[Picture, ...]:
     """Return four phantoms of a usual receptor's size."""
-    drawn = (spine_radiograph(np.random.default_rng(seed), rows=2048, columns=1024) for seed in range(4))
-    return tuple(one.image.astype(np.float32) for one in drawn)
+    phantoms = (spine_radiograph(np.random.default_rng(seed), rows=2048, columns=1024) for seed in range(4))
+    return tuple(phantom.image.astype(np.float32) for phantom in phantoms)
