@@ -71,12 +71,12 @@ class SpineRadiograph:
 
     def weights(self) -> tuple[str, ...]:
         """Return the names of every network's weights."""
-        return tuple(f"{self._card.name}/{network}" for network in self._card.needed)
+        return tuple(f"{self._card.name}/{network}" for network in self._card.files)
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
         return {
-            network: self._environment.weights.verified(f"{self._card.name}/{network}") for network in self._card.needed
+            network: self._environment.weights.verified(f"{self._card.name}/{network}") for network in self._card.files
         }
 
     def select(self, study: Study) -> Selection | OutOfScope:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from ainode.models.errors import CardError
 
-Table = Mapping[str, Any]
+Entries = Mapping[str, Any]
 Value = TypeVar("Value")
 
 
@@ -20,34 +20,36 @@ class CardReader(Generic[Value]):
     """Reads the card.toml of one model as a value."""
 
     path: Path
-    of_table: Callable[[Table], Value]
+    build: Callable[[Entries], Value]
 
     def __call__(self, path: Path | None = None) -> Value:
         """Return the model's card, or the card in another TOML file.
 
-        Raises: CardError naming the entry that is missing.
+        Raises: CardError naming the missing entry.
         """
         path = path or self.path
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            entries = tomllib.load(file)
         try:
-            return self.of_table(table)
+            return self.build(entries)
         except KeyError as error:
             raise CardError(f"{path}: the card has no entry {error}") from error
 
 
-def filled(kind: type[Value], *tables: Table, **values: object) -> Value:
-    """Return a dataclass filled by the names of its fields: from the values, else from the first table that has it.
+def from_entries(value_class: type[Value], *tables: Entries, **values: object) -> Value:
+    """Return a dataclass whose fields come from the entries of their names: first `values`, then each table in turn.
 
-    Raises: KeyError naming the first field that is nowhere.
+    Raises: KeyError naming the first field that has no entry.
     """
     entries = ChainMap(values, *map(dict, tables))
-    arguments = {field.name: entries[field.name] for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    return kind(**{name: tuple(entry) if isinstance(entry, list) else entry for name, entry in arguments.items()})
+    arguments = {field.name: entries[field.name] for field in fields(value_class)}  # type: ignore[arg-type]  # a dataclass
+    return value_class(
+        **{name: tuple(entry) if isinstance(entry, list) else entry for name, entry in arguments.items()}
+    )
 
 
 def refuse_threshold(name: str, threshold: float) -> None:
-    """Return if a probability can cross the threshold.
+    """Refuse a threshold that no probability can cross.
 
     Raises: CardError.
     """

@@ -1,24 +1,24 @@
-"""The model card as a value: which network, what a stack must be like, what a threshold is."""
+"""The model card as a value: the network, the requirements of a stack of slices, the threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Table, filled, refuse_threshold
+from ainode.models.card import CardReader, Entries, from_entries, refuse_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the model needs of its card. The rest of the file is for readers."""
+    """The entries of the card that the model needs; people read the rest of the file."""
 
     name: str
     version: str
     network: str
     size: str
-    """small or large, as the original's two"""
+    """small or large: the original's two sizes of network"""
     file: str
     seed: int
     threshold: float
@@ -27,7 +27,7 @@ class Card:
     max_spacing_mm: float
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that is none."""
+        """Refuse a threshold that no probability can cross."""
         refuse_threshold(self.name, self.threshold)
 
     @property
@@ -36,9 +36,9 @@ class Card:
         return f"{self.name}/{self.network}"
 
 
-def _card(table: Table) -> Card:
-    network, threshold = table["network"], table["threshold"]["value"]
-    return filled(Card, table, table["input"], network, network=network["name"], threshold=threshold)
+def _card(entries: Entries) -> Card:
+    network, threshold = entries["network"], entries["threshold"]["value"]
+    return from_entries(Card, entries, entries["input"], network, network=network["name"], threshold=threshold)
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -1,25 +1,25 @@
-"""The model card as a value: per organ, how slices enter, what the classes are, how a study's score is made."""
+"""The model card as a value: for each organ the preparation of slices, the classes, the network's file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from ainode.models.card import CardReader, Table, filled
+from ainode.models.card import CardReader, Entries, from_entries
 from ainode.models.errors import CardError
 
-if TYPE_CHECKING:
-    from ainode.models.ct_tumor.preprocess import Frame
+Frame = Literal["ring", "solid"]
+"""The look of the body in the window: a ring of bone and muscle around black fat, or one bright solid."""
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Organ:
-    """One network and how it is fed.
+    """One organ's network, the preparation of its slices, and the series that it reads.
 
-    Units: level and width in Hounsfield units; mm.
+    Units: level and width in Hounsfield units; lengths in mm.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Organ:
     width: float
     frame: Frame
     part: float
-    """of the body's length, how much around its middle is seen"""
+    """the part of the body's length, around its middle, that the network's input shows"""
     side: int
     file: str
     min_slices: int
@@ -42,7 +42,7 @@ class Organ:
     """a short sentence that every report carries"""
 
     def __post_init__(self) -> None:
-        """Refuse what would not give a probability."""
+        """Refuse a class, a frame or a size that gives no input or no probability."""
         if self.positive not in self.class_names or self.frame not in ("ring", "solid"):
             raise CardError(f"{self.name}: positive {self.positive} of {self.class_names}, frame {self.frame}")
         if min(self.width, self.side) <= 0 or not 0 < self.part <= 1:
@@ -50,22 +50,22 @@ class Organ:
 
     @property
     def positive_index(self) -> int:
-        """Return which class counts as ill."""
+        """Return the number of the class that means a tumor."""
         return self.class_names.index(self.positive)
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the model needs of its card. The rest of the file is for readers."""
+    """The entries of the card that the model needs; people read the rest of the file."""
 
     name: str
     version: str
     organs: tuple[Organ, ...]
 
     def organ(self, name: str) -> Organ:
-        """Return the organ of that name.
+        """Return the organ of a name.
 
-        Raises: CardError if there is none.
+        Raises: CardError if the card has no such organ.
         """
         for organ in self.organs:
             if organ.name == name:
@@ -73,8 +73,8 @@ class Card:
         raise CardError(f"{self.name}: no organ named {name}: {', '.join(organ.name for organ in self.organs)}")
 
 
-def _card(table: Table) -> Card:
-    return filled(Card, table, organs=tuple(filled(Organ, organ) for organ in table["organ"]))
+def _card(entries: Entries) -> Card:
+    return from_entries(Card, entries, organs=tuple(from_entries(Organ, organ) for organ in entries["organ"]))
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -19,7 +19,7 @@ from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import metadata_of
 from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
 from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
-from ainode.models.running.saliency import rectified
+from ainode.models.running.saliency import rectified_map
 
 _BATCH = 8
 
@@ -39,7 +39,7 @@ class SliceReading:
 
     def saliency(self) -> NDArray[np.float32]:
         """Return the map on the slice's own grid, 0 to 1."""
-        return np.clip(on_slice_grid(rectified(self.map), self.placement), 0, 1)
+        return np.clip(on_slice_grid(rectified_map(self.map), self.placement), 0, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ainode.models.ct_tumor.card import Frame, Organ
 from ainode.models.errors import UnusablePicture
-
-if TYPE_CHECKING:
-    from ainode.models.ct_tumor.card import Organ
 
 Slice = NDArray[np.float32]
 Picture = NDArray[np.uint8]
-Frame = Literal["ring", "solid"]
-"""How the body shows in the window: fat black, so a ring of bone and muscle, or one bright solid."""
+
 
 # The body is looked for on pictures of this many pixels, the long side of the training pictures.
 _SEARCH_SIDE = 256

@@ -23,13 +23,13 @@ from torch import nn
 from ainode.models.benchmarking import column_titles, table_rows, timings
 from ainode.models.errors import PrecisionRefused
 from ainode.models.lung_nodule.card import Card, read_card
-from ainode.models.lung_nodule.checkpoints import table, under
+from ainode.models.lung_nodule.checkpoints import entries_under, weights_table
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
 from ainode.models.lung_nodule.heads import Recurrent
 from ainode.models.lung_nodule.model import CubeReader, LungNoduleModel, SliceReader, reference_scans
 from ainode.models.lung_nodule.patches import Scan
 from ainode.models.lung_nodule.slice_network import ensemble
-from ainode.models.running.checkpoints import loaded
+from ainode.models.running.checkpoints import with_weights
 from ainode.models.running.runtime import Execution, Precision, precisions
 
 HEAD = column_titles("reading", reference="eager")
@@ -88,14 +88,14 @@ def _gradient_model(card: Card, paths: Mapping[str, Path], model: LungNoduleMode
     """Return the same model with its networks in eager PyTorch, a backward pass behind each."""
 
     def encoder(name: str, shape: EncoderShape, prefix: str) -> _GradientRunner:
-        return _GradientRunner(loaded(Encoder(shape), under(table(paths[name]), prefix), name))
+        return _GradientRunner(with_weights(Encoder(shape), entries_under(weights_table(paths[name]), prefix), name))
 
     cube_reader = cast("CubeReader", model.several)
     if "fmcib" in paths:
         reader = CubeReader("fmcib", encoder("fmcib", FMCIB, ""), cube_reader.recurrent, cube_reader.linear)
         return LungNoduleModel(card, reader, reader, "f32", "cpu")
-    stored = table(paths["lidc"])
-    slices = _GradientRunner(loaded(ensemble(stored), stored, "lidc"))
+    stored = weights_table(paths["lidc"])
+    slices = _GradientRunner(with_weights(ensemble(stored), stored, "lidc"))
     cubes = CubeReader("temporal", encoder("temporal", COMPACT, "encoder."), cube_reader.recurrent)
     return LungNoduleModel(card, SliceReader(slices), cubes, "f32", "cpu")
 

@@ -7,27 +7,27 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ainode.models.running.checkpoints import StateDict, opened, tensors
+from ainode.models.running.checkpoints import StateDict, stored_object, tensor_table
 
 _PICKLES = "The original's .pkl files are converted once, offline: python -m ainode.models.lung_nodule.pickles"
 
 
-def table(path: Path) -> StateDict:
+def weights_table(path: Path) -> StateDict:
     """Return the weights in a file, in single precision, under the encoder's own names.
 
     Of FMCIB's layouts: `trunk_state_dict`, and `state_dict` with `model.trunk.` before each key; heads and the
     projection of the pretraining are left out.
     Raises: CheckpointRefused when the file is no such table or would need unpickling.
     """
-    stored = opened(path, remedy=_PICKLES)
+    stored = stored_object(path, remedy=_PICKLES)
     if isinstance(stored, dict) and "trunk_state_dict" in stored:
         stored = stored["trunk_state_dict"]
     elif isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
         plain = {str(key).removeprefix("module."): value for key, value in stored["state_dict"].items()}
-        stored = under(plain, "model.trunk.") or under(plain, "trunk.") or plain
-    return tensors(stored, f"{path}: neither weights nor a dict with trunk_state_dict or state_dict")
+        stored = entries_under(plain, "model.trunk.") or entries_under(plain, "trunk.") or plain
+    return tensor_table(stored, f"{path}: neither weights nor a dict with trunk_state_dict or state_dict")
 
 
-def under(stored: Mapping[str, Tensor], prefix: str) -> StateDict:
+def entries_under(stored: Mapping[str, Tensor], prefix: str) -> StateDict:
     """Return the part of a table whose keys begin with a prefix, without it."""
     return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}

@@ -13,14 +13,14 @@ from scipy import ndimage
 
 from ainode.models.errors import MissingNetwork, UnusablePicture
 from ainode.models.lung_nodule.card import Card, read_card
-from ainode.models.lung_nodule.checkpoints import table, under
+from ainode.models.lung_nodule.checkpoints import entries_under, weights_table
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
 from ainode.models.lung_nodule.heads import LinearHead, RecurrentHead, linear_head, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, Grid, Scan, cube, is_dense, middle_slice
 from ainode.models.lung_nodule.slice_network import SIDE, ensemble
-from ainode.models.running.checkpoints import loaded
+from ainode.models.running.checkpoints import with_weights
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
-from ainode.models.running.saliency import rectified
+from ainode.models.running.saliency import rectified_map
 
 Array = NDArray[np.float32]
 Profile = Literal["lidc", "temporal", "fmcib"]
@@ -98,7 +98,7 @@ class SliceReader:
             profile="lidc",
             probability=probability(logits),
             attention=(0.0,) * absent + (1.0,),
-            maps=(None,) * absent + (SpatialMap(rectified(evidence), cells),),
+            maps=(None,) * absent + (SpatialMap(rectified_map(evidence), cells),),
             size_mm=_size_mm(outlines[0], pixel_mm),
             picture_mm=pixel_mm * SIDE,
         )
@@ -134,7 +134,7 @@ class CubeReader:
             if one is None or found is None:
                 maps.append(None)
                 continue
-            values = rectified(np.tensordot(weights, found[1][0], axes=1))
+            values = rectified_map(np.tensordot(weights, found[1][0], axes=1))
             maps.append(SpatialMap(values, one[1].coarser((CUBE,) * 3, values.shape)))
         return Prediction(self.profile, said.probability, attention, tuple(maps))
 
@@ -164,12 +164,19 @@ class LungNoduleModel:
         def ready(chosen: Execution) -> tuple[Reader, Reader, Runner]:
             if names is _SITE:
                 ours = runner(encoder_recipe(paths["fmcib"], FMCIB, ""), chosen)
-                heads = recurrent_head(table(paths["fmcib_recurrent"])), linear_head(table(paths["fmcib_linear"]))
+                heads = (
+                    recurrent_head(weights_table(paths["fmcib_recurrent"])),
+                    linear_head(weights_table(paths["fmcib_linear"])),
+                )
                 reader = CubeReader("fmcib", ours, *heads)
                 return reader, reader, ours
             run = runner(slice_recipe(paths["lidc"]), chosen)
             ours = runner(encoder_recipe(paths["temporal"], COMPACT, "encoder."), chosen)
-            return SliceReader(run), CubeReader("temporal", ours, recurrent_head(table(paths["temporal"]))), ours
+            return (
+                SliceReader(run),
+                CubeReader("temporal", ours, recurrent_head(weights_table(paths["temporal"]))),
+                ours,
+            )
 
         one, several, run = ready(execution)
         if execution.precision != "f32":
@@ -195,16 +202,18 @@ def probability(logits: Array) -> float:
 
 def slice_recipe(path: Path) -> Recipe:
     """Return how the one-scan ensemble's graph is built from its file."""
-    stored = table(path)
+    stored = weights_table(path)
     return Recipe(
-        lambda: loaded(ensemble(stored), stored, path.name), (1, 1, SIDE, SIDE), f"lung nodule slices {sha256_of(path)}"
+        lambda: with_weights(ensemble(stored), stored, path.name),
+        (1, 1, SIDE, SIDE),
+        f"lung nodule slices {sha256_of(path)}",
     )
 
 
 def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
     """Return how an encoder's graph is built from its file, of the keys with this prefix."""
     return Recipe(
-        lambda: loaded(Encoder(shape), under(table(path), prefix), path.name),
+        lambda: with_weights(Encoder(shape), entries_under(weights_table(path), prefix), path.name),
         (1, 1, CUBE, CUBE, CUBE),
         f"lung nodule encoder {shape} {prefix} {sha256_of(path)}",
     )

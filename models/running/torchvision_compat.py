@@ -1,8 +1,8 @@
-"""Makes torchvision importable beside a torch it was not compiled for.
+"""Makes torchvision importable beside a torch that torchvision was not compiled for.
 
 The registry's torchvision next to a CPU-only torch has no compiled operators, and its import
 ends with "operator torchvision::nms does not exist". timm and ultralytics import torchvision,
-so call `ensure_nms` before them.
+so call `ensure_nms` before their import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 _NAMESPACE = "torchvision"
 
-# torchvision registers fake kernels for these two without asking whether they exist.
+# torchvision registers fake kernels for these two operators, whether the operators exist or not.
 _OPERATORS = ("nms", "qnms")
 
 
@@ -24,34 +24,34 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Return the indices that greedy non-maximum suppression keeps, best score first.
 
     Shapes: boxes (n, 4) as x0, y0, x1, y1; scores (n,); out (k,) int64.
-    Source: torchvision.ops.nms, whose contract this follows (IoU strictly above is dropped).
+    Source: the contract of torchvision.ops.nms (a box whose IoU is strictly above the threshold is dropped).
     """
     order = scores.argsort(descending=True, stable=True)
     ordered = boxes[order].to(torch.float32)
     area = (ordered[:, 2] - ordered[:, 0]) * (ordered[:, 3] - ordered[:, 1])
     dropped = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
-    kept: list[int] = []
+    selected: list[int] = []
     for index in range(len(order)):
         if dropped[index]:
             continue
-        kept.append(index)
+        selected.append(index)
         low = torch.maximum(ordered[index, :2], ordered[index + 1 :, :2])
         high = torch.minimum(ordered[index, 2:], ordered[index + 1 :, 2:])
         overlap = (high - low).clamp(min=0).prod(dim=1)
         union = area[index] + area[index + 1 :] - overlap
         dropped[index + 1 :] |= overlap > iou_threshold * union
-    return order[torch.as_tensor(kept, dtype=torch.int64, device=boxes.device)]
+    return order[torch.as_tensor(selected, dtype=torch.int64, device=boxes.device)]
 
 
 def ensure_nms() -> bool:
-    """Make `torchvision.ops.nms` work if it does not; return whether it had to be helped.
+    """Make `torchvision.ops.nms` work; return whether this function had to define the operator.
 
-    Looks for torchvision's own compiled library first: defining the operator before a
-    working library is loaded would make that library's own registration fail.
+    torchvision's own compiled library is tried first: defining the operator before a working library is loaded
+    would make the library's own registration fail.
     """
     if _registered() or _compiled_library_loads():
         return False
-    # A library object unregisters what it defined when collected, hence the reference kept on torch.
+    # A collected library object unregisters its operators, so torch keeps a reference to the object.
     library = torch.library.Library(_NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in _OPERATORS:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
@@ -62,7 +62,7 @@ def ensure_nms() -> bool:
 
 
 def _lift_the_guard() -> None:
-    """Let `torchvision.ops.nms` through: it asks for all compiled operators, we have the one."""
+    """Let `torchvision.ops.nms` run: it checks for all compiled operators, and only its own is defined."""
     if find_spec(_NAMESPACE) is None:
         return
     boxes = import_module("torchvision.ops.boxes")

@@ -1,18 +1,18 @@
-"""The model card as a value: the network, its input, where it applies."""
+"""The model card as a value: the network, its input, the modalities that it reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Table, filled
+from ainode.models.card import CardReader, Entries, from_entries
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the model needs of its card. The rest of the file is for readers."""
+    """The entries of the card that the model needs; people read the rest of the file."""
 
     name: str
     version: str
@@ -23,9 +23,9 @@ class Card:
     file: str
 
 
-def _card(table: Table) -> Card:
-    network = table["network"]
-    return filled(Card, table, table["input"], network=network["name"], file=network["file"])
+def _card(entries: Entries) -> Card:
+    network = entries["network"]
+    return from_entries(Card, entries, entries["input"], network=network["name"], file=network["file"])
 
 
 read_card = CardReader(CARD_PATH, _card)

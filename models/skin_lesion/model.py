@@ -14,7 +14,7 @@ from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.keras_network import metadata_of
 from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
 from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
-from ainode.models.running.saliency import rectified
+from ainode.models.running.saliency import rectified_map
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare
@@ -77,7 +77,7 @@ class SkinLesionModel:
             maps.append(one[0, 0, ::down, ::right])
         mean = np.mean(logits, dtype=np.float64)
         calibrated = float(self.calibration.probability(np.asarray(mean)))
-        small = rectified(np.mean(maps, axis=0))
+        small = rectified_map(np.mean(maps, axis=0))
         return Prediction(
             probability=float(1 / (1 + np.exp(-mean))),
             calibrated=calibrated,

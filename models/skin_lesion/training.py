@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from ainode.models.running.keras_network import (
-    Table,
+    WeightTable,
     assign,
     backend,
     efficientnet_lite0,
@@ -118,7 +118,7 @@ def _prepared(pictures: Sequence[Labelled], side: int) -> NDArray[np.float32]:
     return np.concatenate([prepare(read(one.path), side) for one in pictures])
 
 
-def _from_imagenet(network: Any) -> Table:  # noqa: ANN401  # a keras.Model
+def _from_imagenet(network: Any) -> WeightTable:  # noqa: ANN401  # a keras.Model
     """Return ImageNet weights with the network's own untrained head."""
     own = {key: value for key, value in weights_of(network).items() if key.startswith("logits/")}
     return imagenet_weights(imagenet_checkpoint()) | own

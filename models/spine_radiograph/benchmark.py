@@ -19,7 +19,7 @@ from ainode.models.benchmarking import Table, column_titles, table_rows, timings
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
-from ainode.models.running.saliency import weighted
+from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import Card, Network, read_card
 from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
 from ainode.models.spine_radiograph.model import sigmoid
@@ -86,7 +86,7 @@ def _whole_read(card: Card, classify: Runner, detect: Runner) -> Callable[[Pictu
     def read(pixels: Picture) -> float:
         logits, maps = classify(prepare(pixels, card.side, card.resize))
         rows, columns = pixels.shape
-        on_source_grid(weighted(maps[0], shares), Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
+        on_source_grid(weighted_map(maps[0], shares), Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
         detector(pixels)
         return float(np.dot(sigmoid(logits[0]), shares))
 

@@ -1,4 +1,4 @@
-"""The model card as a value: what the networks are called, how pictures enter, what a threshold is."""
+"""The model card as a value: the networks, the preparation of pictures, the threshold."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Table, filled, refuse_threshold
+from ainode.models.card import CardReader, Entries, from_entries, refuse_threshold
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
-"""How a picture meets the square input: pulled to it as the original did, or with its sides kept and gray added."""
+"""The fit of a picture into the square input: stretched, as the original does, or padded with its aspect ratio kept."""
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 DETECTOR = "detector"
@@ -19,7 +19,7 @@ DETECTOR = "detector"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One member of the ensemble: its name, timm's name for it, its share, its file."""
+    """One member of the ensemble: its name, its architecture's name in timm, its share, its file."""
 
     name: str
     architecture: str
@@ -29,7 +29,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class DetectorCard:
-    """The detector: its ultralytics name, input side, classes and confidence steps."""
+    """The detector: its architecture's name in ultralytics, its file, input side, classes and confidence steps."""
 
     architecture: str
     file: str
@@ -41,7 +41,7 @@ class DetectorCard:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the model needs of its card. The rest of the file is for readers."""
+    """The entries of the card that the model needs; people read the rest of the file."""
 
     name: str
     version: str
@@ -57,7 +57,7 @@ class Card:
     detector: DetectorCard
 
     def __post_init__(self) -> None:
-        """Refuse a card whose ensemble would not give a probability."""
+        """Refuse a card whose ensemble gives no probability."""
         total = sum(network.weight for network in self.networks)
         if not self.networks or abs(total - 1) > 1e-6 or min(n.weight for n in self.networks) <= 0:  # noqa: PLR2004
             raise CardError(f"{self.name}: ensemble weights must be positive and sum to 1, not {total}")
@@ -66,19 +66,19 @@ class Card:
         refuse_threshold(self.name, self.threshold)
 
     @property
-    def needed(self) -> Mapping[str, str]:
-        """Return the file of every network by its name, the detector's included."""
+    def files(self) -> Mapping[str, str]:
+        """Return the file of every network by the network's name, with the detector's file."""
         return {network.name: network.file for network in self.networks} | {DETECTOR: self.detector.file}
 
 
-def _card(table: Table) -> Card:
-    return filled(
+def _card(entries: Entries) -> Card:
+    return from_entries(
         Card,
-        table,
-        table["input"],
-        threshold=table["threshold"]["value"],
-        networks=tuple(filled(Network, network) for network in table["network"]),
-        detector=filled(DetectorCard, table["detector"]),
+        entries,
+        entries["input"],
+        threshold=entries["threshold"]["value"],
+        networks=tuple(from_entries(Network, network) for network in entries["network"]),
+        detector=from_entries(DetectorCard, entries["detector"]),
     )
 
 

@@ -46,7 +46,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     """Return the ensemble's answers on synthetic pictures, beside what shortcuts and 16 x 16 pixels say."""
     card = read_card()
     seen, stack = (render(data, each, seed=_SEEDS[each], count=_PICTURES[each]) for each in ("train", part))
-    files_of = {f"{card.name}/{name}": name for name in card.needed}
+    files_of = {f"{card.name}/{name}": name for name in card.files}
     files = {name: weights[title] for title, name in files_of.items()}
     with tempfile.TemporaryDirectory() as cache:
         model = SpineRadiographModel.load(files, execution=Execution(Path(cache)), card=card)

@@ -24,7 +24,7 @@ from ainode.models.running.runtime import (
     runner,
     sha256_of,
 )
-from ainode.models.running.saliency import weighted
+from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.checkpoints import class_names
 from ainode.models.spine_radiograph.detector import Box, Decoded, Detector, yolo
@@ -67,10 +67,10 @@ class SpineRadiographModel:
         precision moves a probability by more than 0.005 on the reference pictures.
         """
         card = card or read_card()
-        absent = [name for name in card.needed if name not in paths]
+        absent = [name for name in card.files if name not in paths]
         if absent:
             raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}; the rest is not used without it")
-        digests = {name: sha256_of(paths[name]) for name in card.needed}
+        digests = {name: sha256_of(paths[name]) for name in card.files}
         recipe = ensemble_recipe(card, paths, digests)
         classify = runner(recipe, execution)
         if execution.precision != "f32":
@@ -100,7 +100,7 @@ class SpineRadiographModel:
             abnormal=abnormal,
             per_network={n.name: float(p) for n, p in zip(self.card.networks, each, strict=True)},
             boxes=self.detector(pixels) if abnormal else (),
-            saliency=self._on_source(weighted(maps[0], shares), pixels),
+            saliency=self._on_source(weighted_map(maps[0], shares), pixels),
         )
 
     def _on_source(self, small: NDArray[np.float32], pixels: Picture) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def detector_recipe(card: Card, path: Path, digest: str, classes: int) -> Recipe
 
 def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:
     """Return the card's files in a folder by network name; those that are not there are left out."""
-    needed = (card or read_card(CARD_PATH)).needed
+    needed = (card or read_card(CARD_PATH)).files
     return {name: folder / file for name, file in needed.items() if (folder / file).is_file()}
 
 

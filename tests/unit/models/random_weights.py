@@ -32,4 +32,4 @@ def random_model_in(folder: Path) -> RandomModel:
     for network in card.networks:
         save_half(classifier(network.architecture), folder / network.file)
     save_half(yolo("yolo11n", len(detector.class_names)), folder / detector.file)
-    return RandomModel(card, {name: folder / file for name, file in card.needed.items()})
+    return RandomModel(card, {name: folder / file for name, file in card.files.items()})

@@ -26,7 +26,7 @@ from ainode.models.errors import CardError, CheckpointRefused, ModelError, Unusa
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import assign, backend, efficientnet_lite0, save_half, weights_of
 from ainode.models.running.runtime import Execution
-from ainode.models.running.saliency import rectified
+from ainode.models.running.saliency import rectified_map
 
 LUNG, PANCREAS = read_card().organ("lung"), read_card().organ("pancreas")
 _TRAIN = """
@@ -216,7 +216,7 @@ def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(tmp_path: Path, h
     assert reading.slices[0].map.shape == (7, 7)
     _, maps = ours.network.run(np.repeat(as_input(squares[:1]) / np.float32(255), 8, axis=0))
     mine = maps[0, LUNG.positive_index]
-    assert np.abs(rectified(mine) - rectified(theirs["maps"][0])).max() < 1e-3
+    assert np.abs(rectified_map(mine) - rectified_map(theirs["maps"][0])).max() < 1e-3
 
 
 def test_a_network_of_another_organ_is_refused(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from ainode.models.errors import CheckpointRefused  # noqa: E402
 from ainode.models.lung_nodule import pickles  # noqa: E402
-from ainode.models.lung_nodule.checkpoints import table  # noqa: E402
+from ainode.models.lung_nodule.checkpoints import weights_table  # noqa: E402
 from ainode.models.lung_nodule.encoder import FMCIB, Encoder, EncoderShape  # noqa: E402
 from ainode.models.lung_nodule.heads import ABSENT, Recurrent, linear_head, recurrent_head  # noqa: E402
 from ainode.models.lung_nodule.patches import CUBE, Scan, cube  # noqa: E402
-from ainode.models.running.checkpoints import loaded  # noqa: E402
+from ainode.models.running.checkpoints import with_weights  # noqa: E402
 
 Array = NDArray[Any]
 FEATURES, HIDDEN, ATTENDED = 6, 4, 3
@@ -232,7 +232,7 @@ def test_the_encoder_is_monais_layer_by_layer() -> None:
     for value in theirs.state_dict().values():
         if value.is_floating_point():
             torch.nn.init.uniform_(value, 0.1, 0.4)
-    ours = loaded(Encoder(_SMALL), theirs.state_dict(), "monai")
+    ours = with_weights(Encoder(_SMALL), theirs.state_dict(), "monai")
     patch = torch.rand(1, 1, CUBE, CUBE, CUBE)
     with torch.inference_mode():
         features, cells = ours(patch)
@@ -258,14 +258,14 @@ def test_every_layout_of_fmcibs_weights_loads(tmp_path: Path, layout: str) -> No
         "bare": dict(weights),
     }[layout]
     torch.save(stored, tmp_path / "weights.torch")
-    ours = loaded(Encoder(_SMALL), table(tmp_path / "weights.torch"), layout)
+    ours = with_weights(Encoder(_SMALL), weights_table(tmp_path / "weights.torch"), layout)
     assert torch.equal(ours.state_dict()["layer4.0.conv3.weight"], weights["layer4.0.conv3.weight"])
 
 
 def test_a_torch_file_with_an_object_in_it_is_refused(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "object.torch")
     with pytest.raises(CheckpointRefused, match="never opened"):
-        table(tmp_path / "object.torch")
+        weights_table(tmp_path / "object.torch")
 
 
 def monai_cube(values: Array, spacing: tuple[float, ...], origin: Array, position: Array) -> Array:

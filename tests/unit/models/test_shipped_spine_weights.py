@@ -33,7 +33,7 @@ def test_every_file_is_the_bytes_that_the_manifest_names() -> None:
 
 
 def test_the_manifest_has_every_network_of_the_card() -> None:
-    assert {entry["network"]: entry["file"] for entry in _entries()} == dict(read_card().needed)
+    assert {entry["network"]: entry["file"] for entry in _entries()} == dict(read_card().files)
 
 
 def test_every_entry_says_where_it_comes_from() -> None:

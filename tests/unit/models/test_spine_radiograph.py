@@ -17,8 +17,8 @@ from unit.models.random_weights import RandomModel
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.running.runtime import Execution, OpenVinoRunner, converted, cpu_has_bf16, runner
-from ainode.models.running.saliency import rectified, weighted
+from ainode.models.running.runtime import Execution, OpenVinoRunner, converted_graph, cpu_has_bf16, runner
+from ainode.models.running.saliency import rectified_map, weighted_map
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.detector import Detector, suppressed, yolo
 from ainode.models.spine_radiograph.model import SpineRadiographModel, ensemble_recipe, sigmoid
@@ -57,7 +57,7 @@ def test_the_map_of_the_forward_pass_is_monais_grad_cam(architecture: str, layer
     with torch.inference_mode():
         logit, own = Mapped(network)(picture)
         assert logit.item() == pytest.approx(network(picture).item(), abs=1e-5)
-    assert np.allclose(rectified(own[0].numpy()), rectified(reference), atol=1e-4)
+    assert np.allclose(rectified_map(own[0].numpy()), rectified_map(reference), atol=1e-4)
 
 
 def test_openvino_gives_torchs_probabilities_within_half_a_percent(
@@ -114,8 +114,8 @@ def test_the_map_is_on_the_source_grid_between_zero_and_one(model: SpineRadiogra
 
 def test_the_ensembles_map_is_the_weighted_mean_of_the_members_maps() -> None:
     maps = np.asarray([[[0, 4.0]], [[2.0, -8.0]]], np.float32)
-    assert np.allclose(weighted(maps, (0.75, 0.25)), [[1 / 3, 1]])
-    assert weighted(-np.abs(maps), (0.5, 0.5)).max() == 0
+    assert np.allclose(weighted_map(maps, (0.75, 0.25)), [[1 / 3, 1]])
+    assert weighted_map(-np.abs(maps), (0.5, 0.5)).max() == 0
 
 
 def test_a_missing_network_is_an_error_and_never_left_out(random_model: RandomModel, cache: Path) -> None:
@@ -149,11 +149,11 @@ def test_an_unusable_picture_is_refused_with_its_reason(model: SpineRadiographMo
 
 def test_a_graph_is_converted_once_for_the_same_weights(random_model: RandomModel, cache: Path) -> None:
     recipe = ensemble_recipe(random_model.card, random_model.paths, dict.fromkeys(random_model.paths, "x"))
-    first = converted(recipe, cache)
+    first = converted_graph(recipe, cache)
     stamp = first.stat().st_mtime_ns
-    assert converted(recipe, cache) == first
+    assert converted_graph(recipe, cache) == first
     assert first.stat().st_mtime_ns == stamp
-    assert converted(replace(recipe, key="other"), cache) != first
+    assert converted_graph(replace(recipe, key="other"), cache) != first
 
 
 def test_the_openvino_precision_is_the_one_asked_for(random_model: RandomModel, cache: Path) -> None:

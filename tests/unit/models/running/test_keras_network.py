@@ -31,12 +31,12 @@ from ainode.models.running.keras_network import (
     weights_of,
 )
 from ainode.models.running.keras_serving import (
-    Mapped,
-    gradcam,
+    MappedNetwork,
+    gradcam_runner,
     has_linear_head,
     mapped_recipe,
-    original,
-    without_activation,
+    original_network,
+    remove_activation,
 )
 from ainode.models.running.runtime import Execution, runner
 
@@ -150,7 +150,7 @@ def test_openvino_gives_the_logits_and_maps_of_the_network(lite: Any, tmp_path: 
     logits, maps = runner(mapped_recipe(lambda: lite, _SIDE, "test"), Execution(tmp_path, "cpu"))(pictures)
     with torch.inference_mode():
         expected = lite(pictures, training=False).numpy()
-        expected_maps = Mapped(lite)(torch.from_numpy(pictures))[1].numpy()
+        expected_maps = MappedNetwork(lite)(torch.from_numpy(pictures))[1].numpy()
     np.testing.assert_allclose(probabilities(logits), probabilities(expected), atol=1e-5)
     np.testing.assert_allclose(maps, expected_maps, atol=1e-3)
 
@@ -159,8 +159,8 @@ def test_the_map_of_the_forward_pass_is_grad_cam(lite: Any) -> None:  # noqa: AN
     pictures = some_pictures(_SIDE, count=1)
     assert has_linear_head(lite)
     with torch.inference_mode():
-        logits, maps = (one.numpy() for one in Mapped(lite)(torch.from_numpy(pictures)))
-    by_gradient_logits, by_gradient = gradcam(lite)(pictures)
+        logits, maps = (one.numpy() for one in MappedNetwork(lite)(torch.from_numpy(pictures)))
+    by_gradient_logits, by_gradient = gradcam_runner(lite)(pictures)
     cells = maps.shape[2] * maps.shape[3]
     np.testing.assert_allclose(by_gradient_logits, logits, atol=1e-4)
     np.testing.assert_allclose(by_gradient * cells, maps, atol=1e-4)
@@ -175,7 +175,7 @@ def test_the_map_is_monais_grad_cam(lite: Any) -> None:  # noqa: ANN401
 
         def __init__(self) -> None:
             super().__init__()
-            mapped = Mapped(lite)
+            mapped = MappedNetwork(lite)
             self.body, self.kernel, self.bias = mapped.body, mapped.kernel, mapped.bias
             self.maps = torch.nn.Identity()
 
@@ -185,7 +185,7 @@ def test_the_map_is_monais_grad_cam(lite: Any) -> None:  # noqa: ANN401
             return logits
 
     picture = torch.from_numpy(some_pictures(_SIDE, count=1))
-    ours = np.maximum(Mapped(lite)(picture)[1].detach().numpy()[0, 1], 0)
+    ours = np.maximum(MappedNetwork(lite)(picture)[1].detach().numpy()[0, 1], 0)
     reference = GradCAM(InTorchsOrder(), target_layers="maps")
     drawn = picture.permute(0, 3, 1, 2).requires_grad_()
     raw = reference.compute_map(drawn, class_idx=1).detach().numpy()[0, 0]  # type: ignore[no-untyped-call]
@@ -210,11 +210,11 @@ def test_an_original_file_answers_as_keras_predict_on_tensorflow(tmp_path: Path,
     np.save(drawn, pictures)
     expected = np.array(json.loads(on_tensorflow(_MADE_BY_TENSORFLOW, path, head, drawn)))
     before = "tensorflow" in sys.modules
-    network = original(path)
+    network = original_network(path)
     assert ("tensorflow" in sys.modules) == before
-    assert without_activation(network, path=path) == ("sigmoid" if head == "flat" else "softmax")
+    assert remove_activation(network, path=path) == ("sigmoid" if head == "flat" else "softmax")
     assert has_linear_head(network) == (head == "pooled")
-    logits, maps = gradcam(network)(pictures)
+    logits, maps = gradcam_runner(network)(pictures)
     assert maps.shape == (2, expected.shape[1], 4, 4)
     assert np.abs(probabilities(logits) - expected).max() < 1e-5
 
@@ -263,7 +263,7 @@ def test_code_in_a_file_is_refused_before_anything_is_built(
     tmp_path: Path, layer: dict[str, object], said: str
 ) -> None:
     with pytest.raises(CheckpointRefused, match=said):
-        original(an_archive(tmp_path / "m.keras", layer))
+        original_network(an_archive(tmp_path / "m.keras", layer))
 
 
 def test_weights_without_their_network_are_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -271,11 +271,11 @@ def test_weights_without_their_network_are_refused_with_what_to_do(tmp_path: Pat
     with h5py.File(path, "w") as file:
         file.create_dataset("dense/kernel", data=np.zeros(3))
     with pytest.raises(CheckpointRefused, match=r"model\.save"):
-        original(path)
+        original_network(path)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     for name in ("m.h5", "m.keras"):
         (tmp_path / name).write_bytes(b"something else")
         with pytest.raises(CheckpointRefused, match="cut short"):
-            original(tmp_path / name)
+            original_network(tmp_path / name)
