@@ -99,7 +99,7 @@ class Node:
             self._web.stop()
         self._receiver.stop()
         self._intake.stop()
-        self._readers.stop()
+        self._readers.kill_idle()
         self._jobs.stop()
         self._errands.stop()
         self._engine.dispose()
@@ -118,7 +118,7 @@ class Node:
         commitments = Commitments(settings, self.catalog, self.ledger)
 
         def sweep(now: datetime) -> None:
-            self._readers.release_idle()
+            self._readers.kill_unused()
             retention.sweep(now)
 
         counts = SenderCounts(settings, self._errands, self._events.put)

@@ -1,6 +1,6 @@
-"""The process that holds a model: started when first asked, killed at its limits, restarted the next time.
+"""The process that holds a model: a request starts the process, and a limit kills the process.
 
-Everything that a hostile study could crash (decoding, the network, encoding) happens in there.
+Everything that a hostile study could crash (decoding, the network, encoding) happens in this process.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error as it crosses the pipe: its class by name, so that only our own classes are raised."""
+    """An error on the way through the pipe: the name of the class, so that the node raises only classes of its own."""
 
     kind: str
     message: str
@@ -43,8 +43,8 @@ def die_with_parent() -> None:
 
 
 def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> None:
-    """Answer reading requests until the pipe closes."""
-    # Here and not above: the node itself stays small, without networks and encoders.
+    """Run in the process of the model: answer requests until the pipe closes."""
+    # The imports stand in the function, so that the node itself loads no networks and no encoders.
     from pydicom import config  # noqa: PLC0415
 
     from ainode.node import logs  # noqa: PLC0415
@@ -71,12 +71,13 @@ def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> 
             connection.send(_Failure(HandlerError.__name__, text, ""))
         except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
             text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
-            # without the message: a library may have put a header's value into it
+            # The log gets no message of the error: a library may have put a value of a header into the message.
             stack = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
             connection.send(_Failure(HandlerError.__name__, text, stack))
 
 
-def _raised(failure: _Failure) -> NodeError:
+def _error_of(failure: _Failure) -> NodeError:
+    """Return the error to raise for a failure; an unexpected failure is logged with its traceback."""
     if failure.traceback:
         log.error("%s\n%s", failure.message, failure.traceback, extra={"action": "handler_failed"})
     kind = getattr(errors, failure.kind, HandlerError)
@@ -84,6 +85,7 @@ def _raised(failure: _Failure) -> NodeError:
 
 
 def _resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process, 0 if the process has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except (OSError, IndexError):
@@ -92,7 +94,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 class Reader:
-    """One handler's process."""
+    """The process of one handler; the process reads one study at a time."""
 
     def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable) -> None:
         self._name = name
@@ -104,46 +106,52 @@ class Reader:
         self._used_at = time.monotonic()
 
     def read(self, request: Request) -> Reading:
-        """Return what the handler says of the study.
+        """Return the handler's reading of the study; wait while the process reads another study.
 
-        Raises: ReaderTimeout or ReaderDied (worth another try), or the handler's own error.
+        Raises: ReaderTimeout at the time limit, ReaderDied if the process ended or at the memory limit: the job is
+        tried again. A NodeError of the handler; HandlerError for any other error of the handler.
         """
         with self._lock:
-            pipe = self._started()
+            pipe = self._start_unless_running()
             try:
                 pipe.send(request)
-                answer = self._wait(pipe, request)
+                answer = self._answer(pipe, request)
             except (EOFError, OSError) as error:
-                code = self._stop()
+                code = self._kill()
                 raise ReaderDied(
                     f"study {request.study_instance_uid}: the reader of {self._name} ended with code {code}"
                 ) from error
             finally:
                 self._used_at = time.monotonic()
         if isinstance(answer, _Failure):
-            raise _raised(answer)
+            raise _error_of(answer)
         return answer
 
-    def _wait(self, pipe: Connection, request: Request) -> Reading | _Failure:
+    def _answer(self, pipe: Connection, request: Request) -> Reading | _Failure:
+        """Wait for the answer to the request; kill the process at a limit.
+
+        Raises: ReaderTimeout, ReaderDied at a limit; EOFError, OSError if the process ended.
+        """
         deadline = time.monotonic() + self._limits.time_limit_s
         while not pipe.poll(_POLL_S):
             if time.monotonic() > deadline:
-                self._stop()
+                self._kill()
                 raise ReaderTimeout(
                     f"study {request.study_instance_uid}: {self._name} was killed after "
                     f"{self._limits.time_limit_s:g} s ([reader] time_limit_s)"
                 )
             if self._process and _resident_bytes(self._process.pid or 0) > self._limits.memory_limit_bytes:
-                self._stop()
+                self._kill()
                 raise ReaderDied(
                     f"study {request.study_instance_uid}: {self._name} was killed above "
                     f"{self._limits.memory_limit_bytes} bytes ([reader] memory_limit_bytes)"
                 )
         return pipe.recv()  # type: ignore[no-any-return]
 
-    def _started(self) -> Connection:
+    def _start_unless_running(self) -> Connection:
+        """Start the process unless the process runs, and return the pipe to the process."""
         if self._pipe is None or self._process is None or not self._process.is_alive():
-            self._stop()
+            self._kill()
             context = multiprocessing.get_context("spawn")
             self._pipe, child = context.Pipe()
             self._process = context.Process(
@@ -153,7 +161,8 @@ class Reader:
             child.close()
         return self._pipe
 
-    def _stop(self) -> int | None:
+    def _kill(self) -> int | None:
+        """Kill the process and return its exit code, None if no process was started."""
         if self._process is None:
             return None
         if self._pipe:
@@ -164,17 +173,20 @@ class Reader:
         self._process = self._pipe = None
         return code
 
-    def release_if_idle(self) -> None:
-        """End the process if nothing was read for `idle_s`; never waits for a running study."""
+    def kill_if_unused(self) -> None:
+        """Kill the process if the process has read no study for `idle_s`; a process that reads goes on."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._process and time.monotonic() - self._used_at > self._limits.idle_s:
-                    self._stop()
+                    self._kill()
             finally:
                 self._lock.release()
 
-    def stop(self) -> None:
-        """End the process if it is idle; one that reads ends with the node, and its job is taken up again."""
+    def kill_unless_reading(self) -> None:
+        """Kill the process unless the process reads a study: then the process ends with the node.
+
+        The next start of the node resumes the job of the study.
+        """
         if self._lock.acquire(blocking=False):
-            self._stop()
+            self._kill()
             self._lock.release()

@@ -32,12 +32,12 @@ class Readers:
             log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
             return HandlerWeights()
 
-    def release_idle(self) -> None:
-        """End the processes that were unused for longer than the limit."""
+    def kill_unused(self) -> None:
+        """Kill each process that has read no study for `idle_s` of [reader]."""
         for reader in self._readers.values():
-            reader.release_if_idle()
+            reader.kill_if_unused()
 
-    def stop(self) -> None:
-        """End every idle process; a process that reads ends with the node."""
+    def kill_idle(self) -> None:
+        """Kill each process that reads no study; a process that reads a study ends with the node."""
         for reader in self._readers.values():
-            reader.stop()
+            reader.kill_unless_reading()

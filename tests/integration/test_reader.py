@@ -20,7 +20,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     limits = ReaderTable(time_limit_s=10, memory_limit_bytes=1 << 30)
     made = Reader("support.handler", ModelEnvironment(WeightStore(tmp_path), tmp_path), limits)
     yield made
-    made.stop()
+    made.kill_unless_reading()
 
 
 def asking(folder: Path, order: str) -> Request:
@@ -48,7 +48,7 @@ def test_a_hung_model_is_killed_at_its_time_limit_and_the_next_study_is_read(tmp
     with pytest.raises(ReaderTimeout, match="killed after 5 s"):
         reader.read(asking(tmp_path, "hang"))
     assert isinstance(reader.read(asking(tmp_path, "decline")).answer, OutOfScope)
-    reader.stop()
+    reader.kill_unless_reading()
 
 
 @pytest.mark.parametrize(("order", "said"), [("crash", "ended with code 7"), ("leak", "killed above")])
