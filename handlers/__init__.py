@@ -3,6 +3,7 @@
 What several of them do and say alike stands here, since every module beside this one is a handler.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -36,39 +37,39 @@ Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
 
 
-def loaded(load: Callable[..., Model], *where: object, name: str, environment: ModelEnvironment) -> Model:
-    """Return a model loaded from verified files, as the installation runs its networks.
+def loaded(load: Callable[..., Model], *arguments: object, name: str, environment: ModelEnvironment) -> Model:
+    """Return the model that `load` makes of the arguments, run as the installation runs its networks.
 
-    Raises: WeightsError if they are not the model's, or its precision is refused.
+    Raises: WeightsError if the files are not the model's, or the model refuses the precision.
     """
     from ainode.models.running.runtime import Execution  # noqa: PLC0415
 
     try:
-        return load(*where, execution=Execution(environment.cache, environment.device, environment.precision))
+        return load(*arguments, execution=Execution(environment.cache, environment.device, environment.precision))
     except ModelError as error:
         raise WeightsError(f"{name}: {error}") from error
 
 
 def selection_of(study: Study, chosen: Collection[Instance]) -> Selection:
     """Return the chosen instances in their series."""
-    series = (
-        Series(one.series_instance_uid, one.modality, tuple(i for i in one.instances if i in chosen))
-        for one in study.series
+    chosen_series = (
+        dataclasses.replace(series, instances=tuple(instance for instance in series.instances if instance in chosen))
+        for series in study.series
     )
-    return Selection(study.study_instance_uid, tuple(one for one in series if one.instances))
+    return Selection(study.study_instance_uid, tuple(series for series in chosen_series if series.instances))
 
 
 def readable(study: Study, refusal: Callable[[Instance], OutOfScope | None]) -> Selection | OutOfScope:
-    """Return the images that nothing in their headers speaks against; if there is none, why not the first."""
+    """Return the images whose headers `refusal` does not refuse; if every image is refused, the first refusal."""
     refusals = {instance: refusal(instance) for instance in study.instances}
-    chosen = {instance for instance, why in refusals.items() if why is None}
+    chosen = {instance for instance, reason in refusals.items() if reason is None}
     if chosen:
         return selection_of(study, chosen)
     return next(filter(None, refusals.values()), OutOfScope("the study holds no image", "no-image"))
 
 
 def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
-    """Return why an image is too small or several, in words and in a code; None if it is neither."""
+    """Return reason and code of a refusal of an image that is too small or has several frames; None if it fits."""
     rows, columns = (int(instance.text(key) or 0) for key in ("Rows", "Columns"))
     if min(rows, columns) < smallest_side:
         return f"the image has {rows} x {columns} pixels; {smallest_side} a side are needed", "too-small"
@@ -79,15 +80,15 @@ def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
 def each_read(
     instances: Iterable[Instance], read: Callable[[Path], Prediction]
 ) -> tuple[list[tuple[Instance, Prediction]], list[OutOfScope]]:
-    """Return what is read of each image by itself, and why the others cannot be used."""
-    found: list[tuple[Instance, Prediction]] = []
+    """Return the prediction of each usable image, and a refusal of each unusable image."""
+    predictions: list[tuple[Instance, Prediction]] = []
     unusable: list[OutOfScope] = []
     for instance in instances:
         try:
-            found.append((instance, read(instance.path)))
+            predictions.append((instance, read(instance.path)))
         except UnusablePicture as error:
             unusable.append(image_refusal(instance, str(error), "unusable-pixels"))
-    return found, unusable
+    return predictions, unusable
 
 
 def image_refusal(instance: Instance, reason: str, code: str) -> OutOfScope:
@@ -96,7 +97,7 @@ def image_refusal(instance: Instance, reason: str, code: str) -> OutOfScope:
 
 
 def body_parts(series: Iterable[Series]) -> str:
-    """Return the body parts of several series in words; `none` where there is no series."""
+    """Return the body parts of several series as text; `none` without series."""
     return ", ".join(sorted({str(body_part(item.instances[0].header)) for item in series})) or "none"
 
 
@@ -109,18 +110,18 @@ def algorithm(
     parameters: Mapping[str, str],
     decisive: Collection[str] = (),
 ) -> Algorithm:
-    """Return which model made a result, trusted as far as the least of the decisive weights, by default of all."""
+    """Return the algorithm of a result; its status is the lowest of the decisive weights, by default of all weights."""
     status = store.status(decisive or weights)
     return Algorithm(name, version, store.digest(weights), status, tuple(parameters.items()))
 
 
 def unread(images: int) -> Mapping[str, str]:
-    """Return the parameter that counts the images which were not read; nothing where all were."""
+    """Return the parameter with the number of images that were not read; no parameter for 0."""
     return {"images not read": f"{images}, unusable pixels"} if images else {}
 
 
 def against_threshold(concept: str, probability: float, threshold: float) -> str:
-    """Return a caption with a probability and on which side of the threshold it lies."""
+    """Return a caption: the probability, and whether the probability is above the threshold."""
     verdict = "above" if probability > threshold else "not above"
     return f"{concept} {probability:.1%}, {verdict} the threshold of {threshold:.1%}"
 
@@ -137,7 +138,7 @@ def saliency(shown: NDArray[np.float32]) -> Saliency:
 
 
 def voxels_under(slices: Stack, number: int, scan: Volume) -> NDArray[np.float64]:
-    """Return where each pixel of a slice lies in the volume made of the stack: z, y, x, continuous.
+    """Return the continuous voxel index (z, y, x) of each pixel of a slice, in the volume of the stack.
 
     Shapes: (3, rows, columns).
     """

@@ -93,14 +93,14 @@ class Spool:
 
         Commit the catalog first: after a crash in between, `unindexed` yields the file again. So no fsync is needed.
         """
-        kept = self.kept_path(ref, sha256)
-        kept.parent.mkdir(exist_ok=True)
+        target = self.kept_path(ref, sha256)
+        target.parent.mkdir(exist_ok=True)
         try:
-            path.replace(kept)
+            path.replace(target)
         except FileNotFoundError:
-            if not kept.exists():
+            if not target.exists():
                 raise
-        return kept
+        return target
 
     def remove_study(self, study_instance_uid: UID) -> None:
         """Remove every kept file of the study."""
