@@ -98,7 +98,11 @@ def _store_response(response: requests.Response) -> JsonDataset:
 
 
 def _outcome(link: WebLink, document: Outgoing, http_status: int, response: JsonDataset) -> SendOutcome:
-    """Return the outcome of one document; its status is the Failure Reason of the document, a C-STORE status."""
+    """Return the outcome of one document.
+
+    The status is the Failure Reason of the document (a C-STORE status, 0x0110 if absent), or 0x0000 if the archive
+    stored the document. If the archive names no document, the status is the HTTP status, or None after HTTP 202.
+    """
     uid, name = document.sop_instance_uid, link.peer.name
     failed = {_text(item, "ReferencedSOPInstanceUID"): item for item in _items(response, "FailedSOPSequence")}
     stored = {_text(item, "ReferencedSOPInstanceUID") for item in _items(response, "ReferencedSOPSequence")}
@@ -174,11 +178,11 @@ def _matches(
     max_matches: int,
     deadline: Deadline | None = None,
 ) -> Iterator[JsonDataset]:
-    """Yield each match of a search once; matches of one `key` are one match.
+    """Yield each match of a search once; matches with the same value of `key` are one match.
 
     The search ends with a page without a new match, since a server may lower or ignore the limit of a page.
 
-    Raises: ArchiveUnreachable, ArchiveRefused.
+    Raises: ArchiveUnreachable, also above `max_matches`; ArchiveRefused.
     """
     keys: set[str] = set()
     while True:
@@ -209,7 +213,7 @@ class WebArchive:
         self._min_free_bytes = min_free_bytes
 
     def studies(self, query: StudyQuery, deadline: Deadline) -> Iterator[StudyEntry]:
-        """Yield the studies of a query."""
+        """Yield the studies with the Patient ID and a date of the query; the caller checks the rest."""
         filters = {
             "PatientID": query.patient.patient_id,
             "StudyDate": f"{query.first_date:%Y%m%d}-{query.last_date:%Y%m%d}",
@@ -229,7 +233,7 @@ class WebArchive:
                 yield study_entry(partial(_text, dataset), _texts(dataset, "ModalitiesInStudy"))
 
     def series(self, study_instance_uid: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
-        """Return the series of a study."""
+        """Return the series of a study; a series without a valid UID is left out."""
         fields = ["BodyPartExamined", "SeriesDescription", "NumberOfSeriesRelatedInstances"]
 
         def search_page(client: DICOMwebClient, limit: int, offset: int) -> Sequence[JsonDataset]:
@@ -246,7 +250,7 @@ class WebArchive:
         )
 
     def fetch(self, series: SeriesEntry, folder: Path, deadline: Deadline) -> None:
-        """Write the instances of a series into `folder`."""
+        """Write the instances of a series into `folder`; the file names are numbers in the order of the answer."""
         address = (
             f"{self._link.peer.dicomweb.rstrip('/')}/studies/{series.study_instance_uid}"
             f"/series/{series.series_instance_uid}"
@@ -262,9 +266,9 @@ class WebArchive:
 def instance_files(session: requests.Session, address: str) -> Iterator[Iterator[bytes]]:
     """Yield the file of each instance at a WADO-RS address, as blocks; the session is a session of `WebLink`.
 
-    The caller reads the blocks of a file before the next file.
+    The caller reads the blocks of a file before the next file. An answer that is not multipart is one file.
 
-    Raises: ValueError if the answer ends early, or is not an answer of WADO-RS.
+    Raises: ValueError if a multipart answer ends early or is malformed; requests.RequestException for other failures.
     """
     with session.get(address, headers={"Accept": _ACCEPT_AS_STORED}, stream=True) as response:
         response.raise_for_status()
