@@ -30,7 +30,7 @@ _FAILURE_REASON, _FAILED, _REFERENCED, _OTHER_FAILURES = "00081197", "00081198",
 
 @dataclass(slots=True)
 class _Answer:
-    """The outcome of the parts so far."""
+    """The outcome of the parts that were received; the answer lists each part as stored or failed."""
 
     stored: list[tuple[str, str]] = field(default_factory=list)
     """SOP Class and Instance UID"""
@@ -39,18 +39,21 @@ class _Answer:
 
     @property
     def status(self) -> int:
-        """Return 200 if all parts were stored, 202 if some, 409 if none (PS3.18 table 10.5.3-1)."""
+        """Return HTTP status 200 if no part failed, 202 if some failed, 409 if all failed (PS3.18 table 10.5.3-1)."""
         if not self.failed:
             return 200
         return 202 if self.stored else 409
 
     def json(self) -> dict[str, Any]:
-        """Return the Store Instances Response Module (PS3.18 I.2) in DICOM JSON."""
+        """Return the Store Instances Response Module (PS3.18 I.2) in DICOM JSON.
+
+        A failed part without a known UID is an item of Other Failures Sequence, by its reason alone.
+        """
         # Retrieve URL is type 2, and empty: nobody retrieves instances from the node.
         answer: dict[str, Any] = {_RETRIEVE_URL: {"vr": "UR"}}
         stored = [{**_reference(*uids), _RETRIEVE_URL: {"vr": "UR"}} for uids in self.stored]
-        failed = [{**_reference(*uids), **_reason(status)} for *uids, status in self.failed if all(uids)]
-        unidentified = [_reason(status) for *uids, status in self.failed if not all(uids)]
+        failed = [{**_reference(*uids), **_failure_reason(status)} for *uids, status in self.failed if all(uids)]
+        unidentified = [_failure_reason(status) for *uids, status in self.failed if not all(uids)]
         for tag, items in ((_REFERENCED, stored), (_FAILED, failed), (_OTHER_FAILURES, unidentified)):
             if items:
                 answer[tag] = _sequence(items)
@@ -58,22 +61,25 @@ class _Answer:
 
 
 def _sequence(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a sequence element in DICOM JSON."""
     return {"vr": "SQ", "Value": items}
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> dict[str, Any]:
+    """Return the elements that refer to an instance, in DICOM JSON."""
     return {
         _SOP_CLASS: {"vr": "UI", "Value": [sop_class_uid]},
         _SOP_INSTANCE: {"vr": "UI", "Value": [sop_instance_uid]},
     }
 
 
-def _reason(status: int) -> dict[str, Any]:
+def _failure_reason(status: int) -> dict[str, Any]:
+    """Return the element Failure Reason in DICOM JSON; the reason is a C-STORE status."""
     return {_FAILURE_REASON: {"vr": "US", "Value": [status]}}
 
 
 class Upload:
-    """The two routes of STOW-RS."""
+    """The two routes of STOW-RS; `timeout_s` limits the wait for each block of a body."""
 
     def __init__(self, doorway: Doorway, timeout_s: float) -> None:
         self._doorway, self._timeout_s = doorway, timeout_s
@@ -97,6 +103,10 @@ class Upload:
             return await self._store(request, sender, UID(study))
 
     async def _store(self, request: Request, sender: str, study: UID | None) -> Response:
+        """Store the instances of a request, only of `study` unless None; the status is 408 if the body breaks off.
+
+        Raises: HTTPException if the request is no STOW-RS.
+        """
         boundary = _boundary(request)
         blocks = self._blocks(request.stream())
         address = request.client.host if request.client else ""
@@ -130,7 +140,7 @@ class Upload:
 def _boundary(request: Request) -> bytes:
     """Return the boundary that separates the parts of the body.
 
-    Raises: HTTPException if the body has another media type, or the caller accepts no DICOM JSON.
+    Raises: HTTPException 415 if the body is not multipart with DICOM files, 406 if the caller accepts no DICOM JSON.
     """
     content_type = request.headers.get("content-type", "")
     boundary = boundary_of(content_type)
@@ -143,7 +153,10 @@ def _boundary(request: Request) -> bytes:
 
 
 def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:
-    """Store the parts in sequence and return the answer; a refused part does not affect the next part."""
+    """Store the parts in sequence and return the answer; a refused part does not affect the next part.
+
+    Raises: ValueError if the body is not multipart; ClientDisconnect or TimeoutError if the body breaks off.
+    """
     answer = _Answer()
     for content in contents:
         with visit.file() as file:
