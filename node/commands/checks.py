@@ -14,12 +14,16 @@ from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 Line = tuple[str, str, str]
+"""the name of a part, its state (`ready`, `shadow` or `not ready`), and the remedy or the reason, '' if ready"""
 _READY = "ready"
 _ECHO_S = 5.0
 
 
 def check_lines(settings: Settings) -> Iterator[Line]:
-    """Yield each part's name, state (`ready`, `shadow` or `not ready`) and remedy."""
+    """Yield the lines of configuration, disk, certificates, routes and peers; an error is a line, and never raised.
+
+    Every weight file is compared with its digest. Every peer is called, by C-ECHO, QIDO-RS or Orthanc's REST interface.
+    """
     yield ("configuration", _READY, "")
     yield _disk_line(settings)
     yield from _tls_lines(settings)
@@ -39,6 +43,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
 
 
 def _disk_line(settings: Settings) -> Line:
+    """Return the line of the disk that holds, or will hold, the data folder."""
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
@@ -64,6 +69,7 @@ def _tls_lines(settings: Settings) -> Iterator[Line]:
 
 
 def _route_line(route: Route, settings: Settings) -> Line:
+    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents."""
     models = environment(settings)
     name = f"route {route.name}"
     try:

@@ -39,7 +39,7 @@ def weights_list(config: Config = None) -> None:
 
 @weights_app.command("pull")
 def weights_pull(name: str, config: Config = None) -> None:
-    """Download weights from the address in the manifest; bytes with another sha256 are refused."""
+    """Download weights from the address in the manifest, and print their path; refuse bytes with another sha256."""
     from ainode.node.reading.weights import environment
 
     print(environment(settings_of(config)).weights.pull(name))
@@ -49,8 +49,8 @@ def weights_pull(name: str, config: Config = None) -> None:
 def weights_import(
     file: Path,
     name: Annotated[str, typer.Option(help="the name by which the model asks for the weights")],
-    model: Annotated[str, typer.Option()],
-    licence: Annotated[str, typer.Option()],
+    model: Annotated[str, typer.Option(help="folder of models/, such as skin_lesion")],
+    licence: Annotated[str, typer.Option(help="the license of the weights")],
     trained_on: Annotated[str, typer.Option(help="the data set, its split, and the number of cases")],
     version: Annotated[str, typer.Option()] = "1",
     config: Config = None,
@@ -186,7 +186,7 @@ def evaluate(
     part: Annotated[str, typer.Option(help="test, or train")] = "test",
     config: Config = None,
 ) -> None:
-    """Evaluate a model on a data set: confidence intervals by patient or lesion, trivial baselines, plots."""
+    """Evaluate a model on a data set and print the metrics: with confidence intervals, beside trivial baselines."""
     import json
 
     from ainode.node.reading.registry import laboratory
