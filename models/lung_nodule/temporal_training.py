@@ -151,7 +151,8 @@ def train_encoder(drawn: Cases, validation: Cases, out: Path, options: TrainingO
 
     def score(trained: nn.Module) -> float:
         with torch.inference_mode():
-            return -float(np.mean([float(loss(trained, batch)) for batch in watched]))
+            placed = (tuple(tensor.to(options.device) for tensor in batch) for batch in watched)
+            return -float(np.mean([float(loss(trained, batch)) for batch in placed]))
 
     fit(network, batches(drawn, options.seed), loss, score, plan, out)
     return network.to("cpu").encoder

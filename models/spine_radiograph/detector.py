@@ -121,11 +121,12 @@ def suppressed(
 
 
 def torch_run(network: nn.Module) -> Callable[[Picture], NDArray[np.float32]]:
-    """Return a function that runs the network eagerly on arrays."""
+    """Return a function that runs the network eagerly on arrays, on the device of the network."""
     decoded = Decoded(network).eval()
+    device = next(network.parameters()).device
 
     def run(square: Picture) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return np.asarray(decoded(torch.from_numpy(square)).float().numpy(), np.float32)
+            return np.asarray(decoded(torch.from_numpy(square).to(device)).float().cpu().numpy(), np.float32)
 
     return run

@@ -1,8 +1,9 @@
-"""Trains a classifier of the ensemble on synthetic studies."""
+"""Trains a classifier of the ensemble on pictures of a spine phantom, with boxes around the findings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,28 +36,32 @@ _MAP_WEIGHT = 40.0
 
 
 class Supervised(nn.Module):
-    """A classifier and, while training only, a second head that must say which cell shows what.
+    """A classifier with a second head, for training alone, that predicts the classes of findings in each cell.
 
-    From scratch, "abnormal somewhere" is a weak teacher (0.50 AUC after 6,400 pictures); the boxes
-    of the phantoms are a strong one, for the second head's classes and for the first head's own map.
-    The second head is dropped afterwards: the shipped network is the plain timm one.
+    A network that starts from random weights learns nothing from the label of a picture (AUC 0.50 after 6,400
+    pictures), and learns from the boxes of the phantoms: the boxes teach the classes of the second head, and the map
+    of the first head. The shipped network is the timm network, without the second head.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         width = int(network.num_features)  # type: ignore[arg-type]
+        # The attribute names are keys in the checkpoints of earlier trainings.
         self.local = nn.Conv2d(width, len(CLASS_NAMES), 1)
         nn.init.constant_(self.local.bias, -4.0)  # type: ignore[arg-type]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (B,) logits, their (B, h, w) maps and (B, classes, h, w) logits of the cells."""
-        mean, std = (pictures.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        """Return the logits of the pictures, the score maps of the first head and the logits of the second head.
+
+        Shapes: pictures (B, 1, side, side) in 0 to 1; logits (B,), maps (B, h, w), (B, classes, h, w); h = side / 32.
+        """
+        mean, std = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         normalized = ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
-        maps = features(self.network, normalized)
+        feature_maps = features(self.network, normalized)
         head = self.network.get_classifier()  # type: ignore[operator]
-        own = F.conv2d(maps, head.weight[:, :, None, None])[:, 0]
-        return own.mean(dim=(1, 2)) + head.bias, own, self.local(maps)
+        score_maps = F.conv2d(feature_maps, head.weight[:, :, None, None])[:, 0]
+        return score_maps.mean(dim=(1, 2)) + head.bias, score_maps, self.local(feature_maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,53 +76,64 @@ class Recipe:
 
 
 def batches(stack: Stack, recipe: Recipe, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """Return the batches of an epoch as a function of its number: the same for the same seed."""
+    """Return a function from the number of an epoch to its batches; same seed and number, same batches.
+
+    The pictures are drawn with replacement, and augmented.
+    """
     by_picture = [stack.boxes[stack.boxes[:, 0] == i, 1:] for i in range(len(stack.labels))]
 
-    def of_epoch(epoch: int) -> Iterator[Batch]:
+    def batches_of(epoch: int) -> Iterator[Batch]:
         random = np.random.default_rng([seed, epoch])
         for _ in range(recipe.steps_per_epoch):
             chosen = random.integers(len(stack.labels), size=recipe.batch)
             yield _batch([augmented(stack.pictures[i], by_picture[i], recipe.side, random) for i in chosen], recipe)
 
-    return of_epoch
+    return batches_of
 
 
-def _batch(drawn: list[tuple[NDArray[np.float32], NDArray[np.float32]]], recipe: Recipe) -> Batch:
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])[:, None])
-    labels = torch.tensor([float(len(boxes) > 0) for _, boxes in drawn])
+def _batch(examples: list[tuple[NDArray[np.float32], NDArray[np.float32]]], recipe: Recipe) -> Batch:
+    """Return pictures, labels and cells of the pairs of picture and boxes; the label is 1 if the picture has a box."""
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in examples])[:, None])
+    labels = torch.tensor([float(len(boxes) > 0) for _, boxes in examples])
     grid = recipe.side // _STRIDE
-    return pictures, labels, torch.from_numpy(np.stack([cells(boxes, len(CLASS_NAMES), grid) for _, boxes in drawn]))
+    return pictures, labels, torch.from_numpy(np.stack([cells(boxes, len(CLASS_NAMES), grid) for _, boxes in examples]))
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the cross entropy of the picture and of its cells, and the map's squared error."""
+    """Return the weighted sum of two cross entropies, of pictures and of cells, and the squared error of the maps."""
     pictures, labels, occupied = batch
-    logits, own, local = network(pictures)
-    whole = F.binary_cross_entropy_with_logits(logits.float(), labels)
-    weight = torch.tensor(_POSITIVE_CELL_WEIGHT, device=local.device)
-    part = F.binary_cross_entropy_with_logits(local.float(), occupied, pos_weight=weight, reduction="none")
+    logits, score_maps, cell_logits = network(pictures)
+    picture_loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
+    weight = torch.tensor(_POSITIVE_CELL_WEIGHT, device=cell_logits.device)
+    cell_loss = F.binary_cross_entropy_with_logits(cell_logits.float(), occupied, pos_weight=weight, reduction="none")
     anywhere = occupied.amax(dim=1)
-    error = ((own.float() / _CELL_SCORE - anywhere) ** 2 * (1 + _POSITIVE_CELL_WEIGHT * anywhere)).mean()
-    total: Tensor = whole + 2 * part.sum(dim=1).mean() + _MAP_WEIGHT * error
+    map_error = ((score_maps.float() / _CELL_SCORE - anywhere) ** 2 * (1 + _POSITIVE_CELL_WEIGHT * anywhere)).mean()
+    total: Tensor = picture_loss + 2 * cell_loss.sum(dim=1).mean() + _MAP_WEIGHT * map_error
     return total
 
 
 def probabilities(network: nn.Module, stack: Stack, side: int, *, half: bool = False) -> NDArray[np.float64]:
-    """Return the probability of every picture of a split, prepared as when serving."""
-    found = []
+    """Return the probability that a picture is abnormal, for every picture of the stack, on the network's device.
+
+    `network` returns logits first, as `Supervised` does. The pictures are prepared as at serving. `half` is bfloat16.
+    """
+    device = next(network.parameters()).device
+    chunks = []
     for start in range(0, len(stack.labels), 32):
         chunk = stack.pictures[start : start + 32].astype(np.float32)
-        pictures = torch.from_numpy(np.concatenate([prepare(p, side) for p in chunk]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found.append(torch.sigmoid(network(pictures)[0].float()).numpy())
-    return np.concatenate(found).astype(np.float64)
+        pictures = torch.from_numpy(np.concatenate([prepare(picture, side) for picture in chunk]))
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+            chunks.append(torch.sigmoid(network(pictures.to(device))[0].float()).cpu().numpy())
+    return np.concatenate(chunks).astype(np.float64)
 
 
 def train_classifier(
     recipe: Recipe, train: Stack, validation: Stack, out: Path, *, options: TrainingOptions
 ) -> tuple[Epoch, ...]:
-    """Train one network in `out`; chosen on the validation set by its area under the curve."""
+    """Train one network, and return the log of its epochs.
+
+    `out` keeps `best.safetensors`, a `Supervised` of the epoch with the highest AUC on the validation pictures.
+    """
     network = Supervised(classifier(recipe.architecture).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
     plan = Plan.of(options, recipe.epochs, recipe.steps_per_epoch, learning_rate=1.2e-3, half=True)
 

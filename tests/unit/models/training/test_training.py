@@ -14,7 +14,7 @@ from ainode.models.errors import CheckpointRefused
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented, cells
 from ainode.models.spine_radiograph.dataset import phantom, render
-from ainode.models.spine_radiograph.training import Recipe, train_classifier
+from ainode.models.spine_radiograph.training import Recipe, probabilities, train_classifier
 from ainode.models.training.epochs import Batch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
 
@@ -123,3 +123,24 @@ def test_a_finding_smaller_than_a_cell_still_marks_the_cell_it_is_in() -> None:
     covered = cells(np.asarray([[0, 0.50, 0.50, 0.52, 0.52]], np.float32), len(CLASS_NAMES), 7)
     assert covered.sum() == 1
     assert covered[0, 3, 3] == 1
+
+
+class _Recording(nn.Module):
+    """A network whose weights lie on a device without memory; records the device of the pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(1, device="meta"))
+        self.device_types: list[str] = []
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor]:
+        """Return a logit of 0 for each picture."""
+        self.device_types.append(pictures.device.type)
+        return (torch.zeros(len(pictures)),)
+
+
+def test_a_classifier_is_scored_on_the_device_that_holds_its_weights(tmp_path: Path) -> None:
+    network = _Recording()
+    stack = render(tmp_path, "validation", seed=1, count=2)
+    assert probabilities(network, stack, 64).tolist() == [0.5, 0.5]
+    assert network.device_types == ["meta"]
