@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ainode.models.phantoms.thorax_field import Canvas, Place, Point, Values
+from ainode.models.phantoms.thorax_field import Canvas, Point, PointLike, Values
 
 # Hounsfield units of a chest without contrast agent (Bushberg, The Essential Physics of Medical Imaging, 10.3).
 _FAT, _MUSCLE, _BLOOD, _LIVER, _BONE, _MARROW, _DISC, _AIR = -100, 50, 42, 58, 550, 180, 80, -985
@@ -85,7 +85,7 @@ def lung_depth(build: Build, z: Values, y: Values, x: Values) -> Values:
     return np.asarray(walls, np.float32)
 
 
-def depth_at(build: Build, point: Place) -> float:
+def depth_at(build: Build, point: PointLike) -> float:
     """Return how deep one point (z, y, x) lies in a lung, in mm."""
     return float(lung_depth(build, *(np.full((1, 1, 1), at, np.float32) for at in point)).item())
 
@@ -107,8 +107,8 @@ def paint_chest(canvas: Canvas, build: Build) -> Values:
     _ribs(canvas, build)
     _spine(canvas, build)
     _mediastinum(canvas, build)
-    share = canvas.inside(lung_depth(build, z, y, x))
-    texture = 14 * canvas.waves(random, 30) + 16 * canvas.waves(random, 9)
+    share = canvas.share_below_surface(lung_depth(build, z, y, x))
+    texture = 14 * canvas.smooth_noise(random, 30) + 16 * canvas.smooth_noise(random, 9)
     # Blood and weight gather in the dependent part of a lying patient's lung.
     canvas.paint(share, np.float32(build.parenchyma) + np.float32(0.55) * (y + 40) + texture)
     _airways(canvas, build)
@@ -124,24 +124,24 @@ def _body_wall(canvas: Canvas, build: Build, random: np.random.Generator) -> Non
     y_body = y - _BACK_MM
     shoulders = 1 + 0.10 * np.clip(z / build.apex, 0, 1.2) ** 2
     skin = np.sqrt((x / rx) ** 2 + (y_body / ry) ** 2 - 0.35 * (x * y_body / (rx * ry)) ** 2)
-    canvas.paint(canvas.inside(np.float32((rx + ry) / 2) * (shoulders - skin)), _FAT)
+    canvas.paint(canvas.share_below_surface(np.float32((rx + ry) / 2) * (shoulders - skin)), _FAT)
     cy, cx = build.cavity
     wall = np.sqrt((x / (cx + 17)) ** 2 + (y_body / (cy + 20)) ** 2)
-    marbling = _MUSCLE + 25 * np.minimum(canvas.waves(random, 25), 0)
-    canvas.paint(canvas.inside(np.float32((cx + cy) / 2) * (1 - wall)), marbling)
+    marbling = _MUSCLE + 25 * np.minimum(canvas.smooth_noise(random, 25), 0)
+    canvas.paint(canvas.share_below_surface(np.float32((cx + cy) / 2) * (1 - wall)), marbling)
     belly = np.sqrt((x / (cx - 2)) ** 2 + (y / (cy - 2)) ** 2)
     contents = np.where(x < 0, _LIVER + 0.4 * build.contrast, 20).astype(np.float32)
     below = np.minimum(np.float32(cy) * (1 - belly), -build.base + build.dome - 5 - z)
-    canvas.paint(canvas.inside(below), contents)
+    canvas.paint(canvas.share_below_surface(below), contents)
     if random.random() < 0.6:  # noqa: PLR2004  # the share with gas in the stomach
         gas = random.uniform(12, 26)
         center = (-build.base + build.dome - gas - random.uniform(16, 30), -random.uniform(10, 40), 55.0)
         away = np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (0.6 * (x - center[2])) ** 2)
-        canvas.paint(canvas.inside(gas - away), _AIR)
+        canvas.paint(canvas.share_below_surface(gas - away), _AIR)
     if random.random() < 0.7:  # noqa: PLR2004  # the share with the table in the picture
         surface = y - np.float32(ry + _BACK_MM + 6) + x**2 / np.float32(random.uniform(700, 1600))
         for thickness_mm in (0.0, random.uniform(12, 30)):
-            table = canvas.inside(1.6 - np.abs(surface - np.float32(thickness_mm)))
+            table = canvas.share_below_surface(1.6 - np.abs(surface - np.float32(thickness_mm)))
             canvas.paint(np.broadcast_to(table, canvas.values.shape), -250)
 
 
@@ -158,10 +158,10 @@ def _ribs(canvas: Canvas, build: Build) -> None:
     nearest = np.abs(np.mod(fallen, pitch) - pitch / 2)
     depth = np.float32(5.0) - np.sqrt((radial / 0.8) ** 2 + (nearest / 1.15) ** 2)
     bone = np.where(angle > 0.8, 130, _BONE).astype(np.float32)  # cartilage in front  # noqa: PLR2004
-    canvas.paint(canvas.inside(depth), bone)
-    canvas.paint(canvas.inside(depth - _BONE_DEPTH_MM), _MARROW)
+    canvas.paint(canvas.share_below_surface(depth), bone)
+    canvas.paint(canvas.share_below_surface(depth - _BONE_DEPTH_MM), _MARROW)
     sternum = np.minimum(5 - np.abs(y + ry + 6) / 1.0, 17 - np.abs(x))
-    canvas.paint(canvas.inside(np.minimum(sternum, 95 - np.abs(z - 10))), 220)
+    canvas.paint(canvas.share_below_surface(np.minimum(sternum, 95 - np.abs(z - 10))), 220)
 
 
 def _spine(canvas: Canvas, build: Build) -> None:
@@ -169,26 +169,28 @@ def _spine(canvas: Canvas, build: Build) -> None:
     middle = build.spine_y
     body = 16 - np.sqrt(x**2 + ((y - middle) / 0.85) ** 2)
     phase = np.abs(np.mod(z, 24.0) - 12)
-    canvas.paint(canvas.inside(body), _DISC)
+    canvas.paint(canvas.share_below_surface(body), _DISC)
     vertebra = np.minimum(body, 9.5 - phase)
-    canvas.paint(canvas.inside(vertebra), 400)
-    canvas.paint(canvas.inside(vertebra - _BONE_DEPTH_MM), _MARROW)
+    canvas.paint(canvas.share_below_surface(vertebra), 400)
+    canvas.paint(canvas.share_below_surface(vertebra - _BONE_DEPTH_MM), _MARROW)
     arch = np.minimum(5 - np.abs(np.sqrt(x**2 + (y - middle - 22) ** 2) - 11), 10.5 - phase)
-    canvas.paint(canvas.inside(arch), 350)
+    canvas.paint(canvas.share_below_surface(arch), 350)
     process = np.minimum(np.minimum(4 - np.abs(x), 12 - np.abs(y - middle - 42)), 7 - phase)
-    canvas.paint(canvas.inside(process), 320)
-    canvas.paint(canvas.inside(8 - np.sqrt(x**2 + (y - middle - 22) ** 2)), 25)
+    canvas.paint(canvas.share_below_surface(process), 320)
+    canvas.paint(canvas.share_below_surface(8 - np.sqrt(x**2 + (y - middle - 22) ** 2)), 25)
 
 
 def _mediastinum(canvas: Canvas, build: Build) -> None:
     z, y, x = canvas.z, canvas.y, canvas.x
     # Fat between the organs; the heart and the great vessels lie in it.
     fat = 25 * (1 - np.sqrt((x / 25) ** 2 + ((y + 6) / 46) ** 2 + ((z - 20) / 85) ** 2))
-    canvas.paint(canvas.inside(fat), -60 + 25 * canvas.waves(np.random.default_rng((build.seed, 3)), 20))
+    canvas.paint(
+        canvas.share_below_surface(fat), -60 + 25 * canvas.smooth_noise(np.random.default_rng((build.seed, 3)), 20)
+    )
     blood = _BLOOD + build.contrast
     heart = _heart_depth(build, z, y, x)
-    canvas.paint(canvas.inside(heart), 45)
-    canvas.paint(canvas.inside(heart - 6), blood)
+    canvas.paint(canvas.share_below_surface(heart), 45)
+    canvas.paint(canvas.share_below_surface(heart - 6), blood)
     top, back = 48.0, build.spine_y - 24
     arch = [
         (build.heart_at[0] + 25, -22.0, -6.0),
@@ -200,10 +202,10 @@ def _mediastinum(canvas: Canvas, build: Build) -> None:
         (-200.0, back, 16.0),
     ]
     for start, end in pairwise(arch):
-        canvas.tube(start, end, (13.5, 13.0), blood)
-    canvas.tube((build.heart_at[0] + 20, -18, -26), (120.0, -14, -24), (9, 8), blood)
-    canvas.tube((0.0, -18, 2), (24.0, -6, 4), (14, 11), blood)
-    canvas.tube((-130.0, back - 10, 4), (120.0, 22, 3), (6, 6), 35)
+        canvas.paint_tube(start, end, (13.5, 13.0), blood)
+    canvas.paint_tube((build.heart_at[0] + 20, -18, -26), (120.0, -14, -24), (9, 8), blood)
+    canvas.paint_tube((0.0, -18, 2), (24.0, -6, 4), (14, 11), blood)
+    canvas.paint_tube((-130.0, back - 10, 4), (120.0, 22, 3), (6, 6), 35)
 
 
 def _airways(canvas: Canvas, build: Build) -> None:
@@ -213,8 +215,8 @@ def _airways(canvas: Canvas, build: Build) -> None:
         (carina, (-8.0, 14.0, -38.0), 7.5),
         (carina, (-14.0, 18.0, 42.0), 7.0),
     ):
-        canvas.tube(start, end, (outer + 1.5, outer + 1), 20)
-        canvas.tube(start, end, (outer, outer - 0.5), _AIR)
+        canvas.paint_tube(start, end, (outer + 1.5, outer + 1), 20)
+        canvas.paint_tube(start, end, (outer, outer - 0.5), _AIR)
 
 
 def _tree(canvas: Canvas, build: Build, side: float, random: np.random.Generator) -> None:
@@ -231,7 +233,7 @@ def _tree(canvas: Canvas, build: Build, side: float, random: np.random.Generator
         end = at + heading * length
         if generation and depth_at(build, end) < _CLEAR_MM:
             continue
-        canvas.tube(at, end, (radius, radius * 0.85), blood)
+        canvas.paint_tube(at, end, (radius, radius * 0.85), blood)
         children = 2 if random.random() < 0.75 else 1  # noqa: PLR2004  # three in four fork
         for _ in range(children):
             turned = heading + random.normal(0, 0.38 + 0.05 * generation, 3)

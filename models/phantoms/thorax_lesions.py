@@ -59,14 +59,16 @@ def paint_nodule(canvas: Canvas, build: Build, nodule: Nodule, number: int) -> N
         for direction in random.standard_normal((_SPICULES, 3)):
             unit = direction / np.linalg.norm(direction)
             tip = center + unit * radius * random.uniform(1.5, 2.3)
-            canvas.tube(center + unit * radius * 0.7, tip, (0.09 * radius + 0.5, 0.3), nodule.density_hu)
+            canvas.paint_tube(center + unit * radius * 0.7, tip, (0.09 * radius + 0.5, 0.3), nodule.density_hu)
     window = canvas.window((center,), radius + canvas.edge_mm)
     if window is None:
         return
     z, y, x = canvas.offsets(center, window)
     distance = np.sqrt(z**2 + y**2 + x**2)
-    uneven = 0.06 * radius * canvas.waves(random, 1.6 * radius + 3, window) if nodule.spiculated else np.float32(0)
-    canvas.paint(canvas.inside(radius + uneven - distance), nodule.density_hu, window)
+    uneven = (
+        0.06 * radius * canvas.smooth_noise(random, 1.6 * radius + 3, window) if nodule.spiculated else np.float32(0)
+    )
+    canvas.paint(canvas.share_below_surface(radius + uneven - distance), nodule.density_hu, window)
 
 
 def paint_consolidations(canvas: Canvas, build: Build, share: Values, count: int) -> Values:
@@ -83,8 +85,8 @@ def paint_consolidations(canvas: Canvas, build: Build, share: Values, count: int
             continue
         z, y, x = canvas.offsets(center, window)
         rho = np.sqrt((z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2).astype(np.float32)
-        soft = np.clip((1 - rho + 0.22 * canvas.waves(texture, 22, window)) / np.float32(0.45), 0, 1)
-        mottled = np.float32(density) + (60 if ground_glass else 25) * canvas.waves(texture, 8, window)
+        soft = np.clip((1 - rho + 0.22 * canvas.smooth_noise(texture, 22, window)) / np.float32(0.45), 0, 1)
+        mottled = np.float32(density) + (60 if ground_glass else 25) * canvas.smooth_noise(texture, 8, window)
         covered = soft * share[window]
         # Vessels and walls that are denser than the patch stay as they are.
         target = canvas.values[window]
