@@ -171,7 +171,7 @@ class Nodule:
     def _saliency(self) -> Saliency | None:
         place, saliency_map = self.place, self.prediction.maps[-1]
         voxels = voxels_under(place.slices, place.pixel_position[0], place.volume)
-        return saliency(saliency_map.sampled(voxels)) if saliency_map else None
+        return saliency(saliency_map.values_at(voxels)) if saliency_map else None
 
     def scores(self) -> Mapping[str, float]:
         """Return every number of the nodule by name; time point 1 is the current study."""

@@ -1,4 +1,4 @@
-"""Malignancy of a lung nodule on one to three CTs: `card` for what it is, `model` to run it.
+"""Malignancy of a lung nodule on one to three CTs: `card` describes the model, `model` runs it.
 
-Nothing is imported here: who asks for the card needs no network library.
+Nothing is imported here: a caller of `card` needs no network library.
 """

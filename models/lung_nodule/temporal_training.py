@@ -1,10 +1,10 @@
-"""Trains the demonstration weights for two and three time points, on synthetic nodules that grow or do not.
+"""Trains the demonstration weights for two and three time points, on synthetic nodules that grow or stay.
 
     python -m ainode.models.lung_nodule.temporal_training --out DIR
 
-As in the original the encoder is frozen, its features are scaled, and the recurrent heads are an ensemble; our encoder
-has learned to tell sizes. What the heads learn is the phantom: malignant is what grows, mostly with spicules; benign is
-what stays. It shows that the way over time works, and says nothing of patients.
+As in the original, the encoder is frozen, its features are scaled, and the recurrent heads are an ensemble. This
+encoder learned to tell sizes. The heads learn the phantom: a malignant nodule grows, mostly with spicules; a benign
+nodule stays. The weights show that reading over time works, and say nothing about patients.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _EPOCHS, _BATCH, _RATE = 10, 14, 6e-3
 _HEADS, _HEAD_STEPS = 3, 600
 _KEEP_ALL = 0.5
 _USUAL_MM = 12.0
-# The point is put by hand: nobody hits the center.
+# A person sets the point, and misses the center by about this distance.
 _OFF_CENTER_MM = 1.5
-# The cube, and room for how the patient lay that day (the phantom moves him by 4 mm, one standard deviation).
+# The cube, and room for the patient's pose of the day (the phantom shifts by 4 mm, one standard deviation).
 _FIELD = CUBE + 18
 
 
@@ -60,8 +60,8 @@ class Cases:
     diameters_mm: NDArray[np.float64]
 
 
-class Sized(nn.Module):
-    """The encoder, and a head that says how large the nodule is: what it is taught by, dropped afterwards."""
+class SizeNetwork(nn.Module):
+    """The encoder and a head that gives the nodule's size; the head only trains the encoder and is not saved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ class Sized(nn.Module):
 
 
 def diameters(random: np.random.Generator, *, grows: bool) -> NDArray[np.float64]:
-    """Return the diameters in mm at three dates: doubling its volume or nearly so, or staying within 4 %."""
+    """Return a nodule's diameters in mm at three dates: growing to about twice the volume, or within 4 %."""
     last = random.uniform(7, 20)
     steps = random.uniform(0.70, 0.88, 2) if grows else random.uniform(0.96, 1.04, 2)
     return np.array([last * steps[0] * steps[1], last * steps[1], last])
 
 
-def case(seed: int, number: int, *, grows: bool) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-    """Return a nodule's cubes at three dates and its diameters; the same for the same numbers."""
+def drawn_case(seed: int, number: int, *, grows: bool) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """Return a nodule's cubes at three dates and its diameters; the same seed and number give the same case."""
     random = np.random.default_rng([seed, number])
     patient = int(random.integers(2**31))
     sizes = diameters(random, grows=grows)
@@ -93,31 +93,31 @@ def case(seed: int, number: int, *, grows: bool) -> tuple[NDArray[np.float16], N
     for date, size in enumerate(sizes):
         nodule = Nodule(position, float(size), spiculated=spiculated, density_hu=density)
         field = Field((_FIELD,) * 3, (1.0, 1.0, 1.0), nodule.center_mm(Build.drawn(patient)))
-        drawn = thorax(patient, number * _DATES + date, scanned=field, nodules=(nodule,))
-        z, y, x = np.asarray(drawn.nodule_centers[0]) + random.normal(0, _OFF_CENTER_MM, 3)
-        cubes.append(cube(Scan(drawn.values, drawn.spacing_mm, (float(z), float(y), float(x))))[0][0, 0])
+        phantom = thorax(patient, number * _DATES + date, scanned=field, nodules=(nodule,))
+        z, y, x = np.asarray(phantom.nodule_centers[0]) + random.normal(0, _OFF_CENTER_MM, 3)
+        cubes.append(cube(Scan(phantom.values, phantom.spacing_mm, (float(z), float(y), float(x))))[0][0, 0])
     return np.stack(cubes).astype(np.float16), sizes
 
 
-def cases(seed: int, count: int, folder: Path) -> Cases:
-    """Return cases, every second of them growing; what was drawn before is read from the folder."""
+def drawn_cases(seed: int, count: int, folder: Path) -> Cases:
+    """Return cases, every second of them growing; cases that an earlier call drew are read from the folder."""
     path = folder / f"cases_{seed}_{count}.npz"
     if path.is_file():
         return Cases(**np.load(path))
-    made = [case(seed, number, grows=number % 2 == 1) for number in tqdm(range(count), mininterval=5.0)]
+    pairs = [drawn_case(seed, number, grows=number % 2 == 1) for number in tqdm(range(count), mininterval=5.0)]
     labels = np.arange(count, dtype=np.int64) % 2
-    drawn = Cases(np.stack([cubes for cubes, _ in made]), labels, np.stack([sizes for _, sizes in made]))
+    new_cases = Cases(np.stack([cubes for cubes, _ in pairs]), labels, np.stack([sizes for _, sizes in pairs]))
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(path, cubes=drawn.cubes, labels=drawn.labels, diameters_mm=drawn.diameters_mm)
-    return drawn
+    np.savez(path, cubes=new_cases.cubes, labels=new_cases.labels, diameters_mm=new_cases.diameters_mm)
+    return new_cases
 
 
-def batches(drawn: Cases, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """Return the batches of an epoch: single cubes, mirrored at random, and their log diameters."""
-    cubes = drawn.cubes.reshape(-1, 1, CUBE, CUBE, CUBE)
-    sizes = np.log(drawn.diameters_mm.reshape(-1) / _USUAL_MM).astype(np.float32)
+def batches(cases: Cases, seed: int) -> Callable[[int], Iterator[Batch]]:
+    """Return a function from an epoch's number to its batches: single cubes, mirrored at random, and log diameters."""
+    cubes = cases.cubes.reshape(-1, 1, CUBE, CUBE, CUBE)
+    sizes = np.log(cases.diameters_mm.reshape(-1) / _USUAL_MM).astype(np.float32)
 
-    def of_epoch(epoch: int) -> Iterator[Batch]:
+    def batches_of_epoch(epoch: int) -> Iterator[Batch]:
         random = np.random.default_rng([seed, epoch])
         order = random.permutation(len(cubes))
         for start in range(0, len(order) - len(order) % _BATCH, _BATCH):
@@ -125,7 +125,7 @@ def batches(drawn: Cases, seed: int) -> Callable[[int], Iterator[Batch]]:
             axes = [axis for axis in (2, 3, 4) if random.random() < 0.5]  # noqa: PLR2004  # a fair coin
             yield torch.flip(torch.from_numpy(cubes[rows].astype(np.float32)), axes), torch.from_numpy(sizes[rows])
 
-    return of_epoch
+    return batches_of_epoch
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
@@ -134,27 +134,27 @@ def loss(network: nn.Module, batch: Batch) -> Tensor:
     return F.mse_loss(network(cubes).float(), sizes)
 
 
-def features(encoder: nn.Module, drawn: Cases) -> Tensor:
+def features(encoder: nn.Module, cases: Cases) -> Tensor:
     """Return the encoder's features (n, 3, F) of every case."""
     with torch.inference_mode():
-        found = [encoder(torch.from_numpy(one.astype(np.float32))[:, None])[0] for one in drawn.cubes]
-    return torch.stack(found).clone()
+        features_of_cases = [encoder(torch.from_numpy(cubes.astype(np.float32))[:, None])[0] for cubes in cases.cubes]
+    return torch.stack(features_of_cases).clone()
 
 
-def train_encoder(drawn: Cases, validation: Cases, out: Path, options: TrainingOptions) -> Encoder:
-    """Train the encoder to tell sizes; the best on the validation cases is kept."""
+def train_encoder(cases: Cases, validation: Cases, out: Path, options: TrainingOptions) -> Encoder:
+    """Train the encoder to tell sizes; return the encoder of the best epoch on the validation cases."""
     seed_everything(options.seed)
-    network = Sized()
-    count = drawn.labels.size * _DATES
+    network = SizeNetwork()
+    count = cases.labels.size * _DATES
     plan = Plan.of(options, _EPOCHS, count // _BATCH, learning_rate=_RATE, half=True)
-    watched = list(batches(validation, 0)(0))
+    validation_batches = list(batches(validation, 0)(0))
 
-    def score(trained: nn.Module) -> float:
+    def score(network: nn.Module) -> float:
         with torch.inference_mode():
-            placed = (tuple(tensor.to(options.device) for tensor in batch) for batch in watched)
-            return -float(np.mean([float(loss(trained, batch)) for batch in placed]))
+            on_device = (tuple(tensor.to(options.device) for tensor in batch) for batch in validation_batches)
+            return -float(np.mean([float(loss(network, batch)) for batch in on_device]))
 
-    fit(network, batches(drawn, options.seed), loss, score, plan, out)
+    fit(network, batches(cases, options.seed), loss, score, plan, out)
     return network.to("cpu").encoder
 
 
@@ -178,32 +178,36 @@ def train_head(steps: Tensor, labels: Tensor, seed: int) -> Recurrent:
 
 
 def train(out: Path, options: TrainingOptions, counts: tuple[int, int] = (_TRAIN, _VALIDATION)) -> Path:
-    """Train encoder, scaler and heads on so many cases, watched on so many others; return the file of weights."""
-    drawn, validation = (cases(options.seed + part, count, out) for part, count in enumerate(counts))
-    encoder = train_encoder(drawn, validation, out, options)
-    seen, watched = features(encoder, drawn), features(encoder, validation)
-    mean, scale = seen.mean(dim=(0, 1)), seen.std(dim=(0, 1)) + 1e-3
-    labels = torch.from_numpy(drawn.labels.astype(np.float32))
-    heads = [train_head((seen - mean) / scale, labels, options.seed + number) for number in range(_HEADS)]
+    """Train encoder, scaler and heads; `counts` are of training and validation cases; return the file of weights."""
+    training, validation = (drawn_cases(options.seed + part, count, out) for part, count in enumerate(counts))
+    encoder = train_encoder(training, validation, out, options)
+    training_features, validation_features = features(encoder, training), features(encoder, validation)
+    mean, scale = training_features.mean(dim=(0, 1)), training_features.std(dim=(0, 1)) + 1e-3
+    labels = torch.from_numpy(training.labels.astype(np.float32))
+    heads = [train_head((training_features - mean) / scale, labels, options.seed + number) for number in range(_HEADS)]
     weights = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
-    weights |= {f"{n}.{key}": value for n, head in enumerate(heads) for key, value in head.state_dict().items()}
+    weights |= {
+        f"{number}.{key}": value for number, head in enumerate(heads) for key, value in head.state_dict().items()
+    }
     weights |= {"scaler.mean": mean, "scaler.scale": scale}
-    log.info("validation: AUC %.3f", auc(validation.labels, answers(recurrent_head(weights), watched)))
+    log.info(
+        "validation: AUC %.3f", auc(validation.labels, probabilities(recurrent_head(weights), validation_features))
+    )
     return save_table(weights, out / "lung_nodule_temporal.safetensors")
 
 
-def answers(head: RecurrentHead, seen: Tensor, *, dates: int = _DATES) -> NDArray[np.float64]:
-    """Return the probability of every case (n, 3, F), of its last `dates` dates."""
+def probabilities(head: RecurrentHead, features: Tensor, *, dates: int = _DATES) -> NDArray[np.float64]:
+    """Return the probability of every case (n, 3, F), read at its last `dates` dates."""
     absent = _DATES - dates
-    return np.array([head([None] * absent + list(one.numpy()[absent:])).probability for one in seen])
+    return np.array([head([None] * absent + list(case.numpy()[absent:])).probability for case in features])
 
 
-def answers_of_file(path: Path, drawn: Cases) -> dict[int, NDArray[np.float64]]:
-    """Return what stored weights say of every case, of its last three dates, two and one."""
+def probabilities_of_file(path: Path, cases: Cases) -> dict[int, NDArray[np.float64]]:
+    """Return the probabilities of every case by stored weights, for its last three, two and one dates."""
     stored = weights_table(path)
     encoder = with_weights(Encoder(COMPACT), entries_under(stored, "encoder."), path.name)
-    seen, head = features(encoder, drawn), recurrent_head(stored)
-    return {dates: answers(head, seen, dates=dates) for dates in (3, 2, 1)}
+    case_features, head = features(encoder, cases), recurrent_head(stored)
+    return {dates: probabilities(head, case_features, dates=dates) for dates in (3, 2, 1)}
 
 
 def main() -> None:

@@ -521,7 +521,7 @@ def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: L
     assert np.linalg.norm(np.subtract(place.followed.place.position_mm, there)) < 2
     assert np.linalg.norm(np.subtract(place.location.position_mm, there)) < 2
     # What the network is shown of the prior is cut out of it around the nodule.
-    assert place.scan.before > 0
+    assert place.scan.slices_below > 0
     assert place.volume.index(place.slices.origin_mm) == pytest.approx((0, 0, 0), abs=1e-3)
     assert place.scan.values.shape[0] == len(place.slices.instances)
     result = read(handler, replace(study, priors=(prior,)))

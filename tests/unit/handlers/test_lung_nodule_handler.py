@@ -236,10 +236,10 @@ def test_one_date_is_inferred_once(handler: LungNodule, tmp_path: Path) -> None:
 
     def counted(scans: Sequence[Scan | None], /) -> Prediction:
         runs.append(len(scans))
-        return model.one(scans)
+        return model.single_scan_reader(scans)
 
     counting = copy(handler)
-    vars(counting)["_model"] = replace(model, one=counted)
+    vars(counting)["_model"] = replace(model, single_scan_reader=counted)
     read(counting, a_study(tmp_path)[0])
     assert runs == [1]
 

@@ -17,8 +17,8 @@ from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, U
 from ainode.models.lung_nodule.card import read_card  # noqa: E402
 from ainode.models.lung_nodule.encoder import COMPACT  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, SpatialMap, probability  # noqa: E402
-from ainode.models.lung_nodule.patches import Grid, Scan, cube, is_dense, middle_slice  # noqa: E402
-from ainode.models.lung_nodule.slice_network import SliceEnsemble, turned, turned_back  # noqa: E402
+from ainode.models.lung_nodule.patches import CellGrid, Scan, cube, is_dense, middle_slice  # noqa: E402
+from ainode.models.lung_nodule.slice_network import SliceEnsemble, from_view, in_view  # noqa: E402
 from ainode.models.running.runtime import Execution  # noqa: E402
 
 
@@ -93,7 +93,7 @@ def test_the_logit_is_the_calibrated_mean_of_the_map() -> None:
 
 def test_every_view_turns_back_to_the_picture() -> None:
     picture = torch.rand(1, 5, 5)
-    assert all(torch.equal(turned_back(turned(picture, view), view), picture) for view in range(8))
+    assert all(torch.equal(from_view(in_view(picture, view), view), picture) for view in range(8))
 
 
 def test_a_mirrored_scan_has_the_same_probability_and_the_mirrored_map(eager: LungNoduleModel) -> None:
@@ -148,7 +148,7 @@ def test_the_cubes_map_is_the_gradient_of_the_probability_times_the_features(eag
     """Autograd over encoder and head together, where the model multiplies two parts."""
     from ainode.models.lung_nodule.model import CubeReader
 
-    several = eager.several
+    several = eager.series_reader
     assert isinstance(several, CubeReader)
     scans = [a_scan(4.0), a_scan(5.0), a_scan(6.0)]
     said = several(scans)
@@ -168,9 +168,9 @@ def test_the_cubes_map_is_the_gradient_of_the_probability_times_the_features(eag
 def test_a_map_is_sampled_where_its_cells_lie() -> None:
     values = np.zeros((1, 4, 4), np.float32)
     values[0, 1, 2] = 1
-    shown = SpatialMap(values, Grid((5.0, 10.0, 20.0), (1.0, 2.0, 3.0)))
+    shown = SpatialMap(values, CellGrid((5.0, 10.0, 20.0), (1.0, 2.0, 3.0)))
     where = np.array([[5.0, 5.0, 6.0], [12.0, 10.0, 12.0], [26.0, 20.0, 26.0]])
-    assert shown.sampled(where) == pytest.approx([1, 0, 0], abs=1e-6)
+    assert shown.values_at(where) == pytest.approx([1, 0, 0], abs=1e-6)
 
 
 def test_a_profile_without_its_file_is_refused_by_name(files: dict[str, Path], tmp_path: Path) -> None:

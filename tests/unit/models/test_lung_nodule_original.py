@@ -158,19 +158,19 @@ def test_the_gradient_is_that_of_the_probability_shown() -> None:
 
 
 def test_the_originals_pickles_become_the_same_numbers(original: Path, tmp_path: Path) -> None:
-    found = pickles.recurrent(original / "models.pkl", original / "scaler.pkl")
+    found = pickles.recurrent_weights(original / "models.pkl", original / "scaler.pkl")
     truth = torch.load(original / "truth.pt", weights_only=True)
     for number, member in enumerate(truth):
         for key, value in member.items():
             assert torch.equal(found[f"{number}.{key}"], value)
     save_file(found, tmp_path / "converted.safetensors")
     assert len(recurrent_head(load_file(tmp_path / "converted.safetensors")).members) == 2
-    single = pickles.recurrent(original / "model.pkl", original / "scaler.pkl")
+    single = pickles.recurrent_weights(original / "model.pkl", original / "scaler.pkl")
     assert len(recurrent_head(single).members) == 1
 
 
 def test_the_linear_model_gives_what_scikit_learn_gives(original: Path) -> None:
-    head = linear_head(pickles.linear(original / "linear.pkl", original / "scaler.pkl"))
+    head = linear_head(pickles.linear_weights(original / "linear.pkl", original / "scaler.pkl"))
     truth = np.load(original / "linear.npz")
     for features, probability in zip(truth["x"], truth["p"], strict=True):
         assert head(features.astype(np.float32)).probability == pytest.approx(probability, abs=1e-5)
@@ -190,7 +190,7 @@ def test_a_hostile_pickle_is_refused_by_name_and_not_run(original: Path, tmp_pat
     mark = tmp_path / "it ran"
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps([_Hostile(mark)]))
     with pytest.raises(CheckpointRefused, match=r"(posix|os)\.system"):
-        pickles.recurrent(tmp_path / "hostile.pkl", original / "scaler.pkl")
+        pickles.recurrent_weights(tmp_path / "hostile.pkl", original / "scaler.pkl")
     assert not mark.exists()
 
 
@@ -209,12 +209,12 @@ def test_what_is_no_model_of_the_original_is_refused_with_the_reason(
 ) -> None:
     (tmp_path / "odd.pkl").write_bytes(content)
     with pytest.raises(CheckpointRefused, match=said):
-        pickles.recurrent(tmp_path / "odd.pkl", original / "scaler.pkl")
+        pickles.recurrent_weights(tmp_path / "odd.pkl", original / "scaler.pkl")
 
 
 def test_a_compressed_joblib_file_is_refused_with_what_to_do(original: Path) -> None:
     with pytest.raises(CheckpointRefused, match="compress=0"):
-        pickles.linear(original / "small.pkl", original / "scaler.pkl")
+        pickles.linear_weights(original / "small.pkl", original / "scaler.pkl")
 
 
 def monai_resnet(**words: object) -> torch.nn.Module:
@@ -307,7 +307,7 @@ def test_a_part_of_the_scan_gives_the_same_cube_as_the_whole() -> None:
     values = np.random.default_rng(1).normal(-500, 300, (90, 70, 70)).astype(np.float32)
     spacing = (1.3, 0.8, 0.8)
     whole, _ = cube(Scan(values, spacing, (50.2, 35.0, 35.0)))
-    part, _ = cube(Scan(values[25:76], spacing, (25.2, 35.0, 35.0), before=25))
+    part, _ = cube(Scan(values[25:76], spacing, (25.2, 35.0, 35.0), slices_below=25))
     assert np.abs(whole - part).max() < 1e-5
 
 

@@ -16,7 +16,7 @@ from ainode.models.lung_nodule import lidc  # noqa: E402  # after the packages w
 from ainode.models.lung_nodule.card import read_card  # noqa: E402
 from ainode.models.lung_nodule.model import LungNoduleModel, slice_recipe  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan, cube  # noqa: E402
-from ainode.models.lung_nodule.temporal_training import case  # noqa: E402
+from ainode.models.lung_nodule.temporal_training import drawn_case  # noqa: E402
 from ainode.models.running.runtime import Execution, runner  # noqa: E402
 from ainode.models.training.metrics import auc  # noqa: E402
 
@@ -53,7 +53,7 @@ def test_a_growing_phantom_is_more_suspicious_than_a_stable_one(tmp_path: Path, 
     model = LungNoduleModel.load(files(), execution=Execution(tmp_path, "torch-cpu"))
     said = []
     for grows in (False, True):
-        made = [case(77, number, grows=grows)[0] for number in range(4)]
+        made = [drawn_case(77, number, grows=grows)[0] for number in range(4)]
         scans = [
             [Scan(one.astype(np.float32) * 3072 - 1024, (1.0, 1.0, 1.0), (25.0, 25.0, 25.0)) for one in cubes[-dates:]]
             for cubes in made
