@@ -78,7 +78,9 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     assert Counter(dcmread(path).Modality for path in paths) == {"SR": 5, "OT": 2 + 3 + 3 + 1 + 1}
     pictures = sorted((tmp_path / "ainode-demo").glob("*.png"))
     assert len(pictures) == 10
-    assert all(min(Image.open(path).size) >= 100 for path in pictures)
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 100
     assert done.stdout.rstrip().splitlines()[-1].split()[0] == "handlers/README.md"
 
 
