@@ -25,7 +25,7 @@ class CardReader(Generic[Value]):
     def __call__(self, path: Path | None = None) -> Value:
         """Return the model's card, or the card in another TOML file.
 
-        Raises: CardError naming the missing entry.
+        Raises: CardError naming the missing entry, or as `build` does; OSError, TOMLDecodeError if the file is no TOML.
         """
         path = path or self.path
         with path.open("rb") as file:
@@ -39,6 +39,8 @@ class CardReader(Generic[Value]):
 def from_entries(value_class: type[Value], *tables: Entries, **values: object) -> Value:
     """Return a dataclass whose fields come from the entries of their names: first `values`, then each table in turn.
 
+    Every field needs an entry, a field with a default too. A list becomes a tuple.
+
     Raises: KeyError naming the first field that has no entry.
     """
     entries = ChainMap(values, *map(dict, tables))
@@ -48,10 +50,7 @@ def from_entries(value_class: type[Value], *tables: Entries, **values: object) -
     )
 
 
-def refuse_threshold(name: str, threshold: float) -> None:
-    """Refuse a threshold that no probability can cross.
-
-    Raises: CardError.
-    """
+def refuse_unreachable_threshold(name: str, threshold: float) -> None:
+    """Raise CardError unless the threshold lies between 0 and 1, both excluded; `name` is the model."""
     if not 0 < threshold < 1:
         raise CardError(f"{name}: threshold {threshold} is not between 0 and 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, from_entries, refuse_threshold
+from ainode.models.card import CardReader, Entries, from_entries, refuse_unreachable_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -28,7 +28,7 @@ class Card:
 
     def __post_init__(self) -> None:
         """Refuse a threshold that no probability can cross."""
-        refuse_threshold(self.name, self.threshold)
+        refuse_unreachable_threshold(self.name, self.threshold)
 
     @property
     def weights(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Entries, from_entries, refuse_threshold
+from ainode.models.card import CardReader, Entries, from_entries, refuse_unreachable_threshold
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
@@ -63,7 +63,7 @@ class Card:
             raise CardError(f"{self.name}: ensemble weights must be positive and sum to 1, not {total}")
         if self.resize not in ("stretch", "pad"):
             raise CardError(f"{self.name}: resize is {self.resize}, not stretch or pad")
-        refuse_threshold(self.name, self.threshold)
+        refuse_unreachable_threshold(self.name, self.threshold)
 
     @property
     def files(self) -> Mapping[str, str]:
