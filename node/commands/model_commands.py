@@ -47,7 +47,7 @@ def weights_pull(name: str, config: Config = None) -> None:
 
 @weights_app.command("import")
 def weights_import(
-    file: Path,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     name: Annotated[str, typer.Option(help="the name by which the model asks for the weights")],
     model: Annotated[str, typer.Option(help="folder of models/, such as skin_lesion")],
     licence: Annotated[str, typer.Option(help="the license of the weights")],

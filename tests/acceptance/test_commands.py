@@ -66,6 +66,13 @@ def test_everything_that_ships_is_ready_on_a_fresh_installation(tmp_path: Path) 
     assert "spine_radiograph/detector" in ainode("weights", "list", home=tmp_path).stdout
 
 
+def test_an_import_of_an_absent_file_ends_with_a_message_and_no_traceback(tmp_path: Path) -> None:
+    options = ("--name", "x/y", "--model", "x", "--licence", "MIT", "--trained-on", "none")
+    process = ainode("weights", "import", tmp_path / "absent.safetensors", *options, home=tmp_path)
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+
+
 @pytest.mark.timeout(900)
 def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_path: Path) -> None:
     installed("openvino", "timm", "torch", "ultralytics")
