@@ -20,9 +20,9 @@ from ainode.models.benchmarking import Table, column_titles, table_rows, timings
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import load_pneumonia
 from ainode.models.ct_pneumonia.dcg import LARGE
-from ainode.models.ct_pneumonia.diffusion import Pneumonia, answer
+from ainode.models.ct_pneumonia.diffusion import Pneumonia, mixed_probabilities
 from ainode.models.ct_pneumonia.model import PneumoniaModel, noise
-from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, windowed
+from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, network_input, windowed_values
 from ainode.models.phantoms.thorax import Field, thorax
 from ainode.models.running.runtime import Execution, precisions, sha256_of
 
@@ -37,7 +37,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 9, threads: int = 2
     network = load_pneumonia(path, card.size) if path else _seeded_network()
     digest = sha256_of(path) if path else "seeded"
     methods: dict[str, Callable[[Array], float]] = {
-        "PyTorch eager, inference_mode": lambda scan: _eager_probability(network, prepared(scan)),
+        "PyTorch eager, inference_mode": lambda scan: _eager_probability(network, network_input(scan)),
         "the same behind scipy.ndimage.zoom": lambda scan: _eager_probability(network, _zoomed_input(scan)),
     }
     for precision in precisions():
@@ -61,11 +61,11 @@ def _ainode_probability(model: PneumoniaModel, scan: Array) -> float:
 
 def _eager_probability(network: Pneumonia, inputs: Array) -> float:
     with torch.inference_mode():
-        return float(answer(network(torch.from_numpy(inputs), torch.from_numpy(noise(_SEED))))[0, 1])
+        return float(mixed_probabilities(network(torch.from_numpy(inputs), torch.from_numpy(noise(_SEED))))[0, 1])
 
 
 def _zoomed_input(scan: Array) -> Array:
     """Return the network's input as the original prepares a scan, with the fixed window."""
-    transposed = windowed(scan).transpose(2, 1, 0)
+    transposed = windowed_values(scan).transpose(2, 1, 0)
     resized = zoom(transposed, [size / n for size, n in zip(SHAPE, transposed.shape, strict=True)], order=1)
     return np.asarray(resized, np.float32)[None, None]

@@ -1,7 +1,7 @@
-"""Weights of the whole network or of the DCG alone, ours or in the original's layout.
+"""Weights of the whole network or of the DCG alone, from shipped files or the original's files.
 
-The original wrote `best_dcg_model.pth` (the DCG), `best_diffusion_model2.pth` (all of it) and `final_model.pth` (all,
-as `model_state_dict` beside its results); keys and shapes are the same here.
+The original wrote `best_dcg_model.pth` (the DCG), `best_diffusion_model2.pth` (the whole network) and `final_model.pth`
+(the whole network, as `model_state_dict` beside its results); keys and shapes are the same here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["load_dcg", "load_pneumonia", "save_half"]
 def load_pneumonia(path: Path, size: str, *, original: bool = False) -> Pneumonia:
     """Return the whole network with a file's weights, in evaluation mode.
 
-    The guidance map's distances are a table, not weights: they stay this code's, whatever the file has.
-    Raises: CheckpointRefused when the file needs unpickling or is not this network's.
+    The guidance map's distances are a table, not weights: the distances are always this code's, not the file's.
+    Raises: CheckpointRefused when the file needs unpickling or holds another network.
     """
     network = Pneumonia(_size(size), original=original)
     load(network, path)
@@ -31,7 +31,7 @@ def load_pneumonia(path: Path, size: str, *, original: bool = False) -> Pneumoni
 def load_dcg(path: Path, size: str, *, original: bool = False) -> Dcg:
     """Return the DCG with a file's weights, in evaluation mode.
 
-    Raises: CheckpointRefused when the file needs unpickling or is not this network's.
+    Raises: CheckpointRefused when the file needs unpickling or holds another network.
     """
     network = Dcg(_size(size), original=original)
     load(network, path)

@@ -1,4 +1,4 @@
-"""Chest volumes with their labels: synthetic ones drawn once and kept, and real ones in the layout of the samples."""
+"""Chest volumes with their labels: phantoms, drawn once and stored, and volumes in a folder with a manifest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.ct_pneumonia.preprocess import SHAPE, prepared, windowed
+from ainode.models.ct_pneumonia.preprocess import SHAPE, network_input, windowed_values
 from ainode.models.phantoms.thorax import Field, thorax
 from ainode.models.training.shortcuts import Facts, facts
 
 _LARGEST = 6
 # Voxels along each side of a cell of the small network's saliency map.
 _CELL = 8
-# Real scans: whole chest mostly, now and then a slab; the picture as wide as the body.
+# As real scans are: mostly the whole chest, sometimes a slab; the picture is as wide as the body.
 _WHOLE_MM, _SLAB_MM, _SLAB_SHARE = (250.0, 350.0), (80.0, 200.0), 0.3
 _FIELD_MM = (330.0, 420.0)
 
@@ -28,9 +28,9 @@ class Volumes:
     """Volumes of one part of a data set.
 
     Shapes: values (n, 64, 128, 128) int16, (Z, Y, X); labels (n,), 1 abnormal; groups (n,); lesions (n, 16, 16, 8)
-    float32, axes x, y, z: how much of each coarse cell is diseased, NaN where nobody marked it; scans (n, 3): the
-    number of slices of the scan that the volume was resampled from, their distance, the size of a pixel, NaN where it
-    is not told.
+    float32, axes x, y, z: the diseased part of each coarse cell, NaN where nobody marked the cell; scans (n, 3): the
+    number of slices of the scan that the volume was resampled from, their distance, the size of a pixel, NaN where
+    unknown.
     Units: Hounsfield units; mm.
     """
 
@@ -40,14 +40,18 @@ class Volumes:
     lesions: NDArray[np.float32]
     scans: NDArray[np.float64]
 
-    def only(self, chosen: NDArray[np.bool_]) -> Volumes:
-        """Return some of the volumes."""
+    def only(self, selection: NDArray[np.bool_]) -> Volumes:
+        """Return the volumes of a selection, which is True for each volume to return."""
         return Volumes(
-            self.values[chosen], self.labels[chosen], self.groups[chosen], self.lesions[chosen], self.scans[chosen]
+            self.values[selection],
+            self.labels[selection],
+            self.groups[selection],
+            self.lesions[selection],
+            self.scans[selection],
         )
 
     def shortcuts(self) -> list[Facts]:
-        """Return what can be said of every volume without knowing anatomy."""
+        """Return the shortcuts of every volume: facts that need no anatomy."""
         names = ("slices", "slice mm", "pixel mm")
         return [
             facts(volume, dict(zip(names, scan, strict=True)))
@@ -58,29 +62,33 @@ class Volumes:
         """Return one volume as the network's input."""
         values = self.values[index].astype(np.float32)
         if values.shape == SHAPE[::-1]:
-            return np.ascontiguousarray(windowed(values).transpose(2, 1, 0))[None, None]
-        return prepared(values)
+            return np.ascontiguousarray(windowed_values(values).transpose(2, 1, 0))[None, None]
+        return network_input(values)
 
 
-def synthetic(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
-    """Return `count` phantoms, half of them with consolidations, drawn now unless `out` keeps them."""
+def synthetic_volumes(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
+    """Return `count` phantoms, half of them with consolidations, from the file in `out`; draw them if it is absent."""
     name = hashlib.sha256(f"{count} {seed} {SHAPE}".encode()).hexdigest()[:12]
     path = out / f"synthetic_{count}_{seed}_{name}.npz"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(workers) as pool:
-            drawn = list(pool.map(_drawn, [seed] * count, range(count), chunksize=8))
-        part = path.with_suffix(".part.npz")
-        np.savez(part, values=np.stack([one for one, _ in drawn]), lesions=np.stack([map_ for _, map_ in drawn]))
-        part.replace(path)
-    kept = np.load(path)
+            phantoms = list(pool.map(_phantom_volume, [seed] * count, range(count), chunksize=8))
+        partial_path = path.with_suffix(".part.npz")
+        np.savez(
+            partial_path,
+            values=np.stack([volume for volume, _ in phantoms]),
+            lesions=np.stack([map_ for _, map_ in phantoms]),
+        )
+        partial_path.replace(path)
+    stored = np.load(path)
     groups = np.asarray([f"synthetic {seed} {number}" for number in range(count)])
     extents = [_extent(np.random.default_rng((seed, number))) for number in range(count)]
     scans = np.asarray([(SHAPE[2], extent.coverage / SHAPE[2], extent.width / SHAPE[0]) for extent in extents])
-    return Volumes(kept["values"], np.arange(count) % 2, groups, kept["lesions"], scans)
+    return Volumes(stored["values"], np.arange(count) % 2, groups, stored["lesions"], scans)
 
 
-def real(folder: Path, part: str) -> Volumes:
+def stored_volumes(folder: Path, part: str) -> Volumes:
     """Return one part of a folder with manifest.csv (file, label, group, split) and npz volumes.
 
     An npz has `hu` and `label`, and may have `spacing_orig` (mm, z first) and `shape_orig` (slices first).
@@ -105,7 +113,7 @@ def real(folder: Path, part: str) -> Volumes:
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """How much of a chest a phantom shows, in mm: along the body, and across."""
+    """The part of a chest that a phantom shows, in mm: along the body, and across; a slab is not the whole chest."""
 
     slab: bool
     coverage: float
@@ -117,20 +125,20 @@ def _extent(random: np.random.Generator) -> _Extent:
     return _Extent(slab, random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM))
 
 
-def _drawn(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Return one phantom on the network's own grid, odd numbers with disease."""
+def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Return a phantom on the network's own grid and its diseased cells; odd numbers have disease."""
     random = np.random.default_rng((seed, number))
     extent, size = _extent(random), SHAPE[::-1]
     middle = random.uniform(-50, 40) if extent.slab else random.normal(-10, 12)
     spacing = (extent.coverage / size[0], extent.width / size[1], extent.width / size[2])
-    # A slab may miss a lesion that lies elsewhere: as many more are drawn until one is in the picture.
-    lesions = int(random.integers(1, _LARGEST)) if number % 2 else 0
-    scanned = Field(size, spacing, (middle, float(random.normal(5, 6)), float(random.normal(0, 6))))
+    # A slab may miss lesions that lie elsewhere: other patients are drawn until a lesion is in the slab.
+    lesion_count = int(random.integers(1, _LARGEST)) if number % 2 else 0
+    field = Field(size, spacing, (middle, float(random.normal(5, 6)), float(random.normal(0, 6))))
     anatomy = int(random.integers(2**31))
     for attempt in range(_LARGEST):
-        made = thorax(anatomy + attempt, number, scanned=scanned, consolidations=lesions)
-        if not lesions or made.consolidations.any():
+        phantom = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
+        if not lesion_count or phantom.consolidations.any():
             break
-    nz, ny, nx = (n // _CELL for n in size)
-    cells = made.consolidations.reshape(nz, _CELL, ny, _CELL, nx, _CELL).mean(axis=(1, 3, 5), dtype=np.float32)
-    return np.rint(made.values).astype(np.int16), cells.transpose(2, 1, 0)
+    nz, ny, nx = (count // _CELL for count in size)
+    cells = phantom.consolidations.reshape(nz, _CELL, ny, _CELL, nx, _CELL).mean(axis=(1, 3, 5), dtype=np.float32)
+    return np.rint(phantom.values).astype(np.int16), cells.transpose(2, 1, 0)

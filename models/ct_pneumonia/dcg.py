@@ -1,6 +1,7 @@
-"""The dual-granularity guidance network (DCG): one look at the whole chest, one at the regions it points at.
+"""The dual-granularity guidance network (DCG): a global encoder of the whole chest, a local encoder of its regions.
 
-Layer names and order are the original checkpoint's; `original` gives its behavior where ours is corrected.
+Layer names and order are the original checkpoint's. `original` gives the original's behavior where this code corrects
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REGION = (16, 16, 8)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a DCG is: the first width, its stages, the regions it reads, its hidden widths, dropout."""
+    """The size of a DCG: the first width, the stages, the number of regions, the hidden width, the dropout."""
 
     width: int
     stages: int
@@ -33,7 +34,7 @@ class Size:
 
     @property
     def local_stages(self) -> int:
-        """Return the stages of the local encoder: a region is small, so one less."""
+        """Return the number of the local encoder's stages: one less, because a region is small."""
         return self.stages - 1
 
 
@@ -56,7 +57,7 @@ class ConvBlock(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions around which the input is led past."""
+    """Two convolutions with a shortcut around them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class ResBlock(nn.Module):
 
 
 class GlobalEncoder(nn.Module):
-    """The whole chest: logits and a map of where they come from."""
+    """The encoder of the whole chest: logits and a saliency map."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class GlobalEncoder(nn.Module):
         return self.fc(features.mean(dim=(2, 3, 4))), self.saliency_conv(features)
 
     def features(self, volume: Tensor) -> Tensor:
-        """Return what both are made from, (n, width 2**(stages - 1), ...)."""
+        """Return the features that logits and map are made from, (n, width 2**(stages - 1), ...)."""
         features = volume
         for number in range(1, self.stages + 1):
             features = self.get_submodule(f"conv{number}")(features)
@@ -100,7 +101,7 @@ class GlobalEncoder(nn.Module):
 
 
 class LocalEncoder(nn.Module):
-    """One region as a vector."""
+    """The encoder of one region as a vector."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ class LocalEncoder(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """Which region counts how much.
+    """The weights of the regions, and their weighted sum.
 
     Source: Ilse et al., Attention-based Deep Multiple Instance Learning, ICML 2018, equation 9.
     """
@@ -136,7 +137,7 @@ class GatedAttention(nn.Module):
 
 
 class Dcg(nn.Module):
-    """Both looks. `regions_of` says where the second one goes; no gradient passes through that choice."""
+    """Global and local encoder; `regions_of` chooses the regions, and no gradient passes through the choice."""
 
     def __init__(self, size: Size = SMALL, *, original: bool = False) -> None:
         super().__init__()
@@ -163,38 +164,40 @@ class Dcg(nn.Module):
         return self.local_fc(fused), weights
 
     def regions_of(self, volume: Tensor, saliency: Tensor) -> Tensor:
-        """Return the regions that the map points at, (n, k, 1, 16, 16, 8)."""
-        choose = nearby_maxima if self.original else separate_maxima
-        # Both rules go by the order of the values only, which the sigmoid keeps.
+        """Return the regions at the map's maxima, (n, k, 1, 16, 16, 8)."""
+        choose_starts = nearby_maxima if self.original else separate_maxima
+        # Both rules use the order of the values only, which the sigmoid does not change.
         maps = saliency.detach().sigmoid().float().cpu().numpy()[:, 0]
         return torch.stack(
             [
-                torch.stack([crop(one, start) for start in choose(map_, tuple(one.shape[1:]), self.size.regions)])
-                for one, map_ in zip(volume, maps, strict=True)
+                torch.stack(
+                    [crop(chest, start) for start in choose_starts(map_, tuple(chest.shape[1:]), self.size.regions)]
+                )
+                for chest, map_ in zip(volume, maps, strict=True)
             ]
         )
 
 
 def separate_maxima(saliency: NDArray[np.float32], shape: tuple[int, ...], count: int) -> Starts:
-    """Return where `count` regions begin, (count, 3): the highest cells whose regions do not overlap.
+    """Return the first voxels of `count` regions, (count, 3): the highest cells whose regions do not overlap.
 
     Greedy non-maximum suppression on the coarse map; a region lies around its cell's middle, inside the volume.
     """
     cell = np.asarray(shape) / saliency.shape
-    apart = np.ceil(np.asarray(REGION) / cell).astype(int)
-    left = saliency.astype(np.float32).copy()
+    cells_apart = np.ceil(np.asarray(REGION) / cell).astype(int)
+    remaining = saliency.astype(np.float32).copy()
     starts = np.empty((count, 3), np.int64)
     for number in range(count):
-        peak = np.asarray(np.unravel_index(int(left.argmax()), left.shape))
+        peak = np.asarray(np.unravel_index(int(remaining.argmax()), remaining.shape))
         middle = (peak + 0.5) * cell
         starts[number] = np.clip(np.rint(middle - np.asarray(REGION) / 2), 0, np.asarray(shape) - REGION)
-        low, high = np.maximum(peak - apart + 1, 0), peak + apart
-        left[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = -np.inf
+        low, high = np.maximum(peak - cells_apart + 1, 0), peak + cells_apart
+        remaining[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = -np.inf
     return starts
 
 
 def nearby_maxima(saliency: NDArray[np.float32], shape: tuple[int, ...], count: int) -> Starts:
-    """Return the original's choice: the `count` highest voxels, neighbors mostly, so that regions nearly coincide."""
+    """Return the original's choice of first voxels: at the `count` highest voxels, mostly neighbors of each other."""
     fine = F.interpolate(torch.from_numpy(saliency)[None, None], shape, mode="trilinear", align_corners=False)
     highest = torch.topk(fine.flatten(), count).indices.numpy()
     middles = np.stack(np.unravel_index(highest, shape), axis=1)
@@ -203,14 +206,14 @@ def nearby_maxima(saliency: NDArray[np.float32], shape: tuple[int, ...], count: 
 
 def crop(volume: Tensor, start: NDArray[np.int64]) -> Tensor:
     """Return one region (1, 16, 16, 8) of a volume (1, x, y, z), zeros where it reaches beyond the far edge."""
-    x, y, z = (slice(int(at), int(at) + n) for at, n in zip(start, REGION, strict=True))
+    x, y, z = (slice(int(first), int(first) + n) for first, n in zip(start, REGION, strict=True))
     region = volume[:, x, y, z]
-    missing = [n - have for n, have in zip(REGION, region.shape[1:], strict=True)]
+    missing = [n - size for n, size in zip(REGION, region.shape[1:], strict=True)]
     return F.pad(region, (0, missing[2], 0, missing[1], 0, missing[0]))
 
 
 def initialize(network: nn.Module) -> None:
-    """Draw the weights as the original does, but for the map, which had no loss there, and the last layers.
+    """Draw the weights as the original does, except for the map, which has no loss there, and for the last layers.
 
     Source: He et al., Delving Deep into Rectifiers, ICCV 2015 (fan out).
     """
@@ -220,10 +223,10 @@ def initialize(network: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, GlobalEncoder):
-            # Few cells are ill: the map starts at 2 % everywhere instead of at noise.
+            # Few cells are diseased: the map starts at 2 % everywhere instead of at noise.
             nn.init.zeros_(module.saliency_conv.weight)
             nn.init.constant_(module.saliency_conv.bias, -4.0)  # type: ignore[arg-type]
         if isinstance(module, GlobalEncoder | Dcg):
-            # Fan out over two classes gives weights of 1, logits of 10, and hundreds of steps to undo them.
+            # Fan out over two classes gives weights of 1 and logits of 10, which take hundreds of steps to undo.
             last = module.fc if isinstance(module, GlobalEncoder) else module.local_fc
             nn.init.zeros_(cast("nn.Linear", last[-1]).weight)

@@ -1,6 +1,7 @@
-"""The guided diffusion: a small U-Net that finds a map of labels out of noise, led by what the DCG says.
+"""The guided diffusion: a small U-Net takes the noise out of a label map, guided by the DCG's probabilities.
 
-Layer names and order are the original checkpoint's; `original` gives its behavior where ours is corrected.
+Layer names and order are the original checkpoint's. `original` gives the original's behavior where this code corrects
+it.
 """
 
 from __future__ import annotations
@@ -17,32 +18,33 @@ from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 from ainode.models.ct_pneumonia.dcg import SMALL, ConvBlock, Dcg, Size
 
 POINTS = 8
-"""the label map is POINTS cubed"""
+"""the number of the label map's points along each axis"""
 TIMESTEPS = 200
 STEPS = 25
-"""of the sampling"""
+"""the number of the sampling's steps"""
 _CLASSES, _EMBED, _WIDTH, _TIME = 2, 128, 24, 128
 _GROUPS = 8
-# Shares of the answer: mean of the label map, classifier, global prior.
+# The shares in the mixed probability: mean of the label map, classifier, global prior.
 SHARES = (0.5, 0.3, 0.2)
 
 
 def distances(points: int, *, original: bool = False) -> Tensor:
-    """Return how much each point of the guidance map is led by the local prior, (points, points, points) in 0 to 1.
+    """Return the local prior's share in each point of the guidance map, (points, points, points) in 0 to 1.
 
-    DiffMIC-v2's map is a square with w = |i - j| / (Np - 1): the diagonal is led by the global prior, the far corners
-    by the local one. In three dimensions |i - j| becomes the spread max(i, j, k) - min(i, j, k): 0 on the diagonal,
-    1 where one axis is at its start and another at its end, the square's own formula on every plane of two equal
-    indices, and the same whichever way the axes are named. The original measures from the corner (0, 0, 0) instead.
+    DiffMIC-v2's map is a square with w = |i - j| / (Np - 1): the diagonal is the global prior's, the far corners are
+    the local prior's. In three dimensions |i - j| becomes the spread max(i, j, k) - min(i, j, k). The spread is 0 on
+    the diagonal, and 1 where one axis is at its start and another at its end. On a plane of two equal indices the
+    spread is the square's own formula, and the order of the axes does not matter. The original measures from the
+    corner (0, 0, 0) instead.
     Source: Yang et al., IEEE TMI 2025, doi 10.1109/TMI.2025.3530399 (dense guidance map).
     """
     grid = torch.stack(torch.meshgrid(*[torch.arange(points, dtype=torch.float32)] * 3, indexing="ij"))
-    found = grid.square().sum(dim=0).sqrt() if original else grid.amax(dim=0) - grid.amin(dim=0)
-    return found / found.max()
+    spread = grid.square().sum(dim=0).sqrt() if original else grid.amax(dim=0) - grid.amin(dim=0)
+    return spread / spread.max()
 
 
 class DenseGuidanceMap(nn.Module):
-    """Global and local prior as one map."""
+    """The guidance map: global and local prior, mixed point by point."""
 
     distance_matrix: Tensor
 
@@ -57,7 +59,7 @@ class DenseGuidanceMap(nn.Module):
 
 
 class CnnEncoder(nn.Module):
-    """A volume or a region as a vector of 128."""
+    """The encoder of a volume or a region as a vector of 128."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class CnnEncoder(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Chest and regions as one vector, by attention over them."""
+    """The fusion of chest and regions to one vector, by attention over both."""
 
     def __init__(self, regions: int) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class FeatureFusion(nn.Module):
 
 
 class PriorGenerator(nn.Module):
-    """What leads the diffusion: the dense guidance map and the feature prior."""
+    """The diffusion's two guides: the dense guidance map and the feature prior."""
 
     def __init__(self, size: Size, *, original: bool) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class PriorGenerator(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Time steps as vectors, one for each point; the original gives the network their mean only."""
+    """The embedding of time steps as vectors, one for each point; the original embeds their mean only."""
 
     def __init__(self, *, original: bool) -> None:
         super().__init__()
@@ -128,8 +130,8 @@ class DoubleConv(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for one in (inputs, outputs):
-            layers += [nn.Conv3d(one, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs), nn.SiLU()]
+        for width in (inputs, outputs):
+            layers += [nn.Conv3d(width, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs), nn.SiLU()]
         self.double_conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +140,7 @@ class DoubleConv(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size, then convolutions."""
+    """A step down the U-Net: half the size, then convolutions."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size, joined with what came down."""
+    """A step up the U-Net: twice the size, joined with the map of the same size from the way down."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -163,7 +165,7 @@ class Up(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Where time and feature prior come in."""
+    """The middle of the U-Net, to which the embedded time and the feature prior are added."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -180,10 +182,11 @@ class Bottleneck(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts the noise in a label map.
+    """The U-Net that predicts the noise in a label map.
 
-    Each point's time step goes in twice, by one time network: added to the first features, which are as wide as it
-    is, and, pooled to the bottleneck's points, where the original adds the mean of all. No weight is new.
+    One time network embeds each point's time step, and the embedding is added twice: to the first features, which are
+    as wide, and, pooled to the bottleneck's points, to the bottleneck. The original adds the mean embedding of all
+    points, to the bottleneck only. Both use the same weights.
     """
 
     def __init__(self, *, original: bool) -> None:
@@ -211,47 +214,47 @@ class UNet(nn.Module):
 
 
 class Schedule:
-    """How much of a label map is left at each time step.
+    """The schedule of the noise: the share of a label map's variance that is left at each time step.
 
-    Shapes: kept (200,), the cumulative product of 1 - beta.
+    Shapes: alpha_bars (200,), the cumulative product of 1 - beta.
     Source: Ho et al., Denoising Diffusion Probabilistic Models, 2020 (linear betas); 200 steps as the original.
     """
 
     def __init__(self) -> None:
-        self.kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, TIMESTEPS), dim=0)
+        self.alpha_bars = torch.cumprod(1 - torch.linspace(1e-4, 0.02, TIMESTEPS), dim=0)
 
-    def noisy(self, labels: Tensor, time: Tensor, noise: Tensor) -> Tensor:
-        """Return the map at each point's own time step; time (n, 1, 8, 8, 8)."""
-        kept = self.kept.to(labels.device)[time.long()]
-        return kept.sqrt() * labels + (1 - kept).sqrt() * noise
+    def noisy_map(self, labels: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+        """Return the labels with noise as each point has at its own time step; time (n, 1, 8, 8, 8)."""
+        alpha_bars = self.alpha_bars.to(labels.device)[time.long()]
+        return alpha_bars.sqrt() * labels + (1 - alpha_bars).sqrt() * noise
 
-    def start(self, noise: Tensor, guidance: Tensor) -> Tensor:
-        """Return what the sampling starts from: the guidance map as noisy as a label map is at the last time step.
+    def starting_map(self, noise: Tensor, guidance: Tensor) -> Tensor:
+        """Return the map that the sampling starts from: the guidance map with the noise of the last time step.
 
-        After 200 steps a seventh of a map's variance is still its own; pure noise there means a label of 0 for both
-        classes, and the network, which reads the label out of the map's mean, then finds neither.
+        After 200 steps a seventh of a map's variance is still the map's own. Pure noise would mean a label of 0 for
+        both classes; the network reads the label from the map's mean, and would find neither class.
         Source: DiffMIC-v2, doi 10.1109/TMI.2025.3530399 (sampling from the guided map).
         """
-        kept = float(self.kept[-1])
-        return math.sqrt(kept) * guidance + math.sqrt(1 - kept) * noise
+        alpha_bar = float(self.alpha_bars[-1])
+        return math.sqrt(alpha_bar) * guidance + math.sqrt(1 - alpha_bar) * noise
 
-    def sampled(self, noise: Tensor, predicted: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Return the label map that 25 steps find in a noisy one; `predicted` gives the noise in a map at a time step.
+    def sampled_map(self, noise: Tensor, noise_in: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Return the label map that 25 steps leave of a noisy map; `noise_in` gives the noise in a map at a time step.
 
         Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021, equation 12 with eta 0.
         """
         times = torch.linspace(TIMESTEPS - 1, 0, STEPS).long().tolist()
-        kept = [float(self.kept[time]) for time in times]
+        alpha_bars = [float(self.alpha_bars[time]) for time in times]
         current = noise
-        for time, now, after in zip(times, kept, [*kept[1:], 1.0], strict=True):
-            found = predicted(current, time)
-            clean = (current - math.sqrt(1 - now) * found) / math.sqrt(now)
-            current = math.sqrt(after) * clean + math.sqrt(1 - after) * found
+        for time, alpha_bar, next_alpha_bar in zip(times, alpha_bars, [*alpha_bars[1:], 1.0], strict=True):
+            predicted_noise = noise_in(current, time)
+            clean = (current - math.sqrt(1 - alpha_bar) * predicted_noise) / math.sqrt(alpha_bar)
+            current = math.sqrt(next_alpha_bar) * clean + math.sqrt(1 - next_alpha_bar) * predicted_noise
         return current
 
 
 class Pneumonia(nn.Module):
-    """DCG, priors, U-Net and classifier under the original's names."""
+    """The whole network: DCG, priors, U-Net and classifier, under the original's names."""
 
     def __init__(self, size: Size = SMALL, *, original: bool = False) -> None:
         super().__init__()
@@ -263,40 +266,40 @@ class Pneumonia(nn.Module):
         self.schedule = Schedule()
 
     def train(self, mode: bool = True) -> Pneumonia:  # noqa: FBT001, FBT002  # torch's own signature
-        """Change between training and evaluation; the DCG is frozen here, its batch statistics too."""
+        """Switch between training and evaluation; the frozen DCG stays in evaluation, so its batch statistics stay."""
         super().train(mode)
         self.dcg_model.eval()
         return self
 
     def forward(self, volume: Tensor, noise: Tensor) -> Tensor:
-        """Return the parts of the answer (n, 4, 2): label map, classifier, global prior, local prior."""
+        """Return the four probabilities (n, 4, 2): label map, classifier, global prior, local prior."""
         logits, local, _, regions = self.dcg_model(volume)
-        return self.sampled(noise, logits, local, self.prior_gen.features(volume, regions))
+        return self.answer_parts(noise, logits, local, self.prior_gen.features(volume, regions))
 
-    def sampled(self, noise: Tensor, logits: Tensor, local: Tensor, features: Tensor) -> Tensor:
-        """Return the parts of the answer (n, 4, 2) from noise (n, 2, 8, 8, 8), both logits and the feature prior."""
+    def answer_parts(self, noise: Tensor, logits: Tensor, local: Tensor, features: Tensor) -> Tensor:
+        """Return the four probabilities (n, 4, 2) from noise (n, 2, 8, 8, 8), both logits and the feature prior."""
         priors = logits.softmax(dim=1), local.softmax(dim=1)
         guidance = self.prior_gen.dense_map_gen(*priors)
 
-        def predicted(current: Tensor, time: int) -> Tensor:
+        def noise_in(current: Tensor, time: int) -> Tensor:
             times = torch.full_like(current[:, :1], float(time))
             return cast("Tensor", self.unet(torch.cat([current, guidance], dim=1), times, features))
 
-        start = noise if self.original else self.schedule.start(noise, guidance)
-        clean = self.schedule.sampled(start, predicted)
+        start = noise if self.original else self.schedule.starting_map(noise, guidance)
+        clean = self.schedule.sampled_map(start, noise_in)
         return torch.stack([clean.mean(dim=(2, 3, 4)), self.classifier(features).softmax(dim=1), *priors], dim=1)
 
 
-def answer(parts: Tensor, *, original: bool = False) -> Tensor:
-    """Return the probabilities (n, 2) of the parts (n, 4, 2).
+def mixed_probabilities(parts: Tensor, *, original: bool = False) -> Tensor:
+    """Return the mixed probabilities (n, 2) of the four probabilities (n, 4, 2).
 
-    The mean of the label map need be no probability; it is held to 0 to 1 and to a sum of 1 before it is mixed. The
-    original mixes it as it is, and takes a softmax of the sum when that is off by more than 0.01.
+    The mean of the label map need not be a probability: the mean is clamped to 0 to 1 and scaled to a sum of 1 before
+    the mixing. The original mixes the mean as it is, and takes a softmax where the sum is off by more than 0.01.
     """
     mean = parts[:, 0]
     if not original:
-        held = mean.clamp(1e-6, 1)
-        mean = held / held.sum(dim=1, keepdim=True)
+        clamped = mean.clamp(1e-6, 1)
+        mean = clamped / clamped.sum(dim=1, keepdim=True)
     mixed = SHARES[0] * mean + SHARES[1] * parts[:, 1] + SHARES[2] * parts[:, 2]
     if original and not bool(((mixed.sum(dim=1) - 1).abs() < 0.01).all()):  # noqa: PLR2004  # the original's
         return mixed.softmax(dim=1)

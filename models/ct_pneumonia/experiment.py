@@ -1,6 +1,6 @@
-"""How the model is trained and put to the test from the command line.
+"""Training and evaluation of the model from the command line.
 
-`data` is a folder with manifest.csv and volumes, or any other folder: phantoms are drawn into it then.
+`data` is a folder with manifest.csv and volumes, or another folder, into which phantoms are drawn.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import save_half
-from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
+from ainode.models.ct_pneumonia.dataset import Volumes, stored_volumes, synthetic_volumes
 from ainode.models.ct_pneumonia.model import PneumoniaModel
-from ainode.models.ct_pneumonia.training import train as trained
+from ainode.models.ct_pneumonia.training import train as train_network
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
 from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
 CLASS_NAMES = ("Normal", "Abnormal")
 TRAIN, VALIDATION, TEST = (240, 0), (60, 1), (120, 2)
-"""phantoms: how many, and of which seed"""
-# Ground glass and consolidation; healthy lung is below, soft tissue mostly above.
+"""the number and the seed of the phantoms of each part"""
+# Ground glass and consolidation; healthy lung is darker, most soft tissue is denser.
 _DENSE_LUNG = (-700, -100)
 _HELD_BACK = 5
 
@@ -32,21 +32,21 @@ _HELD_BACK = 5
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
     """Train on the part `train`; return the weight file by its name in the manifest."""
     card = read_card()
-    network = trained(_training(data), out, options, size=card.size)
+    network = train_network(_training_volumes(data), out, options, size=card.size)
     path = out / card.file
     save_half(network, path)
     return {card.weights: path}
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the weights say of one part of the data."""
+    """Return the weights' results on one part of the data."""
     card = read_card()
-    volumes, seen = _part(data, part), _part(data, "train")
+    volumes, training = _volumes_of_part(data, part), _volumes_of_part(data, "train")
     with tempfile.TemporaryDirectory() as cache:
         model = PneumoniaModel.load(weights[card.weights], execution=Execution(Path(cache)), card=card)
-        # Every volume from the same noise: its own seed belongs to a study, and there is none here.
-        found = [model.predict(one.astype(np.float32), card.seed).probability for one in volumes.values]
-    ill = np.asarray(found)
+        # Every volume gets the same noise: the node takes a seed from the study, and these volumes have no study.
+        probabilities = [model.predict(volume.astype(np.float32), card.seed).probability for volume in volumes.values]
+    ill = np.asarray(probabilities)
     dense = ((volumes.values > _DENSE_LUNG[0]) & (volumes.values < _DENSE_LUNG[1])).mean(axis=(1, 2, 3))
     return Evaluated(
         class_names=CLASS_NAMES,
@@ -56,8 +56,8 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         positive=("Abnormal",),
         threshold=card.threshold,
         baselines={
-            **shortcut_baselines(seen.shortcuts(), seen.labels, seen.groups, volumes.shortcuts()),
-            **pixel_baseline(_middle_slices(seen), seen.labels, _middle_slices(volumes)),
+            **shortcut_baselines(training.shortcuts(), training.labels, training.groups, volumes.shortcuts()),
+            **pixel_baseline(_middle_slices(training), training.labels, _middle_slices(volumes)),
             "share of voxels from -700 to -100 HU": Baseline(dense.astype(np.float64), "shortcut"),
         },
     )
@@ -67,19 +67,19 @@ def _middle_slices(volumes: Volumes) -> NDArray[np.int16]:
     return volumes.values[:, volumes.values.shape[1] // 2]
 
 
-def _part(data: Path, part: Part) -> Volumes:
+def _volumes_of_part(data: Path, part: Part) -> Volumes:
     if (data / "manifest.csv").is_file():
-        return real(data, part)
+        return stored_volumes(data, part)
     count, seed = TRAIN if part == "train" else TEST
-    return synthetic(data, count=count, seed=seed)
+    return synthetic_volumes(data, count=count, seed=seed)
 
 
-def _training(data: Path) -> tuple[Volumes, Volumes]:
-    """Return volumes to learn from and, of other groups, volumes to choose by."""
+def _training_volumes(data: Path) -> tuple[Volumes, Volumes]:
+    """Return the volumes that a training learns from, and, of other groups, the volumes that score its epochs."""
     if not (data / "manifest.csv").is_file():
-        learned, chosen_by = (synthetic(data, count=count, seed=seed) for count, seed in (TRAIN, VALIDATION))
-        return learned, chosen_by
-    volumes = real(data, "train")
+        training, validation = (synthetic_volumes(data, count=count, seed=seed) for count, seed in (TRAIN, VALIDATION))
+        return training, validation
+    volumes = stored_volumes(data, "train")
     names = np.unique(volumes.groups)
-    held = np.isin(volumes.groups, names[:: max(2, min(_HELD_BACK, len(names)))])
-    return volumes.only(~held), volumes.only(held)
+    is_validation = np.isin(volumes.groups, names[:: max(2, min(_HELD_BACK, len(names)))])
+    return volumes.only(~is_validation), volumes.only(is_validation)

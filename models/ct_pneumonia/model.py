@@ -1,7 +1,7 @@
 """The pneumonia read: four graphs and, between them, the choice of regions and the steps of the sampling.
 
-The chest first (logits, saliency, features), then the regions that the saliency points at, what both have in common,
-and the U-Net 25 times.
+The first graph reads the chest (logits, saliency, features), the second reads the regions at the saliency's maxima, the
+third fuses the features of both, and the fourth, the U-Net, runs 25 times.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ainode.models.ct_pneumonia.card import Card, read_card
 from ainode.models.ct_pneumonia.checkpoints import load_pneumonia
 from ainode.models.ct_pneumonia.dcg import REGION, SIZES, separate_maxima
-from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneumonia, Schedule, answer
-from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, prepared, source_index
+from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneumonia, Schedule, mixed_probabilities
+from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, network_input, source_index
 from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.thorax import thorax
 from ainode.models.running.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
@@ -33,9 +33,10 @@ _EMBED = 128
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region that was read closely.
+    """One region that the local encoder reads.
 
-    Units: `center` and `corners` (low, high) are (z, y, x) in continuous voxels of the volume; attention adds up to 1.
+    Units: `center` and `corners` (low, high) are (z, y, x) in continuous voxels of the volume. The attention of all
+    regions adds up to 1.
     """
 
     center: tuple[float, float, float]
@@ -45,10 +46,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one volume.
+    """The model's reading of one volume.
 
     `probability` is 0.5 of the label map's mean, 0.3 of the classifier and 0.2 of the global prior, each a probability
-    of pneumonia. Shapes: saliency (16, 16, 8) or (8, 8, 4), x, y, z, 0 to 1: where the DCG sees pneumonia.
+    of pneumonia. Shapes: saliency (16, 16, 8) or (8, 8, 4), x, y, z, 0 to 1: the DCG's evidence in each cell.
     """
 
     probability: float
@@ -59,20 +60,20 @@ class Prediction:
     regions: tuple[Region, ...]
     saliency: Array
     shape: tuple[int, ...]
-    """of the volume, (Z, Y, X)"""
+    """the volume's shape (Z, Y, X)"""
 
     def saliency_at(self, index: NDArray[np.float64]) -> Array:
         """Return the saliency at voxels of the volume; index (3, ...), z, y, x, continuous."""
         coarse = [
-            (at * (wanted - 1) / max(n - 1, 1) + 0.5) * cells / wanted - 0.5
-            for at, n, wanted, cells in zip(index[::-1], self.shape[::-1], SHAPE, self.saliency.shape, strict=True)
+            (place * (size - 1) / max(count - 1, 1) + 0.5) * cells / size - 0.5
+            for place, count, size, cells in zip(index[::-1], self.shape[::-1], SHAPE, self.saliency.shape, strict=True)
         ]
         return np.asarray(map_coordinates(self.saliency, coarse, order=1, mode="nearest"), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class PneumoniaModel:
-    """A loaded model; `weights_sha256` names the very bytes it runs on."""
+    """A loaded model; `weights_sha256` is the digest of the file of its weights."""
 
     card: Card
     weights_sha256: str
@@ -85,7 +86,7 @@ class PneumoniaModel:
     def load(cls, path: Path, *, execution: Execution, card: Card | None = None) -> PneumoniaModel:
         """Load the network that the card names.
 
-        Raises: CheckpointRefused when the file is not that network's.
+        Raises: CheckpointRefused when the file holds another network.
         """
         card = card or read_card()
         digest = sha256_of(path)
@@ -93,9 +94,10 @@ class PneumoniaModel:
 
     @classmethod
     def of(cls, build: Callable[[], Pneumonia], digest: str, *, execution: Execution, card: Card) -> PneumoniaModel:
-        """Return a model of the network that `build` makes.
+        """Return a model of the network that `build` makes; `digest` is that of its weights.
 
-        A lower precision is taken where no probability of the reference volumes moves by more than 0.005, else f32.
+        The model takes a lower precision where no probability of the reference volumes moves by more than 0.005, else
+        f32.
         """
         count = SIZES[card.size].regions
         shapes: dict[type[nn.Module], tuple[int, ...]] = {
@@ -105,46 +107,46 @@ class PneumoniaModel:
             Step: (1, 2 * _NOISE + 1 + _EMBED),
         }
 
-        def graph(part: type[Chest | Regions | Fusion | Step], asked: Execution) -> Runner:
+        def graph(part: type[Chest | Regions | Fusion | Step], execution: Execution) -> Runner:
             recipe = Recipe(lambda: part(build()), shapes[part], f"{card.name} {card.size} {part.__name__} {digest}")
-            return runner(recipe, asked)
+            return runner(recipe, execution)
 
         exact = replace(execution, precision="f32")
         reference = cls(card, digest, *(graph(part, exact) for part in (Chest, Regions, Fusion, Step)))
         if execution.precision == "f32":
             return reference
-        # Not the other two: they are small, and run 25 times over their own output, where rounding adds up.
+        # The other two graphs stay in f32: they are small, and the U-Net's 25 runs would add up its rounding.
         low = replace(reference, chest=graph(Chest, execution), regions=graph(Regions, execution))
-        return low if _drift(low, reference) <= AGREEMENT else reference
+        return low if _largest_gap(low, reference) <= AGREEMENT else reference
 
     @property
     def precision(self) -> Precision:
-        """Return what it computes in."""
+        """Return the precision of the computation."""
         return self.chest.precision
 
     @property
     def device(self) -> str:
-        """Return where it computes."""
+        """Return the device of the computation."""
         return self.chest.device
 
     def predict(self, hounsfield: Array, seed: int) -> Prediction:
-        """Return the reading of one volume; the same seed gives the same answer.
+        """Return the reading of one volume; the same seed gives the same reading.
 
         Shapes: (Z, Y, X), axes to the head, the back and the left.
         Units: Hounsfield units.
-        Raises: UnusablePicture when there is nothing but one value in it, or values that are not finite.
+        Raises: UnusablePicture when the volume has one value only, or values that are not finite.
         """
-        inputs = prepared(hounsfield)
+        inputs = network_input(hounsfield)
         if not np.isfinite(inputs).all() or inputs.max() == inputs.min():
             raise UnusablePicture("the volume holds one value only, or values that are not finite")
         logits, saliency, chest = self.chest(inputs)
         starts = separate_maxima(saliency[0, 0], SHAPE, SIZES[self.card.size].regions)
-        local, attention, features = self.regions(cut(inputs, starts))
+        local, attention, features = self.regions(region_inputs(inputs, starts))
         fused, classified = self.fusion(np.concatenate([chest, features])[None])
-        priors = [torch.from_numpy(one).softmax(dim=1) for one in (logits, local)]
+        priors = [torch.from_numpy(logits_of_prior).softmax(dim=1) for logits_of_prior in (logits, local)]
         clean = self._sampled(seed, DenseGuidanceMap()(*priors).numpy(), fused)
         parts = torch.stack([clean.mean(dim=(2, 3, 4)), torch.from_numpy(classified), *priors], dim=1)
-        mixed = float(answer(parts)[0, 1])
+        mixed = float(mixed_probabilities(parts)[0, 1])
         label_map, classifier, global_prior, local_prior = parts[0, :, 1].tolist()
         return Prediction(
             probability=mixed,
@@ -168,19 +170,23 @@ class PneumoniaModel:
             return torch.from_numpy(self.step(np.concatenate(row)[None])[0])
 
         schedule = Schedule()
-        return schedule.sampled(schedule.start(torch.from_numpy(noise(seed)), torch.from_numpy(guidance)), predicted)
+        return schedule.sampled_map(
+            schedule.starting_map(torch.from_numpy(noise(seed)), torch.from_numpy(guidance)), predicted
+        )
 
 
 def noise(seed: int) -> Array:
-    """Return what the sampling starts from, (1, 2, 8, 8, 8); drawn by NumPy, whose stream is the same everywhere."""
-    drawn = np.random.default_rng(seed).standard_normal(_NOISE)
-    return drawn.astype(np.float32).reshape(1, *_MAP)
+    """Return the noise of a seed, (1, 2, 8, 8, 8); NumPy draws the noise, because its stream is the same everywhere."""
+    values = np.random.default_rng(seed).standard_normal(_NOISE)
+    return values.astype(np.float32).reshape(1, *_MAP)
 
 
-def cut(inputs: Array, starts: NDArray[np.int64]) -> Array:
+def region_inputs(inputs: Array, starts: NDArray[np.int64]) -> Array:
     """Return the regions (k, 1, 16, 16, 8) that begin at `starts` in an input (1, 1, x, y, z)."""
-    slices = (tuple(slice(int(at), int(at) + n) for at, n in zip(start, REGION, strict=True)) for start in starts)
-    return np.stack([inputs[0, 0][one][None] for one in slices])
+    slices = (
+        tuple(slice(int(first), int(first) + n) for first, n in zip(start, REGION, strict=True)) for start in starts
+    )
+    return np.stack([inputs[0, 0][window][None] for window in slices])
 
 
 class Chest(nn.Module):
@@ -238,14 +244,14 @@ class Step(nn.Module):
 
 def _region(start: NDArray[np.int64], attention: float, shape: tuple[int, ...]) -> Region:
     def source(offset: float) -> tuple[float, float, float]:
-        x, y, z = (float(at + offset * (n - 1)) for at, n in zip(start, REGION, strict=True))
+        x, y, z = (float(corner + offset * (n - 1)) for corner, n in zip(start, REGION, strict=True))
         return source_index((x, y, z), shape)
 
     return Region(source(0.5), (source(0), source(1)), attention)
 
 
-def _drift(low: PneumoniaModel, reference: PneumoniaModel) -> float:
-    """Return how far a probability moves on four phantoms."""
+def _largest_gap(low: PneumoniaModel, reference: PneumoniaModel) -> float:
+    """Return the largest distance between both models' probabilities on four phantoms."""
     gaps = []
     for seed in range(4):
         volume = thorax(seed, seed, consolidations=3 * (seed % 2)).values

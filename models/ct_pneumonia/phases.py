@@ -1,4 +1,4 @@
-"""What is trained, part by part: network, batches, loss and score of each."""
+"""The phases of a training: the network, batches, loss and score of each phase."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from tqdm import tqdm
 
 from ainode.models.ct_pneumonia.dataset import Volumes
 from ainode.models.ct_pneumonia.dcg import Dcg, GlobalEncoder
-from ainode.models.ct_pneumonia.diffusion import POINTS, TIMESTEPS, Pneumonia, answer
-from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, windowed
+from ainode.models.ct_pneumonia.diffusion import POINTS, TIMESTEPS, Pneumonia, mixed_probabilities
+from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, windowed_values
 from ainode.models.ct_pneumonia.recipe import Recipe
 from ainode.models.training.epochs import Batch
 from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 
-# The share of the map's cells whose mean says whether the chest is ill (GMIC's top t %).
+# The share of the map's cells whose mean is the chest's own score (GMIC's top t %).
 _TOP_SHARE = 0.02
-# A marked cell is one of few: it counts as much more.
+# A cell is diseased from this share on; the few diseased cells count more by this weight.
 _MARKED_SHARE, _MARKED_WEIGHT = 0.05, 12.0
-# Cells along the sides of a piece; an epoch has a batch of pieces for every third volume.
+# A piece's size in cells; an epoch has one batch of pieces for every third volume.
 _PIECE, _VOLUMES_A_STEP = (6, 6, 4), 3
 _NOISE_LOSS, _CLASS_LOSS = 0.3, 0.7
 
 
 class Phase(Protocol):
-    """What is trained: its network, its batches, its loss, its score (higher is better)."""
+    """One phase of a training: its network, its batches, its loss, its score (higher is better)."""
 
     @property
     def network(self) -> nn.Module:
-        """What is saved."""
+        """The network that the phase trains and saves."""
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
-        """Return one epoch."""
+        """Return the batches of one epoch."""
 
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
         """Return the loss of one batch."""
 
     def score(self) -> float:
-        """Return how good the network is on the validation volumes."""
+        """Return the network's score on the validation volumes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellPhase:
-    """The global encoder's map on pieces of phantoms, half of them around a lesion: many steps for little time."""
+    """Trains the global encoder's map on pieces of phantoms, half of them around a lesion: many quick steps."""
 
     network: GlobalEncoder
     train: Volumes
@@ -64,8 +64,8 @@ class CellPhase:
         """Return pieces and their marked cells."""
         random = np.random.default_rng((self.seed, epoch))
         for _ in range(max(1, len(self.train.labels) // _VOLUMES_A_STEP)):
-            pairs = [self._piece(random, ill=bool(n % 2)) for n in range(size)]
-            pieces, lesions = (np.concatenate(one) for one in zip(*pairs, strict=True))
+            pairs = [self._piece(random, ill=bool(number % 2)) for number in range(size)]
+            pieces, lesions = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
             yield torch.from_numpy(pieces), torch.from_numpy(lesions)
 
     def _piece(self, random: np.random.Generator, *, ill: bool) -> tuple[Array, Array]:
@@ -75,13 +75,16 @@ class CellPhase:
         cells = np.argwhere(lesions > _MARKED_SHARE) if ill else np.argwhere(np.ones_like(lesions))
         if not len(cells):
             cells = np.argwhere(np.ones_like(lesions))
-        at = random.choice(cells) - random.integers(0, _PIECE)
-        low = np.clip(at, 0, np.subtract(lesions.shape, _PIECE))
-        x, y, z = (slice(int(a), int(a) + n) for a, n in zip(low, _PIECE, strict=True))
+        corner = random.choice(cells) - random.integers(0, _PIECE)
+        first = np.clip(corner, 0, np.subtract(lesions.shape, _PIECE))
+        x, y, z = (slice(int(a), int(a) + size) for a, size in zip(first, _PIECE, strict=True))
         scale = np.asarray(SHAPE) // lesions.shape
-        fine = tuple(slice(one.start * n, one.stop * n) for one, n in zip((z, y, x), scale[::-1], strict=True))
-        piece = windowed(self.train.values[index][fine].astype(np.float32)).transpose(2, 1, 0)[None, None]
-        return augmented(piece, lesions[x, y, z], random)
+        fine = tuple(
+            slice(cell_range.start * size, cell_range.stop * size)
+            for cell_range, size in zip((z, y, x), scale[::-1], strict=True)
+        )
+        piece = windowed_values(self.train.values[index][fine].astype(np.float32)).transpose(2, 1, 0)[None, None]
+        return augmented_volume(piece, lesions[x, y, z], random)
 
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
         """Return the cells' cross entropy."""
@@ -97,14 +100,14 @@ class CellPhase:
                 saliency = self.network(torch.from_numpy(self.validation.inputs(i)).to(self.device))[1].cpu()
                 losses.append(float(cell_loss(saliency, torch.from_numpy(self.validation.lesions[i : i + 1]))))
                 highest.append(float(saliency.max()))
-        found = auc(self.validation.labels, highest)
-        log.info("cells: cross entropy %.4f, AUC of the highest cell %.4f", np.mean(losses), found)
+        area = auc(self.validation.labels, highest)
+        log.info("cells: cross entropy %.4f, AUC of the highest cell %.4f", np.mean(losses), area)
         return -float(np.mean(losses))
 
 
 @dataclass(frozen=True, slots=True)
 class DcgPhase:
-    """The DCG on volumes."""
+    """Trains the DCG on whole volumes."""
 
     network: Dcg
     train: Volumes
@@ -115,43 +118,46 @@ class DcgPhase:
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Return augmented volumes, labels and marked cells."""
         random = np.random.default_rng((self.seed, epoch))
-        for chosen in _chunks(random.permutation(len(self.train.labels)), size):
-            pairs = [augmented(self.train.inputs(i), self.train.lesions[i], random) for i in chosen]
-            volumes, lesions = (np.concatenate(one) for one in zip(*pairs, strict=True))
+        for chosen in _whole_batches(random.permutation(len(self.train.labels)), size):
+            pairs = [augmented_volume(self.train.inputs(i), self.train.lesions[i], random) for i in chosen]
+            volumes, lesions = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
             yield torch.from_numpy(volumes), torch.from_numpy(self.train.labels[chosen]), torch.from_numpy(lesions)
 
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
-        """Return the original's two cross entropies and, beyond it, the map's own loss."""
+        """Return the original's two cross entropies plus the loss of the map, which the original does not have."""
         volumes, labels, lesions = batch
         logits, local, saliency, _ = self.network(volumes)
-        both = sum(F.cross_entropy(one, labels, label_smoothing=recipe.label_smoothing) for one in (logits, local))
+        both = sum(
+            F.cross_entropy(head_logits, labels, label_smoothing=recipe.label_smoothing)
+            for head_logits in (logits, local)
+        )
         return both + recipe.map_weight * map_loss(saliency, labels, lesions)
 
     def score(self) -> float:
         """Return minus the cross entropy of the mean of both logits."""
-        found = []
+        logits_of_volumes = []
         with torch.inference_mode():
             for i in range(len(self.validation.labels)):
                 logits, local, _, _ = self.network(torch.from_numpy(self.validation.inputs(i)).to(self.device))
-                found.append((logits + local).cpu() / 2)
-        return _scored(torch.cat(found), torch.from_numpy(self.validation.labels), "DCG")
+                logits_of_volumes.append((logits + local).cpu() / 2)
+        return _score(torch.cat(logits_of_volumes), torch.from_numpy(self.validation.labels), "DCG")
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPhase:
-    """What the DCG makes of a map that is already good: its encoder is frozen, so one pass over the volumes is kept."""
+    """Trains the DCG's heads behind a trained map: the frozen encoder passes once over the volumes."""
 
     network: Dcg
     labels: tuple[Tensor, Tensor]
-    kept: tuple[Batch, Batch]
-    """training and validation: mean features (n, c) and regions (n, k, 1, 16, 16, 8)"""
+    encoded: tuple[Batch, Batch]
+    """mean features (n, c) and regions (n, k, 1, 16, 16, 8), of training and of validation volumes"""
     seed: int
 
     @classmethod
     def prepared(cls, network: Dcg, data: tuple[Volumes, Volumes], seed: int, device: str) -> HeadPhase:
-        """Return the phase after one pass of the encoder."""
+        """Return the phase after one pass of the encoder over the volumes."""
         network.to(device).eval()
-        kept = []
+        encoded = []
         for volumes in data:
             rows = []
             for i in tqdm(range(len(volumes.labels)), desc="encoder", leave=False, mininterval=2.0):
@@ -160,39 +166,39 @@ class HeadPhase:
                     features = network.global_encoder.features(volume)
                     regions = network.regions_of(volume, network.global_encoder.saliency_conv(features))
                 rows.append((features.mean(dim=(2, 3, 4)), regions))
-            kept.append((torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])))
+            encoded.append((torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])))
         labels = torch.from_numpy(data[0].labels), torch.from_numpy(data[1].labels)
-        return cls(network, labels, (kept[0], kept[1]), seed)
+        return cls(network, labels, (encoded[0], encoded[1]), seed)
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Return features, regions and labels."""
         random = np.random.default_rng((self.seed, epoch))
-        for chosen in _chunks(random.permutation(len(self.labels[0])), size):
-            yield self.kept[0][0][chosen], self.kept[0][1][chosen], self.labels[0][chosen]
+        for chosen in _whole_batches(random.permutation(len(self.labels[0])), size):
+            yield self.encoded[0][0][chosen], self.encoded[0][1][chosen], self.labels[0][chosen]
 
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
         """Return the original's two cross entropies."""
         features, regions, labels = batch
         both = self.network.global_encoder.fc(features), self.network.local(regions)[0]
-        losses = [F.cross_entropy(one, labels, label_smoothing=recipe.label_smoothing) for one in both]
+        losses = [F.cross_entropy(head_logits, labels, label_smoothing=recipe.label_smoothing) for head_logits in both]
         return losses[0] + losses[1]
 
     def score(self) -> float:
         """Return minus the cross entropy of the mean of both logits."""
         with torch.inference_mode():
-            features, regions = self.kept[1]
+            features, regions = self.encoded[1]
             logits = (self.network.global_encoder.fc(features) + self.network.local(regions)[0]).cpu() / 2
-        return _scored(logits, self.labels[1], "heads")
+        return _score(logits, self.labels[1], "heads")
 
 
 @dataclass(frozen=True, slots=True)
 class DiffusionPhase:
-    """Priors, U-Net and classifier behind a frozen DCG, whose answers are kept: they do not change any more."""
+    """Trains priors, U-Net and classifier behind a frozen DCG, which passes once over the volumes."""
 
     network: Pneumonia
     train: Volumes
     validation: Volumes
-    kept: tuple[Batch, ...]
+    dcg_outputs: tuple[Batch, ...]
     seed: int
     device: str
 
@@ -202,19 +208,19 @@ class DiffusionPhase:
         train, validation = data
         network.requires_grad_(requires_grad=True).dcg_model.requires_grad_(requires_grad=False)
         network.to(device).eval()
-        kept = []
+        dcg_outputs = []
         with torch.no_grad():
             for i in tqdm(range(len(train.labels)), desc="DCG", leave=False, mininterval=2.0):
                 logits, local, _, regions = network.dcg_model(torch.from_numpy(train.inputs(i)).to(device))
-                kept.append((logits.cpu(), local.cpu(), regions.cpu()))
-        return cls(network, train, validation, tuple(kept), seed, device)
+                dcg_outputs.append((logits.cpu(), local.cpu(), regions.cpu()))
+        return cls(network, train, validation, tuple(dcg_outputs), seed, device)
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Return volumes, labels, both logits and regions."""
         random = np.random.default_rng((self.seed, epoch))
-        for chosen in _chunks(random.permutation(len(self.train.labels)), size):
+        for chosen in _whole_batches(random.permutation(len(self.train.labels)), size):
             volumes = torch.from_numpy(np.concatenate([self.train.inputs(i) for i in chosen]))
-            parts = (torch.cat(one) for one in zip(*(self.kept[i] for i in chosen), strict=True))
+            parts = (torch.cat(outputs) for outputs in zip(*(self.dcg_outputs[i] for i in chosen), strict=True))
             yield volumes, torch.from_numpy(self.train.labels[chosen]), *parts
 
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
@@ -226,23 +232,26 @@ class DiffusionPhase:
         clean = F.one_hot(labels, 2).float()[:, :, None, None, None].expand_as(guidance)
         noise = torch.randn_like(guidance)
         times = torch.randint(0, TIMESTEPS, guidance[:, :1].shape, device=guidance.device)
-        noisy = net.schedule.noisy(clean, times, noise)
+        noisy = net.schedule.noisy_map(clean, times, noise)
         predicted = net.unet(torch.cat([noisy, guidance], dim=1), times.float(), features)
         classified = F.cross_entropy(net.classifier(features), labels, label_smoothing=recipe.label_smoothing)
         return _NOISE_LOSS * F.mse_loss(predicted, noise) + _CLASS_LOSS * classified
 
     def score(self) -> float:
-        """Return minus the cross entropy of the whole answer, from the same noise every time."""
+        """Return minus the cross entropy of the mixed probabilities, from the same noise every time."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn((1, 2, POINTS, POINTS, POINTS), generator=generator).to(self.device)
         with torch.inference_mode():
             inputs = (self.validation.inputs(i) for i in range(len(self.validation.labels)))
-            found = [answer(self.network(torch.from_numpy(one).to(self.device), noise)).cpu() for one in inputs]
-        return _scored(torch.cat(found).log(), torch.from_numpy(self.validation.labels), "whole")
+            probabilities = [
+                mixed_probabilities(self.network(torch.from_numpy(volume).to(self.device), noise)).cpu()
+                for volume in inputs
+            ]
+        return _score(torch.cat(probabilities).log(), torch.from_numpy(self.validation.labels), "whole")
 
 
 def map_loss(saliency: Tensor, labels: Tensor, lesions: Tensor) -> Tensor:
-    """Return the loss of the map: its highest cells must say the label; where cells are marked, each must say its own.
+    """Return the loss of the map: its highest cells against the label, plus marked cells against their marks.
 
     Shapes: saliency (n, 1, x, y, z) before the sigmoid; labels (n,); lesions (n, 16, 16, 8), NaN where unmarked.
     Source: Shen et al., Med Image Anal 2021, doi 10.1016/j.media.2020.101908 (GMIC, top t % pooling).
@@ -258,33 +267,34 @@ def map_loss(saliency: Tensor, labels: Tensor, lesions: Tensor) -> Tensor:
 
 
 def cell_loss(saliency: Tensor, lesions: Tensor) -> Tensor:
-    """Return the cross entropy of the map's cells against marked ones; shapes as `map_loss`."""
-    wanted = lesions[:, None]
-    if wanted.shape != saliency.shape:
-        wanted = F.adaptive_max_pool3d(wanted, list(saliency.shape[2:]))
-    ill = wanted > _MARKED_SHARE
+    """Return the cross entropy of the map's cells against marked cells; shapes as in `map_loss`."""
+    targets = lesions[:, None]
+    if targets.shape != saliency.shape:
+        targets = F.adaptive_max_pool3d(targets, list(saliency.shape[2:]))
+    ill = targets > _MARKED_SHARE
     return F.binary_cross_entropy_with_logits(saliency, ill.float(), torch.where(ill, _MARKED_WEIGHT, 1.0))
 
 
-def augmented(volume: Array, lesions: Array, random: np.random.Generator) -> tuple[Array, Array]:
-    """Return an input and its marked cells (1, ...), maybe mirrored left to right, brighter or darker, noisier."""
+def augmented_volume(volume: Array, lesions: Array, random: np.random.Generator) -> tuple[Array, Array]:
+    """Return an input and its marked cells (1, ...), with a random mirroring, brightness and noise."""
     if random.random() < 0.5:  # noqa: PLR2004  # a fair coin
         volume, lesions = np.flip(volume, 2), np.flip(lesions, 0)
-    changed = volume * np.float32(random.uniform(0.9, 1.1))
+    exposed = volume * np.float32(random.uniform(0.9, 1.1))
     if random.random() < 0.3:  # noqa: PLR2004  # the original's share
-        changed = changed + random.standard_normal(volume.shape, dtype=np.float32) * np.float32(0.01)
-    return np.ascontiguousarray(np.clip(changed, 0, 1), np.float32), np.ascontiguousarray(lesions)[None]
+        exposed = exposed + random.standard_normal(volume.shape, dtype=np.float32) * np.float32(0.01)
+    return np.ascontiguousarray(np.clip(exposed, 0, 1), np.float32), np.ascontiguousarray(lesions)[None]
 
 
-def _chunks(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Return whole batches; batch normalization cannot use a single volume."""
+def _whole_batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield whole batches of an order; batch normalization cannot use a single volume."""
     size = min(size, len(order))
     for start in range(0, len(order) - size + 1, size):
         yield order[start : start + size]
 
 
-def _scored(log_odds: Tensor, labels: Tensor, what: str) -> float:
+def _score(log_odds: Tensor, labels: Tensor, name: str) -> float:
+    """Log the cross entropy and the AUC of logits under a name; return minus the cross entropy."""
     score = -float(F.cross_entropy(log_odds, labels))
-    found = auc(labels.numpy(), log_odds.softmax(dim=1)[:, 1].numpy())
-    log.info("%s: cross entropy %.4f, AUC %.4f on %d volumes", what, -score, found, len(labels))
+    area = auc(labels.numpy(), log_odds.softmax(dim=1)[:, 1].numpy())
+    log.info("%s: cross entropy %.4f, AUC %.4f on %d volumes", name, -score, area, len(labels))
     return score

@@ -17,40 +17,42 @@ SHAPE = (128, 128, 64)
 WINDOW = (-1000.0, 400.0)
 
 
-def prepared(hounsfield: Array) -> Array:
-    """Return a volume as the network's input: windowed to 0 to 1, then resized, axes turned.
+def network_input(hounsfield: Array) -> Array:
+    """Return a volume as the network's input: windowed to 0 to 1, resized, with its axes in the order x, y, z.
 
     Shapes: (Z, Y, X) in, axes to the head, the back and the left; (1, 1, 128, 128, 64) float32 out, axes x, y, z.
     Units: Hounsfield units in; 0 to 1 out.
     Source: linear interpolation with the outer voxel centers kept, as scipy.ndimage.zoom of order 1.
     """
     resized: Array = hounsfield
-    # The longest axis first: what is left to interpolate is smallest then.
-    wanted = SHAPE[::-1]
-    for axis in sorted(range(3), key=lambda one: wanted[one] / hounsfield.shape[one]):
-        resized = _along(resized, axis, wanted[axis], first=resized is hounsfield)
+    # The axis that shrinks most comes first: so the later axes interpolate the fewest voxels.
+    sizes = SHAPE[::-1]
+    for axis in sorted(range(3), key=lambda axis: sizes[axis] / hounsfield.shape[axis]):
+        resized = _resized_axis(resized, axis, sizes[axis], first=resized is hounsfield)
     return np.ascontiguousarray(resized.transpose(2, 1, 0))[None, None]
 
 
-def windowed(hounsfield: Array) -> Array:
+def windowed_values(hounsfield: Array) -> Array:
     """Return Hounsfield units as 0 to 1 within the window."""
     low, high = WINDOW
     return np.asarray((np.clip(hounsfield, low, high) - low) / (high - low), np.float32)
 
 
 def source_index(index: tuple[float, float, float], shape: tuple[int, ...]) -> tuple[float, float, float]:
-    """Return where an input voxel (x, y, z) lies in the volume it came from, as (z, y, x)."""
-    z, y, x = (at * (n - 1) / (wanted - 1) for at, n, wanted in zip(index[::-1], shape, SHAPE[::-1], strict=True))
+    """Return the index (z, y, x) in a volume of that shape of a voxel (x, y, z) of the network's input."""
+    z, y, x = (
+        place * (count - 1) / (size - 1) for place, count, size in zip(index[::-1], shape, SHAPE[::-1], strict=True)
+    )
     return (z, y, x)
 
 
-def _along(values: Array, axis: int, count: int, *, first: bool) -> Array:
-    """Resize one axis; the window is applied to what the first one picks, before anything is mixed."""
-    at = np.linspace(0, values.shape[axis] - 1, count)
-    low = np.floor(at).astype(int)
+def _resized_axis(values: Array, axis: int, count: int, *, first: bool) -> Array:
+    """Return values with one axis resized; on the first axis, values are windowed before they are interpolated."""
+    positions = np.linspace(0, values.shape[axis] - 1, count)
+    low = np.floor(positions).astype(int)
     high = np.minimum(low + 1, values.shape[axis] - 1)
-    share = (at - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
+    share = (positions - low).astype(np.float32).reshape([-1 if number == axis else 1 for number in range(3)])
     near, far = values.take(low, axis), values.take(high, axis)
     if first:
-        near, far = windowed(near), windowed(far)
+        near, far = windowed_values(near), windowed_values(far)
     return np.asarray(near + share * (far - near), np.float32)

@@ -1,4 +1,4 @@
-"""How long and how hard to train: the original's two schedules, and the short ones the demonstration weights had."""
+"""The recipes of a training: the original's two schedules, and the short schedules of the demonstration weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Rate = Callable[[int, int], float]
 
 
 def plateau(epoch: int, epochs: int) -> float:
-    """Return the share of the learning rate: a rise, level, then half a cosine; 10, 30 and 50 epochs originally."""
+    """Return the share of the learning rate: a rise, a level, then half a cosine.
+
+    Of the original's 50 epochs, the rise ends at 10 and the level at 30.
+    """
     rise, level = epochs / 5, 3 * epochs / 5
     if epoch < rise:
         return min(1.0, (epoch + 1) / rise)
@@ -33,10 +36,10 @@ def restarts(epoch: int, epochs: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One phase of a training.
+    """The settings of one phase of a training.
 
-    `rate` is called with the epoch and the number of epochs. `map_weight` is that of the loss on the saliency map:
-    the original's map had no loss at all, so its weights stayed as they were drawn.
+    `rate` is called with the epoch and the number of epochs. `map_weight` is the weight of the saliency map's loss:
+    the original's map has no loss, so its weights stay as they were drawn.
     """
 
     epochs: int
@@ -56,7 +59,7 @@ ORIGINAL_DCG = {
     "large": Recipe(50, 5e-3, weight_decay=0.05, label_smoothing=0.15, patience=15),
 }
 ORIGINAL_DIFFUSION = Recipe(100, 1e-4, rate=restarts)
-# On two slow cores: where cells are marked, pieces first and then the heads alone; fewer epochs, a step every batch.
+# For two slow cores: the map on pieces, then the heads alone, where cells are marked; few epochs, a step every batch.
 CELLS = Recipe(5, 2e-3, batch=16, accumulate=1)
 HEADS = Recipe(40, 1e-3, batch=16, accumulate=1, label_smoothing=0.05)
 SHORT_DCG = replace(ORIGINAL_DCG["small"], epochs=10, accumulate=1)

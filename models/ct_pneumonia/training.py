@@ -1,6 +1,6 @@
 """Trains in two phases: the DCG first, then, with the DCG frozen, priors, U-Net and classifier.
 
-Reproduce what ships:
+This command reproduces the shipped weights:
     python -m ainode.models.ct_pneumonia.training --data DIR --out DIR --seed 0
 """
 
@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ainode.models.ct_pneumonia.checkpoints import save_half
-from ainode.models.ct_pneumonia.dataset import Volumes, synthetic
+from ainode.models.ct_pneumonia.dataset import Volumes, synthetic_volumes
 from ainode.models.ct_pneumonia.dcg import SIZES, Dcg, initialize
 from ainode.models.ct_pneumonia.diffusion import Pneumonia
 from ainode.models.ct_pneumonia.phases import CellPhase, DcgPhase, DiffusionPhase, HeadPhase, Phase
@@ -43,67 +43,69 @@ def train(
 ) -> Pneumonia:
     """Train both phases on (train, validation) and return the network.
 
-    `options.epochs` is of each part; `original` takes the original's two phases and their schedules. Else, where the
-    volumes' cells are marked, the DCG's map learns from pieces first and its heads from what the map then points at.
+    `options.epochs` is the number of each phase's epochs; `original` takes the original's two phases and schedules.
+    Without `original`, where the volumes' cells are marked, the DCG's map learns first, from pieces of volumes; then
+    its heads learn from the regions at the map's maxima.
     """
     seed_everything(options.seed)
     dcg = Dcg(SIZES[size])
     initialize(dcg)
     marked = size == "small" and bool(np.isfinite(data[0].lesions).all())
     if marked and not original:
-        run(CellPhase(dcg.global_encoder, *data, options.seed, options.device), CELLS, out / "cells", options)
+        run_phase(CellPhase(dcg.global_encoder, *data, options.seed, options.device), CELLS, out / "cells", options)
         seed_everything(options.seed)
-        run(HeadPhase.prepared(dcg, data, options.seed, options.device), HEADS, out / "dcg", options)
+        run_phase(HeadPhase.prepared(dcg, data, options.seed, options.device), HEADS, out / "dcg", options)
     else:
         phase_one = DcgPhase(dcg, *data, options.seed, options.device)
-        run(phase_one, ORIGINAL_DCG[size] if original else SHORT_DCG, out / "dcg", options)
+        run_phase(phase_one, ORIGINAL_DCG[size] if original else SHORT_DCG, out / "dcg", options)
     seed_everything(options.seed + 1)
     network = Pneumonia(SIZES[size])
     network.dcg_model = dcg.eval()
     phase = DiffusionPhase.prepared(network, data, options.seed, options.device)
-    run(phase, ORIGINAL_DIFFUSION if original else SHORT_DIFFUSION, out / "whole", options)
+    run_phase(phase, ORIGINAL_DIFFUSION if original else SHORT_DIFFUSION, out / "whole", options)
     return network.eval()
 
 
-def run(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions) -> None:
-    """Train one phase; the best network lands in `out/best.safetensors` and in `phase.network`.
+def run_phase(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions) -> None:
+    """Train one phase; the best weights go to `out/best.safetensors` and to `phase.network`.
 
-    `models.training.fit` has neither accumulated gradients nor a level stretch in its schedule; files are alike.
+    `models.training.fit` has neither accumulated gradients nor a level part in its schedule; its files are the same.
     """
     out.mkdir(parents=True, exist_ok=True)
-    # A quarter faster on the CPU, and no other numbers.
+    # A quarter faster on the CPU, with the same numbers.
     network = phase.network.to(options.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    learned = [one for one in network.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    history = _resumed(out, network, optimizer) if options.resume else []
-    began = time.monotonic()
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    history = _resumed_history(out, network, optimizer) if options.resume else []
+    start_s = time.monotonic()
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     for epoch in range(len(history), recipe.epochs):
-        started = time.monotonic()
+        epoch_start_s = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * recipe.rate(epoch, recipe.epochs)
-        loss = _epoch(phase, optimizer, recipe, epoch, options.device)
+        loss = _epoch_loss(phase, optimizer, recipe, epoch, options.device)
         network.eval()
         score = phase.score()
         if score > max((row[2] for row in history), default=-np.inf):
             table = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
-        history.append([float(epoch), loss, score, time.monotonic() - started])
+        history.append([float(epoch), loss, score, time.monotonic() - epoch_start_s])
         keep(out, network, optimizer, history)
         best = int(np.argmax([row[2] for row in history]))
-        if epoch - best >= recipe.patience or time.monotonic() - began > options.minutes * 60:
+        if epoch - best >= recipe.patience or time.monotonic() - start_s > options.minutes * 60:
             break
     load_best(network, out)
 
 
-def _epoch(phase: Phase, optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, device: str) -> float:
+def _epoch_loss(phase: Phase, optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, device: str) -> float:
+    """Train one epoch and return its mean loss."""
     phase.network.train()
     losses: list[float] = []
     optimizer.zero_grad()
     progress = tqdm(phase.batches(epoch, recipe.batch), desc=f"epoch {epoch}", leave=False, mininterval=2.0)
     for number, batch in enumerate(progress, start=1):
-        value = phase.loss(tuple(one.to(device) for one in batch), recipe)
+        value = phase.loss(tuple(tensor.to(device) for tensor in batch), recipe)
         (value / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
         if number % recipe.accumulate == 0:
             nn.utils.clip_grad_norm_(phase.network.parameters(), recipe.clip)
@@ -114,7 +116,8 @@ def _epoch(phase: Phase, optimizer: torch.optim.Optimizer, recipe: Recipe, epoch
     return float(np.mean(losses))
 
 
-def _resumed(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[float]]:
+def _resumed_history(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[float]]:
+    """Load network and optimizer from the last epoch's file; return the history in it, empty without a file."""
     path = out / "last.pt"
     if not path.is_file():
         return []
@@ -139,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
-    data = (synthetic(arguments.data, count=240, seed=0), synthetic(arguments.data, count=60, seed=1))
+    data = (synthetic_volumes(arguments.data, count=240, seed=0), synthetic_volumes(arguments.data, count=60, seed=1))
     options = TrainingOptions(
         epochs=arguments.epochs, seed=arguments.seed, device=arguments.device, resume=arguments.resume
     )

@@ -14,12 +14,12 @@ from unit.models.original_pneumonia import random_pneumonia
 
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import load_dcg, load_pneumonia, save_half
-from ainode.models.ct_pneumonia.dataset import Volumes, real, synthetic
+from ainode.models.ct_pneumonia.dataset import Volumes, stored_volumes, synthetic_volumes
 from ainode.models.ct_pneumonia.dcg import LARGE, REGION, SMALL, Dcg, nearby_maxima, separate_maxima
-from ainode.models.ct_pneumonia.diffusion import Pneumonia, answer, distances
+from ainode.models.ct_pneumonia.diffusion import Pneumonia, distances, mixed_probabilities
 from ainode.models.ct_pneumonia.model import PneumoniaModel, noise
 from ainode.models.ct_pneumonia.phases import DiffusionPhase, map_loss
-from ainode.models.ct_pneumonia.preprocess import SHAPE, prepared, source_index, windowed
+from ainode.models.ct_pneumonia.preprocess import SHAPE, network_input, source_index, windowed_values
 from ainode.models.ct_pneumonia.recipe import ORIGINAL_DCG, ORIGINAL_DIFFUSION, SHORT_DIFFUSION, plateau, restarts
 from ainode.models.ct_pneumonia.training import train
 from ainode.models.errors import CheckpointRefused, UnusablePicture
@@ -66,7 +66,7 @@ def test_the_originals_final_model_gives_the_originals_answer_in_its_own_mode(tm
     network = load_pneumonia(tmp_path / "final_model.pth", "small", original=True)
     volume, start = torch.rand(1, 1, *SHAPE), torch.randn(1, 2, 8, 8, 8)
     with torch.inference_mode():
-        ours, theirs = answer(network(volume, start), original=True), original.whole(table, volume, start)
+        ours, theirs = mixed_probabilities(network(volume, start), original=True), original.whole(table, volume, start)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
@@ -137,17 +137,17 @@ def test_the_network_sees_each_points_own_time_step_and_the_originals_only_their
 
 def test_the_answer_is_a_probability_of_the_documented_shares_with_no_second_softmax() -> None:
     parts = torch.tensor([[[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.5, 0.5]]])
-    torch.testing.assert_close(answer(parts)[0, 1], torch.tensor(0.5 * 0.9 + 0.3 * 0.8 + 0.2 * 0.7))
+    torch.testing.assert_close(mixed_probabilities(parts)[0, 1], torch.tensor(0.5 * 0.9 + 0.3 * 0.8 + 0.2 * 0.7))
     wild = torch.tensor([[[-3.0, 2.0], [0.0, 1.0], [0.0, 1.0], [0.5, 0.5]]])
-    assert 0.99 < float(answer(wild)[0, 1]) <= 1
-    assert float(answer(wild, original=True)[0, 1]) < 0.96
+    assert 0.99 < float(mixed_probabilities(wild)[0, 1]) <= 1
+    assert float(mixed_probabilities(wild, original=True)[0, 1]) < 0.96
 
 
 def test_the_input_is_the_windowed_volume_as_scipy_zooms_it_with_axes_left_back_head() -> None:
     volume = np.random.default_rng(0).normal(-500, 500, (20, 40, 30)).astype(np.float32)
-    turned = windowed(volume).transpose(2, 1, 0)
+    turned = windowed_values(volume).transpose(2, 1, 0)
     expected = zoom(turned, [a / b for a, b in zip(SHAPE, turned.shape, strict=True)], order=1)
-    np.testing.assert_allclose(prepared(volume)[0, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(network_input(volume)[0, 0], expected, atol=1e-5)
     assert source_index((127, 127, 63), volume.shape) == pytest.approx((19, 39, 29))
 
 
@@ -159,9 +159,9 @@ def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) ->
         scan = thorax(seed, seed, scanned=SCAN, consolidations=3 * seed).values
         made = ours.predict(scan, seed)
         with torch.inference_mode():
-            parts = network(torch.from_numpy(prepared(scan)), torch.from_numpy(noise(seed)))
-            saliency = network.dcg_model.global_encoder(torch.from_numpy(prepared(scan)))[1].sigmoid()
-        assert made.probability == pytest.approx(float(answer(parts)[0, 1]), abs=0.005)
+            parts = network(torch.from_numpy(network_input(scan)), torch.from_numpy(noise(seed)))
+            saliency = network.dcg_model.global_encoder(torch.from_numpy(network_input(scan)))[1].sigmoid()
+        assert made.probability == pytest.approx(float(mixed_probabilities(parts)[0, 1]), abs=0.005)
         assert made.local_prior == pytest.approx(float(parts[0, 3, 1]), abs=0.005)
         np.testing.assert_allclose(made.saliency, saliency[0, 0], atol=0.005)
         assert math.fsum(region.attention for region in made.regions) == pytest.approx(1, abs=1e-5)
@@ -241,12 +241,12 @@ def test_the_originals_schedules_can_be_asked_for() -> None:
 def test_real_volumes_keep_their_part_and_their_patient(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", hu=np.zeros((64, 128, 128), np.int16))
     (tmp_path / "manifest.csv").write_text("file,label,split,group\na.npz,abnormal,train,p1\n", "utf-8")
-    volumes = real(tmp_path, "train")
+    volumes = stored_volumes(tmp_path, "train")
     assert volumes.labels.tolist() == [1]
     assert volumes.groups.tolist() == ["p1"]
     assert np.isnan(volumes.lesions).all()
     with pytest.raises(ValueError, match="no volume of the part test"):
-        real(tmp_path, "test")
+        stored_volumes(tmp_path, "test")
 
 
 def test_spacing_and_slices_of_a_real_scan_are_among_its_shortcuts(tmp_path: Path) -> None:
@@ -257,14 +257,14 @@ def test_spacing_and_slices_of_a_real_scan_are_among_its_shortcuts(tmp_path: Pat
     (tmp_path / "manifest.csv").write_text(
         "file,label,split,group\ntold.npz,abnormal,test,a\nuntold.npz,normal,test,b\n", "utf-8"
     )
-    told, untold = real(tmp_path, "test").shortcuts()
+    told, untold = stored_volumes(tmp_path, "test").shortcuts()
     assert (told["scan slices"], told["scan slice mm"], told["scan pixel mm"]) == (131, 2.0, 0.7)
     assert np.isnan(untold["scan slices"])
 
 
 def test_the_spacing_of_a_phantom_is_the_one_that_was_drawn(tmp_path: Path) -> None:
-    drawn = synthetic(tmp_path, count=2, seed=5)
-    again = synthetic(tmp_path, count=2, seed=5)
+    drawn = synthetic_volumes(tmp_path, count=2, seed=5)
+    again = synthetic_volumes(tmp_path, count=2, seed=5)
     assert np.array_equal(drawn.scans, again.scans)
     assert (drawn.scans[:, 0] == 64).all()
     assert ((drawn.scans[:, 2] * 128 > 330) & (drawn.scans[:, 2] * 128 < 420)).all()
