@@ -1,4 +1,4 @@
-# Four words: demo, test, lint, install. Everything lands in .venv; Debian packages are installed where we are root.
+# Five words: demo, test, acceptance, lint, install. Everything lands in .venv; Debian packages are installed where we are root.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +8,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OHIF_VERSION := 3.13.2
 OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 
-.PHONY: demo test lint install tools ohif clean
+.PHONY: demo test acceptance lint install tools ohif clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
 
+# A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
 test: tools ohif lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# the proofs that take minutes, which `test` leaves out
+acceptance: tools $(VENV)/.dev
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
 """Orthanc and DCMTK as the tests start them; a missing program is a skip that names it."""
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,6 +20,8 @@ from ainode.node.settings import Peer
 
 _READY_S = 20.0
 _STOP_S = 20.0
+# Linux gives out 32768 and above (net.ipv4.ip_local_port_range).
+_PORTS = range(15_000, 30_000)
 
 
 def program(name: str) -> Path:
@@ -36,11 +40,16 @@ def run(name: str, *arguments: str | Path, nodelay: bool = True) -> subprocess.C
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a random port of the loopback interface that nobody uses.
+
+    The port lies below the range from which the kernel gives ports to outgoing connections, so that the kernel gives
+    it to nobody between this answer and its use.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
