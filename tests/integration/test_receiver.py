@@ -1,17 +1,13 @@
 """The receiver against DCMTK, pynetdicom, and a caller who knows no manners."""
 
 import os
-import signal
 import socket
 import struct
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import pydicom
 import pytest
@@ -19,12 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, build_role
 from pynetdicom.presentation import build_context
+from support.caller import CT, IMPLICIT, Caller, associate, data_set, status, store_request
 
 from ainode.node import testing
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Limits, Spool
-from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode
+from ainode.node.receiving.command_set import Tag, encode
 from ainode.node.receiving.events import (
     AssociationEnded,
     AssociationOpened,
@@ -35,13 +32,11 @@ from ainode.node.receiving.events import (
 )
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
-from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.settings import NodeTable, Settings
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "dicom"
-CT = "1.2.840.10008.5.1.4.1.1.2"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-IMPLICIT, EXPLICIT, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
+EXPLICIT, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
 DCMTK = Path("/usr/bin")
 needs_dcmtk = pytest.mark.skipif(not (DCMTK / "storescu").exists(), reason="DCMTK is missing: apt-get install dcmtk")
 
@@ -90,108 +85,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture
 def running(start: Callable[..., Running]) -> Running:
     return start()
-
-
-class Caller:
-    """A caller that can say anything, in bytes."""
-
-    def __init__(self, port: int, *contexts: tuple[str, str], called: str = "AINODE", calling: str = "CALLER") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self.socket.sendall(associate(contexts or ((CT, IMPLICIT),), called=called, calling=calling))
-        self.kind, self.answer = self.pdu()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def pdu(self) -> tuple[int, bytes]:
-        """Return type and body of the next PDU; (0, b"") once the receiver has closed."""
-        header = self._exactly(6)
-        if not header:
-            return 0, b""
-        kind, length = struct.unpack(">BxI", header)
-        return kind, self._exactly(length)
-
-    def _exactly(self, count: int) -> bytes:
-        content = b""
-        while len(content) < count and (more := self.socket.recv(count - len(content))):
-            content += more
-        return content
-
-    def send(self, content: bytes, *, context: int = 1, control: int = 0x02) -> None:
-        """Send one value in a PDU of its own."""
-        value = struct.pack(">IBB", len(content) + 2, context, control) + content
-        self.socket.sendall(struct.pack(">BxI", 4, len(value)) + value)
-
-    def store(self, content: bytes, *, sop_class: str = CT, instance: str = "1.3.1", step: int = 4000) -> Command:
-        """Send a C-STORE in pieces and return the response."""
-        self.send(store_request(sop_class, instance), control=0x03)
-        pieces = [content[at : at + step] for at in range(0, len(content), step)] or [b""]
-        for piece in pieces[:-1]:
-            self.send(piece, control=0x00)
-        self.send(pieces[-1], control=0x02)
-        return self.response()
-
-    def response(self) -> Command:
-        kind, body = self.pdu()
-        assert kind == 4, f"no answer but a PDU of type {kind}"
-        return decode(body[6:])
-
-    def release(self) -> int:
-        self.socket.sendall(struct.pack(">BxII", 5, 4, 0))
-        return self.pdu()[0]
-
-    def aborted(self) -> bool:
-        """Whether the receiver ends the association, with an A-ABORT or a closed connection."""
-        try:
-            return self.pdu()[0] in {0, 7}
-        except ConnectionResetError:
-            return True
-
-
-def associate(contexts: tuple[tuple[str, str], ...], *, called: str, calling: str) -> bytes:
-    def item(kind: int, value: bytes) -> bytes:
-        return struct.pack(">BxH", kind, len(value)) + value
-
-    body = struct.pack(">H2x16s16s32x", 1, called.encode().ljust(16), calling.encode().ljust(16))
-    body += item(0x10, b"1.2.840.10008.3.1.1.1")
-    for number, (abstract, transfer) in enumerate(contexts):
-        syntaxes = item(0x30, abstract.encode()) + item(0x40, transfer.encode())
-        body += item(0x20, bytes((2 * number + 1, 0, 0, 0)) + syntaxes)
-    body += item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3"))
-    return struct.pack(">BxI", 1, len(body)) + body
-
-
-def store_request(sop_class: str, instance: str, *, data_set: int = 1) -> bytes:
-    return encode(
-        {
-            Tag.AFFECTED_SOP_CLASS_UID: sop_class.encode(),
-            Tag.COMMAND_FIELD: struct.pack("<H", CommandField.C_STORE),
-            Tag.MESSAGE_ID: struct.pack("<H", 7),
-            Tag.COMMAND_DATA_SET_TYPE: struct.pack("<H", data_set),
-            Tag.AFFECTED_SOP_INSTANCE_UID: instance.encode(),
-        }
-    )
-
-
-def data_set(instance: str = "1.3.1", *, sop_class: str = CT, size: int = 20_000, patient: str = "Doe^Jane") -> bytes:
-    """Return an implicit little-endian data set."""
-    elements = (
-        (0x0008, 0x0016, sop_class),
-        (0x0008, 0x0018, instance),
-        (0x0010, 0x0010, patient),
-        (0x0020, 0x000D, "1.4"),
-        (0x0020, 0x000E, "1.5"),
-        (0x7FE0, 0x0010, "\0" * size),
-    )
-    padded = ((group, element, (value + "\0" * (len(value) % 2)).encode()) for group, element, value in elements)
-    return b"".join(struct.pack("<HHI", group, element, len(value)) + value for group, element, value in padded)
-
-
-def status(response: Command) -> int:
-    return response.number(Tag.STATUS)
 
 
 def command(name: str, *arguments: object, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -515,118 +408,6 @@ def test_an_archive_may_report_its_commitment_on_an_association_of_its_own(runni
     association.release()
     reports = [event for event in running.events if isinstance(event, CommitmentReported)]
     assert reports == [CommitmentReported(UID("1.9.2"), (UID("1.3.1"),), ((UID("1.3.2"), 0x0112),))]
-
-
-# The process
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(node=NodeTable(data=tmp_path, min_free_bytes=0))
-
-
-def spool_of(settings: Settings) -> Spool:
-    return Spool(settings.data / "spool", Limits(0, 1 << 30))
-
-
-def test_a_killed_receiver_has_kept_every_instance_it_answered(settings: Settings) -> None:
-    listener = listen("127.0.0.1", 0)
-    process = ReceiverProcess(settings, listener=listener)
-    process.start(lambda _event: None)
-    answered: list[str] = []
-
-    def send(sender: int) -> None:
-        with Caller(listener.getsockname()[1]) as caller:
-            for number in range(10_000):
-                instance = f"1.3.{sender}.{number}"
-                try:
-                    assert status(caller.store(data_set(instance), instance=instance, step=20_000)) == 0
-                except (OSError, AssertionError, struct.error):
-                    return
-                answered.append(instance)
-
-    senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
-    for sender in senders:
-        sender.start()
-    while len(answered) < 50:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    for sender in senders:
-        sender.join()
-    process.stop()
-    found = {one.ref.sop_instance_uid for one in spool_of(settings).unindexed()}
-    assert set(answered) <= found
-    assert len(found) <= len(answered) + len(senders)
-
-
-def test_a_receiver_that_was_paused_in_the_middle_of_a_value_goes_on(settings: Settings) -> None:
-    listener = listen("127.0.0.1", 0)
-    process = ReceiverProcess(settings, listener=listener)
-    process.start(lambda _event: None)
-    content = data_set()
-    with Caller(listener.getsockname()[1]) as caller:
-        caller.send(store_request(CT, "1.3.1"), control=0x03)
-        caller.socket.sendall(struct.pack(">BxIIBB", 4, len(content) + 6, len(content) + 2, 1, 2) + content[:1000])
-        for pause in (signal.SIGSTOP, signal.SIGCONT):
-            time.sleep(0.1)  # until the receiver waits for the rest, and until it has stopped
-            os.kill(process.pid, pause)
-        time.sleep(0.1)
-        caller.socket.sendall(content[1000:])
-        assert status(caller.response()) == 0
-    process.stop()
-
-
-def test_a_stopped_receiver_has_delivered_every_event_to_a_slow_parent(settings: Settings) -> None:
-    listener = listen("127.0.0.1", 0)
-    process = ReceiverProcess(settings, listener=listener)
-    events: list[Event] = []
-
-    def slowly(event: Event) -> None:
-        time.sleep(0.005)
-        events.append(event)
-
-    process.start(slowly)
-    with Caller(listener.getsockname()[1]) as caller:
-        for number in range(100):
-            assert status(caller.store(data_set(f"1.3.{number}"), instance=f"1.3.{number}")) == 0
-        assert caller.release() == 6
-    process.stop()
-    assert len(events) == 102
-    assert not process.is_alive()
-
-
-def test_a_receiver_ends_with_its_parent(tmp_path: Path) -> None:
-    program = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from ainode.node.receiving.listener import listen\n"
-        "from ainode.node.receiving.process import ReceiverProcess\n"
-        "from ainode.node.settings import NodeTable, Settings\n"
-        "process = ReceiverProcess(Settings(node=NodeTable(data=Path(sys.argv[1]))), listener=listen('127.0.0.1', 0))\n"
-        "process.start(print)\n"
-        "print(process.pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
-    ) as parent:
-        assert parent.stdout
-        child = Path("/proc") / parent.stdout.readline().strip()
-        assert child.exists()
-        parent.kill()
-    limit = time.monotonic() + 10
-    while child.exists() and "Z" not in (child / "stat").read_text().split()[2]:
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def test_a_taken_port_is_an_error_of_the_configuration(settings: Settings) -> None:
-    listener = listen("127.0.0.1", 0)
-    node = settings.node.model_copy(update={"port": listener.getsockname()[1]})
-    with pytest.raises(ConfigError, match=r"node\.port"):
-        ReceiverProcess(settings.model_copy(update={"node": node}))
-    listener.close()
 
 
 # Everything at once
