@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -127,6 +128,15 @@ def study_files(folder: Path, name: str, *, instances: int = 2) -> tuple[str, tu
     return testing.uid(name), testing.write(images, folder / name, study=name)
 
 
+def after_all_before(pair: Pair, folder: Path) -> None:
+    """Return once a study that is uploaded now was read: whatever came before would have been announced before."""
+    name = uuid4().hex
+    study, paths = study_files(folder, name, instances=1)
+    pair.upload(*paths)
+    pair.node.until(lambda: jobs(pair, study) == 1, within_s=60)
+    pair.node.read(study)
+
+
 def jobs(pair: Pair, study: str) -> int:
     return len(pair.node.ledger.jobs(study=UID(study)))
 
@@ -152,7 +162,7 @@ def test_a_second_stable_event_does_nothing(pair: Pair, tmp_path: Path) -> None:
     pair.node.read(study)
     announced = pair.announcements.of(UID(study))
     pair.node.until(lambda: pair.stable_events(identifier) == 2, within_s=30)
-    time.sleep(1)
+    after_all_before(pair, tmp_path)
     assert announced == pair.announcements.of(UID(study))
     assert (jobs(pair, study), pair.reports(study)) == (1, 1)
 
@@ -187,7 +197,7 @@ def test_read_with_ai_looks_at_the_places_it_is_given(pair: Pair, tmp_path: Path
     assert second.locations == (Location((1.5, -20.0, 300.0), "request"),)
     assert (second.id != first.id, second.content == first.content) == (True, True)
     pair.archive.call("POST", f"/ainode/studies/{identifier}", json.dumps(question).encode())
-    time.sleep(2)
+    after_all_before(pair, tmp_path)
     assert jobs(pair, study) == 2
 
 
@@ -212,12 +222,12 @@ def test_a_study_that_comes_by_every_way_at_once_makes_one_set_of_documents(pair
     pair.node.read(study)
     read = pair.node.catalog.content(UID(study))
     pair.stow(*paths)
-    time.sleep(2)
+    after_all_before(pair, tmp_path)
     again = pair.node.catalog.content(UID(study))
     assert {uid: again[uid] for uid in read} == read
     pair.archive.call("POST", "/modalities/AINODE/store", identifier.encode())
     pair.node.until(lambda: pair.stable_events(identifier) >= 2, within_s=30)
-    time.sleep(2)
+    after_all_before(pair, tmp_path)
     again = pair.node.catalog.content(UID(study))
     assert {uid: again[uid] for uid in read} == read
     (job,) = pair.node.ledger.jobs(study=UID(study))
@@ -296,7 +306,7 @@ def test_the_lua_script_has_a_stable_study_read_once(way: str, tmp_path: Path, m
             job, _ = pair.node.read(study)
             assert (job.state, len(job.content)) == (JobState.REPORTED, 2)
             pair.node.until(lambda: pair.stable_events(identifier) == 2, within_s=30)
-            time.sleep(2)
+            after_all_before(pair, tmp_path)
             assert (jobs(pair, study), pair.reports(study)) == (1, 1)
 
 

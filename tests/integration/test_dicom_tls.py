@@ -240,7 +240,10 @@ def secured(receiver: Running, keys: Keys) -> ssl.SSLSocket:
 def test_stopping_ends_open_connections_at_once(start: Callable[[NodeTable], Running], keys: Keys) -> None:
     receiver = start(keys.tables())
     with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 5) as silent:
-        time.sleep(0.2)  # until both have a thread
+        deadline = time.monotonic() + 10
+        while len(receiver.receiver._channels) < 2:
+            assert time.monotonic() < deadline, "both callers have a thread"
+            time.sleep(0.01)
         started = time.monotonic()
         receiver.stop()
         assert time.monotonic() - started < 2

@@ -653,14 +653,15 @@ def test_a_dead_archive_fails_no_job(tmp_path: Path) -> None:
 
 def test_a_node_that_is_killed_while_it_searches_reads_the_study_after_it_starts_again(tmp_path: Path) -> None:
     study, paths = radiograph(tmp_path / "study", "killed")
-    with silent() as port:
-        peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=port)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=server.getsockname()[1])
         node = follow_up(tmp_path / "node", peer)
         node.start()
         send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
-        node.until(lambda: bool(node.ledger.jobs(study=UID(study))), within_s=30)
-        time.sleep(1)
+        searching, _ = server.accept()
         node.kill()
+        searching.close()
         with running(node):
             job, _ = node.read(study)
     assert job.state is JobState.REPORTED
