@@ -40,31 +40,33 @@ print(json.dumps({name: str(path) for name, path in made.items()}))
 # What the original's own framework says: probabilities, and Grad-CAM of conv5_block3_out of the class's logit.
 _ORIGINAL = """
 import sys
+from pathlib import Path
 import numpy as np
 from ainode.models.running.keras_network import backend
 keras = backend("tensorflow")
 import tensorflow as tf
 from ainode.models.ct_tumor.benchmark_keras import like_the_original
 from ainode.models.ct_tumor.card import read_card
-organ = read_card().organ("lung")
-network = like_the_original(keras, organ)
-if sys.argv[4] == "hidden layer":
-    tensor = keras.layers.Dense(32, activation="relu")(network.layers[-2].output)
-    network = keras.Model(network.input, keras.layers.Dense(3, activation="softmax")(tensor))
-pictures = np.load(sys.argv[2])
-spread = network.layers[-1].kernel
-spread.assign(spread * 20)
-network.save(sys.argv[1])
-body = keras.Model(network.inputs, network.get_layer("conv5_block3_out").output)
+organ, folder = read_card().organ("lung"), Path(sys.argv[1])
+linear = like_the_original(keras, organ)
+pictures = np.load(folder / "pictures.npy")
+body = keras.Model(linear.inputs, linear.get_layer("conv5_block3_out").output)
 features = tf.Variable(body(pictures / 255, training=False))
-after = network.layers[network.layers.index(network.get_layer("conv5_block3_out")) + 1 :]
-with tf.GradientTape() as tape:
-    tensor = features
-    for layer in after[:-1]:
-        tensor = layer(tensor)
-    logit = (tensor @ after[-1].kernel + after[-1].bias)[:, organ.positive_index]
-slope = tf.reduce_mean(tape.gradient(logit, features), axis=(1, 2), keepdims=True)
-np.savez(sys.argv[3], answers=network.predict(pictures / 255, verbose=0), maps=tf.reduce_sum(slope * features, axis=3))
+tensor = keras.layers.Dense(32, activation="relu")(linear.layers[-2].output)
+deeper = keras.Model(linear.input, keras.layers.Dense(3, activation="softmax")(tensor))
+for head, network in {"linear": linear, "hidden layer": deeper}.items():
+    spread = network.layers[-1].kernel
+    spread.assign(spread * 20)
+    network.save(folder / f"{head}.h5")
+    after = network.layers[network.layers.index(network.get_layer("conv5_block3_out")) + 1 :]
+    with tf.GradientTape() as tape:
+        tensor = features
+        for layer in after[:-1]:
+            tensor = layer(tensor)
+        logit = (tensor @ after[-1].kernel + after[-1].bias)[:, organ.positive_index]
+    slope = tf.reduce_mean(tape.gradient(logit, features), axis=(1, 2), keepdims=True)
+    maps = tf.reduce_sum(slope * features, axis=3)
+    np.savez(folder / f"{head}.npz", answers=network.predict(pictures / 255, verbose=0), maps=maps)
 """
 
 
@@ -202,14 +204,24 @@ def test_a_saliency_is_on_the_slices_grid_between_zero_and_one(model: TumorModel
     assert 0 <= saliency.min() <= saliency.max() <= 1
 
 
+@cache
+def two_squares() -> NDArray[np.uint8]:
+    return np.stack([framed_scan(scan, LUNG)[0] for scan in a_volume()[4:6]])
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of two networks of the original's kind and of what TensorFlow answers with them."""
+    folder = tmp_path_factory.mktemp("originals")
+    np.save(folder / "pictures.npy", as_input(two_squares()))
+    on_tensorflow(_ORIGINAL, folder)
+    return folder
+
+
 @pytest.mark.parametrize("head", ["linear", "hidden layer"])
-def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(tmp_path: Path, head: str) -> None:
-    squares = np.stack([framed_scan(one, LUNG)[0] for one in a_volume()[4:6]])
-    np.save(tmp_path / "pictures.npy", as_input(squares))
-    path = tmp_path / "lung_cancer_resnet50.h5"
-    on_tensorflow(_ORIGINAL, path, tmp_path / "pictures.npy", tmp_path / "theirs.npz", head)
-    theirs = np.load(tmp_path / "theirs.npz")
-    ours = TumorModel.load(path, LUNG, execution=Execution(tmp_path, "cpu"))
+def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(originals: Path, tmp_path: Path, head: str) -> None:
+    squares, theirs = two_squares(), np.load(originals / f"{head}.npz")
+    ours = TumorModel.load(originals / f"{head}.h5", LUNG, execution=Execution(tmp_path, "cpu"))
     assert ours.calibration == Calibration(), "its own softmax, once"
     assert np.abs(ours.probabilities(squares) - theirs["answers"]).max() < 1e-4
     reading = ours.read_pictures([windowed(a_volume()[4], LUNG.level, LUNG.width)])
