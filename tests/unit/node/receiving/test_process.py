@@ -129,7 +129,7 @@ def test_a_stopped_receiver_has_delivered_every_event_in_order_to_a_parent_that_
     opened, *stored, ended = child.events
     assert isinstance(opened, AssociationOpened)
     assert [event.ref.sop_instance_uid for event in stored if isinstance(event, InstanceStored)] == instances
-    assert ended == AssociationEnded(opened.association, ended.at, released=True)  # type: ignore[union-attr]
+    assert ended == AssociationEnded(opened.association, ended.time, is_released=True)  # type: ignore[union-attr]
     assert not child.process.is_alive()
 
 
@@ -155,7 +155,7 @@ def test_an_outbox_whose_parent_is_gone_lets_the_child_end() -> None:
     parents, childs = Pipe()
     outbox = _Outbox(childs)
     parents.close()
-    outbox.put(AssociationEnded("association", datetime.now(UTC), released=True))
+    outbox.put(AssociationEnded("association", datetime.now(UTC), is_released=True))
     outbox.close()
     assert not outbox._thread.is_alive()
 
