@@ -30,12 +30,12 @@ import json, sys, numpy as np
 from pathlib import Path
 from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 from ainode.models.skin_lesion.benchmark_keras import like_the_original
-backend("tensorflow")
+keras = backend("tensorflow")
 folder = Path(sys.argv[2])
 logit = load(efficientnet_lite0(128, 1), Path(sys.argv[1])).predict(np.load(folder / "128.npy"), verbose=0)[0, 0]
 answers = {"ours": 1 / (1 + np.exp(-float(logit)))}
 for side in (128, 96):
-    network = like_the_original(side)
+    network = like_the_original(keras, side)
     network.save(folder / f"original{side}.h5")
     answers[f"original{side}"] = float(network.predict(np.load(folder / f"{side}.npy") / 255, verbose=0)[0, 0])
 print(json.dumps(answers))
