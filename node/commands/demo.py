@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -93,13 +94,18 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
 
 def next_steps() -> str:
     """Return a text that tells a person what to do after the demonstration."""
+    ainode = sys.argv[0] if sys.argv[0].endswith("ainode") else "ainode"
     return f"""
 The captures as pictures: {_pictures_folder()}/*.png. The patients are synthetic: the answers show that the way works.
 Next:
-  ainode read FILE --out result/           read a file of your own, without a network
-  ainode check                             what is ready on this machine
-  README.md, "Connect an archive"          receive from a PACS or Orthanc, and send results back
-  handlers/README.md                       bring a model of your own
+  {ainode} read FILE --out result/
+      read a file of your own, without a network
+  {ainode} check
+      see what is ready on this machine
+  README.md, "Connect an archive"
+      receive from a PACS or Orthanc, and send results back
+  handlers/README.md
+      bring a model of your own
 """
 
 

@@ -88,7 +88,7 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
-    assert done.stdout.rstrip().splitlines()[-1].split()[0] == "handlers/README.md"
+    assert "Next:\n" in done.stdout
 
 
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
