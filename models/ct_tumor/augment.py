@@ -1,4 +1,4 @@
-"""What a training slice goes through, so that the network meets other scanners, kernels and framings."""
+"""Augmentation of training slices: other positions, windows, kernels and noise than the scanner's."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-# Side of a hole, in parts of the picture: smaller than a lung, larger than what tells a table or a clip.
+# Side of a hole, in parts of the picture: smaller than a lung, larger than a clip or the edge of a table.
 _HOLE = (0.05, 0.2)
 
 
-def augmented(picture: Picture, random: np.random.Generator) -> Picture:
-    """Return a moved, mirrored, re-windowed, sharper or softer copy, with a hole in it now and then."""
-    moved = _moved(picture, random)
-    exposed = _exposed(moved, random)
-    if random.random() < 0.3:  # noqa: PLR2004  # one copy in three
+def augmented_picture(picture: Picture, random: np.random.Generator) -> Picture:
+    """Return a moved, mirrored, re-windowed, sharper or softer copy; three in ten copies have a hole."""
+    moved = _moved_picture(picture, random)
+    exposed = _exposed_picture(moved, random)
+    if random.random() < 0.3:  # noqa: PLR2004  # the share of copies with a hole
         side = picture.shape[0]
         height, width = (np.asarray(random.uniform(*_HOLE, 2)) * side).astype(int)
         top, left = random.integers(0, side - height), random.integers(0, side - width)
@@ -24,7 +24,7 @@ def augmented(picture: Picture, random: np.random.Generator) -> Picture:
     return exposed
 
 
-def _moved(picture: Picture, random: np.random.Generator) -> Picture:
+def _moved_picture(picture: Picture, random: np.random.Generator) -> Picture:
     side = picture.shape[0]
     middle = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), random.normal(0, 6), random.uniform(0.8, 1.15))
@@ -34,8 +34,8 @@ def _moved(picture: Picture, random: np.random.Generator) -> Picture:
     return np.asarray(cv2.warpAffine(picture, matrix, (side, side)), np.uint8)
 
 
-def _exposed(picture: Picture, random: np.random.Generator) -> Picture:
-    """Return the picture with another gamma, contrast, kernel and noise."""
+def _exposed_picture(picture: Picture, random: np.random.Generator) -> Picture:
+    """Return the picture with a random gamma, contrast, kernel and noise."""
     gray = picture.astype(np.float32) / 255
     softness = random.uniform(-1.5, 1.2)
     if softness > 0.2:  # noqa: PLR2004  # below this the kernel is a delta

@@ -31,7 +31,7 @@ from ainode.models.ct_tumor.benchmark_keras import KEY_SLICES, WARM_UP, like_the
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.model import TumorModel
-from ainode.models.ct_tumor.preprocess import windowed
+from ainode.models.ct_tumor.preprocess import windowed_slice
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import backend
 from ainode.models.running.runtime import Execution, precisions
@@ -69,7 +69,7 @@ def benchmark(path: Path | None, *, cache: Path, runs: int = 5, threads: int = 2
 def series(organ: Organ) -> NDArray[np.uint8]:
     """Return a synthetic series of a usual size, windowed."""
     phantom = abdomen(np.random.default_rng(0), slices=_SLICES, side=512)
-    return np.stack([windowed(slice_, organ.level, organ.width) for slice_ in phantom.values])
+    return np.stack([windowed_slice(slice_, organ.level, organ.width) for slice_ in phantom.values])
 
 
 def _ainode_timing(weights: Path, organ: Organ, execution: Execution, runs: int) -> Timing:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ainode.models.benchmarking import grad_cam_function, timings, timings_json
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
-from ainode.models.ct_tumor.preprocess import as_input, framed, on_slice_grid
+from ainode.models.ct_tumor.preprocess import body_square, map_on_slice_grid, network_input
 from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 
 KEY_SLICES = 3
@@ -44,12 +44,12 @@ def main() -> None:
     activation_map = grad_cam_function(network, organ.positive_index)
 
     def read(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        bodies = [framed(picture, organ) for picture in pictures]
-        squares = as_input(np.stack([square for square, _ in bodies])) * np.float32(1 if is_ainode else 1 / 255)
+        bodies = [body_square(picture, organ) for picture in pictures]
+        squares = network_input(np.stack([square for square, _ in bodies])) * np.float32(1 if is_ainode else 1 / 255)
         outputs = np.asarray(network.predict(squares, batch_size=_BATCH, verbose=0), np.float64)
         probabilities = Calibration().probabilities(outputs) if is_ainode else outputs
         for index in np.argsort(-probabilities[:, organ.positive_index])[:KEY_SLICES]:
-            on_slice_grid(np.asarray(activation_map(squares[index : index + 1])), bodies[index][1])
+            map_on_slice_grid(np.asarray(activation_map(squares[index : index + 1])), bodies[index][1])
         return probabilities
 
     method = "Keras predict on TensorFlow, Grad-CAM"

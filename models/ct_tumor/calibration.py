@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say, and from slices to a study; travels with the weights."""
+"""From logits to calibrated probabilities, and from slices to a study; the calibration lies in the file of weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Logits = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The temperature of the one softmax, and how a study is read from its slices.
+    """The temperature of the softmax, and the rule from the probabilities of slices to those of a study.
 
     `share` is the part of the slices, those of highest score, over which a study's probabilities are averaged.
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
@@ -24,38 +24,38 @@ class Calibration:
     temperature: float = 1.0
     share: float = 1.0
     threshold: float = 0.5
-    """of a study's score"""
+    """the threshold of a study's score"""
 
     def __post_init__(self) -> None:
-        """Refuse what gives no probability."""
+        """Refuse numbers that give no probability."""
         if not (self.temperature > 0 and 0 < self.share <= 1 and 0 < self.threshold < 1):
             raise CheckpointRefused(f"impossible calibration in the weights: {self}")
 
     def probabilities(self, logits: Logits) -> Logits:
         """Return the softmax over the last axis."""
-        wide = np.asarray(logits, np.float64) / self.temperature
-        powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+        scaled = np.asarray(logits, np.float64) / self.temperature
+        exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
     def study(self, slices: Logits, positive: int) -> Logits:
-        """Return a study's probabilities: the mean over its slices of highest score, one at least.
+        """Return a study's probabilities: the mean over its slices of highest score, at least one slice.
 
-        Shapes: slices (n, classes) in, (classes,) out. Units: of `positive`, the class whose probability is the score.
+        Shapes: slices (n, classes) in, (classes,) out; `positive` is the class whose probability is the score.
         """
         count = max(1, round(self.share * len(slices)))
         highest = np.argsort(-slices[:, positive], kind="stable")[:count]
         return np.asarray(slices[highest].mean(axis=0))
 
     def metadata(self) -> dict[str, str]:
-        """Return it as text, for the header of a safetensors file."""
-        return {one.name: repr(getattr(self, one.name)) for one in fields(self)}
+        """Return the calibration as text, for the header of a safetensors file."""
+        return {entry.name: repr(getattr(self, entry.name)) for entry in fields(self)}
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Calibration:
-        """Return the calibration that `metadata` wrote; the network's own softmax where there is none."""
+        """Return the calibration in a file's metadata; without one, the plain softmax."""
         if "temperature" not in metadata:
             return cls()
         try:
-            return cls(**{one.name: float(metadata[one.name]) for one in fields(cls)})
+            return cls(**{entry.name: float(metadata[entry.name]) for entry in fields(cls)})
         except (KeyError, ValueError) as error:
             raise CheckpointRefused(f"calibration in the weights is not whole: {error}") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.ct_tumor.card import Organ
-from ainode.models.ct_tumor.preprocess import framed
+from ainode.models.ct_tumor.preprocess import body_square
 from ainode.models.errors import ModelError
 from ainode.models.training.shortcuts import Facts, facts
 
@@ -35,10 +35,10 @@ class Slices:
     shortcuts: tuple[Facts, ...]
 
 
-def read(folder: Path, part: str, organ: Organ) -> Slices:
+def read_slices(folder: Path, part: str, organ: Organ) -> Slices:
     """Return a part of the data set in `folder`, laid out as `<part>/<class>/<file>`.
 
-    Raises: ModelError if the manifest is absent, or names no picture of this part, or one that is not there.
+    Raises: ModelError if the manifest is absent, names no picture of the part, or names a picture that is absent.
     """
     path = folder / "manifest.csv"
     if not path.is_file():
@@ -50,7 +50,7 @@ def read(folder: Path, part: str, organ: Organ) -> Slices:
         raise ModelError(f"{path}: {len(rows)} pictures of {part}, classes unknown to {organ.name}: {unknown}")
     pictures = [_picture(folder / part / row["label"] / row["file"]) for row in rows]
     return Slices(
-        np.stack([framed(picture, organ)[0] for picture in pictures]),
+        np.stack([body_square(picture, organ)[0] for picture in pictures]),
         np.stack([_thumbnail(picture) for picture in pictures]),
         np.asarray([organ.class_names.index(row["label"]) for row in rows]),
         np.asarray([row["group"] for row in rows]),
@@ -58,9 +58,13 @@ def read(folder: Path, part: str, organ: Organ) -> Slices:
     )
 
 
-def parts(folder: Path) -> Mapping[str, frozenset[str]]:
+def classes_of_parts(folder: Path) -> Mapping[str, frozenset[str]]:
     """Return the classes of every part of a data set, by its folders."""
-    kinds = {one.name: frozenset(kind.name for kind in one.iterdir()) for one in folder.glob("*") if one.is_dir()}
+    kinds = {
+        folder_of_part.name: frozenset(kind.name for kind in folder_of_part.iterdir())
+        for folder_of_part in folder.glob("*")
+        if folder_of_part.is_dir()
+    }
     return {part: names for part, names in kinds.items() if names}
 
 

@@ -1,4 +1,4 @@
-"""The read of a series: every slice by itself, in batches, and the study from its slices."""
+"""The read of a series: every slice by itself, in batches; and the study, from the readings of its slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
-from ainode.models.ct_tumor.preprocess import Picture, Placement, as_input, framed, framed_scan, on_slice_grid
+from ainode.models.ct_tumor.preprocess import (
+    Picture,
+    Placement,
+    body_square,
+    body_square_of_scan,
+    map_on_slice_grid,
+    network_input,
+)
 from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import metadata_of
@@ -26,10 +33,10 @@ _BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class SliceReading:
-    """What the model says of one slice.
+    """The model's reading of one slice.
 
-    Shapes: probabilities (classes,); map (h, w) float32 of the same pass, what speaks for the positive class,
-    on the network's input, which lies at `placement` on the slice.
+    Shapes: probabilities (classes,); map (h, w) float32 of the same pass, the evidence for the positive class, on the
+    network's input, which lies at `placement` on the slice.
     """
 
     index: int
@@ -39,34 +46,34 @@ class SliceReading:
 
     def saliency(self) -> NDArray[np.float32]:
         """Return the map on the slice's own grid, 0 to 1."""
-        return np.clip(on_slice_grid(rectified_map(self.map), self.placement), 0, 1)
+        return np.clip(map_on_slice_grid(rectified_map(self.map), self.placement), 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model says of a study. Slices without a body in them are not among `slices`."""
+    """The model's reading of a study; `slices` leaves out slices that show no body."""
 
     slices: tuple[SliceReading, ...]
     probabilities: NDArray[np.float64]
     score: float
-    """the positive class's part of `probabilities`"""
+    """the probability of the positive class"""
 
     def key_slices(self, count: int, positive: int) -> tuple[SliceReading, ...]:
-        """Return the slices of highest score that lie apart, best first.
+        """Return the slices of highest score, best first, at least a tenth of the series apart.
 
-        Apart: by a tenth of the series, so that one mass gives one picture and not three.
+        The distance makes one mass give one picture and not three.
         """
-        apart = max(2, round(0.1 * len(self.slices)))
-        kept: list[SliceReading] = []
-        for one in sorted(self.slices, key=lambda made: (-made.probabilities[positive], made.index)):
-            if len(kept) < count and all(abs(one.index - other.index) >= apart for other in kept):
-                kept.append(one)
-        return tuple(kept)
+        least_distance = max(2, round(0.1 * len(self.slices)))
+        chosen: list[SliceReading] = []
+        for slice_ in sorted(self.slices, key=lambda slice_: (-slice_.probabilities[positive], slice_.index)):
+            if len(chosen) < count and all(abs(slice_.index - other.index) >= least_distance for other in chosen):
+                chosen.append(slice_)
+        return tuple(chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class TumorModel:
-    """A loaded model of one organ. `weights_sha256` names the very bytes it runs on."""
+    """A loaded model of one organ. `weights_sha256` is the digest of the file of its weights."""
 
     organ: Organ
     calibration: Calibration
@@ -75,7 +82,7 @@ class TumorModel:
 
     @classmethod
     def load(cls, path: Path, organ: Organ, *, execution: Execution) -> TumorModel:
-        """Load an organ's network: our safetensors, or an original whole-model .h5 or .keras.
+        """Load an organ's network: shipped safetensors, or an original whole-model .h5 or .keras.
 
         Raises: CheckpointRefused when the file is not such a network; PrecisionRefused when a lower
         precision was asked for and moves a probability by more than 0.005.
@@ -86,7 +93,7 @@ class TumorModel:
         model = cls(organ, calibration, digest, ready_network(path, form, execution))
         if execution.precision != "f32":
             reference = replace(model, network=ready_network(path, form, replace(execution, precision="f32")))
-            refuse_drift(organ.name, execution.precision, _gaps(model, reference))
+            refuse_drift(organ.name, execution.precision, _probability_gaps(model, reference))
         return model
 
     def read(self, slices: Iterable[NDArray[np.float32]]) -> Reading:
@@ -96,55 +103,61 @@ class TumorModel:
         Units: Hounsfield units.
         Raises: UnusablePicture when no slice shows a body.
         """
-        return self._reading(_shown(slices, lambda one: framed_scan(one, self.organ)))
+        return self._reading(_framed_slices(slices, lambda slice_: body_square_of_scan(slice_, self.organ)))
 
     def read_pictures(self, pictures: Iterable[Picture]) -> Reading:
-        """Return the reading of slices that are windowed already.
+        """Return the reading of slices that the caller has windowed.
 
         Shapes: each picture (rows, columns) uint8.
         Raises: UnusablePicture when no picture shows a body.
         """
-        return self._reading(_shown(pictures, lambda one: framed(one, self.organ)))
+        return self._reading(_framed_slices(pictures, lambda picture: body_square(picture, self.organ)))
 
-    def _reading(self, shown: Iterable[tuple[int, Picture, Placement]]) -> Reading:
-        made = tuple(self._slices(shown))
-        if not made:
+    def _reading(self, slices: Iterable[tuple[int, Picture, Placement]]) -> Reading:
+        readings = tuple(self._slice_readings(slices))
+        if not readings:
             raise UnusablePicture("no slice shows a body in the window of this model")
-        each = np.stack([one.probabilities for one in made])
-        study = self.calibration.study(each, self.organ.positive_index)
+        probabilities = np.stack([reading.probabilities for reading in readings])
+        study = self.calibration.study(probabilities, self.organ.positive_index)
         score = float(study[self.organ.positive_index])
-        return Reading(made, study, score)
+        return Reading(readings, study, score)
 
     def probabilities(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (n, classes) probabilities of pictures that are framed already, (n, side, side)."""
+        """Return the probabilities (n, classes) of the network's inputs (n, side, side)."""
         side = self.organ.side
-        whole = Placement(0, 0, side, side, side)
-        return np.stack([one.probabilities for one in self._slices((n, one, whole) for n, one in enumerate(squares))])
+        placement = Placement(0, 0, side, side, side)
+        slices = ((number, square, placement) for number, square in enumerate(squares))
+        return np.stack([reading.probabilities for reading in self._slice_readings(slices)])
 
-    def _slices(self, framed_slices: Iterable[tuple[int, Picture, Placement]]) -> Iterator[SliceReading]:
-        rest = iter(framed_slices)
-        while batch := tuple(islice(rest, _BATCH)):
+    def _slice_readings(self, framed_slices: Iterable[tuple[int, Picture, Placement]]) -> Iterator[SliceReading]:
+        """Yield the readings of slices, each with its number, the network's input and its placement."""
+        remaining = iter(framed_slices)
+        while batch := tuple(islice(remaining, _BATCH)):
             squares = np.zeros((_BATCH, self.organ.side, self.organ.side), np.uint8)
             squares[: len(batch)] = [square for _, square, _ in batch]
-            logits, maps = self.network.run(as_input(squares) * np.float32(self.network.scale))
+            logits, maps = self.network.run(network_input(squares) * np.float32(self.network.scale))
             probabilities = self.calibration.probabilities(logits.astype(np.float64))
-            for (index, _, placement), answer, each in zip(batch, probabilities, maps, strict=False):
-                yield SliceReading(index, answer, each[self.organ.positive_index].copy(), placement)
+            for (index, _, placement), probabilities_of_slice, maps_of_slice in zip(
+                batch, probabilities, maps, strict=False
+            ):
+                yield SliceReading(
+                    index, probabilities_of_slice, maps_of_slice[self.organ.positive_index].copy(), placement
+                )
 
 
-def _shown(
+def _framed_slices(
     slices: Iterable[NDArray[Any]], frame: Callable[[NDArray[Any]], tuple[Picture, Placement]]
 ) -> Iterator[tuple[int, Picture, Placement]]:
-    """Yield the number, the network's input and its place of every slice that shows a body."""
-    for number, one in enumerate(slices):
+    """Yield the number, the network's input and its placement of every slice that shows a body."""
+    for number, slice_ in enumerate(slices):
         try:
-            yield number, *frame(one)
+            yield number, *frame(slice_)
         except UnusablePicture:
-            # Air above the head end of a scan, or a slice of the table alone: not there to be read.
+            # Air above the head end of a scan, or a slice of the table alone, has nothing to read.
             continue
 
 
-def _gaps(low: TumorModel, reference: TumorModel) -> Iterator[float]:
+def _probability_gaps(low: TumorModel, reference: TumorModel) -> Iterator[float]:
     """Yield how far apart two models are on each slice of a phantom."""
     slices: Sequence[NDArray[np.float32]] = list(abdomen(np.random.default_rng(0), slices=_BATCH).values)
     for lower, exact in zip(low.read(slices).slices, reference.read(slices).slices, strict=True):

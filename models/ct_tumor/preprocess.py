@@ -1,4 +1,4 @@
-"""From Hounsfield units, or a slice that is windowed already, to what the network sees: the body alone, in a square."""
+"""From Hounsfield units, or from a windowed slice, to the network's input: the body alone, in a square."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Slice = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
 
-# The body is looked for on pictures of this many pixels, the long side of the training pictures.
+# The body is searched on pictures whose long side has these pixels, as the training pictures have.
 _SEARCH_SIDE = 256
-# Of 255: above fat's noise where fat is black, below fat where it is gray.
+# Gray levels of 255: above fat's noise where fat is black, below fat where fat is gray.
 _BRIGHT: Mapping[Frame, int] = {"ring": 60, "solid": 15}
-# Bridges the gaps between ribs, not the fat and the mattress between muscle and table.
+# This width bridges the gaps between ribs, but not the fat and the mattress between muscle and table.
 _BRIDGE = 7
-# The spine is not in the lowest part of a picture, nor far to a side; a table's foot is.
+# A table's foot can be in the lowest part of a picture or far to a side; the spine is in neither.
 _TABLE_FROM = 0.8
 _CENTRAL = 0.2
 # From the spinous process to the skin of the back, of the picture's rows.
@@ -35,13 +35,13 @@ _SHELL = 9
 # Between lung and fat.
 _BODY_HU = -300.0
 _MARGIN = 0.03
-# A body takes at least this part of the picture; what is smaller is a table alone, or text.
+# A body takes at least this part of the picture; a smaller shape is a table alone, or text.
 _LEAST_BODY = 0.04
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the network's input lies on the slice: a square from (left, top), `side` pixels; rows and columns there."""
+    """The place of the network's input on the slice: a square at (left, top) of `side` pixels; rows, columns there."""
 
     left: float
     top: float
@@ -50,7 +50,7 @@ class Placement:
     columns: int
 
 
-def windowed(hounsfield: Slice, level: float, width: float) -> Picture:
+def windowed_slice(hounsfield: Slice, level: float, width: float) -> Picture:
     """Return a slice as gray: 0 at and below level - width / 2, 255 at and above level + width / 2.
 
     Units: Hounsfield units. Source: PS3.3 C.11.2.1.3.2 (LINEAR_EXACT).
@@ -59,39 +59,40 @@ def windowed(hounsfield: Slice, level: float, width: float) -> Picture:
     return np.asarray(np.rint(np.clip(share, 0, 1) * 255), np.uint8)
 
 
-def framed(picture: Picture, organ: Organ) -> tuple[Picture, Placement]:
-    """Return the body of a slice that is a picture, alone in a square, and where that square lies.
+def body_square(picture: Picture, organ: Organ) -> tuple[Picture, Placement]:
+    """Return the body of a windowed slice, alone in a square, and the square's placement.
 
-    What lies outside the body's convex hull (table, arms' supports, burned-in text) is black: it tells one
-    scanner from another, and with that one class from another, but nothing of the patient.
+    Everything outside the body's convex hull (table, arms' supports, burned-in text) is black: such things tell one
+    scanner from another, and so one class from another, but nothing about the patient.
     Shapes: picture (rows, columns) in; (side, side) out.
-    Raises: UnusablePicture when there is no body in it.
+    Raises: UnusablePicture when the picture shows no body.
     """
-    bright = (cv2.medianBlur(_searchable(picture), 3) > _BRIGHT[organ.frame]).astype(np.uint8)
+    bright = (cv2.medianBlur(_search_picture(picture), 3) > _BRIGHT[organ.frame]).astype(np.uint8)
     body = _parts_above_the_table(bright) if organ.frame == "ring" else _largest_solid(bright)
-    return _placed(picture, body, organ)
+    return _hull_square(picture, body, organ)
 
 
-def framed_scan(hounsfield: Slice, organ: Organ) -> tuple[Picture, Placement]:
-    """Return the same of a slice in Hounsfield units, which tell a body from a table better than a window does.
+def body_square_of_scan(hounsfield: Slice, organ: Organ) -> tuple[Picture, Placement]:
+    """Return the body of a slice in Hounsfield units, alone in a square, and the square's placement.
 
+    Hounsfield units tell a body from a table better than a window does.
     Shapes: hounsfield (rows, columns) in; (side, side) out.
-    Raises: UnusablePicture when there is no body in it.
+    Raises: UnusablePicture when the slice shows no body.
     """
-    picture = windowed(hounsfield, organ.level, organ.width)
-    solid = _largest_solid((_searchable(np.asarray(hounsfield, np.float32)) > _BODY_HU).astype(np.uint8))
-    bright = cv2.medianBlur(_searchable(picture), 3) > _BRIGHT[organ.frame]
-    # The solid's own hull: what the lungs hold counts too, the table does not.
-    whole = _filled(_hull(solid), solid.shape)
-    return _placed(picture, bright & whole, organ)
+    picture = windowed_slice(hounsfield, organ.level, organ.width)
+    solid = _largest_solid((_search_picture(np.asarray(hounsfield, np.float32)) > _BODY_HU).astype(np.uint8))
+    bright = cv2.medianBlur(_search_picture(picture), 3) > _BRIGHT[organ.frame]
+    # The hull of the solid: the inside of the lungs belongs to the body, the table does not.
+    solid_hull = _filled_hull(_hull(solid), solid.shape)
+    return _hull_square(picture, bright & solid_hull, organ)
 
 
-def on_slice_grid(small: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
-    """Return a map of the network's input, at any resolution, on the slice's own grid; 0 where it saw nothing.
+def map_on_slice_grid(coarse_map: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+    """Return a map of the network's input, at any resolution, on the slice's own grid; 0 outside of the input.
 
-    Shapes: small (h, w) covers the whole input; out (rows, columns).
+    Shapes: coarse_map (h, w) covers the whole input; out (rows, columns).
     """
-    height, width = small.shape
+    height, width = coarse_map.shape
     step = placement.side / width
     # Pixel centers: the middle of cell 0 lies half a cell from the square's edge.
     matrix = np.asarray(
@@ -100,36 +101,36 @@ def on_slice_grid(small: NDArray[np.float32], placement: Placement) -> NDArray[n
             [0, placement.side / height, placement.top + placement.side / height / 2 - 0.5],
         ]
     )
-    edged = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    padded = cv2.copyMakeBorder(coarse_map, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     matrix[:, 2] -= matrix[:, :2] @ np.ones(2)
-    large = cv2.warpAffine(edged, matrix, (placement.columns, placement.rows), flags=cv2.INTER_LINEAR)
+    large = cv2.warpAffine(padded, matrix, (placement.columns, placement.rows), flags=cv2.INTER_LINEAR)
     return np.asarray(large, np.float32)
 
 
-def as_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (n, side, side) gray pictures as the (n, side, side, 3) in 0 to 255 that the network takes."""
+def network_input(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return gray pictures (n, side, side) as the network's input (n, side, side, 3) in 0 to 255."""
     return np.repeat(pictures[..., None], 3, axis=-1).astype(np.float32)
 
 
-def _searchable(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a slice at the size at which the body is looked for, the long side `_SEARCH_SIDE`."""
+def _search_picture(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a slice at the size of the search for the body: the long side has `_SEARCH_SIDE` pixels."""
     rows, columns = values.shape
     scale = max(rows, columns) / _SEARCH_SIDE
     return _resized(values, (max(1, round(columns / scale)), max(1, round(rows / scale))))
 
 
-def _placed(picture: Picture, body: NDArray[np.bool_], organ: Organ) -> tuple[Picture, Placement]:
-    """Return what lies in the hull of `body`, which is of the search's size: its middle, a square."""
+def _hull_square(picture: Picture, body: NDArray[np.bool_], organ: Organ) -> tuple[Picture, Placement]:
+    """Return the square in the middle of the body's hull, black outside of the hull; `body` has the search's size."""
     rows, columns = picture.shape
     hull = _hull(body)
     step = np.asarray([columns / body.shape[1], rows / body.shape[0]])
-    low, high = hull.min(axis=0) * step, (hull.max(axis=0) + 1) * step
-    length = float((high - low).max()) * (1 + 2 * _MARGIN) * organ.part
-    left, top = (low + high) / 2 - length / 2
-    filled = _filled(hull, body.shape).astype(np.uint8)
-    inside = cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
+    first, last = hull.min(axis=0) * step, (hull.max(axis=0) + 1) * step
+    length = float((last - first).max()) * (1 + 2 * _MARGIN) * organ.part
+    left, top = (first + last) / 2 - length / 2
+    filled_hull = _filled_hull(hull, body.shape).astype(np.uint8)
+    inside = cv2.resize(filled_hull, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
     placement = Placement(float(left), float(top), length, rows, columns)
-    return _cut(np.where(inside, picture, np.uint8(0)), placement, organ.side), placement
+    return _resized_square(np.where(inside, picture, np.uint8(0)), placement, organ.side), placement
 
 
 def _hull(body: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -139,33 +140,34 @@ def _hull(body: NDArray[np.bool_]) -> NDArray[np.int32]:
     points = np.argwhere(body)[:, ::-1].astype(np.int32)
     hull = np.asarray(cv2.convexHull(points))[:, 0]
     if cv2.contourArea(hull) < _LEAST_BODY * body.size:
-        # Bone alone, in parts: which of them is the body cannot be told, so the whole slice is looked at.
+        # Bone in parts does not show which part is the body, so the whole slice is the hull.
         rows, columns = body.shape
         hull = np.asarray([(0, 0), (columns - 1, 0), (columns - 1, rows - 1), (0, rows - 1)])
     return cast("NDArray[np.int32]", hull.astype(np.int32))
 
 
-def _filled(hull: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _filled_hull(hull: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask of a shape that is True in the hull."""
     mask = np.zeros(shape, np.uint8)
     cv2.fillConvexPoly(mask, hull, 1)
     return np.asarray(mask > 0)
 
 
 def _parts_above_the_table(bright: Picture) -> NDArray[np.bool_]:
-    """Return bone and muscle: the spine, and every part that does not reach far below it."""
+    """Return bone and muscle: the spine, and every part that does not reach far below the spine."""
     rows, columns = bright.shape
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(cv2.dilate(bright, _disk(_BRIDGE)))
-    middles = np.asarray([np.argwhere(labels == one).mean(axis=0) for one in range(count)])
+    middles = np.asarray([np.argwhere(labels == number).mean(axis=0) for number in range(count)])
     masses = np.bincount(labels[bright > 0], minlength=count)
     masses[0] = 0
-    high = (middles[:, 0] - rows / 2) / max(rows, columns) + 0.5 < _TABLE_FROM
-    central = np.abs(middles[:, 1] / columns - 0.5) < _CENTRAL
+    is_high = (middles[:, 0] - rows / 2) / max(rows, columns) + 0.5 < _TABLE_FROM
+    is_central = np.abs(middles[:, 1] / columns - 0.5) < _CENTRAL
     bottoms = boxes[:, cv2.CC_STAT_TOP] + boxes[:, cv2.CC_STAT_HEIGHT]
     # A heart full of contrast weighs more than the spine, but does not reach as far back.
-    heavy = masses * high * central
-    spine = int(np.argmax(bottoms * (heavy >= _HEAVY * heavy.max()) * (heavy > 0)))
-    kept = (bottoms <= bottoms[spine] + _BACK * max(rows, columns)) & (masses >= _SPECK) & high
-    return np.asarray(kept[labels] & (bright > 0))
+    central_masses = masses * is_high * is_central
+    spine = int(np.argmax(bottoms * (central_masses >= _HEAVY * central_masses.max()) * (central_masses > 0)))
+    is_body = (bottoms <= bottoms[spine] + _BACK * max(rows, columns)) & (masses >= _SPECK) & is_high
+    return np.asarray(is_body[labels] & (bright > 0))
 
 
 def _largest_solid(bright: Picture) -> NDArray[np.bool_]:
@@ -177,8 +179,8 @@ def _largest_solid(bright: Picture) -> NDArray[np.bool_]:
     return np.asarray((labels == np.argmax(sizes)) & (solid > 0))
 
 
-def _cut(picture: Picture, placement: Placement, side: int) -> Picture:
-    """Return the square of a placement at another size, averaged when it shrinks, black outside the picture."""
+def _resized_square(picture: Picture, placement: Placement, side: int) -> Picture:
+    """Return the placement's square of a picture at another size, averaged when it shrinks, black outside."""
     left, top, length = round(placement.left), round(placement.top), max(1, round(placement.side))
     square = np.zeros((length, length), np.uint8)
     rows = slice(max(top, 0), min(top + length, placement.rows))

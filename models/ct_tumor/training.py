@@ -1,8 +1,8 @@
-"""Trains a head on an ImageNet backbone, everything chosen by cross-validation that keeps patients together.
+"""Trains a head on an ImageNet backbone; cross-validation over patients chooses everything else.
 
-With some hundred slices of some dozen patients, the backbone itself is left as ImageNet made it: the features of many
-augmented copies are written once, and the head on them is a convex problem with one solution and one thing to choose,
-how strongly it is held back.
+The data set has hundreds of slices of dozens of patients, so the backbone keeps its ImageNet weights. The features of
+many augmented copies are written once. The head on these features is a convex problem with one solution; only the
+strength of its penalty is chosen.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from ainode.models.ct_tumor.augment import augmented
+from ainode.models.ct_tumor.augment import augmented_picture
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.dataset import Slices
-from ainode.models.ct_tumor.preprocess import as_input
+from ainode.models.ct_tumor.preprocess import network_input
 from ainode.models.running.keras_network import (
     assign,
     backend,
@@ -39,9 +39,9 @@ Logits = NDArray[np.float64]
 
 # Inverse of the penalty, from much too strong to much too weak.
 _STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)
-# Parts of the slices, those of highest score, that a study may be read from: in a whole scan a mass is on few.
+# The shares of a study's slices, those of highest score, that its probability may use: a mass is on few slices.
 _SHARES = (0.2, 0.1, 0.05)
-# Areas under the curve that lie this close count as equal.
+# Areas under the curve that differ by less count as equal.
 _EQUAL = 0.005
 _FOLDS = 5
 _LEAST, _TINY = 0.01, 1e-12
@@ -63,9 +63,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What cross-validation decided, and what it was decided on.
+    """The strength and the temperature that cross-validation chose, and the logits of the choice.
 
-    Shapes: logits (n, classes) of every training slice, by a head that saw no slice of its patient.
+    Shapes: logits (n, classes) of every training slice, by a head that was fitted without the slice's patient.
     """
 
     strength: float
@@ -74,9 +74,9 @@ class Choice:
 
 
 def features(organ: Organ, slices: Slices, out: Path, *, copies: int, seed: int) -> Features:
-    """Return the backbone's features of the slices as they are and of augmented copies, kept in `out` as they come.
+    """Return the backbone's features of the slices and of augmented copies; each round is a file in `out`.
 
-    Shapes: (1 + copies, n, 1280). What an interrupted call wrote is taken up.
+    Shapes: (1 + copies, n, 1280). The files of an interrupted call are used.
     """
     out.mkdir(parents=True, exist_ok=True)
     rounds = []
@@ -85,42 +85,44 @@ def features(organ: Organ, slices: Slices, out: Path, *, copies: int, seed: int)
         path = out / f"features_{number}.npy"
         if not path.is_file():
             network = network or _backbone(organ)
-            _keep(path, _pooled(network, _pictures(slices, number, seed)))
+            _save_whole(path, _pooled_features(network, _pictures(slices, number, seed)))
         rounds.append(np.load(path, allow_pickle=False))
     return np.stack(rounds)
 
 
-def chosen(slices: Slices, rounds: Features, *, seed: int) -> Choice:
-    """Return strength and temperature of least surprise on slices whose patient was left out."""
+def cross_validated_choice(slices: Slices, rounds: Features, *, seed: int) -> Choice:
+    """Return the strength and the temperature of least log loss on slices whose patient was left out."""
     weights = patient_weights(slices.groups)
     choices = []
     for strength in tqdm(_STRENGTHS, desc="strengths"):
-        logits = _left_out(slices, rounds, strength, seed)
-        choices.append(Choice(strength, _warmth(logits, slices.labels, weights), logits))
-    return min(choices, key=lambda one: _surprise(one.logits / one.temperature, slices.labels, weights))
+        logits = _left_out_logits(slices, rounds, strength, seed)
+        choices.append(Choice(strength, _best_temperature(logits, slices.labels, weights), logits))
+    return min(choices, key=lambda choice: _log_loss(choice.logits / choice.temperature, slices.labels, weights))
 
 
 def study_rule(
     logits: Logits, labels: NDArray[np.int64], groups: NDArray[np.str_], *, positive: int, temperature: float
 ) -> Calibration:
-    """Return the calibration whose share of slices tells ill patients from others best, and its threshold.
+    """Return the calibration with the share of slices that tells ill patients from others best, and its threshold.
 
-    A patient is ill when one slice is. Among equals the largest share, which a single odd slice moves least.
+    A patient is ill when a slice is ill. Among equal shares the largest is taken: a single odd slice moves it least.
     """
-    ill = np.asarray([float((labels[groups == one] == positive).any()) for one in np.unique(groups)])
-    found = []
+    ill = np.asarray([float((labels[groups == group] == positive).any()) for group in np.unique(groups)])
+    rules = []
     for share in _SHARES:
         rule = Calibration(temperature, share)
-        each = rule.probabilities(logits)
-        scores = np.asarray([rule.study(each[groups == one], positive)[positive] for one in np.unique(groups)])
+        probabilities = rule.probabilities(logits)
+        scores = np.asarray(
+            [rule.study(probabilities[groups == group], positive)[positive] for group in np.unique(groups)]
+        )
         threshold = float(np.clip(youden_threshold(ill, scores), _LEAST, 1 - _LEAST))
-        found.append((auc(ill, scores), Calibration(temperature, share, round(threshold, 3))))
-    best = max(area for area, _ in found)
-    return next(rule for area, rule in found if area >= best - _EQUAL)
+        rules.append((auc(ill, scores), Calibration(temperature, share, round(threshold, 3))))
+    best = max(area for area, _ in rules)
+    return next(rule for area, rule in rules if area >= best - _EQUAL)
 
 
-def fitted(labels: NDArray[np.int64], weights: NDArray[np.float64], rounds: Features, strength: float) -> Head:
-    """Return the head of least penalized surprise, its features' scaling folded into it.
+def fitted_head(labels: NDArray[np.int64], weights: NDArray[np.float64], rounds: Features, strength: float) -> Head:
+    """Return the head of least penalized log loss, with the scaling of the features folded into its weights.
 
     Shapes: rounds (copies, n, features), labels and weights (n,).
     """
@@ -137,7 +139,7 @@ def fitted(labels: NDArray[np.int64], weights: NDArray[np.float64], rounds: Feat
 
 
 def network_with(organ: Organ, head: Head) -> Any:  # noqa: ANN401  # a keras.Model
-    """Return the whole network: ImageNet's backbone, our head."""
+    """Return the whole network: the ImageNet backbone and a head."""
     network = efficientnet_lite0(organ.side, len(organ.class_names))
     table = imagenet_weights(imagenet_checkpoint())
     assign(network, table | {"logits/kernel": head.kernel, "logits/bias": head.bias})
@@ -145,13 +147,14 @@ def network_with(organ: Organ, head: Head) -> Any:  # noqa: ANN401  # a keras.Mo
 
 
 def patient_weights(groups: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Return a weight per slice, so that a patient with many slices does not outweigh one with few; mean 1."""
-    _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    weights = 1 / np.sqrt(counts[which])
+    """Return a weight per slice, less for a slice of a patient with many slices; the mean is 1."""
+    _, patient_numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[patient_numbers])
     return np.asarray(weights / weights.mean())
 
 
 def _backbone(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
+    """Return the ImageNet network up to its pooled features."""
     keras = backend("tensorflow")
     network = efficientnet_lite0(organ.side, _IMAGENET_CLASSES)
     assign(network, imagenet_weights(imagenet_checkpoint()))
@@ -159,43 +162,45 @@ def _backbone(organ: Organ) -> Any:  # noqa: ANN401  # a keras.Model
 
 
 def _pictures(slices: Slices, number: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield batches of the slices: as they are in round 0, augmented in every other."""
+    """Yield batches of the slices' pictures, unchanged in round 0, augmented in every other round."""
     random = np.random.default_rng([seed, number])
     for start in range(0, len(slices.labels), _BATCH):
-        some = slices.pictures[start : start + _BATCH]
-        yield some if number == 0 else np.stack([augmented(one, random) for one in some])
+        pictures = slices.pictures[start : start + _BATCH]
+        yield pictures if number == 0 else np.stack([augmented_picture(picture, random) for picture in pictures])
 
 
-def _pooled(network: Any, batches: Iterator[NDArray[np.uint8]]) -> Features:  # noqa: ANN401  # a keras.Model
-    return np.concatenate([np.asarray(network(as_input(batch), training=False)) for batch in batches])
+def _pooled_features(network: Any, batches: Iterator[NDArray[np.uint8]]) -> Features:  # noqa: ANN401  # a keras.Model
+    return np.concatenate([np.asarray(network(network_input(batch), training=False)) for batch in batches])
 
 
-def _keep(path: Path, array: Features) -> None:
-    part = path.with_suffix(".part.npy")
-    np.save(part, array)
-    part.replace(path)
+def _save_whole(path: Path, array: Features) -> None:
+    partial_path = path.with_suffix(".part.npy")
+    np.save(partial_path, array)
+    partial_path.replace(path)
 
 
-def _left_out(slices: Slices, rounds: Features, strength: float, seed: int) -> Logits:
-    """Return every slice's logits by a head that was fitted without its patient."""
+def _left_out_logits(slices: Slices, rounds: Features, strength: float, seed: int) -> Logits:
+    """Return every slice's logits by a head that was fitted without the slice's patient."""
     weights = patient_weights(slices.groups)
     logits = np.zeros((len(slices.labels), len(np.unique(slices.labels))))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    for seen, left in folds.split(slices.labels, slices.labels, slices.groups):
-        head = fitted(slices.labels[seen], weights[seen], rounds[:, seen], strength)
-        logits[left] = head(rounds[0, left])
+    for fitted, left_out in folds.split(slices.labels, slices.labels, slices.groups):
+        head = fitted_head(slices.labels[fitted], weights[fitted], rounds[:, fitted], strength)
+        logits[left_out] = head(rounds[0, left_out])
     return logits
 
 
-def _warmth(logits: Logits, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    """Return the temperature of least surprise."""
+def _best_temperature(logits: Logits, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+    """Return the temperature of least log loss."""
     best = minimize_scalar(
-        lambda log: _surprise(logits / np.exp(log), labels, weights), bounds=(-3, 3), method="bounded"
+        lambda log_temperature: _log_loss(logits / np.exp(log_temperature), labels, weights),
+        bounds=(-3, 3),
+        method="bounded",
     )
     return round(float(np.exp(best.x)), 3)
 
 
-def _surprise(logits: Logits, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+def _log_loss(logits: Logits, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
     """Return the weighted mean negative log likelihood."""
-    of_truth = Calibration().probabilities(logits)[np.arange(len(labels)), labels]
-    return float(np.average(-np.log(np.maximum(of_truth, _TINY)), weights=weights))
+    probabilities_of_label = Calibration().probabilities(logits)[np.arange(len(labels)), labels]
+    return float(np.average(-np.log(np.maximum(probabilities_of_label, _TINY)), weights=weights))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ainode.models.benchmarking import grad_cam_function, timings, timings_json
 from ainode.models.running.keras_network import backend, efficientnet_lite0, load
 from ainode.models.skin_lesion.card import read_card
-from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare
+from ainode.models.skin_lesion.preprocess import Picture, map_on_source_grid, network_input
 
 WARM_UP = 3
 
@@ -56,13 +56,13 @@ def main() -> None:
         return float(1 / (1 + np.exp(-output))) if is_ainode else output
 
     def probability_with_map(picture: Picture) -> float:
-        square = prepare(picture, side) * scale
+        square = network_input(picture, side) * scale
         coarse_map = np.asarray(activation_map(square))
-        on_source_grid(np.asarray(coarse_map / max(float(coarse_map.max()), 1e-9), np.float32), *picture.shape[:2])
+        map_on_source_grid(np.asarray(coarse_map / max(float(coarse_map.max()), 1e-9), np.float32), *picture.shape[:2])
         return probability(square)
 
     def probability_without_map(picture: Picture) -> float:
-        return probability(prepare(picture, side) * scale)
+        return probability(network_input(picture, side) * scale)
 
     methods = {
         "Keras predict on TensorFlow, Grad-CAM": probability_with_map,

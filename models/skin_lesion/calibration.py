@@ -1,4 +1,4 @@
-"""From logits to a probability that means what it says; travels in the metadata of the weights."""
+"""From logits to a calibrated probability; the calibration lies in the metadata of the file of weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ainode.models.errors import CheckpointRefused
 
-# Steps along rows and columns: as it is, mirrored left to right, up to down, both.
+# Steps along rows and columns: unchanged, mirrored left to right, top to bottom, both.
 FLIPS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt's line over the mean logit of the first `views` mirrored pictures, and the threshold after it.
+    """Platt's line over the mean logit of the picture's first `views` mirrorings, and the threshold on its result.
 
     Source: Platt, Probabilistic outputs for support vector machines, 1999.
     """
@@ -27,7 +27,7 @@ class Calibration:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what would turn the order of the logits around, or has no picture."""
+        """Refuse a slope that reverses the order of the logits, a threshold outside of 0 to 1, and no views."""
         if not (self.slope > 0 and 0 < self.threshold < 1 and 1 <= self.views <= len(FLIPS)):
             raise CheckpointRefused(f"impossible calibration in the weights: {self}")
 
@@ -36,12 +36,12 @@ class Calibration:
         return np.asarray(1 / (1 + np.exp(-(self.slope * logits + self.intercept))))
 
     def metadata(self) -> dict[str, str]:
-        """Return it as text, for the header of a safetensors file."""
+        """Return the calibration as text, for the header of a safetensors file."""
         return {name: repr(getattr(self, name)) for name in ("slope", "intercept", "views", "threshold")}
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Calibration:
-        """Return the calibration that `metadata` wrote; that of the network's own sigmoid where there is none."""
+        """Return the calibration in a file's metadata; without one, the plain sigmoid."""
         if "slope" not in metadata:
             return cls()
         try:

@@ -22,47 +22,47 @@ _FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """One picture's file, its class (1 is malignant) and the lesion it shows."""
+class LabelledPicture:
+    """One picture's file, its class (1 is malignant) and the lesion that the picture shows."""
 
     path: Path
     label: int
     group: str
 
 
-def listed(data: Path, part: Part) -> tuple[Labelled, ...]:
-    """Return the pictures of one part; without a manifest each is a lesion of its own.
+def pictures_of_part(data: Path, part: Part) -> tuple[LabelledPicture, ...]:
+    """Return the pictures of one part; without a manifest each picture is a lesion of its own.
 
     The manifest has the columns file, label, split and group; the files lie in SPLIT/LABEL/.
     Raises: ModelError if the part lacks one of the classes.
     """
     manifest = data / "manifest.csv"
-    found = tuple(
-        sorted(_rows(manifest, part) if manifest.is_file() else _files(data / part), key=lambda one: one.path)
+    pictures = tuple(
+        sorted(_rows(manifest, part) if manifest.is_file() else _files(data / part), key=lambda picture: picture.path)
     )
-    if {one.label for one in found} != {0, 1}:
+    if {picture.label for picture in pictures} != {0, 1}:
         raise ModelError(
             f"{data}: the part {part} needs benign and malignant pictures: {part}/benign/*.jpg, {part}/malignant/*.jpg"
         )
-    return found
+    return pictures
 
 
-def _rows(manifest: Path, part: Part) -> Iterator[Labelled]:
+def _rows(manifest: Path, part: Part) -> Iterator[LabelledPicture]:
     with manifest.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["split"] == part and row["label"] in CLASSES:
                 path = manifest.parent / part / row["label"] / row["file"]
-                yield Labelled(path, CLASSES.index(row["label"]), row["group"])
+                yield LabelledPicture(path, CLASSES.index(row["label"]), row["group"])
 
 
-def _files(folder: Path) -> Iterator[Labelled]:
+def _files(folder: Path) -> Iterator[LabelledPicture]:
     for label, name in enumerate(CLASSES):
         for path in (folder / name).glob("*"):
             if path.suffix.lower() in _SUFFIXES:
-                yield Labelled(path, label, f"{name}/{path.stem}")
+                yield LabelledPicture(path, label, f"{name}/{path.stem}")
 
 
-def read(path: Path) -> Picture:
+def read_picture(path: Path) -> Picture:
     """Return a picture file as RGB.
 
     Raises: ModelError if it cannot be decoded.
@@ -75,16 +75,18 @@ def read(path: Path) -> Picture:
     return rgb(cv2.cvtColor(pixels, order[channels]) if channels in order else pixels)
 
 
-def split(pictures: tuple[Labelled, ...], seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices to train on and to choose on: a fifth, no lesion in both, classes alike.
+def split_indices(pictures: tuple[LabelledPicture, ...], seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of the training pictures and of the validation pictures, a fifth.
+
+    No lesion is in both, and both have the same shares of the classes.
 
     Raises: ModelError if a class has fewer than five lesions.
     """
-    labels, groups = [one.label for one in pictures], [one.group for one in pictures]
+    labels, groups = [picture.label for picture in pictures], [picture.group for picture in pictures]
     for label, name in enumerate(CLASSES):
-        lesions = {one.group for one in pictures if one.label == label}
+        lesions = {picture.group for picture in pictures if picture.label == label}
         if len(lesions) < _FOLDS:
             raise ModelError(f"{len(lesions)} {name} lesions to train on; at least {_FOLDS} are needed")
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    learn, choose = next(folds.split(np.zeros(len(labels)), labels, groups))
-    return np.asarray(learn), np.asarray(choose)
+    training, validation = next(folds.split(np.zeros(len(labels)), labels, groups))
+    return np.asarray(training), np.asarray(validation)

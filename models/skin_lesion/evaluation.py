@@ -1,4 +1,4 @@
-"""What the served model says of one part of a data set, and rules that any model must beat."""
+"""The served model's results on one part of a data set, and the baselines that a model must beat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ainode.models.running.runtime import Execution
 from ainode.models.skin_lesion.card import read_card
-from ainode.models.skin_lesion.dataset import CLASSES, Labelled, listed, read
+from ainode.models.skin_lesion.dataset import CLASSES, LabelledPicture, pictures_of_part, read_picture
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import Picture
 from ainode.models.training.experiment import Baseline, Evaluated, Part
@@ -22,37 +22,41 @@ from ainode.models.training.shortcuts import facts, pixel_baseline, shortcut_bas
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return calibrated probabilities of the model as it is served, and the baselines fitted on the part `train`.
+    """Return the calibrated probabilities of the model, run as in the node, and baselines fitted on the part `train`.
 
-    `weights` is by manifest name, `skin_lesion/efficientnet_lite0`.
+    `weights` has the file by its name in the manifest, `skin_lesion/efficientnet_lite0`.
     """
-    card, pictures = read_card(), listed(data, part)
+    card, pictures = read_card(), pictures_of_part(data, part)
     paths = {name.removeprefix(f"{card.name}/"): path for name, path in weights.items()}
     with tempfile.TemporaryDirectory() as cache:
         model = SkinLesionModel.load(paths, execution=Execution(Path(cache)), card=card)
-        found = np.array([model.predict(read(one.path)).calibrated for one in pictures])
+        probabilities = np.array([model.predict(read_picture(picture.path)).calibrated for picture in pictures])
     return Evaluated(
         class_names=CLASSES,
-        labels=np.array([one.label for one in pictures], np.int64),
-        probabilities=np.stack([1 - found, found], axis=1),
-        groups=np.array([one.group for one in pictures]),
+        labels=np.array([picture.label for picture in pictures], np.int64),
+        probabilities=np.stack([1 - probabilities, probabilities], axis=1),
+        groups=np.array([picture.group for picture in pictures]),
         positive=("malignant",),
         threshold=model.calibration.threshold,
-        baselines=_baselines(listed(data, "train"), pictures),
+        baselines=_baselines(pictures_of_part(data, "train"), pictures),
     )
 
 
-def _baselines(known: Sequence[Labelled], asked: Sequence[Labelled]) -> dict[str, Baseline]:
-    """Return what is made of a thumbnail, of the mean and spread of the colors, and of frame, noise and grays."""
-    labels = [one.label for one in known]
-    pictures, shown = [read(one.path) for one in known], [read(one.path) for one in asked]
-    grays, grays_shown = ([facts(picture.mean(axis=2)) for picture in some] for some in (pictures, shown))
-    rule = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(_colors(pictures), labels)
-    of_colors = np.asarray(rule.predict_proba(_colors(shown))[:, 1], np.float64)
+def _baselines(training: Sequence[LabelledPicture], tested: Sequence[LabelledPicture]) -> dict[str, Baseline]:
+    """Return the baselines of a thumbnail, of the mean and spread of the colors, and of frame, noise and grays."""
+    labels = [labelled.label for labelled in training]
+    pictures = [read_picture(labelled.path) for labelled in training]
+    tested_pictures = [read_picture(labelled.path) for labelled in tested]
+    training_facts = [facts(picture.mean(axis=2)) for picture in pictures]
+    tested_facts = [facts(picture.mean(axis=2)) for picture in tested_pictures]
+    regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(
+        _colors(pictures), labels
+    )
+    color_scores = np.asarray(regression.predict_proba(_colors(tested_pictures))[:, 1], np.float64)
     return {
-        **shortcut_baselines(grays, labels, [one.group for one in known], grays_shown),
-        **pixel_baseline(pictures, labels, shown),
-        "logistic regression on color mean and spread": Baseline(of_colors, "shortcut"),
+        **shortcut_baselines(training_facts, labels, [labelled.group for labelled in training], tested_facts),
+        **pixel_baseline(pictures, labels, tested_pictures),
+        "logistic regression on color mean and spread": Baseline(color_scores, "shortcut"),
     }
 
 

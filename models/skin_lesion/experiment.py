@@ -1,7 +1,7 @@
-"""How the model is trained and put to the test, for `ainode train` and `ainode evaluate`.
+"""Training and evaluation of the model, for `ainode train` and `ainode evaluate`.
 
-Training runs Keras on TensorFlow, evaluation on torch: each is imported when it is asked for,
-and one process does one of them.
+Training runs Keras on TensorFlow, evaluation runs torch: the two functions import them, and a process calls only one
+of the two.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-    """Train on the part `train` of `data`, write into `out`; return the weight file by its manifest name."""
+    """Train on the part `train` of `data`, write into `out`; return the file of weights by its manifest name."""
     from ainode.models.skin_lesion import training  # noqa: PLC0415  # brings TensorFlow along
 
     return training.train(data, out, options)
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return what the weights say of one part of `data`."""
+    """Return the weights' results on one part of `data`."""
     from ainode.models.skin_lesion import evaluation  # noqa: PLC0415  # brings torch along
 
     return evaluation.evaluate(data, weights, part)

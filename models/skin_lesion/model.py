@@ -1,4 +1,4 @@
-"""The read of one picture: a probability, a calibrated one, and where it came from."""
+"""The read of one picture: a probability, a calibrated probability, and the saliency."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
 from ainode.models.running.saliency import rectified_map
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
-from ainode.models.skin_lesion.preprocess import Picture, on_source_grid, prepare
+from ainode.models.skin_lesion.preprocess import Picture, map_on_source_grid, network_input
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one picture.
+    """The model's reading of one picture.
 
-    `probability` is the network's own sigmoid, `calibrated` what a share of malignant pictures as in
-    the training data makes of it.
-    Shapes: saliency (rows, columns) float32 of the source picture, 0 to 1: what speaks for malignant.
+    `probability` is the network's own sigmoid; `calibrated` is the probability for a share of malignant pictures as in
+    the training data.
+    Shapes: saliency (rows, columns) float32 of the source picture, 0 to 1: the evidence for malignant.
     """
 
     probability: float
@@ -36,7 +36,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class SkinLesionModel:
-    """A loaded model. `weights_sha256` names the very bytes it runs on."""
+    """A loaded model. `weights_sha256` is the digest of the file of its weights."""
 
     card: Card
     calibration: Calibration
@@ -45,9 +45,9 @@ class SkinLesionModel:
 
     @classmethod
     def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> SkinLesionModel:
-        """Load the card's network from `paths`: our safetensors, or an original whole-model .h5 or .keras.
+        """Load the card's network from `paths`: shipped safetensors, or an original whole-model .h5 or .keras.
 
-        Raises: MissingNetwork when it is not in `paths`; CheckpointRefused when the file is not such a
+        Raises: MissingNetwork when `paths` lacks the network; CheckpointRefused when the file is not such a
         network; PrecisionRefused when a lower precision moves a probability by more than 0.005.
         """
         card = card or read_card()
@@ -60,32 +60,32 @@ class SkinLesionModel:
         model = cls(card, calibration, digest, ready_network(path, form, execution))
         if execution.precision != "f32":
             reference = replace(model, network=ready_network(path, form, replace(execution, precision="f32")))
-            refuse_drift(card.name, execution.precision, _gaps(model, reference))
+            refuse_drift(card.name, execution.precision, _probability_gaps(model, reference))
         return model
 
     def predict(self, picture: Picture) -> Prediction:
         """Return the reading of one RGB picture.
 
         Shapes: picture (rows, columns, 3) uint8.
-        Raises: UnusablePicture when it is too small, uniform or without color.
+        Raises: UnusablePicture when the picture is too small, uniform or without color.
         """
-        square = prepare(picture, self.card.side) * np.float32(self.network.scale)
+        square = network_input(picture, self.card.side) * np.float32(self.network.scale)
         logits, maps = [], []
         for down, right in FLIPS[: self.calibration.views]:
-            logit, one = self.network.run(np.ascontiguousarray(square[:, ::down, ::right]))
+            logit, map_ = self.network.run(np.ascontiguousarray(square[:, ::down, ::right]))
             logits.append(float(logit[0, 0]))
-            maps.append(one[0, 0, ::down, ::right])
+            maps.append(map_[0, 0, ::down, ::right])
         mean = np.mean(logits, dtype=np.float64)
         calibrated = float(self.calibration.probability(np.asarray(mean)))
-        small = rectified_map(np.mean(maps, axis=0))
+        coarse_map = rectified_map(np.mean(maps, axis=0))
         return Prediction(
             probability=float(1 / (1 + np.exp(-mean))),
             calibrated=calibrated,
-            saliency=on_source_grid(small, *picture.shape[:2]),
+            saliency=map_on_source_grid(coarse_map, *picture.shape[:2]),
         )
 
 
-def _gaps(low: SkinLesionModel, reference: SkinLesionModel) -> Iterator[float]:
+def _probability_gaps(low: SkinLesionModel, reference: SkinLesionModel) -> Iterator[float]:
     """Yield how far apart two models are on each of four phantoms."""
     for seed in range(4):
         picture = skin_lesion(np.random.default_rng(seed), rows=300, columns=400)

@@ -1,4 +1,4 @@
-"""From whatever a picture comes as to the network's input."""
+"""From a decoded picture of any kind to the network's input."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _WHITE = 255
 _GRAY, _GRAY_ALPHA, _RGB, _RGBA = 1, 2, 3, 4
 _EIGHT_BITS = 8
 
-# Below this standard deviation of the gray values (of 255) there is nothing to see.
+# A picture whose gray values (of 255) have a smaller standard deviation shows nothing.
 _LEAST_SPREAD = 2.0
-# Mean difference between the strongest and the weakest channel, of 255. The least of 1,954 training pictures is 11.8;
-# gray copies of the validation pictures lost 0.13 of AUC and all looked benign.
+# The least mean difference between the strongest and the weakest channel, of 255. The least of 1,954 training pictures
+# is 11.8; gray copies of the validation pictures lost 0.13 of AUC, and the network took all of them for benign.
 _LEAST_COLOR = 4.0
 
 
 def rgb(pixels: NDArray[Any]) -> Picture:
-    """Return a decoded picture as RGB; what is transparent shows white, as on paper.
+    """Return a decoded picture as RGB; transparent parts are white, as on paper.
 
     Shapes: (rows, columns) or (rows, columns, 1 to 4): gray, gray and alpha, RGB, RGBA; uint8 or uint16.
     Raises: UnusablePicture for any other shape or type.
@@ -43,27 +43,27 @@ def rgb(pixels: NDArray[Any]) -> Picture:
     if samples.shape[2] in (_GRAY_ALPHA, _RGBA):
         opacity = samples[:, :, -1:].astype(np.float32) / _WHITE
         color = np.asarray(color * opacity + _WHITE * (1 - opacity), np.float32)
-    shown = np.rint(color).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], _RGB)))
+    rounded = np.rint(color).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(rounded, (*rounded.shape[:2], _RGB)))
 
 
-def prepare(picture: Picture, side: int) -> NDArray[np.float32]:
-    """Return the network's input: stretched to a square as the original did; scaling is in the graph.
+def network_input(picture: Picture, side: int) -> NDArray[np.float32]:
+    """Return the network's input: the picture stretched to a square, as the original does; the graph scales values.
 
     Shapes: picture (rows, columns, 3); out (1, side, side, 3) in 0 to 255.
-    Raises: UnusablePicture when it is too small, uniform or without color.
+    Raises: UnusablePicture when the picture is too small, uniform or without color.
     """
-    if reason := unusable(picture):
+    if reason := reason_unusable(picture):
         raise UnusablePicture(reason)
-    return resized(picture, side)[None].astype(np.float32)
+    return resized_square(picture, side)[None].astype(np.float32)
 
 
-def unusable(picture: Picture) -> str | None:
-    """Return why a picture cannot be read, None if it can."""
+def reason_unusable(picture: Picture) -> str | None:
+    """Return the reason why a picture cannot be read, or None when it can be read."""
     rows, columns = picture.shape[:2]
     if min(rows, columns) < SMALLEST_SIDE:
         return f"the picture has {rows} x {columns} pixels; {SMALLEST_SIDE} a side are needed"
-    small = resized(picture, SMALLEST_SIDE).astype(np.float32)
+    small = resized_square(picture, SMALLEST_SIDE).astype(np.float32)
     if float(small.mean(axis=2).std()) < _LEAST_SPREAD:
         return "an empty or uniform picture"
     if float((small.max(axis=2) - small.min(axis=2)).mean()) < _LEAST_COLOR:
@@ -71,14 +71,14 @@ def unusable(picture: Picture) -> str | None:
     return None
 
 
-def resized(picture: Picture, side: int) -> Picture:
+def resized_square(picture: Picture, side: int) -> Picture:
     """Return the picture as a square, averaged where it shrinks."""
     shrinks = side * side < picture.shape[0] * picture.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (side, side), interpolation=method), np.uint8)
 
 
-def on_source_grid(small: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+def map_on_source_grid(coarse_map: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """Return a map of the stretched input on the source grid, 0 to 1."""
-    large = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(coarse_map, (columns, rows), interpolation=cv2.INTER_LINEAR)
     return np.clip(large, 0, 1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Trains the network by Keras on TensorFlow, from ImageNet weights; resumable, logged, chosen by lesion group.
+"""Trains the network by Keras on TensorFlow, from ImageNet weights; resumable and logged.
 
-Needs the extra `train`. Reproduce what ships:
+Needs the extra `train`. This command reproduces the shipped weights:
     ainode train skin_lesion --data DIR --out DIR
 """
 
@@ -31,17 +31,17 @@ from ainode.models.running.keras_network import (
     save_half,
     weights_of,
 )
-from ainode.models.skin_lesion.augment import augmented
+from ainode.models.skin_lesion.augment import augmented_square
 from ainode.models.skin_lesion.calibration import FLIPS, Calibration
 from ainode.models.skin_lesion.card import Card, read_card
-from ainode.models.skin_lesion.dataset import Labelled, listed, read, split
-from ainode.models.skin_lesion.preprocess import Picture, prepare, resized
+from ainode.models.skin_lesion.dataset import LabelledPicture, pictures_of_part, read_picture, split_indices
+from ainode.models.skin_lesion.preprocess import Picture, network_input, resized_square
 from ainode.models.training.experiment import TrainingOptions
 from ainode.models.training.metrics import auc, youden_threshold
 
 log = logging.getLogger(__name__)
 
-# Room for the zoom: pictures are kept at one and a half times the network's side.
+# Room for the zoom: the stack's pictures have one and a half times the network's side.
 _ROOM = 1.5
 _BATCH = 32
 _EPOCHS = 24
@@ -52,7 +52,7 @@ _PEAK_RATE, _DECAY, _WARM_UP = 6e-4, 0.02, 0.08
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Pictures in memory.
+    """The training pictures in memory.
 
     Shapes: pictures (n, side, side, 3); labels (n,).
     """
@@ -62,27 +62,30 @@ class Stack:
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> dict[str, Path]:
-    """Train on the part `train` of `data`; return the weights, calibration inside, by their name.
+    """Train on the part `train` of `data`; return the file of weights and calibration by its name.
 
     Writes `log.csv`, `best.weights.h5`, `chosen.json` and the safetensors file into `out`.
     """
     card = read_card()
     keras = backend("tensorflow")
     keras.utils.set_random_seed(options.seed)
-    pictures = listed(data, "train")
-    learn, choose = split(pictures, options.seed)
-    stack = _stack([pictures[i] for i in learn], round(card.side * _ROOM))
-    reserved = [pictures[i] for i in choose]
-    validation = _prepared(reserved, card.side), np.array([one.label for one in reserved], np.float32)
+    pictures = pictures_of_part(data, "train")
+    training, validation_indices = split_indices(pictures, options.seed)
+    stack = _stack([pictures[i] for i in training], round(card.side * _ROOM))
+    validation_pictures = [pictures[i] for i in validation_indices]
+    validation = (
+        _network_inputs(validation_pictures, card.side),
+        np.array([picture.label for picture in validation_pictures], np.float32),
+    )
     network = efficientnet_lite0(card.side, 1, dropout=0.3)
-    assign(network, _from_imagenet(network))
+    assign(network, _imagenet_weights(network))
     _fit(network, stack, validation, out, options)
     network.load_weights(out / "best.weights.h5")
-    calibration = chosen(network, *validation)
-    return {f"{card.name}/{card.network}": written(network, calibration, card, out)}
+    calibration = fitted_calibration(network, *validation)
+    return {f"{card.name}/{card.network}": save_weights(network, calibration, card, out)}
 
 
-def written(network: Any, calibration: Calibration, card: Card, out: Path) -> Path:  # noqa: ANN401  # a keras.Model
+def save_weights(network: Any, calibration: Calibration, card: Card, out: Path) -> Path:  # noqa: ANN401  # a keras.Model
     """Write the weights with their calibration and return the file."""
     path = out / card.file
     save_half(network, path, calibration.metadata())
@@ -90,42 +93,42 @@ def written(network: Any, calibration: Calibration, card: Card, out: Path) -> Pa
     return path
 
 
-def chosen(network: Any, pictures: NDArray[np.float32], labels: NDArray[np.float32]) -> Calibration:  # noqa: ANN401
-    """Return how logits become probabilities, chosen on the validation set.
+def fitted_calibration(network: Any, pictures: NDArray[np.float32], labels: NDArray[np.float32]) -> Calibration:  # noqa: ANN401
+    """Return the calibration that is fitted on the validation set.
 
-    Mirrored views cost time each, so they must pay: `_WORTH` of AUC.
+    Each mirrored view costs time, so the views are used only where they raise the AUC by `_WORTH`.
     """
-    by_view = np.stack([_logits(network, pictures[:, ::down, ::right]) for down, right in FLIPS])
-    one, all_views = auc(labels, by_view[0]), auc(labels, by_view.mean(0))
-    views = len(FLIPS) if all_views > one + _WORTH else 1
-    logits = by_view[:views].mean(0)
-    line = LogisticRegression(C=1e6).fit(logits[:, None], labels)
-    fitted = Calibration(float(line.coef_[0, 0]), float(line.intercept_[0]), views)
-    log.info("validation AUC %.4f, mean of mirrored views %.4f; taken: %d views", one, all_views, views)
-    return replace(fitted, threshold=youden_threshold(labels, fitted.probability(logits)))
+    logits_by_view = np.stack([_logits(network, pictures[:, ::down, ::right]) for down, right in FLIPS])
+    single_view_auc, all_views_auc = auc(labels, logits_by_view[0]), auc(labels, logits_by_view.mean(0))
+    views = len(FLIPS) if all_views_auc > single_view_auc + _WORTH else 1
+    logits = logits_by_view[:views].mean(0)
+    regression = LogisticRegression(C=1e6).fit(logits[:, None], labels)
+    calibration = Calibration(float(regression.coef_[0, 0]), float(regression.intercept_[0]), views)
+    log.info("validation AUC %.4f, mean of mirrored views %.4f; taken: %d views", single_view_auc, all_views_auc, views)
+    return replace(calibration, threshold=youden_threshold(labels, calibration.probability(logits)))
 
 
 def _logits(network: Any, pictures: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ANN401  # a keras.Model
     return np.asarray(network.predict(pictures, batch_size=64, verbose=0), np.float64)[:, 0]
 
 
-def _stack(pictures: Sequence[Labelled], side: int) -> Stack:
-    squares: list[Picture] = [resized(read(one.path), side) for one in pictures]
-    return Stack(np.stack(squares), np.array([one.label for one in pictures], np.float32))
+def _stack(pictures: Sequence[LabelledPicture], side: int) -> Stack:
+    squares: list[Picture] = [resized_square(read_picture(picture.path), side) for picture in pictures]
+    return Stack(np.stack(squares), np.array([picture.label for picture in pictures], np.float32))
 
 
-def _prepared(pictures: Sequence[Labelled], side: int) -> NDArray[np.float32]:
-    return np.concatenate([prepare(read(one.path), side) for one in pictures])
+def _network_inputs(pictures: Sequence[LabelledPicture], side: int) -> NDArray[np.float32]:
+    return np.concatenate([network_input(read_picture(picture.path), side) for picture in pictures])
 
 
-def _from_imagenet(network: Any) -> WeightTable:  # noqa: ANN401  # a keras.Model
-    """Return ImageNet weights with the network's own untrained head."""
-    own = {key: value for key, value in weights_of(network).items() if key.startswith("logits/")}
-    return imagenet_weights(imagenet_checkpoint()) | own
+def _imagenet_weights(network: Any) -> WeightTable:  # noqa: ANN401  # a keras.Model
+    """Return the ImageNet weights with the network's own untrained head."""
+    head = {key: value for key, value in weights_of(network).items() if key.startswith("logits/")}
+    return imagenet_weights(imagenet_checkpoint()) | head
 
 
 def _batches(stack: Stack, side: int, seed: int) -> Any:  # noqa: ANN401  # a keras.utils.PyDataset
-    """Return a data set of augmented batches, each picture once an epoch, the same for the same seed."""
+    """Return a data set of augmented batches, each picture once in an epoch; the same seed gives the same batches."""
     keras = backend("tensorflow")
     count = max(1, len(stack.labels) // _BATCH)
 
@@ -139,10 +142,10 @@ def _batches(stack: Stack, side: int, seed: int) -> Any:  # noqa: ANN401  # a ke
 
         def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             order = np.random.default_rng([seed, self.epoch]).permutation(len(stack.labels))
-            taken = order[index * _BATCH : (index + 1) * _BATCH]
+            indices = order[index * _BATCH : (index + 1) * _BATCH]
             random = np.random.default_rng([seed, self.epoch, index])
-            seen = np.stack([augmented(stack.pictures[i], side, random) for i in taken])
-            return seen, stack.labels[taken]
+            pictures = np.stack([augmented_square(stack.pictures[i], side, random) for i in indices])
+            return pictures, stack.labels[indices]
 
     return Batches()
 
@@ -183,15 +186,15 @@ def _fit(
 
 def _callbacks(out: Path, options: TrainingOptions, batches: Any) -> list[Any]:  # noqa: ANN401  # a PyDataset
     keras = backend("tensorflow").callbacks
-    ends = time.monotonic() + options.minutes * 60
+    end_s = time.monotonic() + options.minutes * 60
 
-    def stop_at_the_clock(epoch: int, logs: object) -> None:  # noqa: ARG001  # what keras calls with
-        watch.model.stop_training = watch.model.stop_training or time.monotonic() > ends
+    def stop_when_time_is_over(epoch: int, logs: object) -> None:  # noqa: ARG001  # Keras passes both
+        clock.model.stop_training = clock.model.stop_training or time.monotonic() > end_s
 
-    def right_epoch(epoch: int, logs: object) -> None:  # noqa: ARG001  # what keras calls with
+    def set_epoch(epoch: int, logs: object) -> None:  # noqa: ARG001  # Keras passes both
         batches.epoch = epoch
 
-    watch = keras.LambdaCallback(on_epoch_begin=right_epoch, on_epoch_end=stop_at_the_clock)
+    clock = keras.LambdaCallback(on_epoch_begin=set_epoch, on_epoch_end=stop_when_time_is_over)
     return [
         keras.BackupAndRestore(out / "backup", delete_checkpoint=False),
         keras.CSVLogger(out / "log.csv", append=options.resume),
@@ -204,12 +207,12 @@ def _callbacks(out: Path, options: TrainingOptions, batches: Any) -> list[Any]: 
             initial_value_threshold=_best_so_far(out / "log.csv") if options.resume else None,
         ),
         keras.EarlyStopping(monitor="val_auc", mode="max", patience=_PATIENCE),
-        watch,
+        clock,
     ]
 
 
 def _best_so_far(log_file: Path) -> float | None:
-    """Return the best validation AUC of an interrupted training, None where there was none."""
+    """Return the best validation AUC in the log of an interrupted training, None without a log."""
     if not log_file.is_file():
         return None
     with log_file.open(newline="", encoding="utf-8") as file:

@@ -21,10 +21,10 @@ from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
 from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import Card, Network, read_card
-from ainode.models.spine_radiograph.detector import Decoded, Detector, yolo
+from ainode.models.spine_radiograph.detector import Detector, GrayDetector, yolo
 from ainode.models.spine_radiograph.model import sigmoid
 from ainode.models.spine_radiograph.network import Ensemble, classifier
-from ainode.models.spine_radiograph.preprocess import Picture, Placement, on_source_grid, prepare
+from ainode.models.spine_radiograph.preprocess import Picture, Placement, classifier_input, map_on_source_grid
 
 # The original's networks, timed with seeded random weights: the original's weights are not published.
 _FULL_SIZE = (
@@ -73,7 +73,7 @@ def _modules(card: Card, paths: Mapping[str, Path] | None) -> tuple[Ensemble, nn
     if paths is not None:
         members = {name: load(network, paths[name]) for name, network in members.items()}
         detector = load(detector, paths["detector"])
-    return Ensemble(members, card.mean, card.std).eval(), Decoded(detector).eval()
+    return Ensemble(members, card.mean, card.std).eval(), GrayDetector(detector).eval()
 
 
 def _whole_read(card: Card, classify: Runner, detect: Runner) -> Callable[[Picture], float]:
@@ -84,9 +84,9 @@ def _whole_read(card: Card, classify: Runner, detect: Runner) -> Callable[[Pictu
     detector = Detector(lambda x: detect(x)[0], detector_card.class_names, detector_card.side, confidences, iou)
 
     def read(pixels: Picture) -> float:
-        logits, maps = classify(prepare(pixels, card.side, card.resize))
+        logits, maps = classify(classifier_input(pixels, card.side, card.resize))
         rows, columns = pixels.shape
-        on_source_grid(weighted_map(maps[0], shares), Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
+        map_on_source_grid(weighted_map(maps[0], shares), Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
         detector(pixels)
         return float(np.dot(sigmoid(logits[0]), shares))
 

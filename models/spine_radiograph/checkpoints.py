@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from ainode.models.errors import CheckpointRefused
 from ainode.models.running.checkpoints import save_half
-from ainode.models.spine_radiograph.detector import quiet_ultralytics
+from ainode.models.spine_radiograph.detector import isolate_ultralytics
 
 
 def class_names(path: Path) -> tuple[str, ...] | None:
-    """Return the class names that a converted detector carries, or None when it carries none."""
+    """Return the class names in a converted detector's file, or None when the file has none."""
     if path.suffix != ".safetensors":
         return None
     with safe_open(path, framework="pt") as file:
@@ -26,11 +26,11 @@ def class_names(path: Path) -> tuple[str, ...] | None:
 def convert_detector(source: Path, target: Path) -> tuple[str, ...]:
     """Convert an ultralytics `best.pt` to safetensors, and return its class names.
 
-    Uses ultralytics' restricted loader (`weights_only` and a list of known layer classes): a
-    file that names anything else is refused. It changes torch's process-wide list of allowed
-    classes, so run it by the documented command, in a process of its own, never in the node.
+    ultralytics' restricted loader (`weights_only` and a list of known layer classes) refuses a file that names
+    anything else. The loader changes torch's process-wide list of allowed classes, so only the documented command
+    runs this function, in a process of its own, never the node.
     """
-    quiet_ultralytics()
+    isolate_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load  # noqa: PLC0415  # AGPL, of the extra "detect"
 
     try:

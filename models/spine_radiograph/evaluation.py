@@ -1,4 +1,4 @@
-"""Choosing on the validation set, and one evaluation on the test set."""
+"""The choice of shares and threshold on the validation set, and the figures of a split."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.dataset import Stack
 from ainode.models.spine_radiograph.detector import Detector
-from ainode.models.spine_radiograph.detector_training import found_and_true
+from ainode.models.spine_radiograph.detector_training import predicted_and_true_boxes
 from ainode.models.spine_radiograph.model import SpineRadiographModel, sigmoid
-from ainode.models.spine_radiograph.preprocess import prepare
+from ainode.models.spine_radiograph.preprocess import classifier_input
 from ainode.models.training.metrics import (
     auc,
     average_precision,
@@ -33,41 +33,41 @@ _LEAST_CONFIDENCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the validation set decided: each member's share and the threshold."""
+    """Each member's share and the threshold, chosen on the validation set."""
 
     weights: tuple[float, ...]
     threshold: float
 
 
 def member_probabilities(model: SpineRadiographModel, stack: Stack) -> NDArray[np.float64]:
-    """Return (n, members) probabilities of a split, as served."""
+    """Return the members' probabilities (n, members) of a split, computed as in the node."""
     rows = []
     for picture in stack.pictures:
-        logits, _ = model.classify(prepare(picture.astype(np.float32), model.card.side, model.card.resize))
+        logits, _ = model.classify(classifier_input(picture.astype(np.float32), model.card.side, model.card.resize))
         rows.append(sigmoid(logits[0]))
     return np.stack(rows)
 
 
-def chosen(labels: NDArray[np.float32], members: NDArray[np.float64]) -> Choice:
-    """Return the shares, in tenths, of best area under the curve, and Youden's threshold.
+def validation_choice(labels: NDArray[np.float32], members: NDArray[np.float64]) -> Choice:
+    """Return the shares, in tenths, with the best area under the curve, and Youden's threshold.
 
-    Every member keeps at least a tenth: an ensemble of one is not what the card says.
+    Every member has at least a tenth: the card promises an ensemble of all members.
     """
-    tenths = [w for w in itertools.product(range(1, 11), repeat=members.shape[1]) if sum(w) == 10]  # noqa: PLR2004
-    best = max(tenths, key=lambda w: auc(labels, members @ np.asarray(w)))
-    weights = tuple(w / 10 for w in best)
+    tenths = [shares for shares in itertools.product(range(1, 11), repeat=members.shape[1]) if sum(shares) == 10]  # noqa: PLR2004
+    best_tenths = max(tenths, key=lambda shares: auc(labels, members @ np.asarray(shares)))
+    weights = tuple(shares / 10 for shares in best_tenths)
     return Choice(weights, round(youden_threshold(labels, members @ np.asarray(weights)), 3))
 
 
 def classification_report(
     stack: Stack, members: NDArray[np.float64], names: tuple[str, ...], choice: Choice, out: Path
 ) -> Mapping[str, object]:
-    """Return every figure of the classifiers on a split, and write the plots to `out`."""
+    """Write the plots of the classifiers on a split to `out`; return their figures."""
     out.mkdir(parents=True, exist_ok=True)
     scores = members @ np.asarray(choice.weights)
     sensitivity, specificity = sensitivity_specificity(stack.labels, scores, choice.threshold)
-    read = scores > choice.threshold
-    evaluation_plots(stack.labels, scores, out, confusion=(stack.labels, read, ("normal", "abnormal")))
+    predicted = scores > choice.threshold
+    evaluation_plots(stack.labels, scores, out, confusion=(stack.labels, predicted, ("normal", "abnormal")))
     return {
         "auc": asdict(bootstrapped(auc, stack.labels, scores)),
         "auc_of": {name: asdict(bootstrapped(auc, stack.labels, members[:, i])) for i, name in enumerate(names)},
@@ -75,12 +75,12 @@ def classification_report(
         "specificity": asdict(specificity),
         "brier": brier(stack.labels, scores),
         "expected_calibration_error": calibration_error(stack.labels, scores),
-        **parts_of(stack, scores, choice.threshold),
+        **figures_of_parts(stack, scores, choice.threshold),
     }
 
 
-def parts_of(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
-    """Return the figures by region and view, and among pictures that show each class (others may be there too)."""
+def figures_of_parts(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
+    """Return the figures by region and view, and among the pictures that show each class, alone or with others."""
     by_group = {
         str(group): asdict(bootstrapped(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
         for group in np.unique(stack.groups)
@@ -95,9 +95,9 @@ def parts_of(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Map
 
 def detection_report(model: SpineRadiographModel, folder: Path, split: str, count: int) -> Mapping[str, float]:
     """Return COCO's average precision of the detector on a split."""
-    served = model.detector
-    asked = Detector(served.run, served.class_names, served.side, (_LEAST_CONFIDENCE,), served.iou)
-    return average_precision(*found_and_true(asked, folder, split, range(count)))
+    detector = model.detector
+    lenient_detector = Detector(detector.run, detector.class_names, detector.side, (_LEAST_CONFIDENCE,), detector.iou)
+    return average_precision(*predicted_and_true_boxes(lenient_detector, folder, split, range(count)))
 
 
 def write_report(report: Mapping[str, object], path: Path) -> None:

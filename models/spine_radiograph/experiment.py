@@ -1,4 +1,4 @@
-"""Training and evaluation of the spine: an empty data folder is filled with synthetic pictures first."""
+"""Training and evaluation of the spine model; synthetic pictures are rendered into an empty data folder first."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from ainode.models.running.runtime import Execution
 from ainode.models.spine_radiograph.card import DETECTOR, read_card
-from ainode.models.spine_radiograph.dataset import render
+from ainode.models.spine_radiograph.dataset import rendered_split
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
-from ainode.models.spine_radiograph.evaluation import detection_report, member_probabilities, parts_of
+from ainode.models.spine_radiograph.evaluation import detection_report, figures_of_parts, member_probabilities
 from ainode.models.spine_radiograph.model import SpineRadiographModel
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
-from ainode.models.spine_radiograph.release import export
+from ainode.models.spine_radiograph.release import export_weights
 from ainode.models.spine_radiograph.training import Recipe, train_classifier
 from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
@@ -31,28 +31,31 @@ _RECIPES = (
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-    """Train the three classifiers and the detector; return their files, half precision."""
+    """Train the three classifiers and the detector; return their files, in half precision."""
     card, seed = read_card(), options.seed
-    parts = {part: render(data, part, seed=seed, count=_PICTURES[part]) for part in ("train", "validation")}
+    parts = {part: rendered_split(data, part, seed=seed, count=_PICTURES[part]) for part in ("train", "validation")}
     for recipe in _RECIPES:
         train_classifier(recipe, parts["train"], parts["validation"], out / recipe.architecture, options=options)
     count = len(parts["train"].labels)
     train_detector(DetectorRecipe(), data / "detector", count, out / DETECTOR, options=options)
-    made = export(out, out, card)
-    return {f"{card.name}/{name}": path for name, path in made.items()}
+    files = export_weights(out, out, card)
+    return {f"{card.name}/{name}": path for name, path in files.items()}
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-    """Return the ensemble's answers on synthetic pictures, beside what shortcuts and 16 x 16 pixels say."""
+    """Return the ensemble's results on synthetic pictures, beside baselines of shortcuts and of 16 x 16 pixels."""
     card = read_card()
-    seen, stack = (render(data, each, seed=_SEEDS[each], count=_PICTURES[each]) for each in ("train", part))
+    training, stack = (
+        rendered_split(data, name_of_part, seed=_SEEDS[name_of_part], count=_PICTURES[name_of_part])
+        for name_of_part in ("train", part)
+    )
     files_of = {f"{card.name}/{name}": name for name in card.files}
     files = {name: weights[title] for title, name in files_of.items()}
     with tempfile.TemporaryDirectory() as cache:
         model = SpineRadiographModel.load(files, execution=Execution(Path(cache)), card=card)
         members = member_probabilities(model, stack)
         boxes = detection_report(model, data / "detector", part, len(stack.labels))
-    grays = [_facts(data, each, _PICTURES[each]) for each in ("train", part)]
+    grays = [_facts(data, name_of_part, _PICTURES[name_of_part]) for name_of_part in ("train", part)]
     score = members @ np.asarray([network.weight for network in card.networks])
     return Evaluated(
         class_names=("normal", "abnormal"),
@@ -62,20 +65,20 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         positive=("abnormal",),
         threshold=card.threshold,
         baselines={
-            **shortcut_baselines(grays[0], seen.labels, np.arange(len(seen.labels)), grays[1]),
-            **pixel_baseline(seen.pictures, seen.labels, stack.pictures),
+            **shortcut_baselines(grays[0], training.labels, np.arange(len(training.labels)), grays[1]),
+            **pixel_baseline(training.pictures, training.labels, stack.pictures),
             **{
                 f"{network.name} alone": Baseline(members[:, number], "part")
                 for number, network in enumerate(card.networks)
             },
         },
         weights=tuple(files_of),
-        further={**parts_of(stack, score, card.threshold), "detector": boxes},
+        further={**figures_of_parts(stack, score, card.threshold), "detector": boxes},
     )
 
 
 def _facts(data: Path, part: str, count: int) -> list[Facts]:
-    """Return the shortcuts of the pictures in their own frame, which the stack has lost."""
+    """Return the shortcuts of the pictures in their own frame; the stack's pictures are stretched."""
     folder = data / "detector" / "images" / part
     pictures = (cv2.imread(str(folder / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE) for number in range(count))
     return [facts(np.asarray(picture)) for picture in pictures]

@@ -1,4 +1,4 @@
-"""The spine read: three classifiers and their map in one graph, then the detector if abnormal."""
+"""The spine read: three classifiers and their map in one graph, then the detector on an abnormal picture."""
 
 from __future__ import annotations
 
@@ -27,14 +27,20 @@ from ainode.models.running.runtime import (
 from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.checkpoints import class_names
-from ainode.models.spine_radiograph.detector import Box, Decoded, Detector, yolo
+from ainode.models.spine_radiograph.detector import Box, Detector, GrayDetector, yolo
 from ainode.models.spine_radiograph.network import Ensemble, classifier
-from ainode.models.spine_radiograph.preprocess import Picture, Placement, letterboxed, on_source_grid, prepare
+from ainode.models.spine_radiograph.preprocess import (
+    Picture,
+    Placement,
+    classifier_input,
+    letterbox,
+    map_on_source_grid,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one radiograph.
+    """The model's reading of one radiograph.
 
     Shapes: saliency (rows, columns) float32 of the source picture, 0 to 1, of the same forward
     pass as `probability`; boxes on the same grid, empty when the picture is not abnormal.
@@ -49,7 +55,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class SpineRadiographModel:
-    """A loaded model. `weights_sha256` names, per network, the very bytes it runs on."""
+    """A loaded model. `weights_sha256` has the digest of each network's file."""
 
     card: Card
     weights_sha256: Mapping[str, str]
@@ -62,54 +68,56 @@ class SpineRadiographModel:
     def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> SpineRadiographModel:
         """Load every network that the card names from `paths`, by network name and "detector".
 
-        Raises: MissingNetwork when one is not in `paths` (the others are never used without it);
-        CheckpointRefused when a file is not its network's; PrecisionRefused when a lower
+        Raises: MissingNetwork when `paths` lacks a network (the others are never used without it);
+        CheckpointRefused when a file holds another network; PrecisionRefused when a lower
         precision moves a probability by more than 0.005 on the reference pictures.
         """
         card = card or read_card()
-        absent = [name for name in card.files if name not in paths]
-        if absent:
-            raise MissingNetwork(f"{card.name}: no weights for {', '.join(absent)}; the rest is not used without it")
+        missing = [name for name in card.files if name not in paths]
+        if missing:
+            raise MissingNetwork(f"{card.name}: no weights for {', '.join(missing)}; the rest is not used without it")
         digests = {name: sha256_of(paths[name]) for name in card.files}
         recipe = ensemble_recipe(card, paths, digests)
         classify = runner(recipe, execution)
         if execution.precision != "f32":
             reference = runner(recipe, replace(execution, precision="f32"))
-            refuse_drift(card.name, execution.precision, _gaps(card, classify, reference))
+            refuse_drift(card.name, execution.precision, _probability_gaps(card, classify, reference))
         names = class_names(paths[DETECTOR]) or card.detector.class_names
-        found = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
-        detect = runner(found, execution)
-        asked = card.detector
-        detector = Detector(lambda x: detect(x)[0], names, asked.side, asked.confidences, asked.iou)
+        recipe_of_detector = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
+        detect = runner(recipe_of_detector, execution)
+        detector_card = card.detector
+        detector = Detector(
+            lambda x: detect(x)[0], names, detector_card.side, detector_card.confidences, detector_card.iou
+        )
         return cls(card, digests, classify, detector, classify.precision, classify.device)
 
     def predict(self, pixels: Picture) -> Prediction:
         """Return the reading of one presented picture (larger is brighter).
 
         Shapes: pixels (rows, columns), any range.
-        Raises: UnusablePicture when it is too small, empty or not finite.
+        Raises: UnusablePicture when the picture is too small, empty or not finite.
         """
         pixels = np.asarray(pixels, np.float32)
-        logits, maps = self.classify(prepare(pixels, self.card.side, self.card.resize))
-        each = sigmoid(logits[0])
+        logits, maps = self.classify(classifier_input(pixels, self.card.side, self.card.resize))
+        probabilities = sigmoid(logits[0])
         shares = [network.weight for network in self.card.networks]
-        probability = float(np.dot(each, shares))
+        probability = float(np.dot(probabilities, shares))
         abnormal = probability > self.card.threshold
         return Prediction(
             probability=probability,
             abnormal=abnormal,
-            per_network={n.name: float(p) for n, p in zip(self.card.networks, each, strict=True)},
+            per_network={n.name: float(p) for n, p in zip(self.card.networks, probabilities, strict=True)},
             boxes=self.detector(pixels) if abnormal else (),
             saliency=self._on_source(weighted_map(maps[0], shares), pixels),
         )
 
-    def _on_source(self, small: NDArray[np.float32], pixels: Picture) -> NDArray[np.float32]:
-        """Return the ensemble's map on the source grid, whichever way the picture went in."""
+    def _on_source(self, coarse_map: NDArray[np.float32], pixels: Picture) -> NDArray[np.float32]:
+        """Return the ensemble's map on the source grid, for a stretched and for a padded picture."""
         if self.card.resize == "pad":
-            placement = letterboxed(np.zeros(pixels.shape, np.float32), self.card.side)[1]
-            small = _unpadded(small, placement, self.card.side)
+            placement = letterbox(np.zeros(pixels.shape, np.float32), self.card.side)[1]
+            coarse_map = _unpadded_map(coarse_map, placement, self.card.side)
         rows, columns = pixels.shape
-        return on_source_grid(small, Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
+        return map_on_source_grid(coarse_map, Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -119,48 +127,51 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def ensemble_recipe(card: Card, paths: Mapping[str, Path], digests: Mapping[str, str]) -> Recipe:
-    """Return how the ensemble's one graph is built from the card and its files."""
+    """Return the recipe of the ensemble's one graph, from the card and its files."""
 
     def build() -> nn.Module:
-        members = {n.name: load(classifier(n.architecture), paths[n.name]) for n in card.networks}
+        members = {
+            network.name: load(classifier(network.architecture), paths[network.name]) for network in card.networks
+        }
         return Ensemble(members, card.mean, card.std)
 
-    words = [f"{n.architecture} {digests[n.name]}" for n in card.networks]
-    return Recipe(build, (1, 1, card.side, card.side), f"spine ensemble {words} {card.mean} {card.std}")
+    members_text = [f"{network.architecture} {digests[network.name]}" for network in card.networks]
+    return Recipe(build, (1, 1, card.side, card.side), f"spine ensemble {members_text} {card.mean} {card.std}")
 
 
-def detector_recipe(card: Card, path: Path, digest: str, classes: int) -> Recipe:
-    """Return how the detector's graph is built from its file."""
+def detector_recipe(card: Card, path: Path, digest: str, class_count: int) -> Recipe:
+    """Return the recipe of the detector's graph, from its file."""
     side = card.detector.side
 
     def build() -> nn.Module:
-        return Decoded(load(yolo(card.detector.architecture, classes), path))
+        return GrayDetector(load(yolo(card.detector.architecture, class_count), path))
 
-    return Recipe(build, (1, 1, side, side), f"spine detector {card.detector.architecture} {classes} {digest}")
+    return Recipe(build, (1, 1, side, side), f"spine detector {card.detector.architecture} {class_count} {digest}")
 
 
 def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:
-    """Return the card's files in a folder by network name; those that are not there are left out."""
-    needed = (card or read_card(CARD_PATH)).files
-    return {name: folder / file for name, file in needed.items() if (folder / file).is_file()}
+    """Return the card's files that are in a folder, by network name; an absent file is left out."""
+    files = (card or read_card(CARD_PATH)).files
+    return {name: folder / file for name, file in files.items() if (folder / file).is_file()}
 
 
 def reference_inputs(card: Card) -> tuple[Picture, ...]:
-    """Return the card's reference pictures, prepared: seeded phantoms, never a patient."""
-    drawn = (spine_radiograph(np.random.default_rng(seed), rows=512, columns=384) for seed in range(4))
-    return tuple(prepare(one.image.astype(np.float32), card.side, card.resize) for one in drawn)
+    """Return the classifier's inputs of the reference pictures, which are seeded phantoms."""
+    phantoms = (spine_radiograph(np.random.default_rng(seed), rows=512, columns=384) for seed in range(4))
+    return tuple(classifier_input(phantom.image.astype(np.float32), card.side, card.resize) for phantom in phantoms)
 
 
-def _gaps(card: Card, low: Runner, reference: Runner) -> Iterator[float]:
+def _probability_gaps(card: Card, low: Runner, reference: Runner) -> Iterator[float]:
+    """Yield the distance between both runners' probabilities of each reference picture."""
     """Yield how far apart two ensembles are on each reference picture."""
     shares = [network.weight for network in card.networks]
     for picture in reference_inputs(card):
         yield abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
 
 
-def _unpadded(small: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:
-    """Return the part of a coarse map that the picture filled, at the input's resolution."""
-    full = cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
+def _unpadded_map(coarse_map: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:
+    """Return the part of a coarse map that the picture fills, at the input's resolution."""
+    full = cv2.resize(coarse_map, (side, side), interpolation=cv2.INTER_LINEAR)
     left, top = (round(v) for v in placement.shift)
     rows, columns = placement.source
     height, width = round(rows * placement.scale[1]), round(columns * placement.scale[0])

@@ -1,4 +1,4 @@
-"""The ensemble: timm classifiers of one logit each, whose activation maps come with the logits."""
+"""The ensemble: timm classifiers with one logit each, which give activation maps with their logits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ainode.models.errors import CardError
 from ainode.models.running.torchvision_compat import ensure_nms
 
-# A DenseNet of 0.9 million parameters, where the CPU must train it: timm has none below densenet121.
+# A DenseNet of 0.9 million parameters, which a CPU can train: timm has no DenseNet below densenet121.
 COMPACT_DENSENET = "densenet_compact"
 
 
 def classifier(architecture: str) -> nn.Module:
-    """Return an untrained timm network of that name with one logit.
+    """Return an untrained timm network of a name with one logit.
 
     Raises: CardError if its head is not global average pooling and one linear layer.
     """
@@ -46,8 +46,8 @@ def features(network: nn.Module, pictures: Tensor) -> Tensor:
     return maps
 
 
-class Mapped(nn.Module):
-    """A classifier that returns its logit and, of the same pass, where it came from.
+class MappedClassifier(nn.Module):
+    """A classifier that returns its logit and, of the same pass, the logit's activation map.
 
     The logit of average pooling and a linear layer is the mean of the map plus the bias, and
     the map is Grad-CAM up to a factor before its ReLU: the gradient of the logit by a feature
@@ -61,22 +61,22 @@ class Mapped(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B,) logits and (B, h, w) maps of (B, 3, H, W) pictures."""
-        maps = features(self.network, pictures)
+        feature_maps = features(self.network, pictures)
         head = _head(self.network)
         weight, bias = cast("Tensor", head.weight), cast("Tensor", head.bias)
-        local = torch.nn.functional.conv2d(maps, weight[:, :, None, None])[:, 0]
-        return local.mean(dim=(1, 2)) + bias, local
+        score_maps = torch.nn.functional.conv2d(feature_maps, weight[:, :, None, None])[:, 0]
+        return score_maps.mean(dim=(1, 2)) + bias, score_maps
 
 
 class Ensemble(nn.Module):
-    """All members on one picture, normalized inside, so that it is one graph to convert."""
+    """All members on one picture, with the normalization, as one graph to convert."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, members: Mapping[str, nn.Module], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Mapped(network) for network in members.values())
+        self.members = nn.ModuleList(MappedClassifier(network) for network in members.values())
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 

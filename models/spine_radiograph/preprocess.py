@@ -1,7 +1,7 @@
-"""From presented pixels to the network's input, and back again for boxes and maps.
+"""From presented pixels to the network's input, and from the input's boxes and maps back to the picture.
 
-A picture comes in presented: modality LUT and VOI LUT applied, MONOCHROME1 inverted, so that
-larger is brighter. What DICOM says about it was the caller's to apply.
+A picture comes in presented: the caller has applied modality LUT and VOI LUT, and inverted MONOCHROME1, so that a
+larger value is brighter.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ainode.models.spine_radiograph.card import Resize
 
 Picture = NDArray[np.float32]
 
-# Collimator edges, side markers and dead pixels must not set the window.
+# The window leaves out collimator edges, side markers and dead pixels.
 _PERCENTILES = (0.5, 99.5)
 
-# Below this no lesion of the training set's size is resolved (original: none checked).
+# A smaller picture does not resolve a lesion of the training set's size (the original checks nothing).
 SMALLEST_SIDE = 256
 
 # A picture whose middle 90 % spans less than this share of its full range shows nothing.
@@ -30,7 +30,7 @@ _GREY = 127.0
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a source picture lies in a network's input: input = source * scale + shift.
+    """The place of a source picture in a network's input: input = source * scale + shift.
 
     Units: pixel edges, x to the right; `source` is (rows, columns).
     """
@@ -40,52 +40,52 @@ class Placement:
     source: tuple[int, int]
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, 4) boxes x0, y0, x1, y1 of the input on the source grid, clipped to it."""
+        """Return the input's boxes (n, 4), x0, y0, x1, y1, on the source grid, clipped to the source picture."""
         rows, columns = self.source
-        back = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
-        return np.asarray(np.clip(back, 0, [columns, rows, columns, rows]), np.float32)
+        source_boxes = (boxes - np.tile(self.shift, 2)) / np.tile(self.scale, 2)
+        return np.asarray(np.clip(source_boxes, 0, [columns, rows, columns, rows]), np.float32)
 
 
-def unusable(pixels: Picture) -> str | None:
-    """Return why this picture cannot be read, or None when it can."""
+def reason_unusable(pixels: Picture) -> str | None:
+    """Return the reason why a picture cannot be read, or None when it can be read."""
     if pixels.ndim != 2:  # noqa: PLR2004  # rows and columns
         return f"a picture of {pixels.ndim} axes; one channel, rows by columns, is needed"
     if min(pixels.shape) < SMALLEST_SIDE:
         return f"short side of {min(pixels.shape)} pixels; at least {SMALLEST_SIDE} are needed"
-    thinned = pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
-    if not np.isfinite(thinned).all():
+    sample = pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
+    if not np.isfinite(sample).all():
         return "pixel values that are not finite numbers"
-    full = float(thinned.max() - thinned.min())
-    middle = float(np.subtract(*np.percentile(thinned, [95, 5])))
-    if full <= 0 or middle < _LEAST_SPREAD * full:
+    whole_range = float(sample.max() - sample.min())
+    middle_range = float(np.subtract(*np.percentile(sample, [95, 5])))
+    if whole_range <= 0 or middle_range < _LEAST_SPREAD * whole_range:
         return "an empty or uniform picture: nothing was exposed"
     return None
 
 
-def stretched_range(pixels: Picture) -> Picture:
-    """Return the picture in 0 to 1 between robust percentiles of its values."""
-    thinned = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
-    low, high = np.percentile(thinned, _PERCENTILES)
+def normalized_range(pixels: Picture) -> Picture:
+    """Return the picture scaled to 0 to 1 between robust percentiles of its values."""
+    sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
+    low, high = np.percentile(sample, _PERCENTILES)
     span = max(float(high - low), 1e-6)
     return np.asarray(np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1), np.float32)
 
 
-def prepare(pixels: Picture, side: int, resize: Resize = "stretch") -> Picture:
+def classifier_input(pixels: Picture, side: int, resize: Resize = "stretch") -> Picture:
     """Return the classifier's input; ImageNet normalization happens inside the network's graph.
 
     Shapes: pixels (rows, columns), presented, any range; out (1, 1, side, side) in 0 to 1.
-    Raises: UnusablePicture with the reason of `unusable`.
+    Raises: UnusablePicture with the reason of `reason_unusable`.
     """
-    if reason := unusable(pixels):
+    if reason := reason_unusable(pixels):
         raise UnusablePicture(reason)
-    scaled = stretched_range(np.asarray(pixels, np.float32))
+    scaled = normalized_range(np.asarray(pixels, np.float32))
     if resize == "stretch":
         return np.ascontiguousarray(_resized(scaled, side, side)[None, None])
-    return letterboxed(scaled, side, fill=0.0)[0][None, None]
+    return letterbox(scaled, side, fill=0.0)[0][None, None]
 
 
-def letterboxed(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tuple[Picture, Placement]:
-    """Return the picture in a square of `side`, aspect kept, and where it lies there."""
+def letterbox(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tuple[Picture, Placement]:
+    """Return the picture in a square of `side` with its aspect ratio kept, and its place in the square."""
     rows, columns = scaled.shape
     factor = side / max(rows, columns)
     height, width = max(1, round(rows * factor)), max(1, round(columns * factor))
@@ -95,16 +95,16 @@ def letterboxed(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tup
     return square, Placement((width / columns, height / rows), (float(left), float(top)), (rows, columns))
 
 
-def on_source_grid(small: Picture, placement: Placement) -> Picture:
+def map_on_source_grid(coarse_map: Picture, placement: Placement) -> Picture:
     """Return a map of the network's input, at any resolution, on the source grid, 0 to 1.
 
-    Shapes: small (h, w) covers the whole input; out (rows, columns).
+    Shapes: coarse_map (h, w) covers the whole input; out (rows, columns).
     """
     rows, columns = placement.source
-    peak = float(small.max(initial=0.0))
+    peak = float(coarse_map.max(initial=0.0))
     if peak <= 0:
         return np.zeros((rows, columns), np.float32)
-    large = cv2.resize(np.asarray(small / peak, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(np.asarray(coarse_map / peak, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
     return np.clip(large, 0, 1).astype(np.float32)
 
 

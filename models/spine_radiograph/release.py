@@ -1,4 +1,4 @@
-"""From a training folder to weights that ship, and their figures.
+"""Makes the shipped weights and their figures from the folder of a training.
 
 python -m ainode.models.spine_radiograph.release --run DIR --weights weights --report DIR
 """
@@ -17,13 +17,13 @@ from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.running.checkpoints import save_half
 from ainode.models.running.runtime import Execution, sha256_of
 from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
-from ainode.models.spine_radiograph.dataset import Stack, render
+from ainode.models.spine_radiograph.dataset import Stack, rendered_split
 from ainode.models.spine_radiograph.detector import yolo
 from ainode.models.spine_radiograph.evaluation import (
-    chosen,
     classification_report,
     detection_report,
     member_probabilities,
+    validation_choice,
     write_report,
 )
 from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_in
@@ -35,8 +35,8 @@ from ainode.models.training.metrics import auc, bootstrapped
 _TEST_PICTURES = 1200
 
 
-def export(run: Path, weights: Path, card: Card) -> dict[str, Path]:
-    """Write every network's best weights, half precision, without what only training needed."""
+def export_weights(run: Path, weights: Path, card: Card) -> dict[str, Path]:
+    """Write every network's best weights in half precision, without the heads that only train; return their files."""
     weights.mkdir(parents=True, exist_ok=True)
     for network in card.networks:
         supervised = Supervised(classifier(network.architecture))
@@ -48,8 +48,8 @@ def export(run: Path, weights: Path, card: Card) -> dict[str, Path]:
     return weights_in(weights, card)
 
 
-def manifest(paths: Mapping[str, Path], card: Card, figures: Mapping[str, str], data: str) -> str:
-    """Return the manifest's entries of this model: one per file, its figures in words."""
+def manifest_text(paths: Mapping[str, Path], card: Card, figures: Mapping[str, str], data: str) -> str:
+    """Return the manifest's entries of this model as TOML: one entry per file, with its figures in words."""
     return "\n".join(
         f'[[weights]]\nname = "{card.name}/{name}"\nmodel = "{card.name}"\nnetwork = "{name}"\nfile = "{path.name}"\n'
         f'sha256 = "{sha256_of(path)}"\nbytes = {path.stat().st_size}\nlicence = "{_licence(name)}"\n'
@@ -60,20 +60,21 @@ def manifest(paths: Mapping[str, Path], card: Card, figures: Mapping[str, str], 
 
 
 def _licence(network: str) -> str:
-    """Return a network's licence; ultralytics holds that what its code trained is AGPL-3.0 too."""
+    """Return a network's licence; ultralytics claims AGPL-3.0 for weights that its code trained."""
     return "AGPL-3.0" if network == DETECTOR else "Apache-2.0"
 
 
 def figures_in_words(
-    test: Stack, members: NDArray[np.float64], names: tuple[str, ...], found: Mapping[str, float]
+    test: Stack, members: NDArray[np.float64], names: tuple[str, ...], detector_figures: Mapping[str, float]
 ) -> Mapping[str, str]:
-    """Return each network's figure on the test set, as the manifest states it."""
-    n = len(test.labels)
-    words = {
+    """Return each network's figure on the test set in the manifest's words."""
+    picture_count = len(test.labels)
+    texts = {
         name: f"AUC and 95 % interval {bootstrapped(auc, test.labels, members[:, i])}" for i, name in enumerate(names)
     }
-    words |= {DETECTOR: f"mAP at IoU 0.5 {found['map_50']:.3f}, 0.5 to 0.95 {found['map']:.3f}, n = {n}"}
-    return {name: f"synthetic test set: {text}" for name, text in words.items()}
+    at_half, over_range = detector_figures["map_50"], detector_figures["map"]
+    texts |= {DETECTOR: f"mAP at IoU 0.5 {at_half:.3f}, 0.5 to 0.95 {over_range:.3f}, n = {picture_count}"}
+    return {name: f"synthetic test set: {text}" for name, text in texts.items()}
 
 
 def main() -> None:
@@ -88,30 +89,32 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     card = read_card()
-    paths = export(arguments.run, arguments.weights, card)
+    paths = export_weights(arguments.run, arguments.weights, card)
     model = SpineRadiographModel.load(paths, execution=Execution(arguments.report / "cache", "cpu"), card=card)
     data = arguments.run / "data"
     held_out = data / f"test_of_seed_{arguments.test_seed}"
     validation = Stack.read(data / "validation.npz")
     names = tuple(network.name for network in card.networks)
-    on_validation = member_probabilities(model, validation)
-    choice = chosen(validation.labels, on_validation)
-    test = render(held_out, "test", seed=arguments.test_seed, count=_TEST_PICTURES, workers=arguments.threads)
-    on_test = member_probabilities(model, test)
-    on_detections = detection_report(model, held_out / "detector", "test", len(test.labels))
+    validation_members = member_probabilities(model, validation)
+    choice = validation_choice(validation.labels, validation_members)
+    test = rendered_split(held_out, "test", seed=arguments.test_seed, count=_TEST_PICTURES, workers=arguments.threads)
+    test_members = member_probabilities(model, test)
+    detector_figures = detection_report(model, held_out / "detector", "test", len(test.labels))
     report = {
         "networks": names,
         "ensemble_weights": choice.weights,
         "threshold": choice.threshold,
-        "validation": classification_report(validation, on_validation, names, choice, arguments.report / "validation"),
-        "test": classification_report(test, on_test, names, choice, arguments.report / "test"),
-        "detector_test": on_detections,
+        "validation": classification_report(
+            validation, validation_members, names, choice, arguments.report / "validation"
+        ),
+        "test": classification_report(test, test_members, names, choice, arguments.report / "test"),
+        "detector_test": detector_figures,
     }
     write_report(report, arguments.report / "metrics.json")
-    trained_on = len(Stack.read(data / "train.npz").labels)
-    source = f"synthetic: ainode.models.phantoms.spine, {trained_on} pictures, seed {arguments.seed}"
-    words = figures_in_words(test, on_test, names, on_detections)
-    (arguments.report / "manifest.toml").write_text(manifest(paths, card, words, source), "utf-8")
+    training_count = len(Stack.read(data / "train.npz").labels)
+    source = f"synthetic: ainode.models.phantoms.spine, {training_count} pictures, seed {arguments.seed}"
+    figures = figures_in_words(test, test_members, names, detector_figures)
+    (arguments.report / "manifest.toml").write_text(manifest_text(paths, card, figures, source), "utf-8")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from ainode.models.phantoms.spine import CLASS_NAMES
-from ainode.models.spine_radiograph.augment import augmented, cells
+from ainode.models.spine_radiograph.augment import augmented_example, occupied_cells
 from ainode.models.spine_radiograph.dataset import Stack
 from ainode.models.spine_radiograph.network import classifier, features
-from ainode.models.spine_radiograph.preprocess import prepare
+from ainode.models.spine_radiograph.preprocess import classifier_input
 from ainode.models.training.epochs import Batch, Epoch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
 from ainode.models.training.metrics import auc
@@ -86,7 +86,9 @@ def batches(stack: Stack, recipe: Recipe, seed: int) -> Callable[[int], Iterator
         random = np.random.default_rng([seed, epoch])
         for _ in range(recipe.steps_per_epoch):
             chosen = random.integers(len(stack.labels), size=recipe.batch)
-            yield _batch([augmented(stack.pictures[i], by_picture[i], recipe.side, random) for i in chosen], recipe)
+            yield _batch(
+                [augmented_example(stack.pictures[i], by_picture[i], recipe.side, random) for i in chosen], recipe
+            )
 
     return batches_of
 
@@ -96,7 +98,11 @@ def _batch(examples: list[tuple[NDArray[np.float32], NDArray[np.float32]]], reci
     pictures = torch.from_numpy(np.stack([picture for picture, _ in examples])[:, None])
     labels = torch.tensor([float(len(boxes) > 0) for _, boxes in examples])
     grid = recipe.side // _STRIDE
-    return pictures, labels, torch.from_numpy(np.stack([cells(boxes, len(CLASS_NAMES), grid) for _, boxes in examples]))
+    return (
+        pictures,
+        labels,
+        torch.from_numpy(np.stack([occupied_cells(boxes, len(CLASS_NAMES), grid) for _, boxes in examples])),
+    )
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
@@ -121,7 +127,7 @@ def probabilities(network: nn.Module, stack: Stack, side: int, *, half: bool = F
     chunks = []
     for start in range(0, len(stack.labels), 32):
         chunk = stack.pictures[start : start + 32].astype(np.float32)
-        pictures = torch.from_numpy(np.concatenate([prepare(picture, side) for picture in chunk]))
+        pictures = torch.from_numpy(np.concatenate([classifier_input(picture, side) for picture in chunk]))
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
             chunks.append(torch.sigmoid(network(pictures.to(device))[0].float()).cpu().numpy())
     return np.concatenate(chunks).astype(np.float64)
@@ -137,7 +143,7 @@ def train_classifier(
     network = Supervised(classifier(recipe.architecture).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
     plan = Plan.of(options, recipe.epochs, recipe.steps_per_epoch, learning_rate=1.2e-3, half=True)
 
-    def score(trained: nn.Module) -> float:
-        return auc(validation.labels, probabilities(trained, validation, recipe.side, half=True))
+    def score(network_in_training: nn.Module) -> float:
+        return auc(validation.labels, probabilities(network_in_training, validation, recipe.side, half=True))
 
     return fit(network, batches(train, recipe, options.seed), loss, score, plan, out)

@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from unit.models.keras_programs import on_tensorflow
 
 from ainode.models.ct_tumor import experiment
-from ainode.models.ct_tumor.augment import augmented
+from ainode.models.ct_tumor.augment import augmented_picture
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
-from ainode.models.ct_tumor.dataset import read
+from ainode.models.ct_tumor.dataset import read_slices
 from ainode.models.ct_tumor.model import TumorModel
 from ainode.models.ct_tumor.phantoms import render
-from ainode.models.ct_tumor.preprocess import as_input, framed, framed_scan, on_slice_grid, windowed
+from ainode.models.ct_tumor.preprocess import (
+    body_square,
+    body_square_of_scan,
+    map_on_slice_grid,
+    network_input,
+    windowed_slice,
+)
 from ainode.models.errors import CardError, CheckpointRefused, ModelError, UnusablePicture
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import assign, backend, efficientnet_lite0, save_half, weights_of
@@ -82,7 +88,7 @@ def random_weights(organ: Organ, path: Path) -> Path:
     # As they are drawn, the kernels let a signal die out over fifty layers.
     louder = {key: value * np.float32(2) for key, value in weights_of(network).items() if "conv/kernel" in key}
     assign(network, weights_of(network) | louder)
-    square = as_input(framed_scan(a_volume()[6], organ)[0][None])
+    square = network_input(body_square_of_scan(a_volume()[6], organ)[0][None])
     logits = network(square, training=False).detach().numpy()
     head = weights_of(network)["logits/kernel"] / np.float32(np.abs(logits).max())
     assign(network, weights_of(network) | {"logits/kernel": head})
@@ -98,21 +104,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TumorModel:
 
 
 def test_a_window_is_black_below_and_white_above_and_even_between() -> None:
-    assert windowed(np.asarray([-500, -160, 40, 240, 900], np.float32), 40, 400).tolist() == [0, 0, 128, 255, 255]
+    assert windowed_slice(np.asarray([-500, -160, 40, 240, 900], np.float32), 40, 400).tolist() == [0, 0, 128, 255, 255]
 
 
 def test_a_table_and_burned_in_text_do_not_reach_the_network() -> None:
     whole = replace(PANCREAS, part=1.0)
-    picture = windowed(a_volume()[6], whole.level, whole.width)
+    picture = windowed_slice(a_volume()[6], whole.level, whole.width)
     marked = picture.copy()
     cv2.putText(marked, "L 12", (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 1)
     marked[-6:-4] = 255
-    assert np.array_equal(framed(marked, whole)[0], framed(picture, whole)[0])
+    assert np.array_equal(body_square(marked, whole)[0], body_square(picture, whole)[0])
 
 
 def test_the_shape_of_a_picture_is_not_seen() -> None:
-    picture = windowed(a_volume()[6], PANCREAS.level, PANCREAS.width)
-    square, wide = framed(picture, PANCREAS)[0], framed(np.pad(picture, ((0, 0), (48, 48))), PANCREAS)[0]
+    picture = windowed_slice(a_volume()[6], PANCREAS.level, PANCREAS.width)
+    square, wide = body_square(picture, PANCREAS)[0], body_square(np.pad(picture, ((0, 0), (48, 48))), PANCREAS)[0]
     assert np.corrcoef(square.ravel(), wide.ravel())[0, 1] > 0.95
 
 
@@ -122,22 +128,22 @@ def test_in_a_narrow_window_spine_and_ribs_are_the_body_and_the_table_is_not() -
     cv2.circle(picture, (128, 160), 16, 230, -1)
     alone = picture.copy()
     cv2.ellipse(picture, (128, 120), (120, 110), 0, 40, 140, 255, 2)
-    square, placement = framed(picture, LUNG)
-    assert np.array_equal(square, framed(alone, LUNG)[0])
+    square, placement = body_square(picture, LUNG)
+    assert np.array_equal(square, body_square(alone, LUNG)[0])
     assert placement.side == pytest.approx(187 * 1.06, rel=0.03)
 
 
 def test_a_scan_and_its_picture_are_framed_alike() -> None:
     scan = a_volume()[6]
-    of_scan = framed_scan(scan, PANCREAS)[1]
-    of_picture = framed(windowed(scan, PANCREAS.level, PANCREAS.width), PANCREAS)[1]
+    of_scan = body_square_of_scan(scan, PANCREAS)[1]
+    of_picture = body_square(windowed_slice(scan, PANCREAS.level, PANCREAS.width), PANCREAS)[1]
     assert of_scan.side == pytest.approx(of_picture.side, rel=0.05)
     assert of_scan.left == pytest.approx(of_picture.left, abs=4)
 
 
 def test_a_slice_of_air_is_no_slice_to_read(model: TumorModel) -> None:
     with pytest.raises(UnusablePicture):
-        framed_scan(np.full((128, 128), -1000, np.float32), PANCREAS)
+        body_square_of_scan(np.full((128, 128), -1000, np.float32), PANCREAS)
     with pytest.raises(UnusablePicture, match="no slice"):
         model.read([np.full((128, 128), -1000, np.float32)])
     values = [np.full((160, 160), -1000, np.float32), *a_volume()[:2]]
@@ -146,10 +152,10 @@ def test_a_slice_of_air_is_no_slice_to_read(model: TumorModel) -> None:
 
 def test_a_map_comes_back_to_where_it_was_on_the_slice() -> None:
     scan = a_volume()[6]
-    square, placement = framed_scan(scan, PANCREAS)
+    square, placement = body_square_of_scan(scan, PANCREAS)
     spot = np.zeros((7, 7), np.float32)
     spot[2, 5] = 1
-    large = on_slice_grid(spot, placement)
+    large = map_on_slice_grid(spot, placement)
     assert large.shape == scan.shape
     row, column = np.unravel_index(int(large.argmax()), large.shape)
     assert row + 0.5 == pytest.approx(placement.top + 2.5 / 7 * placement.side, abs=1)
@@ -158,8 +164,8 @@ def test_a_map_comes_back_to_where_it_was_on_the_slice() -> None:
 
 
 def test_an_augmented_slice_differs_and_stays_a_slice() -> None:
-    square, _ = framed_scan(a_volume()[6], PANCREAS)
-    drawn = [augmented(square, np.random.default_rng(seed)) for seed in range(4)]
+    square, _ = body_square_of_scan(a_volume()[6], PANCREAS)
+    drawn = [augmented_picture(square, np.random.default_rng(seed)) for seed in range(4)]
     assert all(one.shape == square.shape and one.dtype == np.uint8 for one in drawn)
     assert len({one.tobytes() for one in drawn}) == 4
 
@@ -206,14 +212,14 @@ def test_a_saliency_is_on_the_slices_grid_between_zero_and_one(model: TumorModel
 
 @cache
 def two_squares() -> NDArray[np.uint8]:
-    return np.stack([framed_scan(scan, LUNG)[0] for scan in a_volume()[4:6]])
+    return np.stack([body_square_of_scan(scan, LUNG)[0] for scan in a_volume()[4:6]])
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of two networks of the original's kind and of what TensorFlow answers with them."""
     folder = tmp_path_factory.mktemp("originals")
-    np.save(folder / "pictures.npy", as_input(two_squares()))
+    np.save(folder / "pictures.npy", network_input(two_squares()))
     on_tensorflow(_ORIGINAL, folder)
     return folder
 
@@ -224,9 +230,9 @@ def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(originals: Path, 
     ours = TumorModel.load(originals / f"{head}.h5", LUNG, execution=Execution(tmp_path, "cpu"))
     assert ours.calibration == Calibration(), "its own softmax, once"
     assert np.abs(ours.probabilities(squares) - theirs["answers"]).max() < 1e-4
-    reading = ours.read_pictures([windowed(a_volume()[4], LUNG.level, LUNG.width)])
+    reading = ours.read_pictures([windowed_slice(a_volume()[4], LUNG.level, LUNG.width)])
     assert reading.slices[0].map.shape == (7, 7)
-    _, maps = ours.network.run(np.repeat(as_input(squares[:1]) / np.float32(255), 8, axis=0))
+    _, maps = ours.network.run(np.repeat(network_input(squares[:1]) / np.float32(255), 8, axis=0))
     mine = maps[0, LUNG.positive_index]
     assert np.abs(rectified_map(mine) - rectified_map(theirs["maps"][0])).max() < 1e-3
 
@@ -268,4 +274,4 @@ def test_a_data_set_of_other_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="normal, benign, malignant"):
         experiment.organ_of(tmp_path)
     with pytest.raises(ModelError, match=r"manifest\.csv"):
-        read(tmp_path, "train", LUNG)
+        read_slices(tmp_path, "train", LUNG)

@@ -17,12 +17,12 @@ from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, U
 from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.keras_network import assign, backend, efficientnet_lite0, save_half, weights_of
 from ainode.models.running.runtime import Execution, cpu_has_bf16
-from ainode.models.skin_lesion.augment import augmented
+from ainode.models.skin_lesion.augment import augmented_square
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.card import CARD_PATH, Card, read_card
-from ainode.models.skin_lesion.dataset import read
+from ainode.models.skin_lesion.dataset import read_picture
 from ainode.models.skin_lesion.model import SkinLesionModel
-from ainode.models.skin_lesion.preprocess import SMALLEST_SIDE, prepare, resized, rgb
+from ainode.models.skin_lesion.preprocess import SMALLEST_SIDE, network_input, resized_square, rgb
 
 # What Keras says on TensorFlow of our network, and of two of the original's kind that it saves; one process for all.
 _KERAS = """
@@ -61,7 +61,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = efficientnet_lite0(128, 1)
     table = seeded(weights_of(network), 2)
     assign(network, table)
-    logit = float(network(prepare(a_picture(), 128), training=False).detach()[0, 0])
+    logit = float(network(network_input(a_picture(), 128), training=False).detach()[0, 0])
     table["logits/kernel"] /= np.float32(abs(logit))
     assign(network, table)
     path = tmp_path_factory.mktemp("skin") / "random.safetensors"
@@ -82,7 +82,7 @@ def model(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> SkinLesion
 def keras(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Keras:
     folder = tmp_path_factory.mktemp("keras")
     for side in (128, 96):
-        np.save(folder / f"{side}.npy", prepare(a_picture(), side))
+        np.save(folder / f"{side}.npy", network_input(a_picture(), side))
     return Keras(folder, json.loads(on_tensorflow(_KERAS, weights, folder)))
 
 
@@ -108,18 +108,18 @@ def test_what_is_no_picture_is_refused(strange: np.ndarray[Any, Any]) -> None:
 
 def test_a_picture_too_small_uniform_or_gray_is_refused() -> None:
     with pytest.raises(UnusablePicture, match="95 x 300"):
-        prepare(a_picture()[:95], 128)
+        network_input(a_picture()[:95], 128)
     with pytest.raises(UnusablePicture, match="uniform"):
-        prepare(np.full((200, 200, 3), 90, np.uint8), 128)
+        network_input(np.full((200, 200, 3), 90, np.uint8), 128)
     with pytest.raises(UnusablePicture, match="without color"):
-        prepare(rgb(a_picture().mean(axis=2).astype(np.uint8)), 128)
-    assert prepare(a_picture(), 128).shape == (1, 128, 128, 3)
+        network_input(rgb(a_picture().mean(axis=2).astype(np.uint8)), 128)
+    assert network_input(a_picture(), 128).shape == (1, 128, 128, 3)
 
 
 def test_an_augmented_picture_keeps_its_lesion_and_has_no_black_corner() -> None:
-    square = resized(a_picture(rows=300), 192)
+    square = resized_square(a_picture(rows=300), 192)
     for seed in range(20):
-        seen = augmented(square, 128, np.random.default_rng(seed))
+        seen = augmented_square(square, 128, np.random.default_rng(seed))
         assert seen.shape == (128, 128, 3)
         assert seen.min() >= 0
         assert seen.max() <= 255
@@ -198,7 +198,7 @@ def test_bf16_is_served_only_where_it_agrees(weights: Path, tmp_path: Path) -> N
 
 def test_the_real_dermoscopies_of_isic_can_be_read() -> None:
     for path in sorted(shared("data/dicom/vl_dermoscopy/isic").glob("*.jpg")):
-        assert prepare(read(path), 128).shape == (1, 128, 128, 3)
+        assert network_input(read_picture(path), 128).shape == (1, 128, 128, 3)
 
 
 def test_the_card_says_what_the_model_needs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from unit.models.keras_programs import on_tensorflow
 from ainode.models.errors import ModelError
 from ainode.models.phantoms.skin import skin_lesion
 from ainode.models.running.keras_network import metadata_of
-from ainode.models.skin_lesion.dataset import listed, read, split
+from ainode.models.skin_lesion.dataset import pictures_of_part, read_picture, split_indices
 
 _TRAIN = """
 import json, sys
@@ -65,8 +65,8 @@ def test_no_lesion_is_both_learned_from_and_chosen_on(tmp_path: Path) -> None:
         for path in sorted(folder.glob("train/*/*.png"))
     ]
     (folder / "manifest.csv").write_text("\n".join(["file,label,split,group", *rows]) + "\n", "utf-8")
-    pictures = listed(folder, "train")
-    learn, choose = split(pictures * 3, seed=0)
+    pictures = pictures_of_part(folder, "train")
+    learn, choose = split_indices(pictures * 3, seed=0)
     groups = [one.group for one in pictures * 3]
     assert set(learn) | set(choose) == set(range(len(groups)))
     assert not {groups[i] for i in learn} & {groups[i] for i in choose}
@@ -75,12 +75,12 @@ def test_no_lesion_is_both_learned_from_and_chosen_on(tmp_path: Path) -> None:
 def test_a_data_set_without_one_class_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "train" / "benign").mkdir(parents=True)
     with pytest.raises(ModelError, match=r"train/malignant/\*\.jpg"):
-        listed(tmp_path, "train")
+        pictures_of_part(tmp_path, "train")
 
 
 def test_ham10000_is_listed_by_lesion() -> None:
     data = shared("data/labelled/skin_ham10000")
-    train, test = listed(data, "train"), listed(data, "test")
+    train, test = pictures_of_part(data, "train"), pictures_of_part(data, "test")
     assert (len(train), len(test)) == (1954, 652)
     assert not {one.group for one in train} & {one.group for one in test}
-    assert read(train[0].path).shape == (150, 200, 3)
+    assert read_picture(train[0].path).shape == (150, 200, 3)

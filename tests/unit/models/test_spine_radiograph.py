@@ -20,10 +20,10 @@ from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.runtime import Execution, OpenVinoRunner, converted_graph, cpu_has_bf16, runner
 from ainode.models.running.saliency import rectified_map, weighted_map
 from ainode.models.spine_radiograph.card import read_card
-from ainode.models.spine_radiograph.detector import Detector, suppressed, yolo
+from ainode.models.spine_radiograph.detector import Detector, suppressed_boxes, yolo
 from ainode.models.spine_radiograph.model import SpineRadiographModel, ensemble_recipe, sigmoid
-from ainode.models.spine_radiograph.network import Mapped, classifier
-from ainode.models.spine_radiograph.preprocess import letterboxed, prepare
+from ainode.models.spine_radiograph.network import MappedClassifier, classifier
+from ainode.models.spine_radiograph.preprocess import classifier_input, letterbox
 
 
 def _picture(seed: int = 0, *, abnormal: bool | None = None) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def test_the_map_of_the_forward_pass_is_monais_grad_cam(architecture: str, layer
     with torch.enable_grad():
         reference = grad_cam(picture.requires_grad_(), class_idx=0)[0, 0].detach().numpy()
     with torch.inference_mode():
-        logit, own = Mapped(network)(picture)
+        logit, own = MappedClassifier(network)(picture)
         assert logit.item() == pytest.approx(network(picture).item(), abs=1e-5)
     assert np.allclose(rectified_map(own[0].numpy()), rectified_map(reference), atol=1e-4)
 
@@ -179,7 +179,7 @@ def _raw(score: float, box: tuple[float, float, float, float], kind: int = 2) ->
 def test_a_box_comes_back_on_the_source_grid() -> None:
     source = np.asarray([[100, 200, 180, 260]], np.float32)
     pixels = np.random.default_rng(0).random((800, 400), dtype=np.float32)
-    x0, y0, x1, y1 = on_input(source, letterboxed(pixels, 320)[1])[0]
+    x0, y0, x1, y1 = on_input(source, letterbox(pixels, 320)[1])[0]
     raw = _raw(0.8, ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0))
     (box,) = Detector(lambda _: raw, read_card().detector.class_names, 320, (0.25,), 0.7)(pixels)
     assert box.class_name == "Surgical implant"
@@ -199,9 +199,9 @@ def test_overlapping_boxes_of_one_class_become_one_and_of_two_classes_stay_two()
     raw = np.zeros((11, 2), np.float32)
     raw[:4] = np.asarray([[50, 50, 20, 20], [51, 50, 20, 20]]).T
     raw[4, 0], raw[4, 1] = 0.9, 0.8
-    assert len(suppressed(raw, 0.25, 0.7)[0]) == 1
+    assert len(suppressed_boxes(raw, 0.25, 0.7)[0]) == 1
     raw[4, 1], raw[5, 1] = 0, 0.8
-    assert len(suppressed(raw, 0.25, 0.7)[0]) == 2
+    assert len(suppressed_boxes(raw, 0.25, 0.7)[0]) == 2
 
 
 def test_probabilities_do_not_overflow() -> None:
@@ -212,7 +212,7 @@ def test_a_padded_input_maps_back_to_the_whole_source(random_model: RandomModel,
     padded = replace(random_model.card, resize="pad")
     model = SpineRadiographModel.load(random_model.paths, execution=Execution(cache, "cpu"), card=padded)
     assert model.predict(_picture()).saliency.shape == (480, 360)
-    assert prepare(_picture(), 224, "pad")[0, 0, 100, 0] == 0
+    assert classifier_input(_picture(), 224, "pad")[0, 0, 100, 0] == 0
     assert json.dumps(dict(model.weights_sha256))
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ainode.models.errors import CheckpointRefused
 from ainode.models.phantoms.spine import CLASS_NAMES
-from ainode.models.spine_radiograph.augment import augmented, cells
-from ainode.models.spine_radiograph.dataset import phantom, render
+from ainode.models.spine_radiograph.augment import augmented_example, occupied_cells
+from ainode.models.spine_radiograph.dataset import phantom, rendered_split
 from ainode.models.spine_radiograph.training import Recipe, probabilities, train_classifier
 from ainode.models.training.epochs import Batch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
@@ -98,7 +98,7 @@ def test_the_splits_share_no_picture() -> None:
 
 def test_a_short_training_of_a_classifier_runs_from_pictures_to_weights(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    train, validation = (render(data, split, seed=1, count=8, workers=1) for split in ("train", "validation"))
+    train, validation = (rendered_split(data, split, seed=1, count=8, workers=1) for split in ("train", "validation"))
     recipe = Recipe("resnet10t", side=64, batch=4, epochs=1, steps_per_epoch=2)
     history = train_classifier(recipe, train, validation, tmp_path / "out", options=TrainingOptions())
     assert len(history) == 1
@@ -111,7 +111,7 @@ def test_an_augmented_picture_keeps_its_findings_in_its_boxes() -> None:
     picture[100:130, 60:110] = 255
     boxes = np.asarray([[2, 60 / 288, 100 / 288, 110 / 288, 130 / 288]], np.float32)
     for seed in range(20):
-        moved, kept = augmented(picture, boxes, 224, np.random.default_rng(seed))
+        moved, kept = augmented_example(picture, boxes, 224, np.random.default_rng(seed))
         assert moved.shape == (224, 224)
         for _, x0, y0, x1, y1 in kept * np.asarray([1, 224, 224, 224, 224]):
             rows, columns = np.nonzero(moved > moved.mean() + 2 * moved.std())
@@ -120,7 +120,7 @@ def test_an_augmented_picture_keeps_its_findings_in_its_boxes() -> None:
 
 
 def test_a_finding_smaller_than_a_cell_still_marks_the_cell_it_is_in() -> None:
-    covered = cells(np.asarray([[0, 0.50, 0.50, 0.52, 0.52]], np.float32), len(CLASS_NAMES), 7)
+    covered = occupied_cells(np.asarray([[0, 0.50, 0.50, 0.52, 0.52]], np.float32), len(CLASS_NAMES), 7)
     assert covered.sum() == 1
     assert covered[0, 3, 3] == 1
 
@@ -141,6 +141,6 @@ class _Recording(nn.Module):
 
 def test_a_classifier_is_scored_on_the_device_that_holds_its_weights(tmp_path: Path) -> None:
     network = _Recording()
-    stack = render(tmp_path, "validation", seed=1, count=2)
+    stack = rendered_split(tmp_path, "validation", seed=1, count=2)
     assert probabilities(network, stack, 64).tolist() == [0.5, 0.5]
     assert network.device_types == ["meta"]
