@@ -1,27 +1,27 @@
-"""What can be wrong with a model's files or its picture; all are values a caller gave."""
+"""The errors of a model's files and pictures; a value from the caller causes each of them."""
 
 from __future__ import annotations
 
 
 class ModelError(ValueError):
-    """The model cannot be built or run from what it was given."""
+    """The model cannot be built or run from the caller's files or values."""
 
 
 class CheckpointRefused(ModelError):
-    """The file is not a plain table of weights, or not one for this network."""
+    """The file is not a plain table of weights, or holds the weights of another network."""
 
 
 class MissingNetwork(ModelError):
-    """A network that the card names has no weights; the rest is never used without it."""
+    """A network that the card names has no weights; the other networks are never used without it."""
 
 
 class CardError(ModelError):
-    """The card lacks an entry, or has one that cannot be."""
+    """The card lacks an entry, or has an impossible entry."""
 
 
 class UnusablePicture(ModelError):
-    """The picture cannot be read by this model; the message says why."""
+    """The model cannot read the picture; the message has the reason."""
 
 
 class PrecisionRefused(ModelError):
-    """The precision that was asked for moves a probability further than it may."""
+    """The caller's precision moves a probability too far from its value in f32."""

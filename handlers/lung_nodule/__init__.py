@@ -163,9 +163,9 @@ def build(environment: ModelEnvironment) -> LungNodule:
 def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
     """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
     from ainode.models.benchmarking import Table  # noqa: PLC0415
-    from ainode.models.lung_nodule.benchmark import HEAD, measured  # noqa: PLC0415
+    from ainode.models.lung_nodule.benchmark import HEAD, benchmark_rows  # noqa: PLC0415
 
-    rows = measured(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
+    rows = benchmark_rows(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
     return Table(HEAD, rows)
 
 

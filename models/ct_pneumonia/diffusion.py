@@ -177,8 +177,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, features: Tensor) -> Tensor:
         """Shapes: x (n, width, 2, 2, 2); time (n, 24, ...) of that size or 1; features (n, 128)."""
-        led = self.conv1(x) + self.time_proj(time) + self.feature_proj(features[:, :, None, None, None])
-        return cast("Tensor", self.conv2(led) + x)
+        guided = self.conv1(x) + self.time_proj(time) + self.feature_proj(features[:, :, None, None, None])
+        return cast("Tensor", self.conv2(guided) + x)
 
 
 class UNet(nn.Module):

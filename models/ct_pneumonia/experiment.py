@@ -18,7 +18,7 @@ from ainode.models.ct_pneumonia.dataset import Volumes, stored_volumes, syntheti
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as train_network
 from ainode.models.running.runtime import Execution
-from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
 CLASS_NAMES = ("Normal", "Abnormal")
@@ -38,7 +38,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     return {card.weights: path}
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the weights' results on one part of the data."""
     card = read_card()
     volumes, training = _volumes_of_part(data, part), _volumes_of_part(data, "train")
@@ -48,7 +48,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         probabilities = [model.predict(volume.astype(np.float32), card.seed).probability for volume in volumes.values]
     ill = np.asarray(probabilities)
     dense = ((volumes.values > _DENSE_LUNG[0]) & (volumes.values < _DENSE_LUNG[1])).mean(axis=(1, 2, 3))
-    return Evaluated(
+    return Evaluation(
         class_names=CLASS_NAMES,
         labels=volumes.labels,
         probabilities=np.stack([1 - ill, ill], axis=1),

@@ -144,7 +144,7 @@ class PneumoniaModel:
         local, attention, features = self.regions(region_inputs(inputs, starts))
         fused, classified = self.fusion(np.concatenate([chest, features])[None])
         priors = [torch.from_numpy(logits_of_prior).softmax(dim=1) for logits_of_prior in (logits, local)]
-        clean = self._sampled(seed, DenseGuidanceMap()(*priors).numpy(), fused)
+        clean = self._label_map(seed, DenseGuidanceMap()(*priors).numpy(), fused)
         parts = torch.stack([clean.mean(dim=(2, 3, 4)), torch.from_numpy(classified), *priors], dim=1)
         mixed = float(mixed_probabilities(parts)[0, 1])
         label_map, classifier, global_prior, local_prior = parts[0, :, 1].tolist()
@@ -162,7 +162,7 @@ class PneumoniaModel:
             shape=hounsfield.shape,
         )
 
-    def _sampled(self, seed: int, guidance: Array, fused: Array) -> Tensor:
+    def _label_map(self, seed: int, guidance: Array, fused: Array) -> Tensor:
         """Return the label map (1, 2, 8, 8, 8)."""
 
         def predicted(current: Tensor, time: int) -> Tensor:

@@ -127,11 +127,11 @@ class DcgPhase:
         """Return the original's two cross entropies plus the loss of the map, which the original does not have."""
         volumes, labels, lesions = batch
         logits, local, saliency, _ = self.network(volumes)
-        both = sum(
+        cross_entropies = sum(
             F.cross_entropy(head_logits, labels, label_smoothing=recipe.label_smoothing)
             for head_logits in (logits, local)
         )
-        return both + recipe.map_weight * map_loss(saliency, labels, lesions)
+        return cross_entropies + recipe.map_weight * map_loss(saliency, labels, lesions)
 
     def score(self) -> float:
         """Return minus the cross entropy of the mean of both logits."""
@@ -154,7 +154,7 @@ class HeadPhase:
     seed: int
 
     @classmethod
-    def prepared(cls, network: Dcg, data: tuple[Volumes, Volumes], seed: int, device: str) -> HeadPhase:
+    def after_pass(cls, network: Dcg, data: tuple[Volumes, Volumes], seed: int, device: str) -> HeadPhase:
         """Return the phase after one pass of the encoder over the volumes."""
         network.to(device).eval()
         encoded = []
@@ -179,8 +179,11 @@ class HeadPhase:
     def loss(self, batch: Batch, recipe: Recipe) -> Tensor:
         """Return the original's two cross entropies."""
         features, regions, labels = batch
-        both = self.network.global_encoder.fc(features), self.network.local(regions)[0]
-        losses = [F.cross_entropy(head_logits, labels, label_smoothing=recipe.label_smoothing) for head_logits in both]
+        outputs_of_heads = self.network.global_encoder.fc(features), self.network.local(regions)[0]
+        losses = [
+            F.cross_entropy(head_logits, labels, label_smoothing=recipe.label_smoothing)
+            for head_logits in outputs_of_heads
+        ]
         return losses[0] + losses[1]
 
     def score(self) -> float:
@@ -203,7 +206,7 @@ class DiffusionPhase:
     device: str
 
     @classmethod
-    def prepared(cls, network: Pneumonia, data: tuple[Volumes, Volumes], seed: int, device: str) -> DiffusionPhase:
+    def after_pass(cls, network: Pneumonia, data: tuple[Volumes, Volumes], seed: int, device: str) -> DiffusionPhase:
         """Return the phase after one pass of the DCG over the training volumes."""
         train, validation = data
         network.requires_grad_(requires_grad=True).dcg_model.requires_grad_(requires_grad=False)

@@ -32,7 +32,7 @@ from ainode.models.ct_pneumonia.recipe import (
     SHORT_DIFFUSION,
     Recipe,
 )
-from ainode.models.training.epochs import keep, load_best, seed_everything
+from ainode.models.training.epochs import load_best, save_epoch, seed_everything
 from ainode.models.training.experiment import TrainingOptions
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ def train(
     if marked and not original:
         run_phase(CellPhase(dcg.global_encoder, *data, options.seed, options.device), CELLS, out / "cells", options)
         seed_everything(options.seed)
-        run_phase(HeadPhase.prepared(dcg, data, options.seed, options.device), HEADS, out / "dcg", options)
+        run_phase(HeadPhase.after_pass(dcg, data, options.seed, options.device), HEADS, out / "dcg", options)
     else:
         phase_one = DcgPhase(dcg, *data, options.seed, options.device)
         run_phase(phase_one, ORIGINAL_DCG[size] if original else SHORT_DCG, out / "dcg", options)
     seed_everything(options.seed + 1)
     network = Pneumonia(SIZES[size])
     network.dcg_model = dcg.eval()
-    phase = DiffusionPhase.prepared(network, data, options.seed, options.device)
+    phase = DiffusionPhase.after_pass(network, data, options.seed, options.device)
     run_phase(phase, ORIGINAL_DIFFUSION if original else SHORT_DIFFUSION, out / "whole", options)
     return network.eval()
 
@@ -91,7 +91,7 @@ def run_phase(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions)
             table = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
         history.append([float(epoch), loss, score, time.monotonic() - epoch_start_s])
-        keep(out, network, optimizer, history)
+        save_epoch(out, network, optimizer, history)
         best = int(np.argmax([row[2] for row in history]))
         if epoch - best >= recipe.patience or time.monotonic() - start_s > options.minutes * 60:
             break

@@ -20,7 +20,7 @@ from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.ct_tumor.dataset import Slices, classes_of_parts, read_slices
 from ainode.models.errors import ModelError
-from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.shortcuts import shortcut_baselines
 
 # Augmented copies of every slice; each copy takes a minute on two cores.
@@ -73,7 +73,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     return {f"{read_card().name}/{organ.name}": path}
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the network's results on every slice of a part, beside baselines of shortcuts and 16 x 16 pixels."""
     # Both modules import torch, which training does not need.
     from ainode.models.ct_tumor.model import TumorModel  # noqa: PLC0415
@@ -87,7 +87,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         probabilities = model.probabilities(slices.pictures)
     training = read_slices(data, "train", organ)
     is_ill, pixels = training.labels == organ.positive_index, _baseline_scores(training, slices, organ.positive_index)
-    return Evaluated(
+    return Evaluation(
         class_names=organ.class_names,
         labels=slices.labels,
         probabilities=probabilities,
@@ -105,12 +105,12 @@ def _figures_of_classes(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.str_], names: Sequence[str]
 ) -> Mapping[str, object]:
     """Return the area under the curve of each class against the rest, and the confusion of the classes."""
-    from ainode.models.training.metrics import auc, bootstrapped  # noqa: PLC0415
+    from ainode.models.training.metrics import auc, bootstrap_estimate  # noqa: PLC0415
 
     predicted = probabilities.argmax(axis=1)
     return {
         "auc_of_class": {
-            name: asdict(bootstrapped(auc, labels == number, probabilities[:, number], groups))
+            name: asdict(bootstrap_estimate(auc, labels == number, probabilities[:, number], groups))
             for number, name in enumerate(names)
         },
         "confusion": [
@@ -128,7 +128,7 @@ def _baseline_scores(training: Slices, tested: Slices, positive: int) -> NDArray
 
 def _write_log(out: Path, organ: Organ, slices: Slices, logits: NDArray[np.float64], rule: Calibration) -> None:
     """Write the calibration, and its figures on slices whose patient was left out."""
-    from ainode.models.training.metrics import auc, bootstrapped  # noqa: PLC0415
+    from ainode.models.training.metrics import auc, bootstrap_estimate  # noqa: PLC0415
 
     probabilities = rule.probabilities(logits)
     scores = probabilities[:, organ.positive_index]
@@ -136,7 +136,7 @@ def _write_log(out: Path, organ: Organ, slices: Slices, logits: NDArray[np.float
     log = {
         "calibration": rule.metadata(),
         "left-out slices": {
-            f"AUC of {organ.positive}": str(bootstrapped(auc, is_ill, scores, slices.groups)),
+            f"AUC of {organ.positive}": str(bootstrap_estimate(auc, is_ill, scores, slices.groups)),
             "accuracy": float((probabilities.argmax(axis=1) == slices.labels).mean()),
         },
     }

@@ -116,7 +116,7 @@ def _search_picture(values: NDArray[Any]) -> NDArray[Any]:
     """Return a slice at the size of the search for the body: the long side has `_SEARCH_SIDE` pixels."""
     rows, columns = values.shape
     scale = max(rows, columns) / _SEARCH_SIDE
-    return _resized(values, (max(1, round(columns / scale)), max(1, round(rows / scale))))
+    return _resized_picture(values, (max(1, round(columns / scale)), max(1, round(rows / scale))))
 
 
 def _hull_square(picture: Picture, body: NDArray[np.bool_], organ: Organ) -> tuple[Picture, Placement]:
@@ -186,10 +186,10 @@ def _resized_square(picture: Picture, placement: Placement, side: int) -> Pictur
     rows = slice(max(top, 0), min(top + length, placement.rows))
     columns = slice(max(left, 0), min(left + length, placement.columns))
     square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = picture[rows, columns]
-    return _resized(square, (side, side))
+    return _resized_picture(square, (side, side))
 
 
-def _resized(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def _resized_picture(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     shrinks = size[0] * size[1] < picture.size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, size, interpolation=method))

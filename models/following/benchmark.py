@@ -29,9 +29,9 @@ def registration_seconds(runs: int = 3) -> tuple[float, ...]:
     fixed, moving = scan(1), scan(2)
     durations = []
     for _ in range(runs):
-        started = time.perf_counter()
+        start_s = time.perf_counter()
         transform = register(fixed, moving)
-        durations.append(time.perf_counter() - started)
+        durations.append(time.perf_counter() - start_s)
         match transform:
             case Omission(reason=reason):
                 raise ValueError(reason)

@@ -47,8 +47,10 @@ def nodule_place(fixed: Grid, moving: Grid, position_mm: Position, transform: Ri
         return Omission("outside", "the nodule's place is outside of the scan that it was seen in")
     if not moving.holds(transform(position_mm)):
         return Omission("outside", "the nodule's place is outside of the scan")
-    patch = _normalized(fixed.values_at(position_mm + _offsets(_PATCH_MM)))
-    field = _normalized(moving.values_at(transform.moving_positions(position_mm + _offsets(_PATCH_MM + _SEARCH_MM))))
+    patch = _normalized_values(fixed.values_at(position_mm + _offsets(_PATCH_MM)))
+    field = _normalized_values(
+        moving.values_at(transform.moving_positions(position_mm + _offsets(_PATCH_MM + _SEARCH_MM)))
+    )
     shifts = _offsets(_SEARCH_MM)
     far = np.linalg.norm(shifts, axis=-1) / _SEARCH_MM
     scores = np.where(far <= 1, _likeness_map(patch, field) - _FARNESS * far**2, -np.inf)
@@ -62,12 +64,12 @@ def nodule_place(fixed: Grid, moving: Grid, position_mm: Position, transform: Ri
     return NodulePlace(triple(place), float(scores[best]), float(np.linalg.norm(shifts[best])))
 
 
-def _is_dense(patch: Vectors, field: Vectors, at: tuple[np.intp, ...]) -> bool:
+def _is_dense(patch: Vectors, field: Vectors, place: tuple[np.intp, ...]) -> bool:
     """Return whether the middle of the patch is as dense at the place `at` of the field as in the fixed scan."""
     core = np.linalg.norm(_offsets(_CORE_MM), axis=-1) <= _CORE_MM
     half, reach = patch.shape[0] // 2, core.shape[0] // 2
     fixed_density = patch[(slice(half - reach, half + reach + 1),) * 3][core].mean()
-    moving_density = field[tuple(slice(i + half - reach, i + half + reach + 1) for i in at)][core].mean()
+    moving_density = field[tuple(slice(i + half - reach, i + half + reach + 1) for i in place)][core].mean()
     lung = np.percentile(patch, 10)
     return bool(moving_density - lung >= _LEAST_DENSITY * (fixed_density - lung))
 
@@ -78,7 +80,7 @@ def _offsets(half_mm: float) -> Vectors:
     return np.stack(np.meshgrid(steps, steps, steps, indexing="ij")[::-1], -1)
 
 
-def _normalized(values: Values) -> tuple[Vectors, Vectors]:
+def _normalized_values(values: Values) -> tuple[Vectors, Vectors]:
     """Return clipped and blurred values, 0 outside of the scan; and 1 inside of the scan, 0 outside."""
     inside = np.isfinite(values).astype(np.float64)
     # Values of the order of 1: `correlations` takes differences of squares.

@@ -235,9 +235,9 @@ def _axes(slice_: Mask) -> tuple[float, float]:
     points = _hull(np.argwhere(slice_))
     distances = squareform(pdist(points))
     first, second = np.unravel_index(int(distances.argmax()), distances.shape)
-    along = points[second] - points[first]
-    length = float(np.linalg.norm(along))
-    across = np.ptp(points @ np.asarray((-along[1], along[0]))) / length if length else 0.0
+    diameter = points[second] - points[first]
+    length = float(np.linalg.norm(diameter))
+    across = np.ptp(points @ np.asarray((-diameter[1], diameter[0]))) / length if length else 0.0
     return (length + _RIM) * _STEP_MM, (float(across) + _RIM) * _STEP_MM
 
 

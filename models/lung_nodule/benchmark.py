@@ -52,7 +52,7 @@ class _GradientRunner:
         return tuple(output.detach().numpy() for output in outputs)
 
 
-def measured(
+def benchmark_rows(
     paths: Mapping[str, Path], *, cache: Path, full_size: bool = False, runs: int = 15, threads: int = 2
 ) -> list[Sequence[object]]:
     """Return rows under `HEAD` for one scan and for three; `full_size` takes FMCIB's encoder with random weights."""

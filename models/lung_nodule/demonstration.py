@@ -21,6 +21,6 @@ def chest(seed: int) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
     random = np.random.default_rng([seed, 3])
     patient, size = int(random.integers(2**31)), float(random.uniform(11, 16))
     nodule = Nodule(nodule_position(random, patient, size), size, spiculated=True)
-    field = Field(_SIZE, SPACING_MM, nodule.center_mm(Build.drawn(patient)))
+    field = Field(_SIZE, SPACING_MM, nodule.center_mm(Build.of_patient(patient)))
     phantom = thorax(patient, seed, scanned=field, nodules=(nodule,))
     return phantom.values, phantom.nodule_centers[0]

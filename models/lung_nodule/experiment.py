@@ -20,7 +20,7 @@ from ainode.models.lung_nodule.model import probability, slice_recipe
 from ainode.models.lung_nodule.patches import CUBE
 from ainode.models.lung_nodule.temporal_training import Cases
 from ainode.models.running.runtime import Execution, runner
-from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _PIXELS = slice(16, 48)
@@ -38,21 +38,21 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     }
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the single-scan weights' results on LIDC's nodules in `data`; without them, the results over time."""
     return (
         _single_scan_result(data, weights, part) if (data / f"{part}.npz").is_file() else over_time(data, weights, part)
     )
 
 
-def _single_scan_result(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def _single_scan_result(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the ensemble's results on every nodule, run as in the node, beside the baselines."""
     card, nodules, training = read_card(), lidc.read(data, part), lidc.read(data, "train")
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
     with tempfile.TemporaryDirectory() as cache:
         run = runner(slice_recipe(weights[f"{card.name}/lidc"]), Execution(Path(cache), "torch-cpu"))
         score = np.array([probability(run(picture[None])[0]) for picture in pictures])
-    return Evaluated(
+    return Evaluation(
         class_names=("benign", "malignant"),
         labels=nodules.labels,
         probabilities=np.stack([1 - score, score], axis=1),
@@ -74,7 +74,7 @@ def _facts(nodules: Nodules) -> list[Facts]:
     return [facts(nodules.slices[nodules.middle(row)], {"slices": nodules.count[row]}) for row in rows]
 
 
-def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: Phantoms = PHANTOMS) -> Evaluated:
+def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: Phantoms = PHANTOMS) -> Evaluation:
     """Return the results of the weights over time on phantoms at three dates; `data` is the folder of the phantoms."""
     card = read_card()
     name = f"{card.name}/temporal"
@@ -84,7 +84,7 @@ def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: 
     scores_by_dates = temporal_training.probabilities_of_file(weights[name], tested)
     score = scores_by_dates[3]
     latest = [cases.cubes[:, -1, CUBE // 2].astype(np.float32) for cases in (training, tested)]
-    return Evaluated(
+    return Evaluation(
         class_names=("benign", "malignant"),
         labels=tested.labels,
         probabilities=np.stack([1 - score, score], axis=1),
@@ -92,7 +92,9 @@ def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: 
         positive=("malignant",),
         threshold=card.threshold,
         baselines={
-            **shortcut_baselines(_dated(training), training.labels, np.arange(len(training.labels)), _dated(tested)),
+            **shortcut_baselines(
+                _facts_of_dates(training), training.labels, np.arange(len(training.labels)), _facts_of_dates(tested)
+            ),
             **pixel_baseline(latest[0], training.labels, latest[1]),
             "size alone, as drawn, at the last date": Baseline(tested.diameters_mm[:, -1], "anatomy"),
             "these weights, two dates": Baseline(scores_by_dates[2], "part"),
@@ -102,7 +104,7 @@ def over_time(data: Path, weights: Mapping[str, Path], part: Part, *, phantoms: 
     )
 
 
-def _dated(cases: Cases) -> list[Facts]:
+def _facts_of_dates(cases: Cases) -> list[Facts]:
     """Return the shortcuts of each case's cubes, of all dates."""
     return [
         {

@@ -31,7 +31,7 @@ from ainode.models.lung_nodule.slice_network import CELLS, SliceEnsemble, SliceN
 from ainode.models.running.checkpoints import save_table
 from ainode.models.training.epochs import Batch, Plan, fit, seed_everything
 from ainode.models.training.experiment import TrainingOptions
-from ainode.models.training.metrics import auc, bootstrapped
+from ainode.models.training.metrics import auc, bootstrap_estimate
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ def batches(nodules: Nodules, rows: Rows, seed: int) -> Callable[[int], Iterator
             pictures = torch.from_numpy(nodules.slices[rows_of_slices].astype(np.float32) / 255)[:, None]
             outlines = torch.from_numpy(nodules.outlines[rows_of_slices].astype(np.float32))[:, None]
             targets = torch.from_numpy(_TARGETS[nodules.ratings[chosen]].astype(np.float32))
-            yield (*augmented(pictures, outlines, generator), targets)
+            yield (*augmented_batch(pictures, outlines, generator), targets)
 
     return batches_of_epoch
 
 
-def augmented(pictures: Tensor, outlines: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augmented_batch(pictures: Tensor, outlines: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return turned, mirrored, scaled, shifted and re-exposed pictures, and their outlines on 4/3 mm cells.
 
     Shapes: (B, 1, 64, 64) in 0 to 1 and 0 or 1 in; (B, 1, 64, 64) and (B, 24, 24) out.
@@ -175,8 +175,8 @@ def train_ensemble(data: Path, out: Path, options: TrainingOptions, backbone: Pa
             networks.append(train_network(nodules, split, seeded, backbone, out / f"split {seed} fold {fold}"))
             logits_unseen = middle_logits(partial(mean_over_views, networks[-1]), nodules, split[1])
             logits[split[1]] += logits_unseen / _SPLITS
-    log.info("unseen by its networks: AUC %s", bootstrapped(auc, nodules.labels, logits, nodules.patients))
-    log.info("size alone: AUC %s", bootstrapped(auc, nodules.labels, nodules.areas(), nodules.patients))
+    log.info("unseen by its networks: AUC %s", bootstrap_estimate(auc, nodules.labels, logits, nodules.patients))
+    log.info("size alone: AUC %s", bootstrap_estimate(auc, nodules.labels, nodules.areas(), nodules.patients))
     ensemble = SliceEnsemble(len(networks))
     for member, network in zip(ensemble.members, networks, strict=True):
         member.load_state_dict(network.state_dict())

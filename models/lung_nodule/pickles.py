@@ -64,8 +64,8 @@ def _storage(content: bytes) -> Any:  # noqa: ANN401  # torch's own storage
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:  # noqa: ANN401
-    whole = torch.tensor([], dtype=storage.dtype).set_(storage)
-    return whole.as_strided(tuple(size), tuple(stride), int(offset)).clone()
+    flat = torch.tensor([], dtype=storage.dtype).set_(storage)
+    return flat.as_strided(tuple(size), tuple(stride), int(offset)).clone()
 
 
 def _bytes(text: str, encoding: str) -> bytes:

@@ -92,7 +92,7 @@ def drawn_case(seed: int, number: int, *, grows: bool) -> tuple[NDArray[np.float
     cubes = []
     for date, size in enumerate(sizes):
         nodule = Nodule(position, float(size), spiculated=spiculated, density_hu=density)
-        field = Field((_FIELD,) * 3, (1.0, 1.0, 1.0), nodule.center_mm(Build.drawn(patient)))
+        field = Field((_FIELD,) * 3, (1.0, 1.0, 1.0), nodule.center_mm(Build.of_patient(patient)))
         phantom = thorax(patient, number * _DATES + date, scanned=field, nodules=(nodule,))
         z, y, x = np.asarray(phantom.nodule_centers[0]) + random.normal(0, _OFF_CENTER_MM, 3)
         cubes.append(cube(Scan(phantom.values, phantom.spacing_mm, (float(z), float(y), float(x))))[0][0, 0])

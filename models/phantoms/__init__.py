@@ -1,1 +1,1 @@
-"""Synthetic studies: seeded generators of pictures whose findings are known."""
+"""Synthetic studies: seeded generators of pictures with known findings."""

@@ -1,4 +1,4 @@
-"""A radiograph in the making: shapes in millimeters add to a map of line integrals."""
+"""The canvas of a synthetic radiograph: shapes in millimeters add to a map of line integrals."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SHIFT = 4
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A map of attenuation line integrals and where its pixels lie.
+    """A map of attenuation line integrals, and the places of its pixels.
 
-    Shapes: attenuation (rows, columns) float32, drawn into in place.
+    Shapes: attenuation (rows, columns) float32, changed in place.
     Units: origin_mm is the (x, y) of the center of pixel (0, 0); pixels are square.
     """
 
@@ -51,11 +51,11 @@ class Canvas:
         self._stamp(points_mm, amount, None)
 
     def stroke(self, points_mm: Points, width_mm: float, amount: float, *, closed: bool = False) -> None:
-        """Add `amount` along a line; one thinner than a pixel is drawn fainter instead."""
+        """Add `amount` along a line; a line thinner than a pixel is fainter instead."""
         width = width_mm / self.mm_per_pixel
         self._stamp(points_mm, amount * min(1.0, width), (max(1, round(width)), closed))
 
-    def ellipsoid(
+    def add_ellipsoid(
         self, center_mm: tuple[float, float], radii_mm: tuple[float, float], amount: float, *, angle: float = 0.0
     ) -> None:
         """Add the path length through an ellipsoid, `amount` at its middle.
@@ -76,7 +76,7 @@ class Canvas:
         self.attenuation[rows, columns] += (amount * depth).astype(np.float32)
 
     def _window(self, points: Points, margin: int) -> tuple[slice, slice] | None:
-        """Return the rows and columns that hold `points`, or None when off the picture."""
+        """Return the rows and columns around `points`, or None when they are outside of the picture."""
         low = np.floor(points.min(axis=0)).astype(int) - margin
         high = np.ceil(points.max(axis=0)).astype(int) + margin + 1
         rows, columns = self.attenuation.shape
@@ -110,7 +110,7 @@ def smooth_noise(random: np.random.Generator, shape: tuple[int, int], cells: flo
     return np.asarray((total - total.mean()) / (total.std() + 1e-6), np.float32)
 
 
-def blurred(picture: Picture, sigma_pixels: float) -> Picture:
+def blurred_picture(picture: Picture, sigma_pixels: float) -> Picture:
     """Return the picture after a Gaussian blur; a tiny sigma returns it unchanged."""
     if sigma_pixels < 0.2:  # noqa: PLR2004  # below this the kernel is a delta
         return picture

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.phantoms.canvas import Canvas, Picture, blurred, smooth_noise
+from ainode.models.phantoms.canvas import Canvas, Picture, blurred_picture, smooth_noise
 from ainode.models.phantoms.spine_anatomy import Build, Change, Vertebra, layout
-from ainode.models.phantoms.spine_lesions import CLASS_NAMES, change, drawn, planned
-from ainode.models.phantoms.spine_tissue import skeleton, soft_tissue
+from ainode.models.phantoms.spine_lesions import CLASS_NAMES, draw_lesion, layout_changes, random_lesions
+from ainode.models.phantoms.spine_tissue import draw_skeleton, draw_soft_tissue
 
 __all__ = ["CLASS_NAMES", "REGIONS", "VIEWS", "SpineRadiograph", "spine_radiograph"]
 
@@ -30,7 +30,7 @@ _SMALLEST_SIDE = 32
 
 @dataclass(frozen=True, slots=True)
 class SpineRadiograph:
-    """A picture and the truth about it.
+    """A synthetic radiograph and the truth about its findings.
 
     Shapes: image (rows, columns) uint16, 12 bit, larger is brighter (MONOCHROME2).
     Units: boxes are (class index, x0, y0, x1, y1), pixel edges, x to the right.
@@ -44,7 +44,7 @@ class SpineRadiograph:
     mm_per_pixel: float
 
 
-def spine_radiograph(  # each names one property of the picture
+def spine_radiograph(  # each parameter is one property of the picture
     random: np.random.Generator,
     *,
     rows: int = 1024,
@@ -53,7 +53,7 @@ def spine_radiograph(  # each names one property of the picture
     region: str | None = None,
     abnormal: bool | None = None,
 ) -> SpineRadiograph:
-    """Return one synthetic spine radiograph; what is not asked for is drawn at random.
+    """Return a synthetic spine radiograph; a property that is None is random.
 
     Raises: ValueError for an unknown view or region, or a side below 32 pixels.
     """
@@ -63,29 +63,29 @@ def spine_radiograph(  # each names one property of the picture
         message = f"no phantom for view {view}, region {region}, {rows} x {columns}"
         raise ValueError(message)
     abnormal = bool(random.random() < 0.5) if abnormal is None else abnormal  # noqa: PLR2004  # a fair coin
-    build = Build.drawn(random, region)
+    build = Build.of_region(random, region)
     canvas = Canvas.blank(rows, columns, float(random.uniform(*_FIELD_MM[region])))
     patient_seed = int(random.integers(2**32))
-    looks = random.spawn(1)[0]
-    seen = _visible(layout(build, view, {}, np.random.default_rng(patient_seed)), canvas)
-    lesions = planned(random, view, seen) if abnormal else ()
+    drawing_random = random.spawn(1)[0]
+    visible_levels = _visible_levels(layout(build, view, {}, np.random.default_rng(patient_seed)), canvas)
+    lesions = random_lesions(random, view, visible_levels) if abnormal else ()
     changes: dict[int, Change] = {}
     for lesion in lesions:
-        changes |= change(lesion, view)
+        changes |= layout_changes(lesion, view)
     spine = layout(build, view, changes, np.random.default_rng(patient_seed))
-    soft_tissue(canvas, spine, view, looks)
-    skeleton(canvas, spine, view, looks)
-    outlines = [drawn(canvas, lesion, spine, view, looks) for lesion in lesions]
-    found = tuple(
+    draw_soft_tissue(canvas, spine, view, drawing_random)
+    draw_skeleton(canvas, spine, view, drawing_random)
+    outlines = [draw_lesion(canvas, lesion, spine, view, drawing_random) for lesion in lesions]
+    boxes_on_canvas = tuple(
         (lesion.kind, *box)
         for lesion, points in zip(lesions, outlines, strict=True)
         if (box := _box(points, canvas)) is not None
     )
-    image, boxes = _finish(canvas, found, random)
+    image, boxes = _finished_picture(canvas, boxes_on_canvas, random)
     return SpineRadiograph(image, view, region, boxes, bool(boxes), canvas.mm_per_pixel)
 
 
-def _visible(spine: tuple[Vertebra, ...], canvas: Canvas) -> tuple[int, ...]:
+def _visible_levels(spine: tuple[Vertebra, ...], canvas: Canvas) -> tuple[int, ...]:
     """Return the levels whose body and the disc below lie well inside the picture."""
     half_height = -canvas.origin_mm[1] * 0.88
     half_width = -canvas.origin_mm[0] * 0.88
@@ -98,7 +98,7 @@ def _visible(spine: tuple[Vertebra, ...], canvas: Canvas) -> tuple[int, ...]:
 
 
 def _box(points_mm: NDArray[np.float64], canvas: Canvas) -> tuple[float, float, float, float] | None:
-    """Return the pixel box around a finding, or None when it is off the picture."""
+    """Return the pixel box around a finding, or None when the finding is outside of the picture."""
     rows, columns = canvas.attenuation.shape
     low = canvas.pixels(points_mm.min(axis=0, keepdims=True) - _MARGIN_MM)[0] + 0.5
     high = canvas.pixels(points_mm.max(axis=0, keepdims=True) + _MARGIN_MM)[0] + 0.5
@@ -107,38 +107,38 @@ def _box(points_mm: NDArray[np.float64], canvas: Canvas) -> tuple[float, float, 
     return (float(x0), float(y0), float(x1), float(y1)) if x1 - x0 > 1 and y1 - y0 > 1 else None
 
 
-def _finish(
+def _finished_picture(
     canvas: Canvas, boxes: tuple[tuple[int, float, float, float, float], ...], random: np.random.Generator
 ) -> tuple[NDArray[np.uint16], tuple[tuple[int, float, float, float, float], ...]]:
-    """Expose, present, mark and collimate; maybe mirror the picture and its boxes."""
-    picture = _presented(_exposed(canvas, random), random)
+    """Return the exposed picture with its marker and collimation, and the boxes; three in ten are mirrored."""
+    picture = _display_picture(_apparent_attenuation(canvas, random), random)
     if random.random() < 0.3:  # noqa: PLR2004  # the share of mirrored pictures
         columns = picture.shape[1]
         picture = picture[:, ::-1].copy()
         boxes = tuple((kind, columns - x1, y0, columns - x0, y1) for kind, x0, y0, x1, y1 in boxes)
-    _marker(picture, random)
+    _draw_marker(picture, random)
     if random.random() < 0.4:  # noqa: PLR2004  # the share of visibly collimated pictures
         _collimate(picture, random)
     return np.clip(np.rint(picture * _WHITE), 0, _WHITE).astype(np.uint16), boxes
 
 
-def _exposed(canvas: Canvas, random: np.random.Generator) -> Picture:
-    """Return what the receptor saw, as apparent line integrals with noise and scatter."""
+def _apparent_attenuation(canvas: Canvas, random: np.random.Generator) -> Picture:
+    """Return the apparent line integrals that the receptor sees, with noise and scatter."""
     step = canvas.mm_per_pixel
-    sharp = blurred(np.clip(canvas.attenuation, 0.02, None), random.uniform(0.25, 0.7) / step)
-    primary = np.exp(-sharp)
-    scatter = random.uniform(0.1, 0.35) * blurred(primary, 25 / step)
+    blurred = blurred_picture(np.clip(canvas.attenuation, 0.02, None), random.uniform(0.25, 0.7) / step)
+    primary = np.exp(-blurred)
+    scatter = random.uniform(0.1, 0.35) * blurred_picture(primary, 25 / step)
     signal = primary + scatter
-    # Quantum noise is that of 0.3 mm cells whatever the picture's size, so it looks alike at all.
+    # Quantum noise is that of cells of 0.3 mm, so that it looks the same at every size of the picture.
     quanta = random.uniform(0.5e5, 4e5) * (step / 0.3) ** 2
-    # A stream of its own: how many numbers it takes depends on the picture size, the rest must not.
+    # The noise has its own stream: only its count of numbers may depend on the size of the picture.
     noise = random.spawn(1)[0].standard_normal(signal.shape, dtype=np.float32)
     noisy = signal + noise * np.sqrt(signal / quanta)
     return np.asarray(-np.log(np.clip(noisy, 1e-5, None)), np.float32)
 
 
-def _presented(apparent: Picture, random: np.random.Generator) -> Picture:
-    """Return the picture in 0 to 1 as a console would: window, curve, slow shading."""
+def _display_picture(apparent: Picture, random: np.random.Generator) -> Picture:
+    """Return the picture in 0 to 1 as a console shows it: window, curve, slow shading."""
     inner = apparent[:: max(1, apparent.shape[0] // 200), :: max(1, apparent.shape[1] // 200)]
     low, high = np.percentile(inner, [random.uniform(0.5, 6), random.uniform(98.5, 99.9)])
     scaled = np.clip((apparent - low) / max(float(high - low), 1e-3), 0, 1.15)
@@ -150,7 +150,7 @@ def _presented(apparent: Picture, random: np.random.Generator) -> Picture:
     return np.asarray(np.clip(curved * shading * random.uniform(0.75, 0.95), 0, 1), np.float32)
 
 
-def _marker(picture: Picture, random: np.random.Generator) -> None:
+def _draw_marker(picture: Picture, random: np.random.Generator) -> None:
     """Write the side letter that a radiographer lays on the receptor."""
     rows, columns = picture.shape
     size = rows / 900
@@ -162,10 +162,10 @@ def _marker(picture: Picture, random: np.random.Generator) -> None:
 
 
 def _collimate(picture: Picture, random: np.random.Generator) -> None:
-    """Darken what lies outside the collimator's leaves."""
+    """Darken the picture outside of the collimator's leaves."""
     rows, columns = picture.shape
     top, bottom = (int(rows * random.uniform(0, 0.04)) for _ in range(2))
     left, right = (int(columns * random.uniform(0, 0.07)) for _ in range(2))
     leaf = np.zeros_like(picture)
     leaf[top : rows - bottom, left : columns - right] = 1
-    picture *= 0.04 + 0.96 * blurred(leaf, rows / 700)
+    picture *= 0.04 + 0.96 * blurred_picture(leaf, rows / 700)

@@ -1,4 +1,4 @@
-"""Where the vertebrae of a synthetic patient lie, T1 to S1, in either projection.
+"""The layout of a synthetic patient's vertebrae, T1 to S1, in either projection.
 
 Millimeters; x to the right of the picture, y down, (0, 0) at its middle.
 In the lateral projection anterior is to the left.
@@ -41,7 +41,7 @@ class Vertebra:
     """Inward bow of the endplates, as a fraction of the height."""
 
     def place(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return local points, in units of half extent and half height, in millimeters."""
+        """Return points of the vertebra's own axes, in half extents and half heights, in millimeters of the picture."""
         local = np.asarray(points, np.float64) * (self.extent / 2, self.height / 2)
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         turned = local @ np.asarray([[cos, sin], [-sin, cos]])
@@ -64,7 +64,7 @@ class Vertebra:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a lesion does to the layout at one level; the default does nothing.
+    """A lesion's change of the layout at one level; the default changes nothing.
 
     Units: `slip` is a fraction of the depth, anterior positive.
     """
@@ -78,7 +78,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What makes one patient and exposure differ from the next."""
+    """The measures of one patient and one exposure."""
 
     size: float
     curve_mm: float
@@ -90,7 +90,7 @@ class Build:
     center_level: float
 
     @classmethod
-    def drawn(cls, random: np.random.Generator, region: str) -> Build:
+    def of_region(cls, random: np.random.Generator, region: str) -> Build:
         """Return a random build whose picture centers on `region`."""
         low, high = (4.5, 7.5) if region == "THORACIC" else (13.0, 14.6)
         return cls(
@@ -105,7 +105,7 @@ class Build:
         )
 
 
-def _curve(build: Build, view: str, y: float, thorax_mm: float, total_mm: float) -> float:
+def _line_x(build: Build, view: str, y: float, thorax_mm: float, total_mm: float) -> float:
     """Return the x of the spinal line at depth `y` below T1."""
     if view == "AP":
         return build.curve_mm * float(np.sin(2 * np.pi * y / total_mm + build.curve_phase))
@@ -118,23 +118,23 @@ def layout(build: Build, view: str, changes: dict[int, Change], random: np.rando
     """Return the vertebrae T1 to S1 of one patient with `changes` by level index."""
     levels = np.arange(len(LEVELS))
     extents = np.interp(levels, _ANCHORS, _WIDTH_MM if view == "AP" else _DEPTH_MM) * build.size
-    natural = np.interp(levels, _ANCHORS, _HEIGHT_MM) * build.size * random.normal(1, 0.02, len(LEVELS))
-    natural_discs = np.interp(levels, _ANCHORS, _DISC_MM) * build.size * random.normal(1, 0.05, len(LEVELS))
-    done = [changes.get(int(i), Change()) for i in levels]
-    heights = natural * [c.height for c in done]
-    discs = natural_discs * [c.disc for c in done]
+    normal_heights = np.interp(levels, _ANCHORS, _HEIGHT_MM) * build.size * random.normal(1, 0.02, len(LEVELS))
+    normal_discs = np.interp(levels, _ANCHORS, _DISC_MM) * build.size * random.normal(1, 0.05, len(LEVELS))
+    change_of_level = [changes.get(int(i), Change()) for i in levels]
+    heights = normal_heights * [change.height for change in change_of_level]
+    discs = normal_discs * [change.disc for change in change_of_level]
     tops = np.concatenate([[0.0], np.cumsum(heights + discs)[:-1]])
     middles = tops + heights / 2
     thorax, total = float(middles[11]), float(middles[-1])
-    x = np.asarray([_curve(build, view, float(m), thorax, total) for m in middles])
-    # A slipped body takes everything above it along.
-    slips = np.asarray([c.slip for c in done]) * extents
+    x = np.asarray([_line_x(build, view, float(m), thorax, total) for m in middles])
+    # A slipped body moves all bodies above it too.
+    slips = np.asarray([change.slip for change in change_of_level]) * extents
     x = x - np.cumsum(slips[::-1])[::-1]
     angles = -np.arctan(np.gradient(x + np.cumsum(slips[::-1])[::-1], middles))
     center_y = float(np.interp(build.center_level, levels, middles))
     center_x = float(np.interp(build.center_level, levels, x))
-    turn = np.asarray([[np.cos(build.tilt), np.sin(build.tilt)], [-np.sin(build.tilt), np.cos(build.tilt)]])
-    centers = np.stack([x - center_x, middles - center_y], axis=1) @ turn + (build.offset_mm, 0.0)
+    tilt_matrix = np.asarray([[np.cos(build.tilt), np.sin(build.tilt)], [-np.sin(build.tilt), np.cos(build.tilt)]])
+    centers = np.stack([x - center_x, middles - center_y], axis=1) @ tilt_matrix + (build.offset_mm, 0.0)
     return tuple(
         Vertebra(
             name=LEVELS[i],
@@ -143,14 +143,14 @@ def layout(build: Build, view: str, changes: dict[int, Change], random: np.rando
             height=float(heights[i]),
             disc=float(discs[i]),
             angle=float(angles[i] + build.tilt),
-            wedge=done[i].wedge,
-            bow=0.06 + done[i].bow,
+            wedge=change_of_level[i].wedge,
+            bow=0.06 + change_of_level[i].bow,
         )
         for i in range(len(LEVELS))
     )
 
 
-def moved(vertebra: Vertebra, dx: float, dy: float) -> Vertebra:
+def shifted_vertebra(vertebra: Vertebra, dx: float, dy: float) -> Vertebra:
     """Return the vertebra shifted in its own axes, in half extents and half heights."""
     x, y = vertebra.place(np.asarray([[dx, dy]]))[0]
     return replace(vertebra, center=(float(x), float(y)))

@@ -1,4 +1,4 @@
-"""Findings of a synthetic spine: what each does to the layout, and how it is drawn."""
+"""The findings of a synthetic spine: their changes of the layout, and their drawings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CLASS_NAMES = (
     "Vertebral collapse",
 )
 
-# How often each is drawn; foraminal stenosis needs an oblique view, so it has no examples,
-# and a slip is only visible from the side.
+# The frequency of each finding. Foraminal stenosis needs an oblique view, so it has no examples; a slip is visible
+# from the side only.
 _FREQUENCY = {
     "AP": {OSTEOPHYTES: 0.30, DISC_NARROWING: 0.18, IMPLANT: 0.16, OTHER: 0.18, COLLAPSE: 0.18},
     "LATERAL": {OSTEOPHYTES: 0.25, DISC_NARROWING: 0.17, IMPLANT: 0.14, SLIP: 0.14, OTHER: 0.14, COLLAPSE: 0.16},
@@ -36,34 +36,34 @@ _SCLEROTIC = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One planned finding: its class, the level index it sits at, and how strong it is (0 to 1)."""
+    """One planned finding: its class, the index of its level, its strength (0 to 1)."""
 
     kind: int
     level: int
     strength: float
 
 
-def planned(random: np.random.Generator, view: str, levels: tuple[int, ...]) -> tuple[Lesion, ...]:
-    """Return one to three findings at different ones of the visible `levels`."""
+def random_lesions(random: np.random.Generator, view: str, levels: tuple[int, ...]) -> tuple[Lesion, ...]:
+    """Return one to three random findings, each at another of the visible `levels`."""
     kinds, weights = zip(*_FREQUENCY[view].items(), strict=True)
     probability = np.asarray(weights) / sum(weights)
     count = min(int(random.choice([1, 2, 3], p=[0.45, 0.35, 0.2])), max(1, len(levels) // 2))
-    chosen: list[Lesion] = []
-    free = set(levels)
+    lesions: list[Lesion] = []
+    unused = set(levels)
     for _ in range(count):
         kind = int(random.choice(kinds, p=probability))
-        room = sorted(level for level in free if level + 1 in free)
-        if not room or (kind == IMPLANT and any(one.kind == IMPLANT for one in chosen)):
+        free_levels = sorted(level for level in unused if level + 1 in unused)
+        if not free_levels or (kind == IMPLANT and any(lesion.kind == IMPLANT for lesion in lesions)):
             continue
-        level = int(random.choice(room))
-        chosen.append(Lesion(kind, level, float(random.uniform(0.25, 1.0))))
+        level = int(random.choice(free_levels))
+        lesions.append(Lesion(kind, level, float(random.uniform(0.25, 1.0))))
         reach = 3 if kind == IMPLANT else 1
-        free -= set(range(level - 1, level + reach + 1))
-    return tuple(chosen) or (Lesion(OSTEOPHYTES, levels[len(levels) // 2], 0.7),)
+        unused -= set(range(level - 1, level + reach + 1))
+    return tuple(lesions) or (Lesion(OSTEOPHYTES, levels[len(levels) // 2], 0.7),)
 
 
-def change(lesion: Lesion, view: str) -> dict[int, Change]:
-    """Return what a finding does to the layout, by level index."""
+def layout_changes(lesion: Lesion, view: str) -> dict[int, Change]:
+    """Return a finding's changes of the layout, by the index of the level."""
     s = lesion.strength
     if lesion.kind == DISC_NARROWING:
         return {lesion.level: Change(disc=0.50 - 0.40 * s)}
@@ -76,25 +76,25 @@ def change(lesion: Lesion, view: str) -> dict[int, Change]:
     return {}
 
 
-def drawn(
+def draw_lesion(
     canvas: Canvas, lesion: Lesion, spine: tuple[Vertebra, ...], view: str, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw what the layout does not show; return the finding's points in millimeters."""
-    body, below = spine[lesion.level], spine[lesion.level + 1]
+    """Draw the parts of a finding that the layout does not show; return the finding's points in millimeters."""
+    body, next_body = spine[lesion.level], spine[lesion.level + 1]
     if lesion.kind == OSTEOPHYTES:
-        return _osteophytes(canvas, body, below, lesion.strength, random)
+        return _draw_osteophytes(canvas, body, next_body, lesion.strength, random)
     if lesion.kind == IMPLANT:
-        return _implant(canvas, lesion, spine, view, random)
+        return _draw_implant(canvas, lesion, spine, view, random)
     if lesion.kind == OTHER:
-        return _focus(canvas, body, lesion.strength, random)
+        return _draw_focus(canvas, body, lesion.strength, random)
     if lesion.kind == DISC_NARROWING:
-        return _narrow_disc(canvas, body, below)
+        return _draw_narrow_disc(canvas, body, next_body)
     if lesion.kind == SLIP:
-        return np.concatenate([body.outline(), below.place(np.asarray([[-1.0, -1.0], [1.0, -1.0], [0.0, -0.4]]))])
+        return np.concatenate([body.outline(), next_body.place(np.asarray([[-1.0, -1.0], [1.0, -1.0], [0.0, -0.4]]))])
     return body.outline()
 
 
-def _osteophytes(
+def _draw_osteophytes(
     canvas: Canvas, body: Vertebra, below: Vertebra, strength: float, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Draw beaks at both rims of one disc, on one side."""
@@ -111,7 +111,7 @@ def _osteophytes(
     return np.concatenate(points)
 
 
-def _narrow_disc(canvas: Canvas, body: Vertebra, below: Vertebra) -> NDArray[np.float64]:
+def _draw_narrow_disc(canvas: Canvas, body: Vertebra, below: Vertebra) -> NDArray[np.float64]:
     rim = np.linspace(-0.95, 0.95, 7)
     edges = []
     for vertebra, edge in ((body, 0.93), (below, -0.93)):
@@ -121,21 +121,21 @@ def _narrow_disc(canvas: Canvas, body: Vertebra, below: Vertebra) -> NDArray[np.
     return np.concatenate(edges)
 
 
-def _focus(canvas: Canvas, body: Vertebra, strength: float, random: np.random.Generator) -> NDArray[np.float64]:
+def _draw_focus(canvas: Canvas, body: Vertebra, strength: float, random: np.random.Generator) -> NDArray[np.float64]:
     """Draw a sclerotic (dense) or lytic (punched-out) focus inside a body."""
     place = (random.uniform(-0.4, 0.4), random.uniform(-0.25, 0.25))
     x, y = body.place(np.asarray([place]))[0]
     radius = body.height * random.uniform(0.26, 0.42)
     radii = (radius * random.uniform(0.9, 1.3), radius)
     if random.random() < _SCLEROTIC:
-        canvas.ellipsoid((float(x), float(y)), radii, 0.5 + 0.7 * strength)
+        canvas.add_ellipsoid((float(x), float(y)), radii, 0.5 + 0.7 * strength)
     else:
-        canvas.ellipsoid((float(x), float(y)), radii, -0.45 - 0.25 * strength)
+        canvas.add_ellipsoid((float(x), float(y)), radii, -0.45 - 0.25 * strength)
         canvas.stroke(ellipse(float(x), float(y), *radii), 1.0, CORTEX * 4, closed=True)
     return ellipse(float(x), float(y), *radii)
 
 
-def _implant(
+def _draw_implant(
     canvas: Canvas, lesion: Lesion, spine: tuple[Vertebra, ...], view: str, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Draw pedicle screws at two to four levels and the rods that join them."""

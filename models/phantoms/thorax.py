@@ -1,7 +1,7 @@
 """Synthetic chest CT with known disease.
 
-Two seeds: `anatomy_seed` is the patient, `scan_seed` the day: how the patient lay and the noise. The same patient
-scanned twice differs in pose, noise and whatever nodule is given; geometry is in mm, so any spacing shows the same.
+`anatomy_seed` is the patient. `scan_seed` is the day: the patient's pose and the noise. Two scans of one patient differ
+in pose, noise and the caller's nodules; geometry is in mm, so every spacing shows the same patient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOWEST, _HIGHEST = -1024, 3071
 
 @dataclass(frozen=True, slots=True)
 class Thorax:
-    """A chest CT and the truth about it.
+    """A synthetic chest CT and the truth about its disease.
 
     Shapes: values (Z, Y, X) float32; lungs and consolidations the same, bool; axes run to the head, the back, the left.
     Units: Hounsfield units; mm; nodule centers (z, y, x) in continuous voxels (0 is the center of the first).
@@ -51,29 +51,29 @@ def thorax(
     A `scanned` field around a nodule alone costs a small part of the whole chest.
     """
     scanned = scanned or Field()
-    build = Build.drawn(anatomy_seed)
-    # Away from the anatomy's streams, which have the patient's seed in front.
+    build = Build.of_patient(anatomy_seed)
+    # The streams of the anatomy begin with the patient's seed; this stream begins with the scan's seed.
     random = np.random.default_rng((scan_seed, anatomy_seed, 9))
-    canvas = Canvas(scanned, Pose.drawn(random))
+    canvas = Canvas(scanned, Pose.of_day(random))
     share = paint_chest(canvas, build)
     filled = paint_consolidations(canvas, build, share, consolidations)
     for number, nodule in enumerate(nodules):
         paint_nodule(canvas, build, nodule, number)
-    _scan(canvas, random)
+    _blur_and_add_noise(canvas, random)
     return Thorax(
         values=np.clip(canvas.values, _LOWEST, _HIGHEST),
         spacing_mm=scanned.spacing_mm,
         lungs=share > _HALF,
         consolidations=filled > _HALF,
-        nodule_centers=tuple(canvas.voxel(one.center_mm(build)) for one in nodules),
+        nodule_centers=tuple(canvas.voxel(nodule.center_mm(build)) for nodule in nodules),
     )
 
 
-def _scan(canvas: Canvas, random: np.random.Generator) -> None:
-    """Blur by the kernel and add quantum noise, correlated within a slice as back projection leaves it."""
+def _blur_and_add_noise(canvas: Canvas, random: np.random.Generator) -> None:
+    """Add quantum noise and blur by the kernel: the noise is correlated within a slice, as after back projection."""
     kernel_mm, deviation = random.uniform(0.3, 0.8), random.uniform(12, 35)
     noise = random.standard_normal(canvas.values.shape, dtype=np.float32)
-    # A finer voxel gets less dose: the deviation is that of a voxel of 3 mm cubed, and bounded.
+    # A finer voxel gets less dose, so more noise; `deviation` is that of a voxel of 3 mm cubed.
     noise *= np.float32(deviation * np.clip((27 / canvas.spacing.prod()) ** 0.25, 0.7, 2.0))
     canvas.values += noise
     for axis in (1, 2):

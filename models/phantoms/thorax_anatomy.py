@@ -44,8 +44,8 @@ class Build:
     seed: int
 
     @classmethod
-    def drawn(cls, seed: int) -> Build:
-        """Return the patient of a seed."""
+    def of_patient(cls, seed: int) -> Build:
+        """Return the measures of the patient of a seed."""
         random = np.random.default_rng((seed, 0))
         u = random.uniform
         width, depth = u(122, 142), u(80, 98)
@@ -71,7 +71,7 @@ class Build:
 
 
 def lung_depth(build: Build, z: Values, y: Values, x: Values) -> Values:
-    """Return how deep each point lies in a lung, in mm; negative outside."""
+    """Return the depth of each point in a lung, in mm; negative outside of the lungs."""
     ry, rx = build.cavity
     rho = np.sqrt((x / rx) ** 2 + (y / ry) ** 2)
     height = np.clip(z / build.apex, 0, 1)
@@ -86,7 +86,7 @@ def lung_depth(build: Build, z: Values, y: Values, x: Values) -> Values:
 
 
 def depth_at(build: Build, point: PointLike) -> float:
-    """Return how deep one point (z, y, x) lies in a lung, in mm."""
+    """Return the depth of a point (z, y, x) in a lung, in mm; negative outside of the lungs."""
     return float(lung_depth(build, *(np.full((1, 1, 1), at, np.float32) for at in point)).item())
 
 
@@ -103,24 +103,24 @@ def paint_chest(canvas: Canvas, build: Build) -> Values:
     """Paint everything but disease; return the share of lung in each voxel."""
     z, y, x = canvas.z, canvas.y, canvas.x
     random = np.random.default_rng((build.seed, 1))
-    _body_wall(canvas, build, random)
-    _ribs(canvas, build)
-    _spine(canvas, build)
-    _mediastinum(canvas, build)
+    _paint_body_wall(canvas, build, random)
+    _paint_ribs(canvas, build)
+    _paint_spine(canvas, build)
+    _paint_mediastinum(canvas, build)
     share = canvas.share_below_surface(lung_depth(build, z, y, x))
     texture = 14 * canvas.smooth_noise(random, 30) + 16 * canvas.smooth_noise(random, 9)
     # Blood and weight gather in the dependent part of a lying patient's lung.
     canvas.paint(share, np.float32(build.parenchyma) + np.float32(0.55) * (y + 40) + texture)
-    _airways(canvas, build)
+    _paint_airways(canvas, build)
     for side in (-1.0, 1.0):
-        _tree(canvas, build, side, np.random.default_rng((build.seed, 2, int(side > 0))))
+        _paint_vessels(canvas, build, side, np.random.default_rng((build.seed, 2, int(side > 0))))
     return share
 
 
-def _body_wall(canvas: Canvas, build: Build, random: np.random.Generator) -> None:
+def _paint_body_wall(canvas: Canvas, build: Build, random: np.random.Generator) -> None:
     z, y, x = canvas.z, canvas.y, canvas.x
     ry, rx = build.body
-    # More lies behind the chest cavity than before it: spine and back muscles.
+    # The spine and the muscles of the back make the wall thicker behind the chest cavity.
     y_body = y - _BACK_MM
     shoulders = 1 + 0.10 * np.clip(z / build.apex, 0, 1.2) ** 2
     skin = np.sqrt((x / rx) ** 2 + (y_body / ry) ** 2 - 0.35 * (x * y_body / (rx * ry)) ** 2)
@@ -136,8 +136,8 @@ def _body_wall(canvas: Canvas, build: Build, random: np.random.Generator) -> Non
     if random.random() < 0.6:  # noqa: PLR2004  # the share with gas in the stomach
         gas = random.uniform(12, 26)
         center = (-build.base + build.dome - gas - random.uniform(16, 30), -random.uniform(10, 40), 55.0)
-        away = np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (0.6 * (x - center[2])) ** 2)
-        canvas.paint(canvas.share_below_surface(gas - away), _AIR)
+        distance = np.sqrt((z - center[0]) ** 2 + (y - center[1]) ** 2 + (0.6 * (x - center[2])) ** 2)
+        canvas.paint(canvas.share_below_surface(gas - distance), _AIR)
     if random.random() < 0.7:  # noqa: PLR2004  # the share with the table in the picture
         surface = y - np.float32(ry + _BACK_MM + 6) + x**2 / np.float32(random.uniform(700, 1600))
         for thickness_mm in (0.0, random.uniform(12, 30)):
@@ -145,7 +145,7 @@ def _body_wall(canvas: Canvas, build: Build, random: np.random.Generator) -> Non
             canvas.paint(np.broadcast_to(table, canvas.values.shape), -250)
 
 
-def _ribs(canvas: Canvas, build: Build) -> None:
+def _paint_ribs(canvas: Canvas, build: Build) -> None:
     z, y, x = canvas.z, canvas.y, canvas.x
     ry, rx = build.cavity
     rho = np.sqrt((x / (rx + 6)) ** 2 + (y / (ry + 6)) ** 2)
@@ -164,7 +164,7 @@ def _ribs(canvas: Canvas, build: Build) -> None:
     canvas.paint(canvas.share_below_surface(np.minimum(sternum, 95 - np.abs(z - 10))), 220)
 
 
-def _spine(canvas: Canvas, build: Build) -> None:
+def _paint_spine(canvas: Canvas, build: Build) -> None:
     z, y, x = canvas.z, canvas.y, canvas.x
     middle = build.spine_y
     body = 16 - np.sqrt(x**2 + ((y - middle) / 0.85) ** 2)
@@ -180,7 +180,7 @@ def _spine(canvas: Canvas, build: Build) -> None:
     canvas.paint(canvas.share_below_surface(8 - np.sqrt(x**2 + (y - middle - 22) ** 2)), 25)
 
 
-def _mediastinum(canvas: Canvas, build: Build) -> None:
+def _paint_mediastinum(canvas: Canvas, build: Build) -> None:
     z, y, x = canvas.z, canvas.y, canvas.x
     # Fat between the organs; the heart and the great vessels lie in it.
     fat = 25 * (1 - np.sqrt((x / 25) ** 2 + ((y + 6) / 46) ** 2 + ((z - 20) / 85) ** 2))
@@ -208,7 +208,7 @@ def _mediastinum(canvas: Canvas, build: Build) -> None:
     canvas.paint_tube((-130.0, back - 10, 4), (120.0, 22, 3), (6, 6), 35)
 
 
-def _airways(canvas: Canvas, build: Build) -> None:
+def _paint_airways(canvas: Canvas, build: Build) -> None:
     carina = (16.0, 8.0, 0.0)
     for start, end, outer in (
         ((build.apex + 40, -6.0, 0.0), carina, 9.0),
@@ -219,24 +219,24 @@ def _airways(canvas: Canvas, build: Build) -> None:
         canvas.paint_tube(start, end, (outer, outer - 0.5), _AIR)
 
 
-def _tree(canvas: Canvas, build: Build, side: float, random: np.random.Generator) -> None:
-    """Grow the pulmonary vessels of one lung from its hilum."""
+def _paint_vessels(canvas: Canvas, build: Build, side: float, random: np.random.Generator) -> None:
+    """Paint the pulmonary vessels of one lung, growing from its hilum."""
     hilum = np.asarray((-2.0, 8.0, 34.0 * side))
     blood = _VESSEL + 0.7 * build.contrast
     tips = []
     for _ in range(15):
-        heading = np.asarray((random.uniform(-1, 1), random.uniform(-1, 1), side * random.uniform(0.15, 1.0)))
-        tips.append((hilum, heading / np.linalg.norm(heading), random.uniform(3.2, 6.2), 0))
+        direction = np.asarray((random.uniform(-1, 1), random.uniform(-1, 1), side * random.uniform(0.15, 1.0)))
+        tips.append((hilum, direction / np.linalg.norm(direction), random.uniform(3.2, 6.2), 0))
     while tips:
-        at, heading, radius, generation = tips.pop()
+        start, direction, radius, generation = tips.pop()
         length = random.uniform(14, 24) * (0.9**generation) + 3
-        end = at + heading * length
+        end = start + direction * length
         if generation and depth_at(build, end) < _CLEAR_MM:
             continue
-        canvas.paint_tube(at, end, (radius, radius * 0.85), blood)
+        canvas.paint_tube(start, end, (radius, radius * 0.85), blood)
         children = 2 if random.random() < 0.75 else 1  # noqa: PLR2004  # three in four fork
         for _ in range(children):
-            turned = heading + random.normal(0, 0.38 + 0.05 * generation, 3)
+            turned = direction + random.normal(0, 0.38 + 0.05 * generation, 3)
             thinner = radius * 0.85 * random.uniform(0.72, 0.92)
             if generation < 8 and thinner > 0.45:  # noqa: PLR2004  # thinner ones are below what CT shows
                 tips.append((end, turned / np.linalg.norm(turned), thinner, generation + 1))

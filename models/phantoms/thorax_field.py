@@ -41,7 +41,7 @@ class Pose:
     roll: float = 0.0
 
     @classmethod
-    def drawn(cls, random: np.random.Generator) -> Pose:
+    def of_day(cls, random: np.random.Generator) -> Pose:
         """Return a random pose, with the differences between two scans of a patient: 4 mm and 0.03 rad of deviation."""
         z, y, x = random.normal(0, (4.0, 4.0, 4.0))
         return cls((float(z), float(y), float(x)), float(random.normal(0, 0.03)))

@@ -16,7 +16,7 @@ _TRIES = 400
 
 @dataclass(frozen=True, slots=True)
 class Nodule:
-    """One nodule.
+    """One nodule of a synthetic chest.
 
     Units: `position` (z, y, x), each -1 to 1: base to apex, front to back, right to left of the chest cavity;
     diameter of the solid ball, without spicules.
@@ -28,25 +28,25 @@ class Nodule:
     density_hu: float = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no nodule."""
+        """Refuse a diameter that is not positive, and a position outside of the chest cavity."""
         if self.diameter_mm <= 0 or max(abs(at) for at in self.position) > 1:
             message = f"a nodule needs a positive diameter and a place within -1 to 1, got {self}"
             raise ValueError(message)
 
     def center_mm(self, build: Build) -> Point:
-        """Return where it is in this patient."""
+        """Return the nodule's center in a patient."""
         z, y, x = self.position
         height = build.apex if z > 0 else build.base
         return (z * height, y * build.cavity[0], x * build.cavity[1])
 
 
 def nodule_position(random: np.random.Generator, anatomy_seed: int, diameter_mm: float) -> Point:
-    """Return a place in a lung of this patient where a nodule of that size is clear of the wall."""
-    build = Build.drawn(anatomy_seed)
+    """Return a random position in a patient's lung where a nodule of the diameter is clear of the wall."""
+    build = Build.of_patient(anatomy_seed)
     for _ in range(_TRIES):
-        place = Nodule(_triple(random.uniform(-0.95, 0.95, 3)), diameter_mm)
-        if depth_at(build, place.center_mm(build)) > diameter_mm / 2 + 3:
-            return place.position
+        nodule = Nodule(_triple(random.uniform(-0.95, 0.95, 3)), diameter_mm)
+        if depth_at(build, nodule.center_mm(build)) > diameter_mm / 2 + 3:
+            return nodule.position
     message = f"patient {anatomy_seed} has no room for a nodule of {diameter_mm} mm"
     raise ValueError(message)
 
@@ -65,10 +65,10 @@ def paint_nodule(canvas: Canvas, build: Build, nodule: Nodule, number: int) -> N
         return
     z, y, x = canvas.offsets(center, window)
     distance = np.sqrt(z**2 + y**2 + x**2)
-    uneven = (
+    unevenness = (
         0.06 * radius * canvas.smooth_noise(random, 1.6 * radius + 3, window) if nodule.spiculated else np.float32(0)
     )
-    canvas.paint(canvas.share_below_surface(radius + uneven - distance), nodule.density_hu, window)
+    canvas.paint(canvas.share_below_surface(radius + unevenness - distance), nodule.density_hu, window)
 
 
 def paint_consolidations(canvas: Canvas, build: Build, share: Values, count: int) -> Values:
@@ -76,7 +76,7 @@ def paint_consolidations(canvas: Canvas, build: Build, share: Values, count: int
     random = np.random.default_rng((build.seed, 4))
     filled = np.zeros_like(canvas.values)
     for _ in range(count):
-        center, radii = _peripheral(build, random), random.uniform(14, 38, 3)
+        center, radii = _peripheral_point(build, random), random.uniform(14, 38, 3)
         ground_glass = random.random() < _GROUND_GLASS_SHARE
         density = random.uniform(-620, -420) if ground_glass else random.uniform(-180, 40)
         window = canvas.window((center,), 1.5 * float(radii.max()))
@@ -85,18 +85,18 @@ def paint_consolidations(canvas: Canvas, build: Build, share: Values, count: int
             continue
         z, y, x = canvas.offsets(center, window)
         rho = np.sqrt((z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2).astype(np.float32)
-        soft = np.clip((1 - rho + 0.22 * canvas.smooth_noise(texture, 22, window)) / np.float32(0.45), 0, 1)
-        mottled = np.float32(density) + (60 if ground_glass else 25) * canvas.smooth_noise(texture, 8, window)
-        covered = soft * share[window]
+        share_of_patch = np.clip((1 - rho + 0.22 * canvas.smooth_noise(texture, 22, window)) / np.float32(0.45), 0, 1)
+        patch_hu = np.float32(density) + (60 if ground_glass else 25) * canvas.smooth_noise(texture, 8, window)
+        patch_in_lung = share_of_patch * share[window]
         # Vessels and walls that are denser than the patch stay as they are.
         target = canvas.values[window]
-        np.maximum(target, target + covered * (mottled - target), out=target)
-        np.maximum(filled[window], covered, out=filled[window])
+        np.maximum(target, target + patch_in_lung * (patch_hu - target), out=target)
+        np.maximum(filled[window], patch_in_lung, out=filled[window])
     return filled
 
 
-def _peripheral(build: Build, random: np.random.Generator) -> Point:
-    """Return a place near the pleura, more often low and in the back.
+def _peripheral_point(build: Build, random: np.random.Generator) -> Point:
+    """Return a random point near the pleura, more often low and in the back.
 
     Source: distribution of viral pneumonia on CT (Salehi et al., Am J Roentgenol 2020, doi 10.2214/AJR.20.23034).
     """
@@ -106,8 +106,8 @@ def _peripheral(build: Build, random: np.random.Generator) -> Point:
         place = (z * (build.apex if z > 0 else build.base), y * build.cavity[0], x * build.cavity[1])
         depth = depth_at(build, place)
         if depth > 4:  # noqa: PLR2004  # mm: inside a lung
-            liking = -0.05 * depth - 0.6 * z + 0.5 * y + random.gumbel(0, 0.7)
-            best = max(best, (liking, place))
+            score = -0.05 * depth - 0.6 * z + 0.5 * y + random.gumbel(0, 0.7)
+            best = max(best, (score, place))
     return best[1]
 
 

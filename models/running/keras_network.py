@@ -81,11 +81,11 @@ def efficientnet_lite0(  # a keras.Model
     if layout == "channels_first":
         x = layers.Permute((3, 1, 2), name="turned")(x)
     stem = layers.Conv2D(_STEM, 3, 2, "same", data_format=layout, use_bias=False, name="stem_conv")
-    x = _normalized(stem(x), "stem", layout)
+    x = _batch_normalized(stem(x), "stem", layout)
     for name, expansion, filters, kernel, stride in _blocks():
         x = _block(x, name, (expansion, filters, kernel, stride), layout)
     head = layers.Conv2D(_HEAD, 1, data_format=layout, use_bias=False, name="head_conv")
-    x = layers.GlobalAveragePooling2D(data_format=layout, name="pooling")(_normalized(head(x), "head", layout))
+    x = layers.GlobalAveragePooling2D(data_format=layout, name="pooling")(_batch_normalized(head(x), "head", layout))
     x = layers.Dropout(dropout, name="dropout")(x)
     return keras.Model(pictures, layers.Dense(outputs, name="logits")(x), name="efficientnet_lite0")
 
@@ -97,7 +97,7 @@ def _blocks() -> Iterator[tuple[str, int, int, int, int]]:
             yield f"block{stage}{'abcd'[number]}", expansion, filters, kernel, stride if number == 0 else 1
 
 
-def _normalized(x: Any, name: str, layout: Layout, *, active: bool = True) -> Any:  # noqa: ANN401  # symbolic tensors
+def _batch_normalized(x: Any, name: str, layout: Layout, *, active: bool = True) -> Any:  # noqa: ANN401  # symbolic tensors
     layers = importlib.import_module("keras").layers
     x = layers.BatchNormalization(_AXIS[layout], epsilon=_EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
@@ -111,11 +111,11 @@ def _block(x: Any, name: str, shape: tuple[int, int, int, int], layout: Layout) 
     convolution = {"data_format": layout, "use_bias": False}
     if expansion > 1:
         expanded = layers.Conv2D(width * expansion, 1, name=f"{name}_expand_conv", **convolution)(x)
-        x = _normalized(expanded, f"{name}_expand", layout)
+        x = _batch_normalized(expanded, f"{name}_expand", layout)
     x = layers.DepthwiseConv2D(kernel, stride, "same", name=f"{name}_depth_conv", **convolution)(x)
-    x = _normalized(x, f"{name}_depth", layout)
+    x = _batch_normalized(x, f"{name}_depth", layout)
     x = layers.Conv2D(filters, 1, name=f"{name}_project_conv", **convolution)(x)
-    x = _normalized(x, f"{name}_project", layout, active=False)
+    x = _batch_normalized(x, f"{name}_project", layout, active=False)
     return layers.Add(name=f"{name}_add")([inputs, x]) if stride == 1 and width == filters else x
 
 

@@ -49,7 +49,7 @@ def ensure_nms() -> bool:
     torchvision's own compiled library is tried first: defining the operator before a working library is loaded
     would make the library's own registration fail.
     """
-    if _registered() or _compiled_library_loads():
+    if _is_registered() or _compiled_library_loads():
         return False
     # A collected library object unregisters its operators, so torch keeps a reference to the object.
     library = torch.library.Library(_NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ def _lift_the_guard() -> None:
     boxes._assert_has_ops = lambda: None  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _registered() -> bool:
+def _is_registered() -> bool:
     try:
         return bool(torch.ops.torchvision.nms)
     except (AttributeError, RuntimeError):
@@ -85,5 +85,5 @@ def _compiled_library_loads() -> bool:
             torch.ops.load_library(library)  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError):
             return False
-        return _registered()
+        return _is_registered()
     return False

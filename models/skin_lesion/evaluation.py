@@ -17,11 +17,11 @@ from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.dataset import CLASSES, LabelledPicture, pictures_of_part, read_picture
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import Picture
-from ainode.models.training.experiment import Baseline, Evaluated, Part
+from ainode.models.training.experiment import Baseline, Evaluation, Part
 from ainode.models.training.shortcuts import facts, pixel_baseline, shortcut_baselines
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the calibrated probabilities of the model, run as in the node, and baselines fitted on the part `train`.
 
     `weights` has the file by its name in the manifest, `skin_lesion/efficientnet_lite0`.
@@ -31,7 +31,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
     with tempfile.TemporaryDirectory() as cache:
         model = SkinLesionModel.load(paths, execution=Execution(Path(cache)), card=card)
         probabilities = np.array([model.predict(read_picture(picture.path)).calibrated for picture in pictures])
-    return Evaluated(
+    return Evaluation(
         class_names=CLASSES,
         labels=np.array([picture.label for picture in pictures], np.int64),
         probabilities=np.stack([1 - probabilities, probabilities], axis=1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ainode.models.training.experiment import Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Evaluation, Part, TrainingOptions
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
@@ -19,7 +19,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     return training.train(data, out, options)
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the weights' results on one part of `data`."""
     from ainode.models.skin_lesion import evaluation  # noqa: PLC0415  # brings torch along
 

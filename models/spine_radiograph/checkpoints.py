@@ -19,8 +19,8 @@ def class_names(path: Path) -> tuple[str, ...] | None:
     if path.suffix != ".safetensors":
         return None
     with safe_open(path, framework="pt") as file:
-        written = (file.metadata() or {}).get("class_names")
-    return tuple(str(name) for name in json.loads(written)) if written else None
+        names_json = (file.metadata() or {}).get("class_names")
+    return tuple(str(name) for name in json.loads(names_json)) if names_json else None
 
 
 def convert_detector(source: Path, target: Path) -> tuple[str, ...]:

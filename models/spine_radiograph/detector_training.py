@@ -34,7 +34,7 @@ class DetectorRecipe:
     batch: int = 16
     epochs: int = 10
     steps_per_epoch: int = 200
-    judged: int = 200
+    validation_pictures: int = 200
 
 
 def picture_and_boxes(folder: Path, split: str, index: int) -> tuple[NDArray[np.uint8], BoxSet]:
@@ -123,8 +123,8 @@ def train_detector(
 
     def score(network_in_training: nn.Module) -> float:
         detector = Detector(eager_run(network_in_training), CLASS_NAMES, recipe.side, (_LEAST_CONFIDENCE,), _IOU)
-        return average_precision(*predicted_and_true_boxes(detector, folder, "validation", range(recipe.judged)))[
-            "map_50"
-        ]
+        return average_precision(
+            *predicted_and_true_boxes(detector, folder, "validation", range(recipe.validation_pictures))
+        )["map_50"]
 
     return fit(network, batches(folder, count, recipe, options.seed), detection_loss(network), score, plan, out)

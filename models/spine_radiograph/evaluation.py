@@ -20,7 +20,7 @@ from ainode.models.spine_radiograph.preprocess import classifier_input
 from ainode.models.training.metrics import (
     auc,
     average_precision,
-    bootstrapped,
+    bootstrap_estimate,
     brier,
     calibration_error,
     sensitivity_specificity,
@@ -69,8 +69,8 @@ def classification_report(
     predicted = scores > choice.threshold
     evaluation_plots(stack.labels, scores, out, confusion=(stack.labels, predicted, ("normal", "abnormal")))
     return {
-        "auc": asdict(bootstrapped(auc, stack.labels, scores)),
-        "auc_of": {name: asdict(bootstrapped(auc, stack.labels, members[:, i])) for i, name in enumerate(names)},
+        "auc": asdict(bootstrap_estimate(auc, stack.labels, scores)),
+        "auc_of": {name: asdict(bootstrap_estimate(auc, stack.labels, members[:, i])) for i, name in enumerate(names)},
         "sensitivity": asdict(sensitivity),
         "specificity": asdict(specificity),
         "brier": brier(stack.labels, scores),
@@ -82,7 +82,7 @@ def classification_report(
 def figures_of_parts(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
     """Return the figures by region and view, and among the pictures that show each class, alone or with others."""
     by_group = {
-        str(group): asdict(bootstrapped(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
+        str(group): asdict(bootstrap_estimate(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
         for group in np.unique(stack.groups)
     }
     by_class = {}

@@ -18,7 +18,7 @@ from ainode.models.spine_radiograph.model import SpineRadiographModel
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
 from ainode.models.spine_radiograph.release import export_weights
 from ainode.models.spine_radiograph.training import Recipe, train_classifier
-from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _SEEDS: Mapping[Part, int] = {"train": 0, "test": 2}
@@ -42,7 +42,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     return {f"{card.name}/{name}": path for name, path in files.items()}
 
 
-def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the ensemble's results on synthetic pictures, beside baselines of shortcuts and of 16 x 16 pixels."""
     card = read_card()
     training, stack = (
@@ -57,7 +57,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
         boxes = detection_report(model, data / "detector", part, len(stack.labels))
     grays = [_facts(data, name_of_part, _PICTURES[name_of_part]) for name_of_part in ("train", part)]
     score = members @ np.asarray([network.weight for network in card.networks])
-    return Evaluated(
+    return Evaluation(
         class_names=("normal", "abnormal"),
         labels=stack.labels.astype(np.int64),
         probabilities=np.stack([1 - score, score], axis=1),

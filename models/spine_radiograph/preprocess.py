@@ -80,7 +80,7 @@ def classifier_input(pixels: Picture, side: int, resize: Resize = "stretch") -> 
         raise UnusablePicture(reason)
     scaled = normalized_range(np.asarray(pixels, np.float32))
     if resize == "stretch":
-        return np.ascontiguousarray(_resized(scaled, side, side)[None, None])
+        return np.ascontiguousarray(_resized_picture(scaled, side, side)[None, None])
     return letterbox(scaled, side, fill=0.0)[0][None, None]
 
 
@@ -91,7 +91,7 @@ def letterbox(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tuple
     height, width = max(1, round(rows * factor)), max(1, round(columns * factor))
     top, left = (side - height) // 2, (side - width) // 2
     square = np.full((side, side), fill, np.float32)
-    square[top : top + height, left : left + width] = _resized(scaled, height, width)
+    square[top : top + height, left : left + width] = _resized_picture(scaled, height, width)
     return square, Placement((width / columns, height / rows), (float(left), float(top)), (rows, columns))
 
 
@@ -108,7 +108,7 @@ def map_on_source_grid(coarse_map: Picture, placement: Placement) -> Picture:
     return np.clip(large, 0, 1).astype(np.float32)
 
 
-def _resized(picture: Picture, rows: int, columns: int) -> Picture:
+def _resized_picture(picture: Picture, rows: int, columns: int) -> Picture:
     """Return the picture at another size, averaged when it shrinks."""
     shrinks = rows * columns < picture.shape[0] * picture.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -30,7 +30,7 @@ from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_i
 from ainode.models.spine_radiograph.network import classifier
 from ainode.models.spine_radiograph.training import Supervised
 from ainode.models.training.epochs import load_best
-from ainode.models.training.metrics import auc, bootstrapped
+from ainode.models.training.metrics import auc, bootstrap_estimate
 
 _TEST_PICTURES = 1200
 
@@ -70,7 +70,8 @@ def figures_in_words(
     """Return each network's figure on the test set in the manifest's words."""
     picture_count = len(test.labels)
     texts = {
-        name: f"AUC and 95 % interval {bootstrapped(auc, test.labels, members[:, i])}" for i, name in enumerate(names)
+        name: f"AUC and 95 % interval {bootstrap_estimate(auc, test.labels, members[:, i])}"
+        for i, name in enumerate(names)
     }
     at_half, over_range = detector_figures["map_50"], detector_figures["map"]
     texts |= {DETECTOR: f"mAP at IoU 0.5 {at_half:.3f}, 0.5 to 0.95 {over_range:.3f}, n = {picture_count}"}

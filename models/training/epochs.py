@@ -1,6 +1,6 @@
-"""One small training loop, shared by every model: seeded, resumable, logged.
+"""The training loop of the torch models: seeded, resumable, logged.
 
-What a model brings: its network, its batches, its loss and its score.
+A model brings its network, its batches, its loss and its score.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard to train.
+    """The settings of a training.
 
     Units: `minutes` ends the training after the epoch in which it passes.
     """
@@ -46,7 +46,7 @@ class Plan:
     def of(
         cls, options: TrainingOptions, epochs: int, steps_per_epoch: int, *, learning_rate: float, half: bool = False
     ) -> Plan:
-        """Return a recipe's plan with what a person decided in its place."""
+        """Return the plan of a recipe, in which a person's options replace the recipe's values."""
         return cls(
             options.epochs or epochs,
             steps_per_epoch,
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of the log."""
+    """One row of the log."""
 
     epoch: int
     loss: float
@@ -69,13 +69,13 @@ class Epoch:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that a training touches."""
+    """Seed every random generator that a training uses."""
     python_random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # libraries draw from the legacy generator
     torch.manual_seed(seed)
 
 
-def fit(  # network, data, loss, score, plan and place: each is one decision of the caller
+def fit(  # six decisions of the caller
     network: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
     loss: Callable[[nn.Module, Batch], Tensor],
@@ -83,32 +83,32 @@ def fit(  # network, data, loss, score, plan and place: each is one decision of 
     plan: Plan,
     out: Path,
 ) -> tuple[Epoch, ...]:
-    """Train, keep the best network in `out/best.safetensors`, and return the log.
+    """Train, write the best weights to `out/best.safetensors`, and return the log.
 
-    Writes `log.csv` and, after every epoch, `last.pt`, from which a later call goes on.
+    After every epoch `log.csv` and `last.pt` are written; a later call continues from `last.pt`.
     Higher scores are better; the best weights are loaded into `network` at the end.
     """
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(plan.seed)
     network.to(plan.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, plan))
-    history = _resumed(out, network, optimizer, schedule)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_share(step, plan))
+    history = _resumed_history(out, network, optimizer, schedule)
     best = max((row.score for row in history), default=-float("inf"))
-    began = time.monotonic()
+    start_s = time.monotonic()
     for epoch in range(len(history), plan.epochs):
-        started = time.monotonic()
+        epoch_start_s = time.monotonic()
         mean_loss = _train_epoch(network, batches(epoch), loss, optimizer, schedule, plan)
         network.eval()
-        row = Epoch(epoch, mean_loss, score(network), time.monotonic() - started)
+        row = Epoch(epoch, mean_loss, score(network), time.monotonic() - epoch_start_s)
         history.append(row)
         if row.score > best:
             best = row.score
             table = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
         rows = [[row.epoch, row.loss, row.score, row.seconds] for row in history]
-        keep(out, network, optimizer, rows, step=schedule.last_epoch)
-        if _stale(history, plan.patience) or time.monotonic() - began > plan.minutes * 60:
+        save_epoch(out, network, optimizer, rows, step=schedule.last_epoch)
+        if _is_stale(history, plan.patience) or time.monotonic() - start_s > plan.minutes * 60:
             break
     load_best(network, out)
     return tuple(history)
@@ -120,7 +120,8 @@ def load_best(network: nn.Module, out: Path) -> None:
     network.eval()
 
 
-def _cosine(step: int, plan: Plan) -> float:
+def _rate_share(step: int, plan: Plan) -> float:
+    """Return the share of the learning rate at a step: a linear rise, then half a cosine."""
     total = plan.epochs * plan.steps_per_epoch
     ramp = max(1.0, plan.warmup * total)
     if step < ramp:
@@ -140,9 +141,9 @@ def _train_epoch(  # the pieces of one step
     losses: list[float] = []
     progress = tqdm(batches, total=plan.steps_per_epoch, leave=False, mininterval=2.0)
     for batch in progress:
-        placed = tuple(tensor.to(plan.device) for tensor in batch)
+        batch_on_device = tuple(tensor.to(plan.device) for tensor in batch)
         with torch.autocast(plan.device.split(":")[0], torch.bfloat16, enabled=plan.half):
-            value = loss(network, placed)
+            value = loss(network, batch_on_device)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -153,15 +154,16 @@ def _train_epoch(  # the pieces of one step
     return float(np.mean(losses)) if losses else float("nan")
 
 
-def _stale(history: list[Epoch], patience: int) -> bool:
+def _is_stale(history: list[Epoch], patience: int) -> bool:
+    """Return whether the best score is `patience` epochs old."""
     scores = [row.score for row in history]
     return len(scores) - 1 - int(np.argmax(scores)) >= patience
 
 
-def keep(
+def save_epoch(
     out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[list[float]], **more: int
 ) -> None:
-    """Write `last.pt`, whole or not at all, and `log.csv`, a row per epoch: number, loss, score, seconds."""
+    """Write `last.pt`, whole or not at all, and `log.csv` with a row per epoch: number, loss, score, seconds."""
     state = {
         "model_state_dict": network.state_dict(),
         "optimizer_state_dict": optimizer.state_dict(),
@@ -177,10 +179,10 @@ def keep(
         writer.writerows(history)
 
 
-def _resumed(
+def _resumed_history(
     out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR
 ) -> list[Epoch]:
-    """Take up an interrupted training; return its log so far, empty when there is none."""
+    """Load the state of an interrupted training; return its log, empty without an interrupted training."""
     path = out / "last.pt"
     if not path.is_file():
         return []

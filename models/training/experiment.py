@@ -1,4 +1,4 @@
-"""Training and evaluation as the shared command line asks for them, the same for every model."""
+"""Training and evaluation of every model, as the shared command line calls them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ainode.models.errors import ModelError
 from ainode.models.training.metrics import (
     auc,
-    bootstrapped,
+    bootstrap_estimate,
     brier,
     calibration_error,
     gain,
@@ -24,12 +24,12 @@ from ainode.models.training.metrics import (
 
 Part = Literal["train", "test"]
 Kind = Literal["shortcut", "pixels", "anatomy", "part"]
-"""what a baseline knows: nothing of anatomy, a few pixels, a size that people measured; or it is a part of the model"""
+"""the basis of a baseline: shortcuts without anatomy, a few pixels, a size that people measured, a part of the model"""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What a person may decide of a training; None leaves it to the model's recipe.
+    """A person's options of a training; None takes the value of the model's recipe.
 
     Units: `minutes` ends the training after the epoch in which it passes.
     """
@@ -43,7 +43,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a rule that knows less than the model said of the same cases.
+    """The scores of a simple rule on the same cases, which a model must beat.
 
     Shapes: scores (n,), of the classes that count as ill.
     """
@@ -51,12 +51,12 @@ class Baseline:
     scores: NDArray[np.float64]
     kind: Kind
     method: str = ""
-    """which classifier on which features, and what was left out"""
+    """the classifier, its features, and the features that were left out"""
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What a model said of one part of a data set, and what trivial rules said of the same.
+class Evaluation:
+    """The results of a model on one part of a data set, with those of baselines on the same cases.
 
     Shapes: labels (n,) class numbers; probabilities (n, classes); groups (n,) patient or lesion.
     """
@@ -70,23 +70,23 @@ class Evaluated:
     threshold: float = 0.5
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
-    """names in the manifest of the weights that answered; empty: all that were given"""
+    """the manifest's names of the weights that gave the results; empty if all weights of the call did"""
     further: Mapping[str, object] = field(default_factory=dict)
-    """figures that this model alone has"""
+    """further figures of this model"""
 
     @property
     def truth(self) -> NDArray[np.bool_]:
-        """Return which cases are ill."""
+        """Return whether each case is ill."""
         return np.isin(self.labels, self._positive())
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Return the probability that a case is ill."""
+        """Return the probability that each case is ill."""
         return np.asarray(self.probabilities[:, self._positive()].sum(axis=1), np.float64)
 
     @property
-    def read(self) -> NDArray[np.int64]:
-        """Return the class that each case is read as: by the threshold where there are two, the likeliest of more."""
+    def predicted(self) -> NDArray[np.int64]:
+        """Return the predicted class of each case: by the threshold of two classes, the likeliest of more classes."""
         if len(self.class_names) > 2:  # noqa: PLR2004  # more than ill or not
             return np.asarray(self.probabilities.argmax(axis=1), np.int64)
         (ill,) = self._positive()
@@ -97,14 +97,14 @@ class Evaluated:
 
 
 class Experiment(Protocol):
-    """A module `ainode.models.<model>.experiment`: how the model is trained and put to the test."""
+    """A module `ainode.models.<model>.experiment`: the training and the evaluation of a model."""
 
     def train(self, data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
         """Train on the part `train` of `data`, write into `out`; return the weight files by their manifest name."""
         ...
 
-    def evaluate(self, data: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
-        """Return what the weights say of one part of `data`."""
+    def evaluate(self, data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
+        """Return the weights' results on one part of `data`."""
         ...
 
 
@@ -122,31 +122,31 @@ def experiment(model: str) -> Experiment:
 
 
 def train(model: str, data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-    """Train a model into a folder; return its weight files by name, which `weights.json` there keeps.
+    """Train a model into a folder; write its weight files by name to `weights.json` there, and return them.
 
     Raises: ModelError if the folder holds another training and `resume` is not set.
     """
     if out.exists() and any(out.iterdir()) and not options.resume:
         raise ModelError(f"{out} is not empty; name another folder, or --resume what lies there")
     out.mkdir(parents=True, exist_ok=True)
-    made = experiment(model).train(data, out, options)
-    names = {name: str(path.resolve()) for name, path in made.items()}
+    files = experiment(model).train(data, out, options)
+    names = {name: str(path.resolve()) for name, path in files.items()}
     (out / "weights.json").write_text(json.dumps(names, indent=2) + "\n", "utf-8")
     draw_losses(out)
-    return made
+    return files
 
 
 def draw_losses(out: Path) -> tuple[Path, ...]:
-    """Draw the loss curves of every log.csv below a folder, beside it."""
+    """Draw the loss curves of every log.csv below a folder into a picture beside the log; return the pictures."""
     from ainode.models.training.plots import loss_plot  # noqa: PLC0415  # of the extra "train"
 
     return tuple(loss_plot(log, log.with_name("loss.png")) for log in sorted(out.rglob("log.csv")))
 
 
-def trained(out: Path) -> Mapping[str, Path]:
-    """Return the weight files that a training left in a folder.
+def finished_weights(out: Path) -> Mapping[str, Path]:
+    """Return the weight files of a finished training's folder.
 
-    Raises: ModelError if none was finished there.
+    Raises: ModelError if no training finished there.
     """
     path = out / "weights.json"
     if not path.is_file():
@@ -154,48 +154,58 @@ def trained(out: Path) -> Mapping[str, Path]:
     return {name: Path(file) for name, file in json.loads(path.read_text("utf-8")).items()}
 
 
-def evaluate(  # which model, on what, with what, into where
+def evaluate(  # the model, its data and weights, the folder of the figures
     model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test"
 ) -> Mapping[str, object]:
-    """Put weights to the test; write metrics.json and the plots into `out`, return the metrics."""
+    """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics."""
     # Of the extra "train"; and torch, which a training on TensorFlow does without.
     from ainode.models.running.runtime import sha256_of  # noqa: PLC0415
     from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415
 
-    found = experiment(model).evaluate(data, weights, part)
-    digests = {name: sha256_of(weights[name]) for name in found.weights or weights}
-    metrics = {"model": model, "weights": digests, "part": part, **measured(found)}
+    evaluation = experiment(model).evaluate(data, weights, part)
+    digests = {name: sha256_of(weights[name]) for name in evaluation.weights or weights}
+    metrics = {"model": model, "weights": digests, "part": part, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
-    evaluation_plots(found.truth, found.scores, out, confusion=(found.labels, found.read, found.class_names))
+    evaluation_plots(
+        evaluation.truth,
+        evaluation.scores,
+        out,
+        confusion=(evaluation.labels, evaluation.predicted, evaluation.class_names),
+    )
     return metrics
 
 
-def measured(found: Evaluated) -> Mapping[str, object]:
-    """Return every figure, intervals by bootstrap over groups, baselines on the same cases beside it."""
-    truth, scores = found.truth, found.scores
-    sensitivity, specificity = sensitivity_specificity(truth, scores, found.threshold, found.groups)
-    accuracy = bootstrapped(lambda right, _: float(np.mean(right)), found.read == found.labels, scores, found.groups)
+def figures(evaluation: Evaluation) -> Mapping[str, object]:
+    """Return every figure of an evaluation, with intervals by bootstrap over groups, and the baselines' figures."""
+    truth, scores = evaluation.truth, evaluation.scores
+    sensitivity, specificity = sensitivity_specificity(truth, scores, evaluation.threshold, evaluation.groups)
+    accuracy = bootstrap_estimate(
+        lambda is_right, _: float(np.mean(is_right)),
+        evaluation.predicted == evaluation.labels,
+        scores,
+        evaluation.groups,
+    )
     return {
-        "cases": len(found.labels),
-        "groups": len(np.unique(found.groups)),
-        "cases_of_class": {name: int((found.labels == i).sum()) for i, name in enumerate(found.class_names)},
-        "positive": found.positive,
-        "threshold": found.threshold,
-        "auc": asdict(bootstrapped(auc, truth, scores, found.groups)),
+        "cases": len(evaluation.labels),
+        "groups": len(np.unique(evaluation.groups)),
+        "cases_of_class": {name: int((evaluation.labels == i).sum()) for i, name in enumerate(evaluation.class_names)},
+        "positive": evaluation.positive,
+        "threshold": evaluation.threshold,
+        "auc": asdict(bootstrap_estimate(auc, truth, scores, evaluation.groups)),
         "accuracy": asdict(accuracy),
-        "sensitivity": {**asdict(sensitivity), "groups": len(np.unique(found.groups[truth]))},
-        "specificity": {**asdict(specificity), "groups": len(np.unique(found.groups[~truth]))},
+        "sensitivity": {**asdict(sensitivity), "groups": len(np.unique(evaluation.groups[truth]))},
+        "specificity": {**asdict(specificity), "groups": len(np.unique(evaluation.groups[~truth]))},
         "brier": brier(truth, scores),
         "expected_calibration_error": calibration_error(truth, scores),
         "baselines": {
             name: {
                 "kind": baseline.kind,
                 "method": baseline.method,
-                "auc": asdict(bootstrapped(auc, truth, baseline.scores, found.groups)),
-                "gain": asdict(gain(truth, scores, baseline.scores, found.groups)),
+                "auc": asdict(bootstrap_estimate(auc, truth, baseline.scores, evaluation.groups)),
+                "gain": asdict(gain(truth, scores, baseline.scores, evaluation.groups)),
             }
-            for name, baseline in found.baselines.items()
+            for name, baseline in evaluation.baselines.items()
         },
-        **found.further,
+        **evaluation.further,
     }

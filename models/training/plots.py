@@ -1,4 +1,4 @@
-"""Pictures of how good a model is: one PNG each, no display needed."""
+"""Plots of a model's figures: one PNG each; no display is needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from ainode.models.training.metrics import Estimate, auc, proportion
 
-# Columns of a log that are no figure of the model.
+# The columns of a log that are no figures of the model.
 _NO_CURVES = frozenset({"epoch", "seconds", "learning_rate"})
 _BINS = 10
-_WORTH_NOTHING = {"color": "0.6", "linestyle": ":"}
+_CHANCE_LINE = {"color": "0.6", "linestyle": ":"}
 
 
 def evaluation_plots(
@@ -26,16 +26,16 @@ def evaluation_plots(
 ) -> tuple[Path, ...]:
     """Write roc.png, precision_recall.png, calibration.png and confusion.png; return them.
 
-    `confusion` is true class numbers, those read, and the classes' names.
+    `confusion` is the true class numbers, the predicted class numbers and the names of the classes.
     """
-    truth, guess = np.asarray(labels) > 0.5, np.asarray(scores)  # noqa: PLR2004  # labels are 0 or 1
-    real, read, names = confusion
-    table = confusion_matrix(real, read, labels=range(len(names)))
+    truth, score_array = np.asarray(labels) > 0.5, np.asarray(scores)  # noqa: PLR2004  # labels are 0 or 1
+    class_numbers, predicted, names = confusion
+    table = confusion_matrix(class_numbers, predicted, labels=range(len(names)))
     return (
-        _roc(folder / "roc.png", truth, guess),
-        _precision_recall(folder / "precision_recall.png", truth, guess),
-        _calibration(folder / "calibration.png", truth, guess),
-        _table(folder / "confusion.png", table, names),
+        _draw_roc(folder / "roc.png", truth, score_array),
+        _draw_precision_recall(folder / "precision_recall.png", truth, score_array),
+        _draw_calibration(folder / "calibration.png", truth, score_array),
+        _draw_table(folder / "confusion.png", table, names),
     )
 
 
@@ -62,52 +62,55 @@ def _figure() -> tuple[Any, Any]:  # matplotlib is typed only where it is instal
     return figure, figure.add_subplot()
 
 
-def _unit_square(axes: Any, title: str, x: str, y: str) -> None:  # noqa: ANN401 - as above
+def _label_unit_square(axes: Any, title: str, x: str, y: str) -> None:  # noqa: ANN401 - as above
     axes.set(title=title, xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
 
 
-def _roc(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+def _draw_roc(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     false_positive, true_positive, _ = roc_curve(truth, scores)
     figure, axes = _figure()
     axes.plot(false_positive, true_positive)
-    axes.plot((0, 1), (0, 1), **_WORTH_NOTHING)
+    axes.plot((0, 1), (0, 1), **_CHANCE_LINE)
     title = f"area {auc(truth, scores):.3f}, {truth.sum()} positive of {len(truth)}"
-    _unit_square(axes, title, "1 - specificity", "sensitivity")
+    _label_unit_square(axes, title, "1 - specificity", "sensitivity")
     figure.savefig(path)
     return path
 
 
-def _precision_recall(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+def _draw_precision_recall(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     precision, recall, _ = precision_recall_curve(truth, scores)
     figure, axes = _figure()
     axes.plot(recall, precision)
-    axes.axhline(truth.mean(), **_WORTH_NOTHING)
+    axes.axhline(truth.mean(), **_CHANCE_LINE)
     title = f"average precision {average_precision_score(truth, scores):.3f}, {truth.mean():.0%} are positive"
-    _unit_square(axes, title, "recall", "precision")
+    _label_unit_square(axes, title, "recall", "precision")
     figure.savefig(path)
     return path
 
 
-def _calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
+def _draw_calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     """Draw each tenth of the probabilities with the interval of its share: a bin of few cases says little."""
-    which = np.minimum((scores * _BINS).astype(int), _BINS - 1)
-    filled = [which == one for one in np.unique(which)]
-    means = [float(scores[one].mean()) for one in filled]
-    shares: list[Estimate] = [proportion(int(truth[one].sum()), int(one.sum())) for one in filled]
-    # Of a share of 0 or 1 the interval's end may lie a rounding beyond it.
-    reach = [[max(0.0, one.value - one.low) for one in shares], [max(0.0, one.high - one.value) for one in shares]]
+    bin_numbers = np.minimum((scores * _BINS).astype(int), _BINS - 1)
+    members = [bin_numbers == is_member for is_member in np.unique(bin_numbers)]
+    means = [float(scores[is_member].mean()) for is_member in members]
+    shares: list[Estimate] = [proportion(int(truth[is_member].sum()), int(is_member.sum())) for is_member in members]
+    # Rounding may put the end of the interval of a share of 0 or 1 beyond the share.
+    error_bars = [
+        [max(0.0, is_member.value - is_member.low) for is_member in shares],
+        [max(0.0, is_member.high - is_member.value) for is_member in shares],
+    ]
     figure, axes = _figure()
-    axes.errorbar(means, [one.value for one in shares], yerr=reach, fmt="o", capsize=3)
+    axes.errorbar(means, [is_member.value for is_member in shares], yerr=error_bars, fmt="o", capsize=3)
     for mean, share in zip(means, shares, strict=True):
         axes.annotate(str(share.n), (mean, share.value), xytext=(6, 4), textcoords="offset points", fontsize="small")
-    axes.plot((0, 1), (0, 1), **_WORTH_NOTHING)
+    axes.plot((0, 1), (0, 1), **_CHANCE_LINE)
     title = "95 % interval and number of cases of each tenth"
-    _unit_square(axes, title, "predicted probability", "share that is positive")
+    _label_unit_square(axes, title, "predicted probability", "share that is positive")
     figure.savefig(path)
     return path
 
 
-def _table(path: Path, table: ArrayLike, names: Sequence[str]) -> Path:
+def _draw_table(path: Path, table: ArrayLike, names: Sequence[str]) -> Path:
     figure, axes = _figure()
     axes.imshow(table, cmap="Blues")
     counts = np.asarray(table)

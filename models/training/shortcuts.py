@@ -46,8 +46,8 @@ def noise(picture: NDArray[Any]) -> float:
     """
     values = np.asarray(picture, np.float64)
     kernel = _LAPLACIANS if values.ndim == _LAPLACIANS.ndim else _LAPLACIANS[None]
-    passed = np.abs(convolve(values, kernel))[..., 1:-1, 1:-1]
-    return float(np.sqrt(np.pi / 2) * passed.mean() / 6)
+    response = np.abs(convolve(values, kernel))[..., 1:-1, 1:-1]
+    return float(np.sqrt(np.pi / 2) * response.mean() / 6)
 
 
 def facts(picture: NDArray[Any], scan: Facts | None = None) -> Facts:

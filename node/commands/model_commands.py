@@ -195,5 +195,5 @@ def evaluate(
     models, store = laboratory(), environment(settings_of(config)).weights
     served_names = (entry.name for entry in store.entries() if entry.model == model)
     with _as_config_error(models.ModelError):
-        files = models.trained(weights) if weights else {name: store.verified(name) for name in served_names}
+        files = models.finished_weights(weights) if weights else {name: store.verified(name) for name in served_names}
         print(json.dumps(models.evaluate(model, data, files, out, part), indent=2))

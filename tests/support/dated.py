@@ -53,7 +53,7 @@ def dated(  # what may differ from date to date
     Units: `shifted_mm` is how much further to the head the scan is than the nodule.
     """
     place = nodule_position(np.random.default_rng(patient), patient, 24)
-    z, y, x = Nodule(place, 1).center_mm(Build.drawn(patient))
+    z, y, x = Nodule(place, 1).center_mm(Build.of_patient(patient))
     field = Field(_SIZE, _SPACING_MM, (z + shifted_mm, y, x))
     nodules = (Nodule(place, diameter_mm, density_hu=density_hu),)
     drawn = thorax(patient, int(date) % 10_000, scanned=field, nodules=nodules)

@@ -204,7 +204,7 @@ def test_one_short_run_trains_both_phases_and_its_file_loads(tmp_path: Path) -> 
 def test_the_frozen_dcg_does_not_change_in_the_second_phase(tmp_path: Path) -> None:
     network, volumes = a_network(), some_volumes(4)
     before = {key: value.clone() for key, value in network.dcg_model.state_dict().items()}
-    phase = DiffusionPhase.prepared(network, (volumes, volumes), 0, "cpu")
+    phase = DiffusionPhase.after_pass(network, (volumes, volumes), 0, "cpu")
     network.train()
     loss = phase.loss(next(phase.batches(0, 4)), SHORT_DIFFUSION)
     loss.backward()  # type: ignore[no-untyped-call]

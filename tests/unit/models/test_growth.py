@@ -129,7 +129,7 @@ def test_a_nodule_at_the_edge_of_the_scan_is_not_measured() -> None:
 def test_the_growth_is_the_phantoms(spacing_mm: tuple[float, float, float]) -> None:
     patient, before_mm, after_mm = 3, 8.0, 11.0
     place = nodule_position(np.random.default_rng(4), patient, after_mm)
-    center = Nodule(place, after_mm).center_mm(Build.drawn(patient))
+    center = Nodule(place, after_mm).center_mm(Build.of_patient(patient))
     sizes = []
     for day, diameter_mm in enumerate((before_mm, after_mm)):
         size = [round(64 / step) for step in spacing_mm]

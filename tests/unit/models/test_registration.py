@@ -46,7 +46,7 @@ def _chest(day: int, *, slices: int = 48, at_mm: float = 0.0) -> tuple[Grid, Pos
 def _lung(day: int, *diameters_mm: float) -> tuple[Grid, Position]:
     """Return a scan of the part of the lung around the nodule, thin slices, and the nodule's place."""
     place = nodule_position(np.random.default_rng(1), PATIENT, 18)
-    field = Field((80, 90, 90), (1.0, 1.0, 1.0), Nodule(place, 1).center_mm(Build.drawn(PATIENT)))
+    field = Field((80, 90, 90), (1.0, 1.0, 1.0), Nodule(place, 1).center_mm(Build.of_patient(PATIENT)))
     drawn = thorax(PATIENT, day, scanned=field, nodules=[Nodule(place, d) for d in diameters_mm])
     center = drawn.nodule_centers[0] if diameters_mm else (39.5, 44.5, 44.5)
     grid = Grid(drawn.values, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), AXES)

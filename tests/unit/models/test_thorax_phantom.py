@@ -14,7 +14,7 @@ def a_place(seed: int = 1, diameter_mm: float = 12.0) -> tuple[float, float, flo
 
 
 def around(place: tuple[float, float, float], seed: int = 1) -> Field:
-    return Field((64, 64, 64), (1.0, 1.0, 1.0), Nodule(place, 1.0).center_mm(Build.drawn(seed)))
+    return Field((64, 64, 64), (1.0, 1.0, 1.0), Nodule(place, 1.0).center_mm(Build.of_patient(seed)))
 
 
 def test_the_same_seeds_draw_the_same_volume() -> None:
@@ -46,7 +46,7 @@ def test_a_nodule_has_the_diameter_that_was_asked_for(diameter_mm: float) -> Non
 
 def test_a_nodule_lies_where_it_is_said_to_lie_at_any_spacing() -> None:
     place = a_place()
-    middle = Nodule(place, 1.0).center_mm(Build.drawn(1))
+    middle = Nodule(place, 1.0).center_mm(Build.of_patient(1))
     for spacing in ((1.0, 1.0, 1.0), (3.0, 0.8, 0.8)):
         field = Field((32, 64, 64), spacing, middle)
         with_it, without = (thorax(1, 5, scanned=field, nodules=n).values for n in ([Nodule(place, 14.0)], []))

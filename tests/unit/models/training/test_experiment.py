@@ -12,16 +12,16 @@ import pytest
 
 from ainode.models.errors import ModelError
 from ainode.models.training import experiment
-from ainode.models.training.experiment import Baseline, Evaluated, Part, TrainingOptions
+from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 
 
-def _evaluated() -> Evaluated:
+def _evaluated() -> Evaluation:
     """Return four cases of each of three classes; one malignant case is taken for benign."""
     labels = np.repeat(np.arange(3), 4)
     probabilities = np.full((12, 3), 0.1)
     probabilities[np.arange(12), labels] = 0.8
     probabilities[11] = (0.1, 0.8, 0.1)
-    return Evaluated(
+    return Evaluation(
         class_names=("normal", "benign", "malignant"),
         labels=labels,
         probabilities=probabilities,
@@ -41,7 +41,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> str:
         (out / "weights.bin").write_bytes(bytes([options.seed]))
         return {"known/only": out / "weights.bin"}
 
-    def evaluate(_: Path, weights: Mapping[str, Path], part: Part) -> Evaluated:
+    def evaluate(_: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         assert part == "test"
         assert weights["known/only"].read_bytes() == b"\x07"
         return _evaluated()
@@ -56,7 +56,7 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     out = tmp_path / "run"
     experiment.train(known, tmp_path, out, TrainingOptions(seed=7))
     assert (out / "loss.png").stat().st_size > 1000
-    experiment.evaluate(known, tmp_path, experiment.trained(out), tmp_path / "report")
+    experiment.evaluate(known, tmp_path, experiment.finished_weights(out), tmp_path / "report")
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text("utf-8"))
     # The malignant case that is scored like the others costs half of its 8 pairs of 32.
     assert metrics["auc"]["value"] == pytest.approx(1 - 4 / 32)
@@ -72,7 +72,7 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
 
 def test_the_classes_that_are_read_agree_with_sensitivity_and_specificity_at_the_threshold() -> None:
     scores = np.asarray([0.1, 0.3, 0.45, 0.42, 0.6, 0.9])
-    found = Evaluated(
+    found = Evaluation(
         class_names=("benign", "malignant"),
         labels=np.asarray([0, 0, 0, 1, 1, 1]),
         probabilities=np.stack([1 - scores, scores], axis=1),
@@ -80,8 +80,8 @@ def test_the_classes_that_are_read_agree_with_sensitivity_and_specificity_at_the
         positive=("malignant",),
         threshold=0.4,
     )
-    assert found.read.tolist() == [0, 0, 1, 1, 1, 1]
-    metrics = experiment.measured(found)
+    assert found.predicted.tolist() == [0, 0, 1, 1, 1, 1]
+    metrics = experiment.figures(found)
     assert metrics["sensitivity"]["value"] == 1  # type: ignore[index]
     assert metrics["specificity"]["value"] == pytest.approx(2 / 3)  # type: ignore[index]
     assert metrics["accuracy"]["value"] == pytest.approx(5 / 6)  # type: ignore[index]
@@ -98,4 +98,4 @@ def test_an_unknown_model_and_an_unfinished_training_are_said(tmp_path: Path) ->
     with pytest.raises(ModelError, match="no model named 'nothing'"):
         experiment.experiment("nothing")
     with pytest.raises(ModelError, match=r"no weights\.json"):
-        experiment.trained(tmp_path)
+        experiment.finished_weights(tmp_path)

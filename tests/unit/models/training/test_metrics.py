@@ -12,7 +12,7 @@ from ainode.models.training.metrics import (
     Estimate,
     auc,
     average_precision,
-    bootstrapped,
+    bootstrap_estimate,
     brier,
     calibration_error,
     gain,
@@ -41,16 +41,16 @@ def test_the_brier_score_is_scikit_learns() -> None:
 
 
 def test_the_interval_holds_the_figure_and_is_the_same_for_the_same_seed() -> None:
-    one = bootstrapped(auc, _LABELS, _SCORES, draws=200)
-    assert one == bootstrapped(auc, _LABELS, _SCORES, draws=200)
+    one = bootstrap_estimate(auc, _LABELS, _SCORES, draws=200)
+    assert one == bootstrap_estimate(auc, _LABELS, _SCORES, draws=200)
     assert one.low < one.value < one.high
     assert one.n == 300
 
 
 def test_pictures_of_one_patient_are_drawn_together_so_the_interval_widens() -> None:
     repeated = np.repeat(np.arange(300), 4)
-    alone = bootstrapped(auc, _LABELS[repeated], _SCORES[repeated], draws=200)
-    together = bootstrapped(auc, _LABELS[repeated], _SCORES[repeated], repeated, draws=200)
+    alone = bootstrap_estimate(auc, _LABELS[repeated], _SCORES[repeated], draws=200)
+    together = bootstrap_estimate(auc, _LABELS[repeated], _SCORES[repeated], repeated, draws=200)
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
 
 
