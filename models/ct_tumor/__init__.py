@@ -1,4 +1,4 @@
-"""Tumor or not on CT slices of the lung and of the pancreas: `card` for what it is, `model` to run it.
+"""Tumor or not on CT slices of the lung and of the pancreas: `card` describes the model, `model` runs it.
 
-Nothing is imported here: who asks for the card needs no network library.
+Nothing is imported here: a caller of `card` needs no network library.
 """

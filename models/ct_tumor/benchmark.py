@@ -83,4 +83,4 @@ def _ainode_timing(weights: Path, organ: Organ, execution: Execution, runs: int)
             key_slice.saliency()
         return [slice_.probabilities for slice_ in reading.slices]
 
-    return timings({"ours": read}, [series(organ)], runs, warm_up=WARM_UP)["ours"]
+    return timings({"ainode": read}, [series(organ)], runs, warm_up=WARM_UP)["ainode"]

@@ -142,7 +142,9 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  # the Python one: joblib's ar
             return _MAKERS[module, name]
         if (module, name) in _INERT_CLASSES or (module.startswith(_INERT_MODULE) and name.isidentifier()):
             return type("_InertObject", (_InertObject,), {"name": f"{module}.{name}"})
-        raise CheckpointRefused(f"the file asks for {module}.{name}, which is not converted; nothing of it was run")
+        raise CheckpointRefused(
+            f"the file asks for {module}.{name}, which is not converted; no code of the file was run"
+        )
 
     def load_build(self) -> None:
         """Fill an object; the array of one of joblib's wrappers lies behind the wrapper in the file."""

@@ -260,7 +260,7 @@ def _maps_and_head(network: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401  # a 
             raise CheckpointRefused(f"layer {layer.name}: a head with {len(inputs)} inputs has no activation map")
         tensor, layers = inputs[0], [layer, *layers]
     if tensor is network.inputs[0]:
-        raise CheckpointRefused("the network has no feature maps of its own: no activation map can be made of it")
+        raise CheckpointRefused("the network has no feature maps, so it has no activation map")
     return tensor, layers
 
 

@@ -1,4 +1,4 @@
-"""Benign or malignant, on a picture of one skin lesion: `card` for what it is, `model` to run it.
+"""Benign or malignant, on a picture of one skin lesion: `card` describes the model, `model` runs it.
 
-Nothing is imported here: who asks for the card needs no network library.
+Nothing is imported here: a caller of `card` needs no network library.
 """

@@ -83,5 +83,5 @@ def _ainode_timing(paths: Mapping[str, Path], execution: Execution, runs: int) -
     model = SkinLesionModel.load(paths, execution=execution)
     # Keras reads one view, so ainode reads one view too.
     model = replace(model, calibration=Calibration())
-    methods = {"ours": lambda picture: model.predict(picture).probability}
-    return timings(methods, pictures(), runs, warm_up=WARM_UP)["ours"]
+    methods = {"ainode": lambda picture: model.predict(picture).probability}
+    return timings(methods, pictures(), runs, warm_up=WARM_UP)["ainode"]

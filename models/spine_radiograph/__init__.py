@@ -1,4 +1,4 @@
-"""Abnormal or not, and where, on a radiograph of the spine: `card` for what it is, `model` to run it.
+"""Abnormal or not, and where, on a radiograph of the spine: `card` describes the model, `model` runs it.
 
-Nothing is imported here: who asks for the card needs no network library.
+Nothing is imported here: a caller of `card` needs no network library.
 """
