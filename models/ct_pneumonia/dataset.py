@@ -121,6 +121,7 @@ class _Extent:
 
 
 def _extent(random: np.random.Generator) -> _Extent:
+    """Return a phantom's extent, the first numbers of its random stream."""
     slab = random.random() < _SLAB_SHARE
     return _Extent(slab, random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM))
 

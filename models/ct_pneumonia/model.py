@@ -243,6 +243,8 @@ class Step(nn.Module):
 
 
 def _region(start: NDArray[np.int64], attention: float, shape: tuple[int, ...]) -> Region:
+    """Return the region that begins at an input's voxel `start`, in voxels of the volume."""
+
     def source(offset: float) -> tuple[float, float, float]:
         x, y, z = (float(corner + offset * (n - 1)) for corner, n in zip(start, REGION, strict=True))
         return source_index((x, y, z), shape)

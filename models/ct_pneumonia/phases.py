@@ -69,6 +69,7 @@ class CellPhase:
             yield torch.from_numpy(pieces), torch.from_numpy(lesions)
 
     def _piece(self, random: np.random.Generator, *, ill: bool) -> tuple[Array, Array]:
+        """Return a random piece of a random volume and its marked cells; an ill piece lies around a lesion."""
         candidates = np.flatnonzero(self.train.labels == 1) if ill else np.arange(len(self.train.labels))
         index = int(random.choice(candidates))
         lesions = self.train.lesions[index]

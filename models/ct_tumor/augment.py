@@ -25,6 +25,7 @@ def augmented_picture(picture: Picture, random: np.random.Generator) -> Picture:
 
 
 def _moved_picture(picture: Picture, random: np.random.Generator) -> Picture:
+    """Return the picture turned, scaled and shifted at random, mirrored in half of the cases."""
     side = picture.shape[0]
     middle = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), random.normal(0, 6), random.uniform(0.8, 1.15))

@@ -121,6 +121,7 @@ def _figures_of_classes(
 
 
 def _baseline_scores(training: Slices, tested: Slices, positive: int) -> NDArray[np.float64]:
+    """Return the scores of a logistic regression on thumbnails, fitted on the training slices."""
     model = LogisticRegression(C=_BASELINE_STRENGTH, max_iter=2000)
     model.fit(training.thumbnails.reshape(len(training.labels), -1) / 255, training.labels == positive)
     return np.asarray(model.predict_proba(tested.thumbnails.reshape(len(tested.labels), -1) / 255)[:, 1])

@@ -114,6 +114,7 @@ class TumorModel:
         return self._reading(_framed_slices(pictures, lambda picture: body_square(picture, self.organ)))
 
     def _reading(self, slices: Iterable[tuple[int, Picture, Placement]]) -> Reading:
+        """Return the study's reading from slices, each with its number, the network's input and its placement."""
         readings = tuple(self._slice_readings(slices))
         if not readings:
             raise UnusablePicture("no slice shows a body in the window of this model")

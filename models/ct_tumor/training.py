@@ -174,6 +174,7 @@ def _pooled_features(network: Any, batches: Iterator[NDArray[np.uint8]]) -> Feat
 
 
 def _save_whole(path: Path, array: Features) -> None:
+    """Write an array to a file, whole or not at all."""
     partial_path = path.with_suffix(".part.npy")
     np.save(partial_path, array)
     partial_path.replace(path)

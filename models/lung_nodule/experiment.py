@@ -62,7 +62,7 @@ def _single_scan_result(data: Path, weights: Mapping[str, Path], part: Part) -> 
         baselines={
             **shortcut_baselines(_facts(training), training.labels, training.patients, _facts(nodules)),
             "size alone, of the radiologists' outlines": Baseline(nodules.areas(), "anatomy"),
-            "logistic regression on 32 x 32 pixels": Baseline(_by_pixels(training, nodules), "pixels"),
+            "logistic regression on 32 x 32 pixels": Baseline(_pixel_scores(training, nodules), "pixels"),
         },
         weights=(f"{card.name}/lidc",),
     )
@@ -116,7 +116,9 @@ def _facts_of_dates(cases: Cases) -> list[Facts]:
     ]
 
 
-def _by_pixels(training: Nodules, tested: Nodules) -> NDArray[np.float64]:
+def _pixel_scores(training: Nodules, tested: Nodules) -> NDArray[np.float64]:
+    """Return the scores of a logistic regression on the middle pixels, fitted on the training nodules."""
+
     def pixels(nodules: Nodules) -> NDArray[np.float64]:
         middles = nodules.middle_pictures(range(len(nodules.labels)))
         return middles[:, 0, _PIXELS, _PIXELS].reshape(len(middles), -1).astype(np.float64)

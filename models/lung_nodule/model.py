@@ -221,6 +221,7 @@ def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
 
 
 def _latest_scan(scans: Sequence[Scan | None]) -> Scan:
+    """Return the scan of the latest time point, or refuse its absence."""
     latest = scans[-1]
     if latest is None:
         raise UnusablePicture("the scan of the latest time point is missing; the model reads that scan")

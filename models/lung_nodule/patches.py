@@ -113,6 +113,7 @@ def is_dense(scan: Scan) -> bool:
 
 
 def _slice_number(scan: Scan) -> int:
+    """Return the number of the slice nearest to the scan's point."""
     return int(np.clip(round(scan.point[0]), 0, len(scan.values) - 1))
 
 

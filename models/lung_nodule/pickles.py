@@ -64,21 +64,25 @@ def _storage(content: bytes) -> Any:  # noqa: ANN401  # torch's own storage
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:  # noqa: ANN401
+    """Return the tensor of a storage, as torch rebuilds it."""
     flat = torch.tensor([], dtype=storage.dtype).set_(storage)
     return flat.as_strided(tuple(size), tuple(stride), int(offset)).clone()
 
 
 def _bytes(text: str, encoding: str) -> bytes:
+    """Return the bytes that a pickle of protocol 2 wrote as text."""
     if encoding != "latin1":
         raise CheckpointRefused(f"bytes written as {encoding}; latin1 is read")
     return text.encode("latin1")
 
 
 def _parameter(data: Tensor, *_: object) -> Tensor:
+    """Return a parameter's tensor."""
     return data
 
 
 def _device(*words: object) -> str:
+    """Return the name of a device; all tensors stay on the CPU."""
     return ":".join(str(word) for word in words)
 
 
@@ -87,6 +91,7 @@ def _empty_array(*_: object) -> _Array:
 
 
 def _number(dtype: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401  # of any plain type
+    """Return the NumPy number in its bytes."""
     return np.frombuffer(content, _plain_type(dtype), count=1)[0]
 
 
@@ -103,6 +108,7 @@ class _Array:
 
 
 def _plain_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a type of numbers or text; refuse any other type."""
     if dtype.kind not in "biufSU" or not dtype.itemsize:
         raise CheckpointRefused(f"an array of {dtype}: only numbers and text are read")
     return dtype
@@ -156,6 +162,7 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  # the Python one: joblib's ar
     dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]  # of this class, and for it
 
     def _array(self, wrapper: _InertObject) -> _Array:
+        """Return the array that joblib wrote behind a wrapper."""
         count = int(np.prod(wrapper.shape, dtype=np.int64))
         if count > _MOST_VALUES:
             raise CheckpointRefused(f"an array of {count} values; {_MOST_VALUES} are read at most")
@@ -242,6 +249,7 @@ def linear_weights(model: Path, scaling: Path) -> WeightTable:
 
 
 def _values(array: _Array) -> Tensor:
+    """Return an array as a tensor in single precision."""
     return torch.from_numpy(array.values.astype(np.float32))
 
 

@@ -90,6 +90,7 @@ class _Scene:
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int], spacing_mm: Mm, random: np.random.Generator) -> _Scene:
+        """Return a scene of air, with the tissues of a random patient."""
         tissue = {name: float(random.normal(mean, spread)) for name, (mean, spread) in _TISSUES.items()}
         return cls(np.full(shape, _AIR, np.float32), spacing_mm, random, tissue)
 
@@ -156,6 +157,7 @@ class _Scene:
         return out
 
     def _window(self, center: Mm, reach: float, reach_z: float) -> tuple[slice, slice, slice]:
+        """Return the voxels of a box around a center; `reach` is half its side in the slice, `reach_z` along z."""
         spans = []
         sizes = zip(center, (reach_z, reach, reach), self.spacing_mm, self.values.shape, strict=True)
         for middle, extent, step, n in sizes:

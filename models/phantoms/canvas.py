@@ -85,6 +85,7 @@ class Canvas:
         return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None
 
     def _stamp(self, points_mm: Points, amount: float, pen: tuple[int, bool] | None) -> None:
+        """Add `amount` inside a polygon, or, with a pen (width in pixels, closed or not), along its line."""
         points = self.pixels(points_mm)
         window = self._window(points, 2 + (pen[0] if pen else 0))
         if window is None:

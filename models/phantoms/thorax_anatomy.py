@@ -91,6 +91,7 @@ def depth_at(build: Build, point: PointLike) -> float:
 
 
 def _heart_depth(build: Build, z: Values, y: Values, x: Values) -> Values:
+    """Return the depth of each point in the heart, in mm; negative outside of the heart."""
     cz, cy, cx = build.heart_at
     rz, ry, rx = build.heart
     # The apex points down and to the left.

@@ -98,6 +98,7 @@ def _blocks() -> Iterator[tuple[str, int, int, int, int]]:
 
 
 def _batch_normalized(x: Any, name: str, layout: Layout, *, active: bool = True) -> Any:  # noqa: ANN401  # symbolic tensors
+    """Return features after batch normalization, and after ReLU6 if `active`."""
     layers = importlib.import_module("keras").layers
     x = layers.BatchNormalization(_AXIS[layout], epsilon=_EPSILON, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x

@@ -191,6 +191,7 @@ def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
 
 
 def _subtraction(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no stubs
+    """Return the OpenVINO node of aten::subtract."""
     return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 

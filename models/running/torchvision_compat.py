@@ -70,6 +70,7 @@ def _lift_the_guard() -> None:
 
 
 def _is_registered() -> bool:
+    """Return whether torch has the operator torchvision::nms."""
     try:
         return bool(torch.ops.torchvision.nms)
     except (AttributeError, RuntimeError):
@@ -77,6 +78,7 @@ def _is_registered() -> bool:
 
 
 def _compiled_library_loads() -> bool:
+    """Return whether torchvision's compiled library loads and registers the operator."""
     spec = find_spec(_NAMESPACE)
     if spec is None or spec.origin is None:
         return False

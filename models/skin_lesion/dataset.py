@@ -48,6 +48,7 @@ def pictures_of_part(data: Path, part: Part) -> tuple[LabelledPicture, ...]:
 
 
 def _rows(manifest: Path, part: Part) -> Iterator[LabelledPicture]:
+    """Yield the pictures of a part in the manifest."""
     with manifest.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["split"] == part and row["label"] in CLASSES:
@@ -56,6 +57,7 @@ def _rows(manifest: Path, part: Part) -> Iterator[LabelledPicture]:
 
 
 def _files(folder: Path) -> Iterator[LabelledPicture]:
+    """Yield the pictures in the folders of the classes."""
     for label, name in enumerate(CLASSES):
         for path in (folder / name).glob("*"):
             if path.suffix.lower() in _SUFFIXES:

@@ -157,6 +157,7 @@ def _fit(
     out: Path,
     options: TrainingOptions,
 ) -> None:
+    """Train the network; the weights of the best epoch go to `best.weights.h5`."""
     keras = backend("tensorflow")
     cv2.setNumThreads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -185,6 +186,7 @@ def _fit(
 
 
 def _callbacks(out: Path, options: TrainingOptions, batches: Any) -> list[Any]:  # noqa: ANN401  # a PyDataset
+    """Return the training's callbacks: backup, log, best weights, end by patience and by time."""
     keras = backend("tensorflow").callbacks
     end_s = time.monotonic() + options.minutes * 60
 

@@ -101,6 +101,7 @@ def _runner(module: nn.Module, side: int, execution: Execution) -> Runner:
 def _ainode_read(
     card: Card, ensemble: Ensemble, detector: nn.Module, execution: Execution
 ) -> Callable[[Picture], float]:
+    """Return the whole read by ainode's runners."""
     return _whole_read(card, _runner(ensemble, card.side, execution), _runner(detector, card.detector.side, execution))
 
 

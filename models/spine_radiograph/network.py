@@ -36,6 +36,7 @@ def classifier(architecture: str) -> nn.Module:
 
 
 def _head(network: nn.Module) -> nn.Module:
+    """Return the classifier's last layer; nn.Identity for a head that is no module."""
     head = network.get_classifier()  # type: ignore[operator]
     return head if isinstance(head, nn.Module) else nn.Identity()
 

@@ -137,6 +137,7 @@ def _train_epoch(  # the pieces of one step
     schedule: torch.optim.lr_scheduler.LambdaLR,
     plan: Plan,
 ) -> float:
+    """Train one epoch and return its mean loss."""
     network.train()
     losses: list[float] = []
     progress = tqdm(batches, total=plan.steps_per_epoch, leave=False, mininterval=2.0)

@@ -77,22 +77,23 @@ class Evaluation:
     @property
     def truth(self) -> NDArray[np.bool_]:
         """Return whether each case is ill."""
-        return np.isin(self.labels, self._positive())
+        return np.isin(self.labels, self._positive_numbers())
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """Return the probability that each case is ill."""
-        return np.asarray(self.probabilities[:, self._positive()].sum(axis=1), np.float64)
+        return np.asarray(self.probabilities[:, self._positive_numbers()].sum(axis=1), np.float64)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
         """Return the predicted class of each case: by the threshold of two classes, the likeliest of more classes."""
         if len(self.class_names) > 2:  # noqa: PLR2004  # more than ill or not
             return np.asarray(self.probabilities.argmax(axis=1), np.int64)
-        (ill,) = self._positive()
+        (ill,) = self._positive_numbers()
         return np.where(self.scores > self.threshold, ill, 1 - ill)
 
-    def _positive(self) -> list[int]:
+    def _positive_numbers(self) -> list[int]:
+        """Return the numbers of the classes that count as ill."""
         return [self.class_names.index(name) for name in self.positive]
 
 

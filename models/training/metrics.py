@@ -194,6 +194,7 @@ def average_precision(predicted: list[NDArray[np.float32]], true_boxes: list[NDA
 
 
 def _annotation(picture: int, row: NDArray[np.float32], offset: int) -> dict[str, object]:
+    """Return a row of boxes as an annotation of COCO; the box begins at column `offset`."""
     x0, y0, x1, y1 = (float(edge) for edge in row[offset : offset + 4])
     entry: dict[str, object] = {
         "image_id": picture,
