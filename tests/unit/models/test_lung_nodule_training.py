@@ -83,7 +83,7 @@ def test_the_outline_moves_with_the_picture(data: Path) -> None:
     nodules = lidc.read(data, "train")
     pictures = torch.from_numpy(nodules.middle_pictures(range(16)))
     outlines = torch.from_numpy(nodules.outlines[[nodules.middle(row) for row in range(16)]].astype(np.float32))
-    moved, cells = lidc_training.augmented(pictures, outlines[:, None], torch.Generator().manual_seed(0))
+    moved, cells = lidc_training.augmented_batch(pictures, outlines[:, None], torch.Generator().manual_seed(0))
     small = torch.nn.functional.interpolate(moved, size=(24, 24), mode="area")[:, 0]
     inside, outside = small[cells > 0.95], small[cells < 0.05]
     assert inside.mean() > outside.mean() + 0.4
