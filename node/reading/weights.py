@@ -117,6 +117,11 @@ def _entries(folder: Path) -> tuple[WeightsEntry, ...]:
     return tuple(_entry(folder, row) for row in _rows(folder))
 
 
+def _digest(entries: Iterable[WeightsEntry]) -> str:
+    """Return one sha256 over the manifest's digests of several files, in the order given."""
+    return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class WeightStore:
     """The weights of this installation."""
@@ -134,10 +139,21 @@ class WeightStore:
 
         Raises: WeightsError if no manifest names it.
         """
-        for entry in self.entries():
-            if entry.name == name:
-                return entry
-        raise WeightsError(f"weights {name!r}: no manifest names them; `ainode weights import` adds a file of your own")
+        (entry,) = self._named((name,))
+        return entry
+
+    def _named(self, names: Sequence[str]) -> tuple[WeightsEntry, ...]:
+        """Return the manifests' entries of these names, after one look into the manifests.
+
+        Raises: WeightsError if no manifest names one of them.
+        """
+        entries = {entry.name: entry for entry in self.entries()}
+        wanting = [name for name in names if name not in entries]
+        if wanting:
+            raise WeightsError(
+                f"weights {wanting[0]!r}: no manifest names them; `ainode weights import` adds a file of your own"
+            )
+        return tuple(entries[name] for name in names)
 
     def verified(self, name: str) -> Path:
         """Return the path of weights whose bytes were compared with the manifest just now.
@@ -157,19 +173,20 @@ class WeightStore:
 
     def digest(self, names: tuple[str, ...]) -> str:
         """Return one sha256 over the manifest's digests of several files, in the order of their names."""
-        return hashlib.sha256("".join(self.entry(name).sha256 for name in sorted(names)).encode()).hexdigest()
+        return _digest(self._named(sorted(names)))
 
     def of_handler(self, names: tuple[str, ...]) -> HandlerWeights:
         """Return what the manifests list for the weights that a handler names.
 
         Raises: WeightsError if no manifest names one of them.
         """
-        demonstration = (name for name in names if self.entry(name).status is WeightsStatus.DEMONSTRATION)
-        return HandlerWeights(names, self.digest(names), tuple(demonstration))
+        entries = self._named(names)
+        demonstration = (entry.name for entry in entries if entry.status is WeightsStatus.DEMONSTRATION)
+        return HandlerWeights(names, _digest(sorted(entries, key=lambda entry: entry.name)), tuple(demonstration))
 
     def status(self, names: Iterable[str]) -> WeightsStatus:
         """Return what several files may be trusted for together: no more than the least of them."""
-        return min((self.entry(name).status for name in names), key=list(WeightsStatus).index)
+        return min((entry.status for entry in self._named(tuple(names))), key=list(WeightsStatus).index)
 
     def pull(self, name: str) -> Path:
         """Download weights to where the manifest expects them and return their path.
