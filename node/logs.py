@@ -9,8 +9,9 @@ _KEYS = (
     *("peer", "address", "path", "status"),
 )
 _TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
-# Their warnings repeat an address, with a Patient ID in it, or what a server says.
-_SILENT = ("dicomweb_client", "urllib3")
+# Their warnings repeat an address, with a Patient ID in it, or what a server says. The errors of pynetdicom.transport
+# name no peer; the node's own errors do.
+_SILENT = ("dicomweb_client", "urllib3", "pynetdicom.transport")
 
 
 def raised_at(error: BaseException) -> str:

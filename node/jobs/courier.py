@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 from ainode.node.archive import commitment
 from ainode.node.archive.delivery import Transport, transport
 from ainode.node.archive.dimse import Link
-from ainode.node.archive.store import Outgoing
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
@@ -52,7 +52,16 @@ class Courier:
             log.warning("delivery failed: %s", error, extra=about)
             for delivery in self._unsettled(job, destination):
                 self._ledger.update(delivery, error=str(error))
-        return not self._unsettled(job, destination)
+        unsettled = self._unsettled(job, destination)
+        if not unsettled:
+            self._log_arrivals(job, peer)
+        return not unsettled
+
+    def _log_arrivals(self, job: str, peer: Peer) -> None:
+        deliveries = self._ledger.deliveries(job, peer.name)
+        count = sum(delivery.state in {DeliveryState.CONFIRMED, DeliveryState.SENT} for delivery in deliveries)
+        about = {"action": "delivered", "job": job, "peer": peer.name}
+        log.info("documents delivered: %d of %d", count, len(deliveries), extra=about)
 
     def give_up(self, job: str, destination: str, *, reason: str) -> None:
         """Make dead letters of the unsettled documents; a `reason` replaces their last error."""
@@ -88,6 +97,7 @@ class Courier:
             elif not answer.error.retry:
                 values |= {"state": DeliveryState.FAILED}
             self._ledger.update(delivery, **values)
+        _log_refusals(peer, waiting[0].document.job, answers)
 
     def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
         confirmed = self._transport(peer).confirm_by_query([delivery.document.ref for delivery in sent])
@@ -126,3 +136,15 @@ class Courier:
     def _overdue(self, delivery: Delivery, now: datetime) -> bool:
         wait = timedelta(seconds=self._settings.delivery.commitment_wait_s)
         return delivery.sent_at is None or now - delivery.sent_at > wait
+
+
+def _log_refusals(peer: Peer, job: str, answers: Sequence[SendOutcome]) -> None:
+    """Log why documents did not arrive: a line for each reason, not for each document."""
+    reasons = {str(answer.error): answer.error.retry for answer in answers if answer.error}
+    for reason, is_tried_again in reasons.items():
+        if is_tried_again:
+            log.warning(
+                "delivery failed: %s", reason, extra={"action": "delivery_failed", "job": job, "peer": peer.name}
+            )
+        else:
+            log.error("delivery given up: %s", reason, extra={"action": "dead_letter", "job": job, "peer": peer.name})

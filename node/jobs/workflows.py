@@ -170,7 +170,10 @@ class Jobs(DBOSConfiguredInstance):
         route = route_of(job, self._stations.settings)
         job = addressed(job, reading, route, ledger)
         wishes_by_destination = wishes(self._stations.settings, job.destinations)
-        ledger.report(job, kept_documents, _outcome(reading, self._priors.record(job_id)), wishes=wishes_by_destination)
+        outcome = _outcome(reading, self._priors.record(job_id))
+        ledger.report(job, kept_documents, outcome, wishes=wishes_by_destination)
+        about = {"action": "read", "job": job_id, "route": job.route}
+        log.info("study read in %.1f s: %s", outcome.seconds, outcome.state, extra=about)
         return False
 
     def _request(self, job: Job) -> Request:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import statistics
 import threading
 import time
@@ -64,6 +65,11 @@ def test_a_box_at_known_pixels_comes_back_from_the_archive_at_the_same_pixels(
     deliver(node, *paths)
     _, deliveries = node.read(study)
     assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
+    node.until(
+        lambda: f"documents delivered: {len(deliveries)} of {len(deliveries)}" in node.log.read_text(), within_s=30
+    )
+    assert re.search(r"study read in \d+\.\d s: reported", node.log.read_text())
+    assert re.search(r"\bread \d+\.\d s\n", run_ainode(node, "jobs"))
     (report,) = reports(archive, study)
     drawn = [item.GraphicData for item in walk(report) if item.get("ValueType") == "SCOORD"]
     left, top, right, bottom = BOX

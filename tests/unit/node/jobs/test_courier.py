@@ -69,6 +69,32 @@ def test_why_a_confirmation_fails_is_in_the_log_and_on_the_document(
     assert ledger.deliveries("job") == (replace(one, state=DeliveryState.FAILED),)
 
 
+def test_an_archive_that_is_not_reached_is_one_line_of_the_log_that_names_job_and_peer(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = (tmp_path / "1.dcm", tmp_path / "2.dcm")
+    for path in paths:
+        path.write_bytes(a_file())
+    reported(ledger, *paths)
+    assert not courier(ledger).deliver("job", "archive", NOW)
+    lines = [
+        record for record in caplog.records if record.getMessage().startswith("delivery failed: archive: no assoc")
+    ]
+    assert [(vars(line)["action"], vars(line)["job"], vars(line)["peer"]) for line in lines] == [
+        ("delivery_failed", "job", "archive")
+    ]
+
+
+def test_the_last_confirmation_of_a_job_is_in_the_log(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (delivery,) = reported(ledger, tmp_path / "1.dcm")
+    ledger.update(delivery, state=DeliveryState.CONFIRMED)
+    with caplog.at_level("INFO"):
+        assert courier(ledger).deliver("job", "archive", NOW)
+    assert "documents delivered: 1 of 1" in caplog.text
+
+
 def test_what_was_sent_where_nothing_is_confirmed_is_not_given_up_with_the_rest(ledger: Ledger, tmp_path: Path) -> None:
     sent, _ = reported(ledger, tmp_path / "1.dcm", tmp_path / "2.dcm")
     ledger.update(sent, state=DeliveryState.SENT, sent_at=NOW)
