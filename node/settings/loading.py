@@ -3,10 +3,14 @@
 Order, the later wins: the defaults of `tables.py`, `node.toml`, `AINODE_*` variables (`AINODE_NODE__PORT=11113`).
 """
 
+import difflib
 import tomllib
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -50,7 +54,7 @@ class _RoutesFile(Frozen):
     route: tuple[Route, ...] = ()
 
 
-def _toml_values(path: Path) -> dict[str, object]:
+def _toml_values(path: Path) -> dict[str, Any]:
     """Return the values of a TOML file.
 
     Raises: ConfigError if the file cannot be read, or is not TOML.
@@ -65,12 +69,36 @@ def _toml_values(path: Path) -> dict[str, object]:
         raise ConfigError(message) from error
 
 
-def _refusal(source: object, error: ValidationError) -> ConfigError:
-    problems = [
-        f"{'.'.join(map(str, problem['loc']))}: {_PLAIN_MESSAGES.get(problem['type'], problem['msg'])}"
-        for problem in error.errors()
-    ]
+def _refusal(source: object, values: Mapping[str, Any], error: ValidationError) -> ConfigError:
+    problems = []
+    for problem in error.errors():
+        location = problem["loc"]
+        message = problem["msg"]
+        if plain_message := _PLAIN_MESSAGES.get(problem["type"]):
+            message = f"{plain_message}{_resembling_key(str(location[-1]))}"
+        problems.append(f"{'.'.join(map(str, location))}: {message}{_entry_name(location, values)}")
     return ConfigError(f"{source}: {'; '.join(problems)}")
+
+
+def _resembling_key(key: str) -> str:
+    """Return a question that names the key which an unknown key resembles, '' if the key resembles none."""
+    tables: tuple[type[Frozen], ...] = (
+        Tables,
+        Peer,
+        *(type(field.default) for field in Tables.model_fields.values()),
+    )
+    keys = {name for table in tables for name in table.model_fields} | {field.name for field in fields(Route)}
+    resembling_keys = difflib.get_close_matches(key, sorted(keys), n=1, cutoff=0.7)
+    return f", did you mean {resembling_keys[0]}?" if resembling_keys else ""
+
+
+def _entry_name(location: Sequence[str | int], values: Mapping[str, Any]) -> str:
+    """Return the name of the [[peer]] or [[route]] that a location counts from 0, '' if the location is in no entry."""
+    match location:
+        case (str(table), int(number), *_) if number < len(values.get(table, ())):
+            entry = values[table][number]
+            return f" (in {entry['name']!r})" if isinstance(entry, dict) and "name" in entry else ""
+    return ""
 
 
 def _refuse_contradictions(settings: Settings, routes_path: Path) -> None:
@@ -126,14 +154,15 @@ def load(config: Path | None = None) -> Settings:
     routes_path = node_path.with_name("routes.toml")
     if not routes_path.exists():
         routes_path = shipped("routes.toml")
+    node_values, route_values = _toml_values(node_path), _toml_values(routes_path)
     try:
-        node_file = _NodeFile(**_toml_values(node_path))  # type: ignore[arg-type]
+        node_file = _NodeFile(**node_values)
     except ValidationError as error:
-        raise _refusal(f"{node_path} or AINODE_* in the environment", error) from error
+        raise _refusal(f"{node_path} or AINODE_* in the environment", node_values, error) from error
     try:
-        routes = _RoutesFile.model_validate(_toml_values(routes_path))
+        routes = _RoutesFile.model_validate(route_values)
     except ValidationError as error:
-        raise _refusal(routes_path, error) from error
+        raise _refusal(routes_path, route_values, error) from error
     tables = {name: getattr(node_file, name) for name in Tables.model_fields}
     settings = Settings(**tables, peers=node_file.peer, routes=routes.route)
     _refuse_contradictions(settings, routes_path)

@@ -89,6 +89,33 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: s
     assert ("routes.toml" if routes else "node.toml") in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("node", "routes", "message"),
+    [
+        ("[node]\nretention_day = 7\n", "", "node.retention_day: unknown key, did you mean retention_days?"),
+        (PEER + "prot = 104\n", "", "did you mean port? (in 'orthanc')"),
+        (
+            "",
+            '[[route]]\nname = "a"\nhandler = "b"\ndestination = ["x"]\n',
+            "route.0.destination: unknown key, did you mean destinations? (in 'a')",
+        ),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\nmode = "dead"\n', "(in 'a')"),
+    ],
+)
+def test_a_misspelled_key_is_answered_with_the_key_it_resembles_and_the_name_of_its_table(
+    tmp_path: Path, node: str, routes: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(written(tmp_path, node, routes))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("routes", ["route = 3\n", "route = [3]\n", '[[route]]\nhandler = "b"\n', "[route]\nx = 1\n"])
+def test_a_route_without_a_name_or_a_table_is_refused_all_the_same(tmp_path: Path, routes: str) -> None:
+    with pytest.raises(ConfigError, match="route"):
+        load(written(tmp_path, "", routes))
+
+
 @pytest.mark.parametrize("content", ["[node", "port = \n", "\x00"])
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: str) -> None:
     with pytest.raises(ConfigError, match=r"node\.toml: is not TOML"):
