@@ -86,8 +86,12 @@ def subfolder(study: Study, route: Route, readings: Sequence[tuple[Study, Route]
 
 
 def save(reading: Reading, out: Path) -> tuple[Path, ...]:
-    """Write the documents, result.json, report.txt and report.pdf of a reading; return their paths."""
+    """Write the documents, result.json, report.txt and report.pdf of a reading; return their paths.
+
+    The documents of an earlier reading in the folder are removed: they may be of another patient.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    _remove_documents(out)
     paths = []
     counts = dict.fromkeys(DocumentKind, 0)
     for document in reading.documents:
@@ -100,6 +104,15 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
         (out / name).write_bytes(content)
         paths.append(out / name)
     return tuple(paths)
+
+
+def _remove_documents(folder: Path) -> None:
+    """Remove the documents that an earlier `save` left in a folder; the folder has a result.json then."""
+    if (folder / "result.json").exists():
+        for path in folder.glob("*-*.dcm"):
+            kind, _, number = path.stem.rpartition("-")
+            if kind in set(DocumentKind) and number.isdigit():
+                path.unlink()
 
 
 def verdict(reading: Reading) -> str:

@@ -14,6 +14,7 @@ from reportlab.lib.styles import ParagraphStyle, getSampleStyleSheet
 from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
 from ainode.node.domain import (
+    Algorithm,
     Document,
     DocumentContext,
     DocumentKind,
@@ -144,12 +145,18 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
         "Made by",
         [
             ("Model", f"{algorithm.name} {algorithm.version}"),
-            ("Weights", f"{_STATUS_SENTENCES[algorithm.weights_status]} (sha256 {algorithm.weights_sha256})"),
+            ("Weights", _weights_text(algorithm)),
             *algorithm.parameters,
         ],
     )
     uids = [("Study", answer.study_instance_uid), *(("Image read", ref.sop_instance_uid) for ref in answer.key_images)]
     yield "From", [(name, str(uid)) for name, uid in uids]
+
+
+def _weights_text(algorithm: Algorithm) -> str:
+    """Return what the weights are, with their digest; a handler without weights has no digest."""
+    digest = f" (sha256 {algorithm.weights_sha256})" if algorithm.weights_sha256 else ""
+    return f"{_STATUS_SENTENCES[algorithm.weights_status]}{digest}"
 
 
 def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conformance.made import CONTEXT, a_result, source, sources_of
+from conformance.made import ALGORITHM, CONTEXT, a_result, source, sources_of
 from pydicom.errors import InvalidDicomError
 
 from ainode.node import reports
@@ -20,3 +20,22 @@ def test_what_programs_read_is_kept_where_the_printed_report_cannot_be_made(tmp_
     with pytest.raises(InvalidDicomError):
         offline.save(reading, tmp_path / "out")
     assert {one.name for one in (tmp_path / "out").iterdir()} == {"sc-1.dcm", "result.json", "report.txt"}
+
+
+def test_a_reading_leaves_no_document_of_the_reading_before_it_in_the_folder(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    result = a_result(path)
+    documents = reports.documents(result, sources_of(path), CONTEXT)
+    reading = Reading(result, documents, reports.result_json(result, CONTEXT), 0.0)
+    folder = tmp_path / "out"
+    offline.save(replace(reading, documents=(*documents, *documents)), folder)
+    for name in ("own-1.dcm", "sc-final.dcm"):
+        (folder / name).touch()
+    offline.save(reading, folder)
+    assert {file.name for file in folder.glob("*.dcm")} == {"sc-1.dcm", "sr-1.dcm", "own-1.dcm", "sc-final.dcm"}
+
+
+def test_the_printed_report_gives_no_digest_of_weights_that_do_not_exist(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    assert f"(sha256 {ALGORITHM.weights_sha256})" in reports.report_text(a_result(path))
+    assert "sha256" not in reports.report_text(a_result(path, algorithm=replace(ALGORITHM, weights_sha256="")))
