@@ -77,9 +77,10 @@ class Route:
         if self.mode is not RouteMode.LIVE or self.allow_demonstration or not demonstration_weights:
             return ""
         names = ", ".join(demonstration_weights)
+        keys = "allow_demonstration = true" if self.destinations else "allow_demonstration = true and destinations"
         return (
             f"the weights {names} are for demonstration and say nothing of patients: route {self.name!r} runs as "
-            "shadow, its documents stay in the node; to let them leave, set allow_demonstration = true in the route "
+            f"shadow, its documents stay in the node; to let them leave, set {keys} in the route "
             "(routes.toml) and restart the node, then `ainode retry JOB` sends what was withheld"
         )
 

@@ -14,7 +14,7 @@ from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 Line = tuple[str, str, str]
-"""the name of a part, its state (`ready`, `shadow` or `not ready`), and the remedy or the reason, '' if ready"""
+"""the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
 _READY = "ready"
 _ECHO_S = 5.0
 
@@ -82,4 +82,6 @@ def _route_line(route: Route, settings: Settings) -> Line:
         return (name, "not ready", str(error))
     if missing := registry.missing_packages(route.handler):
         return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
-    return (name, "shadow", withholding_reason) if withholding_reason else (name, _READY, "")
+    if withholding_reason:
+        return (name, "shadow", withholding_reason)
+    return (name, _READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')

@@ -40,7 +40,10 @@ def released(settings: Settings, ledger: Ledger, job: Job) -> tuple[str, ...]:
         raise LookupError(f"job {job.id}: {job.withheld}")
     destinations = route.live_destinations
     if not destinations:
-        raise LookupError(f"job {job.id}: route {route.name!r} has no destinations or is a shadow; nothing is sent")
+        remedy = 'give the route destinations and mode = "live" in routes.toml'
+        raise LookupError(
+            f"job {job.id}: route {route.name!r} has no destinations or is a shadow; nothing is sent: {remedy}"
+        )
     if not ledger.documents(job.id):
         raise LookupError(f"job {job.id} made no documents: {job.reason or job.state}")
     return ledger.release(job, destinations, wishes(settings, destinations))

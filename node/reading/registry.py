@@ -26,7 +26,14 @@ def module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
     except ModuleNotFoundError as error:
-        raise ConfigError(f"handler {name!r}: {error.name} is missing; pip install 'ainode[models,detect]'") from error
+        raise ConfigError(f"handler {name!r}: {error.name} is missing; {_remedy(name, error.name or '')}") from error
+
+
+def _remedy(name: str, missing: str) -> str:
+    """Return how the missing module of a handler is found: a site's handler, a package of it, or a package of ours."""
+    if name == missing or name.startswith(f"{missing}."):
+        return "put its folder on PYTHONPATH, or install it as a package; see handlers/README.md"
+    return f"install the package that has {missing}" if "." in name else "pip install 'ainode[models,detect]'"
 
 
 def handler(name: str, environment: ModelEnvironment) -> Handler:

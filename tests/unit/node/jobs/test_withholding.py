@@ -128,9 +128,31 @@ def test_a_release_needs_the_key_whatever_weights_have_replaced_those_of_the_ans
 )
 def test_a_release_to_nowhere_is_refused(ledger: Ledger, tmp_path: Path, route: Route) -> None:
     job = reported(ledger, LIVE, NAMES)
-    with pytest.raises(LookupError, match="nothing is sent"):
+    with pytest.raises(LookupError, match="nothing is sent: give the route destinations"):
         released(settings_with(tmp_path, route), ledger, job)
     assert ledger.job("a").withheld
+
+
+def test_a_route_to_nowhere_is_told_that_it_needs_destinations_beside_the_key() -> None:
+    nowhere = replace(LIVE, destinations=())
+    assert "allow_demonstration = true and destinations in the route" in nowhere.withholding_reason(NAMES)
+    assert "allow_demonstration = true in the route" in LIVE.withholding_reason(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("route", "remark"),
+    [
+        (Route("a", "support.handler", destinations=("archive",)), ""),
+        (Route("a", "support.handler"), "it sends nothing: no destinations"),
+        (Route("a", "support.handler", destinations=("archive",), mode=RouteMode.SHADOW), "it sends nothing"),
+    ],
+    ids=["live", "nowhere", "shadow"],
+)
+def test_a_ready_route_that_sends_nothing_says_so(tmp_path: Path, route: Route, remark: str) -> None:
+    (line,) = [line for line in check_lines(settings_with(tmp_path, route)) if line[0] == "route a"]
+    assert line[1] == "ready"
+    assert line[2].startswith(remark)
+    assert bool(line[2]) is bool(remark)
 
 
 def test_a_release_of_no_documents_is_refused(ledger: Ledger, tmp_path: Path) -> None:
