@@ -18,6 +18,7 @@ from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:
     from ainode.node.keeping.ledger import Ledger
+    from ainode.node.keeping.records import Job
     from ainode.node.settings import Settings
 
 _HELP = (
@@ -49,6 +50,13 @@ def _ledger(settings: "Settings") -> "Ledger":
     return Ledger(database.connect(settings.database_url))
 
 
+def _course(job: "Job") -> str:
+    """Return how long the parts of a job took, and that nobody gets its documents."""
+    parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
+    durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
+    return ", ".join(durations if job.destinations else [*durations, "the route sends nothing"])
+
+
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the node until SIGTERM or SIGINT."""
@@ -77,7 +85,7 @@ def demo(
     from ainode.node.commands.demo import next_steps, run
 
     rows, is_complete = run(keep=keep, seed=seed)
-    print(table(("study", "route", "answer", "report", "captures", "seconds"), rows))
+    print(table(("route", "answer", "report", "captures", "seconds"), rows))
     print(next_steps())
     raise typer.Exit(0 if is_complete else 1)
 
@@ -173,12 +181,14 @@ def doctor(name: str, config: Config = None) -> None:
     rows = ((trial.name, trial.outcome, trial.detail) for trial in examination.trials)
     print(table(("tried", "works", "detail"), rows))
     keys = (f"{key} = {json.dumps(value)}" for key, value in advice(examination).items())
-    print("\n".join(["", "Seen to work:", *keys]))
+    print("\n".join(["", f"Seen to work, as keys of the [[peer]] {name!r} in node.toml:", *keys]))
     for study in examination.remaining_studies:
         print(f"not removed: study {study}")
     sentences = problems(examination)
     for sentence in sentences:
         print(f"{name}: {sentence}", file=sys.stderr)
+    if not sentences:
+        print(f"{name}: what node.toml says now works; the keys above are a choice, not a need")
     raise typer.Exit(1 if sentences else 0)
 
 
@@ -212,8 +222,7 @@ def jobs(
     ledger = _ledger(settings_of(config))
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
-        durations = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in job.overheads.items())
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or durations))
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or _course(job)))
         for delivery in ledger.deliveries(job.id):
             time = delivery.confirmed_at
             proof = f"{time:%Y-%m-%d %H:%M:%S}Z by {delivery.proof}" if time else ""

@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -19,13 +19,14 @@ from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.records import Job, KeptDocument
+from ainode.node.keeping.records import Job
 from ainode.node.offline import readings as offline
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, load
 
-Row = tuple[str, str, str, str, str, str]
+Row = tuple[str, str, str, str, str]
+"""route, answer, name of the report, names of the captures, seconds"""
 _LIMIT_S = 300.0
 _POLL_S = 0.2
 _ENDED = frozenset({DeliveryState.CONFIRMED, DeliveryState.FAILED})
@@ -40,18 +41,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
-    """Yield the folder of the demonstration; a temporary folder keeps only the archive, so that a person can look."""
+    """Yield the folder of the demonstration: the folder of the results, or a temporary folder."""
     if keep:
-        path = _pictures_folder()
-        path.mkdir(exist_ok=True)
-        yield path
+        yield _results_folder()
         return
-    path = Path(tempfile.mkdtemp(prefix="ainode-demo-"))
-    try:
-        yield path
-    finally:
-        for name in ("node", "sent"):
-            shutil.rmtree(path / name, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="ainode-demo-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
 
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
@@ -73,8 +68,9 @@ def demonstration_settings(folder: Path, archive: Peer) -> Settings:
 def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
     """Run the demonstration; return a row per study, and whether the archive has documents of every study.
 
-    The captures stay as PNG pictures in ./ainode-demo.
+    The reports, and the captures as PNG pictures, stay in ./ainode-demo.
     """
+    _results_folder().mkdir(exist_ok=True)
     with _folder(keep=keep) as folder:
         port = free_port()
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
@@ -88,15 +84,15 @@ def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
             finally:
                 node.request_stop()
                 node.stop()
-        _write_pictures(rows, _pictures_folder())
-    return rows, all(row[3] and row[4] for row in rows)
+    return rows, all(report and captures for _, _, report, captures, _ in rows)
 
 
 def next_steps() -> str:
     """Return a text that tells a person what to do after the demonstration."""
     ainode = sys.argv[0] if sys.argv[0].endswith("ainode") else "ainode"
     return f"""
-The captures as pictures: {_pictures_folder()}/*.png. The patients are synthetic: the answers show that the way works.
+The reports (DICOM SR) and the captures as pictures are in {_results_folder()}.
+The patients are synthetic: the answers show that the way works, and nothing else.
 Next:
   {ainode} read FILE --out result/
       read a file of your own, without a network
@@ -109,15 +105,8 @@ Next:
 """
 
 
-def _pictures_folder() -> Path:
+def _results_folder() -> Path:
     return Path("ainode-demo").absolute()
-
-
-def _write_pictures(rows: Sequence[Row], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, *_, captures, _ in rows:
-        for number, path in enumerate(captures.split(), start=1):
-            Image.fromarray(dcmread(path).pixel_array).save(folder / f"{name}-{number}.png")
 
 
 def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
@@ -135,28 +124,31 @@ def _send(name: str, settings: Settings, folder: Path, seed: int) -> UID:
 def _row(name: str, study: UID, ledger: Ledger, archive: Path) -> Row:
     job = _finished_job(study, name, ledger)
     if job is None:
-        return (name, "-", f"no answer within {_LIMIT_S:g} s", "", "", "-")
-    documents = [
-        delivery.document for delivery in ledger.deliveries(job.id) if delivery.state is DeliveryState.CONFIRMED
-    ]
-    archived_documents = [document for document in documents if _path(document, archive).exists()]
-    paths = {
-        kind: "\n".join(str(_path(document, archive)) for document in archived_documents if document.kind is kind)
-        for kind in DocumentKind
-    }
-    return (
-        name,
-        job.route,
-        job.reason or offline.headline(job.result),
-        paths[DocumentKind.STRUCTURED_REPORT],
-        paths[DocumentKind.SECONDARY_CAPTURE],
-        f"{job.seconds:.1f}",
-    )
+        return (name, f"no answer within {_LIMIT_S:g} s", "", "", "-")
+    answer = job.reason or offline.headline(job.result)
+    return (job.route, answer, *_result_files(name, _archived_documents(job, ledger, archive)), f"{job.seconds:.1f}")
 
 
-def _path(document: KeptDocument, archive: Path) -> Path:
-    """Return the path of a document in the folder of the archive."""
-    return archive / f"{document.ref.sop_instance_uid}.dcm"
+def _archived_documents(job: Job, ledger: Ledger, archive: Path) -> dict[DocumentKind, list[Path]]:
+    """Return the paths of the documents of a job that are in the folder of the archive."""
+    paths: dict[DocumentKind, list[Path]] = {kind: [] for kind in DocumentKind}
+    for delivery in ledger.deliveries(job.id):
+        path = archive / f"{delivery.document.ref.sop_instance_uid}.dcm"
+        if delivery.state is DeliveryState.CONFIRMED and path.exists():
+            paths[delivery.document.kind].append(path)
+    return paths
+
+
+def _result_files(name: str, documents: Mapping[DocumentKind, Sequence[Path]]) -> tuple[str, str]:
+    """Copy the report and write the captures as pictures; return the names of the report and of the pictures."""
+    reports, pictures = [], []
+    for path in documents[DocumentKind.STRUCTURED_REPORT]:
+        reports.append(f"{name}.dcm")
+        shutil.copyfile(path, _results_folder() / reports[-1])
+    for number, path in enumerate(documents[DocumentKind.SECONDARY_CAPTURE], start=1):
+        pictures.append(f"{name}-{number}.png")
+        Image.fromarray(dcmread(path).pixel_array).save(_results_folder() / pictures[-1])
+    return "\n".join(reports), "\n".join(pictures)
 
 
 def _finished_job(study: UID, handler: str, ledger: Ledger) -> Job | None:

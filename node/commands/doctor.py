@@ -78,7 +78,7 @@ def _remedy(peer: Peer) -> str:
     reason = (
         "the address in `orthanc` did not delete the study"
         if peer.orthanc
-        else "DICOM cannot delete, and no `orthanc` is configured"
+        else "DICOM cannot delete, and this [[peer]] has no key `orthanc` (an Orthanc's REST address)"
     )
     return f"{reason}: delete patient {PATIENT} there"
 

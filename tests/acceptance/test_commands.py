@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,12 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     for route in ("spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"):
         assert route in done.stdout
-    paths = [Path(word) for word in done.stdout.split() if word.endswith(".dcm")]
+    folder = tmp_path / "ainode-demo"
+    reports = [folder / word for word in done.stdout.split() if word.endswith(".dcm")]
+    assert [dcmread(path).Modality for path in reports] == ["SR"] * 5
     # two radiographs, three slices of each CT for pneumonia and tumor, one nodule, one photograph
-    assert Counter(dcmread(path).Modality for path in paths) == {"SR": 5, "OT": 2 + 3 + 3 + 1 + 1}
-    pictures = sorted((tmp_path / "ainode-demo").glob("*.png"))
-    assert len(pictures) == 10
+    pictures = [folder / word for word in done.stdout.split() if word.endswith(".png")]
+    assert len(pictures) == 2 + 3 + 3 + 1 + 1
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
@@ -97,6 +97,7 @@ def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "peer gone" in done.stdout
     assert "not ready" in done.stdout
+    assert "pynetdicom" not in done.stderr
 
 
 def test_an_unknown_key_is_one_line_that_names_file_and_key_and_exit_2(tmp_path: Path) -> None:

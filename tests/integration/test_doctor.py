@@ -172,6 +172,8 @@ def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_p
     assert done.returncode == 1
     assert "store Comprehensive 3D SR" in done.stdout
     assert 'sr = "3d"' in done.stdout
+    assert "as keys of the [[peer]] 'storescp' in node.toml" in done.stdout
+    assert "what node.toml says now works" not in done.stdout
     assert "not removed: study 2.25." in done.stdout
     assert 'set confirm = "none"' in done.stderr
 
