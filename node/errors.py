@@ -13,6 +13,7 @@
     │   ├── ReaderTimeout        the model was killed at its time limit
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
     ├── ReportError              a result that cannot be encoded
+    ├── DatabaseUnavailable      locked, full, away or gone: whatever needed the database is tried again
     └── ArchiveError
         ├── ArchiveUnreachable   retried with back-off
         └── ArchiveRefused       final for that document; carries the archive's status
@@ -89,6 +90,12 @@ class ReaderDied(HandlerError):
 
 class ReportError(NodeError):
     """A result that cannot be encoded as a valid DICOM object."""
+
+
+class DatabaseUnavailable(NodeError):
+    """The database is locked, full, away, damaged or gone; nothing of the transaction is written."""
+
+    retry = True
 
 
 class ArchiveError(NodeError):

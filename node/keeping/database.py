@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ainode.node.domain import UID, InstanceRef
+from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
 HEAD = "0004"
@@ -16,12 +17,35 @@ HEAD = "0004"
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
+# More threads than the node has wait for a locked database at once; none of them must wait for a connection too.
+_MAX_CONNECTIONS: Final = 60
+
+
 def connect(url: str) -> sa.Engine:
-    """Return an engine; SQLite keeps a write-ahead log that is synced at each commit."""
-    engine = sa.create_engine(url, pool_pre_ping=True)
+    """Return an engine; SQLite keeps a write-ahead log that is synced at each commit.
+
+    A statement or a commit raises DatabaseUnavailable where the same statement can succeed later.
+    """
+    engine = sa.create_engine(url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS)
+    sa.event.listen(engine, "handle_error", _raise_unavailable)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
     return engine
+
+
+def _raise_unavailable(context: sa.engine.ExceptionContext) -> None:
+    """Raise DatabaseUnavailable for an error of the database itself; an error of the statement stays what it is.
+
+    A damaged file of SQLite is a plain DatabaseError; the text of an OperationalError holds no value of a row.
+    """
+    error = context.original_exception
+    driver = context.engine.dialect.dbapi if context.engine else None
+    if driver is None:
+        return
+    is_damaged = type(error) is driver.DatabaseError
+    if is_damaged or context.is_disconnect or isinstance(error, (driver.OperationalError, driver.InterfaceError)):
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        raise DatabaseUnavailable(f"database: {sentence}") from error
 
 
 def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection

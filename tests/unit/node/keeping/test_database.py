@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping import database
-from ainode.node.keeping.schema import metadata
+from ainode.node.keeping.schema import metadata, senders
 
 
 @pytest.mark.parametrize("made", [database.migrate, database.upgrade])
@@ -27,4 +29,45 @@ def test_a_database_of_this_version_is_left_alone(tmp_path: Path) -> None:
     database.migrate(engine)
     database.migrate(engine)
     assert database.revision(engine) == database.HEAD
+    engine.dispose()
+
+
+def test_a_locked_database_is_unavailable_and_takes_the_statement_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    engine = database.connect(f"sqlite:///{path}")
+    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=10"))
+    database.migrate(engine)
+    other_process = sqlite3.connect(path, isolation_level=None)
+    other_process.execute("BEGIN EXCLUSIVE")
+    statement = sa.insert(senders).values(ae_title="A", history="[]")
+    with pytest.raises(DatabaseUnavailable, match="database is locked"), engine.begin() as connection:
+        connection.execute(statement)
+    other_process.execute("ROLLBACK")
+    with engine.begin() as connection:
+        connection.execute(statement)
+    other_process.close()
+    engine.dispose()
+
+
+def test_a_damaged_database_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    engine = database.connect(f"sqlite:///{path}")
+    with pytest.raises(DatabaseUnavailable, match="not a database"), engine.connect() as connection:
+        connection.execute(sa.select(senders))
+    engine.dispose()
+
+
+def test_a_server_that_is_away_is_unavailable() -> None:
+    engine = database.connect("postgresql+psycopg://ainode@127.0.0.1:1/ainode")
+    with pytest.raises(DatabaseUnavailable, match="refused"):
+        engine.connect()
+
+
+def test_a_wrong_statement_stays_an_error_of_the_statement(tmp_path: Path) -> None:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    row = {"ae_title": "A", "history": "[]"}
+    with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+        connection.execute(sa.insert(senders), [row, row])
     engine.dispose()
