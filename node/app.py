@@ -16,14 +16,16 @@ from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
 from ainode.node.deciding.sender_counts import SenderCounts
 from ainode.node.errors import ConfigError
+from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
 from ainode.node.jobs.courier import Courier
-from ainode.node.jobs.workflows import Jobs, Stations
+from ainode.node.jobs.stations import Stations
+from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.retention import Retention
+from ainode.node.keeping.retention import JobRetention, StudyRetention
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
@@ -87,6 +89,9 @@ class Node:
             if self._web and not self._web.is_alive():
                 log.error("the web interface or a puller ended; stopping", extra={"action": "web_died"})
                 return False
+            if not self._jobs.is_alive():
+                log.error("the dispatcher of jobs ended; stopping", extra={"action": "dispatcher_died"})
+                return False
             if not self._intake.is_alive():
                 log.error("the intake ended; stopping", extra={"action": "intake_died"})
                 return False
@@ -108,18 +113,25 @@ class Node:
         settings = self._settings
         limits = Limits(settings.node.min_free_bytes, settings.node.max_object_bytes)
         spool = Spool(settings.data / "spool", limits)
-        retention = Retention(
+        study_retention = StudyRetention(
             settings.node.retention_days,
             spool=spool,
             catalog=self.catalog,
             ledger=self.ledger,
             announcements=self._announcements,
         )
+        job_retention = JobRetention(
+            settings.node.job_retention_days,
+            documents=settings.data / "documents",
+            ledger=self.ledger,
+            remove_workflows=engine.remove_finished,
+        )
         commitments = Commitments(settings, self.catalog, self.ledger)
 
         def sweep(now: datetime) -> None:
             self._readers.kill_unused()
-            retention.sweep(now)
+            study_retention.sweep(now)
+            job_retention.sweep(now)
 
         counts = SenderCounts(settings, self._errands, self._events.put)
         doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements)

@@ -1,5 +1,6 @@
 """Disk operations beyond reading and writing: room on the disk, files that are whole after a crash, digests."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -15,6 +16,11 @@ def refuse_full(folder: Path, min_free_bytes: int) -> None:
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize < min_free_bytes:
         raise OutOfResources("disk has less free space than node.min_free_bytes; send again later")
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether an error says that the disk of the node has no room, or the user no quota."""
+    return isinstance(error, OutOfResources) or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_durably(path: Path, content: bytes) -> None:

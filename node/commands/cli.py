@@ -229,16 +229,19 @@ def jobs(
             document = delivery.document
             cells = ("", delivery.state, delivery.destination, document.kind, document.ref.sop_instance_uid)
             rows.append((*cells, delivery.error or proof))
+    for past_job in ledger.history(UID(study) if study else None):
+        removal = f"{past_job.reason} documents removed {past_job.removed_at:%Y-%m-%d}".strip()
+        rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
     print(table(("job", "state", "route/peer", "kind", "study/document", "why/took/proof"), rows))
 
 
 @app.command()
 def retry(job: str, config: Config = None) -> None:
     """Repeat a failed job or its failed deliveries, or deliver the documents that the route withheld and now allows."""
-    from ainode.node.jobs import recovery
+    from ainode.node.jobs.retries import retry as retried
 
     settings = settings_of(config)
-    destinations = recovery.retry(settings, _ledger(settings), job, token=secrets.token_hex(4))
+    destinations = retried(settings, _ledger(settings), job)
     print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in destinations) + " tried again")
 
 

@@ -30,7 +30,7 @@ class Commitments:
     def settle(self, event: CommitmentReported, now: datetime) -> None:
         """Write the report of an archive into the ledger."""
         reasons = {uid: f"0x{reason:04X}" for uid, reason in event.failed}
-        self._ledger.settle(event.transaction_uid, event.committed, reasons, now)
+        self._ledger.outbox.settle(event.transaction_uid, event.committed, reasons, now)
 
     def answer(self, event: CommitmentRequested) -> None:
         """Tell a sender which of its instances are on disk and indexed."""

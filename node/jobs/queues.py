@@ -1,9 +1,10 @@
 """The queues of the durable engine and the database of its workflows: the names that outlive an upgrade."""
 
+from ainode.node.keeping.tasks import TaskKind
 from ainode.node.settings import Settings
 
-APPLICATION_VERSION = "1"
-"""Pinned, so that an upgraded node goes on with the workflows of the version before."""
+APPLICATION_VERSION = "2"
+"""Pinned; raise it with the signature of a workflow: what the version before left is begun anew from the ledger."""
 PRIORS_QUEUE = "priors"
 
 
@@ -17,6 +18,6 @@ def read_queue(handler: str) -> str:
     return f"read.{handler}"
 
 
-def delivery_queue(destination: str) -> str:
-    """Return the queue of a destination, so that a dead archive holds back only its own documents."""
-    return f"deliver.{destination}"
+def delivery_queue(kind: TaskKind, destination: str) -> str:
+    """Return the queue of a destination for sending or confirming: a dead archive holds back only its own documents."""
+    return f"{kind}.{destination}"

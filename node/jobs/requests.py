@@ -15,12 +15,25 @@ from ainode.node.settings import Settings
 def route_of(job: Job, settings: Settings) -> Route:
     """Return the route that opened a job.
 
-    Raises: ConfigError if routes.toml no longer has the route.
+    Raises: ConfigError if routes.toml no longer has the route, or the route has another handler now.
     """
-    for route in settings.routes:
-        if route.name == job.route:
-            return route
-    raise ConfigError(f"route {job.route!r} of job {job.id} is no longer in routes.toml; restore the route")
+    return route_for(job.id, job.route, job.handler, settings)
+
+
+def route_for(job: str, name: str, handler: str, settings: Settings) -> Route:
+    """Return the route of that name that opened a job for that handler.
+
+    Raises: ConfigError if routes.toml no longer has the route, or the route has another handler now.
+    """
+    route = next((route for route in settings.routes if route.name == name), None)
+    if route is None:
+        raise ConfigError(f"route {name!r} of job {job} is no longer in routes.toml; restore the route")
+    if route.handler != handler:
+        raise ConfigError(
+            f"route {name!r} has the handler {route.handler!r}, but job {job} was opened for {handler!r}: restore the "
+            "handler, or send the study again"
+        )
+    return route
 
 
 def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> Request:

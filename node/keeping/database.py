@@ -11,7 +11,7 @@ from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))

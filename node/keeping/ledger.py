@@ -1,4 +1,4 @@
-"""Jobs, the documents they made, and each document's way to each destination.
+"""Jobs and the documents they made; `outbox.py` has each document's way to each destination.
 
 What stands here cannot be rebuilt, so it is committed before anything acts on it.
 """
@@ -14,10 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping import transitions
 from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.database import insert, reference, reference_values
-from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, delivery_of, document_of, job_of
-from ainode.node.keeping.schema import deliveries, documents, jobs
+from ainode.node.keeping.outbox import Outbox, deliveries_of
+from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
+from ainode.node.keeping.schema import deliveries, documents, history, jobs, tasks
+from ainode.node.keeping.tasks import Tasks
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
 """destination to the optional documents that it gets"""
@@ -28,6 +31,7 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.outbox, self.tasks = Outbox(engine), Tasks(engine)
 
     # Jobs
 
@@ -45,7 +49,7 @@ class Ledger:
                 "study_instance_uid": job.study_instance_uid,
                 "route": job.route,
                 "handler": job.handler,
-                "state": job.state,
+                "state": JobState.WAITING,
                 "priority": job.priority,
                 "content": json.dumps(dict(job.content)),
                 "destinations": json.dumps(job.destinations),
@@ -59,17 +63,12 @@ class Ledger:
         return self.job(job.id)
 
     def _supersede(self, connection: Connection, job: Job) -> tuple[InstanceRef, ...]:
-        older_jobs = (
-            connection.execute(
-                sa.select(jobs.c.id).where(
-                    jobs.c.study_instance_uid == job.study_instance_uid,
-                    jobs.c.route == job.route,
-                )
-            )
-            .scalars()
-            .all()
+        query = sa.select(jobs.c.id).where(
+            jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
         )
-        connection.execute(sa.update(jobs).where(jobs.c.id.in_(older_jobs)).values(state=JobState.SUPERSEDED))
+        older_jobs = connection.execute(query).scalars().all()
+        for older_job in older_jobs:
+            self._move(connection, older_job, JobState.SUPERSEDED)
         sent_reports = connection.execute(
             sa.select(documents)
             .join(deliveries, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
@@ -104,13 +103,23 @@ class Ledger:
             return tuple(job_of(row) for row in connection.execute(query))
 
     def move(self, job: str, state: JobState, *, reason: str = "") -> bool:
-        """Change the state of a job unless the job is superseded; return whether the state changed."""
-        values: dict[str, object] = {"state": state, "reason": reason}
+        """Change the state of a job; return False if the state of the job may not follow, such as after superseded."""
+        with self._engine.begin() as connection:
+            return self._move(connection, job, state, reason=reason)
+
+    def _move(self, connection: Connection, job: str, state: JobState, **values: object) -> bool:
+        """Change the state of a job, and other columns of the job with it: the only place that changes a state."""
         if state is JobState.READING:
             values["attempts"] = jobs.c.attempts + 1
-        update = sa.update(jobs).where(jobs.c.id == job, jobs.c.state != JobState.SUPERSEDED)
+        earlier = jobs.c.state.in_(transitions.before(state, transitions.JOB))
+        update = sa.update(jobs).where(jobs.c.id == job, earlier).values(state=state, **values)
+        return bool(connection.execute(update).rowcount)
+
+    def searched(self, job: str) -> None:
+        """Note that the search for the priors of a job has ended, whatever the search brought."""
         with self._engine.begin() as connection:
-            return bool(connection.execute(update.values(values)).rowcount)
+            connection.execute(sa.update(jobs).where(jobs.c.id == job).values(searched=True, reason=""))
+            connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
     def address(self, job: str, destinations: Sequence[str], *, withheld: str = "") -> Job:
         """Set the destinations of a job, or the reason why its documents stay in the node; return the changed job."""
@@ -143,13 +152,16 @@ class Ledger:
         reading: Outcome,
         *,
         wishes: Wishes = MappingProxyType({}),
-    ) -> None:
-        """Commit the documents of a job, and a waiting delivery of each document to each destination.
+    ) -> bool:
+        """Commit the documents of a job that is read, and a waiting delivery of each document to each destination.
 
-        Optional documents go where `wishes` names their kind. A second report of the same job changes nothing: the
-        first encoded documents are the ones that leave.
+        Optional documents go where `wishes` names their kind. Return False, and change nothing, if the job is not
+        `reading`: the documents that were encoded first are the ones that leave, and none of a superseded job.
         """
         with self._engine.begin() as connection:
+            values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
+            if not self._move(connection, job.id, **values):
+                return False
             for position, document in enumerate(kept_documents):
                 row = {
                     **reference_values(document.ref),
@@ -161,10 +173,7 @@ class Ledger:
                 }
                 connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
                 self._address(connection, document, job.destinations, wishes)
-            values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
-            connection.execute(
-                sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state != JobState.SUPERSEDED).values(values)
-            )
+        return True
 
     def _address(
         self, connection: Connection, document: KeptDocument, destinations: Sequence[str], wishes: Wishes
@@ -182,20 +191,19 @@ class Ledger:
 
     def revive(self, job: str) -> tuple[str, ...]:
         """Set failed work back to waiting; return the destinations to deliver to, an empty text for the reading."""
-        documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
-        failed = (
-            deliveries.c.sop_instance_uid.in_(documents_of_job),
-            deliveries.c.state == DeliveryState.FAILED,
-        )
+        failed = (deliveries_of(job), deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
-            reading = connection.execute(
-                sa.update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.FAILED).values(state=JobState.WAITING)
-            )
-            if reading.rowcount:
-                return ("",)
-            destinations = connection.execute(sa.select(deliveries.c.destination).where(*failed).distinct()).scalars()
-            revived = tuple(destinations)
-            connection.execute(sa.update(deliveries).where(*failed).values(state=DeliveryState.WAITING, error=""))
+            # A job that waits or is read has not failed, though WAITING may follow READING.
+            is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state == JobState.FAILED)
+            if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
+                revived: tuple[str, ...] = ("",)
+            else:
+                query = sa.select(deliveries.c.destination).where(*failed).distinct()
+                revived = tuple(connection.execute(query).scalars())
+                waiting = {"state": DeliveryState.WAITING, "error": ""}
+                connection.execute(sa.update(deliveries).where(*failed).values(waiting))
+            if revived:
+                connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
         return revived
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:
@@ -209,83 +217,43 @@ class Ledger:
 
     def deliveries(self, job: str, destination: str = "") -> tuple[Delivery, ...]:
         """Return the deliveries of a job, to all destinations or to one."""
-        query = (
-            sa.select(deliveries, *(column for column in documents.c if column.name != "sop_instance_uid"))
-            .join(documents, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
-            .where(documents.c.job == job)
-            .order_by(deliveries.c.destination, documents.c.position)
-        )
-        if destination:
-            query = query.where(deliveries.c.destination == destination)
-        with self._engine.connect() as connection:
-            return tuple(delivery_of(row) for row in connection.execute(query))
+        return self.outbox.of(job, destination)
 
-    def unsettled(self, unconfirmed: Sequence[str]) -> tuple[tuple[str, str, DeliveryState], ...]:
-        """Return job, destination and state of every unsettled delivery, each combination once.
+    # Retention
 
-        At an `unconfirmed` destination a sent document is settled. A waiting document of a superseded job never leaves.
+    def expired(self, before: datetime) -> tuple[str, ...]:
+        """Return the finished jobs whose last delivery was confirmed, sent or tried before a time.
+
+        A job with a document that still has to leave is never among them.
         """
-        waits = (deliveries.c.state == DeliveryState.WAITING) & (jobs.c.state != JobState.SUPERSEDED)
-        sent = (deliveries.c.state == DeliveryState.SENT) & deliveries.c.destination.not_in(unconfirmed)
-        query = (
-            sa.select(jobs.c.id, deliveries.c.destination, deliveries.c.state)
-            .select_from(deliveries.join(documents).join(jobs))
-            .where(waits | sent)
-            .distinct()
+        last_event = sa.func.coalesce(deliveries.c.confirmed_at, deliveries.c.sent_at, deliveries.c.tried_at)
+        is_waiting = (deliveries.c.state == DeliveryState.WAITING) & (jobs.c.state != JobState.SUPERSEDED)
+        of_job = sa.exists().where(
+            documents.c.job == jobs.c.id,
+            deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,
+            is_waiting | (last_event >= before),
         )
+        unfinished = (JobState.WAITING, JobState.READING)
+        query = sa.select(jobs.c.id).where(jobs.c.state.not_in(unfinished), jobs.c.queued_at < before, ~of_job)
         with self._engine.connect() as connection:
-            return tuple((job, name, DeliveryState(state)) for job, name, state in connection.execute(query))
+            return tuple(connection.execute(query).scalars())
 
-    def claim(self, job: str, destination: str, at: datetime) -> tuple[Delivery, ...]:
-        """Mark the waiting deliveries of a job as tried and return them; none of a superseded job.
-
-        The successor of a job that is superseded after this call names the report as predecessor.
-        """
-        documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
+    def archive(self, job: str, at: datetime) -> None:
+        """Move what a job answered into the history; remove the job, its documents and deliveries."""
+        columns = [column.name for column in history.c if column.name != "removed_at"]
         with self._engine.begin() as connection:
-            # The update takes the write lock; only then the state of the job is read.
-            connection.execute(
-                sa.update(deliveries)
-                .where(
-                    deliveries.c.sop_instance_uid.in_(documents_of_job),
-                    deliveries.c.destination == destination,
-                    deliveries.c.state == DeliveryState.WAITING,
-                    sa.exists().where(jobs.c.id == job, jobs.c.state != JobState.SUPERSEDED),
-                )
-                .values(tried_at=sa.func.coalesce(deliveries.c.tried_at, at))
-            )
-            state = connection.execute(sa.select(jobs.c.state).where(jobs.c.id == job)).scalar()
-        if state == JobState.SUPERSEDED:
-            return ()
-        return tuple(
-            delivery for delivery in self.deliveries(job, destination) if delivery.state is DeliveryState.WAITING
-        )
+            row = connection.execute(sa.select(*(jobs.c[name] for name in columns)).where(jobs.c.id == job)).one()
+            connection.execute(sa.delete(history).where(history.c.id == job))
+            connection.execute(sa.insert(history).values(**row._mapping, removed_at=at))  # noqa: SLF001 - public
+            connection.execute(sa.delete(deliveries).where(deliveries_of(job)))
+            for table in (documents, tasks):
+                connection.execute(sa.delete(table).where(table.c.job == job))
+            connection.execute(sa.delete(jobs).where(jobs.c.id == job))
 
-    def update(self, delivery: Delivery, **values: object) -> None:
-        """Change columns of one delivery."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(deliveries)
-                .where(
-                    deliveries.c.sop_instance_uid == delivery.document.ref.sop_instance_uid,
-                    deliveries.c.destination == delivery.destination,
-                )
-                .values(values)
-            )
-
-    def settle(self, transaction_uid: str, committed: Sequence[UID], failed: Mapping[UID, str], at: datetime) -> None:
-        """Write down a storage commitment report: which documents of the transaction the archive committed."""
-        of_transaction = deliveries.c.transaction_uid == transaction_uid
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(deliveries)
-                .where(of_transaction, deliveries.c.sop_instance_uid.in_(committed))
-                .values(state=DeliveryState.CONFIRMED, proof="storage commitment", confirmed_at=at, error="")
-            )
-            for uid, reason in failed.items():
-                of_document = sa.update(deliveries).where(of_transaction, deliveries.c.sop_instance_uid == uid)
-                waiting_again = {"state": DeliveryState.WAITING, "transaction_uid": ""}
-                # A late report starts nothing: a delivery that was given up gets the archive's reason, no more.
-                for state, values in ((DeliveryState.FAILED, {}), (DeliveryState.SENT, waiting_again)):
-                    new_values = {"error": f"not committed: {reason}", **values}
-                    connection.execute(of_document.where(deliveries.c.state == state).values(new_values))
+    def history(self, study: UID | None = None) -> tuple[PastJob, ...]:
+        """Return what is left of jobs whose documents were removed, oldest first; of a study if a study is given."""
+        query = sa.select(history).order_by(history.c.queued_at)
+        if study:
+            query = query.where(history.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            return tuple(past_job_of(row) for row in connection.execute(query))

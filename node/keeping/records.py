@@ -47,6 +47,23 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class PastJob:
+    """What stays of a job whose documents were removed; its fields are columns of `history`."""
+
+    id: str
+    study_instance_uid: UID
+    route: str
+    handler: str
+    state: JobState
+    queued_at: datetime
+    reason: str
+    result: str
+    """result.json, with the scores"""
+    seconds: float
+    removed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a reading ended; its fields are columns of `jobs`."""
 
@@ -106,6 +123,13 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         overheads=json.loads(row.overheads),
         withheld=row.withheld,
     )
+
+
+def past_job_of(row: Any) -> PastJob:  # noqa: ANN401
+    """Return the past job of a row."""
+    times = {name: aware(getattr(row, name)) for name in ("queued_at", "removed_at")}
+    uid, state = UID(row.study_instance_uid), JobState(row.state)
+    return PastJob(**{**row._mapping, **times, "study_instance_uid": uid, "state": state})  # noqa: SLF001 - public
 
 
 def document_of(row: Any) -> KeptDocument:  # noqa: ANN401

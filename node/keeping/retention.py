@@ -1,6 +1,9 @@
-"""Retention: studies leave the spool when they are old and no job needs them any more."""
+"""Retention: studies leave the spool, and jobs their documents, when they are old and nothing needs them any more."""
 
+import shutil
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from ainode.node.domain import JobState
 from ainode.node.keeping.announcements import Announcements
@@ -9,7 +12,7 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.spool import Spool
 
 
-class Retention:
+class StudyRetention:
     """Removes the instances of expired studies."""
 
     def __init__(
@@ -28,3 +31,26 @@ class Retention:
                 self._spool.remove_study(study)
                 self._catalog.forget(study)
                 self._announcements.forget(study)
+
+
+class JobRetention:
+    """Removes the documents and deliveries of old jobs; what the jobs answered stays as their history."""
+
+    def __init__(
+        self, days: int, *, documents: Path, ledger: Ledger, remove_workflows: Callable[[datetime], object]
+    ) -> None:
+        """Keep jobs for `days` after the last delivery was confirmed; 0 keeps them for good."""
+        self._days, self._documents, self._ledger = days, documents, ledger
+        self._remove_workflows = remove_workflows
+
+    def sweep(self, now: datetime) -> None:
+        """Remove the expired jobs; a sweep that a kill cut off is completed by the next one."""
+        if not self._days:
+            return
+        before = now - timedelta(days=self._days)
+        for job in self._ledger.expired(before):
+            # The files go first: a job without files is still listed as expired, files without a job never again.
+            if (folder := self._documents / job).is_dir():
+                shutil.rmtree(folder)
+            self._ledger.archive(job, now)
+        self._remove_workflows(before)

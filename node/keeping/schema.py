@@ -86,6 +86,8 @@ jobs = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False, server_default="0"),
     sa.Column("overheads", sa.Text, nullable=False, server_default="{}"),
     sa.Column("withheld", sa.Text, nullable=False, server_default=""),
+    # whether the search for priors has ended
+    sa.Column("searched", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 documents = sa.Table(
@@ -114,4 +116,32 @@ deliveries = sa.Table(
     sa.Column("tried_at", _time),
     sa.Column("sent_at", _time),
     sa.Column("confirmed_at", _time),
+)
+
+# When what remains to be done for a job is tried next; what remains is in the states of jobs and deliveries.
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("job", sa.String(32), sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("turn", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", _time),
+)
+
+# What stays of a job when its documents are removed.
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("handler", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("queued_at", _time, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("removed_at", _time, nullable=False),
 )

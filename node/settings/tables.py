@@ -49,6 +49,7 @@ class NodeTable(_Certified):
     port: Port = 11112
     data: Path = Path("~/.local/share/ainode")
     retention_days: Annotated[int, Field(ge=0)] = 7
+    job_retention_days: Annotated[int, Field(ge=0)] = 90
     allow: tuple[str, ...] = ("*@127.0.0.0/8",)
     max_associations: Annotated[int, Field(ge=1)] = 32
     max_pdu_bytes: Annotated[int, Field(ge=4096)] = 131_072

@@ -13,11 +13,13 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from support import a_file, free_port, instance_ref
 from support.node import RunningNode, configured, running
+from support.rows import put_delivery, read
 
 from ainode.node import testing
 from ainode.node.archive.commitment import Commitment, SopReference, action_information
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.jobs.recovery import retry
+from ainode.node.jobs.retries import retry
 from ainode.node.keeping import database
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer, load
@@ -38,8 +40,8 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
     path.write_bytes(content)
     job = Job("job", UID("1.2"), "spine", "support.handler", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
     made.ledger.open(job)
-    document = KeptDocument("job", instance_ref(content), DocumentKind.STRUCTURED_REPORT, path, "ff")
-    made.ledger.report(job, [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
+    document = KeptDocument("job", instance_ref(content), DocumentKind.STRUCTURED_REPORT, path, sha256_of(path))
+    read(made.ledger, job, [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
     with testing.EmbeddedArchive(tmp_path / "archive", port):
         yield made
 
@@ -53,26 +55,29 @@ def test_a_delivery_that_no_workflow_knows_is_made_at_the_next_start(node: Runni
         arrives(node)
 
 
-def test_a_delivery_whose_workflow_broke_is_a_dead_letter_and_its_retry_arrives(node: RunningNode) -> None:
+@pytest.mark.parametrize("status", ["ERROR", "SUCCESS", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+def test_a_delivery_whose_workflow_ended_without_it_is_made_at_the_next_start(node: RunningNode, status: str) -> None:
     with running(node):
         arrives(node)
     with closing(sqlite3.connect(node.folder / "data" / "workflows.sqlite")) as workflows, workflows:
-        workflows.execute("UPDATE workflow_status SET status = 'ERROR' WHERE workflow_uuid = 'job:archive'")
-    (one,) = node.ledger.deliveries("job")
-    node.ledger.update(one, state=DeliveryState.WAITING)
+        workflows.execute("UPDATE workflow_status SET status = ? WHERE workflow_uuid LIKE 'job:send:%'", [status])
+    put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.WAITING)
     with running(node):
-        (one,) = node.ledger.deliveries("job")
-        assert one.state is DeliveryState.FAILED
-        assert "`ainode retry job`" in one.error
-        assert retry(load(node.config), node.ledger, "job", token=node.folder.name) == ("archive",)
         arrives(node)
 
 
-def test_a_retry_that_was_not_enqueued_any_more_is_made_at_the_next_start(node: RunningNode) -> None:
+def test_a_retry_is_taken_up_by_the_node_that_runs_without_a_second_write(node: RunningNode) -> None:
     with running(node):
         arrives(node)
-    (one,) = node.ledger.deliveries("job")
-    node.ledger.update(one, state=DeliveryState.FAILED)
+        put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.FAILED)
+        assert retry(load(node.config), node.ledger, "job") == ("archive",)
+        arrives(node)
+
+
+def test_a_retry_while_the_node_is_down_is_taken_up_at_the_next_start(node: RunningNode) -> None:
+    with running(node):
+        arrives(node)
+    put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.FAILED)
     node.ledger.revive("job")
     with running(node):
         arrives(node)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from support import a_file, free_port, instance_ref
+from support.rows import put_delivery, read
 
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping import database
@@ -25,12 +27,19 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def reported(ledger: Ledger, *paths: Path) -> tuple[Delivery, ...]:
-    """Return the deliveries of a job with a document at each path; nothing is written there."""
+    """Return the deliveries of a job with a document at each path, whole or not."""
     job = Job("job", UID("1.2"), "spine", "spine", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",))
     ledger.open(job)
-    kept = [KeptDocument("job", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, path, "ff") for path in paths]
-    ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0))
+    kept = [
+        KeptDocument("job", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, path, _digest(path))
+        for path in paths
+    ]
+    read(ledger, job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0))
     return ledger.deliveries("job")
+
+
+def _digest(path: Path) -> str:
+    return sha256_of(path) if path.exists() else "ff"
 
 
 def courier(ledger: Ledger, **peer: object) -> Courier:
@@ -38,18 +47,34 @@ def courier(ledger: Ledger, **peer: object) -> Courier:
     return Courier(Settings(node=NodeTable(), peers=(archive,)), ledger)
 
 
-@pytest.mark.parametrize("content", [None, b"no DICOM"])
-def test_a_document_that_cannot_be_read_is_tried_again_and_given_up_with_its_reason(
-    ledger: Ledger, tmp_path: Path, content: bytes | None
+@pytest.mark.parametrize("content", [None, b"other bytes"])
+def test_a_document_that_is_gone_or_changed_never_leaves_and_says_why(
+    ledger: Ledger, tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "document.dcm"
-    reported(ledger, path)
+    path.write_bytes(a_file())
+    (delivery,) = reported(ledger, path)
+    path.unlink()
     if content:
         path.write_bytes(content)
+    assert courier(ledger).send("job", "archive", NOW)
+    (one,) = ledger.deliveries("job")
+    assert one.state is DeliveryState.FAILED
+    assert "gone or changed" in one.error
+    (line,) = [record for record in caplog.records if vars(record).get("action") == "dead_letter"]
+    assert vars(line)["sop_instance_uid"] == delivery.document.ref.sop_instance_uid
+
+
+def test_a_document_that_is_no_dicom_is_tried_again_and_given_up_with_its_reason(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "document.dcm"
+    path.write_bytes(b"no DICOM")
+    reported(ledger, path)
     sender = courier(ledger)
-    assert not sender.deliver("job", "archive", NOW)
+    assert not sender.send("job", "archive", NOW)
     assert ledger.deliveries("job")[0].state is DeliveryState.WAITING
-    sender.give_up("job", "archive", reason="")
+    sender.give_up("job", "archive", DeliveryState.WAITING)
     (one,) = ledger.deliveries("job")
     assert one.state is DeliveryState.FAILED
     assert "document.dcm" in one.error
@@ -59,13 +84,13 @@ def test_why_a_confirmation_fails_is_in_the_log_and_on_the_document(
     ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (one,) = reported(ledger, tmp_path / "document.dcm")
-    ledger.update(one, state=DeliveryState.SENT, sent_at=NOW)
+    put_delivery(ledger, one, state=DeliveryState.SENT, sent_at=NOW)
     sender = courier(ledger)
-    assert not sender.deliver("job", "archive", NOW)
+    assert not sender.confirm("job", "archive", NOW)
     (one,) = ledger.deliveries("job")
     assert one.error.startswith("archive: ")
     assert one.error in caplog.text
-    sender.give_up("job", "archive", reason="")
+    sender.give_up("job", "archive", DeliveryState.SENT)
     assert ledger.deliveries("job") == (replace(one, state=DeliveryState.FAILED),)
 
 
@@ -76,7 +101,7 @@ def test_an_archive_that_is_not_reached_is_one_line_of_the_log_that_names_job_an
     for path in paths:
         path.write_bytes(a_file())
     reported(ledger, *paths)
-    assert not courier(ledger).deliver("job", "archive", NOW)
+    assert not courier(ledger).send("job", "archive", NOW)
     lines = [
         record for record in caplog.records if record.getMessage().startswith("delivery failed: archive: no assoc")
     ]
@@ -89,14 +114,14 @@ def test_the_last_confirmation_of_a_job_is_in_the_log(
     ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (delivery,) = reported(ledger, tmp_path / "1.dcm")
-    ledger.update(delivery, state=DeliveryState.CONFIRMED)
+    put_delivery(ledger, delivery, state=DeliveryState.CONFIRMED)
     with caplog.at_level("INFO"):
-        assert courier(ledger).deliver("job", "archive", NOW)
+        assert courier(ledger).confirm("job", "archive", NOW)
     assert "documents delivered: 1 of 1" in caplog.text
 
 
-def test_what_was_sent_where_nothing_is_confirmed_is_not_given_up_with_the_rest(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_was_sent_is_not_given_up_with_what_waits(ledger: Ledger, tmp_path: Path) -> None:
     sent, _ = reported(ledger, tmp_path / "1.dcm", tmp_path / "2.dcm")
-    ledger.update(sent, state=DeliveryState.SENT, sent_at=NOW)
-    courier(ledger, confirm="none").give_up("job", "archive", reason="")
+    put_delivery(ledger, sent, state=DeliveryState.SENT, sent_at=NOW)
+    courier(ledger).give_up("job", "archive", DeliveryState.WAITING)
     assert [one.state for one in ledger.deliveries("job")] == [DeliveryState.SENT, DeliveryState.FAILED]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import a_file, instance_ref
+from support.rows import read
 
 from ainode.node.commands.checks import check_lines
 from ainode.node.domain import (
@@ -68,7 +69,7 @@ def reported(
     job = addressed(ledger.job("a"), reading, route, ledger)
     state = JobState.REPORTED if isinstance(answer, Result) else JobState.OUT_OF_SCOPE
     document = KeptDocument("a", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")
-    ledger.report(job, [document], Outcome(state, "{}", "", 1.0))
+    read(ledger, job, [document], Outcome(state, "{}", "", 1.0))
     return ledger.job("a")
 
 
@@ -157,7 +158,7 @@ def test_a_ready_route_that_sends_nothing_says_so(tmp_path: Path, route: Route, 
 
 def test_a_release_of_no_documents_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     ledger.open(Job("a", UID("1.2"), "chest", "ct_tumor", {}, NOW, NOW, (), withheld="demonstration weights"))
-    ledger.report(ledger.job("a"), [], Outcome(JobState.OUT_OF_SCOPE, "{}", "no chest", 1.0))
+    read(ledger, ledger.job("a"), [], Outcome(JobState.OUT_OF_SCOPE, "{}", "no chest", 1.0))
     with pytest.raises(LookupError, match="no documents: no chest"):
         released(settings_with(tmp_path, ALLOWED), ledger, ledger.job("a"))
 

@@ -1,13 +1,18 @@
 """The durable workflow on its own engine: what is tried again and what is not, in which order, and after a restart."""
 
+import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import a_file, free_port, instance_ref
 
 from ainode.node import testing
@@ -25,9 +30,11 @@ from ainode.node.domain import (
     Result,
     WeightsStatus,
 )
-from ainode.node.errors import BrokenSeries
+from ainode.node.errors import BrokenSeries, OutOfResources
+from ainode.node.jobs import engine
 from ainode.node.jobs.courier import Courier
-from ainode.node.jobs.workflows import Jobs, Stations
+from ainode.node.jobs.stations import Stations
+from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -61,13 +68,24 @@ class Reader:
 
 
 @dataclass
+class Clock:
+    """The time of the jobs, which a test may advance over a pause."""
+
+    ahead: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass
 class Bench:
-    """The jobs of a node with this reader; the archive `gone` has a closed port."""
+    """The jobs of a node with this reader; `gone` has a closed port, `silent` takes documents and confirms none."""
 
     jobs: Jobs
     settings: Settings
     ledger: Ledger
     reader: Reader
+    clock: Clock
 
     def until(self, job: str, *states: JobState) -> Job:
         self.wait(lambda: self.ledger.job(job).state in states)
@@ -85,19 +103,19 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One engine for the file, as for a process."""
     folder = tmp_path_factory.mktemp("node")
     peers = [
-        Peer(name=name, ae_title="ARCHIVE", host="127.0.0.1", port=free_port(), confirm="none")
-        for name in ROUTE.destinations
+        Peer(name=name, ae_title="ARCHIVE", host="127.0.0.1", port=free_port(), confirm=confirm)
+        for name, confirm in (("archive", "none"), ("gone", "none"), ("silent", "query"))
     ]
-    delivery = DeliveryTable(first_wait_s=0.1, longest_wait_s=0.1, attempts=2)
+    delivery = DeliveryTable(first_wait_s=0.1, longest_wait_s=600, attempts=2)
     node = NodeTable(data=folder, min_free_bytes=0)
     settings = Settings(node=node, peers=tuple(peers), routes=(ROUTE,), delivery=delivery)
     engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
+    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=100"))
     database.migrate(engine)
-    ledger, reader = Ledger(engine), Reader()
-    courier = Courier(settings, ledger)
-    jobs = Jobs(Stations(settings, Catalog(engine), ledger, courier, reader, lambda: datetime.now(UTC)))
+    ledger, reader, clock = Ledger(engine), Reader(), Clock()
+    jobs = Jobs(Stations(settings, Catalog(engine), ledger, Courier(settings, ledger), reader, clock.now))
     jobs.launch()
-    yield Bench(jobs, settings, ledger, reader)
+    yield Bench(jobs, settings, ledger, reader, clock)
     jobs.stop()
     engine.dispose()
 
@@ -202,3 +220,107 @@ def test_a_start_goes_on_with_the_job_that_a_dead_process_left_in_the_reader(ben
     bench.jobs.launch()
     job = bench.until("left", JobState.OUT_OF_SCOPE)
     assert (job.attempts, job.reason) == (2, "no chest")
+
+
+def test_a_full_disk_is_waited_out_and_costs_no_attempt(bench: Bench) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    bench.reader.answers = [full, OutOfResources("disk has less free space"), full, full, reading()]
+    bench.jobs.open(a_job("no room"))
+    for attempt in range(1, 5):
+        bench.wait(lambda attempt=attempt: len(bench.reader.studies) == attempt)  # type: ignore[misc]
+        job = bench.until("no room", JobState.WAITING)
+        assert "disk of the node is full" in job.reason
+        bench.clock.ahead += timedelta(seconds=20)
+    assert bench.until("no room", JobState.REPORTED).reason == ""
+
+
+def test_jobs_that_an_archive_never_confirms_do_not_hold_back_the_next(bench: Bench) -> None:
+    names = [f"silent {number}" for number in range(10)]
+    with silent_archive(bench.settings.peer("silent").port) as stored:
+        for name in names:
+            bench.reader.answers = [reading(a_document())]
+            bench.jobs.open(a_job(name, destinations=("silent",)))
+            bench.until(name, JobState.REPORTED)
+        bench.wait(lambda: len(stored) == len(names))
+        bench.wait(lambda: all(bench.ledger.deliveries(name, "silent")[0].error for name in names))
+    assert {bench.ledger.deliveries(name, "silent")[0].state for name in names} <= {
+        DeliveryState.SENT,
+        DeliveryState.FAILED,
+    }
+
+
+@contextmanager
+def silent_archive(port: int) -> Iterator[list[str]]:
+    """Store what comes, and answer no query."""
+    stored: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        stored.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    entity = AE("ARCHIVE")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    try:
+        yield stored
+    finally:
+        server.shutdown()
+
+
+def test_an_attempt_that_the_database_broke_off_is_made_again_when_the_database_is_back(bench: Bench) -> None:
+    bench.reader.free.clear()
+    bench.jobs.open(a_job("cut off"))
+    bench.wait(lambda: bool(bench.reader.studies))
+    with closing(sqlite3.connect(bench.settings.data / "catalog.sqlite", isolation_level=None)) as other_process:
+        other_process.execute("BEGIN EXCLUSIVE")
+        bench.reader.free.set()
+        bench.wait(lambda: "cut off:read:" not in engine.active_tasks("ainode"))
+        other_process.execute("ROLLBACK")
+    assert bench.until("cut off", JobState.REPORTED).attempts > 1
+
+
+def test_a_job_is_no_dead_letter_because_the_node_was_restarted_a_hundred_times(bench: Bench) -> None:
+    bench.reader.free.clear()
+    bench.jobs.open(a_job("restarted"))
+    bench.wait(lambda: bool(bench.reader.studies))
+    bench.jobs.stop()
+    with closing(sqlite3.connect(bench.settings.data / "workflows.sqlite")) as workflows, workflows:
+        workflows.execute("UPDATE workflow_status SET recovery_attempts = 1000 WHERE status = 'PENDING'")
+    bench.reader.free.set()
+    bench.jobs.launch()
+    assert bench.until("restarted", JobState.REPORTED, JobState.FAILED).state is JobState.REPORTED
+
+
+def test_a_job_whose_route_has_another_handler_now_fails_with_the_reason(bench: Bench) -> None:
+    bench.jobs.open(a_job("moved", handler="former_handler"))
+    job = bench.until("moved", JobState.FAILED)
+    assert "'former_handler'" in job.reason
+    assert "'reader'" in job.reason
+
+
+def test_a_delivery_to_a_peer_that_is_gone_from_the_configuration_is_a_dead_letter(bench: Bench) -> None:
+    bench.reader.answers = [reading(a_document())]
+    bench.jobs.open(a_job("nowhere", destinations=("removed",)))
+    bench.until("nowhere", JobState.REPORTED)
+    bench.wait(lambda: bench.ledger.deliveries("nowhere")[0].state is DeliveryState.FAILED)
+    assert "removed" in bench.ledger.deliveries("nowhere")[0].error
+
+
+def test_an_unforeseen_error_of_a_job_is_its_dead_letter_and_spares_the_next(bench: Bench) -> None:
+    bench.reader.answers = [RuntimeError("a fault of ours, with SMITH^JOHN in it"), reading()]
+    bench.jobs.open(a_job("unforeseen"))
+    bench.jobs.open(a_job("spared"))
+    bench.until("spared", JobState.REPORTED)
+    job = bench.ledger.job("unforeseen")
+    assert job.state is JobState.FAILED
+    assert job.reason.startswith("RuntimeError in the node")
+    assert "SMITH" not in job.reason
+
+
+def test_the_rows_of_old_workflows_are_removed(bench: Bench) -> None:
+    bench.jobs.open(a_job("old"))
+    bench.until("old", JobState.REPORTED)
+    bench.wait(lambda: "old:read:" not in engine.active_tasks("ainode"))
+    assert engine.remove_finished(NOW) == 0
+    assert engine.remove_finished(datetime.now(UTC) + timedelta(days=1)) > 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.postgresql import postgresql
+from support.rows import put_delivery, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping import database
@@ -69,12 +70,12 @@ def test_a_newer_job_of_the_route_supersedes_the_elder_and_leaves_other_routes_a
 
 def test_only_a_report_that_may_have_left_is_named_as_predecessor(ledger: Ledger) -> None:
     ledger.open(a_job("first"))
-    ledger.report(a_job("first"), [a_document("first", "1.2.9.1")], READ)
+    read(ledger, a_job("first"), [a_document("first", "1.2.9.1")], READ)
     second = ledger.open(a_job("second"))
     assert second is not None
     assert second.predecessors == ()
-    ledger.report(second, [a_document("second", "1.2.9.2")], READ)
-    ledger.claim("second", "archive", NOW)
+    read(ledger, second, [a_document("second", "1.2.9.2")], READ)
+    ledger.outbox.claim("second", "archive", NOW)
     third = ledger.open(a_job("third"))
     assert third is not None
     assert [ref.sop_instance_uid for ref in third.predecessors] == ["1.2.9.2"]
@@ -83,9 +84,9 @@ def test_only_a_report_that_may_have_left_is_named_as_predecessor(ledger: Ledger
 def test_a_superseded_job_gives_nothing_to_send_and_does_not_change_its_state(ledger: Ledger) -> None:
     elder = a_job("elder")
     ledger.open(elder)
-    ledger.report(elder, [a_document("elder", "1.2.9.1")], READ)
+    read(ledger, elder, [a_document("elder", "1.2.9.1")], READ)
     ledger.open(a_job("newer"))
-    assert ledger.claim("elder", "archive", NOW) == ()
+    assert ledger.outbox.claim("elder", "archive", NOW) == ()
     assert not ledger.move("elder", JobState.READING)
     assert ledger.job("elder").state is JobState.SUPERSEDED
 
@@ -94,8 +95,8 @@ def test_a_second_report_of_a_job_changes_no_document(ledger: Ledger) -> None:
     job = a_job()
     ledger.open(job)
     first = a_document("a", "1.2.9.1")
-    ledger.report(job, [first], READ)
-    ledger.report(job, [replace(first, sha256="other")], READ)
+    read(ledger, job, [first], READ)
+    read(ledger, job, [replace(first, sha256="other")], READ)
     assert ledger.documents("a") == (first,)
     assert len(ledger.deliveries("a")) == 1
 
@@ -104,7 +105,7 @@ def test_documents_are_delivered_in_the_order_in_which_they_were_made(ledger: Le
     job = a_job(destinations=("b", "a"))
     ledger.open(job)
     made = [a_document("a", "1.2.9.2", DocumentKind.SECONDARY_CAPTURE), a_document("a", "1.2.9.1")]
-    ledger.report(job, made, READ)
+    read(ledger, job, made, READ)
     assert [one.document for one in ledger.deliveries("a", "b")] == made
 
 
@@ -113,7 +114,7 @@ def test_an_optional_document_goes_only_where_it_is_asked_for(ledger: Ledger) ->
     ledger.open(job)
     optional = a_document("a", "1.2.9.2", DocumentKind.SEGMENTATION_FRACTIONAL)
     asked = {"a": (DocumentKind.SEGMENTATION_FRACTIONAL,), "b": (DocumentKind.SEGMENTATION_LABELMAP,)}
-    ledger.report(job, [optional, a_document("a", "1.2.9.1")], READ, wishes=asked)
+    read(ledger, job, [optional, a_document("a", "1.2.9.1")], READ, wishes=asked)
     sent = {name: [one.document.ref.sop_instance_uid for one in ledger.deliveries("a", name)] for name in "abc"}
     assert sent == {"a": ["1.2.9.2", "1.2.9.1"], "b": ["1.2.9.1"], "c": ["1.2.9.1"]}
 
@@ -121,10 +122,10 @@ def test_an_optional_document_goes_only_where_it_is_asked_for(ledger: Ledger) ->
 def test_a_commitment_report_confirms_what_it_names_and_sends_the_rest_again(ledger: Ledger) -> None:
     job = a_job()
     ledger.open(job)
-    ledger.report(job, [a_document("a", "1.2.9.1"), a_document("a", "1.2.9.2")], READ)
-    for one in ledger.claim("a", "archive", NOW):
-        ledger.update(one, state=DeliveryState.SENT, sent_at=NOW, transaction_uid="1.2.77")
-    ledger.settle("1.2.77", [UID("1.2.9.1")], {UID("1.2.9.2"): "0x0112"}, NOW)
+    read(ledger, job, [a_document("a", "1.2.9.1"), a_document("a", "1.2.9.2")], READ)
+    for one in ledger.outbox.claim("a", "archive", NOW):
+        put_delivery(ledger, one, state=DeliveryState.SENT, sent_at=NOW, transaction_uid="1.2.77")
+    ledger.outbox.settle("1.2.77", [UID("1.2.9.1")], {UID("1.2.9.2"): "0x0112"}, NOW)
     kept, lost = ledger.deliveries("a")
     assert (kept.state, kept.proof, kept.confirmed_at) == (DeliveryState.CONFIRMED, "storage commitment", NOW)
     assert (lost.state, lost.error) == (DeliveryState.WAITING, "not committed: 0x0112")
@@ -133,10 +134,10 @@ def test_a_commitment_report_confirms_what_it_names_and_sends_the_rest_again(led
 @pytest.mark.parametrize("state", [DeliveryState.FAILED, DeliveryState.CONFIRMED])
 def test_a_late_report_of_failure_leaves_what_is_over_as_it_is(ledger: Ledger, state: DeliveryState) -> None:
     ledger.open(a_job())
-    ledger.report(a_job(), [a_document("a", "1.2.9.1")], READ)
-    (one,) = ledger.claim("a", "archive", NOW)
-    ledger.update(one, state=state, transaction_uid="1.2.77")
-    ledger.settle("1.2.77", [], {UID("1.2.9.1"): "0x0110"}, NOW)
+    read(ledger, a_job(), [a_document("a", "1.2.9.1")], READ)
+    (one,) = ledger.outbox.claim("a", "archive", NOW)
+    put_delivery(ledger, one, state=state, transaction_uid="1.2.77")
+    ledger.outbox.settle("1.2.77", [], {UID("1.2.9.1"): "0x0110"}, NOW)
     (one,) = ledger.deliveries("a")
     assert one.state is state
     assert one.error == ("not committed: 0x0110" if state is DeliveryState.FAILED else "")
@@ -146,11 +147,12 @@ def test_what_is_still_to_be_sent_or_confirmed_is_listed_once(ledger: Ledger) ->
     for name in ("a", "b"):
         ledger.open(a_job(name, route=name, destinations=("asked", "trusted")))
         documents = [a_document(name, f"1.2.9.{name == 'a':d}.{number}") for number in range(2)]
-        ledger.report(a_job(name, route=name, destinations=("asked", "trusted")), documents, READ)
+        read(ledger, a_job(name, route=name, destinations=("asked", "trusted")), documents, READ)
     for one in ledger.deliveries("a"):
-        ledger.update(one, state=DeliveryState.SENT)
+        put_delivery(ledger, one, state=DeliveryState.SENT)
     ledger.open(a_job("newer", route="b"))
-    assert ledger.unsettled(["trusted"]) == (("a", "asked", DeliveryState.SENT),)
+    names = [waiting.task.name for waiting in ledger.tasks.waiting(["trusted"])]
+    assert names == ["newer:read:", "a:confirm:asked"]
 
 
 def test_a_failed_reading_is_revived_before_any_delivery(ledger: Ledger) -> None:
@@ -164,10 +166,10 @@ def test_a_failed_reading_is_revived_before_any_delivery(ledger: Ledger) -> None
 def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
     job = a_job(destinations=("b", "c"))
     ledger.open(job)
-    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    read(ledger, job, [a_document("a", "1.2.9.1")], READ)
     to_b, to_c = ledger.deliveries("a")
-    ledger.update(to_b, state=DeliveryState.FAILED, error="refused")
-    ledger.update(to_c, state=DeliveryState.CONFIRMED)
+    put_delivery(ledger, to_b, state=DeliveryState.FAILED, error="refused")
+    put_delivery(ledger, to_c, state=DeliveryState.CONFIRMED)
     assert ledger.revive("a") == ("b",)
     assert [one.state for one in ledger.deliveries("a")] == [DeliveryState.WAITING, DeliveryState.CONFIRMED]
 
@@ -181,14 +183,14 @@ def test_what_parts_of_a_reading_took_is_kept_by_name(ledger: Ledger) -> None:
     job = a_job()
     ledger.open(job)
     assert ledger.job(job.id).overheads == {}
-    ledger.report(job, [], replace(READ, overheads={"query": 0.5, "register": 1.25}))
+    read(ledger, job, [], replace(READ, overheads={"query": 0.5, "register": 1.25}))
     assert ledger.job(job.id).overheads == {"query": 0.5, "register": 1.25}
 
 
 def test_the_documents_of_a_withheld_job_have_no_delivery_until_the_job_is_released(ledger: Ledger) -> None:
     job = a_job(destinations=(), withheld="demonstration weights")
     ledger.open(job)
-    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    read(ledger, job, [a_document("a", "1.2.9.1")], READ)
     assert ledger.deliveries("a") == ()
     assert ledger.job("a").withheld == "demonstration weights"
     assert ledger.release(ledger.job("a"), ("archive",), {}) == ("archive",)
@@ -210,6 +212,6 @@ def test_a_job_without_a_finished_reading_is_not_released(ledger: Ledger, state:
 def test_a_job_that_is_withheld_later_loses_its_destinations(ledger: Ledger) -> None:
     ledger.open(a_job())
     job = ledger.address("a", (), withheld="its weights were replaced")
-    ledger.report(job, [a_document("a", "1.2.9.1")], READ)
+    read(ledger, job, [a_document("a", "1.2.9.1")], READ)
     assert ledger.deliveries("a") == ()
     assert job.withheld == "its weights were replaced"

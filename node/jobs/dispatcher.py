@@ -1,0 +1,137 @@
+"""Starts a workflow for every task that is due and that no workflow works at.
+
+A new job, a finished reading, `ainode retry`, an outage that is over and a start after a crash are the same look at the
+ledger. So nothing has to be enqueued in step with a change of the ledger, and a kill between the two loses nothing.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ainode.node import logs
+from ainode.node.errors import DatabaseUnavailable
+from ainode.node.keeping.tasks import Task, Tasks, Waiting
+
+log = logging.getLogger(__name__)
+# What another process wrote into the ledger, such as `ainode retry`, is seen after this time.
+_LOOK_S: Final = 2.0
+_SWEEP_S: Final = 60.0
+
+
+class Dispatcher:
+    """A thread that looks at the ledger when it is woken, when a task falls due, and every two seconds."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        start_workflow: Callable[[Waiting], None],
+        sweep: Callable[[], Collection[str]],
+        now: Callable[[], datetime],
+        *,
+        unconfirmed: tuple[str, ...],
+    ) -> None:
+        """Keep the arguments; `sweep` returns the names of the tasks that a workflow works at, by the engine's word."""
+        self._tasks, self._start_workflow, self._sweep, self._now = tasks, start_workflow, sweep, now
+        self._unconfirmed = unconfirmed
+        self._names: set[str] = set()
+        self._ended: set[str] = set()
+        self._swept_at: datetime | None = None
+        self._is_away = False
+        self._lock = threading.Lock()
+        self._woken, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the look that runs."""
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join()
+
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._woken.set()
+
+    def ended(self, task: Task) -> None:
+        """Note that the workflow of a task has ended, and look at once what is next."""
+        with self._lock:
+            self._names.discard(task.name)
+            self._ended.add(task.name)
+        self._woken.set()
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stopping.is_set():
+            self._woken.wait(wait_s)
+            self._woken.clear()
+            try:
+                wait_s = self.look()
+            except (DatabaseUnavailable, SQLAlchemyError) as error:
+                wait_s = _LOOK_S
+                self._note_outage(logs.raised_at(error))
+            else:
+                self._note_outage("")
+
+    def look(self) -> float:
+        """Start a workflow for every task that is due; return the seconds until the next look.
+
+        Raises: DatabaseUnavailable; SQLAlchemyError if the engine's database is away.
+        """
+        now = self._now()
+        if self._swept_at is None or (now - self._swept_at).total_seconds() > _SWEEP_S:
+            self._take_over(self._sweep)
+            self._swept_at = now
+        wait_s = _LOOK_S
+        for waiting in self._tasks.waiting(self._unconfirmed):
+            due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
+            if due_s > 0:
+                wait_s = min(wait_s, due_s)
+            elif waiting.task.name not in self._names:
+                self._begin(waiting)
+        return wait_s
+
+    def _take_over(self, sweep: Callable[[], Collection[str]]) -> None:
+        """Believe the engine about which tasks are worked at, and the workflows that ended while it was asked."""
+        with self._lock:
+            self._ended.clear()
+        names = set(sweep())
+        with self._lock:
+            self._names = names - self._ended
+
+    def _begin(self, waiting: Waiting) -> None:
+        task = replace(waiting.task, turn=self._tasks.begin(waiting.task))
+        with self._lock:
+            self._names.add(task.name)
+        try:
+            self._start_workflow(replace(waiting, task=task))
+        except (DatabaseUnavailable, SQLAlchemyError):
+            self._discard(task)
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of a job: its fault must not hold back the next
+            self._discard(task)
+            about = {"action": "not_started", "job": task.job}
+            log.error("a task was not started: %s", logs.raised_at(error), extra=about)  # noqa: TRY400
+
+    def _discard(self, task: Task) -> None:
+        with self._lock:
+            self._names.discard(task.name)
+
+    def _note_outage(self, reason: str) -> None:
+        """Log the begin and the end of an outage."""
+        if reason and not self._is_away:
+            log.error("jobs wait: %s", reason, extra={"action": "database_away"})
+        elif self._is_away and not reason:
+            log.info("jobs go on: the database is back", extra={"action": "database_back"})
+        self._is_away = bool(reason)

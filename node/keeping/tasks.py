@@ -1,0 +1,145 @@
+"""What remains to be done for jobs, and when it is tried next.
+
+What remains follows from the states of jobs and deliveries, so a kill between two writes leaves no task behind and
+invents none. A row of the table `tasks` holds only the schedule of a task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from ainode.node.domain import DeliveryState, JobState
+from ainode.node.keeping.database import aware, insert
+from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
+
+
+class TaskKind(StrEnum):
+    """What is to be done."""
+
+    READ = "read"
+    """search the priors of a study if its route has priors, then read the study"""
+    SEND = "send"
+    """send the waiting documents of a job to a destination"""
+    CONFIRM = "confirm"
+    """ask a destination for a proof that it has what was sent"""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to be done for one job."""
+
+    job: str
+    kind: TaskKind
+    destination: str = ""
+    turn: int = 0
+    """number of the workflow that works at the task; an older workflow changes nothing"""
+    attempts: int = 0
+    """attempts that failed, without those that waited for room on the disk"""
+    due_at: datetime | None = None
+    """when to try next; None: now"""
+
+    @property
+    def name(self) -> str:
+        """Return the name that all turns of the task share."""
+        return f"{self.job}:{self.kind}:{self.destination}"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task of a job, with what decides where and when the task is worked at."""
+
+    task: Task
+    route: str
+    handler: str
+    priority: int
+    searched: bool
+
+
+class Tasks:
+    """Lists what remains to be done, and keeps the schedule; each method is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def waiting(self, unconfirmed: Sequence[str]) -> tuple[Waiting, ...]:
+        """Return every task, oldest job first; nothing is to be confirmed at an `unconfirmed` destination."""
+        with self._engine.connect() as connection:
+            rows = [*connection.execute(_readings()), *connection.execute(_deliveries(unconfirmed))]
+        return tuple(_waiting(row) for row in rows)
+
+    def begin(self, task: Task) -> int:
+        """Count a new turn of a task and return its number: from now on older turns change nothing."""
+        key = {"job": task.job, "kind": task.kind, "destination": task.destination}
+        statement = insert(self._engine, tasks).values(**key, turn=1)
+        count = statement.on_conflict_do_update(index_elements=list(key), set_={"turn": tasks.c.turn + 1})
+        with self._engine.begin() as connection:
+            return int(connection.execute(count.returning(tasks.c.turn)).scalar_one())
+
+    def is_current(self, task: Task) -> bool:
+        """Return whether no newer turn of the task was begun."""
+        query = sa.select(tasks.c.turn).where(*_is(task))
+        with self._engine.connect() as connection:
+            return bool(connection.execute(query).scalar() == task.turn)
+
+    def attempts(self, task: Task) -> int:
+        """Return how many attempts of the task have failed."""
+        query = sa.select(tasks.c.attempts).where(*_is(task))
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def postpone(self, task: Task, due_at: datetime, *, attempts: int) -> None:
+        """Try a task again at that time; `attempts` is the number of failed attempts so far."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(tasks).where(*_is(task)).values(due_at=due_at, attempts=attempts))
+
+
+def _is(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
+    return tasks.c.job == task.job, tasks.c.kind == task.kind, tasks.c.destination == task.destination
+
+
+def _columns(kind: sa.ColumnElement[str], destination: sa.ColumnElement[str]) -> list[sa.ColumnElement[Any]]:
+    return [
+        *(jobs.c.id, jobs.c.route, jobs.c.handler, jobs.c.priority, jobs.c.searched),
+        *(kind.label("kind"), destination.label("destination")),
+        *(tasks.c.turn, tasks.c.attempts, tasks.c.due_at),
+    ]
+
+
+def _schedule_of(kind: sa.ColumnElement[str], destination: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return (tasks.c.job == jobs.c.id) & (tasks.c.kind == kind) & (tasks.c.destination == destination)
+
+
+def _readings() -> sa.Select[Any]:
+    kind, destination = sa.literal(TaskKind.READ.value), sa.literal("")
+    return (
+        sa.select(*_columns(kind, destination))
+        .select_from(jobs.outerjoin(tasks, _schedule_of(kind, destination)))
+        .where(jobs.c.state.in_((JobState.WAITING, JobState.READING)))
+        .order_by(jobs.c.queued_at)
+    )
+
+
+def _deliveries(unconfirmed: Sequence[str]) -> sa.Select[Any]:
+    """Return the query of what is to be sent or confirmed; a waiting document of a superseded job never leaves."""
+    is_waiting = deliveries.c.state == DeliveryState.WAITING
+    kind = sa.case((is_waiting, TaskKind.SEND.value), else_=TaskKind.CONFIRM.value)
+    to_send = is_waiting & (jobs.c.state != JobState.SUPERSEDED)
+    to_confirm = (deliveries.c.state == DeliveryState.SENT) & deliveries.c.destination.not_in(unconfirmed)
+    way = deliveries.join(documents).join(jobs, documents.c.job == jobs.c.id)
+    return (
+        sa.select(*_columns(kind, deliveries.c.destination))
+        .select_from(way.outerjoin(tasks, _schedule_of(kind, deliveries.c.destination)))
+        .where(to_send | to_confirm)
+        .distinct()
+        .order_by(jobs.c.id)
+    )
+
+
+def _waiting(row: sa.Row[Any]) -> Waiting:
+    due_at = aware(row.due_at) if row.due_at else None
+    task = Task(row.id, TaskKind(row.kind), row.destination, row.turn or 0, row.attempts or 0, due_at)
+    return Waiting(task, row.route, row.handler, row.priority, row.searched)

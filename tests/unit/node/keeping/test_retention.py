@@ -1,0 +1,89 @@
+"""Old jobs lose their documents and keep their answers, whenever a sweep is cut off."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support import a_file, instance_ref
+from support.rows import put_delivery, read
+
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.keeping import database
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.retention import JobRetention
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+RESULT = '{"scores": [0.75]}'
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    yield Ledger(engine)
+    engine.dispose()
+
+
+def reported(ledger: Ledger, folder: Path, name: str, *, queued_at: datetime, **delivery: object) -> Path:
+    """Return the path of the document of a reported job, whose delivery has these values."""
+    content = a_file()
+    path = folder / name / "1.dcm"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    study = UID(f"1.2.{sum(name.encode())}")
+    job = Job(name, study, "chest", "reader", {UID("1.2.3"): "00"}, queued_at, queued_at, ("archive",))
+    ledger.open(job)
+    document = KeptDocument(name, instance_ref(content), DocumentKind.STRUCTURED_REPORT, path, "ff")
+    read(ledger, job, [document], Outcome(JobState.REPORTED, RESULT, "", 1.0))
+    put_delivery(ledger, ledger.deliveries(name)[0], **delivery)
+    return path
+
+
+def retention(ledger: Ledger, folder: Path, days: int = 90) -> JobRetention:
+    return JobRetention(days, documents=folder, ledger=ledger, remove_workflows=lambda _: None)
+
+
+def test_a_job_is_removed_when_its_last_delivery_was_confirmed_long_ago_and_its_answer_stays(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    confirmed = {"state": DeliveryState.CONFIRMED, "tried_at": NOW - 100 * DAY, "sent_at": NOW - 100 * DAY}
+    old = reported(ledger, tmp_path, "old", queued_at=NOW - 100 * DAY, confirmed_at=NOW - 91 * DAY, **confirmed)
+    new = reported(ledger, tmp_path, "new", queued_at=NOW - 100 * DAY, confirmed_at=NOW - 89 * DAY, **confirmed)
+    retention(ledger, tmp_path).sweep(NOW)
+    assert [job.id for job in ledger.jobs()] == ["new"]
+    assert (old.parent.exists(), new.exists()) == (False, True)
+    (past,) = ledger.history()
+    assert (past.id, past.state, past.result, past.removed_at) == ("old", JobState.REPORTED, RESULT, NOW)
+
+
+def test_a_job_with_a_document_that_still_has_to_leave_is_not_removed(ledger: Ledger, tmp_path: Path) -> None:
+    path = reported(ledger, tmp_path, "waits", queued_at=NOW - 100 * DAY, state=DeliveryState.WAITING)
+    retention(ledger, tmp_path).sweep(NOW)
+    assert path.exists()
+    assert ledger.history() == ()
+
+
+def test_nothing_is_removed_where_the_retention_is_0(ledger: Ledger, tmp_path: Path) -> None:
+    path = reported(ledger, tmp_path, "kept", queued_at=NOW - 9999 * DAY, state=DeliveryState.FAILED)
+    retention(ledger, tmp_path, days=0).sweep(NOW)
+    assert path.exists()
+
+
+def test_a_sweep_that_a_kill_cut_off_after_the_files_is_completed_by_the_next(ledger: Ledger, tmp_path: Path) -> None:
+    path = reported(ledger, tmp_path, "cut off", queued_at=NOW - 100 * DAY, state=DeliveryState.FAILED)
+    path.unlink()
+    path.parent.rmdir()
+    retention(ledger, tmp_path).sweep(NOW)
+    assert ledger.jobs() == ()
+    assert [past.id for past in ledger.history()] == ["cut off"]
+
+
+def test_a_study_that_comes_again_after_its_job_was_removed_is_read_again(ledger: Ledger, tmp_path: Path) -> None:
+    reported(ledger, tmp_path, "again", queued_at=NOW - 100 * DAY, state=DeliveryState.CONFIRMED)
+    job = ledger.job("again")
+    retention(ledger, tmp_path).sweep(NOW)
+    assert ledger.open(job) is not None
+    assert [waiting.task.job for waiting in ledger.tasks.waiting([])] == ["again"]
