@@ -74,10 +74,11 @@ class Orthanc:
         uid, status = document.sop_instance_uid, _DIMSE_STATUSES.get(orthanc_status, _PROCESSING_FAILURE)
         error = error_type(status)
         name = self._link.peer.name
+        word = orthanc_status if orthanc_status in _DIMSE_STATUSES else "an unknown status"
         if error is ArchiveRefused:
-            message = f"{name}: did not keep {document} ({orthanc_status}); look at its filters and its log"
+            message = f"{name}: did not keep {document} ({word}); look at its filters and its log"
             return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status))
-        message = f"{name}: cannot take {document} now ({orthanc_status}); the document will be tried again"
+        message = f"{name}: cannot take {document} now ({word}); the document will be tried again"
         return SendOutcome(uid, status, ArchiveUnreachable(message) if error else None)
 
     def holds(self, uid: UID) -> bool:

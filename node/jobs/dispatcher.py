@@ -78,9 +78,12 @@ class Dispatcher:
             self._woken.clear()
             try:
                 wait_s = self.look()
-            except (DatabaseUnavailable, SQLAlchemyError) as error:
+            except DatabaseUnavailable as error:
                 wait_s = _LOOK_S
-                self._note_outage(logs.raised_at(error))
+                self._note_outage(str(error))
+            except SQLAlchemyError as error:
+                wait_s = _LOOK_S
+                self._note_outage(f"database of the workflows: {type(error).__name__}")
             else:
                 self._note_outage("")
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _POLLING_S: Final = 0.1
 _SEARCHES_AT_ONCE: Final = 4
 _DELIVERIES_AT_ONCE: Final = 8
+_OUTAGE_PAUSE_S: Final = 2.0
 _STATES: Final = {TaskKind.SEND: DeliveryState.WAITING, TaskKind.CONFIRM: DeliveryState.SENT}
 """the deliveries that a kind of task is about"""
 
@@ -127,6 +128,8 @@ class Jobs(DBOSConfiguredInstance):
                 self._attempt(task, is_search=is_search)
         except DatabaseUnavailable as error:
             log.warning("job waits: %s", error, extra={"action": "database_away", "job": job})
+            with contextlib.suppress(DatabaseUnavailable):  # a database that takes small rows alone must not be beset
+                self._postpone(task, _OUTAGE_PAUSE_S, attempts=self._stations.ledger.tasks.attempts(task))
         except Exception as error:  # noqa: BLE001 - the boundary of a job: its fault ends this attempt and no more
             log.error("job failed: %s", logs.raised_at(error), extra={"action": "job_failed", "job": job})  # noqa: TRY400
             with contextlib.suppress(DatabaseUnavailable):
@@ -146,9 +149,9 @@ class Jobs(DBOSConfiguredInstance):
 
     def _deliver(self, task: Task, step: Callable[..., bool]) -> None:
         """Send or confirm; try again after a pause, and give up after the last attempt."""
-        ledger, table, now = self._stations.ledger, self._stations.settings.delivery, self._stations.now()
+        ledger, table = self._stations.ledger, self._stations.settings.delivery
         try:
-            if step(task.job, task.destination, now):
+            if step(task.job, task.destination, self._stations.now()):
                 return
         except ConfigError as error:
             self._refuse(task, error)
@@ -157,7 +160,11 @@ class Jobs(DBOSConfiguredInstance):
         if attempts >= table.attempts:
             self._refuse(task)
         pause_s = back_off_s(attempts - 1, first_s=table.first_wait_s, longest_s=table.longest_wait_s)
-        ledger.tasks.postpone(task, now + timedelta(seconds=pause_s), attempts=attempts)
+        self._postpone(task, pause_s, attempts=attempts)
+
+    def _postpone(self, task: Task, pause_s: float, *, attempts: int) -> None:
+        due_at = self._stations.now() + timedelta(seconds=pause_s)
+        self._stations.ledger.tasks.postpone(task, due_at, attempts=attempts)
 
     def _refuse(self, task: Task, error: NodeError | None = None) -> None:
         """Make a dead letter of a task: `ainode jobs` shows the reason, `ainode retry` revives the task."""

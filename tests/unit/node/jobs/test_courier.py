@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import a_file, free_port, instance_ref
 from support.rows import put_delivery, read
 
@@ -43,7 +45,8 @@ def _digest(path: Path) -> str:
 
 
 def courier(ledger: Ledger, **peer: object) -> Courier:
-    archive = Peer(name="archive", ae_title="A", host="127.0.0.1", port=free_port(), **peer)  # type: ignore[arg-type]
+    values = {"port": free_port(), **peer}
+    archive = Peer(name="archive", ae_title="A", host="127.0.0.1", **values)  # type: ignore[arg-type]
     return Courier(Settings(node=NodeTable(), peers=(archive,)), ledger)
 
 
@@ -125,3 +128,28 @@ def test_what_was_sent_is_not_given_up_with_what_waits(ledger: Ledger, tmp_path:
     put_delivery(ledger, sent, state=DeliveryState.SENT, sent_at=NOW)
     courier(ledger).give_up("job", "archive", DeliveryState.WAITING)
     assert [one.state for one in ledger.deliveries("job")] == [DeliveryState.SENT, DeliveryState.FAILED]
+
+
+def test_a_refusal_is_one_line_of_the_log_with_status_and_uid_and_without_the_words_of_the_archive(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "1.dcm"
+    path.write_bytes(a_file())
+    (delivery,) = reported(ledger, path)
+    entity = AE("A")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, refuse)])
+    assert server is not None
+    assert courier(ledger, port=server.server_address[1]).send("job", "archive", NOW)
+    server.shutdown()
+    (line,) = [record for record in caplog.records if record.name == "ainode.node.jobs.courier"]
+    assert line.getMessage() == "delivery given up: refused with status 0xC123"
+    assert vars(line)["sop_instance_uid"] == delivery.document.ref.sop_instance_uid
+    assert "SMITH" not in caplog.text
+    assert "SMITH" not in ledger.deliveries("job")[0].error
+
+
+def refuse(_event: evt.Event) -> Dataset:
+    answer = Dataset()
+    answer.Status, answer.ErrorComment = 0xC123, "not for SMITH^JOHN"
+    return answer
