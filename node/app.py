@@ -8,13 +8,14 @@ import logging
 import queue
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ainode.node.deciding import router
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
 from ainode.node.deciding.sender_counts import SenderCounts
+from ainode.node.disk import make_folder, remove_parts
 from ainode.node.errors import ConfigError
 from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ainode.node.web.station import Web
 
 log = logging.getLogger(__name__)
+_PARTS: Final = ("*", "documents/*/*", "networks/*", "priors/*/*", "weights/*")
+"""where below `data` a killed process may leave what it was writing"""
 
 
 def _now() -> datetime:
@@ -49,7 +52,8 @@ class Node:
         for route in settings.routes:
             router.refuse_broken(route)
         self._settings = settings
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.data)
+        remove_parts(settings.data, _PARTS)
         self._engine = database.connect(settings.database_url)
         database.migrate(self._engine)
         self.catalog = Catalog(self._engine)

@@ -1,11 +1,21 @@
 """Disk operations beyond reading and writing: room on the disk, files that are whole after a crash, digests."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 from ainode.node.errors import OutOfResources
+
+_PART: Final = ".part"
+"""ends the name of a file or folder that is being written"""
 
 
 def refuse_full(folder: Path, min_free_bytes: int) -> None:
@@ -23,19 +33,83 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, OutOfResources) or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is either absent or whole after a crash.
+def write_durably(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file so that it is absent or whole after a crash, with its name and the names of its new folders.
+
+    Two writers of one path each have a part of their own: the last one wins. A write that fails leaves no part.
+    `mode` are the permissions of a new file, less the umask.
+    Raises: OSError.
+    """
+    make_folder(path.parent)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{_PART}")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def place_durably(source: Path, target: Path) -> None:
+    """Rename a file, or a folder of files, so that the target is absent or whole after a crash.
 
     Raises: OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
+    make_folder(target.parent)
+    for path in (*source.iterdir(), source) if source.is_dir() else (source,):
+        _sync(path)
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents so that the name of each new folder survives a crash.
+
+    Raises: OSError.
+    """
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new_folders:
+        sync_folder(path.parent)
+
+
+@contextmanager
+def part_folder(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder, removed at the end; `remove_parts` removes the folder of a killed process.
+
+    Raises: OSError.
+    """
+    make_folder(parent)
+    with TemporaryDirectory(dir=parent, suffix=_PART, ignore_cleanup_errors=True) as name, _lock(Path(name)):
+        yield Path(name)
+
+
+def remove_parts(root: Path, patterns: Iterable[str]) -> None:
+    """Remove the parts that killed writers left; the part of a live writer is locked and stays.
+
+    `patterns` are relative to `root`: `documents/*/*` finds the parts in each folder of `documents`.
+    """
+    for part in [part for pattern in patterns for part in root.glob(f"{pattern}{_PART}")]:
+        with suppress(FileNotFoundError, BlockingIOError), _lock(part):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder; the lock ends with the process.
+
+    Raises: BlockingIOError while another process holds the lock; OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -43,7 +117,11 @@ def sync_folder(folder: Path) -> None:
 
     Raises: OSError.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

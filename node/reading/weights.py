@@ -5,7 +5,6 @@ Two manifests are read: the one that ships in `weights/`, and the site's own in 
 
 import hashlib
 import shutil
-import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Final, Literal
 import requests
 import tomli_w
 
-from ainode.node.disk import sha256_of, write_durably
+from ainode.node.disk import part_folder, place_durably, sha256_of, write_durably
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
 from ainode.node.settings import Settings
@@ -201,15 +200,15 @@ class WeightStore:
                 f"weights {name!r}: the manifest has no address for them; see models/{entry.model}/card.toml"
             )
         try:
-            entry.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=entry.path.parent, prefix=".pull-") as folder:
-                part = Path(folder) / entry.path.name
+            with part_folder(entry.path.parent) as folder:
+                part = folder / entry.path.name
                 _download(entry.url, part)
                 if sha256_of(part) != entry.sha256:
                     raise WeightsError(
                         f"weights {name!r}: {entry.url} gave other bytes than the manifest names; nothing was kept"
                     )
-                return part.replace(entry.path)
+                place_durably(part, entry.path)
+                return entry.path
         # requests' errors are OSErrors, too
         except requests.HTTPError as error:
             code = error.response.status_code
@@ -228,12 +227,11 @@ class WeightStore:
         """
         rows = _rows(self.site)
         target = self.site / entry.path.name
-        self.site.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.site, prefix=".import-") as folder:
-            part = Path(shutil.copyfile(source, Path(folder) / target.name))
+        with part_folder(self.site) as folder:
+            part = shutil.copyfile(source, folder / target.name)
             rows.append(_row(entry, part))
             _refuse_repetition(self.site / _MANIFEST, rows)
-            part.replace(target)
+            place_durably(part, target)
         write_durably(self.site / _MANIFEST, tomli_w.dumps({"weights": rows}).encode())
         return target
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from ainode.node.disk import write_durably
 from ainode.node.errors import ConfigError
 
 # The name stands for a calling AE title where the caller sends instances (PS3.5 6.2: 16 characters).
@@ -70,11 +71,7 @@ class Tokens:
         return digests
 
     def _write(self, digests: Mapping[str, str]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(json.dumps(digests, indent=1), encoding="utf-8")
-        part.replace(self._path)
+        write_durably(self._path, json.dumps(digests, indent=1).encode(), mode=0o600)
 
 
 def _digest(token: str) -> str:
