@@ -127,6 +127,11 @@ def job_id(study: UID, *, content: Mapping[UID, str], weights_sha256: str, confi
     )[:32]
 
 
+def returned_job_id(job: str, live_job: str) -> str:
+    """Return the name of the job for a study that went back to the inputs of `job` after `live_job` had replaced it."""
+    return digest({"job": job, "after": live_job})[:32]
+
+
 def run_digest(
     evidence: tuple[InstanceRef, ...], context: DocumentContext, *, algorithm: Algorithm | None = None
 ) -> str:

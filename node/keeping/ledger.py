@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.identity import returned_job_id
 from ainode.node.keeping import transitions
 from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.database import insert, reference, reference_values
@@ -36,16 +37,19 @@ class Ledger:
     # Jobs
 
     def open(self, job: Job) -> Job | None:
-        """Commit a new job and supersede the older jobs of its route; None if the job is known.
+        """Commit a new job and supersede the older jobs of its route; None if the live job has the same inputs.
 
-        The predecessors of the new job are the reports of older jobs that left, or may have left, the node.
+        A study that goes back to the inputs of a superseded job has a new job under another name. The predecessors of
+        the new job are the reports of older jobs that left, or may have left, the node.
         """
         with self._engine.begin() as connection:
-            if connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job.id)).scalar():
+            identifier = self._new_identifier(connection, job)
+            if identifier is None:
                 return None
             predecessors = self._supersede(connection, job)
             row = {
-                "id": job.id,
+                "id": identifier,
+                "inputs": job.id,
                 "study_instance_uid": job.study_instance_uid,
                 "route": job.route,
                 "handler": job.handler,
@@ -60,7 +64,23 @@ class Ledger:
                 "withheld": job.withheld,
             }
             connection.execute(sa.insert(jobs).values(row))
-        return self.job(job.id)
+        return self.job(identifier)
+
+    def _new_identifier(self, connection: Connection, job: Job) -> str | None:
+        """Return the identifier of a job that is opened now, None if the job is the live job of its route."""
+        query = sa.select(jobs.c.id, jobs.c.inputs, jobs.c.state).where(
+            jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
+        )
+        inputs_of_live_jobs, identifier = {}, job.id
+        rows = connection.execute(query).all()
+        for row in rows:
+            if row.state != JobState.SUPERSEDED:
+                inputs_of_live_jobs[row.id] = row.inputs
+        if job.id in inputs_of_live_jobs.values():
+            return None
+        if inputs_of_live_jobs and job.id in {row.inputs for row in rows}:
+            identifier = returned_job_id(job.id, "".join(inputs_of_live_jobs))
+        return identifier
 
     def _supersede(self, connection: Connection, job: Job) -> tuple[InstanceRef, ...]:
         query = sa.select(jobs.c.id).where(

@@ -69,6 +69,8 @@ jobs = sa.Table(
     "jobs",
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
+    # what the job reads: the identifier of the first job with these inputs
+    sa.Column("inputs", sa.String(32), nullable=False, server_default=""),
     sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
     sa.Column("route", sa.Text, nullable=False),
     sa.Column("handler", sa.Text, nullable=False),

@@ -10,7 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column and the tables; what remains to be done follows from the states, so no row is needed."""
+    """Add columns and tables; what remains to be done follows from the states, so the tables begin empty."""
+    op.add_column("jobs", sa.Column("inputs", sa.String(32), server_default="", nullable=False))
+    op.execute("UPDATE jobs SET inputs = id")
     op.add_column("jobs", sa.Column("searched", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_table(
         "tasks",
@@ -41,7 +43,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables and the column."""
+    """Drop tables and columns."""
     op.drop_table("history")
     op.drop_table("tasks")
     op.drop_column("jobs", "searched")
+    op.drop_column("jobs", "inputs")

@@ -68,6 +68,23 @@ def test_a_newer_job_of_the_route_supersedes_the_elder_and_leaves_other_routes_a
     assert states == {"elder": JobState.SUPERSEDED, "other": JobState.WAITING, "newer": JobState.WAITING}
 
 
+def test_a_study_that_goes_back_to_an_earlier_state_has_a_new_job_that_names_the_live_report(ledger: Ledger) -> None:
+    first, second = a_job("first"), a_job("second")
+    reported = []
+    for number, job in enumerate((first, second, first, second)):
+        opened = ledger.open(job)
+        assert opened is not None
+        read(ledger, opened, [a_document(opened.id, f"1.2.9.{number}")], READ)
+        ledger.outbox.claim(opened.id, "archive", NOW)
+        reported.append(opened)
+        assert ledger.open(job) is None
+    assert len({job.id for job in reported}) == len(reported)
+    for number, job in enumerate(reported):
+        assert {ref.sop_instance_uid for ref in job.predecessors} == {f"1.2.9.{before}" for before in range(number)}
+    states = [ledger.job(job.id).state for job in reported]
+    assert states == [JobState.SUPERSEDED] * 3 + [JobState.REPORTED]
+
+
 def test_only_a_report_that_may_have_left_is_named_as_predecessor(ledger: Ledger) -> None:
     ledger.open(a_job("first"))
     read(ledger, a_job("first"), [a_document("first", "1.2.9.1")], READ)
