@@ -34,10 +34,10 @@ class PriorRule:
     """patterns for what the archive says of a series: SeriesDescription, NumberOfSeriesRelatedInstances, …"""
     count: Annotated[int, Ge(1), Le(20)] = 2
     """studies, the newest first"""
-    max_age_days: Annotated[int, Ge(1)] = 1825
+    max_age_days: Annotated[int, Ge(1), Le(36_500)] = 1825
     max_series: Annotated[int, Ge(1), Le(50)] = 4
     """per study, those with the most instances first"""
-    timeout_s: Annotated[float, Gt(0)] = 60.0
+    timeout_s: Annotated[float, Gt(0), Le(86_400)] = 60.0
     """then the study is read without them"""
     allow_missing_birth_date: bool = False
 
@@ -56,7 +56,7 @@ class Route:
     companions: tuple[str, ...] = ()
     """modalities that the handler is given beside the images, such as SR, SEG and RTSTRUCT"""
     priors: PriorRule | None = None
-    min_instances: Annotated[int, Ge(1)] = 1
+    min_instances: Annotated[int, Ge(1), Le(1_000_000)] = 1
     priority: Annotated[int, Ge(1), Le(1000)] = 100
     destinations: tuple[str, ...] = ()
     mode: RouteMode = RouteMode.LIVE

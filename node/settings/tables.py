@@ -13,6 +13,12 @@ AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# A century: more is a slip of the keyboard, and leaves the calendar (year 1) or the range of a timedelta.
+Days = Annotated[int, Field(ge=0, le=36_500)]
+# A month: more is a slip of the keyboard, and infinity is no time limit that a clock or a socket takes.
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400.0)]
+# A pebibyte: more than any disk or memory of one machine.
+Bytes = Annotated[int, Field(ge=0, le=1024**5)]
 # An address holds no user and no password: the environment holds both.
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
 
@@ -48,14 +54,14 @@ class NodeTable(_Certified):
     bind: str = "127.0.0.1"
     port: Port = 11112
     data: Path = Path("~/.local/share/ainode")
-    retention_days: Annotated[int, Field(ge=0)] = 7
-    job_retention_days: Annotated[int, Field(ge=0)] = 90
+    retention_days: Days = 7
+    job_retention_days: Days = 90
     allow: tuple[str, ...] = ("*@127.0.0.0/8",)
-    max_associations: Annotated[int, Field(ge=1)] = 32
-    max_pdu_bytes: Annotated[int, Field(ge=4096)] = 131_072
-    max_object_bytes: Annotated[int, Field(ge=1)] = 4 * 1024**3
-    min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
-    network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 1024**2)] = 131_072
+    max_object_bytes: Annotated[Bytes, Field(ge=1)] = 4 * 1024**3
+    min_free_bytes: Bytes = 2 * 1024**3
+    network_timeout_s: Annotated[Seconds, Field(ge=0.001)] = 60.0
     name: str = "ainode"
     tls_client_ca: Path | None = None
     """a PEM file; every caller must show a certificate that an authority in the file signed"""
@@ -71,11 +77,11 @@ class NodeTable(_Certified):
 class CompletenessTable(Frozen):
     """`[completeness]`: how long the sender of a study must be silent before the study counts as complete."""
 
-    min_silence_s: Annotated[float, Field(ge=0)] = 2.0
-    max_silence_s: Annotated[float, Field(gt=0)] = 60.0
-    default_silence_s: Annotated[float, Field(gt=0)] = 10.0
+    min_silence_s: Annotated[float, Field(ge=0, le=30 * 86_400.0)] = 2.0
+    max_silence_s: Seconds = 60.0
+    default_silence_s: Seconds = 10.0
     """the silence for a sender without history"""
-    limit_s: Annotated[float, Field(gt=0)] = 900.0
+    limit_s: Seconds = 900.0
     """an association that stays open longer than this no longer holds a study back"""
     ask_sender: bool = True
 
@@ -90,9 +96,9 @@ class CompletenessTable(Frozen):
 class ReaderTable(Frozen):
     """`[reader]`: the process that holds a model."""
 
-    time_limit_s: Annotated[float, Field(gt=0)] = 600.0
-    memory_limit_bytes: Annotated[int, Field(gt=0)] = 12 * 1024**3
-    idle_s: Annotated[float, Field(gt=0)] = 900.0
+    time_limit_s: Seconds = 600.0
+    memory_limit_bytes: Annotated[Bytes, Field(ge=1)] = 12 * 1024**3
+    idle_s: Seconds = 900.0
     """an unused reader gives its memory back after this long"""
     precision: Literal["f32", "bf16"] = "f32"
     device: Literal["cpu", "cuda", "auto"] = "auto"
@@ -107,10 +113,10 @@ class DatabaseTable(Frozen):
 class DeliveryTable(Frozen):
     """`[delivery]`: how often the node tries to deliver a document, and how long the node waits between attempts."""
 
-    attempts: Annotated[int, Field(ge=1)] = 12
-    first_wait_s: Annotated[float, Field(gt=0)] = 2.0
-    longest_wait_s: Annotated[float, Field(gt=0)] = 600.0
-    commitment_wait_s: Annotated[float, Field(gt=0)] = 30.0
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 12
+    first_wait_s: Seconds = 2.0
+    longest_wait_s: Seconds = 600.0
+    commitment_wait_s: Seconds = 30.0
 
 
 class WebTable(_Certified):
@@ -184,7 +190,7 @@ class Peer(Frozen):
 class PriorsTable(Frozen):
     """`[priors]`: how long fetched earlier studies stay, and the destination of a C-MOVE."""
 
-    retention_days: Annotated[int, Field(ge=1)] = 7
+    retention_days: Annotated[Days, Field(ge=1)] = 7
     move_ae_title: AETitle = "AINODE_PRIORS"
     """the second AE title of the node: the node does not read the studies that arrive under this AE title"""
     move_port: Annotated[int, Field(ge=0, le=65535)] = 0

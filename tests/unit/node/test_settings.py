@@ -1,12 +1,14 @@
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import PriorRule, Route, RouteMode
-from ainode.node.settings import Settings, load
+from ainode.node.settings import NodeTable, Settings, load
+from ainode.node.settings.tables import Tables
 
 PEER = """
 [[peer]]
@@ -185,3 +187,34 @@ def test_the_catalog_lies_in_the_data_folder_unless_an_address_is_given(tmp_path
     assert settings.database_url == f"sqlite:///{tmp_path}/catalog.sqlite"
     given = load(written(tmp_path, '[database]\nurl = "postgresql+psycopg://host/ainode"\n'))
     assert given.database_url == "postgresql+psycopg://host/ainode"
+
+
+def _numbers(tables: type[BaseModel]) -> list[str]:
+    """Return `table.key` of every number that the tables of node.toml hold."""
+    return [
+        f"{table}.{key}"
+        for table, tabled in tables.model_fields.items()
+        for key, field in (tabled.annotation.model_fields if tabled.annotation else {}).items()
+        if field.annotation in {int, float}
+    ]
+
+
+@pytest.mark.parametrize("key", _numbers(Tables))
+@pytest.mark.parametrize("number", ["999999999999999999", "-1", "inf", "nan"])
+def test_a_number_that_no_clock_disk_or_socket_takes_is_refused_by_its_key(
+    tmp_path: Path, key: str, number: str
+) -> None:
+    table, name = key.split(".")
+    with pytest.raises(ConfigError, match=rf"{table}\.{name}: "):
+        load(written(tmp_path, f"[{table}]\n{name} = {number}\n"))
+
+
+def test_the_longest_retention_is_a_time_that_the_calendar_has() -> None:
+    longest = NodeTable(retention_days=36_500).retention_days
+    assert datetime.now(UTC) - timedelta(days=longest) < datetime.now(UTC)
+
+
+@pytest.mark.parametrize("line", ["max_age_days = 999999", "timeout_s = inf"])
+def test_a_rule_for_priors_that_leaves_the_calendar_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match=line.split(maxsplit=1)[0]):
+        load(written(tmp_path, PEER, f'{PRIORS}from = "orthanc"\n{line}\n'))
