@@ -1,14 +1,12 @@
 """Runs a network: OpenVINO on the CPU, torch on CUDA, behind one small interface.
 
-The graph of each set of weights is converted once and stays on disk. The precision is always set: OpenVINO's own
-choice is bfloat16 where the processor has it, which would change the figures.
+The graph of each set of weights is converted once and stays on disk (`graph_cache`). The precision is always set:
+OpenVINO's own choice is bfloat16 where the processor has it, which would change the figures.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
 from ainode.models.errors import PrecisionRefused
+from ainode.models.running.graph_cache import cached_graph, keep_graph
 
 Array = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
@@ -147,25 +146,18 @@ def _cuda_runner(recipe: Recipe, precision: Precision, device: str) -> TorchRunn
     return TorchRunner(module, precision, device)
 
 
-def converted_graph(recipe: Recipe, cache: Path) -> Path:
-    """Return the path of a recipe's OpenVINO graph; convert the network if the cache has no graph.
+def converted_graph(recipe: Recipe, cache: Path) -> Any:  # noqa: ANN401  # openvino has no stubs
+    """Return a recipe's OpenVINO graph; convert the network if the cache has no whole graph of the recipe.
 
-    The folder appears whole or not at all, so that two processes may convert at once.
+    Without a cache that can be written, every start converts the network.
     """
-    key_text = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch.__version__}"
-    folder = cache / hashlib.sha256(key_text.encode()).hexdigest()[:32]
-    if (folder / "graph.xml").is_file():
-        return folder / "graph.xml"
-    cache.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=cache, prefix="draft-"))
-    ov.save_model(_graph(recipe), str(draft / "graph.xml"), compress_to_fp16=False)
-    (draft / "made_from.txt").write_text(key_text + "\n", "utf-8")
-    try:
-        draft.replace(folder)
-    except OSError:
-        # Another process was first; a graph of the same key is the same graph.
-        shutil.rmtree(draft)
-    return folder / "graph.xml"
+    origin = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch.__version__}"
+    folder = cache / hashlib.sha256(origin.encode()).hexdigest()[:32]
+    graph = cached_graph(folder)
+    if graph is None:
+        graph = _graph(recipe)
+        keep_graph(graph, folder, origin)
+    return graph
 
 
 def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
@@ -195,11 +187,11 @@ def _subtraction(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no 
     return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
-def _compiled_graph(path: Path, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
+def _compiled_graph(graph: Any, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": execution.precision, "PERFORMANCE_HINT": "LATENCY"}
     if execution.threads:
         settings["INFERENCE_NUM_THREADS"] = execution.threads
-    return ov.Core().compile_model(str(path), "CPU", settings)
+    return ov.Core().compile_model(graph, "CPU", settings)
 
 
 def refuse_drift(name: str, precision: Precision, gaps: Iterable[float]) -> None:

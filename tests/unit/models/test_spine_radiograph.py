@@ -17,7 +17,7 @@ from unit.models.random_weights import RandomModel
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.running.runtime import Execution, OpenVinoRunner, converted_graph, cpu_has_bf16, runner
+from ainode.models.running.runtime import Execution, OpenVinoRunner, cpu_has_bf16, runner
 from ainode.models.running.saliency import rectified_map, weighted_map
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.detector import Detector, suppressed_boxes, yolo
@@ -145,15 +145,6 @@ def test_an_ensemble_whose_weights_do_not_sum_to_one_is_refused(random_model: Ra
 def test_an_unusable_picture_is_refused_with_its_reason(model: SpineRadiographModel) -> None:
     with pytest.raises(UnusablePicture, match="uniform"):
         model.predict(np.full((400, 400), 7, np.float32))
-
-
-def test_a_graph_is_converted_once_for_the_same_weights(random_model: RandomModel, cache: Path) -> None:
-    recipe = ensemble_recipe(random_model.card, random_model.paths, dict.fromkeys(random_model.paths, "x"))
-    first = converted_graph(recipe, cache)
-    stamp = first.stat().st_mtime_ns
-    assert converted_graph(recipe, cache) == first
-    assert first.stat().st_mtime_ns == stamp
-    assert converted_graph(replace(recipe, key="other"), cache) != first
 
 
 def test_the_openvino_precision_is_the_one_asked_for(random_model: RandomModel, cache: Path) -> None:
