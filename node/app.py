@@ -5,15 +5,15 @@ web, pullers     ->
 """
 
 import logging
-import queue
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ainode.node.deciding import router
-from ainode.node.deciding.events import IntakeEvent
+from ainode.node.deciding.events import intake_queue
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
+from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts
 from ainode.node.disk import make_folder, remove_parts
 from ainode.node.errors import ConfigError
@@ -64,9 +64,10 @@ class Node:
             Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )
         self._errands = Errands()
-        self._events: queue.SimpleQueue[IntakeEvent] = queue.SimpleQueue()
+        self._events = intake_queue()
         self._receiver = ReceiverProcess(settings)
         self._intake = self._intake_thread()
+        self._liveness = Liveness(self._receiver.fault, self._intake.fault)
         self._web = self._web_station() if settings.web.enabled else None
         self._stopping = threading.Event()
 
@@ -99,11 +100,13 @@ class Node:
             if not self._intake.is_alive():
                 log.error("the intake ended; stopping", extra={"action": "intake_died"})
                 return False
+            self._liveness.watch()
         return True
 
     def stop(self) -> None:
         """Close the door first, then everything behind it; running jobs go on at the next start."""
         self._stopping.set()
+        self._events.close()  # the next start finds on disk what the intake does not take now
         if self._web:
             self._web.stop()
         self._receiver.stop()
@@ -148,5 +151,5 @@ class Node:
         except ModuleNotFoundError as error:
             message = f"[web] is enabled, but the package {error.name} is missing: pip install 'ainode[web]'"
             raise ConfigError(message) from error
-        neighbors = Neighbors(self.catalog, self.ledger, self._announcements, self._events.put, self._receiver.is_alive)
-        return Web(self._settings, neighbors)
+        parts = self.catalog, self.ledger, self._announcements
+        return Web(self._settings, Neighbors(*parts, self._events.put, self._liveness, self._engine))

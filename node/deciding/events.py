@@ -1,10 +1,14 @@
 """What the intake takes: events of the receiver, counts of senders, announcements."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ainode.node.domain import UID
+from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import Event
+
+# About two batches of the intake. More events wait in the receiver, and then its callers wait.
+_QUEUED_EVENTS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,8 @@ class StudyAnnounced:
 
 
 IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced
+
+
+def intake_queue() -> EventQueue[IntakeEvent]:
+    """Return the queue from which the intake takes its events."""
+    return EventQueue(_QUEUED_EVENTS)

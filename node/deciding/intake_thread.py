@@ -2,7 +2,6 @@
 
 import logging
 import os
-import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from functools import partial
 from ainode.node import logs
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.intake import Intake
+from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import CommitmentReported, CommitmentRequested
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ _BATCH = 1024
 _INTAKE_NICENESS = 5
 _SWEEP_INTERVAL = timedelta(minutes=10)
 _LONGEST_WAIT_S = 1.0
+# A batch takes a second or two. Callers are slowed down before so many events wait that this is their usual age.
+_LONGEST_DELAY_S = 60.0
 
 
 class Errands:
@@ -56,9 +58,7 @@ class Duties:
 class IntakeThread:
     """Takes events from a queue, gives them to the intake, and looks at the clock in between."""
 
-    def __init__(
-        self, events: "queue.SimpleQueue[IntakeEvent]", intake: Intake, duties: Duties, errands: Errands
-    ) -> None:
+    def __init__(self, events: EventQueue[IntakeEvent], intake: Intake, duties: Duties, errands: Errands) -> None:
         self._events, self._intake, self._duties, self._errands = events, intake, duties, errands
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -71,6 +71,15 @@ class IntakeThread:
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    def fault(self) -> str:
+        """Return why studies are not taken up, '' if they are."""
+        if not self.is_alive():
+            return "the intake ended"
+        delay_s = self._events.age_s()
+        if delay_s > _LONGEST_DELAY_S:
+            return f"the intake is behind: its oldest event is {delay_s:.0f} s old; see the log"
+        return ""
 
     def stop(self) -> None:
         """Let the thread finish its batch and end."""
@@ -86,6 +95,7 @@ class IntakeThread:
             self._intake.handle(events, self._duties.now())
             for event in events:  # after the intake: the catalog must list what was stored before the request
                 self._take_commitment(event)
+            self._events.done()
             if self._duties.now() - swept_at > _SWEEP_INTERVAL:
                 swept_at = self._duties.now()
                 self._duties.sweep(swept_at)
@@ -100,11 +110,4 @@ class IntakeThread:
         """Return up to a batch of events; none when the intake must look at the clock."""
         now = self._duties.now()
         patience_s = (self._intake.next_look(now) - now).total_seconds()
-        events: list[IntakeEvent] = []
-        try:
-            events.append(self._events.get(timeout=min(max(patience_s, 0.01), _LONGEST_WAIT_S)))
-            while len(events) < _BATCH:
-                events.append(self._events.get_nowait())
-        except queue.Empty:
-            pass
-        return events
+        return self._events.take(_BATCH, min(max(patience_s, 0.01), _LONGEST_WAIT_S))

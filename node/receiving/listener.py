@@ -1,6 +1,6 @@
 """The receiver of associations: each association has a thread that reads a request, stores it and answers it."""
 
-import contextlib
+import errno
 import logging
 import select
 import socket
@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
@@ -20,6 +21,13 @@ from ainode.node.receiving.services import Services
 from ainode.node.receiving.upper_layer import Association, AssociationLost, Channel, Opener, PresentationContext
 
 _log = logging.getLogger(__name__)
+# The accepting thread shows at least so often that the thread runs.
+_BEAT_S: Final = 0.5
+_SHORTAGE_PAUSE_S: Final = 0.1
+# accept(2): the process or the system has no room for a further connection, which waits in the kernel meanwhile.
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# accept(2): the listener itself is no use any more. Any other error is an error of the new connection.
+_LISTENER_ERRORS: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 
 
 def listen(bind: str, port: int) -> socket.socket:
@@ -32,6 +40,10 @@ def listen(bind: str, port: int) -> socket.socket:
         return socket.create_server((bind, port), family=family, backlog=128)
     except OSError as error:
         raise ConfigError(f"node.bind, node.port: cannot listen on {bind}:{port}: {error.strerror}") from error
+
+
+def _ignore_beat(_shortage: int, /) -> None:
+    """Do nothing."""
 
 
 class Receiver:
@@ -55,10 +67,18 @@ class Receiver:
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
-    def start(self) -> None:
-        """Remove the files that a crash left incomplete, and begin to accept associations."""
+    def start(self, on_beat: Callable[[int], None] = _ignore_beat) -> None:
+        """Remove the files that a crash left incomplete, and begin to accept associations.
+
+        The accepting thread calls `on_beat` at least every half second, with the errno of what it lacks, or 0.
+        """
+        self._on_beat = on_beat
         self._spool.sweep()
         self._accept_thread.start()
+
+    def is_alive(self) -> bool:
+        """Return whether the accepting thread runs."""
+        return self._accept_thread.is_alive()
 
     def stop(self) -> None:
         """Abort the open associations, wait for their threads, close the listener; answered instances stay on disk."""
@@ -74,14 +94,43 @@ class Receiver:
 
     def _accept(self) -> None:
         self._listener.setblocking(False)  # noqa: FBT003 - the signature of socket
-        while self._stop_reader not in select.select([self._listener, self._stop_reader], [], [])[0]:
-            # The caller has closed the connection, or the process has no free file descriptor; the caller tries again.
-            with contextlib.suppress(OSError):
-                connection, address = self._listener.accept()
-                self._start_thread(connection, str(address[0]))
+        sources = self._listener, self._stop_reader
+        while self._stop_reader not in (ready := select.select(sources, (), (), _BEAT_S)[0]):
+            try:
+                shortage = self._accept_connection() if self._listener in ready else 0
+            except OSError as error:
+                _log.error("cannot accept: %s", error.strerror, extra={"action": "listener_broken"})
+                return
+            self._on_beat(shortage)
+            # The listener stays ready during a shortage.
+            if shortage and select.select((self._stop_reader,), (), (), _SHORTAGE_PAUSE_S)[0]:
+                return
+
+    def _accept_connection(self) -> int:
+        """Accept a connection; return 0, or the errno of what the process lacks.
+
+        Raises: OSError if the listener accepts no more.
+        """
+        try:
+            connection, address = self._listener.accept()
+        except OSError as error:
+            if error.errno in _LISTENER_ERRORS:
+                raise
+            return error.errno if error.errno in _SHORTAGES else 0
+        try:
+            self._start_thread(connection, str(address[0]))
+        except OSError:  # the caller has closed the connection
+            connection.close()
+        except RuntimeError:  # no room for a thread
+            connection.close()
+            return errno.EAGAIN
+        return 0
 
     def _start_thread(self, connection: socket.socket, address: str) -> None:
-        """Serve the connection in a thread; beyond twice the limit, close the connection without a rejection."""
+        """Serve the connection in a thread; beyond twice the limit, close the connection without a rejection.
+
+        Raises: OSError; RuntimeError if no thread can be started.
+        """
         with self._lock:
             if len(self._channels) >= 2 * self._policy.max_associations:
                 connection.close()
@@ -89,7 +138,12 @@ class Receiver:
             channel = self._open_channel(connection, timeout_s=self._policy.network_timeout_s)
             thread = threading.Thread(target=self._serve_connection, args=(channel, address), daemon=True)
             self._channels[thread] = channel
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._channels[thread]
+            raise
 
     def _serve_connection(self, channel: Channel, address: str) -> None:
         """Serve one connection to its end; an error ends this association and no other."""

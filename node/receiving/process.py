@@ -5,8 +5,8 @@ batches from a bounded queue, so that a busy parent slows the senders down and l
 """
 
 import contextlib
+import logging
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Final
 
 from ainode.node import logs
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationOpened, Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import Policy, policy
+from ainode.node.receiving.pulse import Pulse
 from ainode.node.receiving.upper_layer import Channel, Opener
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ _MAX_BATCH_EVENTS: Final = 500
 _BATCH_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _PARENT_CHECK_S: Final = 1.0
+# Seven beats of the accepting thread.
+_LONGEST_SILENCE_S: Final = 3.5
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class ReceiverProcess:
     def start(self, on_event: Callable[[Event], None]) -> None:
         """Start the child; one thread calls `on_event`, in the order of the events within each association."""
         self._connection, child_connection = Pipe()
-        fds = (child_connection.fileno(), self._listener.fileno())
+        self._pulse = Pulse.create()
+        fds = (child_connection.fileno(), self._listener.fileno(), self._pulse.descriptor)
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-P", "-m", __name__, *map(str, fds), str(os.getpid())],
             pass_fds=fds,
@@ -88,11 +94,27 @@ class ReceiverProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Return whether the child still runs."""
-        return self._process.poll() is None
+        """Return whether the child still runs, and somebody takes its events."""
+        return self._process.poll() is None and self._event_thread.is_alive()
+
+    def fault(self) -> str:
+        """Return why callers are not served, '' if they are."""
+        if not self.is_alive():
+            return "the receiver ended"
+        if _is_suspended(self.pid):
+            return f"the receiver is suspended; continue it with `kill -CONT {self.pid}`"
+        silence_s = self._pulse.age_s()
+        if silence_s > _LONGEST_SILENCE_S:
+            return f"the receiver has accepted no connection for {silence_s:.0f} s; see the log, and restart the node"
+        if shortage := self._pulse.shortage():
+            return f"the receiver can accept no connection: {os.strerror(shortage)}"
+        return ""
 
     def stop(self) -> None:
-        """End the child, which aborts the open associations; return after the child's last event."""
+        """End the child, which aborts the open associations; return after the child's last event.
+
+        Whoever takes the events must take them, or drop them, until this method returns.
+        """
         try:
             self._connection.send(None)
             self._process.wait(_STOP_TIMEOUT_S)
@@ -102,6 +124,7 @@ class ReceiverProcess:
         self._event_thread.join()
         self._connection.close()
         self._listener.close()
+        self._pulse.close()
 
     def _deliver(self, on_event: Callable[[Event], None]) -> None:
         """Call `on_event` with each event of the child until the child closes the connection."""
@@ -116,7 +139,7 @@ class _Outbox:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._queue: queue.Queue[Event | None] = queue.Queue(_QUEUED_EVENTS)
+        self._queue: EventQueue[Event | None] = EventQueue(_QUEUED_EVENTS)
         self._thread = threading.Thread(target=self._send, name="events", daemon=True)
         self._thread.start()
 
@@ -124,28 +147,46 @@ class _Outbox:
         """Queue an event; wait while the queue is full."""
         self._queue.put(event)
 
+    def is_alive(self) -> bool:
+        """Return whether the events are still sent."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Send the remaining events, and wait until they are sent."""
         self._queue.put(None)
         self._thread.join()
 
     def _send(self) -> None:
-        # After a crash the parent finds in the spool the instances whose events it did not get.
-        with contextlib.suppress(BrokenPipeError):
+        # After a crash the parent finds on disk what it was not told.
+        try:
             batch = self._next_batch()
             while batch[-1] is not None:
                 self._connection.send(tuple(batch))
                 batch = self._next_batch()
             self._connection.send(tuple(batch[:-1]))
+        except ConnectionError:
+            _log.info("nobody takes the events any more", extra={"action": "parent_gone"})
+        finally:
+            self._queue.close()  # no association waits for a thread that has ended
 
     def _next_batch(self) -> list[Event | None]:
         """Return the events of a moment, with None at the end of all; the end of an association does not wait."""
-        batch = [self._queue.get()]
+        batch = self._queue.take(1)
         batch_end = time.monotonic() + _BATCH_S
-        with contextlib.suppress(queue.Empty):
-            while len(batch) < _MAX_BATCH_EVENTS and isinstance(batch[-1], InstanceStored | AssociationOpened):
-                batch.append(self._queue.get(timeout=max(batch_end - time.monotonic(), 0)))
+        while len(batch) < _MAX_BATCH_EVENTS and isinstance(batch[-1], InstanceStored | AssociationOpened):
+            events = self._queue.take(1, max(batch_end - time.monotonic(), 0))
+            if not events:
+                break
+            batch += events
         return batch
+
+
+def _is_suspended(pid: int) -> bool:
+    """Return whether a signal suspended the process (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith(("T", "t"))
+    except OSError:
+        return False
 
 
 def _is_stopped(connection: Connection, parent: int) -> bool:
@@ -166,8 +207,8 @@ def _opener(files: "ServerFiles | None") -> Opener:
     return partial(SecureChannel, context=accepting(files))
 
 
-def _run(connection: Connection, listener: socket.socket, parent: int) -> None:
-    """Receive until the parent sends the stop message, or ends."""
+def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: int) -> int:
+    """Receive until the parent sends the stop message, or ends, or a part of this process ends; return the status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends SIGINT to both processes; the parent decides
     logs.configure()
     configuration: _Configuration = connection.recv()
@@ -175,13 +216,17 @@ def _run(connection: Connection, listener: socket.socket, parent: int) -> None:
     spool = Spool(configuration.spool, configuration.limits)
     open_channel = _opener(configuration.tls)
     receiver = Receiver(configuration.policy, spool, outbox.put, listener=listener, open_channel=open_channel)
-    receiver.start()
-    while not _is_stopped(connection, parent):
-        pass
+    receiver.start(pulse.beat)
+    is_stopped = False
+    while not is_stopped and receiver.is_alive() and outbox.is_alive():
+        is_stopped = _is_stopped(connection, parent)
+    if not is_stopped:
+        _log.error("the accepting thread ended, or the thread of the events; the receiver ends")
     receiver.stop()
     outbox.close()
+    return 0 if is_stopped else 1
 
 
 if __name__ == "__main__":
-    _connection, _listener, _parent = (int(argument) for argument in sys.argv[1:])
-    _run(Connection(_connection), socket.socket(fileno=_listener), _parent)
+    _connection, _listener, _pulse, _parent = (int(argument) for argument in sys.argv[1:])
+    sys.exit(_run(Connection(_connection), socket.socket(fileno=_listener), Pulse(_pulse), _parent))

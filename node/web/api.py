@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Response
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
+from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import REQUEST, UID, UID_PATTERN, Location, Position
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
@@ -20,6 +22,7 @@ from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.limits import ShortBodies
 from ainode.node.web.puller import is_pulled
+from ainode.node.web.readiness import Readiness
 from ainode.node.web.state import StudyStatus, study_status
 from ainode.node.web.stow import Upload
 from ainode.node.web.tokens import Tokens
@@ -28,6 +31,7 @@ StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study I
 _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
 _MAX_INSTANCES: Final = 1_000_000
 _MAX_POSITIONS: Final = 100
+_READY_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,8 @@ class Dependencies:
     doorway: Doorway
     on_announced: Callable[[Announcement], None]
     """called after the announcement is committed"""
-    is_alive: Callable[[], bool]
-    """returns whether the receiver answers C-STORE requests"""
+    liveness: Liveness
+    readiness: Readiness
 
 
 class _Question(BaseModel):
@@ -94,18 +98,27 @@ class Health(BaseModel):
     version: str
 
 
+class PartState(BaseModel):
+    """The state of a part of the node, and the reason if the part is not ready."""
+
+    status: Literal["ready", "not ready"]
+    reason: str
+
+
+class Ready(BaseModel):
+    """Whether the node can take a study now."""
+
+    status: Literal["ready", "not ready"]
+    parts: dict[str, PartState]
+
+
 def application(dependencies: Dependencies) -> FastAPI:
     """Return the HTTP application; its page at /docs uses no script and no other server."""
     app = FastAPI(title="ainode", version=__version__, summary="A DICOM AI node", docs_url=None, redoc_url=None)
     app.add_middleware(ShortBodies, except_below="/dicom-web/")
     caller = _caller(dependencies.tokens)
 
-    @app.get("/health", tags=["node"])
-    def health(response: Response) -> Health:
-        """Return 200 if the node receives studies, else 503; needs no token."""
-        alive = dependencies.is_alive()
-        response.status_code = 200 if alive else 503
-        return Health(status="ok" if alive else "the receiver ended", version=__version__)
+    _add_states(app, dependencies)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
@@ -114,6 +127,30 @@ def application(dependencies: Dependencies) -> FastAPI:
     app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(caller)])
     Upload(dependencies.doorway, dependencies.settings.node.network_timeout_s).add_routes(app, caller)
     return app
+
+
+def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
+    """Add the two questions that need no token, and that are answered while every thread of a request waits."""
+    limit = CapacityLimiter(_READY_AT_ONCE)
+
+    @app.get("/health", tags=["node"])
+    async def health(response: Response) -> Health:
+        """Return 200 if the node receives studies and takes them up, else 503 and the reason; needs no token."""
+        fault = dependencies.liveness.fault()
+        response.status_code = 503 if fault else 200
+        return Health(status=fault or "ok", version=__version__)
+
+    @app.get("/ready", tags=["node"])
+    async def ready(response: Response) -> Ready:
+        """Return 200 if database, intake, receiver and disk are ready, else 503; needs no token."""
+        faults = await to_thread.run_sync(dependencies.readiness.faults, limiter=limit)
+        response.status_code = 503 if any(faults.values()) else 200
+        parts = {name: PartState(status=_word(fault), reason=fault) for name, fault in faults.items()}
+        return Ready(status=_word("".join(faults.values())), parts=parts)
+
+
+def _word(fault: str) -> Literal["ready", "not ready"]:
+    return "not ready" if fault else "ready"
 
 
 def _caller(tokens: Tokens) -> Callable[..., str]:
@@ -222,7 +259,8 @@ def _page(app: FastAPI) -> str:
     ]
     return (
         '<!doctype html><html lang="en"><title>ainode</title><h1>ainode</h1>'
-        "<p>Every request except <code>/health</code> needs <code>Authorization: Bearer TOKEN</code>; "
+        "<p>Every request except <code>/health</code> and <code>/ready</code> needs "
+        "<code>Authorization: Bearer TOKEN</code>; "
         "<code>ainode token add NAME</code> creates a token. Bodies and answers in full: "
         f'<a href="openapi.json">openapi.json</a>.<dl>{"".join(rows)}</dl></html>'
     )

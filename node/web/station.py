@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding.events import IntakeEvent, StudyAnnounced
+from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import UID
 from ainode.node.keeping.announcements import Announcement, Announcements
 from ainode.node.keeping.catalog import Catalog
@@ -16,6 +19,7 @@ from ainode.node.settings import Settings
 from ainode.node.web.api import Dependencies, application
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.puller import Puller, PullerDependencies, is_pulled
+from ainode.node.web.readiness import Readiness
 from ainode.node.web.server import WebServer
 from ainode.node.web.tokens import Tokens
 
@@ -29,7 +33,8 @@ class Neighbors:
     announcements: Announcements
     put_event: Callable[[IntakeEvent], None]
     """puts an event into the intake's queue"""
-    is_alive: Callable[[], bool]
+    liveness: Liveness
+    engine: sa.Engine
 
 
 class Web:
@@ -56,7 +61,8 @@ class Web:
                 Tokens(settings.data),
                 doorway,
                 self._on_announced,
-                neighbors.is_alive,
+                neighbors.liveness,
+                Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
             )
         )
         self._server = WebServer(interface, settings.web)

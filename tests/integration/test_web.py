@@ -4,8 +4,11 @@ import json
 import logging
 import socket
 import struct
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +23,9 @@ import requests  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
-from ainode.node.deciding.events import IntakeEvent  # noqa: E402
+from ainode.node.deciding.events import IntakeEvent, StudyAnnounced  # noqa: E402
 from ainode.node.deciding.intake import Doors, Intake  # noqa: E402
+from ainode.node.deciding.liveness import Liveness  # noqa: E402
 from ainode.node.domain import UID, Location  # noqa: E402
 from ainode.node.errors import ConfigError  # noqa: E402
 from ainode.node.keeping import database  # noqa: E402
@@ -31,9 +35,11 @@ from ainode.node.keeping.ledger import Ledger  # noqa: E402
 from ainode.node.keeping.records import Job  # noqa: E402
 from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
 from ainode.node.reading.weights import HandlerWeights  # noqa: E402
+from ainode.node.receiving.event_queue import EventQueue  # noqa: E402
 from ainode.node.receiving.events import InstanceStored  # noqa: E402
 from ainode.node.routes import Route  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
+from ainode.node.web.readiness import Readiness  # noqa: E402
 from ainode.node.web.server import WebServer  # noqa: E402
 from ainode.node.web.station import Neighbors, Web  # noqa: E402
 from ainode.node.web.tokens import Tokens  # noqa: E402
@@ -49,11 +55,14 @@ class Bench:
     folder: Path
     events: list[IntakeEvent] = field(default_factory=list)
     opened: list[Job] = field(default_factory=list)
-    alive: bool = True
+    fault: str = ""
+    """of the receiver"""
+    put_event: Callable[[IntakeEvent], None] = field(init=False)
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
 
     def __post_init__(self) -> None:
+        self.put_event = self.events.append
         self.folder.mkdir(exist_ok=True)
         route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
         self.settings = Settings(
@@ -69,7 +78,14 @@ class Bench:
         self.tokens = Tokens(self.folder)
         self.web = Web(
             self.settings,
-            Neighbors(self.catalog, self.ledger, self.announcements, self.events.append, lambda: self.alive),
+            Neighbors(
+                self.catalog,
+                self.ledger,
+                self.announcements,
+                lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
+                Liveness(lambda: self.fault, lambda: ""),
+                self.engine,
+            ),
         )
         self.restart()
         self.web.start()
@@ -154,10 +170,84 @@ def test_a_token_stands_in_no_file_and_in_no_log(bench: Bench, token: str, caplo
     assert (bench.folder / "tokens").stat().st_mode & 0o777 == 0o600
 
 
-def test_health_needs_no_token_and_says_when_nobody_answers_a_c_store(bench: Bench) -> None:
+def test_health_needs_no_token_and_states_the_fault_of_the_receiver(bench: Bench) -> None:
     assert bench.call("GET", "/health").json()["status"] == "ok"
-    bench.alive = False
-    assert bench.call("GET", "/health").status_code == 503
+    bench.fault = "the receiver ended"
+    answer = bench.call("GET", "/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "the receiver ended")
+
+
+def unready_parts(answer: requests.Response) -> dict[str, str]:
+    """Return the parts that are not ready, with their reasons."""
+    parts = answer.json()["parts"]
+    assert set(parts) == {"database", "intake", "receiver", "disk"}
+    reasons = {name: part["reason"] for name, part in parts.items() if part["status"] == "not ready"}
+    assert (answer.status_code, answer.json()["status"]) == ((503, "not ready") if reasons else (200, "ready"))
+    return reasons
+
+
+def test_every_part_of_a_node_that_works_is_ready_without_a_token(bench: Bench) -> None:
+    assert unready_parts(bench.call("GET", "/ready")) == {}
+
+
+def test_a_database_whose_file_is_damaged_is_not_ready(bench: Bench) -> None:
+    bench.engine.dispose()
+    for path in bench.folder.glob("catalog.sqlite*"):
+        path.write_bytes(b"damaged" * 1000)
+    assert list(unready_parts(bench.call("GET", "/ready"))) == ["database"]
+
+
+def test_a_database_that_does_not_answer_is_not_ready_within_three_seconds(bench: Bench) -> None:
+    postgresql = socket.create_server(("127.0.0.1", 0))  # takes connections and answers nobody
+    address = f"postgresql+psycopg://nobody@127.0.0.1:{postgresql.getsockname()[1]}/nothing"
+    installed("psycopg")
+    engine = database.connect(address)
+    readiness = Readiness(engine, Liveness(lambda: "", lambda: ""), bench.folder, 0)
+    for _ in range(2):
+        begin = time.monotonic()
+        assert readiness.faults()["database"] == "no answer within 2 s"
+        assert time.monotonic() - begin < 3
+    assert sum(thread.name == "probe" for thread in threading.enumerate()) == 1
+    postgresql.close()
+    engine.dispose()
+
+
+def test_a_full_disk_and_a_disk_without_inodes_are_not_ready(bench: Bench, tmp_path: Path) -> None:
+    live = Liveness(lambda: "", lambda: "")
+    assert "min_free_bytes" in Readiness(bench.engine, live, bench.folder, 1 << 60).faults()["disk"]
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = run("mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=50", "tmpfs", folder)
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    try:
+        assert "files" in Readiness(bench.engine, live, folder, 0).faults()["disk"]
+    finally:
+        run("umount", folder)
+
+
+def test_health_is_answered_while_every_other_request_waits_for_a_full_queue(bench: Bench, token: str) -> None:
+    queue = EventQueue[IntakeEvent](1)
+    queue.put(StudyAnnounced(UID("1.2")))
+    waiting: list[IntakeEvent] = []
+
+    def put(event: IntakeEvent) -> None:
+        waiting.append(event)
+        queue.put(event)
+
+    bench.put_event = put
+    question = {"instances": 1}
+    with ThreadPoolExecutor(60) as threads:
+        calls = [
+            threads.submit(bench.call, "POST", f"/studies/1.2.{number}/announce", token, json=question)
+            for number in range(60)
+        ]
+        until(lambda: len(waiting) >= 40)
+        assert bench.call("GET", "/health").status_code == 200
+        assert bench.call("GET", "/ready").status_code == 200
+        assert not any(call.done() for call in calls)
+        queue.close()
+        assert {call.result().status_code for call in calls} == {202}
 
 
 def test_with_a_certificate_it_speaks_https_only(tmp_path: Path) -> None:

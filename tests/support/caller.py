@@ -15,8 +15,12 @@ class Caller:
 
     def __init__(self, port: int, *contexts: tuple[str, str], called: str = "AINODE", calling: str = "CALLER") -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self.socket.sendall(associate(contexts or ((CT, IMPLICIT),), called=called, calling=calling))
-        self.kind, self.answer = self.pdu()
+        try:
+            self.socket.sendall(associate(contexts or ((CT, IMPLICIT),), called=called, calling=calling))
+            self.kind, self.answer = self.pdu()
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

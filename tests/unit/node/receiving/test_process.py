@@ -1,6 +1,8 @@
 """The receiver in its own process: what a kill, a pause, a slow parent and a dead parent leave of what was answered."""
 
+import errno
 import os
+import resource
 import signal
 import socket
 import struct
@@ -21,9 +23,12 @@ from support.caller import CT, Caller, data_set, status, store_request
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, CommitmentReported, Event, InstanceStored
-from ainode.node.receiving.listener import listen
-from ainode.node.receiving.process import ReceiverProcess, _Outbox
+from ainode.node.receiving.listener import Receiver, listen
+from ainode.node.receiving.negotiation import policy
+from ainode.node.receiving.process import _QUEUED_EVENTS, ReceiverProcess, _Outbox
+from ainode.node.receiving.pulse import Pulse
 from ainode.node.settings import NodeTable, Settings
 
 
@@ -37,6 +42,7 @@ class Child:
     events: list[Event] = field(default_factory=list)
     may_take: threading.Event = field(default_factory=threading.Event)
     """the parent takes no event before"""
+    is_stopped: bool = False
 
     def take(self, event: Event) -> None:
         self.may_take.wait()
@@ -44,6 +50,7 @@ class Child:
 
     def stop(self) -> None:
         self.may_take.set()
+        self.is_stopped = True
         self.process.stop()
 
 
@@ -56,7 +63,7 @@ def child(tmp_path: Path) -> Iterator[Child]:
     started.may_take.set()
     process.start(started.take)
     yield started
-    if process.is_alive():
+    if not started.is_stopped:
         started.stop()
 
 
@@ -140,7 +147,7 @@ def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost()
     events = [CommitmentReported(UID(f"1.2.{number}"), (), ()) for number in numbers]
     sender = threading.Thread(target=lambda: [outbox.put(event) for event in events])
     sender.start()
-    wait(outbox._queue.full)
+    wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
     assert sender.is_alive()
     received: list[Event] = []
     while len(received) < len(events):
@@ -158,6 +165,101 @@ def test_an_outbox_whose_parent_is_gone_lets_the_child_end() -> None:
     outbox.put(AssociationEnded("association", datetime.now(UTC), is_released=True))
     outbox.close()
     assert not outbox._thread.is_alive()
+
+
+def test_an_outbox_whose_parent_is_gone_lets_go_whoever_waits_for_room() -> None:
+    parents, childs = Pipe()
+    outbox = _Outbox(childs)
+    event = AssociationEnded("association", datetime.now(UTC), is_released=True)
+    sender = threading.Thread(target=lambda: [outbox.put(event) for _ in range(12_000)], daemon=True)
+    sender.start()
+    wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
+    parents.close()
+    sender.join(10)
+    assert not sender.is_alive()
+
+
+def open_and_release(port: int, *, timeout_s: float = 10) -> None:
+    """Make two events."""
+    with Caller(port) as caller:
+        caller.socket.settimeout(timeout_s)
+        assert caller.release() == 6
+
+
+def answered_calls(port: int, *, limit: int) -> int:
+    """Return how many callers are answered before a caller waits for three seconds."""
+    for count in range(limit):
+        try:
+            open_and_release(port, timeout_s=3)
+        except TimeoutError:
+            return count
+    return limit
+
+
+def test_while_nobody_takes_events_a_caller_waits_and_the_receiver_stops_all_the_same(tmp_path: Path) -> None:
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    process = ReceiverProcess(Settings(node=NodeTable(data=tmp_path, min_free_bytes=0)), listener=listener)
+    events = EventQueue[Event](100)
+    process.start(events.put)
+    assert _QUEUED_EVENTS / 2 < answered_calls(port, limit=2 * _QUEUED_EVENTS) < _QUEUED_EVENTS
+    assert len(events) == 100
+    events.close()
+    stopping = threading.Thread(target=process.stop, daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+
+
+# Whether somebody answers
+
+
+def test_a_receiver_whose_accepting_thread_ends_ends_with_it(child: Child) -> None:
+    open_and_release(child.port)
+    child.process._listener.shutdown(socket.SHUT_RDWR)
+    assert child.process._process.wait(10) == 1
+    assert child.process.fault() == "the receiver ended"
+
+
+def test_a_suspended_receiver_is_a_fault_within_five_seconds_until_it_goes_on(child: Child) -> None:
+    open_and_release(child.port)
+    assert child.process.fault() == ""
+    os.kill(child.process.pid, signal.SIGSTOP)
+    suspended_at = time.monotonic()
+    try:
+        wait(lambda: bool(child.process.fault()))
+        assert time.monotonic() - suspended_at < 5
+        assert "suspended" in child.process.fault()
+    finally:
+        os.kill(child.process.pid, signal.SIGCONT)
+    wait(lambda: not child.process.fault())
+
+
+def test_a_receiver_without_a_free_file_descriptor_is_a_fault_until_it_has_some(child: Child) -> None:
+    open_and_release(child.port)
+    wait(lambda: len(child.events) == 2)
+    limits = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    caller = threading.Thread(target=open_and_release, args=(child.port,))
+    caller.start()
+    wait(lambda: os.strerror(errno.EMFILE) in child.process.fault())
+    assert psutil.Process(child.process.pid).cpu_percent(0.5) < 50
+    resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, limits)
+    caller.join()
+    wait(lambda: not child.process.fault())
+    assert child.process.is_alive()
+
+
+def test_a_receiver_that_has_no_room_for_a_thread_goes_on_when_there_is_room(child: Child) -> None:
+    wait(lambda: child.process._pulse.age_s() > 0)
+    limits = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
+    enough_for_no_stack = psutil.Process(child.process.pid).memory_info().vms + (2 << 20)
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, (enough_for_no_stack, limits[1]))
+    with pytest.raises((ConnectionError, struct.error)):
+        open_and_release(child.port)
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, limits)
+    open_and_release(child.port)
+    assert child.process.is_alive()
 
 
 def test_an_interrupt_of_the_terminal_is_left_to_the_parent(child: Child) -> None:
@@ -198,3 +300,16 @@ def test_a_taken_port_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"node\.port"):
         ReceiverProcess(Settings(node=node))
     listener.close()
+
+
+def test_nobody_beats_for_an_accepting_thread_that_has_ended(tmp_path: Path) -> None:
+    listener, pulse = listen("127.0.0.1", 0), Pulse.create()
+    rules = policy(Settings(node=NodeTable(data=tmp_path, min_free_bytes=0)))
+    receiver = Receiver(rules, Spool(tmp_path, Limits(0, 1 << 20)), lambda _: None, listener=listener)
+    receiver.start(pulse.beat)
+    wait(lambda: 0 < pulse.age_s() < 0.5)
+    listener.shutdown(socket.SHUT_RDWR)
+    wait(lambda: pulse.age_s() > 1.5)
+    assert not receiver.is_alive()
+    receiver.stop()
+    pulse.close()

@@ -1,0 +1,31 @@
+"""Whether the node does its work: what the receiver and the intake state of themselves, and the lines of the log."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """The parts without which the node is deaf; each returns its fault, '' if there is none."""
+
+    receiver: Callable[[], str]
+    intake: Callable[[], str]
+    _faulty: set[str] = field(default_factory=set, repr=False)
+
+    def fault(self) -> str:
+        """Return why the node does not take up studies, '' if it does."""
+        return self.receiver() or self.intake()
+
+    def watch(self) -> None:
+        """Log each fault once, and its end."""
+        for name, fault_of in (("receiver", self.receiver), ("intake", self.intake)):
+            fault = fault_of()
+            if fault and name not in self._faulty:
+                self._faulty.add(name)
+                log.error("%s", fault, extra={"action": f"{name}_fault"})
+            elif name in self._faulty and not fault:
+                self._faulty.discard(name)
+                log.info("the %s works again", name, extra={"action": f"{name}_back"})

@@ -1,0 +1,82 @@
+"""What a supervisor sees of a node that is suspended, deaf or behind, and how such a node is stopped."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support import free_port, installed
+from support.caller import Caller
+from support.node import RunningNode, configured, running
+
+installed("fastapi", "uvicorn")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[RunningNode]:
+    port = free_port()
+    with running(configured(tmp_path / "node", more=f"[web]\nenabled = true\nport = {port}")) as started:
+        started.web_port = port  # type: ignore[attr-defined]
+        yield started
+
+
+def answer(node: RunningNode, path: str) -> tuple[int, dict[str, object]]:
+    """Return status and content of an answer of the web interface."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.web_port}{path}", timeout=10) as response:  # type: ignore[attr-defined]
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def receiver(node: RunningNode) -> psutil.Process:
+    assert node.process
+    (child,) = [
+        process
+        for process in psutil.Process(node.process.pid).children()
+        if "ainode.node.receiving.process" in process.cmdline()
+    ]
+    return child
+
+
+def test_a_suspended_receiver_shows_in_health_and_log_within_five_seconds_and_so_does_its_end(
+    node: RunningNode,
+) -> None:
+    assert answer(node, "/health")[0] == 200
+    child = receiver(node)
+    child.suspend()
+    suspended_at = time.monotonic()
+    try:
+        node.until(lambda: answer(node, "/health")[0] == 503 and "receiver_fault" in node.log.read_text(), within_s=30)
+        assert time.monotonic() - suspended_at < 5
+        assert "suspended" in str(answer(node, "/health")[1]["status"])
+        status, ready = answer(node, "/ready")
+        assert status == 503
+        assert "suspended" in ready["parts"]["receiver"]["reason"]  # type: ignore[index]
+        assert ready["parts"]["intake"] == {"status": "ready", "reason": ""}  # type: ignore[index]
+    finally:
+        child.resume()
+    node.until(lambda: "receiver_back" in node.log.read_text(), within_s=5)
+    assert answer(node, "/health")[0] == 200
+    assert node.log.read_text().count("receiver_fault") == 1
+
+
+def test_a_node_whose_intake_stands_and_whose_queue_is_full_can_be_stopped(node: RunningNode) -> None:
+    lock = sqlite3.connect(node.folder / "data" / "catalog.sqlite", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    for _ in range(3_000):
+        with Caller(node.port) as caller:
+            assert caller.release() == 6
+    assert node.process
+    os.kill(node.process.pid, signal.SIGTERM)
+    time.sleep(1)
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert node.process.wait(20) == 0
