@@ -6,27 +6,17 @@ patient never appears in a `repr`, a log line or an error.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from ainode.node.domain import UID
+from ainode.node.domain import UID, Patient
 from ainode.node.errors import ArchiveUnreachable
 
 MAX_STUDIES = 50_000
 """No patient has more studies: an archive that lists more ignores the query."""
 MAX_SERIES = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """The identity of a patient: the attributes that a prior and the current study must share."""
-
-    patient_id: str = field(repr=False)
-    issuer: str = field(repr=False, default="")
-    birth_date: str = field(repr=False, default="")
-    """YYYYMMDD"""
 
 
 @dataclass(frozen=True, slots=True)

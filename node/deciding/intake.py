@@ -17,6 +17,7 @@ from ainode.node.deciding.stored_study import SetAside, stored_study
 from ainode.node.deciding.watching import ArrivingStudy, Watching
 from ainode.node.domain import UID, Location, Study
 from ainode.node.identity import configuration_hash, job_id
+from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.records import Job
@@ -120,17 +121,18 @@ class Intake:
             self._mark_routed(study_uid, content, study.decisions(self._settings.routes))
             return
         locations = arriving.announcement.locations if arriving.announcement else ()
+        refusal = patient_contradiction(study.instances)
         for route in self._settings.routes:
             chosen = router.chosen(study, route)
             if chosen.series:
-                self._doors.open_job(self._job(chosen, route, now, locations))
+                self._doors.open_job(self._job(chosen, route, now, locations, refusal))
         self._mark_routed(study_uid, content, router.decide(study, self._settings.routes))
 
     def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:
         explanation = [dataclasses.asdict(decision) for decision in decisions]
         self._catalog.mark_routed(study, content=content, explanation=explanation)
 
-    def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...]) -> Job:
+    def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:
         content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}
         weights = self._doors.weights(route.handler)
         withheld = route.withholding_reason(weights.demonstration)
@@ -139,7 +141,8 @@ class Intake:
                 study.study_instance_uid,
                 content=content,
                 weights_sha256=weights.digest,
-                configuration=configuration_hash(self._settings, route, locations),
+                # A study that is refused now and read once its images agree has two jobs.
+                configuration=configuration_hash(self._settings, route, locations) + refusal,
             ),
             study_instance_uid=study.study_instance_uid,
             route=route.name,
@@ -151,4 +154,5 @@ class Intake:
             priority=route.priority,
             locations=locations,
             withheld=withheld,
+            refusal=refusal,
         )

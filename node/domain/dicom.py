@@ -43,6 +43,16 @@ class InstanceRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Patient:
+    """The identity of a patient: the attributes that two studies, and two images of one study, must share."""
+
+    patient_id: str = field(repr=False, default="")
+    issuer: str = field(repr=False, default="")
+    birth_date: str = field(repr=False, default="")
+    """YYYYMMDD"""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One stored instance: the path of its bytes, and its header (keyword to value)."""
 
@@ -52,6 +62,7 @@ class Instance:
     sha256: str
     size_bytes: int
     header: Header = field(repr=False, hash=False, compare=False)
+    patient: Patient = field(repr=False, hash=False, compare=False, default=Patient())
 
     def text(self, keyword: str) -> str:
         """Return the element as text, '' where it is absent; several values are joined by a backslash."""

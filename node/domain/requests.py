@@ -76,6 +76,8 @@ class Request:
     locations: tuple[Location, ...] = ()
     notes: tuple[str, ...] = ()
     """sentences for the reader of the report, such as why a prior is missing"""
+    refusal: str = ""
+    """why nobody may read the study, whatever its images show; '' if the handler decides"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from ainode.node.domain import UID, Header, Instance, InstanceRef, Series, Study, Value, is_uid
+from ainode.node.domain import UID, Header, Instance, InstanceRef, Patient, Series, Study, Value, is_uid
 from ainode.node.encoding.elements import (
     DEFLATED,
     ITEM,
@@ -53,6 +53,8 @@ NODE_KEYWORDS = frozenset(
 )
 """What routing, completeness and the order of slices need; nothing of it names a patient."""
 
+_PATIENT_ATTRIBUTES = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+_PATIENT_KEYWORDS = frozenset(_PATIENT_ATTRIBUTES)
 _PIXELS = 0x7FE00000  # first tag of the pixel data group: the header ends here
 _CHARACTER_SET = 0x00080005
 _DEFAULT_CODEC = "iso8859"  # what pydicom takes for no Specific Character Set
@@ -204,10 +206,13 @@ def instance(path: Path, *, sha256: str, size: int | None = None, keywords: froz
     if not size_bytes:
         raise CannotUnderstand("the file is empty; send it again")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS)
+        transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS | _PATIENT_KEYWORDS)
+    # Kept apart from the header, which explanations quote; a route that asks for an attribute has it in both.
+    patient = Patient(*(str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES))
+    values = {keyword: value for keyword, value in values.items() if keyword not in _PATIENT_KEYWORDS - keywords}
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
     ref = InstanceRef(*(_uid(values, keyword) for keyword in uids))
-    return Instance(ref, transfer_syntax_uid, path, sha256, size_bytes, values)
+    return Instance(ref, transfer_syntax_uid, path, sha256, size_bytes, values, patient)
 
 
 def _order(member: Instance, keyword: str, uid: UID) -> tuple[float, UID]:

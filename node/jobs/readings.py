@@ -38,7 +38,7 @@ class Readings:
         job = stations.ledger.job(task.job)
         stored = stations.catalog.instances(job.study_instance_uid)
         current = next((item.path for item in stored if item.ref.sop_instance_uid in job.content), None)
-        if current:
+        if current and not job.refusal:
             try:
                 self._priors.gather(job.id, route_of(job, stations.settings), current, stations.now())
             except (NodeError, OSError) as error:

@@ -61,4 +61,5 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         priors=gathered.files,
         notes=gathered.notes,
         locations=job.locations,
+        refusal=job.refusal,
     )

@@ -62,6 +62,7 @@ class Ledger:
                 "created_at": job.created_at,
                 "queued_at": job.queued_at,
                 "withheld": job.withheld,
+                "refusal": job.refusal,
             }
             connection.execute(sa.insert(jobs).values(row))
         return self.job(identifier)

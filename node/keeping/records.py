@@ -39,6 +39,8 @@ class Job:
     """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
     withheld: str = ""
     """why the documents of a live route stay in the node; empty where they leave"""
+    refusal: str = ""
+    """why nobody may read the study, such as images of two patients; empty where the handler decides"""
 
     @property
     def explanation(self) -> str:
@@ -122,6 +124,7 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         seconds=row.seconds,
         overheads=json.loads(row.overheads),
         withheld=row.withheld,
+        refusal=row.refusal,
     )
 
 

@@ -88,6 +88,7 @@ jobs = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False, server_default="0"),
     sa.Column("overheads", sa.Text, nullable=False, server_default="{}"),
     sa.Column("withheld", sa.Text, nullable=False, server_default=""),
+    sa.Column("refusal", sa.Text, nullable=False, server_default=""),
     # whether the search for priors has ended
     sa.Column("searched", sa.Boolean, nullable=False, server_default=sa.false()),
 )

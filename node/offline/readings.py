@@ -21,6 +21,7 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
+from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.jobs.requests import request_of
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
@@ -64,6 +65,7 @@ def read(study: Study, route: Route, settings: Settings, models: ModelEnvironmen
         report_out_of_scope=route.report_out_of_scope,
         priors=tuple(file for prior in study.priors for file in _files_to_read(prior, route, settings)),
         locations=study.locations,
+        refusal=patient_contradiction(study.instances),
     )
     return pipeline.read(request, registry.handler(route.handler, models))
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from ainode.node.archive.search import Patient, SeriesEntry, StudyEntry, StudyQuery
+from ainode.node.archive.search import SeriesEntry, StudyEntry, StudyQuery
 from ainode.node.deciding.patterns import compiled
-from ainode.node.domain import UID
+from ainode.node.domain import UID, Patient
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.routes import PriorRule
 

@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
-from ainode.node.archive.search import Patient, SeriesEntry
+from ainode.node.archive.search import SeriesEntry
 from ainode.node.disk import refuse_full, write_durably
-from ainode.node.domain import UID, File, Instance
+from ainode.node.domain import UID, File, Instance, Patient
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand
 from ainode.node.keeping.spool import content_sha256

@@ -7,23 +7,30 @@ from collections.abc import Iterable, Iterator
 from ainode.node import reports
 from ainode.node.domain import UID, File, Handler, Instance, OutOfScope, Reading, Request, Result, Study, refs
 from ainode.node.encoding import headers
+from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 
 
 def read(request: Request, handler: Handler) -> Reading:
     """Take one study from its files to its documents."""
     started = time.monotonic()
     study = _study(request)
-    answer = _with_notes(answer_of(study, handler), request.notes)
+    refusal = request.refusal or patient_contradiction(study.instances)
+    answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
     instances = (instance for item in (study, *study.priors) for instance in item.instances)
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     match answer:
         case Result():
             documents = reports.documents(answer, sources, request.context)
-        case OutOfScope() if request.report_out_of_scope:
+        case OutOfScope() if request.report_out_of_scope and not refusal:
             documents = reports.documents_out_of_scope(answer, sources, request.context)
         case _:
             documents = ()
     return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
+
+
+def _two_patients(study: Study, refusal: str) -> OutOfScope:
+    """Return the answer on a study of several patients, of which no document can say whose it is."""
+    return OutOfScope(refusal, TWO_PATIENTS, refs(study.instances))
 
 
 def _with_notes(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result | OutOfScope:

@@ -19,11 +19,11 @@ from ainode.node.archive import store
 from ainode.node.archive.dicomweb import WebArchive, confirm_by_query, send
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.multipart import Body, boundary_of, parts
-from ainode.node.archive.search import Deadline, Patient, SeriesEntry, StudyQuery
+from ainode.node.archive.search import Deadline, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import WebLink, credentials
 from ainode.node.commands.checks import check_lines
-from ainode.node.domain import UID, DeliveryState
+from ainode.node.domain import UID, DeliveryState, Patient
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer, Settings
 

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add columns and tables; what remains to be done follows from the states, so the tables begin empty."""
     op.add_column("jobs", sa.Column("inputs", sa.String(32), server_default="", nullable=False))
     op.execute("UPDATE jobs SET inputs = id")
+    op.add_column("jobs", sa.Column("refusal", sa.Text(), server_default="", nullable=False))
     op.add_column("jobs", sa.Column("searched", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.create_table(
         "tasks",
@@ -47,4 +48,5 @@ def downgrade() -> None:
     op.drop_table("history")
     op.drop_table("tasks")
     op.drop_column("jobs", "searched")
+    op.drop_column("jobs", "refusal")
     op.drop_column("jobs", "inputs")

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ainode.node.archive.search import Patient, SeriesEntry, StudyEntry, StudyQuery
-from ainode.node.domain import UID
+from ainode.node.archive.search import SeriesEntry, StudyEntry, StudyQuery
+from ainode.node.domain import UID, Patient
 from ainode.node.errors import ConfigError
 from ainode.node.priors.rules import StudyIdentity, patient_difference, series_to_fetch, study_query, usable_studies
 from ainode.node.routes import PriorRule

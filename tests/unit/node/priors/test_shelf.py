@@ -11,8 +11,8 @@ import pytest
 from pydicom import dcmread
 from support import a_file
 
-from ainode.node.archive.search import Patient, SeriesEntry
-from ainode.node.domain import UID, File
+from ainode.node.archive.search import SeriesEntry
+from ainode.node.domain import UID, File, Patient
 from ainode.node.errors import ArchiveUnreachable, CannotUnderstand, OutOfResources
 from ainode.node.priors.rules import StudyIdentity
 from ainode.node.priors.shelf import PriorRecord, Shelf

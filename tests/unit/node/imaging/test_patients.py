@@ -1,0 +1,64 @@
+"""Images of two patients under one Study Instance UID are told apart without saying whose they are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from support import a_file
+
+from ainode.node.domain import Instance, Patient
+from ainode.node.encoding import headers
+from ainode.node.identity import MODEL_NAME
+from ainode.node.imaging.patients import patient_contradiction
+
+ANNA = Patient("ID-ALPHA", "", "19500101")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Instance:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(a_file())
+    return headers.instance(path, sha256="00")
+
+
+@pytest.mark.parametrize(
+    ("other", "attribute"),
+    [
+        (Patient("ID-BETA", "", "19500101"), "Patient ID (0010,0020)"),
+        (Patient("ID-ALPHA", "", "19800202"), "Patient's Birth Date (0010,0030)"),
+    ],
+)
+def test_a_second_patient_is_told_by_the_attribute_and_never_by_the_value(
+    image: Instance, other: Patient, attribute: str
+) -> None:
+    reason = patient_contradiction([replace(image, patient=ANNA), replace(image, patient=other)])
+    assert attribute in reason
+    assert not any(value in reason for value in ("ALPHA", "BETA", "19500101", "19800202"))
+
+
+def test_issuers_count_where_both_are_stated(image: Instance) -> None:
+    issuers = [replace(image, patient=replace(ANNA, issuer=issuer)) for issuer in ("", "HOSPITAL", "CLINIC")]
+    assert "Issuer of Patient ID" in patient_contradiction(issuers)
+    assert patient_contradiction(issuers[:2]) == ""
+
+
+def test_a_value_that_is_not_stated_contradicts_none(image: Instance) -> None:
+    assert patient_contradiction([replace(image, patient=ANNA), replace(image, patient=Patient())]) == ""
+
+
+def test_a_document_of_this_node_under_the_former_patient_does_not_count(image: Instance) -> None:
+    report = replace(image, patient=Patient("ID-BETA"), header={"ManufacturerModelName": MODEL_NAME})
+    assert patient_contradiction([replace(image, patient=ANNA), report]) == ""
+
+
+def test_the_patient_of_a_file_is_read_without_its_padding_and_stands_in_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(a_file())
+    dataset = dcmread(path)
+    dataset.PatientID, dataset.IssuerOfPatientID, dataset.PatientBirthDate = " ID-ALPHA ", "HOSPITAL", "19500101"
+    dataset.save_as(path)
+    instance = headers.instance(path, sha256="00")
+    assert instance.patient == Patient("ID-ALPHA", "HOSPITAL", "19500101")
+    assert not {"PatientID", "IssuerOfPatientID", "PatientBirthDate"} & set(instance.header)
+    assert "ALPHA" not in repr(instance)
