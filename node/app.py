@@ -16,6 +16,7 @@ from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts
 from ainode.node.disk import make_folder, remove_parts
+from ainode.node.domain import JobState
 from ainode.node.errors import ConfigError
 from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
@@ -28,6 +29,7 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.retention import JobRetention, StudyRetention
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.priors.gathering import Priors
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
 from ainode.node.receiving.process import ReceiverProcess
@@ -133,12 +135,14 @@ class Node:
             ledger=self.ledger,
             remove_workflows=engine.remove_finished,
         )
+        priors = Priors(settings)
         commitments = Commitments(settings, self.catalog, self.ledger)
 
         def sweep(now: datetime) -> None:
             self._readers.kill_unused()
             study_retention.sweep(now)
             job_retention.sweep(now)
+            priors.sweep(now, (job.id for job in self.ledger.jobs(states=(JobState.WAITING, JobState.READING))))
 
         counts = SenderCounts(settings, self._errands, self._events.put)
         doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements)

@@ -40,7 +40,7 @@ class Readings:
         current = next((item.path for item in stored if item.ref.sop_instance_uid in job.content), None)
         if current and not job.refusal:
             try:
-                self._priors.gather(job.id, route_of(job, stations.settings), current, stations.now())
+                self._priors.gather(job.id, route_of(job, stations.settings), current)
             except (NodeError, OSError) as error:
                 if is_full(error):
                     self._wait_for_room(task, error)

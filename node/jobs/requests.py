@@ -52,7 +52,7 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         predecessors=job.predecessors,
         locations=job.locations,
     )
-    gathered = Priors(settings).record(job.id, route.priors)
+    gathered = Priors(settings).usable(job.id, route.priors)
     return Request(
         job.study_instance_uid,
         files,

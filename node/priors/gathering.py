@@ -1,4 +1,4 @@
-"""The search for the earlier studies of a patient, before a study is read; the study is read even if the search fails.
+"""The search for the earlier studies of a patient, before a study is read; the study is read even if the archive fails.
 
 `rules` decides which studies fit, `shelf` keeps the files. A record per job says what the search brought, so that every
 attempt to read the job has the same priors.
@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +22,16 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline, SeriesEntry
 from ainode.node.archive.web import WebLink
+from ainode.node.disk import is_full
 from ainode.node.domain import File
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, NodeError
+from ainode.node.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnreachable,
+    CannotUnderstand,
+    NodeError,
+    OutOfResources,
+)
 from ainode.node.priors.rules import Refusal, StudyIdentity, series_to_fetch, study_query, usable_studies
 from ainode.node.priors.shelf import PriorRecord, Shelf, study_identity
 from ainode.node.routes import PriorRule, Route
@@ -43,20 +51,31 @@ class Priors:
         self._move_lock = threading.Lock()
         self._archive_of = archive_of or self._configured_archive
 
-    def record(self, job: str, rule: PriorRule | None = None) -> PriorRecord:
-        """Return the record of a job; without a record, an empty record, with a note if `rule` demands a search."""
-        return self._shelf.record(job) or PriorRecord(notes=(_NO_RECORD,) if rule else ())
+    def record(self, job: str) -> PriorRecord:
+        """Return the record of a job as it was written, an empty record if there is none."""
+        return self._shelf.record(job) or PriorRecord()
 
-    def gather(self, job: str, route: Route, study_file: Path, now: datetime) -> PriorRecord:
+    def usable(self, job: str, rule: PriorRule | None) -> PriorRecord:
+        """Return what a job is read with: its record, less what was lost since; a note tells what is missing.
+
+        Raises: OSError if a file cannot be read.
+        """
+        record = self._shelf.record(job) or PriorRecord(notes=(_NO_RECORD,) if rule else ())
+        return self._shelf.usable(record)
+
+    def sweep(self, now: datetime, unfinished_jobs: Iterable[str]) -> None:
+        """Remove what no job has used for the retention of [priors], less what unfinished jobs have on record."""
+        self._shelf.sweep(now - timedelta(days=self._settings.priors.retention_days), unfinished_jobs)
+
+    def gather(self, job: str, route: Route, study_file: Path) -> PriorRecord:
         """Search the priors that a route wants for the study of `study_file`; return the record of the job.
 
         A job is searched for once, within the time limit of the rule: a job that has a record keeps the record.
 
-        Raises: OSError if the record cannot be written.
+        Raises: OutOfResources if the disk is full, OSError if the record cannot be written.
         """
         record = self._shelf.record(job)
         if record is None and route.priors:
-            self._shelf.sweep(now - timedelta(days=self._settings.priors.retention_days))
             record = self._search_result(_Search(route.priors, route.companions), study_file)
             self._shelf.write_record(job, record)
             log_fields = {"action": "priors_gathered", "job": job, "route": route.name, "peer": route.priors.source}
@@ -84,6 +103,7 @@ class Priors:
         """Run a search in its own thread and return its record at the time limit at the latest.
 
         The thread of a search that hangs is left to itself.
+        Raises: OutOfResources if the disk is full: the search can be repeated once there is room.
         """
         limit_s = search.rule.timeout_s
         thread = ThreadPoolExecutor(1, thread_name_prefix="priors")
@@ -96,6 +116,8 @@ class Priors:
             error = ArchiveUnreachable(f"{search.rule.source}: the search did not end within {limit_s:g} s")
         if error is None:
             return search.record()
+        if isinstance(error, Exception) and is_full(error):
+            raise OutOfResources(f"no room for earlier studies: {error}") from error
         _log_failure(error, search.rule)
         if time.monotonic() >= deadline.monotonic_s:
             return search.record(f"{search.rule.source} did not deliver them within {limit_s:g} s; ")

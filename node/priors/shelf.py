@@ -1,29 +1,30 @@
 """The folder of the fetched studies: a series is there whole and of the right patient, or not at all.
 
 `tmp/` holds series during a fetch, `series/` whole series, `jobs/` a record per job. File names are digests, so that no
-attribute reaches a path.
+attribute reaches a path; the name of an instance is the digest of its content, so that an altered file shows.
 """
 
 import dataclasses
 import hashlib
 import json
+import logging
 import mmap
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import mkdtemp
 
 from ainode.node.archive.search import SeriesEntry
-from ainode.node.disk import refuse_full, write_durably
+from ainode.node.disk import part_folder, place_durably, refuse_full, write_durably
 from ainode.node.domain import UID, File, Instance, Patient
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.priors.rules import StudyIdentity, patient_difference
 
+log = logging.getLogger(__name__)
 _IDENTITY_KEYWORDS = frozenset(
     {"StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "StudyDate", "StudyTime"}
 )
@@ -59,7 +60,7 @@ class Shelf:
         self._root, self._min_free_bytes = root, min_free_bytes
 
     def record(self, job: str) -> PriorRecord | None:
-        """Return the record of a job, less the files that were removed since; None if the job has no record."""
+        """Return the record of a job as it was written, None if the job has no record."""
         try:
             record = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -67,9 +68,20 @@ class Shelf:
         except ValueError:
             return PriorRecord(notes=("Earlier studies: not used, since the node's record of them is damaged.",))
         files = tuple(File(self._root / path, sha256) for path, sha256 in record.pop("files"))
-        present = tuple(file for file in files if file.path.exists())
-        loss = ("Earlier studies: the node no longer keeps them all.",) if len(present) < len(files) else ()
-        return PriorRecord(present, (*record.pop("notes"), *loss), **record)
+        return PriorRecord(files, tuple(record.pop("notes")), **record)
+
+    def usable(self, record: PriorRecord) -> PriorRecord:
+        """Return a record less the studies with a file that is gone or altered, which a note tells.
+
+        A study goes as a whole: a model could take the rest of a series for the series.
+        Raises: OSError if a file cannot be read.
+        """
+        lost_studies = {self._study_folder(file.path) for file in record.files if not _is_unaltered(file)}
+        if not lost_studies:
+            return record
+        files = tuple(file for file in record.files if self._study_folder(file.path) not in lost_studies)
+        loss = "Earlier studies: the node no longer keeps them all as they were fetched."
+        return dataclasses.replace(record, files=files, notes=(*record.notes, loss))
 
     def write_record(self, job: str, record: PriorRecord) -> None:
         """Write the record of a job durably.
@@ -96,56 +108,80 @@ class Shelf:
         # The instance count is part of the name: a series that has grown since is fetched again.
         name = _digest(f"{series.series_instance_uid} {series.instance_count}")
         folder = self._root / "series" / _digest(series.study_instance_uid) / name
-        if not folder.is_dir():
-            self._fetch(folder, fetch)
-        try:
-            instances = _instances(folder)
-            _refuse_incomplete(instances, series)
+
+        def refuse_other_patients(instances: Iterable[Instance]) -> None:
             for instance in instances:
                 _refuse_other_patient(instance, current, allow_missing_birth_date=allow_missing_birth_date)
-        except CannotUnderstand:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+
+        instances = _whole_series(folder, series)
+        if not instances:
+            self._fetch(folder, fetch, lambda fetched: refuse_other_patients(_refuse_incomplete(fetched, series)))
+            instances = _refuse_incomplete(folder, series)
+        # The series stays if the patient is another: another job may have the series on record.
+        refuse_other_patients(instances)
         folder.parent.touch()
         return tuple(File(instance.path, instance.sha256) for instance in instances)
 
-    def _fetch(self, folder: Path, fetch: Callable[[Path], None]) -> None:
-        """Fetch a series into a temporary folder, then rename the temporary folder to `folder`."""
-        tmp = self._root / "tmp"
-        for parent in (tmp, folder.parent):
-            parent.mkdir(parents=True, exist_ok=True)
-        refuse_full(tmp, self._min_free_bytes)
-        partial_folder = Path(mkdtemp(dir=tmp))
-        try:
-            fetch(partial_folder)
-            partial_folder.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # a folder that exists by now was fetched by another job
-                raise
-        finally:
-            shutil.rmtree(partial_folder, ignore_errors=True)
+    def _fetch(self, folder: Path, fetch: Callable[[Path], None], refuse_unusable: Callable[[Path], None]) -> None:
+        """Fetch a series into a temporary folder, then rename the temporary folder to `folder`.
 
-    def sweep(self, before: datetime) -> None:
-        """Remove the series and records last used before a time, and the half-fetched series of a killed process."""
+        Raises: CannotUnderstand if the series is unusable; OutOfResources, OSError, and the errors of `fetch`.
+        """
+        with part_folder(self._root / "tmp") as part:
+            refuse_full(part, self._min_free_bytes)
+            fetch(part)
+            for path in tuple(part.iterdir()):
+                path.rename(part / f"{content_sha256(path)}.dcm")
+            refuse_unusable(part)
+            try:
+                place_durably(part, folder)
+            except OSError:
+                if not folder.is_dir():  # a folder that exists by now was fetched by another job
+                    raise
+
+    def sweep(self, before: datetime, unfinished_jobs: Iterable[str]) -> None:
+        """Remove the series and records that were last used before a time, less those of unfinished jobs."""
+        kept_paths = set()
+        for job in unfinished_jobs:
+            if record := self.record(job):
+                kept_paths |= {self._record_path(job), *(self._study_folder(file.path) for file in record.files)}
         for folder in ("tmp", "series", "jobs"):
-            for path in (self._root / folder).glob("*"):
+            for path in set((self._root / folder).glob("*")) - kept_paths:
                 with suppress(FileNotFoundError):
                     if datetime.fromtimestamp(path.stat().st_mtime, before.tzinfo) < before:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _study_folder(self, path: Path) -> Path:
+        """Return the folder of the study of a file on the shelf."""
+        return self._root.joinpath(*path.relative_to(self._root).parts[:2])
 
     def _record_path(self, job: str) -> Path:
         return self._root / "jobs" / f"{_digest(job)}.json"
 
 
-def _instances(folder: Path) -> tuple[Instance, ...]:
-    return tuple(headers.instance(path, sha256=content_sha256(path)) for path in sorted(folder.iterdir()))
+def _whole_series(folder: Path, series: SeriesEntry) -> tuple[Instance, ...]:
+    """Return the instances of a series on the shelf, () without the series; a damaged series is removed.
 
-
-def _refuse_incomplete(instances: Sequence[Instance], series: SeriesEntry) -> None:
-    """Refuse instances of another series, and fewer instances than the archive listed.
-
-    Raises: CannotUnderstand.
+    Raises: OSError.
     """
+    if not folder.is_dir():
+        return ()
+    try:
+        return _refuse_incomplete(folder, series)
+    except CannotUnderstand as error:
+        log.warning("priors: a series on the shelf is damaged, and fetched again: %s", error)
+        shutil.rmtree(folder)
+        return ()
+
+
+def _refuse_incomplete(folder: Path, series: SeriesEntry) -> tuple[Instance, ...]:
+    """Return the instances of a folder; refuse altered ones, another series, and fewer than the archive listed.
+
+    Raises: CannotUnderstand, OSError.
+    """
+    instances = tuple(headers.instance(path, sha256=content_sha256(path)) for path in sorted(folder.iterdir()))
+    if any(instance.path.stem != instance.sha256 for instance in instances):
+        raise CannotUnderstand("an instance is not as the archive sent it")
     sop_instance_uids = {instance.ref.sop_instance_uid for instance in instances}
     series_uids = {(instance.ref.study_instance_uid, instance.ref.series_instance_uid) for instance in instances}
     if series_uids - {(series.study_instance_uid, series.series_instance_uid)}:
@@ -153,6 +189,15 @@ def _refuse_incomplete(instances: Sequence[Instance], series: SeriesEntry) -> No
     count = len(sop_instance_uids)
     if not count or count < (series.instance_count or 0):
         raise CannotUnderstand(f"the archive sent {count} of {series.instance_count or 'its'} instances")
+    return instances
+
+
+def _is_unaltered(file: File) -> bool:
+    """Return whether a file is there with the bytes that were fetched."""
+    try:
+        return content_sha256(file.path) == file.sha256
+    except (FileNotFoundError, CannotUnderstand):
+        return False
 
 
 def _refuse_other_patient(instance: Instance, current: StudyIdentity, *, allow_missing_birth_date: bool) -> None:

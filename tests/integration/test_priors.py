@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from support import Orthanc, free_port, orthanc
+from support.disks import SMALL_DISK_BYTES, small_disk
 from support.node import RunningNode, configured, running
 from support.web_archives import a_file_of, dicomweb_orthanc, http, said
 
@@ -43,7 +44,6 @@ from ainode.node.priors.shelf import PriorRecord
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings, load
 
-NOW = datetime(2026, 2, 1, tzinfo=UTC)
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
 ADA = {"PatientID": "7", "IssuerOfPatientID": "HOSPITAL", "PatientBirthDate": "19500101", "PatientName": "Doe^A"}
 SAME_NAME = ADA | {"PatientBirthDate": "19610101"}
@@ -127,7 +127,7 @@ def test_the_two_newest_studies_of_the_same_patient_come_with_their_images_and_r
 ) -> None:
     peer = archive[1].model_copy(update={"retrieve": way})
     priors = Priors(settings(tmp_path, peer, move_port=move_port))
-    gathered = priors.gather("job", route("orthanc"), current, NOW)
+    gathered = priors.gather("job", route("orthanc"), current)
     found = [dcmread(one.path, stop_before_pixels=True) for one in gathered.files]
     assert studies(gathered.files) == ["1.2.1", "1.2.2"]
     assert sorted((one.SeriesInstanceUID, one.Modality) for one in found) == [
@@ -151,7 +151,7 @@ def test_an_instance_comes_in_the_transfer_syntax_it_is_stored_in(
 ) -> None:
     for way in ("get", "dicomweb"):
         peer = archive[1].model_copy(update={"retrieve": way})
-        gathered = Priors(settings(tmp_path / way, peer)).gather("job", route("orthanc", count=1), current, NOW)
+        gathered = Priors(settings(tmp_path / way, peer)).gather("job", route("orthanc", count=1), current)
         syntaxes = [dcmread(one.path, stop_before_pixels=True).file_meta.TransferSyntaxUID for one in gathered.files]
         assert syntaxes.count(DeflatedExplicitVRLittleEndian) == 1
 
@@ -161,12 +161,12 @@ def test_a_series_is_fetched_once_and_a_job_decided_once(
 ) -> None:
     counted = Counting(Priors(settings(tmp_path, archive[1]))._configured_archive(archive[1]))
     priors = Priors(settings(tmp_path, archive[1]), lambda _: counted)
-    first = priors.gather("job", route("orthanc"), current, NOW)
+    first = priors.gather("job", route("orthanc"), current)
     fetched = counted.fetched
-    assert priors.gather("another job", route("orthanc"), current, NOW).files == first.files
+    assert priors.gather("another job", route("orthanc"), current).files == first.files
     assert counted.fetched == fetched == 4
     searches = counted.searches
-    assert priors.gather("job", route("orthanc"), current, NOW) == first
+    assert priors.gather("job", route("orthanc"), current) == first
     assert counted.searches == searches
 
 
@@ -174,10 +174,17 @@ def test_what_is_no_longer_kept_is_left_out_and_said(
     archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path
 ) -> None:
     priors = Priors(settings(tmp_path, archive[1]))
-    priors.gather("job", route("orthanc"), current, datetime.now(UTC))
-    priors.gather("late", route("nobody"), current, datetime.now(UTC) + timedelta(days=8))
+    gathered = priors.gather("job", route("orthanc"), current)
+    late = datetime.now(UTC) + timedelta(days=8)
+    priors.sweep(late, ["job"])
+    assert priors.usable("job", None) == gathered
+    gathered.files[0].path.unlink()
+    usable = priors.usable("job", None)
+    assert studies(usable.files) == ["1.2.2"]
+    assert usable.notes[-1] == "Earlier studies: the node no longer keeps them all as they were fetched."
+    priors.sweep(late, [])
     assert not list((tmp_path / "data" / "priors" / "series").iterdir())
-    assert priors.record("job").files == ()
+    assert priors.record("job") == PriorRecord()
 
 
 class Counting:
@@ -204,7 +211,7 @@ class Counting:
 
 def test_files_of_another_birth_date_are_not_used_whatever_the_archive_lists(tmp_path: Path, current: Path) -> None:
     with listing([answer("1.2.1", "20250101")], files_of("1.2.1", "20250101", SAME_NAME)[:3]) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     assert gathered.files == ()
     assert "another birth date" in gathered.notes[0]
     assert not list((tmp_path / "data" / "priors" / "series").rglob("*.dcm"))
@@ -217,7 +224,7 @@ def test_a_study_without_a_birth_date_is_used_only_where_the_route_allows_it(
     unknown = ADA | {"PatientBirthDate": ""}
     with listing([answer("1.2.1", "20250101", unknown)], files_of("1.2.1", "20250101", unknown)[:3]) as peer:
         rule = route("scp", allow_missing_birth_date=allowed)
-        gathered = Priors(settings(tmp_path, peer)).gather("job", rule, current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", rule, current)
     assert len(gathered.files) == (3 if allowed else 0)
     assert bool(gathered.notes) is not allowed
 
@@ -225,7 +232,7 @@ def test_a_study_without_a_birth_date_is_used_only_where_the_route_allows_it(
 def test_a_current_study_without_a_birth_date_asks_nobody(tmp_path: Path) -> None:
     path = tmp_path / "one.dcm"
     path.write_bytes(a_file_of(study="1.2.7", StudyDate="20260101", **(ADA | {"PatientBirthDate": ""})))
-    gathered = Priors(settings(tmp_path, nowhere())).gather("job", route("gone"), path, NOW)
+    gathered = Priors(settings(tmp_path, nowhere())).gather("job", route("gone"), path)
     assert gathered.notes == ("Earlier studies: not looked for, since the study has no birth date to compare.",)
 
 
@@ -237,7 +244,7 @@ def test_no_value_of_an_odd_answer_reaches_a_log_or_a_warning(
         odd.StudyInstanceUID = odd.StudyTime = "1.2.SECRET"
     caplog.set_level("INFO")
     with listing([odd, answer("1.2.2", "20240101")], files_of("1.2.2", "20240101")[:2]) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     said = capfd.readouterr()
     assert "SECRET" not in said.out + said.err + caplog.text
     assert studies(gathered.files) == ["1.2.2"]
@@ -257,7 +264,7 @@ def test_neither_an_address_nor_a_warning_of_a_server_reaches_the_log(
     try:
         logs.configure()
         with http(raw) as peer:
-            gathered = Priors(settings(tmp_path, peer)).gather("job", route("web"), path, NOW)
+            gathered = Priors(settings(tmp_path, peer)).gather("job", route("web"), path)
     finally:
         root.handlers[:], root.level = before
     assert gathered.notes == ("Earlier studies: web has none that fits.",)
@@ -348,7 +355,7 @@ def listing(
 def test_an_archive_that_is_not_there_is_said_at_once(tmp_path: Path, current: Path) -> None:
     started = time.monotonic()
     peer = nowhere()
-    gathered = Priors(settings(tmp_path, peer)).gather("job", route("gone"), current, NOW)
+    gathered = Priors(settings(tmp_path, peer)).gather("job", route("gone"), current)
     assert gathered.files == ()
     assert gathered.notes == ("Earlier studies: gone did not deliver them (the log says why); read with 0 of up to 2.",)
     assert time.monotonic() - started < 5
@@ -366,7 +373,7 @@ def test_an_archive_that_hangs_is_left_at_the_time_limit(tmp_path: Path, current
             retrieve=way,  # type: ignore[arg-type]
         )
         started = time.monotonic()
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current)
         assert time.monotonic() - started < 2
     assert gathered.notes == ("Earlier studies: scp did not deliver them within 1 s; read with 0 of up to 2.",)
 
@@ -386,7 +393,7 @@ def test_an_archive_that_answers_slowly_is_left_at_the_time_limit(tmp_path: Path
 
     with listing(answers, [], before=slow) as peer:
         started = time.monotonic()
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current)
         assert time.monotonic() - started < 2
     assert "within 1 s" in gathered.notes[0]
 
@@ -402,7 +409,7 @@ def test_what_arrived_before_the_time_limit_is_used(tmp_path: Path, current: Pat
     files = files_of("1.2.1", "20250101")[:2]
     answers = [answer("1.2.1", "20250601"), answer("1.2.2", "20250101")]
     with listing(answers, files, before=slow_second) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=2.0), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=2.0), current)
         gave_up.set()
     assert len(gathered.files) == 2
     assert gathered.notes == ("Earlier studies: scp did not deliver them within 2 s; read with 1 of up to 2.",)
@@ -411,7 +418,7 @@ def test_what_arrived_before_the_time_limit_is_used(tmp_path: Path, current: Pat
 def test_a_series_that_comes_in_parts_is_not_used(tmp_path: Path, current: Path) -> None:
     files = files_of("1.2.1", "20250101")[:2]
     with listing([answer("1.2.1", "20250101")], files, claimed=5) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     assert gathered.files == ()
     assert gathered.notes == ("Earlier studies: a CT series is not used: the archive sent 2 of 5 instances.",)
 
@@ -419,7 +426,7 @@ def test_a_series_that_comes_in_parts_is_not_used(tmp_path: Path, current: Path)
 @pytest.mark.parametrize(("status", "word"), [(0xA700, "log"), (0xC001, "log")])
 def test_a_query_that_fails_is_said(tmp_path: Path, current: Path, status: int, word: str) -> None:
     with listing([answer("1.2.1", "20250101")], [], before=lambda _: status) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     assert gathered.files == ()
     assert word in gathered.notes[0]
 
@@ -429,14 +436,14 @@ def test_a_refused_retrieval_leaves_the_next_study(tmp_path: Path, current: Path
     refused = iter([0xA801])
     answers = [answer("1.2.1", "20250101"), answer("1.2.2", "20240101")]
     with listing(answers, files, before=lambda number: next(refused, None) if number == 1000 else None) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     assert studies(gathered.files) == ["1.2.2"]
     assert gathered.notes == ("Earlier studies: a CT series is not used: scp refused it.",)
 
 
 def test_an_archive_without_query_or_retrieve_is_said(tmp_path: Path, current: Path) -> None:
     with orthanc(tmp_path / "closed", DicomAlwaysAllowFind=False) as server:
-        gathered = Priors(settings(tmp_path, server.peer)).gather("job", route("orthanc"), current, NOW)
+        gathered = Priors(settings(tmp_path, server.peer)).gather("job", route("orthanc"), current)
     assert gathered.files == ()
     assert "orthanc did not deliver them" in gathered.notes[0]
 
@@ -448,7 +455,7 @@ def test_of_ten_thousand_studies_the_newest_is_used_in_little_memory(tmp_path: P
     answers[5_000] = answer("1.2.1", "20251231")
     with listing(answers, files_of("1.2.1", "20251231")[:3]) as peer:
         before = most_resident_kib(reset=True)
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", count=1, timeout_s=120.0), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", count=1, timeout_s=120.0), current)
         grown = most_resident_kib() - before
     assert studies(gathered.files) == ["1.2.1"]
     assert grown < 60 * 1024, (grown, gathered.query_s)
@@ -484,7 +491,7 @@ def test_of_ten_thousand_studies_by_qido_the_newest_is_used_in_little_memory(tmp
     with http(archive) as peer:
         before = most_resident_kib(reset=True)
         rule = route("web", count=1, timeout_s=120.0)
-        gathered = Priors(settings(tmp_path, peer)).gather("job", rule, current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", rule, current)
         grown = most_resident_kib() - before
     assert studies(gathered.files) == ["1.2.1"]
     assert grown < 60 * 1024, (grown, gathered.query_s)
@@ -493,7 +500,7 @@ def test_of_ten_thousand_studies_by_qido_the_newest_is_used_in_little_memory(tmp
 def test_ten_thousand_studies_within_too_short_a_time_are_none(tmp_path: Path, current: Path) -> None:
     answers = [answer(f"1.2.9.{number}", "20250101") for number in range(10_000)]
     with listing(answers, []) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=0.5), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=0.5), current)
     assert gathered.files == ()
     assert gathered.notes == ("Earlier studies: scp did not deliver them within 0.5 s; read with 0 of up to 2.",)
 
@@ -503,17 +510,37 @@ def test_an_archive_that_lists_the_world_is_left(
 ) -> None:
     monkeypatch.setattr("ainode.node.archive.retrieve.MAX_STUDIES", 50)
     with listing([answer(f"1.2.9.{number}", "20250101") for number in range(60)], []) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp"), current)
     assert gathered.files == ()
     assert gathered.notes
 
 
-def test_a_full_disk_is_said(archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path) -> None:
+@pytest.mark.parametrize("way", ["get", "move", "dicomweb"])
+def test_a_full_disk_is_no_reason_to_read_a_study_without_its_priors(
+    archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path, move_port: int, way: str
+) -> None:
+    peer = archive[1].model_copy(update={"retrieve": way})
+    (tmp_path / "data").mkdir()
+    with small_disk(tmp_path / "data"):
+        priors = Priors(settings(tmp_path, peer, move_port=move_port))
+        (tmp_path / "data" / "other").write_bytes(bytes(SMALL_DISK_BYTES - 16384))
+        with pytest.raises(OutOfResources, match="no room for earlier studies"):
+            priors.gather("job", route("orthanc"), current)
+        assert priors.usable("job", route("orthanc").priors).notes == (
+            "Earlier studies: not used, since the node has no record of a search for them (the log says why).",
+        )
+        (tmp_path / "data" / "other").unlink()
+        assert studies(priors.gather("job", route("orthanc"), current).files) == ["1.2.1", "1.2.2"]
+
+
+def test_below_the_watermark_no_priors_are_fetched(
+    archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path
+) -> None:
     full = settings(tmp_path, archive[1])
     full = full.model_copy(update={"node": full.node.model_copy(update={"min_free_bytes": 1 << 60})})
-    gathered = Priors(full).gather("job", route("orthanc"), current, NOW)
-    assert gathered.files == ()
-    assert gathered.notes
+    with pytest.raises(OutOfResources, match="min_free_bytes"):
+        Priors(full).gather("job", route("orthanc"), current)
+    assert Priors(full).record("job") == PriorRecord()
 
 
 def test_a_series_by_wado_ends_where_the_disk_has_no_room_for_its_next_file(tmp_path: Path) -> None:
@@ -534,7 +561,7 @@ def test_a_series_by_wado_ends_where_the_disk_has_no_room_for_its_next_file(tmp_
 def test_a_move_to_a_port_that_is_taken_is_said(archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path) -> None:
     with silent() as port:
         peer = archive[1].model_copy(update={"retrieve": "move"})
-        gathered = Priors(settings(tmp_path, peer, move_port=port)).gather("job", route("orthanc"), current, NOW)
+        gathered = Priors(settings(tmp_path, peer, move_port=port)).gather("job", route("orthanc"), current)
     assert gathered.files == ()
     assert "orthanc did not deliver them" in gathered.notes[-1]
 
@@ -559,7 +586,7 @@ def test_a_search_that_breaks_is_left_at_once_and_does_not_blame_the_archive(
     tmp_path: Path, current: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = nowhere()
-    gathered = Priors(settings(tmp_path, peer), lambda _: Odd()).gather("job", route("gone"), current, NOW)
+    gathered = Priors(settings(tmp_path, peer), lambda _: Odd()).gather("job", route("gone"), current)
     assert gathered.notes == (
         "Earlier studies: the node's search for them failed (the log says why); read with 0 of up to 2.",
     )
@@ -577,15 +604,15 @@ def test_a_search_that_could_not_be_written_down_is_said_of_the_job(tmp_path: Pa
     blocked.write_text("a file where the folder has to be")
     rule = route("gone").priors
     with pytest.raises(OSError, match="jobs"):
-        priors.gather("job", route("gone"), current, NOW)
+        priors.gather("job", route("gone"), current)
     blocked.unlink()
-    assert "no record of a search" in priors.record("job", rule).notes[0]
-    assert priors.record("job") == PriorRecord()
+    assert "no record of a search" in priors.usable("job", rule).notes[0]
+    assert priors.record("job") == priors.usable("job", None) == PriorRecord()
 
 
 def test_a_damaged_record_leaves_its_job_readable_and_is_said(tmp_path: Path, current: Path) -> None:
     priors = Priors(settings(tmp_path, nowhere()))
-    priors.gather("job", route("gone"), current, NOW)
+    priors.gather("job", route("gone"), current)
     (record,) = (tmp_path / "data" / "priors" / "jobs").iterdir()
     record.write_bytes(b"")
     gathered = priors.record("job")
@@ -599,7 +626,7 @@ def test_a_certificate_that_is_being_renewed_fails_only_the_search_that_needs_it
     missing = {"tls_certificate": tmp_path / "gone.pem", "tls_key": tmp_path / "gone.key"}
     renewed = renewed.model_copy(update={"node": renewed.node.model_copy(update=missing)})
     assert Priors(renewed).record("job") == PriorRecord()
-    gathered = Priors(renewed).gather("job", route("gone"), current, NOW)
+    gathered = Priors(renewed).gather("job", route("gone"), current)
     assert gathered.notes[0].startswith("Earlier studies: the node's search for them failed")
 
 

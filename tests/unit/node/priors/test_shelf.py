@@ -27,8 +27,8 @@ def of(patient: Patient) -> StudyIdentity:
     return StudyIdentity(UID("1.2.9"), patient, "20260101", "101010")
 
 
-def instance(patient: Patient = ADA, *, series: str = SERIES) -> bytes:
-    dataset = dcmread(BytesIO(a_file(study=STUDY, series=series)))
+def instance(patient: Patient = ADA, *, study: str = STUDY, series: str = SERIES) -> bytes:
+    dataset = dcmread(BytesIO(a_file(study=study, series=series)))
     dataset.PatientID, dataset.IssuerOfPatientID = patient.patient_id, patient.issuer
     dataset.PatientBirthDate, dataset.StudyDate = patient.birth_date, "20250101"
     stream = BytesIO()
@@ -78,9 +78,11 @@ def test_of_two_patients_a_shelf_gives_neither_the_files_of_the_other(shelf: She
     with pytest.raises(CannotUnderstand, match="another Patient ID"):
         taken(shelf, giving(instance(ADA), instance(BOB)))
     assert files_under(tmp_path) == []
-    taken(shelf, giving(instance(ADA), instance(ADA)))
+    record = PriorRecord(tuple(taken(shelf, giving(instance(ADA), instance(ADA)))))
+    shelf.write_record("job of Ada", record)
     with pytest.raises(CannotUnderstand, match="another Patient ID"):
         taken(shelf, never, patient=BOB)
+    assert shelf.usable(record) == record
 
 
 def test_no_attribute_of_a_patient_is_in_a_name_of_the_shelf(shelf: Shelf, tmp_path: Path) -> None:
@@ -109,6 +111,35 @@ def test_what_is_not_the_whole_series_leaves_nothing_and_may_be_fetched_again(
         taken(shelf, giving(*contents()))
     assert files_under(tmp_path) == []
     assert len(taken(shelf, giving(instance(), instance()))) == 2
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _alter(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _zero, _alter, Path.unlink])
+def test_a_study_with_a_damaged_file_is_not_read_and_fetched_again_for_the_next_job(
+    shelf: Shelf, damage: Callable[[Path], None]
+) -> None:
+    contents = instance(), instance()
+    other = instance(series="1.2.4.1", study="1.2.4")
+    listed = SeriesEntry(UID("1.2.4"), UID("1.2.4.1"), "CT", instance_count=1)
+    study, other_study = taken(shelf, giving(*contents)), taken(shelf, giving(other), listed=listed)
+    record = PriorRecord((*study, *other_study), ("a note",))
+    damage(study[0].path)
+    usable = shelf.usable(record)
+    assert usable.files == tuple(other_study)
+    assert usable.notes == ("a note", "Earlier studies: the node no longer keeps them all as they were fetched.")
+    assert taken(shelf, giving(*reversed(contents))) == study
+    assert shelf.usable(record) == record
 
 
 def test_a_fetch_that_breaks_off_leaves_nothing_and_its_error_is_the_archives(shelf: Shelf, tmp_path: Path) -> None:
@@ -145,23 +176,31 @@ def test_a_record_is_what_was_written_until_its_series_is_swept_and_then_says_so
     record = PriorRecord(tuple(taken(shelf, giving(instance(), instance()))), ("a note",), 1.5, 2.5)
     assert shelf.record("job") is None
     shelf.write_record("job", record)
-    assert shelf.record("job") == record
-    half_fetched = tmp_path / "priors" / "tmp" / "of a killed process"
-    half_fetched.mkdir()
+    assert shelf.record("job") == shelf.usable(record) == record
     now = datetime.now(UTC)
-    shelf.sweep(now - timedelta(hours=1))
+    shelf.sweep(now - timedelta(hours=1), [])
+    assert shelf.usable(record) == record
+    (study,) = (tmp_path / "priors" / "series").iterdir()
+    os.utime(study, times=(0, 0))
+    shelf.sweep(now - timedelta(hours=1), [])
     assert shelf.record("job") == record
-    for path in (half_fetched, *(tmp_path / "priors" / "series").iterdir()):
-        os.utime(path, times=(0, 0))
-    shelf.sweep(now - timedelta(hours=1))
-    assert not half_fetched.exists()
-    lost = shelf.record("job")
-    assert lost
+    lost = shelf.usable(record)
     assert (lost.files, lost.query_s, lost.retrieve_s) == ((), 1.5, 2.5)
-    assert lost.notes == ("a note", "Earlier studies: the node no longer keeps them all.")
+    assert lost.notes == ("a note", "Earlier studies: the node no longer keeps them all as they were fetched.")
     os.utime(next((tmp_path / "priors" / "jobs").iterdir()), times=(0, 0))
-    shelf.sweep(now - timedelta(hours=1))
+    shelf.sweep(now - timedelta(hours=1), [])
     assert shelf.record("job") is None
+
+
+def test_what_an_unfinished_job_has_on_record_is_not_swept(shelf: Shelf, tmp_path: Path) -> None:
+    record = PriorRecord(tuple(taken(shelf, giving(instance(), instance()))))
+    for job in ("finished", "unfinished"):
+        shelf.write_record(job, record)
+    for path in (tmp_path / "priors").glob("*/*"):
+        os.utime(path, times=(0, 0))
+    shelf.sweep(datetime.now(UTC), ["unfinished", "without a record"])
+    assert shelf.record("finished") is None
+    assert shelf.record("unfinished") == shelf.usable(record) == record
 
 
 def test_a_series_that_is_used_again_is_not_swept(shelf: Shelf, tmp_path: Path) -> None:
@@ -169,5 +208,5 @@ def test_a_series_that_is_used_again_is_not_swept(shelf: Shelf, tmp_path: Path) 
     (study,) = (tmp_path / "priors" / "series").iterdir()
     os.utime(study, times=(0, 0))
     files = taken(shelf, never)
-    shelf.sweep(datetime.now(UTC) - timedelta(hours=1))
+    shelf.sweep(datetime.now(UTC) - timedelta(hours=1), [])
     assert all(file.path.exists() for file in files)
