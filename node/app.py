@@ -26,6 +26,7 @@ from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.retention import JobRetention, StudyRetention
 from ainode.node.keeping.spool import Limits, Spool
@@ -55,6 +56,7 @@ class Node:
             router.refuse_broken(route)
         self._settings = settings
         make_folder(settings.data)
+        self._lock = FolderLock(settings.data)
         remove_parts(settings.data, _PARTS)
         self._engine = database.connect(settings.database_url)
         database.migrate(self._engine)
@@ -117,6 +119,7 @@ class Node:
         self._jobs.stop()
         self._errands.stop()
         self._engine.dispose()
+        self._lock.release()
 
     def _intake_thread(self) -> IntakeThread:
         settings = self._settings

@@ -1,6 +1,6 @@
 """From the spool to the catalog: commit a batch of instances, then move their files."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 
 from ainode.node.domain import UID
@@ -20,8 +20,8 @@ class Indexing:
         for spooled in self._spool.unindexed():
             self.index([(spooled, now)])
 
-    def index(self, arrivals: Iterable[tuple[Spooled, datetime]]) -> frozenset[UID]:
-        """Commit the arrivals to the catalog, then move their files; return the studies whose content changed.
+    def index(self, arrivals: Sequence[tuple[Spooled, datetime]]) -> frozenset[UID]:
+        """Commit the arrivals to the catalog, then move their files; return those of the studies that wait for routing.
 
         A file that is gone was indexed before, and a known data set in another encoding is removed.
         """
@@ -35,10 +35,11 @@ class Indexing:
                 spooled.path.unlink()
             else:
                 moves.append((spooled, stored))
-        changed = self._catalog.index([stored for _, stored in moves]) if moves else frozenset()
+        if moves:
+            self._catalog.index([stored for _, stored in moves])
         for spooled, stored in moves:
             self._spool.keep(spooled.path, spooled.ref, stored.sha256)
-        return changed
+        return frozenset(self._catalog.unrouted({spooled.ref.study_instance_uid for spooled, _ in arrivals}))
 
     def _stored(self, spooled: Spooled, at: datetime) -> StoredInstance:
         sha256 = content_sha256(spooled.path)

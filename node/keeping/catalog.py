@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.identity import content_hash
-from ainode.node.keeping.database import aware, insert, reference, reference_values
+from ainode.node.keeping.database import aware, chunks, insert, reference, reference_values
 from ainode.node.keeping.schema import instances, senders, studies
 
 
@@ -66,10 +66,11 @@ class Catalog:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def index(self, batch: Sequence[StoredInstance]) -> frozenset[UID]:
-        """Commit a batch of instances; return the studies whose content changed.
+    def index(self, batch: Sequence[StoredInstance]) -> None:
+        """Commit a batch of instances; a study whose content changes waits for routing from then on.
 
-        The same bytes again change nothing; other bytes under the same UID replace the older.
+        The same bytes again change nothing, except in a study with a problem, which they may mend; other bytes under
+        the same UID replace the older.
         """
         with self._engine.begin() as connection:
             indexed = self._indexed_digests(connection, batch)
@@ -84,14 +85,22 @@ class Catalog:
             self._upsert(connection, studies, rows, keep=("first_received_at",))
             if changed:
                 self._upsert(connection, instances, [_row(stored) for stored in changed.values()])
-        return frozenset(stored.ref.study_instance_uid for stored in changed.values())
+            changed_studies = {stored.ref.study_instance_uid for stored in changed.values()}
+            for uids in chunks(last):
+                is_stale = studies.c.study_instance_uid.in_(changed_studies.intersection(uids)) | (
+                    studies.c.problem != ""
+                )
+                update = sa.update(studies).where(studies.c.study_instance_uid.in_(uids), is_stale)
+                connection.execute(update.values(is_routed=False))
 
     def _indexed_digests(self, connection: Connection, batch: Sequence[StoredInstance]) -> dict[tuple[str, str], str]:
         """Return the digests of those instances of the batch that are indexed."""
-        uids = [stored.ref.sop_instance_uid for stored in batch]
         query = sa.select(instances.c.study_instance_uid, instances.c.sop_instance_uid, instances.c.sha256)
-        rows = connection.execute(query.where(instances.c.sop_instance_uid.in_(uids)))
-        return {(row.study_instance_uid, row.sop_instance_uid): row.sha256 for row in rows}
+        return {
+            (row.study_instance_uid, row.sop_instance_uid): row.sha256
+            for uids in chunks(stored.ref.sop_instance_uid for stored in batch)
+            for row in connection.execute(query.where(instances.c.sop_instance_uid.in_(uids)))
+        }
 
     def _upsert(
         self, connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], keep: Sequence[str] = ()
@@ -110,23 +119,40 @@ class Catalog:
 
     def content(self, study: UID) -> dict[UID, str]:
         """Return SOP Instance UID -> sha256 of the instances of the study."""
-        query = sa.select(instances.c.sop_instance_uid, instances.c.sha256)
         with self._engine.connect() as connection:
-            rows = connection.execute(query.where(instances.c.study_instance_uid == study))
-            return {UID(row.sop_instance_uid): row.sha256 for row in rows}
+            return self._content(connection, study)
+
+    def _content(self, connection: Connection, study: UID) -> dict[UID, str]:
+        query = sa.select(instances.c.sop_instance_uid, instances.c.sha256)
+        rows = connection.execute(query.where(instances.c.study_instance_uid == study))
+        return {UID(row.sop_instance_uid): row.sha256 for row in rows}
+
+    def sender(self, study: UID) -> str:
+        """Return the AE title that sent the newest instance of the study, '' if the study has no instance."""
+        query = sa.select(instances.c.calling_ae_title).where(instances.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            return connection.execute(query.order_by(instances.c.received_at.desc()).limit(1)).scalar() or ""
 
     def versions(self, sop_instance_uids: Iterable[str]) -> dict[tuple[UID, UID], StoredInstance]:
         """Return the indexed instances of these SOP Instance UIDs, by Study and SOP Instance UID."""
-        query = sa.select(instances).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
+        query = sa.select(instances)
         with self._engine.connect() as connection:
-            stored_instances = [_stored(row) for row in connection.execute(query)]
+            stored_instances = [
+                _stored(row)
+                for uids in chunks(sop_instance_uids)
+                for row in connection.execute(query.where(instances.c.sop_instance_uid.in_(uids)))
+            ]
         return {(stored.ref.study_instance_uid, stored.ref.sop_instance_uid): stored for stored in stored_instances}
 
     def existing(self, sop_instance_uids: Iterable[str]) -> frozenset[str]:
         """Return those of the SOP Instance UIDs that are indexed."""
-        query = sa.select(instances.c.sop_instance_uid).where(instances.c.sop_instance_uid.in_(list(sop_instance_uids)))
+        query = sa.select(instances.c.sop_instance_uid)
         with self._engine.connect() as connection:
-            return frozenset(connection.execute(query).scalars())
+            return frozenset(
+                uid
+                for uids in chunks(sop_instance_uids)
+                for uid in connection.execute(query.where(instances.c.sop_instance_uid.in_(uids))).scalars()
+            )
 
     def first_received(self, study: UID) -> datetime:
         """Return when the first instance of the study arrived.
@@ -140,29 +166,59 @@ class Catalog:
             raise LookupError(f"study {study}: never received here")
         return aware(received)
 
-    def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object) -> None:
-        """Write down which content was routed, and the explanation."""
-        values = {"content_hash": content_hash(content), "explanation": json.dumps(explanation)}
+    def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object, problem: str = "") -> None:
+        """Write down which content was routed, the explanation, and what of the content could not be read.
+
+        A study whose content changed meanwhile waits for routing still.
+        """
+        routed, of_study = content_hash(content), studies.c.study_instance_uid == study
         with self._engine.begin() as connection:
-            connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
+            values = {
+                "content_hash": routed,
+                "explanation": json.dumps(explanation),
+                "problem": problem,
+                "is_routed": content_hash(self._content(connection, study)) == routed,
+            }
+            connection.execute(sa.update(studies).where(of_study).values(values))
+
+    def note_problem(self, study: UID, problem: str) -> None:
+        """Write down what keeps the study from being routed; `mark_routed` replaces it."""
+        with self._engine.begin() as connection:
+            update = sa.update(studies).where(studies.c.study_instance_uid == study)
+            connection.execute(update.values(problem=problem))
+
+    def problems(self, study: UID | None = None) -> dict[UID, str]:
+        """Return Study Instance UID -> what could not be read or routed, for every study with a problem, or for one."""
+        query = sa.select(studies.c.study_instance_uid, studies.c.problem).where(studies.c.problem != "")
+        if study:
+            query = query.where(studies.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(studies.c.last_received_at))
+            return {UID(row.study_instance_uid): row.problem for row in rows}
 
     def is_routed(self, study: UID) -> bool:
         """Whether the content of the study is the content that was last routed."""
-        query = sa.select(studies.c.content_hash).where(studies.c.study_instance_uid == study)
+        query = sa.select(studies.c.is_routed).where(studies.c.study_instance_uid == study)
         with self._engine.connect() as connection:
-            routed = connection.execute(query).scalar()
-        return bool(routed == content_hash(self.content(study)))
+            return bool(connection.execute(query).scalar())
 
-    def unrouted(self) -> tuple[UID, ...]:
-        """Return the studies whose content changed since they were last routed."""
-        query = sa.select(studies.c.study_instance_uid, studies.c.content_hash)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(
-            UID(row.study_instance_uid)
-            for row in rows
-            if row.content_hash != content_hash(self.content(row.study_instance_uid))
+    def unrouted(self, among: Iterable[UID] | None = None) -> tuple[UID, ...]:
+        """Return the studies whose content changed since they were last routed, oldest first; of all, or of some."""
+        query = (
+            sa.select(studies.c.study_instance_uid).where(~studies.c.is_routed).order_by(studies.c.first_received_at)
         )
+        queries = (
+            [query]
+            if among is None
+            else [query.where(studies.c.study_instance_uid.in_(uids)) for uids in chunks(among)]
+        )
+        with self._engine.connect() as connection:
+            return tuple(UID(uid) for part in queries for uid in connection.execute(part).scalars())
+
+    def studies(self) -> frozenset[UID]:
+        """Return the studies that are indexed."""
+        with self._engine.connect() as connection:
+            return frozenset(map(UID, connection.execute(sa.select(studies.c.study_instance_uid)).scalars()))
 
     def explanation(self, study: UID) -> Any:  # noqa: ANN401 - what was given to `mark_routed`
         """Return the stored explanation, None where the study was never routed."""

@@ -1,22 +1,35 @@
 """One engine for the catalog and the ledger: SQLite by default, PostgreSQL by its address."""
 
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.errors import DatabaseUnavailable
+from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
-HEAD = "0005"
+T = TypeVar("T")
+HEAD = "0006"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Any number that no other program on the server uses: "ainode" in ASCII.
+_MIGRATION_LOCK: Final = 0x61696E6F6465
+# The name of the engine's option that says which file was opened.
+_FILE: Final = "ainode_file"
+# SQLite takes 32,766 parameters in a statement (sqlite.org/limits.html), PostgreSQL 65,535; a few are left for others.
+_MOST_PARAMETERS: Final = 30_000
 # More threads than the node has wait for a locked database at once; none of them must wait for a connection too.
 _MAX_CONNECTIONS: Final = 60
 
@@ -30,7 +43,14 @@ def connect(url: str) -> sa.Engine:
     sa.event.listen(engine, "handle_error", _raise_unavailable)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "connect", lambda *_: _remember_file(engine))
     return engine
+
+
+def _remember_file(engine: sa.Engine) -> None:
+    """Remember which file the first connection opened."""
+    if _FILE not in engine.get_execution_options():
+        engine.update_execution_options(**{_FILE: _file_identity(engine)})
 
 
 def _raise_unavailable(context: sa.engine.ExceptionContext) -> None:
@@ -56,36 +76,116 @@ def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the dr
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the tables to this version's shape: made at once in an empty database, migrated in an older one."""
-    current = revision(engine)
-    if current is None:
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            _version.create(connection)
-            connection.execute(sa.insert(_version).values(version_num=HEAD))
-    elif current != HEAD:
-        upgrade(engine)
+    """Bring the tables to this version's shape: made at once in an empty database, migrated in an older one.
+
+    A kill leaves what stood before, or the new tables with their revision.
+    Raises: ConfigError if the database is damaged, or holds rows of an unknown version.
+    """
+    try:
+        with _exclusive(engine) as connection:
+            current = _revision(connection)
+            if current is None:
+                _create(connection)
+            elif current != HEAD:
+                _upgrade(connection)
+    except DatabaseUnavailable as error:
+        if getattr(error.__cause__, "sqlite_errorcode", None) in _DAMAGED:
+            raise ConfigError(
+                f"the database file {engine.url.database} is damaged ({error}); move it away, with its -wal and -shm "
+                "files, or restore a back-up; without a back-up the index is rebuilt from the spool, and the history "
+                "of jobs is lost"
+            ) from error
+        raise
 
 
 def upgrade(engine: sa.Engine) -> None:
     """Run the migrations that the database has not seen."""
+    with _exclusive(engine) as connection:
+        _upgrade(connection)
+
+
+@contextlib.contextmanager
+def _exclusive(engine: sa.Engine) -> Iterator[Connection]:
+    """Yield a connection whose statements, those that make tables too, are one transaction; no other migrates then.
+
+    The driver of SQLite begins a transaction by itself for a change of rows, and none for a change of tables.
+    """
+    if engine.dialect.name == "sqlite":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+    else:
+        with engine.begin() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            yield connection
+
+
+def _create(connection: Connection) -> None:
+    """Create the tables, after removing what a start that was cut off left of them.
+
+    Raises: ConfigError if there are rows.
+    """
+    names = set(sa.inspect(connection).get_table_names())
+    existing = [table for table in metadata.sorted_tables if table.name in names]
+    for table in existing:
+        if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).scalar():
+            raise ConfigError(
+                f"the database {connection.engine.url.render_as_string()} holds {table.name}, and no revision of its "
+                "tables; restore a back-up, or give [database] url an empty database"
+            )
+    metadata.drop_all(connection, existing)
+    metadata.create_all(connection)
+    _version.create(connection, checkfirst=True)
+    connection.execute(sa.insert(_version).values(version_num=HEAD))
+
+
+def _upgrade(connection: Connection) -> None:
     # Alembic costs 11 MB resident, and is needed once per upgrade.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def revision(engine: sa.Engine) -> str | None:
-    """Return the revision of the tables, None for an empty database."""
-    if not sa.inspect(engine).has_table("alembic_version"):
-        return None
+    """Return the revision of the tables, None for a database without tables or with a part of them."""
     with engine.connect() as connection:
-        return str(connection.execute(sa.select(_version.c.version_num)).scalar())
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_version.name):
+        return None
+    return connection.execute(sa.select(_version.c.version_num)).scalar()
+
+
+def is_lost(engine: sa.Engine) -> bool:
+    """Return whether the file of a SQLite database is no longer at its path, or another file is.
+
+    Whoever goes on then writes into a file that nobody finds again.
+    """
+    opened = engine.get_execution_options().get(_FILE)
+    return opened is not None and _file_identity(engine) != opened
+
+
+def _file_identity(engine: sa.Engine) -> tuple[int, int] | None:
+    """Return device and inode of the file of a SQLite database, None without a file."""
+    try:
+        status = Path(engine.url.database or "").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """Yield the values in lists that a database takes as the parameters of one statement."""
+    iterator = iter(values)
+    while chunk := list(islice(iterator, _MOST_PARAMETERS)):
+        yield chunk
 
 
 def insert(engine: sa.Engine, table: sa.Table) -> Any:  # noqa: ANN401 - two dialects' inserts, alike but unrelated

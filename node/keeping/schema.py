@@ -25,6 +25,9 @@ studies = sa.Table(
     sa.Column("last_received_at", _time, nullable=False),
     sa.Column("content_hash", sa.String(64), nullable=False, server_default=""),
     sa.Column("explanation", sa.Text, nullable=False, server_default=""),
+    # whether `content_hash` is that of the instances as they are
+    sa.Column("is_routed", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    sa.Column("problem", sa.Text, nullable=False, server_default=""),
 )
 
 instances = sa.Table(

@@ -71,3 +71,18 @@ def test_a_wrong_statement_stays_an_error_of_the_statement(tmp_path: Path) -> No
     with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
         connection.execute(sa.insert(senders), [row, row])
     engine.dispose()
+
+
+def test_a_file_that_is_removed_or_replaced_under_the_node_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    engine = database.connect(f"sqlite:///{path}")
+    database.migrate(engine)
+    assert not database.is_lost(engine)
+    path.unlink()
+    assert database.is_lost(engine)
+    other = database.connect(f"sqlite:///{path}")
+    database.migrate(other)
+    assert database.is_lost(engine)
+    assert not database.is_lost(other)
+    for opened in (engine, other):
+        opened.dispose()

@@ -1,0 +1,36 @@
+"""A data folder belongs to one node at a time."""
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from ainode.node.errors import ConfigError
+
+
+class FolderLock:
+    """The right to run a node on a data folder, until `release` or the end of the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the right.
+
+        Raises: ConfigError if another node has it, or the folder cannot be locked.
+        """
+        path = folder / "node.lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be opened ({error.strerror}); correct [node] data") from error
+        self.release = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ConfigError(
+                f"another node runs on {folder}; stop the other node, or give this node a [node] data of its own"
+            ) from error
+        except OSError as error:
+            self.release()
+            raise ConfigError(
+                f"{path}: cannot be locked ({error.strerror}); put [node] data on a disk that knows locks"
+            ) from error
