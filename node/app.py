@@ -63,7 +63,8 @@ class Node:
         self.catalog = Catalog(self._engine)
         self.ledger = Ledger(self._engine)
         self._announcements = Announcements(self._engine)
-        self._readers = Readers({route.handler for route in settings.routes}, environment(settings), settings.reader)
+        handlers = {route.handler for route in settings.routes}
+        self._readers = Readers(handlers, environment(settings), settings.reader, lambda _: None)
         self._jobs = Jobs(
             Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )

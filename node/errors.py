@@ -10,6 +10,7 @@
     │   ├── BrokenSeries         the images cannot be decoded or their geometry rebuilt
     │   ├── WeightsError         missing, or not the bytes the manifest names
     │   │   └── WeightsReplaced  replaced during the reading
+    │   ├── HandlerStarting      its needs are not known yet: the study is routed again when they are
     │   ├── ReaderTimeout        the model was killed at its time limit
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
     ├── ReportError              a result that cannot be encoded
@@ -72,6 +73,12 @@ class WeightsError(HandlerError):
 
 class WeightsReplaced(WeightsError):
     """The manifests changed while a study was read: nobody can state which weights answered."""
+
+    retry = True
+
+
+class HandlerStarting(HandlerError):
+    """A handler has not told its weights yet: its reader process starts."""
 
     retry = True
 

@@ -2,21 +2,25 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from ainode.node import tls
 from ainode.node.archive import dicomweb, dimse, orthanc
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
+from ainode.node.domain import Needs
 from ainode.node.errors import NodeError
-from ainode.node.reading import registry
-from ainode.node.reading.weights import environment
+from ainode.node.reading.reader import Reader
+from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
-from ainode.node.settings import Settings
+from ainode.node.settings import ReaderTable, Settings
 
 Line = tuple[str, str, str]
 """the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
 _READY = "ready"
 _ECHO_S = 5.0
+# A reader process that imports a network library takes some 200 MB.
+_READERS_AT_ONCE = 4
 
 
 def check_lines(settings: Settings) -> Iterator[Line]:
@@ -27,8 +31,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield ("configuration", _READY, "")
     yield _disk_line(settings)
     yield from _tls_lines(settings)
-    for route in settings.routes:
-        yield _route_line(route, settings)
+    yield from _route_lines(settings)
     for peer in settings.peers:
         try:
             if peer.host:
@@ -68,20 +71,43 @@ def _tls_lines(settings: Settings) -> Iterator[Line]:
                 yield (f"{table} TLS", "not ready", str(error))
 
 
-def _route_line(route: Route, settings: Settings) -> Line:
-    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents."""
+def _route_lines(settings: Settings) -> Iterator[Line]:
+    """Yield the line of each route; each handler is asked in a reader process of its own, all of them at once."""
     models = environment(settings)
+    handlers = sorted({route.handler for route in settings.routes})
+    if handlers:
+        with ThreadPoolExecutor(_READERS_AT_ONCE) as threads:
+            questions = {name: threads.submit(_needs, name, models, settings.reader) for name in handlers}
+            for route in settings.routes:
+                yield _route_line(route, models, questions[route.handler])
+
+
+def _needs(handler: str, models: ModelEnvironment, limits: ReaderTable) -> Needs:
+    """Return what a handler needs.
+
+    Raises: NodeError.
+    """
+    reader = Reader(handler, models, limits)
+    try:
+        return reader.needs()
+    finally:
+        reader.kill_unless_reading()
+
+
+def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs]) -> Line:
+    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents."""
     name = f"route {route.name}"
     try:
         router.refuse_broken(route)
-        names = registry.handler(route.handler, models).weights()
-        for weights in names:
+        needs = question.result()
+        for weights in needs.weights:
             models.weights.verified(weights)
-        withholding_reason = route.withholding_reason(models.weights.of_handler(names).demonstration)
+        withholding_reason = route.withholding_reason(models.weights.of_handler(needs.weights).demonstration)
     except NodeError as error:
         return (name, "not ready", str(error))
-    if missing := registry.missing_packages(route.handler):
-        return (name, "not ready", f"missing: {', '.join(missing)}; pip install 'ainode[models,detect]'")
+    if needs.missing_packages:
+        packages = ", ".join(needs.missing_packages)
+        return (name, "not ready", f"missing: {packages}; pip install 'ainode[models,detect]'")
     if withholding_reason:
         return (name, "shadow", withholding_reason)
     return (name, _READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')

@@ -33,7 +33,16 @@ from ainode.node.domain.findings import (
     WeightsStatus,
 )
 from ainode.node.domain.handler import Handler, Selection, SyntheticImage, SyntheticStudy
-from ainode.node.domain.requests import Document, DocumentContext, DocumentKind, File, Reading, Request
+from ainode.node.domain.requests import (
+    Document,
+    DocumentContext,
+    DocumentKind,
+    File,
+    Needs,
+    NeedsQuestion,
+    Reading,
+    Request,
+)
 from ainode.node.domain.states import DeliveryState, JobState
 
 __all__ = [
@@ -59,6 +68,8 @@ __all__ = [
     "JobState",
     "Location",
     "Measurement",
+    "Needs",
+    "NeedsQuestion",
     "OutOfScope",
     "Patient",
     "Point",

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ainode.node.domain.dicom import UID, InstanceRef, Location
+from ainode.node.domain.dicom import NO_UID, UID, InstanceRef, Location
 from ainode.node.domain.findings import OutOfScope, Result
 
 
@@ -61,6 +61,24 @@ class File:
 
     path: Path
     sha256: str
+    """of the data set as received: without the meta group"""
+    sop_instance_uid: UID = NO_UID
+    """empty where a record does not name it"""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsQuestion:
+    """Asks a reader process what its handler needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a handler needs before it can read a study."""
+
+    weights: tuple[str, ...]
+    """names in the manifests"""
+    missing_packages: tuple[str, ...] = ()
+    """packages of the handler that are not installed"""
 
 
 @dataclass(frozen=True, slots=True)

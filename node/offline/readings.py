@@ -29,6 +29,7 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import ReadOptions, dicom_studies
 from ainode.node.reading import pipeline, registry
+from ainode.node.reading.boundary import boundary
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.reports import readable_files
 from ainode.node.routes import Check, Route, RouteDecision
@@ -67,7 +68,17 @@ def read(study: Study, route: Route, settings: Settings, models: ModelEnvironmen
         locations=study.locations,
         refusal=patient_contradiction(study.instances),
     )
-    return pipeline.read(request, registry.handler(route.handler, models))
+    return _reading(request, route.handler, models)
+
+
+def _reading(request: Request, handler: str, models: ModelEnvironment) -> Reading:
+    """Return the reading of a request in this process.
+
+    Raises: ConfigError if the handler raises an error of another type than NodeError.
+    """
+    built_handler = registry.handler(handler, models)
+    with boundary(handler, f"while reading study {request.study_instance_uid}", ConfigError):
+        return pipeline.read(request, built_handler)
 
 
 def _files_to_read(study: Study, route: Route, settings: Settings) -> tuple[File, ...]:
@@ -137,10 +148,19 @@ def explanation(path: Path, settings: Settings) -> list[str]:
         for decision in router.decide(study, settings.routes):
             lines += _decision_lines(decision)
         for route in routes_for(study, settings, None):
-            answer = registry.handler(route.handler, environment(settings)).select(router.chosen(study, route))
-            verb = f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
-            lines.append(f"  {route.handler} {verb}")
+            lines.append(f"  {route.handler} {_selection(study, route, environment(settings))}")
     return lines
+
+
+def _selection(study: Study, route: Route, models: ModelEnvironment) -> str:
+    """Return in words whether the handler of a route reads a study.
+
+    Raises: ConfigError if the handler raises an error of another type than NodeError.
+    """
+    handler = registry.handler(route.handler, models)
+    with boundary(route.handler, f"in select() of study {study.study_instance_uid}", ConfigError):
+        answer = handler.select(router.chosen(study, route))
+        return f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
 
 
 def _decision_lines(decision: RouteDecision) -> list[str]:
@@ -192,7 +212,7 @@ def replay(study_instance_uid: str, settings: Settings, weights: Path | None) ->
     kinds = {document.kind for document in documents}
     optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in kinds)
     request = dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional))
-    reading = pipeline.read(request, registry.handler(job.handler, environment(settings, weights)))
+    reading = _reading(request, job.handler, environment(settings, weights))
     old_summary, new_summary = json.loads(job.result), json.loads(reading.summary)
     lines = [f"study {study_instance_uid}, route {job.route}, job {job.id}"]
     lines += _score_lines(old_summary.get("scores", {}), new_summary.get("scores", {}))

@@ -5,9 +5,22 @@ import time
 from collections.abc import Iterable, Iterator
 
 from ainode.node import reports
-from ainode.node.domain import UID, File, Handler, Instance, OutOfScope, Reading, Request, Result, Study, refs
+from ainode.node.domain import (
+    UID,
+    File,
+    Handler,
+    Instance,
+    OutOfScope,
+    Reading,
+    Request,
+    Result,
+    Selection,
+    Study,
+    refs,
+)
 from ainode.node.encoding import headers
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
+from ainode.node.reading.plain import plain
 
 
 def read(request: Request, handler: Handler) -> Reading:
@@ -68,9 +81,17 @@ def _instances(files: Iterable[File]) -> Iterator[Instance]:
 
 
 def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
-    """Return the handler's answer on the study; a refusal without evidence gets every image as evidence."""
+    """Return the handler's answer on the study; a refusal without evidence gets every image as evidence.
+
+    Raises: HandlerError if the handler returns anything but nouns of the domain; what the handler raises.
+    """
+    about = f"study {study.study_instance_uid}"
+    answer: Result | OutOfScope
     selection = handler.select(study)
-    answer = selection if isinstance(selection, OutOfScope) else handler.read(selection)
+    if isinstance(selection, Selection):
+        answer = plain(handler.read(selection), (Result, OutOfScope), f"{about}: read()")
+    else:
+        answer = plain(selection, (OutOfScope,), f"{about}: select()")
     if isinstance(answer, OutOfScope) and not answer.evidence:
         return dataclasses.replace(answer, evidence=refs(study.instances))
     return answer

@@ -1,87 +1,44 @@
-"""The process that holds a model: a request starts the process, and a limit kills the process.
+"""The process that holds a model: a question starts the process, and a limit kills the process.
 
-Everything that a hostile study could crash (decoding, the network, encoding) happens in this process.
+Everything that a hostile study or a broken handler could crash happens in that process (`serving.py`).
 """
 
-import ctypes
-import logging
-import multiprocessing
+import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-import traceback
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 from ainode.node import errors
-from ainode.node.domain import Reading, Request
-from ainode.node.errors import HandlerError, NodeError, ReaderDied, ReaderTimeout
+from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
+from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
+from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
+from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.settings import ReaderTable
 
-log = logging.getLogger(__name__)
-_POLL_S = 0.2
-# linux/prctl.h
-_PR_SET_PDEATHSIG = 1
+_Answer = TypeVar("_Answer", Needs, Reading)
+NEEDS_LIMIT_S: Final = 60.0
+"""the time limit of a handler's import, of its build() and of its weights() together"""
+# A process that ignores SIGKILL waits for a disk or a device; the node goes on without it.
+_DEATH_S: Final = 10.0
+_START: Final = (
+    "import sys; sys.path[:] = sys.argv[2:]; from ainode.node.reading.serving import serve; serve(int(sys.argv[1]))"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An error on the way through the pipe: the name of the class, so that the node raises only classes of its own."""
-
-    kind: str
-    message: str
-    traceback: str
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, however it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _serve(connection: Connection, name: str, environment: ModelEnvironment) -> None:
-    """Run in the process of the model: answer requests until the pipe closes."""
-    # The imports stand in the function, so that the node itself loads no networks and no encoders.
-    from pydicom import config  # noqa: PLC0415
-
-    from ainode.node import logs  # noqa: PLC0415
-    from ainode.node.reading.loaded_handler import LoadedHandler  # noqa: PLC0415
-
-    logs.configure()
-
-    # pydicom's validation repeats the value in its warning; a log may hold no patient attribute.
-    config.settings.reading_validation_mode = config.IGNORE
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = LoadedHandler(name, environment)
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send(handler.read(request))
-        except NodeError as error:
-            connection.send(_Failure(type(error).__name__, str(error), ""))
-        except ModuleNotFoundError as error:
-            text = f"{name}: package {error.name} is missing; pip install 'ainode[models,detect]', then `ainode retry`"
-            connection.send(_Failure(HandlerError.__name__, text, ""))
-        except Exception as error:  # noqa: BLE001 - the job boundary: whatever a study provokes ends that job only
-            text = f"study {request.study_instance_uid}: {type(error).__name__} while reading; see the log"
-            # The log gets no message of the error: a library may have put a value of a header into the message.
-            stack = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
-            connection.send(_Failure(HandlerError.__name__, text, stack))
-
-
-def _error_of(failure: _Failure) -> NodeError:
-    """Return the error to raise for a failure; an unexpected failure is logged with its traceback."""
-    if failure.traceback:
-        log.error("%s\n%s", failure.message, failure.traceback, extra={"action": "handler_failed"})
+def _error_of(failure: Failure) -> NodeError:
+    """Return the error to raise for a failure."""
     kind = getattr(errors, failure.kind, HandlerError)
-    return kind(failure.message)
+    return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
 
 
 def _resident_bytes(pid: int) -> int:
@@ -93,88 +50,124 @@ def _resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has ended, and do not collect its exit code.
+
+    Until the code is collected, the number of the process and of its group belongs to nobody else.
+    """
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _started(end: socket.socket) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, so that a kill reaches what the handler starts, too."""
+    return subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-P", "-c", _START, str(end.fileno()), *(path or str(Path.cwd()) for path in sys.path)],
+        pass_fds=(end.fileno(),),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 class Reader:
-    """The process of one handler; the process reads one study at a time."""
+    """The process of one handler; the process answers one question at a time."""
 
     def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable) -> None:
         self._name = name
-        self._environment = environment
+        self._opening = Opening(name, environment)
         self._limits = limits
         self._lock = threading.Lock()
-        self._process: SpawnProcess | None = None
-        self._pipe: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
         self._used_at = time.monotonic()
+        # Linux ends the process with the thread that started the process, so this thread lives as long as the reader.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"start {name}")
 
     def read(self, request: Request) -> Reading:
-        """Return the handler's reading of the study; wait while the process reads another study.
+        """Return the handler's reading of the study; wait while the process answers another question.
 
         Raises: ReaderTimeout at the time limit, ReaderDied if the process ended or at the memory limit: the job is
-        tried again. A NodeError of the handler; HandlerError for any other error of the handler.
+        tried again. A NodeError of the handler, OutOfResources if the disk is full; HandlerError for any other error.
         """
+        return self._ask(request, Reading, f"study {request.study_instance_uid}", self._limits.time_limit_s)
+
+    def needs(self) -> Needs:
+        """Return what the handler needs before it can read; wait while the process answers another question.
+
+        Raises: as `read`; ConfigError if the handler's module, build() or weights() raises.
+        """
+        limit_s = min(NEEDS_LIMIT_S, self._limits.time_limit_s)
+        return self._ask(NeedsQuestion(), Needs, "import, build() and weights()", limit_s)
+
+    def _ask(self, question: object, kind: type[_Answer], subject: str, limit_s: float) -> _Answer:
+        """Return the answer of the process; sending the question, waiting and receiving stand under the limits."""
         with self._lock:
-            pipe = self._start_unless_running()
             try:
-                pipe.send(request)
-                answer = self._answer(pipe, request)
+                refuse_overdue = partial(self._refuse_overdue, subject, limit_s, time.monotonic() + limit_s)
+                channel = self._start_unless_running(refuse_overdue)
+                channel.send(question, refuse_overdue)
+                answer = answer_in(channel.receive(refuse_overdue))
+                if isinstance(answer, Failure) and not answer.is_built:
+                    self._kill()
+            except (ReaderTimeout, ReaderDied):
+                self._kill()
+                raise
+            except NotAnAnswer as error:
+                self._kill()
+                raise HandlerError(f"{subject}: the reader of {self._name} sent bytes that are no answer") from error
             except (EOFError, OSError) as error:
-                code = self._kill()
-                raise ReaderDied(
-                    f"study {request.study_instance_uid}: the reader of {self._name} ended with code {code}"
-                ) from error
+                raise ReaderDied(f"{subject}: the reader of {self._name} ended with code {self._kill()}") from error
             finally:
                 self._used_at = time.monotonic()
-        if isinstance(answer, _Failure):
+        if isinstance(answer, Failure):
             raise _error_of(answer)
+        if not isinstance(answer, kind):
+            raise HandlerError(f"{subject}: the reader of {self._name} answered with no {kind.__name__}")
         return answer
 
-    def _answer(self, pipe: Connection, request: Request) -> Reading | _Failure:
-        """Wait for the answer to the request; kill the process at a limit.
+    def _refuse_overdue(self, subject: str, limit_s: float, deadline: float) -> None:
+        """Return while the process is within its limits.
 
-        Raises: ReaderTimeout, ReaderDied at a limit; EOFError, OSError if the process ended.
+        Raises: ReaderTimeout, ReaderDied.
         """
-        deadline = time.monotonic() + self._limits.time_limit_s
-        while not pipe.poll(_POLL_S):
-            if time.monotonic() > deadline:
-                self._kill()
-                raise ReaderTimeout(
-                    f"study {request.study_instance_uid}: {self._name} was killed after "
-                    f"{self._limits.time_limit_s:g} s ([reader] time_limit_s)"
-                )
-            if self._process and _resident_bytes(self._process.pid or 0) > self._limits.memory_limit_bytes:
-                self._kill()
-                raise ReaderDied(
-                    f"study {request.study_instance_uid}: {self._name} was killed above "
-                    f"{self._limits.memory_limit_bytes} bytes ([reader] memory_limit_bytes)"
-                )
-        return pipe.recv()  # type: ignore[no-any-return]
-
-    def _start_unless_running(self) -> Connection:
-        """Start the process unless the process runs, and return the pipe to the process."""
-        if self._pipe is None or self._process is None or not self._process.is_alive():
-            self._kill()
-            context = multiprocessing.get_context("spawn")
-            self._pipe, child = context.Pipe()
-            self._process = context.Process(
-                target=_serve, args=(child, self._name, self._environment), name=f"ainode-{self._name}", daemon=True
+        if time.monotonic() > deadline:
+            raise ReaderTimeout(
+                f"{subject}: {self._name} was killed after {limit_s:g} s ([reader] time_limit_s, at most "
+                f"{NEEDS_LIMIT_S:g} s before a study)"
             )
-            self._process.start()
-            child.close()
-        return self._pipe
+        if self._process and _resident_bytes(self._process.pid) > self._limits.memory_limit_bytes:
+            raise ReaderDied(
+                f"{subject}: {self._name} was killed above {self._limits.memory_limit_bytes} bytes "
+                "([reader] memory_limit_bytes)"
+            )
+
+    def _start_unless_running(self, refuse_overdue: Callable[[], None]) -> Channel:
+        """Start the process unless the process runs, and return the channel to the process.
+
+        Raises: OSError; what `refuse_overdue` raises.
+        """
+        if self._channel is None or self._process is None or _has_ended(self._process):
+            self._kill()
+            end, process_end = socket.socketpair()
+            self._channel = Channel(end)
+            with process_end:
+                self._process = self._starter.submit(_started, process_end).result()
+            self._channel.send(self._opening, refuse_overdue)
+        return self._channel
 
     def _kill(self) -> int | None:
-        """Kill the process and return its exit code, None if no process was started."""
-        if self._process is None:
+        """Kill the process and what the process started; return its exit code, None if no process was started."""
+        if self._channel:
+            self._channel.close()
+        process, self._process, self._channel = self._process, None, None
+        if process is None:
             return None
-        if self._pipe:
-            self._pipe.close()
-        self._process.kill()
-        self._process.join()
-        code = self._process.exitcode
-        self._process = self._pipe = None
-        return code
+        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(_DEATH_S)
+        return None
 
     def kill_if_unused(self) -> None:
-        """Kill the process if the process has read no study for `idle_s`; a process that reads goes on."""
+        """Kill the process if the process has answered nothing for `idle_s`; a process that reads goes on."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._process and time.monotonic() - self._used_at > self._limits.idle_s:

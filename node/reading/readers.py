@@ -1,11 +1,11 @@
 """The reader processes of a node, one for each handler that a route names."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ainode.node.domain import Reading, Request
-from ainode.node.errors import NodeError
-from ainode.node.reading import registry
+from ainode.node.errors import HandlerStarting, NodeError
+from ainode.node.reading.inquiry import Inquiry
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -14,26 +14,39 @@ log = logging.getLogger(__name__)
 
 
 class Readers:
-    """Hands each request to the reader process of its handler."""
+    """Hands each question to the reader process of its handler."""
 
-    def __init__(self, handlers: Iterable[str], models: ModelEnvironment, limits: ReaderTable) -> None:
+    def __init__(
+        self,
+        handlers: Iterable[str],
+        models: ModelEnvironment,
+        limits: ReaderTable,
+        on_known: Callable[[str], None],
+    ) -> None:
+        """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to."""
         self._models = models
         self._readers = {name: Reader(name, models, limits) for name in handlers}
+        self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}
 
     def read(self, handler: str, request: Request) -> Reading:
         """Return the reading of one request; wait while another request occupies the handler's process."""
         return self._readers[handler].read(request)
 
     def weights(self, handler: str) -> HandlerWeights:
-        """Return the weights of a handler; none while the handler is not ready, and the reading states why."""
+        """Return the weights of a handler; none while the handler is not ready, and the reading states why.
+
+        Raises: HandlerStarting at once, while the handler has not told which weights it reads with.
+        """
         try:
-            return self._models.weights.of_handler(registry.handler(handler, self._models).weights())
+            return self._models.weights.of_handler(self._inquiries[handler].needs().weights)
+        except HandlerStarting:
+            raise
         except NodeError as error:
             log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
             return HandlerWeights()
 
     def kill_unused(self) -> None:
-        """Kill each process that has read no study for `idle_s` of [reader]."""
+        """Kill each process that has answered nothing for `idle_s` of [reader]."""
         for reader in self._readers.values():
             reader.kill_if_unused()
 

@@ -1,12 +1,16 @@
-"""Handlers by name, imported when first asked for: the node knows no handler otherwise."""
+"""Handlers by name, imported when first asked for: the node knows no handler otherwise.
+
+A node asks only in the process of a reader; a command may ask in its own process.
+"""
 
 import importlib
 import importlib.util
 import pkgutil
 from types import ModuleType
 
-from ainode.node.domain import Handler
+from ainode.node.domain import Handler, Needs
 from ainode.node.errors import ConfigError
+from ainode.node.reading.boundary import boundary
 from ainode.node.reading.weights import ModelEnvironment
 
 
@@ -19,33 +23,38 @@ def names() -> tuple[str, ...]:
 def module(name: str) -> ModuleType:
     """Return the module of a handler.
 
-    Raises: ConfigError if there is none, or a package that it imports is missing.
+    Raises: ConfigError if there is none, a package that it imports is missing, or its import raises.
     """
     if "." not in name and name not in names():
         raise ConfigError(f"no handler is named {name!r} (there are: {', '.join(names()) or 'none'})")
-    try:
+    with boundary(name, "while its module was imported", ConfigError):
         return importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"handler {name!r}: {error.name} is missing; {_remedy(name, error.name or '')}") from error
-
-
-def _remedy(name: str, missing: str) -> str:
-    """Return how the missing module of a handler is found: a site's handler, a package of it, or a package of ours."""
-    if name == missing or name.startswith(f"{missing}."):
-        return "put its folder on PYTHONPATH, or install it as a package; see handlers/README.md"
-    return f"install the package that has {missing}" if "." in name else "pip install 'ainode[models,detect]'"
 
 
 def handler(name: str, environment: ModelEnvironment) -> Handler:
     """Return the handler of that name, or of that module (`my_package.my_handler`) for one of a site's own.
 
     No network is loaded before it is asked to read.
-    Raises: ConfigError if there is none, a package is missing, or it is no Handler.
+    Raises: ConfigError if there is none, a package is missing, its module or build() raises, or it is no Handler.
     """
-    built = module(name).build(environment)
-    if not isinstance(built, Handler):
-        raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain/handler.py)")
-    return built
+    handler_module = module(name)
+    with boundary(name, "in build()", ConfigError):
+        built = handler_module.build(environment)
+        if not isinstance(built, Handler):
+            raise ConfigError(f"handler {name!r}: build() returned no Handler (see node/domain/handler.py)")
+        return built
+
+
+def needs(name: str, handler: Handler) -> Needs:
+    """Return what a handler needs before it can read a study.
+
+    Raises: ConfigError if weights() raises, or returns anything but names.
+    """
+    with boundary(name, "in weights()", ConfigError):
+        weights = handler.weights()
+        if not isinstance(weights, tuple | list) or not all(isinstance(entry, str) for entry in weights):
+            raise ConfigError(f"handler {name!r}: weights() returned no tuple of names (see node/domain/handler.py)")
+        return Needs(tuple(map(str, weights)), missing_packages(name))
 
 
 def laboratory() -> ModuleType:

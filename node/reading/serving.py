@@ -1,0 +1,77 @@
+"""The process of a handler: it answers one question after the other until the node closes the channel."""
+
+import ctypes
+import importlib
+import pickle
+import signal
+import socket
+from dataclasses import dataclass
+from io import BufferedRWPair
+
+from ainode.node import errors
+from ainode.node.domain import Reading, Request
+from ainode.node.errors import HandlerError, NodeError
+from ainode.node.reading.boundary import boundary
+from ainode.node.reading.channel import Failure, question_from, write_answer
+from ainode.node.reading.loaded_handler import LoadedHandler
+from ainode.node.reading.plain import plain
+from ainode.node.reading.weights import ModelEnvironment
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first message of the node: whose process this is."""
+
+    handler: str
+    environment: ModelEnvironment
+
+
+def serve(descriptor: int) -> None:
+    """Answer the questions of a node on an inherited socket."""
+    # Linux ends this process when the thread that started it ends, however it ends.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=descriptor) as end, end.makefile("rwb") as file:
+        end.set_inheritable(False)
+        opening = question_from(file)
+        if isinstance(opening, Opening):
+            _answer_all(file, opening)
+
+
+def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
+    from ainode.node import logs  # noqa: PLC0415
+
+    logs.configure()
+    handler = LoadedHandler(opening.handler, opening.environment)
+    while True:
+        try:
+            question = question_from(file)
+        except EOFError:
+            return
+        write_answer(file, _answer(opening.handler, handler, question))
+        _load_encoders()
+
+
+def _load_encoders() -> None:
+    """Import what a reading needs, while the node opens the job of the study."""
+    from pydicom import config  # noqa: PLC0415
+
+    # pydicom's validation repeats the value in its warning; a log may hold no patient attribute.
+    config.settings.reading_validation_mode = config.IGNORE
+    importlib.import_module("ainode.node.reading.pipeline")
+
+
+def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
+    """Return the answer of the handler as bytes; an error of the handler is an answer, too."""
+    try:
+        if not isinstance(question, Request):
+            return pickle.dumps(handler.needs())
+        _load_encoders()
+        with boundary(name, f"while reading study {question.study_instance_uid}", HandlerError):
+            return pickle.dumps(plain(handler.read(question), (Reading,), "reading"))
+    except NodeError as error:
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+        return pickle.dumps(Failure(kind, str(error), handler.is_built))

@@ -1,0 +1,292 @@
+"""Broken handlers in real reader processes: what each costs, and what is told of it."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+from support.faults import (
+    FULL_DISK,
+    HALF_ANSWER,
+    HANG,
+    PATIENT,
+    RAISE,
+    SPIN,
+    SYNTAX_ERROR,
+    replaced,
+    write_handler,
+)
+
+from ainode.node import testing
+from ainode.node.commands.checks import check_lines
+from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request
+from ainode.node.errors import HandlerError, HandlerStarting, NodeError, OutOfResources, ReaderTimeout
+from ainode.node.keeping.spool import content_sha256
+from ainode.node.offline import readings
+from ainode.node.offline.inputs import dicom_studies
+from ainode.node.reading.reader import Reader
+from ainode.node.reading.readers import Readers
+from ainode.node.reading.weights import HandlerWeights, ModelEnvironment, WeightStore
+from ainode.node.routes import Route
+from ainode.node.settings import NodeTable, ReaderTable, Settings
+
+CONTEXT = DocumentContext(datetime(2026, 1, 2, tzinfo=UTC), UID("2.25.1"), "test", ("ainode 0",), "00")
+STUDY = UID(testing.uid("faulty"))
+NOT_BLOCKED_S = 0.5
+IMPORTING = ("body", "build", "weights")
+
+
+@pytest.fixture(autouse=True)
+def _importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in [name for name in sys.modules if name.startswith("site_handlers")]:
+        del sys.modules[name]
+
+
+def models(folder: Path) -> ModelEnvironment:
+    return ModelEnvironment(WeightStore(folder / "weights"), folder)
+
+
+@pytest.fixture
+def reader_of(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
+    readers: list[Reader] = []
+
+    def reader_of(time_limit_s: float = 60, **statements: str) -> Reader:
+        name = write_handler(tmp_path, f"faulty{len(readers)}", **statements)
+        readers.append(Reader(name, models(tmp_path), ReaderTable(time_limit_s=time_limit_s)))
+        return readers[-1]
+
+    yield reader_of
+    for reader in readers:
+        reader.kill_unless_reading()
+
+
+def a_request(folder: Path, order: str = "read", *, copies: int = 1) -> Request:
+    image = testing.noise(256, 512, SeriesDescription=order, BodyPartExamined="TSPINE")
+    (path,) = testing.write([image], folder / order, study="faulty")
+    return Request(STUDY, (File(path, content_sha256(path)),) * copies, CONTEXT, report_out_of_scope=True)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+EXIT, CRASH = "os._exit(3)", "ctypes.string_at(0)"
+ENDINGS = {
+    RAISE: "ValueError",
+    "raise SystemExit(1)": "SystemExit",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    EXIT: "ended with code 3",
+    CRASH: f"ended with code {-signal.SIGSEGV}",
+    FULL_DISK: "the disk is full",
+}
+
+
+@pytest.mark.parametrize("part", IMPORTING)
+@pytest.mark.parametrize(("statement", "reason"), ENDINGS.items(), ids=lambda value: value[:12])
+def test_whatever_a_handler_does_before_a_study_is_an_error_of_the_node_without_its_text(
+    reader_of: Callable[..., Reader], part: str, statement: str, reason: str
+) -> None:
+    with pytest.raises(NodeError, match=reason) as raised:
+        reader_of(**{part: statement}).needs()
+    assert PATIENT not in str(raised.value)
+
+
+def test_a_module_with_a_syntax_error_is_named_with_its_line(reader_of: Callable[..., Reader]) -> None:
+    with pytest.raises(NodeError, match=r"SyntaxError while its module was imported \(faulty0.py, line 7\)"):
+        reader_of(body=SYNTAX_ERROR).needs()
+
+
+@pytest.mark.parametrize(
+    ("part", "statement"), [("body", SPIN), ("build", HANG), ("weights", "os.kill(os.getpid(), signal.SIGSTOP)")]
+)
+def test_a_handler_that_never_tells_its_weights_is_killed_at_the_limit(
+    reader_of: Callable[..., Reader], part: str, statement: str
+) -> None:
+    before = children()
+    with pytest.raises(ReaderTimeout, match="was killed after 2 s"):
+        reader_of(2, **{part: statement}).needs()
+    assert children() == before
+
+
+def test_a_mended_handler_is_imported_anew(reader_of: Callable[..., Reader], tmp_path: Path) -> None:
+    reader = reader_of(build=RAISE)
+    with pytest.raises(NodeError):
+        reader.needs()
+    write_handler(tmp_path, "faulty0")
+    assert reader.needs().weights == ()
+
+
+class Answers:
+    """The readers of a node with one handler, and the event of its weights."""
+
+    def __init__(self, folder: Path, time_limit_s: float = 60, **statements: str) -> None:
+        self.handler = write_handler(folder, "faulty", **statements)
+        self.is_known = threading.Event()
+        limits = ReaderTable(time_limit_s=time_limit_s)
+        self.readers = Readers([self.handler], models(folder), limits, lambda _: self.is_known.set())
+
+    def weights(self) -> HandlerWeights:
+        """Return the weights; refuse to be blocked."""
+        started = time.monotonic()
+        try:
+            return self.readers.weights(self.handler)
+        finally:
+            assert time.monotonic() - started < NOT_BLOCKED_S
+
+    def starting(self) -> bool:
+        """Return whether the weights are not known yet."""
+        try:
+            self.weights()
+        except HandlerStarting:
+            return True
+        return False
+
+
+@pytest.mark.parametrize("statement", [RAISE, EXIT, HANG, SPIN])
+def test_the_weights_of_a_broken_handler_block_nobody_and_are_none(tmp_path: Path, statement: str) -> None:
+    answers = Answers(tmp_path, time_limit_s=3, build=statement)
+    assert answers.starting()
+    assert answers.is_known.wait(30)
+    assert answers.weights() == HandlerWeights()
+    assert answers.weights() == HandlerWeights()  # a failure stands for a minute
+
+
+def test_the_weights_are_asked_once_and_the_process_stays_for_the_reading(tmp_path: Path) -> None:
+    note = "with Path(__file__).with_name('built').open('a') as file: print(os.getpid(), file=file)"
+    answers = Answers(tmp_path, build=note)
+    assert not children()
+    assert answers.starting()
+    assert answers.is_known.wait(30)
+    assert answers.weights().names == ()
+    reading = answers.readers.read(answers.handler, a_request(tmp_path, "decline"))
+    assert isinstance(reading.answer, OutOfScope)
+    (process,) = children()
+    assert (tmp_path / "site_handlers" / "built").read_text().split() == [str(process.pid)]
+    answers.readers.kill_idle()
+    assert answers.weights().names == ()
+    assert not children()
+
+
+def test_no_code_of_a_handler_runs_in_the_process_of_the_node(tmp_path: Path) -> None:
+    answers = Answers(tmp_path)
+    assert answers.starting()
+    assert answers.is_known.wait(30)
+    answers.readers.read(answers.handler, a_request(tmp_path))
+    assert not [name for name in sys.modules if name.startswith("site_handlers")]
+    answers.readers.kill_idle()
+
+
+def test_a_request_that_a_stopped_process_does_not_take_ends_at_the_limit(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    reader = reader_of(8)
+    reader.needs()
+    (process,) = children()
+    process.suspend()
+    with pytest.raises(ReaderTimeout):
+        reader.read(a_request(tmp_path, copies=20_000))
+    assert not children()
+    assert isinstance(reader.read(a_request(tmp_path, "decline")).answer, OutOfScope)
+
+
+def test_a_process_that_stops_in_the_middle_of_its_answer_is_killed_at_the_limit(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    with pytest.raises(ReaderTimeout):
+        reader_of(3, read=HALF_ANSWER).read(a_request(tmp_path))
+    assert not children()
+
+
+@pytest.mark.parametrize(("end", "error"), [(HANG, ReaderTimeout), (EXIT, HandlerError)])
+def test_what_a_handler_started_dies_with_its_reader(
+    reader_of: Callable[..., Reader], tmp_path: Path, end: str, error: type[NodeError]
+) -> None:
+    note = "Path(__file__).with_name('child').write_text(str(subprocess.Popen(['sleep', '600']).pid))"
+    with pytest.raises(error):
+        reader_of(8, read=f"{note}\n{end}").read(a_request(tmp_path))
+    pid = int((tmp_path / "site_handlers" / "child").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(
+    ("part", "statement", "reason"),
+    [
+        ("read", "return None", r"read\(\) is None, not Result or OutOfScope"),
+        ("read", "return (lambda: 0)", r"read\(\) is of the type function"),
+        ("read", "return (part for part in ())", r"read\(\) is of the type generator"),
+        ("read", "return selection", r"read\(\) is of the type Selection"),
+        ("read", "return object.__new__(Result)", r"read\(\) has no study_instance_uid"),
+        ("read", replaced("findings", "None"), r"read\(\)\.findings is None, not a tuple"),
+        ("read", replaced("findings", "(f for f in r.findings)"), r"findings is of the type generator, not a tuple"),
+        ("read", replaced("scores", "{'a': float('nan')}"), r"read\(\)\.scores\['a'\] is nan"),
+        ("read", replaced("title", "sys.stdout"), r"read\(\)\.title is of the type TextIOWrapper, not str"),
+        ("select", "return None", r"select\(\) is None, not OutOfScope"),
+        ("weights", "return 'one/name'", "no tuple of names"),
+        ("weights", "return (name for name in ())", "no tuple of names"),
+        ("build", "return None", "returned no Handler"),
+    ],
+)  # fmt: skip
+def test_rubbish_is_an_error_that_names_it(
+    reader_of: Callable[..., Reader], tmp_path: Path, part: str, statement: str, reason: str
+) -> None:
+    with pytest.raises(NodeError, match=reason) as raised:
+        reader_of(**{part: statement}).read(a_request(tmp_path))
+    assert not raised.value.retry
+
+
+def test_what_a_handler_derives_from_the_nouns_of_the_node_arrives_as_the_nouns(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    derived = (
+        "import numpy\nclass Own(Result): pass\nclass Text(str): pass\nr = super().read(selection)\n"
+        "return Own(**{name: getattr(r, name) for name in r.__slots__} "
+        "| {'title': Text('mine'), 'scores': {'a': numpy.float32(0.5)}})"
+    )
+    answer = reader_of(read=derived).read(a_request(tmp_path)).answer
+    assert type(answer).__name__ == "Result"
+    assert answer.title == "mine"  # type: ignore[union-attr]
+    assert answer.scores == {"a": 0.5}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("part", ["select", "read"])
+def test_a_full_disk_below_the_handler_is_waited_out(
+    reader_of: Callable[..., Reader], tmp_path: Path, part: str
+) -> None:
+    with pytest.raises(OutOfResources, match=f"the disk is full while reading study {STUDY}"):
+        reader_of(**{part: FULL_DISK}).read(a_request(tmp_path))
+
+
+def test_check_has_one_line_for_each_broken_handler_and_the_other_lines_stand(tmp_path: Path) -> None:
+    faults = {"syntax": {"body": SYNTAX_ERROR}, "raises": {"build": RAISE}, "hangs": {"build": HANG}, "well": {}}
+    routes = tuple(Route(name, write_handler(tmp_path, name, **fault)) for name, fault in faults.items())
+    node = NodeTable(data=tmp_path / "data", min_free_bytes=0)
+    lines = check_lines(Settings(node=node, routes=routes, reader=ReaderTable(time_limit_s=5)))
+    states = {name: (state, reason) for name, state, reason in lines}
+    assert states["configuration"][0] == states["disk"][0] == states["route well"][0] == "ready"
+    for name, reason in (("syntax", "SyntaxError"), ("raises", "ValueError"), ("hangs", "was killed after 5 s")):
+        state, told_reason = states[f"route {name}"]
+        assert state == "not ready"
+        assert reason in told_reason
+        assert PATIENT not in told_reason
+    assert not children()
+
+
+@pytest.mark.parametrize("part", ["body", "build", "select", "read"])
+@pytest.mark.parametrize("statement", [RAISE, "sys.exit(7)"])
+def test_a_command_that_runs_a_broken_handler_itself_names_the_handler_and_the_type_of_the_error(
+    tmp_path: Path, part: str, statement: str
+) -> None:
+    handler = write_handler(tmp_path, "faulty", **{part: statement})
+    (path,) = (file.path for file in a_request(tmp_path).files)
+    settings = Settings(node=NodeTable(data=tmp_path / "data"))
+    ((study,), _) = dicom_studies([path], settings)
+    with pytest.raises(NodeError, match=r"handler 'site_handlers.faulty': (ValueError|SystemExit)") as raised:
+        readings.read(study, Route(handler, handler), settings, models(tmp_path))
+    assert PATIENT not in str(raised.value)
