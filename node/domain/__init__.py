@@ -1,6 +1,7 @@
 """The nouns of the node: frozen, standard library only, valid once constructed."""
 
 from ainode.node.domain.dicom import (
+    FARTHEST_MM,
     NO_UID,
     OWN_REPORT,
     REQUEST,
@@ -17,6 +18,7 @@ from ainode.node.domain.dicom import (
     Series,
     Study,
     Value,
+    is_position,
     is_uid,
     refs,
 )
@@ -46,6 +48,7 @@ from ainode.node.domain.requests import (
 from ainode.node.domain.states import DeliveryState, JobState
 
 __all__ = [
+    "FARTHEST_MM",
     "NO_UID",
     "OWN_REPORT",
     "REQUEST",
@@ -86,6 +89,7 @@ __all__ = [
     "SyntheticStudy",
     "Value",
     "WeightsStatus",
+    "is_position",
     "is_uid",
     "refs",
 ]

@@ -23,6 +23,15 @@ Point: TypeAlias = tuple[float, float]
 Position: TypeAlias = tuple[float, float, float]
 
 
+FARTHEST_MM = 100_000.0
+"""the largest coordinate of a position; a larger number comes from a broken file or a slip of the hand"""
+
+
+def is_position(numbers: Iterable[float]) -> bool:
+    """Whether numbers can be the coordinates of a position: finite, and at most 100 m from the origin."""
+    return all(abs(number) <= FARTHEST_MM for number in numbers)  # false for NaN
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """A coded concept (PS3.3 8.1)."""
@@ -96,6 +105,12 @@ class Location:
     """Tracking UID of the SR's measurement group; the result carries it on, so that both describe the same lesion"""
     series_instance_uid: UID = NO_UID
     """series whose images the location was drawn on; empty where the source does not say"""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are no position."""
+        if not is_position(self.position_mm):
+            numbers = ", ".join(f"{number:g}" for number in self.position_mm)
+            raise ValueError(f"{numbers} is no position: a number is not finite, or more than {FARTHEST_MM:g} mm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from ainode.node.domain import UID, Position
+from ainode.node.domain import UID, Position, is_position
 from ainode.node.imaging.geometry import triple
 
 Points: TypeAlias = NDArray[np.float64]
@@ -31,8 +31,7 @@ _ORGAN_TYPES = frozenset(
 _LESION_WORDS = re.compile(r"nodul|tumou?r|lesion|neoplas|carcinom|metasta|(?<![a-z])(mass(es)?(?![a-z])|[it]?gtv)")
 # `Lungs-GTV` is a lung without its tumor; planning target volumes and rings are drawn around a tumor.
 _SURROUNDING_WORDS = re.compile(r"\w\s*-\s*[it]?gtv|minus|without|excl|(?<![a-z])(ring|shell|i?ptv|i?ctv)(?![a-z])")
-# A coordinate of more than 10 m comes from a broken file.
-_FARTHEST_MM = 10_000.0
+_NOWHERE: Position = (np.nan, np.nan, np.nan)
 _MIN_CORNERS = 3
 
 
@@ -41,6 +40,7 @@ class Mark:
     """An item that was drawn into a study: a measurement group, a segment or a region of interest."""
 
     position_mm: Position
+    """NaN if a coordinate of the item is no position"""
     frame_of_reference_uid: UID
     series_instance_uid: UID
     tracking_uid: UID
@@ -76,10 +76,13 @@ def center_and_area(points: Points, *, closed: bool) -> tuple[Position, float] |
     """Return the center of a shape, and its area in mm².
 
     The center of a closed shape is the centroid of its area. Of any other shape it is the mean of the points, and the
-    area is 0. The answer is None if a coordinate is no finite number or is farther than 10 m from the origin.
+    area is 0. The answer is None for no points. The center is NaN if a point is no position: the center of the other
+    points would be a guess.
     """
-    if not len(points) or not np.isfinite(points).all() or np.abs(points).max() > _FARTHEST_MM:
+    if not len(points):
         return None
+    if not is_position(points.flat):
+        return _NOWHERE, 0.0
     if closed and len(points) >= _MIN_CORNERS:
         # The polygon is a fan of triangles; the triangles of a dent count negative along the polygon's normal.
         edges = points[1:] - points[0]

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
-from ainode.node.domain import UID, Position
+from ainode.node.domain import UID, Position, is_position
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.geometry import triple
 from ainode.node.imaging.marks import Mark, center_and_area, code_and_meaning, first_item, items, joint_center, numbers
@@ -82,7 +82,7 @@ def _masks(header: Dataset, frame: int, values: NDArray[np.uint8]) -> Iterator[t
 def _position_sum(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the sums of x, y and z over the pixels of a mask, and the number of pixels.
 
-    All four are 0 if the mask is empty or the functional groups give no position.
+    All four are 0 if the mask is empty or the functional groups lack an element, NaN if the center is no position.
     """
     rows, columns = np.nonzero(mask)
     position = _group_numbers(groups, "PlanePositionSequence", "ImagePositionPatient")
@@ -93,7 +93,7 @@ def _position_sum(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> N
         return np.zeros(4)
     row_axis, column_axis = orientation.reshape(2, 3)
     center = position + columns.mean() * spacing[1] * row_axis + rows.mean() * spacing[0] * column_axis
-    return np.asarray((*(center * rows.size), rows.size)) if np.isfinite(center).all() else np.zeros(4)
+    return np.asarray((*(center * rows.size), rows.size)) if is_position(center) else np.full(4, np.nan)
 
 
 def _segment_mark(description: Dataset, position_mm: Position, header: Dataset, series_uids: set[str]) -> Mark:

@@ -179,6 +179,8 @@ def _item_at(report: Dataset, path: list[int]) -> Dataset:
 def _positions(pixels: Points, image: Instance) -> Points | None:
     """Return (column, row) pairs as positions; None if a pair lies outside of the image, or the image has no geometry.
 
+    Numbers that are not finite give NaN.
+
     Source: PS3.3 C.7.6.2.1.1; C.18.6.1.1 (the center of the first pixel is 0.5, 0.5).
     """
     header = image.header
@@ -189,6 +191,8 @@ def _positions(pixels: Points, image: Instance) -> Points | None:
         spacing = np.asarray(header["PixelSpacing"], np.float64)[::-1]
     except (KeyError, TypeError, ValueError):
         return None
+    if not np.isfinite(pixels).all():
+        return np.full((1, _POSITION_VALUES), np.nan)
     if not ((pixels >= 0) & (pixels <= size)).all() or image.text("NumberOfFrames") not in {"", "1"}:
         return None
     return np.asarray(origin + ((pixels - 0.5) * spacing) @ axes)

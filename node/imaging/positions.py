@@ -8,13 +8,13 @@ earlier study says where a lesion was at that time.
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from ainode.node.domain import OWN_REPORT, UID, Instance, Location
+from ainode.node.domain import FARTHEST_MM, OWN_REPORT, UID, Instance, Location, is_position
 from ainode.node.errors import BrokenSeries
 from ainode.node.identity import is_ours
 from ainode.node.imaging.marks import Mark, items, lesions
@@ -60,8 +60,8 @@ def pointed_locations(instances: Iterable[Instance], *, own_reports: bool = Fals
     another report of this node supersedes adds none.
 
     A region in pixels counts only if its image is among `instances`. An object that is broken or too large is skipped,
-    and its UID is logged. A mark is skipped if a coordinate is no number or lies outside of the image. Of several
-    marks with one tracking UID the first counts.
+    and its UID is logged. A mark is left out, which is logged, if a coordinate is no position; a region is skipped if a
+    coordinate lies outside of its image. Of several marks with one tracking UID the first counts.
     Units: LPS mm.
     """
     # A segmentation of this node shows where the model looked; nobody pointed there.
@@ -103,7 +103,7 @@ def _contents(instance: Instance, images: Mapping[UID, Instance]) -> _Contents:
         return _EMPTY
     try:
         marks, superseded = _marks_and_predecessors(instance, kind, images)
-        lesion_marks = lesions(marks)
+        lesion_marks = lesions(_marks_with_position(marks, kind, instance))
     except (*BROKEN_FILE, BrokenSeries) as error:
         uid = instance.ref.sop_instance_uid
         log.warning(
@@ -120,6 +120,23 @@ def _contents(instance: Instance, images: Mapping[UID, Instance]) -> _Contents:
         for mark in lesion_marks
     )
     return _Contents(tuple(locations), superseded)
+
+
+def _marks_with_position(marks: Sequence[Mark], kind: str, instance: Instance) -> tuple[Mark, ...]:
+    """Return the marks that have a position; a log line counts the others."""
+    usable_marks = tuple(mark for mark in marks if is_position(mark.position_mm))
+    if len(usable_marks) < len(marks):
+        uid = instance.ref.sop_instance_uid
+        log.warning(
+            "%s %s: %d of %d marks are left out: a coordinate is not finite, or more than %g mm",
+            kind,
+            uid,
+            len(marks) - len(usable_marks),
+            len(marks),
+            FARTHEST_MM,
+            extra={"action": "marks_skipped", "sop_instance_uid": uid},
+        )
+    return usable_marks
 
 
 def _marks_and_predecessors(

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, Location
+from ainode.node.domain import UID, Location, is_position
 from ainode.node.keeping.database import aware, insert
 from ainode.node.keeping.schema import announcements
 
@@ -60,8 +60,12 @@ def locations_json(locations: Sequence[Location]) -> str:
 
 
 def locations_of(text: str) -> tuple[Location, ...]:
-    """Return the locations of a column's text."""
-    return tuple(Location(**{**values, "position_mm": tuple(values["position_mm"])}) for values in json.loads(text))
+    """Return the locations of a column's text, less those that an earlier version accepted and that are no position."""
+    return tuple(
+        Location(**{**values, "position_mm": tuple(values["position_mm"])})
+        for values in json.loads(text)
+        if is_position(values["position_mm"])
+    )
 
 
 def _announcement(row: Any) -> Announcement:  # noqa: ANN401 - rows have the columns of their query

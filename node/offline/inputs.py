@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ainode.node.deciding import router
 from ainode.node.disk import sha256_of
-from ainode.node.domain import REQUEST, UID, Instance, Location, Position, Study
+from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Instance, Location, Position, Study, is_position
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
 from ainode.node.imaging.geometry import Stack, stack
@@ -257,22 +257,27 @@ def _refuse_shared_frames(studies: Sequence[Study]) -> None:
 def _location(entry: _InputStudy, point: Position, kind: PointKind) -> Location:
     """Return the location of a point, with the series and the frame of reference of the images around the point.
 
-    Raises: ConfigError if the point lies outside of the images.
+    Raises: ConfigError if the point is no position, or lies outside of the images.
     """
     candidates = (stack(series.instances) for series in entry.study.series)
     stacks = [candidate for candidate in candidates if isinstance(candidate, Stack)]
     position = _position_of_index(entry.grid, stacks, point) if kind is PointKind.INDEX else point
+    if not is_position(position):
+        raise ConfigError(f"point {_text(point)} is no position: a number is more than {FARTHEST_MM:g} mm")
     around = [candidate for candidate in stacks if candidate.holds(position)]
     if stacks and not around:
-        numbers = ",".join(f"{number:g}" for number in point)
         meaning = "i,j,k from 0" if kind is PointKind.INDEX else "LPS mm (see --point-is)"
         raise ConfigError(
-            f"point {numbers} is outside of the images of study {entry.study.study_instance_uid}; "
+            f"point {_text(point)} is outside of the images of study {entry.study.study_instance_uid}; "
             f"its numbers are read as {meaning}"
         )
     series = around[0].instances[0].ref.series_instance_uid if len(around) == 1 else UID("")
     frames = {candidate.frame_of_reference_uid for candidate in around}
     return Location(position, REQUEST, frames.pop() if len(frames) == 1 else UID(""), series_instance_uid=series)
+
+
+def _text(point: Position) -> str:
+    return ",".join(f"{number:g}" for number in point)
 
 
 def _position_of_index(grid: Grid | None, stacks: Sequence[Stack], index: Position) -> Position:

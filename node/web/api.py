@@ -7,14 +7,15 @@ from html import escape
 from typing import Annotated, Final, Literal
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
 from ainode.node.deciding.liveness import Liveness
-from ainode.node.domain import REQUEST, UID, UID_PATTERN, Location, Position
+from ainode.node.domain import FARTHEST_MM, REQUEST, UID, UID_PATTERN, Location
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -32,6 +33,7 @@ _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
 _MAX_INSTANCES: Final = 1_000_000
 _MAX_POSITIONS: Final = 100
 _READY_AT_ONCE: Final = 4
+Coordinate = Annotated[float, Field(ge=-FARTHEST_MM, le=FARTHEST_MM, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class PointedPosition(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    position_mm: Position = Field(description="x, y, z in the LPS coordinates of the Frame of Reference")
+    position_mm: tuple[Coordinate, Coordinate, Coordinate] = Field(
+        description="x, y, z in the LPS coordinates of the Frame of Reference"
+    )
     frame_of_reference_uid: str = Field(
         "", pattern=_UID_OR_NONE, description="'' where the study has a single Frame of Reference"
     )
@@ -116,6 +120,7 @@ def application(dependencies: Dependencies) -> FastAPI:
     """Return the HTTP application; its page at /docs uses no script and no other server."""
     app = FastAPI(title="ainode", version=__version__, summary="A DICOM AI node", docs_url=None, redoc_url=None)
     app.add_middleware(ShortBodies, except_below="/dicom-web/")
+    app.add_exception_handler(RequestValidationError, _refusal)
     caller = _caller(dependencies.tokens)
 
     _add_states(app, dependencies)
@@ -147,6 +152,13 @@ def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
         response.status_code = 503 if any(faults.values()) else 200
         parts = {name: PartState(status=_word(fault), reason=fault) for name, fault in faults.items()}
         return Ready(status=_word("".join(faults.values())), parts=parts)
+
+
+def _refusal(_: Request, error: Exception) -> JSONResponse:
+    """Return status 422 and what is wrong where, without the value: a NaN could not be encoded as JSON."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else ()
+    detail = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in problems]
+    return JSONResponse({"detail": detail}, 422)
 
 
 def _word(fault: str) -> Literal["ready", "not ready"]:

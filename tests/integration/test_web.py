@@ -547,6 +547,23 @@ def test_a_position_asked_for_makes_one_more_job_that_outlives_a_restart(
     assert bench.opened[-1].id == second.id
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "100001", "-1e9", '"nan"'])
+def test_numbers_that_are_no_position_are_refused_with_the_reason(
+    bench: Bench, token: str, tmp_path: Path, number: str
+) -> None:
+    study, files = radiographs(tmp_path, "pointed at nothing")
+    bench.store(token, *files)
+    bench.take()
+    question = f'{{"positions": [{{"position_mm": [1, 2, {number}]}}]}}'
+    header = {"Content-Type": "application/json"}
+    answer = bench.call("POST", f"/studies/{study}/read", token, data=question, headers=header)
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert problem["loc"] == ["body", "positions", 0, "position_mm", 2]
+    assert problem["msg"]
+    assert not bench.announcements.of(UID(study))
+
+
 def test_a_study_that_is_nowhere_cannot_be_read_now(bench: Bench, token: str) -> None:
     assert bench.call("POST", "/studies/1.2.3/read", token, json={}).status_code == 404
     assert bench.call("POST", "/studies/1.2.3/read", token, json={"peer": "pacs"}).status_code == 404

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     ChestCADSRStorage,
@@ -188,6 +189,51 @@ def test_coordinates_outside_of_the_image_not_numbers_or_on_an_absent_image_are_
     ]
     report = a_report(*(group(one, tracking=f"1.2.{number}") for number, one in enumerate(bad)))
     assert found(tmp_path, report, image) == ()
+
+
+NO_POSITIONS = [float("nan"), float("inf"), 1e7]
+
+
+def left_out(folder: Path, caplog: pytest.LogCaptureFixture, *objects: Dataset) -> str:
+    """Return the log lines about objects that point at nothing."""
+    with caplog.at_level(logging.WARNING):
+        assert found(folder, *objects) == ()
+    return caplog.text
+
+
+@pytest.mark.parametrize("number", NO_POSITIONS)
+def test_a_mark_of_a_report_whose_coordinate_is_no_position_is_left_out_with_its_reason(
+    number: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where other regions of the mark have positions: their center would be a guess."""
+    report = a_report(group(region("POINT", [number, 0, 0]), region("POINT", [1.0, 2, 3])))
+    line = left_out(tmp_path, caplog, report)
+    assert f"SR {report.SOPInstanceUID}: 1 of 1 marks are left out: a coordinate is not finite, or more than" in line
+
+
+def test_a_mark_on_a_pixel_that_is_no_number_is_left_out_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = a_slice()
+    report = a_report(group(region("POINT", [float("nan"), 10], image), region("POINT", [10.0, 10], image)))
+    assert "1 of 1 marks are left out" in left_out(tmp_path, caplog, report, image)
+
+
+@pytest.mark.parametrize("number", NO_POSITIONS)
+@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT"])
+def test_a_drawn_mark_whose_coordinate_is_no_position_is_left_out_with_its_reason(
+    kind: str, number: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with disable_value_validation():
+        if kind == "SEG":
+            drawn = a_segmentation("BINARY", segments=["Nodule 1"])
+            plane = drawn.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+            plane.ImagePositionPatient = [0, 0, number]
+        else:
+            drawn = structures(["GTV"])
+            drawn.ROIContourSequence[0].ContourSequence[1].ContourData[3] = number
+        line = left_out(tmp_path, caplog, drawn)
+    assert f"{kind} {drawn.SOPInstanceUID}: 1 of 1 marks are left out" in line
 
 
 def test_of_several_items_those_that_say_lesion_count_and_of_one_alone_it_counts(tmp_path: Path) -> None:

@@ -206,6 +206,16 @@ def test_what_was_mistyped_is_said(said: dict[str, Any], wrong: str) -> None:
         inputs.read_options(**({"points": (), "point_is": "mm", "body_part": ""} | said))
 
 
+@pytest.mark.parametrize("point_is", ["mm", "index"])
+def test_a_point_too_far_away_to_be_a_position_is_refused(tmp_path: Path, point_is: str) -> None:
+    options = inputs.read_options(["0,0,1e7"], point_is=point_is, body_part="")
+    picture = tmp_path / "a.png"
+    Image.new("L", (9, 8)).save(picture)
+    paths = [a_volume(tmp_path / "a.nrrd", 1)] if point_is == "index" else [picture]
+    with pytest.raises(ConfigError, match="point 0,0,1e\\+07 is no position"):
+        inputs.input_studies(paths, tmp_path / "converted", options=options, settings=SETTINGS)
+
+
 def test_the_handler_is_given_priors_oldest_first_and_every_location(tmp_path: Path) -> None:
     paths = [a_volume(tmp_path / f"{seed}.nrrd", seed) for seed in range(3)]
     (study,) = gathered(*paths, folder=tmp_path, time_points=3, points=(ORIGIN,) * 3)
