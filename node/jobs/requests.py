@@ -40,7 +40,7 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
     """Return the request of a job: exactly its instances, and documents as old as the first reception of the study."""
     # An instance that was replaced since makes another job, and the older job is superseded before it leaves.
     files = tuple(
-        File(stored.path, stored.sha256)
+        File(stored.path, stored.sha256, stored.ref.sop_instance_uid)
         for stored in catalog.instances(job.study_instance_uid)
         if stored.ref.sop_instance_uid in job.content
     )

@@ -10,11 +10,11 @@ from math import isfinite
 from pathlib import Path
 
 from ainode.node.deciding import router
-from ainode.node.disk import sha256_of
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Instance, Location, Position, Study, is_position
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
 from ainode.node.imaging.geometry import Stack, stack
+from ainode.node.keeping.spool import content_sha256
 from ainode.node.offline import conversion
 from ainode.node.offline.conversion import ConvertedStudy, PictureKind
 from ainode.node.offline.volume_files import Grid
@@ -103,7 +103,7 @@ def dicom_studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Stud
     unread = []
     for path in files(paths):
         try:
-            instance = headers.instance(path, sha256=sha256_of(path), keywords=router.keywords(settings.routes))
+            instance = headers.instance(path, sha256=content_sha256(path), keywords=router.keywords(settings.routes))
         except (CannotUnderstand, OSError) as error:
             unread.append(UnreadFile(path, str(error)))
         else:
@@ -178,7 +178,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _study(paths: Iterable[Path], settings: Settings) -> Study:
     keywords = router.keywords(settings.routes)
-    return headers.study(headers.instance(path, sha256=sha256_of(path), keywords=keywords) for path in paths)
+    return headers.study(headers.instance(path, sha256=content_sha256(path), keywords=keywords) for path in paths)
 
 
 def _oldest_first(inputs: list[_InputStudy]) -> list[_InputStudy]:

@@ -84,7 +84,7 @@ def _reading(request: Request, handler: str, models: ModelEnvironment) -> Readin
 def _files_to_read(study: Study, route: Route, settings: Settings) -> tuple[File, ...]:
     """Return the files of a study that a route chooses; a route outside of routes.toml chooses all files."""
     chosen = router.chosen(study, route) if route in settings.routes else study
-    return tuple(File(instance.path, instance.sha256) for instance in chosen.instances)
+    return tuple(File(instance.path, instance.sha256, instance.ref.sop_instance_uid) for instance in chosen.instances)
 
 
 def subfolder(study: Study, route: Route, readings: Sequence[tuple[Study, Route]]) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ainode.node import testing
-from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result
 from ainode.node.errors import HandlerError, ReaderDied, ReaderTimeout
+from ainode.node.keeping.spool import content_sha256
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 from ainode.node.settings import ReaderTable
@@ -27,7 +27,7 @@ def asking(folder: Path, order: str) -> Request:
     image = testing.noise(256, 512, SeriesDescription=order, BodyPartExamined="TSPINE")
     study = UID(testing.uid(order))
     (path,) = testing.write([image], folder / order, study=order)
-    return Request(study, (File(path, sha256_of(path)),), CONTEXT, report_out_of_scope=True)
+    return Request(study, (File(path, content_sha256(path)),), CONTEXT, report_out_of_scope=True)
 
 
 def test_a_study_is_read_and_its_report_comes_last(reader: Reader, tmp_path: Path) -> None:

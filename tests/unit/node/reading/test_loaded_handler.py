@@ -9,9 +9,9 @@ import pytest
 from support.weighted import NAME, Weighted
 
 from ainode.node import testing
-from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result, Selection, WeightsStatus
 from ainode.node.errors import WeightsError, WeightsReplaced
+from ainode.node.keeping.spool import content_sha256
 from ainode.node.reading.loaded_handler import LoadedHandler
 from ainode.node.reading.weights import ModelEnvironment, WeightsEntry, WeightStore
 
@@ -37,7 +37,7 @@ def put(models: ModelEnvironment, probability: float, status: WeightsStatus) -> 
 def a_request(folder: Path, order: str = "read") -> Request:
     image = testing.noise(256, 512, SeriesDescription=order, BodyPartExamined="TSPINE")
     (path,) = testing.write([image], folder / order, study=order)
-    return Request(UID(testing.uid(order)), (File(path, sha256_of(path)),), CONTEXT)
+    return Request(UID(testing.uid(order)), (File(path, content_sha256(path)),), CONTEXT)
 
 
 @pytest.mark.parametrize(("status", "names"), [(DEMONSTRATION, (NAME,)), (SITE, ())])

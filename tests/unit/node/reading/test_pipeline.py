@@ -1,12 +1,19 @@
 """The story of one job: which study is older, and what is said of one that is not read."""
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from support.handler import Obedient
 
 from ainode.node import testing
-from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Selection, Study
+from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result, Selection, Study
+from ainode.node.encoding import headers
+from ainode.node.errors import BrokenSeries
+from ainode.node.keeping.spool import content_sha256
 from ainode.node.reading import pipeline
 
 CONTEXT = DocumentContext(datetime(2026, 1, 1, tzinfo=UTC), UID("2.25.4"), "test", ("ainode 0",), "none")
@@ -15,7 +22,7 @@ NOTE = "Earlier studies: PACS has none that fits."
 
 def a_file(folder: Path, study: str, **header: str) -> File:
     (path,) = testing.write([testing.noise(16, 16, seed=0, **header)], folder / study, study=study)
-    return File(path, "")
+    return File(path, content_sha256(path))
 
 
 class Looking(Obedient):
@@ -51,3 +58,69 @@ def test_a_study_that_is_not_read_says_how_its_priors_were_looked_for(tmp_path: 
     assert NOTE in reading.summary
     (document,) = reading.documents
     assert NOTE.encode() in document.content
+
+
+class Writing(Obedient):
+    """Writes to a file of the study while the study is read, then answers, or fails on the bytes."""
+
+    def __init__(self, change: Callable[[Path], object], *, fails: bool = False) -> None:
+        self._change, self._fails = change, fails
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        self._change(selection.instances[0].path)
+        if self._fails:
+            raise LookupError
+        return super().read(selection)
+
+
+def one_byte_changed(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+
+
+def a_request(folder: Path) -> Request:
+    path, *_ = testing.write([testing.noise(256, 512, BodyPartExamined="TSPINE")], folder / "now", study="now")
+    uid = headers.instance(path, sha256="").ref.sop_instance_uid
+    return Request(UID(testing.uid("now")), (File(path, content_sha256(path), uid),), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(one_byte_changed, "are not the bytes that were received"), (Path.unlink, "cannot be read")]
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_bytes_that_change_during_the_reading_give_no_answer_and_are_the_reason(
+    tmp_path: Path, change: Callable[[Path], object], reason: str, *, fails: bool
+) -> None:
+    request = a_request(tmp_path)
+    with pytest.raises(BrokenSeries, match=f"instance {request.files[0].sop_instance_uid}.*{reason}.*send the study"):
+        pipeline.read(request, Writing(change, fails=fails))
+
+
+@pytest.mark.parametrize("change", [one_byte_changed, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("part", ["files", "priors"])
+def test_a_file_that_is_not_what_was_received_gives_no_answer(
+    tmp_path: Path, change: Callable[[Path], object], part: str
+) -> None:
+    request = replace(a_request(tmp_path), priors=(a_file(tmp_path, "prior"),))
+    (file,) = getattr(request, part)
+    name = file.sop_instance_uid or headers.instance(file.path, sha256="").ref.sop_instance_uid
+    change(file.path)
+    with pytest.raises(BrokenSeries, match=rf"(instance {name}|file {file.path.name})\b"):
+        pipeline.read(request, Obedient())
+
+
+def test_an_instance_that_comes_once_more_during_the_reading_changes_nothing(tmp_path: Path) -> None:
+    def sent_again(path: Path) -> None:
+        copy = path.with_suffix(".again")
+        copy.write_bytes(path.read_bytes())
+        copy.rename(path)
+
+    assert pipeline.read(a_request(tmp_path), Writing(sent_again)).documents
+
+
+def test_the_error_of_a_handler_stands_where_the_bytes_are_those_received(tmp_path: Path) -> None:
+    with pytest.raises(LookupError):
+        pipeline.read(a_request(tmp_path), Writing(lambda _: None, fails=True))
