@@ -1,13 +1,18 @@
-"""A small disk of its own for a test."""
+"""Small disks of their own for tests."""
 
+import errno
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 SMALL_DISK_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BLOCK_BYTES = 4096
 
 
 @contextmanager
@@ -20,3 +25,84 @@ def small_disk(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """A mounted file system, and the files with which another program fills it."""
+
+    folder: Path
+
+    @property
+    def _ballast(self) -> Path:
+        return self.folder / "ballast"
+
+    def load(self, size_bytes: int) -> None:
+        """Take some of the room away."""
+        self._ballast.mkdir(exist_ok=True)
+        (self._ballast / "load").write_bytes(bytes(size_bytes))
+
+    def fill_bytes(self) -> None:
+        """Write until not one more block fits."""
+        self._ballast.mkdir(exist_ok=True)
+        with (self._ballast / "bytes").open("ab", buffering=0) as file:
+            for size in (1 << 20, _BLOCK_BYTES, 1):
+                with _until_full():
+                    while True:
+                        file.write(bytes(size))
+
+    def fill_names(self) -> None:
+        """Make files until there is no name left; the bytes of the disk stay free."""
+        self._ballast.mkdir(exist_ok=True)
+        with _until_full():
+            number = 0
+            while True:
+                (self._ballast / f"name {number}").touch()
+                number += 1
+
+    def make_room(self) -> None:
+        """Remove what the other program wrote."""
+        shutil.rmtree(self._ballast, ignore_errors=True)
+
+
+@contextmanager
+def _until_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+
+
+@contextmanager
+def fillable_disk(folder: Path, *, size_mib: int = 48, names: int = 1000) -> Iterator[SmallDisk]:
+    """Mount an empty ext4 in a file, else a tmpfs, that holds so many bytes and about so many files; else skip."""
+    folder.mkdir(parents=True)
+    image = folder.with_name(f"{folder.name}.ext4")
+    if not (_mounted_ext4(folder, image, size_mib, names) or _mounted_tmpfs(folder, size_mib, names)):
+        pytest.skip("neither a loop device nor a tmpfs can be mounted here (root can)")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", folder], check=True, capture_output=True)
+        image.unlink(missing_ok=True)
+
+
+def _mounted_ext4(folder: Path, image: Path, size_mib: int, names: int) -> bool:
+    with image.open("wb") as file:
+        file.truncate(size_mib << 20)
+    # no blocks reserved for root, who runs the tests
+    make: list[str | Path] = ["mkfs.ext4", "-q", "-m", "0", "-N", str(names), image]
+    return _succeeds(make) and _succeeds(["mount", "-o", "loop", image, folder])
+
+
+def _mounted_tmpfs(folder: Path, size_mib: int, names: int) -> bool:
+    options = f"size={size_mib}m,nr_inodes={names}"
+    return _succeeds(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder])
+
+
+def _succeeds(command: list[str | Path]) -> bool:
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,36 +22,64 @@ def _as_postgres(command: list[str]) -> list[str]:
     return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
 
 
+@dataclass(frozen=True, slots=True)
+class PostgreSQL:
+    """A server that can be stopped and started again."""
+
+    folder: Path
+    binaries: Path
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the SQLAlchemy address of a database."""
+        return f"postgresql+psycopg://ainode@/{database}?host={self.folder}"
+
+    def create(self, database: str) -> str:
+        """Create an empty database and return its address."""
+        self._run("createdb", "-h", str(self.folder), "-U", "ainode", database)
+        return self.url(database)
+
+    def initialize(self) -> None:
+        """Write the files of an empty server."""
+        self._run("initdb", "-A", "trust", "-U", "ainode", "-D", f"{self.folder}/db")
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        self._run("pg_ctl", "-w", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "start")
+
+    def stop(self) -> None:
+        """End the server and all connections at once, as a crash of the server does."""
+        self._run("pg_ctl", "-D", f"{self.folder}/db", "-m", "immediate", "stop")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = _as_postgres([str(self.binaries / name), *arguments])
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 @contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """Yield the SQLAlchemy address of an empty database."""
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """Yield a running server; it must run at the end."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("postgresql is missing (Debian package postgresql)")
     pytest.importorskip("psycopg", reason="psycopg is missing (extra postgresql)")
-    data = Path(tempfile.mkdtemp(prefix="ainode-postgresql-"))
+    folder = Path(tempfile.mkdtemp(prefix="ainode-postgresql-"))
     if os.geteuid() == 0:
-        shutil.chown(data, "postgres")
-    control = str(binaries / "pg_ctl")
+        shutil.chown(folder, "postgres")
+    server = PostgreSQL(folder, binaries)
     try:
-        subprocess.run(
-            _as_postgres([str(binaries / "initdb"), "-A", "trust", "-U", "ainode", "-D", f"{data}/db"]),
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
-        subprocess.run(
-            _as_postgres([control, "-w", "-D", f"{data}/db", "-l", f"{data}/log", "-o", options, "start"]),
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        server.initialize()
+        server.start()
         try:
-            yield f"postgresql+psycopg://ainode@/postgres?host={data}"
+            yield server
         finally:
-            subprocess.run(
-                _as_postgres([control, "-D", f"{data}/db", "-m", "immediate", "stop"]),
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            server.stop()
     finally:
-        shutil.rmtree(data)
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Yield the SQLAlchemy address of an empty database."""
+    with postgresql_server() as server:
+        yield server.url()
