@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from ainode.node import tls
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer
 
 # PS3.7 annex C, SOP Class Not Supported; the node also uses it if the peer accepted no presentation context.
@@ -53,8 +53,10 @@ class Link:
         """Open an association, over TLS if the peer has TLS; release it at the end, abort it if the body fails.
 
         Raises: ArchiveUnreachable without an association; ArchiveRefused if the peer accepts no presentation context;
-        ConfigError if a file that the [[peer]] names is missing.
+        ConfigError if the [[peer]] has no address, or a file that it names is missing.
         """
+        if not self.peer.speaks_dimse:
+            raise ConfigError(f"peer {self.peer.name}: give its ae_title, host and port in node.toml")
         tls_args = (tls.calling(self.peer), self.peer.host) if self.peer.tls else None
         # Otherwise pynetdicom logs every value of every query and answer.
         _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False

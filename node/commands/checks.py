@@ -34,13 +34,13 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield from _route_lines(settings)
     for peer in settings.peers:
         try:
-            if peer.host:
+            if peer.speaks_dimse:
                 dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
             if peer.dicomweb:
                 dicomweb.echo(WebLink(peer, _ECHO_S))
             if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
                 orthanc.echo(WebLink(peer, _ECHO_S))
-            yield (f"peer {peer.name}", _READY, "")
+            yield (f"peer {peer.name}", _READY, "it only calls the node: no host and port" if peer.only_calls else "")
         except NodeError as error:
             yield (f"peer {peer.name}", "not ready", str(error))
 

@@ -29,7 +29,7 @@ from ainode.node.archive.web import WebLink
 from ainode.node.commands.diagnosis import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
 from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.errors import ArchiveError
+from ainode.node.errors import ArchiveError, ConfigError
 from ainode.node.settings import Peer, Settings
 
 _ANSWER_S = 20.0
@@ -51,12 +51,14 @@ _TRANSFER_SYNTAXES = {
 def examine(peer: Peer, settings: Settings, *, token: str, now: datetime) -> Examination:
     """Try every operation with a peer; another `token` makes other test objects.
 
-    Raises: ConfigError if the environment lacks the peer's credentials.
+    Raises: ConfigError if the peer has no address, or the environment lacks the peer's credentials.
     """
+    if peer.only_calls:
+        raise ConfigError(f"peer {peer.name} only calls the node: give its host and port in node.toml to try it")
     trials: list[Trial] = []
     stored_studies: list[UID] = []
     for protocol, is_configured, attempt in (
-        ("dimse", bool(peer.host), partial(_dimse_trials, settings)),
+        ("dimse", peer.speaks_dimse, partial(_dimse_trials, settings)),
         ("web", bool(peer.dicomweb), _web_trials),
         ("rest", peer.deliver == "orthanc", _rest_trials),
     ):

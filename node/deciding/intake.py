@@ -102,9 +102,9 @@ class Intake:
         study = self._study(study_uid, arriving)
         if not isinstance(study, Study):
             return
-        peers = {peer.ae_title for peer in self._settings.peers}
         is_unknown = self._watching.counted(arriving, study)
-        if is_unknown and self._settings.completeness.ask_sender and arriving.sender in peers:
+        asks_sender = self._settings.completeness.ask_sender and self._settings.peer_of_title(arriving.sender)
+        if is_unknown and asks_sender:
             self._doors.ask_count(arriving.sender, study_uid)
 
     def _study(self, study: UID, arriving: ArrivingStudy) -> Study | SetAside | None:

@@ -73,7 +73,7 @@ def _refusal(source: object, values: Mapping[str, Any], error: ValidationError) 
     problems = []
     for problem in error.errors():
         location = problem["loc"]
-        message = problem["msg"]
+        message = problem["msg"].removeprefix("Value error, ")
         if plain_message := _PLAIN_MESSAGES.get(problem["type"]):
             message = f"{plain_message}{_resembling_key(str(location[-1]))}"
         problems.append(f"{'.'.join(map(str, location))}: {message}{_entry_name(location, values)}")
@@ -101,38 +101,45 @@ def _entry_name(location: Sequence[str | int], values: Mapping[str, Any]) -> str
     return ""
 
 
-def _refuse_contradictions(settings: Settings, routes_path: Path) -> None:
-    """Refuse routes to unknown peers, priors that the node cannot fetch, repeated names and reserved names.
+def _refuse_contradictions(settings: Settings, node_path: Path, routes_path: Path) -> None:
+    """Refuse routes that do not fit the peers, repeated names and reserved names.
 
     Raises: ConfigError.
     """
     names = {peer.name for peer in settings.peers}
     for route in settings.routes:
-        for unknown in sorted(set(route.destinations) - names):
-            raise ConfigError(
-                f"{routes_path}: route {route.name!r} sends to {unknown!r}, which no [[peer]] of node.toml is named"
-            )
-        if route.priors:
-            _refuse_unfetchable_priors(settings, route.name, settings.peer(route.priors.source))
-    for table, entries in (("[[peer]]", settings.peers), ("[[route]]", settings.routes)):
+        _refuse_unfit_route(settings, route, f"{routes_path}: route {route.name!r}")
+    for path, table, entries in ((node_path, "[[peer]]", settings.peers), (routes_path, "[[route]]", settings.routes)):
         repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
         if repeated:
-            raise ConfigError(f"two {table} are named {repeated[0]!r}; rename one")
+            raise ConfigError(f"{path}: two {table} are named {repeated[0]!r}; rename one")
     # A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
     if reserved := names & {"read", "priors"}:
-        raise ConfigError(f"no [[peer]] can be named {reserved.pop()!r}; rename it")
+        raise ConfigError(f"{node_path}: no [[peer]] can be named {reserved.pop()!r}; rename it")
 
 
-def _refuse_unfetchable_priors(settings: Settings, route: str, peer: Peer) -> None:
-    """Raise ConfigError if the node cannot fetch the priors of the route from the peer."""
+def _refuse_unfit_route(settings: Settings, route: Route, subject: str) -> None:
+    """Raise ConfigError if a peer of the route is unknown or has no address; `subject` names the file and the route."""
+    names = {peer.name for peer in settings.peers}
+    for name in sorted(set(route.destinations)):
+        if name not in names:
+            raise ConfigError(f"{subject} sends to {name!r}, which no [[peer]] of node.toml is named")
+        if settings.peer(name).only_calls:
+            raise ConfigError(f"{subject} sends to {name!r}: give its host and port in node.toml")
+    if route.priors:
+        _refuse_unfetchable_priors(settings, subject, settings.peer(route.priors.source))
+
+
+def _refuse_unfetchable_priors(settings: Settings, subject: str, peer: Peer) -> None:
+    """Raise ConfigError if the node cannot fetch priors from the peer."""
     if peer.retrieve != "dicomweb" and not peer.speaks_dimse:
         raise ConfigError(
-            f"route {route!r} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
+            f"{subject} fetches priors from {peer.name!r} by DIMSE: give its ae_title, host and port in "
             'node.toml, or retrieve = "dicomweb"'
         )
     if peer.retrieve == "move" and not settings.priors.move_port:
         raise ConfigError(
-            f"route {route!r} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "
+            f"{subject} fetches priors from {peer.name!r} by C-MOVE: give [priors] move_port in node.toml, and "
             f"make {settings.priors.move_ae_title} with that port known to {peer.name!r}; or set its retrieve"
         )
 
@@ -165,5 +172,5 @@ def load(config: Path | None = None) -> Settings:
         raise _refusal(routes_path, route_values, error) from error
     tables = {name: getattr(node_file, name) for name in Tables.model_fields}
     settings = Settings(**tables, peers=node_file.peer, routes=routes.route)
-    _refuse_contradictions(settings, routes_path)
+    _refuse_contradictions(settings, node_path, routes_path)
     return settings

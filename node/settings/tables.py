@@ -131,9 +131,9 @@ class Peer(Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
-    ae_title: AETitle | Literal[""] = ""
-    host: str = ""
-    port: Port | Literal[0] = 0
+    ae_title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=r"^[ -\[\]-~]*$")] = ""
+    host: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
     presentation_state: bool = False
     """whether the peer also gets the regions, as Grayscale Softcopy Presentation States"""
@@ -160,7 +160,10 @@ class Peer(Frozen):
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
-        """Refuse a peer without an address that the node needs, with two credentials, or with half a key pair."""
+        """Refuse a peer with half an address or none that the node needs, two credentials, or half a key pair."""
+        if bool(self.host) != bool(self.port) or (self.host and not self.ae_title):
+            message = f"peer {self.name!r}: give ae_title, host and port together, or leave out host and port"
+            raise ValueError(message)
         if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
             message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"
             raise ValueError(message)
@@ -169,7 +172,7 @@ class Peer(Frozen):
             raise ValueError(message)
         by_web = self.deliver == "orthanc" or self.deliver == self.retrieve == "dicomweb"
         web_alone = by_web and self.confirm != "commitment"
-        if not (web_alone or self.speaks_dimse):
+        if not (web_alone or self.speaks_dimse or self.only_calls):
             message = (
                 f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone, or "
                 'deliver = "orthanc"'
@@ -185,6 +188,11 @@ class Peer(Frozen):
     def speaks_dimse(self) -> bool:
         """Return whether the peer has an AE title, a host and a port, so that the node can call the peer by DIMSE."""
         return bool(self.ae_title and self.host and self.port)
+
+    @property
+    def only_calls(self) -> bool:
+        """Return whether the peer calls the node and has no address, so that the node cannot call the peer."""
+        return bool(self.ae_title) and not (self.host or self.dicomweb or self.orthanc)
 
 
 class PriorsTable(Frozen):
@@ -228,8 +236,8 @@ class Settings(Tables):
         raise ConfigError(message)
 
     def peer_of_title(self, ae_title: str) -> Peer | None:
-        """Return the first peer with the AE title, None if no peer has the AE title."""
-        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+        """Return the first peer with the AE title that the node can call by DIMSE, None if there is none."""
+        return next((peer for peer in self.peers if peer.speaks_dimse and peer.ae_title == ae_title), None)
 
     @property
     def data(self) -> Path:

@@ -18,6 +18,8 @@ host = "127.0.0.1"
 port = 4242
 """
 
+ORTHANC = 'deliver = "orthanc"\northanc = "http://127.0.0.1:8042"\n'
+CALLER = '[[peer]]\nname = "ct"\nae_title = "CT1"\n'
 PRIORS = '[[route]]\nname = "a"\nhandler = "b"\n[route.priors]\n'
 
 
@@ -71,6 +73,21 @@ def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch:
         ('[node]\nae_title = "BACK\\\\SLASH"\n', "", "node.ae_title"),
         ('[reader]\nprecision = "f64"\n', "", "reader.precision"),
         ('[[peer]]\nname = "x"\n', "", "give ae_title, host and port"),
+        (PEER.replace("port = 4242\n", ""), "", "peer 'orthanc': give ae_title, host and port together"),
+        (PEER.replace("4242", "0"), "", "peer 'orthanc': give ae_title, host and port together"),
+        (PEER.replace('host = "127.0.0.1"\n', ""), "", "peer 'orthanc': give ae_title, host and port together"),
+        (PEER.replace('ae_title = "ORTHANC"\n', "") + ORTHANC, "", "peer 'orthanc': give ae_title, host and port tog"),
+        (PEER.replace("4242", "70000"), "", "peer.0.port: Input should be less than or equal to 65535 (in 'orthanc')"),
+        (PEER.replace("ORTHANC", "SEVENTEEN LETTERS"), "", "peer.0.ae_title: String should have at most 16"),
+        ("[node]\nport = 0\n", "", "node.port"),
+        (PEER * 2, "", "two [[peer]] are named 'orthanc'"),
+        ("", '[[route]]\nname = "a"\nhandler = "b"\n' * 2, "two [[route]] are named 'a'"),
+        (
+            CALLER,
+            '[[route]]\nname = "a"\nhandler = "b"\ndestinations = ["ct"]\n',
+            "route 'a' sends to 'ct': give its host",
+        ),
+        (CALLER, PRIORS + 'from = "ct"\n', "route 'a' fetches priors from 'ct' by DIMSE: give its ae_title, host and"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns: unknown key"),
@@ -165,11 +182,6 @@ def test_a_destination_that_is_no_peer_is_named(tmp_path: Path) -> None:
     routes = '[[route]]\nname = "a"\nhandler = "b"\ndestinations = ["pacs"]\n'
     with pytest.raises(ConfigError, match="'a' sends to 'pacs'"):
         load(written(tmp_path, PEER, routes))
-
-
-def test_two_routes_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"two \[\[route\]\] are named 'a'"):
-        load(written(tmp_path, "", '[[route]]\nname = "a"\nhandler = "b"\n' * 2))
 
 
 def test_a_peer_that_is_unknown_is_named_beside_those_that_are_known(tmp_path: Path) -> None:
