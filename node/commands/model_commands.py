@@ -28,7 +28,7 @@ def weights_list(config: Config = None) -> None:
             entry.version,
             entry.status,
             f"{entry.size_bytes / 2**20:.1f}",
-            "yes" if entry.path.exists() else "no",
+            "yes" if entry.is_present else "no",
             entry.licence,
             entry.training_data,
         )

@@ -3,20 +3,18 @@
 A message of a library may repeat the value of a header, so the error names the type and the place alone.
 """
 
-import errno
 import logging
 import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from ainode.node import logs
+from ainode.node.disk import is_full
 from ainode.node.errors import NodeError, OutOfResources
 
 log = logging.getLogger(__name__)
-_FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -60,7 +58,7 @@ def _is_full_disk(error: BaseException) -> bool:
     causes = {id(error): error}
     while (cause := error.__cause__ or error.__context__) and id(cause) not in causes:
         causes[id(cause)] = error = cause
-    return any(isinstance(cause, OSError) and cause.errno in _FULL_DISK for cause in causes.values())
+    return any(isinstance(cause, Exception) and is_full(cause) for cause in causes.values())
 
 
 def _remedy(name: str, missing: str) -> str:

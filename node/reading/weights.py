@@ -4,44 +4,26 @@ Two manifests are read: the one that ships in `weights/`, and the site's own in 
 """
 
 import hashlib
-import shutil
-import tomllib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
 import requests
-import tomli_w
 
-from ainode.node.disk import part_folder, place_durably, sha256_of, write_durably
+from ainode.node.disk import part_folder, place_durably, sha256_of
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
+from ainode.node.reading import manifest
+from ainode.node.reading.manifest import WeightsEntry
 from ainode.node.settings import Settings
 
-_MANIFEST: Final = "manifest.toml"
+__all__ = ["HandlerWeights", "ModelEnvironment", "WeightStore", "WeightsEntry", "environment"]
+
 # Of each step of a download: the connection, and every pause of the answer.
 _TIMEOUT_S: Final = 60.0
 _BLOCK_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsEntry:
-    """One file of a manifest."""
-
-    name: str
-    path: Path
-    sha256: str
-    size_bytes: int
-    licence: str
-    model: str
-    version: str
-    status: WeightsStatus
-    training_data: str
-    metrics: str = ""
-    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,57 +47,6 @@ class ModelEnvironment:
     device: Literal["cpu", "cuda", "auto"] = "auto"
 
 
-def _entry(folder: Path, row: Mapping[str, object]) -> WeightsEntry:
-    def text(key: str) -> str:
-        return str(row.get(key, ""))
-
-    try:
-        return WeightsEntry(
-            name=str(row["name"]),
-            path=folder / str(row["file"]),
-            sha256=str(row["sha256"]),
-            size_bytes=int(str(row["bytes"])),
-            licence=text("licence"),
-            model=text("model"),
-            version=text("version"),
-            status=WeightsStatus(str(row["status"])),
-            training_data=text("training_data"),
-            metrics=text("metrics"),
-            url=text("url"),
-        )
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{folder / _MANIFEST}: entry {text('name') or '?'}: {error}") from error
-
-
-def _rows(folder: Path) -> list[Mapping[str, object]]:
-    """Return the tables of a folder's manifest, none where there is no manifest.
-
-    Raises: WeightsError.
-    """
-    path = folder / _MANIFEST
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("weights", [])
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as TOML: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise WeightsError(f"{path}: `weights` is no array of tables; write each entry below [[weights]]")
-    _refuse_repetition(path, rows)
-    return rows
-
-
-def _refuse_repetition(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    for key in ("name", "file"):
-        counts = Counter(str(row[key]) for row in rows if key in row)
-        for value in (value for value, count in counts.items() if count > 1):
-            raise WeightsError(f"{path}: two entries with the {key} {value!r}; rename one, or remove one")
-
-
-def _entries(folder: Path) -> tuple[WeightsEntry, ...]:
-    return tuple(_entry(folder, row) for row in _rows(folder))
-
-
 def _digest(entries: Iterable[WeightsEntry]) -> str:
     """Return one sha256 over the manifest's digests of several files, in the order given."""
     return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
@@ -130,7 +61,7 @@ class WeightStore:
 
     def entries(self) -> tuple[WeightsEntry, ...]:
         """Return every known file, present or not; the site's own entry of a name wins."""
-        by_name = {entry.name: entry for entry in (*_entries(self.shipped), *_entries(self.site))}
+        by_name = {entry.name: entry for entry in (*manifest.entries(self.shipped), *manifest.entries(self.site))}
         return tuple(by_name.values())
 
     def entry(self, name: str) -> WeightsEntry:
@@ -160,9 +91,12 @@ class WeightStore:
         Raises: WeightsError if the file is absent or is not those bytes.
         """
         entry = self.entry(name)
-        if not entry.path.exists():
+        if not entry.is_present:
             raise WeightsError(f"weights {name!r}: {entry.path.name} is absent; `ainode weights pull {name}` gets it")
-        digest = sha256_of(entry.path)
+        try:
+            digest = sha256_of(entry.path)
+        except OSError as error:
+            raise WeightsError(f"weights {name!r}: {entry.path} cannot be read: {error.strerror}") from error
         if digest != entry.sha256:
             raise WeightsError(
                 f"weights {name!r}: {entry.path.name} has sha256 {digest[:12]}…, the manifest says "
@@ -221,35 +155,15 @@ class WeightStore:
     def add(self, source: Path, entry: WeightsEntry) -> Path:
         """Copy a file of the site's own, write its entry into the site's manifest, return the path of the copy.
 
-        The manifest is written anew: comments in it do not survive.
+        The manifest is written anew: comments in it do not survive. A refused import changes nothing.
 
-        Raises: WeightsError if the site's manifest has that name or that file already; OSError.
+        Raises: WeightsError if the site's manifest has that name or that file already, if it cannot hold one of the
+        entry's texts, or if the disk refuses.
         """
-        rows = _rows(self.site)
-        target = self.site / entry.path.name
-        with part_folder(self.site) as folder:
-            part = shutil.copyfile(source, folder / target.name)
-            rows.append(_row(entry, part))
-            _refuse_repetition(self.site / _MANIFEST, rows)
-            place_durably(part, target)
-        write_durably(self.site / _MANIFEST, tomli_w.dumps({"weights": rows}).encode())
-        return target
-
-
-def _row(entry: WeightsEntry, file: Path) -> dict[str, str | int]:
-    """Return what a manifest says of a file."""
-    return {
-        "name": entry.name,
-        "file": file.name,
-        "sha256": sha256_of(file),
-        "bytes": file.stat().st_size,
-        "licence": entry.licence,
-        "model": entry.model,
-        "version": entry.version,
-        "status": entry.status.value,
-        "training_data": entry.training_data,
-        "metrics": entry.metrics,
-    }
+        try:
+            return manifest.add(self.site, source, entry)
+        except OSError as error:
+            raise WeightsError(f"weights {entry.name!r}: {self.site} cannot be written: {error.strerror}") from error
 
 
 def _download(url: str, path: Path) -> None:

@@ -1,7 +1,9 @@
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def test_an_imported_file_wins_over_the_shipped_one_and_changes_the_digest(store
 
 
 def test_every_word_that_is_said_of_imported_weights_comes_back(store: WeightStore, tmp_path: Path) -> None:
-    own, words = tmp_path / "own.safetensors", 'our "own" studies,\nn = 3 \\ \t\x7f ü'
+    own, words = tmp_path / "own.safetensors", 'our "own" studies,\nn = 3 \\ \t ü'
     own.write_bytes(b"ours")
     imported(store, own, training_data=words)
     assert store.entry("small").training_data == words
@@ -182,3 +184,114 @@ def test_a_download_that_cannot_be_written_is_an_error_of_the_weights(store: Wei
     (store.site / "taken").write_bytes(b"a file where a folder must be")
     with pytest.raises(WeightsError, match="cannot be written"):
         store.pull("small")
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\x1b[2Jb", "a\x7fb", "a\x85b", "a\udcffb"])
+@pytest.mark.parametrize("key", ["name", "licence", "model", "version", "training_data"])
+def test_a_text_that_no_manifest_holds_is_refused_by_its_key_and_changes_nothing(
+    store: WeightStore, tmp_path: Path, key: str, text: str
+) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"ours")
+    imported(store, own, name="before")
+    before = {path: path.read_bytes() for path in store.site.iterdir()}
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"theirs")
+    with pytest.raises(WeightsError, match=rf"manifest.toml: entry .*: {key} has the character U\+{ord(text[1]):04X}"):
+        imported(store, other, **{key: text})
+    assert {path: path.read_bytes() for path in store.site.iterdir()} == before
+    assert store.verified("before").read_bytes() == b"ours"
+
+
+def test_a_file_whose_name_is_no_text_is_refused(store: WeightStore, tmp_path: Path) -> None:
+    own = tmp_path / os.fsdecode(b"own\xff.safetensors")
+    own.write_bytes(b"ours")
+    with pytest.raises(WeightsError, match=r"file has the character U\+DCFF"):
+        imported(store, own)
+    assert not list(store.site.iterdir())
+
+
+@pytest.mark.parametrize("raw", [b"\x01", b"\x00", b"\xff", b"\x7f"])
+def test_a_control_character_in_a_manifest_is_an_error_that_names_line_and_key(store: WeightStore, raw: bytes) -> None:
+    path = store.shipped / "manifest.toml"
+    path.write_bytes(path.read_bytes().replace(b"Apache", b"Apa" + raw + b"che"))
+    with pytest.raises(WeightsError, match=r"manifest.toml: line 6, key licence: cannot be read as TOML"):
+        store.entries()
+
+
+def test_an_escaped_control_character_in_a_manifest_is_refused_by_its_key(store: WeightStore) -> None:
+    path = store.shipped / "manifest.toml"
+    path.write_text(path.read_text().replace("small.safetensors", "small\\u0000.safetensors"))
+    with pytest.raises(WeightsError, match=r"entry 'small': file has the character U\+0000"):
+        store.verified("small")
+
+
+@pytest.mark.parametrize("value", ['""', '"x"', "[]"])
+@pytest.mark.parametrize("key", ["name", "file", "sha256", "bytes", "status"])
+def test_a_value_that_no_entry_can_have_is_an_error_of_the_weights(store: WeightStore, key: str, value: str) -> None:
+    path = store.shipped / "manifest.toml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{key} ")]
+    path.write_text("\n".join([*lines, f"{key} = {value}"]))
+    with pytest.raises(WeightsError):
+        store.verified("small")
+
+
+@pytest.mark.parametrize("file", ["a" * 300, "small.safetensors/x", "."])
+def test_a_path_that_no_disk_has_is_absent(store: WeightStore, file: str) -> None:
+    manifest(store.shipped, file=file)
+    with pytest.raises(WeightsError, match="is absent"):
+        store.verified("small")
+
+
+@pytest.mark.parametrize("name", ["./own.safetensors", "below/../own.safetensors"])
+def test_an_import_onto_the_file_of_an_entry_with_another_spelling_is_refused(
+    store: WeightStore, tmp_path: Path, name: str
+) -> None:
+    manifest(store.site, name="first", file=name)
+    (store.site / "own.safetensors").write_bytes(CONTENT)
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"ours")
+    with pytest.raises(WeightsError, match=r"file 'own\.safetensors'"):
+        imported(store, own, name="second")
+    assert (store.site / "own.safetensors").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["manifest.toml", "unlisted.safetensors"])
+def test_an_import_overwrites_no_file_that_no_entry_lists(store: WeightStore, tmp_path: Path, name: str) -> None:
+    manifest(store.site, name="first", file="first.safetensors")
+    (store.site / "unlisted.safetensors").write_bytes(CONTENT)
+    before = {path: path.read_bytes() for path in store.site.iterdir()}
+    (tmp_path / name).write_bytes(b"ours")
+    with pytest.raises(WeightsError, match=f"{name} is no file of an entry; rename"):
+        imported(store, tmp_path / name, name="second")
+    assert {path: path.read_bytes() for path in store.site.iterdir()} == before
+
+
+def test_imports_at_the_same_time_lose_no_entry_and_one_of_two_with_one_file_name_is_refused(
+    store: WeightStore, tmp_path: Path
+) -> None:
+    barrier = threading.Barrier(12)
+
+    def result(number: int) -> str:
+        source = tmp_path / str(number) / f"{number % 6}.safetensors"
+        source.parent.mkdir()
+        source.write_bytes(str(number).encode())
+        barrier.wait(30)
+        try:
+            imported(store, source, name=str(number))
+        except WeightsError:
+            return ""
+        return str(number)
+
+    with ThreadPoolExecutor(12) as threads:
+        names = list(filter(None, threads.map(result, range(12))))
+    assert sorted(int(name) % 6 for name in names) == list(range(6))
+    assert [store.verified(name).read_text() for name in names] == names
+
+
+def test_an_import_that_the_disk_refuses_is_an_error_of_the_weights(store: WeightStore, tmp_path: Path) -> None:
+    store.site.write_bytes(b"a file where a folder must be")
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"ours")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        imported(store, own)
