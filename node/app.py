@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ainode.node.web.station import Web
 
 log = logging.getLogger(__name__)
-_PARTS: Final = ("*", "documents/*/*", "networks/*", "priors/*/*", "weights/*")
+_PARTS: Final = ("*", "commitments/*", "documents/*/*", "networks/*", "priors/*/*", "weights/*")
 """where below `data` a killed process may leave what it was writing"""
 
 
@@ -71,6 +71,7 @@ class Node:
         self._errands = Errands()
         self._events = intake_queue()
         self._receiver = ReceiverProcess(settings)
+        self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
         self._liveness = Liveness(self._receiver.fault, self._intake.fault)
         self._web = self._web_station() if settings.web.enabled else None
@@ -119,6 +120,7 @@ class Node:
         self._readers.kill_idle()
         self._jobs.stop()
         self._errands.stop()
+        self._commitments.stop()
         self._engine.dispose()
         self._lock.release()
 
@@ -140,7 +142,6 @@ class Node:
             remove_workflows=engine.remove_finished,
         )
         priors = Priors(settings)
-        commitments = Commitments(settings, self.catalog, self.ledger)
 
         def sweep(now: datetime) -> None:
             self._readers.kill_unused()
@@ -150,8 +151,8 @@ class Node:
 
         counts = SenderCounts(settings, self._errands, self._events.put)
         doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements)
-        duties = Duties(commitments.settle, commitments.answer, sweep, _now)
-        return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties, self._errands)
+        duties = Duties(self._commitments.recover, self._commitments.take, sweep, _now)
+        return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties)
 
     def _web_station(self) -> "Web":
         try:

@@ -5,7 +5,7 @@ the node.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ from pydicom.sequence import Sequence as Items
 from pynetdicom import build_role, evt
 from pynetdicom.presentation import build_context
 
-from ainode.node.archive.dimse import Link
+from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link
 from ainode.node.domain import UID
+from ainode.node.errors import ArchiveRefused
 
 # PS3.6 table A-1, Storage Commitment Push Model SOP Class and its well-known instance.
 _PUSH_MODEL, _PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
@@ -74,11 +75,21 @@ def action_information(transaction_uid: UID, references: Sequence[SopReference])
     return information
 
 
+def _keep_nothing(_report: Commitment, /) -> None:
+    """Do nothing."""
+
+
 def request_commitment(
-    link: Link, references: Sequence[SopReference], *, transaction_uid: UID, wait_s: float = 2.0
+    link: Link,
+    references: Sequence[SopReference],
+    *,
+    transaction_uid: UID,
+    keep: Callable[[Commitment], None] = _keep_nothing,
+    wait_s: float = 2.0,
 ) -> Commitment | None:
     """Ask the archive to keep `references`; return its report if the report comes on this association in `wait_s`.
 
+    `keep` makes the report durable before the archive is answered; where it raises, the answer is a failure.
     None means pending: the archive will send the report to the receiver of the node, with the same Transaction UID. A
     report of another transaction is refused on this association, so that the archive sends that report to the
     receiver too.
@@ -92,6 +103,7 @@ def request_commitment(
         report = Commitment.of_event(event.event_information)
         if report.transaction_uid != transaction_uid:
             return _PROCESSING_FAILURE, None
+        keep(report)
         reports.append(report)
         arrived.set()
         return 0x0000, None
@@ -112,6 +124,9 @@ def report_commitment(link: Link, commitment: Commitment) -> None:
     """
     role = build_role(_PUSH_MODEL, scp_role=True)
     with link.associate(_CONTEXTS, roles=[role]) as association:
+        if not association.accepted_contexts[0].as_scp:
+            message = f"{link.peer.name}: takes no storage commitment report; let it accept the node as SCP"
+            raise ArchiveRefused(message, archive_status=SOP_CLASS_NOT_SUPPORTED)
         status, _ = association.send_n_event_report(
             commitment.event_information(),
             _SOME_FAILED if commitment.failed else _ALL_COMMITTED,

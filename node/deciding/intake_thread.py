@@ -7,13 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 
 from ainode.node import logs
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.intake import Intake
 from ainode.node.receiving.event_queue import EventQueue
-from ainode.node.receiving.events import CommitmentReported, CommitmentRequested
+from ainode.node.receiving.events import CommitmentSaved
 
 log = logging.getLogger(__name__)
 _BATCH = 1024
@@ -48,8 +47,10 @@ def _log_failure(errand: Future[None]) -> None:
 class Duties:
     """What the thread does beside the intake."""
 
-    settle: Callable[[CommitmentReported, datetime], None]
-    answer: Callable[[CommitmentRequested], None]
+    recovered: Callable[[], None]
+    """called once, after the intake has taken up what a crash left"""
+    take_commitment: Callable[[CommitmentSaved], None]
+    """called after the intake has taken up what was stored before"""
     sweep: Callable[[datetime], None]
     """called every ten minutes"""
     now: Callable[[], datetime]
@@ -58,14 +59,15 @@ class Duties:
 class IntakeThread:
     """Takes events from a queue, gives them to the intake, and looks at the clock in between."""
 
-    def __init__(self, events: EventQueue[IntakeEvent], intake: Intake, duties: Duties, errands: Errands) -> None:
-        self._events, self._intake, self._duties, self._errands = events, intake, duties, errands
+    def __init__(self, events: EventQueue[IntakeEvent], intake: Intake, duties: Duties) -> None:
+        self._events, self._intake, self._duties = events, intake, duties
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
         """Recover what a crash left, then start the thread."""
         self._intake.recover(self._duties.now())
+        self._duties.recovered()
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -93,18 +95,13 @@ class IntakeThread:
         while not self._stopping.is_set():
             events = self._next_events()
             self._intake.handle(events, self._duties.now())
-            for event in events:  # after the intake: the catalog must list what was stored before the request
-                self._take_commitment(event)
+            for event in events:
+                if isinstance(event, CommitmentSaved):
+                    self._duties.take_commitment(event)
             self._events.done()
             if self._duties.now() - swept_at > _SWEEP_INTERVAL:
                 swept_at = self._duties.now()
                 self._duties.sweep(swept_at)
-
-    def _take_commitment(self, event: IntakeEvent) -> None:
-        if isinstance(event, CommitmentReported):
-            self._duties.settle(event, self._duties.now())
-        elif isinstance(event, CommitmentRequested):
-            self._errands.run(partial(self._duties.answer, event))
 
     def _next_events(self) -> list[IntakeEvent]:
         """Return up to a batch of events; none when the intake must look at the clock."""

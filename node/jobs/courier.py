@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from pydicom.uid import generate_uid
 
@@ -134,9 +135,9 @@ class Courier:
         self._outbox.asked(uncommitted, transaction_uid, now)
         refs = [delivery.document.ref for delivery in uncommitted]
         references = [commitment.SopReference(ref.sop_class_uid, ref.sop_instance_uid) for ref in refs]
-        report = commitment.request_commitment(self._link(peer), references, transaction_uid=transaction_uid)
-        if report is not None:
-            self.settle(report, now)
+        commitment.request_commitment(
+            self._link(peer), references, transaction_uid=transaction_uid, keep=partial(self.settle, now=now)
+        )
 
     def settle(self, report: commitment.Commitment, now: datetime) -> None:
         """Write the storage commitment report of an archive into the ledger."""

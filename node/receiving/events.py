@@ -40,22 +40,12 @@ class AssociationEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitmentRequested:
-    """A sender requests storage commitment for (class, instance) pairs; the node reports on a new association."""
+class CommitmentSaved:
+    """A request or a report of storage commitment is on disk; the receiver sends Success after this event."""
 
-    calling_ae_title: str
-    address: str
-    transaction_uid: UID
-    references: tuple[tuple[UID, UID], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CommitmentReported:
-    """An archive reports which of the node's instances it committed, and which failed with a failure reason."""
-
-    transaction_uid: UID
-    committed: tuple[UID, ...]
-    failed: tuple[tuple[UID, int], ...]
+    path: Path
+    requestor: str
+    """the AE title that gets the node's report; '' for the report of an archive"""
 
 
-Event: TypeAlias = AssociationOpened | InstanceStored | AssociationEnded | CommitmentRequested | CommitmentReported
+Event: TypeAlias = AssociationOpened | InstanceStored | AssociationEnded | CommitmentSaved

@@ -14,6 +14,7 @@ from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.command_set import response
+from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event
 from ainode.node.receiving.negotiation import Policy, answers, commitment_roles, refusal
 from ainode.node.receiving.pdu import ContextResult, ProtocolViolation, Rejection, acceptance, proposal, rejection
@@ -55,12 +56,13 @@ class Receiver:
         spool: Spool,
         on_event: Callable[[Event], None],
         *,
+        commitments: CommitmentFiles,
         listener: socket.socket,
         open_channel: Opener = Channel,
     ) -> None:
         """Keep the arguments; `start` starts the threads."""
         self._policy, self._spool, self._on_event, self._listener = policy, spool, on_event, listener
-        self._open_channel = open_channel
+        self._commitments, self._open_channel = commitments, open_channel
         self._slots = threading.BoundedSemaphore(policy.max_associations)
         self._lock = threading.Lock()
         self._channels: dict[threading.Thread, Channel] = {}
@@ -192,7 +194,9 @@ class Receiver:
 
     def _serve(self, association: Association, calling_ae_title: str, address: str) -> None:
         name = uuid.uuid4().hex
-        services = Services(name, calling_ae_title, address, self._spool, self._on_event)
+        is_peer = calling_ae_title in self._policy.peers
+        stores = self._spool, self._commitments
+        services = Services(name, calling_ae_title, is_peer, *stores, self._on_event)
         self._on_event(AssociationOpened(name, calling_ae_title, address, datetime.now(UTC)))
         is_released = False
         try:

@@ -71,6 +71,8 @@ class Policy:
     transfer_syntaxes: frozenset[str]
     not_storage: frozenset[str]
     """UIDs of PS3.6 that are no storage SOP class; the receiver takes an unknown UID for a storage SOP class"""
+    peers: frozenset[str]
+    """AE titles that the node can call, and report a storage commitment to"""
 
 
 def policy(settings: "Settings") -> Policy:
@@ -91,6 +93,7 @@ def policy(settings: "Settings") -> Policy:
         network_timeout_s=node.network_timeout_s,
         transfer_syntaxes=frozenset(map(str, AllTransferSyntaxes)),
         not_storage=frozenset(uid for uid, name in names.items() if not _is_storage(name)),
+        peers=frozenset(peer.ae_title for peer in settings.peers if peer.speaks_dimse),
     )
 
 

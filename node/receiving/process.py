@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from ainode.node import logs
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationOpened, Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
@@ -51,6 +52,7 @@ class _Configuration:
 
     policy: Policy
     spool: Path
+    commitments: Path
     limits: Limits
     tls: "ServerFiles | None"
 
@@ -67,7 +69,8 @@ class ReceiverProcess:
 
         node = settings.node
         limits = Limits(node.min_free_bytes, node.max_object_bytes)
-        self._configuration = _Configuration(policy(settings), settings.data / "spool", limits, tls.server_files(node))
+        folders = settings.data / "spool", settings.data / "commitments"
+        self._configuration = _Configuration(policy(settings), *folders, limits, tls.server_files(node))
         tls.context_of(node)
         self._listener = listener or listen(node.bind, node.port)
 
@@ -214,8 +217,14 @@ def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: 
     configuration: _Configuration = connection.recv()
     outbox = _Outbox(connection)
     spool = Spool(configuration.spool, configuration.limits)
-    open_channel = _opener(configuration.tls)
-    receiver = Receiver(configuration.policy, spool, outbox.put, listener=listener, open_channel=open_channel)
+    receiver = Receiver(
+        configuration.policy,
+        spool,
+        outbox.put,
+        commitments=CommitmentFiles(configuration.commitments),
+        listener=listener,
+        open_channel=_opener(configuration.tls),
+    )
     receiver.start(pulse.beat)
     is_stopped = False
     while not is_stopped and receiver.is_alive() and outbox.is_alive():

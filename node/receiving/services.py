@@ -4,29 +4,26 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ainode.node.domain import UID
 from ainode.node.encoding.dataset_scan import valid_uid
-from ainode.node.encoding.part10 import Origin, head
-from ainode.node.errors import OutOfResources, ReceiveError
+from ainode.node.encoding.part10 import Origin
+from ainode.node.errors import CannotUnderstand, OutOfResources, ReceiveError
 from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.command_set import CommandField, Tag
-from ainode.node.receiving.events import CommitmentReported, CommitmentRequested, Event, InstanceStored
+from ainode.node.receiving.commitment_data_sets import MAX_BYTES, report_of, request_of
+from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentRecord
+from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
 from ainode.node.receiving.upper_layer import Message
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 # PS3.7 annex C.
 SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 _UNRECOGNIZED_OPERATION: Final = 0x0211
-# Enough for 100,000 references.
-_MAX_COMMITMENT_BYTES: Final = 16 << 20
+_RESOURCE_LIMITATION: Final = 0x0213
+_REFUSED: Final = {"action": "commitment_refused"}
 _log = logging.getLogger(__name__)
 
 
@@ -44,8 +41,10 @@ class Services:
 
     association: str
     calling_ae_title: str
-    address: str
+    is_peer: bool
+    """whether the node can report a storage commitment to the caller"""
     spool: Spool
+    commitments: CommitmentFiles
     on_event: Callable[[Event], None]
 
     def answer(self, message: Message) -> Answer | None:
@@ -57,9 +56,9 @@ class Services:
             case CommandField.C_ECHO, _:
                 return Answer(SUCCESS)
             case CommandField.N_ACTION, sop_class if sop_class == STORAGE_COMMITMENT:
-                return self._emit_event_of(message, self._commitment_request)
+                return self._save_request(message)
             case CommandField.N_EVENT_REPORT, sop_class if sop_class == STORAGE_COMMITMENT:
-                return self._emit_event_of(message, self._commitment_report)
+                return self._save(message, report_of, requestor="")
             case CommandField.C_STORE, sop_class if sop_class not in (STORAGE_COMMITMENT, VERIFICATION):
                 return self._store(message)
         return Answer(_SOP_CLASS_NOT_SUPPORTED if field in list(CommandField) else _UNRECOGNIZED_OPERATION)
@@ -90,47 +89,38 @@ class Services:
             self.association, path, ref, origin.transfer_syntax_uid, incoming.size_bytes, datetime.now(UTC)
         )
 
-    def _emit_event_of(self, message: Message, event_of: Callable[["Dataset"], Event]) -> Answer:
-        """Decode the data set of a message, emit the event that `event_of` makes of it, and return the answer."""
+    def _save_request(self, message: Message) -> Answer:
+        """Save the request of a peer; refuse a request that the node could not report on."""
+        if not self.is_peer:
+            remedy = "add your AE title, host and port as [[peer]] to node.toml"
+            _log.warning("commitment of %s refused: %s", self.calling_ae_title, remedy, extra=_REFUSED)
+            return Answer(_PROCESSING_FAILURE, remedy)
+        title = self.calling_ae_title
+        return self._save(message, lambda encoded, syntax: request_of(encoded, syntax, title), requestor=title)
+
+    def _save(self, message: Message, record_of: Callable[[bytes, str], CommitmentRecord], *, requestor: str) -> Answer:
+        """Save what `record_of` makes of the data set; after Success it is on disk even after a crash."""
         try:
-            self.on_event(event_of(_dataset(message)))
+            path = self.commitments.save(record_of(_data_set(message), message.context.transfer_syntax))
         except ReceiveError as error:
-            _log_refusal(message, error)
-            return Answer(_PROCESSING_FAILURE, str(error))
+            _log.warning("commitment of %s refused: %s", self.calling_ae_title, error, extra=_REFUSED)
+            is_full = isinstance(error, OutOfResources)
+            return Answer(_RESOURCE_LIMITATION if is_full else _PROCESSING_FAILURE, str(error))
+        self.on_event(CommitmentSaved(path, requestor))
         return Answer(SUCCESS)
 
-    def _commitment_request(self, dataset: "Dataset") -> Event:
-        references = tuple(
-            (_uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID"))
-            for item in dataset.get("ReferencedSOPSequence", ())
-        )
-        transaction = _uid(dataset, "TransactionUID")
-        return CommitmentRequested(self.calling_ae_title, self.address, transaction, references)
 
-    def _commitment_report(self, dataset: "Dataset") -> Event:
-        committed = tuple(_uid(item, "ReferencedSOPInstanceUID") for item in dataset.get("ReferencedSOPSequence", ()))
-        failed = tuple(
-            (_uid(item, "ReferencedSOPInstanceUID"), int(item.get("FailureReason", 0)))
-            for item in dataset.get("FailedSOPSequence", ())
-        )
-        return CommitmentReported(_uid(dataset, "TransactionUID"), committed, failed)
+def _data_set(message: Message) -> bytes:
+    """Return the data set of a storage commitment message.
 
-
-def _dataset(message: Message) -> "Dataset":
-    """Return the decoded data set of a storage commitment message."""
-    from pydicom import dcmread  # noqa: PLC0415 - pydicom takes three quarters of the memory, and few receivers need it
-
+    Raises: CannotUnderstand if the data set is too long.
+    """
     encoded = bytearray()
     for fragment in message.fragments:
         encoded += fragment
-        if len(encoded) > _MAX_COMMITMENT_BYTES:
-            raise OutOfResources("storage commitment data set is too long; request fewer instances")
-    meta = head(Origin(UID(STORAGE_COMMITMENT), UID("2.25.0"), message.context.transfer_syntax, ""))
-    return dcmread(BytesIO(meta + encoded))
-
-
-def _uid(dataset: "Dataset", keyword: str) -> UID:
-    return valid_uid(str(dataset.get(keyword, "")).encode("ascii", "replace"), keyword)
+        if len(encoded) > MAX_BYTES:
+            raise CannotUnderstand("storage commitment data set is too long; request fewer instances")
+    return bytes(encoded)
 
 
 def _log_refusal(message: Message, error: ReceiveError) -> None:

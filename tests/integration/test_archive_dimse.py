@@ -26,7 +26,7 @@ from ainode.node.archive.dimse import Link, connection_of, echo, error_type
 from ainode.node.archive.query import confirm_by_query, expected_count
 from ainode.node.archive.store import Outgoing, SendOutcome, send
 from ainode.node.domain import UID
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, DatabaseUnavailable
 from ainode.node.settings import Peer
 
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -339,6 +339,29 @@ def test_a_commitment_on_the_same_association_is_returned() -> None:
         report = request_commitment(link(peer), asked.committed, transaction_uid=asked.transaction_uid, wait_s=10.0)
         assert [answers.get(timeout=5), answers.get(timeout=5)] == [0x0110, 0x0000]
     assert report == asked
+
+
+def test_a_commitment_that_cannot_be_kept_is_answered_with_a_failure() -> None:
+    asked = Commitment(UID(generate_uid()), (reference(a_file()),))
+    answers: Queue[int] = Queue()
+
+    def promise(event: evt.Event) -> tuple[int, None]:
+        threading.Timer(0.1, report, (event.assoc,)).start()
+        return 0x0000, None
+
+    def report(association: Association) -> None:
+        status, _ = association.send_n_event_report(asked.event_information(), 1, COMMITMENT, f"{COMMITMENT}.1")
+        answers.put(status.Status)
+
+    def keep(_: Commitment) -> None:
+        raise DatabaseUnavailable
+
+    with scp((evt.EVT_N_ACTION, promise)) as peer:
+        kept = request_commitment(
+            link(peer), asked.committed, transaction_uid=asked.transaction_uid, keep=keep, wait_s=1.0
+        )
+        assert answers.get(timeout=5) == 0x0110
+    assert kept is None
 
 
 @pytest.mark.parametrize("failed", [(), ((SopReference(UID(CTImageStorage), UID("1.2.9")), 0x0112),)])

@@ -32,6 +32,7 @@ from ainode.node.commands.doctor import examine
 from ainode.node.domain import DeliveryState
 from ainode.node.errors import ArchiveUnreachable, ConfigError
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import policy
@@ -98,7 +99,12 @@ def start(tmp_path: Path) -> Iterator[Callable[[NodeTable], Running]]:
         assert context
         open_channel = partial(SecureChannel, context=context)
         receiver = Receiver(
-            policy(Settings(node=node)), spool, events.append, listener=listener, open_channel=open_channel
+            policy(Settings(node=node)),
+            spool,
+            events.append,
+            commitments=CommitmentFiles(tmp_path / "commitments"),
+            listener=listener,
+            open_channel=open_channel,
         )
         port = listener.getsockname()[1]
         receiver.start()

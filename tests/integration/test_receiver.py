@@ -6,6 +6,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,17 +23,17 @@ from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.command_set import Tag, encode
+from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentReport, CommitmentRequest, load
 from ainode.node.receiving.events import (
     AssociationEnded,
     AssociationOpened,
-    CommitmentReported,
-    CommitmentRequested,
+    CommitmentSaved,
     Event,
     InstanceStored,
 )
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION, policy
-from ainode.node.settings import NodeTable, Settings
+from ainode.node.settings import NodeTable, Peer, Settings
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "dicom"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -68,11 +69,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
     def start(**changed: object) -> Running:
         node = NodeTable.model_validate({"min_free_bytes": 0, "data": tmp_path} | changed)
-        rules = policy(Settings(node=node))
+        peer = Peer(name="scanner", ae_title="SCANNER", host="127.0.0.1", port=1)
+        rules = policy(Settings(node=node, peers=(peer,)))
         listener = listen("127.0.0.1", 0)
         spool = Spool(tmp_path / "spool", Limits(node.min_free_bytes, node.max_object_bytes))
         running = Running(listener.getsockname()[1], spool)
-        receiver = Receiver(rules, spool, running.events.append, listener=listener)
+        commitments = CommitmentFiles(tmp_path / "commitments")
+        receiver = Receiver(rules, spool, running.events.append, commitments=commitments, listener=listener)
         receiver.start()
         stops.append(receiver.stop)
         return running
@@ -226,7 +229,7 @@ def test_a_request_without_a_data_set_is_not_understood(running: Running) -> Non
 
 
 def test_below_the_watermark_every_object_is_refused_and_the_association_stays(start: Callable[..., Running]) -> None:
-    running = start(min_free_bytes=1 << 62)
+    running = start(min_free_bytes=1 << 50)
     with Caller(running.port) as caller:
         assert [status(caller.store(data_set())) for _ in range(2)] == [0xA700, 0xA700]
         assert caller.release() == 6
@@ -377,19 +380,10 @@ def test_a_silent_association_is_ended(start: Callable[..., Running]) -> None:
 
 
 def test_a_request_for_commitment_is_accepted_and_reported(running: Running) -> None:
-    dataset = Dataset()
-    dataset.TransactionUID = "1.9.1"
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, "1.3.1"
-    dataset.ReferencedSOPSequence = [item]
-    entity = AE("SCANNER")
-    entity.add_requested_context(STORAGE_COMMITMENT)
-    association = entity.associate("127.0.0.1", running.port, ae_title="AINODE")
-    answer, _ = association.send_n_action(dataset, 1, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
-    assert answer.Status == 0
-    association.release()
-    requests = [event for event in running.events if isinstance(event, CommitmentRequested)]
-    assert requests == [CommitmentRequested("SCANNER", "127.0.0.1", UID("1.9.1"), ((UID(CT), UID("1.3.1")),))]
+    assert commitment_status(running.port) == 0
+    (saved,) = [event for event in running.events if isinstance(event, CommitmentSaved)]
+    assert saved.requestor == "SCANNER"
+    assert load(saved.path) == CommitmentRequest("SCANNER", UID("1.9.1"), ((UID(CT), UID("1.3.1")),))
 
 
 def test_an_archive_may_report_its_commitment_on_an_association_of_its_own(running: Running) -> None:
@@ -406,8 +400,105 @@ def test_an_archive_may_report_its_commitment_on_an_association_of_its_own(runni
     answer, _ = association.send_n_event_report(dataset, 2, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
     assert answer.Status == 0
     association.release()
-    reports = [event for event in running.events if isinstance(event, CommitmentReported)]
-    assert reports == [CommitmentReported(UID("1.9.2"), (UID("1.3.1"),), ((UID("1.3.2"), 0x0112),))]
+    (saved,) = [event for event in running.events if isinstance(event, CommitmentSaved)]
+    assert load(saved.path) == CommitmentReport(UID("1.9.2"), (UID("1.3.1"),), ((UID("1.3.2"), 0x0112),))
+
+
+def implicit(tag: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+def explicit(tag: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+
+
+TRANSACTION = implicit(0x00081195, b"1.9.3\0")
+REFERENCE = implicit(0x00081150, CT.encode() + b"\0") + implicit(0x00081155, b"1.3.1\0")
+REFERENCES = implicit(0x00081199, implicit(0xFFFEE000, REFERENCE))
+NESTED = struct.pack("<HHI", 0x0008, 0x1199, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+BROKEN = {
+    "cut off": (TRANSACTION + REFERENCES)[:-1],
+    "cut off in a header": (TRANSACTION + REFERENCES)[:10],
+    "cut off in an item": TRANSACTION + implicit(0x00081199, implicit(0xFFFEE000, REFERENCE)[:-4]),
+    "garbage": bytes(range(256)) * 10,
+    "no Transaction UID": REFERENCES,
+    "an empty Transaction UID": implicit(0x00081195, b"") + REFERENCES,
+    "a Transaction UID that is none": implicit(0x00081195, b"../../x\0") + REFERENCES,
+    "a Transaction UID twice": TRANSACTION * 2 + REFERENCES,
+    "a reference without an instance": TRANSACTION
+    + implicit(0x00081199, implicit(0xFFFEE000, implicit(0x00081150, CT.encode() + b"\0"))),
+    "text for a sequence": TRANSACTION + implicit(0x00081199, b"Doe^Jane"),
+    "nested without end": TRANSACTION + NESTED * 3000,
+    "no data set": None,
+    "a transaction of another VR": explicit(0x00081195, b"PN", b"Doe^Jane"),
+    "a sequence of another VR": explicit(0x00081195, b"UI", b"1.9.3\0") + explicit(0x00081199, b"UI", b"1.3.1\0"),
+}
+
+
+@pytest.mark.parametrize("operation", [0x0130, 0x0100])
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_commitment_message_that_is_broken_is_a_processing_failure_and_the_association_goes_on(
+    running: Running, fault: str, operation: int
+) -> None:
+    content = BROKEN[fault]
+    values = {
+        Tag.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT.encode(),
+        Tag.COMMAND_FIELD: struct.pack("<H", operation),
+        Tag.MESSAGE_ID: b"\7\0",
+        Tag.COMMAND_DATA_SET_TYPE: b"\1\1" if content is None else b"\1\0",
+    }
+    syntax = EXPLICIT if "VR" in fault else IMPLICIT
+    contexts = ((STORAGE_COMMITMENT, syntax), (CT, IMPLICIT))
+    with Caller(running.port, *contexts, calling="SCANNER") as caller:
+        caller.send(encode(values), control=0x03)
+        for at in range(0, len(content or b""), 4000):
+            is_last = at + 4000 >= len(content or b"")
+            caller.send((content or b"")[at : at + 4000], control=0x02 if is_last else 0x00)
+        response = caller.response()
+        assert status(response) == 0x0110
+        assert 0 < len(response.values[Tag.ERROR_COMMENT]) <= 64
+        assert b"Doe" not in response.values[Tag.ERROR_COMMENT]
+        caller.send(store_request(CT, "1.3.1"), context=3, control=0x03)
+        caller.send(data_set(size=10), context=3)
+        assert status(caller.response()) == 0
+        assert caller.release() == 6
+    assert not [event for event in running.events if isinstance(event, CommitmentSaved)]
+
+
+def test_a_disk_without_room_for_a_commitment_is_a_resource_limitation_until_there_is_room(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    folder = tmp_path / "commitments"
+    folder.mkdir()
+    if command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        running = start()
+        with suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        assert commitment_status(running.port) == 0x0213
+        assert not list(folder.glob("*.json*"))
+        (folder / "full").unlink()
+        assert commitment_status(running.port) == 0x0000
+        assert len(list(folder.glob("*.json"))) == 1
+    finally:
+        command("umount", folder)
+
+
+def commitment_status(port: int) -> int:
+    """Return the answer to a request for storage commitment."""
+    entity = AE("SCANNER")
+    entity.add_requested_context(STORAGE_COMMITMENT)
+    association = entity.associate("127.0.0.1", port, ae_title="AINODE")
+    dataset = Dataset()
+    dataset.TransactionUID = "1.9.1"
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, "1.3.1"
+    dataset.ReferencedSOPSequence = [item]
+    answer, _ = association.send_n_action(dataset, 1, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
+    association.release()
+    return int(answer.Status)
 
 
 # Everything at once

@@ -20,11 +20,11 @@ import psutil
 import pytest
 from support.caller import CT, Caller, data_set, status, store_request
 
-from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.event_queue import EventQueue
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, CommitmentReported, Event, InstanceStored
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import policy
 from ainode.node.receiving.process import _QUEUED_EVENTS, ReceiverProcess, _Outbox
@@ -144,7 +144,7 @@ def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost()
     parents, childs = Pipe()
     outbox = _Outbox(childs)
     numbers = range(12_000)  # more than the queue, a batch and the pipe can hold
-    events = [CommitmentReported(UID(f"1.2.{number}"), (), ()) for number in numbers]
+    events = [CommitmentSaved(Path(f"{number}"), "") for number in numbers]
     sender = threading.Thread(target=lambda: [outbox.put(event) for event in events])
     sender.start()
     wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
@@ -305,7 +305,8 @@ def test_a_taken_port_is_an_error_of_the_configuration(tmp_path: Path) -> None:
 def test_nobody_beats_for_an_accepting_thread_that_has_ended(tmp_path: Path) -> None:
     listener, pulse = listen("127.0.0.1", 0), Pulse.create()
     rules = policy(Settings(node=NodeTable(data=tmp_path, min_free_bytes=0)))
-    receiver = Receiver(rules, Spool(tmp_path, Limits(0, 1 << 20)), lambda _: None, listener=listener)
+    spool, commitments = Spool(tmp_path / "spool", Limits(0, 1 << 20)), CommitmentFiles(tmp_path / "commitments")
+    receiver = Receiver(rules, spool, lambda _: None, commitments=commitments, listener=listener)
     receiver.start(pulse.beat)
     wait(lambda: 0 < pulse.age_s() < 0.5)
     listener.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,8 @@ from pydicom import Dataset, dcmwrite
 from ainode.node.domain import UID
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.command_set import Command, CommandField, Tag
-from ainode.node.receiving.events import CommitmentReported, CommitmentRequested, Event, InstanceStored
+from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentReport, CommitmentRequest, load
+from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
 from ainode.node.receiving.services import Answer, Services
 from ainode.node.receiving.upper_layer import Message, PresentationContext
@@ -28,11 +29,15 @@ class Bench:
 
     folder: Path
     limits: Limits = field(default_factory=lambda: Limits(0, 1 << 20))
+    is_peer: bool = True
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.spool = Spool(self.folder, self.limits)
-        self.services = Services("association", "CALLER", "192.0.2.1", self.spool, self.events.append)
+        self.spool = Spool(self.folder / "spool", self.limits)
+        self.commitments = CommitmentFiles(self.folder / "commitments")
+        self.services = Services(
+            "association", "CALLER", self.is_peer, self.spool, self.commitments, self.events.append
+        )
 
     def answer(
         self, operation: int, content: Sequence[bytes] = (), *, abstract: str = CT, instance: bytes = b"1.3.1"
@@ -159,16 +164,21 @@ def test_a_command_that_names_no_instance_is_not_repeated_in_the_log(
     assert not instance or instance.decode() not in caplog.text + str(caplog.records[0].__dict__)
 
 
-def test_a_request_for_commitment_is_passed_on_with_its_references(bench: Bench) -> None:
+def test_a_request_for_commitment_is_on_disk_before_it_is_answered(bench: Bench) -> None:
     content = encoded(reference("ReferencedSOPSequence"))
     assert bench.answer(CommandField.N_ACTION, [content], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
-    assert bench.events == [CommitmentRequested("CALLER", "192.0.2.1", UID("1.7"), ((UID(CT), UID("1.3.1")),))]
+    (path,) = bench.commitments.paths()
+    assert bench.events == [CommitmentSaved(path, "CALLER")]
+    assert load(path) == CommitmentRequest("CALLER", UID("1.7"), ((UID(CT), UID("1.3.1")),))
+    assert "1.7" not in path.name
 
 
-def test_a_report_of_commitment_is_passed_on_with_its_failures(bench: Bench) -> None:
+def test_a_report_of_commitment_is_on_disk_with_its_failures_before_it_is_answered(bench: Bench) -> None:
     content = encoded(reference("FailedSOPSequence", FailureReason=0x0112))
     assert bench.answer(CommandField.N_EVENT_REPORT, [content], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
-    assert bench.events == [CommitmentReported(UID("1.7"), (), ((UID("1.3.1"), 0x0112),))]
+    (path,) = bench.commitments.paths()
+    assert bench.events == [CommitmentSaved(path, "")]
+    assert load(path) == CommitmentReport(UID("1.7"), (), ((UID("1.3.1"), 0x0112),))
 
 
 def test_a_commitment_without_a_transaction_is_a_failure(bench: Bench) -> None:
@@ -179,3 +189,23 @@ def test_a_commitment_without_a_transaction_is_a_failure(bench: Bench) -> None:
         PROCESSING_FAILURE, "TransactionUID is missing; correct the instance at its source and send it again"
     )
     assert not bench.events
+    assert not bench.commitments.paths()
+
+
+def test_who_cannot_be_reported_to_is_answered_with_what_to_configure(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, is_peer=False)
+    content = encoded(reference("ReferencedSOPSequence"))
+    answer = bench.answer(CommandField.N_ACTION, [content], abstract=STORAGE_COMMITMENT)
+    assert answer == Answer(PROCESSING_FAILURE, "add your AE title, host and port as [[peer]] to node.toml")
+    assert len(answer.comment) <= 64
+    assert not bench.files()
+    report = encoded(reference("FailedSOPSequence", FailureReason=0x0112))
+    assert bench.answer(CommandField.N_EVENT_REPORT, [report], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
+
+
+def test_a_commitment_that_is_too_long_is_a_failure(bench: Bench) -> None:
+    fragments = [bytes(1 << 20)] * 17
+    answer = bench.answer(CommandField.N_ACTION, fragments, abstract=STORAGE_COMMITMENT)
+    assert answer
+    assert answer.status == PROCESSING_FAILURE
+    assert not bench.files()
