@@ -5,7 +5,7 @@ from pathlib import Path
 
 PATIENT = "DOE^JANE"
 """what a library might put into the text of an error"""
-RAISE = f"raise ValueError({PATIENT!r})"
+RAISE = f"raise ValueError({PATIENT[::-1]!r}[::-1])"  # the log shows lines of a program, but no values
 HANG = "time.sleep(3600)"
 SPIN = "while True: pass"
 SYNTAX_ERROR = "def broken(:"
