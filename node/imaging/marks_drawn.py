@@ -11,9 +11,9 @@ from pydicom.uid import RLELossless
 
 from ainode.node.domain import UID, Position, is_position
 from ainode.node.errors import BrokenSeries
+from ainode.node.imaging.decoding import MAX_PIXELS
 from ainode.node.imaging.geometry import triple
 from ainode.node.imaging.marks import Mark, center_and_area, code_and_meaning, first_item, items, joint_center, numbers
-from ainode.node.imaging.pixels import MAX_PIXELS
 
 # No scan has so many slices times segments, and no organ has so many contours.
 _MAX_FRAMES = 20_000

@@ -3,8 +3,6 @@
 Every error of reading a broken file becomes BrokenSeries.
 """
 
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -14,40 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_fragments, parse_basic_offsets
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import RLELossless
+from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
 from ainode.node.errors import BrokenSeries
-
-# A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
-MAX_PIXELS = 2**26
-
-# Errors that pydicom 3.0 and its decoders raised on corrupt, truncated and hostile files.
-BROKEN_FILE = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-
-# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 (T.87).
-_FRAME_HEADERS = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
+from ainode.node.imaging.decoding import BROKEN_FILE, first_frame
+from ainode.node.imaging.lookup_tables import mapped, white_value
 
 # Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
 _MIN_CONTRAST = 0.1
+# PS3.3 C.7.6.3.1.2. A decoder of JPEG 2000 turns YBR_ICT and YBR_RCT into RGB.
+_COLOR_SPACES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PICTURE_BITS = 8
 
 
 def modality_values(path: Path) -> NDArray[np.float32]:
@@ -83,13 +59,11 @@ def picture(path: Path) -> NDArray[np.uint8]:
     Raises: BrokenSeries if the file cannot be decoded.
     """
     with _decoding(path):
-        header, stored = _first_frame(path)
+        header, stored = first_frame(path)
         if _is_gray(header):
             gray = np.rint(_brightness(header, _modality_values(header, stored)) * 255).astype(np.uint8)
             return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
-        if header.PhotometricInterpretation == "PALETTE COLOR":
-            stored = apply_color_lut(stored, header)
-        return np.asarray(stored if stored.dtype == np.uint8 else stored >> np.uint8(8), np.uint8)
+        return _rgb_values(header, stored)
 
 
 @contextmanager
@@ -117,12 +91,39 @@ def _is_gray(header: Dataset) -> bool:
     return str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
 
 
+def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the colors of a color image in 8 bits, scaled by the bits in which the image stores them.
+
+    Raises: BrokenSeries if the colors are in a color space that is not read.
+    """
+    photometric = str(header.get("PhotometricInterpretation", ""))
+    if photometric == "PALETTE COLOR":
+        entries = apply_color_lut(stored, header)
+        return _in_8_bits(entries, entries.dtype.itemsize * 8)
+    if photometric not in _COLOR_SPACES:
+        raise BrokenSeries(
+            f"instance {header.get('SOPInstanceUID')}: its colors are in {photometric or 'no color space'}; "
+            f"{', '.join(_COLOR_SPACES)} and PALETTE COLOR are read",
+        )
+    colors: NDArray[Any] = _in_8_bits(stored, int(header.BitsStored))
+    if photometric.startswith("YBR_FULL"):
+        colors = convert_color_space(colors, photometric, "RGB")
+    return np.asarray(colors, np.uint8)
+
+
+def _in_8_bits(colors: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Return values of some bits in 8 bits: black stays black, white stays white."""
+    if bits == _PICTURE_BITS:
+        return np.asarray(colors, np.uint8)
+    return np.asarray(np.rint(colors * (255 / (2**bits - 1))), np.uint8)
+
+
 def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
     """Return the header and the modality values of a gray image.
 
     Raises: BrokenSeries if the image is a color image.
     """
-    header, stored = _first_frame(path)
+    header, stored = first_frame(path)
     if not _is_gray(header):
         raise BrokenSeries(
             f"instance {header.get('SOPInstanceUID')}: a color image ({header.get('PhotometricInterpretation')}); "
@@ -131,64 +132,10 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
     return header, _modality_values(header, stored)
 
 
-def _first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
-    """Return the header and the stored values of the first frame."""
-    header = dcmread(path, stop_before_pixels=True)
-    for rows, columns in ((header.Rows, header.Columns), *_codestream_sizes(path, header)):
-        if not 0 < rows * columns <= MAX_PIXELS:
-            raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
-    syntax = header.file_meta.TransferSyntaxUID
-    # From a path, pydicom 3.0 reads only the pixels of the frame; a deflated file must be read whole.
-    source = dcmread(path) if syntax.is_deflated else path
-    # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
-    return header, pixel_array(source, index=0, decoding_plugin="pydicom" if syntax == RLELossless else "")
-
-
-def _codestream_sizes(path: Path, header: Dataset) -> tuple[tuple[int, int], ...]:
-    """Return (rows, columns) in the codestream of the first frame; nothing for a frame that is not compressed.
-
-    Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
-    60,000 x 60,000 in its codestream took 14 GB and 75 s.
-    """
-    syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        return ()
-    with path.open("rb") as file:
-        dcmread(file, stop_before_pixels=True)
-        # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
-        file.seek(12, 1)
-        parse_basic_offsets(file)
-        frame = next(iter(generate_fragments(file)))
-    if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0:
-        # ISO/IEC 15444-1 A.5.1: SOC, then SIZ with length, capabilities, width, height.
-        columns, rows = struct.unpack_from(">II", frame, start + 8)
-        return ((rows, columns),)
-    return (_jpeg_size(frame),)
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Return (rows, columns) in the first frame header of a JPEG (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2)."""
-    offset = 2
-    while True:
-        marker, length, _, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
-        if marker in _FRAME_HEADERS:
-            return rows, columns
-        offset += 2 + length
-
-
-def _lut_values(values: NDArray[Any], item: Dataset) -> NDArray[np.float32]:
-    """Return the LUT's entry for each value; a value outside of the LUT has the first or last (PS3.3 C.11.1.1)."""
-    _, first_value, _ = item.LUTDescriptor
-    data = item.LUTData
-    table = np.frombuffer(data, dtype="<u2") if isinstance(data, bytes) else np.asarray(data)
-    indices = np.clip(values.astype(np.int64) - int(first_value), 0, len(table) - 1)
-    return table.astype(np.float32)[indices]
-
-
 def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
     """Return stored values after the Modality LUT or rescale."""
     if sequence := header.get("ModalityLUTSequence"):
-        return _lut_values(stored, sequence[0])
+        return mapped(stored, sequence[0], header)
     values = stored.astype(np.float32)
     values *= np.float32(header.get("RescaleSlope") or 1)
     values += np.float32(header.get("RescaleIntercept") or 0)
@@ -212,7 +159,8 @@ def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
     """Return the values, 0 to 1, after the first VOI LUT or else the first window; None if neither can be applied."""
     with suppress(*BROKEN_FILE):
         if header.get("VOILUTSequence"):
-            return _voi_lut_values(header.VOILUTSequence[0], values)
+            item = header.VOILUTSequence[0]
+            return (mapped(np.rint(values), item, header) / np.float32(white_value(item, header))).clip(0, 1)
     center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if center is None or width is None or width <= 1:
         return None
@@ -224,17 +172,6 @@ def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
     else:
         brightness = (values - center + 0.5) / (width - 1) + 0.5
     return np.asarray(brightness.clip(0, 1), np.float32)
-
-
-def _voi_lut_values(item: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the values after a VOI LUT, 0 to 1.
-
-    Raises: one of BROKEN_FILE if the item is no usable LUT.
-    """
-    white = 2 ** int(item.LUTDescriptor[2]) - 1
-    if white < 1:
-        raise ValueError("the entries of the LUT have no bits")
-    return (_lut_values(np.rint(values), item) / np.float32(white)).clip(0, 1)
 
 
 def _first_number(value: object) -> float | None:

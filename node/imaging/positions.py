@@ -17,10 +17,10 @@ from pydicom.config import disable_value_validation
 from ainode.node.domain import FARTHEST_MM, OWN_REPORT, UID, Instance, Location, is_position
 from ainode.node.errors import BrokenSeries
 from ainode.node.identity import is_ours
+from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.imaging.marks import Mark, items, lesions
 from ainode.node.imaging.marks_drawn import roi_marks, segment_marks
 from ainode.node.imaging.marks_sr import report_marks
-from ainode.node.imaging.pixels import BROKEN_FILE
 
 log = logging.getLogger(__name__)
 _REPORT_PREFIX = "1.2.840.10008.5.1.4.1.1.88."

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ainode.node.errors import BrokenSeries
-from ainode.node.imaging.pixels import MAX_PIXELS
+from ainode.node.imaging.decoding import MAX_PIXELS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "TIFF")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, OutOfScope, Result
 from ainode.node.errors import ReportError
-from ainode.node.imaging.pixels import BROKEN_FILE
+from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.reports.presentation_state import presentation_states
 from ainode.node.reports.secondary_capture import secondary_captures
 from ainode.node.reports.segmentation import segmentations

@@ -25,7 +25,7 @@ from pydicom.valuerep import DA, TM, validate_value
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME
-from ainode.node.imaging.pixels import BROKEN_FILE
+from ainode.node.imaging.decoding import BROKEN_FILE
 
 # Type 2 elements of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _PATIENT_AND_STUDY = (

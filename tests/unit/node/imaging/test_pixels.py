@@ -24,6 +24,14 @@ from ainode.node.errors import BrokenSeries
 from ainode.node.imaging import pixels
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+SYNTAXES_WITHOUT_LOSS = [
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+]
 SYNTAXES = "data/dicom/transfer_syntaxes/ct_chest_all_syntaxes"
 
 
@@ -168,18 +176,7 @@ def test_only_the_first_frame_is_decoded(tmp_path: Path) -> None:
     assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
 
 
-@pytest.mark.parametrize(
-    "syntax",
-    [
-        ImplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        DeflatedExplicitVRLittleEndian,
-        RLELossless,
-        JPEG2000Lossless,
-        JPEGLSLossless,
-    ],
-    ids=lambda syntax: syntax.name,
-)
+@pytest.mark.parametrize("syntax", SYNTAXES_WITHOUT_LOSS, ids=lambda syntax: syntax.name)
 def test_every_lossless_syntax_gives_the_same_values(syntax: UID, tmp_path: Path) -> None:
     data_set = _data_set()
     if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
@@ -194,6 +191,162 @@ def test_the_two_photometric_twins_are_shown_alike() -> None:
     folder = shared("data/dicom/spine/drr_from_R01-001")
     first, second = (pixels.display_values(folder / f"tspine_lat_mono{number}.dcm") for number in (1, 2))
     assert np.abs(first - second).max() < 1e-6
+
+
+def _without_pixel_data(data_set: Dataset) -> None:
+    del data_set.PixelData
+
+
+def _with_empty_pixel_data(data_set: Dataset) -> None:
+    data_set.PixelData = b""
+
+
+OVERLAY = np.zeros((64, 64), dtype=np.uint16)
+OVERLAY[20:24, 8:56] = 0x3000
+
+
+def _encoded(stored: NDArray[np.integer], syntax: UID, bits_stored: int = 12, **header: Any) -> Dataset:  # noqa: ANN401
+    """All 16 bits of the stored values in a transfer syntax, under a header that may say otherwise."""
+    data_set = _data_set(stored.view(np.uint16), BitsStored=16, HighBit=15, **header)
+    if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
+        data_set.compress(syntax)
+    elif syntax == ExplicitVRBigEndian:
+        data_set.PixelData = stored.astype(">u2").tobytes()
+    data_set.file_meta.TransferSyntaxUID = syntax
+    data_set.BitsStored, data_set.HighBit = bits_stored, bits_stored - 1
+    return data_set
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES_WITHOUT_LOSS, ids=lambda syntax: syntax.name)
+def test_bits_above_bits_stored_are_no_values(syntax: UID, tmp_path: Path) -> None:
+    path = _written(_encoded(RAMP | OVERLAY, syntax), tmp_path)
+    assert np.array_equal(pixels.modality_values(path), RAMP)
+    plain = pixels.picture(_written(_encoded(RAMP, syntax), tmp_path))
+    assert np.array_equal(pixels.picture(_written(_encoded(RAMP | OVERLAY, syntax), tmp_path)), plain)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES_WITHOUT_LOSS, ids=lambda syntax: syntax.name)
+def test_a_signed_value_has_the_sign_of_its_highest_stored_bit(syntax: UID, tmp_path: Path) -> None:
+    signed = (RAMP.astype(np.int16) - 2048).view(np.uint16) & 0x0FFF
+    path = _written(_encoded(signed | OVERLAY, syntax, PixelRepresentation=1), tmp_path)
+    assert np.array_equal(pixels.modality_values(path), RAMP.astype(np.int16) - 2048)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES_WITHOUT_LOSS, ids=lambda syntax: syntax.name)
+def test_values_below_the_high_bit_are_moved_down(syntax: UID, tmp_path: Path) -> None:
+    data_set = _encoded((RAMP << 4) | 0x5, syntax)
+    data_set.HighBit = 15
+    assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
+
+
+def test_a_codestream_of_the_stored_bits_alone_is_not_moved_again(tmp_path: Path) -> None:
+    data_set = _data_set()
+    data_set.compress(JPEG2000Lossless)
+    data_set.HighBit = 15
+    assert np.array_equal(pixels.modality_values(_written(data_set, tmp_path)), RAMP)
+
+
+def _packed_lut(entries: NDArray[np.integer], *, vr: str, order: str = "<") -> Dataset:
+    """Entries of 8 bits, two in a word."""
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), 0, 8]
+    words = entries.astype("<u1").view("<u2")
+    item.add_new("LUTData", vr, words.astype(f"{order}u2").tobytes() if vr == "OW" else words.tolist())
+    return item
+
+
+@pytest.mark.parametrize("vr", ["OW", "US"])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_lut_of_bytes_maps_as_its_twin_of_words(sequence: str, syntax: UID, vr: str, tmp_path: Path) -> None:
+    entries = np.arange(4096) >> 4
+    data_set = _encoded(RAMP, syntax)
+    item = _packed_lut(entries, vr=vr, order=">" if syntax == ExplicitVRBigEndian else "<")
+    setattr(data_set, sequence, [item])
+    data_set[sequence].value[0].ModalityLUTType = "US"
+    path = _written(data_set, tmp_path)
+    if sequence == "ModalityLUTSequence":
+        assert np.array_equal(pixels.modality_values(path), entries[RAMP])
+    else:
+        assert np.allclose(pixels.display_values(path), entries[RAMP] / 255)
+
+
+def test_a_lut_that_says_8_bits_and_holds_words_is_one_of_words(tmp_path: Path) -> None:
+    entries = (np.arange(4096) >> 4).tolist()
+    path = _file(tmp_path, ModalityLUTSequence=_lut(0, entries, bits=8))
+    assert np.array_equal(pixels.modality_values(path), RAMP >> 4)
+
+
+def test_a_lut_of_65536_entries_says_0(tmp_path: Path) -> None:
+    (item,) = _lut(0, [0])
+    item.LUTDescriptor = [0, 0, 16]
+    item.LUTData = np.arange(65535, -1, -1, dtype="<u2").tobytes()
+    assert np.array_equal(pixels.modality_values(_file(tmp_path, ModalityLUTSequence=[item])), 65535.0 - RAMP)
+
+
+def test_a_voi_lut_begins_below_zero_where_its_values_do(tmp_path: Path) -> None:
+    (item,) = _lut(64512, list(range(4096)), bits=12)
+    item["LUTDescriptor"].VR = "US"
+    path = _file(tmp_path, VOILUTSequence=[item], RescaleIntercept=-1024)
+    assert np.allclose(pixels.display_values(path), RAMP / 4095, atol=1e-6)
+
+
+def _color(bits: int, photometric: str, allocated: int = 16) -> Dataset:
+    """The same colors in any number of bits."""
+    colors = np.stack([np.arange(4096).reshape(64, 64) >> 4, np.full((64, 64), 90), np.full((64, 64), 200)], axis=-1)
+    scaled = np.rint(colors * ((2**bits - 1) / 255)).astype(f"<u{allocated // 8}")
+    data_set = _data_set()
+    data_set.SamplesPerPixel, data_set.PhotometricInterpretation, data_set.PlanarConfiguration = 3, photometric, 0
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = allocated, bits, bits - 1
+    data_set.PixelData = scaled.tobytes()
+    return data_set
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_color_in_16_bits_is_scaled_by_its_stored_bits(bits: int, photometric: str, tmp_path: Path) -> None:
+    twin = pixels.picture(_written(_color(8, photometric, allocated=8), tmp_path))
+    assert np.array_equal(pixels.picture(_written(_color(bits, photometric), tmp_path)), twin)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda syntax: syntax.name)
+def test_a_compressed_color_in_16_bits_is_scaled_too(syntax: UID, tmp_path: Path) -> None:
+    twin = pixels.picture(_written(_color(8, "RGB", allocated=8), tmp_path))
+    data_set = _color(12, "RGB")
+    data_set.compress(syntax)
+    assert np.array_equal(pixels.picture(_written(data_set, tmp_path)), twin)
+
+
+@pytest.mark.parametrize("photometric", ["YBR_PARTIAL_420", "HSV", "CMYK"])
+def test_colors_of_another_space_are_refused_by_its_name(photometric: str, tmp_path: Path) -> None:
+    with pytest.raises(BrokenSeries, match=f"its colors are in {photometric}"):
+        pixels.picture(_written(_color(8, photometric, allocated=8), tmp_path))
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"])
+def test_a_jpeg_of_12_bits_is_decoded(uid: str) -> None:
+    folder = shared(SYNTAXES)
+    (path,) = folder.glob(f"CTImage.dcm_*_{uid}.dcm")
+    plain = pixels.modality_values(folder / "CTImage.dcm")
+    assert np.abs(pixels.modality_values(path) - plain).mean() < 5
+
+
+@pytest.mark.parametrize("change", [_without_pixel_data, _with_empty_pixel_data])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda syntax: syntax.name)
+def test_an_object_without_pixel_data_is_told_from_one_that_cannot_be_decoded(
+    syntax: UID, change: Callable[[Dataset], None], tmp_path: Path
+) -> None:
+    data_set = _encoded(RAMP, syntax)
+    change(data_set)
+    with pytest.raises(BrokenSeries, match="the object has no pixel data"):
+        pixels.modality_values(_written(data_set, tmp_path))
+
+
+def test_a_transfer_syntax_without_decoder_is_named(tmp_path: Path) -> None:
+    data_set = _data_set()
+    _unknown_syntax(data_set)
+    with pytest.raises(BrokenSeries, match=r"transfer syntax .*1\.2\.840\.10008\.1\.2\.4\.111"):
+        pixels.modality_values(_written(data_set, tmp_path))
 
 
 def _truncated(data_set: Dataset) -> None:

@@ -1,0 +1,166 @@
+"""The header and the stored values of the first frame of an image file.
+
+Bits above Bits Stored never leave this module, whatever the transfer syntax: old archives keep overlays in these bits,
+and a transcoder compresses the overlays too.
+"""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_fragments, parse_basic_offsets
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGExtended12Bit, RLELossless
+
+from ainode.node.errors import BrokenSeries
+
+# A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
+MAX_PIXELS = 2**26
+
+# Errors that pydicom 3.0 and its decoders raised on corrupt, truncated and hostile files.
+BROKEN_FILE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+# Retired processes of JPEG (PS3.5 A.4.1 of 2004): spectral selection and full progression, which libjpeg decodes as it
+# decodes the extended process.
+_EXTENDED_KINDS = frozenset({"1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
+# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 (T.87).
+_FRAME_HEADERS = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
+_PIXEL_GROUP = 0x7FE0
+_FLOATING = "f"
+
+
+def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
+    """Return the header and the stored values of the first frame, colors still in their photometric interpretation.
+
+    Raises: BrokenSeries if the object has no pixel data, or no decoder knows its transfer syntax; one of BROKEN_FILE.
+    """
+    header = _header(path)
+    sizes = _codestream_sizes(path, header)
+    for rows, columns in ((header.Rows, header.Columns), *(size[:2] for size in sizes)):
+        if not 0 < rows * columns <= MAX_PIXELS:
+            raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
+    decoded = Dataset()
+    frame = pixel_array(
+        _source(path, header.file_meta.TransferSyntaxUID),
+        index=0,
+        raw=True,
+        ds_out=decoded,
+        # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
+        decoding_plugin="pydicom" if header.file_meta.TransferSyntaxUID == RLELossless else "",
+        correct_unused_bits=False,
+    )
+    # A JPEG states its own color space; the decoder of a path follows the JPEG where the header says otherwise.
+    header.PhotometricInterpretation = decoded.get("PhotometricInterpretation", header.PhotometricInterpretation)
+    return header, _stored_values(frame, header, precision=sizes[0][2] if sizes else frame.dtype.itemsize * 8)
+
+
+def _stored_values(frame: NDArray[Any], header: Dataset, *, precision: int) -> NDArray[Any]:
+    """Return the values of the Bits Stored bits that end at High Bit.
+
+    `precision` is the number of bits of a value in the codestream: a frame that was compressed as it is stored has lost
+    the bits below the stored bits.
+    Source: PS3.5 8.1.1 (Bits Allocated, Bits Stored, High Bit), 8.2 (codestreams).
+    """
+    width, stored = frame.dtype.itemsize * 8, int(header.get("BitsStored") or 0)
+    if frame.dtype.kind == _FLOATING or not 0 < stored < width or header.BitsAllocated == 1:
+        return frame
+    high = int(header.get("HighBit") or stored - 1)
+    is_shifted = stored <= high < width and precision > stored
+    unused = width - (high + 1 if is_shifted else stored)
+    # Shifted to the left and back, a signed value takes its sign from its highest stored bit.
+    return np.asarray((frame << frame.dtype.type(unused)) >> frame.dtype.type(width - stored))
+
+
+def _header(path: Path) -> Dataset:
+    """Return the header of an image file.
+
+    Raises: BrokenSeries if the object has no pixel data, or no decoder knows its transfer syntax; one of BROKEN_FILE.
+    """
+    with path.open("rb") as file:
+        header = dcmread(file, stop_before_pixels=True)
+        syntax, start = header.file_meta.TransferSyntaxUID, file.read(12)
+    uid = header.get("SOPInstanceUID", "without SOP Instance UID")
+    try:
+        get_decoder(JPEGExtended12Bit if syntax in _EXTENDED_KINDS else syntax)
+    except NotImplementedError as error:
+        name = syntax if syntax.name == syntax else f"{syntax.name}, {syntax}"
+        reason = f"no decoder knows its transfer syntax ({name}); resend it, best uncompressed"
+        raise BrokenSeries(f"instance {uid}: {reason}") from error
+    if syntax != DeflatedExplicitVRLittleEndian and not _begins_pixels(
+        start, ">" if syntax == ExplicitVRBigEndian else "<"
+    ):
+        raise BrokenSeries(f"instance {uid}: the object has no pixel data; send the images of the study")
+    return header
+
+
+def _begins_pixels(start: bytes, order: str) -> bool:
+    """Return whether the bytes after a header begin pixel data that are not empty."""
+    if len(start) < struct.calcsize("HHI") or struct.unpack_from(f"{order}H", start)[0] != _PIXEL_GROUP:
+        return False
+    # Explicit VR: tag, VR, two reserved bytes, length; implicit VR: tag, length (PS3.5 7.1).
+    at = 8 if start[4:6] in {b"OB", b"OW", b"OF", b"OD", b"OV"} else 4
+    return len(start) >= at + 4 and struct.unpack_from(f"{order}I", start, at)[0] > 0
+
+
+def _source(path: Path, syntax: UID) -> Path | Dataset:
+    """Return what the decoder reads: the path, from which pydicom 3.0 reads only the pixels of the frame."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return dcmread(path)
+    if syntax in _EXTENDED_KINDS:
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+        return dataset
+    return path
+
+
+def _codestream_sizes(path: Path, header: Dataset) -> tuple[tuple[int, int, int], ...]:
+    """Return (rows, columns, bits) in the codestream of the first frame; nothing for a frame that is not compressed.
+
+    Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
+    60,000 x 60,000 in its codestream took 14 GB and 75 s.
+    """
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return ()
+    with path.open("rb") as file:
+        dcmread(file, stop_before_pixels=True)
+        # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
+        file.seek(12, 1)
+        parse_basic_offsets(file)
+        frame = next(iter(generate_fragments(file)))
+    if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0:
+        # ISO/IEC 15444-1 A.5.1: SOC, then SIZ with length, capabilities, width, height; 24 bytes on the count of
+        # components and the depth of the first, less 1, the sign in its highest bit.
+        columns, rows = struct.unpack_from(">II", frame, start + 8)
+        return ((rows, columns, (frame[start + 42] & 0x7F) + 1),)
+    return (_jpeg_size(frame),)
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int]:
+    """Return (rows, columns, bits) in the first frame header of a JPEG (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2)."""
+    offset = 2
+    while True:
+        marker, length, precision, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
+        if marker in _FRAME_HEADERS:
+            return rows, columns, precision
+        offset += 2 + length
