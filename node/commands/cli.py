@@ -34,13 +34,13 @@ app.add_typer(token_app, name="token")
 
 
 def main() -> None:
-    """Run a command; print an error of the node as one line and exit with status 2."""
+    """Run a command; print an error of the node as one line and exit with status 2, or 1 if trying again can help."""
     logs.configure()
     try:
         app()
     except (NodeError, LookupError) as error:
         print(f"ainode: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, NodeError) and error.retry else 2)
 
 
 def _ledger(settings: "Settings") -> "Ledger":
@@ -59,7 +59,11 @@ def _course(job: "Job") -> str:
 
 @app.command()
 def serve(config: Config = None) -> None:
-    """Run the node until SIGTERM or SIGINT."""
+    """Run the node until SIGTERM or SIGINT.
+
+    Exit 0 if a signal asked for the end, 1 if a part of the node ended by itself or the database is away, 2 if the
+    configuration is wrong: a supervisor repeats the start after 1 alone.
+    """
     from ainode.node.app import Node
 
     node = Node(settings_of(config))

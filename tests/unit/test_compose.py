@@ -3,7 +3,10 @@
 import json
 import re
 import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,37 @@ def test_every_file_that_an_image_copies_is_there(service: str) -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, flags=re.MULTILINE)
     assert copied
     assert not [name for line in copied for name in line.split() if not (context / name).exists()]
+
+
+def test_every_service_starts_again_by_itself() -> None:
+    assert {service["restart"] for service in SERVICES.values()} == {"unless-stopped"}
+
+
+def test_the_health_of_the_node_is_what_its_web_interface_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SERVICES["node"]
+    port = node_settings(tmp_path, monkeypatch).web.port
+    kind, program, *arguments = node["healthcheck"]["test"]
+    _, dockerfile = built("node")
+    assert kind == "CMD"
+    assert program.removesuffix("python") in dockerfile
+    answers = {"/health": 200}
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answers.get(self.path, 404))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [argument.replace(f":{port}/", f":{server.server_port}/") for argument in arguments]
+        assert command != arguments
+        for status, is_healthy in ((200, True), (503, False)):
+            answers["/health"] = status
+            done = subprocess.run([sys.executable, *command], capture_output=True, check=False, timeout=20)
+            assert (done.returncode == 0) is is_healthy
+        server.shutdown()
 
 
 def test_nothing_is_reached_from_another_machine() -> None:
