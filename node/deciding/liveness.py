@@ -25,7 +25,7 @@ class Liveness:
             fault = fault_of()
             if fault and name not in self._faulty:
                 self._faulty.add(name)
-                log.error("%s", fault, extra={"action": f"{name}_fault"})
+                log.error("%s", fault, extra={"action": f"{name}_down"})
             elif name in self._faulty and not fault:
                 self._faulty.discard(name)
-                log.info("the %s works again", name, extra={"action": f"{name}_back"})
+                log.info("the %s works again", name, extra={"action": f"{name}_up"})

@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 _NO_SUCH_INSTANCE: Final = 0x0112
 # Pauses while the database or the disk of the node is away.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
-# Databases limit the parameters of a statement.
-_UIDS_AT_ONCE: Final = 1_000
 
 
 class Commitments:
@@ -124,10 +122,7 @@ class Commitments:
         commitment.report_commitment(link, self._report(record.transaction_uid, references))
 
     def _report(self, transaction_uid: UID, references: list[commitment.SopReference]) -> commitment.Commitment:
-        stored: set[str] = set()
-        for begin in range(0, len(references), _UIDS_AT_ONCE):
-            part = references[begin : begin + _UIDS_AT_ONCE]
-            stored |= self._catalog.existing(reference.sop_instance_uid for reference in part)
+        stored = self._catalog.existing(reference.sop_instance_uid for reference in references)
         return commitment.Commitment(
             transaction_uid,
             tuple(reference for reference in references if reference.sop_instance_uid in stored),

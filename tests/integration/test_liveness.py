@@ -54,7 +54,7 @@ def test_a_suspended_receiver_shows_in_health_and_log_within_five_seconds_and_so
     child.suspend()
     suspended_at = time.monotonic()
     try:
-        node.until(lambda: answer(node, "/health")[0] == 503 and "receiver_fault" in node.log.read_text(), within_s=30)
+        node.until(lambda: answer(node, "/health")[0] == 503 and "receiver_down" in node.log.read_text(), within_s=30)
         assert time.monotonic() - suspended_at < 5
         assert "suspended" in str(answer(node, "/health")[1]["status"])
         status, ready = answer(node, "/ready")
@@ -63,9 +63,9 @@ def test_a_suspended_receiver_shows_in_health_and_log_within_five_seconds_and_so
         assert ready["parts"]["intake"] == {"status": "ready", "reason": ""}  # type: ignore[index]
     finally:
         child.resume()
-    node.until(lambda: "receiver_back" in node.log.read_text(), within_s=5)
+    node.until(lambda: "receiver_up" in node.log.read_text(), within_s=5)
     assert answer(node, "/health")[0] == 200
-    assert node.log.read_text().count("receiver_fault") == 1
+    assert node.log.read_text().count("receiver_down") == 1
 
 
 def test_a_node_whose_intake_stands_and_whose_queue_is_full_can_be_stopped(node: RunningNode) -> None:
