@@ -13,7 +13,7 @@ import typer
 from ainode.node import logs
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
-from ainode.node.errors import NodeError
+from ainode.node.errors import HandlerError, NodeError, ReportError
 from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def demo(
 
 @app.command()
 def read(
-    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders; NRRD, NIfTI, PNG, JPEG, TIFF files")],
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders, ZIP archives; NRRD, NIfTI, pictures")],
     out: Annotated[Path, typer.Option(help="folder for the documents, the reports and the converted files")],
     model: Annotated[
         str | None, typer.Option(help="name of a handler that reads every study, instead of the routes")
@@ -112,6 +112,9 @@ def read(
         str, typer.Option(metavar="mm|index", help="unit of --point: LPS mm, or voxel index i,j,k from 0")
     ] = "mm",
     body_part: Annotated[str, typer.Option(help="Body Part Examined of files that are not DICOM, such as CHEST")] = "",
+    repair_uids: Annotated[
+        bool, typer.Option("--repair-uids", help="read copies with new UIDs of files whose UIDs are no UIDs")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Read studies from files, without a network.
@@ -125,14 +128,22 @@ def read(
 
     settings = settings_of(config)
     models = weights.environment(settings)
-    options = offline.options_for(model, inputs.read_options(point or (), point_is=point_is, body_part=body_part))
-    studies, unread = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
-    for file in unread:
-        print(f"not read: {file.path}: {file.reason}", file=sys.stderr)
-    readings = [(study, route) for study in studies for route in offline.routes_for(study, settings, model)]
+    read_options = inputs.read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
+    options = offline.options_for(model, read_options)
+    given = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
+    for line in offline.unread_lines(given.unread):
+        print(line, file=sys.stderr)
+    readings = [(study, route) for study in given.studies for route in offline.routes_for(study, settings, model)]
+    failures = 0
     for study, route in readings:
-        reading = offline.read(study, route, settings, models)
-        print(f"study {study.study_instance_uid}, route {route.name}: {offline.verdict(reading)}")
+        title = f"study {study.study_instance_uid}, route {route.name}"
+        try:
+            reading = offline.read(study, route, settings, models, given.notes(study))
+        except (HandlerError, ReportError) as error:  # the other studies are read all the same
+            failures += 1
+            print(f"{title}: not read: {error}", file=sys.stderr)
+            continue
+        print(f"{title}: {offline.verdict(reading)}")
         for prior in reversed(study.priors):
             print(f"  compared with study {prior.study_instance_uid}")
         for path in offline.save(reading, out / offline.subfolder(study, route, readings)):
@@ -141,6 +152,7 @@ def read(
         print(
             "no study matched a route; `ainode explain` says why, --model NAME reads the study anyway", file=sys.stderr
         )
+    if failures or not readings:
         raise typer.Exit(1)
 
 

@@ -51,16 +51,6 @@ class ConvertedStudy:
     """the grid of a volume, which turns voxel indices of the file into positions; None for pictures"""
 
 
-def is_volume(path: Path) -> bool:
-    """Return whether a file has the suffix of an NRRD or NIfTI file."""
-    return path.name.lower().endswith(volume_files.NRRD_SUFFIXES + volume_files.NIFTI_SUFFIXES)
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file has the suffix of a PNG, JPEG or TIFF file."""
-    return path.suffix.lower() in picture_files.SUFFIXES
-
-
 def convert_volume(path: Path, folder: Path, *, body_part: str = "") -> ConvertedStudy:
     """Write an NRRD or NIfTI volume as a CT series, sliced along the axis nearest to the head.
 
@@ -70,7 +60,7 @@ def convert_volume(path: Path, folder: Path, *, body_part: str = "") -> Converte
     Source: PS3.3 A.3 (CT Image), C.7.6.2 (Image Plane).
     """
     grid = volume_files.grid(path)
-    digest = sha256_of(path)
+    digest = "\\".join(map(sha256_of, volume_files.parts(path)))
     common = _common_attributes(digest, CTImageStorage, body_part)
     common.Modality, common.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
     common.FrameOfReferenceUID, common.PositionReferenceIndicator = made_uid("converted", digest, "frame"), ""
@@ -186,10 +176,10 @@ def _set_picture(instance: Dataset, picture: Picture, size_bytes: int) -> None:
     instance.SamplesPerPixel, instance.PhotometricInterpretation, instance.PlanarConfiguration = 3, "RGB", 0
     instance.Rows, instance.Columns, _ = picture.rgb.shape
     instance.BitsAllocated, instance.BitsStored, instance.HighBit, instance.PixelRepresentation = 8, 8, 7, 0
-    instance.LossyImageCompression = "01" if picture.lossy else "00"
-    if picture.lossy:
+    instance.LossyImageCompression = "01" if picture.lossy_method else "00"
+    if picture.lossy_method:
         instance.ImageType = ["DERIVED", *instance.ImageType[1:]]
-        instance.LossyImageCompressionMethod = "ISO_10918_1"
+        instance.LossyImageCompressionMethod = picture.lossy_method
         instance.LossyImageCompressionRatio = _decimals((max(1.0, round(picture.rgb.nbytes / size_bytes, 2)),))[0]
     pixels = picture.rgb.tobytes()
     instance.add_new("PixelData", "OB", pixels + bytes(len(pixels) % 2))

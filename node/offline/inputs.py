@@ -12,15 +12,24 @@ from pathlib import Path
 from ainode.node.deciding import router
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Instance, Location, Position, Study, is_position
 from ainode.node.encoding import headers
+from ainode.node.encoding.same_content import same_data_set
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.keeping.spool import content_sha256
-from ainode.node.offline import conversion
+from ainode.node.offline import conversion, repair, zip_files
 from ainode.node.offline.conversion import ConvertedStudy, PictureKind
+from ainode.node.offline.kinds import FileKind, format_of
 from ainode.node.offline.volume_files import Grid
 from ainode.node.priors.rules import patient_difference
 from ainode.node.priors.shelf import study_identity
 from ainode.node.settings import Settings
+
+_NAMES = {
+    FileKind.NRRD: "NRRD volume",
+    FileKind.NIFTI: "NIfTI volume",
+    FileKind.PICTURE: "picture",
+    FileKind.ZIP: "ZIP archive",
+}
 
 
 class PointKind(StrEnum):
@@ -44,6 +53,8 @@ class ReadOptions:
     """Body Part Examined of the files that are not DICOM"""
     time_points: int = 1
     """number of studies of a patient that the handler compares; 1: the handler reads each study by itself"""
+    repair_uids: bool = False
+    """read copies with valid UIDs of files whose UIDs break the rules of DICOM"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,21 @@ class UnreadFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a command gives to read."""
+
+    studies: tuple[Study, ...]
+    unread: tuple[UnreadFile, ...]
+    repaired_files: frozenset[Path] = frozenset()
+    """copies with valid UIDs that were read instead of files with wrong UIDs"""
+
+    def notes(self, study: Study) -> tuple[str, ...]:
+        """Return what the report of a study must say about its files."""
+        count = sum(instance.path in self.repaired_files for instance in study.instances)
+        return (f"UIDs of {count} files broke the rules of DICOM and were replaced (--repair-uids).",) if count else ()
+
+
+@dataclass(frozen=True, slots=True)
 class _InputStudy:
     """A study, and the grid of the volume file that it was converted from; None for other files."""
 
@@ -62,7 +88,9 @@ class _InputStudy:
     grid: Grid | None = None
 
 
-def read_options(points: Iterable[str], *, point_is: str, body_part: str) -> ReadOptions:
+def read_options(
+    points: Iterable[str], *, point_is: str = PointKind.MM, body_part: str = "", repair_uids: bool = False
+) -> ReadOptions:
     """Return the options of the command line.
 
     Raises: ConfigError if a point is not three numbers, or the body part cannot be a Body Part Examined.
@@ -71,7 +99,12 @@ def read_options(points: Iterable[str], *, point_is: str, body_part: str) -> Rea
         raise ConfigError(f"--point-is {point_is!r} is neither mm nor index")
     if not re.fullmatch(r"[A-Z0-9 _]{0,16}", body_part.upper()):
         raise ConfigError(f"--body-part {body_part!r} is no term of up to 16 letters, as CHEST, ABDOMEN, HAND")
-    return ReadOptions(tuple(map(_point, points)), point_kind=PointKind(point_is), body_part=body_part.upper())
+    return ReadOptions(
+        tuple(map(_point, points)),
+        point_kind=PointKind(point_is),
+        body_part=body_part.upper(),
+        repair_uids=repair_uids,
+    )
 
 
 def _point(text: str) -> Position:
@@ -98,45 +131,102 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def dicom_studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Study, ...], tuple[UnreadFile, ...]]:
-    """Return the DICOM studies in files and folders, and the files that are not DICOM."""
+    """Return the DICOM studies in files and folders, and the files that are not DICOM.
+
+    Copies of an instance count once.
+    """
     instances_by_study: dict[UID, list[Instance]] = {}
+    copies: dict[tuple[UID, UID], Instance] = {}
     unread = []
     for path in files(paths):
         try:
+            if remedy := _remedy(path):
+                unread.append(UnreadFile(path, remedy))
+                continue
             instance = headers.instance(path, sha256=content_sha256(path), keywords=router.keywords(settings.routes))
         except (CannotUnderstand, OSError) as error:
             unread.append(UnreadFile(path, str(error)))
         else:
-            instances_by_study.setdefault(instance.ref.study_instance_uid, []).append(instance)
+            known = copies.setdefault((instance.ref.study_instance_uid, instance.ref.sop_instance_uid), instance)
+            if known is instance:
+                instances_by_study.setdefault(instance.ref.study_instance_uid, []).append(instance)
+            elif known.sha256 != instance.sha256 and not same_data_set(known.path, path):
+                uid = instance.ref.sop_instance_uid
+                unread.append(UnreadFile(path, f"it has other content than {known.path} under the same UID {uid}"))
     return tuple(headers.study(tuple(instances)) for instances in instances_by_study.values()), tuple(unread)
 
 
-def input_studies(
-    paths: Sequence[Path], folder: Path, *, options: ReadOptions, settings: Settings
-) -> tuple[tuple[Study, ...], tuple[UnreadFile, ...]]:
+def _remedy(path: Path) -> str:
+    """Return what a file is that is not DICOM, and what to do with the file; '' for DICOM.
+
+    Raises: OSError.
+    """
+    file_format = format_of(path)
+    if file_format.kind is FileKind.DICOM:
+        return ""
+    if file_format.kind is FileKind.OTHER:
+        return f"it is {file_format.remedy}"
+    return f"it is a {_NAMES[file_format.kind]} beside DICOM; name the file itself on the command"
+
+
+def input_studies(paths: Sequence[Path], folder: Path, *, options: ReadOptions, settings: Settings) -> Inputs:
     """Return the studies to read, each with its priors and locations, and the files that are not read.
 
-    The converted instances are written below `folder`. A file of `paths` that cannot be converted ends the command:
-    without one time point, the comparison of the others would be wrong.
+    The converted instances are written below `folder`. A file of `paths` that cannot be converted is left out; it ends
+    the command where time points are compared: without one of them, the comparison of the others would be wrong.
     Raises: BrokenSeries, ConfigError.
     """
     if missing := [str(path) for path in paths if not path.exists()]:
         raise ConfigError(f"there is no file or folder {', '.join(missing)}")
-    inputs, dicom_paths = [], []
-    for number, path in enumerate(paths):
-        converted = _converted_study(path, folder / str(number), options)
-        if converted:
-            inputs.append(_InputStudy(_study(converted.paths, settings), converted.grid))
-        else:
-            dicom_paths.append(path)
+    inputs, dicom_paths, unconverted = _converted_inputs(paths, folder, options, settings)
     studies, unread = dicom_studies(dicom_paths, settings)
+    repaired_files: tuple[Path, ...] = ()
+    if options.repair_uids:
+        unread, repaired_files = _repaired(unread, folder / "repaired")
+        studies, _ = dicom_studies([*dicom_paths, *repaired_files], settings)
     inputs += [_InputStudy(study) for study in studies]
     if options.time_points > 1 and len(inputs) > 1:
         inputs = _oldest_first(inputs)
     located = _located_studies(inputs, options)
     if options.time_points > 1 and located:
         located = [_current_with_priors(located[-options.time_points :])]
-    return tuple(located), unread
+    return Inputs(tuple(located), (*unconverted, *unread), frozenset(repaired_files))
+
+
+def _converted_inputs(
+    paths: Sequence[Path], folder: Path, options: ReadOptions, settings: Settings
+) -> tuple[list[_InputStudy], list[Path], list[UnreadFile]]:
+    """Return the studies of the files that are not DICOM, the other paths, and the files that cannot be converted.
+
+    Raises: BrokenSeries where time points are compared.
+    """
+    inputs, other_paths, unconverted = [], [], []
+    for number, argument in enumerate(paths):
+        try:
+            path = _unpacked(argument, folder / str(number))
+            converted = _converted_study(path, folder / str(number), options)
+        except BrokenSeries as error:
+            if options.time_points > 1:
+                raise BrokenSeries(f"{argument}: {error}") from error
+            unconverted.append(UnreadFile(argument, str(error)))
+            continue
+        if converted:
+            inputs.append(_InputStudy(_study(converted.paths, settings), converted.grid))
+        else:
+            other_paths.append(path)
+    return inputs, other_paths, unconverted
+
+
+def _repaired(unread: Iterable[UnreadFile], folder: Path) -> tuple[tuple[UnreadFile, ...], tuple[Path, ...]]:
+    """Return the files that stay unread, and copies with valid UIDs of the others."""
+    still_unread, copies = [], []
+    for file in unread:
+        copy = repair.repaired(file.path, folder) if format_of(file.path).kind is FileKind.DICOM else None
+        if copy:
+            copies.append(copy)
+        else:
+            still_unread.append(file)
+    return tuple(still_unread), tuple(copies)
 
 
 def _current_with_priors(time_points: Sequence[Study]) -> Study:
@@ -150,30 +240,42 @@ def _current_with_priors(time_points: Sequence[Study]) -> Study:
     return dataclasses.replace(current, priors=tuple(priors), locations=locations)
 
 
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Return a path, or the folder with the files of a ZIP archive.
+
+    Raises: BrokenSeries.
+    """
+    if not path.is_file() or format_of(path).kind is not FileKind.ZIP:
+        return path
+    return zip_files.unpack(path, folder / "unpacked")
+
+
 def _converted_study(path: Path, folder: Path, options: ReadOptions) -> ConvertedStudy | None:
-    """Return the study of a volume, a picture or a folder of pictures, None for DICOM."""
-    try:
-        if path.is_file() and conversion.is_volume(path):
-            return conversion.convert_volume(path, folder, body_part=options.body_part)
-        pictures = _pictures(path)
-        if pictures:
-            return conversion.convert_pictures(pictures, folder, kind=options.picture_kind, body_part=options.body_part)
-    except BrokenSeries as error:
-        raise BrokenSeries(f"{path}: {error}") from error
+    """Return the study of a volume, a picture or a folder of pictures, None for DICOM.
+
+    Raises: BrokenSeries.
+    """
+    if path.is_file() and format_of(path).kind in {FileKind.NRRD, FileKind.NIFTI}:
+        return conversion.convert_volume(path, folder, body_part=options.body_part)
+    if pictures := _pictures(path):
+        return conversion.convert_pictures(pictures, folder, kind=options.picture_kind, body_part=options.body_part)
     return None
 
 
 def _pictures(path: Path) -> tuple[Path, ...]:
     """Return the pictures of a file or folder; () for a folder with DICOM, whose pictures may be thumbnails."""
     all_files = tuple(files([path]))
-    pictures = tuple(file for file in all_files if conversion.is_picture(file))
-    return () if pictures and path.is_dir() and any(_is_dicom(file) for file in all_files) else pictures
+    pictures = tuple(file for file in all_files if format_of(file).kind is FileKind.PICTURE)
+    return () if pictures and path.is_dir() and _has_dicom(all_files) else pictures
 
 
-def _is_dicom(path: Path) -> bool:
+def _has_dicom(all_files: Iterable[Path]) -> bool:
     """Return whether a file has the preamble of DICOM (PS3.10 7.1)."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    for path in all_files:
+        with path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                return True
+    return False
 
 
 def _study(paths: Iterable[Path], settings: Settings) -> Study:

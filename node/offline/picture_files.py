@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF files, decoded as upright 8-bit RGB."""
+"""PNG, JPEG, TIFF and WebP files, decoded as upright 8-bit RGB."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -11,9 +11,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.decoding import MAX_PIXELS
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_FORMATS = ("PNG", "JPEG", "TIFF")
-_LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+# Lossy Image Compression Method (0028,2114) by format. The standard has no term for WebP; Pillow does not say whether a
+# WebP is lossless.
+_LOSSY_METHODS = {"JPEG": "ISO_10918_1", "MPO": "ISO_10918_1", "WEBP": "WEBP"}
 _MAX_16_BIT = 65535
 _DECODE_ERRORS = (EOFError, MemoryError, OSError, SyntaxError, TypeError, ValueError, UnidentifiedImageError)
 
@@ -26,8 +27,8 @@ class Picture:
     """
 
     rgb: NDArray[np.uint8] = field(repr=False)
-    lossy: bool
-    """whether the file was compressed by JPEG, so that detail is lost"""
+    lossy_method: str
+    """Lossy Image Compression Method of the file, '' if no detail was lost"""
 
 
 def picture(path: Path) -> Picture:
@@ -41,9 +42,10 @@ def picture(path: Path) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
                 _refuse_unfit(image)
-                lossy = image.format in _LOSSY_FORMATS or "jpeg" in str(image.info.get("compression", ""))
+                is_jpeg_tiff = "jpeg" in str(image.info.get("compression", ""))
+                lossy_method = _LOSSY_METHODS["JPEG"] if is_jpeg_tiff else _LOSSY_METHODS.get(image.format or "", "")
                 upright = ImageOps.exif_transpose(image)
-                return Picture(_rgb_pixels(upright), lossy)
+                return Picture(_rgb_pixels(upright), lossy_method)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BrokenSeries(f"the picture has more than {MAX_PIXELS} pixels; scale it down") from error
     except _DECODE_ERRORS as error:

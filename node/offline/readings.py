@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.inputs import ReadOptions, dicom_studies
+from ainode.node.offline.inputs import ReadOptions, UnreadFile, dicom_studies
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.weights import ModelEnvironment, environment
@@ -52,7 +52,9 @@ def routes_for(study: Study, settings: Settings, handler: str | None) -> tuple[R
     return tuple(route for route in settings.routes if router.chosen(study, route).series)
 
 
-def read(study: Study, route: Route, settings: Settings, models: ModelEnvironment) -> Reading:
+def read(
+    study: Study, route: Route, settings: Settings, models: ModelEnvironment, notes: tuple[str, ...] = ()
+) -> Reading:
     """Return the reading of a study by the handler of a route.
 
     The documents are dated by the oldest file of the study, so that a second reading has the same bytes.
@@ -66,6 +68,7 @@ def read(study: Study, route: Route, settings: Settings, models: ModelEnvironmen
         report_out_of_scope=route.report_out_of_scope,
         priors=tuple(file for prior in study.priors for file in _files_to_read(prior, route, settings)),
         locations=study.locations,
+        notes=notes,
         refusal=patient_contradiction(study.instances),
     )
     return _reading(request, route.handler, models)
@@ -128,6 +131,16 @@ def _remove_documents(folder: Path) -> None:
                 path.unlink()
 
 
+def unread_lines(unread: Iterable[UnreadFile]) -> Iterator[str]:
+    """Yield a line for each reason why files are not read, with the first file and the number of files."""
+    by_reason: dict[str, list[Path]] = {}
+    for file in unread:
+        by_reason.setdefault(file.reason, []).append(file.path)
+    for reason, paths in by_reason.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield f"not read: {paths[0]}{more}: {reason}"
+
+
 def verdict(reading: Reading) -> str:
     """Return the first score of a reading, or the reason why the study is out of scope."""
     return reading.answer.reason if isinstance(reading.answer, OutOfScope) else headline(reading.summary)
@@ -142,7 +155,7 @@ def headline(summary: str) -> str:
 def explanation(path: Path, settings: Settings) -> list[str]:
     """Return the lines that say which series below a path each route chooses, and whether its handler reads them."""
     studies, unread = dicom_studies([path], settings)
-    lines = [f"{file.path}: {file.reason}" for file in unread]
+    lines = [*unread_lines(unread)]
     for study in studies:
         lines.append(f"study {study.study_instance_uid}, {len(study.instances)} instances")
         for decision in router.decide(study, settings.routes):

@@ -3,10 +3,13 @@
 The packages that decode the files are imported on first use: a node that only receives DICOM has no such package.
 """
 
+import gzip
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import BufferedIOBase
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,9 +20,7 @@ from numpy.typing import NDArray
 from ainode.node.domain import Position
 from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.imaging.geometry import triple
-
-NRRD_SUFFIXES = (".nrrd",)
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+from ainode.node.offline.kinds import FileKind, format_of, is_gzip
 
 # A whole-body CT has 512 x 512 x 1500 voxels; a larger header is an attack on the memory.
 MAX_VOXELS = 2**29
@@ -36,6 +37,11 @@ _LPS_SIGNS_OF_SPACE: Mapping[str, tuple[int, int, int]] = {
     "las": (1, -1, 1),
 }
 _LPS_OF_RAS = np.diag((-1.0, -1.0, 1.0))
+# NIfTI-1 sform_code and qform_code of spaces that are not the patient's.
+_TEMPLATES: Mapping[int, str] = {3: "Talairach", 4: "MNI 152", 5: "another template"}
+# Of a voxel: half a voxel may be the rounding of a quaternion; more is another place.
+_MAX_DISAGREEMENT = 0.5
+_NIFTI_2_BYTES = 540
 # NIfTI-1 xyzt_units; a header without a unit is in mm by custom.
 _MM_PER_UNIT: Mapping[str, float] = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _DECODE_ERRORS = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error)
@@ -65,7 +71,24 @@ def grid(path: Path) -> Grid:
     Raises: BrokenSeries if the file is damaged, is not one volume, or does not define the orientation of the patient;
     ConfigError if the package that decodes the file is missing.
     """
-    return _nrrd_grid(path) if path.name.lower().endswith(NRRD_SUFFIXES) else _nifti_grid(path)
+    return _nrrd_grid(path) if format_of(path).kind is FileKind.NRRD else _nifti_grid(path)
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """Return the files of a volume: the file itself, and the data file that a detached NRRD header names.
+
+    Raises: BrokenSeries if the data file is not a file beside the header.
+    """
+    if format_of(path).kind is not FileKind.NRRD:
+        return (path,)
+    header = _nrrd_header(path)
+    name = header.get("data file", header.get("datafile"))
+    if name is None:
+        return (path,)
+    data = path.parent / str(name)
+    if Path(str(name)).name != name or not data.is_file():
+        raise BrokenSeries("the NRRD header names other files for its data than one beside it; save both as one .nrrd")
+    return path, data
 
 
 def _package(name: str, distribution: str) -> ModuleType:
@@ -87,17 +110,33 @@ def _nrrd_grid(path: Path) -> Grid:
     Source: https://teem.sourceforge.net/nrrd/format.html (space, space directions, space origin).
     """
     nrrd = _package("nrrd", "pynrrd")
+    header = _nrrd_header(path)
+    parts(path)
     try:
+        signs = _lps_signs(header)
         with path.open("rb") as file:
-            header = nrrd.read_header(file)
-            signs = _lps_signs(header)
-            values = nrrd.read_data(header, file, index_order="C")
+            nrrd.read_header(file)
+            values = nrrd.read_data(header, file, str(path), index_order="C")
     except (*_DECODE_ERRORS, nrrd.NRRDError) as error:
         raise BrokenSeries(f"the NRRD file is damaged ({type(error).__name__}); export it again") from error
     affine = np.eye(4)
     affine[:3, :3] = (np.asarray(header["space directions"], np.float64) * signs).T
     affine[:3, 3] = np.asarray(header["space origin"], np.float64) * signs
     return _rectangular_grid(values, affine)
+
+
+def _nrrd_header(path: Path) -> Mapping[str, Any]:
+    """Return the header of an NRRD file.
+
+    Raises: BrokenSeries if the header is damaged.
+    """
+    nrrd = _package("nrrd", "pynrrd")
+    try:
+        with path.open("rb") as file:
+            header: Mapping[str, Any] = nrrd.read_header(file)
+    except (*_DECODE_ERRORS, nrrd.NRRDError) as error:
+        raise BrokenSeries(f"the NRRD file is damaged ({type(error).__name__}); export it again") from error
+    return header
 
 
 def _lps_signs(header: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -107,8 +146,6 @@ def _lps_signs(header: Mapping[str, Any]) -> NDArray[np.float64]:
     """
     kinds = [kind for kind in header.get("kinds", ()) if kind not in {"domain", "space"}]
     _refuse_unless_volume(tuple(int(size) for size in header["sizes"]), of_scalars=not kinds)
-    if "data file" in header or "datafile" in header:
-        raise BrokenSeries("the NRRD header names another file for its data; save both as one .nrrd")
     space = str(header.get("space", "")).lower()
     if space not in _LPS_SIGNS_OF_SPACE or "space directions" not in header or "space origin" not in header:
         raise BrokenSeries(
@@ -128,25 +165,71 @@ def _nifti_grid(path: Path) -> Grid:
     """
     nibabel = _package("nibabel", "nibabel")
     try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise BrokenSeries("the file is no single-file NIfTI (.nii or .nii.gz); export it as a single file")
-        if not (image.header["sform_code"] > 0 or image.header["qform_code"] > 0):
-            raise BrokenSeries(
-                "the NIfTI file does not define the orientation of the patient: sform and qform codes are both 0"
-            )
-        shape = image.shape
-        while len(shape) > _AXIS_COUNT and shape[-1] == 1:
-            shape = shape[:-1]
-        _refuse_unless_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
-        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
-        values = np.asarray(image.dataobj, np.float32 if scaled else None)
-        scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-        affine = np.asarray(image.affine, np.float64)
-    except (*_DECODE_ERRORS, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        with path.open("rb") as file:
+            packed = is_gzip(file.read(2))
+            file.seek(0)
+            # By the bytes: nibabel itself believes the suffix.
+            with gzip.open(file) if packed else nullcontext(file) as stream:
+                return _nifti_grid_of(_nifti_image(nibabel, stream))
+    except (
+        *_DECODE_ERRORS,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.wrapstruct.WrapStructError,
+    ) as error:
         raise BrokenSeries(f"the NIfTI file is damaged ({type(error).__name__}); export it again") from error
+
+
+def _nifti_image(nibabel: ModuleType, stream: BufferedIOBase) -> Any:  # noqa: ANN401 - nibabel has no types
+    """Return the image of a stream, of NIfTI-1 or NIfTI-2; its voxels are read from the stream."""
+    length = stream.read(4)
+    stream.seek(0)
+    lengths = {int.from_bytes(length, "little"), int.from_bytes(length, "big")}
+    return (nibabel.Nifti2Image if _NIFTI_2_BYTES in lengths else nibabel.Nifti1Image).from_stream(stream)
+
+
+def _nifti_grid_of(image: Any) -> Grid:  # noqa: ANN401 - nibabel has no types
+    """Return the grid of a NIfTI image.
+
+    Raises: BrokenSeries.
+    """
+    _refuse_unclear_orientation(image)
+    shape = image.shape
+    while len(shape) > _AXIS_COUNT and shape[-1] == 1:
+        shape = shape[:-1]
+    _refuse_unless_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
+    scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
+    values = np.asarray(image.dataobj, np.float32 if scaled else None)
+    scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+    affine = np.asarray(image.affine, np.float64)
     affine[:3] = _LPS_OF_RAS @ affine[:3] * scale
     return _rectangular_grid(values.reshape(shape, order="F").transpose(), affine)
+
+
+def _refuse_unclear_orientation(image: Any) -> None:  # noqa: ANN401 - nibabel has no types
+    """Refuse an image whose two orientations disagree, or whose orientation is that of a template.
+
+    Raises: BrokenSeries.
+    """
+    (sform, sform_code), (qform, qform_code) = image.get_sform(coded=True), image.get_qform(coded=True)
+    if not (sform_code or qform_code):
+        raise BrokenSeries(
+            "the NIfTI file does not define the orientation of the patient: sform and qform codes are both 0"
+        )
+    code = sform_code or qform_code
+    if code in _TEMPLATES and not (sform_code and qform_code and qform_code not in _TEMPLATES):
+        raise BrokenSeries(
+            f"the NIfTI file is in the space of a template ({_TEMPLATES[int(code)]}), not of the patient; give "
+            "the image as it came from the scanner"
+        )
+    if sform_code and qform_code:
+        corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*np.array(image.shape[:3]) - 1, 1)
+        distance = np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()
+        if distance > _MAX_DISAGREEMENT * np.linalg.norm(qform[:3, :3], axis=0).min():
+            raise BrokenSeries(
+                f"the NIfTI file has two orientations that disagree by {distance:.1f} mm: sform (code {sform_code}), "
+                f"qform (code {qform_code}); keep the orientation that is true of the patient in both"
+            )
 
 
 def _refuse_unless_volume(shape: tuple[int, ...], *, of_scalars: bool) -> None:

@@ -46,7 +46,7 @@ def a_scan(folder: Path, patient: str, date: str, **header: Any) -> Path:  # noq
 
 
 def gathered(*paths: Path, folder: Path, **options: Any) -> tuple[Study, ...]:  # noqa: ANN401 - of a ReadOptions
-    return inputs.input_studies(paths, folder / "converted", options=ReadOptions(**options), settings=SETTINGS)[0]
+    return inputs.input_studies(paths, folder / "converted", options=ReadOptions(**options), settings=SETTINGS).studies
 
 
 def test_several_volumes_are_time_points_in_the_order_of_their_names_on_the_command(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_pictures_named_one_by_one_are_studies_and_those_of_a_folder_one_series(
 def test_pictures_beside_dicom_in_a_folder_are_its_thumbnails(tmp_path: Path) -> None:
     folder = a_scan(tmp_path / "scan", "P", "20200101")
     Image.new("L", (9, 8)).save(folder / "thumbnail.png")
-    found, refused = inputs.input_studies([folder], tmp_path / "converted", options=ReadOptions(), settings=SETTINGS)
-    assert [len(one.instances) for one in found] == [3]
-    assert [one.path.name for one in refused] == ["thumbnail.png"]
+    given = inputs.input_studies([folder], tmp_path / "converted", options=ReadOptions(), settings=SETTINGS)
+    assert [len(one.instances) for one in given.studies] == [3]
+    assert [one.path.name for one in given.unread] == ["thumbnail.png"]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,6 @@ def test_the_handler_is_given_priors_oldest_first_and_every_location(tmp_path: P
 def test_the_nodule_of_a_real_scan_is_where_its_voxel_is(tmp_path: Path) -> None:
     folder = shared("data/dicom/ct_chest_thin_R01-001/dicom")
     point = (-95.6938, -144.9846, -66.121)
-    found, _ = inputs.input_studies([folder], tmp_path, options=ReadOptions(points=(point,)), settings=SETTINGS)
+    found = inputs.input_studies([folder], tmp_path, options=ReadOptions(points=(point,)), settings=SETTINGS).studies
     assert found[0].locations[0].frame_of_reference_uid
     assert found[0].locations[0].series_instance_uid

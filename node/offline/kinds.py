@@ -1,0 +1,112 @@
+"""What kind of file a file is, by its bytes: a suffix may be missing, in capitals or wrong."""
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+_HEAD_BYTES: Final = 1024
+_DICM_OFFSET: Final = 128
+# NIfTI-1 and NIfTI-2: length of the header, magic and its offset. Source: https://nifti.nimh.nih.gov.
+_NIFTI_1_BYTES, _NIFTI_1_MAGIC = 348, 344
+_NIFTI_2_BYTES, _NIFTI_2_MAGIC = 540, 4
+_META_IMAGE: Final = re.compile(rb"\s*(Comment|ObjectType|ObjectSubType|NDims)\s*=")
+
+
+class FileKind(StrEnum):
+    """The kinds that `ainode read` knows."""
+
+    DICOM = "dicom"
+    NRRD = "nrrd"
+    NIFTI = "nifti"
+    PICTURE = "picture"
+    ZIP = "zip"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """The kind of a file; `remedy` says what a file that is not read is, and what to make of it."""
+
+    kind: FileKind
+    remedy: str = ""
+
+
+_PAIR: Final = "one half of an image in two files (.hdr and .img); save the image as a single .nii"
+_REMEDIES: Final[tuple[tuple[Callable[[bytes], object], str], ...]] = (
+    (_META_IMAGE.match, "a MetaImage file (.mha, .mhd); save it as NRRD or NIfTI, as 3D Slicer and ITK-SNAP do"),
+    (
+        lambda head: head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif"},
+        "a HEIC or AVIF photograph; save it as JPEG or PNG",
+    ),
+    (lambda head: head[:2] == b"BM" or head[:4] == b"GIF8", "a BMP or GIF picture; save it as PNG"),
+    (lambda head: head[:4] == b"%PDF", "a PDF document; give the images themselves"),
+    (lambda head: head[:6] == b"Rar!\x1a\x07" or head[:6] == b"7z\xbc\xaf\x27\x1c", "an archive; unpack it, or zip it"),
+    (lambda head: head[:3] == b"\x89HD", "an HDF5 or MINC 2 file; save the volume as NIfTI or NRRD"),
+)
+_PICTURES: Final[Mapping[bytes, int]] = {
+    b"\x89PNG\r\n\x1a\n": 0,
+    b"\xff\xd8\xff": 0,
+    b"II*\0": 0,
+    b"MM\0*": 0,
+    b"WEBPVP8": 8,
+}
+"""the first bytes of a picture, and their offset"""
+
+
+def format_of(path: Path) -> FileFormat:
+    """Return what a file is; DICOM where nothing else fits, so that the reader of DICOM says what is missing.
+
+    Raises: OSError.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head[_DICM_OFFSET : _DICM_OFFSET + 4] == b"DICM":
+        return FileFormat(FileKind.DICOM)
+    if head[:4] == b"NRRD":
+        return FileFormat(FileKind.NRRD)
+    if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"}:
+        return FileFormat(FileKind.ZIP)
+    if any(head[offset:].startswith(magic) for magic, offset in _PICTURES.items()):
+        return FileFormat(FileKind.PICTURE)
+    if is_gzip(head):
+        return _nifti_format(_unpacked_head(path)) or FileFormat(FileKind.OTHER, "a gzip file; unpack it")
+    return _nifti_format(head) or _other_format(path, head)
+
+
+def is_gzip(head: bytes) -> bool:
+    """Return whether these are the first bytes of a gzip file (RFC 1952)."""
+    return head[:2] == b"\x1f\x8b"
+
+
+def _unpacked_head(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            return file.read(_HEAD_BYTES)
+    except (EOFError, OSError, zlib.error):
+        return b""
+
+
+def _nifti_format(head: bytes) -> FileFormat | None:
+    """Return the format of a NIfTI file or of a half of an Analyze pair, None for another file."""
+    lengths = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")}
+    if _NIFTI_2_BYTES in lengths and head[_NIFTI_2_MAGIC : _NIFTI_2_MAGIC + 3] == b"n+2":
+        return FileFormat(FileKind.NIFTI)
+    if _NIFTI_1_BYTES not in lengths:
+        return None
+    if head[_NIFTI_1_MAGIC : _NIFTI_1_MAGIC + 4] == b"n+1\0":
+        return FileFormat(FileKind.NIFTI)
+    return FileFormat(FileKind.OTHER, _PAIR)
+
+
+def _other_format(path: Path, head: bytes) -> FileFormat:
+    for is_format, remedy in _REMEDIES:
+        if is_format(head):
+            return FileFormat(FileKind.OTHER, remedy)
+    if path.suffix.lower() == ".img" and any(path.with_suffix(suffix).exists() for suffix in (".hdr", ".HDR")):
+        return FileFormat(FileKind.OTHER, _PAIR)
+    return FileFormat(FileKind.DICOM)

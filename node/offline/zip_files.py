@@ -1,0 +1,55 @@
+"""The files of a ZIP archive, unpacked within bounds and under names of our own."""
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from ainode.node.errors import BrokenSeries
+
+# A whole-body CT has 1 GB, a study of several phases ten times as much.
+_MAX_BYTES: Final = 20 * 1024**3
+_MAX_FILES: Final = 100_000
+# Deflate makes at most a thousandth of its input; images of much air come to a tenth.
+_MAX_RATIO: Final = 200
+_SMALL_BYTES: Final = 64 * 1024**2
+_ENCRYPTED: Final = 0x1
+_BLOCK_BYTES: Final = 1024**2
+
+
+def unpack(path: Path, folder: Path) -> Path:
+    """Unpack a ZIP archive into a folder, and return the folder. No name of the archive becomes a path.
+
+    Raises: BrokenSeries if the archive is damaged, encrypted, or larger than the bounds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            _refuse_unfit(entries, path.stat().st_size)
+            for number, entry in enumerate(entries):
+                with archive.open(entry) as source, (folder / f"{number:06d}").open("wb") as target:
+                    # zipfile ends an entry at the size that its header claims.
+                    shutil.copyfileobj(source, target, _BLOCK_BYTES)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise BrokenSeries(f"the ZIP archive is damaged ({type(error).__name__}); make it again") from error
+    return folder
+
+
+def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int) -> None:
+    """Refuse an archive that is encrypted, or whose entries claim more than the bounds.
+
+    Raises: BrokenSeries.
+    """
+    size_bytes = sum(entry.file_size for entry in entries)
+    if any(entry.flag_bits & _ENCRYPTED for entry in entries):
+        raise BrokenSeries("the ZIP archive has a password; unpack it")
+    if len(entries) > _MAX_FILES or size_bytes > _MAX_BYTES:
+        raise BrokenSeries(
+            f"the ZIP archive has {len(entries)} files of {size_bytes} bytes ({_MAX_FILES} files of {_MAX_BYTES} bytes "
+            "are read); unpack it, and give a folder"
+        )
+    if size_bytes > max(_SMALL_BYTES, packed_bytes * _MAX_RATIO):
+        raise BrokenSeries(
+            f"the ZIP archive unpacks to more than {_MAX_RATIO} times its size; unpack it, if you trust it"
+        )
