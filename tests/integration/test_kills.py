@@ -19,6 +19,7 @@ from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping import transitions
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.receiving.commitment_files import CommitmentReport
 
 # Each query lists rows that the ledger does not allow.
 FORBIDDEN = {
@@ -134,6 +135,12 @@ def sent(world: World, ledger: Ledger) -> None:
     put_deliveries(world, ledger, "job", state=DeliveryState.SENT, transaction_uid=TRANSACTION)
 
 
+def reported_by_the_archive(world: World, ledger: Ledger) -> None:
+    sent(world, ledger)
+    committed, failed = (delivery.document.ref.sop_instance_uid for delivery in ledger.deliveries("job"))
+    world.commitments.save(CommitmentReport(TRANSACTION, (committed,), ((failed, 0x0110),)))
+
+
 def superseded_and_sent(world: World, ledger: Ledger) -> None:
     read_job(world, ledger, a_job("oldest"))
     put_job(ledger, "oldest", state=JobState.SUPERSEDED)
@@ -187,7 +194,7 @@ def prepared(world: World, prepare: Callable[[World, Ledger], None]) -> Path:
         ("retry", failed_reading, 1),
         ("retry", failed_delivery, 1),
         ("retry", withheld, 1),
-        ("settle", sent, 1),
+        ("settle", reported_by_the_archive, 1),
         ("supersede", superseded_and_sent, 1),
         ("report", waiting, 6),
         pytest.param("report", waiting, 1, marks=pytest.mark.long),

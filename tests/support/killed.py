@@ -35,6 +35,7 @@ from ainode.node.domain import (
     WeightsStatus,
 )
 from ainode.node.errors import BrokenSeries
+from ainode.node.jobs.commitments import Commitments
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.retries import retry
 from ainode.node.jobs.stations import Stations
@@ -44,6 +45,7 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.retention import JobRetention
+from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.routes import Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
 from support.files import instance_ref
@@ -51,10 +53,10 @@ from support.files import instance_ref
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STUDY: Final = UID("1.2.3")
 ROUTE: Final = Route("chest", "reader", destinations=("archive",), allow_demonstration=True)
-TRANSACTION: Final = "1.2.3.4.5"
+TRANSACTION: Final = UID("1.2.3.4.5")
 KINDS: Final = (DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE)
 _CHANGES_OF_FILES: Final = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir"})
-_SETTLED_S: Final = 60.0
+_DEADLINE_S: Final = 60.0
 _LOOK_S: Final = 0.02
 Counted = Callable[[str], bool]
 """whether a step counts: a step names the file of its database, or is empty for a change of the file system"""
@@ -84,6 +86,11 @@ class World:
         delivery = DeliveryTable(first_wait_s=0.1, longest_wait_s=0.1, attempts=20)
         node = NodeTable(data=self.data, min_free_bytes=0, job_retention_days=1)
         return Settings(node=node, peers=(archive,), routes=(ROUTE,), delivery=delivery)
+
+    @property
+    def commitments(self) -> CommitmentFiles:
+        """Return the folder of what archives and senders reported and requested."""
+        return CommitmentFiles(self.data / "commitments")
 
     def engine(self) -> sa.Engine:
         """Return an engine of the ledger's database; its tables are there."""
@@ -127,10 +134,10 @@ def _retry(world: World, ledger: Ledger) -> None:
     retry(world.settings, ledger, "job")
 
 
-def _settle(_: World, ledger: Ledger) -> None:
-    of_kind = {delivery.document.kind: delivery.document.ref.sop_instance_uid for delivery in ledger.deliveries("job")}
-    committed, failed = (of_kind[kind] for kind in KINDS)
-    ledger.outbox.settle(TRANSACTION, [committed], {failed: "0x0110"}, NOW)
+def _settle(world: World, ledger: Ledger) -> None:
+    """Take up the reports of archives that are on disk, and wait until none is left."""
+    Commitments(world.settings, Catalog(world.engine()), ledger, _now).recover()
+    _wait(lambda: not world.commitments.paths())
 
 
 def _supersede(_: World, ledger: Ledger) -> None:
@@ -149,7 +156,7 @@ def _leave(_: datetime) -> None:
 def _work(world: World, ledger: Ledger) -> None:
     """Start what the node starts, and wait until nothing remains to be done."""
     _launch(world, ledger)
-    _wait(ledger)
+    _wait(lambda: not ledger.tasks.waiting(()))
 
 
 def _launch(world: World, ledger: Ledger) -> None:
@@ -158,10 +165,10 @@ def _launch(world: World, ledger: Ledger) -> None:
     Jobs(stations).launch()
 
 
-def _wait(ledger: Ledger) -> None:
-    deadline = time.monotonic() + _SETTLED_S
-    while ledger.tasks.waiting(()):
-        assert time.monotonic() < deadline, ledger.tasks.waiting(())
+def _wait(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(_LOOK_S)
 
 
@@ -173,6 +180,11 @@ def _by_main_thread(database_path: str) -> bool:
 def _by_dispatcher(database_path: str) -> bool:
     del database_path
     return threading.current_thread().name == "dispatcher"
+
+
+def _by_lane(database_path: str) -> bool:
+    del database_path
+    return threading.current_thread().name.startswith("commitment ")
 
 
 def _by_workers(database_path: str) -> bool:
@@ -193,7 +205,7 @@ class Operation:
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "retry": Operation(_retry),
-    "settle": Operation(_settle, is_repeated=True),
+    "settle": Operation(_settle, _by_lane, is_repeated=True),
     "supersede": Operation(_supersede, is_repeated=True),
     "report": Operation(_work, _by_workers),
     "sweep": Operation(_work, _by_dispatcher),
@@ -232,10 +244,9 @@ def _operate(world: World, name: str, step: int) -> None:
 
 def _start(world: World, name: str) -> None:
     ledger = Ledger(world.engine())
-    _launch(world, ledger)
     if OPERATIONS[name].is_repeated:
         OPERATIONS[name].run(world, ledger)
-    _wait(ledger)
+    _work(world, ledger)
     os._exit(0)
 
 
