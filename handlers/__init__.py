@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ainode.models.errors import ModelError, UnusablePicture
 from ainode.node.domain import (
     Algorithm,
+    Band,
     Code,
     Instance,
     InstanceRef,
@@ -23,6 +24,7 @@ from ainode.node.domain import (
     Selection,
     Series,
     Study,
+    Verdict,
 )
 from ainode.node.errors import WeightsError
 from ainode.node.imaging.anatomy import body_part
@@ -31,6 +33,7 @@ from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
+MALIGNANT = Code("21594007", "SCT", "Malignant")
 _PERCENT = Code("%", "UCUM", "%")
 
 Model = TypeVar("Model")
@@ -120,10 +123,21 @@ def unread(images: int) -> Mapping[str, str]:
     return {"images not read": f"{images}, unusable pixels"} if images else {}
 
 
-def against_threshold(concept: str, probability: float, threshold: float) -> str:
-    """Return a caption: the probability, and whether the probability is above the threshold."""
-    verdict = "above" if probability > threshold else "not above"
-    return f"{concept} {probability:.1%}, {verdict} the threshold of {threshold:.1%}"
+def verdict_on(
+    probability: float, threshold: float, band: tuple[float, float] | None, *, about: Code | None = None
+) -> Verdict:
+    """Return the verdict on a probability by the threshold and the band of a card."""
+    return Verdict.of(probability, threshold, band=Band(*band) if band else None, about=about)
+
+
+def threshold_texts(threshold: float, band: tuple[float, float] | None, subject: str = "") -> Mapping[str, str]:
+    """Return threshold and band as parameters; `subject` names what they are of where a result has several.
+
+    The UIDs of the documents hang on the parameters, and nothing else of a result knows the band.
+    """
+    prefix = f"{subject} " if subject else ""
+    band_texts = {f"{prefix}band": f"{band[0]:g} to {band[1]:g}"} if band else {}
+    return {f"{prefix}threshold": f"{threshold:g}", **band_texts}
 
 
 def percent(concept: Code, share: float, images: tuple[InstanceRef, ...]) -> Measurement:

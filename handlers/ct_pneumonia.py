@@ -9,12 +9,13 @@ import numpy as np
 
 from ainode.handlers import (
     PROBABILITY,
-    against_threshold,
     algorithm,
     body_parts,
     loaded,
     percent,
     saliency,
+    threshold_texts,
+    verdict_on,
     voxels_under,
 )
 from ainode.models.ct_pneumonia.card import Card, read_card
@@ -124,7 +125,7 @@ class CtPneumonia:
         card = self._card
         z, y, x = reading.slices.spacing_mm
         parameters = {
-            "threshold": f"{card.threshold:g}",
+            **threshold_texts(card.threshold, card.band),
             "network": card.size,
             "slices": f"{len(reading.slices.instances)} of {z:.2f} mm, pixels {y:.2f} x {x:.2f} mm",
             "sampling": "25 DDIM steps, seeded by the Study Instance UID",
@@ -135,14 +136,12 @@ class CtPneumonia:
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         key_images = reading.key_images()
-        prediction = reading.prediction
-        probability = percent(PROBABILITY, prediction.probability, key_images)
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(reading),
             title="Pneumonia on chest CT",
             procedure=_PROCEDURE,
-            findings=(Finding("pneumonia", _PNEUMONIA, _LUNG, (probability,), key_images),),
+            findings=(reading.finding(),),
             captures=reading.captures(),
             evidence=refs(reading.slices.instances),
             key_images=key_images,
@@ -171,19 +170,26 @@ class _Reading:
         regions = enumerate(prediction.regions, start=1)
         return scores | {f"region {number} attention": region.attention for number, region in regions}
 
+    def finding(self) -> Finding:
+        """Return the answer for the whole stack."""
+        share, card, key_images = self.prediction.probability, self._card, self.key_images()
+        verdict = verdict_on(share, card.threshold, card.band)
+        return Finding(
+            "pneumonia", _PNEUMONIA, _LUNG, (percent(PROBABILITY, share, key_images),), key_images, verdict=verdict
+        )
+
     def key_images(self) -> tuple[InstanceRef, ...]:
         """Return the slices through the middles of the regions, from the feet to the head, each once."""
         return tuple(self.slices.instances[number].ref for number in self._key_slices())
 
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of each key slice with the saliency and the regions on it."""
-        prediction, threshold = self.prediction, self._card.threshold
+        prediction, finding = self.prediction, self.finding()
         return tuple(
             Capture(
                 image=self.slices.instances[number].ref,
                 title=f"Pneumonia on chest CT, slice {number + 1} of {len(self.slices.instances)}",
                 captions=(
-                    against_threshold("Pneumonia:", prediction.probability, threshold),
                     (
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
                         f"global {prediction.global_prior:.2f}"
@@ -192,6 +198,7 @@ class _Reading:
                 ),
                 saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self._chest))),
                 findings=self._boxes(number),
+                subject=finding,
             )
             for number in self._key_slices()
         )

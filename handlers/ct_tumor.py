@@ -5,21 +5,24 @@ both, both. Slices that came as pictures, windowed already, are read too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ainode.handlers import (
+    MALIGNANT,
     PROBABILITY,
-    against_threshold,
+    PROBABILITY_OF_CANCER,
     algorithm,
     body_parts,
     loaded,
     percent,
     saliency,
     selection_of,
+    threshold_texts,
+    verdict_on,
     voxels_under,
 )
 from ainode.models.ct_tumor.card import Organ, read_card
@@ -32,6 +35,7 @@ from ainode.node.domain import (
     Header,
     Instance,
     OutOfScope,
+    Presence,
     Result,
     Selection,
     Series,
@@ -59,9 +63,16 @@ _PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 _CLASSES = {
     "normal": Code("17621005", "SCT", "Normal"),
     "benign": Code("30807003", "SCT", "Benign"),
-    "malignant": Code("21594007", "SCT", "Malignant"),
+    "malignant": MALIGNANT,
     "tumor": Code("108369006", "SCT", "Neoplasm"),
 }
+_PROBABILITIES = {
+    "normal": Code("prob-normal", "99AINODE", "Probability of normal"),
+    "benign": Code("prob-benign", "99AINODE", "Probability of benign"),
+    "malignant": PROBABILITY_OF_CANCER,
+    "tumor": Code("prob-neoplasm", "99AINODE", "Probability of neoplasm"),
+}
+"""names of the probabilities of classes that were not chosen"""
 _SITES = {"lung": Code("39607008", "SCT", "Lung"), "pancreas": Code("15776009", "SCT", "Pancreas")}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _KEY_SLICES = 3
@@ -153,7 +164,7 @@ class CtTumor:
             algorithm=self._algorithm(readings),
             title=f"CT tumor, {' and '.join(reading.organ.name for reading in readings)}",
             procedure=_PROCEDURE,
-            findings=tuple(finding for reading in readings for finding in reading.findings()),
+            findings=tuple(reading.finding() for reading in readings),
             captures=tuple(capture for reading in readings for capture in reading.captures()),
             evidence=evidence,
             key_images=key_images,
@@ -190,18 +201,30 @@ class _OrganReading:
         """Return the probability that the organ holds a tumor, of the whole study."""
         return self._reading.score
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Return one finding per class: the class itself, its probability, the key slices."""
+    def finding(self) -> Finding:
+        """Return the chosen class, with the verdict on the class that means a tumor and the probability of every class.
+
+        The tumor is chosen where its probability is above the threshold, else the likeliest class.
+        """
         organ = self.organ
-        return tuple(
-            Finding(
-                tracking_identifier=f"{organ.name} {name}",
-                concept=_CLASSES[name],
-                site=_SITES[organ.name],
-                measurements=(percent(PROBABILITY, float(share), self.key_images),),
-                evidence=self.key_images,
-            )
-            for name, share in zip(organ.class_names, self._reading.probabilities, strict=True)
+        shares = dict(zip(organ.class_names, map(float, self._reading.probabilities), strict=True))
+        likeliest = max(shares, key=lambda name: shares[name])
+        verdict = verdict_on(self.score, self._threshold, organ.band)
+        chosen = likeliest if verdict.presence is Presence.ABSENT else organ.positive
+        if chosen != organ.positive:
+            verdict = replace(verdict, about=_CLASSES[organ.positive])
+        # First the probability that the verdict is on.
+        names = sorted(shares, key=lambda name: name != organ.positive)
+        return Finding(
+            tracking_identifier=f"{organ.name} {chosen}",
+            concept=_CLASSES[chosen],
+            site=_SITES[organ.name],
+            measurements=tuple(
+                percent(PROBABILITY if name == chosen else _PROBABILITIES[name], shares[name], self.key_images)
+                for name in names
+            ),
+            evidence=self.key_images,
+            verdict=verdict,
         )
 
     def captures(self) -> tuple[Capture, ...]:
@@ -209,17 +232,15 @@ class _OrganReading:
         return tuple(self._capture(number, key_slice) for number, key_slice in enumerate(self._key_slices, start=1))
 
     def _capture(self, number: int, key_slice: "SliceReading") -> Capture:
-        organ, reading = self.organ, self._reading
+        organ = self.organ
         classes = zip(organ.class_names, key_slice.probabilities, strict=True)
         shares = ", ".join(f"{name} {share:.1%}" for name, share in classes)
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
             title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
-            captions=(
-                against_threshold(f"Study: {organ.positive}", reading.score, self._threshold),
-                f"This slice, {key_slice.index + 1} of {len(self.slices.instances)}: {shares}",
-            ),
+            captions=(f"This slice, {key_slice.index + 1} of {len(self.slices.instances)}: {shares}",),
             saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),
+            subject=self.finding(),
         )
 
     def scores(self) -> Mapping[str, float]:
@@ -238,7 +259,7 @@ class _OrganReading:
         read_count, count = len(self._reading.slices), len(self.slices.instances)
         return (
             (f"{organ.name} caution", organ.caution),
-            (f"{organ.name} threshold", f"{rule.threshold:g}"),
+            *threshold_texts(rule.threshold, organ.band, f"{organ.name} {organ.positive}").items(),
             (f"{organ.name} calibration temperature", f"{rule.temperature:g}"),
             (
                 f"{organ.name} study score",

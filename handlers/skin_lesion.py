@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ainode.handlers import (
+    MALIGNANT,
     PROBABILITY_OF_CANCER,
-    against_threshold,
     algorithm,
     each_read,
     image_refusal,
@@ -18,7 +18,9 @@ from ainode.handlers import (
     percent,
     readable,
     saliency,
+    threshold_texts,
     unread,
+    verdict_on,
 )
 from ainode.models.skin_lesion.card import Card, read_card
 from ainode.node.domain import (
@@ -34,6 +36,7 @@ from ainode.node.domain import (
     Study,
     SyntheticImage,
     SyntheticStudy,
+    Verdict,
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
@@ -142,7 +145,7 @@ class SkinLesion:
         card, model = self._card, self._model
         platt = model.calibration
         parameters = {
-            "threshold": f"{platt.threshold:.3g}",
+            **threshold_texts(round(platt.threshold, 3), card.band),
             "network": f"{card.network}, mean of {platt.views} mirrored views",
             "calibration": f"Platt {platt.slope:.3g} {platt.intercept:+.3g}, for half of the lesions malignant",
             "input": f"{card.side} x {card.side}, stretched",
@@ -161,35 +164,43 @@ class SkinLesion:
             scores[f"image {number} before calibration"] = prediction.probability
         evidence = refs(instance for instance, _ in predictions)
         numbered_images = [(number, *pair) for number, pair in enumerate(predictions, start=1)]
+        findings = tuple(
+            _finding(number, instance, self._verdict(prediction)) for number, instance, prediction in numbered_images
+        )
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(left_out=left_out),
             title="Skin lesion",
             procedure=_PROCEDURE,
-            findings=tuple(_finding(*image) for image in numbered_images),
-            captures=tuple(_capture(*image, self._model.calibration.threshold) for image in numbered_images),
+            findings=findings,
+            captures=tuple(
+                _capture(number, instance, prediction, finding)
+                for (number, instance, prediction), finding in zip(numbered_images, findings, strict=True)
+            ),
             evidence=evidence,
             key_images=evidence,
             scores=scores,
         )
 
+    def _verdict(self, prediction: "Prediction") -> Verdict:
+        threshold = self._model.calibration.threshold
+        return verdict_on(prediction.calibrated, threshold, self._card.band, about=MALIGNANT)
 
-def _finding(number: int, instance: Instance, prediction: "Prediction") -> Finding:
-    probability = percent(PROBABILITY_OF_CANCER, prediction.calibrated, (instance.ref,))
-    return Finding(f"image {number}", _SKIN_LESION, _site(instance.header), (probability,), (instance.ref,))
+
+def _finding(number: int, instance: Instance, verdict: Verdict) -> Finding:
+    probability, site = percent(PROBABILITY_OF_CANCER, verdict.probability, (instance.ref,)), _site(instance.header)
+    return Finding(f"image {number}", _SKIN_LESION, site, (probability,), (instance.ref,), verdict=verdict)
 
 
-def _capture(number: int, instance: Instance, prediction: "Prediction", threshold: float) -> Capture:
+def _capture(number: int, instance: Instance, prediction: "Prediction", finding: Finding) -> Capture:
     side = _SIDES.get(instance.text("ImageLaterality") or instance.text("Laterality"), "")
     site = ", ".join(word for word in (_site(instance.header).meaning, side) if word)
     return Capture(
         image=instance.ref,
         title=f"Skin lesion, image {number}",
-        captions=(
-            against_threshold("Malignant:", prediction.calibrated, threshold),
-            f"Site: {site}",
-        ),
+        captions=(f"Site: {site}",),
         saliency=saliency(prediction.saliency),
+        subject=finding,
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ainode.handlers import (
     PROBABILITY,
-    against_threshold,
     algorithm,
     each_read,
     image_refusal,
@@ -18,7 +17,9 @@ from ainode.handlers import (
     percent,
     readable,
     saliency,
+    threshold_texts,
     unread,
+    verdict_on,
 )
 from ainode.models.spine_radiograph.card import Card, read_card
 from ainode.node.domain import (
@@ -28,12 +29,14 @@ from ainode.node.domain import (
     Finding,
     Instance,
     OutOfScope,
+    Presence,
     Region,
     Result,
     Selection,
     Study,
     SyntheticImage,
     SyntheticStudy,
+    Verdict,
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
@@ -50,6 +53,8 @@ PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch", "ultralytics")
 _ABNORMAL = Code("263654008", "SCT", "Abnormal")
 # No code for a lesion of the spine is published: lesion, with the spine as its site (PS3.16 CID 4).
 _LESION = Code("52988006", "SCT", "Lesion")
+# What the detector names that is no lesion, by the name of the detector's class.
+_CONCEPTS = {"Surgical implant": Code("40388003", "SCT", "Implant")}
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _SITES = {
     "CSPINE": Code("122494005", "SCT", "Cervical spine"),
@@ -117,7 +122,7 @@ class SpineRadiograph:
     def _algorithm(self, *, left_out: int) -> Algorithm:
         card = self._card
         parameters = {
-            "threshold": f"{card.threshold:g}",
+            **threshold_texts(card.threshold, card.band),
             "networks": ", ".join(f"{network.architecture} {network.weight:g}" for network in card.networks),
             "detector": f"{card.detector.architecture} at {card.detector.side}",
             "input": f"{card.side} x {card.side}, {card.resize}",
@@ -131,7 +136,8 @@ class SpineRadiograph:
         self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
     ) -> Result:
         images = [
-            _Image(number, instance, prediction) for number, (instance, prediction) in enumerate(predictions, start=1)
+            _Image(number, instance, prediction, self._card)
+            for number, (instance, prediction) in enumerate(predictions, start=1)
         ]
         scores = {"probability": max(prediction.probability for _, prediction in predictions)}
         for image in images:
@@ -143,7 +149,7 @@ class SpineRadiograph:
             title="Spine radiograph",
             procedure=_PROCEDURE,
             findings=tuple(finding for image in images for finding in image.findings()),
-            captures=tuple(image.capture(self._card) for image in images),
+            captures=tuple(image.capture() for image in images),
             evidence=evidence,
             key_images=evidence,
             scores=scores,
@@ -153,50 +159,58 @@ class SpineRadiograph:
 class _Image:
     """What the model says of one image, in the node's words."""
 
-    def __init__(self, number: int, instance: Instance, prediction: "Prediction") -> None:
+    def __init__(self, number: int, instance: Instance, prediction: "Prediction", card: Card) -> None:
         self._number = number
         self._ref = instance.ref
-        self._prediction = prediction
+        self._prediction, self._card = prediction, card
+        self._verdict = verdict_on(prediction.probability, card.threshold, card.band)
         parts = body_part(instance.header).parts
         self._site = next((_SITES[part] for part in parts if part in _SITES), _SPINE)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the image's own finding, and one per box."""
-        whole = Finding(
-            tracking_identifier=f"image {self._number}",
+        return (self._whole(), *self._boxes())
+
+    def _whole(self) -> Finding:
+        return Finding(
+            tracking_identifier=f"image {self._number} abnormal",
             concept=_ABNORMAL,
             site=self._site,
             measurements=(percent(PROBABILITY, self._prediction.probability, (self._ref,)),),
             evidence=(self._ref,),
+            verdict=self._verdict,
         )
-        return (whole, *self._boxes())
 
     def _boxes(self) -> tuple[Finding, ...]:
+        """Return the boxes, which the detector found at the highest confidence that any box exceeds."""
+        boxes, confidences = self._prediction.boxes, self._card.detector.confidences
+        if not boxes or self._verdict.presence is not Presence.PRESENT:
+            return ()
+        confidence = next((confidence for confidence in confidences if boxes[0].score > confidence), confidences[-1])
         return tuple(
             Finding(
                 tracking_identifier=f"image {self._number} box {number} {box.class_name}",
-                concept=_LESION,
+                concept=_CONCEPTS.get(box.class_name, _LESION),
                 site=self._site,
                 measurements=(percent(PROBABILITY, box.score, (self._ref,)),),
                 evidence=(self._ref,),
                 region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
                 label=f"{box.class_name} {box.score:.0%}",
+                verdict=Verdict.of(box.score, confidence),
             )
-            for number, box in enumerate(self._prediction.boxes, start=1)
+            for number, box in enumerate(boxes, start=1)
         )
 
-    def capture(self, card: Card) -> Capture:
+    def capture(self) -> Capture:
         """Return the picture with the activation map and the boxes."""
         networks = ", ".join(f"{name} {value:.2f}" for name, value in self._prediction.per_network.items())
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",
-            captions=(
-                against_threshold("Abnormal:", self._prediction.probability, card.threshold),
-                f"Networks: {networks}",
-            ),
+            captions=(f"Networks: {networks}",),
             saliency=saliency(self._prediction.saliency),
             findings=self._boxes(),
+            subject=self._whole(),
         )
 
     def scores(self) -> dict[str, float]:

@@ -50,6 +50,19 @@ def from_entries(value_class: type[Value], *tables: Entries, **values: object) -
     )
 
 
+def band_of(table: Entries) -> tuple[float, float] | None:
+    """Return the entry `band`, the probabilities from the first to the second that decide nothing; None without it.
+
+    Raises: CardError unless the band is two numbers of 0 to 1, the lower one first.
+    """
+    if "band" not in table:
+        return None
+    low, high = table["band"]
+    if not 0 <= low < high <= 1:
+        raise CardError(f"band {low} to {high} is no range of probabilities")
+    return float(low), float(high)
+
+
 def refuse_unreachable_threshold(name: str, threshold: float) -> None:
     """Raise CardError unless the threshold lies between 0 and 1, both excluded; `name` is the model."""
     if not 0 < threshold < 1:

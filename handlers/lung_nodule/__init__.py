@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ainode.handlers import algorithm, loaded
+from ainode.handlers import algorithm, loaded, threshold_texts
 from ainode.handlers.lung_nodule.selecting import TITLE, nodule_name, selected
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
@@ -111,7 +111,7 @@ class LungNodule:
         weights_names = {f"{card.name}/{nodule.prediction.profile}" for nodule in nodules}
         places = [place for nodule in nodules for place in nodule.trace.places]
         parameters_by_name = {
-            "threshold": f"{card.threshold:g}, for the word only",
+            **threshold_texts(card.threshold, card.band),
             "profile": by_nodule({nodule.name: nodule.prediction.profile for nodule in nodules}),
             "time points": by_nodule({nodule.name: str(len(nodule.trace.places)) for nodule in nodules}),
             "current scan alone": by_nodule(
@@ -146,7 +146,7 @@ class LungNodule:
             algorithm=self._algorithm(nodules, refusals),
             title=TITLE,
             procedure=_PROCEDURE,
-            findings=tuple(nodule.finding() for nodule in nodules),
+            findings=tuple(nodule.finding(self._card) for nodule in nodules),
             captures=tuple(nodule.capture(self._card) for nodule in nodules),
             evidence=evidence(selection, nodules),
             key_images=key_images(nodules),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ainode.handlers import PROBABILITY_OF_CANCER, percent, saliency, voxels_under
+from ainode.handlers import MALIGNANT, PROBABILITY_OF_CANCER, percent, saliency, verdict_on, voxels_under
 from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before
 from ainode.models.following import Growth, NoduleSize, Omission, growth, thickness_omission
 from ainode.models.lung_nodule.card import Card
@@ -69,8 +69,8 @@ class Nodule:
             (number, earlier_place, _change(earlier_place, self.place)) for number, earlier_place in self.trace.priors
         )
 
-    def finding(self) -> Finding:
-        """Return the finding: probability, growth, size, and the attention weight of each time point.
+    def finding(self, card: Card) -> Finding:
+        """Return the finding: verdict, probability, growth, size, and the attention weight of each time point.
 
         The order matters: OHIF 3.13 draws the first five numbers of a report beside the box.
         """
@@ -89,6 +89,7 @@ class Nodule:
             evidence=self.place.refs,
             region=self._region(),
             label=f"{self.name} {self.prediction.probability:.0%}",
+            verdict=verdict_on(self.prediction.probability, card.threshold, card.band, about=MALIGNANT),
         )
 
     def _sizes(self) -> Iterator[Measurement]:
@@ -137,18 +138,17 @@ class Nodule:
 
     def capture(self, card: Card) -> Capture:
         """Return the key slice with the saliency of the current scan and the box."""
-        finding = self.finding()
+        finding = self.finding(card)
         return Capture(
             image=self.place.key_slice,
             title=f"Lung {self.name}",
-            captions=tuple(self._captions(card)),
+            captions=tuple(self._captions()),
             saliency=self._saliency(),
             findings=(finding,),
+            subject=finding,
         )
 
-    def _captions(self, card: Card) -> Iterator[str]:
-        verdict = "above" if self.prediction.probability > card.threshold else "not above"
-        yield f"Probability of cancer {self.prediction.probability:.1%}, {verdict} {card.threshold:.0%}"
+    def _captions(self) -> Iterator[str]:
         if self.carried_from:
             yield f"Nobody pointed here; position carried from {self.carried_from}"
         attention = ", ".join(f"{weight:.2f}" for weight in self.prediction.attention)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, from_entries, refuse_unreachable_threshold
+from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -22,6 +22,8 @@ class Card:
     file: str
     seed: int
     threshold: float
+    band: tuple[float, float] | None
+    """lowest and highest probability that decide nothing; None where the card gives no band"""
     min_slices: int
     min_coverage_mm: float
     max_spacing_mm: float
@@ -37,8 +39,9 @@ class Card:
 
 
 def _card(entries: Entries) -> Card:
-    network, threshold = entries["network"], entries["threshold"]["value"]
-    return from_entries(Card, entries, entries["input"], network, network=network["name"], threshold=threshold)
+    network, threshold = entries["network"], entries["threshold"]
+    values = {"network": network["name"], "threshold": threshold["value"], "band": band_of(threshold)}
+    return from_entries(Card, entries, entries["input"], network, **values)
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Entries, from_entries
+from ainode.models.card import CardReader, Entries, band_of, from_entries
 from ainode.models.errors import CardError
 
 Frame = Literal["ring", "solid"]
@@ -40,6 +40,8 @@ class Organ:
     """whether a scan without contrast is refused"""
     caution: str
     """a short sentence that every report carries"""
+    band: tuple[float, float] | None
+    """lowest and highest probability that decide nothing; None where the card gives no band"""
 
     def __post_init__(self) -> None:
         """Refuse a class, a frame or a size that gives no input or no probability."""
@@ -74,7 +76,9 @@ class Card:
 
 
 def _card(entries: Entries) -> Card:
-    return from_entries(Card, entries, organs=tuple(from_entries(Organ, organ) for organ in entries["organ"]))
+    return from_entries(
+        Card, entries, organs=tuple(from_entries(Organ, organ, band=band_of(organ)) for organ in entries["organ"])
+    )
 
 
 read_card = CardReader(CARD_PATH, _card)

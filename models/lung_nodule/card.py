@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, from_entries, refuse_unreachable_threshold
+from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -18,6 +18,8 @@ class Card:
     name: str
     version: str
     threshold: float
+    band: tuple[float, float] | None
+    """lowest and highest probability that decide nothing; None where the card gives no band"""
     files: Mapping[str, str]
     """the files of the shipped profiles, by the profile's name"""
 
@@ -28,7 +30,8 @@ class Card:
 
 def _card(entries: Entries) -> Card:
     files = {name: profile["file"] for name, profile in entries["profile"].items() if "file" in profile}
-    return from_entries(Card, entries, threshold=entries["threshold"]["value"], files=files)
+    threshold = entries["threshold"]
+    return from_entries(Card, entries, threshold=threshold["value"], band=band_of(threshold), files=files)
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, from_entries
+from ainode.models.card import CardReader, Entries, band_of, from_entries
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -21,11 +21,14 @@ class Card:
     smallest_side: int
     network: str
     file: str
+    band: tuple[float, float] | None
+    """lowest and highest probability that decide nothing; None where the card gives no band"""
 
 
 def _card(entries: Entries) -> Card:
     network = entries["network"]
-    return from_entries(Card, entries, entries["input"], network=network["name"], file=network["file"])
+    values = {"network": network["name"], "file": network["file"], "band": band_of(entries["calibration"])}
+    return from_entries(Card, entries, entries["input"], **values)
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Entries, from_entries, refuse_unreachable_threshold
+from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
@@ -53,6 +53,8 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     threshold: float
+    band: tuple[float, float] | None
+    """lowest and highest probability that decide nothing; None where the card gives no band"""
     networks: tuple[Network, ...]
     detector: DetectorCard
 
@@ -77,6 +79,7 @@ def _card(entries: Entries) -> Card:
         entries,
         entries["input"],
         threshold=entries["threshold"]["value"],
+        band=band_of(entries["threshold"]),
         networks=tuple(from_entries(Network, network) for network in entries["network"]),
         detector=from_entries(DetectorCard, entries["detector"]),
     )

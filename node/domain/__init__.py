@@ -46,6 +46,7 @@ from ainode.node.domain.requests import (
     Request,
 )
 from ainode.node.domain.states import DeliveryState, JobState
+from ainode.node.domain.verdict import Band, Presence, Verdict
 
 __all__ = [
     "FARTHEST_MM",
@@ -55,6 +56,7 @@ __all__ = [
     "UID",
     "UID_PATTERN",
     "Algorithm",
+    "Band",
     "Capture",
     "Code",
     "DeliveryState",
@@ -77,6 +79,7 @@ __all__ = [
     "Patient",
     "Point",
     "Position",
+    "Presence",
     "Reading",
     "Region",
     "Request",
@@ -88,6 +91,7 @@ __all__ = [
     "SyntheticImage",
     "SyntheticStudy",
     "Value",
+    "Verdict",
     "WeightsStatus",
     "is_position",
     "is_uid",

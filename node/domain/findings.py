@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ainode.node.domain.dicom import NO_UID, UID, Code, InstanceRef, Point
+from ainode.node.domain.verdict import Presence, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,31 @@ class Finding:
     """short ASCII text for the capture, such as `Osteophytes 81 %`"""
     tracking_uid: UID = NO_UID
     """Tracking UID of the lesion in earlier studies; empty: the report derives a UID from the reading"""
+    verdict: Verdict | None = None
+    """whether the finding is there, by the model's threshold; the first measurement is the verdict's probability"""
+
+    @property
+    def evaluations(self) -> tuple[tuple[Code, Presence], ...]:
+        """Return what is evaluated, and its presence: the finding, then what else the verdict is about."""
+        if self.verdict is None:
+            return ()
+        if self.verdict.about is None:
+            return ((self.concept, self.verdict.presence),)
+        return (self.concept, Presence.PRESENT), (self.verdict.about, self.verdict.presence)
+
+    @property
+    def conclusion(self) -> str:
+        """Return name and verdict: `pneumonia: absent`, `nodule 1, malignant: absent`; the name where no verdict is."""
+        if self.verdict is None:
+            return self.tracking_identifier
+        about = self.verdict.about
+        subject = self.tracking_identifier if about is None else f"{self.tracking_identifier}, {about.meaning.lower()}"
+        return f"{subject}: {self.verdict.presence}"
+
+    @property
+    def statement(self) -> str:
+        """Return the verdict in words, such as `pneumonia: absent, 0.12, threshold 0.35`; empty without a verdict."""
+        return f"{self.conclusion}, {self.verdict.numbers}" if self.verdict else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +120,9 @@ class Capture:
     captions: tuple[str, ...]
     saliency: Saliency | None = None
     findings: tuple[Finding, ...] = ()
+    """findings whose regions are drawn"""
+    subject: Finding | None = None
+    """the finding that the picture is about; the picture says its verdict first"""
 
 
 class WeightsStatus(StrEnum):
@@ -140,3 +169,15 @@ class Result:
     """reports of this node on earlier studies, whose lesions this result follows"""
     seconds: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     """duration of each part of the reading, such as `register`; no document states it, a rerun repeats their bytes"""
+
+    @property
+    def presence(self) -> Presence | None:
+        """Return the strongest verdict: present, else indeterminate, else absent; None without a verdict."""
+        answers = {finding.verdict.presence for finding in self.findings if finding.verdict}
+        order = (Presence.PRESENT, Presence.INDETERMINATE, Presence.ABSENT)
+        return next((presence for presence in order if presence in answers), None)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Return every verdict in words, in the order of the findings."""
+        return tuple(finding.statement for finding in self.findings if finding.verdict)

@@ -204,10 +204,11 @@ def _with_legend(picture: Image.Image, font: _Font) -> Image.Image:
 
 
 def _with_captions(picture: Image.Image, capture: Capture, *, algorithm: Algorithm, font: _Font) -> Image.Image:
-    """Return the picture with title, captions and warning below."""
+    """Return the picture with verdict, title, captions and warning below."""
     heat_caption = "Color: where the model looked, the least in violet, the most in yellow."
     warning = f"{_STATUS_CAPTIONS[algorithm.weights_status]} - RESEARCH USE ONLY"
     texts = [
+        *([(capture.subject.statement, _WHITE)] if capture.subject else []),
         (f"{capture.title} - {algorithm.name} {algorithm.version}", _WHITE),
         *((caption, _WHITE) for caption in capture.captions),
         *([(heat_caption, _GRAY)] if capture.saliency else []),

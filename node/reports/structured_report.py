@@ -1,39 +1,30 @@
 """A result as a DICOM Structured Report: TID 1500 in Comprehensive 3D SR, or in Comprehensive SR for old archives.
 
-A finding without a region is a measurement group (TID 1501). A finding with a region is two groups with the same
-tracking UID: the region (TID 1410), which viewers show as a box, and the measurements. Viewers do not show the box if
-region and measurements are in the same group. The reason why a study was not read is a narrative report (TID 2000).
+The findings are measurement groups. The reason why a study was not read is a narrative report (TID 2000).
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import RE_VALID_UID
 from pydicom.valuerep import DA, TM
 
 from ainode.node.domain import (
     UID,
     Algorithm,
-    Code,
     Document,
     DocumentContext,
     DocumentKind,
-    Finding,
     InstanceRef,
-    Measurement,
     OutOfScope,
-    Region,
     Result,
 )
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
+from ainode.node.reports.measurement_groups import GroupContext, MeasurementGroup, coded_concept, measurement_groups
 from ainode.node.reports.source_header import (
     complete_document,
     creation_time,
@@ -47,12 +38,6 @@ _PRIVATE_SCHEME = "99AINODE"
 """coding scheme of handlers' codes that no public scheme has; 99 begins the name of a private scheme (PS3.16 8)"""
 
 _ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
-# A coordinate may lie outside of its image by so much, because of rounding.
-_SLACK_PIXELS = 0.5
-# PS3.5 9.1.
-_MAX_UID_LENGTH = 64
-
-_Group = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +61,7 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
     """Return the report of a result; `sources` has the files of the first evidence, the key images and the regions.
 
     Raises: ReportError if a finding refers to an image that is no evidence, or a region lies outside of its image.
-    Source: PS3.16 TID 1500, 1410, 1501, 300, 1600, 4019; PS3.3 A.35.13.
+    Source: PS3.16 TID 1500, 1600; PS3.3 A.35.13.
     """
     if not result.evidence:
         raise ReportError(f"study {result.study_instance_uid}: a result without evidence cannot be reported")
@@ -90,12 +75,13 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         algorithm=result.algorithm,
         continues=result.continues,
     )
+    group_context = GroupContext(draft.headers, draft.digest, result.algorithm, len(regions))
     groups = [
         group
         for number, finding in enumerate(result.findings)
-        for group in _measurement_groups(finding, draft, number=number, is_single_region=len(regions) == 1)
+        for group in measurement_groups(finding, group_context, number)
     ]
-    procedure = _coded_concept(result.procedure)
+    procedure = coded_concept(result.procedure)
     return _document(_measurement_report(groups, draft, procedure=procedure, images=result.key_images), draft)
 
 
@@ -146,111 +132,6 @@ def _is_image(header: Dataset) -> bool:
     return "Rows" in header
 
 
-def _coded_concept(code: Code) -> sr.CodedConcept:
-    """Return the domain's code as highdicom's concept."""
-    return sr.CodedConcept(code.value, code.scheme, code.meaning)
-
-
-def _tracking_identifier(finding: Finding, draft: _Draft, number: int) -> sr.TrackingIdentifier:
-    """Return the identifier with the lesion's tracking UID; without a valid UID, a UID is made from the reading."""
-    is_valid = re.fullmatch(RE_VALID_UID, finding.tracking_uid) and len(finding.tracking_uid) <= _MAX_UID_LENGTH
-    uid = finding.tracking_uid if is_valid else made_uid("tracking", draft.digest, str(number))
-    return sr.TrackingIdentifier(uid=uid, identifier=finding.tracking_identifier)
-
-
-def _source_images(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
-    return [sr.SourceImageForMeasurementGroup(ref.sop_class_uid, ref.sop_instance_uid) for ref in images]
-
-
-def _measurement_groups(finding: Finding, draft: _Draft, *, number: int, is_single_region: bool) -> tuple[_Group, ...]:
-    """Return the measurement groups of a finding; `number` is the finding's index in the result.
-
-    `is_single_region` says that the finding's region is the only region of the document. A validator then expects a
-    region in every group, so the group of the measurements repeats the region.
-    """
-    shared_arguments: dict[str, Any] = {
-        "tracking_identifier": _tracking_identifier(finding, draft, number),
-        "finding_type": _coded_concept(finding.concept),
-        "finding_sites": [sr.FindingSite(_coded_concept(finding.site))],
-        "algorithm_id": _algorithm_identification(draft.algorithm) if draft.algorithm else None,
-    }
-    measurements = [_measurement(measurement) for measurement in finding.measurements]
-    arguments = {**shared_arguments, "measurements": measurements}
-    source_images = _source_images(finding.evidence)
-    if finding.region is None:
-        for measurement in measurements:
-            _infer_from_whole_image(measurement[0], draft)
-        return (sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images),)
-    region = _image_region(finding.region, draft.headers[finding.region.image])
-    region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**shared_arguments, referenced_region=region)
-    if is_single_region:
-        return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
-    return region_group, sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images)
-
-
-def _measurement(measurement: Measurement) -> sr.Measurement:
-    """Return TID 300 of a measurement, with the images that the measurement was inferred from."""
-    images = [
-        sr.SourceImageForMeasurement(ref.sop_class_uid, ref.sop_instance_uid) for ref in measurement.inferred_from
-    ]
-    concept, unit = _coded_concept(measurement.concept), _coded_concept(measurement.unit)
-    return sr.Measurement(concept, measurement.value, unit, referenced_images=images)
-
-
-def _infer_from_whole_image(measurement: Dataset, draft: _Draft) -> None:
-    """Replace the images that a measurement was inferred from by the borders of those images.
-
-    OHIF 3.13.2 does not open a report that has a measurement group without coordinates: "Cannot read properties of
-    undefined (reading 'ReferencedSOPSequence')". TID 320 allows either images or coordinates.
-    """
-    headers = {ref.sop_instance_uid: header for ref, header in draft.headers.items()}
-    images = [
-        (image, headers.get(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
-        for image in measurement.ContentSequence
-    ]
-    borders = [_image_border(image, header) for image, header in images if header is not None]
-    if borders:
-        measurement.ContentSequence = sr.ContentSequence(borders)
-
-
-def _image_border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
-    """Return the border of an image as SCOORD in place of the image's content item."""
-    right, bottom = float(header.Columns), float(header.Rows)
-    corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)])
-    border = sr.ScoordContentItem(image.name, "POLYLINE", corners, relationship_type="INFERRED FROM")
-    referenced = image.ReferencedSOPSequence[0]
-    source = sr.SourceImageForRegion(referenced.ReferencedSOPClassUID, referenced.ReferencedSOPInstanceUID)
-    border.ContentSequence = sr.ContentSequence([source])
-    return border
-
-
-def _image_region(region: Region, header: Dataset) -> sr.ImageRegion:
-    """Return the region as SCOORD, cut to the image.
-
-    Raises: ReportError if a point lies farther outside of the image than rounding explains.
-    """
-    points = np.array(region.points, dtype=np.float64)
-    size = np.array((header.Columns, header.Rows))
-    if (points < -_SLACK_PIXELS).any() or (points > size + _SLACK_PIXELS).any():
-        raise ReportError(
-            f"instance {region.image.sop_instance_uid}: a region at {region.points} lies outside its "
-            f"{header.Columns} x {header.Rows} pixels; the handler must cut it to the image",
-        )
-    source = sr.SourceImageForRegion(region.image.sop_class_uid, region.image.sop_instance_uid)
-    return sr.ImageRegion(region.graphic_type.value, points.clip(0, size), source)
-
-
-def _algorithm_identification(algorithm: Algorithm) -> sr.AlgorithmIdentification:
-    """Return TID 4019; the manufacturer is in the device observer."""
-    parameters = (
-        *(f"{name}={value}" for name, value in algorithm.parameters),
-        f"weights sha256={algorithm.weights_sha256}",
-        f"weights status={algorithm.weights_status}",
-        "research use only",
-    )
-    return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)
-
-
 def _observation_context(draft: _Draft) -> sr.ObservationContext:
     """Return TID 1001 with this node as device observer (TID 1004)."""
     device = sr.DeviceObserverIdentifyingAttributes(
@@ -264,7 +145,7 @@ def _observation_context(draft: _Draft) -> sr.ObservationContext:
 
 
 def _measurement_report(
-    groups: list[_Group], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
+    groups: list[MeasurementGroup], draft: _Draft, *, procedure: sr.CodedConcept, images: tuple[InstanceRef, ...]
 ) -> Dataset:
     """Return TID 1500 with the measurement groups and an image library; without images, of the first evidence."""
     report = sr.MeasurementReport(

@@ -23,6 +23,7 @@ from ainode.node.domain import (
     OutOfScope,
     Reading,
     Result,
+    Verdict,
     WeightsStatus,
 )
 
@@ -58,6 +59,7 @@ def _out_of_scope_fields(answer: OutOfScope) -> dict[str, object]:
 def _result_fields(result: Result) -> dict[str, object]:
     algorithm = result.algorithm
     return {
+        "verdict": {"presence": result.presence, "statements": result.statements},
         "study_instance_uid": result.study_instance_uid,
         "title": result.title,
         "scores": dict(result.scores),
@@ -85,6 +87,7 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
         "label": finding.label,
         "evidence": [ref.sop_instance_uid for ref in finding.evidence],
         "finding": finding.concept.meaning,
+        "verdict": finding.verdict and _verdict_fields(finding.verdict),
         "site": finding.site.meaning,
         "measurements": [
             {"name": measurement.concept.meaning, "value": measurement.value, "unit": measurement.unit.value}
@@ -94,20 +97,34 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
     }
 
 
+def _verdict_fields(verdict: Verdict) -> dict[str, object]:
+    return {
+        "presence": verdict.presence,
+        "probability": verdict.probability,
+        "threshold": verdict.threshold,
+        "band": verdict.band and (verdict.band.low, verdict.band.high),
+        "about": verdict.about and verdict.about.meaning,
+    }
+
+
 def report_text(answer: Result | OutOfScope) -> str:
-    """Return the answer as plain text."""
+    """Return the answer as plain text, the verdicts first."""
     sections = [
         "\n".join([heading, "-" * len(heading), *(f"{name}: {value}" for name, value in rows)])
         for heading, rows in _sections(answer)
     ]
-    return "\n\n".join([_title(answer), *sections, _RESEARCH_USE_ONLY, ""])
+    statements = ["\n".join(_statements(answer))] if _statements(answer) else []
+    return "\n\n".join([_title(answer), *statements, *sections, _RESEARCH_USE_ONLY, ""])
 
 
 def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ()) -> bytes:
     """Return the answer and its captures as a PDF of A4 pages; the same answer gives the same bytes."""
     styles = getSampleStyleSheet()
     warning = ParagraphStyle("warning", styles["Normal"], textColor=colors.HexColor("#a04000"), spaceBefore=8)
-    story: list[Flowable] = [Paragraph(escape(_title(answer)), styles["Title"]), Paragraph(_RESEARCH_USE_ONLY, warning)]
+    verdict = ParagraphStyle("verdict", styles["Heading2"], spaceBefore=0)
+    story: list[Flowable] = [Paragraph(escape(_title(answer)), styles["Title"])]
+    story += [Paragraph(escape(statement), verdict) for statement in _statements(answer)]
+    story.append(Paragraph(_RESEARCH_USE_ONLY, warning))
     for heading, rows in _sections(answer):
         cells = [[Paragraph(escape(cell), styles["Normal"]) for cell in row] for row in rows]
         table = Table(
@@ -129,6 +146,10 @@ def readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
 
 def _title(answer: Result | OutOfScope) -> str:
     return "Study not analyzed" if isinstance(answer, OutOfScope) else f"{answer.title}: AI result"
+
+
+def _statements(answer: Result | OutOfScope) -> tuple[str, ...]:
+    return () if isinstance(answer, OutOfScope) else answer.statements
 
 
 def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -160,10 +181,10 @@ def _weights_text(algorithm: Algorithm) -> str:
 
 
 def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a finding: its concept, site and measurements, then the place of its region."""
+    """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
     measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
     sentence = f"{finding.concept.meaning}, {finding.site.meaning}; {measurements}"
-    yield finding.label or finding.tracking_identifier, sentence
+    yield finding.conclusion, sentence
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)
         place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f} (pixels)"

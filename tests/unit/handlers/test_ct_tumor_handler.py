@@ -8,15 +8,27 @@ import numpy as np
 import pytest
 from support import installed, shared
 
-from ainode.handlers.ct_tumor import CtTumor, build
+from ainode.handlers.ct_tumor import CtTumor, _OrganReading, _Slices, build
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
-from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
+from ainode.node.domain import (
+    UID,
+    Finding,
+    Handler,
+    Instance,
+    InstanceRef,
+    OutOfScope,
+    Result,
+    Selection,
+    Study,
+    SyntheticImage,
+)
 from ainode.node.encoding import headers
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+IMAGE = InstanceRef(UID("1.2"), UID("1.2.3"), UID("1.2.840.10008.5.1.4.1.1.2"), UID("1.2.3.4"))
 
 
 @pytest.fixture
@@ -158,8 +170,8 @@ def test_the_demonstration_is_read_with_its_classes_key_slices_and_maps(
     reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
 ) -> None:
     result = a_result(reader, read_back(demonstration, tmp_path))
-    assert [finding.tracking_identifier for finding in result.findings] == ["pancreas normal", "pancreas tumor"]
-    shares = [finding.measurements[0].value for finding in result.findings]
+    (finding,) = result.findings
+    shares = [measurement.value for measurement in finding.measurements]
     assert sum(shares) == pytest.approx(100, abs=0.02)
     assert len(result.evidence) == len(demonstration) == 40
     assert len(result.key_images) == len(result.captures) == 3
@@ -167,8 +179,8 @@ def test_the_demonstration_is_read_with_its_classes_key_slices_and_maps(
     for capture in result.captures:
         assert capture.saliency is not None
         assert (capture.saliency.rows, capture.saliency.columns) == (256, 256)
-        assert "threshold" in capture.captions[0]
-    assert result.scores["pancreas tumor"] == pytest.approx(shares[1] / 100, abs=1e-4)
+        assert capture.subject == finding
+    assert result.scores["pancreas tumor"] == pytest.approx(shares[0] / 100, abs=1e-4)
     assert sum("slice" in name for name in result.scores) == 40
 
 
@@ -203,7 +215,7 @@ def test_a_chest_to_pelvis_with_contrast_is_read_for_both_organs(
     both = tuple(replace(one, header={**one.header, "BodyPartExamined": "CHESTABDPELVIS"}) for one in demonstration)
     result = a_result(reader, read_back(both, tmp_path))
     assert {finding.site.meaning for finding in result.findings} == {"Lung", "Pancreas"}
-    assert len(result.findings) == 5
+    assert len(result.findings) == 2
     assert len(result.evidence) == 40
 
 
@@ -238,3 +250,43 @@ def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
     answer = reader.read(selection)
     assert isinstance(answer, OutOfScope)
     assert answer.code == "unusable-pixels"
+
+
+def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Finding:
+    """Return the finding of an organ whose study has these class probabilities, in the order of the card."""
+    installed("keras", "openvino", "torch")
+    from ainode.models.ct_tumor.model import Reading, SliceReading
+    from ainode.models.ct_tumor.preprocess import Placement
+
+    organ = read_card().organ(organ_name)
+    place = Placement(0, 0, organ.side, organ.side, organ.side)
+    study = np.array(shares)
+    reading = Reading((SliceReading(0, study, np.zeros((1, 1), np.float32), place),), study, shares[-1])
+    image = Instance(IMAGE, UID("1.2"), Path("slice.dcm"), "", 0, {})
+    slices = _Slices((image,), (), lambda _, values: values, hounsfield=True)
+    return _OrganReading(organ, slices, reading, threshold).finding()
+
+
+@pytest.mark.parametrize(
+    ("organ", "shares", "threshold", "statement"),
+    [
+        ("lung", (0.05, 0.07, 0.88), 0.734, "lung malignant: present, 0.88, threshold 0.73"),
+        ("lung", (0.81, 0.07, 0.12), 0.734, "lung normal, malignant: absent, 0.12, threshold 0.73"),
+        ("lung", (0.12, 0.6, 0.28), 0.734, "lung benign, malignant: absent, 0.28, threshold 0.73"),
+        ("lung", (0.2, 0.2, 0.6), 0.734, "lung malignant: absent, 0.60, threshold 0.73"),
+        ("lung", (0.6, 0.0, 0.4), 0.3, "lung malignant: present, 0.40, threshold 0.30"),
+        ("pancreas", (0.79, 0.21), 0.589, "pancreas normal, neoplasm: absent, 0.21, threshold 0.59"),
+        ("pancreas", (0.13, 0.87), 0.589, "pancreas tumor: present, 0.87, threshold 0.59"),
+    ],
+)
+def test_one_class_is_the_finding_and_the_others_are_probabilities(
+    organ: str, shares: tuple[float, ...], threshold: float, statement: str
+) -> None:
+    finding = judged(organ, shares, threshold)
+    assert finding.statement == statement
+    percents = [measurement.value for measurement in finding.measurements]
+    assert percents[0] == pytest.approx(100 * shares[-1]), "the probability that was held against the threshold"
+    assert sorted(percents) == pytest.approx(sorted(100 * share for share in shares))
+    names = [measurement.concept.value for measurement in finding.measurements]
+    assert len(set(names)) == len(shares)
+    assert names.count("122157") == 1

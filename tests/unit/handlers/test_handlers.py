@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.node import ROOT
 
-from ainode.handlers import against_threshold, loaded, misfit
+from ainode.handlers import loaded, misfit, threshold_texts
 from ainode.models.errors import CheckpointRefused
 from ainode.node import testing
 from ainode.node.encoding import headers
@@ -56,6 +56,10 @@ def test_an_image_that_is_too_small_or_several_does_not_fit(
     assert (found[1] if found else None) == code
 
 
-def test_a_probability_on_the_threshold_is_not_above_it() -> None:
-    assert against_threshold("Abnormal:", 0.4491, 0.449) == "Abnormal: 44.9%, above the threshold of 44.9%"
-    assert against_threshold("Abnormal:", 0.449, 0.449) == "Abnormal: 44.9%, not above the threshold of 44.9%"
+def test_a_band_is_a_parameter_of_its_own_so_that_another_band_gives_other_documents() -> None:
+    assert threshold_texts(0.449, None) == {"threshold": "0.449"}
+    assert threshold_texts(0.449, (0.4, 0.5)) == {"threshold": "0.449", "band": "0.4 to 0.5"}
+    assert threshold_texts(0.7, (0.6, 0.8), "lung malignant") == {
+        "lung malignant threshold": "0.7",
+        "lung malignant band": "0.6 to 0.8",
+    }

@@ -137,7 +137,7 @@ def test_a_photograph_is_read_with_its_site_and_a_map_on_its_own_grid(tmp_path: 
     assert finding.measurements[0].value == pytest.approx(100 * result.scores["probability"], abs=0.01)
     assert capture.saliency is not None
     assert (capture.saliency.rows, capture.saliency.columns) == (image.rows, image.columns)
-    assert "Skin of upper extremity, left" in capture.captions[1]
+    assert "Skin of upper extremity, left" in capture.captions[0]
 
 
 def shipped() -> WeightStore:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import shared
+from support import installed, shared
 
-from ainode.handlers.spine_radiograph import SpineRadiograph, build
+from ainode.handlers.spine_radiograph import SpineRadiograph, _Image, build
+from ainode.models.spine_radiograph.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Selection, Study
@@ -64,3 +66,33 @@ def test_the_real_thoracic_spines_are_selected(handler: SpineRadiograph) -> None
     selection = handler.select(study)
     assert isinstance(selection, Selection)
     assert len(selection.instances) == 3
+
+
+@pytest.mark.parametrize(
+    ("probability", "statements", "concepts"),
+    [
+        (0.33, ["image 1 abnormal: absent, 0.33, threshold 0.42"], ["Abnormal"]),
+        (
+            0.87,
+            [
+                "image 1 abnormal: present, 0.87, threshold 0.42",
+                "image 1 box 1 Surgical implant: present, 0.20, threshold 0.15",
+                "image 1 box 2 Osteophytes: present, 0.16, threshold 0.15",
+            ],
+            ["Abnormal", "Implant", "Lesion"],
+        ),
+    ],
+)
+def test_a_spine_is_said_to_be_abnormal_or_not_and_an_implant_is_no_lesion(
+    probability: float, statements: list[str], concepts: list[str], tmp_path: Path
+) -> None:
+    installed("cv2", "openvino", "timm", "torch")
+    from ainode.models.spine_radiograph.detector import Box
+    from ainode.models.spine_radiograph.model import Prediction
+
+    boxes = (Box("Surgical implant", 0.2, 1, 1, 9, 9), Box("Osteophytes", 0.16, 1, 1, 5, 5))
+    prediction = Prediction(probability, probability > 0.416, {}, boxes, np.zeros((2, 2), np.float32))
+    (instance,) = a_study(tmp_path).instances
+    findings = _Image(1, instance, prediction, read_card()).findings()
+    assert [finding.statement for finding in findings] == statements
+    assert [finding.concept.meaning for finding in findings] == concepts

@@ -1,0 +1,170 @@
+"""The measurement groups of a finding: what was found, where, by which algorithm, how probable, and the verdict.
+
+A finding without a region is a measurement group (TID 1501). A finding with a region is two groups with the same
+tracking UID: the region (TID 1410), which viewers show as a box, and the measurements. Viewers do not show the box if
+region and measurements are in the same group.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import RE_VALID_UID
+
+from ainode.node.domain import Algorithm, Code, Finding, InstanceRef, Measurement, Presence, Region
+from ainode.node.errors import ReportError
+from ainode.node.identity import made_uid
+
+# A coordinate may lie outside of its image by so much, because of rounding.
+_SLACK_PIXELS = 0.5
+# PS3.5 9.1.
+_MAX_UID_LENGTH = 64
+_PERCENT = Code("%", "UCUM", "Percent")
+_THRESHOLD = Code("122411", "DCM", "Threshold Value")
+# PS3.16 CID 240, which has 272519000 and not 2667000 for absent; CID 240 has no code for indeterminate.
+_PRESENCES = {
+    Presence.PRESENT: codes.SCT.Present,
+    Presence.ABSENT: codes.SCT.Absent,
+    Presence.INDETERMINATE: codes.SCT.Indeterminate,
+}
+
+MeasurementGroup = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+
+
+@dataclass(frozen=True, slots=True)
+class GroupContext:
+    """Inputs that all measurement groups of a report need."""
+
+    headers: Mapping[InstanceRef, Dataset]
+    """headers of the images with regions, and of images that numbers are inferred from"""
+    digest: str
+    """digest of the reading, which tracking UIDs depend on"""
+    algorithm: Algorithm
+    regions: int
+    """number of findings with a region in the report"""
+
+
+def coded_concept(code: Code) -> sr.CodedConcept:
+    """Return the domain's code as highdicom's concept."""
+    return sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _tracking_identifier(finding: Finding, context: GroupContext, number: int) -> sr.TrackingIdentifier:
+    """Return the identifier with the lesion's tracking UID; without a valid UID, a UID is made from the reading."""
+    is_valid = re.fullmatch(RE_VALID_UID, finding.tracking_uid) and len(finding.tracking_uid) <= _MAX_UID_LENGTH
+    uid = finding.tracking_uid if is_valid else made_uid("tracking", context.digest, str(number))
+    return sr.TrackingIdentifier(uid=uid, identifier=finding.conclusion)
+
+
+def _source_images(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
+    return [sr.SourceImageForMeasurementGroup(ref.sop_class_uid, ref.sop_instance_uid) for ref in images]
+
+
+def measurement_groups(finding: Finding, context: GroupContext, number: int) -> tuple[MeasurementGroup, ...]:
+    """Return the measurement groups of a finding; `number` is the finding's index in the result.
+
+    If the finding's region is the only region of the document, a validator expects a region in every group, so the
+    group of the measurements repeats the region.
+
+    Raises: ReportError if a point of a region lies farther outside of the image than rounding explains.
+    Source: PS3.16 TID 1410, 1501, 300, 4019.
+    """
+    shared_arguments: dict[str, Any] = {
+        "tracking_identifier": _tracking_identifier(finding, context, number),
+        "finding_type": coded_concept(finding.concept),
+        "finding_sites": [sr.FindingSite(coded_concept(finding.site))],
+        "algorithm_id": _algorithm_identification(context.algorithm),
+        "qualitative_evaluations": [
+            sr.QualitativeEvaluation(coded_concept(concept), sr.CodedConcept.from_code(_PRESENCES[presence]))
+            for concept, presence in finding.evaluations
+        ],
+    }
+    measurements = [_measurement(measurement) for measurement in _with_threshold(finding)]
+    arguments = {**shared_arguments, "measurements": measurements}
+    source_images = _source_images(finding.evidence)
+    if finding.region is None:
+        for measurement in measurements:
+            _infer_from_whole_image(measurement[0], context)
+        return (sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images),)
+    region = _image_region(finding.region, context.headers[finding.region.image])
+    region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**shared_arguments, referenced_region=region)
+    if context.regions == 1:
+        return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
+    return region_group, sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images)
+
+
+def _with_threshold(finding: Finding) -> Iterator[Measurement]:
+    """Yield the measurements of a finding; the threshold follows the first one, the probability held against it."""
+    yield from finding.measurements[:1]
+    if finding.verdict:
+        images = finding.measurements[0].inferred_from if finding.measurements else finding.evidence
+        yield Measurement(_THRESHOLD, round(100 * finding.verdict.threshold, 4), _PERCENT, images)
+    yield from finding.measurements[1:]
+
+
+def _measurement(measurement: Measurement) -> sr.Measurement:
+    """Return TID 300 of a measurement, with the images that the measurement was inferred from."""
+    images = [
+        sr.SourceImageForMeasurement(ref.sop_class_uid, ref.sop_instance_uid) for ref in measurement.inferred_from
+    ]
+    concept, unit = coded_concept(measurement.concept), coded_concept(measurement.unit)
+    return sr.Measurement(concept, measurement.value, unit, referenced_images=images)
+
+
+def _infer_from_whole_image(measurement: Dataset, context: GroupContext) -> None:
+    """Replace the images that a measurement was inferred from by the borders of those images.
+
+    OHIF 3.13.2 does not open a report that has a measurement group without coordinates: "Cannot read properties of
+    undefined (reading 'ReferencedSOPSequence')". TID 320 allows either images or coordinates.
+    """
+    headers = {ref.sop_instance_uid: header for ref, header in context.headers.items()}
+    images = [
+        (image, headers.get(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
+        for image in measurement.ContentSequence
+    ]
+    borders = [_image_border(image, header) for image, header in images if header is not None]
+    if borders:
+        measurement.ContentSequence = sr.ContentSequence(borders)
+
+
+def _image_border(image: Dataset, header: Dataset) -> sr.ScoordContentItem:
+    """Return the border of an image as SCOORD in place of the image's content item."""
+    right, bottom = float(header.Columns), float(header.Rows)
+    corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom), (0, 0)])
+    border = sr.ScoordContentItem(image.name, "POLYLINE", corners, relationship_type="INFERRED FROM")
+    referenced = image.ReferencedSOPSequence[0]
+    source = sr.SourceImageForRegion(referenced.ReferencedSOPClassUID, referenced.ReferencedSOPInstanceUID)
+    border.ContentSequence = sr.ContentSequence([source])
+    return border
+
+
+def _image_region(region: Region, header: Dataset) -> sr.ImageRegion:
+    """Return the region as SCOORD, cut to the image.
+
+    Raises: ReportError if a point lies farther outside of the image than rounding explains.
+    """
+    points = np.array(region.points, dtype=np.float64)
+    size = np.array((header.Columns, header.Rows))
+    if (points < -_SLACK_PIXELS).any() or (points > size + _SLACK_PIXELS).any():
+        raise ReportError(
+            f"instance {region.image.sop_instance_uid}: a region at {region.points} lies outside its "
+            f"{header.Columns} x {header.Rows} pixels; the handler must cut it to the image",
+        )
+    source = sr.SourceImageForRegion(region.image.sop_class_uid, region.image.sop_instance_uid)
+    return sr.ImageRegion(region.graphic_type.value, points.clip(0, size), source)
+
+
+def _algorithm_identification(algorithm: Algorithm) -> sr.AlgorithmIdentification:
+    """Return TID 4019; the manufacturer is in the device observer."""
+    parameters = (
+        *(f"{name}={value}" for name, value in algorithm.parameters),
+        f"weights sha256={algorithm.weights_sha256}",
+        f"weights status={algorithm.weights_status}",
+        "research use only",
+    )
+    return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)

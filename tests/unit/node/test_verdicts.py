@@ -1,0 +1,101 @@
+"""A verdict follows from its numbers, and says them in words."""
+
+import pytest
+
+from ainode.node.domain import UID, Band, Code, Finding, InstanceRef, Presence, Verdict
+from ainode.node.reading.plain import plain
+
+PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
+LUNG = Code("39607008", "SCT", "Lung")
+MALIGNANT = Code("21594007", "SCT", "Malignant")
+NODULE = Code("27925004", "SCT", "Nodule")
+IMAGE = InstanceRef(UID("1.2"), UID("1.2.3"), UID("1.2.840.10008.5.1.4.1.1.2"), UID("1.2.3.4"))
+
+
+def a_finding(name: str, concept: Code, verdict: Verdict) -> Finding:
+    return Finding(name, concept, LUNG, (), (IMAGE,), verdict=verdict)
+
+
+@pytest.mark.parametrize(
+    ("probability", "presence"), [(0.41, Presence.ABSENT), (0.416, Presence.ABSENT), (0.4161, Presence.PRESENT)]
+)
+def test_a_finding_is_present_above_the_threshold_and_absent_on_it(probability: float, presence: Presence) -> None:
+    assert Verdict.of(probability, 0.416).presence is presence
+
+
+@pytest.mark.parametrize(
+    ("probability", "presence"),
+    [
+        (0.39, Presence.ABSENT),
+        (0.4, Presence.INDETERMINATE),
+        (0.45, Presence.INDETERMINATE),
+        (0.5, Presence.INDETERMINATE),
+        (0.51, Presence.PRESENT),
+    ],
+)
+def test_a_probability_within_the_band_is_indeterminate(probability: float, presence: Presence) -> None:
+    assert Verdict.of(probability, 0.45, band=Band(0.4, 0.5)).presence is presence
+
+
+@pytest.mark.parametrize(
+    ("presence", "probability"),
+    [(Presence.ABSENT, 0.6), (Presence.PRESENT, 0.4), (Presence.INDETERMINATE, 0.4), (Presence.INDETERMINATE, 0.6)],
+)
+def test_a_verdict_that_contradicts_its_numbers_cannot_be_made(presence: Presence, probability: float) -> None:
+    with pytest.raises(ValueError, match=f"cannot be {presence}"):
+        Verdict(presence, probability, 0.5)
+
+
+@pytest.mark.parametrize(("probability", "threshold"), [(float("nan"), 0.5), (1.5, 0.5), (-0.5, 0.5), (0.5, 0.0)])
+def test_numbers_that_are_no_probability_give_no_verdict(probability: float, threshold: float) -> None:
+    with pytest.raises(ValueError, match="no probability"):
+        Verdict(Presence.ABSENT, probability, threshold)
+
+
+def test_a_band_holds_its_threshold() -> None:
+    with pytest.raises(ValueError, match="does not hold the threshold"):
+        Verdict.of(0.2, 0.45, band=Band(0.6, 0.7))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.4), (0.4, 1.5), (-0.1, 0.4), (0.4, float("nan"))])
+def test_a_band_is_a_range_of_probabilities(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="no range"):
+        Band(low, high)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "statement"),
+    [
+        (Verdict.of(0.8712, 0.346), "pneumonia: present, 0.87, threshold 0.35"),
+        (Verdict.of(0.12, 0.346), "pneumonia: absent, 0.12, threshold 0.35"),
+        (Verdict.of(0.3461, 0.346), "pneumonia: present, 0.3461, threshold 0.3460"),
+        (Verdict.of(0.346, 0.346), "pneumonia: absent, 0.35, threshold 0.35"),
+        (
+            Verdict.of(0.45, 0.45, band=Band(0.4, 0.5)),
+            "pneumonia: indeterminate, 0.45, threshold 0.45, indeterminate from 0.40 to 0.50",
+        ),
+    ],
+)
+def test_the_statement_says_verdict_probability_and_threshold(verdict: Verdict, statement: str) -> None:
+    assert a_finding("pneumonia", PNEUMONIA, verdict).statement == statement
+
+
+def test_a_verdict_about_something_else_than_the_finding_names_what_it_is_about() -> None:
+    finding = a_finding("nodule 1", NODULE, Verdict.of(0.12, 0.5, about=MALIGNANT))
+    assert finding.statement == "nodule 1, malignant: absent, 0.12, threshold 0.50"
+    assert finding.evaluations == ((NODULE, Presence.PRESENT), (MALIGNANT, Presence.ABSENT))
+
+
+def test_a_verdict_on_the_finding_itself_evaluates_the_finding_alone() -> None:
+    finding = a_finding("pneumonia", PNEUMONIA, Verdict.of(0.12, 0.346))
+    assert finding.evaluations == ((PNEUMONIA, Presence.ABSENT),)
+
+
+def test_a_finding_without_a_verdict_states_nothing() -> None:
+    finding = Finding("pneumonia", PNEUMONIA, LUNG, (), (IMAGE,))
+    assert (finding.statement, finding.evaluations) == ("", ())
+
+
+def test_a_finding_with_a_verdict_comes_back_from_the_reader_as_it_went() -> None:
+    finding = a_finding("nodule 1", NODULE, Verdict.of(0.45, 0.45, band=Band(0.4, 0.5), about=MALIGNANT))
+    assert plain(finding, (Finding,), "finding") == finding
