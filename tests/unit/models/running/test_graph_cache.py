@@ -15,7 +15,10 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from torch import nn  # noqa: E402
 
+from ainode.models.running.graph_cache import _part_folder  # noqa: E402
 from ainode.models.running.runtime import Execution, Recipe, runner  # noqa: E402
+from ainode.node.app import _PARTS  # noqa: E402
+from ainode.node.disk import remove_parts  # noqa: E402
 
 SHAPE = (1, 3, 8, 8)
 INPUT = np.linspace(-1, 1, 3 * 8 * 8, dtype=np.float32).reshape(SHAPE)
@@ -119,3 +122,16 @@ def test_on_a_full_disk_a_network_runs_and_leaves_nothing(
     np.testing.assert_allclose(output, expected_answer, atol=1e-5)
     assert list(tmp_path.iterdir()) == []
     assert [record.getMessage().split(",")[0] for record in caplog.records] == ["the converted network is not kept"]
+
+
+def test_the_folder_of_a_killed_conversion_is_one_that_a_node_removes_and_that_of_a_live_one_is_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "networks").mkdir()
+    with _part_folder(tmp_path / "networks") as live:
+        killed = live.with_name("killed.part")
+        killed.mkdir()
+        (killed / "graph.bin").touch()
+        remove_parts(tmp_path, _PARTS)
+        assert live.exists()
+        assert not killed.exists()
