@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,10 +68,10 @@ def reader_of(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
         reader.kill_unless_reading()
 
 
-def a_request(folder: Path, order: str = "read", *, copies: int = 1) -> Request:
+def a_request(folder: Path, order: str = "read") -> Request:
     image = testing.noise(256, 512, SeriesDescription=order, BodyPartExamined="TSPINE")
     (path,) = testing.write([image], folder / order, study="faulty")
-    return Request(STUDY, (File(path, content_sha256(path)),) * copies, CONTEXT, report_out_of_scope=True)
+    return Request(STUDY, (File(path, content_sha256(path)),), CONTEXT, report_out_of_scope=True)
 
 
 def children() -> list[psutil.Process]:
@@ -190,8 +191,9 @@ def test_a_request_that_a_stopped_process_does_not_take_ends_at_the_limit(
     reader.needs()
     (process,) = children()
     process.suspend()
+    files = tuple(File(tmp_path / f"{number}.dcm", f"{number:064}") for number in range(20_000))
     with pytest.raises(ReaderTimeout):
-        reader.read(a_request(tmp_path, copies=20_000))
+        reader.read(replace(a_request(tmp_path), files=files))
     assert not children()
     assert isinstance(reader.read(a_request(tmp_path, "decline")).answer, OutOfScope)
 
