@@ -7,14 +7,16 @@ web, pullers     ->
 import logging
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ainode.node.deciding import router
-from ainode.node.deciding.events import intake_queue
+from ainode.node.deciding.events import HandlerKnown, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
+from ainode.node.deciding.leftovers import Recovery
 from ainode.node.deciding.liveness import Liveness
-from ainode.node.deciding.sender_counts import SenderCounts
+from ainode.node.deciding.sender_counts import SenderCounts, own_documents
 from ainode.node.disk import make_folder, remove_parts
 from ainode.node.domain import JobState
 from ainode.node.errors import ConfigError
@@ -63,13 +65,13 @@ class Node:
         self.catalog = Catalog(self._engine)
         self.ledger = Ledger(self._engine)
         self._announcements = Announcements(self._engine)
+        self._events = intake_queue()
         handlers = {route.handler for route in settings.routes}
-        self._readers = Readers(handlers, environment(settings), settings.reader, lambda _: None)
+        self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
         self._jobs = Jobs(
             Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )
         self._errands = Errands()
-        self._events = intake_queue()
         self._receiver = ReceiverProcess(settings)
         self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
@@ -124,6 +126,16 @@ class Node:
         self._engine.dispose()
         self._lock.release()
 
+    def _recovered(self, recovery: Recovery) -> None:
+        """Log what the start took up, unless there was nothing; then answer the commitments of before."""
+        counts = recovery.instances, recovery.studies, recovery.set_aside
+        if any(counts):
+            log.info("recovered: %d instances, %d studies; set aside: %d", *counts, extra={"action": "recovered"})
+        self._commitments.recover()
+
+    def _on_handler_known(self, handler: str) -> None:
+        self._events.put(HandlerKnown(handler))
+
     def _intake_thread(self) -> IntakeThread:
         settings = self._settings
         limits = Limits(settings.node.min_free_bytes, settings.node.max_object_bytes)
@@ -149,9 +161,10 @@ class Node:
             job_retention.sweep(now)
             priors.sweep(now, (job.id for job in self.ledger.jobs(states=(JobState.WAITING, JobState.READING))))
 
-        counts = SenderCounts(settings, self._errands, self._events.put)
-        doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements)
-        duties = Duties(self._commitments.recover, self._commitments.take, sweep, _now)
+        counts = SenderCounts(settings, self.ledger, self._errands, self._events.put)
+        own = partial(own_documents, self.ledger)
+        doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements, own)
+        duties = Duties(self._recovered, self._commitments.take, sweep, _now)
         return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties)
 
     def _web_station(self) -> "Web":

@@ -1,7 +1,7 @@
 """C-FIND in the Study Root model: which instances an archive lists; no query asks for a patient attribute."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
@@ -35,29 +35,46 @@ def confirm_by_query(link: Link, references: Sequence[InstanceRef]) -> frozenset
     return frozenset(ref.sop_instance_uid for ref in references if ref.sop_instance_uid in listed_uids)
 
 
-def expected_count(link: Link, study_instance_uid: UID) -> int | None:
-    """Return the Number of Study Related Instances (0020,1208) of a study, None if the peer does not send it.
+def expected_count(link: Link, study_instance_uid: UID, own_documents: Collection[InstanceRef] = ()) -> int | None:
+    """Return how many instances of a study the peer has, without the node's own documents; None if it does not tell.
 
     A modality often has no query service and does not listen: a failure is only logged.
     """
-    query = Dataset()
-    query.QueryRetrieveLevel = "STUDY"
-    query.StudyInstanceUID = study_instance_uid
-    query.NumberOfStudyRelatedInstances = None
     try:
         with link.associate(_CONTEXTS) as association:
-            answers = list(_find(link, association, query))
+            count = _count(_find(link, association, _study_query(study_instance_uid)), study_instance_uid)
+            if count is None:
+                return None
+            series = dict.fromkeys(ref.series_instance_uid for ref in own_documents)
+            uids = {
+                str(answer.get("SOPInstanceUID", ""))
+                for series_instance_uid in series
+                for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid))
+            }
     except ArchiveError as error:
         log.info(
             "no expected count: %s", error, extra={"action": "count_unknown", "study_instance_uid": study_instance_uid}
         )
         return None
-    counts = (
+    return count - sum(ref.sop_instance_uid in uids for ref in own_documents)
+
+
+def _count(answers: Iterable[Dataset], study_instance_uid: UID) -> int | None:
+    """Return the Number of Study Related Instances (0020,1208) of the study, None if no answer has it."""
+    counts = [
         str(answer.get("NumberOfStudyRelatedInstances", ""))
         for answer in answers
         if str(answer.get("StudyInstanceUID", "")) == study_instance_uid
-    )
+    ]
     return next((int(count) for count in counts if count.isdecimal()), None)
+
+
+def _study_query(study_instance_uid: UID) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = "STUDY"
+    query.StudyInstanceUID = study_instance_uid
+    query.NumberOfStudyRelatedInstances = None
+    return query
 
 
 def _image_query(study_instance_uid: UID, series_instance_uid: UID) -> Dataset:

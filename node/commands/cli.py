@@ -232,10 +232,11 @@ def jobs(
     study: Annotated[str, typer.Argument(help="Study Instance UID; all studies if left out")] = "",
     config: Config = None,
 ) -> None:
-    """List jobs and the delivery of each document."""
+    """List jobs and the delivery of each document, and what cannot be read."""
     from ainode.node.domain import UID
 
-    ledger = _ledger(settings_of(config))
+    settings = settings_of(config)
+    ledger = _ledger(settings)
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
         rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or _course(job)))
@@ -248,7 +249,22 @@ def jobs(
     for past_job in ledger.history(UID(study) if study else None):
         removal = f"{past_job.reason} documents removed {past_job.removed_at:%Y-%m-%d}".strip()
         rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
+    rows += _problem_rows(settings, study)
     print(table(("job", "state", "route/peer", "kind", "study/document", "why/took/proof"), rows))
+
+
+def _problem_rows(settings: "Settings", study: str) -> list[tuple[object, ...]]:
+    """Return a row for each study with a problem, and for the damaged files, which name no study."""
+    from ainode.node.domain import UID
+    from ainode.node.keeping import database
+    from ainode.node.keeping.catalog import Catalog
+
+    problems = Catalog(database.connect(settings.database_url)).problems(UID(study) if study else None)
+    rows: list[tuple[object, ...]] = [("", "problem", "", "", uid, problem) for uid, problem in problems.items()]
+    damaged = settings.data / "spool" / "damaged"
+    if not study and damaged.exists() and (count := len(list(damaged.iterdir()))):
+        rows.append(("", "damaged", "", "", f"{count} files", f"see {damaged}; send their studies again, remove them"))
+    return rows
 
 
 @app.command()

@@ -26,7 +26,14 @@ class StudyAnnounced:
     study_instance_uid: UID
 
 
-IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced
+@dataclass(frozen=True, slots=True)
+class HandlerKnown:
+    """A handler has told its weights, or failed to: a study that waits for the handler can be routed."""
+
+    handler: str
+
+
+IntakeEvent: TypeAlias = Event | CountAnswered | StudyAnnounced | HandlerKnown
 
 
 def intake_queue() -> EventQueue[IntakeEvent]:

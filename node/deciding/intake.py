@@ -3,20 +3,26 @@
 Events and the clock come in as arguments; only the catalog and the spool outlive the intake.
 """
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Final
 
 from ainode.node import logs
 from ainode.node.deciding import router
-from ainode.node.deciding.events import CountAnswered, IntakeEvent, StudyAnnounced
+from ainode.node.deciding.events import CountAnswered, HandlerKnown, IntakeEvent, StudyAnnounced
+from ainode.node.deciding.faults import attempt, passes, reason_of
 from ainode.node.deciding.indexing import Indexing
-from ainode.node.deciding.stored_study import SetAside, stored_study
+from ainode.node.deciding.leftovers import Leftovers, Recovery
+from ainode.node.deciding.stored_study import ReadableStudy, SetAside, stored_study
 from ainode.node.deciding.watching import ArrivingStudy, Watching
-from ainode.node.domain import UID, Location, Study
-from ainode.node.identity import configuration_hash, job_id
+from ainode.node.domain import UID, InstanceRef, Location, Study
+from ainode.node.errors import HandlerStarting
+from ainode.node.identity import configuration_hash, is_ours, job_id
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
@@ -28,6 +34,11 @@ from ainode.node.routes import Route, RouteDecision
 from ainode.node.settings import Settings
 
 log = logging.getLogger(__name__)
+# Studies that are counted, and studies that are routed, before the intake looks for events again.
+_STUDIES_AT_ONCE: Final = 32
+# A disk that cannot read a file is asked again for two and a half minutes: a network disk is back by then, a bad sector
+# stays bad.
+_DISK_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,96 +51,225 @@ class Doors:
     weights: Callable[[str], HandlerWeights]
     """weights of a handler by name"""
     announcements: Announcements
+    own_documents: Callable[[UID], Iterable[InstanceRef]]
+    """the node's own documents of a study, which no sender owes the node"""
 
 
 class Intake:
-    """Watches studies arrive and opens their jobs when they are complete."""
+    """Watches studies arrive and opens their jobs when they are complete.
+
+    A fault of the machine is raised and loses nothing: the events stay here until `handle` is called again.
+    """
 
     def __init__(self, settings: Settings, spool: Spool, catalog: Catalog, doors: Doors) -> None:
         self._settings, self._catalog, self._doors = settings, catalog, doors
         self._indexing = Indexing(spool, catalog)
+        self._leftovers = Leftovers(spool, catalog, self._indexing)
         self._watching = Watching(catalog, doors.announcements, settings.completeness)
+        self._events: deque[IntakeEvent] = deque()
+        self._unrouted: frozenset[UID] = frozenset()
+        self._is_sweeping = False
+        self.recovery: Recovery | None = None
+        """what the first sweep took up, once it is over"""
 
-    def recover(self, now: datetime) -> None:
-        """Index what was answered before a crash, and watch every study that was not routed since it changed."""
-        self._indexing.index_leftovers(now)
-        self._watching.recover(now)
+    @property
+    def is_behind(self) -> bool:
+        """Whether events of an earlier `handle` are left: a fault of the machine kept the intake from them."""
+        return bool(self._events)
 
-    def handle(self, events: Sequence[IntakeEvent], now: datetime) -> None:
-        """Take a batch of events in their order; the instances are committed at once."""
-        for event in events:
-            if isinstance(event, AssociationOpened):
-                self._watching.opened(event)
-        stored = [event for event in events if isinstance(event, InstanceStored)]
-        changed = self._indexing.index([(self._spooled(event), event.time) for event in stored])
-        for event in stored:
-            self._watching.stored(event, changed=event.ref.study_instance_uid in changed)
-        for event in events:
-            if isinstance(event, AssociationEnded):
-                self._watching.ended(event)
-            elif isinstance(event, CountAnswered):
-                self._watching.count_answered(event.study_instance_uid, event.count)
-            elif isinstance(event, StudyAnnounced):
-                self._watching.announced(event.study_instance_uid, now)
-        self.route_complete(now)
+    def recover(self, now: datetime) -> Recovery:
+        """Sweep at once, without taking events in between."""
+        self.sweep(now)
+        while self._is_sweeping:
+            self._sweep_on(now)
+        return self.recovery or Recovery(0, 0, 0)
 
-    def route_complete(self, now: datetime) -> None:
-        """Route every study that is complete at `now`."""
-        for study, arriving in self._watching.to_count(now):
-            self._count(study, arriving)
-        for study, arriving, reason in self._watching.complete(now):
-            log.info("study complete: %s", reason, extra={"action": "complete", "study_instance_uid": study})
-            try:
-                self._route(study, arriving, now)
-            except Exception as error:  # noqa: BLE001 - the boundary of a study: its fault must not end the intake
-                pause_s = self._watching.failed(study, now)
-                about = {"action": "routing_failed", "study_instance_uid": study}
-                log.error("routing failed, again in %.0f s: %s", pause_s, logs.raised_at(error), extra=about)  # noqa: TRY400
+    def sweep(self, now: datetime) -> None:
+        """Begin to index what no event tells of, and to watch every study that waits for routing unwatched.
+
+        The first sweep takes up what a crash left. `handle` goes on with a sweep.
+        """
+        if not self._is_sweeping:
+            if self.recovery is None:
+                self._leftovers.list_all()
             else:
-                self._watching.routed(study)
+                self._leftovers.list_old(now)
+            self._is_sweeping = True
 
-    def next_look(self, now: datetime) -> datetime:
-        """Return when `route_complete` should be called next, if no event comes before."""
-        return self._watching.next_look(now)
+    def _sweep_on(self, now: datetime) -> None:
+        """Index the next leftovers; after the last, watch the studies that wait for routing."""
+        if not self._leftovers.is_empty:
+            self._leftovers.index_batch()
+            return
+        count = self._watching.recover(now)
+        self._is_sweeping = False
+        if self.recovery is None:
+            self.recovery = Recovery(self._leftovers.instance_count, count, self._indexing.set_aside_count)
+
+    def handle(self, events: Iterable[IntakeEvent], now: datetime) -> bool:
+        """Take events in their order, after those that are left; the instances are committed at once.
+
+        Return whether anything was done.
+        Raises: a fault that waiting mends; call `handle` again then.
+        """
+        for event in events:
+            if isinstance(event, AssociationOpened):  # the index needs the callers of the whole batch
+                self._watching.opened(event)
+            else:
+                self._events.append(event)
+        is_done = bool(self._events) or self._is_sweeping
+        self._index()
+        while self._events:
+            attempt(partial(self._take, self._events[0], now), _log_fault)
+            self._events.popleft()
+        if self._is_sweeping:
+            self._sweep_on(now)
+        return self.route_complete(now) or is_done
+
+    def _index(self) -> None:
+        stored = [event for event in self._events if isinstance(event, InstanceStored)]
+        files = [
+            (file, event.time)
+            for event in stored
+            # The file of an event without an association is found by a sweep.
+            if (file := attempt(partial(self._spooled, event), lambda _: None))
+        ]
+        self._unrouted = self._indexing.index(files) if files else frozenset()
 
     def _spooled(self, event: InstanceStored) -> Spooled:
         sender = self._watching.calling_ae_title(event)
         return Spooled(event.path, event.ref, event.transfer_syntax_uid, sender, event.size_bytes)
 
+    def _take(self, event: IntakeEvent, now: datetime) -> None:
+        match event:
+            case InstanceStored():
+                self._watching.stored(event, changed=event.ref.study_instance_uid in self._unrouted)
+            case AssociationEnded():
+                self._watching.ended(event)
+            case CountAnswered():
+                self._watching.count_answered(event.study_instance_uid, event.count)
+            case StudyAnnounced():
+                self._watching.announced(event.study_instance_uid, now)
+            case HandlerKnown():
+                self._watching.release_handlers()
+
+    def route_complete(self, now: datetime) -> bool:
+        """Route studies that are complete at `now`, so many that events need not wait long; return whether any was.
+
+        Raises: a fault that waiting mends.
+        """
+        to_count = tuple(islice(self._watching.to_count(now), _STUDIES_AT_ONCE))
+        for study, arriving in to_count:
+            self._step(study, arriving, now, partial(self._count, study, arriving))
+        complete = tuple(islice(self._watching.complete(now), _STUDIES_AT_ONCE))
+        for study, arriving, reason in complete:
+            self._step(study, arriving, now, partial(self._close, study, arriving, now, reason))
+        return bool(to_count or complete)
+
+    def _step(self, study: UID, arriving: ArrivingStudy, now: datetime, action: Callable[[], None]) -> None:
+        """Do one step of a study; if the step fails, postpone the study.
+
+        Raises: a fault that waiting mends: the next study would meet the same.
+        """
+        try:
+            action()
+        except HandlerStarting:
+            arriving.await_handler(now)
+        except Exception as error:
+            pause_s = self._watching.failed(arriving, now, passes=passes(error))
+            if passes(error):
+                raise
+            about = {"action": "routing_failed", "study_instance_uid": study}
+            log.error("routing failed, again in %.0f s: %s", pause_s, logs.raised_at(error), extra=about)  # noqa: TRY400
+
+    def next_look(self, now: datetime) -> datetime:
+        """Return when `handle` should be called next, if no event comes before."""
+        return now if self._is_sweeping else self._watching.next_look(now)
+
     def _count(self, study_uid: UID, arriving: ArrivingStudy) -> None:
         """Compare the instances on disk with the expected count; ask the sender for the count if it is a peer."""
-        arriving.counted = True
-        study = self._study(study_uid, arriving)
-        if not isinstance(study, Study):
+        readable = self._study(study_uid, arriving)
+        if not isinstance(readable, ReadableStudy):
+            arriving.counted = True
             return
+        study = self._owed(readable.study)
         is_unknown = self._watching.counted(arriving, study)
         asks_sender = self._settings.completeness.ask_sender and self._settings.peer_of_title(arriving.sender)
         if is_unknown and asks_sender:
             self._doors.ask_count(arriving.sender, study_uid)
 
-    def _study(self, study: UID, arriving: ArrivingStudy) -> Study | SetAside | None:
-        return stored_study(self._catalog.instances(study), arriving.headers, router.keywords(self._settings.routes))
+    def _owed(self, study: Study) -> Study:
+        """Return the study without the node's own documents, which a sender may have sent back."""
+        if not any(map(is_ours, study.instances)):
+            return study
+        own = {ref.sop_instance_uid for ref in self._doors.own_documents(study.study_instance_uid)}
+        groups = (
+            replace(series, instances=tuple(item for item in series.instances if item.ref.sop_instance_uid not in own))
+            for series in study.series
+        )
+        return replace(study, series=tuple(series for series in groups if series.instances))
+
+    def _study(self, study: UID, arriving: ArrivingStudy) -> ReadableStudy | SetAside | None:
+        stored = self._catalog.instances(study)
+        if not stored:
+            return None
+        keywords = router.keywords(self._settings.routes)
+        return stored_study(stored, arriving.headers, keywords, is_patient=arriving.failures < _DISK_ATTEMPTS)
+
+    def _close(self, study: UID, arriving: ArrivingStudy, now: datetime, reason: str) -> None:
+        """Route a complete study, and watch it no longer."""
+        self._route(study, arriving, now)
+        log.info("study complete: %s", reason, extra={"action": "complete", "study_instance_uid": study})
+        self._watching.routed(study)
 
     def _route(self, study_uid: UID, arriving: ArrivingStudy, now: datetime) -> None:
         """Decide, explain, open a job for each route that takes a series; jobs first, so that a crash repeats it."""
         content = self._catalog.content(study_uid)
-        study = self._study(study_uid, arriving)
-        if study is None:
-            return
-        if isinstance(study, SetAside):
-            log.error("study set aside: %s", study, extra={"action": "set_aside", "study_instance_uid": study_uid})
-            self._mark_routed(study_uid, content, study.decisions(self._settings.routes))
-            return
+        readable = self._study(study_uid, arriving)
+        about = {"study_instance_uid": study_uid}
+        match readable:
+            case SetAside():
+                log.error("study set aside: %s", readable, extra=about | {"action": "set_aside"})
+                self._catalog.note_problem(study_uid, f"set aside: {readable}")
+                self._mark_routed(study_uid, content, readable.decisions(self._settings.routes))
+            case ReadableStudy():
+                for item in readable.unread:
+                    uid = item.ref.sop_instance_uid
+                    unread = about | {"action": "header_unread", "sop_instance_uid": uid}
+                    log.error("an instance cannot be read: %s", item.reason, extra=unread)
+                self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
+                self._open_jobs(readable.study, arriving, now)
+                decisions = router.decide(readable.study, self._settings.routes) + readable.decisions()
+                self._mark_routed(study_uid, content, decisions)
+
+    def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:
+        """Open a job for each route that takes a series of the study; a route that fails costs no other route.
+
+        Raises: the first fault of a route, after the other routes.
+        """
         locations = arriving.announcement.locations if arriving.announcement else ()
         refusal = patient_contradiction(study.instances)
+        faults: dict[str, Exception] = {}
         for route in self._settings.routes:
-            chosen = router.chosen(study, route)
-            if chosen.series:
-                self._doors.open_job(self._job(chosen, route, now, locations, refusal))
-        self._mark_routed(study_uid, content, router.decide(study, self._settings.routes))
+            attempt(
+                partial(self._open_job, study, route, now, locations, refusal), partial(faults.__setitem__, route.name)
+            )
+        broken = {name: error for name, error in faults.items() if not isinstance(error, HandlerStarting)}
+        if broken:
+            sentences = (f"route {name!r}: {reason_of(error)}" for name, error in broken.items())
+            self._catalog.note_fault(study.study_instance_uid, "; ".join(sentences))
+        for error in (broken or faults).values():
+            raise error
+
+    def _open_job(
+        self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str
+    ) -> None:
+        chosen = router.chosen(study, route)
+        if chosen.series:
+            self._doors.open_job(self._job(chosen, route, now, locations, refusal))
 
     def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:
-        explanation = [dataclasses.asdict(decision) for decision in decisions]
+        explanation = [asdict(decision) for decision in decisions]
         self._catalog.mark_routed(study, content=content, explanation=explanation)
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:
@@ -156,3 +296,7 @@ class Intake:
             withheld=withheld,
             refusal=refusal,
         )
+
+
+def _log_fault(error: Exception) -> None:
+    log.error("an event was not taken: %s", logs.raised_at(error), extra={"action": "event_failed"})

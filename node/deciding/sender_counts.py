@@ -7,15 +7,23 @@ from ainode.node.archive import query
 from ainode.node.archive.dimse import Link
 from ainode.node.deciding.events import CountAnswered
 from ainode.node.deciding.intake_thread import Errands
-from ainode.node.domain import UID
+from ainode.node.domain import UID, InstanceRef
+from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Peer, Settings
+
+
+def own_documents(ledger: Ledger, study: UID) -> tuple[InstanceRef, ...]:
+    """Return the node's own documents of a study: an archive counts and lists them, and does not owe them."""
+    return tuple(document.ref for job in ledger.jobs(study=study) for document in ledger.documents(job.id))
 
 
 class SenderCounts:
     """Asks the senders that are peers of the node; each count comes back as an event of the intake."""
 
-    def __init__(self, settings: Settings, errands: Errands, put: Callable[[CountAnswered], None]) -> None:
-        self._settings, self._errands, self._put = settings, errands, put
+    def __init__(
+        self, settings: Settings, ledger: Ledger, errands: Errands, put: Callable[[CountAnswered], None]
+    ) -> None:
+        self._settings, self._ledger, self._errands, self._put = settings, ledger, errands, put
 
     def ask(self, ae_title: str, study: UID) -> None:
         """Ask the peer of that AE title for the count of a study; do nothing if no peer has the title."""
@@ -26,4 +34,4 @@ class SenderCounts:
     def _ask_peer(self, peer: Peer, study: UID) -> None:
         node = self._settings.node
         link = Link(peer, node.ae_title, node.network_timeout_s)
-        self._put(CountAnswered(study, query.expected_count(link, study)))
+        self._put(CountAnswered(study, query.expected_count(link, study, own_documents(self._ledger, study))))

@@ -25,6 +25,10 @@ _COUNT_DELAY = timedelta(seconds=0.2)
 _REMEMBERED_STUDIES = 1000
 # Pauses before a study whose routing failed is routed again.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
+# The same for a fault of the machine.
+_FIRST_OUTAGE_S, _LONGEST_OUTAGE_S = 1.0, 60.0
+# A study whose handler starts is tried again after this time, if no event comes before.
+_HANDLER_PAUSE = timedelta(seconds=5)
 
 
 @dataclass(slots=True)
@@ -41,9 +45,10 @@ class ArrivingStudy:
     counted: bool = False
     announcement: Announcement | None = None
     failures: int = 0
-    """how often routing failed"""
+    """how often counting or routing failed"""
     not_before: datetime | None = None
     """when to route again after a failure"""
+    awaits_handler: bool = False
     headers: dict[Path, Instance] = field(default_factory=dict)
     """headers that were read, so that a sender of one image per association does not cost quadratic time"""
 
@@ -56,6 +61,14 @@ class ArrivingStudy:
     def update(self, **values: object) -> None:
         """Change values of the progress."""
         self.progress = dataclasses.replace(self.progress, **values)  # type: ignore[arg-type]
+
+    def await_handler(self, now: datetime) -> None:
+        """Try the study again when a handler is known, or after a while."""
+        self.awaits_handler, self.not_before = True, now + _HANDLER_PAUSE
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the pause after a failure is over."""
+        return self.not_before is None or now >= self.not_before
 
     def count_at(self) -> datetime:
         """Return when to count the instances: once after each burst, when no open association carries the study."""
@@ -72,12 +85,18 @@ class Watching:
         self._arriving: dict[UID, ArrivingStudy] = {}
         self._routed: dict[UID, datetime] = {}
 
-    def recover(self, now: datetime) -> None:
-        """Watch every study that was not routed since it changed, and every study that somebody wants read."""
+    def recover(self, now: datetime) -> int:
+        """Watch every study that was not routed since it changed or that somebody wants read; return how many.
+
+        A study that is watched already is left to its events.
+        """
+        watched = set(self._arriving)
         for study in self._catalog.unrouted():
-            self._watch(study, self._sender(study), now)
+            self._watch(study, now)
         for study in self._announcements.requested():
-            self.announced(study, now)
+            if study not in watched:
+                self.announced(study, now)
+        return len(self._arriving.keys() - watched)
 
     # Events
 
@@ -94,11 +113,12 @@ class Watching:
         study = event.ref.study_instance_uid
         if study not in self._arriving and not changed:
             return
-        arriving = self._watch(study, self.calling_ae_title(event), event.time)
-        ended_at = arriving.released_at or self._routed.pop(study, None)
+        arriving = self._watch(study, event.time, sender=self.calling_ae_title(event))
+        ended_at = arriving.released_at or self._routed.get(study)
         if ended_at and event.association not in arriving.associations:
             self._learn(arriving, (event.time - ended_at).total_seconds())
             arriving.released_at, arriving.paused = None, True
+        self._routed.pop(study, None)
         arriving.associations.add(event.association)
         self._note_activity(arriving, event.time)
 
@@ -117,19 +137,25 @@ class Watching:
         if arriving and count is not None:
             arriving.update(expected=count)
 
+    def release_handlers(self) -> None:
+        """Try the studies again that waited for a handler."""
+        for arriving in self._arriving.values():
+            if arriving.awaits_handler:
+                arriving.awaits_handler, arriving.not_before = False, None
+
     def announced(self, study: UID, now: datetime) -> None:
         """Take up the announcement of a study; watch a routed study again only if somebody wants it read."""
         announcement = self._announcements.of(study)
         if announcement is None:
             return
         if study not in self._arriving:
-            if not self._catalog.content(study):
+            if not self._catalog.is_routed(study):
                 return  # the first instance of the study takes the announcement up
             if not announcement.is_asked:
                 if announcement.state is Fetching.HERE:
                     self._announcements.settle(announcement)
                 return
-        arriving = self._watch(study, self._sender(study), now)
+        arriving = self._watch(study, now)
         arriving.expect(announcement)
         # Only this event may close the study: an instance that arrives while others are still queued must not.
         arriving.update(requested=announcement.is_asked)
@@ -138,13 +164,15 @@ class Watching:
 
     def to_count(self, now: datetime) -> Iterator[tuple[UID, ArrivingStudy]]:
         """Yield the studies whose instances are to be counted now."""
-        yield from [(study, arriving) for study, arriving in self._arriving.items() if now >= arriving.count_at()]
+        for study, arriving in tuple(self._arriving.items()):
+            if now >= arriving.count_at() and arriving.is_due(now):
+                yield study, arriving
 
     def complete(self, now: datetime) -> Iterator[tuple[UID, ArrivingStudy, str]]:
         """Yield the studies that are complete now, each with the reason."""
         for study, arriving in tuple(self._arriving.items()):
             verdict = completeness.verdict(arriving.progress, self._limits, now)
-            if isinstance(verdict, Complete) and (arriving.not_before is None or now >= arriving.not_before):
+            if isinstance(verdict, Complete) and arriving.is_due(now):
                 yield study, arriving, verdict.reason
 
     def next_look(self, now: datetime) -> datetime:
@@ -152,8 +180,8 @@ class Watching:
         looks = [now + timedelta(minutes=1)]
         for arriving in self._arriving.values():
             verdict = completeness.verdict(arriving.progress, self._limits, now)
-            due = verdict.until if isinstance(verdict, Wait) else arriving.not_before or now
-            looks.append(min(arriving.count_at(), due))
+            due = min(arriving.count_at(), verdict.until if isinstance(verdict, Wait) else now)
+            looks.append(max(due, arriving.not_before) if arriving.not_before else due)
         return min(looks)
 
     # Outcomes
@@ -166,37 +194,40 @@ class Watching:
             expected=completeness.expected(study) if announced is None else announced,
             at_least=completeness.at_least(study),
         )
+        arriving.counted = True
         return announced is None
 
-    def failed(self, study: UID, now: datetime) -> float:
-        """Postpone a study whose routing failed; return the seconds until the next attempt."""
-        arriving = self._arriving[study]
-        pause_s = back_off_s(arriving.failures, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+    def failed(self, arriving: ArrivingStudy, now: datetime, *, passes: bool) -> float:
+        """Postpone a study whose step failed, for less long if the fault passes; return the seconds until the next."""
+        first_s, longest_s = (_FIRST_OUTAGE_S, _LONGEST_OUTAGE_S) if passes else (_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        pause_s = back_off_s(arriving.failures, first_s=first_s, longest_s=longest_s)
         arriving.failures += 1
+        arriving.awaits_handler = False
         arriving.not_before = now + timedelta(seconds=pause_s)
         return pause_s
 
     def routed(self, study: UID) -> None:
         """Stop watching a routed study; remember when it ended, because a late instance teaches a longer pause."""
-        arriving = self._arriving.pop(study)
+        arriving = self._arriving[study]
         announcement = arriving.announcement
         if announcement and (announcement.read_now or announcement.expected is not None):
             self._announcements.settle(announcement)
         elif not arriving.paused:
             self._learn(arriving, 0.0)
+        del self._arriving[study]
         self._routed[study] = arriving.progress.last_activity
         while len(self._routed) > _REMEMBERED_STUDIES:
             del self._routed[next(iter(self._routed))]
 
-    def _watch(self, study: UID, sender: str, now: datetime) -> ArrivingStudy:
+    def _watch(self, study: UID, now: datetime, *, sender: str = "") -> ArrivingStudy:
+        """Return the arriving study; a new one is of the sender, or of whoever sent the newest instance."""
         if study not in self._arriving:
-            history = SenderHistory(tuple(self._catalog.sender_history(sender) or ()))
-            self._arriving[study] = ArrivingStudy(sender, Progress(received=0, last_activity=now, history=history))
-            self._arriving[study].expect(self._announcements.of(study))
+            ae_title = sender or self._catalog.sender(study)
+            history = SenderHistory(tuple(self._catalog.sender_history(ae_title) or ()))
+            arriving = ArrivingStudy(ae_title, Progress(received=0, last_activity=now, history=history))
+            arriving.expect(self._announcements.of(study))
+            self._arriving[study] = arriving
         return self._arriving[study]
-
-    def _sender(self, study: UID) -> str:
-        return self._catalog.instances(study)[-1].calling_ae_title
 
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
         open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)
@@ -205,5 +236,5 @@ class Watching:
 
     def _learn(self, arriving: ArrivingStudy, pause_s: float) -> None:
         history = arriving.progress.history.learned(pause_s)
-        arriving.update(history=history)
         self._catalog.remember_sender(arriving.sender, history.pauses_s)
+        arriving.update(history=history)

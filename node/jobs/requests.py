@@ -59,7 +59,7 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         context,
         route.report_out_of_scope,
         priors=gathered.files,
-        notes=gathered.notes,
+        notes=(*gathered.notes, *filter(None, [catalog.problem(job.study_instance_uid)])),
         locations=job.locations,
         refusal=job.refusal,
     )

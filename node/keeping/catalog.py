@@ -166,35 +166,48 @@ class Catalog:
             raise LookupError(f"study {study}: never received here")
         return aware(received)
 
-    def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object, problem: str = "") -> None:
-        """Write down which content was routed, the explanation, and what of the content could not be read.
+    def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object) -> None:
+        """Write down which content was routed, and the explanation; nothing keeps the study from being routed then.
 
         A study whose content changed meanwhile waits for routing still.
         """
-        routed, of_study = content_hash(content), studies.c.study_instance_uid == study
+        routed = content_hash(content)
         with self._engine.begin() as connection:
             values = {
                 "content_hash": routed,
                 "explanation": json.dumps(explanation),
-                "problem": problem,
                 "is_routed": content_hash(self._content(connection, study)) == routed,
+                "fault": "",
             }
-            connection.execute(sa.update(studies).where(of_study).values(values))
+            connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
 
     def note_problem(self, study: UID, problem: str) -> None:
-        """Write down what keeps the study from being routed; `mark_routed` replaces it."""
+        """Write down which instances of the study cannot be read and why, '' if all can."""
+        self._note(study, problem=problem)
+
+    def note_fault(self, study: UID, fault: str) -> None:
+        """Write down what keeps the study from being routed, until `mark_routed`."""
+        self._note(study, fault=fault)
+
+    def _note(self, study: UID, **values: str) -> None:
         with self._engine.begin() as connection:
-            update = sa.update(studies).where(studies.c.study_instance_uid == study)
-            connection.execute(update.values(problem=problem))
+            connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
+
+    def problem(self, study: UID) -> str:
+        """Return which instances of the study could not be read when the study was routed, '' if all could."""
+        query = sa.select(studies.c.problem).where(studies.c.study_instance_uid == study)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar() or ""
 
     def problems(self, study: UID | None = None) -> dict[UID, str]:
         """Return Study Instance UID -> what could not be read or routed, for every study with a problem, or for one."""
-        query = sa.select(studies.c.study_instance_uid, studies.c.problem).where(studies.c.problem != "")
+        has_problem = (studies.c.problem != "") | (studies.c.fault != "")
+        query = sa.select(studies.c.study_instance_uid, studies.c.problem, studies.c.fault).where(has_problem)
         if study:
             query = query.where(studies.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(studies.c.last_received_at))
-            return {UID(row.study_instance_uid): row.problem for row in rows}
+            return {UID(row.study_instance_uid): "; ".join(filter(None, (row.problem, row.fault))) for row in rows}
 
     def is_routed(self, study: UID) -> bool:
         """Whether the content of the study is the content that was last routed."""

@@ -27,7 +27,10 @@ studies = sa.Table(
     sa.Column("explanation", sa.Text, nullable=False, server_default=""),
     # whether `content_hash` is that of the instances as they are
     sa.Column("is_routed", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    # which of the instances could not be read
     sa.Column("problem", sa.Text, nullable=False, server_default=""),
+    # why the study is not routed yet
+    sa.Column("fault", sa.Text, nullable=False, server_default=""),
 )
 
 instances = sa.Table(

@@ -1,4 +1,4 @@
-"""Instance files, as a maildir: `tmp/` being written, `new/` answered but not indexed, `kept/` indexed.
+"""Instance files, as a maildir: `tmp/` being written, `new/` answered but not indexed, `kept/` indexed; `damaged/`.
 
 A file is renamed into `new/` once it is whole, and its sender is answered once both its bytes and its name are on disk.
 Names are made of a time and digests: no UID, title or header value reaches a path.
@@ -6,13 +6,12 @@ Names are made of a time and digests: no UID, title or header value reaches a pa
 
 import contextlib
 import hashlib
-import logging
 import mmap
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
 _BLOCK_BYTES: Final = 1 << 20
 # As many associations as can end an instance at the same moment on an ordinary disk; more of them wait a moment.
 _NAME_SYNCS: Final = 8
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,7 @@ class Spool:
         self.root, self.limits = root, limits
         self._names = ThreadPoolExecutor(_NAME_SYNCS, thread_name_prefix="spool")
         self._tmp, self._new, self._kept = root / writing, root / "new", root / "kept"
+        self._damaged = root / "damaged"
         for folder in (self._tmp, self._new, self._kept):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -75,23 +74,47 @@ class Spool:
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.dcm"
         return Incoming(origin, self._tmp / name, self._new / name, limits=self.limits, names=self._names)
 
-    def unindexed(self) -> Iterator[Spooled]:
-        """Yield what was answered and not indexed, oldest first."""
-        for path in sorted(self._new.iterdir()):
-            try:
-                yield spooled(path)
-            except CannotUnderstand as error:
-                _log.error("spool file is damaged: %s", error, extra={"action": "spool_damaged", "path": str(path)})
+    def unindexed(self) -> list[Path]:
+        """Return the files that were answered and not indexed, oldest first."""
+        return sorted(self._new.iterdir())
+
+    def unlisted(self, studies: Iterable[UID]) -> list[Path]:
+        """Return the kept files of every study but these, oldest first: of two versions the later comes last."""
+        names = {_digest(uid) for uid in studies}
+        folders = [folder for folder in self._kept.iterdir() if folder.name not in names and folder.is_dir()]
+        return sorted((path for folder in folders for path in folder.iterdir()), key=lambda path: path.stat().st_mtime)
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a damaged file where nobody reads it, and where a person finds it; return its new path.
+
+        Raises: OSError.
+        """
+        self._damaged.mkdir(exist_ok=True)
+        return path.replace(self._damaged / path.name)
+
+    def damaged(self) -> list[Path]:
+        """Return the files that were set aside."""
+        return sorted(self._damaged.iterdir()) if self._damaged.exists() else []
 
     def kept_path(self, ref: InstanceRef, sha256: str) -> Path:
         """Return where `keep` puts the instance; other bytes for the same instance have another path."""
         study, instance = _digest(ref.study_instance_uid), _digest(ref.sop_instance_uid)
         return self._kept / study / f"{instance}-{sha256[:16]}.dcm"
 
+    def destination(self, file: Spooled, sha256: str) -> Path:
+        """Return where `keep` puts a file with these bytes.
+
+        Raises: CannotUnderstand if it is a kept file, and the digest in its name is not that of its bytes.
+        """
+        path = self.kept_path(file.ref, sha256)
+        if file.path.parent.parent == self._kept and file.path.name != path.name:
+            raise CannotUnderstand("its bytes are not those that were received; send the study again")
+        return path
+
     def keep(self, path: Path, ref: InstanceRef, sha256: str) -> Path:
         """Move an indexed file out of `new/`; a second call does nothing.
 
-        Commit the catalog first: after a crash in between, `unindexed` yields the file again. So no fsync is needed.
+        Commit the catalog first: after a crash in between, `unindexed` returns the file again. So no fsync is needed.
         """
         target = self.kept_path(ref, sha256)
         target.parent.mkdir(exist_ok=True)
@@ -165,7 +188,7 @@ class Incoming:
         """Return the path in `new/`, once bytes and name are on disk.
 
         Both are flushed at the same time, in the time of one: a disk answers two flushes no later than one. If the
-        power fails before, a damaged file may have got its name; nobody was promised it, and `unindexed` leaves it out.
+        power fails before, a damaged file may have got its name; nobody was promised it, and it is set aside.
 
         Raises: OutOfResources if the disk does not take them.
         """

@@ -17,6 +17,7 @@ from ainode.node import logs
 from ainode.node.archive import orthanc
 from ainode.node.archive.web import WebLink
 from ainode.node.back_off import back_off_s
+from ainode.node.deciding.sender_counts import own_documents
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveUnreachable, NodeError, OutOfResources, ReceiveError
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
@@ -120,7 +121,7 @@ class Puller:
             identifiers = archive.instances(study)
             if not identifiers:
                 raise ArchiveUnreachable(f"{self.peer.name}: has no instance of the study (yet)")
-            source_uids = identifiers.keys() - self._own_documents(study)
+            source_uids = identifiers.keys() - {ref.sop_instance_uid for ref in own_documents(self._node.ledger, study)}
             missing_uids = sorted(source_uids - self._node.catalog.content(study).keys())
             refused_count = 0
             if missing_uids:
@@ -129,12 +130,6 @@ class Puller:
                     stored = threads.map(lambda uid: self._store(visit, archive.file(identifiers[uid])), missing_uids)
                     refused_count = sum(not is_stored for is_stored in stored)
         return len(source_uids) - refused_count
-
-    def _own_documents(self, study: UID) -> frozenset[UID]:
-        """Return the UIDs of the node's own documents of the study, which the node does not pull back."""
-        ledger = self._node.ledger
-        jobs = ledger.jobs(study=study)
-        return frozenset(document.ref.sop_instance_uid for job in jobs for document in ledger.documents(job.id))
 
     def _store(self, visit: Visit, blocks: Iterator[bytes]) -> bool:
         """Write one file into the spool; return False if the node refuses the file, as it would over C-STORE."""

@@ -72,6 +72,8 @@ class StudyStatus(BaseModel):
     """one sentence, '' if the state needs no reason"""
     delivered: bool
     """whether each destination has every document"""
+    problem: str
+    """which instances of the study cannot be read, or why the study is not routed yet; '' without a problem"""
     instances: int
     """number of instances that the node has now"""
     announcement: FetchStatus | None
@@ -86,13 +88,15 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
         return None
     current_jobs = [job for job in jobs if job.state is not JobState.SUPERSEDED]
     deliveries = [delivery for job in current_jobs for delivery in ledger.deliveries(job.id)]
+    problem = catalog.problems(study).get(study, "")
     state, reason = _state_and_reason(
-        current_jobs, announcement, has_instances=bool(content), is_routed=catalog.is_routed(study)
+        current_jobs, announcement, problem, has_instances=bool(content), is_routed=catalog.is_routed(study)
     )
     return StudyStatus(
         study_instance_uid=study,
         state=state,
         reason=reason,
+        problem=problem,
         delivered=bool(deliveries) and all(delivery.state in _DELIVERED for delivery in deliveries),
         instances=len(content),
         announcement=_fetch_status(announcement) if announcement else None,
@@ -101,11 +105,11 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
 
 
 def _state_and_reason(
-    jobs: Sequence[Job], announcement: Announcement | None, *, has_instances: bool, is_routed: bool
+    jobs: Sequence[Job], announcement: Announcement | None, problem: str, *, has_instances: bool, is_routed: bool
 ) -> tuple[StudyState, str]:
     """Return the state of a study and its reason: the first row below whose condition is true."""
-    job_reasons = "; ".join(dict.fromkeys(job.explanation for job in jobs if job.explanation))
-    pull_reason = announcement.reason if announcement else ""
+    job_reasons = "; ".join(dict.fromkeys(filter(None, (*(job.explanation for job in jobs), problem))))
+    pull_reason = "; ".join(filter(None, (announcement.reason if announcement else "", problem)))
     is_given_up = announcement is not None and announcement.state is Fetching.FAILED
     job_states = {job.state for job in jobs}
     rows: tuple[tuple[StudyState, str, bool], ...] = (
@@ -116,6 +120,7 @@ def _state_and_reason(
         ("out_of_scope", job_reasons, JobState.OUT_OF_SCOPE in job_states),
         ("failed", pull_reason, not has_instances and is_given_up),
         ("announced", pull_reason, not has_instances and announcement is not None),
+        ("failed", problem, bool(problem)),
         ("no_route", "no route matches the study; the study's explanation says why for each route", True),
     )
     return next((state, reason) for state, reason, condition in rows if condition)

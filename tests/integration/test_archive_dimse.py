@@ -293,6 +293,17 @@ def test_orthanc_finds_and_counts_what_it_was_sent_twice(archive: Orthanc) -> No
     assert expected_count(link(archive.peer), UID(study)) == 4
 
 
+def test_an_archive_owes_the_node_none_of_the_documents_that_the_node_sent(archive: Orthanc) -> None:
+    study = generate_uid()
+    images = [a_file(study=study, series=generate_uid()) for _ in range(3)]
+    reports = [a_file(study=study, series=series) for series in (generate_uid(), generate_uid())]
+    never_sent = a_file(study=study, series=generate_uid())
+    sent = [Outgoing.of(content) for content in (*images, *reports)]
+    assert [answer.error for answer in send(link(archive.peer), sent)] == [None] * 5
+    own = [instance_ref(content) for content in (*reports, never_sent)]
+    assert expected_count(link(archive.peer), UID(study), own) == 3
+
+
 def elements(file: Path | bytes) -> Dataset:
     """Return the elements without group lengths: Orthanc encodes what it gets anew, without them."""
     dataset = dcmread(BytesIO(file) if isinstance(file, bytes) else file)

@@ -165,7 +165,7 @@ def test_a_requestor_that_is_no_peer_any_more_is_named_at_the_start_and_its_file
         content = node.config.read_text()
         node.config.write_text(content.replace('"SCANNER"', '"RENAMED"'))
         node.start()
-        assert "no [[peer]] has the AE title SCANNER any more" in node.log.read_text()
+        node.until(lambda: "no [[peer]] has the AE title SCANNER any more" in node.log.read_text(), within_s=20)
         assert len(files(node)) == 1
         kill_all(node)
         node.config.write_text(content)

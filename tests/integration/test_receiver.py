@@ -21,7 +21,7 @@ from support.caller import CT, IMPLICIT, Caller, associate, data_set, status, st
 from ainode.node import testing
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
-from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.keeping.spool import Limits, Spool, spooled
 from ainode.node.receiving.command_set import Tag, encode
 from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentReport, CommitmentRequest, load
 from ainode.node.receiving.events import (
@@ -219,7 +219,7 @@ def test_a_bad_object_costs_its_own_status_and_nothing_else(start: Callable[...,
         assert "Doe" not in comment
         assert status(caller.store(data_set())) == 0
         assert caller.release() == 6
-    assert len(list(running.spool.unindexed())) == 1
+    assert len(running.spool.unindexed()) == 1
 
 
 def test_a_request_without_a_data_set_is_not_understood(running: Running) -> None:
@@ -337,7 +337,7 @@ def test_a_rude_caller_is_cut_off_and_keeps_what_was_answered(running: Running, 
         assert caller.aborted()
     running.until_ended()
     assert not next(event for event in running.events if isinstance(event, AssociationEnded)).is_released
-    assert len(list(running.spool.unindexed())) == 1
+    assert len(running.spool.unindexed()) == 1
     with Caller(running.port) as caller:
         assert caller.kind == 2
 
@@ -364,7 +364,7 @@ def test_an_object_that_was_interrupted_leaves_nothing_and_takes_nothing_with_it
         caller.send(data_set("1.3.2")[:1000], control=0x00)
         caller.socket.sendall(struct.pack(">BxII", 7, 4, 0))
     running.until_ended()
-    assert [one.ref.sop_instance_uid for one in running.spool.unindexed()] == ["1.3.1"]
+    assert [spooled(path).ref.sop_instance_uid for path in running.spool.unindexed()] == ["1.3.1"]
     assert list((running.spool.root / "tmp").iterdir()) == []
 
 
@@ -373,7 +373,7 @@ def test_a_silent_association_is_ended(start: Callable[..., Running]) -> None:
     with Caller(running.port) as caller:
         assert status(caller.store(data_set())) == 0
         assert caller.aborted()
-    assert len(list(running.spool.unindexed())) == 1
+    assert len(running.spool.unindexed()) == 1
 
 
 # Storage commitment
@@ -516,4 +516,4 @@ def test_every_real_file_is_answered_and_the_receiver_stays_up(running: Running)
         command("storescu", *to, path)
     assert command("echoscu", *to).returncode == 0
     assert len(running.stored()) > 220
-    assert len(list(running.spool.unindexed())) == len(running.stored())
+    assert len(running.spool.unindexed()) == len(running.stored())

@@ -93,7 +93,8 @@ class Bench:
     def restart(self) -> None:
         """Forget what the intake holds in memory."""
         spool = Spool(self.folder / "spool", Limits(0, 1 << 30))
-        doors = Doors(self.opened.append, lambda *_: None, lambda _: HandlerWeights(digest="ff"), self.announcements)
+        weights = HandlerWeights(digest="ff")
+        doors = Doors(self.opened.append, lambda *_: None, lambda _: weights, self.announcements, lambda _: ())
         self.intake = Intake(self.settings, spool, self.catalog, doors)
         self.intake.recover(datetime.now(UTC))
 
@@ -585,3 +586,21 @@ def test_no_patient_attribute_stands_in_an_answer_or_a_log(
     for text in (stored, said, explained.text, caplog.text):
         assert dataset_says.decode() not in text
         assert "SYNTHETIC" not in text
+
+
+def test_a_study_of_which_an_instance_is_gone_says_so_whatever_its_state(
+    bench: Bench, token: str, tmp_path: Path
+) -> None:
+    study, files = radiographs(tmp_path, "incomplete", 2)
+    bench.store(token, *files)
+    bench.take()
+    for number in (0, 1):
+        stored = bench.catalog.instances(UID(study))[number]
+        stored.path.unlink()
+        bench.catalog.index([stored])
+        bench.restart()
+        bench.take(later=timedelta(minutes=5))
+        status = bench.call("GET", f"/studies/{study}", token).json()
+        assert f"{stored.ref.sop_instance_uid}: No such file" in status["problem"] or status["state"] == "failed"
+        assert status["problem"] in status["reason"]
+        assert status["state"] != "receiving"

@@ -1,4 +1,4 @@
-"""Whether a study is routed as it is, and what of the study could not be read."""
+"""Whether a study is routed as it is, what of the study could not be read, and what keeps it from being routed."""
 
 import hashlib
 import json
@@ -23,6 +23,7 @@ def upgrade() -> None:
     """Add the columns; a study is routed if the digest of its instances is the one that was routed."""
     op.add_column("studies", sa.Column("is_routed", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("studies", sa.Column("problem", sa.Text(), server_default="", nullable=False))
+    op.add_column("studies", sa.Column("fault", sa.Text(), server_default="", nullable=False))
     op.create_index("ix_studies_is_routed", "studies", ["is_routed"])
     connection = op.get_bind()
     routed = {row.study_instance_uid: row.content_hash for row in connection.execute(sa.select(_studies))}
@@ -44,5 +45,6 @@ def _digest(rows: Iterable[sa.Row[tuple[str, str, str]]]) -> str:
 def downgrade() -> None:
     """Drop the columns."""
     op.drop_index("ix_studies_is_routed", "studies")
+    op.drop_column("studies", "fault")
     op.drop_column("studies", "problem")
     op.drop_column("studies", "is_routed")

@@ -1,118 +1,31 @@
-import itertools
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from io import BytesIO
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydicom import dcmwrite
+from support.intake_bench import BREATH, NOW, STUDY, IntakeBench, intake_bench
 
 from ainode.node import testing
 from ainode.node.deciding.events import CountAnswered
-from ainode.node.deciding.intake import Doors, Intake
-from ainode.node.domain import (
-    UID,
-)
-from ainode.node.encoding.part10 import Origin
-from ainode.node.keeping import database
-from ainode.node.keeping.announcements import Announcements
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.domain import UID
 from ainode.node.keeping.records import Job
-from ainode.node.keeping.spool import Limits, Spool
-from ainode.node.reading.weights import HandlerWeights
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
-from ainode.node.routes import Route
-from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-BREATH = timedelta(seconds=0.2)
-MESSAGE = "SECRET"
-STUDY = UID(testing.uid("study"))
-
-
-@dataclass
-class Bench:
-    """An intake with a real catalog and spool, and doors that write down what is handed over."""
-
-    folder: Path
-    settings: Settings
-    opened: list[Job] = field(default_factory=list)
-    demonstration: tuple[str, ...] = ()
-    broken: int = 0
-    """how often the handler's weights raise"""
-    asked: list[tuple[str, UID]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        engine = database.connect(f"sqlite:///{self.folder / 'catalog.sqlite'}")
-        database.migrate(engine)
-        self.catalog = Catalog(engine)
-        self.announcements = Announcements(engine)
-        self.spool = Spool(self.folder / "spool", Limits(0, 10**9))
-        self.numbers = itertools.count(1)
-        self.restart()
-
-    def restart(self) -> None:
-        doors = Doors(
-            self.opened.append,
-            lambda ae_title, study: self.asked.append((ae_title, study)),
-            self.weights,
-            self.announcements,
-        )
-        self.intake = Intake(self.settings, self.spool, self.catalog, doors)
-
-    def weights(self, _: str) -> HandlerWeights:
-        if self.broken:
-            self.broken -= 1
-            raise ZeroDivisionError(MESSAGE)
-        return HandlerWeights(digest="ff", demonstration=self.demonstration)
-
-    def stored(self, association: str, number: int, at: datetime, **header: str | int) -> InstanceStored:
-        """Put an instance into the spool as the receiver does."""
-        dataset = testing.dataset(
-            testing.noise(8, 8, seed=number, BodyPartExamined="TSPINE", **header), study="study", number=number
-        )
-        encoded = BytesIO()
-        meta = dataset.file_meta
-        del dataset.file_meta
-        dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True)
-        syntax = UID(meta.TransferSyntaxUID)
-        with self.spool.incoming(Origin(dataset.SOPClassUID, dataset.SOPInstanceUID, syntax, "PACS")) as incoming:
-            incoming.write(memoryview(encoded.getvalue()))
-            ref, path = incoming.ref(), incoming.commit()
-        return InstanceStored(association, path, ref, syntax, incoming.size_bytes, at)
-
-    def send(self, *numbers: int, at: datetime, **header: str | int) -> None:
-        """Send instances over one association, a second each, and release it."""
-        name = f"association {next(self.numbers)}"
-        self.intake.handle([AssociationOpened(name, "PACS", "127.0.0.1", at)], at)
-        for number in numbers:
-            self.intake.handle([self.stored(name, number, at, **header)], at)
-        self.intake.handle([AssociationEnded(name, at, is_released=True)], at)
-        self.intake.route_complete(at + BREATH)
+from ainode.node.receiving.events import AssociationOpened
+from ainode.node.settings import NodeTable
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
-    return Bench(
-        tmp_path,
-        Settings(
-            node=NodeTable(data=tmp_path),
-            completeness=CompletenessTable(default_silence_s=10),
-            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
-            routes=(route,),
-        ),
-    )
+def bench(tmp_path: Path) -> IntakeBench:
+    return intake_bench(tmp_path)
 
 
-def test_a_study_is_not_read_while_its_association_is_open(bench: Bench) -> None:
+def test_a_study_is_not_read_while_its_association_is_open(bench: IntakeBench) -> None:
     bench.intake.handle([AssociationOpened("a", "PACS", "127.0.0.1", NOW)], NOW)
     bench.intake.handle([bench.stored("a", 1, NOW)], NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=60))
     assert bench.opened == []
 
 
-def test_a_study_is_read_after_the_silence_and_its_job_names_every_instance(bench: Bench) -> None:
+def test_a_study_is_read_after_the_silence_and_its_job_names_every_instance(bench: IntakeBench) -> None:
     bench.send(1, 2, at=NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=9))
     assert bench.opened == []
@@ -122,14 +35,14 @@ def test_a_study_is_read_after_the_silence_and_its_job_names_every_instance(benc
     assert job.created_at == NOW
 
 
-def test_a_study_whose_count_the_sender_confirms_is_read_at_once(bench: Bench) -> None:
+def test_a_study_whose_count_the_sender_confirms_is_read_at_once(bench: IntakeBench) -> None:
     bench.send(1, at=NOW)
     assert bench.asked == [("PACS", STUDY)]
     bench.intake.handle([CountAnswered(STUDY, 1)], NOW)
     assert len(bench.opened) == 1
 
 
-def test_a_study_with_fewer_instances_than_the_sender_counts_waits_for_them(bench: Bench) -> None:
+def test_a_study_with_fewer_instances_than_the_sender_counts_waits_for_them(bench: IntakeBench) -> None:
     bench.send(1, at=NOW)
     bench.intake.handle([CountAnswered(STUDY, 2)], NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=30))
@@ -139,7 +52,7 @@ def test_a_study_with_fewer_instances_than_the_sender_counts_waits_for_them(benc
     assert len(bench.opened) == 1
 
 
-def test_a_study_that_arrives_again_unchanged_is_not_read_again(bench: Bench) -> None:
+def test_a_study_that_arrives_again_unchanged_is_not_read_again(bench: IntakeBench) -> None:
     bench.send(1, at=NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=11))
     bench.send(1, at=NOW + timedelta(seconds=20))
@@ -147,7 +60,7 @@ def test_a_study_that_arrives_again_unchanged_is_not_read_again(bench: Bench) ->
     assert len(bench.opened) == 1
 
 
-def test_a_late_instance_and_other_bytes_of_a_known_one_each_open_one_more_job(bench: Bench) -> None:
+def test_a_late_instance_and_other_bytes_of_a_known_one_each_open_one_more_job(bench: IntakeBench) -> None:
     bench.send(1, at=NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=11))
     bench.send(2, at=NOW + timedelta(seconds=20))
@@ -157,7 +70,7 @@ def test_a_late_instance_and_other_bytes_of_a_known_one_each_open_one_more_job(b
     assert len({job.id for job in bench.opened}) == 3
 
 
-def test_what_no_route_takes_changes_no_job(bench: Bench) -> None:
+def test_what_no_route_takes_changes_no_job(bench: IntakeBench) -> None:
     """Our own report that comes back into the study must not make another one."""
     bench.send(1, at=NOW)
     bench.intake.route_complete(NOW + timedelta(seconds=11))
@@ -167,7 +80,7 @@ def test_what_no_route_takes_changes_no_job(bench: Bench) -> None:
     assert first.id == second.id
 
 
-def test_what_was_answered_before_a_crash_is_indexed_and_read_after_it(bench: Bench) -> None:
+def test_what_was_answered_before_a_crash_is_indexed_and_read_after_it(bench: IntakeBench) -> None:
     bench.stored("lost", 1, NOW)
     bench.restart()
     bench.intake.recover(NOW)
@@ -176,7 +89,7 @@ def test_what_was_answered_before_a_crash_is_indexed_and_read_after_it(bench: Be
     assert bench.catalog.explanation(STUDY)[0]["route"] == "spine"
 
 
-def test_a_crash_between_commit_and_move_loses_nothing_and_reads_nothing_twice(bench: Bench) -> None:
+def test_a_crash_between_commit_and_move_loses_nothing_and_reads_nothing_twice(bench: IntakeBench) -> None:
     event = bench.stored("a", 1, NOW)
     copy = event.path.read_bytes()
     bench.intake.handle([AssociationOpened("a", "PACS", "127.0.0.1", NOW), event], NOW)
@@ -187,7 +100,7 @@ def test_a_crash_between_commit_and_move_loses_nothing_and_reads_nothing_twice(b
     assert [one.path.exists() for one in bench.catalog.instances(STUDY)] == [True]
 
 
-def test_a_sender_that_sends_a_study_in_one_association_is_soon_waited_for_less(bench: Bench) -> None:
+def test_a_sender_that_sends_a_study_in_one_association_is_soon_waited_for_less(bench: IntakeBench) -> None:
     for study in range(6):
         at = NOW + timedelta(minutes=study)
         bench.send(study + 1, at=at, StudyInstanceUID=testing.uid("other", study))
@@ -198,7 +111,7 @@ def test_a_sender_that_sends_a_study_in_one_association_is_soon_waited_for_less(
     assert len(bench.opened) == 7
 
 
-def test_a_sender_whose_last_series_comes_late_is_waited_for_longer(bench: Bench) -> None:
+def test_a_sender_whose_last_series_comes_late_is_waited_for_longer(bench: IntakeBench) -> None:
     """What comes after the report teaches too, or the node would supersede every study of that sender."""
     for study in range(6):
         at = NOW + timedelta(minutes=study)
@@ -214,13 +127,13 @@ def test_a_sender_whose_last_series_comes_late_is_waited_for_longer(bench: Bench
     assert len(bench.opened) == read
 
 
-def test_a_sender_that_cannot_count_does_not_undo_what_the_objects_say(bench: Bench) -> None:
+def test_a_sender_that_cannot_count_does_not_undo_what_the_objects_say(bench: IntakeBench) -> None:
     bench.send(1, at=NOW, NumberOfStudyRelatedInstances="1")
     bench.intake.handle([CountAnswered(STUDY, None)], NOW + BREATH)
     assert len(bench.opened) == 1
 
 
-def with_destinations(bench: Bench, *, allowed: bool) -> Job:
+def with_destinations(bench: IntakeBench, *, allowed: bool) -> Job:
     """Return the job that a bench opens for a live route whose handler has demonstration weights."""
     route = replace(bench.settings.routes[0], destinations=("pacs",), allow_demonstration=allowed)
     bench.settings = bench.settings.model_copy(update={"routes": (route,)})
@@ -231,31 +144,33 @@ def with_destinations(bench: Bench, *, allowed: bool) -> Job:
     return bench.opened[-1]
 
 
-def test_a_live_route_with_demonstration_weights_has_no_destination_and_states_why(bench: Bench) -> None:
+def test_a_live_route_with_demonstration_weights_has_no_destination_and_states_why(bench: IntakeBench) -> None:
     job = with_destinations(bench, allowed=False)
     assert job.destinations == ()
     for part in ("spine_radiograph/detector", "'spine'", "allow_demonstration = true"):
         assert part in job.withheld
 
 
-def test_a_live_route_that_allows_demonstration_weights_answers_with_them(bench: Bench) -> None:
+def test_a_live_route_that_allows_demonstration_weights_answers_with_them(bench: IntakeBench) -> None:
     job = with_destinations(bench, allowed=True)
     assert (job.destinations, job.withheld) == (("pacs",), "")
 
 
-def test_demonstration_weights_change_no_name_of_a_job(bench: Bench, tmp_path: Path) -> None:
+def test_demonstration_weights_change_no_name_of_a_job(bench: IntakeBench, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = Bench(tmp_path / "other", bench.settings.model_copy(update={"node": NodeTable(data=tmp_path / "other")}))
+    other = IntakeBench(
+        tmp_path / "other", bench.settings.model_copy(update={"node": NodeTable(data=tmp_path / "other")})
+    )
     assert with_destinations(bench, allowed=True).id == with_destinations(other, allowed=False).id
 
 
-def file_of(bench: Bench, study: UID, number: int = 1) -> Path:
+def file_of(bench: IntakeBench, study: UID, number: int = 1) -> Path:
     paths = {stored.ref.sop_instance_uid: stored.path for stored in bench.catalog.instances(study)}
     return paths[UID(testing.uid("study", "instance", number))]
 
 
 def test_a_study_of_which_a_file_names_another_study_is_set_aside_and_the_others_go_on(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: IntakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = UID(testing.uid("other"))
     bench.send(1, 2, at=NOW)
@@ -273,7 +188,7 @@ def test_a_study_of_which_a_file_names_another_study_is_set_aside_and_the_others
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
-def test_a_study_whose_only_file_names_what_the_index_does_not_is_set_aside(bench: Bench, keyword: str) -> None:
+def test_a_study_whose_only_file_names_what_the_index_does_not_is_set_aside(bench: IntakeBench, keyword: str) -> None:
     header = {} if keyword == "SOPInstanceUID" else {keyword: testing.uid("other")}
     bench.send(1, at=NOW)
     odd = bench.stored("odd", 2 if keyword == "SOPInstanceUID" else 1, NOW, **header)
@@ -285,7 +200,7 @@ def test_a_study_whose_only_file_names_what_the_index_does_not_is_set_aside(benc
     assert keyword in [check["attribute"] for check in bench.catalog.explanation(STUDY)[0]["checks"]]
 
 
-def test_a_study_that_was_set_aside_is_read_when_it_is_sent_again(bench: Bench) -> None:
+def test_a_study_that_was_set_aside_is_read_when_it_is_sent_again(bench: IntakeBench) -> None:
     bench.send(1, 2, at=NOW)
     file_of(bench, STUDY).write_bytes(file_of(bench, STUDY, 2).read_bytes())
     bench.restart()
@@ -299,7 +214,7 @@ def test_a_study_that_was_set_aside_is_read_when_it_is_sent_again(bench: Bench) 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (bytes(200), "no DICM")])
 def test_a_study_of_which_no_data_set_can_be_read_says_so_until_it_is_sent_again(
-    bench: Bench, content: bytes, reason: str
+    bench: IntakeBench, content: bytes, reason: str
 ) -> None:
     bench.send(1, at=NOW)
     file_of(bench, STUDY).write_bytes(content)
@@ -315,7 +230,7 @@ def test_a_study_of_which_no_data_set_can_be_read_says_so_until_it_is_sent_again
 
 
 def test_a_study_whose_routing_raises_does_not_end_the_intake_and_is_routed_later(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: IntakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.broken = 2
     bench.send(1, at=NOW)

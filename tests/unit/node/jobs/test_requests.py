@@ -96,6 +96,14 @@ def test_a_route_with_priors_whose_job_was_never_searched_for_says_so_in_the_rep
     assert request_of(job_over(stored(1)), ROUTE, settings, catalog).notes == ()
 
 
+def test_an_instance_that_could_not_be_read_is_named_in_the_report(settings: Settings, catalog: Catalog) -> None:
+    catalog.index([stored(1)])
+    catalog.note_problem(STUDY, "1 of 2 instances cannot be read (1.2: gone); send the study again")
+    catalog.note_fault(STUDY, "route 'other': it raised")
+    (note,) = request_of(job_over(stored(1)), ROUTE, settings, catalog).notes
+    assert note == "1 of 2 instances cannot be read (1.2: gone); send the study again"
+
+
 def test_a_job_whose_route_is_gone_names_both_and_the_file_to_mend(settings: Settings) -> None:
     assert route_of(job_over(), settings) is ROUTE
     with pytest.raises(ConfigError, match=r"route 'spine' of job job is no longer in routes\.toml"):

@@ -46,9 +46,18 @@ def test_a_study_waits_for_routing_until_the_content_that_it_has_was_routed(cata
 
 def test_the_same_bytes_again_may_mend_a_study_with_a_problem(catalog: Catalog) -> None:
     catalog.index([STORED])
-    catalog.mark_routed(UID("1"), content=catalog.content(UID("1")), explanation=[], problem="gone")
-    assert catalog.problems() == {"1": "gone"}
+    catalog.note_problem(UID("1"), "gone")
+    catalog.mark_routed(UID("1"), content=catalog.content(UID("1")), explanation=[])
+    assert (catalog.is_routed(UID("1")), catalog.problems()) == (True, {"1": "gone"})
     catalog.index([STORED])
     assert catalog.unrouted() == ("1",)
-    catalog.mark_routed(UID("1"), content=catalog.content(UID("1")), explanation=[])
+    catalog.note_problem(UID("1"), "")
     assert catalog.problems(UID("1")) == {}
+
+
+def test_what_keeps_a_study_from_being_routed_stands_until_the_study_is_routed(catalog: Catalog) -> None:
+    catalog.index([STORED])
+    catalog.note_fault(UID("1"), "route 'a': it raised")
+    assert (catalog.problems(), catalog.problem(UID("1"))) == ({"1": "route 'a': it raised"}, "")
+    catalog.mark_routed(UID("1"), content=catalog.content(UID("1")), explanation=[])
+    assert catalog.problems() == {}

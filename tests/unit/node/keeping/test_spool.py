@@ -10,7 +10,7 @@ import pytest
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.encoding.part10 import Origin
 from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
-from ainode.node.keeping.spool import Incoming, Limits, Spool, content_sha256
+from ainode.node.keeping.spool import Incoming, Limits, Spool, content_sha256, spooled
 
 IMPLICIT_LITTLE = UID("1.2.840.10008.1.2")
 REF = InstanceRef(UID("1.4.1"), UID("1.5.1"), UID("1.2.840.10008.5.1.4.1.1.2"), UID("1.3.1"))
@@ -47,7 +47,8 @@ def files(folder: Path) -> list[Path]:
 
 def test_a_committed_instance_is_found_again_with_all_that_the_association_said(tmp_path: Path) -> None:
     path = store(a_spool(tmp_path))
-    (found,) = a_spool(tmp_path).unindexed()
+    (unindexed,) = a_spool(tmp_path).unindexed()
+    found = spooled(unindexed)
     assert (found.path, found.ref, found.transfer_syntax_uid) == (path, REF, IMPLICIT_LITTLE)
     assert (found.calling_ae_title, found.size_bytes) == ("CT_SCANNER", path.stat().st_size)
 
@@ -63,7 +64,7 @@ def test_the_file_is_one_that_pydicom_reads_and_the_data_set_in_it_is_untouched(
 def test_the_oldest_instance_is_indexed_first(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     paths = [store(spool) for _ in range(5)]
-    assert [one.path for one in spool.unindexed()] == paths
+    assert spool.unindexed() == paths
 
 
 def test_bytes_and_name_are_on_disk_before_commit_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +137,7 @@ def test_keeping_twice_is_keeping_once(tmp_path: Path) -> None:
     sha256 = content_sha256(path)
     kept = spool.keep(path, REF, sha256)
     assert kept == spool.keep(path, REF, sha256) == spool.kept_path(REF, sha256)
-    assert list(spool.unindexed()) == []
+    assert spool.unindexed() == []
     assert content_sha256(kept) == sha256
 
 
@@ -146,6 +147,24 @@ def test_the_same_bytes_from_another_sender_have_the_same_digest_and_place(tmp_p
     first, second = (store(spool, origin=origin) for origin in (ORIGIN, other))
     assert content_sha256(first) == content_sha256(second)
     assert content_sha256(store(spool, data_set(padding=102))) != content_sha256(first)
+
+
+def test_a_file_that_is_set_aside_is_found_by_its_name_and_indexed_no_more(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    path = tmp_path / "new" / "0.dcm"
+    path.write_bytes(b"damaged")
+    assert spool.set_aside(path) == tmp_path / "damaged" / "0.dcm"
+    assert (spool.unindexed(), [file.name for file in spool.damaged()]) == ([], ["0.dcm"])
+
+
+def test_the_kept_files_of_a_study_that_nobody_lists_come_oldest_first(tmp_path: Path) -> None:
+    spool = a_spool(tmp_path)
+    versions = [data_set(padding=padding) for padding in (100, 102)]
+    kept = [spool.keep(path, REF, content_sha256(path)) for path in (store(spool, version) for version in versions)]
+    for age_s, path in enumerate(kept):
+        os.utime(path, (1000 - age_s, 1000 - age_s))
+    assert spool.unlisted([]) == kept[::-1]
+    assert spool.unlisted([REF.study_instance_uid]) == []
 
 
 def test_keeping_what_was_never_there_is_an_error(tmp_path: Path) -> None:
@@ -171,17 +190,9 @@ def test_no_path_contains_a_uid_or_a_title(tmp_path: Path) -> None:
     assert not any(text in str(one) for text in ("1.3.1", "1.4.1", "CT_SCANNER") for one in (path, kept))
 
 
-def test_a_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
-    spool = a_spool(tmp_path)
-    (tmp_path / "new" / "0.dcm").write_bytes(b"damaged")
-    (tmp_path / "new" / "1.dcm").write_bytes(b"")
-    path = store(spool)
-    assert [one.path for one in spool.unindexed()] == [path]
-
-
 def test_an_incoming_file_is_never_visible_as_answered(tmp_path: Path) -> None:
     spool = a_spool(tmp_path)
     with spool.incoming(ORIGIN) as incoming:
         assert isinstance(incoming, Incoming)
         incoming.write(memoryview(data_set()))
-        assert list(spool.unindexed()) == []
+        assert spool.unindexed() == []

@@ -21,7 +21,7 @@ import pytest
 from support.caller import CT, Caller, data_set, status, store_request
 
 from ainode.node.errors import ConfigError
-from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.keeping.spool import Limits, Spool, spooled
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, CommitmentSaved, Event, InstanceStored
@@ -95,9 +95,9 @@ def test_a_killed_receiver_has_kept_every_instance_it_answered(child: Child) -> 
     for sender in senders:
         sender.join()
     child.stop()
-    spooled = {instance.ref.sop_instance_uid for instance in child.spool.unindexed()}
-    assert set(answered) <= spooled
-    assert len(spooled) <= len(answered) + len(senders)
+    spooled_uids = {spooled(path).ref.sop_instance_uid for path in child.spool.unindexed()}
+    assert set(answered) <= spooled_uids
+    assert len(spooled_uids) <= len(answered) + len(senders)
 
 
 def test_a_receiver_that_was_paused_in_the_middle_of_a_value_goes_on(child: Child) -> None:
