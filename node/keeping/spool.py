@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ainode.node.disk import refuse_full, sync_folder
+from ainode.node.disk import make_folder, refuse_full, sync_folder
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.encoding.dataset_scan import identity
 from ainode.node.encoding.part10 import Origin, head, parse
@@ -58,7 +58,7 @@ class Spool:
         self._tmp, self._new, self._kept = root / writing, root / "new", root / "kept"
         self._damaged = root / "damaged"
         for folder in (self._tmp, self._new, self._kept):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
     def sweep(self) -> None:
         """Remove what a killed receiver left half written; none may be running."""

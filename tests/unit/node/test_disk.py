@@ -14,6 +14,7 @@ import pytest
 
 from ainode.node.disk import part_folder, place_durably, remove_parts, write_durably
 from ainode.node.domain import WeightsStatus
+from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.reading.weights import WeightsEntry, WeightStore
 from ainode.node.web.tokens import Tokens
 
@@ -72,6 +73,12 @@ def test_what_must_survive_is_flushed_with_its_name(
     assert path.parent in flushed_paths
     assert tmp_path in flushed_paths  # the folder is new
     assert any(flushed.name.startswith(path.name) for flushed in flushed_paths)
+
+
+def test_the_folders_of_the_spool_survive_the_first_answer(tmp_path: Path, flushed_paths: list[Path]) -> None:
+    """Otherwise the flushed name of the first instance could hang in a folder that a power cut takes."""
+    Spool(tmp_path / "data" / "spool", Limits(0, 1))
+    assert {tmp_path, tmp_path / "data", tmp_path / "data" / "spool"} <= set(flushed_paths)
 
 
 def test_a_token_can_be_read_by_nobody_else(tmp_path: Path) -> None:
