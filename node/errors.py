@@ -106,7 +106,15 @@ class DatabaseUnavailable(NodeError):
 
 
 class ArchiveError(NodeError):
-    """An archive did not take, confirm or answer."""
+    """An archive did not take, confirm or answer.
+
+    `comment` has the archive's own words, which may quote a Patient ID: the ledger keeps the words, no log has them.
+    """
+
+    def __init__(self, message: str, *, comment: str = "") -> None:
+        """Keep the archive's own words beside the message."""
+        super().__init__(message)
+        self.comment = comment
 
 
 class ArchiveUnreachable(ArchiveError):
@@ -118,7 +126,7 @@ class ArchiveUnreachable(ArchiveError):
 class ArchiveRefused(ArchiveError):
     """The archive said no to one document; `archive_status` is what it answered."""
 
-    def __init__(self, message: str, *, archive_status: int) -> None:
-        """Keep the archive's own status beside the message."""
-        super().__init__(message)
+    def __init__(self, message: str, *, archive_status: int, comment: str = "") -> None:
+        """Keep the archive's own status and words beside the message."""
+        super().__init__(message, comment=comment)
         self.archive_status = archive_status

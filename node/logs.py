@@ -11,7 +11,7 @@ _KEYS = (
 _TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
 # Their warnings repeat an address, with a Patient ID in it, or what a server says. The errors of pynetdicom.transport
 # name no peer; the node's own errors do.
-_SILENT = ("dicomweb_client", "urllib3", "pynetdicom.transport")
+_SILENT = ("urllib3", "pynetdicom.transport")
 
 
 def raised_at(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence as Items
 from pynetdicom import build_role, evt
 from pynetdicom.presentation import build_context
 
+from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveRefused
@@ -112,7 +113,8 @@ def request_commitment(
         status, _ = association.send_n_action(
             action_information(transaction_uid, references), _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
         )
-        link.check(status.get("Status"), f"the storage commitment request {transaction_uid}")
+        request = f"the storage commitment request {transaction_uid}"
+        link.check(status.get("Status"), request, error_comment(status))
         arrived.wait(wait_s)
     return reports[0] if reports else None
 
@@ -133,7 +135,8 @@ def report_commitment(link: Link, commitment: Commitment) -> None:
             _PUSH_MODEL,
             _PUSH_MODEL_INSTANCE,
         )
-        link.check(status.get("Status"), f"the storage commitment report {commitment.transaction_uid}")
+        request = f"the storage commitment report {commitment.transaction_uid}"
+        link.check(status.get("Status"), request, error_comment(status))
 
 
 def _item(reference: SopReference, failure_reason: int | None = None) -> Dataset:

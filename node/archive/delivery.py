@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ainode.node.archive import dicomweb, orthanc, query, store
+from ainode.node.archive import orthanc, qido, query, store, stow
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
@@ -25,7 +25,7 @@ def transport(peer: Peer, local_ae_title: str, timeout_s: float = 60.0) -> Trans
     web = WebLink(peer, timeout_s)
     match peer.deliver:
         case "dicomweb":
-            return Transport(partial(dicomweb.send, web), partial(dicomweb.confirm_by_query, web))
+            return Transport(partial(stow.send, web), partial(qido.confirm_by_query, web))
         case "orthanc":
             return Transport(partial(orthanc.send, web), partial(orthanc.confirm_by_query, web))
         case "dimse":

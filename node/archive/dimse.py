@@ -85,8 +85,10 @@ class Link:
                 if association.is_established:
                     association.abort()
 
-    def check(self, status: int | None, request: str) -> None:
+    def check(self, status: int | None, request: str, words: str = "") -> None:
         """Return if the status of the answer to a request is a success or a warning; `request` names it with its UID.
+
+        `words` are the archive's own.
 
         Raises: ArchiveUnreachable without an answer, or if another attempt can help; ArchiveRefused otherwise.
         """
@@ -97,11 +99,11 @@ class Link:
             message = (
                 f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); the request will be tried again"
             )
-            raise ArchiveUnreachable(message)
+            raise ArchiveUnreachable(message, comment=words)
         if error is ArchiveRefused:
             remedy = "enable the service at the peer, or see its log"
             message = f"{self.peer.name}: refused {request} with status 0x{status:04X}; {remedy}"
-            raise ArchiveRefused(message, archive_status=status)
+            raise ArchiveRefused(message, archive_status=status, comment=words)
 
     def lost_association(self, request: str) -> ArchiveUnreachable:
         """Return the error of an association that broke off during a request."""
@@ -170,11 +172,11 @@ def error_type(status: int) -> type[ArchiveError] | None:
 
     Source: PS3.4 table B.2-1, PS3.7 annex C. The peer already has a duplicate (0x0111) and keeps an object with a
     warning (0x0001, 0x0107, 0x0116, 0xBxxx). A lack of resources (0xA7xx, 0x0213) and a processing failure (0x0110) may
-    pass.
+    pass. 0xA77x is how dcm4chee-arc refuses an object for good: rejected before, without a Patient ID.
     """
     if status in {0x0000, 0x0001, 0x0107, 0x0111, 0x0116} or status & 0xF000 == 0xB000:  # noqa: PLR2004
         return None
-    if status in {0x0110, 0x0213} or status & 0xFF00 == 0xA700:  # noqa: PLR2004
+    if status in {0x0110, 0x0213} or (status & 0xFF00 == 0xA700 and status & 0xFFF0 != 0xA770):  # noqa: PLR2004
         return ArchiveUnreachable
     return ArchiveRefused
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import requests
 from requests import Response, Session
 
+from ainode.node.archive.comments import response_comment
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.search import Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
@@ -61,8 +62,9 @@ class Orthanc:
             try:
                 answer = self._call("POST", "/instances", data=stream).json()
             except requests.HTTPError as error:
-                status = error.response.status_code
-                return SendOutcome(uid, status, self._link.http_error(status, f"POST /instances of {document}"))
+                status, words = error.response.status_code, response_comment(error.response)
+                http_error = self._link.http_error(status, f"POST /instances of {document}", words)
+                return SendOutcome(uid, status, http_error, words)
         try:
             orthanc_status = str(answer["Status"])
         except (TypeError, KeyError) as error:
@@ -148,7 +150,7 @@ def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...
                 outcomes.append(orthanc.store(document))  # noqa: PERF401 - the outcomes before a failure count
     except ArchiveError as error:
         remaining = documents[len(outcomes) :]
-        outcomes.extend(SendOutcome(document.sop_instance_uid, None, error) for document in remaining)
+        outcomes.extend(SendOutcome.failed(document, error) for document in remaining)
     return tuple(outcomes)
 
 

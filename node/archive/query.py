@@ -7,6 +7,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError
@@ -22,6 +23,7 @@ def confirm_by_query(link: Link, references: Sequence[InstanceRef]) -> frozenset
     """Return the SOP Instance UIDs of `references` that the archive lists.
 
     One query asks for all instances of a series, since some archives ignore a list of SOP Instance UIDs in a query.
+    What is not listed there is asked for by its own UID: the archive may file an instance under another study.
 
     Raises: ArchiveUnreachable; ArchiveRefused if the archive has no query service: change `confirm` of the [[peer]].
     """
@@ -32,7 +34,29 @@ def confirm_by_query(link: Link, references: Sequence[InstanceRef]) -> frozenset
             for study_instance_uid, series_instance_uid in series
             for answer in _find(link, association, _image_query(study_instance_uid, series_instance_uid))
         }
-    return frozenset(ref.sop_instance_uid for ref in references if ref.sop_instance_uid in listed_uids)
+    uids = {ref.sop_instance_uid for ref in references}
+    return frozenset(uid for uid in uids if uid in listed_uids or _is_listed_anywhere(link, uid))
+
+
+def _is_listed_anywhere(link: Link, sop_instance_uid: UID) -> bool:
+    """Return whether the archive lists an instance in any study.
+
+    The query has no keys of the levels above (PS3.4 C.4.1.3.2.1, relational), which an archive may refuse in any way.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    query.StudyInstanceUID = query.SeriesInstanceUID = None
+    query.SOPInstanceUID = sop_instance_uid
+    try:
+        with link.associate(_CONTEXTS) as association:
+            for answer in _find(link, association, query):
+                if str(answer.get("SOPInstanceUID", "")) == sop_instance_uid:
+                    return True
+                association.abort()  # the archive ignores the key, and lists whatever it has
+                return False
+    except ArchiveError as error:
+        log.info("no query by the SOP Instance UID alone: %s", error, extra={"action": "query_refused"})
+    return False
 
 
 def expected_count(link: Link, study_instance_uid: UID, own_documents: Collection[InstanceRef] = ()) -> int | None:
@@ -93,4 +117,4 @@ def _find(link: Link, association: Association, query: Dataset) -> Iterator[Data
         if identifier is not None:
             yield identifier
         elif status.get("Status") not in {0xFF00, 0xFF01}:
-            link.check(status.get("Status"), f"the query for {query.StudyInstanceUID}")
+            link.check(status.get("Status"), "the query for instances", error_comment(status))

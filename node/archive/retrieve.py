@@ -23,6 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
+from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.search import (
     MAX_SERIES,
@@ -37,7 +38,7 @@ from ainode.node.archive.search import (
 from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, is_uid
 from ainode.node.encoding.part10 import Origin, head
-from ainode.node.errors import ArchiveUnreachable, OutOfResources
+from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, OutOfResources
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
@@ -150,9 +151,34 @@ class DimseArchive:
             link = self._link_within(files.deadline)
             with _store_server(target, files), link.associate([build_context(_MOVE)]) as association:
                 for status, _ in association.send_c_move(identifier, target.ae_title, _MOVE):
-                    self._check_response(status, files, f"the C-MOVE of series {identifier.SeriesInstanceUID}")
+                    self._check_move_response(status, files, target, identifier.SeriesInstanceUID)
         finally:
             target.lock.release()
+
+    def _check_move_response(
+        self, status: Dataset, files: "_ReceivedFiles", target: MoveTarget, series_instance_uid: str
+    ) -> None:
+        """Return if a C-MOVE may go on after one of its responses.
+
+        An archive that does not know the AE title answers 0xA801, as DCMTK, another failure, nothing, as Orthanc, or
+        success; an archive that cannot reach the address counts failed sub-operations. Raises: as `_check_response`.
+        """
+        request = f"the C-MOVE of series {series_instance_uid}"
+        remedy = (
+            f"make the AE title {target.ae_title} known to the archive, with the address of this node and port "
+            f"{target.port} ([priors] move_ae_title, move_port); the port is open while a C-MOVE runs"
+        )
+        try:
+            self._check_response(status, files, request)
+        except ArchiveRefused as error:
+            message = f"{self._link.peer.name}: refused {request} (status 0x{error.archive_status:04X}); {remedy}"
+            raise ArchiveRefused(message, archive_status=error.archive_status, comment=error.comment) from error
+        except ArchiveUnreachable as error:
+            files.deadline.check()
+            raise ArchiveUnreachable(f"{error}; {remedy}", comment=error.comment) from error
+        if status.Status not in _PENDING and files.count == 0:
+            message = f"{self._link.peer.name}: sent nothing at {request}; {remedy}"
+            raise ArchiveRefused(message, archive_status=status.Status, comment=error_comment(status))
 
     def _check_response(self, status: Dataset, files: "_ReceivedFiles", request: str) -> None:
         """Return if a retrieval may go on after one of its responses.
@@ -164,7 +190,7 @@ class DimseArchive:
         files.deadline.check()
         files.check_disk()
         if status.get("Status") not in _PENDING:
-            self._link.check(status.get("Status"), request)
+            self._link.check(status.get("Status"), request, error_comment(status))
 
     def _find(self, identifier: Dataset, max_matches: int, deadline: Deadline) -> Iterator[Dataset]:
         """Yield each match of a query when the match arrives; a match without a UID of its level is left out."""
@@ -176,7 +202,7 @@ class DimseArchive:
                 deadline.check()
                 if answer is None:
                     if status.get("Status") not in _PENDING:
-                        self._link.check(status.get("Status"), f"the query at {level} level")
+                        self._link.check(status.get("Status"), f"the query at {level} level", error_comment(status))
                 elif is_uid(_text(answer, key)):
                     count += 1
                     yield answer
@@ -196,6 +222,8 @@ class _ReceivedFiles:
         self.deadline = deadline
         self._folder, self._min_free_bytes = folder, min_free_bytes
         self._numbers = itertools.count()
+        self.count = 0
+        """how many instances were written"""
         self._failures: list[OutOfResources | OSError] = []
 
     def check_disk(self) -> None:
@@ -223,6 +251,7 @@ class _ReceivedFiles:
         except (OutOfResources, OSError) as error:
             self._failures.append(error)
             return _OUT_OF_RESOURCES
+        self.count += 1
         return 0x0000
 
 

@@ -19,6 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext, build_context
 
+from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link, connection_of
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, CannotUnderstand
@@ -94,9 +95,26 @@ class SendOutcome:
 
     sop_instance_uid: UID
     status: int | None
-    """the status of the answer, None without an answer; 0x0122 if the archive accepted no presentation context"""
+    """the status of the answer; 0x0122 if the archive accepted no presentation context
+
+    None without an answer, and where the archive reports success without naming the document: only a query can prove
+    that the archive has the document.
+    """
     error: ArchiveError | None = None
-    """None if the archive has the document; otherwise `error.retry` decides whether the node tries again"""
+    """None if the archive has, or may have, the document; otherwise `error.retry` tells whether the node tries again"""
+    comment: str = ""
+    """the archive's own words, which may quote a Patient ID: never in a log"""
+
+    @classmethod
+    def failed(cls, document: "Outgoing", error: ArchiveError) -> "SendOutcome":
+        """Return the outcome of a document whose request failed."""
+        status = error.archive_status if isinstance(error, ArchiveRefused) else None
+        return cls(document.sop_instance_uid, status, error, error.comment)
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether the archive answered that it has the document."""
+        return self.error is None and self.status is not None
 
 
 def send(link: Link, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
@@ -137,32 +155,31 @@ def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[SendOutcome]:
         ):
             for document in batch:
                 message_id = len(outcomes) % 0xFFFF + 1
-                status = _response_status(link, association, document=document, message_id=message_id)
-                outcomes.append(_outcome(link, document, status))
+                answer = _answer(link, association, document=document, message_id=message_id)
+                outcomes.append(_outcome(link, document, *answer))
     except ArchiveError as error:
-        archive_status = error.archive_status if isinstance(error, ArchiveRefused) else None
         remaining = batch[len(outcomes) :]
-        outcomes.extend(SendOutcome(document.sop_instance_uid, archive_status, error) for document in remaining)
+        outcomes.extend(SendOutcome.failed(document, error) for document in remaining)
     return outcomes
 
 
-def _outcome(link: Link, document: Outgoing, status: int) -> SendOutcome:
-    """Return the outcome of a document that the peer answered with a status."""
+def _outcome(link: Link, document: Outgoing, status: int, words: str) -> SendOutcome:
+    """Return the outcome of a document that the peer answered with a status and an Error Comment."""
     try:
-        link.check(status, str(document))
+        link.check(status, str(document), words)
     except ArchiveError as error:
-        return SendOutcome(document.sop_instance_uid, status, error)
-    return SendOutcome(document.sop_instance_uid, status)
+        return SendOutcome(document.sop_instance_uid, status, error, words)
+    return SendOutcome(document.sop_instance_uid, status, comment=words)
 
 
-def _response_status(link: Link, association: Association, *, document: Outgoing, message_id: int) -> int:
-    """Send one C-STORE request and return the status of the response.
+def _answer(link: Link, association: Association, *, document: Outgoing, message_id: int) -> tuple[int, str]:
+    """Send one C-STORE request and return the status and the Error Comment of the response.
 
     Raises: ArchiveUnreachable if the association was lost.
     """
     context = _accepted_context(association, document)
     if context is None:
-        return SOP_CLASS_NOT_SUPPORTED
+        return SOP_CLASS_NOT_SUPPORTED, ""
     pdu_bytes = min(association.acceptor.maximum_length or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
     with _dataset_stream(document, context.transfer_syntax[0]) as dataset:
         for control, stream in ((_COMMAND, BytesIO(_command(document, message_id))), (0, dataset)):
@@ -174,7 +191,7 @@ def _response_status(link: Link, association: Association, *, document: Outgoing
     _, response = association.dimse.get_msg(block=True)
     if response is None or response.Status is None:
         raise link.lost_association(str(document))
-    return response.Status
+    return response.Status, error_comment(response)
 
 
 def _accepted_context(association: Association, document: Outgoing) -> PresentationContext | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from requests import Session
 
-from ainode.node.archive import dicomweb
+from ainode.node.archive import dicomweb, qido
 from ainode.node.archive.search import Deadline
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, is_uid
@@ -28,7 +28,7 @@ class Wado:
         """Return the identifier for `file` of each instance of a study by SOP Instance UID; {} for an unknown study."""
         return {
             UID(uid): f"studies/{study_instance_uid}/series/{series}/instances/{uid}"
-            for series, uid in dicomweb.instance_uids(self.link, study_instance_uid, deadline=self.deadline)
+            for series, uid in qido.instance_uids(self.link, study_instance_uid, deadline=self.deadline)
             if is_uid(series) and is_uid(uid)
         }
 

@@ -19,6 +19,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from ainode.node import tls
+from ainode.node.archive.comments import response_comment, warning_comment
 from ainode.node.archive.search import Deadline
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer
@@ -71,7 +72,9 @@ class WebLink:
             except requests.TooManyRedirects:
                 raise ArchiveUnreachable(f"{name}: redirects {request}; enter the new address") from None
             except requests.HTTPError as error:
-                raise self.http_error(error.response.status_code, request) from None
+                # The body of a stream has no limit.
+                words = (warning_comment if streamed else response_comment)(error.response)
+                raise self.http_error(error.response.status_code, request, words) from None
             except (requests.RequestException, HTTPError) as error:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(
@@ -81,18 +84,25 @@ class WebLink:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(f"{name}: the answer to {request} cannot be understood ({kind})") from None
 
-    def http_error(self, status: int, request: str) -> ArchiveError:
-        """Return the error of an HTTP status other than success."""
+    def http_error(self, status: int, request: str, words: str = "") -> ArchiveError:
+        """Return the error of an HTTP status other than success; `words` are the archive's own."""
         name = self.peer.name
         if status in _TRANSIENT:
             return ArchiveUnreachable(
-                f"{name}: cannot do {request} now (HTTP {status}); the request will be tried again"
+                f"{name}: cannot do {request} now (HTTP {status}); the request will be tried again", comment=words
             )
         if remedy := _REMEDIES.get(HTTPStatus(status) if status in set(HTTPStatus) else HTTPStatus.OK):
-            return ArchiveUnreachable(f"{name}: refused {request} (HTTP {status}): {remedy}")
+            error_class = NotThere if status == HTTPStatus.NOT_FOUND else ArchiveUnreachable
+            return error_class(f"{name}: refused {request} (HTTP {status}): {remedy}", comment=words)
         return ArchiveRefused(
-            f"{name}: refused {request} (HTTP {status}); see the log of the archive", archive_status=status
+            f"{name}: refused {request} (HTTP {status}); see the log of the archive",
+            archive_status=status,
+            comment=words,
         )
+
+
+class NotThere(ArchiveUnreachable):
+    """The archive has no such service or object (HTTP 404)."""
 
 
 class _Adapter(HTTPAdapter):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ainode.node import tls
-from ainode.node.archive import dicomweb, dimse, orthanc
+from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs
@@ -37,7 +37,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
             if peer.speaks_dimse:
                 dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
             if peer.dicomweb:
-                dicomweb.echo(WebLink(peer, _ECHO_S))
+                qido.echo(WebLink(peer, _ECHO_S))
             if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
                 orthanc.echo(WebLink(peer, _ECHO_S))
             yield (f"peer {peer.name}", _READY, "it only calls the node: no host and port" if peer.only_calls else "")

@@ -220,11 +220,13 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     peer = settings.peer(name)
     outgoing = [Outgoing.of(path) for path in files(Path(path) for path in paths)]
     answers = transport(peer, settings.node.ae_title).send(outgoing)
-    failed = [answer for answer in answers if answer.error]
-    for answer in failed:
-        print(f"{answer.sop_instance_uid}: {answer.error}", file=sys.stderr)
-    print(f"{len(answers) - len(failed)} of {len(answers)} stored by {name}")
-    raise typer.Exit(1 if failed else 0)
+    unproven = [answer for answer in answers if not answer.is_proven]
+    for answer in unproven:
+        reason = answer.error or f"{name} reports success, and does not name it as stored; look for it there"
+        words = f" ({name} says: {answer.comment})" if answer.comment else ""
+        print(f"{answer.sop_instance_uid}: {reason}{words}", file=sys.stderr)
+    print(f"{len(answers) - len(unproven)} of {len(answers)} stored by {name}")
+    raise typer.Exit(1 if unproven else 0)
 
 
 @app.command()

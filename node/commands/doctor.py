@@ -19,7 +19,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
 from ainode.node import tls
-from ainode.node.archive import commitment, dicomweb, dimse, orthanc, query, store
+from ainode.node.archive import commitment, dicomweb, dimse, orthanc, qido, query, store, stow
 from ainode.node.archive.commitment import Commitment, SopReference
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
@@ -202,12 +202,12 @@ def _listening(settings: Settings) -> Iterator[_Reports | None]:
 
 def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
-    sent = dicomweb.send(link, _outgoing(specimens))
+    sent = stow.send(link, _outgoing(specimens))
     yield from _store_trials(WEB_PREFIX, specimens, sent, {})
     stored_specimens = _stored_specimens(specimens, sent)
     if stored_specimens:
         yield _trial(
-            "QIDO-RS", lambda: _count_found(stored_specimens, dicomweb.confirm_by_query(link, _refs(stored_specimens)))
+            "QIDO-RS", lambda: _count_found(stored_specimens, qido.confirm_by_query(link, _refs(stored_specimens)))
         )
         yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), stored_specimens[0]))
 

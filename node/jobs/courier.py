@@ -10,7 +10,7 @@ from pydicom.uid import generate_uid
 from ainode.node.archive import commitment
 from ainode.node.archive.delivery import Transport, transport
 from ainode.node.archive.dimse import Link
-from ainode.node.archive.store import Outgoing
+from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveUnreachable, ConfigError, NodeError
@@ -96,12 +96,13 @@ class Courier:
         answers = self._transport(peer).send([Outgoing.of(delivery.document.path) for delivery in whole])
         reasons: set[str] = set()
         for delivery, answer in zip(whole, answers, strict=True):
-            if answer.error is None:
+            error = answer.error or _refusal_of_unproven(peer, answer)
+            if error is None:
                 self._outbox.sent(delivery, status=answer.status, at=now)
-            elif answer.error.retry:
-                reasons.add(str(answer.error))
+            elif error.retry:
+                reasons.add(str(error))
             else:
-                self._outbox.refused(delivery, status=answer.status, error=str(answer.error))
+                self._outbox.refused(delivery, status=answer.status, error=str(error))
                 _log_dead_letter(delivery, f"refused with status {_hexadecimal(answer.status)}")
         for reason in reasons:
             self._note(waiting[0].document.job, peer.name, DeliveryState.WAITING, ArchiveUnreachable(reason))
@@ -151,6 +152,16 @@ class Courier:
     def _overdue(self, delivery: Delivery, now: datetime) -> bool:
         wait = timedelta(seconds=self._settings.delivery.commitment_wait_s)
         return delivery.sent_at is None or now - delivery.sent_at > wait
+
+
+def _refusal_of_unproven(peer: Peer, answer: SendOutcome) -> ArchiveUnreachable | None:
+    """Return the error of a document that no answer proves, where nobody asks the archive for a proof later."""
+    if answer.is_proven or peer.confirm != "none":
+        return None
+    return ArchiveUnreachable(
+        f'{peer.name}: reports success, and does not name what it stored: set confirm = "query" for this [[peer]], or '
+        "correct its address `dicomweb` (a proxy or a sign-in page answers so); the documents will be tried again"
+    )
 
 
 def _log_dead_letter(delivery: Delivery, reason: str) -> None:

@@ -5,6 +5,8 @@ breaks off, the node keeps the instances that it stored before.
 """
 
 import logging
+import re
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+from ainode.node.archive.dicom_json import xml_of
 from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
@@ -23,7 +26,9 @@ from ainode.node.web.doorway import Doorway, Visit
 
 _log = logging.getLogger(__name__)
 _UPLOADS_AT_ONCE: Final = 8
-_MEDIA_TYPE: Final = "application/dicom+json"
+_JSON: Final = "application/dicom+json"
+_XML: Final = "application/dicom+xml"
+_MULTIPART: Final = "multipart/related"
 _SOP_CLASS, _SOP_INSTANCE, _RETRIEVE_URL = "00081150", "00081155", "00081190"
 _FAILURE_REASON, _FAILED, _REFERENCED, _OTHER_FAILURES = "00081197", "00081198", "00081199", "0008119A"
 
@@ -124,7 +129,7 @@ class Upload:
             return Response("the body ended early or paused too long; the instances stored before are kept", 408)
         except ValueError as error:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error
-        return JSONResponse(answer.json(), answer.status, media_type=_MEDIA_TYPE)
+        return _response(answer, request.headers.get("accept", ""))
 
     def _blocks(self, stream: AsyncIterator[bytes]) -> Iterator[bytes]:
         """Yield the blocks of the body in a worker thread, each read only after the block before is processed."""
@@ -140,16 +145,46 @@ class Upload:
 def _boundary(request: Request) -> bytes:
     """Return the boundary that separates the parts of the body.
 
-    Raises: HTTPException 415 if the body is not multipart with DICOM files, 406 if the caller accepts no DICOM JSON.
+    Raises: HTTPException 415 if the body is not multipart with DICOM files.
     """
     content_type = request.headers.get("content-type", "")
     boundary = boundary_of(content_type)
     if boundary is None or "application/dicom" not in content_type.replace("application/dicom+", ""):
         raise HTTPException(415, 'send multipart/related; type="application/dicom"; boundary=…')
-    accept_header = request.headers.get("accept", "*/*")
-    if not any(media_range in accept_header for media_range in ("*/*", "application/*", "json")):
-        raise HTTPException(406, f"the answer is {_MEDIA_TYPE}")
     return boundary
+
+
+def _response(answer: _Answer, accept_header: str) -> Response:
+    """Return the answer in the form that the caller prefers.
+
+    A caller that accepts no form of ours gets DICOM JSON (RFC 9110 12.5.1): its instances are stored.
+    """
+    form = _preferred_form(accept_header)
+    if form == _JSON:
+        return JSONResponse(answer.json(), answer.status, media_type=_JSON)
+    content = xml_of(answer.json())
+    if form == _XML:
+        return Response(content, answer.status, media_type=_XML)
+    edge = secrets.token_hex(16)
+    body = f"--{edge}\r\nContent-Type: {_XML}\r\n\r\n".encode() + content + f"\r\n--{edge}--\r\n".encode()
+    return Response(body, answer.status, media_type=f'{_MULTIPART}; type="{_XML}"; boundary={edge}')
+
+
+def _preferred_form(accept_header: str) -> str:
+    """Return the media type of the answer: the first of the media ranges with the largest weight that names a form."""
+    media_ranges = [media_range.strip() for media_range in accept_header.lower().split(",")]
+    for media_range in sorted(filter(_weight, media_ranges), key=_weight, reverse=True):
+        if "json" in media_range or media_range.startswith(("*/", "application/*")):
+            return _JSON
+        if _XML in media_range or media_range.startswith("application/xml"):
+            return _MULTIPART if media_range.startswith(_MULTIPART) else _XML
+    return _JSON
+
+
+def _weight(media_range: str) -> float:
+    """Return the weight of a media range (RFC 9110 12.4.2)."""
+    weight = re.search(r";\s*q=([01](\.\d*)?)", media_range)
+    return float(weight[1]) if weight else 1.0
 
 
 def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:

@@ -2,6 +2,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from queue import Queue
@@ -20,16 +21,20 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, shared, storescp
+from support.servers import dcmqrscp
 
 from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
 from ainode.node.archive.dimse import Link, connection_of, echo, error_type
 from ainode.node.archive.query import confirm_by_query, expected_count
+from ainode.node.archive.retrieve import DimseArchive, MoveTarget
+from ainode.node.archive.search import Deadline, SeriesEntry
 from ainode.node.archive.store import Outgoing, SendOutcome, send
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, DatabaseUnavailable
 from ainode.node.settings import Peer
 
 COMMITMENT = "1.2.840.10008.1.20.1"
+STUDY_ROOT_FIND, STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"
 
 ONLY_CT = """
 [[TransferSyntaxes]]
@@ -64,13 +69,18 @@ def reference(content: bytes) -> SopReference:
 
 @contextmanager
 def scp(
-    *handlers: tuple[evt.EventType, Callable[[evt.Event], object]], port: int | None = None, known: Sequence[str] = ()
+    *handlers: tuple[evt.EventType, Callable[[evt.Event], object]],
+    port: int | None = None,
+    known: Sequence[str] = (),
+    services: Sequence[str] = (),
 ) -> Iterator[Peer]:
     """Run a peer that takes every storage SOP class in every syntax, and storage commitment in both roles."""
     entity = AE("SCP")
     entity.require_calling_aet = list(known)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax or "", ALL_TRANSFER_SYNTAXES)
+    for service in services:
+        entity.add_supported_context(service)
     entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
     peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=port or free_port())
     server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=list(handlers))
@@ -219,6 +229,30 @@ def test_each_answer_is_judged_by_itself() -> None:
     assert [one.status for one in sent] == [0x0000, 0xC000, 0xB000, 0xA700, 0x0000]
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    # dcm4chee-arc refuses by 0xA771 what was rejected before, by 0xA777 what has no Patient ID: for good
+    [(0xA700, ArchiveUnreachable), (0xA702, ArchiveUnreachable), (0xA771, ArchiveRefused), (0xA777, ArchiveRefused)],
+)
+def test_what_can_never_succeed_is_told_from_what_may_pass(status: int, kind: type) -> None:
+    assert error_type(status) is kind
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xC000, 0xB000])
+def test_the_words_of_an_archive_are_kept_beside_the_error_and_not_in_it(status: int) -> None:
+    def refuse(_: evt.Event) -> Dataset:
+        answer = Dataset()
+        answer.Status = status
+        answer.ErrorComment = "Patient SECRET-7 is locked\n\x07[31m"
+        return answer
+
+    with scp((evt.EVT_C_STORE, refuse)) as peer:
+        (sent,) = send(link(peer), [Outgoing.of(a_file())])
+    assert sent.comment == "Patient SECRET-7 is locked [31m"
+    assert "SECRET" not in str(sent.error)
+    assert sent.error is None or sent.error.comment == sent.comment
+
+
 def test_what_was_answered_before_an_abort_counts_and_the_rest_is_retried() -> None:
     with answering(0x0000, None, 0x0000) as peer:
         sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(3)])
@@ -302,6 +336,36 @@ def test_an_archive_owes_the_node_none_of_the_documents_that_the_node_sent(archi
     assert [answer.error for answer in send(link(archive.peer), sent)] == [None] * 5
     own = [instance_ref(content) for content in (*reports, never_sent)]
     assert expected_count(link(archive.peer), UID(study), own) == 3
+
+
+def test_an_instance_that_was_moved_to_another_study_is_found_by_its_own_uid(archive: Orthanc) -> None:
+    content, never_sent = a_file(study=generate_uid()), a_file()
+    send(link(archive.peer), [Outgoing.of(content)])
+    sent_as = replace(instance_ref(content), study_instance_uid=UID("2.25.999"), series_instance_uid=UID("2.25.998"))
+    found = confirm_by_query(link(archive.peer), [sent_as, instance_ref(never_sent)])
+    assert found == {sent_as.sop_instance_uid}
+
+
+@pytest.mark.parametrize("manner", ["refuses", "ignores the key", "aborts"])
+def test_an_archive_that_knows_no_query_by_the_instance_alone_lists_what_it_has(manner: str) -> None:
+    kept, absent = instance_ref(a_file()), instance_ref(a_file())
+
+    def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        answer = Dataset()
+        answer.QueryRetrieveLevel = "IMAGE"
+        answer.SOPInstanceUID = kept.sop_instance_uid
+        if event.identifier.StudyInstanceUID == kept.study_instance_uid:
+            yield 0xFF00, answer
+        elif not event.identifier.StudyInstanceUID and manner == "refuses":
+            yield 0xA900, None
+        elif not event.identifier.StudyInstanceUID and manner == "aborts":
+            event.assoc.abort()
+        elif not event.identifier.StudyInstanceUID:
+            for _ in range(1000):
+                yield 0xFF00, answer
+
+    with scp((evt.EVT_C_FIND, find), services=[STUDY_ROOT_FIND]) as peer:
+        assert confirm_by_query(link(peer), [kept, absent]) == {kept.sop_instance_uid}
 
 
 def elements(file: Path | bytes) -> Dataset:
@@ -395,6 +459,54 @@ def taking(reports: Queue[Commitment]) -> Callable[[evt.Event], tuple[int, None]
         return 0x0000, None
 
     return take
+
+
+# Earlier studies by C-MOVE, in the usual state after an installation
+
+
+def moved(peer: Peer, content: bytes, folder: Path, port: int) -> ArchiveError:
+    """Return the error of a C-MOVE to an AE title, which nobody made known to the archive."""
+    ref = instance_ref(content)
+    series = SeriesEntry(ref.study_instance_uid, ref.series_instance_uid, "CT")
+    with pytest.raises(ArchiveError) as failure:
+        DimseArchive(link(peer), MoveTarget("AINODE_PRIORS", "127.0.0.1", port)).fetch(
+            series, folder, Deadline.within(20)
+        )
+    assert not list(folder.iterdir())
+    return failure.value
+
+
+def test_orthanc_that_does_not_know_the_ae_title_of_a_c_move_is_told_apart(archive: Orthanc, tmp_path: Path) -> None:
+    content, port = a_file(), free_port()
+    send(link(archive.peer), [Outgoing.of(content)])
+    assert f"AINODE_PRIORS known to the archive, with the address of this node and port {port}" in str(
+        moved(archive.peer, content, tmp_path, port)
+    )
+
+
+@pytest.mark.parametrize("known", [{}, {"AINODE_PRIORS": 1}])
+def test_dcmqrscp_that_does_not_know_or_reach_the_ae_title_of_a_c_move_is_told(
+    tmp_path: Path, known: dict[str, int]
+) -> None:
+    content, port = a_file(), free_port()
+    (folder := tmp_path / "moved").mkdir()
+    with dcmqrscp(tmp_path, known) as peer:
+        send(link(peer), [Outgoing.of(content)])
+        assert "AINODE_PRIORS known to the archive" in str(moved(peer, content, folder, port))
+
+
+@pytest.mark.parametrize("answer", [(None, None), ("127.0.0.1", 1)])
+def test_an_archive_that_answers_a801_or_success_without_an_instance_names_the_ae_title_too(
+    tmp_path: Path, answer: tuple[str | None, int | None]
+) -> None:
+    def move(_: evt.Event) -> Iterator[object]:
+        yield answer  # pynetdicom answers 0xA801 for None
+        yield 0
+
+    with scp((evt.EVT_C_MOVE, move), services=[STUDY_ROOT_MOVE]) as peer:
+        failure = moved(peer, a_file(), tmp_path, free_port())
+    assert type(failure) is ArchiveRefused
+    assert "AINODE_PRIORS known to the archive" in str(failure)
 
 
 def test_an_archive_that_comes_back_has_what_it_had(tmp_path: Path) -> None:

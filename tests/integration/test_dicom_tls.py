@@ -22,7 +22,7 @@ from support.node import configured, running
 from support.web_archives import http, said
 
 from ainode.node import testing, tls
-from ainode.node.archive import dicomweb, dimse
+from ainode.node.archive import dimse, stow
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
@@ -402,11 +402,11 @@ def test_a_web_service_that_asks_for_our_certificate_gets_it(keys: Keys, tmp_pat
     document = Outgoing.of(a_file())
     with http(lambda request: said(request, 200, {}), both, client_ca=keys.ca.path) as peer:
         trusting = peer.model_copy(update={"ca_file": str(keys.ca.path)})
-        (refused,) = dicomweb.send(WebLink(trusting, 5.0), [document])
-        (sent,) = dicomweb.send(WebLink(trusting.model_copy(update=with_certificate(keys)), 5.0), [document])
+        (refused,) = stow.send(WebLink(trusting, 5.0), [document])
+        (sent,) = stow.send(WebLink(trusting.model_copy(update=with_certificate(keys)), 5.0), [document])
         absent = trusting.model_copy(update={"ca_file": str(tmp_path / "absent.pem")})
         with pytest.raises(ConfigError, match=r"absent\.pem cannot be read"):
-            dicomweb.send(WebLink(absent, 5.0), [document])
+            stow.send(WebLink(absent, 5.0), [document])
     assert isinstance(refused.error, ArchiveUnreachable)
     assert sent.error is None
 

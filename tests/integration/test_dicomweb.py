@@ -1,10 +1,11 @@
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -16,17 +17,20 @@ from support.web_archives import Answer, certificate, dicomweb_orthanc, http, sa
 
 from ainode.node import testing
 from ainode.node.archive import store
-from ainode.node.archive.dicomweb import WebArchive, confirm_by_query, send
+from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.multipart import Body, boundary_of, parts
+from ainode.node.archive.qido import confirm_by_query
 from ainode.node.archive.search import Deadline, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
+from ainode.node.archive.stow import send
 from ainode.node.archive.web import WebLink, credentials
 from ainode.node.commands.checks import check_lines
 from ainode.node.domain import UID, DeliveryState, Patient
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer, Settings
 
+Refusal: TypeAlias = Callable[[Mapping[str, str]], object]
 PATIENT = Patient("SECRET-7", "", "19500101")
 EVER = StudyQuery(PATIENT, date(2000, 1, 1), date(2026, 1, 1), ("CT",))
 
@@ -115,7 +119,8 @@ def test_a_partly_stored_request_has_an_outcome_for_each_document() -> None:
     assert [one.sop_instance_uid for one in sent] == [stored, full, refused, duplicate, unknown]
     assert [one.status for one in sent] == [0, 0xA700, 0x0122, 0x0111, None]
     errors = [type(one.error) if one.error else None for one in sent]
-    assert errors == [None, ArchiveUnreachable, ArchiveRefused, None, ArchiveUnreachable]
+    assert errors == [None, ArchiveUnreachable, ArchiveRefused, None, None]
+    assert [one.is_proven for one in sent] == [True, False, False, True, False]
 
 
 def test_all_failed_is_what_each_reason_says() -> None:
@@ -127,14 +132,112 @@ def test_all_failed_is_what_each_reason_says() -> None:
     assert sent.error.archive_status == 0xC122
 
 
-@pytest.mark.parametrize("body", [None, [], "<xml/>", {"00081198": 3}, {"00081198": {"Value": [7, {}]}}, [[]]])
-def test_a_strange_list_is_not_believed_and_breaks_nothing(body: object) -> None:
+STRANGE = [None, [], "<xml/>", {"00081198": 3}, {"00081198": {"Value": [7, {}]}}, [[]], {"00081199": {"Value": []}}]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+@pytest.mark.parametrize("body", STRANGE)
+def test_a_success_that_does_not_name_the_instance_proves_nothing(body: object, status: int) -> None:
     document = Outgoing.of(a_file())
-    with http(always(202, body)) as peer:
+    with http(always(status, body)) as peer:
         (sent,) = send(link(peer), [document])
-    assert isinstance(sent.error, ArchiveUnreachable)
-    with http(always(200, body)) as peer:
-        assert send(link(peer), [document])[0].error is None
+    assert (sent.status, sent.error, sent.is_proven) == (None, None, False)
+
+
+def test_a_sign_in_page_is_no_store_and_its_words_are_kept_without_its_tags() -> None:
+    page = (
+        "<!doctype html><style>p {color: red}</style><title>Sign in</title>"
+        "<p>Patient &lt;SECRET&gt;\n\u202e </p><script>go()</script>"
+    )
+    with http(text_answer(200, page, "text/html; charset=nonsense")) as peer:
+        (sent,) = send(link(peer), [Outgoing.of(a_file())])
+    assert not sent.is_proven
+    assert sent.comment == "Sign in Patient <SECRET>"
+
+
+def text_answer(status: int, content: str, content_type: str, **headers: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in {
+            "Content-Type": content_type,
+            "Content-Length": str(len(content.encode())),
+            **headers,
+        }.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(content.encode())
+
+    return answer
+
+
+def native(sequence: str, *uids: str, elements: str = "", namespace: str = "") -> str:
+    """Return an answer in the Native DICOM Model (PS3.19 A.1), written by hand."""
+    listed = "".join(
+        f'<Item number="{number}"><DicomAttribute tag="00081150" vr="UI" keyword="ReferencedSOPClassUID">'
+        '<Value number="1">1.2.840.10008.5.1.4.1.1.2</Value></DicomAttribute>'
+        '<DicomAttribute tag="00081155" vr="UI" keyword="ReferencedSOPInstanceUID">'
+        f'<Value number="1">{uid}</Value></DicomAttribute>{elements}</Item>'
+        for number, uid in enumerate(uids, start=1)
+    )
+    declared = namespace and f' xmlns="{namespace}"'
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?><NativeDicomModel{declared} xml:space="preserve">'
+        '<DicomAttribute tag="00081190" vr="UR" keyword="RetrieveURL"/>'
+        f'<DicomAttribute tag="{sequence}" vr="SQ">{listed}</DicomAttribute></NativeDicomModel>'
+    )
+
+
+@pytest.mark.parametrize("namespace", ["", "http://dicom.nema.org/PS3.19/models/NativeDICOM"])
+def test_an_answer_in_xml_names_what_was_stored_and_what_failed(namespace: str) -> None:
+    stored, failed, other = (Outgoing.of(a_file()) for _ in range(3))
+    warned = '<DicomAttribute tag="00081196" vr="US"><Value number="1">45056</Value></DicomAttribute>'
+    body = native("00081199", stored.sop_instance_uid, elements=warned, namespace=namespace)
+    with http(text_answer(202, body, "application/dicom+xml")) as peer:
+        answers = send(link(peer), [stored, other])
+    assert [(one.status, one.is_proven) for one in answers] == [(0xB000, True), (None, False)]
+    reason = '<DicomAttribute tag="00081197" vr="US"><Value number="1">49442</Value></DicomAttribute>'
+    body = native("00081198", failed.sop_instance_uid, elements=reason, namespace=namespace)
+    with http(text_answer(409, body, "application/dicom+xml")) as peer:
+        (refused,) = send(link(peer), [failed])
+    assert refused.status == 0xC122
+    assert isinstance(refused.error, ArchiveRefused)
+
+
+def test_xml_with_a_document_type_is_not_parsed() -> None:
+    document = Outgoing.of(a_file())
+    entity = f'<!DOCTYPE x [<!ENTITY uid "{document.sop_instance_uid}">]>'
+    body = native("00081199", "&uid;").replace("<NativeDicomModel", f"{entity}<NativeDicomModel", 1)
+    with http(text_answer(200, body, "application/dicom+xml")) as peer:
+        (sent,) = send(link(peer), [document])
+    assert not sent.is_proven
+
+
+def test_a_server_that_knows_xml_alone_is_asked_for_xml() -> None:
+    document = Outgoing.of(a_file())
+    accepted: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        accepted.append(request.headers["Accept"])
+        body = native("00081199", document.sop_instance_uid)
+        status = 200 if "xml" in accepted[-1] else 406
+        text_answer(status, body if status == 200 else "", "application/dicom+xml")(request)
+
+    with http(answer) as peer:
+        (sent,) = send(link(peer), [document])
+    assert sent.is_proven
+    assert accepted == ["application/dicom+json", "application/dicom+xml"]
+
+
+def test_warnings_and_bodies_of_an_archive_are_kept_beside_the_error_and_not_in_it() -> None:
+    long_text = "Patient SECRET-7 is locked\r\n\x07" + "x" * 1000
+    with http(text_answer(403, long_text, "text/plain", Warning='299 pacs "quota\x1b[31m"')) as peer:
+        (sent,) = send(link(peer), [Outgoing.of(a_file())])
+        with pytest.raises(ArchiveUnreachable) as refused:
+            confirm_by_query(link(peer), [instance_ref(a_file())])
+    for comment in (sent.comment, refused.value.comment):
+        assert comment.startswith('299 pacs "quota [31m" Patient SECRET-7 is locked xxx')
+        assert len(comment) == 300
+    assert "SECRET" not in f"{sent.error} {refused.value}"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +260,7 @@ def test_each_http_status_says_whether_to_try_again_and_what_to_do(status: int, 
         (sent,) = send(link(peer), [Outgoing.of(a_file())])
         with pytest.raises(error, match=word):
             confirm_by_query(link(peer), [reference])
-    assert type(sent.error) is error
+    assert isinstance(sent.error, error)
     assert word in str(sent.error)
 
 
@@ -283,17 +386,24 @@ def failure(peer: Peer) -> Exception | None:
 # Pages
 
 
-def paged(total: int, most: int | None, *, ignore_offset: bool = False) -> Answer:
-    """Answer with the studies of a page; `most` is the server's own limit."""
+def paged(total: int, most: int | None, *, ignore_offset: bool = False, refused: Refusal = lambda _: False) -> Answer:
+    """Answer with the studies of a page; `most` is the server's own limit, a `refused` query is answered 400."""
     studies = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(total)]
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         query = dict(pair.split("=") for pair in request.path.partition("?")[2].split("&") if "=" in pair)
+        if refused(query):
+            said(request, 400, "no")
+            return
         offset = 0 if ignore_offset else int(query.get("offset", 0))
         limit = min(int(query.get("limit", total)), most or total)
         said(request, 200, studies[offset : offset + limit])
 
     return answer
+
+
+def listed(peer: Peer) -> list[str]:
+    return [one.study_instance_uid for one in WebArchive(link(peer)).studies(EVER, Deadline())]
 
 
 @pytest.mark.parametrize(
@@ -302,9 +412,93 @@ def paged(total: int, most: int | None, *, ignore_offset: bool = False) -> Answe
 )
 def test_every_page_is_read_and_each_study_counts_once(total: int, most: int | None, *, ignore_offset: bool) -> None:
     with http(paged(total, most, ignore_offset=ignore_offset)) as peer:
-        found = [one.study_instance_uid for one in WebArchive(link(peer)).studies(EVER, Deadline())]
-    expected = total if most != 700 else 500
-    assert len(found) == len(set(found)) == expected
+        found = listed(peer)
+    assert len(found) == len(set(found)) == total
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda query: int(query.get("limit", 0)) > 200,
+        lambda query: int(query.get("limit", 0)) > 30,
+        lambda query: int(query.get("limit", 0)) > 1,
+        lambda query: "limit" in query,
+        lambda query: "includefield" in query,
+        lambda query: {"includefield", "limit"} & query.keys(),
+    ],
+)
+def test_a_server_that_refuses_a_page_gets_a_smaller_question(refused: Refusal) -> None:
+    with http(paged(47, None, refused=refused)) as peer:
+        assert len(listed(peer)) == 47
+
+
+@pytest.mark.parametrize("most", [None, 20])
+def test_a_server_that_refuses_the_offset_behind_its_last_page_has_answered(most: int | None) -> None:
+    with http(paged(13, most, refused=lambda query: "offset" in query)) as peer:
+        assert len(listed(peer)) == 13
+
+
+def test_a_server_that_ignores_limit_and_offset_is_asked_once_more_at_most() -> None:
+    asked: list[str] = []
+    answer = paged(100, 100, ignore_offset=True)
+    with http(lambda request: (asked.append(request.path), answer(request))[-1]) as peer:
+        assert len(listed(peer)) == 100
+    assert len(asked) == 3
+
+
+def test_a_server_that_refuses_every_question_is_an_error() -> None:
+    with http(always(400, "no")) as peer, pytest.raises(ArchiveRefused):
+        listed(peer)
+
+
+# Documents that are not where they were sent
+
+
+def instances_answer(*uids: str, series_status: int = 200) -> Answer:
+    """Answer a search in a series with nothing and a status, and a search by SOP Instance UID with what is held."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        path, _, query = request.path.partition("?")
+        if path.endswith("/dicom-web/instances"):
+            matching = [uid for uid in uids if f"SOPInstanceUID={uid}" in query]
+            said(request, 200, [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in matching])
+        else:
+            said(request, series_status, [])
+
+    return answer
+
+
+@pytest.mark.parametrize("series_status", [200, 204, 404])
+def test_an_instance_under_another_study_is_found_by_its_own_uid(series_status: int) -> None:
+    moved, absent = instance_ref(a_file()), instance_ref(a_file())
+    with http(instances_answer(moved.sop_instance_uid, series_status=series_status)) as peer:
+        assert confirm_by_query(link(peer), [moved, absent]) == {moved.sop_instance_uid}
+
+
+@pytest.mark.parametrize("status", [400, 404, 501])
+def test_an_archive_that_searches_in_one_series_at_a_time_lists_what_it_has(status: int) -> None:
+    kept, absent = instance_ref(a_file()), instance_ref(a_file())
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if "/series/" not in request.path:
+            said(request, status)
+        elif kept.series_instance_uid in request.path:
+            said(request, 200, [{"00080018": {"vr": "UI", "Value": [kept.sop_instance_uid]}}])
+        else:
+            said(request, 200, [])
+
+    with http(answer) as peer:
+        assert confirm_by_query(link(peer), [kept, absent]) == {kept.sop_instance_uid}
+
+
+def test_an_archive_that_ignores_the_filter_confirms_nothing() -> None:
+    other = {"00080018": {"vr": "UI", "Value": ["1.2.3"]}}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        said(request, 200, [] if "/series/" in request.path else [other] * 100)
+
+    with http(answer) as peer:
+        assert confirm_by_query(link(peer), [instance_ref(a_file())]) == frozenset()
 
 
 # Credentials

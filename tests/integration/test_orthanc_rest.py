@@ -228,7 +228,7 @@ def test_each_http_status_says_whether_to_try_again_and_what_to_do(status: int, 
         (sent,) = send(link(peer), [Outgoing.of(a_file())])
         with pytest.raises(error, match=word):
             confirm_by_query(link(peer), [instance_ref(a_file())])
-    assert type(sent.error) is error
+    assert isinstance(sent.error, error)
     assert word in str(sent.error)
 
 

@@ -477,7 +477,7 @@ def test_of_ten_thousand_studies_by_qido_the_newest_is_used_in_little_memory(tmp
 
     def archive(request: BaseHTTPRequestHandler) -> None:
         address = urlsplit(request.path)
-        asked = {key: int(value) for key, value in parse_qsl(address.query) if key in {"limit", "offset"}}
+        asked = {"offset": 0, **{key: int(value) for key, value in parse_qsl(address.query) if value.isdecimal()}}
         if address.path.endswith("/studies"):
             said(request, 200, answers[asked["offset"] :][: asked["limit"]])
         elif address.path.endswith("/series"):

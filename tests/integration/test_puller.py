@@ -16,7 +16,7 @@ from support import a_file, free_port, installed, instance_ref
 from support.node import configured, running
 from support.web_archives import Answer, http, said, web_peer
 
-installed("dicomweb_client", "fastapi", "uvicorn")
+installed("fastapi", "uvicorn")
 
 from ainode.node.archive import wado  # noqa: E402
 from ainode.node.archive.web import WebLink  # noqa: E402
@@ -103,7 +103,7 @@ def archive(files: list[bytes], *, per_page: int = 500, empty_answers: int = 0) 
     def answer(request: BaseHTTPRequestHandler) -> None:
         address = urlsplit(request.path)
         if address.path.endswith("/instances"):
-            start = int(parse_qs(address.query)["offset"][0])
+            start = int(parse_qs(address.query).get("offset", ["0"])[0])
             listed = [
                 {"00080018": {"Value": [one.sop_instance_uid]}, "0020000E": {"Value": [one.series_instance_uid]}}
                 for one in refs
@@ -169,7 +169,7 @@ def test_what_names_no_instance_brings_none(body: object) -> None:
 
 
 def test_a_list_without_end_is_left_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ainode.node.archive.dicomweb._MAX_INSTANCES", 50)
+    monkeypatch.setattr("ainode.node.archive.qido._MAX_INSTANCES", 50)
     files = [a_file(study=STUDY) for _ in range(60)]
     with (
         http(archive(files, per_page=20)) as peer,

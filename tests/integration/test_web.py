@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from xml.dom import minidom
 
 import pytest
 from support import a_file, free_port, installed, instance_ref, run
@@ -376,7 +377,6 @@ def test_a_full_disk_is_said_for_each_instance(tmp_path: Path) -> None:
     [
         ("application/dicom", "*/*", 415),
         ('multipart/related; type="application/dicom+json"; boundary=b0', "*/*", 415),
-        (_MULTIPART, "application/dicom+xml", 406),
         (_MULTIPART, "application/dicom+json", 400),
     ],
 )
@@ -386,6 +386,53 @@ def test_what_is_no_stow_request_is_refused(
     headers = {"Content-Type": content_type, "Accept": accept}
     answer = bench.call("POST", "/dicom-web/studies", token, data=b"--b0\r\n", headers=headers)
     assert answer.status_code == status
+
+
+DCM4CHE_ACCEPTS = "application/dicom+xml"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (DCM4CHE_ACCEPTS, "application/dicom+xml"),
+        ("application/dicom+json", "application/dicom+json"),
+        ("*/*", "application/dicom+json"),
+        ("", "application/dicom+json"),
+        ("application/json", "application/dicom+json"),
+        ("text/html", "application/dicom+json"),
+        ("application/dicom+xml;q=0.5, application/dicom+json", "application/dicom+json"),
+        ("application/dicom+json; q=0.1, Application/DICOM+XML", "application/dicom+xml"),
+        ("application/dicom+xml;q=0", "application/dicom+json"),
+        ('multipart/related; type="application/dicom+xml"', "multipart/related"),
+    ],
+)
+def test_a_study_is_stored_whatever_form_of_answer_the_caller_asks_for(
+    bench: Bench, token: str, accept: str, form: str
+) -> None:
+    content = a_file()
+    headers = {"Content-Type": _MULTIPART, "Accept": accept}
+    answer = bench.call("POST", "/dicom-web/studies", token, data=multipart(content), headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith(form)
+    assert instance_ref(content).sop_instance_uid in answer.text
+
+
+def test_an_answer_in_xml_says_what_the_answer_in_json_says(bench: Bench, token: str) -> None:
+    """`xml.dom.minidom` and the keywords of PS3.19 A.1 judge."""
+    stored, broken = a_file(), b"no DICOM"
+    headers = {"Content-Type": _MULTIPART, "Accept": 'multipart/related; type="application/dicom+xml"'}
+    answer = bench.call("POST", "/dicom-web/studies", token, data=multipart(stored, broken), headers=headers)
+    assert answer.status_code == 202
+    boundary = answer.headers["Content-Type"].rpartition("boundary=")[2]
+    (part,) = [piece for piece in answer.text.split(f"--{boundary}") if "<" in piece]
+    root = minidom.parseString(part.partition("\r\n\r\n")[2]).documentElement  # noqa: S318 - the node's own answer
+    assert (root.tagName, root.namespaceURI) == ("NativeDicomModel", "http://dicom.nema.org/PS3.19/models/NativeDICOM")
+    attributes = {node.getAttribute("tag"): node for node in root.childNodes}
+    assert attributes.keys() == {"00081190", "00081199", "0008119A"}
+    (item,) = attributes["00081199"].getElementsByTagName("Item")
+    values = {node.getAttribute("tag"): node.firstChild.firstChild.data for node in item.childNodes if node.firstChild}
+    ref = instance_ref(stored)
+    assert values == {"00081150": ref.sop_class_uid, "00081155": ref.sop_instance_uid}
 
 
 def test_what_was_stored_before_an_upload_broke_off_is_kept(bench: Bench, token: str) -> None:
@@ -439,7 +486,7 @@ def test_an_upload_is_never_whole_in_memory(bench: Bench, token: str) -> None:
 
 def test_a_dicomweb_client_stores_a_study_that_is_then_read(bench: Bench, token: str, tmp_path: Path) -> None:
     installed("dicomweb_client")
-    from ainode.node.archive import dicomweb
+    from ainode.node.archive import stow
     from ainode.node.archive.store import Outgoing
     from ainode.node.archive.web import WebLink
 
@@ -449,7 +496,7 @@ def test_a_dicomweb_client_stores_a_study_that_is_then_read(bench: Bench, token:
     peer = Peer(name="self", ae_title="X", host="h", port=1, dicomweb=address, deliver="dicomweb", token_env=variable)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(variable, token)
-        sent = dicomweb.send(WebLink(peer), [Outgoing.of(one) for one in files])
+        sent = stow.send(WebLink(peer), [Outgoing.of(one) for one in files])
     assert [one.error for one in sent] == [None] * 3
     bench.take(later=timedelta(seconds=11))
     assert [job.study_instance_uid for job in bench.opened] == [study]

@@ -159,6 +159,24 @@ def storescp(folder: Path, *options: str | Path, port: int | None = None) -> Ite
 
 
 @contextmanager
+def dcmqrscp(folder: Path, known: Mapping[str, int]) -> Iterator[Peer]:
+    """Run DCMTK's small archive, which knows AE titles with a port on loopback; yield it as a peer."""
+    port = free_port()
+    (folder / "database").mkdir(parents=True)
+    hosts = "".join(f"{name} = ({name}, 127.0.0.1, {at})\n" for name, at in known.items())
+    (folder / "dcmqrscp.cfg").write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 4\nHostTable BEGIN\n{hosts}HostTable END\n"
+        f"VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nQR {folder / 'database'} RW (10, 100mb) ANY\nAETable END\n",
+        encoding="ascii",
+    )
+    log = folder / "dcmqrscp.log"
+    with _running([program("dcmqrscp"), "-c", folder / "dcmqrscp.cfg"], log) as process:
+        _wait(lambda: _listens(port), process, log)
+        yield Peer(name="dcmqrscp", ae_title="QR", host="127.0.0.1", port=port)
+
+
+@contextmanager
 def _running(command: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         environment = {**os.environ, "TCP_NODELAY": "1"}

@@ -1,0 +1,119 @@
+"""Data sets in DICOM JSON (PS3.18 annex F), and in the XML of the Native DICOM Model (PS3.19 annex A)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+from xml.etree import ElementTree as ET
+
+JsonDataset: TypeAlias = Mapping[str, Any]
+"""a data set in DICOM JSON: tag to an object with `vr` and `Value`"""
+# PS3.6: the tag of each keyword; DICOM JSON names an element by its tag (PS3.18 F.2).
+_TAGS: Final = {
+    "StudyDate": "00080020",
+    "StudyTime": "00080030",
+    "SOPInstanceUID": "00080018",
+    "Modality": "00080060",
+    "ModalitiesInStudy": "00080061",
+    "StudyDescription": "00081030",
+    "SeriesDescription": "0008103E",
+    "PatientID": "00100020",
+    "IssuerOfPatientID": "00100021",
+    "PatientBirthDate": "00100030",
+    "BodyPartExamined": "00180015",
+    "StudyInstanceUID": "0020000D",
+    "SeriesInstanceUID": "0020000E",
+    "NumberOfSeriesRelatedInstances": "00201209",
+    "WarningReason": "00081196",
+    "FailureReason": "00081197",
+    "FailedSOPSequence": "00081198",
+    "ReferencedSOPSequence": "00081199",
+    "ReferencedSOPInstanceUID": "00081155",
+}
+# PS3.19 A.1.6: the namespace of the Native DICOM Model.
+_NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
+_ATTRIBUTE, _ITEM, _VALUE = "DicomAttribute", "Item", "Value"
+
+
+def items(dataset: JsonDataset, keyword: str) -> tuple[JsonDataset, ...]:
+    """Return the items of a sequence, () if the sequence is absent."""
+    return tuple(item for item in _values(dataset, keyword) if isinstance(item, dict))
+
+
+def texts(dataset: JsonDataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an element as texts, () if the element is absent."""
+    return tuple(str(value).strip(" \0") for value in _values(dataset, keyword) if value is not None)
+
+
+def text(dataset: JsonDataset, keyword: str) -> str:
+    """Return the first value of an element as a text, '' if the element is absent."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def _values(dataset: JsonDataset, keyword: str) -> Sequence[object]:
+    """Return the values of an element, [] if the element is absent or malformed: an archive may answer anything."""
+    element = dataset.get(_TAGS[keyword]) if isinstance(dataset, dict) else None
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def dataset_of(content: bytes) -> JsonDataset:
+    """Return the data set of an answer in DICOM JSON or XML, {} if the answer is neither.
+
+    A list of data sets stands for its first.
+    """
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return _dataset_of_xml(content)
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    return first if isinstance(first, dict) else {}
+
+
+def _dataset_of_xml(content: bytes) -> JsonDataset:
+    """Return the data set of a Native DICOM Model, {} if the content is none.
+
+    Without a document type declaration no entity expands.
+    """
+    try:
+        document = content.decode("utf-8-sig")
+        root = None if "<!DOCTYPE" in document else ET.fromstring(document)  # noqa: S314 - no entities, see above
+    except (UnicodeDecodeError, ET.ParseError):
+        return {}
+    return {} if root is None else _elements_of(root)
+
+
+def _elements_of(node: ET.Element) -> JsonDataset:
+    return {
+        attribute.get("tag", "").upper(): {"vr": attribute.get("vr", ""), "Value": _values_of(attribute)}
+        for attribute in node
+        if _local(attribute) == _ATTRIBUTE
+    }
+
+
+def _values_of(attribute: ET.Element) -> list[object]:
+    children = [child for child in attribute if _local(child) in {_ITEM, _VALUE}]
+    return [_elements_of(child) if _local(child) == _ITEM else child.text or "" for child in children]
+
+
+def _local(node: ET.Element) -> str:
+    """Return the name of an XML element without its namespace: some archives declare none."""
+    return node.tag.rpartition("}")[2]
+
+
+def xml_of(dataset: JsonDataset) -> bytes:
+    """Return a data set in DICOM JSON as XML of the Native DICOM Model; it may hold sequences and plain values."""
+    root = ET.Element("NativeDicomModel", {"xmlns": _NAMESPACE, "xml:space": "preserve"})
+    _add_elements(root, dataset)
+    return bytes(ET.tostring(root, encoding="UTF-8", xml_declaration=True))
+
+
+def _add_elements(parent: ET.Element, dataset: JsonDataset) -> None:
+    for tag, element in sorted(dataset.items()):
+        attribute = ET.SubElement(parent, _ATTRIBUTE, {"tag": tag, "vr": element["vr"]})
+        for number, value in enumerate(element.get("Value", ()), start=1):
+            is_item = isinstance(value, dict)
+            child = ET.SubElement(attribute, _ITEM if is_item else _VALUE, {"number": str(number)})
+            if is_item:
+                _add_elements(child, value)
+            else:
+                child.text = str(value)

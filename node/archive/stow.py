@@ -1,0 +1,92 @@
+"""STOW-RS as a client (PS3.18 10.5): stores documents, as a stream from the disk to the socket.
+
+Each data set is sent byte for byte, and no whole object is in memory. An instance counts as stored only where the
+answer names the instance: a proxy or a sign-in page also answers HTTP 200.
+"""
+
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+import requests
+
+from ainode.node.archive.comments import response_comment, warning_comment
+from ainode.node.archive.dicom_json import JsonDataset, dataset_of, items, text
+from ainode.node.archive.dimse import error_type
+from ainode.node.archive.multipart import Body
+from ainode.node.archive.store import Outgoing, SendOutcome
+from ainode.node.archive.web import WebLink
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
+
+# In this order: some servers know the first alone, some the second.
+_ACCEPTED: Final = ("application/dicom+json", "application/dicom+xml")
+_PROCESSING_FAILURE: Final = 0x0110
+
+
+def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
+    """Store the documents in one request and return the outcome of each, in their order, as `store.send` does.
+
+    Raises: OSError if a file cannot be read. A failure of the archive is an outcome.
+    """
+    try:
+        with link.session("STOW-RS") as session:
+            response = _store(session, link, documents)
+            answer = dataset_of(response.content)
+    except ArchiveError as error:
+        return tuple(SendOutcome.failed(document, error) for document in documents)
+    return tuple(_outcome(link, document, response, answer) for document in documents)
+
+
+def _store(session: requests.Session, link: WebLink, documents: Sequence[Outgoing]) -> requests.Response:
+    """Send the documents; send them again where the server does not answer in the form that is accepted first."""
+    body = Body(tuple(document.content for document in documents), secrets.token_hex(16))
+    address = f"{link.peer.dicomweb.rstrip('/')}/studies"
+    for media_type in _ACCEPTED:
+        response = session.post(address, data=body, headers={"Content-Type": body.content_type, "Accept": media_type})
+        if response.status_code != HTTPStatus.NOT_ACCEPTABLE:
+            break
+    return response
+
+
+def _outcome(link: WebLink, document: Outgoing, response: requests.Response, answer: JsonDataset) -> SendOutcome:
+    """Return the outcome of one document.
+
+    The status is the Failure Reason of the document (a C-STORE status, 0x0110 if absent); or its Warning Reason, 0x0000
+    if absent, where the archive names the document as stored. If the archive does not name the document, the status is
+    that of HTTP, or None where HTTP reports success.
+    """
+    uid, words = document.sop_instance_uid, warning_comment(response)
+    failed_item = _item_of(answer, "FailedSOPSequence", document)
+    if failed_item is not None:
+        return _failure(link, document, _status(failed_item, "FailureReason", _PROCESSING_FAILURE), words)
+    stored_item = _item_of(answer, "ReferencedSOPSequence", document)
+    if stored_item is not None:
+        return SendOutcome(uid, _status(stored_item, "WarningReason", 0x0000), comment=words)
+    words = response_comment(response)
+    if response.ok:
+        return SendOutcome(uid, None, comment=words)
+    http_status = response.status_code
+    return SendOutcome(uid, http_status, link.http_error(http_status, "STOW-RS", words), words)
+
+
+def _failure(link: WebLink, document: Outgoing, status: int, words: str) -> SendOutcome:
+    """Return the outcome of a document that the archive names as failed."""
+    uid, name = document.sop_instance_uid, link.peer.name
+    error = error_type(status)
+    if error is ArchiveRefused:
+        message = f"{name}: refused {document} with reason 0x{status:04X}; enable its SOP class, or see its log"
+        return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status, comment=words), words)
+    message = f"{name}: cannot take {document} now (reason 0x{status:04X}); the document will be tried again"
+    return SendOutcome(uid, status, ArchiveUnreachable(message, comment=words) if error else None, words)
+
+
+def _item_of(answer: JsonDataset, sequence: str, document: Outgoing) -> JsonDataset | None:
+    """Return the item of a sequence that names a document, None if no item does."""
+    uid = document.sop_instance_uid
+    return next((item for item in items(answer, sequence) if text(item, "ReferencedSOPInstanceUID") == uid), None)
+
+
+def _status(item: JsonDataset, keyword: str, default: int) -> int:
+    value = text(item, keyword)
+    return int(value) if value.isascii() and value.isdecimal() else default
