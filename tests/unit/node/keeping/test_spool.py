@@ -68,6 +68,7 @@ def test_the_oldest_instance_is_indexed_first(tmp_path: Path) -> None:
 
 
 def test_bytes_and_name_are_on_disk_before_commit_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = a_spool(tmp_path / "spool")
     calls: list[str] = []
     for name in ("fdatasync", "fsync"):
         real = getattr(os, name)
@@ -77,7 +78,7 @@ def test_bytes_and_name_are_on_disk_before_commit_returns(tmp_path: Path, monkey
             real(descriptor)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, synced)
-    store(a_spool(tmp_path / "spool"))
+    store(spool)
     assert sorted(calls) == ["fdatasync new", "fsync spool"]
 
 
