@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support import free_port, installed
-from support.caller import Caller
+from support.caller import Caller, data_set, status
 from support.node import RunningNode, configured, running
 
 installed("fastapi", "uvicorn")
@@ -80,3 +80,24 @@ def test_a_node_whose_intake_stands_and_whose_queue_is_full_can_be_stopped(node:
     lock.execute("ROLLBACK")
     lock.close()
     assert node.process.wait(20) == 0
+
+
+@pytest.mark.long
+def test_an_intake_that_a_locked_database_holds_for_a_minute_shows_in_health_and_log_until_it_goes_on(
+    node: RunningNode,
+) -> None:
+    lock = sqlite3.connect(node.folder / "data" / "catalog.sqlite", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with Caller(node.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        stored_at = time.monotonic()
+        assert caller.release() == 6
+    assert answer(node, "/health")[0] == 200
+    node.until(lambda: answer(node, "/health")[0] == 503 and "intake_down" in node.log.read_text(), within_s=75)
+    assert 59 < time.monotonic() - stored_at < 66
+    assert "behind" in str(answer(node, "/health")[1]["status"])
+    lock.execute("ROLLBACK")
+    lock.close()
+    node.until(lambda: "intake_up" in node.log.read_text(), within_s=75)
+    assert answer(node, "/health")[0] == 200
+    assert node.log.read_text().count("intake_down") == 1
