@@ -180,6 +180,11 @@ def made_uid(*parts: str) -> UID:
     return UID(f"2.25.{int(digest(list(parts))[:32], 16)}")
 
 
+def algorithm_uid(algorithm: Algorithm) -> UID:
+    """Return the Device UID of an algorithm: the same for the same name, version and weights, wherever they run."""
+    return made_uid("algorithm", algorithm.name, algorithm.version, algorithm.weights_sha256)
+
+
 def device_uid(settings: Settings, host: str) -> UID:
     """Return the Device Observer UID of this installation: the same as long as its names stay."""
     return made_uid("device", settings.node.name, settings.node.ae_title, host)

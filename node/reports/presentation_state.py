@@ -22,6 +22,7 @@ from pydicom.multival import MultiValue
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, InstanceRef, Region, Result
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.drawing import Box, ascii_text, label_box
+from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
@@ -110,7 +111,8 @@ def _document(images: Sequence[_AnnotatedImage], result: Result, context: Docume
     _copy_display(state, first.header)
     _copy_pixel_shape(state.DisplayedAreaSelectionSequence[0], first.header)
     copy_body_part(state, first.header)
-    complete_document(state, first.header, context)
+    complete_document(state, first.header, context, result.algorithm)
+    copy_requests(state, first.header)
     state.PresentationCreationDate, state.PresentationCreationTime = (
         state.InstanceCreationDate,
         state.InstanceCreationTime,

@@ -14,6 +14,7 @@ from ainode.node.domain import UID, Capture, Document, DocumentContext, Document
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
 from ainode.node.reports.drawing import DrawnCapture, drawn_capture
+from ainode.node.reports.requests import copy_requests, request_attributes
 from ainode.node.reports.source_header import (
     complete_document,
     copy_body_part,
@@ -28,25 +29,30 @@ _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return a document for each capture of the result, in a new series for each body part of the sources.
+    """Return a document for each capture of the result, in a new series for each body part and request of the sources.
 
     Raises: BrokenSeries or ReportError if a source image cannot be read.
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
     captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
-    # Body Part Examined belongs to the series (PS3.3 C.7.3.1), so two parts cannot share a series.
-    parts = list(dict.fromkeys(str(header.get("BodyPartExamined", "")) for _, header in captures))
+    keys = list(dict.fromkeys(_series_key(header) for _, header in captures))
     return tuple(
         _document(
             result,
             capture,
-            _Numbers(number, parts.index(str(header.get("BodyPartExamined", "")))),
+            _Numbers(number, keys.index(_series_key(header))),
             header=header,
             source=sources[capture.image.sop_instance_uid],
             context=context,
         )
         for number, (capture, header) in enumerate(captures, start=1)
     )
+
+
+def _series_key(header: Dataset) -> tuple[str, ...]:
+    """Return what belongs to the series (PS3.3 C.7.3.1), so that two of these cannot share a series."""
+    requests = (request.to_json() for request in request_attributes(header))
+    return (str(header.get("BodyPartExamined", "")), *requests)
 
 
 class _Numbers(NamedTuple):
@@ -67,7 +73,8 @@ def _document(
     _add_provenance(image, capture, header, resized=picture.scale != 1)
     if picture.scale == 1:
         _copy_plane(image, header)
-    complete_document(image, header, context)
+    complete_document(image, header, context, result.algorithm)
+    copy_requests(image, header)
     return encoded_document(DocumentKind.SECONDARY_CAPTURE, image)
 
 

@@ -27,6 +27,7 @@ from ainode.node.domain import (
 )
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.drawing import resized_saliency
+from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
@@ -129,7 +130,8 @@ def _document(
     _make_repeatable(segmentation, made_uid(f"{kind} dimensions", digest, str(number)))
     if part := first.header.get("BodyPartExamined"):
         segmentation.BodyPartExamined = part
-    complete_document(segmentation, first.header, context)
+    complete_document(segmentation, first.header, context, result.algorithm)
+    copy_requests(segmentation, first.header)
     segmentation.ContentDate, segmentation.ContentTime = (
         segmentation.InstanceCreationDate,
         segmentation.InstanceCreationTime,

@@ -24,7 +24,7 @@ from pydicom.valuerep import DA, TM, validate_value
 
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.errors import ReportError
-from ainode.node.identity import MANUFACTURER, MODEL_NAME
+from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
 
 # Type 2 elements of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
@@ -141,14 +141,16 @@ def _timezone(header: Dataset) -> tzinfo | None:
         return None
 
 
-def complete_document(document: SOPClass, header: Dataset, context: DocumentContext) -> None:
-    """Add the source's patient and study, the node's equipment and the time of creation to a built document."""
+def complete_document(
+    document: SOPClass, header: Dataset, context: DocumentContext, algorithm: Algorithm | None = None
+) -> None:
+    """Add the source's patient and study, the contributing equipment and the time of creation to a built document."""
     created = creation_time(header, context)
     document.InstanceCreationDate, document.InstanceCreationTime = DA(created.date()), TM(created.time())
     if _timezone(header):
         document.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
     document.StationName = context.device_name[:16]
-    document.ContributingEquipmentSequence = _contributing_equipment(header, context)
+    document.ContributingEquipmentSequence = _contributing_equipment(header, context, algorithm)
     # highdicom chooses the modules to copy by the SOP class, and may not know the SOP class of the source.
     patient_and_study = copy(header)
     patient_and_study.SOPClassUID = document.SOPClassUID
@@ -209,8 +211,10 @@ def encoded_document(kind: DocumentKind, document: SOPClass) -> Document:
     return Document(kind, ref, file.getvalue())
 
 
-def _contributing_equipment(header: Dataset, context: DocumentContext) -> list[ContributingEquipment]:
-    """Return the scanner of the source image, if its header names the scanner, and this node (PS3.3 C.12.1.5)."""
+def _contributing_equipment(
+    header: Dataset, context: DocumentContext, algorithm: Algorithm | None
+) -> list[ContributingEquipment]:
+    """Return the scanner of the source image, if its header names it, this node, and the algorithm (PS3.3 C.12.1.5)."""
     node_equipment = ContributingEquipment(
         MANUFACTURER,
         codes.DCM.ProcessingEquipment,
@@ -219,7 +223,22 @@ def _contributing_equipment(header: Dataset, context: DocumentContext) -> list[C
         station_name=context.device_name[:16],
         contribution_datetime=creation_time(header, context),
     )
+    ours = [node_equipment, *([_algorithm_equipment(algorithm, header, context)] if algorithm else [])]
     try:
-        return [ContributingEquipment.for_image_acquisition(header), node_equipment]
+        return [ContributingEquipment.for_image_acquisition(header), *ours]
     except (AttributeError, TypeError, ValueError):
-        return [node_equipment]
+        return ours
+
+
+def _algorithm_equipment(algorithm: Algorithm, header: Dataset, context: DocumentContext) -> ContributingEquipment:
+    """Return the algorithm as equipment with a Device UID of its own, as IHE AI Results names models."""
+    weights = f"weights {algorithm.weights_sha256[:16]}" if algorithm.weights_sha256 else ""
+    equipment = ContributingEquipment(
+        MANUFACTURER,
+        codes.DCM.ProcessingEquipment,
+        manufacturer_model_name=algorithm.name[:64],
+        software_versions=[version[:64] for version in (algorithm.version, weights) if version],
+        contribution_datetime=creation_time(header, context),
+    )
+    equipment.DeviceUID = algorithm_uid(algorithm)
+    return equipment

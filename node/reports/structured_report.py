@@ -23,8 +23,9 @@ from ainode.node.domain import (
     Result,
 )
 from ainode.node.errors import ReportError
-from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
+from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid, made_uid, run_digest
 from ainode.node.reports.measurement_groups import GroupContext, MeasurementGroup, coded_concept, measurement_groups
+from ainode.node.reports.requests import complete_codes, requests_of
 from ainode.node.reports.source_header import (
     complete_document,
     creation_time,
@@ -53,6 +54,8 @@ class _Draft:
     description: str
     """Series Description"""
     algorithm: Algorithm | None = None
+    requests: tuple[Dataset, ...] = ()
+    """items of Referenced Request Sequence"""
     continues: tuple[InstanceRef, ...] = ()
     """reports of earlier studies whose lesions this report follows"""
 
@@ -74,6 +77,7 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         description=f"AI {result.title} {result.algorithm.version} (RUO)",
         algorithm=result.algorithm,
         continues=result.continues,
+        requests=requests_of(result.evidence, sources),
     )
     group_context = GroupContext(draft.headers, draft.digest, result.algorithm, len(regions))
     groups = [
@@ -102,6 +106,7 @@ def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context
         # The digest has the words too: an archive ignores other words under a UID that it knows.
         digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.reason)),
         description="AI study not analyzed (RUO)",
+        requests=requests_of(reason.evidence, sources),
     )
     return _document(_narrative_report(f"Not analyzed: {reason.reason}", draft), draft)
 
@@ -133,12 +138,13 @@ def _is_image(header: Dataset) -> bool:
 
 
 def _observation_context(draft: _Draft) -> sr.ObservationContext:
-    """Return TID 1001 with this node as device observer (TID 1004)."""
+    """Return TID 1001 with the algorithm on this node as device observer (TID 1004), or the node without algorithm."""
+    algorithm = draft.algorithm
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=draft.context.device_uid,
+        uid=algorithm_uid(algorithm) if algorithm else draft.context.device_uid,
         name=draft.context.device_name,
         manufacturer_name=MANUFACTURER,
-        model_name=MODEL_NAME,
+        model_name=algorithm.name if algorithm else MODEL_NAME,
         serial_number=draft.context.device_uid,
     )
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
@@ -223,5 +229,8 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         study = draft.evidence[0].study_instance_uid
         raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
     _identify_private_codes(document)
-    complete_document(document, header, context)
+    if draft.requests:
+        document.ReferencedRequestSequence = list(draft.requests)
+    document.PerformedProcedureCodeSequence = complete_codes(header.get("ProcedureCodeSequence") or ())
+    complete_document(document, header, context, draft.algorithm)
     return encoded_document(DocumentKind.STRUCTURED_REPORT, document)

@@ -165,6 +165,7 @@ def test_json_text_and_captures_say_the_verdict_in_the_same_words(case: tuple[st
     assert all(capture.subject for capture in captures)
 
 
+@pytest.mark.long
 def test_the_judges_find_no_error_in_the_documents(case: tuple[str, bool, Answer]) -> None:
     _, _, answer = case
     judge = shared("tools/validate-dicom")
