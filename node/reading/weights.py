@@ -8,22 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Final, Literal
-
-import requests
+from typing import TYPE_CHECKING, Literal
 
 from ainode.node.disk import part_folder, place_durably, sha256_of
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
 from ainode.node.reading import manifest
 from ainode.node.reading.manifest import WeightsEntry
-from ainode.node.settings import Settings
+
+if TYPE_CHECKING:  # a reader process starts 0.1 s earlier without the settings
+    from ainode.node.settings import Settings
 
 __all__ = ["HandlerWeights", "ModelEnvironment", "WeightStore", "WeightsEntry", "environment"]
-
-# Of each step of a download: the connection, and every pause of the answer.
-_TIMEOUT_S: Final = 60.0
-_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +124,8 @@ class WeightStore:
 
         Raises: WeightsError if the manifest has no address, it does not answer, other bytes come, or the disk refuses.
         """
+        from ainode.node.reading.download import download  # noqa: PLC0415 - HTTP is slow to import, and no reader needs it
+
         entry = self.entry(name)
         if not entry.url:
             raise WeightsError(
@@ -136,19 +134,13 @@ class WeightStore:
         try:
             with part_folder(entry.path.parent) as folder:
                 part = folder / entry.path.name
-                _download(entry.url, part)
+                download(name, entry.url, part)
                 if sha256_of(part) != entry.sha256:
                     raise WeightsError(
                         f"weights {name!r}: {entry.url} gave other bytes than the manifest names; nothing was kept"
                     )
                 place_durably(part, entry.path)
                 return entry.path
-        # requests' errors are OSErrors, too
-        except requests.HTTPError as error:
-            code = error.response.status_code
-            raise WeightsError(f"weights {name!r}: {entry.url} answers HTTP {code}; look at the address") from error
-        except requests.RequestException as error:
-            raise WeightsError(f"weights {name!r}: {entry.url} does not answer: {error}") from error
         except OSError as error:
             raise WeightsError(f"weights {name!r}: {entry.path} cannot be written: {error.strerror}") from error
 
@@ -166,18 +158,7 @@ class WeightStore:
             raise WeightsError(f"weights {entry.name!r}: {self.site} cannot be written: {error.strerror}") from error
 
 
-def _download(url: str, path: Path) -> None:
-    """Write what an address answers to a file, block by block.
-
-    Raises: requests.RequestException, OSError.
-    """
-    with requests.get(url, stream=True, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
-        answer.raise_for_status()
-        for block in answer.iter_content(_BLOCK_BYTES):
-            file.write(block)
-
-
-def environment(settings: Settings, weights: Path | None = None) -> ModelEnvironment:
+def environment(settings: "Settings", weights: Path | None = None) -> ModelEnvironment:
     """Return what handlers are built with; `weights` is another folder with a manifest, for a trial."""
     return ModelEnvironment(
         weights=WeightStore(weights or settings.data / "weights"),
