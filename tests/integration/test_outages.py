@@ -1,0 +1,137 @@
+"""The whole node while its database is restarted, is away, or is locked by another program."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from support import Orthanc
+from support.node import RunningNode, configured, running
+from support.postgresql import PostgreSQL, postgresql_server
+from support.studies import WrittenStudy, stored, written
+
+from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.keeping.schema import deliveries
+
+DELIVERY = "[delivery]\nfirst_wait_s = 0.5\nlongest_wait_s = 2.0\nattempts = 60"
+JOBS = 20
+SLOW = 8
+"""The study that is read for four seconds; the studies before are read first."""
+SUCCESS = 0x0000
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    with postgresql_server() as server:
+        yield server
+
+
+@contextmanager
+def stopped(server: PostgreSQL) -> Iterator[None]:
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def locked(*paths: Path) -> Iterator[None]:
+    """Hold the lock of a writer, as a backup or an open shell of SQLite does."""
+    with ExitStack() as stack:
+        for path in paths:
+            connection = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None, timeout=60)))
+            connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def suspended(archive: Orthanc) -> Iterator[None]:
+    os.kill(archive.process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(archive.process_id, signal.SIGCONT)
+
+
+def studies(folder: Path, name: str, count: int) -> list[WrittenStudy]:
+    return [written(folder, f"{name} {number}", order="slow" if number == SLOW else "read") for number in range(count)]
+
+
+def in_the_middle(node: RunningNode, slow: WrittenStudy) -> None:
+    """Wait until a study is read while others wait, and documents are on their way to the archive."""
+    in_flight = sa.select(sa.func.count()).where(
+        deliveries.c.tried_at.is_not(None), deliveries.c.state == DeliveryState.WAITING
+    )
+
+    def counted() -> int:
+        with node.engine.connect() as connection:
+            return int(connection.execute(in_flight).scalar_one())
+
+    reading = [JobState.READING]
+    node.until(lambda: slow.uid in {job.study_instance_uid for job in node.ledger.jobs(states=reading)}, within_s=60)
+    node.until(lambda: counted() > 0, within_s=10)
+    assert len(node.ledger.jobs(states=[JobState.WAITING])) >= JOBS - SLOW - 1
+
+
+def break_in_the_middle(
+    node: RunningNode, archive: Orthanc, folder: Path, fault: AbstractContextManager[None], *, away_s: float
+) -> None:
+    """Let the fault last `away_s` in the middle of the jobs, while the archive answers and more studies arrive."""
+    first = studies(folder, "first", JOBS)
+    later = studies(folder, "later", 4)
+    with ExitStack() as stack:
+        with suspended(archive):
+            assert set(stored(node, *first)) == {SUCCESS}
+            in_the_middle(node, first[SLOW])
+            stack.enter_context(fault)
+        over_at = time.monotonic() + away_s
+        node.until(lambda: any(archive.instances_of(study.uid) for study in first[:SLOW]), within_s=30)
+        assert set(stored(node, *later)) == {SUCCESS}
+        node.until(lambda: time.monotonic() >= over_at, within_s=away_s + 10)
+    assert_read_and_delivered_once(node, archive, [*first, *later])
+
+
+def assert_read_and_delivered_once(node: RunningNode, archive: Orthanc, sent: Sequence[WrittenStudy]) -> None:
+    for study in sent:
+        job, ways = node.read(study.uid)
+        assert job.state is JobState.REPORTED, job
+        assert {way.state for way in ways} == {DeliveryState.CONFIRMED}
+        assert len(node.ledger.jobs(study=UID(study.uid))) == 1
+        document_uids = sorted(str(way.document.ref.sop_instance_uid) for way in ways)
+        assert sorted(archive.instances_of(study.uid)) == document_uids
+    assert not node.ledger.jobs(states=[JobState.READING, JobState.WAITING, JobState.FAILED])
+    assert node.log.read_text().count("ready:") == 1
+
+
+@pytest.mark.parametrize("away_s", [0, 20])
+def test_a_postgresql_that_stops_in_the_middle_of_jobs_costs_no_study_and_no_restart(
+    postgresql: PostgreSQL, archive: Orthanc, tmp_path: Path, away_s: float
+) -> None:
+    url = postgresql.create(f"away_{away_s}")
+    node = configured(tmp_path / "node", peers=[archive.peer], more=f'{DELIVERY}\n[database]\nurl = "{url}"')
+    node.database = url
+    with running(node):
+        break_in_the_middle(node, archive, tmp_path / f"postgresql {away_s}", stopped(postgresql), away_s=away_s)
+
+
+@pytest.mark.parametrize(
+    ("names", "locked_s"),
+    [
+        (("catalog.sqlite", "workflows.sqlite"), 25),
+        pytest.param(("catalog.sqlite",), 60, marks=pytest.mark.long),
+        pytest.param(("workflows.sqlite",), 60, marks=pytest.mark.long),
+    ],
+)
+def test_a_database_that_another_program_locks_in_the_middle_of_jobs_costs_no_study_and_no_restart(
+    archive: Orthanc, tmp_path: Path, names: Sequence[str], locked_s: float
+) -> None:
+    node = configured(tmp_path / "node", peers=[archive.peer], more=DELIVERY)
+    with running(node):
+        fault = locked(*(node.folder / "data" / name for name in names))
+        break_in_the_middle(node, archive, tmp_path / f"{names} {locked_s}", fault, away_s=locked_s)
