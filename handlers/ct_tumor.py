@@ -100,12 +100,12 @@ class CtTumor:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
-        answers = [_sources(organ, study.series) for organ in self._card.organs]
-        chosen = {instance for answer in answers if isinstance(answer, tuple) for instance in answer}
+        answers = {organ.name: _sources(organ, study.series) for organ in self._card.organs}
+        chosen = {instance for answer in answers.values() if isinstance(answer, tuple) for instance in answer}
+        declined = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
         if chosen:
-            return selection_of(study, chosen)
-        refusals = [answer for answer in answers if isinstance(answer, OutOfScope)]
-        specific_refusals = [refusal for refusal in refusals if refusal.code != "wrong-body-part"]
+            return replace(selection_of(study, chosen), declined=declined)
+        specific_refusals = [refusal for refusal in declined.values() if refusal.code != "wrong-body-part"]
         return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
@@ -114,7 +114,7 @@ class CtTumor:
         refusal = self._elsewhere(selection.series)
         for organ in self._card.organs:
             answer = _sources(organ, selection.series)
-            if isinstance(answer, OutOfScope):
+            if isinstance(answer, OutOfScope) or organ.name in selection.declined:
                 continue
             try:
                 slices = _slices(answer)

@@ -162,8 +162,14 @@ def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision
     checks += _counted(route.tags, study, series)
     checks += _required(route, study)
     enough = len(instances) >= route.min_instances
-    checks.append(Check("number of images that fit", f">={route.min_instances}", str(len(instances)), enough))
+    checks.append(Check("number of images that fit", f">={route.min_instances}", _counted_images(instances), enough))
     return RouteDecision(route.name, series.series_instance_uid, tuple(checks)), instances
+
+
+def _counted_images(instances: Sequence[Instance]) -> str:
+    """Return the number of images, and that they are multi-frame images where an image is."""
+    frames = {instance.text("NumberOfFrames") for instance in instances} - {"", "1"}
+    return f"{len(instances)}" + (f", multi-frame of {', '.join(sorted(frames))} frames" if frames else "")
 
 
 def decide(study: Study, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:

@@ -16,7 +16,7 @@ class Selection:
     series: tuple[Series, ...]
     locations: tuple[Location, ...] = ()
     declined: Mapping[str, "OutOfScope"] = field(default_factory=dict, hash=False)
-    """locations that are not read, by name such as `nodule 11`, each with the reason"""
+    """locations or organs that are not read, by name such as `nodule 11`, each with the reason"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:

@@ -47,7 +47,12 @@ NODE_KEYWORDS = frozenset(
     CodeValue LongCodeValue CodingSchemeDesignator CodeMeaning
     Laterality ImageLaterality ViewPosition ViewCodeSequence PatientOrientation
     Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PixelSpacing ImagerPixelSpacing
-    ImagePositionPatient ImageOrientationPatient SliceThickness FrameOfReferenceUID ConvolutionKernel ContrastBolusAgent
+    ImagePositionPatient ImageOrientationPatient SliceThickness FrameOfReferenceUID ConvolutionKernel KVP
+    AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime IrradiationEventUID
+    ContrastBolusAgent ContrastBolusRoute ContrastBolusAdministrationRouteSequence
+    DerivationDescription DerivationCodeSequence VolumeBasedCalculationTechnique
+    RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence ModalityLUTType
+    PixelAspectRatio NominalScannedPixelSpacing
     ImagesInAcquisition NumberOfSeriesRelatedInstances NumberOfStudyRelatedInstances
     """.split()  # noqa: SIM905 - a table, not fifty lines
 )
@@ -229,10 +234,15 @@ def _series(instances: Iterable[Instance]) -> Series:
 def study(instances: Iterable[Instance], sources: tuple[str, ...] = ()) -> Study:
     """Return the study of the instances: series by Series Number, instances by Instance Number.
 
+    Of several files of one instance the first by path counts; files of different patients all count.
     Raises: ValueError if there are none, or they are of several studies.
     """
     by_series: dict[UID, list[Instance]] = {}
-    for member in instances:
+    unique: dict[tuple[UID, UID, Patient], Instance] = {}
+    for member in sorted(instances, key=lambda member: member.path):
+        key = (member.ref.study_instance_uid, member.ref.sop_instance_uid, member.patient)
+        unique.setdefault(key, member)
+    for member in unique.values():
         by_series.setdefault(member.ref.series_instance_uid, []).append(member)
     series = sorted(
         map(_series, by_series.values()),

@@ -6,11 +6,11 @@ that contain a part, so that a route for SPINE reads CSPINE. Only whole words co
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ainode.node.domain import Header, Value
+from ainode.node.imaging.free_text import unaccented
 
 # Source: PS3.16 CID 4 and Annex L for the terms. The groups are the node's own: an image of the part shows the group.
 _GROUPS = {
@@ -205,9 +205,7 @@ _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "StudyDescription")
 
 def _words(text: str) -> tuple[str, ...]:
     """Return the words of a text in lower case, without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
-    unaccented = "".join(character for character in decomposed if not unicodedata.combining(character))
-    return tuple(re.findall(r"[a-z0-9]+", unaccented))
+    return tuple(re.findall(r"[a-z0-9]+", unaccented(text)))
 
 
 _PART_BY_CODE = {code: part for part, codes in _CODES.items() for code in codes.split()}

@@ -3,27 +3,26 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
-from ainode.node.domain import Instance, OutOfScope, Series
+from ainode.node.domain import UID, Instance, OutOfScope, Series, refs
+from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
+from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
 from ainode.node.imaging.geometry import Stack, stack
+from ainode.node.imaging.slabs import slab_reason
 
 Kernel = Literal["lung", "soft", "any"]
 
 # cos(30 degrees): beyond that the slices are not axial but coronal, sagittal or oblique.
 _AXIAL = 0.866
-# Image Type, from the third value on (PS3.3 C.8.2.1.1.1): words of manufacturers for images that are no slices.
-_NOT_SLICES = frozenset({"LOCALIZER", "MIP", "MINIP", "MPR", "PROJECTION IMAGE", "SCREEN SAVE", "CSA 3D EDITOR", "VRT"})
 # Siemens B45f, I70f, Br38: the number is the sharpness. Canon and Toshiba FC50 to FC59, FC80 to FC89 are lung and bone.
 _SIEMENS = re.compile(r"^[A-Z][A-Z]?(\d\d)[A-Z]?")
 _SIEMENS_SHARP = 50
 _CANON = re.compile(r"^FC(\d\d)")
 _CANON_SHARP = (*range(50, 60), *range(80, 90))
-# Words of technologists for the phases other than portal venous.
-_OTHER_PHASE = re.compile(
-    r"(?<![a-z])(arter\w*|nati[vf]\w*|unenhanced|non[- ]?(contrast|enh)\w*|without|delay\w*|excret\w*|late)(?![a-z])",
-    re.IGNORECASE,
-)
+# Two scans are alike whose distances of slices, or coverages, differ by a tenth.
+_ALIKE = 1.1
 # GE by name, Philips by letter.
 _SHARP_NAMES = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "L", "D", "E", "YB", "YC", "YD", "YE"})
 
@@ -38,19 +37,21 @@ class CtRequirements:
     kernel: Kernel = "any"
     """the preferred kernel; a series of another kernel is read if the study has no series of this kernel"""
     contrast: bool = False
-    """portal venous phase: Contrast/Bolus Agent is present, and Series Description names no other phase"""
+    """portal venous phase: an agent was given into a vein, and no header names another phase"""
 
 
 def ct_stack(series: Sequence[Series], requirements: CtRequirements) -> Stack | OutOfScope:
     """Return the best stack among the CT series, or why no series can be read: the reason of the most promising series.
 
+    A stack is of one pass and one reconstruction. Of the reconstructions of one acquisition the best is read; of two
+    acquisitions that fit equally well, none is.
     Source: PS3.3 C.8.2.1 (CT Image).
     """
-    candidates = [_fitting_stack(ct_series, requirements) for ct_series in series if ct_series.modality == "CT"]
-    stacks = [candidate for candidate in candidates if isinstance(candidate, Stack)]
+    answers = [answer for ct_series in series if ct_series.modality == "CT" for answer in _stacks(ct_series)]
+    refusals = [refusal for answer in answers if (refusal := _refusal(answer, requirements))]
+    stacks = [answer for answer in answers if isinstance(answer, Stack) and not _refusal(answer, requirements)]
     if stacks:
-        return max(stacks, key=lambda scan: _preference(scan, requirements.kernel))
-    refusals = [candidate for candidate in candidates if isinstance(candidate, OutOfScope)]
+        return _best(stacks, requirements)
     if refusals:
         return max(refusals, key=lambda refusal: refusal.code not in {"no-slices", "too-few-slices"})
     return OutOfScope("the study holds no CT series", "no-ct")
@@ -66,36 +67,40 @@ def is_sharp(kernel: str) -> bool:
     return word in _SHARP_NAMES
 
 
-def _fitting_stack(series: Series, requirements: CtRequirements) -> Stack | OutOfScope:
-    """Return the series' stack, or why the series does not meet the requirements."""
-    slices = [instance for instance in series.instances if not _is_localizer_or_view(instance)]
+def _stacks(series: Series) -> list[Stack | OutOfScope]:
+    """Return the stack of each pass and reconstruction of a series, or why its slices form none."""
+    uid = series.series_instance_uid
+    slabs = [slab_reason(instance) for instance in series.instances]
+    slices = [instance for instance, reason in zip(series.instances, slabs, strict=True) if not reason]
     if not slices:
-        reason = "it holds localizers or reconstructed views only; axial slices are read"
-        return OutOfScope(f"series {series.series_instance_uid}: {reason}", "no-slices")
-    scan = _largest_stack(slices)
-    if isinstance(scan, OutOfScope):
-        return OutOfScope(f"series {series.series_instance_uid}: {scan.reason}", scan.code, scan.evidence)
-    reason, code = _misfit(scan, requirements)
-    return OutOfScope(f"series {series.series_instance_uid}: {reason}", code) if code else scan
+        reason = f"{slabs[0]}; it holds localizers or slabs only, axial slices are read"
+        return [OutOfScope(f"series {uid}: {reason}", "no-slices")]
+    groups = passes(slices)
+    several = f"{len(groups)} acquisitions in it, of which {distinction(groups)}: " if len(groups) > 1 else ""
+    answers = [answer for group in groups for answer in _stacks_of_pass(group)]
+    return [
+        OutOfScope(f"series {uid}: {several}{answer.reason}", answer.code, answer.evidence)
+        if isinstance(answer, OutOfScope)
+        else answer
+        for answer in answers
+    ]
 
 
-def _is_localizer_or_view(instance: Instance) -> bool:
-    """Return whether Image Type says that the image is no acquired slice."""
-    values = instance.text("ImageType").upper().split("\\")
-    return bool(_NOT_SLICES & set(values[2:]))
-
-
-def _largest_stack(slices: Sequence[Instance]) -> Stack | OutOfScope:
-    """Return all slices as a stack; if the slices come from several scans, the stack of the largest scan."""
+def _stacks_of_pass(slices: Sequence[Instance]) -> list[Stack | OutOfScope]:
+    """Return the slices of a pass as a stack; if the slices lie on several grids, the stack of each grid."""
     all_slices = stack(slices)
-    if isinstance(all_slices, Stack) or all_slices.code not in {"several-stacks", "duplicate-slices"}:
-        return all_slices
-    groups: dict[tuple[str, ...], list[Instance]] = {}
-    for instance in slices:
-        keys = ("AcquisitionNumber", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-        groups.setdefault(tuple(instance.text(key) for key in keys), []).append(instance)
-    largest = max(groups.values(), key=len)
-    return all_slices if len(groups) == 1 else stack(largest)
+    if isinstance(all_slices, OutOfScope) and all_slices.code == "several-stacks":
+        groups = grids(slices)
+        return [stack(group) for group in groups] if len(groups) > 1 else [all_slices]
+    return [all_slices]
+
+
+def _refusal(answer: Stack | OutOfScope, requirements: CtRequirements) -> OutOfScope | None:
+    """Return why a stack does not meet the requirements; None if it meets all."""
+    if isinstance(answer, OutOfScope):
+        return answer
+    reason, code = _misfit(answer, requirements)
+    return OutOfScope(f"series {_series_uid(answer)}: {reason}", code) if code else None
 
 
 def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
@@ -114,18 +119,58 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
 
 def _phase_misfit(scan: Stack) -> tuple[str, str]:
     """Return why the scan is not of the portal venous phase, in words and as a code; two '' if nothing says so."""
-    if not any(instance.text("ContrastBolusAgent") for instance in scan.instances):
-        return "Contrast/Bolus Agent is absent; a contrast-enhanced scan is read", "wrong-contrast-phase"
-    other = _OTHER_PHASE.search(scan.instances[0].text("SeriesDescription"))
-    if other:
-        return f"Series Description says {other[0]!r}; the portal venous phase is read", "wrong-contrast-phase"
-    return "", ""
+    reason = other_phase(scan.instances)
+    return (f"{reason}; the portal venous phase is read", "wrong-contrast-phase") if reason else ("", "")
 
 
-def _preference(scan: Stack, kernel: Kernel) -> tuple[bool, bool, float, float, str]:
-    """Return the sort key of a scan, best scan last: original, kernel, thin slices, coverage; the UID breaks a tie."""
+def _best(stacks: Sequence[Stack], requirements: CtRequirements) -> Stack | OutOfScope:
+    """Return the best stack, or the refusal of two acquisitions that fit equally well.
+
+    Originals come before derived images, then counts the kernel, the phase, the distance of slices and the coverage.
+    """
+    best = list(stacks)
+    for is_better in (
+        _is_original,
+        lambda scan: _fits_kernel(scan, requirements.kernel),
+        lambda scan: not requirements.contrast or phase(scan.instances[0]) == PORTAL_VENOUS,
+    ):
+        best = [scan for scan in best if is_better(scan)] or best
+    finest_mm = min(scan.spacing_mm[0] for scan in best)
+    best = [scan for scan in best if scan.spacing_mm[0] <= finest_mm * _ALIKE]
+    longest_mm = max(scan.coverage_mm for scan in best)
+    best = [scan for scan in best if scan.coverage_mm * _ALIKE >= longest_mm]
+    best.sort(key=_series_order)
+    for other in best[1:]:
+        if text := difference(best[0].instances, other.instances):
+            return _equal_acquisitions(best[0], other, text)
+    return best[0]
+
+
+def _equal_acquisitions(first: Stack, second: Stack, difference_text: str) -> OutOfScope:
+    """Return the refusal of two acquisitions that fit equally well."""
+    uids = tuple(dict.fromkeys((_series_uid(first), _series_uid(second))))
+    place = f"series {' and '.join(uids)}"
+    sizes = f"{len(first.instances)} and {len(second.instances)} slices of {first.spacing_mm[0]:.2f} mm"
+    reason = f"two acquisitions fit equally well, {sizes}: {difference_text}; send the acquisition to read alone"
+    evidence = refs((first.instances[0], second.instances[0]))
+    return OutOfScope(f"{place}: {reason}", "several-acquisitions", evidence)
+
+
+def _series_uid(scan: Stack) -> UID:
+    return scan.instances[0].ref.series_instance_uid
+
+
+def _is_original(scan: Stack) -> bool:
+    return scan.instances[0].text("ImageType").upper().startswith("ORIGINAL")
+
+
+def _fits_kernel(scan: Stack, kernel: Kernel) -> bool:
+    return kernel == "any" or is_sharp(scan.instances[0].text("ConvolutionKernel")) == (kernel == "lung")
+
+
+def _series_order(scan: Stack) -> tuple[float, str, str]:
+    """Return the sort key of reconstructions of one acquisition: the lowest Series Number first."""
     first = scan.instances[0]
-    sharp = is_sharp(first.text("ConvolutionKernel"))
-    original = first.text("ImageType").upper().startswith("ORIGINAL")
-    fits = kernel == "any" or sharp == (kernel == "lung")
-    return original, fits, -scan.spacing_mm[0], scan.coverage_mm, first.ref.series_instance_uid
+    number = first.header.get("SeriesNumber")
+    rank = float(number) if isinstance(number, int | float) else inf
+    return rank, first.ref.series_instance_uid, first.ref.sop_instance_uid

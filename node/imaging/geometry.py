@@ -104,19 +104,31 @@ def stack(instances: Iterable[Instance]) -> Stack | OutOfScope:
     Source: PS3.3 C.7.6.2.1.1 (Image Position and Image Orientation).
     """
     images = tuple(instances)
+    if refusal := _several_frames(images):
+        return refusal
     planes = [_plane(instance) for instance in images]
     missing = [instance for instance, plane in zip(images, planes, strict=True) if plane is None]
     if missing:
         uid = missing[0].ref.sop_instance_uid
         return OutOfScope(
-            f"instance {uid}: no Image Position, Orientation or Pixel Spacing, or several frames; "
-            "single-frame slices with all three are read",
+            f"instance {uid}: no Image Position, Orientation or Pixel Spacing; slices with all three are read",
             "no-geometry",
             refs(missing),
         )
     if len(images) < _MIN_SLICES:
         return OutOfScope(f"{len(images)} slice cannot be a volume", "too-few-slices", refs(images))
     return _stack_of_planes(images, [plane for plane in planes if plane is not None])
+
+
+def _several_frames(images: Sequence[Instance]) -> OutOfScope | None:
+    """Return the refusal of an image with several frames; None if every image has a single frame."""
+    for instance in images:
+        frames = instance.text("NumberOfFrames")
+        if frames not in {"", "1"}:
+            uid = instance.ref.sop_instance_uid
+            reason = f"instance {uid} is a multi-frame image of {frames} frames; single-frame slices are read"
+            return OutOfScope(reason, "multi-frame", (instance.ref,))
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +155,11 @@ class _Plane:
 
 
 def _plane(instance: Instance) -> _Plane | None:
-    """Return the plane of an image; None if the header lacks a part of it, or the image has several frames."""
+    """Return the plane of an image; None if the header lacks a part of it."""
     position = _numbers(instance, "ImagePositionPatient", _POSITION_VALUES)
     orientation = _numbers(instance, "ImageOrientationPatient", _ORIENTATION_VALUES)
     spacing = _numbers(instance, "PixelSpacing", _SPACING_VALUES)
-    if position is None or orientation is None or spacing is None or instance.text("NumberOfFrames") not in {"", "1"}:
+    if position is None or orientation is None or spacing is None:
         return None
     row, column = orientation[:3], orientation[3:]
     normal = np.cross(row, column)

@@ -109,6 +109,34 @@ def test_what_it_was_not_made_for_is_declined_with_the_reason(
     assert said in declined.reason
 
 
+def test_an_organ_that_the_selection_declines_is_not_read_from_the_slices_of_the_other(
+    handler: CtTumor, tmp_path: Path
+) -> None:
+    phases = ("native", "portal venous")
+    scans = [
+        a_study(
+            tmp_path / phase,
+            BodyPartExamined="CHESTABDPELVIS",
+            SeriesDescription=phase,
+            ContrastBolusAgent="APPLIED",
+            FrameOfReferenceUID="1.2",
+        )
+        for phase in phases
+    ]
+    series = [
+        replace(scan.series[0], instances=tuple(named(one, phase) for one in scan.instances))
+        for scan, phase in zip(scans, phases, strict=True)
+    ]
+    selection = handler.select(replace(scans[0], series=tuple(series)))
+    assert isinstance(selection, Selection)
+    assert {one.text("SeriesDescription") for one in selection.instances} == {"portal venous"}
+    assert selection.declined["lung"].code == "several-acquisitions"
+
+
+def named(instance: Instance, name: str) -> Instance:
+    return replace(instance, ref=replace(instance.ref, sop_instance_uid=UID(f"{instance.ref.sop_instance_uid}{name}")))
+
+
 @pytest.mark.parametrize(
     ("folder", "count"),
     [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 64)],

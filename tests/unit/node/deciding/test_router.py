@@ -130,6 +130,12 @@ def test_conditions_narrow_a_series_to_the_images_that_fit_all_of_them() -> None
     assert failed(study, two) == [Check("number of images that fit", ">=2", "1", passed=False)]
 
 
+def test_too_few_images_that_are_multi_frame_are_explained_by_that_word() -> None:
+    study = a_study(a_series(SPINE_IMAGE | {"NumberOfFrames": 40}))
+    (check,) = failed(study, Route(name="slices", handler="h", modality=("DX",), min_instances=16))
+    assert check.found == "1, multi-frame of 40 frames"
+
+
 def test_no_image_that_fits_half_and_another_that_fits_the_other_half_make_a_match() -> None:
     study = a_study(a_series({**SPINE_IMAGE, "Rows": 64}, {**SPINE_IMAGE, "BodyPartExamined": "HAND"}))
     assert not taken(study, shipped())

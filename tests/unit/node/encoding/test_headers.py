@@ -237,6 +237,21 @@ def test_instances_of_two_studies_are_no_study(tmp_path: Path) -> None:
             headers.study(instances)
 
 
+def test_an_instance_that_lies_in_two_files_counts_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    copies = [headers.instance(saved(tmp_path / name, part10(a_dataset())), sha256="") for name in ("b", "a")]
+    assert headers.study(copies).instances == (copies[1],)
+
+
+def test_two_patients_in_files_of_one_instance_both_stay(tmp_path: Path) -> None:
+    copies = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        copies.append(headers.instance(saved(tmp_path / name, part10(a_dataset(PatientID=name))), sha256=""))
+    assert len(headers.study(copies).instances) == 2
+
+
 @pytest.mark.skipif(not (SHARED / "data/dicom").is_dir(), reason="the real DICOM of shared/data/dicom is absent")
 def test_real_files_are_read_and_the_broken_ones_are_refused_by_name() -> None:
     refused = set()

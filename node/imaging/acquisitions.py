@@ -1,0 +1,245 @@
+"""Which slices are of one pass of the table and of one reconstruction; by headers alone, nothing is decoded.
+
+Two passes may interleave into what looks like one even stack, and a series may hold several phases of contrast.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import TypeAlias
+
+import numpy as np
+
+from ainode.node.domain import Instance, Value
+from ainode.node.imaging.contrast import phase
+
+Slices: TypeAlias = tuple[Instance, ...]
+_Key: TypeAlias = "tuple[object, ...]"
+
+# Attributes of one reconstruction: its slices share the value.
+_RECONSTRUCTION = {
+    "FrameOfReferenceUID": "Frame of Reference UID",
+    "ConvolutionKernel": "Convolution Kernel",
+    "KVP": "KVP",
+    "ContrastBolusAgent": "Contrast/Bolus Agent",
+    "SliceThickness": "Slice Thickness",
+}
+_GRID = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+# Attributes of one pass of the table, which a device that scans step by step gives a value of its own at each step.
+_PASS = {"IrradiationEventUID": "Irradiation Event UID", "AcquisitionNumber": "Acquisition Number"}
+_NAMES = {**_RECONSTRUCTION, **_PASS}
+# As many passes one beside the other are the steps of one scan.
+_STEPS = 4
+# A second pass begins seconds after the first where the table shuttles; a breath or another body part takes longer.
+_SHUTTLE_S, _PAUSE_S = 1.0, 30.0
+# The distance in time between two passes is so many times the usual distance between two slices.
+_LONGER = 5
+_DECIMALS = 3
+_SAME_MM = 0.01
+_SHOWN = 40
+_DAY_S = 86_400.0
+_CLOCK = re.compile(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d*)?)?")
+
+
+def passes(slices: Sequence[Instance]) -> tuple[Slices, ...]:
+    """Return the slices of each pass and reconstruction, the largest group first."""
+    groups: list[Slices] = [tuple(slices)]
+    for split in (_by_reconstruction, *(_by_pass(keyword) for keyword in _PASS), _by_time):
+        groups = [part for group in groups for part in split(group)]
+    return tuple(sorted(groups, key=len, reverse=True))
+
+
+def grids(slices: Sequence[Instance]) -> tuple[Slices, ...]:
+    """Return the slices of each orientation, pixel spacing and size, the largest group first."""
+    groups = _grouped(tuple(slices), lambda instance: tuple(_rounded(instance.header.get(key, "")) for key in _GRID))
+    return tuple(sorted(groups, key=len, reverse=True))
+
+
+def difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
+    """Return the attribute in which two acquisitions differ, with both values; '' for one acquisition.
+
+    Two reconstructions of one acquisition may differ in kernel and geometry.
+    """
+    for keyword in ("FrameOfReferenceUID", *_PASS, "KVP", "ContrastBolusAgent"):
+        values = _values(first, keyword), _values(second, keyword)
+        if all(values) and values[0].isdisjoint(values[1]):
+            return f"{_NAMES[keyword]} is {_shown(values[0])} and {_shown(values[1])}"
+    spans = _span(first), _span(second)
+    if all(spans):
+        return _other_time(first, second)
+    agents = _values(first, "ContrastBolusAgent"), _values(second, "ContrastBolusAgent")
+    if any(agents) and not all(agents):
+        return f"{_NAMES['ContrastBolusAgent']} is {_shown(agents[0])} and {_shown(agents[1])}"
+    return _other_phase(first, second)
+
+
+def distinction(groups: Iterable[Sequence[Instance]]) -> str:
+    """Return the attribute in which the groups of `passes` differ, with the values of the first two."""
+    first, second = (tuple(group) for group in list(groups)[:2])
+    for keyword, name in _NAMES.items():
+        values = _values(first, keyword), _values(second, keyword)
+        if values[0] != values[1]:
+            return f"{name} is {_shown(values[0])} and {_shown(values[1])}"
+    return _other_time(first, second) or "Image Type or Content Time differs"
+
+
+def _by_reconstruction(slices: Slices) -> list[Slices]:
+    def key(instance: Instance) -> _Key:
+        kind = tuple(instance.text("ImageType").upper().split("\\")[:3])
+        return (kind, *(_rounded(instance.header.get(keyword, "")) for keyword in _RECONSTRUCTION))
+
+    return _grouped(slices, key)
+
+
+def _by_pass(keyword: str) -> Callable[[Slices], list[Slices]]:
+    def split(slices: Slices) -> list[Slices]:
+        groups = _grouped(slices, lambda instance: (_rounded(instance.header.get(keyword, "")),))
+        return [slices] if len(groups) == 1 or _are_steps(groups) else groups
+
+    return split
+
+
+def _by_time(slices: Slices) -> list[Slices]:
+    """Return the passes that a pause separates; passes that lie one beside the other need a longer pause.
+
+    The time of the content is the time of a reconstruction: it counts only where it separates slices that overlap.
+    """
+    for read, overlapping, pause_s in (
+        (_acquired_s, True, _SHUTTLE_S),
+        (_acquired_s, False, _PAUSE_S),
+        (_content_s, True, _PAUSE_S),
+    ):
+        groups = _parted(slices, [read(instance) for instance in slices], pause_s)
+        if len(groups) > 1 and (_overlap(groups) if overlapping else not _are_steps(groups)):
+            return groups
+    return [slices]
+
+
+def _parted(slices: Slices, times_s: Sequence[float | None], pause_s: float) -> list[Slices]:
+    """Return the slices between pauses, in the order of their times; all slices if a slice has no time."""
+    known_s = [time_s for time_s in times_s if time_s is not None]
+    if len(known_s) < len(slices) or not slices:
+        return [slices]
+    order = sorted(range(len(slices)), key=known_s.__getitem__)
+    steps_s = [known_s[later] - known_s[earlier] for earlier, later in pairwise(order)]
+    pause_s = max(pause_s, _LONGER * median(steps_s)) if steps_s else pause_s
+    groups: list[list[Instance]] = [[slices[order[0]]]]
+    for step_s, number in zip(steps_s, order[1:], strict=True):
+        if step_s > pause_s:
+            groups.append([])
+        groups[-1].append(slices[number])
+    return [tuple(group) for group in groups]
+
+
+def _grouped(slices: Slices, key: Callable[[Instance], _Key]) -> list[Slices]:
+    groups: dict[_Key, list[Instance]] = {}
+    for instance in slices:
+        groups.setdefault(key(instance), []).append(instance)
+    return [tuple(group) for group in groups.values()]
+
+
+def _are_steps(groups: Sequence[Slices]) -> bool:
+    """Return whether the groups are the steps of one scan: many, side by side, in the order of their numbers."""
+    if len(groups) < _STEPS or _overlap(groups):
+        return False
+    ordered = sorted(groups, key=_extent)
+    numbers = [_number(group[0]) for group in ordered]
+    return numbers in (sorted(numbers), sorted(numbers, reverse=True))
+
+
+def _number(instance: Instance) -> float:
+    number = instance.header.get("AcquisitionNumber")
+    return float(number) if isinstance(number, int | float) else 0.0
+
+
+def _overlap(groups: Sequence[Slices]) -> bool:
+    """Return whether a group begins below the end of another."""
+    extents = sorted(map(_extent, groups))
+    return any(later[0] < earlier[1] - _SAME_MM for earlier, later in pairwise(extents))
+
+
+def _extent(group: Slices) -> tuple[float, float]:
+    """Return the lowest and the highest position of slices along their normal, in mm; 0 without a position."""
+    heights = [_height_mm(instance) for instance in group]
+    return min(heights), max(heights)
+
+
+def _height_mm(instance: Instance) -> float:
+    position, orientation = (
+        instance.header.get(keyword) for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
+    )
+    try:
+        axes = np.asarray(orientation, np.float64)
+        return float(np.cross(axes[:3], axes[3:]) @ np.asarray(position, np.float64))
+    except (TypeError, ValueError, IndexError):
+        return 0.0
+
+
+def _acquired_s(instance: Instance) -> float | None:
+    """Return the time of the acquisition in seconds; None if the header states no time."""
+    moment = instance.text("AcquisitionDateTime")
+    if clock := re.split(r"[+-]", moment[8:])[0]:
+        return _seconds(moment[:8], clock)
+    return _seconds(instance.text("AcquisitionDate"), instance.text("AcquisitionTime"))
+
+
+def _content_s(instance: Instance) -> float | None:
+    """Return the time of the content in seconds; None if the header states no time."""
+    return _seconds(instance.text("ContentDate"), instance.text("ContentTime"))
+
+
+def _seconds(date: str, clock: str) -> float | None:
+    """Return date and time of day (PS3.5 6.2, DA and TM) as seconds; None if the time is none."""
+    match = _CLOCK.fullmatch(clock.strip())
+    if not match:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    days = int(date) if date.isdecimal() else 0
+    return days * _DAY_S + hours * 3600 + minutes * 60 + seconds
+
+
+def _span(group: Sequence[Instance]) -> tuple[float, ...]:
+    """Return the first and the last time of an acquisition; nothing if no header states a time."""
+    times_s = [time_s for instance in group if (time_s := _acquired_s(instance)) is not None]
+    return (min(times_s), max(times_s)) if times_s else ()
+
+
+def _other_time(first: Sequence[Instance], second: Sequence[Instance]) -> str:
+    """Return the times of two acquisitions if one ends before the other begins; '' otherwise."""
+    spans = _span(first), _span(second)
+    if not all(spans):
+        return ""
+    earlier, later = sorted(spans)
+    if later[0] - earlier[-1] <= _SHUTTLE_S:
+        return ""
+    return f"Acquisition Time is {_clock(first[0])} and {_clock(second[0])}"
+
+
+def _clock(instance: Instance) -> str:
+    return instance.text("AcquisitionDateTime") or instance.text("AcquisitionTime")
+
+
+def _other_phase(first: Sequence[Instance], second: Sequence[Instance]) -> str:
+    names = phase(first[0]), phase(second[0])
+    return f"the phase is {names[0]} and {names[1]}" if all(names) and names[0] != names[1] else ""
+
+
+def _values(group: Sequence[Instance], keyword: str) -> frozenset[object]:
+    """Return the values of an attribute in a group, without empty values."""
+    values = (_rounded(instance.header.get(keyword, "")) for instance in group)
+    return frozenset(value for value in values if value not in {"", ()})
+
+
+def _rounded(value: "Value | None") -> object:
+    """Return a value whose numbers are rounded: headers write 1, 1.0 and 1.0000001 for one number."""
+    if isinstance(value, tuple):
+        return tuple(_rounded(item) for item in value)
+    if isinstance(value, int | float):
+        return round(float(value), _DECIMALS) + 0.0
+    return str(value or "").strip()
+
+
+def _shown(values: frozenset[object]) -> str:
+    texts = sorted(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return (texts[0][:_SHOWN] + (", …" if len(texts) > 1 else "")) if texts else "absent"

@@ -1,0 +1,119 @@
+"""The contrast phase of a CT, as its headers state the phase in English, German, French, Spanish and Italian.
+
+A device writes Contrast/Bolus Agent although no agent was given, or although the agent was drunk; a description names
+the phase in the words of the technologist.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from ainode.node.domain import Instance
+from ainode.node.imaging.free_text import unaccented
+
+_MEDIUM = "iv|km|kontrast|contrast|contraste|contrasto|mdc|mc|cm|ci|pdc|civ|cte|cont|con|ce|injection|injecte|inj|iode"
+_ARTICLE = "(?:de|del|della|el|la|le|l|di|d|du|des|der|dem|the)"
+# Words for a scan without contrast agent in a vein, real or computed from two energies.
+_NATIVE = rf"""
+    nati[vf]\w* | unenh\w* | plain | blank | true\W?non\w* | non\W?ce | ncct | nect | nc | vnc | vue | tnc | vni
+    | (?:no|non|kein\w*|ohne|sans|sin|senza|without|zero)[\W_]*(?:{_MEDIUM})\w*
+    | (?:non|un)\W?(?:contrast|enh|inj)\w* | noncon\w* | ohne | sans | sin | senza | without | w[\W_]{{0,2}}o | w/?out
+    | (?:pre|vor|avant|antes|prima|previo)[\W_]*(?:{_ARTICLE}[\W_]+)*(?:{_MEDIUM})\w* | pre(?=[\W\d_]*$|[\W_]*\d)
+    | (?:c|iv|km|cm|mdc|pdc|civ)(?:-|\s?\(-\)|\s?minus)(?!\w) | (?<!\w)-(?:c|km|mdc|iv) | s/[cm] | s/mdc | o\.?\s?km
+    | leeraufnahme\w* | basale? | dirett[ao] | simple | (?:a\s)?vacio | (?:a\s)?blanc
+"""
+_ARTERIAL = r"""
+    arter\w* | art | fruh\w* | fruehart\w* | early | precoce | cta | angio\w* | bolus\W?track\w*
+    | pan[ck]rea\w*\W*(?:phase|fase) | (?:phase|fase)\W*pan[ck]rea\w*
+"""
+_LATE = r"""
+    delay\w* | late | excret\w* | equilib\w* | spat | spatphase\w* | spatven\w* | spate\w* | spaet\w* | tard\w*
+    | ritard\w* | retard\w* | nephrogra\w* | nefrogra\w* | urogra\w* | ausscheid\w* | washout | cortico\w*
+    | eliminacion | escretori\w*
+"""
+_VENOUS = r"portal\w* | porto\w* | venos\w* | venou[sx]\w* | veineu\w* | pv | pvp | pven\w* | ven"
+PORTAL_VENOUS = "portal venous"
+_PHASES = {"native": _NATIVE, "arterial": _ARTERIAL, "late": _LATE, PORTAL_VENOUS: _VENOUS}
+_PATTERNS = {name: re.compile(rf"(?<![a-z])(?:{pattern})(?![a-z])", re.VERBOSE) for name, pattern in _PHASES.items()}
+# What devices and technologists write into Contrast/Bolus Agent where nobody injected anything.
+_NO_AGENT = re.compile(
+    r"(?:no|none|non(?!\W?ion)|not|n|nil|null|nein|n/?a|nan|0+|-+|\.+|x+|\?+|kein\w*|aucun\w*|ningun\w*|nessun\w*|unk\w*"
+    r"|unbekannt|inconnu|desconocido|sconosciuto|false|off)(?![a-z0-9])|[\W_]*$"
+)
+_NO_VEIN = re.compile(
+    r"(?<![a-z])(?:oral\w*|orale|per\s?os|p\.?o\.?|peroral\w*|enteral\w*|bucal|bebid[ao]|getrunken|rectal\w*|rektal\w*"
+    r"|rettal\w*|enema|lavement|einlauf|clistere|intra\W?art\w*|intrat(?:h)?ec\w*|water|h2o|wasser|agua|acqua|eau|barium|bario"
+    r"|baryt\w*|gastro\w*|mannitol\w*|readi\w?cat|milk|milch|air|luft|co2)(?![a-z])"
+)
+_VEIN = re.compile(r"(?<![a-z])(?:i\.?\s?v\.?|intraven\w*|endoven\w*|vein\w*|ven[ae])(?![a-z])")
+# SNOMED CT and the retired SRT code of the intravenous route (PS3.16 CID 11).
+_VEIN_CODES = frozenset({"47625008", "G-D101"})
+
+
+def phase(instance: Instance) -> str:
+    """Return the contrast phase that Series Description names, else Protocol Name; '' if none names a phase.
+
+    Of several phases a phase other than portal venous counts.
+    """
+    return next((name for name, _, _ in _named_phases(instance)), "")
+
+
+def other_phase(instances: Iterable[Instance]) -> str:
+    """Return why images are not of the portal venous phase, in words; '' if nothing says so."""
+    images = tuple(instances)
+    if not any(instance.text("ContrastBolusAgent") for instance in images):
+        return "Contrast/Bolus Agent is absent"
+    return next((reason for instance in images if (reason := _other_phase(instance))), "")
+
+
+def _other_phase(instance: Instance) -> str:
+    agent = instance.text("ContrastBolusAgent")
+    words = unaccented(agent).strip()
+    if _NO_AGENT.match(words) or _PATTERNS["native"].search(words):
+        return f"Contrast/Bolus Agent says {agent!r}"
+    if _NO_VEIN.search(words) and not _VEIN.search(words):
+        return f"Contrast/Bolus Agent says {agent!r}, which is not given into a vein"
+    if route := _other_route(instance):
+        return f"Contrast/Bolus Route says {route!r}"
+    return next(
+        (
+            f"{attribute} says {text!r}, the {name} phase"
+            for name, attribute, text in _named_phases(instance)
+            if name != PORTAL_VENOUS
+        ),
+        "",
+    )
+
+
+def _other_route(instance: Instance) -> str:
+    """Return the route of the agent where the route is not a vein, as the header names it."""
+    text = instance.text("ContrastBolusRoute")
+    if _NO_VEIN.search(unaccented(text)) and not _VEIN.search(unaccented(text)):
+        return text
+    items = instance.header.get("ContrastBolusAdministrationRouteSequence", ())
+    codes = [item for item in (items if isinstance(items, tuple) else ()) if isinstance(item, Mapping)]
+    if any(str(code.get("CodeValue", "")) in _VEIN_CODES for code in codes):
+        return ""
+    return next((str(code.get("CodeMeaning", "")) for code in codes if code.get("CodeValue")), "")
+
+
+def _named_phases(instance: Instance) -> list[tuple[str, str, str]]:
+    """Return phase, attribute and words of each phase of the first text that names one.
+
+    Image Type names the native image that is computed from two energies.
+    """
+    image_type = " ".join(instance.text("ImageType").split("\\")[2:])
+    texts = (
+        ("Series Description", instance.text("SeriesDescription")),
+        ("Protocol Name", instance.text("ProtocolName")),
+    )
+    phases = [
+        [
+            (name, attribute, match[0].strip())
+            for name, pattern in _PATTERNS.items()
+            if (match := pattern.search(unaccented(text)))
+        ]
+        for attribute, text in texts
+    ]
+    virtual = re.search(r"(?<![a-z])(?:vnc|vue|vni|tnc)(?![a-z])", unaccented(image_type))
+    computed = [("native", "Image Type", virtual[0])] if virtual else []
+    return computed + next((names for names in phases if names), [])

@@ -1,0 +1,411 @@
+"""Which slices are one stack, and which stack of a study is read; by headers alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ainode.node.domain import UID, Instance, InstanceRef, OutOfScope, Series, Value
+from ainode.node.imaging.ct_series import CtRequirements, ct_stack
+from ainode.node.imaging.geometry import Stack
+
+WANTED = CtRequirements(min_slices=5, min_coverage_mm=20, max_spacing_mm=10)
+VENOUS = CtRequirements(min_slices=5, min_coverage_mm=20, max_spacing_mm=10, contrast=True)
+
+
+def slices(
+    count: int = 20, *, series: str = "1.1", step: float = 6.0, bottom: float = 0.0, **header: Value
+) -> list[Instance]:
+    """Headers of axial slices; nothing lies on disk."""
+    return [
+        Instance(
+            InstanceRef(UID("1"), UID(series), UID("1.2"), UID(f"{series}.{bottom:g}.{sorted(header)}.{number}")),
+            UID("1.2.840.10008.1.2.1"),
+            Path(f"{series}-{number}"),
+            "0" * 64,
+            1,
+            {
+                "Modality": "CT",
+                "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
+                "ImageOrientationPatient": (1, 0, 0, 0, 1, 0),
+                "ImagePositionPatient": (-100.0, -100.0, bottom + number * step),
+                "PixelSpacing": (0.8, 0.8),
+                "Rows": 512,
+                "Columns": 512,
+                "FrameOfReferenceUID": "1.9",
+                "ConvolutionKernel": "B30f",
+                "KVP": 120,
+                "RescaleIntercept": -1024,
+                "RescaleSlope": 1,
+                "RescaleType": "HU",
+                **header,
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def changed(instances: Sequence[Instance], keyword: str, values: Sequence[Value]) -> list[Instance]:
+    """The instances with a value of their own each."""
+    pairs = zip(instances, values, strict=True)
+    return [
+        Instance(old.ref, old.transfer_syntax_uid, old.path, old.sha256, 1, {**old.header, keyword: value})
+        for old, value in pairs
+    ]
+
+
+def series_of(*groups: list[Instance], uid: str = "1.1") -> Series:
+    return Series(UID(uid), "CT", tuple(instance for group in groups for instance in group))
+
+
+def answer_of(*series: Series, requirements: CtRequirements = WANTED) -> Stack | OutOfScope:
+    return ct_stack(series, requirements)
+
+
+def refusal_of(*series: Series, requirements: CtRequirements = WANTED) -> OutOfScope:
+    answer = answer_of(*series, requirements=requirements)
+    assert isinstance(answer, OutOfScope), answer
+    return answer
+
+
+PASSES: list[tuple[dict[str, Value], dict[str, Value], str]] = [
+    ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}, "Acquisition Number is 1 and 2"),
+    ({"AcquisitionTime": "101500"}, {"AcquisitionTime": "101700.250"}, "Acquisition Time is 101500 and 101700.250"),
+    (
+        {"AcquisitionDateTime": "20260101101500.000+0100"},
+        {"AcquisitionDateTime": "20260101101700.000+0100"},
+        "Acquisition Time is",
+    ),
+    (
+        {"AcquisitionDate": "20260101", "AcquisitionTime": "235959"},
+        {"AcquisitionDate": "20260102", "AcquisitionTime": "000030"},
+        "Acquisition Time is 235959 and 000030",
+    ),
+    ({"IrradiationEventUID": "1.5"}, {"IrradiationEventUID": "1.6"}, "Irradiation Event UID is 1.5 and 1.6"),
+    ({"FrameOfReferenceUID": "1.7"}, {"FrameOfReferenceUID": "1.8"}, "Frame of Reference UID is 1.7 and 1.8"),
+    ({"KVP": 80}, {"KVP": 140}, "KVP is 80 and 140"),
+    (
+        {"ContrastBolusAgent": ""},
+        {"ContrastBolusAgent": "OMNIPAQUE"},
+        "Contrast/Bolus Agent is absent and OMNIPAQUE",
+    ),
+]
+
+
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
+def test_two_passes_that_interleave_are_refused_and_both_are_named(
+    one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
+) -> None:
+    refusal = refusal_of(series_of(slices(**one_pass), slices(bottom=3.0, **other_pass)))
+    assert refusal.code == "several-acquisitions"
+    assert refusal.reason.startswith("series 1.1: two acquisitions fit equally well, 20 and 20 slices of 6.00 mm: ")
+    assert reason in refusal.reason
+
+
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
+def test_the_longer_of_two_passes_that_interleave_is_read_alone(
+    one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
+) -> None:
+    answer = answer_of(series_of(slices(12, **one_pass), slices(20, bottom=3.0, **other_pass)))
+    assert isinstance(answer, Stack), reason
+    assert len(answer.instances) == 20
+    assert answer.spacing_mm[0] == 6.0
+
+
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
+def test_two_passes_side_by_side_are_no_single_stack(
+    one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
+) -> None:
+    refusal = refusal_of(series_of(slices(**one_pass), slices(bottom=120.0, **other_pass)))
+    assert reason in refusal.reason
+
+
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
+def test_two_series_of_two_acquisitions_of_one_length_are_refused(
+    one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
+) -> None:
+    one, other = slices(series="1.1", **one_pass), slices(series="1.2", **other_pass)
+    refusal = refusal_of(series_of(one), series_of(other, uid="1.2"))
+    assert refusal.reason.startswith("series 1.1 and 1.2: ")
+    assert reason in refusal.reason
+
+
+def test_two_kernels_that_interleave_are_no_single_stack() -> None:
+    answer = answer_of(series_of(slices(ConvolutionKernel="B30f"), slices(bottom=3.0, ConvolutionKernel="B70f")))
+    assert isinstance(answer, Stack)
+    assert {instance.text("ConvolutionKernel") for instance in answer.instances} == {"B30f"}
+
+
+def test_passes_that_only_the_time_of_the_content_separates_do_not_interleave() -> None:
+    one, other = slices(ContentTime="101500"), slices(bottom=3.0, ContentTime="101700")
+    answer = answer_of(series_of(one, other))
+    assert isinstance(answer, OutOfScope) or answer.spacing_mm[0] == 6.0
+
+
+def test_times_of_single_slices_separate_passes_too() -> None:
+    first = changed(slices(), "AcquisitionTime", [f"1015{number:02d}.0" for number in range(20)])
+    second = changed(slices(bottom=3.0), "AcquisitionTime", [f"1017{number:02d}.0" for number in range(20)])
+    assert refusal_of(series_of(first, second)).code == "several-acquisitions"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("AcquisitionNumber", list(range(1, 21))),
+        ("AcquisitionNumber", list(range(20, 0, -1))),
+        ("AcquisitionNumber", [number // 4 for number in range(20)]),
+        ("IrradiationEventUID", [f"1.2.{number}" for number in range(20)]),
+        ("AcquisitionTime", [f"10{15 + number:02d}00" for number in range(20)]),
+        ("AcquisitionTime", [f"1015{number:02d}.5" for number in range(20)]),
+        ("ContentTime", [f"1015{(7 * number) % 20:02d}.5" for number in range(20)]),
+        ("InstanceNumber", list(range(20, 0, -1))),
+        ("KVP", [120, 120.0] * 10),
+    ],
+)
+def test_the_steps_of_one_scan_are_one_stack(keyword: str, values: list[Value]) -> None:
+    answer = answer_of(series_of(changed(slices(), keyword, values)))
+    assert isinstance(answer, Stack), answer
+    assert len(answer.instances) == 20
+
+
+def test_three_phases_of_one_length_are_refused_by_their_descriptions() -> None:
+    phases = ("Abd arterial 5.0", "Abd portal venous 5.0", "Abd delayed 5.0")
+    study = [
+        series_of(slices(series=f"1.{number}", SeriesDescription=text), uid=f"1.{number}")
+        for number, text in enumerate(phases)
+    ]
+    refusal = refusal_of(*study)
+    assert "the phase is arterial and portal venous" in refusal.reason
+
+
+def test_the_series_that_names_the_portal_venous_phase_is_read_among_others() -> None:
+    phases = ("Abd arterial 5.0", "Abd 5.0", "Abd portal venous 5.0", "Abd delayed 5.0")
+    study = [
+        series_of(
+            slices(
+                series=f"1.{number}", SeriesDescription=text, ContrastBolusAgent="OMNIPAQUE", AcquisitionNumber=number
+            ),
+            uid=f"1.{number}",
+        )
+        for number, text in enumerate(phases)
+    ]
+    answer = answer_of(*study, requirements=VENOUS)
+    assert isinstance(answer, Stack)
+    assert answer.instances[0].ref.series_instance_uid == "1.2"
+
+
+def test_reconstructions_of_one_acquisition_are_ranked_by_kernel_spacing_and_series_number() -> None:
+    def recon(uid: str, number: int, *, step: float, kernel: str) -> Series:
+        count = round(120 / step)
+        return series_of(
+            slices(
+                count, series=uid, step=step, ConvolutionKernel=kernel, SeriesNumber=number, AcquisitionTime="101500"
+            ),
+            uid=uid,
+        )
+
+    study = [
+        recon("1.9", 9, step=3.0, kernel="B30f"),
+        recon("1.8", 8, step=1.5, kernel="B30f"),
+        recon("1.7", 7, step=3.0, kernel="B70f"),
+        recon("1.3", 5, step=3.0, kernel="B70f"),
+        recon("1.5", 3, step=3.0, kernel="B70f"),
+    ]
+    answer = ct_stack(study, CtRequirements(5, 20, 10, "lung"))
+    assert isinstance(answer, Stack)
+    assert answer.instances[0].ref.series_instance_uid == "1.5"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"ImageType": ("DERIVED", "PRIMARY", "AXIAL", "MIP")},
+        {"ImageType": ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MIP")},
+        {"ImageType": ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM7 MIP_THIN")},
+        {"ImageType": ("DERIVED", "PRIMARY", "REFORMATTED", "MAX IP")},
+        {"ImageType": ("DERIVED", "PRIMARY", "REFORMATTED", "MIN IP")},
+        {"ImageType": ("DERIVED", "PRIMARY", "REFORMATTED", "MIN_IP")},
+        {"ImageType": ("DERIVED", "PRIMARY", "REFORMATTED", "AVERAGE")},
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "RAYSUM")},
+        {"SeriesDescription": "Thorax MIP 10mm"},
+        {"SeriesDescription": "ThoraxMIP"},
+        {"SeriesDescription": "MinIP ax 8.0"},
+        {"SeriesDescription": "Lung_AveIP_5"},
+        {"SeriesDescription": "Thorax Mittelwert 10mm"},
+        {"SeriesDescription": "thorax épais moyenné"},
+        {"SeriesDescription": "Tórax promedio"},
+        {"SeriesDescription": "Torace, massima intensità"},
+        {"SeriesDescription": "Tórax intensidad máxima"},
+        {"SeriesDescription": "thick slab"},
+        {"DerivationDescription": "Maximum intensity projection"},
+        {"VolumeBasedCalculationTechnique": "MAX_IP"},
+        {"DerivationCodeSequence": ({"CodeValue": "113079", "CodeMeaning": "Minimum intensity projection"},)},
+    ],
+)
+def test_slabs_are_no_slices_and_the_refusal_says_what_says_so(header: dict[str, Value]) -> None:
+    refusal = refusal_of(series_of(slices(**header)))
+    assert refusal.code == "no-slices"
+    assert any(f"{word} " in refusal.reason for word in ("Type says", "Description says", "Technique is", "Code is"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"SeriesDescription": "Thorax 1.0 B70f"},
+        {"SeriesDescription": "SHRIMP protocol"},
+        {"SeriesDescription": "Chest tip to base, IP filter"},
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI")},
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "HELIX")},
+    ],
+)
+def test_slices_are_no_slabs(header: dict[str, Value]) -> None:
+    assert isinstance(answer_of(series_of(slices(**header))), Stack)
+
+
+NO_AGENT = ["NONE", "None", "NO", "N", "no contrast", "NON", "WITHOUT", "N/A", "NA", "0", "-", "--", "OHNE KM", "ohne"]
+NO_AGENT += ["SIN CONTRASTE", "sans injection", "senza mdc", "UNENHANCED", "nativ", "Nein", "kein", "aucun", "ninguno"]
+NO_AGENT += ["nessuno", "NOT GIVEN", "null", "unknown", "?"]
+NOT_INTO_A_VEIN = [
+    "ORAL",
+    "oral contrast",
+    "PO",
+    "per os",
+    "Gastrografin",
+    "water",
+    "Wasser",
+    "H2O",
+    "rectal",
+    "barium",
+]
+
+
+@pytest.mark.parametrize("agent", NO_AGENT + NOT_INTO_A_VEIN)
+def test_an_agent_that_is_none_in_words_or_was_drunk_is_no_contrast(agent: str) -> None:
+    refusal = refusal_of(series_of(slices(ContrastBolusAgent=agent)), requirements=VENOUS)
+    assert refusal.code == "wrong-contrast-phase"
+    assert f"series 1.1: Contrast/Bolus Agent says {agent!r}" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "OMNIPAQUE 350",
+        "Ultravist 300 100 ml",
+        "Non-ionic IV",
+        "IV CONTRAST",
+        "oral + IV",
+        "XENETIX",
+        "Iomeron",
+        "CONTRAST",
+    ],
+)
+def test_an_agent_that_goes_into_a_vein_is_contrast(agent: str) -> None:
+    assert isinstance(answer_of(series_of(slices(ContrastBolusAgent=agent)), requirements=VENOUS), Stack)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"ContrastBolusRoute": "ORAL"},
+        {"ContrastBolusRoute": "rectal"},
+        {"ContrastBolusRoute": "vía oral"},
+        {"ContrastBolusAdministrationRouteSequence": ({"CodeValue": "26643006", "CodeMeaning": "Oral route"},)},
+    ],
+)
+def test_another_route_than_a_vein_is_no_contrast(route: dict[str, Value]) -> None:
+    refusal = refusal_of(series_of(slices(ContrastBolusAgent="TELEBRIX", **route)), requirements=VENOUS)
+    assert "Contrast/Bolus Route says" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"ContrastBolusRoute": "IV"},
+        {"ContrastBolusRoute": "Intravenous, oral"},
+        {"ContrastBolusAdministrationRouteSequence": ({"CodeValue": "47625008", "CodeMeaning": "Intravenous route"},)},
+    ],
+)
+def test_the_route_of_a_vein_is_contrast(route: dict[str, Value]) -> None:
+    series = series_of(slices(ContrastBolusAgent="TELEBRIX", **route))
+    assert isinstance(answer_of(series, requirements=VENOUS), Stack)
+
+
+OTHER_PHASES = ["ABD PEL W/O", "Abd w/o IV", "ABD WO", "ABDOMEN C-", "Abd -C", "KM-", "PRE CONTRAST 5.0", "ABD PRE"]
+OTHER_PHASES += ["PLAIN ABDOMEN", "ABDOMEN SIN CONTRASTE", "TC simple", "fase basal", "sin civ", "Abdomen ohne KM"]
+OTHER_PHASES += ["Abdomen nativ", "Leeraufnahme", "o. KM", "Abdomen vor KM", "Abdomen sans injection", "sans PDC"]
+OTHER_PHASES += [
+    "avant injection",
+    "avant l'injection",
+    "TDM non injecté",
+    "à blanc",
+    "senza mdc",
+    "fase diretta",
+    "NCCT ABDOMEN",
+]
+OTHER_PHASES += ["ABD NONCON", "TRUE NON CON", "Abdomen VNC", "Virtual non-contrast", "virtuell nativ", "VUE"]
+OTHER_PHASES += [
+    "virtuelle sans contraste",
+    "virtual sin contraste",
+    "virtuale senza contrasto",
+    "unenhanced",
+    "non-enhanced",
+]
+OTHER_PHASES += ["arterial", "Früharteriell", "phase artérielle", "fase arteriosa", "pancreatic phase", "Pankreasphase"]
+OTHER_PHASES += [
+    "CTA abdomen",
+    "delayed 5 min",
+    "Spätphase",
+    "phase tardive",
+    "fase tardía",
+    "fase tardiva",
+    "retardada",
+]
+OTHER_PHASES += ["equilibrium", "nephrographic", "excretory", "fase ritardata", "urographique"]
+
+
+@pytest.mark.parametrize("text", OTHER_PHASES)
+@pytest.mark.parametrize("keyword", ["SeriesDescription", "ProtocolName"])
+def test_another_phase_is_refused_in_five_languages(keyword: str, text: str) -> None:
+    header: dict[str, Value] = {"ContrastBolusAgent": "OMNIPAQUE", keyword: text}
+    refusal = refusal_of(series_of(slices(**header)), requirements=VENOUS)
+    assert refusal.code == "wrong-contrast-phase"
+    assert "says" in refusal.reason
+
+
+def test_a_native_image_computed_from_two_energies_is_refused() -> None:
+    image_type = ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM7 DE VNC")
+    refusal = refusal_of(series_of(slices(ContrastBolusAgent="OMNIPAQUE", ImageType=image_type)), requirements=VENOUS)
+    assert "Image Type says 'vnc'" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ABD PORTAL VENOUS",
+        "Abdomen pv 5.0",
+        "Abd venös",
+        "phase portale",
+        "fase portal",
+        "fase venosa",
+        "Abdomen mit KM",
+        "Abdomen con contraste",
+        "ABD C+",
+        "Abdomen 5.0",
+        "Abd pre-op portal venous",
+        "Thorax-Abdomen i.v.",
+    ],
+)
+def test_the_portal_venous_phase_is_read_in_five_languages(text: str) -> None:
+    series = series_of(
+        slices(ContrastBolusAgent="OMNIPAQUE", SeriesDescription=text, ProtocolName="Abdomen nativ/venös")
+    )
+    if "port" in text or "ven" in text.lower():
+        assert isinstance(answer_of(series, requirements=VENOUS), Stack)
+    series = series_of(slices(ContrastBolusAgent="OMNIPAQUE", SeriesDescription=text))
+    assert isinstance(answer_of(series, requirements=VENOUS), Stack)
+
+
+def test_a_multi_frame_image_is_refused_by_that_word() -> None:
+    refusal = refusal_of(series_of(slices(1, NumberOfFrames=40)))
+    assert refusal.code == "multi-frame"
+    assert "is a multi-frame image of 40 frames" in refusal.reason
