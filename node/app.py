@@ -108,6 +108,10 @@ class Node:
             if not self._intake.is_alive():
                 log.error("the intake ended; stopping", extra={"action": "intake_died"})
                 return False
+            if database.is_lost(self._engine):
+                message = "the database file was removed or replaced under the node; stopping: what is written is lost"
+                log.error(message, extra={"action": "database_lost"})
+                return False
             self._liveness.watch()
         return True
 

@@ -4,17 +4,21 @@ What remains follows from the states of jobs and deliveries, so a kill between t
 invents none. A row of the table `tasks` holds only the schedule of a task.
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.keeping.database import aware, insert
 from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
+
+# Half of what a column of PostgreSQL takes: the other half is left to count on.
+_MOST_FIRST_TURN: Final = 1 << 30
 
 
 class TaskKind(StrEnum):
@@ -72,9 +76,12 @@ class Tasks:
         return tuple(_waiting(row) for row in rows)
 
     def begin(self, task: Task) -> int:
-        """Count a new turn of a task and return its number: from now on older turns change nothing."""
+        """Count a new turn of a task and return its number: from now on older turns change nothing.
+
+        The first number is random: the engine may know turns of a ledger that was lost, and runs none of them again.
+        """
         key = {"job": task.job, "kind": task.kind, "destination": task.destination}
-        statement = insert(self._engine, tasks).values(**key, turn=1)
+        statement = insert(self._engine, tasks).values(**key, turn=secrets.randbelow(_MOST_FIRST_TURN))
         count = statement.on_conflict_do_update(index_elements=list(key), set_={"turn": tasks.c.turn + 1})
         with self._engine.begin() as connection:
             return int(connection.execute(count.returning(tasks.c.turn)).scalar_one())

@@ -1,4 +1,4 @@
-"""Starts of a whole node that its data folder does not allow."""
+"""Starts of a whole node: those that its data folder does not allow, and those that have something to take up."""
 
 import os
 import subprocess
@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 from support.node import ROOT, RunningNode, configured, running
+from support.studies import stored, written
+
+from ainode.node.domain import UID, JobState
+from ainode.node.keeping.spool import Limits, Spool
 
 
 def refusal(node: RunningNode) -> str:
@@ -40,3 +44,62 @@ def test_a_node_whose_database_file_is_damaged_says_in_one_line_what_to_do(tmp_p
     (line,) = refusal(node).splitlines()
     assert str(path) in line
     assert "move it away" in line
+
+
+def document_uids(node: RunningNode, study: str) -> set[str]:
+    """Wait until a study is reported; return the UIDs of its documents."""
+    node.until(lambda: any(job.state is JobState.REPORTED for job in node.ledger.jobs(study=UID(study))), within_s=60)
+    (job,) = node.ledger.jobs(study=UID(study))
+    return {document.ref.sop_instance_uid for document in node.ledger.documents(job.id)}
+
+
+def test_a_node_whose_database_is_removed_under_it_ends_and_the_next_start_reads_the_spool_again(
+    tmp_path: Path,
+) -> None:
+    study = written(tmp_path, "study", instances=2)
+    node = configured(tmp_path / "node")
+    with running(node):
+        assert stored(node, study) == [0, 0]
+        first_uids = document_uids(node, study.uid)
+        node.engine.dispose()
+        (tmp_path / "node" / "data" / "catalog.sqlite").unlink()
+        assert node.process
+        assert node.process.wait(20) == 1
+        assert "the database file was removed or replaced under the node" in node.log.read_text()
+        node.start()
+        assert document_uids(node, study.uid) == first_uids
+        assert "recovered: 2 instances, 1 studies; set aside: 0" in node.log.read_text()
+
+
+def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_what_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    study = written(tmp_path, "study", instances=3)
+    node = configured(tmp_path / "node", silence_s=5.0)
+    with running(node):
+        assert stored(node, study) == [0, 0, 0]
+        node.until(lambda: len(node.catalog.instances(UID(study.uid))) == 3, within_s=20)
+        node.kill()
+        kept = [entry.path for entry in node.catalog.instances(UID(study.uid))]
+        spool = Spool(tmp_path / "node" / "data" / "spool", Limits(0, 1 << 30))
+        kept[0].rename(tmp_path / "node" / "data" / "spool" / "new" / "lost.dcm")
+        kept[1].unlink()
+        (tmp_path / "node" / "data" / "spool" / "new" / "damaged.dcm").write_bytes(b"damaged")
+        node.start()
+        document_uids(node, study.uid)
+        lines = [line for line in node.log.read_text().splitlines() if "recovered:" in line]
+        assert len(lines) == 1
+        assert "recovered: 1 instances, 1 studies; set aside: 1" in lines[0]
+        assert [path.name for path in spool.damaged()] == ["damaged.dcm"]
+        output = jobs_output(node)
+        assert "1 of 3 instances cannot be read" in output
+        assert "1 files" in output
+        (job,) = node.ledger.jobs()
+        assert len(job.content) == 2
+        assert "1 of 3 instances cannot be read" in job.result
+
+
+def jobs_output(node: RunningNode) -> str:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "1000"}
+    command = [sys.executable, "-m", "ainode.node.commands.cli", "jobs", "--config", str(node.config)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True).stdout
