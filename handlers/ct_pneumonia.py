@@ -194,7 +194,7 @@ class _Reading:
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
                         f"global {prediction.global_prior:.2f}"
                     ),
-                    "Color: the guidance network's own map, which chose the boxed regions",
+                    "Lines: the guidance network's own map, which chose the boxed regions",
                 ),
                 saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self._chest))),
                 findings=self._boxes(number),

@@ -19,6 +19,7 @@ from ainode.node.domain import (
     Region,
     Saliency,
     Selection,
+    Window,
 )
 
 _NODULE = Code("27925004", "SCT", "Nodule")
@@ -36,6 +37,8 @@ _NO_UNITS = Code("1", "UCUM", "no units")
 _MM = Code("mm", "UCUM", "mm")
 _MM3 = Code("mm3", "UCUM", "mm3")
 _DAYS = Code("d", "UCUM", "d")
+# In HU: a nodule in the lung is judged in it.
+_LUNG_WINDOW = Window(-600.0, 1500.0)
 # Drawn where no outline was found: LIDC-IDRI's nodules are smaller, with few exceptions.
 _BOX_MM = 20.0
 
@@ -146,6 +149,8 @@ class Nodule:
             saliency=self._saliency(),
             findings=(finding,),
             subject=finding,
+            inset=finding,
+            window=_LUNG_WINDOW,
         )
 
     def _captions(self) -> Iterator[str]:

@@ -33,6 +33,7 @@ from ainode.node.domain.findings import (
     Result,
     Saliency,
     WeightsStatus,
+    Window,
 )
 from ainode.node.domain.handler import Handler, Selection, SyntheticImage, SyntheticStudy
 from ainode.node.domain.requests import (
@@ -93,6 +94,7 @@ __all__ = [
     "Value",
     "Verdict",
     "WeightsStatus",
+    "Window",
     "is_position",
     "is_uid",
     "refs",

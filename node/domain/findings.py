@@ -112,6 +112,20 @@ class Saliency:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The modality values that a picture shows from black to white, such as those of the lung in HU (PS3.3 C.11.2)."""
+
+    center: float
+    width: float
+
+    def __post_init__(self) -> None:
+        """Refuse a window without gray values."""
+        if not self.width > 1:
+            message = f"a window of width {self.width} shows no gray values"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
 class Capture:
     """A picture to draw: a source image with saliency, regions of findings and captions."""
 
@@ -123,6 +137,10 @@ class Capture:
     """findings whose regions are drawn"""
     subject: Finding | None = None
     """the finding that the picture is about; the picture says its verdict first"""
+    inset: Finding | None = None
+    """a small finding whose surroundings are shown magnified beside the whole image"""
+    window: Window | None = None
+    """the gray values that the picture shows; None: as the image says"""
 
 
 class WeightsStatus(StrEnum):

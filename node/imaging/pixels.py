@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
+from ainode.node.domain import Window
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.decoding import BROKEN_FILE, first_frame
 from ainode.node.imaging.lookup_tables import mapped, white_value
@@ -52,8 +53,8 @@ def display_values(path: Path) -> NDArray[np.float32]:
         return _brightness(*_gray_image(path))
 
 
-def picture(path: Path) -> NDArray[np.uint8]:
-    """Return the image as a viewer shows the image, in 8 bits.
+def picture(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
+    """Return the image in 8 bits as a viewer shows the image, a gray image through a window if one is given.
 
     Shapes: (rows, columns, 3) uint8, RGB.
     Raises: BrokenSeries if the file cannot be decoded.
@@ -61,7 +62,9 @@ def picture(path: Path) -> NDArray[np.uint8]:
     with _decoding(path):
         header, stored = first_frame(path)
         if _is_gray(header):
-            gray = np.rint(_brightness(header, _modality_values(header, stored)) * 255).astype(np.uint8)
+            values = _modality_values(header, stored)
+            brightness = _windowed(values, window.center, window.width) if window else _brightness(header, values)
+            gray = np.rint(brightness * 255).astype(np.uint8)
             return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
         return _rgb_values(header, stored)
 
@@ -155,6 +158,11 @@ def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
     )
 
 
+def _windowed(values: NDArray[np.float32], center: float, width: float) -> NDArray[np.float32]:
+    """Return modality values as brightness from 0 to 1 through a window (PS3.3 C.11.2.1.2.1)."""
+    return np.asarray(((values - center + 0.5) / (width - 1) + 0.5).clip(0, 1), np.float32)
+
+
 def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Return the values, 0 to 1, after the first VOI LUT or else the first window; None if neither can be applied."""
     with suppress(*BROKEN_FILE):
@@ -170,7 +178,7 @@ def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
     elif function == "LINEAR_EXACT":
         brightness = (values - center) / width + 0.5
     else:
-        brightness = (values - center + 0.5) / (width - 1) + 0.5
+        return _windowed(values, center, width)
     return np.asarray(brightness.clip(0, 1), np.float32)
 
 

@@ -21,7 +21,7 @@ from pydicom.multival import MultiValue
 
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, InstanceRef, Region, Result
 from ainode.node.identity import made_uid, run_digest
-from ainode.node.reports.drawing import Box, ascii_text, label_box
+from ainode.node.reports.labels import Box, ascii_text, label_box
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.source_header import (
     common_arguments,

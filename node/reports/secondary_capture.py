@@ -8,11 +8,12 @@ from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, TM, DSfloat
 
 from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, Result
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
+from ainode.node.reports.capture_setting import setting_of
 from ainode.node.reports.drawing import DrawnCapture, drawn_capture
 from ainode.node.reports.requests import copy_requests, request_attributes
 from ainode.node.reports.source_header import (
@@ -68,10 +69,14 @@ def _document(
     result: Result, capture: Capture, numbers: _Numbers, *, header: Dataset, source: Path, context: DocumentContext
 ) -> Document:
     """Return the Secondary Capture of a capture; `header` and `source` are header and file of the source image."""
-    picture = drawn_capture(capture, pixels.picture(source), algorithm=result.algorithm)
+    setting = setting_of(header, capture, result.evidence)
+    source_pixels = pixels.picture(source, capture.window)
+    picture = drawn_capture(capture, source_pixels, algorithm=result.algorithm, setting=setting)
     image = _capture_image(picture, header, result=result, numbers=numbers, context=context)
-    _add_provenance(image, capture, header, resized=picture.scale != 1)
-    if picture.scale == 1:
+    _add_provenance(image, capture, header, resized=picture.is_resized)
+    if picture.is_resized:
+        _set_spacing(image, header, picture.factors)
+    else:
         _copy_plane(image, header)
     complete_document(image, header, context, result.algorithm)
     copy_requests(image, header)
@@ -118,7 +123,7 @@ def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resize
     image.BurnedInAnnotation = "YES"
     image.RecognizableVisualFeatures = "NO"
     image.ImageComments = "RESEARCH USE ONLY"
-    image.DerivationDescription = "Model attention, findings and captions drawn on the source image"
+    image.DerivationDescription = "Source image, beside it the same with model attention and findings"
     image.PatientOrientation = _patient_orientation(header)
     copy_body_part(image, header)
     copy_lossy_compression(image, header)
@@ -135,6 +140,15 @@ def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resize
     instance.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
     series.ReferencedInstanceSequence = [instance]
     image.ReferencedSeriesSequence = [series]
+
+
+def _set_spacing(image: SCImage, header: Dataset, factors: tuple[float, float]) -> None:
+    """Set the size of a pixel of the capture, where the header gives the size in the patient (PS3.3 10.7)."""
+    spacing = [float(value) for value in header.get("PixelSpacing") or []]
+    if len(spacing) == len(factors):
+        column_factor, row_factor = factors
+        height, width = spacing[0] / row_factor, spacing[1] / column_factor
+        image.PixelSpacing = [DSfloat(height, auto_format=True), DSfloat(width, auto_format=True)]
 
 
 def _patient_orientation(header: Dataset) -> list[str]:

@@ -26,7 +26,7 @@ from ainode.node.domain import (
     Saliency,
 )
 from ainode.node.identity import made_uid, run_digest
-from ainode.node.reports.drawing import resized_saliency
+from ainode.node.reports.heat import resized_saliency
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.source_header import (
     common_arguments,

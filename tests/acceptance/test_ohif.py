@@ -32,8 +32,10 @@ THIN = "data/dicom/ct_chest_thin_R01-001"
 SIDE = 512
 REPORT = 9001
 """its Series Number"""
+GAP = 8
+"""columns between the two pictures of a capture"""
 BOX_COLOR = (80, 220, 255)
-"""of the boxes in a capture (`reports/drawing.py`); no gray of the image is near it"""
+"""of the boxes in a capture (`reports/labels.py`); no gray of the image is near it"""
 DASHED = 0.35
 """of a side, at least: OHIF draws what a report points at as 4 pixels of line and 4 of none"""
 SPINE_ROUTE = f"{SPINE.replace('support.handler', 'support.pictured')}report_out_of_scope = true\n"
@@ -145,7 +147,7 @@ def screen(tab: Page, tmp_path: Path) -> Screen:
 
 
 def test_the_capture_is_shown_in_its_colors(spine: Reported, address: str, screen: Screen) -> None:
-    """Both boxes are blue, the left half is hot, the right half is gray."""
+    """The source is gray; beside it both boxes are blue."""
     capture = spine.first("OT")
     screen.open(address, capture)
     screen.until(lambda: bool(near(screen.seen("capture"), BOX_COLOR).mean() > 0.001))
@@ -155,9 +157,10 @@ def test_the_capture_is_shown_in_its_colors(spine: Reported, address: str, scree
         left, top, right, bottom = (round(side) for side in screen.placed(box, capture))
         return seen[top:bottom, left:right]
 
-    assert is_colored(part((20, 300, 240, 500))).mean() > 0.5
-    assert is_colored(part((280, 300, 500, 500))).mean() < 0.01
+    beside = (capture.Columns + GAP) // 2
+    assert is_colored(part((30, 300, beside - GAP - 30, 480))).mean() < 0.01
     left, top, right, bottom = BOX
+    left, right = left + beside, right + beside
     for edge in (left, right, left + 150, right + 150):
         blue = near(part((edge - 3, top + 10, edge + 3, bottom - 10)), BOX_COLOR)
         assert blue.any(axis=1).mean() > 0.7  # OHIF's player lies over a part of one

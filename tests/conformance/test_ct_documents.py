@@ -74,11 +74,13 @@ def test_a_capture_of_a_slice_lies_in_the_plane_of_the_slice(tmp_path: Path) -> 
     assert capture.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
 
 
-def test_an_enlarged_capture_claims_no_plane(tmp_path: Path) -> None:
+def test_an_enlarged_capture_claims_no_plane_and_states_the_size_of_its_pixels(tmp_path: Path) -> None:
     path = a_slice(tmp_path / "now", side=128)
     documents = reports.documents(a_result(path), {instance_ref(path).sop_instance_uid: path}, CONTEXT)
     capture, _ = read(by_kind(documents, DocumentKind.SECONDARY_CAPTURE), tmp_path)
-    assert not any(keyword in capture for keyword in ("ImagePositionPatient", "PixelSpacing"))
+    assert "ImagePositionPatient" not in capture
+    spacing = dcmread(path).PixelSpacing
+    assert list(capture.PixelSpacing) == pytest.approx([value / 4 for value in spacing])
 
 
 def test_an_earlier_study_is_other_evidence_and_the_report_belongs_to_the_current_one(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import ImageFont
@@ -12,10 +14,13 @@ from ainode.node.domain import (
     InstanceRef,
     Region,
     Saliency,
+    Verdict,
     WeightsStatus,
 )
 from ainode.node.reports import drawing
-from ainode.node.reports.drawing import Box, drawn_capture, heat_colors, label_box, wrapped_lines
+from ainode.node.reports.drawing import Setting, drawn_capture
+from ainode.node.reports.heat import heat_colors
+from ainode.node.reports.labels import Box, label_box, wrapped_lines
 
 IMAGE = InstanceRef(UID("1.2"), UID("1.2.3"), UID("1.2.840.10008.5.1.4.1.1.1"), UID("1.2.3.4"))
 ALGORITHM = Algorithm("spine_radiograph", "1.0.0", "5" * 64, WeightsStatus.DEMONSTRATION)
@@ -37,24 +42,25 @@ def _finding(region: Region, label: str = "Lesion 81 %") -> Finding:
 def test_the_image_stays_where_it_was_and_as_it_was() -> None:
     image = np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
     result = drawn_capture(_capture(), image, algorithm=ALGORITHM)
-    assert result.scale == 1
+    assert result.factors == (1, 1)
     assert np.array_equal(result.pixels[:600, :700], image)
+    assert np.array_equal(result.pixels[:600, 708:1408], image)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3000, 3000), (4096, 100), (2049, 30)])
 def test_a_large_image_is_drawn_on_at_most_2048_pixels(rows: int, columns: int) -> None:
     result = drawn_capture(_capture(), _gray(rows, columns), algorithm=ALGORITHM)
-    assert result.scale == drawing.MAX_SIDE / rows
-    assert result.pixels.shape[1] == round(columns * result.scale)
+    assert result.factors[1] == pytest.approx(drawing.MAX_SIDE / rows, abs=1 / columns)
+    assert result.pixels.shape[1] == 2 * round(columns * drawing.MAX_SIDE / rows) + 8
 
 
 def test_a_small_image_is_enlarged_by_a_whole_number_so_that_captions_can_be_read() -> None:
-    assert drawn_capture(_capture(), _gray(128, 100), algorithm=ALGORITHM).scale == 4
+    assert drawn_capture(_capture(), _gray(128, 100), algorithm=ALGORITHM).factors == (4, 4)
 
 
 def test_a_box_is_drawn_at_its_pixels() -> None:
     region = Region.box(IMAGE, left=100, top=200, right=300, bottom=400)
-    pixels = drawn_capture(_capture(_finding(region)), _gray(600, 600), algorithm=ALGORITHM).pixels.astype(int)
+    pixels = _right(drawn_capture(_capture(_finding(region)), _gray(600, 600), algorithm=ALGORITHM).pixels).astype(int)
     bright = (pixels[..., 2] > 200) & (pixels[..., 0] < 120)
     for row, column in ((200, 150), (400, 250), (300, 100), (300, 300)):
         assert bright[row - 1 : row + 2, column - 1 : column + 2].any()
@@ -63,18 +69,90 @@ def test_a_box_is_drawn_at_its_pixels() -> None:
 
 def test_a_point_is_drawn_as_a_cross() -> None:
     region = Region(IMAGE, ((300.0, 200.0),), GraphicType.POINT)
-    pixels = drawn_capture(_capture(_finding(region)), _gray(600, 600), algorithm=ALGORITHM).pixels
+    pixels = _right(drawn_capture(_capture(_finding(region)), _gray(600, 600), algorithm=ALGORITHM).pixels)
     assert (pixels[200, 300] != 128).any()
 
 
-def test_heat_leaves_the_anatomy_visible_and_the_rest_untouched() -> None:
-    checkers = _gray(600, 600, 60)
-    checkers[::2] = 200
-    saliency = Saliency(1, 2, bytes([0, 255]))
-    pixels = drawn_capture(_capture(saliency=saliency), checkers, algorithm=ALGORITHM).pixels[:600, :600].astype(int)
-    assert np.array_equal(pixels[:, :60], checkers[:, :60])
-    contrast = np.abs(np.diff(pixels[:, 590, :], axis=0)).mean()
-    assert contrast > 0.5 * (200 - 60)
+def _right(pixels: drawing.Picture, side: int = 600) -> drawing.Picture:
+    """Return the panel with the marks."""
+    return pixels[:side, side + 8 : 2 * side + 8]
+
+
+HALF = Saliency(1, 2, bytes([0, 255]))
+
+
+def test_contours_leave_the_picture_on_both_sides_of_the_line_as_it_was() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    marked = _right(drawn_capture(_capture(saliency=HALF), image, algorithm=ALGORITHM).pixels)
+    changed = (marked != image).any(axis=2)
+    assert 0 < changed.mean() < 0.05
+    columns = np.flatnonzero(changed.any(axis=0))
+    assert not changed[:, : columns.min()].any()
+    assert (np.diff(columns) > 20).sum() >= 1  # two lines with the picture between them
+
+
+def _about(probability: float, about: Code | None = None) -> Finding:
+    verdict = Verdict.of(probability, 0.5, about=about)
+    region = Region.box(IMAGE, left=100, top=200, right=300, bottom=400)
+    return replace(_finding(region), verdict=verdict)
+
+
+def test_a_negative_picture_has_no_boxes_and_gray_lines() -> None:
+    finding = _about(0.1)
+    capture = replace(_capture(finding, saliency=HALF), subject=finding)
+    marked = _right(drawn_capture(capture, _gray(600, 600), algorithm=ALGORITHM).pixels).astype(int)
+    spread = marked.max(axis=2) - marked.min(axis=2)
+    assert spread.max() < 30
+    assert (marked != 128).any()
+
+
+def test_a_nodule_that_is_not_malignant_keeps_its_box() -> None:
+    finding = _about(0.1, about=CODE)
+    capture = replace(_capture(finding), subject=finding)
+    marked = _right(drawn_capture(capture, _gray(600, 600), algorithm=ALGORITHM).pixels).astype(int)
+    assert ((marked[..., 2] > 200) & (marked[..., 0] < 120)).any()
+
+
+@pytest.mark.parametrize(("probability", "channel"), [(0.9, 0), (0.1, 1)])
+def test_the_verdict_stands_large_below_the_pictures_in_a_color_of_its_own(probability: float, channel: int) -> None:
+    finding = _about(probability)
+    capture = replace(_capture(finding), subject=finding)
+    words = drawn_capture(capture, _gray(600, 600), algorithm=ALGORITHM).pixels[600:650].astype(int)
+    colored = words[(words.max(axis=2) > 200) & (words.max(axis=2) - words.min(axis=2) > 60)]
+    assert len(colored) > 200
+    assert (colored.argmax(axis=1) == channel).mean() > 0.95
+
+
+def test_a_circle_of_the_patient_is_a_circle_of_the_picture() -> None:
+    rows, columns = np.mgrid[:300, :600]
+    image = np.repeat((np.hypot((rows - 150) * 2, columns - 300) < 100)[..., np.newaxis] * np.uint8(255), 3, axis=2)
+    result = drawn_capture(_capture(), image, algorithm=ALGORITHM, setting=Setting(height_per_width=2.0))
+    panel = result.pixels[:600, :600, 0] > 128
+    assert result.factors == (1, 2)
+    assert np.flatnonzero(panel.any(axis=0)).size == pytest.approx(np.flatnonzero(panel.any(axis=1)).size, abs=3)
+
+
+def test_the_sides_of_the_patient_and_the_place_of_the_slice_are_written_on_both_pictures() -> None:
+    setting = Setting(letters=("R", "L", "A", "P"), captions=("Series 3 12/84", "2026-01-02"))
+    plain, lettered = (
+        drawn_capture(_capture(), _gray(600, 600), algorithm=ALGORITHM, setting=each).pixels for each in (None, setting)
+    )
+    for panel, blank in ((lettered[:600, :600], plain[:600, :600]), (_right(lettered), _right(plain))):
+        changed = (panel != blank).any(axis=2)
+        for part in (changed[250:350, :30], changed[250:350, 570:], changed[:30, 250:350], changed[570:, 250:350]):
+            assert part.any()
+        assert changed[540:, :150].sum() > 300
+
+
+def test_a_small_finding_is_shown_magnified_in_the_corner_away_from_it() -> None:
+    image = np.zeros((600, 600, 3), np.uint8)
+    image[95:106, 95:106] = 255
+    region = Region.box(IMAGE, left=90, top=90, right=110, bottom=110)
+    finding = _finding(region)
+    capture = replace(_capture(finding), inset=finding)
+    marked = _right(drawn_capture(capture, image, algorithm=ALGORITHM).pixels)
+    assert (marked[360:, 360:, 0] > 200).sum() > 4 * 11 * 11
+    assert (marked[95:106, 95:106] == 255).all()
 
 
 def test_heat_grows_evenly_in_lightness_so_that_it_is_read_without_color_vision() -> None:

@@ -1,0 +1,66 @@
+"""What a source header says around its capture: the shape of a pixel, the sides of the patient, series, slice, date."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from ainode.node.domain import Capture, InstanceRef
+from ainode.node.reports.drawing import Setting
+
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+"""height and width of a pixel, of which the ratio counts (PS3.3 10.7, C.7.6.3.1.7)"""
+_OPPOSITE_SIDES = str.maketrans("RLAPHF", "LRPAFH")
+# The axes of the patient (PS3.3 C.7.6.2.1.1), to the greater coordinate.
+_SIDES = "LPH"
+_PAIR, _TRIPLE, _DATE_DIGITS = 2, 3, 8
+
+
+def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> Setting:
+    """Return what the header of the source says around the capture; `evidence` numbers the slices of a series."""
+    return Setting(height_per_width(header), _letters(header), tuple(_captions(header, capture, evidence)))
+
+
+def height_per_width(header: Dataset) -> float:
+    """Return the height of a pixel in widths of the pixel, 1 if the header does not say."""
+    for keyword in _SPACINGS:
+        values = [float(value) for value in header.get(keyword) or []]
+        if len(values) == _PAIR and min(values) > 0:
+            return values[0] / values[1]
+    return 1.0
+
+
+def _letters(header: Dataset) -> tuple[str, str, str, str]:
+    """Return the side of the patient at the left, right, top and bottom edge; empty where the header does not say."""
+    right, bottom = _directions(header)
+    return right.translate(_OPPOSITE_SIDES), right, bottom.translate(_OPPOSITE_SIDES), bottom
+
+
+def _directions(header: Dataset) -> tuple[str, str]:
+    """Return the sides to which rows and columns of the image run."""
+    cosines = header.get("ImageOrientationPatient") or ()
+    if len(cosines) == 2 * _TRIPLE:
+        row, column = np.asarray(cosines, np.float64).reshape(_PAIR, _TRIPLE)
+        return _side(row), _side(column)
+    orientation = [str(value) for value in header.get("PatientOrientation") or ()]
+    if len(orientation) == _PAIR and not set("".join(orientation)) - set("RLAPHF"):
+        return orientation[0][:1], orientation[1][:1]
+    return "", ""
+
+
+def _side(direction: NDArray[np.float64]) -> str:
+    axis = int(np.argmax(np.abs(direction)))
+    return _SIDES[axis] if direction[axis] > 0 else _SIDES[axis].translate(_OPPOSITE_SIDES)
+
+
+def _captions(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> list[str]:
+    """Return series and slice, and the date of the study."""
+    number = header.get("SeriesNumber")
+    slices = [ref.sop_instance_uid for ref in evidence if ref.series_instance_uid == capture.image.series_instance_uid]
+    place = [f"Series {number}"] if number is not None else []
+    if len(slices) > 1 and capture.image.sop_instance_uid in slices:
+        place.append(f"{slices.index(capture.image.sop_instance_uid) + 1}/{len(slices)}")
+    date = str(header.get("StudyDate") or "")
+    dated = [f"{date[:4]}-{date[4:6]}-{date[6:]}"] if len(date) == _DATE_DIGITS else []
+    return [" ".join(line) for line in (place, dated) if line]
