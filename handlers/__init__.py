@@ -4,13 +4,14 @@ What several of them do and say alike stands here, since every module beside thi
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ainode.models.card import Limits
 from ainode.models.errors import ModelError, UnusablePicture
 from ainode.node.domain import (
     Algorithm,
@@ -25,8 +26,9 @@ from ainode.node.domain import (
     Series,
     Study,
     Verdict,
+    WeightsStatus,
 )
-from ainode.node.errors import WeightsError
+from ainode.node.errors import BrokenSeries, WeightsError
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
@@ -63,12 +65,16 @@ def selection_of(study: Study, chosen: Collection[Instance]) -> Selection:
 
 
 def readable(study: Study, refusal: Callable[[Instance], OutOfScope | None]) -> Selection | OutOfScope:
-    """Return the images whose headers `refusal` does not refuse; if every image is refused, the first refusal."""
-    refusals = {instance: refusal(instance) for instance in study.instances}
-    chosen = {instance for instance, reason in refusals.items() if reason is None}
-    if chosen:
-        return selection_of(study, chosen)
-    return next(filter(None, refusals.values()), OutOfScope("the study holds no image", "no-image"))
+    """Return the images whose headers `refusal` does not refuse; if every image is refused, the reasons."""
+    refusals = {instance: reason for instance in study.instances if (reason := refusal(instance))}
+    chosen = set(study.instances) - set(refusals)
+    if not chosen:
+        return grouped(list(refusals.values())) if refusals else OutOfScope("the study holds no image", "no-image")
+    # A report beside the images is no image that somebody expects to be read.
+    declined = {
+        str(instance.ref.sop_instance_uid): reason for instance, reason in refusals.items() if instance.text("Rows")
+    }
+    return dataclasses.replace(selection_of(study, chosen), declined=declined)
 
 
 def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
@@ -83,20 +89,46 @@ def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
 def each_read(
     instances: Iterable[Instance], read: Callable[[Path], Prediction]
 ) -> tuple[list[tuple[Instance, Prediction]], list[OutOfScope]]:
-    """Return the prediction of each usable image, and a refusal of each unusable image."""
+    """Return the prediction of each usable image, and a refusal of each unusable image.
+
+    Raises: BrokenSeries if images cannot be decoded, and no other image is usable.
+    """
     predictions: list[tuple[Instance, Prediction]] = []
     unusable: list[OutOfScope] = []
+    broken: list[BrokenSeries] = []
     for instance in instances:
         try:
             predictions.append((instance, read(instance.path)))
         except UnusablePicture as error:
             unusable.append(image_refusal(instance, str(error), "unusable-pixels"))
+        except BrokenSeries as error:
+            unusable.append(image_refusal(instance, str(error), "undecodable"))
+            broken.append(error)
+    if broken and not predictions:
+        raise broken[0]
     return predictions, unusable
 
 
 def image_refusal(instance: Instance, reason: str, code: str) -> OutOfScope:
-    """Return the answer that one image is not read, for a reason."""
-    return OutOfScope(f"image {instance.ref.sop_instance_uid}: {reason}", code, (instance.ref,))
+    """Return the answer that one image is not read, for a reason; `grouped` names the image."""
+    return OutOfScope(reason, code, (instance.ref,))
+
+
+def grouped(refusals: Collection[OutOfScope]) -> OutOfScope:
+    """Return the refusals of images as one: each reason once, the most frequent reason first, whose code counts."""
+    by_reason: dict[tuple[str, str], list[OutOfScope]] = {}
+    for refusal in refusals:
+        by_reason.setdefault((refusal.reason, refusal.code), []).append(refusal)
+    groups = sorted(by_reason.values(), key=len, reverse=True)
+    texts = (f"{_images(group)}: {group[0].reason}" for group in groups)
+    evidence = tuple(ref for refusal in refusals for ref in refusal.evidence)
+    return OutOfScope("; ".join(texts), groups[0][0].code, evidence)
+
+
+def _images(refusals: Sequence[OutOfScope]) -> str:
+    """Return the UID of a single image, or how many images there are."""
+    references = [ref for refusal in refusals for ref in refusal.evidence]
+    return f"image {references[0].sop_instance_uid}" if len(references) == 1 else f"{len(references)} images"
 
 
 def body_parts(series: Iterable[Series]) -> str:
@@ -104,23 +136,49 @@ def body_parts(series: Iterable[Series]) -> str:
     return ", ".join(sorted({str(body_part(item.instances[0].header)) for item in series})) or "none"
 
 
+class Described(Protocol):
+    """What the card of a model says of the model itself."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model."""
+
+    @property
+    def version(self) -> str:
+        """Return the version of the model."""
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits of the model."""
+
+
 def algorithm(
-    name: str,
-    version: str,
+    card: Described,
     store: WeightStore,
     *,
     weights: tuple[str, ...],
     parameters: Mapping[str, str],
     decisive: Collection[str] = (),
 ) -> Algorithm:
-    """Return the algorithm of a result; its status is the lowest of the decisive weights, by default of all weights."""
+    """Return the algorithm of a result; its status is the lowest of the decisive weights, by default of all weights.
+
+    What was seen to go wrong was seen of the weights that ship, and is not said of a site's own.
+    """
     status = store.status(decisive or weights)
-    return Algorithm(name, version, store.digest(weights), status, tuple(parameters.items()))
+    return Algorithm(
+        card.name,
+        card.version,
+        store.digest(weights),
+        status,
+        tuple(parameters.items()),
+        not_for=card.limits.not_for,
+        known_limits=() if status is WeightsStatus.SITE else card.limits.known_limits,
+    )
 
 
-def unread(images: int) -> Mapping[str, str]:
-    """Return the parameter with the number of images that were not read; no parameter for 0."""
-    return {"images not read": f"{images}, unusable pixels"} if images else {}
+def unread(refusals: Collection[OutOfScope]) -> Mapping[str, str]:
+    """Return the parameter with the images that were not read, by reason; no parameter without refusals."""
+    return {"images not read": grouped(refusals).reason} if refusals else {}
 
 
 def verdict_on(

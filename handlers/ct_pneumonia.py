@@ -132,7 +132,7 @@ class CtPneumonia:
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         store = self._environment.weights
-        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
+        return algorithm(card, store, weights=self.weights(), parameters=parameters)
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         key_images = reading.key_images()

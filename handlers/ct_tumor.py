@@ -153,8 +153,9 @@ class CtTumor:
     def _algorithm(self, readings: Sequence["_OrganReading"]) -> Algorithm:
         names = tuple(self._weights(reading.organ) for reading in readings)
         parameters = dict(pair for reading in readings for pair in reading.parameters(self._model(reading.organ)))
-        card, store = self._card, self._environment.weights
-        return algorithm(card.name, card.version, store, weights=names, parameters=parameters)
+        cautions = tuple(f"{reading.organ.name}: {reading.organ.caution}" for reading in readings)
+        card = replace(self._card, limits=replace(self._card.limits, known_limits=cautions))
+        return algorithm(card, self._environment.weights, weights=names, parameters=parameters)
 
     def _result(self, selection: Selection, readings: Sequence["_OrganReading"]) -> Result:
         key_images = tuple(dict.fromkeys(ref for reading in readings for ref in reading.key_images))
@@ -258,7 +259,6 @@ class _OrganReading:
         window = f"level {organ.level:g} width {organ.width:g} HU" if self.slices.hounsfield else "as it came"
         read_count, count = len(self._reading.slices), len(self.slices.instances)
         return (
-            (f"{organ.name} caution", organ.caution),
             *threshold_texts(rule.threshold, organ.band, f"{organ.name} {organ.positive}").items(),
             (f"{organ.name} calibration temperature", f"{rule.temperature:g}"),
             (

@@ -1,6 +1,6 @@
 """Is the skin lesion on this photograph malignant? Each picture of the study is read by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ainode.handlers import (
     PROBABILITY_OF_CANCER,
     algorithm,
     each_read,
+    grouped,
     image_refusal,
     loaded,
     misfit,
@@ -119,7 +120,9 @@ class SkinLesion:
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
         predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
-        return self._result(selection, predictions, left_out=len(unusable)) if predictions else unusable[0]
+        if not predictions:
+            return grouped(unusable)
+        return self._result(selection, predictions, [*selection.declined.values(), *unusable])
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of one dermoscopic picture."""
@@ -141,7 +144,7 @@ class SkinLesion:
 
         return loaded(SkinLesionModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
-    def _algorithm(self, *, left_out: int) -> Algorithm:
+    def _algorithm(self, refusals: Collection[OutOfScope]) -> Algorithm:
         card, model = self._card, self._model
         platt = model.calibration
         parameters = {
@@ -150,13 +153,16 @@ class SkinLesion:
             "calibration": f"Platt {platt.slope:.3g} {platt.intercept:+.3g}, for half of the lesions malignant",
             "input": f"{card.side} x {card.side}, stretched",
             "precision": f"{model.network.run.precision} on {model.network.run.device}",
-            **unread(left_out),
+            **unread(refusals),
         }
         store = self._environment.weights
-        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
+        return algorithm(card, store, weights=self.weights(), parameters=parameters)
 
     def _result(
-        self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
+        self,
+        selection: Selection,
+        predictions: Sequence[tuple[Instance, "Prediction"]],
+        refusals: Collection[OutOfScope],
     ) -> Result:
         scores = {"probability": max(prediction.calibrated for _, prediction in predictions)}
         for number, (_, prediction) in enumerate(predictions, start=1):
@@ -169,7 +175,7 @@ class SkinLesion:
         )
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(left_out=left_out),
+            algorithm=self._algorithm(refusals),
             title="Skin lesion",
             procedure=_PROCEDURE,
             findings=findings,

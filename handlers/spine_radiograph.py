@@ -1,6 +1,6 @@
 """Is this radiograph of the spine abnormal, and where? Each image of the series is read by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from ainode.handlers import (
     PROBABILITY,
     algorithm,
     each_read,
+    grouped,
     image_refusal,
     loaded,
     misfit,
@@ -91,7 +92,9 @@ class SpineRadiograph:
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
         predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(display_values(path)))
-        return self._result(selection, predictions, left_out=len(unusable)) if predictions else unusable[0]
+        if not predictions:
+            return grouped(unusable)
+        return self._result(selection, predictions, [*selection.declined.values(), *unusable])
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of two projections, with lesions."""
@@ -119,7 +122,7 @@ class SpineRadiograph:
 
         return loaded(SpineRadiographModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
-    def _algorithm(self, *, left_out: int) -> Algorithm:
+    def _algorithm(self, refusals: Collection[OutOfScope]) -> Algorithm:
         card = self._card
         parameters = {
             **threshold_texts(card.threshold, card.band),
@@ -127,13 +130,16 @@ class SpineRadiograph:
             "detector": f"{card.detector.architecture} at {card.detector.side}",
             "input": f"{card.side} x {card.side}, {card.resize}",
             "precision": f"{self._model.precision} on {self._model.device}",
-            **unread(left_out),
+            **unread(refusals),
         }
         store = self._environment.weights
-        return algorithm(card.name, card.version, store, weights=self.weights(), parameters=parameters)
+        return algorithm(card, store, weights=self.weights(), parameters=parameters)
 
     def _result(
-        self, selection: Selection, predictions: Sequence[tuple[Instance, "Prediction"]], *, left_out: int
+        self,
+        selection: Selection,
+        predictions: Sequence[tuple[Instance, "Prediction"]],
+        refusals: Collection[OutOfScope],
     ) -> Result:
         images = [
             _Image(number, instance, prediction, self._card)
@@ -145,7 +151,7 @@ class SpineRadiograph:
         evidence = refs(instance for instance, _ in predictions)
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(left_out=left_out),
+            algorithm=self._algorithm(refusals),
             title="Spine radiograph",
             procedure=_PROCEDURE,
             findings=tuple(finding for image in images for finding in image.findings()),

@@ -50,6 +50,21 @@ def from_entries(value_class: type[Value], *tables: Entries, **values: object) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a reader of every report is told about the model, in short words."""
+
+    not_for: tuple[str, ...]
+    """what the model is not for, without the reasons that the card gives"""
+    known_limits: tuple[str, ...]
+    """what was seen to go wrong"""
+
+
+def limits_of(entries: Entries) -> Limits:
+    """Return the entries `not_for`, each up to its colon, behind which the card gives a reason, and `known_limits`."""
+    return Limits(tuple(entry.split(":")[0] for entry in entries["not_for"]), tuple(entries["known_limits"]))
+
+
 def band_of(table: Entries) -> tuple[float, float] | None:
     """Return the entry `band`, the probabilities from the first to the second that decide nothing; None without it.
 

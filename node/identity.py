@@ -157,6 +157,9 @@ def _algorithm_values(algorithm: Algorithm) -> Canonical:
         "weights_sha256": algorithm.weights_sha256,
         "weights_status": algorithm.weights_status.value,
         "parameters": [list(parameter) for parameter in algorithm.parameters],
+        # Absent without limits, so that documents of such algorithms keep their UIDs.
+        **({"not_for": list(algorithm.not_for)} if algorithm.not_for else {}),
+        **({"known_limits": list(algorithm.known_limits)} if algorithm.known_limits else {}),
     }
 
 

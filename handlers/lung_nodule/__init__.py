@@ -122,8 +122,7 @@ class LungNodule:
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         return algorithm(
-            card.name,
-            card.version,
+            card,
             self._environment.weights,
             weights=self.weights(),
             parameters=parameters_by_name,

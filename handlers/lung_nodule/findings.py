@@ -204,7 +204,10 @@ def parameters(nodules: Sequence[Nodule], not_read: Mapping[str, OutOfScope]) ->
     names = ("carried", "not read", "registration", "marks in priors", "growth")
     left_out = ("priors left out", "size left out", "growth left out")
     texts: dict[str, list[str]] = {name: [] for name in names + left_out}
-    texts["not read"] += [f"{name}: {_reason_text(reason)}" for name, reason in not_read.items()]
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in not_read.items():
+        names_by_reason.setdefault(_reason_text(reason), []).append(name)
+    texts["not read"] += [f"{', '.join(group)}: {reason}" for reason, group in names_by_reason.items()]
     for nodule in nodules:
         for name, text in (*_place_texts(nodule), *_change_texts(nodule)):
             texts[name].append(f"{nodule.name}{text}")

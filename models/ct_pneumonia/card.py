@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
+from ainode.models.card import (
+    CardReader,
+    Entries,
+    Limits,
+    band_of,
+    from_entries,
+    limits_of,
+    refuse_unreachable_threshold,
+)
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -16,6 +24,7 @@ class Card:
 
     name: str
     version: str
+    limits: Limits
     network: str
     size: str
     """small or large: the original's two sizes of network"""
@@ -40,7 +49,12 @@ class Card:
 
 def _card(entries: Entries) -> Card:
     network, threshold = entries["network"], entries["threshold"]
-    values = {"network": network["name"], "threshold": threshold["value"], "band": band_of(threshold)}
+    values = {
+        "network": network["name"],
+        "threshold": threshold["value"],
+        "band": band_of(threshold),
+        "limits": limits_of(entries),
+    }
     return from_entries(Card, entries, entries["input"], network, **values)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Entries, band_of, from_entries
+from ainode.models.card import CardReader, Entries, Limits, band_of, from_entries, limits_of
 from ainode.models.errors import CardError
 
 Frame = Literal["ring", "solid"]
@@ -62,6 +62,7 @@ class Card:
 
     name: str
     version: str
+    limits: Limits
     organs: tuple[Organ, ...]
 
     def organ(self, name: str) -> Organ:
@@ -76,9 +77,8 @@ class Card:
 
 
 def _card(entries: Entries) -> Card:
-    return from_entries(
-        Card, entries, organs=tuple(from_entries(Organ, organ, band=band_of(organ)) for organ in entries["organ"])
-    )
+    organs = tuple(from_entries(Organ, organ, band=band_of(organ)) for organ in entries["organ"])
+    return from_entries(Card, entries, organs=organs, limits=limits_of(entries))
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
+from ainode.models.card import (
+    CardReader,
+    Entries,
+    Limits,
+    band_of,
+    from_entries,
+    limits_of,
+    refuse_unreachable_threshold,
+)
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -17,6 +25,7 @@ class Card:
 
     name: str
     version: str
+    limits: Limits
     threshold: float
     band: tuple[float, float] | None
     """lowest and highest probability that decide nothing; None where the card gives no band"""
@@ -31,7 +40,8 @@ class Card:
 def _card(entries: Entries) -> Card:
     files = {name: profile["file"] for name, profile in entries["profile"].items() if "file" in profile}
     threshold = entries["threshold"]
-    return from_entries(Card, entries, threshold=threshold["value"], band=band_of(threshold), files=files)
+    values = {"threshold": threshold["value"], "band": band_of(threshold), "limits": limits_of(entries)}
+    return from_entries(Card, entries, files=files, **values)
 
 
 read_card = CardReader(CARD_PATH, _card)

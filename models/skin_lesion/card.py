@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, band_of, from_entries
+from ainode.models.card import CardReader, Entries, Limits, band_of, from_entries, limits_of
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -16,6 +16,7 @@ class Card:
 
     name: str
     version: str
+    limits: Limits
     modality: tuple[str, ...]
     side: int
     smallest_side: int
@@ -27,7 +28,8 @@ class Card:
 
 def _card(entries: Entries) -> Card:
     network = entries["network"]
-    values = {"network": network["name"], "file": network["file"], "band": band_of(entries["calibration"])}
+    values = {"network": network["name"], "file": network["file"], "limits": limits_of(entries)}
+    values |= {"band": band_of(entries["calibration"])}
     return from_entries(Card, entries, entries["input"], **values)
 
 

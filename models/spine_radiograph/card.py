@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ainode.models.card import CardReader, Entries, band_of, from_entries, refuse_unreachable_threshold
+from ainode.models.card import (
+    CardReader,
+    Entries,
+    Limits,
+    band_of,
+    from_entries,
+    limits_of,
+    refuse_unreachable_threshold,
+)
 from ainode.models.errors import CardError
 
 Resize = Literal["stretch", "pad"]
@@ -45,6 +53,7 @@ class Card:
 
     name: str
     version: str
+    limits: Limits
     status: str
     body_part: tuple[str, ...]
     views: tuple[str, ...]
@@ -80,6 +89,7 @@ def _card(entries: Entries) -> Card:
         entries["input"],
         threshold=entries["threshold"]["value"],
         band=band_of(entries["threshold"]),
+        limits=limits_of(entries),
         networks=tuple(from_entries(Network, network) for network in entries["network"]),
         detector=from_entries(DetectorCard, entries["detector"]),
     )

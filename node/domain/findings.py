@@ -166,6 +166,10 @@ class Algorithm:
     weights_status: WeightsStatus
     parameters: tuple[tuple[str, str], ...] = ()
     """name and value as text: threshold, input size, precision, …"""
+    not_for: tuple[str, ...] = ()
+    """what the model is not for, in short words"""
+    known_limits: tuple[str, ...] = ()
+    """what was seen to go wrong, in short words"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Selection:
     series: tuple[Series, ...]
     locations: tuple[Location, ...] = ()
     declined: Mapping[str, "OutOfScope"] = field(default_factory=dict, hash=False)
-    """locations or organs that are not read, by name such as `nodule 11`, each with the reason"""
+    """locations, organs and images that are not read, by name such as `nodule 11` or by UID, with the reason"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:

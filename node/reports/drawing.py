@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from ainode.node.domain import Algorithm, Capture, Finding, Presence, WeightsStatus
 from ainode.node.reports.heat import contour_color, resized_saliency, with_contours
 from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_findings, font_of, wrapped_lines
+from ainode.node.reports.limits import footnotes
 
 Picture = NDArray[np.uint8]
 MAX_SIDE = 2048
@@ -194,6 +195,7 @@ def _lines(capture: Capture, algorithm: Algorithm, font: Font, *, width: int) ->
     texts = [*_verdict_lines(capture, font), *_legend_lines(capture, small)]
     texts.append(_Line(f"{capture.title} - {algorithm.name} {algorithm.version}", _GRAY, small))
     texts += [_Line("; ".join(capture.captions), _GRAY, small)] if capture.captions else []
+    texts += [_Line(footnote, _GRAY, small) for footnote in footnotes(algorithm)]
     texts.append(_Line(f"{_STATUS_CAPTIONS[algorithm.weights_status]} - RESEARCH USE ONLY", _WARNING_COLOR, font))
     return [
         _Line(part, line.color, line.font)

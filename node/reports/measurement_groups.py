@@ -19,6 +19,7 @@ from pydicom.uid import RE_VALID_UID
 from ainode.node.domain import Algorithm, Code, Finding, InstanceRef, Measurement, Presence, Region
 from ainode.node.errors import ReportError
 from ainode.node.identity import made_uid
+from ainode.node.reports.limits import limits
 
 # A coordinate may lie outside of its image by so much, because of rounding.
 _SLACK_PIXELS = 0.5
@@ -165,6 +166,7 @@ def _algorithm_identification(algorithm: Algorithm) -> sr.AlgorithmIdentificatio
         *(f"{name}={value}" for name, value in algorithm.parameters),
         f"weights sha256={algorithm.weights_sha256}",
         f"weights status={algorithm.weights_status}",
+        *(f"{name.lower()}={text}" for name, text in limits(algorithm)),
         "research use only",
     )
     return sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters)

@@ -223,11 +223,11 @@ def _contributing_equipment(
         station_name=context.device_name[:16],
         contribution_datetime=creation_time(header, context),
     )
-    ours = [node_equipment, *([_algorithm_equipment(algorithm, header, context)] if algorithm else [])]
+    own_equipment = [node_equipment, *([_algorithm_equipment(algorithm, header, context)] if algorithm else [])]
     try:
-        return [ContributingEquipment.for_image_acquisition(header), *ours]
+        return [ContributingEquipment.for_image_acquisition(header), *own_equipment]
     except (AttributeError, TypeError, ValueError):
-        return ours
+        return own_equipment
 
 
 def _algorithm_equipment(algorithm: Algorithm, header: Dataset, context: DocumentContext) -> ContributingEquipment:

@@ -26,6 +26,7 @@ from ainode.node.domain import (
     Verdict,
     WeightsStatus,
 )
+from ainode.node.reports.limits import limits
 
 _RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
 _STATUS_SENTENCES = {
@@ -70,6 +71,8 @@ def _result_fields(result: Result) -> dict[str, object]:
             "weights_sha256": algorithm.weights_sha256,
             "weights_status": algorithm.weights_status.value,
             "parameters": dict(algorithm.parameters),
+            "not_for": algorithm.not_for,
+            "known_limits": algorithm.known_limits,
         },
         "evidence": [ref.sop_instance_uid for ref in result.evidence],
     }
@@ -162,6 +165,8 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
     if answer.scores:
         yield "All scores", [(name, f"{value:.4f}") for name, value in answer.scores.items()]
     algorithm = answer.algorithm
+    if texts := list(limits(algorithm)):
+        yield "Limits of the model", texts
     yield (
         "Made by",
         [

@@ -86,8 +86,8 @@ def test_captures_of_images_of_two_requests_are_two_series(tmp_path: Path) -> No
         folder.mkdir()
         path = source(folder, RequestAttributesSequence=[a_request(number)], StudyInstanceUID="2.25.1")
         paths.append(path)
-    one, other = (a_result(path) for path in paths)
-    both = replace(one, captures=one.captures + other.captures, evidence=one.evidence + other.evidence)
+    first, second = (a_result(path) for path in paths)
+    both = replace(first, captures=first.captures + second.captures, evidence=first.evidence + second.evidence)
     documents = reports.documents(both, sources_of(*paths), CONTEXT)
     captures = [dcmread(BytesIO(document.content)) for document in documents[:-1]]
     assert len({capture.SeriesInstanceUID for capture in captures}) == 2
@@ -95,16 +95,16 @@ def test_captures_of_images_of_two_requests_are_two_series(tmp_path: Path) -> No
 
 
 def test_an_accession_number_alone_is_a_request_that_is_known_by_it(tmp_path: Path) -> None:
-    made = written(source(tmp_path, AccessionNumber="ACC-7"))
-    (request,) = made[DocumentKind.STRUCTURED_REPORT].ReferencedRequestSequence
+    written_documents = written(source(tmp_path, AccessionNumber="ACC-7"))
+    (request,) = written_documents[DocumentKind.STRUCTURED_REPORT].ReferencedRequestSequence
     assert (request.AccessionNumber, request.RequestedProcedureID) == ("ACC-7", "")
-    assert "RequestAttributesSequence" not in made[DocumentKind.SECONDARY_CAPTURE]
+    assert "RequestAttributesSequence" not in written_documents[DocumentKind.SECONDARY_CAPTURE]
 
 
 def test_images_that_nobody_requested_name_no_request(tmp_path: Path) -> None:
-    made = written(source(tmp_path, AccessionNumber="", RequestAttributesSequence=[Dataset()]))
-    assert "ReferencedRequestSequence" not in made[DocumentKind.STRUCTURED_REPORT]
-    assert "RequestAttributesSequence" not in made[DocumentKind.SECONDARY_CAPTURE]
+    written_documents = written(source(tmp_path, AccessionNumber="", RequestAttributesSequence=[Dataset()]))
+    assert "ReferencedRequestSequence" not in written_documents[DocumentKind.STRUCTURED_REPORT]
+    assert "RequestAttributesSequence" not in written_documents[DocumentKind.SECONDARY_CAPTURE]
 
 
 def test_the_procedure_of_the_source_is_the_performed_procedure_of_the_report(tmp_path: Path) -> None:
@@ -130,11 +130,11 @@ HALF_FILLED: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("name", HALF_FILLED)
 def test_a_half_filled_request_costs_no_error(name: str, tmp_path: Path) -> None:
     path = source(tmp_path, RequestAttributesSequence=[a_request(**HALF_FILLED[name])])
-    made = written(path, boxes=2)
-    for kind, document in made.items():
+    written_documents = written(path, boxes=2)
+    for kind, document in written_documents.items():
         document.save_as(tmp_path / f"{kind}.dcm")
         assert judges.module_errors(tmp_path / f"{kind}.dcm") == []
-    assert made[DocumentKind.STRUCTURED_REPORT].ReferencedRequestSequence[0].AccessionNumber == "ACC-1"
+    assert written_documents[DocumentKind.STRUCTURED_REPORT].ReferencedRequestSequence[0].AccessionNumber == "ACC-1"
 
 
 def device_uids(document: Dataset) -> dict[str, str]:

@@ -19,6 +19,7 @@ from ainode.node.domain import (
 from ainode.node.identity import (
     MODEL_NAME,
     configuration_hash,
+    digest,
     document_context,
     is_ours,
     job_id,
@@ -114,9 +115,9 @@ def test_a_position_of_minus_zero_names_the_same_job_as_zero() -> None:
     assert zero == minus
 
 
-def test_a_position_that_is_no_number_has_no_digest() -> None:
+def test_a_number_that_is_not_finite_has_no_digest() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        configuration_hash(settings_with(), ROUTE, (Location((float("nan"), 1.0, 2.0), "SR"),))
+        digest({"position_mm": [float("nan"), 1.0, 2.0]})
 
 
 def test_documents_of_every_ainode_are_ours() -> None:
