@@ -82,7 +82,7 @@ class Node:
     def start(self) -> None:
         """Open the door, recover what a crash left, go on."""
         self._receiver.start(self._events.put)
-        self._jobs.launch()
+        self._resumed = self._jobs.launch()
         self._intake.start()
         if self._web:
             self._web.start()
@@ -132,9 +132,10 @@ class Node:
 
     def _recovered(self, recovery: Recovery) -> None:
         """Log what the start took up, unless there was nothing; then answer the commitments of before."""
-        counts = recovery.instances, recovery.studies, recovery.set_aside
+        counts = recovery.instances, recovery.studies, self._resumed, recovery.set_aside
         if any(counts):
-            log.info("recovered: %d instances, %d studies; set aside: %d", *counts, extra={"action": "recovered"})
+            sentence = "recovered: %d instances, %d studies; resumed: %d tasks of jobs; set aside: %d files"
+            log.info(sentence, *counts, extra={"action": "recovered"})
         self._commitments.recover()
 
     def _on_handler_known(self, handler: str) -> None:

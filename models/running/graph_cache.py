@@ -27,7 +27,10 @@ def cached_graph(folder: Path) -> Any | None:  # noqa: ANN401  # openvino has no
         return ov.Core().read_model(folder / _GRAPH)
     # RuntimeError is OpenVINO's, for a file that OpenVINO cannot read.
     except (OSError, RuntimeError, ValueError) as error:
-        log.warning("the converted network in %s is damaged, and converted anew: %s", folder.name, error)
+        reason = (
+            "of an earlier version" if isinstance(error, FileNotFoundError) else f"damaged ({type(error).__name__})"
+        )
+        log.warning("the converted network in %s is %s, and converted anew", folder.name, reason)
         shutil.rmtree(folder, ignore_errors=True)
         return None
 

@@ -68,7 +68,7 @@ def test_a_node_whose_database_is_removed_under_it_ends_and_the_next_start_reads
         assert "the database file was removed or replaced under the node" in node.log.read_text()
         node.start()
         assert document_uids(node, study.uid) == first_uids
-        assert "recovered: 2 instances, 1 studies; set aside: 0" in node.log.read_text()
+        assert "recovered: 2 instances, 1 studies; resumed: 0 tasks of jobs; set aside: 0 files" in node.log.read_text()
 
 
 def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_what_cannot_be_read(
@@ -89,7 +89,7 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
         document_uids(node, study.uid)
         lines = [line for line in node.log.read_text().splitlines() if "recovered:" in line]
         assert len(lines) == 1
-        assert "recovered: 1 instances, 1 studies; set aside: 1" in lines[0]
+        assert "recovered: 1 instances, 1 studies; resumed: 0 tasks of jobs; set aside: 1 files" in lines[0]
         assert [path.name for path in spool.damaged()] == ["damaged.dcm"]
         output = jobs_output(node)
         assert "1 of 3 instances cannot be read" in output
