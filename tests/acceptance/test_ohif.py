@@ -231,3 +231,15 @@ def test_a_report_of_a_study_that_was_not_read_shows_why(declined: Reported, add
     screen.open(address, declined.first("DX"))
     screen.show(REPORT, lambda: screen.says("Not analyzed: this study asks to be declined") == 1)
     screen.keep("not-read")
+
+
+def test_the_report_of_a_healthy_study_shows_the_threshold_that_was_not_reached(
+    archive: Orthanc, address: str, screen: Screen, tmp_path: Path
+) -> None:
+    flat = testing.noise(SIDE, SIDE, SeriesDescription="healthy", BodyPartExamined="TSPINE", PatientID="HEALTHY")
+    paths = testing.write([flat], tmp_path / "files", study="ohif healthy")
+    healthy = read(archive, tmp_path / "node", SPINE_ROUTE, paths)
+    screen.open(address, healthy.first("DX"))
+    screen.show(REPORT, lambda: screen.says("Probability: 33.00 %") >= 1)
+    screen.keep("healthy-report")
+    assert screen.says("Threshold Value: 41.60 %") >= 1

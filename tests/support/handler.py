@@ -1,7 +1,8 @@
-"""A handler that does what the study's Series Description says: read, decline, slow, hang, crash, leak, raise."""
+"""A handler that does what a Series Description says: read, healthy, decline, slow, hang, crash, leak, raise."""
 
 import os
 import time
+from dataclasses import replace
 
 from ainode.node.domain import (
     Algorithm,
@@ -14,6 +15,7 @@ from ainode.node.domain import (
     Selection,
     Study,
     SyntheticStudy,
+    Verdict,
     WeightsStatus,
 )
 from ainode.node.reading.weights import ModelEnvironment
@@ -51,7 +53,7 @@ class Obedient:
             del hoard
         elif order == "raise":
             raise ZeroDivisionError
-        return result(selection)
+        return healthy(selection) if order == "healthy" else result(selection)
 
     def weights(self) -> tuple[str, ...]:
         return ()
@@ -89,6 +91,15 @@ def result(selection: Selection) -> Result:
         key_images=(image,),
         scores={"probability": 0.81},
     )
+
+
+def healthy(selection: Selection) -> Result:
+    """Return a result without a box, whose probability is below the threshold."""
+    image = selection.instances[0].ref
+    probability = Measurement(PROBABILITY, 33.0, PERCENT, (image,))
+    verdict = Verdict.of(0.33, 0.416)
+    whole = Finding("spine abnormal", ABNORMAL, SPINE, (probability,), (image,), verdict=verdict)
+    return replace(result(selection), findings=(whole,), scores={"probability": 0.33})
 
 
 def build(environment: ModelEnvironment) -> Obedient:
