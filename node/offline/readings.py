@@ -30,6 +30,7 @@ from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import ReadOptions, UnreadFile, dicom_studies
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
+from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.reports import readable_files
 from ainode.node.routes import Check, Route, RouteDecision
@@ -80,7 +81,7 @@ def _reading(request: Request, handler: str, models: ModelEnvironment) -> Readin
     Raises: ConfigError if the handler raises an error of another type than NodeError.
     """
     built_handler = registry.handler(handler, models)
-    with boundary(handler, f"while reading study {request.study_instance_uid}", ConfigError):
+    with verified(request), boundary(handler, f"while reading study {request.study_instance_uid}", ConfigError):
         return pipeline.read(request, built_handler)
 
 

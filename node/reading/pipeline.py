@@ -21,22 +21,10 @@ from ainode.node.domain import (
 from ainode.node.encoding import headers
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 from ainode.node.reading.plain import plain
-from ainode.node.reading.verification import Verification
 
 
 def read(request: Request, handler: Handler) -> Reading:
-    """Take one study from its files to its documents; no answer leaves on bytes that are not those received.
-
-    Raises: BrokenSeries, also in place of what damaged bytes made the handler raise; what the handler raises.
-    """
-    verification = Verification(request.files, request.priors)
-    try:
-        return _reading(request, handler)
-    finally:
-        verification.finish()
-
-
-def _reading(request: Request, handler: Handler) -> Reading:
+    """Take one study from its files to its documents; `verification.verified` holds the files against their digests."""
     started = time.monotonic()
     study = _study(request)
     refusal = request.refusal or patient_contradiction(study.instances)

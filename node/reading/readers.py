@@ -7,6 +7,7 @@ from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerStarting, NodeError
 from ainode.node.reading.inquiry import Inquiry
 from ainode.node.reading.reader import Reader
+from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
 from ainode.node.settings import ReaderTable
 
@@ -29,8 +30,12 @@ class Readers:
         self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}
 
     def read(self, handler: str, request: Request) -> Reading:
-        """Return the reading of one request; wait while another request occupies the handler's process."""
-        return self._readers[handler].read(request)
+        """Return the reading of one request; wait while another request occupies the handler's process.
+
+        Raises: as `Reader.read`; BrokenSeries if a file of the study is not what was received.
+        """
+        with verified(request):
+            return self._readers[handler].read(request)
 
     def weights(self, handler: str) -> HandlerWeights:
         """Return the weights of a handler; none while the handler is not ready, and the reading states why.

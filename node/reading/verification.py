@@ -1,44 +1,42 @@
-"""The bytes of a study on disk, held against the bytes that were received, in threads beside the reading."""
+"""The bytes of a study on disk, held against the bytes that were received, beside the reading of the study.
 
-from collections.abc import Iterable
+The node hashes while it waits for the reader process: in that process the hashing would wait for the interpreter.
+"""
+
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from contextlib import contextmanager
 
-from ainode.node.domain import File
+from ainode.node.domain import File, Request
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries, CannotUnderstand
 from ainode.node.keeping.spool import content_sha256
 
-# hashlib releases the interpreter; more threads would take the processor from the reading.
-_THREADS: Final = 2
-
 _Version = tuple[int, int, int]
 """inode, size and time of the last change of a file: other after every write"""
+_RECEIVED = "send the study again, then `ainode retry`"
+_FETCHED = "remove the file, then `ainode retry` reads the study without this prior"
 
 
-class Verification:
-    """Hashes files from its construction on; `finish` says whether they were, and still are, what was received."""
+@contextmanager
+def verified(request: Request) -> Iterator[None]:
+    """Let a study be read; no answer leaves the context on bytes that are not those received.
 
-    def __init__(self, files: Iterable[File], priors: Iterable[File]) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sha256")
-        remedies = (
-            (files, "send the study again, then `ainode retry`"),
-            (priors, "remove the file, then `ainode retry` reads the study without this prior"),
-        )
-        self._checks: list[tuple[File, str, Future[_Version]]] = [
-            (file, remedy, self._threads.submit(_verified, file)) for group, remedy in remedies for file in group
-        ]
-
-    def finish(self) -> None:
-        """Return when every file is verified.
-
-        Raises: BrokenSeries that names the first instance whose file is gone, unreadable or other than received.
-        """
+    Raises: BrokenSeries that names the first instance whose file is gone, unreadable or other than received, also in
+    place of what such a file made the handler raise.
+    """
+    # One thread hashes faster than a reader decodes; a second one would take the processor from the reader.
+    threads = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+    remedies = [*((file, _RECEIVED) for file in request.files), *((file, _FETCHED) for file in request.priors)]
+    checks = [(file, remedy, threads.submit(_verified, file)) for file, remedy in remedies]
+    try:
+        yield
+    finally:
         try:
-            for file, remedy, check in self._checks:
+            for file, remedy, check in checks:
                 _refuse_changed(file, remedy, check)
         finally:
-            self._threads.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 def _refuse_changed(file: File, remedy: str, check: Future[_Version]) -> None:

@@ -10,11 +10,23 @@ import pytest
 from support.handler import Obedient
 
 from ainode.node import testing
-from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request, Result, Selection, Study
+from ainode.node.domain import (
+    UID,
+    DocumentContext,
+    File,
+    Handler,
+    OutOfScope,
+    Reading,
+    Request,
+    Result,
+    Selection,
+    Study,
+)
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.reading import pipeline
+from ainode.node.reading.verification import verified
 
 CONTEXT = DocumentContext(datetime(2026, 1, 1, tzinfo=UTC), UID("2.25.4"), "test", ("ainode 0",), "none")
 NOTE = "Earlier studies: PACS has none that fits."
@@ -87,6 +99,11 @@ def a_request(folder: Path) -> Request:
     return Request(UID(testing.uid("now")), (File(path, content_sha256(path), uid),), CONTEXT)
 
 
+def read_verified(request: Request, handler: Handler) -> Reading:
+    with verified(request):
+        return pipeline.read(request, handler)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"), [(one_byte_changed, "are not the bytes that were received"), (Path.unlink, "cannot be read")]
 )
@@ -96,7 +113,7 @@ def test_bytes_that_change_during_the_reading_give_no_answer_and_are_the_reason(
 ) -> None:
     request = a_request(tmp_path)
     with pytest.raises(BrokenSeries, match=f"instance {request.files[0].sop_instance_uid}.*{reason}.*send the study"):
-        pipeline.read(request, Writing(change, fails=fails))
+        read_verified(request, Writing(change, fails=fails))
 
 
 @pytest.mark.parametrize("change", [one_byte_changed, Path.unlink, lambda path: path.write_bytes(b"")])
@@ -109,7 +126,7 @@ def test_a_file_that_is_not_what_was_received_gives_no_answer(
     name = file.sop_instance_uid or headers.instance(file.path, sha256="").ref.sop_instance_uid
     change(file.path)
     with pytest.raises(BrokenSeries, match=rf"(instance {name}|file {file.path.name})\b"):
-        pipeline.read(request, Obedient())
+        read_verified(request, Obedient())
 
 
 def test_an_instance_that_comes_once_more_during_the_reading_changes_nothing(tmp_path: Path) -> None:
@@ -118,9 +135,9 @@ def test_an_instance_that_comes_once_more_during_the_reading_changes_nothing(tmp
         copy.write_bytes(path.read_bytes())
         copy.rename(path)
 
-    assert pipeline.read(a_request(tmp_path), Writing(sent_again)).documents
+    assert read_verified(a_request(tmp_path), Writing(sent_again)).documents
 
 
 def test_the_error_of_a_handler_stands_where_the_bytes_are_those_received(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
-        pipeline.read(a_request(tmp_path), Writing(lambda _: None, fails=True))
+        read_verified(a_request(tmp_path), Writing(lambda _: None, fails=True))
