@@ -26,11 +26,9 @@ def cached_graph(folder: Path) -> Any | None:  # noqa: ANN401  # openvino has no
         _refuse_damaged(folder)
         return ov.Core().read_model(folder / _GRAPH)
     # RuntimeError is OpenVINO's, for a file that OpenVINO cannot read.
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (
-            "of an earlier version" if isinstance(error, FileNotFoundError) else f"damaged ({type(error).__name__})"
-        )
-        log.warning("the converted network in %s is %s, and converted anew", folder.name, reason)
+    except (OSError, RuntimeError, ValueError):
+        message = "the converted network in %s is damaged or of an earlier version, and is converted anew"
+        log.warning(message, folder.name)
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
