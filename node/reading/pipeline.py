@@ -19,6 +19,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.encoding import headers
+from ainode.node.identity import is_ours
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 from ainode.node.reading.plain import plain
 
@@ -31,14 +32,22 @@ def read(request: Request, handler: Handler) -> Reading:
     answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
     instances = (instance for item in (study, *study.priors) for instance in item.instances)
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
+    context = dataclasses.replace(request.context, source_series_numbers=_series_numbers(study))
     match answer:
         case Result():
-            documents = reports.documents(answer, sources, request.context)
+            documents = reports.documents(answer, sources, context)
         case OutOfScope() if request.report_out_of_scope and not refusal:
-            documents = reports.documents_out_of_scope(answer, sources, request.context)
+            documents = reports.documents_out_of_scope(answer, sources, context)
         case _:
             documents = ()
     return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
+
+
+def _series_numbers(study: Study) -> frozenset[int]:
+    """Return the Series Numbers of the study's series, without those of ainode."""
+    first_instances = (series.instances[0] for series in study.series)
+    numbers = (instance.header.get("SeriesNumber") for instance in first_instances if not is_ours(instance))
+    return frozenset(number for number in numbers if isinstance(number, int))
 
 
 def _two_patients(study: Study, refusal: str) -> OutOfScope:

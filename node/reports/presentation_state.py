@@ -23,6 +23,7 @@ from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, Ins
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.labels import Box, ascii_text, label_box
 from ainode.node.reports.requests import copy_requests
+from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
@@ -100,7 +101,7 @@ def _document(images: Sequence[_AnnotatedImage], result: Result, context: Docume
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=[image.reference for image in images],
         series_instance_uid=made_uid("presentation state series", digest, str(number)),
-        series_number=context.series_number_base + 200 + number,
+        series_number=series_number(DocumentKind.PRESENTATION_STATE, digest, context, number),
         sop_instance_uid=made_uid("presentation state", digest, str(number)),
         instance_number=1,
         content_label="AI_FINDINGS",

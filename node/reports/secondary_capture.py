@@ -16,6 +16,7 @@ from ainode.node.imaging import pixels
 from ainode.node.reports.capture_setting import setting_of
 from ainode.node.reports.drawing import DrawnCapture, drawn_capture
 from ainode.node.reports.requests import copy_requests, request_attributes
+from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
     complete_document,
     copy_body_part,
@@ -96,14 +97,14 @@ def _capture_image(
         patient_orientation=("L", "F"),  # highdicom demands a value; _add_provenance() replaces the value
         study_instance_uid=result.study_instance_uid,
         series_instance_uid=made_uid("capture series", digest, str(numbers.series_index)),
-        series_number=context.series_number_base + 100 + numbers.series_index,
+        series_number=series_number(DocumentKind.SECONDARY_CAPTURE, digest, context, numbers.series_index),
         sop_instance_uid=made_uid("capture", digest, str(numbers.number)),
         instance_number=numbers.number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
         software_versions=software_versions(context, result.algorithm),
         device_serial_number=context.device_uid,
-        series_description=f"AI {result.title} {result.algorithm.version} (RUO)"[:64],
+        series_description=series_description(result.title, result.algorithm),
         content_qualification="RESEARCH",
         specific_character_set="ISO_IR 192",
         patient_birth_date="",
@@ -121,10 +122,12 @@ def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resize
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ConversionType = "WSD"
     image.BurnedInAnnotation = "YES"
-    image.RecognizableVisualFeatures = "NO"
     image.ImageComments = "RESEARCH USE ONLY"
     image.DerivationDescription = "Source image, beside it the same with model attention and findings"
     image.PatientOrientation = _patient_orientation(header)
+    # Absent, the picture may show a face or not (PS3.3 C.7.6.1): a capture shows what its source shows.
+    if (features := header.get("RecognizableVisualFeatures")) in ("YES", "NO"):
+        image.RecognizableVisualFeatures = features
     copy_body_part(image, header)
     copy_lossy_compression(image, header)
     source = Dataset()

@@ -28,6 +28,7 @@ from ainode.node.domain import (
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.heat import resized_saliency
 from ainode.node.reports.requests import copy_requests
+from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
     common_arguments,
     complete_document,
@@ -118,7 +119,7 @@ def _document(
         segmentation_type=_TYPES[kind],
         segment_descriptions=[_segment_description(result.algorithm)],
         series_instance_uid=made_uid(f"{kind} series", digest, str(number)),
-        series_number=context.series_number_base + 300 + number,
+        series_number=series_number(kind, digest, context, number),
         sop_instance_uid=made_uid(kind, digest, str(number)),
         instance_number=1,
         max_fractional_value=_MAX_SALIENCY,

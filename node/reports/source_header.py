@@ -26,6 +26,7 @@ from ainode.node.domain import UID, Algorithm, Document, DocumentContext, Docume
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
+from ainode.node.reports.series import model_version, series_description
 
 # Type 2 elements of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
 _PATIENT_AND_STUDY = (
@@ -183,7 +184,7 @@ def common_arguments(result: Result, header: Dataset, context: DocumentContext) 
         "manufacturer_model_name": MODEL_NAME,
         "software_versions": software_versions(context, result.algorithm),
         "device_serial_number": context.device_uid,
-        "series_description": f"AI {result.title} {result.algorithm.version} (RUO)"[:64],
+        "series_description": series_description(result.title, result.algorithm),
         "content_qualification": "RESEARCH",
         "content_description": "RESEARCH USE ONLY",
         "specific_character_set": "ISO_IR 192",
@@ -194,7 +195,7 @@ def common_arguments(result: Result, header: Dataset, context: DocumentContext) 
 
 def software_versions(context: DocumentContext, algorithm: Algorithm | None) -> list[str]:
     """Return the versions of node, model and weights, each cut to the 64 characters of an LO."""
-    model = [f"{algorithm.name} {algorithm.version}", f"weights {algorithm.weights_sha256[:16]}"] if algorithm else []
+    model = [model_version(algorithm), f"weights {algorithm.weights_sha256[:16]}"] if algorithm else []
     return [version[:64] for version in (*context.software_versions, *model)]
 
 

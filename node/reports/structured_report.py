@@ -26,6 +26,7 @@ from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid, made_uid, run_digest
 from ainode.node.reports.measurement_groups import GroupContext, MeasurementGroup, coded_concept, measurement_groups
 from ainode.node.reports.requests import complete_codes, requests_of
+from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
     complete_document,
     creation_time,
@@ -74,7 +75,7 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         headers={ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)},
         context=context,
         digest=run_digest(result.evidence, context, algorithm=result.algorithm),
-        description=f"AI {result.title} {result.algorithm.version} (RUO)",
+        description=series_description(result.title, result.algorithm),
         algorithm=result.algorithm,
         continues=result.continues,
         requests=requests_of(result.evidence, sources),
@@ -207,14 +208,14 @@ def _document(content: Dataset, draft: _Draft) -> Document:
             evidence=[reference_dataset(ref) for ref in draft.evidence],
             content=content,
             series_instance_uid=made_uid("report series", draft.digest),
-            series_number=context.series_number_base,
+            series_number=series_number(DocumentKind.STRUCTURED_REPORT, draft.digest, context),
             sop_instance_uid=made_uid("report", draft.digest),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL_NAME,
             software_versions=software_versions(context, draft.algorithm),
             device_serial_number=context.device_uid,
-            series_description=draft.description[:64],
+            series_description=draft.description,
             content_qualification="RESEARCH",
             is_complete=True,
             # Reports that this report supersedes, and reports of earlier studies that it follows (PS3.3 C.17.2.3).

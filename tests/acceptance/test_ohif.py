@@ -30,8 +30,6 @@ from ainode.node.domain import JobState  # noqa: E402
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 THIN = "data/dicom/ct_chest_thin_R01-001"
 SIDE = 512
-REPORT = 9001
-"""its Series Number"""
 GAP = 8
 """columns between the two pictures of a capture"""
 BOX_COLOR = (80, 220, 255)
@@ -51,6 +49,11 @@ class Reported:
 
     def first(self, modality: str) -> Dataset:
         return next(one for one in self.headers if one.Modality == modality)
+
+    @property
+    def report_number(self) -> int:
+        """Return the Series Number of the report."""
+        return int(self.first("SR").SeriesNumber)
 
     def region(self) -> tuple[Box, Dataset]:
         """Return the only region of the report, in pixels, and the image that it lies on."""
@@ -169,7 +172,7 @@ def test_the_capture_is_shown_in_its_colors(spine: Reported, address: str, scree
 def test_both_boxes_of_the_report_are_drawn_at_their_pixels(spine: Reported, address: str, screen: Screen) -> None:
     image = spine.first("DX")
     screen.open(address, image)
-    screen.show(REPORT, lambda: len(screen.lines()) >= 2)
+    screen.show(spine.report_number, lambda: len(screen.lines()) >= 2)
     screen.keep("report")
     left, top, right, bottom = BOX
     for shift in (0, 150):
@@ -191,7 +194,7 @@ def test_the_report_of_a_nodule_opens_at_the_slice_and_the_pixels_it_points_at(
     screen.open(address, image)
     screen.until(lambda: screen.slice() != (0, 0))
     assert screen.slice()[0] != image.InstanceNumber
-    screen.show(REPORT, lambda: bool(screen.lines()))
+    screen.show(nodule.reported.report_number, lambda: bool(screen.lines()))
     seen = screen.seen(f"nodule-{nodule.name}")
     assert screen.slice()[0] == image.InstanceNumber
     expected = screen.placed(box, image)
@@ -202,7 +205,7 @@ def test_the_report_of_a_nodule_opens_at_the_slice_and_the_pixels_it_points_at(
 def test_the_box_of_a_nodule_is_on_no_other_slice(nodule: Nodule, address: str, screen: Screen) -> None:
     box, image = nodule.reported.region()
     screen.open(address, image)
-    screen.show(REPORT, lambda: bool(screen.lines()))
+    screen.show(nodule.reported.report_number, lambda: bool(screen.lines()))
     _, number = screen.slice()
     for away in (FURTHER, -FURTHER):
         screen.scroll(away)
@@ -220,7 +223,7 @@ def test_the_box_of_a_nodule_is_on_no_other_slice(nodule: Nodule, address: str, 
 def test_a_nodule_can_be_taken_over_as_a_measurement_of_its_slice(nodule: Nodule, address: str, screen: Screen) -> None:
     _, image = nodule.reported.region()
     screen.open(address, image)
-    screen.show(REPORT, lambda: bool(screen.lines()))
+    screen.show(nodule.reported.report_number, lambda: bool(screen.lines()))
     screen.press("yes-hydrate-btn")
     screen.press("trackedMeasurements-btn")
     screen.until(lambda: screen.says(f"S: {image.SeriesNumber} I: {image.InstanceNumber}") == 1)
@@ -229,7 +232,7 @@ def test_a_nodule_can_be_taken_over_as_a_measurement_of_its_slice(nodule: Nodule
 
 def test_a_report_of_a_study_that_was_not_read_shows_why(declined: Reported, address: str, screen: Screen) -> None:
     screen.open(address, declined.first("DX"))
-    screen.show(REPORT, lambda: screen.says("Not analyzed: this study asks to be declined") == 1)
+    screen.show(declined.report_number, lambda: screen.says("Not analyzed: this study asks to be declined") == 1)
     screen.keep("not-read")
 
 
@@ -240,6 +243,6 @@ def test_the_report_of_a_healthy_study_shows_the_threshold_that_was_not_reached(
     paths = testing.write([flat], tmp_path / "files", study="ohif healthy")
     healthy = read(archive, tmp_path / "node", SPINE_ROUTE, paths)
     screen.open(address, healthy.first("DX"))
-    screen.show(REPORT, lambda: screen.says("Probability: 33.00 %") >= 1)
+    screen.show(healthy.report_number, lambda: screen.says("Probability: 33.00 %") >= 1)
     screen.keep("healthy-report")
     assert screen.says("Threshold Value: 41.60 %") >= 1

@@ -20,7 +20,6 @@ from support.screen import Screen, is_colored  # noqa: E402
 from ainode.node import reports  # noqa: E402
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-SERIES = 9301
 LEFT, TOP, RIGHT, BOTTOM = 12, 24, 36, 40
 
 
@@ -33,14 +32,14 @@ def test_a_label_map_is_drawn_at_its_pixels_on_its_slice(tmp_path: Path) -> None
     values[TOP:BOTTOM, LEFT:RIGHT] = 200
     documents = reports.documents(*looked({paths[3]: values}), replace(CONTEXT, optional=(LABELMAP,)))
     content = next(one.content for one in documents if one.kind is LABELMAP)
-    image = dcmread(paths[3])
+    image, series = dcmread(paths[3]), int(dcmread(BytesIO(content)).SeriesNumber)
     with orthanc(tmp_path / "archive", Plugins=[str(DICOMWEB)]) as archive:
         for one in (*(path.read_bytes() for path in paths), content):
             archive.call("POST", "/instances", one)
         with viewer(archive.http_port) as address, page() as tab:
             screen = Screen(tab, tmp_path)
             screen.open(address, image)
-            screen.show(SERIES, lambda: screen.says("Do you want to open this Segmentation?") == 1)
+            screen.show(series, lambda: screen.says("Do you want to open this Segmentation?") == 1)
             screen.until(lambda: screen.slice()[0] == image.InstanceNumber)
             left, top, right, bottom = (round(side) for side in screen.placed((LEFT, TOP, RIGHT, BOTTOM), image))
             screen.until(lambda: is_colored(screen.seen("label-map"))[top:bottom, left:right].mean() > 0.9)
