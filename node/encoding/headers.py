@@ -5,7 +5,6 @@ nested sequences ends in RecursionError), and warns with the value in the text. 
 read, `_DEPTH` levels of them, and no pixel.
 """
 
-import mmap
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,6 @@ from functools import cache
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import TypeAlias
 
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -23,6 +21,7 @@ from ainode.node.domain import UID, Header, Instance, InstanceRef, Patient, Seri
 from ainode.node.encoding.elements import (
     DEFLATED,
     ITEM,
+    Buffer,
     Element,
     Inflated,
     OutOfOrder,
@@ -32,10 +31,9 @@ from ainode.node.encoding.elements import (
     outermost,
     walk,
 )
+from ainode.node.encoding.file_content import FileContent
 from ainode.node.encoding.part10 import parse
 from ainode.node.errors import CannotUnderstand
-
-Buffer: TypeAlias = "bytes | mmap.mmap"
 
 NODE_KEYWORDS = frozenset(
     """
@@ -205,12 +203,14 @@ def _uid(values: Header, keyword: str) -> UID:
 def instance(path: Path, *, sha256: str, size: int | None = None, keywords: frozenset[str] = NODE_KEYWORDS) -> Instance:
     """Return what the file at `path` holds, without its pixels; `keywords` are read beside the node's own.
 
-    Raises: CannotUnderstand if it is not Part 10 or does not say which instance of which series and study it is.
+    Raises: CannotUnderstand if it is not Part 10 or does not say which instance of which series and study it is;
+    OSError.
     """
     size_bytes = path.stat().st_size if size is None else size
     if not size_bytes:
         raise CannotUnderstand("the file is empty; send it again")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb", buffering=0) as file:
+        data = FileContent(file.fileno())
         transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS | _PATIENT_KEYWORDS)
     # Kept apart from the header, which explanations quote; a route that asks for an attribute has it in both.
     patient = Patient(*(str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES))

@@ -5,7 +5,6 @@ say their length), so the same instance over C-STORE and over HTTP has other byt
 """
 
 import hashlib
-import mmap
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -20,16 +19,19 @@ from ainode.node.encoding.elements import (
     EXPLICIT_BIG,
     ITEM,
     UNDEFINED,
+    Buffer,
     Element,
     Plain,
     encoding_of,
     inside,
     walk,
 )
+from ainode.node.encoding.file_content import FileContent
 from ainode.node.encoding.part10 import parse
 from ainode.node.errors import CannotUnderstand
 
 _PIXEL_DATA: Final = 0x7FE00010
+_STEP_BYTES: Final = 1 << 20
 _TRAILING_PADDING: Final = 0xFFFCFFFC
 # Depth, tag, whether a value of this length follows.
 _RECORD: Final = struct.Struct("<BI?I")
@@ -52,7 +54,7 @@ def _holds_elements(element: Element, parent: int) -> bool:
     return element.vr == b"SQ" or (not element.vr and _is_sequence(element.tag))
 
 
-def _all_elements(content: mmap.mmap, elements: Iterator[Element]) -> Iterator[tuple[Element, bool]]:
+def _all_elements(content: Buffer, elements: Iterator[Element]) -> Iterator[tuple[Element, bool]]:
     """Yield the elements of every level with whether others lie in them; a loop, whatever the nesting."""
     walks = [elements]
     tags: list[int] = []
@@ -68,7 +70,7 @@ def _all_elements(content: mmap.mmap, elements: Iterator[Element]) -> Iterator[t
                 walks.append(inside(content, element))
 
 
-def _digest(content: mmap.mmap) -> str | None:
+def _digest(content: Buffer) -> str | None:
     """Return a digest that another encoding of the data set shares; None where there is none.
 
     Tags, values and nesting count; neither VR nor how a length is said.
@@ -85,8 +87,9 @@ def _digest(content: mmap.mmap) -> str | None:
             continue
         length = 0 if holds_elements else element.length
         digest.update(_RECORD.pack(element.depth, element.tag, not holds_elements, length))
-        with memoryview(content) as view:
-            digest.update(view[element.begin : element.begin + length])
+        end = element.begin + length
+        for begin in range(element.begin, end, _STEP_BYTES):
+            digest.update(content[begin : min(begin + _STEP_BYTES, end)])
     return digest.hexdigest()
 
 
@@ -94,9 +97,9 @@ def _file_digest(path: Path) -> str | None:
     """Return the digest of a file, None where it cannot be compared."""
     if not path.stat().st_size:
         return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb", buffering=0) as file:
         try:
-            return _digest(content)
+            return _digest(FileContent(file.fileno()))
         except CannotUnderstand:
             return None
 

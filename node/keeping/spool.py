@@ -6,7 +6,6 @@ Names are made of a time and digests: no UID, title or header value reaches a pa
 
 import contextlib
 import hashlib
-import mmap
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from typing import Final, Self
 from ainode.node.disk import make_folder, refuse_full, sync_folder
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.encoding.dataset_scan import identity
+from ainode.node.encoding.file_content import FileContent
 from ainode.node.encoding.part10 import Origin, head, parse
 from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
 
@@ -172,11 +172,13 @@ class Incoming:
     def ref(self) -> InstanceRef:
         """Return whose data set was written.
 
-        Raises: CannotUnderstand, and DataSetMismatch if the association announced another one.
+        Raises: CannotUnderstand, and DataSetMismatch if the association announced another one; OutOfResources if the
+        disk cannot read it back.
         """
         if self.size_bytes == self._start:
             raise CannotUnderstand("data set is empty")
-        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with _disk():
+            content = FileContent(self._file.fileno())
             ref = identity(content, self._origin.transfer_syntax_uid, start=self._start)
         if ref.sop_class_uid != self._origin.sop_class_uid:
             raise DataSetMismatch("SOP Class UID differs from that of the C-STORE request")
@@ -210,9 +212,9 @@ def spooled(path: Path) -> Spooled:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise CannotUnderstand("file is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            origin, start = parse(content)
-            ref = identity(content, origin.transfer_syntax_uid, start=start)
+        content = FileContent(file.fileno())
+        origin, start = parse(content)
+        ref = identity(content, origin.transfer_syntax_uid, start=start)
     return Spooled(path, ref, origin.transfer_syntax_uid, origin.calling_ae_title, size)
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import mmap
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from ainode.node.archive.search import SeriesEntry
 from ainode.node.disk import part_folder, place_durably, refuse_full, write_durably
 from ainode.node.domain import UID, File, Instance, Patient
 from ainode.node.encoding import headers
+from ainode.node.encoding.file_content import FileContent
 from ainode.node.errors import CannotUnderstand
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.priors.rules import StudyIdentity, patient_difference
@@ -45,8 +45,8 @@ def study_identity(path: Path) -> StudyIdentity:
 
     Raises: CannotUnderstand, OSError.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        _, attributes = headers.header(content, _IDENTITY_KEYWORDS)
+    with path.open("rb", buffering=0) as file:
+        _, attributes = headers.header(FileContent(file.fileno()), _IDENTITY_KEYWORDS)
     texts = {keyword: str(attributes.get(keyword, "")).strip() for keyword in _IDENTITY_KEYWORDS}
     patient = Patient(texts["PatientID"], texts["IssuerOfPatientID"], texts["PatientBirthDate"])
     return StudyIdentity(UID(texts["StudyInstanceUID"]), patient, texts["StudyDate"], texts["StudyTime"])

@@ -1,6 +1,7 @@
 """Small disks of their own for tests."""
 
 import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -85,6 +86,36 @@ def fillable_disk(folder: Path, *, size_mib: int = 48, names: int = 1000) -> Ite
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", folder], check=True, capture_output=True)
+        image.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FailingDisk:
+    """A mounted file system whose sectors a test can take away."""
+
+    folder: Path
+    image: Path
+
+    def fail(self, *files: Path) -> None:
+        """Make files of the disk unreadable, as bad sectors do; nothing of the disk can be read from then on."""
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.truncate(self.image, _BLOCK_BYTES)
+
+
+@contextmanager
+def failing_disk(folder: Path) -> Iterator[FailingDisk]:
+    """Mount an empty ext4 in a file; skip where that is not allowed."""
+    folder.mkdir(parents=True)
+    image = folder.with_name(f"{folder.name}.ext4")
+    if not _mounted_ext4(folder, image, size_mib=16, names=1000):
+        pytest.skip("no loop device can be mounted here (root can)")
+    try:
+        yield FailingDisk(folder, image)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True, capture_output=True)
         image.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.disks import fillable_disk
+from support.disks import failing_disk, fillable_disk
 from support.intake_bench import MESSAGE, NOW, STUDY, IntakeBench, intake_bench
 
 from ainode.node import testing
@@ -127,6 +127,21 @@ def test_a_node_without_a_descriptor_left_routes_the_study_when_there_is_one(ben
     bench.intake.route_complete(LATER + timedelta(seconds=2))
     assert [len(job.content) for job in bench.opened] == [2]
     assert bench.catalog.problems() == {}
+
+
+def test_an_instance_on_a_sector_that_stays_bad_is_asked_for_some_minutes_and_then_named(tmp_path: Path) -> None:
+    with failing_disk(tmp_path / "disk") as disk:
+        bench = replace(intake_bench(tmp_path), spool_folder="disk/spool")
+        bench.send(1, at=NOW)
+        bench.restart()
+        bench.intake.recover(NOW)
+        disk.fail(kept(bench, 1))
+        bench.intake.route_complete(LATER)
+        assert not bench.catalog.is_routed(STUDY)
+        for seconds in (10, 30, 60, 120, 240):
+            bench.intake.route_complete(LATER + timedelta(seconds=seconds))
+        assert bench.catalog.is_routed(STUDY)
+        assert "Input/output error" in bench.catalog.problems()[STUDY]
 
 
 # A file
