@@ -247,7 +247,7 @@ def jobs(
             proof = f"{time:%Y-%m-%d %H:%M:%S}Z by {delivery.proof}" if time else ""
             document = delivery.document
             cells = ("", delivery.state, delivery.destination, document.kind, document.ref.sop_instance_uid)
-            rows.append((*cells, delivery.error or proof))
+            rows.append((*cells, "; ".join(filter(None, (proof, delivery.explanation)))))
     for past_job in ledger.history(UID(study) if study else None):
         removal = f"{past_job.reason} documents removed {past_job.removed_at:%Y-%m-%d}".strip()
         rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
@@ -277,6 +277,22 @@ def retry(job: str, config: Config = None) -> None:
     settings = settings_of(config)
     destinations = retried(settings, _ledger(settings), job)
     print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in destinations) + " tried again")
+
+
+@app.command()
+def deliver(
+    job: str,
+    destination: Annotated[str, typer.Argument(help="name of a [[peer]]; every destination if left out")] = "",
+    config: Config = None,
+) -> None:
+    """Ask the destinations of a job which documents they still have, and send the missing ones again, byte for byte."""
+    from ainode.node.jobs.retries import deliver as delivered
+
+    settings = settings_of(config)
+    destinations = delivered(settings, _ledger(settings), job, destination)
+    print(
+        f"job {job}: the node asks {', '.join(destinations)} and sends what is missing; `ainode jobs` shows the outcome"
+    )
 
 
 @app.command()

@@ -20,4 +20,6 @@ class DeliveryState(StrEnum):
     WAITING = "waiting"
     SENT = "sent"
     CONFIRMED = "confirmed"
+    CHECKING = "checking"
+    """somebody asked for the results: the archive is asked whether it still has the document"""
     FAILED = "failed"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 from pydicom.uid import generate_uid
 
@@ -13,12 +14,17 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState
-from ainode.node.errors import ArchiveUnreachable, ConfigError, NodeError
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery
 from ainode.node.settings import Peer, Settings
 
 log = logging.getLogger(__name__)
+_UNREPORTED: Final = (
+    "the archive took it and the request to commit it, and has not reported; a report that comes is taken, "
+    "`ainode retry` asks again"
+)
+_CHANGED: Final = "the archive does not list it, by its own UID neither; it is not sent again"
 
 
 class Courier:
@@ -27,7 +33,7 @@ class Courier:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger, self._outbox = ledger, ledger.outbox
-        self.unconfirmed = tuple(peer.name for peer in settings.peers if peer.confirm == "none")
+        self.unconfirmed = settings.unconfirmed
         """destinations without confirmation: a sent document is settled"""
 
     def send(self, job: str, destination: str, now: datetime) -> bool:
@@ -68,15 +74,57 @@ class Courier:
             self._log_arrivals(job, destination)
         return is_done
 
+    def check(self, job: str, destination: str, now: datetime) -> bool:
+        """Ask a destination which documents of a job it still has, and let the others be sent again.
+
+        All are sent again to a destination that cannot be asked. Return False if the destination is to be asked again.
+
+        Raises: ConfigError if node.toml has no such peer any more.
+        """
+        checking = self._outbox.checking(job, destination)
+        refs = [delivery.document.ref for delivery in checking]
+        present: frozenset[UID] = frozenset()
+        error = "the archive does not have it any more; it is sent again"
+        try:
+            present = self._transport(self._settings.peer(destination)).confirm_by_query(refs)
+        except ConfigError:
+            raise
+        except ArchiveRefused:
+            error = "the archive does not answer what it has; it is sent again"
+        except (NodeError, OSError) as failure:
+            self._note(job, destination, DeliveryState.CHECKING, failure)
+            return False
+        for delivery in checking:
+            if delivery.document.ref.sop_instance_uid in present:
+                self._outbox.confirmed(delivery, proof="query", at=now)
+            else:
+                self._outbox.missing(delivery, error=error)
+        about = {"action": "checked", "job": job, "peer": destination}
+        log.info("documents still there: %d of %d", len(present), len(checking), extra=about)
+        return True
+
     def give_up(self, job: str, destination: str, state: DeliveryState, *, reason: str = "") -> None:
-        """Make dead letters of the documents in a state; a `reason` replaces their last error."""
+        """Make dead letters of the documents in a state; a `reason` replaces their last error.
+
+        A document that an archive was asked to commit stays sent, for its report may come at any time; so does a
+        document that the archive changed, for nobody can ask for the document.
+        """
+        if state is DeliveryState.SENT and not reason:
+            sent = self._outbox.unconfirmed(job, destination)
+            changed = [delivery for delivery in sent if delivery.is_taken_with_warning]
+            unreported = [delivery for delivery in sent if delivery.transaction_uid and delivery not in changed]
+            self._outbox.settle_unproven(changed, error=_CHANGED)
+            self._outbox.settle_unproven(unreported, error=_UNREPORTED)
+            if unreported:
+                about = {"action": "not_committed", "job": job, "peer": destination}
+                log.warning("documents not committed so far: %d", len(unreported), extra=about)
         for delivery in self._outbox.give_up(job, destination, state, error=reason):
             _log_dead_letter(delivery, delivery.error)
 
     def _note(self, job: str, destination: str, state: DeliveryState, error: NodeError | OSError) -> None:
-        about = {"action": "delivery_failed", "job": job, "peer": destination}
-        log.warning("delivery failed: %s", error, extra=about)
-        self._outbox.failed_for_now(job, destination, state, error=str(error))
+        _log_failure(job, destination, str(error))
+        words = error.comment if isinstance(error, ArchiveError) else ""
+        self._outbox.failed_for_now(job, destination, state, error=str(error), comment=words)
 
     def _log_arrivals(self, job: str, destination: str) -> None:
         deliveries = self._outbox.of(job, destination)
@@ -94,18 +142,20 @@ class Courier:
         """Send documents whose bytes are those that were composed; return whether each has a final answer."""
         whole = [delivery for delivery in waiting if self._is_whole(delivery)]
         answers = self._transport(peer).send([Outgoing.of(delivery.document.path) for delivery in whole])
-        reasons: set[str] = set()
+        reasons: dict[str, None] = {}
         for delivery, answer in zip(whole, answers, strict=True):
             error = answer.error or _refusal_of_unproven(peer, answer)
+            status, words = answer.status, answer.comment
             if error is None:
-                self._outbox.sent(delivery, status=answer.status, at=now)
+                self._outbox.sent(delivery, status=status, comment=words, at=now)
             elif error.retry:
-                reasons.add(str(error))
+                reasons[str(error)] = None
+                self._outbox.refused_for_now(delivery, status=status, error=str(error), comment=words)
             else:
-                self._outbox.refused(delivery, status=answer.status, error=str(error))
-                _log_dead_letter(delivery, f"refused with status {_hexadecimal(answer.status)}")
+                self._outbox.refused(delivery, status=status, error=str(error), comment=words)
+                _log_dead_letter(delivery, f"refused with status {_hexadecimal(status)}")
         for reason in reasons:
-            self._note(waiting[0].document.job, peer.name, DeliveryState.WAITING, ArchiveUnreachable(reason))
+            _log_failure(waiting[0].document.job, peer.name, reason)
         return not reasons
 
     def _is_whole(self, delivery: Delivery) -> bool:
@@ -123,8 +173,12 @@ class Courier:
         for delivery in sent:
             if delivery.document.ref.sop_instance_uid in confirmed:
                 self._outbox.confirmed(delivery, proof="query", at=now)
+            elif self._overdue(delivery, now) and delivery.is_taken_with_warning:
+                self._outbox.settle_unproven([delivery], error=_CHANGED)
             elif self._overdue(delivery, now):
-                self._outbox.missing(delivery, error="the archive took it, but does not list it")
+                is_named = delivery.archive_status is not None
+                statement = "took it" if is_named else "reports success without naming it"
+                self._outbox.missing(delivery, error=f"the archive {statement}, but does not list it")
 
     def _commit(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
         """Request storage commitment; the archive reports now, or later on an association to our receiver."""
@@ -136,9 +190,12 @@ class Courier:
         self._outbox.asked(uncommitted, transaction_uid, now)
         refs = [delivery.document.ref for delivery in uncommitted]
         references = [commitment.SopReference(ref.sop_class_uid, ref.sop_instance_uid) for ref in refs]
-        commitment.request_commitment(
-            self._link(peer), references, transaction_uid=transaction_uid, keep=partial(self.settle, now=now)
-        )
+        keep = partial(self.settle, now=now)
+        try:
+            commitment.request_commitment(self._link(peer), references, transaction_uid=transaction_uid, keep=keep)
+        except NodeError:
+            self._outbox.not_asked(uncommitted, transaction_uid)
+            raise
 
     def settle(self, report: commitment.Commitment, now: datetime) -> None:
         """Write the storage commitment report of an archive into the ledger."""
@@ -162,6 +219,10 @@ def _refusal_of_unproven(peer: Peer, answer: SendOutcome) -> ArchiveUnreachable 
         f'{peer.name}: reports success, and does not name what it stored: set confirm = "query" for this [[peer]], or '
         "correct its address `dicomweb` (a proxy or a sign-in page answers so); the documents will be tried again"
     )
+
+
+def _log_failure(job: str, destination: str, reason: str) -> None:
+    log.warning("delivery failed: %s", reason, extra={"action": "delivery_failed", "job": job, "peer": destination})
 
 
 def _log_dead_letter(delivery: Delivery, reason: str) -> None:

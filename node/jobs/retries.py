@@ -1,8 +1,20 @@
-"""What a person asks for again: a failed reading, failed deliveries, or documents that were withheld."""
+"""What a person asks for again: a failed reading, failed deliveries, withheld documents, results that are gone."""
 
+from typing import Final
+
+from ainode.node.domain import UID, JobState
 from ainode.node.jobs.withholding import released
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Settings
+
+_DELIVERABLE: Final = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
+"""the states of a job that counts and that has its documents"""
+_REMEDIES: Final = {
+    JobState.WAITING: "its documents leave when it is read",
+    JobState.READING: "its documents leave when it is read",
+    JobState.FAILED: "it made no documents; `ainode retry` reads the study again",
+    JobState.SUPERSEDED: "a later job of the study counts; `ainode jobs` lists it",
+}
 
 
 def retry(settings: Settings, ledger: Ledger, job: str) -> tuple[str, ...]:
@@ -14,5 +26,41 @@ def retry(settings: Settings, ledger: Ledger, job: str) -> tuple[str, ...]:
     """
     revived = released(settings, ledger, ledger.job(job)) or ledger.revive(job)
     if not revived:
-        raise LookupError(f"job {job}: nothing of it failed; `ainode jobs` shows its state")
+        raise LookupError(
+            f"job {job}: nothing of it failed; `ainode jobs` shows its state, `ainode deliver {job}` sends what the "
+            "archive does not have any more"
+        )
     return revived
+
+
+def deliver(settings: Settings, ledger: Ledger, job_id: str, destination: str = "") -> tuple[str, ...]:
+    """Let the destinations of a job, or one, be asked which documents they still have; return the destinations.
+
+    The node asks, and sends what is missing, byte for byte: now if the node runs, else at its start.
+
+    Raises: LookupError if there is no such job, or nothing of the job was meant for the destination; ConfigError if
+    node.toml has no such peer.
+    """
+    job = ledger.job(job_id)
+    if job.state not in _DELIVERABLE:
+        raise LookupError(f"job {job_id} is {job.state}: {_REMEDIES[job.state]}")
+    destinations = tuple(dict.fromkeys(delivery.destination for delivery in ledger.deliveries(job_id)))
+    if not destinations:
+        raise LookupError(
+            f"job {job_id}: nothing of it leaves the node; {job.explanation or 'its route sends nothing'}"
+        )
+    if destination and destination not in destinations:
+        raise LookupError(
+            f"job {job_id}: nothing of it is meant for {destination!r} but for {', '.join(destinations)}; "
+            f"`ainode send {settings.data / 'documents' / job_id} {destination}` sends its documents"
+        )
+    for name in (destination,) if destination else destinations:
+        settings.peer(name)
+    ledger.outbox.recheck(job_id, destination, unconfirmed=settings.unconfirmed)
+    return (destination,) if destination else destinations
+
+
+def deliver_study(settings: Settings, ledger: Ledger, study: UID) -> None:
+    """Let the destinations be asked whether they still have the results of a study; the node sends what is missing."""
+    for job in ledger.jobs(study=study, states=_DELIVERABLE):
+        ledger.outbox.recheck(job.id, unconfirmed=settings.unconfirmed)

@@ -31,7 +31,11 @@ _POLLING_S: Final = 0.1
 _SEARCHES_AT_ONCE: Final = 4
 _DELIVERIES_AT_ONCE: Final = 8
 _OUTAGE_PAUSE_S: Final = 2.0
-_STATES: Final = {TaskKind.SEND: DeliveryState.WAITING, TaskKind.CONFIRM: DeliveryState.SENT}
+_STATES: Final = {
+    TaskKind.SEND: DeliveryState.WAITING,
+    TaskKind.CONFIRM: DeliveryState.SENT,
+    TaskKind.CHECK: DeliveryState.CHECKING,
+}
 """the deliveries that a kind of task is about"""
 
 
@@ -146,6 +150,8 @@ class Jobs(DBOSConfiguredInstance):
                 self._deliver(task, courier.send)
             case TaskKind.CONFIRM:
                 self._deliver(task, courier.confirm)
+            case TaskKind.CHECK:
+                self._deliver(task, courier.check)
 
     def _deliver(self, task: Task, step: Callable[..., bool]) -> None:
         """Send or confirm; try again after a pause, and give up after the last attempt."""

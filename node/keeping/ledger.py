@@ -211,7 +211,10 @@ class Ledger:
             connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
     def revive(self, job: str) -> tuple[str, ...]:
-        """Set failed work back to waiting; return the destinations to deliver to, an empty text for the reading."""
+        """Set failed work back to waiting, and ask again for a proof of what was sent without one.
+
+        Return the destinations to deliver to or to ask, an empty text for the reading.
+        """
         failed = (deliveries_of(job), deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
             # A job that waits or is read has not failed, though WAITING may follow READING.
@@ -219,10 +222,13 @@ class Ledger:
             if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
                 revived: tuple[str, ...] = ("",)
             else:
-                query = sa.select(deliveries.c.destination).where(*failed).distinct()
+                unproven = (deliveries_of(job), deliveries.c.state == DeliveryState.SENT, deliveries.c.settled)
+                conditions = sa.and_(*failed) | sa.and_(*unproven)
+                query = sa.select(deliveries.c.destination).where(conditions).distinct()
                 revived = tuple(connection.execute(query).scalars())
                 waiting = {"state": DeliveryState.WAITING, "error": ""}
                 connection.execute(sa.update(deliveries).where(*failed).values(waiting))
+                connection.execute(sa.update(deliveries).where(*unproven).values(settled=False, error=""))
             if revived:
                 connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
         return revived
@@ -248,7 +254,8 @@ class Ledger:
         A job with a document that still has to leave is never among them.
         """
         last_event = sa.func.coalesce(deliveries.c.confirmed_at, deliveries.c.sent_at, deliveries.c.tried_at)
-        is_waiting = (deliveries.c.state == DeliveryState.WAITING) & (jobs.c.state != JobState.SUPERSEDED)
+        to_leave = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))
+        is_waiting = to_leave & (jobs.c.state != JobState.SUPERSEDED)
         of_job = sa.exists().where(
             documents.c.job == jobs.c.id,
             deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -10,7 +11,10 @@ from sqlalchemy.engine import Connection
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping import transitions
 from ainode.node.keeping.records import Delivery, delivery_of
-from ainode.node.keeping.schema import deliveries, documents, jobs
+from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
+
+# The oldest are forgotten: an archive that never reports is asked again and again.
+_MAX_TRANSACTIONS: Final = 50
 
 
 def deliveries_of(job: str, destination: str = "") -> sa.ColumnElement[bool]:
@@ -26,12 +30,12 @@ class Outbox:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def of(self, job: str, destination: str = "") -> tuple[Delivery, ...]:
-        """Return the deliveries of a job, to all destinations or to one."""
+    def of(self, job: str, destination: str = "", *conditions: sa.ColumnElement[bool]) -> tuple[Delivery, ...]:
+        """Return the deliveries of a job, to all destinations or to one, that meet conditions."""
         query = (
             sa.select(deliveries, *(column for column in documents.c if column.name != "sop_instance_uid"))
             .join(documents, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
-            .where(documents.c.job == job)
+            .where(documents.c.job == job, *conditions)
             .order_by(deliveries.c.destination, documents.c.position)
         )
         if destination:
@@ -61,47 +65,95 @@ class Outbox:
         return self._in_state(job, destination, DeliveryState.WAITING)
 
     def unconfirmed(self, job: str, destination: str) -> tuple[Delivery, ...]:
-        """Return the deliveries that were sent and not confirmed."""
-        return self._in_state(job, destination, DeliveryState.SENT)
+        """Return the deliveries that were sent, and that the archive is to be asked about."""
+        return self._in_state(job, destination, DeliveryState.SENT, ~deliveries.c.settled)
 
-    def _in_state(self, job: str, destination: str, state: DeliveryState) -> tuple[Delivery, ...]:
-        return tuple(delivery for delivery in self.of(job, destination) if delivery.state is state)
+    def checking(self, job: str, destination: str) -> tuple[Delivery, ...]:
+        """Return the deliveries that somebody asked for: the archive is asked whether it still has them."""
+        return self._in_state(job, destination, DeliveryState.CHECKING)
 
-    def sent(self, delivery: Delivery, *, status: int | None, at: datetime) -> None:
-        """Note that the archive took a document."""
-        self._move_one(delivery, DeliveryState.SENT, archive_status=status, error="", sent_at=at, transaction_uid="")
+    def _in_state(
+        self, job: str, destination: str, state: DeliveryState, *conditions: sa.ColumnElement[bool]
+    ) -> tuple[Delivery, ...]:
+        return self.of(job, destination, deliveries.c.state == state, *conditions)
 
-    def refused(self, delivery: Delivery, *, status: int | None, error: str) -> None:
-        """Note that the archive refused a document for good."""
-        self._move_one(delivery, DeliveryState.FAILED, archive_status=status, error=error)
+    def sent(self, delivery: Delivery, *, status: int | None, comment: str, at: datetime) -> None:
+        """Note that the archive took a document, and its words."""
+        values = {"archive_status": status, "archive_comment": comment, "proof_comment": "", "error": ""}
+        self._move_one(delivery, DeliveryState.SENT, **values, sent_at=at, transaction_uid="", settled=False)
+
+    def refused(self, delivery: Delivery, *, status: int | None, error: str, comment: str = "") -> None:
+        """Note that the archive refused a document for good, and its words."""
+        values = {"archive_status": status, "archive_comment": comment, "error": error}
+        self._move_one(delivery, DeliveryState.FAILED, **values)
 
     def confirmed(self, delivery: Delivery, *, proof: str, at: datetime) -> None:
         """Note that the archive proved that it has a document."""
-        self._move_one(delivery, DeliveryState.CONFIRMED, proof=proof, confirmed_at=at, error="")
+        self._move_one(delivery, DeliveryState.CONFIRMED, **_proven(proof, at))
 
     def missing(self, delivery: Delivery, *, error: str) -> None:
-        """Note that the archive took a document and does not have it: the document is to be sent again."""
-        self._move_one(delivery, DeliveryState.WAITING, error=error, transaction_uid="")
+        """Note that the archive does not have a document: the document is to be sent again."""
+        values = {"error": error, "transaction_uid": "", "proof": "", "confirmed_at": None}
+        self._move_one(delivery, DeliveryState.WAITING, **values)
+
+    def settle_unproven(self, unproven: Sequence[Delivery], *, error: str) -> None:
+        """Note that the archive took documents, proves none of them, and is asked no more."""
+        with self._engine.begin() as connection:
+            for delivery in unproven:
+                conditions = (*_is(delivery), deliveries.c.state == DeliveryState.SENT)
+                connection.execute(sa.update(deliveries).where(*conditions).values(settled=True, error=error))
+
+    def recheck(self, job: str, destination: str = "", *, unconfirmed: Sequence[str] = ()) -> None:
+        """Let the archives be asked which documents of a job they still have.
+
+        What waits, and what an archive is being asked to prove, needs no other question; nobody asks an `unconfirmed`
+        destination for a proof.
+        """
+        is_asked = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
+        is_free = ~is_asked | deliveries.c.destination.in_(unconfirmed)
+        with self._engine.begin() as connection:
+            conditions = (deliveries_of(job, destination), is_free)
+            self._move(connection, conditions, DeliveryState.CHECKING, error="", settled=False)
+            connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
     def asked(self, asked_deliveries: Sequence[Delivery], transaction_uid: UID, at: datetime) -> None:
         """Note the transaction that asks an archive to commit documents."""
         with self._engine.begin() as connection:
             for delivery in asked_deliveries:
                 conditions = (*_is(delivery), deliveries.c.state == DeliveryState.SENT)
-                values = {"transaction_uid": transaction_uid, "sent_at": at}
+                transactions = " ".join((*delivery.transactions[1 - _MAX_TRANSACTIONS :], transaction_uid))
+                values = {"transaction_uid": transaction_uid, "transactions": transactions, "sent_at": at}
                 connection.execute(sa.update(deliveries).where(*conditions).values(values))
 
-    def failed_for_now(self, job: str, destination: str, state: DeliveryState, *, error: str) -> None:
-        """Note why the deliveries in a state stay in the state."""
-        conditions = (deliveries_of(job, destination), deliveries.c.state == state)
+    def not_asked(self, asked_deliveries: Sequence[Delivery], transaction_uid: UID) -> None:
+        """Note that a request of commitment failed: the request before, if there is one, is the open one again."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(deliveries).where(*conditions).values(error=error))
+            for delivery in asked_deliveries:
+                conditions = (*_is(delivery), deliveries.c.transaction_uid == transaction_uid)
+                values = {"transaction_uid": delivery.transaction_uid, "sent_at": delivery.sent_at}
+                connection.execute(sa.update(deliveries).where(*conditions).values(values))
+
+    def failed_for_now(
+        self, job: str, destination: str, state: DeliveryState, *, error: str, comment: str = ""
+    ) -> None:
+        """Note why the deliveries in a state stay in the state, and the archive's words."""
+        conditions = (deliveries_of(job, destination), deliveries.c.state == state)
+        column = "archive_comment" if state is DeliveryState.WAITING else "proof_comment"
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(deliveries).where(*conditions).values({"error": error, column: comment}))
+
+    def refused_for_now(self, delivery: Delivery, *, status: int | None, error: str, comment: str) -> None:
+        """Note why the archive did not take a document that will be sent again, and its words."""
+        conditions = (*_is(delivery), deliveries.c.state == DeliveryState.WAITING)
+        values = {"archive_status": status, "archive_comment": comment, "error": error}
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(deliveries).where(*conditions).values(values))
 
     def give_up(self, job: str, destination: str, state: DeliveryState, *, error: str = "") -> tuple[Delivery, ...]:
         """Make dead letters of the deliveries in a state; an `error` replaces their last error. Return them."""
         given_up = tuple(
             replace(delivery, error=error or delivery.error or "sent, but the archive never confirmed it")
-            for delivery in self._in_state(job, destination, state)
+            for delivery in self._in_state(job, destination, state, ~deliveries.c.settled)
         )
         with self._engine.begin() as connection:
             for delivery in given_up:
@@ -110,21 +162,43 @@ class Outbox:
         return given_up
 
     def settle(self, transaction_uid: str, committed: Sequence[UID], failed: Mapping[UID, str], at: datetime) -> None:
-        """Write down a storage commitment report: which documents of the transaction the archive committed."""
-        of_transaction = deliveries.c.transaction_uid == transaction_uid
-        proof = {"proof": "storage commitment", "confirmed_at": at, "error": ""}
+        """Write down a storage commitment report: which documents of the transaction the archive committed.
+
+        An archive may commit by any of the requests, however late; it fails by the open request alone.
+        """
+        of_any_request = (
+            sa.literal(" ")
+            .concat(deliveries.c.transactions)
+            .concat(" ")
+            .contains(f" {transaction_uid} ", autoescape=True)
+        )
         with self._engine.begin() as connection:
             for uid in committed:
-                of_document = (of_transaction, deliveries.c.sop_instance_uid == uid)
-                self._move(connection, of_document, DeliveryState.CONFIRMED, **proof)
+                of_document = (deliveries.c.sop_instance_uid == uid, of_any_request)
+                not_checked = deliveries.c.state != DeliveryState.CHECKING
+                self._move(
+                    connection,
+                    (*of_document, not_checked),
+                    DeliveryState.CONFIRMED,
+                    **_proven("storage commitment", at),
+                )
             for uid, reason in failed.items():
-                error = f"not committed: {reason}"
-                of_document = (of_transaction, deliveries.c.sop_instance_uid == uid)
-                # A late report starts nothing: a delivery that was given up gets the archive's reason, no more.
-                given_up = (*of_document, deliveries.c.state == DeliveryState.FAILED)
-                connection.execute(sa.update(deliveries).where(*given_up).values(error=error))
-                was_sent = (*of_document, deliveries.c.state == DeliveryState.SENT)
-                self._move(connection, was_sent, DeliveryState.WAITING, error=error, transaction_uid="")
+                of_document = (deliveries.c.sop_instance_uid == uid, deliveries.c.transaction_uid == transaction_uid)
+                self._settle_failure(connection, of_document, f"not committed: {reason}")
+
+    def _settle_failure(
+        self, connection: Connection, of_document: Sequence[sa.ColumnElement[bool]], error: str
+    ) -> None:
+        """Send a document again that was not committed, unless the archive took it with a warning."""
+        # A late report starts nothing: a delivery that was given up gets the archive's reason, no more.
+        given_up = (*of_document, deliveries.c.state == DeliveryState.FAILED)
+        connection.execute(sa.update(deliveries).where(*given_up).values(error=error))
+        was_sent = (*of_document, deliveries.c.state == DeliveryState.SENT)
+        is_changed = deliveries.c.archive_status.between(0xB000, 0xBFFF)  # PS3.4 table B.2-1
+        settled = {"settled": True, "error": error, "transaction_uid": ""}
+        connection.execute(sa.update(deliveries).where(*was_sent, is_changed).values(settled))
+        unchanged = (*was_sent, sa.not_(sa.func.coalesce(is_changed, sa.false())))
+        self._move(connection, unchanged, DeliveryState.WAITING, error=error, transaction_uid="")
 
     def _move_one(self, delivery: Delivery, state: DeliveryState, **values: object) -> None:
         with self._engine.begin() as connection:
@@ -140,6 +214,12 @@ class Outbox:
         """Change the state of deliveries, and other columns with it, where the state may follow."""
         earlier = deliveries.c.state.in_(transitions.before(state, transitions.DELIVERY))
         connection.execute(sa.update(deliveries).where(*conditions, earlier).values(state=state, **values))
+
+
+def _proven(proof: str, at: datetime) -> dict[str, object]:
+    """Return the values of a delivery that the archive proved."""
+    values = {"proof": proof, "error": "", "proof_comment": ""}
+    return {**values, "confirmed_at": at, "transaction_uid": "", "settled": False}
 
 
 def _is(delivery: Delivery) -> tuple[sa.ColumnElement[bool], ...]:

@@ -5,11 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
 from ainode.node.keeping.announcements import locations_of
 from ainode.node.keeping.database import aware, reference
+
+# PS3.4 table B.2-1: the statuses of a C-STORE that begin with B are warnings.
+_WARNING: Final = 0xB000
+_WARNINGS: Final = {
+    0xB000: "coercion of data elements, it changed what the document says of itself",
+    0xB006: "elements discarded",
+    0xB007: "data set does not match SOP class",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,33 @@ class Delivery:
     error: str
     proof: str
     transaction_uid: str
+    """of the request of commitment that no report has answered; '' if there is none"""
     sent_at: datetime | None
     confirmed_at: datetime | None
+    archive_comment: str = ""
+    """the archive's own words about the document; may quote a Patient ID, so never in a log"""
+    proof_comment: str = ""
+    """the archive's own words when it was asked for a proof"""
+    transactions: tuple[str, ...] = ()
+    """Transaction UIDs of all requests of commitment"""
+
+    @property
+    def is_taken_with_warning(self) -> bool:
+        """Return whether the archive keeps the document and warned that it changed something."""
+        return self.archive_status is not None and self.archive_status & 0xF000 == _WARNING
+
+    @property
+    def explanation(self) -> str:
+        """Return what the archive did and said, and why the document has not arrived, in words for a person."""
+        words = dict.fromkeys(filter(None, (self.archive_comment, self.proof_comment)))
+        warning = f"the archive took it with a warning: {self._warning}" if self.is_taken_with_warning else ""
+        quotation = f'the archive says: "{" / ".join(words)}"' if words else ""
+        return "; ".join(filter(None, (self.error, warning, quotation)))
+
+    @property
+    def _warning(self) -> str:
+        status = self.archive_status or 0
+        return f"{_WARNINGS.get(status, 'see its conformance statement')} (0x{status:04X})"
 
 
 def job_of(row: Any) -> Job:  # noqa: ANN401
@@ -152,4 +185,7 @@ def delivery_of(row: Any) -> Delivery:  # noqa: ANN401
         transaction_uid=row.transaction_uid,
         sent_at=aware(row.sent_at) if row.sent_at else None,
         confirmed_at=aware(row.confirmed_at) if row.confirmed_at else None,
+        archive_comment=row.archive_comment,
+        proof_comment=row.proof_comment,
+        transactions=tuple(row.transactions.split()),
     )

@@ -125,6 +125,13 @@ deliveries = sa.Table(
     sa.Column("tried_at", _time),
     sa.Column("sent_at", _time),
     sa.Column("confirmed_at", _time),
+    # the archive's own words about the document, and about the last question for a proof; never in a log
+    sa.Column("archive_comment", sa.Text, nullable=False, server_default=""),
+    sa.Column("proof_comment", sa.Text, nullable=False, server_default=""),
+    # the Transaction UIDs of all requests of commitment: an archive may report on any of them
+    sa.Column("transactions", sa.Text, nullable=False, server_default=""),
+    # whether the archive is asked for a proof no more; a proof that comes still counts
+    sa.Column("settled", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # When what remains to be done for a job is tried next; what remains is in the states of jobs and deliveries.

@@ -30,6 +30,8 @@ class TaskKind(StrEnum):
     """send the waiting documents of a job to a destination"""
     CONFIRM = "confirm"
     """ask a destination for a proof that it has what was sent"""
+    CHECK = "check"
+    """ask a destination whether it still has what it had: somebody asked for the results"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +133,18 @@ def _readings() -> sa.Select[Any]:
 
 
 def _deliveries(unconfirmed: Sequence[str]) -> sa.Select[Any]:
-    """Return the query of what is to be sent or confirmed; a waiting document of a superseded job never leaves."""
-    is_waiting = deliveries.c.state == DeliveryState.WAITING
-    kind = sa.case((is_waiting, TaskKind.SEND.value), else_=TaskKind.CONFIRM.value)
+    """Return the query of what is to be sent, confirmed or checked; nothing of a superseded job is sent."""
+    is_waiting, is_checked = (deliveries.c.state == state for state in (DeliveryState.WAITING, DeliveryState.CHECKING))
+    kinds = ((is_waiting, TaskKind.SEND.value), (is_checked, TaskKind.CHECK.value))
+    kind = sa.case(*kinds, else_=TaskKind.CONFIRM.value)
     to_send = is_waiting & (jobs.c.state != JobState.SUPERSEDED)
-    to_confirm = (deliveries.c.state == DeliveryState.SENT) & deliveries.c.destination.not_in(unconfirmed)
+    is_unproven = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
+    to_confirm = is_unproven & deliveries.c.destination.not_in(unconfirmed)
     way = deliveries.join(documents).join(jobs, documents.c.job == jobs.c.id)
     return (
         sa.select(*_columns(kind, deliveries.c.destination))
         .select_from(way.outerjoin(tasks, _schedule_of(kind, deliveries.c.destination)))
-        .where(to_send | to_confirm)
+        .where(to_send | is_checked | to_confirm)
         .distinct()
         .order_by(jobs.c.id)
     )

@@ -20,9 +20,13 @@ DELIVERY: Final[Mapping[DeliveryState, frozenset[DeliveryState]]] = {
     # An archive may confirm late, when the document waits again or was given up: the archive has the document.
     DeliveryState.WAITING: frozenset({DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.CONFIRMED}),
     # A document that the archive does not list, or did not commit, is sent again.
-    DeliveryState.SENT: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED}),
-    DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.CONFIRMED}),
-    DeliveryState.CONFIRMED: frozenset(),
+    DeliveryState.SENT: frozenset(
+        {DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.CHECKING}
+    ),
+    DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.CONFIRMED, DeliveryState.CHECKING}),
+    # Somebody may have deleted the document in the archive.
+    DeliveryState.CONFIRMED: frozenset({DeliveryState.CHECKING}),
+    DeliveryState.CHECKING: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED}),
 }
 
 

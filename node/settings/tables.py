@@ -235,6 +235,11 @@ class Settings(Tables):
         message = f"no [[peer]] is named {name!r} in node.toml (known: {names_text})"
         raise ConfigError(message)
 
+    @property
+    def unconfirmed(self) -> tuple[str, ...]:
+        """Return the names of the peers that nobody asks for a proof of a delivery."""
+        return tuple(peer.name for peer in self.peers if peer.confirm == "none")
+
     def peer_of_title(self, ae_title: str) -> Peer | None:
         """Return the first peer with the AE title that the node can call by DIMSE, None if there is none."""
         return next((peer for peer in self.peers if peer.speaks_dimse and peer.ae_title == ae_title), None)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ainode.node import __version__
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, UID_PATTERN, Location
+from ainode.node.jobs.retries import deliver_study
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -201,7 +202,11 @@ class Studies:
         return self._save_announcement(study, question.peer, expected=question.instances)
 
     def read_now(self, study: StudyUID, question: ReadQuestion) -> StudyStatus:
-        """Read the received instances of a study now, after a pull if a peer is named; no finished job runs again."""
+        """Read the received instances of a study now, after a pull if a peer is named.
+
+        No finished job runs again, but its results come back: its destinations are asked which documents they still
+        have, and get what they miss.
+        """
         if not self._node.catalog.content(UID(study)) and not self._pulls_from(question.peer):
             raise HTTPException(
                 404,
@@ -209,6 +214,7 @@ class Studies:
                 "or send the study",
             )
         locations = tuple(position.location() for position in question.positions)
+        deliver_study(self._node.settings, self._node.ledger, UID(study))
         return self._save_announcement(study, question.peer, read_now=True, locations=locations)
 
     def state(self, study: StudyUID) -> StudyStatus:

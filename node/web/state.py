@@ -25,6 +25,12 @@ class DeliveryStatus(BaseModel):
     error: str
     proof: str
     confirmed_at: datetime | None
+    """when the archive proved last that it has the document"""
+    archive_status: int | None
+    archive_comment: str
+    """the archive's own words, '' if it said nothing"""
+    explanation: str
+    """the error, what the archive changed, and its words, as `ainode jobs` shows them"""
 
 
 class DocumentStatus(BaseModel):
@@ -171,4 +177,7 @@ def _delivery_status(delivery: Delivery) -> DeliveryStatus:
         error=delivery.error,
         proof=delivery.proof,
         confirmed_at=delivery.confirmed_at,
+        archive_status=delivery.archive_status,
+        archive_comment=delivery.archive_comment or delivery.proof_comment,
+        explanation=delivery.explanation,
     )

@@ -12,6 +12,7 @@ from ainode.node.keeping.schema import deliveries, jobs
 
 def put_delivery(ledger: Ledger, delivery: Delivery, **values: object) -> None:
     """Change columns of one delivery."""
+    values = {"transactions": values.get("transaction_uid", ""), **values}
     statement = sa.update(deliveries).where(
         deliveries.c.sop_instance_uid == delivery.document.ref.sop_instance_uid,
         deliveries.c.destination == delivery.destination,

@@ -146,7 +146,9 @@ def test_a_refusal_is_one_line_of_the_log_with_status_and_uid_and_without_the_wo
     assert line.getMessage() == "delivery given up: refused with status 0xC123"
     assert vars(line)["sop_instance_uid"] == delivery.document.ref.sop_instance_uid
     assert "SMITH" not in caplog.text
-    assert "SMITH" not in ledger.deliveries("job")[0].error
+    (delivery,) = ledger.deliveries("job")
+    assert "SMITH" not in delivery.error
+    assert delivery.archive_comment == "not for SMITH^JOHN"
 
 
 def refuse(_event: evt.Event) -> Dataset:

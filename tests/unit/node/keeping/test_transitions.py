@@ -38,10 +38,11 @@ def test_a_job_takes_a_state_only_after_the_states_that_allow_it(ledger: Ledger)
 def test_a_delivery_takes_a_state_only_after_the_states_that_allow_it(ledger: Ledger) -> None:
     (delivery,) = ledger.deliveries("a")
     changes = {
-        DeliveryState.SENT: lambda: ledger.outbox.sent(delivery, status=0, at=NOW),
+        DeliveryState.SENT: lambda: ledger.outbox.sent(delivery, status=0, comment="", at=NOW),
         DeliveryState.FAILED: lambda: ledger.outbox.refused(delivery, status=0xC000, error="refused"),
         DeliveryState.CONFIRMED: lambda: ledger.outbox.confirmed(delivery, proof="query", at=NOW),
         DeliveryState.WAITING: lambda: ledger.outbox.missing(delivery, error="not listed"),
+        DeliveryState.CHECKING: lambda: ledger.outbox.recheck("a", unconfirmed=["archive"]),
     }
     for earlier, (later, change) in product(DeliveryState, changes.items()):
         put_delivery(ledger, delivery, state=earlier)
@@ -50,6 +51,6 @@ def test_a_delivery_takes_a_state_only_after_the_states_that_allow_it(ledger: Le
         assert changed.state is (later if later in transitions.DELIVERY[earlier] else earlier)
 
 
-def test_what_is_superseded_or_confirmed_stays_so() -> None:
+def test_what_is_superseded_stays_so_and_what_is_confirmed_stays_so_until_somebody_asks() -> None:
     assert transitions.JOB[JobState.SUPERSEDED] == frozenset()
-    assert transitions.DELIVERY[DeliveryState.CONFIRMED] == frozenset()
+    assert transitions.DELIVERY[DeliveryState.CONFIRMED] == {DeliveryState.CHECKING}
