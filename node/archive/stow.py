@@ -27,6 +27,8 @@ _PROCESSING_FAILURE: Final = 0x0110
 def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
     """Store the documents in one request and return the outcome of each, in their order, as `store.send` does.
 
+    A request that the archive, or a proxy before the archive, calls too large is sent in halves.
+
     Raises: OSError if a file cannot be read. A failure of the archive is an outcome.
     """
     try:
@@ -35,6 +37,9 @@ def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...
             answer = dataset_of(response.content)
     except ArchiveError as error:
         return tuple(SendOutcome.failed(document, error) for document in documents)
+    if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(documents) > 1:
+        middle = len(documents) // 2
+        return send(link, documents[:middle]) + send(link, documents[middle:])
     return tuple(_outcome(link, document, response, answer) for document in documents)
 
 

@@ -8,7 +8,7 @@ from ainode.node.domain import UID
 from ainode.node.settings import Peer
 
 YES, NO, OPEN = "yes", "no", "open"
-"""outcomes of a trial; OPEN: the doctor cannot see the outcome"""
+"""outcomes of a trial; OPEN: the peer reports success, and the doctor cannot see the outcome"""
 WEB_PREFIX, REST_PREFIX = "STOW-RS: ", "Orthanc REST: "
 """begin the name of a trial that DIMSE, STOW-RS and Orthanc's REST interface share"""
 # For each value of `deliver`: the prefix of its store trials, and the trial of its query.
@@ -21,6 +21,7 @@ _RETRIEVALS = {"get": "C-GET", "move": "C-MOVE", "dicomweb": "WADO-RS"}
 _REPORTS = {"3d": "store Comprehensive 3D SR", "comprehensive": "store Comprehensive SR"}
 # The preferred type comes first: more viewers show label maps, although more archives accept fractional segmentations.
 _SEGMENTATIONS = {"labelmap": "store Label Map Segmentation", "fractional": "store Segmentation"}
+_COMMITMENT = "storage commitment"
 _CAPTURE = "store Secondary Capture Image"
 _PRESENTATION_STATE = "store Grayscale Softcopy Presentation State"
 _OFF: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False}
@@ -43,6 +44,8 @@ class Examination:
     peer: Peer
     trials: tuple[Trial, ...]
     remaining_studies: tuple[UID, ...] = ()
+    is_archive_of_priors: bool = False
+    """whether a route fetches earlier studies from the peer"""
 
     def outcome(self, name: str) -> str:
         """Return the outcome of a trial, '' if the doctor did not try the operation."""
@@ -68,7 +71,7 @@ def advice(examination: Examination) -> Mapping[str, str | bool]:
         values["presentation_state"] = works(prefix + _PRESENTATION_STATE)
         segmentations = {segmentation: works(prefix + trial) for segmentation, trial in _SEGMENTATIONS.items()}
         values["segmentation"] = _first_working(peer.segmentation, segmentations)
-        proofs = {"commitment": works("storage commitment"), "query": works(query), "none": True}
+        proofs = {"commitment": works(_COMMITMENT), "query": works(query), "none": True}
         values["confirm"] = _first_working("commitment", proofs)
     retrievals = {retrieve: works(trial) for retrieve, trial in _RETRIEVALS.items()}
     values["retrieve"] = _first_working(peer.retrieve, retrievals)
@@ -84,10 +87,14 @@ def problems(examination: Examination) -> tuple[str, ...]:
     """Return a sentence for each configured value that does not work."""
     advised_values = advice(examination)
     return tuple(
-        f"{key} = {json.dumps(value)} does not work there; {_remedy(key, advised_values)}"
-        for key, value, trial in _needs(examination.peer)
-        if trial and examination.outcome(trial) in {NO, ""}
+        f"{key} = {json.dumps(value)} {_statement(examination.outcome(trial))}; {_remedy(key, advised_values)}"
+        for key, value, trial in _needs(examination)
+        if trial and not examination.works(trial) and (trial, examination.outcome(trial)) != (_COMMITMENT, OPEN)
     )
+
+
+def _statement(outcome: str) -> str:
+    return "was not seen to work there" if outcome == OPEN else "does not work there"
 
 
 def _remedy(key: str, advised_values: Mapping[str, str | bool]) -> str:
@@ -95,15 +102,17 @@ def _remedy(key: str, advised_values: Mapping[str, str | bool]) -> str:
     return "no other value works: see the table" if value is None else f"set {key} = {json.dumps(value)}"
 
 
-def _needs(peer: Peer) -> tuple[tuple[str, str | bool, str], ...]:
+def _needs(examination: Examination) -> tuple[tuple[str, str | bool, str], ...]:
     """Return each configured key and value with the trial that must work, '' where no trial must."""
+    peer = examination.peer
     prefix, query = _DELIVERIES[peer.deliver]
     segmentations = {"none": "", **{segmentation: prefix + trial for segmentation, trial in _SEGMENTATIONS.items()}}
-    proofs = {"commitment": "storage commitment", "query": query, "none": ""}
+    proofs = {"commitment": _COMMITMENT, "query": query, "none": ""}
     return (
         ("deliver", peer.deliver, prefix + _CAPTURE),
         ("sr", peer.sr, prefix + _REPORTS[peer.sr]),
         ("presentation_state", True, prefix + _PRESENTATION_STATE if peer.presentation_state else ""),
         ("segmentation", peer.segmentation, segmentations[peer.segmentation]),
         ("confirm", peer.confirm, proofs[peer.confirm]),
+        ("retrieve", peer.retrieve, _RETRIEVALS[peer.retrieve] if examination.is_archive_of_priors else ""),
     )

@@ -5,8 +5,10 @@ the objects through Orthanc's REST interface. Where it cannot, it names the test
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from io import BytesIO
@@ -34,6 +36,8 @@ from ainode.node.settings import Peer, Settings
 
 _ANSWER_S = 20.0
 _COMMITMENT_S = 10.0
+# How long an archive may take to list what it took.
+_INDEXED_S = 5.0
 # PS3.6 table A-1, Storage Commitment Push Model SOP Class.
 _COMMITMENT_SOP_CLASS = "1.2.840.10008.1.20.1"
 _TRANSFER_SYNTAXES = {
@@ -66,13 +70,15 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime) -> Exa
             specimens = synthetic_study(f"{token} {protocol}", now)
             protocol_trials = [*attempt(peer, specimens)]
             trials += protocol_trials
-            if any(trial.outcome == YES and "store " in trial.name for trial in protocol_trials):
+            if any(trial.outcome in {YES, OPEN} and "store " in trial.name for trial in protocol_trials):
                 stored_studies.append(specimens[0].ref.study_instance_uid)
-    if not stored_studies:
-        return Examination(peer, tuple(trials))
+    is_archive_of_priors = any(route.priors and route.priors.source == peer.name for route in settings.routes)
     is_removed = _remove(peer, stored_studies)
-    trials.append(Trial("removed again", YES if is_removed else NO, "" if is_removed else _remedy(peer)))
-    return Examination(peer, tuple(trials), () if is_removed else tuple(stored_studies))
+    if stored_studies:
+        trials.append(Trial("removed again", YES if is_removed else NO, "" if is_removed else _remedy(peer)))
+    return Examination(
+        peer, tuple(trials), () if is_removed else tuple(stored_studies), is_archive_of_priors=is_archive_of_priors
+    )
 
 
 def _remedy(peer: Peer) -> str:
@@ -97,19 +103,17 @@ def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen])
         return
     yield Trial("C-ECHO", YES, "over TLS" if peer.tls else "without TLS")
     transfer_syntaxes = _accepted_transfer_syntaxes(link, specimens)
-    sent = store.send(link, _outgoing(specimens))
-    yield from _store_trials("", specimens, sent, transfer_syntaxes)
-    stored_specimens = _stored_specimens(specimens, sent)
-    if stored_specimens:
-        yield _commitment_trial(link, settings, stored_specimens)
-        yield _trial(
-            "C-FIND", lambda: _count_found(stored_specimens, query.confirm_by_query(link, _refs(stored_specimens)))
-        )
-        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), stored_specimens[0]))
+    storage = _Storage(specimens, store.send(link, _outgoing(specimens)), partial(query.confirm_by_query, link))
+    yield from storage.trials("", "C-FIND", transfer_syntaxes)
+    if taken := storage.taken:
+        yield _commitment_trial(link, settings, taken)
+        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), taken[0]))
         node, priors = settings.node, settings.priors
         if priors.move_port:
             target = MoveTarget(priors.move_ae_title, node.bind, priors.move_port, tls.context_of(node))
-            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), stored_specimens[0]))
+            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), taken[0]))
+        elif peer.retrieve == "move":
+            yield Trial("C-MOVE", NO, f"[priors] move_port is 0: give a port, and enter {priors.move_ae_title} there")
 
 
 def _accepted_transfer_syntaxes(link: Link, specimens: Sequence[Specimen]) -> dict[UID, str]:
@@ -143,7 +147,7 @@ def _commitment_trial(link: Link, settings: Settings, stored_specimens: Sequence
             report = commitment.request_commitment(link, references, transaction_uid=transaction)
             report = report or (reports.wait(transaction) if reports else None)
     except ArchiveError as error:
-        return Trial(name, NO, str(error))
+        return Trial(name, NO, _statement(str(error), error.comment))
     if report is None:
         ending = "no report came" if reports else "the report goes to the running node"
         return Trial(name, OPEN, f"requested; {ending}")
@@ -202,14 +206,10 @@ def _listening(settings: Settings) -> Iterator[_Reports | None]:
 
 def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
-    sent = stow.send(link, _outgoing(specimens))
-    yield from _store_trials(WEB_PREFIX, specimens, sent, {})
-    stored_specimens = _stored_specimens(specimens, sent)
-    if stored_specimens:
-        yield _trial(
-            "QIDO-RS", lambda: _count_found(stored_specimens, qido.confirm_by_query(link, _refs(stored_specimens)))
-        )
-        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), stored_specimens[0]))
+    storage = _Storage(specimens, stow.send(link, _outgoing(specimens)), partial(qido.confirm_by_query, link))
+    yield from storage.trials(WEB_PREFIX, "QIDO-RS", {})
+    if taken := storage.taken:
+        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), taken[0]))
 
 
 # Orthanc's REST interface
@@ -217,14 +217,8 @@ def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
 
 def _rest_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
-    sent = orthanc.send(link, _outgoing(specimens))
-    yield from _store_trials(REST_PREFIX, specimens, sent, {})
-    stored_specimens = _stored_specimens(specimens, sent)
-    if stored_specimens:
-        yield _trial(
-            "Orthanc lookup",
-            lambda: _count_found(stored_specimens, orthanc.confirm_by_query(link, _refs(stored_specimens))),
-        )
+    storage = _Storage(specimens, orthanc.send(link, _outgoing(specimens)), partial(orthanc.confirm_by_query, link))
+    yield from storage.trials(REST_PREFIX, "Orthanc lookup", {})
 
 
 # Every protocol
@@ -234,22 +228,66 @@ def _outgoing(specimens: Sequence[Specimen]) -> list[Outgoing]:
     return [Outgoing.of(specimen.content) for specimen in specimens]
 
 
-def _refs(specimens: Sequence[Specimen]) -> list[InstanceRef]:
-    return [specimen.ref for specimen in specimens]
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """The specimens that were sent, what the peer answered, and the query that shows what the peer keeps."""
+
+    specimens: Sequence[Specimen]
+    answers: Sequence[SendOutcome]
+    confirm_by_query: Callable[[Sequence[InstanceRef]], frozenset[UID]]
+
+    @property
+    def taken(self) -> list[Specimen]:
+        """Return the specimens that the peer did not refuse."""
+        return [specimen for specimen, answer in zip(self.specimens, self.answers, strict=True) if not answer.error]
+
+    def trials(self, prefix: str, query_name: str, details: Mapping[UID, str]) -> Iterator[Trial]:
+        """Yield a trial for each specimen and for the query; `details` has the detail of each SOP class that works.
+
+        A specimen counts as stored if the query lists it, or if the peer has no query and named it as stored.
+        """
+        listed_uids: frozenset[UID] | None = None
+        query_trials: list[Trial] = []
+        if taken := self.taken:
+            try:
+                listed_uids = self._listed([specimen.ref for specimen in taken])
+                detail = f"{len(listed_uids)} of {len(taken)} found"
+                query_trials = [Trial(query_name, YES if listed_uids else NO, detail)]
+            except ArchiveError as error:
+                query_trials = [Trial(query_name, NO, _statement(str(error), error.comment))]
+        for specimen, answer in zip(self.specimens, self.answers, strict=True):
+            detail = details.get(specimen.ref.sop_class_uid, "")
+            yield Trial(f"{prefix}store {specimen.name}", *_stored(answer, listed_uids, detail))
+        yield from query_trials
+
+    def _listed(self, refs: Sequence[InstanceRef]) -> frozenset[UID]:
+        """Return the UIDs that the peer lists, once it lists all or after some seconds: some index late.
+
+        Raises: ArchiveError.
+        """
+        deadline = time.monotonic() + _INDEXED_S
+        while len(listed_uids := self.confirm_by_query(refs)) < len(refs) and time.monotonic() < deadline:
+            time.sleep(1.0)
+        return listed_uids
 
 
-def _stored_specimens(specimens: Sequence[Specimen], sent: Sequence[SendOutcome]) -> list[Specimen]:
-    """Return the specimens that the peer stored."""
-    return [specimen for specimen, answer in zip(specimens, sent, strict=True) if answer.error is None]
+def _stored(answer: SendOutcome, listed_uids: frozenset[UID] | None, detail: str) -> tuple[str, str]:
+    """Return the outcome of storing a specimen and its detail; None as `listed_uids`: the peer has no query."""
+    if answer.error:
+        return NO, _statement(str(answer.error), answer.comment)
+    if listed_uids is not None and answer.sop_instance_uid not in listed_uids:
+        return OPEN, _statement("took it, and does not list it", answer.comment)
+    if listed_uids is None and not answer.is_proven:
+        return OPEN, _statement("reports success, and does not name it as stored", answer.comment)
+    is_warning = answer.status is not None and answer.status & 0xF000 == 0xB000  # noqa: PLR2004 - PS3.4 table B.2-1
+    warning = f"changed it (status 0x{answer.status:04X})" if is_warning else ""
+    return YES, _statement("; ".join(filter(None, (detail, warning))), answer.comment)
 
 
-def _store_trials(
-    prefix: str, specimens: Sequence[Specimen], sent: Sequence[SendOutcome], details: Mapping[UID, str]
-) -> Iterator[Trial]:
-    """Yield a trial for each specimen; `details` has the detail of each SOP class for a store that worked."""
-    for specimen, answer in zip(specimens, sent, strict=True):
-        detail = details.get(specimen.ref.sop_class_uid, "")
-        yield Trial(f"{prefix}store {specimen.name}", NO if answer.error else YES, str(answer.error or detail))
+def _statement(sentence: str, words: str) -> str:
+    """Return a sentence with the peer's own words."""
+    quotation = f'says "{words}"' if words else ""
+    return "; ".join(filter(None, (sentence, quotation)))
 
 
 def _trial(name: str, attempt: Callable[[], tuple[bool, str]]) -> Trial:
@@ -257,13 +295,8 @@ def _trial(name: str, attempt: Callable[[], tuple[bool, str]]) -> Trial:
     try:
         is_working, detail = attempt()
     except ArchiveError as error:
-        return Trial(name, NO, str(error))
+        return Trial(name, NO, _statement(str(error), error.comment))
     return Trial(name, YES if is_working else NO, detail)
-
-
-def _count_found(stored_specimens: Sequence[Specimen], instance_uids: frozenset[UID]) -> tuple[bool, str]:
-    """Return whether a query found every stored specimen, and the count."""
-    return len(instance_uids) == len(stored_specimens), f"{len(instance_uids)} of {len(stored_specimens)} found"
 
 
 def _fetch_and_compare(archive: Archive, specimen: Specimen) -> tuple[bool, str]:

@@ -228,6 +228,20 @@ def test_a_server_that_knows_xml_alone_is_asked_for_xml() -> None:
     assert accepted == ["application/dicom+json", "application/dicom+xml"]
 
 
+def test_a_request_that_is_too_large_is_sent_in_halves() -> None:
+    documents = [Outgoing.of(a_file()) for _ in range(5)]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        names = [uid for uid in (one.sop_instance_uid for one in documents) if uid.encode() in request.body]  # type: ignore[attr-defined]
+        said(
+            request, *((413, None) if len(names) > 2 else (200, {"00081199": {"Value": [item(uid) for uid in names]}}))
+        )
+
+    with http(answer) as peer:
+        sent = send(link(peer), documents)
+    assert [(one.sop_instance_uid, one.status) for one in sent] == [(one.sop_instance_uid, 0) for one in documents]
+
+
 def test_warnings_and_bodies_of_an_archive_are_kept_beside_the_error_and_not_in_it() -> None:
     long_text = "Patient SECRET-7 is locked\r\n\x07" + "x" * 1000
     with http(text_answer(403, long_text, "text/plain", Warning='299 pacs "quota\x1b[31m"')) as peer:

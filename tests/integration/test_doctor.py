@@ -6,20 +6,24 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 from support import Orthanc, free_port, storescp
 from support.judges import module_errors
 from support.node import ROOT, configured
-from support.web_archives import dicomweb_orthanc, http, said, web_peer
+from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
 
+from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.commands.diagnosis import Examination, Trial, advice, problems
 from ainode.node.commands.doctor import examine
 from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
+from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
 
 NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
@@ -161,6 +165,114 @@ def test_an_archive_of_dicomweb_alone_is_tried_by_dicomweb_alone(archive: tuple[
     }
     assert examination.remaining_studies == ()
     assert not [trial for trial in examination.trials if trial.name == "C-ECHO"]
+
+
+# Only what was seen to work
+
+
+PAGE = "<title>Sign in</title>"
+
+
+def test_a_sign_in_page_is_no_store_and_nothing_is_advised() -> None:
+    def page(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "text/html")
+        request.send_header("Content-Length", str(len(PAGE)))
+        request.end_headers()
+        request.wfile.write(PAGE.encode())
+
+    with http(page) as peer:
+        examination = examined(peer.model_copy(update={"confirm": "none"}))
+    assert {trial.outcome for trial in examination.trials if "store " in trial.name} == {"open"}
+    assert {trial.outcome for trial in examination.trials if "store " not in trial.name} == {"no"}
+    assert all('says "Sign in"' in trial.detail for trial in examination.trials if "store " in trial.name)
+    assert advice(examination) == {}
+    assert 'deliver = "dicomweb" was not seen to work there; no other value works: see the table' in problems(
+        examination
+    )
+
+
+def test_an_archive_of_small_pages_is_confirmed_by_query() -> None:
+    """200 matches a page at most, as the DICOM service of Azure allows."""
+    kept: dict[str, Dataset] = {}
+    with http(small_pages(kept, most=200)) as peer:
+        examination = examined(peer)
+    assert examination.works("QIDO-RS")
+    assert advice(examination)["confirm"] == "query"
+    assert not [sentence for sentence in problems(examination) if "confirm" in sentence]
+
+
+def test_what_an_archive_takes_and_drops_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ainode.node.commands.doctor._INDEXED_S", 0.0)
+    kept: dict[str, Dataset] = {}
+    with http(small_pages(kept, most=200, dropped=SR_3D)) as peer:
+        examination = examined(peer)
+    assert examination.outcome("STOW-RS: store Comprehensive 3D SR") == "open"
+    assert advice(examination)["sr"] == "comprehensive"
+    assert 'sr = "3d" was not seen to work there; set sr = "comprehensive"' in problems(examination)
+
+
+def small_pages(kept: dict[str, Dataset], *, most: int, dropped: str = "") -> Answer:
+    """Answer as an archive that refuses a larger page, and drops one SOP class without a word."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        path, _, question = request.path.partition("?")
+        query = dict(parse_qsl(question))
+        if request.command == "POST":
+            boundary = boundary_of(request.headers["Content-Type"])
+            assert boundary
+            names = []
+            for part in parts(iter([request.body]), boundary):  # type: ignore[attr-defined]
+                dataset = dcmread(BytesIO(b"".join(part)))
+                names.append({"00081155": {"vr": "UI", "Value": [dataset.SOPInstanceUID]}})
+                if dataset.SOPClassUID != dropped:
+                    kept[dataset.SOPInstanceUID] = dataset
+            said(request, 200, {"00081199": {"vr": "SQ", "Value": names}})
+        elif not 1 <= int(query.get("limit", 100)) <= most:
+            said(request, 400, "limit")
+        else:
+            listed = [
+                {"00080018": {"vr": "UI", "Value": [uid]}}
+                for uid, dataset in kept.items()
+                if dataset.SeriesInstanceUID in path or query.get("SOPInstanceUID") == uid
+            ]
+            said(request, 200, listed[int(query.get("offset", 0)) :])
+
+    return answer
+
+
+def test_words_of_an_archive_are_in_the_table() -> None:
+    def store(_: evt.Event) -> Dataset:
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = 0xB000, "Patient ID replaced"
+        return answer
+
+    entity = AE("WORDY")
+    for uid in ("1.2.840.10008.1.1", *(specimen.ref.sop_class_uid for specimen in synthetic_study("x", NOW))):
+        entity.add_supported_context(uid)
+    peer = Peer(name="wordy", ae_title="WORDY", host="127.0.0.1", port=free_port(), confirm="none")
+    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    try:
+        examination = examined(peer)
+    finally:
+        server.shutdown()
+    details = {trial.detail for trial in examination.trials if "store " in trial.name}
+    assert all('changed it (status 0xB000); says "Patient ID replaced"' in detail for detail in details)
+
+
+@pytest.mark.parametrize(("retrieve", "sentences"), [("get", ()), ("move", ("retrieve",))])
+def test_a_retrieval_that_a_route_needs_was_seen_to_work(
+    archive: tuple[Orthanc, Peer], our_port: int, retrieve: str, sentences: tuple[str, ...]
+) -> None:
+    peer = archive[1].model_copy(update={"dicomweb": "", "retrieve": retrieve, "name": "old"})
+    route = Route("follow", "lung_nodule", priors=PriorRule("old"))
+    settings = Settings(node=NodeTable(port=our_port), routes=(route,))
+    examination = examine(peer, settings, token=f"needs {retrieve}", now=NOW)
+    assert tuple(sentence.split(" ")[0] for sentence in problems(examination)) == sentences
+    if sentences:
+        assert "move_port is 0" in next(trial.detail for trial in examination.trials if trial.name == "C-MOVE")
+        assert problems(examination) == ('retrieve = "move" does not work there; set retrieve = "get"',)
 
 
 def test_the_command_prints_a_table_and_fails_where_the_configuration_does(tmp_path: Path) -> None:

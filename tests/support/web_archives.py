@@ -49,7 +49,7 @@ def http(
 ) -> Iterator[Peer]:
     """Run a web server whose every answer is the test's; yield it as a peer that is reached by DICOMweb alone.
 
-    It pauses before each MiB of a request; with a client CA it asks for a certificate.
+    It pauses before each MiB of a request, which `body` keeps; with a client CA it asks for a certificate.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,10 +57,12 @@ def http(
             answer(self)
 
         def do_POST(self) -> None:
-            left = int(self.headers.get("Content-Length", 0))
+            left, self.body = int(self.headers.get("Content-Length", 0)), b""
             while left > 0:
                 time.sleep(pause_s)
-                left -= len(self.rfile.read(min(left, 1 << 20))) or left
+                block = self.rfile.read(min(left, 1 << 20))
+                self.body += block
+                left -= len(block) or left
             answer(self)
 
         def log_message(self, *_: object) -> None:
