@@ -41,7 +41,7 @@ def node_on(disk: SmallDisk, archive: Orthanc, *, min_free_bytes: int = 0) -> Ru
     return node
 
 
-def taken(node: RunningNode, paths: list[Path]) -> bool:
+def send_again(node: RunningNode, paths: list[Path]) -> bool:
     """Send once more what was refused; return whether nothing is refused any more."""
     answers = statuses(node, paths)
     assert set(answers) <= {SUCCESS, OUT_OF_RESOURCES}
@@ -56,10 +56,12 @@ def stays_full(node: RunningNode) -> None:
 
 def assert_goes_on(node: RunningNode, archive: Orthanc, *studies: WrittenStudy) -> None:
     for study in studies:
-        job, ways = node.read(study.uid, within_s=ROOM_S)
+        job, deliveries = node.read(study.uid, within_s=ROOM_S)
         assert job.state is JobState.REPORTED, job
-        assert {way.state for way in ways} == {DeliveryState.CONFIRMED}
-        assert sorted(archive.instances_of(study.uid)) == sorted(str(way.document.ref.sop_instance_uid) for way in ways)
+        assert {delivery.state for delivery in deliveries} == {DeliveryState.CONFIRMED}
+        assert sorted(archive.instances_of(study.uid)) == sorted(
+            str(delivery.document.ref.sop_instance_uid) for delivery in deliveries
+        )
     assert not node.ledger.jobs(states=[JobState.WAITING, JobState.READING, JobState.FAILED])
     assert node.log.read_text().count("ready:") == 1
 
@@ -73,13 +75,13 @@ def test_a_disk_that_fills_while_studies_arrive_refuses_them_until_there_is_room
     with running(node_on(disk, archive, min_free_bytes=min_free_bytes)) as node:
         disk.load(24 * MIB)
         unsent = [path for study in studies for path in study.paths]
-        assert not taken(node, unsent)
+        assert not send_again(node, unsent)
         assert len(unsent) < 15
         disk.fill_bytes()
         stays_full(node)
         assert set(statuses(node, unsent)) == {OUT_OF_RESOURCES}
         disk.make_room()
-        node.until(lambda: taken(node, unsent), within_s=30)
+        node.until(lambda: send_again(node, unsent), within_s=30)
         assert_goes_on(node, archive, *studies)
 
 
@@ -98,9 +100,9 @@ def test_a_disk_that_another_program_fills_while_a_study_is_read_ends_no_job_and
         assert set(stored(node, waiting)) == {SUCCESS}
         node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=30)
         fill(disk)
-        assert not taken(node, unsent)  # though the node itself may have removed a file in the meantime
+        assert not send_again(node, unsent)  # though the node itself may have removed a file in the meantime
         stays_full(node)
         disk.make_room()
-        node.until(lambda: taken(node, unsent), within_s=30)
+        node.until(lambda: send_again(node, unsent), within_s=30)
         assert_goes_on(node, archive, reading, waiting, *arriving)
         assert [node.ledger.tasks.attempts(Task(job.id, TaskKind.READ)) for job in node.ledger.jobs()] == [0] * 5

@@ -16,7 +16,7 @@ from support.postgresql import PostgreSQL, postgresql_server
 from support.studies import WrittenStudy, stored, written
 
 from ainode.node.domain import UID, DeliveryState, JobState
-from ainode.node.keeping.schema import deliveries
+from ainode.node.keeping import schema
 
 DELIVERY = "[delivery]\nfirst_wait_s = 0.5\nlongest_wait_s = 2.0\nattempts = 60"
 JOBS = 20
@@ -66,7 +66,7 @@ def studies(folder: Path, name: str, count: int) -> list[WrittenStudy]:
 def in_the_middle(node: RunningNode, slow: WrittenStudy) -> None:
     """Wait until a study is read while others wait, and documents are on their way to the archive."""
     in_flight = sa.select(sa.func.count()).where(
-        deliveries.c.tried_at.is_not(None), deliveries.c.state == DeliveryState.WAITING
+        schema.deliveries.c.tried_at.is_not(None), schema.deliveries.c.state == DeliveryState.WAITING
     )
 
     def counted() -> int:
@@ -99,11 +99,11 @@ def break_in_the_middle(
 
 def assert_read_and_delivered_once(node: RunningNode, archive: Orthanc, sent: Sequence[WrittenStudy]) -> None:
     for study in sent:
-        job, ways = node.read(study.uid)
+        job, deliveries = node.read(study.uid)
         assert job.state is JobState.REPORTED, job
-        assert {way.state for way in ways} == {DeliveryState.CONFIRMED}
+        assert {delivery.state for delivery in deliveries} == {DeliveryState.CONFIRMED}
         assert len(node.ledger.jobs(study=UID(study.uid))) == 1
-        document_uids = sorted(str(way.document.ref.sop_instance_uid) for way in ways)
+        document_uids = sorted(str(delivery.document.ref.sop_instance_uid) for delivery in deliveries)
         assert sorted(archive.instances_of(study.uid)) == document_uids
     assert not node.ledger.jobs(states=[JobState.READING, JobState.WAITING, JobState.FAILED])
     assert node.log.read_text().count("ready:") == 1
