@@ -45,6 +45,7 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.ct_look import unit_refusal
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 from ainode.node.imaging.pixels import modality_values, picture
@@ -107,6 +108,22 @@ class CtTumor:
             return replace(selection_of(study, chosen), declined=declined)
         specific_refusals = [refusal for refusal in declined.values() if refusal.code != "wrong-body-part"]
         return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
+
+    def look(self, selection: Selection) -> Selection | OutOfScope:
+        """Return the selection without the organs whose slices hold no Hounsfield units; pictures hold none."""
+        organs = [organ for organ in self._card.organs if organ.name not in selection.declined]
+        answers = {organ.name: _sources(organ, selection.series) for organ in organs}
+        stacks = {name: stack(answer) for name, answer in answers.items() if isinstance(answer, tuple)}
+        # A scan of both organs is looked at once.
+        refusal_by_stack = {slices: unit_refusal(slices) for slices in stacks.values() if isinstance(slices, Stack)}
+        refusals = {
+            name: refusal
+            for name, slices in stacks.items()
+            if isinstance(slices, Stack) and (refusal := refusal_by_stack[slices])
+        }
+        if refusals and len(refusals) == len(stacks):
+            return next(iter(refusals.values()))
+        return replace(selection, declined={**selection.declined, **refusals})
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the class probabilities of each organ, and its key slices; no body at all is out of scope."""

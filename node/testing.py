@@ -59,6 +59,8 @@ def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
     result.BurnedInAnnotation = "NO"
     for keyword, value in image.header.items():
         setattr(result, keyword, list(value) if isinstance(value, tuple) else value)
+    if result.Modality == "CT" and "RescaleType" not in image.header and image.samples == 1:
+        result.RescaleType = "HU"
     result.file_meta = FileMetaDataset()
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return result

@@ -20,6 +20,8 @@ from ainode.node.domain import (
     Study,
     SyntheticStudy,
 )
+from ainode.node.imaging.ct_look import unit_refusal
+from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ class LungNodule:
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the CTs of the study and its priors, and the positions in them, by their headers."""
         return selected(study, time_points=TIME_POINTS)
+
+    def look(self, selection: Selection) -> Selection | OutOfScope:
+        """Return the selection if the values of every CT in it are Hounsfield units."""
+        stacks = (stack(series.instances) for series in selection.series if series.modality == "CT")
+        refusals = (unit_refusal(slices) for slices in stacks if isinstance(slices, Stack))
+        return next(filter(None, refusals), selection)
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding with probability, attention, size and growth for every position, and its saliency."""

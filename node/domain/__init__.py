@@ -35,7 +35,7 @@ from ainode.node.domain.findings import (
     WeightsStatus,
     Window,
 )
-from ainode.node.domain.handler import Handler, Selection, SyntheticImage, SyntheticStudy
+from ainode.node.domain.handler import Handler, Looking, Selection, SyntheticImage, SyntheticStudy
 from ainode.node.domain.requests import (
     Document,
     DocumentContext,
@@ -73,6 +73,7 @@ __all__ = [
     "InstanceRef",
     "JobState",
     "Location",
+    "Looking",
     "Measurement",
     "Needs",
     "NeedsQuestion",

@@ -45,6 +45,15 @@ class SyntheticStudy:
 
 
 @runtime_checkable
+class Looking(Protocol):
+    """A handler that looks at a few pixels before it reads, so that an explanation has the answer without a network."""
+
+    def look(self, selection: Selection) -> Selection | OutOfScope:
+        """Return the selection, or a part of it, after a look at few of its pixels; load no network."""
+        ...
+
+
+@runtime_checkable
 class Handler(Protocol):
     """Turns a study into a result."""
 

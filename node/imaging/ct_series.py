@@ -10,6 +10,7 @@ from ainode.node.domain import UID, Instance, OutOfScope, Series, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
 from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
 from ainode.node.imaging.geometry import Stack, stack
+from ainode.node.imaging.hounsfield import header_reason
 from ainode.node.imaging.slabs import slab_reason
 
 Kernel = Literal["lung", "soft", "any"]
@@ -114,6 +115,8 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
         return f"it covers {scan.coverage_mm:.0f} mm; {requirements.min_coverage_mm:.0f} mm are needed", "too-short"
     if step > requirements.max_spacing_mm:
         return f"its slices are {step:.1f} mm apart; at most {requirements.max_spacing_mm:g} mm are read", "too-coarse"
+    if reason := header_reason(scan.instances):
+        return f"{reason}; Hounsfield units are read", "not-hounsfield"
     return _phase_misfit(scan) if requirements.contrast else ("", "")
 
 

@@ -19,7 +19,7 @@ from ainode.node.domain import (
     Request,
     Study,
 )
-from ainode.node.errors import ConfigError
+from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.identity import document_context
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.jobs.requests import request_of
@@ -173,7 +173,10 @@ def _selection(study: Study, route: Route, models: ModelEnvironment) -> str:
     """
     handler = registry.handler(route.handler, models)
     with boundary(route.handler, f"in select() of study {study.study_instance_uid}", ConfigError):
-        answer = handler.select(router.chosen(study, route))
+        try:
+            answer = pipeline.selection_of(router.chosen(study, route), handler)
+        except BrokenSeries as error:
+            return f"cannot read it: {error}"
         return f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
 
 

@@ -10,6 +10,7 @@ from ainode.node.domain import (
     File,
     Handler,
     Instance,
+    Looking,
     OutOfScope,
     Reading,
     Request,
@@ -96,7 +97,7 @@ def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
     """
     about = f"study {study.study_instance_uid}"
     answer: Result | OutOfScope
-    selection = handler.select(study)
+    selection = selection_of(study, handler)
     if isinstance(selection, Selection):
         answer = plain(handler.read(selection), (Result, OutOfScope), f"{about}: read()")
     else:
@@ -104,3 +105,17 @@ def answer_of(study: Study, handler: Handler) -> Result | OutOfScope:
     if isinstance(answer, OutOfScope) and not answer.evidence:
         return dataclasses.replace(answer, evidence=refs(study.instances))
     return answer
+
+
+def selection_of(study: Study, handler: Handler) -> Selection | OutOfScope:
+    """Return what the handler selects, after its look at a few pixels where the handler takes one.
+
+    Raises: BrokenSeries if an image cannot be decoded; HandlerError if the look returns no noun of the domain.
+    """
+    selection = handler.select(study)
+    if not isinstance(selection, Selection) or not isinstance(handler, Looking):
+        return selection
+    answer = handler.look(selection)
+    if isinstance(answer, Selection):
+        return answer
+    return plain(answer, (OutOfScope,), f"study {study.study_instance_uid}: look()")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from support.node import ROOT
 from ainode.handlers import loaded, misfit, threshold_texts
 from ainode.models.errors import CheckpointRefused
 from ainode.node import testing
+from ainode.node.domain import OutOfScope, Selection
 from ainode.node.encoding import headers
 from ainode.node.errors import WeightsError
-from ainode.node.reading import registry
+from ainode.node.reading import pipeline, registry
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 
@@ -63,3 +65,17 @@ def test_a_band_is_a_parameter_of_its_own_so_that_another_band_gives_other_docum
         "lung malignant threshold": "0.7",
         "lung malignant band": "0.6 to 0.8",
     }
+
+
+@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule"])
+def test_a_ct_whose_values_are_no_hounsfield_units_is_refused_by_every_ct_handler(name: str, tmp_path: Path) -> None:
+    handler = registry.handler(name, ModelEnvironment(WeightStore(tmp_path), tmp_path))
+    demonstration = handler.demonstration(seed=2)
+    scaled = [replace(image, header={**image.header, "RescaleIntercept": 0.0}) for image in demonstration.images]
+    for images, code in ((demonstration.images, ""), (scaled, "not-hounsfield")):
+        folder = tmp_path / f"images {code}"
+        paths = testing.write(images, folder, study=name, positions_mm=demonstration.positions_mm)
+        study = headers.study(headers.instance(path, sha256="") for path in paths)
+        answer = pipeline.selection_of(study, handler)
+        assert (answer.code if isinstance(answer, OutOfScope) else "") == code
+        assert isinstance(answer, Selection) or answer.reason.endswith("Hounsfield units are read")

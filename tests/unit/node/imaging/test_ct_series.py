@@ -409,3 +409,47 @@ def test_a_multi_frame_image_is_refused_by_that_word() -> None:
     refusal = refusal_of(series_of(slices(1, NumberOfFrames=40)))
     assert refusal.code == "multi-frame"
     assert "is a multi-frame image of 40 frames" in refusal.reason
+
+
+@pytest.mark.parametrize("unit", ["MGML", "Z_EFF", "EDW", "ED", "PCT", "HU_MOD", "US", "OD"])
+def test_another_rescale_type_than_hounsfield_units_is_refused_by_its_name(unit: str) -> None:
+    refusal = refusal_of(series_of(slices(RescaleType=unit)))
+    assert refusal.code == "not-hounsfield"
+    assert refusal.reason == f"series 1.1: Rescale Type is {unit!r}; Hounsfield units are read"
+
+
+def test_one_slice_of_another_unit_is_enough() -> None:
+    units = ["HU"] * 19 + ["MGML"]
+    assert refusal_of(series_of(changed(slices(), "RescaleType", units))).code == "not-hounsfield"
+
+
+@pytest.mark.parametrize("unit", ["HU", "hu ", "", "Hounsfield Units"])
+def test_hounsfield_units_are_read_however_they_are_written(unit: str) -> None:
+    assert isinstance(answer_of(series_of(slices(RescaleType=unit))), Stack)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"RescaleIntercept": ""}, "Rescale Intercept is absent"),
+        ({"RescaleSlope": ""}, "Rescale Slope is absent"),
+        ({"RescaleSlope": 0}, "Rescale Slope is 0"),
+        ({"RescaleSlope": -1.0}, "Rescale Slope is -1.0"),
+        ({"ModalityLUTSequence": ({"ModalityLUTType": "OD"},)}, "Modality LUT Type is 'OD'"),
+    ],
+)
+def test_a_ct_without_values_for_the_rescale_is_refused(header: dict[str, Value], reason: str) -> None:
+    assert reason in refusal_of(series_of(slices(**header))).reason
+
+
+def test_a_modality_lut_of_hounsfield_units_needs_no_rescale() -> None:
+    luts = ({"ModalityLUTType": "HU"},)
+    series = series_of(slices(ModalityLUTSequence=luts, RescaleSlope="", RescaleIntercept=""))
+    assert isinstance(answer_of(series), Stack)
+
+
+def test_the_series_of_hounsfield_units_is_read_beside_a_material_map() -> None:
+    series = series_of(slices(series="1.1", RescaleType="MGML")), series_of(slices(series="1.2"), uid="1.2")
+    answer = answer_of(*series)
+    assert isinstance(answer, Stack)
+    assert answer.instances[0].ref.series_instance_uid == "1.2"
