@@ -212,7 +212,9 @@ class EmbeddedArchive:
         uid = str(request.AffectedSOPInstanceUID)
         if request.AffectedSOPClassUID in self.refuse:
             return _SOP_CLASS_NOT_SUPPORTED
-        (self.folder / f"{uid}.dcm").write_bytes(event.encoded_dataset())
+        part = self.folder / f"{uid}.part"
+        part.write_bytes(event.encoded_dataset())
+        part.replace(part.with_suffix(".dcm"))  # a query reads every file that has its name
         with self._lock:
             self.stored.append(uid)
         return _SUCCESS

@@ -14,7 +14,14 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError, NodeError
+from ainode.node.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnreachable,
+    ConfigError,
+    DatabaseUnavailable,
+    NodeError,
+)
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery
 from ainode.node.settings import Peer, Settings
@@ -41,13 +48,13 @@ class Courier:
 
         A failure of the whole becomes the error of each document that waits.
 
-        Raises: ConfigError if node.toml has no such peer any more.
+        Raises: ConfigError if node.toml has no such peer any more; DatabaseUnavailable.
         """
         peer = self._settings.peer(destination)
         waiting = self._outbox.claim(job, destination, now)
         try:
             is_done = not waiting or self._send(peer, waiting, now)
-        except ConfigError:
+        except (ConfigError, DatabaseUnavailable):
             raise
         except (NodeError, OSError) as error:
             self._note(job, destination, DeliveryState.WAITING, error)
@@ -59,13 +66,13 @@ class Courier:
     def confirm(self, job: str, destination: str, now: datetime) -> bool:
         """Ask for a proof that the sent documents of a job arrived; return False if some are to be asked for again.
 
-        Raises: ConfigError if node.toml has no such peer any more.
+        Raises: ConfigError if node.toml has no such peer any more; DatabaseUnavailable.
         """
         peer = self._settings.peer(destination)
         try:
             if unconfirmed := self._outbox.unconfirmed(job, destination):
                 (self._query if peer.confirm == "query" else self._commit)(peer, unconfirmed, now)
-        except ConfigError:
+        except (ConfigError, DatabaseUnavailable):
             raise
         except (NodeError, OSError) as error:
             self._note(job, destination, DeliveryState.SENT, error)
@@ -79,7 +86,7 @@ class Courier:
 
         All are sent again to a destination that cannot be asked. Return False if the destination is to be asked again.
 
-        Raises: ConfigError if node.toml has no such peer any more.
+        Raises: ConfigError if node.toml has no such peer any more; DatabaseUnavailable.
         """
         checking = self._outbox.checking(job, destination)
         refs = [delivery.document.ref for delivery in checking]
@@ -87,7 +94,7 @@ class Courier:
         error = "the archive does not have it any more; it is sent again"
         try:
             present = self._transport(self._settings.peer(destination)).confirm_by_query(refs)
-        except ConfigError:
+        except (ConfigError, DatabaseUnavailable):
             raise
         except ArchiveRefused:
             error = "the archive does not answer what it has; it is sent again"

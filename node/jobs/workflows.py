@@ -56,7 +56,8 @@ class Jobs(DBOSConfiguredInstance):
             "system_database_url": system_database_url(settings),
             "application_version": APPLICATION_VERSION,
             "executor_id": settings.node.name,
-            "log_level": "WARNING",
+            # Each queue would warn ten times a second of a database that is away; the dispatcher says it once.
+            "log_level": "ERROR",
             "use_listen_notify": False,
         }
         DBOS(config=config)

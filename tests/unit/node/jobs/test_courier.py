@@ -12,6 +12,7 @@ from support.rows import put_delivery, read
 
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.errors import DatabaseUnavailable
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
@@ -155,3 +156,15 @@ def refuse(_event: evt.Event) -> Dataset:
     answer = Dataset()
     answer.Status, answer.ErrorComment = 0xC123, "not for SMITH^JOHN"
     return answer
+
+
+def test_a_database_that_is_away_is_no_failure_of_the_archive(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (delivery,) = reported(ledger, tmp_path / "1.dcm")
+    put_delivery(ledger, delivery, state=DeliveryState.SENT, sent_at=NOW)
+    ledger._engine.dispose()
+    (tmp_path / "catalog.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(DatabaseUnavailable):
+        courier(ledger).confirm("job", "archive", NOW)
+    assert "delivery failed" not in caplog.text
