@@ -6,7 +6,6 @@ empty first character set), and its error messages quote the patient's name. So 
 """
 
 from collections.abc import Mapping
-from copy import copy
 from datetime import datetime, tzinfo
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from ainode.node.domain import UID, Algorithm, Document, DocumentContext, Docume
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
+from ainode.node.reports.modules import patient_and_study
 from ainode.node.reports.series import model_version, series_description
 
 # Type 2 elements of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, possibly empty.
@@ -40,8 +40,6 @@ _PATIENT_AND_STUDY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-
-_REFERENCE = ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")
 
 # An element of these VRs is left out if its value breaks the VR's rules. Names and identifiers are copied unchanged.
 _CHECKED_VRS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
@@ -101,18 +99,12 @@ def _is_usable(header: Dataset, tag: BaseTag) -> bool:
 
 
 def _with_required_elements(header: Dataset) -> Dataset:
-    """Return the header after adding absent type 2 elements and removing elements that no document may have."""
+    """Return the header after adding absent type 2 elements."""
     for keyword in _PATIENT_AND_STUDY:
         if header.get(keyword) is None:
             setattr(header, keyword, "")
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
-    # Anonymizers leave empty items, which a document must not have (PS3.3 C.7.2.1, 10.8).
-    references = header.get("ReferencedStudySequence", ())
-    if not all(reference.get(keyword) for reference in references for keyword in _REFERENCE):
-        del header.ReferencedStudySequence
-    # highdicom copies Requesting Service, which no document's IOD has (PS3.3 A.8.1, A.35.13).
-    header.pop("RequestingService", None)
     return header
 
 
@@ -152,10 +144,7 @@ def complete_document(
         document.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
     document.StationName = context.device_name[:16]
     document.ContributingEquipmentSequence = _contributing_equipment(header, context, algorithm)
-    # highdicom chooses the modules to copy by the SOP class, and may not know the SOP class of the source.
-    patient_and_study = copy(header)
-    patient_and_study.SOPClassUID = document.SOPClassUID
-    document.copy_patient_and_study_information(patient_and_study)
+    document.update(patient_and_study(header))
 
 
 def copy_body_part(document: SOPClass, header: Dataset) -> None:
