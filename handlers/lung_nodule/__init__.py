@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ainode.models.benchmarking import Table
     from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
 
-PACKAGES = ("openvino", "safetensors", "scipy", "timm", "torch")
+PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "timm", "torch")
 """what reading needs beside the node's own packages"""
 TIME_POINTS = 3
 """as many studies of a patient are read together: the current one and its newest priors"""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ainode.handlers import MALIGNANT, PROBABILITY_OF_CANCER, percent, saliency, verdict_on, voxels_under
-from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before
+from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before, side_of_body
 from ainode.models.following import Growth, NoduleSize, Omission, growth, thickness_omission
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
@@ -15,6 +15,7 @@ from ainode.node.domain import (
     Finding,
     InstanceRef,
     Measurement,
+    Outline,
     OutOfScope,
     Region,
     Saliency,
@@ -24,6 +25,7 @@ from ainode.node.domain import (
 
 _NODULE = Code("27925004", "SCT", "Nodule")
 _LUNG = Code("39607008", "SCT", "Lung")
+_SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
 _ATTENTION = Code("attention-weight", "99AINODE", "Attention weight")
 # PS3.16 CID 7470; of growth no code is in PS3.16 that means an adult's nodule.
 _DIAMETER = Code("81827009", "SCT", "Diameter")
@@ -41,6 +43,8 @@ _DAYS = Code("d", "UCUM", "d")
 _LUNG_WINDOW = Window(-600.0, 1500.0)
 # Drawn where no outline was found: LIDC-IDRI's nodules are smaller, with few exceptions.
 _BOX_MM = 20.0
+_LEAST_CONTOURS = 2
+"""as many contours enclose a volume"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +77,14 @@ class Nodule:
         )
 
     def finding(self, card: Card) -> Finding:
-        """Return the finding: verdict, probability, growth, size, and the attention weight of each time point.
+        """Return the finding: verdict, probability, growth, size, and the attention weight of each of several dates.
 
         The order matters: OHIF 3.13 draws the first five numbers of a report beside the box.
         """
         probability = percent(PROBABILITY_OF_CANCER, self.prediction.probability, (self.place.key_slice,))
-        weighted_places = zip(reversed(self.trace.places), reversed(self.prediction.attention), strict=True)
         attention = (
             Measurement(_ATTENTION, round(weight, 4), _NO_UNITS, (place.key_slice,))
-            for place, weight in weighted_places
+            for place, weight in self._attention()
         )
         return Finding(
             tracking_identifier=self.name,
@@ -93,16 +96,30 @@ class Nodule:
             region=self._region(),
             label=f"{self.name} {self.prediction.probability:.0%}",
             verdict=verdict_on(self.prediction.probability, card.threshold, card.band, about=MALIGNANT),
+            laterality=_SIDES.get(side_of_body(self.place.volume, self.place.location.position_mm)),
+            outline=self._outline(),
         )
+
+    def _attention(self) -> Sequence[tuple[Place, float]]:
+        """Return each place, the current one first, with its attention; nothing where there is a single date."""
+        places, attention = self.trace.places[::-1], self.prediction.attention[::-1]
+        return list(zip(places, attention, strict=True)) if len(places) > 1 else []
+
+    def _outline(self) -> Outline | None:
+        """Return the outline that the sizes were measured on, where it encloses a volume of a known patient space."""
+        size, frame = self.place.size, self.place.slices.frame_of_reference_uid
+        if isinstance(size, Omission) or len(size.outline) < _LEAST_CONTOURS or not frame:
+            return None
+        return Outline(frame, self.place.key_slice.series_instance_uid, size.outline)
 
     def _sizes(self) -> Iterator[Measurement]:
         """Yield the sizes in the current study, rounded to whole mm (MacMahon et al., Radiology 2017)."""
         size, key = self.place.size, (self.place.key_slice,)
         if isinstance(size, NoduleSize):
-            yield Measurement(_DIAMETER, round(size.diameter_mm), _MM, key)
-            yield Measurement(_LONG_AXIS, round(size.long_axis_mm), _MM, key)
-            yield Measurement(_SHORT_AXIS, round(size.short_axis_mm), _MM, key)
-            yield Measurement(_VOLUME, round(size.volume_mm3), _MM3, key)
+            yield Measurement(_DIAMETER, round(size.diameter_mm), _MM, key, of_outline=True)
+            yield Measurement(_LONG_AXIS, round(size.long_axis_mm), _MM, key, of_outline=True)
+            yield Measurement(_SHORT_AXIS, round(size.short_axis_mm), _MM, key, of_outline=True)
+            yield Measurement(_VOLUME, round(size.volume_mm3), _MM3, key, of_outline=True)
 
     def _growth(self) -> Iterator[Measurement]:
         for _, earlier, change in self.changes:
@@ -156,8 +173,8 @@ class Nodule:
     def _captions(self) -> Iterator[str]:
         if self.carried_from:
             yield f"Nobody pointed here; position carried from {self.carried_from}"
-        attention = ", ".join(f"{weight:.2f}" for weight in self.prediction.attention)
-        yield f"Time points {len(self.trace.places)}, attention oldest first {attention}"
+        if weights := [f"{weight:.2f}" for _, weight in reversed(self._attention())]:
+            yield f"Time points {len(weights)}, attention oldest first {', '.join(weights)}"
         yield from (f"Prior {number} left out: {reason.reason}" for number, reason in self.trace.left_out)
         yield _size_text(self.place.size)
         for number, earlier_place, change in self.changes:
@@ -184,9 +201,9 @@ class Nodule:
             f"{self.name} probability": self.prediction.probability,
             f"{self.name} probability of the current scan alone": self.current_alone.probability,
         }
-        weighted_places = zip(reversed(self.trace.places), reversed(self.prediction.attention), strict=True)
-        for number, (place, attention) in enumerate(weighted_places, start=1):
+        for number, (_, attention) in enumerate(self._attention(), start=1):
             scores[f"{self.name} attention of time point {number}"] = attention
+        for number, place in enumerate(reversed(self.trace.places), start=1):
             if isinstance(place.size, NoduleSize):
                 scores[f"{self.name} volume in mm3 of time point {number}"] = round(place.size.volume_mm3, 1)
         return scores

@@ -8,12 +8,14 @@ import numpy as np
 
 from ainode.models.following import FollowedNodule, Grid, NoduleSize, Omission, nodule_size
 from ainode.models.lung_nodule.patches import Scan
-from ainode.node.domain import UID, Instance, InstanceRef, Location, OutOfScope, refs
+from ainode.node.domain import UID, Instance, InstanceRef, Location, OutOfScope, Position, refs
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 
 # Half of what the measurement looks at, 33 mm; the network's cube needs 25 mm.
 _REACH_MM = 34.0
+# A slice narrower than this shows one lung, and not where the middle of the body is.
+_BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,21 @@ class TracedNodule:
     def newest_marked(self) -> tuple[int, Place]:
         """Return the number and the place of the newest mark; number 0 is the current study, 1 the newest prior."""
         return next((number, place) for number, place in ((0, self.current), *self.priors) if place.followed is None)
+
+
+def side_of_body(scan: Volume, position_mm: Position) -> str:
+    """Return `left` or `right` of the patient; '' near the middle, and where the slice shows a part of the body."""
+    depth, _, column = scan.index(position_mm)
+    layer = scan.values[round(min(max(depth, 0), len(scan.values) - 1))]
+    columns = np.flatnonzero((layer > _TISSUE_HU).any(axis=0))
+    _, _, column_mm = scan.spacing_mm
+    if not len(columns) or (columns[-1] - columns[0]) * column_mm < _BODY_MM:
+        return ""
+    # The columns of a volume run to the left.
+    from_middle_mm = (column - (columns[0] + columns[-1]) / 2) * column_mm
+    if abs(from_middle_mm) < _MIDDLE_MM:
+        return ""
+    return "left" if from_middle_mm > 0 else "right"
 
 
 def days_between(earlier: Instance, later: Instance) -> float | None:

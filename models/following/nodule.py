@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -54,6 +57,8 @@ class NoduleSize:
     maximum_mm: float
     volume_mm3: float
     density_hu: float
+    outline: tuple[tuple[Position, ...], ...] = field(default=(), repr=False)
+    """closed contours through the outermost voxels of the region, one for each slice of the scan that cuts it"""
 
     @property
     def diameter_mm(self) -> float:
@@ -112,7 +117,7 @@ def nodule_size(scan: Grid, position_mm: Position) -> NoduleSize | Omission:
         return segmentation
     if np.isnan(segmentation.patch.values[segmentation.region.depth_mm > -_EDGE_MM]).any():
         return Omission("cut", "the nodule reaches the edge of the scan")
-    return _size(segmentation)
+    return _size(segmentation, scan)
 
 
 def _segmentation(scan: Grid, patch: Grid, threshold_hu: float) -> _Segmentation | Omission:
@@ -216,8 +221,8 @@ def _volume(segmentation: _Segmentation) -> float:
     return float(filled.sum()) * _STEP_MM**3
 
 
-def _size(segmentation: _Segmentation) -> NoduleSize:
-    """Return the size of a nodule that is cut out."""
+def _size(segmentation: _Segmentation, scan: Grid) -> NoduleSize:
+    """Return the size of a nodule that is cut out of a scan."""
     voxels = np.argwhere(segmentation.region.mask)
     long_axis, short_axis = max((_axes(slice_) for slice_ in segmentation.region.mask if slice_.any()), key=sum)
     return NoduleSize(
@@ -227,7 +232,24 @@ def _size(segmentation: _Segmentation) -> NoduleSize:
         maximum_mm=(float(pdist(_hull(voxels)).max(initial=0.0)) + _RIM) * _STEP_MM,
         volume_mm3=_volume(segmentation),
         density_hu=segmentation.tissue.nodule,
+        outline=tuple(_contours(segmentation, scan)),
     )
+
+
+def _contours(segmentation: _Segmentation, scan: Grid) -> Iterator[tuple[Position, ...]]:
+    """Yield the contour of the largest part of the region in each slice of the scan, from the feet to the head."""
+    patch, mask = segmentation.patch, segmentation.region.mask
+    layers = np.arange(len(mask))
+    depths = scan.indices(patch.positions(np.stack([layers, 0 * layers, 0 * layers], -1)))[:, 0]
+    for number in range(math.ceil(depths[0]), math.floor(depths[-1]) + 1):
+        layer = int(np.abs(depths - number).argmin())
+        contours, _ = cv2.findContours(mask[layer].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        points = max((contour.reshape(-1, 2) for contour in contours), key=len, default=np.empty((0, 2)))
+        if len(points) > 2:  # noqa: PLR2004 - a polygon
+            # A point between two layers would leave the plane of the contour.
+            indices = np.array([(layer, row, column) for column, row in (*points, points[0])])
+            corners = patch.positions(indices)
+            yield tuple(triple(corner) for corner in corners)
 
 
 def _axes(slice_: Mask) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ainode.node.domain.dicom import NO_UID, UID, Code, InstanceRef, Point
+from ainode.node.domain.dicom import NO_UID, UID, Code, InstanceRef, Point, Position
 from ainode.node.domain.verdict import Presence, Verdict
 
 
@@ -45,6 +45,28 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """Contours around something in the patient, each in a plane of its own and closed (PS3.3 C.18.9).
+
+    Units: mm; points (x, y, z) in LPS.
+    """
+
+    frame_of_reference_uid: UID
+    series_instance_uid: UID
+    """the series that the outline was found in"""
+    contours: tuple[tuple[Position, ...], ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse contours that enclose no volume."""
+        if len(self.contours) < 2 or any(len(set(contour)) < 3 for contour in self.contours):  # noqa: PLR2004
+            message = "an outline needs two contours of three points"
+            raise ValueError(message)
+        if any(contour[0] != contour[-1] for contour in self.contours):
+            message = "a contour repeats its first point"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A number with its concept, its unit and the images from which it was inferred (TID 300)."""
 
@@ -52,6 +74,8 @@ class Measurement:
     value: float
     unit: Code
     inferred_from: tuple[InstanceRef, ...]
+    of_outline: bool = False
+    """whether the number was measured on the outline of the finding"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +95,9 @@ class Finding:
     """Tracking UID of the lesion in earlier studies; empty: the report derives a UID from the reading"""
     verdict: Verdict | None = None
     """whether the finding is there, by the model's threshold; the first measurement is the verdict's probability"""
+    laterality: Code | None = None
+    """the side of the site"""
+    outline: Outline | None = None
 
     @property
     def evaluations(self) -> tuple[tuple[Code, Presence], ...]:

@@ -2,7 +2,7 @@
 
 A finding without a region is a measurement group (TID 1501). A finding with a region is two groups with the same
 tracking UID: the region (TID 1410), which viewers show as a box, and the measurements. Viewers do not show the box if
-region and measurements are in the same group.
+region and measurements are in the same group. What was measured on an outline is a group with the outline (TID 1411).
 """
 
 import re
@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import RE_VALID_UID
 
-from ainode.node.domain import Algorithm, Code, Finding, InstanceRef, Measurement, Presence, Region
+from ainode.node.domain import Algorithm, Code, Finding, InstanceRef, Measurement, Outline, Presence, Region
 from ainode.node.errors import ReportError
 from ainode.node.identity import made_uid
 from ainode.node.reports.limits import limits
@@ -34,7 +34,11 @@ _PRESENCES = {
     Presence.INDETERMINATE: codes.SCT.Indeterminate,
 }
 
-MeasurementGroup = sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+MeasurementGroup = (
+    sr.MeasurementsAndQualitativeEvaluations
+    | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class GroupContext:
     algorithm: Algorithm
     regions: int
     """number of findings with a region in the report"""
+    comprehensive_3d: bool
+    """whether the report may have coordinates in the patient, as an outline is"""
 
 
 def coded_concept(code: Code) -> sr.CodedConcept:
@@ -69,34 +75,64 @@ def _source_images(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasu
 def measurement_groups(finding: Finding, context: GroupContext, number: int) -> tuple[MeasurementGroup, ...]:
     """Return the measurement groups of a finding; `number` is the finding's index in the result.
 
-    If the finding's region is the only region of the document, a validator expects a region in every group, so the
-    group of the measurements repeats the region.
-
     Raises: ReportError if a point of a region lies farther outside of the image than rounding explains.
-    Source: PS3.16 TID 1410, 1501, 300, 4019.
+    Source: PS3.16 TID 1410, 1411, 1501, 300, 4019.
     """
     shared_arguments: dict[str, Any] = {
         "tracking_identifier": _tracking_identifier(finding, context, number),
         "finding_type": coded_concept(finding.concept),
-        "finding_sites": [sr.FindingSite(coded_concept(finding.site))],
+        "finding_sites": [_finding_site(finding)],
         "algorithm_id": _algorithm_identification(context.algorithm),
         "qualitative_evaluations": [
             sr.QualitativeEvaluation(coded_concept(concept), sr.CodedConcept.from_code(_PRESENCES[presence]))
             for concept, presence in finding.evaluations
         ],
     }
-    measurements = [_measurement(measurement) for measurement in _with_threshold(finding)]
-    arguments = {**shared_arguments, "measurements": measurements}
+    outline = finding.outline if context.comprehensive_3d else None
+    of_images: list[sr.Measurement] = []
+    of_outline: list[sr.Measurement] = []
+    for measurement in _with_threshold(finding):
+        (of_outline if outline and measurement.of_outline else of_images).append(_measurement(measurement))
+    groups = _image_groups(finding, context, shared_arguments | {"measurements": of_images})
+    if outline is None or not of_outline:
+        return groups
+    surface = _volume_surface(outline)
+    arguments = shared_arguments | {"measurements": of_outline, "referenced_volume_surface": surface}
+    return (*groups, sr.VolumetricROIMeasurementsAndQualitativeEvaluations(**arguments))
+
+
+def _image_groups(
+    finding: Finding, context: GroupContext, arguments: Mapping[str, Any]
+) -> tuple[MeasurementGroup, ...]:
+    """Return the group of measurements, or the group of the region and the group of measurements.
+
+    If the finding's region is the only region of the document, a validator expects a region in every group, so the
+    group of the measurements repeats the region.
+    """
     source_images = _source_images(finding.evidence)
     if finding.region is None:
-        for measurement in measurements:
+        for measurement in arguments["measurements"]:
             _infer_from_whole_image(measurement[0], context)
         return (sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images),)
     region = _image_region(finding.region, context.headers[finding.region.image])
-    region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(**shared_arguments, referenced_region=region)
+    region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        **{**arguments, "measurements": None}, referenced_region=region
+    )
     if context.regions == 1:
         return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
     return region_group, sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images)
+
+
+def _finding_site(finding: Finding) -> sr.FindingSite:
+    laterality = coded_concept(finding.laterality) if finding.laterality else None
+    return sr.FindingSite(coded_concept(finding.site), laterality=laterality)
+
+
+def _volume_surface(outline: Outline) -> sr.VolumeSurface:
+    """Return an outline as polygons in the patient, with the series that the outline was found in."""
+    contours = [np.array(contour, dtype=np.float64) for contour in outline.contours]
+    source = sr.SourceSeriesForSegmentation(outline.series_instance_uid)
+    return sr.VolumeSurface("POLYGON", contours, outline.frame_of_reference_uid, source_series=source)
 
 
 def _with_threshold(finding: Finding) -> Iterator[Measurement]:

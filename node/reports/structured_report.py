@@ -80,7 +80,9 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         continues=result.continues,
         requests=requests_of(result.evidence, sources),
     )
-    group_context = GroupContext(draft.headers, draft.digest, result.algorithm, len(regions))
+    group_context = GroupContext(
+        draft.headers, draft.digest, result.algorithm, len(regions), comprehensive_3d=context.comprehensive_3d
+    )
     groups = [
         group
         for number, finding in enumerate(result.findings)

@@ -92,6 +92,7 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
         "finding": finding.concept.meaning,
         "verdict": finding.verdict and _verdict_fields(finding.verdict),
         "site": finding.site.meaning,
+        "laterality": finding.laterality and finding.laterality.meaning,
         "measurements": [
             {"name": measurement.concept.meaning, "value": measurement.value, "unit": measurement.unit.value}
             for measurement in finding.measurements
@@ -188,7 +189,8 @@ def _weights_text(algorithm: Algorithm) -> str:
 def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
     """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
     measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
-    sentence = f"{finding.concept.meaning}, {finding.site.meaning}; {measurements}"
+    side = f"{finding.laterality.meaning.lower()} " if finding.laterality else ""
+    sentence = f"{finding.concept.meaning}, {side}{finding.site.meaning.lower()}; {measurements}"
     yield finding.conclusion, sentence
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)

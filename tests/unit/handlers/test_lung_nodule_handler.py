@@ -15,6 +15,7 @@ installed("torch", "timm", "openvino", "safetensors")
 from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
 
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
+from ainode.handlers.lung_nodule.places import side_of_body  # noqa: E402
 from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
 from ainode.models.lung_nodule.model import Prediction  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan  # noqa: E402
@@ -32,7 +33,7 @@ from ainode.node.domain import (  # noqa: E402
     WeightsStatus,
 )
 from ainode.node.encoding import headers  # noqa: E402
-from ainode.node.imaging.geometry import Stack  # noqa: E402
+from ainode.node.imaging.geometry import Stack, Volume  # noqa: E402
 from ainode.node.reading.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
 
 REAL = "data/dicom/ct_chest_thin_R01-001"
@@ -144,13 +145,39 @@ def test_the_demonstration_is_read_and_its_box_lies_at_the_nodule(handler: LungN
     assert center(result) == pytest.approx((x, y), abs=1)
     key = next(one for one in study.instances if one.ref == result.key_images[0])
     assert key.header["ImagePositionPatient"][2] == pytest.approx(z, abs=1)  # type: ignore[index]
-    probability, *_, attention = result.findings[0].measurements
+    probability, *others = result.findings[0].measurements
     assert probability.value == pytest.approx(100 * result.scores["probability"], abs=0.01)
-    assert (probability.concept.value, attention.value) == ("111047", 1.0)
+    assert probability.concept.value == "111047"
+    assert "attention-weight" not in {measurement.concept.value for measurement in others}
+    assert not any("attention" in name for name in result.scores)
     assert result.algorithm.weights_status is WeightsStatus.RESEARCH
     shown = result.captures[0].saliency
     assert shown is not None
     assert (shown.rows, shown.columns) == (192, 192)
+
+
+def test_the_sizes_come_with_the_outline_that_they_were_measured_on(handler: LungNodule, tmp_path: Path) -> None:
+    study, position = a_study(tmp_path)
+    (finding,) = read(handler, study).findings
+    outline = finding.outline
+    assert outline is not None
+    assert outline.frame_of_reference_uid == study.instances[0].text("FrameOfReferenceUID")
+    points = np.concatenate([np.asarray(contour) for contour in outline.contours])
+    assert np.linalg.norm(points - position, axis=1).max() < 20
+    outlined = {measurement.concept.meaning for measurement in finding.measurements if measurement.of_outline}
+    assert outlined == {"Diameter", "Long axis", "Short axis", "Volume"}
+
+
+@pytest.mark.parametrize(
+    ("width_mm", "x", "side"),
+    [(350, 60, "left"), (350, -60, "right"), (350, 10, ""), (200, 60, "")],
+    ids=["left", "right", "near the middle", "a slice of one lung"],
+)
+def test_the_side_is_that_of_the_patient_and_only_where_the_body_is_whole(width_mm: int, x: float, side: str) -> None:
+    values = np.full((3, 10, 400), -1000, np.float32)
+    values[:, :, 200 - width_mm // 2 : 200 + width_mm // 2] = 0
+    scan = Volume(values, (-200.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+    assert side_of_body(scan, (x, 5.0, 1.0)) == side
 
 
 def test_the_order_of_the_slices_changes_nothing(handler: LungNodule, tmp_path: Path) -> None:

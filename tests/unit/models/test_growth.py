@@ -167,3 +167,20 @@ def test_two_scans_of_one_day_say_nothing_of_growth() -> None:
     answer = growth(_of_volume(400), _of_volume(800), days=0.4)
     assert isinstance(answer, Omission)
     assert answer.code == "too-soon"
+
+
+@pytest.mark.parametrize("spacing_mm", [THIN, THICK])
+def test_the_outline_encloses_the_ball_in_every_slice_of_the_scan(spacing_mm: tuple[float, float, float]) -> None:
+    scan, position = _scan((6.0, 6.0, 6.0), spacing_mm)
+    outline = _sized(scan, position).outline
+    assert len(outline) == pytest.approx(12.0 / spacing_mm[0], abs=2)
+    assert all(contour[0] == contour[-1] and len({point[2] for point in contour}) == 1 for contour in outline)
+    distances = [np.linalg.norm(np.asarray(point) - position) for contour in outline for point in contour]
+    assert max(distances) < 6.0 + 1.0
+    volume = sum(_area(np.asarray(contour)) for contour in outline) * spacing_mm[0]
+    assert volume == pytest.approx(_ball(12.0), rel=0.25)
+
+
+def _area(contour: np.ndarray) -> float:
+    x, y = contour[:, 0], contour[:, 1]
+    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
