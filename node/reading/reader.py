@@ -130,10 +130,8 @@ class Reader:
         Raises: ReaderTimeout, ReaderDied.
         """
         if time.monotonic() > deadline:
-            raise ReaderTimeout(
-                f"{subject}: {self._name} was killed after {limit_s:g} s ([reader] time_limit_s, at most "
-                f"{NEEDS_LIMIT_S:g} s before a study)"
-            )
+            source = "[reader] time_limit_s" if limit_s == self._limits.time_limit_s else "the limit before a study"
+            raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source})")
         if self._process and _resident_bytes(self._process.pid) > self._limits.memory_limit_bytes:
             raise ReaderDied(
                 f"{subject}: {self._name} was killed above {self._limits.memory_limit_bytes} bytes "
