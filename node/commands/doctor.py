@@ -105,13 +105,13 @@ def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen])
     transfer_syntaxes = _accepted_transfer_syntaxes(link, specimens)
     storage = _Storage(specimens, store.send(link, _outgoing(specimens)), partial(query.confirm_by_query, link))
     yield from storage.trials("", "C-FIND", transfer_syntaxes)
-    if taken := storage.taken:
-        yield _commitment_trial(link, settings, taken)
-        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), taken[0]))
+    if accepted := storage.accepted:
+        yield _commitment_trial(link, settings, accepted)
+        yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), accepted[0]))
         node, priors = settings.node, settings.priors
         if priors.move_port:
             target = MoveTarget(priors.move_ae_title, node.bind, priors.move_port, tls.context_of(node))
-            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), taken[0]))
+            yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), accepted[0]))
         elif peer.retrieve == "move":
             yield Trial("C-MOVE", NO, f"[priors] move_port is 0: give a port, and enter {priors.move_ae_title} there")
 
@@ -208,8 +208,8 @@ def _web_trials(peer: Peer, specimens: Sequence[Specimen]) -> Iterator[Trial]:
     link = WebLink(peer, _ANSWER_S)
     storage = _Storage(specimens, stow.send(link, _outgoing(specimens)), partial(qido.confirm_by_query, link))
     yield from storage.trials(WEB_PREFIX, "QIDO-RS", {})
-    if taken := storage.taken:
-        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), taken[0]))
+    if accepted := storage.accepted:
+        yield _trial("WADO-RS", lambda: _fetch_and_compare(dicomweb.WebArchive(link), accepted[0]))
 
 
 # Orthanc's REST interface
@@ -237,7 +237,7 @@ class _Storage:
     confirm_by_query: Callable[[Sequence[InstanceRef]], frozenset[UID]]
 
     @property
-    def taken(self) -> list[Specimen]:
+    def accepted(self) -> list[Specimen]:
         """Return the specimens that the peer did not refuse."""
         return [specimen for specimen, answer in zip(self.specimens, self.answers, strict=True) if not answer.error]
 
@@ -248,10 +248,10 @@ class _Storage:
         """
         listed_uids: frozenset[UID] | None = None
         query_trials: list[Trial] = []
-        if taken := self.taken:
+        if accepted := self.accepted:
             try:
-                listed_uids = self._listed([specimen.ref for specimen in taken])
-                detail = f"{len(listed_uids)} of {len(taken)} found"
+                listed_uids = self._listed([specimen.ref for specimen in accepted])
+                detail = f"{len(listed_uids)} of {len(accepted)} found"
                 query_trials = [Trial(query_name, YES if listed_uids else NO, detail)]
             except ArchiveError as error:
                 query_trials = [Trial(query_name, NO, _statement(str(error), error.comment))]

@@ -10,16 +10,21 @@ from support import a_file, free_port, instance_ref
 from support.archives import SmallArchive, serving
 from support.rows import put_delivery, put_job, read
 from support.web_archives import http, said
+from typer.testing import CliRunner
 
+from ainode.node.commands.cli import app
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.retries import deliver, deliver_study, retry
 from ainode.node.keeping import database
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
 from ainode.node.keeping.tasks import TaskKind
 from ainode.node.settings import DeliveryTable, Peer, Settings
+from ainode.node.web.state import study_status
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -92,6 +97,21 @@ def test_words_about_a_proof_go_when_the_proof_comes_and_words_about_the_documen
     for delivery in bench.deliveries:
         bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW)
     assert {delivery.explanation for delivery in bench.deliveries} == {'the archive says: "stored on tape"'}
+
+
+def test_the_words_are_shown_by_jobs_and_by_the_http_interface(bench: Bench, tmp_path: Path) -> None:
+    with serving(SmallArchive(0xC123, QUOTATION)) as port:
+        bench.to(port).send("job", "archive", NOW)
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata = "{tmp_path}"\n', encoding="utf-8")
+    (tmp_path / "routes.toml").write_text("", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["jobs", "--config", str(config)]).output
+    assert f'the archive says: "{QUOTATION}"' in shown
+    engine = bench.ledger._engine
+    status = study_status(UID("1.2"), Catalog(engine), bench.ledger, Announcements(engine))
+    assert status
+    (first, _) = status.jobs[0].documents
+    assert [(one.archive_status, one.archive_comment) for one in first.deliveries] == [(0xC123, QUOTATION)]
 
 
 # A change of the document
