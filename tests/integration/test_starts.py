@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from support.intake_bench import intake_bench
 from support.node import ROOT, RunningNode, configured, running
 from support.studies import stored, written
 
+from ainode.node import testing
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.spool import Limits, Spool
 
@@ -103,3 +107,25 @@ def jobs_output(node: RunningNode) -> str:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "1000"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "jobs", "--config", str(node.config)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True).stdout
+
+
+@pytest.mark.long
+def test_a_node_with_a_backlog_of_8000_instances_and_600_studies_is_ready_within_five_seconds(tmp_path: Path) -> None:
+    data = tmp_path / "node" / "data"
+    data.mkdir(parents=True)
+    bench = intake_bench(data)
+    for study in range(600):
+        bench.left(study, StudyInstanceUID=testing.uid("waiting", study))
+    bench.intake.recover(datetime.now(UTC))
+    for number in range(8000):
+        bench.left(number, StudyInstanceUID=testing.uid("lost", number // 100))
+    bench.engine.dispose()
+    empty, full = configured(tmp_path / "empty"), configured(tmp_path / "node")
+    with running(empty):
+        empty.kill()
+        usual_s = empty.start()  # of this machine, as busy as it is
+    try:
+        assert full.start() < max(5.0, 2 * usual_s)
+        full.until(lambda: "recovered: 8000 instances, 680 studies" in full.log.read_text(), within_s=120)
+    finally:
+        full.stop()

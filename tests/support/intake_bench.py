@@ -15,7 +15,7 @@ from pydicom import dcmwrite
 from ainode.node import testing
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.encoding.part10 import Origin
+from ainode.node.encoding.part10 import Origin, head
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
@@ -79,18 +79,16 @@ class IntakeBench:
 
     def stored(self, association: str, number: int, at: datetime, **header: str | int) -> InstanceStored:
         """Put an instance into the spool as the receiver does."""
-        dataset = testing.dataset(
-            testing.noise(8, 8, seed=number, BodyPartExamined="TSPINE", **header), study="study", number=number
-        )
-        encoded = BytesIO()
-        meta = dataset.file_meta
-        del dataset.file_meta
-        dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True)
-        syntax = UID(meta.TransferSyntaxUID)
-        with self.spool.incoming(Origin(dataset.SOPClassUID, dataset.SOPInstanceUID, syntax, "PACS")) as incoming:
-            incoming.write(memoryview(encoded.getvalue()))
+        origin, encoded = encoded_instance(number, **header)
+        with self.spool.incoming(origin) as incoming:
+            incoming.write(memoryview(encoded))
             ref, path = incoming.ref(), incoming.commit()
-        return InstanceStored(association, path, ref, syntax, incoming.size_bytes, at)
+        return InstanceStored(association, path, ref, origin.transfer_syntax_uid, incoming.size_bytes, at)
+
+    def left(self, number: int, **header: str | int) -> None:
+        """Leave an instance in the spool, as a crash does, without waiting for the disk."""
+        origin, encoded = encoded_instance(number, **header)
+        (self.spool.root / "new" / f"{next(self.numbers):020d}.dcm").write_bytes(head(origin) + encoded)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -110,6 +108,16 @@ class IntakeBench:
             self.intake.handle([self.stored(name, number, at, **header)], at)
         self.intake.handle([AssociationEnded(name, at, is_released=True)], at)
         self.intake.route_complete(at + BREATH)
+
+
+def encoded_instance(number: int, **header: str | int) -> tuple[Origin, bytes]:
+    """Return a small radiograph of the spine as an association carries it."""
+    image = testing.noise(8, 8, seed=number, BodyPartExamined="TSPINE", **header)
+    dataset = testing.dataset(image, study="study", number=number)
+    encoded, syntax = BytesIO(), UID(dataset.file_meta.TransferSyntaxUID)
+    del dataset.file_meta
+    dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True)
+    return Origin(dataset.SOPClassUID, dataset.SOPInstanceUID, syntax, "PACS"), encoded.getvalue()
 
 
 def intake_bench(folder: Path, *, silence_s: float = 10.0) -> IntakeBench:

@@ -69,15 +69,22 @@ def test_a_study_that_a_locked_database_kept_from_being_routed_is_routed_afterwa
     assert {job.id for job in bench.opened} == {bench.opened[0].id}
 
 
-def test_a_database_that_is_gone_for_a_while_loses_no_event(bench: IntakeBench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_a_database_that_is_gone_or_damaged_for_a_while_loses_no_event(
+    bench: IntakeBench, tmp_path: Path, fault: str
+) -> None:
     database, away = tmp_path / "catalog.sqlite", tmp_path / "away.sqlite"
     bench.engine.dispose()
     database.rename(away)
-    database.mkdir()
+    if fault == "gone":
+        database.mkdir()
+    else:
+        database.write_bytes(b"no database" * 1000)
     events = [AssociationOpened("a", "PACS", "127.0.0.1", NOW), bench.stored("a", 1, NOW)]
     with pytest.raises(DatabaseUnavailable):
         bench.intake.handle([*events, AssociationEnded("a", NOW, is_released=True)], NOW)
-    database.rmdir()
+    if fault == "gone":
+        database.rmdir()
     away.rename(database)
     bench.intake.handle([], NOW)
     bench.intake.route_complete(LATER)
