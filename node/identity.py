@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
+from zoneinfo import ZoneInfo
 
 from ainode.node import __version__
 from ainode.node.domain import (
@@ -87,6 +88,7 @@ def configuration_hash(settings: Settings, route: Route, locations: tuple[Locati
             "software": __version__,
             "locations": [_location_values(location) for location in locations],
             "priors": _prior_rule_values(route.priors) if route.priors else None,
+            **({"time_zone": settings.node.time_zone} if settings.node.time_zone else {}),
         }
     )[:16]
 
@@ -193,6 +195,14 @@ def device_uid(settings: Settings, host: str) -> UID:
     return made_uid("device", settings.node.name, settings.node.ae_title, host)
 
 
+def on_clock(settings: Settings, time: datetime) -> datetime:
+    """Return the time on the clock of documents: of the configured zone, else of this process.
+
+    Documents have local time, as the images that a modality writes beside them (PS3.3 C.12.1.1.8).
+    """
+    return time.astimezone(ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None)
+
+
 def document_context(
     settings: Settings,
     route: Route,
@@ -204,8 +214,8 @@ def document_context(
 ) -> DocumentContext:
     """Return what the documents of a route say beside the result."""
     return DocumentContext(
-        # documents carry local time, as what a modality writes beside them does (PS3.3 C.12.1.1.8)
-        created=created.astimezone(),
+        created=on_clock(settings, created),
+        states_offset=bool(settings.node.time_zone),
         device_uid=device_uid(settings, host),
         device_name=settings.node.name,
         software_versions=(f"ainode {__version__}",),

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from ainode.node import tls
 from ainode.node.archive import dimse, orthanc, qido
@@ -10,6 +11,7 @@ from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs
 from ainode.node.errors import NodeError
+from ainode.node.identity import on_clock
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
@@ -30,6 +32,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     """
     yield ("configuration", _READY, "")
     yield _disk_line(settings)
+    yield _clock_line(settings)
     yield from _tls_lines(settings)
     yield from _route_lines(settings)
     for peer in settings.peers:
@@ -54,6 +57,16 @@ def _disk_line(settings: Settings) -> Line:
     if free_bytes < settings.node.min_free_bytes:
         return ("disk", "not ready", f"{free_bytes} bytes free below {folder}; [node] min_free_bytes requires more")
     return ("disk", _READY, "")
+
+
+def _clock_line(settings: Settings) -> Line:
+    """Return the line of the clock of documents whose source states no offset from UTC."""
+    now = on_clock(settings, datetime.now(UTC))
+    time = f"documents say {now:%Y-%m-%d %H:%M}"
+    if settings.node.time_zone:
+        return ("clock", _READY, f"{time} and the offset {now:%z} of {settings.node.time_zone}")
+    hint = 'set [node] time_zone, such as "Europe/Berlin", if the hospital has another clock'
+    return ("clock", _READY, f"{time}, the time of this process ({now:%Z}), and no offset from UTC; {hint}")
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:

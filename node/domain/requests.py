@@ -41,7 +41,7 @@ class DocumentContext:
     """
 
     created: datetime
-    """when the study was first received"""
+    """when the study was first received, on the clock of the node"""
     device_uid: UID
     """the same for the lifetime of this installation"""
     device_name: str
@@ -50,6 +50,8 @@ class DocumentContext:
     predecessors: tuple[InstanceRef, ...] = ()
     """earlier reports that this report supersedes (Predecessor Documents Sequence)"""
     comprehensive_3d: bool = True
+    states_offset: bool = False
+    """whether documents of a source without an offset state the offset of `created`: the time zone is configured"""
     source_series_numbers: frozenset[int] = field(default=frozenset(), repr=False)
     """Series Numbers of the source, which no series of documents takes; no UID depends on them"""
     optional: tuple[DocumentKind, ...] = field(default=(), repr=False)

@@ -6,7 +6,7 @@ empty first character set), and its error messages quote the patient's name. So 
 """
 
 from collections.abc import Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
-from pydicom.valuerep import DA, TM, validate_value
+from pydicom.valuerep import DA, DT, TM, validate_value
 
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.errors import ReportError
@@ -46,6 +46,8 @@ _CHECKED_VRS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
 
 # Body parts of PS3.16 Annex L that are not paired; a paired part needs a Laterality (PS3.3 C.7.3.1).
 _UNPAIRED_PARTS = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
+# From UTC-12 to UTC+14.
+_MAX_ZONE_ERROR = timedelta(hours=26)
 _LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 
 
@@ -121,17 +123,46 @@ def reference_dataset(ref: InstanceRef) -> Dataset:
 
 
 def creation_time(header: Dataset, context: DocumentContext) -> datetime:
-    """Return the time of creation in the timezone of the source; without one, in the timezone of the context."""
-    timezone = _timezone(header)
-    return context.created.astimezone(timezone) if timezone else context.created
+    """Return the time of creation on the clock of the source; without one, on the clock of the context.
+
+    A clock whose offset nobody states may be wrong by a time zone: then no document is older than its source.
+    """
+    if zone := _timezone(header, context):
+        return context.created.astimezone(zone)
+    source_times = (_local_time(header, kind, context.created.tzinfo) for kind in ("Study", "Series", "Content"))
+    later_times = (time for time in source_times if time and time - context.created <= _MAX_ZONE_ERROR)
+    return max((context.created, *later_times))
 
 
-def _timezone(header: Dataset) -> tzinfo | None:
-    """Return Timezone Offset From UTC, which every time of an object is in (PS3.3 C.12.1); None where unusable."""
+def _contribution_time(header: Dataset, context: DocumentContext) -> DT:
+    """Return the time of creation as a DT, with an offset only where the document states the offset."""
+    created = creation_time(header, context)
+    return DT(created if _timezone(header, context) else created.replace(tzinfo=None))
+
+
+def _local_time(header: Dataset, kind: str, zone: tzinfo | None) -> datetime | None:
+    """Return date and time of a kind in a zone; None where the header has no such date."""
     try:
-        return datetime.strptime(str(header.get("TimezoneOffsetFromUTC")), "%z").tzinfo
-    except ValueError:
+        date, time = DA(header.get(f"{kind}Date")), TM(header.get(f"{kind}Time"))
+        return datetime.combine(date, time, zone) if date and time else None
+    except (TypeError, ValueError):
         return None
+
+
+def _timezone(header: Dataset, context: DocumentContext) -> tzinfo | None:
+    """Return Timezone Offset From UTC, which every time of a document is in (PS3.3 C.12.1); None where nobody knows it.
+
+    The configured zone has the offset of the study's time, which the document repeats: summer time may begin before the
+    study is read.
+    """
+    try:
+        zone = datetime.strptime(str(header.get("TimezoneOffsetFromUTC")).strip(), "%z").tzinfo
+    except ValueError:
+        zone = None
+    if zone is None and context.states_offset:
+        study_time = _local_time(header, "Study", context.created.tzinfo) or context.created
+        zone = timezone(study_time.utcoffset() or timedelta())
+    return zone
 
 
 def complete_document(
@@ -140,8 +171,8 @@ def complete_document(
     """Add the source's patient and study, the contributing equipment and the time of creation to a built document."""
     created = creation_time(header, context)
     document.InstanceCreationDate, document.InstanceCreationTime = DA(created.date()), TM(created.time())
-    if _timezone(header):
-        document.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
+    if _timezone(header, context):
+        document.TimezoneOffsetFromUTC = created.strftime("%z")[:5]
     document.StationName = context.device_name[:16]
     document.ContributingEquipmentSequence = _contributing_equipment(header, context, algorithm)
     document.update(patient_and_study(header))
@@ -211,7 +242,7 @@ def _contributing_equipment(
         manufacturer_model_name=MODEL_NAME,
         software_versions=software_versions(context, None),
         station_name=context.device_name[:16],
-        contribution_datetime=creation_time(header, context),
+        contribution_datetime=_contribution_time(header, context),
     )
     own_equipment = [node_equipment, *([_algorithm_equipment(algorithm, header, context)] if algorithm else [])]
     try:
@@ -228,7 +259,7 @@ def _algorithm_equipment(algorithm: Algorithm, header: Dataset, context: Documen
         codes.DCM.ProcessingEquipment,
         manufacturer_model_name=algorithm.name[:64],
         software_versions=[version[:64] for version in (algorithm.version, weights) if version],
-        contribution_datetime=creation_time(header, context),
+        contribution_datetime=_contribution_time(header, context),
     )
     equipment.DeviceUID = algorithm_uid(algorithm)
     return equipment

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
@@ -63,6 +64,8 @@ class NodeTable(_Certified):
     min_free_bytes: Bytes = 2 * 1024**3
     network_timeout_s: Annotated[Seconds, Field(ge=0.001)] = 60.0
     name: str = "ainode"
+    time_zone: str = ""
+    """IANA name of the zone of documents without an offset of their source; '' is the clock of the process"""
     tls_client_ca: Path | None = None
     """a PEM file; every caller must show a certificate that an authority in the file signed"""
 
@@ -72,6 +75,17 @@ class NodeTable(_Certified):
             message = "tls_client_ca needs tls_certificate and tls_key"
             raise ValueError(message)
         return self
+
+    @field_validator("time_zone")
+    @classmethod
+    def _refuse_unknown_zone(cls, name: str) -> str:
+        try:
+            if name:
+                ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            message = f"{name!r} is no time zone of the IANA database, such as Europe/Berlin (package tzdata)"
+            raise ValueError(message) from error
+        return name
 
 
 class CompletenessTable(Frozen):

@@ -30,11 +30,11 @@ def built(service: str) -> tuple[Path, str]:
     return context, (context / where.get("dockerfile", "Dockerfile")).read_text(encoding="utf-8")
 
 
-def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
+def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, zone: str = "") -> settings.Settings:
     """Return what the node of the composition is told: its environment, and routes made by its own command."""
     node = SERVICES["node"]
     for name, value in node["environment"].items():
-        monkeypatch.setenv(name, str(value))
+        monkeypatch.setenv(name, re.sub(r"\$\{TIME_ZONE:-\}", zone, str(value)))
     (command,) = node["command"]
     steps = command.replace("/tmp/ainode", str(folder)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
     subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
@@ -91,6 +91,11 @@ def test_the_health_of_the_node_is_what_its_web_interface_says(tmp_path: Path, m
             done = subprocess.run([sys.executable, *command], capture_output=True, check=False, timeout=20)
             assert (done.returncode == 0) is is_healthy
         server.shutdown()
+
+
+def test_the_zone_of_the_environment_is_that_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node_settings(tmp_path, monkeypatch).node.time_zone == ""
+    assert node_settings(tmp_path, monkeypatch, zone="Asia/Tokyo").node.time_zone == "Asia/Tokyo"
 
 
 def test_nothing_is_reached_from_another_machine() -> None:
