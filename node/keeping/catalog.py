@@ -241,8 +241,8 @@ class Catalog:
         return json.loads(text) if text else None
 
     def expired(self, before: datetime) -> tuple[UID, ...]:
-        """Return the studies whose last instance arrived before that time."""
-        query = sa.select(studies.c.study_instance_uid).where(studies.c.last_received_at < before)
+        """Return the routed studies whose last instance arrived before that time."""
+        query = sa.select(studies.c.study_instance_uid).where(studies.c.is_routed, studies.c.last_received_at < before)
         with self._engine.connect() as connection:
             return tuple(UID(uid) for uid in connection.execute(query).scalars())
 

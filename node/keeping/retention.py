@@ -1,5 +1,6 @@
 """Retention: studies leave the spool, and jobs their documents, when they are old and nothing needs them any more."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.spool import Spool
+
+log = logging.getLogger(__name__)
 
 
 class StudyRetention:
@@ -28,7 +31,11 @@ class StudyRetention:
             return
         for study in self._catalog.expired(now - timedelta(days=self._days)):
             if not any(job.state in {JobState.WAITING, JobState.READING} for job in self._ledger.jobs(study=study)):
-                self._spool.remove_study(study)
+                try:
+                    self._spool.remove_study(study)
+                except OSError as error:
+                    _log_rest(error, {"study_instance_uid": study})
+                    continue
                 self._catalog.forget(study)
                 self._announcements.forget(study)
 
@@ -50,7 +57,17 @@ class JobRetention:
         before = now - timedelta(days=self._days)
         for job in self._ledger.expired(before):
             # The files go first: a job without files is still listed as expired, files without a job never again.
-            if (folder := self._documents / job).is_dir():
-                shutil.rmtree(folder)
+            try:
+                if (folder := self._documents / job).is_dir():
+                    shutil.rmtree(folder)
+            except OSError as error:
+                _log_rest(error, {"job": job})
+                continue
             self._ledger.archive(job, now)
         self._remove_workflows(before)
+
+
+def _log_rest(error: OSError, about: dict[str, str]) -> None:
+    """Log that files stay until the next sweep; they keep no other files."""
+    message = "files that are old cannot be removed, and stay until that is possible: %s"
+    log.error(message, error, extra={"action": "retention_failed", **about})

@@ -5,14 +5,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from support import a_file, instance_ref
 from support.rows import put_delivery, read
 
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping import database
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
-from ainode.node.keeping.retention import JobRetention
+from ainode.node.keeping.retention import JobRetention, StudyRetention
+from ainode.node.keeping.spool import Limits, Spool
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -87,3 +91,58 @@ def test_a_study_that_comes_again_after_its_job_was_removed_is_read_again(ledger
     retention(ledger, tmp_path).sweep(NOW)
     assert ledger.open(job) is not None
     assert [waiting.task.job for waiting in ledger.tasks.waiting([])] == ["again"]
+
+
+def test_a_folder_of_documents_that_cannot_be_removed_keeps_no_other_job(ledger: Ledger, tmp_path: Path) -> None:
+    stays = reported(ledger, tmp_path, "stays", queued_at=NOW - 101 * DAY, state=DeliveryState.CONFIRMED)
+    reported(ledger, tmp_path, "leaves", queued_at=NOW - 100 * DAY, state=DeliveryState.CONFIRMED)
+    stays.parent.rename(tmp_path / "elsewhere")
+    stays.parent.symlink_to(tmp_path / "elsewhere")  # which rmtree refuses
+    retention(ledger, tmp_path).sweep(NOW)
+    assert [job.id for job in ledger.jobs()] == ["stays"]
+    stays.parent.unlink()
+    retention(ledger, tmp_path).sweep(NOW)
+    assert ledger.jobs() == ()
+
+
+def indexed(catalog: Catalog, spool: Spool, study: UID, *, routed: bool) -> Path:
+    """Index an old instance of a study; return its folder."""
+    ref = InstanceRef(study, UID(f"{study}.1"), UID("1.2.840.10008.5.1.4.1.1.2"), UID(f"{study}.1.1"))
+    path = spool.kept_path(ref, "ff")
+    path.parent.mkdir()
+    path.write_bytes(a_file())
+    at = NOW - 40 * DAY
+    catalog.index([StoredInstance(ref, UID("1.2.840.10008.1.2"), "ff", 1, path, "PACS", at)])
+    if routed:
+        catalog.mark_routed(study, content=catalog.content(study), explanation=[])
+    return path.parent
+
+
+def study_retention(ledger: Ledger, engine: sa.Engine, spool: Spool) -> StudyRetention:
+    return StudyRetention(30, spool=spool, catalog=Catalog(engine), ledger=ledger, announcements=Announcements(engine))
+
+
+def test_a_folder_of_a_study_that_cannot_be_removed_keeps_no_other_study(tmp_path: Path) -> None:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    spool, catalog = Spool(tmp_path / "spool", Limits(0, 1 << 20)), Catalog(engine)
+    stays = indexed(catalog, spool, UID("1.2.1"), routed=True)
+    leaves = indexed(catalog, spool, UID("1.2.2"), routed=True)
+    stays.rename(tmp_path / "elsewhere")
+    stays.symlink_to(tmp_path / "elsewhere")
+    study_retention(Ledger(engine), engine, spool).sweep(NOW)
+    assert catalog.studies() == {"1.2.1"}
+    assert not leaves.exists()
+    engine.dispose()
+
+
+def test_a_study_that_was_never_routed_is_not_removed_however_old(tmp_path: Path) -> None:
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    spool, catalog = Spool(tmp_path / "spool", Limits(0, 1 << 20)), Catalog(engine)
+    folder = indexed(catalog, spool, UID("1.2.1"), routed=False)
+    indexed(catalog, spool, UID("1.2.2"), routed=True)
+    study_retention(Ledger(engine), engine, spool).sweep(NOW)
+    assert catalog.studies() == {"1.2.1"}
+    assert folder.exists()
+    engine.dispose()
