@@ -27,6 +27,7 @@ _REMEMBERED_STUDIES = 1000
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 # The same for a fault of the machine.
 _FIRST_OUTAGE_S, _LONGEST_OUTAGE_S = 1.0, 60.0
+_LONGEST_PAUSE = timedelta(seconds=max(_LONGEST_PAUSE_S, _LONGEST_OUTAGE_S))
 # A study whose handler starts is tried again after this time, if no event comes before.
 _HANDLER_PAUSE = timedelta(seconds=5)
 
@@ -69,6 +70,13 @@ class ArrivingStudy:
     def is_due(self, now: datetime) -> bool:
         """Whether the pause after a failure is over."""
         return self.not_before is None or now >= self.not_before
+
+    def heed(self, now: datetime) -> None:
+        """Bring times that lie in the future to now: the clock was set back, and nobody waits until it catches up."""
+        if self.progress.last_activity > now:
+            self.update(last_activity=now)
+        if self.not_before and self.not_before > now + _LONGEST_PAUSE:
+            self.not_before = None
 
     def count_at(self) -> datetime:
         """Return when to count the instances: once after each burst, when no open association carries the study."""
@@ -165,6 +173,7 @@ class Watching:
     def to_count(self, now: datetime) -> Iterator[tuple[UID, ArrivingStudy]]:
         """Yield the studies whose instances are to be counted now."""
         for study, arriving in tuple(self._arriving.items()):
+            arriving.heed(now)
             if now >= arriving.count_at() and arriving.is_due(now):
                 yield study, arriving
 

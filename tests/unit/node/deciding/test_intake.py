@@ -80,6 +80,23 @@ def test_what_no_route_takes_changes_no_job(bench: IntakeBench) -> None:
     assert first.id == second.id
 
 
+def test_a_study_whose_routing_failed_before_its_clock_was_set_back_is_routed_again(bench: IntakeBench) -> None:
+    bench.broken = 1
+    bench.send(1, at=NOW + timedelta(days=1))
+    bench.intake.route_complete(NOW + timedelta(days=1, minutes=1))
+    assert not bench.broken
+    bench.intake.route_complete(NOW)
+    bench.intake.route_complete(NOW + timedelta(minutes=1))
+    assert len(bench.opened) == 1
+
+
+def test_a_study_that_arrived_before_its_clock_was_set_back_is_read_after_the_silence(bench: IntakeBench) -> None:
+    bench.send(1, at=NOW + timedelta(days=1))
+    bench.intake.route_complete(NOW)
+    bench.intake.route_complete(NOW + timedelta(minutes=1))
+    assert len(bench.opened) == 1
+
+
 def test_what_was_answered_before_a_crash_is_indexed_and_read_after_it(bench: IntakeBench) -> None:
     bench.stored("lost", 1, NOW)
     bench.restart()
