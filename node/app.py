@@ -75,7 +75,7 @@ class Node:
         self._receiver = ReceiverProcess(settings)
         self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
-        self._liveness = Liveness(self._receiver.fault, self._intake.fault)
+        self._liveness = Liveness(self._receiver.fault, self._intake.fault, self._jobs.fault)
         self._web = self._web_station() if settings.web.enabled else None
         self._stopping = threading.Event()
 
@@ -108,7 +108,7 @@ class Node:
             if not self._intake.is_alive():
                 log.error("the intake ended; stopping", extra={"action": "intake_died"})
                 return False
-            if database.is_lost(self._engine):
+            if database.is_lost(self._engine) or self._jobs.is_lost():
                 message = "the database file was removed or replaced under the node; stopping: what is written is lost"
                 log.error(message, extra={"action": "database_lost"})
                 return False

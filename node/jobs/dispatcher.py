@@ -6,7 +6,8 @@ ledger. So nothing has to be enqueued in step with a change of the ledger, and a
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 # What another process wrote into the ledger, such as `ainode retry`, is seen after this time.
 _LOOK_S: Final = 2.0
 _SWEEP_S: Final = 60.0
+# An outage of the database shorter than this is in the log alone.
+_LONGEST_STANDSTILL_S: Final = 60.0
 
 
 class Dispatcher:
@@ -30,18 +33,23 @@ class Dispatcher:
         self,
         tasks: Tasks,
         start_workflow: Callable[[Waiting], None],
-        sweep: Callable[[], Collection[str]],
+        sweep: Callable[[], Mapping[str, int]],
         now: Callable[[], datetime],
         *,
         unconfirmed: tuple[str, ...],
+        longest_pause_s: float,
     ) -> None:
-        """Keep the arguments; `sweep` returns the names of the tasks that a workflow works at, by the engine's word."""
+        """Keep the arguments; `sweep` returns name and turn of the tasks that a workflow works at.
+
+        No task waits longer than `longest_pause_s`: a later time is that of a clock that was set back.
+        """
         self._tasks, self._start_workflow, self._sweep, self._now = tasks, start_workflow, sweep, now
-        self._unconfirmed = unconfirmed
-        self._names: set[str] = set()
-        self._ended: set[str] = set()
+        self._unconfirmed, self._longest_pause_s = unconfirmed, longest_pause_s
+        self._turns: dict[str, int] = {}
+        self._ended: set[tuple[str, int]] = set()
         self._swept_at: datetime | None = None
         self._is_away = False
+        self._looked_at_s = time.monotonic()
         self._lock = threading.Lock()
         self._woken, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -60,6 +68,13 @@ class Dispatcher:
         """Return whether the thread runs."""
         return self._thread.is_alive()
 
+    def fault(self) -> str:
+        """Return why no work begins, '' if work begins."""
+        standstill_s = time.monotonic() - self._looked_at_s
+        if standstill_s < _LONGEST_STANDSTILL_S:
+            return ""
+        return f"the jobs stand still for {standstill_s:.0f} s; see the log"
+
     def wake(self) -> None:
         """Look at once."""
         self._woken.set()
@@ -67,8 +82,8 @@ class Dispatcher:
     def ended(self, task: Task) -> None:
         """Note that the workflow of a task has ended, and look at once what is next."""
         with self._lock:
-            self._names.discard(task.name)
-            self._ended.add(task.name)
+            self._ended.add((task.name, task.turn))
+        self._discard(task)
         self._woken.set()
 
     def _run(self) -> None:
@@ -85,6 +100,7 @@ class Dispatcher:
                 wait_s = _LOOK_S
                 self._note_outage(f"database of the workflows: {type(error).__name__}")
             else:
+                self._looked_at_s = time.monotonic()
                 self._note_outage("")
 
     def look(self) -> float:
@@ -93,32 +109,33 @@ class Dispatcher:
         Raises: DatabaseUnavailable; SQLAlchemyError if the engine's database is away.
         """
         now = self._now()
-        if self._swept_at is None or (now - self._swept_at).total_seconds() > _SWEEP_S:
+        if self._swept_at is None or not 0 <= (now - self._swept_at).total_seconds() <= _SWEEP_S:
             self._take_over(self._sweep)
             self._swept_at = now
         wait_s = _LOOK_S
         for waiting in self._tasks.waiting(self._unconfirmed):
             due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
-            if due_s > 0:
+            if 0 < due_s <= self._longest_pause_s:
                 wait_s = min(wait_s, due_s)
-            elif waiting.task.name not in self._names:
+            elif waiting.task.name not in self._turns:
                 self._begin(waiting)
         return wait_s
 
-    def _take_over(self, sweep: Callable[[], Collection[str]]) -> None:
+    def _take_over(self, sweep: Callable[[], Mapping[str, int]]) -> None:
         """Believe the engine about which tasks are worked at, and the workflows that ended while it was asked."""
         with self._lock:
             self._ended.clear()
-        names = set(sweep())
+        turns = sweep()
         with self._lock:
-            self._names = names - self._ended
+            self._turns = dict(turns.items() - self._ended)
 
     def _begin(self, waiting: Waiting) -> None:
         task = replace(waiting.task, turn=self._tasks.begin(waiting.task))
         with self._lock:
-            self._names.add(task.name)
+            self._turns[task.name] = task.turn
         try:
             self._start_workflow(replace(waiting, task=task))
+            self._looked_at_s = time.monotonic()
         except (DatabaseUnavailable, SQLAlchemyError):
             self._discard(task)
             raise
@@ -128,8 +145,10 @@ class Dispatcher:
             log.error("a task was not started: %s", logs.raised_at(error), extra=about)  # noqa: TRY400
 
     def _discard(self, task: Task) -> None:
+        """Forget a turn; a newer turn of the task goes on."""
         with self._lock:
-            self._names.discard(task.name)
+            if self._turns.get(task.name) == task.turn:
+                del self._turns[task.name]
 
     def _note_outage(self, reason: str) -> None:
         """Log the begin and the end of an outage."""

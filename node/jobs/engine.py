@@ -1,5 +1,8 @@
 """What the durable engine (DBOS) knows of workflows: which are active, and which are so old that nobody needs them."""
 
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -12,16 +15,49 @@ _FINISHED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCE
 _BATCH: Final = 500
 
 
-def active_tasks(executor: str) -> set[str]:
-    """Return the names of the tasks that a workflow waits for, or that a workflow of the executor works at."""
-    workflows = DBOS.list_workflows(
-        status=list(_UNFINISHED), app_version=APPLICATION_VERSION, load_input=False, load_output=False
-    )
-    return {
-        workflow.workflow_id.rpartition(":")[0]
-        for workflow in workflows
-        if workflow.status != "PENDING" or workflow.executor_id == executor
-    }
+class Activity:
+    """Which tasks a workflow of an executor works at, or a workflow in a queue waits for."""
+
+    def __init__(self, executor: str) -> None:
+        self._executor = executor
+        self._working: set[str] = set()
+        self._idle: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def working(self, workflow: str) -> Iterator[None]:
+        """Mark a workflow as worked at in this process."""
+        with self._lock:
+            self._working.add(workflow)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working.discard(workflow)
+
+    def turns(self) -> Mapping[str, int]:
+        """Return the newest turn of each task that is worked at or queued, by the name of the task.
+
+        A workflow that the engine calls pending, and that this process did not work at in two calls, is abandoned: the
+        engine could not write down its end, or that it was taken from the queue. The next start ends it.
+        """
+        workflows = DBOS.list_workflows(
+            status=list(_UNFINISHED), app_version=APPLICATION_VERSION, load_input=False, load_output=False
+        )
+        pending = {
+            workflow.workflow_id
+            for workflow in workflows
+            if workflow.status == "PENDING" and workflow.executor_id == self._executor
+        }
+        queued = {workflow.workflow_id for workflow in workflows if workflow.status != "PENDING"}
+        with self._lock:
+            idle = frozenset(pending - self._working)
+        abandoned, self._idle = idle & self._idle, idle
+        turns: dict[str, int] = {}
+        for workflow in queued | (pending - abandoned):
+            name, _, turn = workflow.rpartition(":")
+            turns[name] = max(int(turn), turns.get(name, 0))
+        return turns
 
 
 def remove_finished(before: datetime) -> int:

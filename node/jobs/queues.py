@@ -1,5 +1,7 @@
 """The queues of the durable engine and the database of its workflows: the names that outlive an upgrade."""
 
+from pathlib import Path
+
 from ainode.node.keeping.tasks import TaskKind
 from ainode.node.settings import Settings
 
@@ -8,9 +10,14 @@ APPLICATION_VERSION = "2"
 PRIORS_QUEUE = "priors"
 
 
+def workflow_file(settings: Settings) -> Path:
+    """Return where the workflows are on SQLite."""
+    return settings.data / "workflows.sqlite"
+
+
 def system_database_url(settings: Settings) -> str:
     """Return the address of the workflows' database: a file beside the catalog on SQLite, else the same PostgreSQL."""
-    return settings.database.url or f"sqlite:///{settings.data / 'workflows.sqlite'}"
+    return settings.database.url or f"sqlite:///{workflow_file(settings)}"
 
 
 def read_queue(handler: str) -> str:

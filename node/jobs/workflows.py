@@ -8,7 +8,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
@@ -19,10 +18,18 @@ from ainode.node.domain import DeliveryState, JobState
 from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
 from ainode.node.jobs import engine
 from ainode.node.jobs.dispatcher import Dispatcher
-from ainode.node.jobs.queues import APPLICATION_VERSION, PRIORS_QUEUE, delivery_queue, read_queue, system_database_url
-from ainode.node.jobs.readings import Readings
+from ainode.node.jobs.queues import (
+    APPLICATION_VERSION,
+    PRIORS_QUEUE,
+    delivery_queue,
+    read_queue,
+    system_database_url,
+    workflow_file,
+)
+from ainode.node.jobs.readings import LONGEST_PAUSE_S, Readings
 from ainode.node.jobs.requests import route_for
 from ainode.node.jobs.stations import Stations
+from ainode.node.jobs.workflow_file import identity, set_aside_if_damaged
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.tasks import Task, TaskKind, Waiting
 
@@ -46,11 +53,13 @@ class Jobs(DBOSConfiguredInstance):
     def __init__(self, stations: Stations) -> None:
         self._stations = stations
         self._readings = Readings(stations)
+        self._activity = engine.Activity(stations.settings.node.name)
         super().__init__(config_name="node")
 
     def launch(self) -> int:
         """Start the queues; take up again what a dead process left, and return how many tasks that are."""
         settings = self._stations.settings
+        set_aside_if_damaged(workflow_file(settings))
         config: DBOSConfig = {
             "name": "ainode",
             "system_database_url": system_database_url(settings),
@@ -62,6 +71,7 @@ class Jobs(DBOSConfiguredInstance):
         }
         DBOS(config=config)
         DBOS.launch()
+        self._file = identity(workflow_file(settings))
         concurrency = {read_queue(route.handler): 1 for route in settings.routes} | {PRIORS_QUEUE: _SEARCHES_AT_ONCE}
         for peer in settings.peers:
             for kind in _STATES:
@@ -71,9 +81,10 @@ class Jobs(DBOSConfiguredInstance):
         self._dispatcher = Dispatcher(
             self._stations.ledger.tasks,
             self._start,
-            partial(engine.active_tasks, settings.node.name),
+            self._activity.turns,
             self._stations.now,
             unconfirmed=self._stations.courier.unconfirmed,
+            longest_pause_s=max(settings.delivery.longest_wait_s, LONGEST_PAUSE_S),
         )
         engine.remove_older_versions()
         unfinished = len(self._stations.ledger.tasks.waiting(self._stations.courier.unconfirmed))
@@ -88,6 +99,14 @@ class Jobs(DBOSConfiguredInstance):
     def is_alive(self) -> bool:
         """Return whether the dispatcher runs."""
         return self._dispatcher.is_alive()
+
+    def is_lost(self) -> bool:
+        """Return whether the file of the workflows was removed or replaced: no work begins any more."""
+        return identity(workflow_file(self._stations.settings)) != self._file
+
+    def fault(self) -> str:
+        """Return why no work begins, '' if work begins."""
+        return self._dispatcher.fault()
 
     def open(self, job: Job) -> None:
         """Commit a job, which the dispatcher takes up at once; a known job changes nothing."""
@@ -109,7 +128,7 @@ class Jobs(DBOSConfiguredInstance):
             self._refuse(task, error)
             self._dispatcher.ended(task)
             return
-        with SetWorkflowID(f"{task.name}:{task.turn}"), SetEnqueueOptions(priority=waiting.priority):
+        with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=waiting.priority):
             DBOS.enqueue_workflow(queue, self.work, task.job, task.kind.value, task.destination, task.turn, is_search)
 
     def _queue(self, waiting: Waiting) -> tuple[str, bool]:
@@ -128,15 +147,19 @@ class Jobs(DBOSConfiguredInstance):
     def work(self, job: str, kind: str, destination: str, turn: int, is_search: bool) -> None:  # noqa: FBT001
         """Make one attempt of a task; the arguments are what the engine keeps of the task."""
         task = Task(job, TaskKind(kind), destination, turn)
+        with self._activity.working(task.workflow):
+            self._work(task, is_search=is_search)
+
+    def _work(self, task: Task, *, is_search: bool) -> None:
         try:
             if self._stations.ledger.tasks.is_current(task):
                 self._attempt(task, is_search=is_search)
         except DatabaseUnavailable as error:
-            log.warning("job waits: %s", error, extra={"action": "database_away", "job": job})
+            log.warning("job waits: %s", error, extra={"action": "database_away", "job": task.job})
             with contextlib.suppress(DatabaseUnavailable):  # a database that takes small rows alone must not be beset
                 self._postpone(task, _OUTAGE_PAUSE_S, attempts=self._stations.ledger.tasks.attempts(task))
         except Exception as error:  # noqa: BLE001 - the boundary of a job: its fault ends this attempt and no more
-            log.error("job failed: %s", logs.raised_at(error), extra={"action": "job_failed", "job": job})  # noqa: TRY400
+            log.error("job failed: %s", logs.raised_at(error), extra={"action": "job_failed", "job": task.job})  # noqa: TRY400
             with contextlib.suppress(DatabaseUnavailable):
                 self._refuse(task, NodeError(f"{type(error).__name__} in the node; see the log, then `ainode retry`"))
         finally:

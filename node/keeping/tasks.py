@@ -53,6 +53,11 @@ class Task:
         """Return the name that all turns of the task share."""
         return f"{self.job}:{self.kind}:{self.destination}"
 
+    @property
+    def workflow(self) -> str:
+        """Return the identifier of the workflow of this turn."""
+        return f"{self.name}:{self.turn}"
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

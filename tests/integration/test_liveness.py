@@ -15,6 +15,9 @@ import pytest
 from support import free_port, installed
 from support.caller import Caller, data_set, status
 from support.node import RunningNode, configured, running
+from support.studies import stored, written
+
+from ainode.node.domain import JobState
 
 installed("fastapi", "uvicorn")
 
@@ -101,3 +104,19 @@ def test_an_intake_that_a_locked_database_holds_for_a_minute_shows_in_health_and
     node.until(lambda: "intake_up" in node.log.read_text(), within_s=75)
     assert answer(node, "/health")[0] == 200
     assert node.log.read_text().count("intake_down") == 1
+
+
+@pytest.mark.long
+def test_a_file_of_the_workflows_that_is_damaged_under_the_node_shows_in_health_and_the_next_start_mends_it(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    with (node.folder / "data" / "workflows.sqlite").open("r+b") as file:
+        file.write(b"no database" * 1000)
+    node.until(lambda: answer(node, "/health")[0] == 503 and "jobs_down" in node.log.read_text(), within_s=140)
+    assert "stand still" in str(answer(node, "/health")[1]["status"])
+    node.kill()
+    node.start()
+    study = written(tmp_path, "study")
+    assert stored(node, study) == [0]
+    node.until(lambda: any(job.state is JobState.REPORTED for job in node.ledger.jobs()), within_s=60)
+    assert answer(node, "/health")[0] == 200

@@ -129,3 +129,31 @@ def test_a_node_with_a_backlog_of_8000_instances_and_600_studies_is_ready_within
         full.until(lambda: "recovered: 8000 instances, 680 studies" in full.log.read_text(), within_s=120)
     finally:
         full.stop()
+
+
+def test_a_damaged_file_of_the_workflows_is_set_aside_at_the_start_and_the_studies_are_read(tmp_path: Path) -> None:
+    study = written(tmp_path, "study")
+    node = configured(tmp_path / "node")
+    path = tmp_path / "node" / "data" / "workflows.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 1000)
+    with running(node):
+        assert stored(node, study) == [0]
+        assert document_uids(node, study.uid)
+    assert path.with_name("workflows.sqlite.damaged").exists()
+    assert "workflows_set_aside" in node.log.read_text()
+
+
+def test_a_node_whose_file_of_the_workflows_is_removed_under_it_ends_and_the_next_start_reads_what_came(
+    tmp_path: Path,
+) -> None:
+    study = written(tmp_path, "study")
+    node = configured(tmp_path / "node")
+    with running(node):
+        (tmp_path / "node" / "data" / "workflows.sqlite").unlink()
+        assert node.process
+        assert node.process.wait(20) == 1
+        assert "the database file was removed or replaced under the node" in node.log.read_text()
+        node.start()
+        assert stored(node, study) == [0]
+        assert document_uids(node, study.uid)

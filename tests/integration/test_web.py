@@ -84,7 +84,7 @@ class Bench:
                 self.ledger,
                 self.announcements,
                 lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
-                Liveness(lambda: self.fault, lambda: ""),
+                Liveness(lambda: self.fault, lambda: "", lambda: ""),
                 self.engine,
             ),
         )
@@ -204,7 +204,7 @@ def test_a_database_that_does_not_answer_is_not_ready_within_three_seconds(bench
     address = f"postgresql+psycopg://nobody@127.0.0.1:{postgresql.getsockname()[1]}/nothing"
     installed("psycopg")
     engine = database.connect(address)
-    readiness = Readiness(engine, Liveness(lambda: "", lambda: ""), bench.folder, 0)
+    readiness = Readiness(engine, Liveness(lambda: "", lambda: "", lambda: ""), bench.folder, 0)
     for _ in range(2):
         begin = time.monotonic()
         assert readiness.faults()["database"] == "no answer within 2 s"
@@ -215,7 +215,7 @@ def test_a_database_that_does_not_answer_is_not_ready_within_three_seconds(bench
 
 
 def test_a_full_disk_and_a_disk_without_inodes_are_not_ready(bench: Bench, tmp_path: Path) -> None:
-    live = Liveness(lambda: "", lambda: "")
+    live = Liveness(lambda: "", lambda: "", lambda: "")
     assert "min_free_bytes" in Readiness(bench.engine, live, bench.folder, 1 << 60).faults()["disk"]
     folder = tmp_path / "small"
     folder.mkdir()

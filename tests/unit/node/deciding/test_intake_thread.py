@@ -63,7 +63,7 @@ def test_an_intake_that_waits_for_a_locked_database_is_behind_until_the_lock_is_
     duties = Duties(lambda _: None, lambda _: None, lambda _: None, lambda: datetime.now(UTC))
     thread = IntakeThread(events, intake, duties)
     thread.start()
-    live = Liveness(lambda: "", thread.fault)
+    live = Liveness(lambda: "", thread.fault, lambda: "")
     lock = sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     with spool.incoming(Origin(UID(CT), UID("1.3.1"), UID(IMPLICIT), "PACS")) as incoming:

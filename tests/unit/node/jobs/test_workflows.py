@@ -168,6 +168,7 @@ def test_of_the_studies_that_wait_the_most_urgent_is_read_first_and_one_at_a_tim
     bench.jobs.open(a_job("routine", "1.2.2", priority=200))
     bench.jobs.open(a_job("urgent", "1.2.3", priority=10))
     bench.jobs.open(a_job("ordinary", "1.2.4"))
+    bench.wait(lambda: {"routine:read:", "urgent:read:", "ordinary:read:"} <= engine.Activity("ainode").turns().keys())
     assert bench.reader.studies == ["1.2.1"]
     bench.reader.free.set()
     bench.until("routine", JobState.REPORTED)
@@ -181,6 +182,7 @@ def test_a_known_job_is_not_read_again_and_a_superseded_job_is_not_read_at_all(b
     for job in (a_job("older", "1.3.2"), a_job("newer", "1.3.2"), a_job("newer", "1.3.2")):
         bench.jobs.open(job)
     bench.jobs.open(a_job("last", "1.3.3", priority=200))
+    bench.wait(lambda: {"newer:read:", "last:read:"} <= engine.Activity("ainode").turns().keys())
     bench.reader.free.set()
     bench.until("last", JobState.REPORTED)
     assert bench.reader.studies == ["1.3.1", "1.3.2", "1.3.3"]
@@ -275,7 +277,7 @@ def test_an_attempt_that_the_database_broke_off_is_made_again_when_the_database_
     with closing(sqlite3.connect(bench.settings.data / "catalog.sqlite", isolation_level=None)) as other_process:
         other_process.execute("BEGIN EXCLUSIVE")
         bench.reader.free.set()
-        bench.wait(lambda: "cut off:read:" not in engine.active_tasks("ainode"))
+        bench.wait(lambda: "cut off:read:" not in engine.Activity("ainode").turns())
         other_process.execute("ROLLBACK")
     assert bench.until("cut off", JobState.REPORTED).attempts > 1
 
@@ -290,6 +292,50 @@ def test_a_job_is_no_dead_letter_because_the_node_was_restarted_a_hundred_times(
     bench.reader.free.set()
     bench.jobs.launch()
     assert bench.until("restarted", JobState.REPORTED, JobState.FAILED).state is JobState.REPORTED
+
+
+@contextmanager
+def outcomes_refused(bench: Bench) -> Iterator[None]:
+    """Let the engine's database refuse what the engine writes at the end of a workflow, as a full disk does."""
+    path = bench.settings.data / "workflows.sqlite"
+    refusal = (
+        "CREATE TRIGGER refusal BEFORE UPDATE ON workflow_status WHEN NEW.status IN ('SUCCESS', 'ERROR') "
+        "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    )
+    with closing(sqlite3.connect(path, timeout=30)) as workflows:
+        with workflows:
+            workflows.execute(refusal)
+        try:
+            yield
+        finally:
+            with workflows:
+                workflows.execute("DROP TRIGGER refusal")
+
+
+def test_a_workflow_whose_end_the_engine_could_not_write_down_does_not_hold_back_the_next_attempt(bench: Bench) -> None:
+    bench.reader.answers = [OutOfResources("busy"), reading()]
+    with outcomes_refused(bench):
+        bench.jobs.open(a_job("unwritten"))
+        bench.wait(lambda: bool(bench.ledger.job("unwritten").reason))
+    bench.clock.ahead += timedelta(minutes=2)  # so that a sweep comes before the next attempt
+
+    def is_reported_some_time() -> bool:
+        bench.clock.ahead += timedelta(seconds=1)
+        return bench.ledger.job("unwritten").state is JobState.REPORTED
+
+    bench.wait(is_reported_some_time)
+    assert bench.ledger.job("unwritten").attempts == 2
+
+
+def test_a_clock_that_is_set_back_by_a_day_does_not_delay_the_next_attempt_by_a_day(bench: Bench) -> None:
+    bench.reader.answers = [OutOfResources("busy"), reading()]
+    bench.clock.ahead += timedelta(days=1)
+    try:
+        bench.jobs.open(a_job("ahead"))
+        bench.wait(lambda: bool(bench.ledger.job("ahead").reason))
+    finally:
+        bench.clock.ahead -= timedelta(days=1)
+    bench.until("ahead", JobState.REPORTED)
 
 
 def test_a_job_whose_route_has_another_handler_now_fails_with_the_reason(bench: Bench) -> None:
@@ -321,6 +367,6 @@ def test_an_unforeseen_error_of_a_job_is_its_dead_letter_and_spares_the_next(ben
 def test_the_rows_of_old_workflows_are_removed(bench: Bench) -> None:
     bench.jobs.open(a_job("old"))
     bench.until("old", JobState.REPORTED)
-    bench.wait(lambda: "old:read:" not in engine.active_tasks("ainode"))
+    bench.wait(lambda: "old:read:" not in engine.Activity("ainode").turns())
     assert engine.remove_finished(NOW) == 0
     assert engine.remove_finished(datetime.now(UTC) + timedelta(days=1)) > 0
