@@ -35,8 +35,8 @@ class Unread:
 
     def check(self) -> Check:
         """Return the condition that the instance does not fulfill."""
-        found = f"{self.reason} (instance {self.ref.sop_instance_uid})"
-        return Check("header", "a data set that can be read", found, passed=False)
+        sentence = f"{self.reason} (instance {self.ref.sop_instance_uid})"
+        return Check("header", "a data set that can be read", sentence, passed=False)
 
 
 @dataclass(frozen=True, slots=True)
