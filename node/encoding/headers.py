@@ -18,6 +18,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID, Header, Instance, InstanceRef, Patient, Series, Study, Value, is_uid
+from ainode.node.encoding.character_sets import known_terms
 from ainode.node.encoding.elements import (
     DEFLATED,
     ITEM,
@@ -161,13 +162,12 @@ def _readable(elements: Iterator[Element]) -> Iterator[Element]:
 
 
 def _codec(content: Buffer, elements: Iterable[Element]) -> str:
-    """Return the Python codec of the data set: of the last known term, for the later ones extend the first."""
+    """Return the Python codec of the data set: of the last known term, for the later terms extend the first."""
     leading = islice(outermost(elements), 3)  # at most group length and one more stand before it
     spans = [(element.begin, element.begin + element.length) for element in leading if element.tag == _CHARACTER_SET]
     raw = b"".join(content[begin:end] for begin, end in spans)
-    terms = [term.strip(" \0") for term in raw.decode("ascii", errors="replace").split("\\")]
-    codecs = [python_encoding[term] for term in terms if term in python_encoding]
-    return codecs[-1] if codecs else _DEFAULT_CODEC
+    terms = known_terms(raw.decode("ascii", errors="replace").split("\\"))
+    return python_encoding[terms[-1]] if terms else _DEFAULT_CODEC
 
 
 def header(data: Buffer, keywords: frozenset[str] = NODE_KEYWORDS) -> tuple[UID, Header]:

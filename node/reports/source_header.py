@@ -5,16 +5,20 @@ empty first character set), and its error messages quote the patient's name. So 
 `reference_dataset()`, which has no patient, and `complete_document()` then copies patient and study onto the document.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 from highdicom import ContributingEquipment
 from highdicom.base import SOPClass
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.charset import convert_encodings
 from pydicom.config import RAISE, disable_value_validation
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
@@ -22,6 +26,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, DT, TM, validate_value
 
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_term
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
@@ -41,6 +46,7 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 # An element of these VRs is left out if its value breaks the VR's rules. Names and identifiers are copied unchanged.
 _CHECKED_VRS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
 
@@ -72,17 +78,59 @@ def _utf8_header(header: Dataset) -> Dataset:
 
     A new Specific Character Set alone leaves nested strings in the old encoding, so the header is written and read.
     """
+    _declare(header, _character_set(header))
     for tag in tuple(header.keys()):
         if not _is_usable(header, tag):
             del header[tag]
     header.decode()
-    header.SpecificCharacterSet = "ISO_IR 192"
+    header.walk(_remove_nested_declarations)
+    header.SpecificCharacterSet = UTF_8
     file = BytesIO()
     header.save_as(file)
     file.seek(0)
     utf8_header = dcmread(file)
     utf8_header.decode()
     return utf8_header
+
+
+def _character_set(header: Dataset) -> list[str]:
+    """Return the terms of the character set that the text of a header is in."""
+    with catch_warnings(action="ignore"):
+        stated = header.get("SpecificCharacterSet") or ""
+    terms = known_terms(stated if isinstance(stated, MultiValue) else [str(stated)])
+    return list(terms) if terms else [undeclared_term(_raw_texts(header))]
+
+
+def _raw_texts(header: Dataset) -> Iterator[bytes]:
+    """Yield the texts of a header as bytes, without those of its sequences."""
+    for tag in header.keys():  # noqa: SIM118 - the keys alone: a loop over the elements decodes them
+        element = header.get_item(tag)
+        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+            vr = element.VR if element.VR or not dictionary_has_tag(tag) else dictionary_VR(tag)
+            if vr in _TEXT_VRS:
+                yield element.value
+
+
+def _declare(data_set: Dataset, terms: list[str]) -> None:
+    """State the character set of a data set, and of items that were read before and state no known set themselves."""
+    data_set.SpecificCharacterSet = terms
+    # pydicom decodes an element in the set that was read, not in the set that is stated now.
+    is_implicit, is_little_endian = data_set.original_encoding
+    data_set.set_original_encoding(is_implicit, is_little_endian, convert_encodings(terms))
+    for tag in tuple(data_set.keys()):
+        element = data_set.get_item(tag)
+        if isinstance(element, DataElement) and element.VR == "SQ":
+            for item in element.value:
+                own = item.get("SpecificCharacterSet")
+                own_terms = known_terms(own if isinstance(own, MultiValue) else [str(own or "")])
+                _declare(item, list(own_terms) or terms)
+
+
+def _remove_nested_declarations(_: Dataset, element: DataElement) -> None:
+    """Remove the character sets of items; the items are decoded, and written in the set of the whole data set."""
+    if element.VR == "SQ":
+        for item in element.value:
+            item.pop("SpecificCharacterSet", None)
 
 
 def _is_usable(header: Dataset, tag: BaseTag) -> bool:

@@ -1,0 +1,43 @@
+"""Which character set the text of a data set is in; headers and documents follow one rule.
+
+Terms that are misspelled are corrected. Text without a known term is UTF-8 where it is valid UTF-8, else ISO 8859-1.
+"""
+
+import re
+from collections.abc import Iterable
+
+from pydicom.charset import python_encoding
+
+UTF_8, LATIN_1 = "ISO_IR 192", "ISO_IR 100"
+# Terms without code extensions: what follows them does not count (PS3.3 C.12.1.1.2).
+_ALONE = frozenset({UTF_8, "GB18030", "GBK"})
+_SPELLING = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d+)", re.IGNORECASE)
+
+
+def known_terms(terms: Iterable[str]) -> tuple[str, ...]:
+    """Return the terms of Specific Character Set that are known, as the standard spells them; () where none is.
+
+    The first term may be empty: the default repertoire, which the other terms extend.
+    """
+    spelled = [_spelled(term) for term in terms]
+    known = [term for number, term in enumerate(spelled) if term in python_encoding and (term or not number)]
+    if known and known[0] in _ALONE:
+        return (known[0],)
+    return tuple(known) if any(known) else ()
+
+
+def undeclared_term(texts: Iterable[bytes]) -> str:
+    """Return the term for texts of a data set that names no known character set."""
+    try:
+        for text in texts:
+            text.decode()
+    except UnicodeDecodeError:
+        return LATIN_1
+    return UTF_8
+
+
+def _spelled(term: str) -> str:
+    plain = term.strip(" \0")
+    if match := _SPELLING.fullmatch(plain):
+        return f"ISO 2022 IR {match[2]}" if match[1] else f"ISO_IR {match[2]}"
+    return plain.upper()
