@@ -25,6 +25,7 @@ _RECONSTRUCTION = {
     "ContrastBolusAgent": "Contrast/Bolus Agent",
     "SliceThickness": "Slice Thickness",
 }
+_CONTENT = "ContentTime"
 _GRID = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 # Attributes of one pass of the table, which a device that scans step by step gives a value of its own at each step.
 _PASS = {"IrradiationEventUID": "Irradiation Event UID", "AcquisitionNumber": "Acquisition Number"}
@@ -81,15 +82,22 @@ def distinction(groups: Iterable[Sequence[Instance]]) -> str:
         values = _values(first, keyword), _values(second, keyword)
         if values[0] != values[1]:
             return f"{name} is {_shown(values[0])} and {_shown(values[1])}"
-    return _other_time(first, second) or "Image Type or Content Time differs"
+    kinds = _kind(first[0]), _kind(second[0])
+    if kinds[0] != kinds[1]:
+        return f"Image Type is {'/'.join(kinds[0])} and {'/'.join(kinds[1])}"
+    return _other_time(first, second) or f"Content Time is {first[0].text(_CONTENT)} and {second[0].text(_CONTENT)}"
 
 
 def _by_reconstruction(slices: Slices) -> list[Slices]:
     def key(instance: Instance) -> _Key:
-        kind = tuple(instance.text("ImageType").upper().split("\\")[:3])
-        return (kind, *(_rounded(instance.header.get(keyword, "")) for keyword in _RECONSTRUCTION))
+        return (_kind(instance), *(_rounded(instance.header.get(keyword, "")) for keyword in _RECONSTRUCTION))
 
     return _grouped(slices, key)
+
+
+def _kind(instance: Instance) -> tuple[str, ...]:
+    """Return the values of Image Type that reconstructions differ in."""
+    return tuple(instance.text("ImageType").upper().split("\\")[:3])
 
 
 def _by_pass(keyword: str) -> Callable[[Slices], list[Slices]]:
@@ -186,7 +194,7 @@ def _acquired_s(instance: Instance) -> float | None:
 
 def _content_s(instance: Instance) -> float | None:
     """Return the time of the content in seconds; None if the header states no time."""
-    return _seconds(instance.text("ContentDate"), instance.text("ContentTime"))
+    return _seconds(instance.text("ContentDate"), instance.text(_CONTENT))
 
 
 def _seconds(date: str, clock: str) -> float | None:

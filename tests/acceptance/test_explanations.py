@@ -13,16 +13,13 @@ from ainode.node.offline.inputs import dicom_studies
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
 
-# Folder, and in it the study, to route and what its handler says; every other study matches no route.
+# Folder, and in it the study, to route and what its handler says; every other study matches no route. Of the encodings
+# of a slice in transfer_syntaxes/ct_chest_all_syntaxes each instance counts once, which leaves too few.
 EXPECTED: Mapping[str, Mapping[str, str]] = {
     "ct_abdomen/KiTS-00072": {"ct-tumor": "wrong-contrast-phase"},
     "ct_chest_5mm_Lung_Dx-A0001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "reads"},
     "ct_chest_thin_R01-001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "reads"},
     "spine/drr_from_R01-001": {"spine-radiograph": "reads"},
-    # sixteen encodings of one slice
-    "transfer_syntaxes/ct_chest_all_syntaxes": dict.fromkeys(
-        ("lung-nodule", "ct-pneumonia", "ct-tumor"), "duplicate-slices"
-    ),
 }
 
 
