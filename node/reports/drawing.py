@@ -17,9 +17,12 @@ from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_f
 from ainode.node.reports.limits import footnotes
 
 Picture = NDArray[np.uint8]
-MAX_SIDE = 2048
+MAX_SIDE = 1280
+"""of one of the two pictures, in pixels: finer detail is in the source, which lies in the same study"""
 _MIN_SIDE = 512  # the words of a smaller picture cannot be read
 _GAP = 8
+# Pillow's factor of a first, coarse reduction, of which nothing is seen at this value.
+_REDUCING_GAP = 2.0
 
 _WHITE, _GRAY = (240, 240, 240), (150, 155, 165)
 _WARNING_COLOR, _LETTER_COLOR = (255, 176, 60), (255, 236, 150)
@@ -79,7 +82,7 @@ def drawn_capture(
     size = _square_size(columns, rows, setting.height_per_width)
     source = Image.fromarray(image)
     if size != source.size:
-        source = source.resize(size, Image.Resampling.BICUBIC)
+        source = source.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     factors = size[0] / columns, size[1] / rows
     font = font_of(max(15, round(min(max(size) / 62, size[0] / 24))))
     marked = _marked(capture, source, factors=factors, font=font)
@@ -121,7 +124,8 @@ def _marked(capture: Capture, source: Image.Image, *, factors: tuple[float, floa
     inset = _inset_box(capture.inset, source, factors)
     width, is_quiet = max(1, round(font.size / 8)), _is_absent(capture)
     if strength and not inset:
-        marked = with_contours(source, strength, is_quiet=is_quiet, width=width).copy()
+        marked = with_contours(source, strength, is_quiet=is_quiet, width=width)
+        marked = source.copy() if marked is source else marked
     else:
         marked = source.copy()
     draw_findings(marked, _drawn_findings(capture), factors=factors, font=font)

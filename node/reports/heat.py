@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image
 
 from ainode.node.domain import Saliency
 
@@ -62,14 +62,34 @@ def with_contours(picture: Image.Image, strength: Image.Image, *, is_quiet: bool
 
     Shapes: `strength` is the saliency, in 8 bits and in the size of the picture.
     """
-    peak = int(np.asarray(strength).max())
+    values = np.asarray(strength)
+    peak = int(values.max())
     if peak < _LEAST_PEAK:
         return picture
+    pixels = np.array(picture)
     for level in _LEVELS:
-        above = strength.point([255 * (value >= level * peak) for value in range(256)])
-        line = ImageChops.subtract(above, above.filter(ImageFilter.MinFilter(3)))
-        if not is_quiet:
-            line = line.filter(ImageFilter.MaxFilter(2 * (width // 2) + 1))
-        color = Image.new("RGB", picture.size, _QUIET_COLOR if is_quiet else contour_color(level))
-        picture = Image.composite(color, picture, line)
-    return picture
+        line = _edge(values >= level * peak)
+        for _ in range(0 if is_quiet else width // 2):
+            line = _thickened(line)
+        pixels[line] = _QUIET_COLOR if is_quiet else contour_color(level)
+    return Image.fromarray(pixels)
+
+
+def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels inside that have a pixel outside beside them."""
+    edge = np.zeros_like(inside)
+    edge[1:] |= inside[1:] & ~inside[:-1]
+    edge[:-1] |= inside[:-1] & ~inside[1:]
+    edge[:, 1:] |= inside[:, 1:] & ~inside[:, :-1]
+    edge[:, :-1] |= inside[:, :-1] & ~inside[:, 1:]
+    return edge
+
+
+def _thickened(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a line with the pixels beside it."""
+    thick = line.copy()
+    thick[1:] |= line[:-1]
+    thick[:-1] |= line[1:]
+    thick[:, 1:] |= line[:, :-1]
+    thick[:, :-1] |= line[:, 1:]
+    return thick
