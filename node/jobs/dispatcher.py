@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from ainode.node import logs
+from ainode.node.deciding.faults import attempt, reason_of
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.tasks import Task, Tasks, Waiting
 
@@ -91,17 +92,20 @@ class Dispatcher:
         while not self._stopping.is_set():
             self._woken.wait(wait_s)
             self._woken.clear()
-            try:
-                wait_s = self.look()
-            except DatabaseUnavailable as error:
-                wait_s = _LOOK_S
-                self._note_outage(str(error))
-            except SQLAlchemyError as error:
-                wait_s = _LOOK_S
-                self._note_outage(f"database of the workflows: {type(error).__name__}")
-            else:
-                self._looked_at_s = time.monotonic()
-                self._note_outage("")
+            wait_s = self._looked()
+
+    def _looked(self) -> float:
+        """Look; return the seconds until the next look. Whatever fails now is looked at again."""
+        wait_s = None
+        try:
+            wait_s = attempt(self.look, lambda error: self._note_outage(f"the durable engine: {logs.raised_at(error)}"))
+        except (DatabaseUnavailable, SQLAlchemyError, OSError, MemoryError) as error:
+            self._note_outage(reason_of(error))
+        if wait_s is None:
+            return _LOOK_S
+        self._looked_at_s = time.monotonic()
+        self._note_outage("")
+        return wait_s
 
     def look(self) -> float:
         """Start a workflow for every task that is due; return the seconds until the next look.

@@ -189,6 +189,7 @@ class Jobs(DBOSConfiguredInstance):
         attempts = ledger.tasks.attempts(task) + 1
         if attempts >= table.attempts:
             self._refuse(task)
+            return
         pause_s = back_off_s(attempts - 1, first_s=table.first_wait_s, longest_s=table.longest_wait_s)
         self._postpone(task, pause_s, attempts=attempts)
 
