@@ -130,15 +130,15 @@ def read(
     models = weights.environment(settings)
     read_options = inputs.read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
     options = offline.options_for(model, read_options)
-    given = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
-    for line in offline.unread_lines(given.unread):
+    readable = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
+    for line in offline.unread_lines(readable.unread):
         print(line, file=sys.stderr)
-    readings = [(study, route) for study in given.studies for route in offline.routes_for(study, settings, model)]
+    readings = [(study, route) for study in readable.studies for route in offline.routes_for(study, settings, model)]
     failures = 0
     for study, route in readings:
         title = f"study {study.study_instance_uid}, route {route.name}"
         try:
-            reading = offline.read(study, route, settings, models, given.notes(study))
+            reading = offline.read(study, route, settings, models, readable.notes(study))
         except (HandlerError, ReportError) as error:  # the other studies are read all the same
             failures += 1
             print(f"{title}: not read: {error}", file=sys.stderr)

@@ -194,14 +194,14 @@ class Courier:
             return
         transaction_uid = UID(generate_uid(prefix=None))
         # Written before the request: the report may arrive before this process goes on.
-        self._outbox.asked(uncommitted, transaction_uid, now)
+        self._outbox.note_request(uncommitted, transaction_uid, now)
         refs = [delivery.document.ref for delivery in uncommitted]
         references = [commitment.SopReference(ref.sop_class_uid, ref.sop_instance_uid) for ref in refs]
         keep = partial(self.settle, now=now)
         try:
             commitment.request_commitment(self._link(peer), references, transaction_uid=transaction_uid, keep=keep)
         except NodeError:
-            self._outbox.not_asked(uncommitted, transaction_uid)
+            self._outbox.drop_request(uncommitted, transaction_uid)
             raise
 
     def settle(self, report: commitment.Commitment, now: datetime) -> None:

@@ -116,19 +116,19 @@ class Outbox:
             self._move(connection, conditions, DeliveryState.CHECKING, error="", settled=False)
             connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
-    def asked(self, asked_deliveries: Sequence[Delivery], transaction_uid: UID, at: datetime) -> None:
+    def note_request(self, sent: Sequence[Delivery], transaction_uid: UID, at: datetime) -> None:
         """Note the transaction that asks an archive to commit documents."""
         with self._engine.begin() as connection:
-            for delivery in asked_deliveries:
+            for delivery in sent:
                 conditions = (*_is(delivery), deliveries.c.state == DeliveryState.SENT)
                 transactions = " ".join((*delivery.transactions[1 - _MAX_TRANSACTIONS :], transaction_uid))
                 values = {"transaction_uid": transaction_uid, "transactions": transactions, "sent_at": at}
                 connection.execute(sa.update(deliveries).where(*conditions).values(values))
 
-    def not_asked(self, asked_deliveries: Sequence[Delivery], transaction_uid: UID) -> None:
+    def drop_request(self, sent: Sequence[Delivery], transaction_uid: UID) -> None:
         """Note that a request of commitment failed: the request before, if there is one, is the open one again."""
         with self._engine.begin() as connection:
-            for delivery in asked_deliveries:
+            for delivery in sent:
                 conditions = (*_is(delivery), deliveries.c.transaction_uid == transaction_uid)
                 values = {"transaction_uid": delivery.transaction_uid, "sent_at": delivery.sent_at}
                 connection.execute(sa.update(deliveries).where(*conditions).values(values))

@@ -147,12 +147,12 @@ def dicom_studies(paths: Iterable[Path], settings: Settings) -> tuple[tuple[Stud
         except (CannotUnderstand, OSError) as error:
             unread.append(UnreadFile(path, str(error)))
         else:
-            known = copies.setdefault((instance.ref.study_instance_uid, instance.ref.sop_instance_uid), instance)
-            if known is instance:
+            first_copy = copies.setdefault((instance.ref.study_instance_uid, instance.ref.sop_instance_uid), instance)
+            if first_copy is instance:
                 instances_by_study.setdefault(instance.ref.study_instance_uid, []).append(instance)
-            elif known.sha256 != instance.sha256 and not same_data_set(known.path, path):
+            elif first_copy.sha256 != instance.sha256 and not same_data_set(first_copy.path, path):
                 uid = instance.ref.sop_instance_uid
-                unread.append(UnreadFile(path, f"it has other content than {known.path} under the same UID {uid}"))
+                unread.append(UnreadFile(path, f"it has other content than {first_copy.path} under the same UID {uid}"))
     return tuple(headers.study(tuple(instances)) for instances in instances_by_study.values()), tuple(unread)
 
 
