@@ -14,6 +14,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import pydicom.uid
 from pydicom import dcmread
@@ -34,6 +35,7 @@ from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ConfigError
 from ainode.node.settings import Peer, Settings
 
+Reply = TypeVar("Reply")
 _ANSWER_S = 20.0
 _COMMITMENT_S = 10.0
 # How long an archive may take to list what it took.
@@ -250,7 +252,7 @@ class _Storage:
         query_trials: list[Trial] = []
         if accepted := self.accepted:
             try:
-                listed_uids = self._listed([specimen.ref for specimen in accepted])
+                listed_uids = _answer_to(partial(self._listed, [specimen.ref for specimen in accepted]))
                 detail = f"{len(listed_uids)} of {len(accepted)} found"
                 query_trials = [Trial(query_name, YES if listed_uids else NO, detail)]
             except ArchiveError as error:
@@ -290,10 +292,23 @@ def _statement(sentence: str, words: str) -> str:
     return "; ".join(filter(None, (sentence, quotation)))
 
 
+def _answer_to(question: Callable[[], Reply]) -> Reply:
+    """Return the answer to a question, which is asked once more if it failed for now: advice needs more than a chance.
+
+    Raises: ArchiveError.
+    """
+    try:
+        return question()
+    except ArchiveError as error:
+        if not error.retry:
+            raise
+        return question()
+
+
 def _trial(name: str, attempt: Callable[[], tuple[bool, str]]) -> Trial:
     """Make an attempt, which returns whether the operation worked and a detail, and return its trial."""
     try:
-        is_working, detail = attempt()
+        is_working, detail = _answer_to(attempt)
     except ArchiveError as error:
         return Trial(name, NO, _statement(str(error), error.comment))
     return Trial(name, YES if is_working else NO, detail)
