@@ -30,14 +30,19 @@ def built(service: str) -> tuple[Path, str]:
     return context, (context / where.get("dockerfile", "Dockerfile")).read_text(encoding="utf-8")
 
 
+def make_configuration(command: str, folder: Path) -> None:
+    """Run the steps of the node's command before its last, in a folder instead of a temporary one."""
+    steps = command.replace('cd "$$(mktemp -d)"', f'cd "{folder}"').replace("/opt/ainode", str(ROOT))
+    subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
+
+
 def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, zone: str = "") -> settings.Settings:
     """Return what the node of the composition is told: its environment, and routes made by its own command."""
     node = SERVICES["node"]
     for name, value in node["environment"].items():
         monkeypatch.setenv(name, re.sub(r"\$\{TIME_ZONE:-\}", zone, str(value)))
     (command,) = node["command"]
-    steps = command.replace("/tmp/ainode", str(folder)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
-    subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
+    make_configuration(command, folder)
     return settings.load(folder / "node.toml")
 
 
@@ -48,8 +53,7 @@ def test_demonstration_weights_answer_after_the_change_that_a_comment_describes(
     (command,) = SERVICES["node"]["command"]
     assert command.count('["orthanc"]/') == 1
     changed = command.replace('["orthanc"]/', f'["orthanc"]{key}/')
-    steps = changed.replace("/tmp/ainode", str(tmp_path)).replace("/opt/ainode", str(ROOT))  # noqa: S108 - of the image
-    subprocess.run(["sh", "-ec", re.sub(r"^exec .*$", "", steps, flags=re.MULTILINE)], check=True)
+    make_configuration(changed, tmp_path)
     routes = tomllib.loads((tmp_path / "routes.toml").read_text(encoding="utf-8"))["route"]
     assert {route["allow_demonstration"] for route in routes} == {True}
 
