@@ -154,7 +154,9 @@ class Courier:
             error = answer.error or _refusal_of_unproven(peer, answer)
             status, words = answer.status, answer.comment
             if error is None:
-                self._outbox.sent(delivery, status=status, comment=words, at=now)
+                # What was sent without a proof stays so where a proof is configured later.
+                settled = peer.name in self.unconfirmed
+                self._outbox.sent(delivery, status=status, comment=words, at=now, settled=settled)
             elif error.retry:
                 reasons[str(error)] = None
                 self._outbox.refused_for_now(delivery, status=status, error=str(error), comment=words)

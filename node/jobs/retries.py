@@ -24,7 +24,7 @@ def retry(settings: Settings, ledger: Ledger, job: str) -> tuple[str, ...]:
 
     Raises: LookupError if there is no such job, or nothing of it failed.
     """
-    revived = released(settings, ledger, ledger.job(job)) or ledger.revive(job)
+    revived = released(settings, ledger, ledger.job(job)) or ledger.revive(job, unconfirmed=settings.unconfirmed)
     if not revived:
         raise LookupError(
             f"job {job}: nothing of it failed; `ainode jobs` shows its state, `ainode deliver {job}` sends what the "

@@ -210,19 +210,24 @@ class Ledger:
             }
             connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
-    def revive(self, job: str) -> tuple[str, ...]:
+    def revive(self, job: str, *, unconfirmed: Sequence[str] = ()) -> tuple[str, ...]:
         """Set failed work back to waiting, and ask again for a proof of what was sent without one.
 
-        Return the destinations to deliver to or to ask, an empty text for the reading.
+        Nobody asks an `unconfirmed` destination for a proof. Return the destinations to deliver to or to ask, an empty
+        text for the reading.
         """
         failed = (deliveries_of(job), deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
+            connection.execute(_locked(job))
             # A job that waits or is read has not failed, though WAITING may follow READING.
             is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state == JobState.FAILED)
             if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
                 revived: tuple[str, ...] = ("",)
             else:
-                unproven = (deliveries_of(job), deliveries.c.state == DeliveryState.SENT, deliveries.c.settled)
+                unproven = (
+                    *(deliveries_of(job), deliveries.c.state == DeliveryState.SENT, deliveries.c.settled),
+                    deliveries.c.destination.not_in(unconfirmed),
+                )
                 conditions = sa.and_(*failed) | sa.and_(*unproven)
                 query = sa.select(deliveries.c.destination).where(conditions).distinct()
                 revived = tuple(connection.execute(query).scalars())
@@ -253,30 +258,34 @@ class Ledger:
 
         A job with a document that still has to leave is never among them.
         """
-        last_event = sa.func.coalesce(deliveries.c.confirmed_at, deliveries.c.sent_at, deliveries.c.tried_at)
-        to_leave = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))
-        is_waiting = to_leave & (jobs.c.state != JobState.SUPERSEDED)
-        of_job = sa.exists().where(
-            documents.c.job == jobs.c.id,
-            deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,
-            is_waiting | (last_event >= before),
-        )
-        unfinished = (JobState.WAITING, JobState.READING)
-        query = sa.select(jobs.c.id).where(jobs.c.state.not_in(unfinished), jobs.c.queued_at < before, ~of_job)
         with self._engine.connect() as connection:
-            return tuple(connection.execute(query).scalars())
+            return tuple(connection.execute(sa.select(jobs.c.id).where(*_expired(before))).scalars())
 
-    def archive(self, job: str, at: datetime) -> None:
-        """Move what a job answered into the history; remove the job, its documents and deliveries."""
-        columns = [column.name for column in history.c if column.name != "removed_at"]
+    def archive(self, job: str, before: datetime, at: datetime) -> bool:
+        """Move what a job answered into the history; remove the job, its documents and deliveries.
+
+        Return False, and change nothing, if the job has not expired: somebody revived it meanwhile.
+        """
+        names = [column.name for column in history.c if column.name != "removed_at"]
+        removed_at = sa.literal(at, history.c.removed_at.type)
+        row = sa.select(*(jobs.c[name] for name in names), removed_at).where(jobs.c.id == job, *_expired(before))
+        statement = insert(self._engine, history).from_select([*names, "removed_at"], row)
+        values = {name: statement.excluded[name] for name in (*names, "removed_at")}
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(*(jobs.c[name] for name in columns)).where(jobs.c.id == job)).one()
-            connection.execute(sa.delete(history).where(history.c.id == job))
-            connection.execute(sa.insert(history).values(**row._mapping, removed_at=at))  # noqa: SLF001 - public
+            connection.execute(_locked(job))
+            # SQLite takes its lock here, before it looks whether the job has expired.
+            if not connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values)).rowcount:
+                return False
             connection.execute(sa.delete(deliveries).where(deliveries_of(job)))
             for table in (documents, tasks):
                 connection.execute(sa.delete(table).where(table.c.job == job))
             connection.execute(sa.delete(jobs).where(jobs.c.id == job))
+        return True
+
+    def is_known(self, job: str) -> bool:
+        """Return whether a job is here, and not only its history."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job)).scalar() is not None
 
     def history(self, study: UID | None = None) -> tuple[PastJob, ...]:
         """Return what is left of jobs whose documents were removed, oldest first; of a study if a study is given."""
@@ -285,3 +294,22 @@ class Ledger:
             query = query.where(history.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return tuple(past_job_of(row) for row in connection.execute(query))
+
+
+def _locked(job: str) -> sa.Select[tuple[str]]:
+    """Return the statement that keeps others from changing a job until the transaction ends, where rows are locked."""
+    return sa.select(jobs.c.id).where(jobs.c.id == job).with_for_update()
+
+
+def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions that a job is finished, and that its last delivery was over before a time."""
+    last_event = sa.func.coalesce(deliveries.c.confirmed_at, deliveries.c.sent_at, deliveries.c.tried_at)
+    to_leave = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))
+    is_waiting = to_leave & (jobs.c.state != JobState.SUPERSEDED)
+    of_job = sa.exists().where(
+        documents.c.job == jobs.c.id,
+        deliveries.c.sop_instance_uid == documents.c.sop_instance_uid,
+        is_waiting | (last_event >= before),
+    )
+    unfinished = (JobState.WAITING, JobState.READING)
+    return jobs.c.state.not_in(unfinished), jobs.c.queued_at < before, ~of_job

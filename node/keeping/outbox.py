@@ -77,10 +77,12 @@ class Outbox:
     ) -> tuple[Delivery, ...]:
         return self.of(job, destination, deliveries.c.state == state, *conditions)
 
-    def sent(self, delivery: Delivery, *, status: int | None, comment: str, at: datetime) -> None:
-        """Note that the archive took a document, and its words."""
+    def sent(
+        self, delivery: Delivery, *, status: int | None, comment: str, at: datetime, settled: bool = False
+    ) -> None:
+        """Note that the archive took a document, and its words; `settled`: nobody asks for a proof, now or later."""
         values = {"archive_status": status, "archive_comment": comment, "proof_comment": "", "error": ""}
-        self._move_one(delivery, DeliveryState.SENT, **values, sent_at=at, transaction_uid="", settled=False)
+        self._move_one(delivery, DeliveryState.SENT, **values, sent_at=at, transaction_uid="", settled=settled)
 
     def refused(self, delivery: Delivery, *, status: int | None, error: str, comment: str = "") -> None:
         """Note that the archive refused a document for good, and its words."""

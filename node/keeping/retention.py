@@ -56,15 +56,18 @@ class JobRetention:
             return
         before = now - timedelta(days=self._days)
         for job in self._ledger.expired(before):
-            # The files go first: a job without files is still listed as expired, files without a job never again.
+            self._ledger.archive(job, before, now)
+        self._remove_documents(before)
+        self._remove_workflows(before)
+
+    def _remove_documents(self, before: datetime) -> None:
+        """Remove the old folders of jobs that are no longer here: the rows went first, whenever a sweep was cut off."""
+        for folder in self._documents.glob("*"):
             try:
-                if (folder := self._documents / job).is_dir():
+                if folder.lstat().st_mtime < before.timestamp() and not self._ledger.is_known(folder.name):
                     shutil.rmtree(folder)
             except OSError as error:
-                _log_rest(error, {"job": job})
-                continue
-            self._ledger.archive(job, now)
-        self._remove_workflows(before)
+                _log_rest(error, {"job": folder.name})
 
 
 def _log_rest(error: OSError, about: dict[str, str]) -> None:

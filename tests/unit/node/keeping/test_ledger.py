@@ -191,6 +191,17 @@ def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
     assert [one.state for one in ledger.deliveries("a")] == [DeliveryState.WAITING, DeliveryState.CONFIRMED]
 
 
+def test_what_was_sent_without_a_proof_is_asked_for_by_nobody_where_a_proof_is_configured_later(ledger: Ledger) -> None:
+    ledger.open(a_job())
+    read(ledger, a_job(), [a_document("a", "1.2.9.1")], READ)
+    (delivery,) = ledger.outbox.claim("a", "archive", NOW)
+    ledger.outbox.sent(delivery, status=0, comment="", at=NOW, settled=True)
+    assert ledger.tasks.waiting(unconfirmed=()) == ()
+    assert ledger.revive("a", unconfirmed=("archive",)) == ()
+    assert ledger.revive("a") == ("archive",)
+    assert [waiting.task.name for waiting in ledger.tasks.waiting(unconfirmed=())] == ["a:confirm:archive"]
+
+
 def test_an_unknown_job_is_an_error_that_says_where_to_look(ledger: Ledger) -> None:
     with pytest.raises(LookupError, match="ainode jobs"):
         ledger.job("nothing")

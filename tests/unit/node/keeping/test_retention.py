@@ -1,5 +1,6 @@
 """Old jobs lose their documents and keep their answers, whenever a sweep is cut off."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ def reported(ledger: Ledger, folder: Path, name: str, *, queued_at: datetime, **
     document = KeptDocument(name, instance_ref(content), DocumentKind.STRUCTURED_REPORT, path, "ff")
     read(ledger, job, [document], Outcome(JobState.REPORTED, RESULT, "", 1.0))
     put_delivery(ledger, ledger.deliveries(name)[0], **delivery)
+    os.utime(path.parent, (queued_at.timestamp(), queued_at.timestamp()))
     return path
 
 
@@ -76,13 +78,30 @@ def test_nothing_is_removed_where_the_retention_is_0(ledger: Ledger, tmp_path: P
     assert path.exists()
 
 
-def test_a_sweep_that_a_kill_cut_off_after_the_files_is_completed_by_the_next(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_sweep_that_a_kill_cut_off_after_the_rows_is_completed_by_the_next(ledger: Ledger, tmp_path: Path) -> None:
     path = reported(ledger, tmp_path, "cut off", queued_at=NOW - 100 * DAY, state=DeliveryState.FAILED)
-    path.unlink()
-    path.parent.rmdir()
+    assert ledger.archive("cut off", NOW - 90 * DAY, NOW)
+    assert path.exists()
     retention(ledger, tmp_path).sweep(NOW)
-    assert ledger.jobs() == ()
+    assert not path.parent.exists()
     assert [past.id for past in ledger.history()] == ["cut off"]
+
+
+def test_a_job_that_somebody_revived_after_it_was_listed_as_old_is_not_removed(ledger: Ledger, tmp_path: Path) -> None:
+    reported(ledger, tmp_path, "revived", queued_at=NOW - 100 * DAY, state=DeliveryState.FAILED)
+    assert ledger.expired(NOW - 90 * DAY) == ("revived",)
+    assert ledger.revive("revived") == ("archive",)
+    assert not ledger.archive("revived", NOW - 90 * DAY, NOW)
+    assert [delivery.state for delivery in ledger.deliveries("revived")] == [DeliveryState.WAITING]
+
+
+def test_a_young_folder_that_no_job_names_stays(ledger: Ledger, tmp_path: Path) -> None:
+    """After the loss of a database, documents that were not delivered are there alone."""
+    folder = tmp_path / "nobody's"
+    folder.mkdir()
+    os.utime(folder, ((NOW - DAY).timestamp(), (NOW - DAY).timestamp()))
+    retention(ledger, tmp_path).sweep(NOW)
+    assert folder.exists()
 
 
 def test_a_study_that_comes_again_after_its_job_was_removed_is_read_again(ledger: Ledger, tmp_path: Path) -> None:
@@ -93,16 +112,19 @@ def test_a_study_that_comes_again_after_its_job_was_removed_is_read_again(ledger
     assert [waiting.task.job for waiting in ledger.tasks.waiting([])] == ["again"]
 
 
-def test_a_folder_of_documents_that_cannot_be_removed_keeps_no_other_job(ledger: Ledger, tmp_path: Path) -> None:
-    stays = reported(ledger, tmp_path, "stays", queued_at=NOW - 101 * DAY, state=DeliveryState.CONFIRMED)
-    reported(ledger, tmp_path, "leaves", queued_at=NOW - 100 * DAY, state=DeliveryState.CONFIRMED)
+def test_a_folder_of_documents_that_cannot_be_removed_keeps_no_other_folder(ledger: Ledger, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    stays = reported(ledger, documents, "stays", queued_at=NOW - 101 * DAY, state=DeliveryState.CONFIRMED)
+    leaves = reported(ledger, documents, "leaves", queued_at=NOW - 100 * DAY, state=DeliveryState.CONFIRMED)
     stays.parent.rename(tmp_path / "elsewhere")
     stays.parent.symlink_to(tmp_path / "elsewhere")  # which rmtree refuses
-    retention(ledger, tmp_path).sweep(NOW)
-    assert [job.id for job in ledger.jobs()] == ["stays"]
+    os.utime(stays.parent, ((NOW - 101 * DAY).timestamp(),) * 2, follow_symlinks=False)
+    retention(ledger, documents).sweep(NOW)
+    assert (stays.exists(), leaves.parent.exists()) == (True, False)
     stays.parent.unlink()
-    retention(ledger, tmp_path).sweep(NOW)
-    assert ledger.jobs() == ()
+    (tmp_path / "elsewhere").rename(stays.parent)
+    retention(ledger, documents).sweep(NOW)
+    assert list(documents.iterdir()) == []
 
 
 def indexed(catalog: Catalog, spool: Spool, study: UID, *, routed: bool) -> Path:
