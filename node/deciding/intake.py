@@ -254,11 +254,11 @@ class Intake:
             attempt(
                 partial(self._open_job, study, route, now, locations, refusal), partial(faults.__setitem__, route.name)
             )
-        broken = {name: error for name, error in faults.items() if not isinstance(error, HandlerStarting)}
-        if broken:
-            sentences = (f"route {name!r}: {reason_of(error)}" for name, error in broken.items())
+        if faults:
+            sentences = (f"route {name!r}: {reason_of(error)}" for name, error in faults.items())
             self._catalog.note_fault(study.study_instance_uid, "; ".join(sentences))
-        for error in (broken or faults).values():
+        # A handler that starts is no fault of the study: another fault is raised before it.
+        for error in sorted(faults.values(), key=lambda error: isinstance(error, HandlerStarting)):
             raise error
 
     def _open_job(

@@ -37,7 +37,9 @@ class Inquiry:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._ask, name=f"needs of {self._handler}", daemon=True)
                 self._thread.start()
-        raise HandlerStarting(f"handler {self._handler!r} starts; the study is routed when its weights are known")
+        raise HandlerStarting(
+            f"handler {self._handler!r} starts, or reads another study; the study is routed when its weights are known"
+        )
 
     def _ask(self) -> None:
         needs, failure = None, "the question could not be asked"

@@ -281,16 +281,18 @@ def test_a_route_whose_handler_raises_costs_no_other_route_and_shows_its_reason_
     assert bench.catalog.is_routed(STUDY)
 
 
-def test_a_study_whose_handler_starts_is_routed_when_the_handler_is_known_and_the_log_is_silent(
+def test_a_study_whose_handler_starts_says_so_and_is_routed_when_the_handler_is_known_and_the_log_is_silent(
     bench: IntakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.faults["spine_radiograph"] = HandlerStarting("it starts")
     bench.send(1, at=NOW)
     bench.intake.route_complete(LATER)
     assert bench.opened == []
+    assert "it starts" in bench.catalog.problems()[STUDY]
     bench.faults.clear()
     bench.intake.handle([HandlerKnown("spine_radiograph")], LATER)
     assert len(bench.opened) == 1
+    assert bench.catalog.problems() == {}
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
