@@ -51,10 +51,13 @@ def _ledger(settings: "Settings") -> "Ledger":
 
 
 def _course(job: "Job") -> str:
-    """Return how long the parts of a job took, and that nobody gets its documents."""
+    """Return what a job answered, how long its parts took, and that nobody gets its documents."""
+    from ainode.node.offline.readings import headline
+
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
-    return ", ".join(durations if job.destinations else [*durations, "the route sends nothing"])
+    answer = [headline(job.result)] if job.result else []
+    return "; ".join([*answer, *durations] if job.destinations else [*answer, *durations, "the route sends nothing"])
 
 
 @app.command()

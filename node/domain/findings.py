@@ -227,6 +227,12 @@ class Result:
         return next((presence for presence in order if presence in answers), None)
 
     @property
+    def headline(self) -> str:
+        """Return the first of the strongest verdicts in words, '' without a verdict."""
+        verdicts = ((finding, finding.verdict) for finding in self.findings if finding.verdict)
+        return next((finding.statement for finding, verdict in verdicts if verdict.presence is self.presence), "")
+
+    @property
     def statements(self) -> tuple[str, ...]:
         """Return every verdict in words, in the order of the findings."""
         return tuple(finding.statement for finding in self.findings if finding.verdict)

@@ -157,7 +157,7 @@ class Dispatcher:
     def _note_outage(self, reason: str) -> None:
         """Log the begin and the end of an outage."""
         if reason and not self._is_away:
-            log.error("jobs wait: %s", reason, extra={"action": "database_away"})
+            log.error("jobs wait: %s", reason, extra={"action": "jobs_wait"})
         elif self._is_away and not reason:
-            log.info("jobs go on: the database is back", extra={"action": "database_back"})
+            log.info("jobs go on", extra={"action": "jobs_back"})
         self._is_away = bool(reason)

@@ -145,10 +145,10 @@ def _deliveries(unconfirmed: Sequence[str]) -> sa.Select[Any]:
     to_send = is_waiting & (jobs.c.state != JobState.SUPERSEDED)
     is_unproven = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
     to_confirm = is_unproven & deliveries.c.destination.not_in(unconfirmed)
-    way = deliveries.join(documents).join(jobs, documents.c.job == jobs.c.id)
+    documents_of_jobs = deliveries.join(documents).join(jobs, documents.c.job == jobs.c.id)
     return (
         sa.select(*_columns(kind, deliveries.c.destination))
-        .select_from(way.outerjoin(tasks, _schedule_of(kind, deliveries.c.destination)))
+        .select_from(documents_of_jobs.outerjoin(tasks, _schedule_of(kind, deliveries.c.destination)))
         .where(to_send | is_checked | to_confirm)
         .distinct()
         .order_by(jobs.c.id)

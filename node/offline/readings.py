@@ -143,14 +143,16 @@ def unread_lines(unread: Iterable[UnreadFile]) -> Iterator[str]:
 
 
 def verdict(reading: Reading) -> str:
-    """Return the first score of a reading, or the reason why the study is out of scope."""
+    """Return the strongest verdict of a reading in words, or the reason why the study is out of scope."""
     return reading.answer.reason if isinstance(reading.answer, OutOfScope) else headline(reading.summary)
 
 
 def headline(summary: str) -> str:
-    """Return the name and the value of the first score of a result.json."""
-    scores = json.loads(summary).get("scores", {}) if summary else {}
-    return ", ".join(f"{name} {value:.3f}" for name, value in list(scores.items())[:1]) or "no score"
+    """Return the strongest verdict of a result.json in words; without a verdict, name and value of the first score."""
+    values = json.loads(summary) if summary else {}
+    if sentence := values.get("verdict", {}).get("headline"):
+        return str(sentence)
+    return ", ".join(f"{name} {value:.3f}" for name, value in list(values.get("scores", {}).items())[:1]) or "no score"
 
 
 def explanation(path: Path, settings: Settings) -> list[str]:

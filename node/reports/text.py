@@ -60,7 +60,7 @@ def _out_of_scope_fields(answer: OutOfScope) -> dict[str, object]:
 def _result_fields(result: Result) -> dict[str, object]:
     algorithm = result.algorithm
     return {
-        "verdict": {"presence": result.presence, "statements": result.statements},
+        "verdict": {"presence": result.presence, "headline": result.headline, "statements": result.statements},
         "study_instance_uid": result.study_instance_uid,
         "title": result.title,
         "scores": dict(result.scores),
