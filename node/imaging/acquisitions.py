@@ -5,6 +5,7 @@ Two passes may interleave into what looks like one even stack, and a series may 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import pairwise
 from statistics import median
 from typing import TypeAlias
@@ -203,8 +204,15 @@ def _seconds(date: str, clock: str) -> float | None:
     if not match:
         return None
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    days = int(date) if date.isdecimal() else 0
-    return days * _DAY_S + hours * 3600 + minutes * 60 + seconds
+    return _days(date) * _DAY_S + hours * 3600 + minutes * 60 + seconds
+
+
+def _days(text: str) -> int:
+    """Return the number of a day (PS3.5 6.2, DA); 0 if the text is no date."""
+    try:
+        return datetime.strptime(text, "%Y%m%d").toordinal()  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        return 0
 
 
 def _span(group: Sequence[Instance]) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Which slices are one stack, and which stack of a study is read; by headers alone."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,14 @@ def test_times_of_single_slices_separate_passes_too() -> None:
 def test_the_steps_of_one_scan_are_one_stack(keyword: str, values: list[Value]) -> None:
     answer = answer_of(series_of(changed(slices(), keyword, values)))
     assert isinstance(answer, Stack), answer
+    assert len(answer.instances) == 20
+
+
+def test_a_scan_over_midnight_at_the_end_of_a_month_is_one_stack() -> None:
+    start = datetime(2026, 1, 31, 23, 59, 55)  # noqa: DTZ001 - as a header writes it
+    moments: list[Value] = [f"{start + timedelta(seconds=number / 2):%Y%m%d%H%M%S.%f}" for number in range(20)]
+    answer = answer_of(series_of(changed(slices(), "AcquisitionDateTime", moments)))
+    assert isinstance(answer, Stack)
     assert len(answer.instances) == 20
 
 
