@@ -86,6 +86,11 @@ def assert_documents_are_whole(world: World) -> None:
         assert hashlib.sha256(Path(str(path)).read_bytes()).hexdigest() == sha256
 
 
+def assert_no_folder_is_left_behind(world: World) -> None:
+    identifiers = {str(identifier) for (identifier,) in rows(world, "SELECT id FROM jobs")}
+    assert {folder.name for folder in (world.data / "documents").glob("*")} <= identifiers
+
+
 # The rows before an operation
 
 
@@ -215,11 +220,11 @@ def test_a_kill_between_any_two_statements_leaves_rows_that_the_next_start_bring
         restored(world, template)
         was_killed = killed(world, operation, step)
         assert_allowed(world)
-        if operation != "retain":  # removes the documents before the rows
-            assert_documents_are_whole(world)
+        assert_documents_are_whole(world)
         started(world, operation)
         assert_allowed(world)
         assert_documents_are_whole(world)
+        assert_no_folder_is_left_behind(world)
         outcomes.append(outcome(world))
         if not was_killed:
             break

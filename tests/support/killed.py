@@ -146,7 +146,7 @@ def _supersede(_: World, ledger: Ledger) -> None:
 
 def _retain(world: World, ledger: Ledger) -> None:
     retention = JobRetention(1, documents=world.data / "documents", ledger=ledger, remove_workflows=_leave)
-    retention.sweep(NOW + timedelta(days=30))
+    retention.sweep(_now() + timedelta(days=30))
 
 
 def _leave(_: datetime) -> None:
