@@ -8,13 +8,12 @@ from pydicom import Dataset
 
 from ainode.node.domain import Capture, InstanceRef
 from ainode.node.reports.drawing import Setting
+from ainode.node.reports.source_header import SIZES
 
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-"""height and width of a pixel, of which the ratio counts (PS3.3 10.7, C.7.6.3.1.7)"""
 _OPPOSITE_SIDES = str.maketrans("RLAPHF", "LRPAFH")
 # The axes of the patient (PS3.3 C.7.6.2.1.1), to the greater coordinate.
 _SIDES = "LPH"
-_PAIR, _TRIPLE, _DATE_DIGITS = 2, 3, 8
+_DATE_DIGITS = 8
 
 
 def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> Setting:
@@ -24,10 +23,9 @@ def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef
 
 def height_per_width(header: Dataset) -> float:
     """Return the height of a pixel in widths of the pixel, 1 if the header does not say."""
-    for keyword in _SPACINGS:
-        values = [float(value) for value in header.get(keyword) or []]
-        if len(values) == _PAIR and min(values) > 0:
-            return values[0] / values[1]
+    for keyword in SIZES:
+        if sizes := header.get(keyword):
+            return float(sizes[0] / sizes[1])
     return 1.0
 
 
@@ -39,12 +37,11 @@ def _letters(header: Dataset) -> tuple[str, str, str, str]:
 
 def _directions(header: Dataset) -> tuple[str, str]:
     """Return the sides to which rows and columns of the image run."""
-    cosines = header.get("ImageOrientationPatient") or ()
-    if len(cosines) == 2 * _TRIPLE:
-        row, column = np.asarray(cosines, np.float64).reshape(_PAIR, _TRIPLE)
+    if cosines := header.get("ImageOrientationPatient"):
+        row, column = np.asarray(cosines, np.float64).reshape(2, 3)
         return _side(row), _side(column)
     orientation = [str(value) for value in header.get("PatientOrientation") or ()]
-    if len(orientation) == _PAIR and not set("".join(orientation)) - set("RLAPHF"):
+    if orientation and not set("".join(orientation)) - set("RLAPHF"):
         return orientation[0][:1], orientation[1][:1]
     return "", ""
 

@@ -190,10 +190,8 @@ def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:
 
 def _copy_pixel_shape(area: Dataset, header: Dataset) -> None:
     """Copy the width and height of a pixel into the displayed area."""
-    spacings = [header.get(keyword) or () for keyword in ("PixelSpacing", "ImagerPixelSpacing")]
-    usable_spacings = [spacing for spacing in spacings if len(spacing) == 2 and min(spacing) > 0]  # noqa: PLR2004
-    if usable_spacings:
+    if spacing := header.get("PixelSpacing") or header.get("ImagerPixelSpacing"):
         del area.PresentationPixelAspectRatio
-        area.PresentationPixelSpacing = usable_spacings[0]
+        area.PresentationPixelSpacing = spacing
     elif ratio := header.get("PixelAspectRatio"):
         area.PresentationPixelAspectRatio = ratio

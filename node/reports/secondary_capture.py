@@ -124,7 +124,8 @@ def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resize
     image.BurnedInAnnotation = "YES"
     image.ImageComments = "RESEARCH USE ONLY"
     image.DerivationDescription = "Source image, beside it the same with model attention and findings"
-    image.PatientOrientation = _patient_orientation(header)
+    # Type 2C: empty where the source has none.
+    image.PatientOrientation = header.get("PatientOrientation")
     # Absent, the picture may show a face or not (PS3.3 C.7.6.1): a capture shows what its source shows.
     if (features := header.get("RecognizableVisualFeatures")) in ("YES", "NO"):
         image.RecognizableVisualFeatures = features
@@ -147,17 +148,10 @@ def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resize
 
 def _set_spacing(image: SCImage, header: Dataset, factors: tuple[float, float]) -> None:
     """Set the size of a pixel of the capture, where the header gives the size in the patient (PS3.3 10.7)."""
-    spacing = [float(value) for value in header.get("PixelSpacing") or []]
-    if len(spacing) == len(factors):
+    if spacing := header.get("PixelSpacing"):
         column_factor, row_factor = factors
         height, width = spacing[0] / row_factor, spacing[1] / column_factor
         image.PixelSpacing = [DSfloat(height, auto_format=True), DSfloat(width, auto_format=True)]
-
-
-def _patient_orientation(header: Dataset) -> list[str]:
-    """Return Patient Orientation of rows and columns, [] unless the source has both values (type 2C)."""
-    orientation = [str(direction) for direction in header.get("PatientOrientation") or ()]
-    return orientation if len(orientation) == 2 else []  # noqa: PLR2004 - row and column
 
 
 def _copy_plane(image: SCImage, header: Dataset) -> None:

@@ -46,6 +46,11 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 
+# How many values the geometry has (PS3.3 10.7, C.7.6.1.1.1, C.7.6.2). Real headers have a spacing of 0 or of one value.
+SIZES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+"""height and width of a pixel, of which the ratio counts (PS3.3 10.7, C.7.6.3.1.7)"""
+_GEOMETRY = dict.fromkeys((*SIZES, "PatientOrientation"), 2) | {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
+
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 # An element of these VRs is left out if its value breaks the VR's rules. Names and identifiers are copied unchanged.
 _CHECKED_VRS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
@@ -67,7 +72,7 @@ def header_of(ref: InstanceRef, sources: Mapping[UID, Path]) -> Dataset:
         # A warning of pydicom quotes the odd value, which may be the patient's.
         with disable_value_validation():
             header = dcmread(sources[ref.sop_instance_uid], stop_before_pixels=True)
-            return _with_required_elements(_utf8_header(header))
+            return _with_required_elements(_without_odd_geometry(_utf8_header(header)))
     except BROKEN_FILE as error:
         problem = f"instance {ref.sop_instance_uid}: its header cannot be read for the report"
         raise ReportError(f"{problem} ({type(error).__name__}); resend the study") from error
@@ -146,6 +151,16 @@ def _is_usable(header: Dataset, tag: BaseTag) -> bool:
     except BROKEN_FILE:
         return False
     return True
+
+
+def _without_odd_geometry(header: Dataset) -> Dataset:
+    """Return the header after removing positions and sizes with too few values, and sizes that are not above 0."""
+    for keyword, count in _GEOMETRY.items():
+        values = header.get(keyword)
+        is_whole = isinstance(values, MultiValue) and len(values) == count
+        if not is_whole or (keyword in SIZES and min(values) <= 0):
+            header.pop(keyword, None)
+    return header
 
 
 def _with_required_elements(header: Dataset) -> Dataset:

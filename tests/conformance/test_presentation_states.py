@@ -123,10 +123,16 @@ def test_a_voi_lut_that_is_none_leaves_the_window(tmp_path: Path) -> None:
     assert (voi.WindowCenter, "VOILUTSequence" in voi) == (40, False)
 
 
-def test_a_spacing_that_is_none_costs_the_presentation_state_and_not_the_report(tmp_path: Path) -> None:
-    path = source(tmp_path, PixelSpacing="0.3")
+@pytest.mark.parametrize("spacing", ["0.3", ["0", "0"], ["0.3", "0.3", "0.3"]])
+def test_a_spacing_that_is_none_stands_in_no_document(spacing: str | list[str], tmp_path: Path) -> None:
+    path = source(tmp_path, PixelSpacing=spacing, ImagerPixelSpacing=None)
     documents = reports.documents(a_result(path, boxes=1), sources_of(path), WANTED)
-    assert [one.kind for one in documents] == [DocumentKind.SECONDARY_CAPTURE, DocumentKind.STRUCTURED_REPORT]
+    kinds = [DocumentKind.SECONDARY_CAPTURE, DocumentKind.PRESENTATION_STATE, DocumentKind.STRUCTURED_REPORT]
+    assert sorted(document.kind for document in documents) == sorted(kinds)
+    for document in documents:
+        stated = dcmread(BytesIO(document.content))
+        assert "PixelSpacing" not in stated
+        assert all("PresentationPixelSpacing" not in area for area in stated.get("DisplayedAreaSelectionSequence", ()))
 
 
 def test_none_is_made_without_regions_and_of_color_images(tmp_path: Path) -> None:
