@@ -47,7 +47,9 @@ NODE_KEYWORDS = frozenset(
     Laterality ImageLaterality ViewPosition ViewCodeSequence PatientOrientation
     Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PixelSpacing ImagerPixelSpacing
     ImagePositionPatient ImageOrientationPatient SliceThickness FrameOfReferenceUID ConvolutionKernel KVP
-    AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime IrradiationEventUID
+    AcquisitionDateTime AcquisitionDate AcquisitionTime ContentDate ContentTime SeriesTime IrradiationEventUID
+    TemporalPositionIdentifier NominalPercentageOfCardiacPhase NominalCardiacTriggerDelayTime TriggerTime
+    FilterType ReconstructionAlgorithm ReconstructionDiameter GantryDetectorTilt PatientPosition ContrastBolusStartTime
     ContrastBolusAgent ContrastBolusRoute ContrastBolusAdministrationRouteSequence
     DerivationDescription DerivationCodeSequence VolumeBasedCalculationTechnique
     RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence ModalityLUTType

@@ -30,7 +30,30 @@ _CONTENT = "ContentTime"
 _GRID = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 # Attributes of one pass of the table, which a device that scans step by step gives a value of its own at each step.
 _PASS = {"IrradiationEventUID": "Irradiation Event UID", "AcquisitionNumber": "Acquisition Number"}
-_NAMES = {**_RECONSTRUCTION, **_PASS}
+# Attributes of one moment: two values are two moments of a heart, a breath or a bolus, in one series or in two.
+_MOMENT = {
+    "TemporalPositionIdentifier": "Temporal Position Identifier",
+    "NominalPercentageOfCardiacPhase": "Nominal Percentage of Cardiac Phase",
+    "NominalCardiacTriggerDelayTime": "Nominal Cardiac Trigger Delay Time",
+    "TriggerTime": "Trigger Time",
+}
+# Attributes that one pass may change between two regions, as a neck and a chest, but not from slice to slice.
+_REGION = {
+    "ImageType": "Image Type",
+    "SeriesDescription": "Series Description",
+    "ProtocolName": "Protocol Name",
+    "SeriesTime": "Series Time",
+    "ContrastBolusStartTime": "Contrast/Bolus Start Time",
+    "FilterType": "Filter Type",
+    "ReconstructionAlgorithm": "Reconstruction Algorithm",
+    "ReconstructionDiameter": "Reconstruction Diameter",
+    "GantryDetectorTilt": "Gantry/Detector Tilt",
+    "PatientPosition": "Patient Position",
+}
+_INTERLEAVED = {**_MOMENT, **_REGION}
+_NAMES = {**_RECONSTRUCTION, **_PASS, **_INTERLEAVED}
+# Fewer slices with a value of their own are no pass.
+_FEWEST = 4
 # As many passes one beside the other are the steps of one scan.
 _STEPS = 4
 # A second pass begins seconds after the first where the table shuttles; a breath or another body part takes longer.
@@ -39,7 +62,7 @@ _SHUTTLE_S, _PAUSE_S = 1.0, 30.0
 _LONGER = 5
 _DECIMALS = 3
 _SAME_MM = 0.01
-_SHOWN = 40
+_SHOWN = 60
 _DAY_S = 86_400.0
 _CLOCK = re.compile(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d*)?)?")
 
@@ -47,7 +70,8 @@ _CLOCK = re.compile(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d*)?)?")
 def passes(slices: Sequence[Instance]) -> tuple[Slices, ...]:
     """Return the slices of each pass and reconstruction, the largest group first."""
     groups: list[Slices] = [tuple(slices)]
-    for split in (_by_reconstruction, *(_by_pass(keyword) for keyword in _PASS), _by_time):
+    by_keyword = (*map(_by_pass, _PASS), *map(_by_interleaving, _INTERLEAVED))
+    for split in (_by_reconstruction, *by_keyword, _by_time, _by_number):
         groups = [part for group in groups for part in split(group)]
     return tuple(sorted(groups, key=len, reverse=True))
 
@@ -63,10 +87,12 @@ def difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
 
     Two reconstructions of one acquisition may differ in kernel and geometry.
     """
-    for keyword in ("FrameOfReferenceUID", *_PASS, "KVP", "ContrastBolusAgent"):
+    for keyword in ("FrameOfReferenceUID", *_PASS, "KVP", "ContrastBolusAgent", *_MOMENT):
         values = _values(first, keyword), _values(second, keyword)
         if all(values) and values[0].isdisjoint(values[1]):
             return f"{_NAMES[keyword]} is {_shown(values[0])} and {_shown(values[1])}"
+    if _are_of_one_reconstruction(first, second):
+        return distinction((first, second))
     spans = _span(first), _span(second)
     if all(spans):
         return _other_time(first, second)
@@ -86,7 +112,7 @@ def distinction(groups: Iterable[Sequence[Instance]]) -> str:
     kinds = _kind(first[0]), _kind(second[0])
     if kinds[0] != kinds[1]:
         return f"Image Type is {'/'.join(kinds[0])} and {'/'.join(kinds[1])}"
-    return _other_time(first, second) or f"Content Time is {first[0].text(_CONTENT)} and {second[0].text(_CONTENT)}"
+    return _other_time(first, second) or _other_content(first, second)
 
 
 def _by_reconstruction(slices: Slices) -> list[Slices]:
@@ -107,6 +133,38 @@ def _by_pass(keyword: str) -> Callable[[Slices], list[Slices]]:
         return [slices] if len(groups) == 1 or _are_steps(groups) else groups
 
     return split
+
+
+def _by_interleaving(keyword: str) -> Callable[[Slices], list[Slices]]:
+    def split(slices: Slices) -> list[Slices]:
+        groups = _grouped(slices, lambda instance: (_rounded(instance.header.get(keyword, "")),))
+        return groups if _interleave(groups) else [slices]
+
+    return split
+
+
+def _by_number(slices: Slices) -> list[Slices]:
+    """Return the runs of slices that lie one way in the order of Instance Number, where the runs interleave."""
+    numbers = [instance.header.get("InstanceNumber") for instance in slices]
+    known_numbers = [number for number in numbers if isinstance(number, int | float)]
+    if len(known_numbers) < len(slices):
+        return [slices]
+    ordered = [slices[at] for at in sorted(range(len(slices)), key=known_numbers.__getitem__)]
+    runs: list[list[Instance]] = []
+    direction = 0.0
+    for before, instance in pairwise([ordered[0], *ordered]):
+        step = float(np.sign(_height_mm(instance) - _height_mm(before)))
+        if not runs or (step != direction and len(runs[-1]) > 1):
+            runs.append([])
+        direction = step
+        runs[-1].append(instance)
+    groups = [tuple(run) for run in runs]
+    return groups if _interleave(groups) else [slices]
+
+
+def _interleave(groups: Sequence[Slices]) -> bool:
+    """Return whether groups of several slices each lie between each other."""
+    return len(groups) > 1 and min(map(len, groups)) >= _FEWEST and _overlap(groups)
 
 
 def _by_time(slices: Slices) -> list[Slices]:
@@ -215,6 +273,21 @@ def _days(text: str) -> int:
         return 0
 
 
+def _are_of_one_reconstruction(first: Sequence[Instance], second: Sequence[Instance]) -> bool:
+    """Return whether two groups of one series agree in all that reconstructions differ in."""
+    return first[0].ref.series_instance_uid == second[0].ref.series_instance_uid and all(
+        _values(first, keyword) == _values(second, keyword) for keyword in _RECONSTRUCTION
+    )
+
+
+def _other_content(first: Sequence[Instance], second: Sequence[Instance]) -> str:
+    """Return the times of the content of two groups, or their numbers where the times are equal."""
+    times = first[0].text(_CONTENT), second[0].text(_CONTENT)
+    if times[0] != times[1]:
+        return f"Content Time is {times[0] or 'absent'} and {times[1] or 'absent'}"
+    return f"Instance Number begins at {first[0].text('InstanceNumber')} and {second[0].text('InstanceNumber')}"
+
+
 def _span(group: Sequence[Instance]) -> tuple[float, ...]:
     """Return the first and the last time of an acquisition; nothing if no header states a time."""
     times_s = [time_s for instance in group if (time_s := _acquired_s(instance)) is not None]
@@ -257,5 +330,11 @@ def _rounded(value: "Value | None") -> object:
 
 
 def _shown(values: frozenset[object]) -> str:
-    texts = sorted(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    texts = sorted(map(_text, values))
     return (texts[0][:_SHOWN] + (", …" if len(texts) > 1 else "")) if texts else "absent"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

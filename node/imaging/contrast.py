@@ -14,21 +14,27 @@ _MEDIUM = "iv|km|kontrast|contrast|contraste|contrasto|mdc|mc|cm|ci|pdc|civ|cte|
 _ARTICLE = "(?:de|del|della|el|la|le|l|di|d|du|des|der|dem|the)"
 # Words for a scan without contrast agent in a vein, real or computed from two energies.
 _NATIVE = rf"""
-    nati[vf]\w* | unenh\w* | plain | blank | true\W?non\w* | non\W?ce | ncct | nect | nc | vnc | vue | tnc | vni
-    | (?:no|non|kein\w*|ohne|sans|sin|senza|without|zero)[\W_]*(?:{_MEDIUM})\w*
+    nati[vf]\w* | nat | unenh\w* | plain | blank | true\W?non\w* | non\W?ce | ncct | nect | nce? | vnca?
+    | vue | tnc | vni
+    | (?:no|non|kein\w*|ohne|sans|sin|senza|without|zero|pas|wo)[\W_]*(?:{_ARTICLE}[\W_]+)*(?:{_MEDIUM})\w*
     | (?:non|un)\W?(?:contrast|enh|inj)\w* | noncon\w* | ohne | sans | sin | senza | without | w[\W_]{{0,2}}o | w/?out
     | (?:pre|vor|avant|antes|prima|previo)[\W_]*(?:{_ARTICLE}[\W_]+)*(?:{_MEDIUM})\w* | pre(?=[\W\d_]*$|[\W_]*\d)
-    | (?:c|iv|km|cm|mdc|pdc|civ)(?:-|\s?\(-\)|\s?minus)(?!\w) | (?<!\w)-(?:c|km|mdc|iv) | s/[cm] | s/mdc | o\.?\s?km
-    | leeraufnahme\w* | basale? | dirett[ao] | simple | (?:a\s)?vacio | (?:a\s)?blanc
+    | pre(?=[\W_]+(?:abd|liver|leber|foie|higado|fegato|pan[ck]rea|pelvi|thorax|chest))
+    | (?:c|iv|km|cm|mdc|pdc|civ)(?:-|\s-(?=[\W_]*$)|\s?\(-\)|\s?minus)(?![a-z0-9]) | (?<!\w)-(?:c|km|mdc|iv) | \(-\)
+    | s/\s?(?:[cm]|mdc|cte|civ|contrast\w*) | o\.?\s?km | unverst\w* | unkontrast\w* | kontrast(?:los|frei)\w*
+    | leer(?:aufnahme\w*|serie\w*|scan\w*)? | basale? | dirett[ao] | simple | (?:a\s)?vacio | (?:a\s|en\s)?blanco?
+    | bianco | spontane\w*
 """
 _ARTERIAL = r"""
-    arter\w* | art | fruh\w* | fruehart\w* | early | precoce | cta | angio\w* | bolus\W?track\w*
-    | pan[ck]rea\w*\W*(?:phase|fase) | (?:phase|fase)\W*pan[ck]rea\w*
+    [a-z]*arter\w* | art(?:phase|fase|serie)?\w? | fru?e?h\w* | early | precoce | cta | angio\w* | bolus\W?track\w*
+    | aort\w* | [hle]ap | a[\W_]?(?:phase|fase) | pan[ck]rea\w*[\W_]*(?:parenchym\w*[\W_]*)?(?:phase|fase)
+    | (?:phase|fase|temps)[\W_]*pan[ck]rea\w* | (?<![\d.,])[2-4]\d[\W_]?(?:s|se[ckg]\w*)(?![a-z0-9])
 """
 _LATE = r"""
     delay\w* | late | excret\w* | equilib\w* | spat | spatphase\w* | spatven\w* | spate\w* | spaet\w* | tard\w*
-    | ritard\w* | retard\w* | nephrogra\w* | nefrogra\w* | urogra\w* | ausscheid\w* | washout | cortico\w*
-    | eliminacion | escretori\w*
+    | ritard\w* | retard\w* | ne(?:ph|f)ro\w* | urogra\w* | uro\W?tard\w* | ausscheid\w* | washout | cortico\w*
+    | eliminacion | escretori\w* | (?<![\d.,])(?:[2-9]|[1-5]\d)[\W_]?min(?:s|ut\w*)?
+    | (?<![\d.,])(?:1[2-9]\d|[2-9]\d\d)[\W_]?(?:s|se[ckg]\w*)(?![a-z0-9])
 """
 _VENOUS = r"portal\w* | porto\w* | venos\w* | venou[sx]\w* | veineu\w* | pv | pvp | pven\w* | ven"
 PORTAL_VENOUS = "portal venous"
@@ -36,13 +42,16 @@ _PHASES = {"native": _NATIVE, "arterial": _ARTERIAL, "late": _LATE, PORTAL_VENOU
 _PATTERNS = {name: re.compile(rf"(?<![a-z])(?:{pattern})(?![a-z])", re.VERBOSE) for name, pattern in _PHASES.items()}
 # What devices and technologists write into Contrast/Bolus Agent where nobody injected anything.
 _NO_AGENT = re.compile(
-    r"(?:no|none|non(?!\W?ion)|not|n|nil|null|nein|n/?a|nan|0+|-+|\.+|x+|\?+|kein\w*|aucun\w*|ningun\w*|nessun\w*|unk\w*"
-    r"|unbekannt|inconnu|desconocido|sconosciuto|false|off)(?![a-z0-9])|[\W_]*$"
+    r"[\W_]*(?:(?:no|none|n0ne|non(?!\W?ion)|not|n|nil|null|nullo|nihil|nein|nicht(?!\W?ion)|n/?a|nan|x+|kein\w*|aucun\w*"
+    r"|ningun\w*|nessun\w*|nada|niente|rien|pas|zero|unk\w*|unbekannt|inconnu|desconocido|sconosciuto|false|off"
+    r"|s[\W_]?c(?:te)?|0+(?:[.,]0+)?\s?(?:ml|cc|cm3)?)(?![a-z0-9])"
+    r"|(?:nacl|saline|kochsalz\w*|serum|suero|fisiologic\w*)[\W\d_]*$|$)"
 )
 _NO_VEIN = re.compile(
     r"(?<![a-z])(?:oral\w*|orale|per\s?os|p\.?o\.?|peroral\w*|enteral\w*|bucal|bebid[ao]|getrunken|rectal\w*|rektal\w*"
-    r"|rettal\w*|enema|lavement|einlauf|clistere|intra\W?art\w*|intrat(?:h)?ec\w*|water|h2o|wasser|agua|acqua|eau|barium|bario"
-    r"|baryt\w*|gastro\w*|mannitol\w*|readi\w?cat|milk|milch|air|luft|co2)(?![a-z])"
+    r"|rettal\w*|enema|lavement|einlauf|clistere|irrig\w*|arthro\w*|intra\W?art\w*|intrat(?:h)?ec\w*|water|h2o|wasser|agua"
+    r"|acqua|eau|barium|bario|baryt\w*|baso4|micropaque|e\W?z\W?(?:cat|paque|hd)|polibar\w*|volumen|gastro\w*|mannitol\w*|peg"
+    r"|readi\W?cat|milk|milch|lait|leche|latte|trink\w*|bevanda|bocca|boca|bouche|boisson|effervesc\w*|air|luft|co2)(?![a-z])"
 )
 _VEIN = re.compile(r"(?<![a-z])(?:i\.?\s?v\.?|intraven\w*|endoven\w*|vein\w*|ven[ae])(?![a-z])")
 # SNOMED CT and the retired SRT code of the intravenous route (PS3.16 CID 11).

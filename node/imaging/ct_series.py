@@ -74,7 +74,7 @@ def _stacks(series: Series) -> list[Stack | OutOfScope]:
     slabs = [slab_reason(instance) for instance in series.instances]
     slices = [instance for instance, reason in zip(series.instances, slabs, strict=True) if not reason]
     if not slices:
-        reason = f"{slabs[0]}; it holds localizers or slabs only, axial slices are read"
+        reason = f"{slabs[0]}; it holds localizers, slabs or maps only; axial slices are read"
         return [OutOfScope(f"series {uid}: {reason}", "no-slices")]
     groups = passes(slices)
     several = f"{len(groups)} acquisitions in it, of which {distinction(groups)}: " if len(groups) > 1 else ""

@@ -1,4 +1,4 @@
-"""Images that lie like axial slices and are none: localizers, renderings, projections and averages of slices."""
+"""Images that lie like axial slices and are none: localizers, renderings, projections, averages and maps of slices."""
 
 import re
 from collections.abc import Mapping
@@ -6,16 +6,26 @@ from collections.abc import Mapping
 from ainode.node.domain import Instance
 from ainode.node.imaging.free_text import unaccented
 
-# Image Type, from the third value on (PS3.3 C.8.2.1.1.1): words of manufacturers for images that are no slices.
+# Image Type (PS3.3 C.8.2.1.1.1): words of manufacturers for images that are no slices.
 _NOT_SLICES = re.compile(
-    r"(?<![a-z])(?:localizer|localiser|scout|topogram\w*|mpr|projection image|screen save|csa 3d editor|mean|average\w*"
-    r"|avg|ave)(?![a-z])"
+    r"(?<![a-z])(?:localizer|localiser|scout|topo(?:gram\w*)?|m?mpr|projection(?: image)?|screen save|csa 3d editor"
+    r"|mean|average\w*|avg|ave|minimum|maximum|mxp|mnp|vr|volren\w*|curved|cpr|subtract\w*|sub|perfusion|iodine|dose\w*)(?![a-z])"
 )
 # Words for a slab of several slices, also in descriptions, in English, German, French, Spanish and Italian.
 _SLAB = re.compile(
-    r"(?<![a-z])(?:(?:max|min|mn|ave?|avg|mean|m)[\W_]?ips?|averag\w*|avg|ray[\W_]?sum\w*|t?slabs?"
-    r"|mittelwert\w*|gemittelt\w*|moyenn\w*|promedi\w*|valore? medi[ao]|mediat[aoe]|(?:maxim|minim)\w* intens\w*"
-    r"|intens\w* (?:maxim|minim|massim)\w*|massima intens\w*|vrt|ssd|volume rend\w*)(?![a-z])"
+    r"(?<![a-z])(?:(?:max|min|mn|mx|ave?|avg|mean|r?m|s?tm)[\W_]?ips?|aip|pims?|[a-z]*averag\w*|avg|ave[\W_]?\d\w*"
+    r"|(?:ray|rx)[\W_]?sum\w*|t?slabs?|sts|mittelwert\w*|mittelung\w*|gemittelt\w*|durchschnitt\w*|moyenn\w*|moy|promedi\w*"
+    r"|mean|valore? medi[ao]|mediat[aoe]|(?:maxim|minim|max|min)\w*[\W_]?intens\w*"
+    r"|(?:intens\w*|projection\w*|pro[yi]e[cz]+i?on\w*)[\W_](?:maxim|minim|massim)\w*|massima intens\w*"
+    r"|(?:thora[xc]\w*|thx|lung\w{0,2}|chest|torax|torace|ax|axial|thick|thin)mips?"
+    r"|mips?(?:thk|thick|thin|thora[xc]\w*|thx|lung\w{0,2}|chest|torax|torace|ax|axial)|vrt?|ssd|volume rend\w*"
+    r"|curved|cpr|(?:virtual|virtuell\w*) (?:bronch|endo)\w*)(?![a-z])"
+)
+# Words for maps that are computed from slices: of two energies, of two phases, of a bolus.
+_MAP = re.compile(
+    r"(?<![a-z])(?:(?:iodine|iod[eo]?|jod|yodo|perfusion|perfusione)[\W_]?(?:map\w*|mapp[ae]|karte\w*|carte|only|density"
+    r"|overlay|bild\w*)|(?:carte|mapa|mappa)[\W_](?:d[\W_]|de[\W_]|di[\W_])?(?:iod\w*|yodo|perfusion\w*)|pbv|subtra[ckzh]\w*|sottrazion\w*"
+    r"|z[\W_]?eff\w*|electron[\W_]density|rho[\W_]?z)(?![a-z])"
 )
 # A word in the middle of another, as in `ThoraxMIP`.
 _SLAB_IN_WORD = re.compile(r"(?<=[a-z])(?:MIP|MinIP|MaxIP)(?![a-z])")
@@ -26,7 +36,7 @@ _SLAB_TECHNIQUES = frozenset({"MAX_IP", "MIN_IP", "VOLUME_RENDER", "SURFACE_REND
 
 def slab_reason(instance: Instance) -> str:
     """Return what says that the image is no acquired slice, in words; '' for a slice."""
-    for value in instance.text("ImageType").split("\\")[2:]:
+    for value in instance.text("ImageType").split("\\"):
         words = unaccented(value)
         if _NOT_SLICES.search(words) or _SLAB.search(words):
             return f"Image Type says {value!r}"
@@ -35,7 +45,8 @@ def slab_reason(instance: Instance) -> str:
         ("Derivation Description", "DerivationDescription"),
     ):
         text = instance.text(keyword)
-        if match := _SLAB.search(unaccented(text)) or _SLAB_IN_WORD.search(text):
+        words = unaccented(text)
+        if match := _SLAB.search(words) or _MAP.search(words) or _SLAB_IN_WORD.search(text):
             return f"{attribute} says {match[0].strip()!r}"
     technique = instance.text("VolumeBasedCalculationTechnique")
     if technique in _SLAB_TECHNIQUES:

@@ -91,6 +91,28 @@ PASSES: list[tuple[dict[str, Value], dict[str, Value], str]] = [
         "Contrast/Bolus Agent is absent and OMNIPAQUE",
     ),
 ]
+MOMENTS: list[tuple[dict[str, Value], dict[str, Value], str]] = [
+    ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}, "Temporal Position Identifier is 1 and 2"),
+    (
+        {"NominalPercentageOfCardiacPhase": 40},
+        {"NominalPercentageOfCardiacPhase": 75.0},
+        "Nominal Percentage of Cardiac Phase is 40 and 75",
+    ),
+    ({"TriggerTime": 400}, {"TriggerTime": 750}, "Trigger Time is 400 and 750"),
+]
+INTERLEAVED: list[tuple[dict[str, Value], dict[str, Value], str]] = [
+    *MOMENTS,
+    (
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM7 SPI DUAL", "DET_A")},
+        {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM7 SPI DUAL", "DET_B")},
+        "Image Type is ORIGINAL/PRIMARY/AXIAL/CT_SOM7 SPI DUAL/DET_A and",
+    ),
+    ({"SeriesDescription": "insp"}, {"SeriesDescription": "exp"}, "Series Description is insp and exp"),
+    ({"SeriesTime": "101500"}, {"SeriesTime": "101540"}, "Series Time is 101500 and 101540"),
+    ({"ContrastBolusStartTime": "1014"}, {"ContrastBolusStartTime": "1013"}, "Contrast/Bolus Start Time is"),
+    ({"GantryDetectorTilt": 0}, {"GantryDetectorTilt": 15}, "Gantry/Detector Tilt is 0 and 15"),
+    ({"ContentTime": "101500"}, {"ContentTime": "101545"}, "Content Time is 101500 and 101545"),
+]
 
 
 @pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
@@ -121,7 +143,7 @@ def test_two_passes_side_by_side_are_no_single_stack(
     assert reason in refusal.reason
 
 
-@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES)
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), PASSES + MOMENTS)
 def test_two_series_of_two_acquisitions_of_one_length_are_refused(
     one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
 ) -> None:
@@ -129,6 +151,32 @@ def test_two_series_of_two_acquisitions_of_one_length_are_refused(
     refusal = refusal_of(series_of(one), series_of(other, uid="1.2"))
     assert refusal.reason.startswith("series 1.1 and 1.2: ")
     assert reason in refusal.reason
+
+
+@pytest.mark.parametrize(("one_pass", "other_pass", "reason"), INTERLEAVED)
+def test_slices_that_change_an_attribute_from_one_to_the_next_are_two_passes(
+    one_pass: dict[str, Value], other_pass: dict[str, Value], reason: str
+) -> None:
+    refusal = refusal_of(series_of(slices(**one_pass), slices(bottom=3.0, **other_pass)))
+    assert refusal.code == "several-acquisitions"
+    assert reason in refusal.reason
+
+
+def test_an_attribute_that_changes_halfway_through_a_scan_separates_nothing() -> None:
+    answer = answer_of(series_of(slices(SeriesDescription="Neck"), slices(bottom=120.0, SeriesDescription="Chest")))
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 40
+
+
+@pytest.mark.parametrize(
+    "numbers", [list(range(101, 121)), list(range(120, 100, -1))], ids=["the same way", "back again"]
+)
+def test_passes_that_nothing_but_the_instance_number_separates_do_not_interleave(numbers: list[Value]) -> None:
+    first = changed(slices(), "InstanceNumber", list(range(1, 21)))
+    second = changed(slices(bottom=-3.0), "InstanceNumber", numbers)
+    refusal = refusal_of(series_of(first, second))
+    assert refusal.code == "several-acquisitions"
+    assert "Instance Number begins at " in refusal.reason
 
 
 def test_two_kernels_that_interleave_are_no_single_stack() -> None:
@@ -160,6 +208,11 @@ def test_times_of_single_slices_separate_passes_too() -> None:
         ("AcquisitionTime", [f"1015{number:02d}.5" for number in range(20)]),
         ("ContentTime", [f"1015{(7 * number) % 20:02d}.5" for number in range(20)]),
         ("InstanceNumber", list(range(20, 0, -1))),
+        ("InstanceNumber", [9, 3, 17, 1, 12, 6, 20, 15, 2, 8, 19, 5, 11, 14, 4, 18, 7, 16, 10, 13]),
+        ("InstanceNumber", [*range(11, 21), *range(1, 11)]),
+        ("InstanceNumber", [4 * (number // 4) + 3 - number % 4 for number in range(20)]),
+        ("TriggerTime", [float(100 + (7 * number) % 20) for number in range(20)]),
+        ("TriggerTime", [float(400 + 20 * (number // 4)) for number in range(20)]),
         ("KVP", [120, 120.0] * 10),
     ],
 )
@@ -246,6 +299,29 @@ def test_reconstructions_of_one_acquisition_are_ranked_by_kernel_spacing_and_ser
         {"SeriesDescription": "Torace, massima intensità"},
         {"SeriesDescription": "Tórax intensidad máxima"},
         {"SeriesDescription": "thick slab"},
+        {"SeriesDescription": "thoraxmip"},
+        {"SeriesDescription": "MIPthorax 8.0"},
+        {"SeriesDescription": "MXIP"},
+        {"SeriesDescription": "RMIP 3D"},
+        {"SeriesDescription": "UntaggedAverage"},
+        {"SeriesDescription": "AIP 4DCT"},
+        {"SeriesDescription": "Thorax PIM 10mm"},
+        {"SeriesDescription": "Durchschnitt 10mm"},
+        {"SeriesDescription": "Maximumintensitätsprojektion"},
+        {"SeriesDescription": "projection maximale"},
+        {"SeriesDescription": "proyección máxima"},
+        {"SeriesDescription": "Iodine map"},
+        {"SeriesDescription": "Lunge Jodkarte"},
+        {"SeriesDescription": "carte d'iode"},
+        {"SeriesDescription": "Lung PBV"},
+        {"SeriesDescription": "Subtraktion art-nat"},
+        {"SeriesDescription": "Zeff"},
+        {"ImageType": ("DERIVED", "MIP")},
+        {"ImageType": ("DERIVED", "SECONDARY", "AXIAL", "MIPTHK")},
+        {"ImageType": ("DERIVED", "SECONDARY", "AXIAL", "MAXIMUM")},
+        {"ImageType": ("DERIVED", "SECONDARY", "AXIAL", "STMIP")},
+        {"ImageType": ("DERIVED", "SECONDARY", "AXIAL", "VOLREN")},
+        {"ImageType": ("DERIVED", "PRIMARY", "AXIAL", "DE IODINE MAP")},
         {"DerivationDescription": "Maximum intensity projection"},
         {"VolumeBasedCalculationTechnique": "MAX_IP"},
         {"DerivationCodeSequence": ({"CodeValue": "113079", "CodeMeaning": "Minimum intensity projection"},)},
@@ -263,6 +339,8 @@ def test_slabs_are_no_slices_and_the_refusal_says_what_says_so(header: dict[str,
         {"SeriesDescription": "Thorax 1.0 B70f"},
         {"SeriesDescription": "SHRIMP protocol"},
         {"SeriesDescription": "Chest tip to base, IP filter"},
+        {"SeriesDescription": "Chest Ave Maria Hospital"},
+        {"SeriesDescription": "CT Thorax subxiphoid 1.0"},
         {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI")},
         {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "HELIX")},
     ],
@@ -273,7 +351,33 @@ def test_slices_are_no_slabs(header: dict[str, Value]) -> None:
 
 NO_AGENT = ["NONE", "None", "NO", "N", "no contrast", "NON", "WITHOUT", "N/A", "NA", "0", "-", "--", "OHNE KM", "ohne"]
 NO_AGENT += ["SIN CONTRASTE", "sans injection", "senza mdc", "UNENHANCED", "nativ", "Nein", "kein", "aucun", "ninguno"]
-NO_AGENT += ["nessuno", "NOT GIVEN", "null", "unknown", "?"]
+NO_AGENT += [
+    "nessuno",
+    "NOT GIVEN",
+    "null",
+    "unknown",
+    "?",
+    "<none>",
+    "(None)",
+    "'NONE'",
+    "N0NE",
+    "0ML",
+    "0.0 ml",
+    "zero",
+]
+NO_AGENT += [
+    "nicht gegeben",
+    "rien",
+    "pas de contraste",
+    "nada",
+    "niente",
+    "S/C",
+    "SC",
+    "S/CTE",
+    "NCE",
+    "NaCl 0.9 %",
+    "saline",
+]
 NOT_INTO_A_VEIN = [
     "ORAL",
     "oral contrast",
@@ -285,6 +389,14 @@ NOT_INTO_A_VEIN = [
     "H2O",
     "rectal",
     "barium",
+    "MICROPAQUE",
+    "E-Z-CAT",
+    "Readi-Cat 2",
+    "VoLumen",
+    "Trinklösung",
+    "leche",
+    "PEG",
+    "BaSO4",
 ]
 
 
@@ -306,6 +418,11 @@ def test_an_agent_that_is_none_in_words_or_was_drunk_is_no_contrast(agent: str) 
         "XENETIX",
         "Iomeron",
         "CONTRAST",
+        "nicht-ionisch",
+        "Ultravist in NaCl 0.9 %",
+        "SCANLUX",
+        "NIOPAM 300",
+        "100 ml Omnipaque",
     ],
 )
 def test_an_agent_that_goes_into_a_vein_is_contrast(agent: str) -> None:
@@ -370,6 +487,37 @@ OTHER_PHASES += [
     "retardada",
 ]
 OTHER_PHASES += ["equilibrium", "nephrographic", "excretory", "fase ritardata", "urographique"]
+OTHER_PHASES += [
+    "Leerserie",
+    "leer 5.0",
+    "Abd C-_5.0",
+    "ABDOMEN (-)",
+    "s/ contraste",
+    "ABD EN BLANCO",
+    "PRE LIVER 3.0",
+    "WOIV",
+]
+OTHER_PHASES += [
+    "unverstärkt",
+    "kontrastlos",
+    "contraste spontané",
+    "in bianco",
+    "abd_nat",
+    "VNCa",
+    "NCE",
+    "pas d'injection",
+]
+OTHER_PHASES += [
+    "spätarteriell",
+    "HAP",
+    "ArtPhase 3.0",
+    "aortic phase",
+    "Aortenphase",
+    "temps pancréatique",
+    "A-Phase",
+    "35s",
+]
+OTHER_PHASES += ["Abd 180 sec", "Abdomen 5 MIN", "10 Minuten", "uro-tardif", "nephro"]
 
 
 @pytest.mark.parametrize("text", OTHER_PHASES)
@@ -402,6 +550,11 @@ def test_a_native_image_computed_from_two_energies_is_refused() -> None:
         "Abdomen 5.0",
         "Abd pre-op portal venous",
         "Thorax-Abdomen i.v.",
+        "Abdomen venös 70 s",
+        "Abd 75 sec",
+        "Abdomen I40f 3 S3",
+        "Abdomen 0.5s 120 kV",
+        "Nachsorge Abdomen",
     ],
 )
 def test_the_portal_venous_phase_is_read_in_five_languages(text: str) -> None:
