@@ -22,6 +22,7 @@ from pydicom.multival import MultiValue
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, InstanceRef, Region, Result
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.labels import Box, ascii_text, label_box
+from ainode.node.reports.macros import valid_text
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
@@ -33,7 +34,7 @@ from ainode.node.reports.source_header import (
     reference_dataset,
 )
 
-_MODALITY_LUT, _RESCALE = "ModalityLUTSequence", ("RescaleIntercept", "RescaleSlope", "RescaleType")
+_MODALITY_LUT, _RESCALE = "ModalityLUTSequence", ("RescaleIntercept", "RescaleSlope")
 _VOI_LUT, _WINDOW = "VOILUTSequence", ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
 _WARNING = "AI, RESEARCH USE ONLY"
 _CYAN = (80, 220, 255)  # the color of regions in captures
@@ -61,7 +62,9 @@ class _AnnotatedImage:
     def state_key(self) -> str:
         """Return the series and the display elements, which all images of a presentation state share."""
         shape = ("Rows", "Columns", "PixelSpacing", "PhotometricInterpretation")
-        display = _elements(self.header, (*shape, _MODALITY_LUT, *_RESCALE, _VOI_LUT, *_WINDOW, "VOILUTFunction"))
+        display = _elements(
+            self.header, (*shape, _MODALITY_LUT, *_RESCALE, "RescaleType", _VOI_LUT, *_WINDOW, "VOILUTFunction")
+        )
         return self.ref.series_instance_uid + display.to_json()
 
 
@@ -154,10 +157,14 @@ def _copy_display(state: Dataset, header: Dataset) -> None:
 
     A viewer ignores those of the image when it applies a presentation state (PS3.4 N.2).
     """
-    state.update(_elements(header, (_MODALITY_LUT,) if _MODALITY_LUT in header else _RESCALE))
-    if "RescaleIntercept" in state and "RescaleType" not in state:
+    if tables := header.get(_MODALITY_LUT):
+        state.ModalityLUTSequence = tables
+    elif any(keyword in header for keyword in _RESCALE):
+        # A state has all three (PS3.3 C.11.1); captures take 1 and 0 for what is absent, too (`imaging.pixels`).
+        state.RescaleSlope = valid_text(header, "RescaleSlope") or 1
+        state.RescaleIntercept = valid_text(header, "RescaleIntercept") or 0
         # A CT without Rescale Type is in Hounsfield units (PS3.3 C.8.2.1); any other modality is unspecified.
-        state.RescaleType = "HU" if header.get("Modality") == "CT" else "US"
+        state.RescaleType = valid_text(header, "RescaleType") or ("HU" if header.get("Modality") == "CT" else "US")
     if voi_lut := _voi_lut(header):
         state.SoftcopyVOILUTSequence = [voi_lut]
     state.PresentationLUTShape = "INVERSE" if header.PhotometricInterpretation == "MONOCHROME1" else "IDENTITY"
@@ -176,6 +183,8 @@ def _voi_lut(header: Dataset) -> Dataset:
         value = header.get(keyword)
         if value is not None:
             setattr(voi_lut, keyword, value[0] if isinstance(value, MultiValue) else value)
+    if not valid_text(voi_lut, "WindowCenterWidthExplanation"):
+        voi_lut.pop("WindowCenterWidthExplanation", None)
     return voi_lut if "WindowCenter" in voi_lut and voi_lut.get("WindowWidth", 0) >= 1 else Dataset()
 
 

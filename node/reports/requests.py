@@ -1,21 +1,18 @@
 """The requests that images came with, in the words of reports (PS3.3 C.17.2) and of series of images (C.7.3.1)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from highdicom.sr import CodedConcept
-from pydicom import Dataset
-from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR
-from pydicom.valuerep import validate_value
+from pydicom import DataElement, Dataset
+from pydicom.multival import MultiValue
 
 from ainode.node.domain import UID, InstanceRef, is_uid
 from ainode.node.errors import ReportError
+from ainode.node.reports.macros import copied, mended_items, valid_text, whole_code, whole_issuer, whole_reference
 from ainode.node.reports.source_header import header_of
 
 _STUDY, _ACCESSION = "StudyInstanceUID", "AccessionNumber"
-_PROCEDURE_ID, _STEP_ID = "RequestedProcedureID", "ScheduledProcedureStepID"
-_IDENTIFIERS = (_PROCEDURE_ID, _STEP_ID, _ACCESSION)
+_IDENTIFIERS = ("RequestedProcedureID", "ScheduledProcedureStepID", _ACCESSION)
 _PROCEDURE_CODES = "RequestedProcedureCodeSequence"
 _ISSUER = "IssuerOfAccessionNumberSequence"
 # Type 2 in a report: present, possibly empty.
@@ -23,29 +20,24 @@ _REPORT_TEXTS = (
     _ACCESSION,
     "PlacerOrderNumberImagingServiceRequest",
     "FillerOrderNumberImagingServiceRequest",
-    _PROCEDURE_ID,
+    "RequestedProcedureID",
     "RequestedProcedureDescription",
 )
 # Types 1C and 3 in a series: present with a value, or absent.
-_SERIES_TEXTS = (
-    _ACCESSION,
-    _PROCEDURE_ID,
-    "RequestedProcedureDescription",
-    _STEP_ID,
-    "ScheduledProcedureStepDescription",
-)
-_REFERENCE = ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")
+_SERIES_TEXTS = (*_IDENTIFIERS, "RequestedProcedureDescription", "ScheduledProcedureStepDescription")
 
 
-def requests_of(evidence: Sequence[InstanceRef], sources: Mapping[UID, Path]) -> tuple[Dataset, ...]:
-    """Return the items of Referenced Request Sequence: each request of the study's series of images, once.
+def requests_of(
+    evidence: Sequence[InstanceRef], sources: Mapping[UID, Path], headers: Mapping[InstanceRef, Dataset]
+) -> tuple[Dataset, ...]:
+    """Return the items of Referenced Request Sequence: each request of the study's images, once.
 
-    Evidence of earlier studies has other requests, which this report does not fulfill. Where images state an Accession
-    Number alone, the request is known by that number.
+    The images are those of `headers` and the first of each other series. Evidence of earlier studies has other
+    requests, which this report does not fulfill. Where images state Accession Numbers alone, each is a request.
     """
     requests: dict[tuple[str, ...], Dataset] = {}
-    for header in _series_headers(evidence, sources):
-        items = _stated_requests(header) or ([header] if _text(header, _ACCESSION) else [])
+    for header in _image_headers(evidence, sources, headers):
+        items = _stated_requests(header) or _numbered_requests(header)
         for item in items:
             request = _report_item(item, header, is_single=len(items) == 1)
             requests.setdefault(tuple(str(request[keyword].value) for keyword in (_STUDY, *_REPORT_TEXTS)), request)
@@ -63,27 +55,18 @@ def request_attributes(header: Dataset) -> list[Dataset]:
     return [_series_item(item) for item in _stated_requests(header)]
 
 
-def complete_codes(items: Iterable[Dataset]) -> list[CodedConcept]:
-    """Return the items that are whole codes: value, scheme and meaning (PS3.3 8.8)."""
-    keywords = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning", "CodingSchemeVersion")
-    codes = ([_text(item, keyword) for keyword in keywords] for item in items)
-    return [
-        CodedConcept(value, scheme, meaning, version or None)
-        for value, scheme, meaning, version in codes
-        if value and scheme and meaning
-    ]
-
-
-def _series_headers(evidence: Sequence[InstanceRef], sources: Mapping[UID, Path]) -> Iterator[Dataset]:
-    """Yield the header of one image of each series of the current study, as far as the header can be read."""
-    study = evidence[0].study_instance_uid
-    first_by_series: dict[UID, InstanceRef] = {}
+def _image_headers(
+    evidence: Sequence[InstanceRef], sources: Mapping[UID, Path], headers: Mapping[InstanceRef, Dataset]
+) -> Iterator[Dataset]:
+    """Yield headers of images of the current study, of each series at least one if the header can be read."""
+    series: set[UID] = set()
     for ref in evidence:
-        if ref.study_instance_uid == study and ref.sop_instance_uid in sources:
-            first_by_series.setdefault(ref.series_instance_uid, ref)
-    for ref in first_by_series.values():
+        is_new = ref.series_instance_uid not in series and ref.sop_instance_uid in sources
+        if ref.study_instance_uid != evidence[0].study_instance_uid or not (ref in headers or is_new):
+            continue
+        series.add(ref.series_instance_uid)
         try:
-            header = header_of(ref, sources)
+            header = headers[ref] if ref in headers else header_of(ref, sources)
         except ReportError:
             continue
         if "Rows" in header:
@@ -92,8 +75,27 @@ def _series_headers(evidence: Sequence[InstanceRef], sources: Mapping[UID, Path]
 
 def _stated_requests(header: Dataset) -> list[Dataset]:
     """Return the items of Request Attributes Sequence that identify a request."""
-    items = header.get("RequestAttributesSequence") or ()
-    return [item for item in items if any(_text(item, keyword) for keyword in _IDENTIFIERS)]
+    stated_items = header.get("RequestAttributesSequence") or ()
+    items = [item for stated_item in stated_items for item in _items_by_number(stated_item)]
+    return [item for item in items if copied(item, _IDENTIFIERS)]
+
+
+def _numbered_requests(header: Dataset) -> list[Dataset]:
+    """Return the header as a request for each Accession Number of an image."""
+    return [item for item in _items_by_number(header) if valid_text(item, _ACCESSION)]
+
+
+def _items_by_number(item: Dataset) -> list[Dataset]:
+    """Return an item once for each Accession Number: some systems write several numbers into the one element."""
+    numbers = item.get(_ACCESSION)
+    if not isinstance(numbers, MultiValue):
+        return [item]
+    items = []
+    for number in numbers:
+        items.append(numbered_item := Dataset())
+        numbered_item.update(item)
+        numbered_item[_ACCESSION] = DataElement(item[_ACCESSION].tag, "SH", number)
+    return items
 
 
 def _report_item(item: Dataset, header: Dataset, *, is_single: bool) -> Dataset:
@@ -103,57 +105,28 @@ def _report_item(item: Dataset, header: Dataset, *, is_single: bool) -> Dataset:
     """
     request = Dataset()
     request.StudyInstanceUID = _study_uid(item) or header.StudyInstanceUID
-    references = item.get("ReferencedStudySequence") or ()
-    request.ReferencedStudySequence = [
-        reference for reference in references if all(reference.get(keyword) for keyword in _REFERENCE)
-    ]
+    request.ReferencedStudySequence = mended_items(item, "ReferencedStudySequence", whole_reference)
     for keyword in _REPORT_TEXTS:
-        setattr(request, keyword, _text(item, keyword))
-    request.RequestedProcedureCodeSequence = complete_codes(item.get(_PROCEDURE_CODES) or ())
+        setattr(request, keyword, valid_text(item, keyword))
+    request.RequestedProcedureCodeSequence = mended_items(item, _PROCEDURE_CODES, whole_code, 1)
     holder = item if request.AccessionNumber or not is_single else header
-    request.AccessionNumber = _text(holder, _ACCESSION)
-    _copy_issuer(request, holder)
+    request.AccessionNumber = valid_text(holder, _ACCESSION)
+    if request.AccessionNumber and (issuers := mended_items(holder, _ISSUER, whole_issuer, 1)):
+        request.IssuerOfAccessionNumberSequence = issuers
     return request
 
 
 def _series_item(item: Dataset) -> Dataset:
-    request = Dataset()
+    request = copied(item, _SERIES_TEXTS)
     if study_uid := _study_uid(item):
         request.StudyInstanceUID = study_uid
-    for keyword in _SERIES_TEXTS:
-        if text := _text(item, keyword):
-            setattr(request, keyword, text)
-    if codes := complete_codes(item.get(_PROCEDURE_CODES) or ()):
+    if codes := mended_items(item, _PROCEDURE_CODES, whole_code, 1):
         request.RequestedProcedureCodeSequence = codes
-    if "AccessionNumber" in request:
-        _copy_issuer(request, item)
+    if _ACCESSION in request and (issuers := mended_items(item, _ISSUER, whole_issuer, 1)):
+        request.IssuerOfAccessionNumberSequence = issuers
     return request
 
 
-def _copy_issuer(request: Dataset, holder: Dataset) -> None:
-    """Copy the issuer of the Accession Number if the issuer has an identifier (PS3.3 10.14)."""
-    for issuer in (holder.get(_ISSUER) or ())[:1]:
-        universal = (_text(issuer, "UniversalEntityID"), _text(issuer, "UniversalEntityIDType"))
-        if _text(issuer, "LocalNamespaceEntityID") or all(universal):
-            whole = Dataset()
-            if local := _text(issuer, "LocalNamespaceEntityID"):
-                whole.LocalNamespaceEntityID = local
-            if all(universal):
-                whole.UniversalEntityID, whole.UniversalEntityIDType = universal
-            request.IssuerOfAccessionNumberSequence = [whole]
-
-
 def _study_uid(item: Dataset) -> str:
-    uid = _text(item, _STUDY)
+    uid = valid_text(item, _STUDY)
     return uid if is_uid(uid) else ""
-
-
-def _text(item: Dataset, keyword: str) -> str:
-    """Return the text of an element; '' where the element is absent, or its value breaks the rules of its VR."""
-    value = item.get(keyword)
-    text = "" if value is None else str(value)
-    try:
-        validate_value(dictionary_VR(keyword), text, RAISE)
-    except ValueError:
-        return ""
-    return text.strip()

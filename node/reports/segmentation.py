@@ -27,6 +27,7 @@ from ainode.node.domain import (
 )
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.heat import resized_saliency
+from ainode.node.reports.macros import valid_text
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
@@ -129,7 +130,7 @@ def _document(
         **common_arguments(result, first.header, context),
     )
     _make_repeatable(segmentation, made_uid(f"{kind} dimensions", digest, str(number)))
-    if part := first.header.get("BodyPartExamined"):
+    if part := valid_text(first.header, "BodyPartExamined"):
         segmentation.BodyPartExamined = part
     complete_document(segmentation, first.header, context, result.algorithm)
     copy_requests(segmentation, first.header)

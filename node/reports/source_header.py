@@ -25,11 +25,12 @@ from pydicom.tag import BaseTag
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, DT, TM, validate_value
 
-from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result, is_uid
 from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_term
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
+from ainode.node.reports.macros import valid_text
 from ainode.node.reports.modules import patient_and_study
 from ainode.node.reports.series import model_version, series_description
 
@@ -154,12 +155,14 @@ def _is_usable(header: Dataset, tag: BaseTag) -> bool:
 
 
 def _without_odd_geometry(header: Dataset) -> Dataset:
-    """Return the header after removing positions and sizes with too few values, and sizes that are not above 0."""
+    """Return the header without positions and sizes of too few values, sizes that are not above 0, and an odd frame."""
     for keyword, count in _GEOMETRY.items():
         values = header.get(keyword)
         is_whole = isinstance(values, MultiValue) and len(values) == count
         if not is_whole or (keyword in SIZES and min(values) <= 0):
             header.pop(keyword, None)
+    if not is_uid(str(header.get("FrameOfReferenceUID", ""))):
+        header.pop("FrameOfReferenceUID", None)
     return header
 
 
@@ -243,7 +246,7 @@ def complete_document(
 
 def copy_body_part(document: SOPClass, header: Dataset) -> None:
     """Copy Body Part Examined, and Laterality for a part that is paired or unknown; Laterality may be empty."""
-    if part := header.get("BodyPartExamined"):
+    if part := valid_text(header, "BodyPartExamined"):
         document.BodyPartExamined = part
     if part not in _UNPAIRED_PARTS:
         laterality = header.get("Laterality") or header.get("ImageLaterality")

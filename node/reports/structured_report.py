@@ -24,8 +24,9 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid, made_uid, run_digest
+from ainode.node.reports.macros import whole_code
 from ainode.node.reports.measurement_groups import GroupContext, MeasurementGroup, coded_concept, measurement_groups
-from ainode.node.reports.requests import complete_codes, requests_of
+from ainode.node.reports.requests import requests_of
 from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
     complete_document,
@@ -70,15 +71,16 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
     if not result.evidence:
         raise ReportError(f"study {result.study_instance_uid}: a result without evidence cannot be reported")
     regions = [finding.region.image for finding in result.findings if finding.region]
+    headers = {ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)}
     draft = _Draft(
         evidence=result.evidence,
-        headers={ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)},
+        headers=headers,
         context=context,
         digest=run_digest(result.evidence, context, algorithm=result.algorithm),
         description=series_description(result.title, result.algorithm),
         algorithm=result.algorithm,
         continues=result.continues,
-        requests=requests_of(result.evidence, sources),
+        requests=requests_of(result.evidence, sources, headers),
     )
     group_context = GroupContext(
         draft.headers, draft.digest, result.algorithm, len(regions), comprehensive_3d=context.comprehensive_3d
@@ -102,14 +104,15 @@ def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context
             f"the reason {reason.code!r} has no evidence, and a report belongs to the study of an instance"
         )
     first = next((ref for ref in reason.evidence if _is_image(header_of(ref, sources))), reason.evidence[0])
+    headers = {first: header_of(first, sources)}
     draft = _Draft(
         evidence=(first, *(ref for ref in reason.evidence if ref != first)),
-        headers={first: header_of(first, sources)},
+        headers=headers,
         context=context,
         # The digest has the words too: an archive ignores other words under a UID that it knows.
         digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.reason)),
         description="AI study not analyzed (RUO)",
-        requests=requests_of(reason.evidence, sources),
+        requests=requests_of(reason.evidence, sources, headers),
     )
     return _document(_narrative_report(f"Not analyzed: {reason.reason}", draft), draft)
 
@@ -234,6 +237,7 @@ def _document(content: Dataset, draft: _Draft) -> Document:
     _identify_private_codes(document)
     if draft.requests:
         document.ReferencedRequestSequence = list(draft.requests)
-    document.PerformedProcedureCodeSequence = complete_codes(header.get("ProcedureCodeSequence") or ())
+    procedures = map(whole_code, header.get("ProcedureCodeSequence") or ())
+    document["PerformedProcedureCodeSequence"].value = [code for code in procedures if code]
     complete_document(document, header, context, draft.algorithm)
     return encoded_document(DocumentKind.STRUCTURED_REPORT, document)

@@ -121,11 +121,17 @@ HALF: dict[str, dict[str, Any]] = {
         "QualityControlSubject": "N",
         "SmokingStatus": "X",
     },
+    "a description of 80 characters": {"StudyDescription": "x" * 80, "StudyID": "1" * 20},
+    "a description of two values": {"StudyDescription": ["spine", "lateral"], "PatientWeight": [70, 71]},
+    "a bell in a comment": {"PatientComments": "cough\a"},
+    "a range of dates": {"StudyDate": "20260101-20260102", "StudyTime": "120000-130000"},
+    "a frame of reference that is no UID": {"FrameOfReferenceUID": "none"},
+    "two body parts": {"BodyPartExamined": ["TSPINE", "LSPINE"]},
     "attributes that are younger than validators": {"IssuerOfClinicalTrialSiteID": "X"},
 }
 
 
-@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("elements", HALF.values(), ids=HALF)
 def test_documents_of_a_half_filled_header_have_no_error(elements: dict[str, Any], tmp_path: Path) -> None:
     path = source(tmp_path, **elements)

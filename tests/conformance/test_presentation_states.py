@@ -123,6 +123,28 @@ def test_a_voi_lut_that_is_none_leaves_the_window(tmp_path: Path) -> None:
     assert (voi.WindowCenter, "VOILUTSequence" in voi) == (40, False)
 
 
+HALF: dict[str, dict[str, object]] = {
+    "an intercept without a slope": {"RescaleSlope": None},
+    "a slope without an intercept": {"RescaleIntercept": None},
+    "an empty Modality LUT": {"ModalityLUTSequence": []},
+    "an explanation of 70 characters": {
+        "WindowCenter": 2000,
+        "WindowWidth": 4000,
+        "WindowCenterWidthExplanation": "x" * 70,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+@pytest.mark.parametrize("elements", HALF.values(), ids=HALF)
+def test_a_half_filled_display_of_the_image_costs_no_error(elements: dict[str, object], tmp_path: Path) -> None:
+    path = source(tmp_path, **elements)
+    (state,) = made(with_findings(path, marked(instance_ref(path))), sources_of(path))
+    state.save_as(tmp_path / "pr.dcm")
+    assert judges.module_errors(tmp_path / "pr.dcm") == []
+    assert (state.RescaleIntercept, state.RescaleSlope) == (0, 1)
+
+
 @pytest.mark.parametrize("spacing", ["0.3", ["0", "0"], ["0.3", "0.3", "0.3"]])
 def test_a_spacing_that_is_none_stands_in_no_document(spacing: str | list[str], tmp_path: Path) -> None:
     path = source(tmp_path, PixelSpacing=spacing, ImagerPixelSpacing=None)

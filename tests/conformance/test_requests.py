@@ -68,7 +68,7 @@ def test_requests_of_two_series_of_the_study_are_all_named_and_none_of_an_earlie
         image.save_as(path)
         paths.append(path)
     refs = [instance_ref(path) for path in paths]
-    requests = requests_of(tuple(refs), {ref.sop_instance_uid: path for ref, path in zip(refs, paths, strict=True)})
+    requests = requests_of(tuple(refs), sources_of(*paths), {})
     assert [item.RequestedProcedureID for item in requests] == ["RP-1", "RP-2"]
 
 
@@ -101,6 +101,37 @@ def test_an_accession_number_alone_is_a_request_that_is_known_by_it(tmp_path: Pa
     assert "RequestAttributesSequence" not in written_documents[DocumentKind.SECONDARY_CAPTURE]
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"AccessionNumber": ["ACC-1", "ACC-2"]},
+        {"AccessionNumber": "", "RequestAttributesSequence": [a_request(AccessionNumber=["ACC-1", "ACC-2"])]},
+    ],
+    ids=["of the study", "of a request"],
+)
+def test_two_accession_numbers_in_the_one_element_are_two_requests(elements: dict[str, Any], tmp_path: Path) -> None:
+    written_documents = written(source(tmp_path, **elements))
+    requests = written_documents[DocumentKind.STRUCTURED_REPORT].ReferencedRequestSequence
+    assert [request.AccessionNumber for request in requests] == ["ACC-1", "ACC-2"]
+    for kind, document in written_documents.items():
+        document.save_as(tmp_path / f"{kind}.dcm")
+        assert judges.module_errors(tmp_path / f"{kind}.dcm") == []
+
+
+def test_each_image_that_the_report_describes_names_its_request(tmp_path: Path) -> None:
+    paths = []
+    for number in (1, 2):
+        (folder := tmp_path / str(number)).mkdir()
+        uids = {"StudyInstanceUID": "2.25.1", "SeriesInstanceUID": "2.25.2", "SOPInstanceUID": f"2.25.3{number}"}
+        paths.append(source(folder, AccessionNumber=f"ACC-{number}", **uids))
+    first, second = (a_result(path) for path in paths)
+    both = replace(
+        first, evidence=first.evidence + second.evidence, key_images=first.key_images + second.key_images, captures=()
+    )
+    report = dcmread(BytesIO(reports.documents(both, sources_of(*paths), CONTEXT)[-1].content))
+    assert [request.AccessionNumber for request in report.ReferencedRequestSequence] == ["ACC-1", "ACC-2"]
+
+
 def test_images_that_nobody_requested_name_no_request(tmp_path: Path) -> None:
     written_documents = written(source(tmp_path, AccessionNumber="", RequestAttributesSequence=[Dataset()]))
     assert "ReferencedRequestSequence" not in written_documents[DocumentKind.STRUCTURED_REPORT]
@@ -123,6 +154,10 @@ HALF_FILLED: dict[str, dict[str, object]] = {
     "an identifier of 30 characters": {"RequestedProcedureID": "RP" * 15},
     "a study that is no UID": {"StudyInstanceUID": "none"},
     "an empty referenced study": {"ReferencedStudySequence": [Dataset()]},
+    "half a referenced study": {"ReferencedStudySequence": [an_item(ReferencedSOPInstanceUID="1.2.3")]},
+    "two procedure codes": {"RequestedProcedureCodeSequence": [a_code(), a_code("B")]},
+    "a description of two values": {"RequestedProcedureDescription": ["spine", "lateral"]},
+    "a description of two lines": {"RequestedProcedureDescription": "spine\r\nlateral"},
 }
 
 
