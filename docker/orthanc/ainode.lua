@@ -26,7 +26,9 @@ function OnStableStudy(study, tags, metadata)
 
    local url, token = os.getenv('AINODE_URL'), os.getenv('AINODE_TOKEN')
    if url and token then
-      local question = { peer = os.getenv('AINODE_PEER') or 'orthanc', instances = #instances }
+      -- The identifier, not the UID alone: of a second patient under the same UID Orthanc has another study.
+      local question =
+         { peer = os.getenv('AINODE_PEER') or 'orthanc', orthanc_study = study, instances = #instances }
       local headers = { ['Authorization'] = 'Bearer ' .. token, ['Content-Type'] = 'application/json' }
       local answer = HttpPost(url .. '/studies/' .. tags.StudyInstanceUID .. '/announce', DumpJson(question), headers)
       if not answer then

@@ -76,6 +76,7 @@ class Study:
 
     def __init__(self, identifier: str) -> None:
         """Look it up; raises orthanc.OrthancException for an unknown one."""
+        self.identifier = identifier
         self._path = "/studies/" + identifier
         self._series = _get(self._path)["Series"]
         self.uid = _get(self._path)["MainDicomTags"]["StudyInstanceUID"]
@@ -192,10 +193,12 @@ class Messenger:
             if not sources or (question is None and digest == study.announced()):
                 return ""
             path = "/studies/" + study.uid
+            # The identifier, not the UID alone: of a second patient under the same UID Orthanc has another study.
+            named = {"peer": self._node.peer, "orthanc_study": study.identifier}
             if question is None:
-                self._node.ask("POST", path + "/announce", {"peer": self._node.peer, "instances": len(sources)})
+                self._node.ask("POST", path + "/announce", {**named, "instances": len(sources)})
             else:
-                self._node.ask("POST", path + "/read", {**question, "peer": self._node.peer})
+                self._node.ask("POST", path + "/read", {**question, **named})
             study.remember(digest)
         except orthanc.OrthancException:
             return ""  # the study was removed

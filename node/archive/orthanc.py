@@ -5,6 +5,8 @@ A pulled file has the bytes that Orthanc stores; C-MOVE or WADO-RS may encode th
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha1
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ from ainode.node.archive.dimse import error_type
 from ainode.node.archive.search import Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
-from ainode.node.domain import UID, InstanceRef, is_uid
+from ainode.node.domain import UID, Instance, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 # The time limit of one whole pull; the link has the time limit of each step.
@@ -33,18 +35,32 @@ class Orthanc:
     def __init__(self, link: WebLink, session: Session) -> None:
         self._link, self._session = link, session
 
-    def instances(self, study_instance_uid: UID) -> dict[UID, str]:
-        """Return the identifier for `file` of each instance of a study, by SOP Instance UID; {} for an unknown study.
+    def instances(self, study_instance_uid: UID, orthanc_studies: Sequence[str] = ()) -> tuple[dict[UID, str], ...]:
+        """Return the identifier for `file` of each instance by SOP Instance UID, one dictionary for each Orthanc study.
+
+        Without `orthanc_studies` the only dictionary is of every study of the Study Instance UID, whoever the patient
+        is. A study that Orthanc does not have, or has with another Study Instance UID, gives an empty dictionary.
 
         Raises: ValueError if the answer is not an answer of Orthanc.
         """
-        query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study_instance_uid}}
-        entries = self._call("POST", "/tools/find", json=query).json()
+        if not orthanc_studies:
+            query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study_instance_uid}}
+            return (_identifiers(self._call("POST", "/tools/find", json=query).json()),)
+        return tuple(self._of_study(study_instance_uid, orthanc_study) for orthanc_study in orthanc_studies)
+
+    def _of_study(self, study_instance_uid: UID, orthanc_study: str) -> dict[UID, str]:
+        path = f"/studies/{orthanc_study}"
         try:
-            identifiers = {str(entry["MainDicomTags"]["SOPInstanceUID"]): str(entry["ID"]) for entry in entries}
+            study, entries = self._call("GET", path).json(), self._call("GET", f"{path}/instances").json()
+        except requests.HTTPError as error:
+            if error.response.status_code == HTTPStatus.NOT_FOUND:
+                return {}
+            raise
+        try:
+            uid = study["MainDicomTags"]["StudyInstanceUID"]
         except (TypeError, KeyError) as error:
-            raise ValueError("no list of instances") from error
-        return {UID(uid): identifier for uid, identifier in identifiers.items() if is_uid(uid)}
+            raise ValueError("no study") from error
+        return _identifiers(entries) if uid == study_instance_uid else {}
 
     def file(self, identifier: str) -> Iterator[bytes]:
         """Yield the file of an instance."""
@@ -121,6 +137,29 @@ class Orthanc:
         answer = self._session.request(method, f"{self._link.peer.orthanc.rstrip('/')}{path}", **content)
         answer.raise_for_status()
         return answer
+
+
+def instance_identifier(instance: Instance) -> str:
+    """Return Orthanc's identifier of an instance: another patient's version of the instance has another identifier.
+
+    Source: DicomInstanceHasher of Orthanc: SHA-1 of Patient ID, Study, Series and SOP Instance UID, in groups of 8.
+    """
+    ref = instance.ref
+    uids = (ref.study_instance_uid, ref.series_instance_uid, ref.sop_instance_uid)
+    digest = sha1("|".join((instance.patient.patient_id, *uids)).encode(), usedforsecurity=False).hexdigest()
+    return "-".join(digest[begin : begin + 8] for begin in range(0, len(digest), 8))
+
+
+def _identifiers(entries: Any) -> dict[UID, str]:  # noqa: ANN401 - parsed JSON
+    """Return the identifier of each instance of a list of Orthanc.
+
+    Raises: ValueError if there is no list of instances.
+    """
+    try:
+        identifiers = {str(entry["MainDicomTags"]["SOPInstanceUID"]): str(entry["ID"]) for entry in entries}
+    except (TypeError, KeyError) as error:
+        raise ValueError("no list of instances") from error
+    return {UID(uid): identifier for uid, identifier in identifiers.items() if is_uid(uid)}
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A pull of a study by DICOMweb: the list of its instances, then each file; the counterpart of `orthanc.Orthanc`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -24,13 +24,17 @@ class Wado:
     session: Session
     deadline: Deadline
 
-    def instances(self, study_instance_uid: UID) -> dict[UID, str]:
-        """Return the identifier for `file` of each instance of a study by SOP Instance UID; {} for an unknown study."""
-        return {
+    def instances(self, study_instance_uid: UID, _orthanc_studies: Sequence[str] = ()) -> tuple[dict[UID, str], ...]:
+        """Return the identifier for `file` of each instance of a study by SOP Instance UID; ({},) for an unknown study.
+
+        DICOMweb names a study by its Study Instance UID alone.
+        """
+        identifiers = {
             UID(uid): f"studies/{study_instance_uid}/series/{series}/instances/{uid}"
             for series, uid in qido.instance_uids(self.link, study_instance_uid, deadline=self.deadline)
             if is_uid(series) and is_uid(uid)
         }
+        return (identifiers,)
 
     def file(self, identifier: str) -> Iterator[bytes]:
         """Yield the file of an instance.

@@ -47,6 +47,9 @@ class Announcement:
     state: Fetching = Fetching.HERE
     reason: str = ""
     attempts: int = 0
+    orthanc_studies: tuple[str, ...] = ()
+    """identifiers of the studies in the peer's Orthanc, in the order of their announcements; () for every study of the
+    Study Instance UID"""
 
     @property
     def is_asked(self) -> bool:
@@ -71,7 +74,19 @@ def locations_of(text: str) -> tuple[Location, ...]:
 def _announcement(row: Any) -> Announcement:  # noqa: ANN401 - rows have the columns of their query
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
     values |= {name: aware(values[name]) for name in ("announced_at", "due_at")}
-    return Announcement(**{**values, "state": Fetching(row.state), "locations": locations_of(row.locations)})
+    values |= {"locations": locations_of(row.locations), "orthanc_studies": tuple(row.orthanc_studies.split())}
+    return Announcement(**{**values, "state": Fetching(row.state)})
+
+
+def _orthanc_studies(excluded: Any) -> sa.ColumnElement[str]:  # noqa: ANN401 - the type of SQLAlchemy's `excluded`
+    """Return the identifiers after an announcement: those of the peer that were not pulled yet, then the new ones.
+
+    Orthanc has a study for each patient of a Study Instance UID. The study that was announced last is pulled last.
+    """
+    former, new = announcements.c.orthanc_studies, excluded.orthanc_studies
+    is_pulled = sa.or_(announcements.c.state == Fetching.HERE, announcements.c.peer != excluded.peer)
+    is_of_every_study = sa.or_(former == "", new == "")
+    return sa.case((is_pulled, new), (is_of_every_study, ""), else_=sa.func.replace(former, new, "") + " " + new)
 
 
 class Announcements:
@@ -82,12 +97,16 @@ class Announcements:
 
     def announce(self, new: Announcement) -> None:
         """Write an announcement over an earlier announcement of the study; an open request of the earlier one stays."""
-        row = dataclasses.asdict(new) | {"locations": locations_json(new.locations)}
+        row = dataclasses.asdict(new) | {
+            "locations": locations_json(new.locations),
+            "orthanc_studies": " ".join(new.orthanc_studies),
+        }
         statement = insert(self._engine, announcements).values(row)
         excluded = statement.excluded
         replaced = {name: excluded[name] for name in row if name != "study_instance_uid"} | {
             "read_now": sa.or_(announcements.c.read_now, excluded.read_now),
             "expected": sa.func.coalesce(excluded.expected, announcements.c.expected),
+            "orthanc_studies": _orthanc_studies(excluded),
         }
         if not new.locations:
             del replaced["locations"]

@@ -69,6 +69,7 @@ announcements = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at", _time, nullable=False),
+    sa.Column("orthanc_studies", sa.Text, nullable=False, server_default=""),
 )
 
 jobs = sa.Table(

@@ -31,6 +31,8 @@ from ainode.node.web.tokens import Tokens
 
 StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study Instance UID")]
 _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
+# 40 hexadecimal digits in five groups: what Orthanc makes of Patient ID and Study Instance UID.
+_ORTHANC_STUDY_OR_NONE: Final = r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$"
 _MAX_INSTANCES: Final = 1_000_000
 _MAX_POSITIONS: Final = 100
 _READY_AT_ONCE: Final = 4
@@ -58,6 +60,12 @@ class _Question(BaseModel):
 
     peer: str = Field(
         "", description="name of the [[peer]] that has the study; '' where another system sends the study"
+    )
+    orthanc_study: str = Field(
+        "",
+        pattern=_ORTHANC_STUDY_OR_NONE,
+        description="identifier of the study in the peer's Orthanc, which keeps a study for each patient of a Study "
+        "Instance UID; '' for every study of the Study Instance UID",
     )
 
 
@@ -199,7 +207,7 @@ class Studies:
 
     def announce(self, study: StudyUID, question: AnnounceQuestion) -> StudyStatus:
         """Announce a complete study; the node pulls the study if the [[peer]] has `orthanc` or `dicomweb`."""
-        return self._save_announcement(study, question.peer, expected=question.instances)
+        return self._save_announcement(study, question, expected=question.instances)
 
     def read_now(self, study: StudyUID, question: ReadQuestion) -> StudyStatus:
         """Read the received instances of a study now, after a pull if a peer is named.
@@ -215,7 +223,7 @@ class Studies:
             )
         locations = tuple(position.location() for position in question.positions)
         deliver_study(self._node.settings, self._node.ledger, UID(study))
-        return self._save_announcement(study, question.peer, read_now=True, locations=locations)
+        return self._save_announcement(study, question, read_now=True, locations=locations)
 
     def state(self, study: StudyUID) -> StudyStatus:
         """Return the state of a study with its reason, and the study's jobs, documents and deliveries."""
@@ -235,7 +243,7 @@ class Studies:
     def _save_announcement(
         self,
         study: str,
-        peer: str,
+        question: _Question,
         *,
         expected: int | None = None,
         read_now: bool = False,
@@ -247,11 +255,12 @@ class Studies:
             study_instance_uid=UID(study),
             announced_at=now,
             due_at=now,
-            peer=peer,
+            peer=question.peer,
             expected=expected,
             read_now=read_now,
             locations=locations,
-            state=Fetching.WAITING if self._pulls_from(peer) else Fetching.HERE,
+            state=Fetching.WAITING if self._pulls_from(question.peer) else Fetching.HERE,
+            orthanc_studies=(question.orthanc_study,) if question.orthanc_study else (),
         )
         self._node.announcements.announce(announcement)
         self._node.on_announced(announcement)

@@ -6,7 +6,8 @@ The announcements hold the studies that wait for a pull, so a restart continues 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,9 +20,17 @@ from ainode.node.archive.web import WebLink
 from ainode.node.back_off import back_off_s
 from ainode.node.deciding.sender_counts import own_documents
 from ainode.node.domain import UID
-from ainode.node.errors import ArchiveError, ArchiveUnreachable, NodeError, OutOfResources, ReceiveError
+from ainode.node.encoding import headers
+from ainode.node.errors import (
+    ArchiveError,
+    ArchiveUnreachable,
+    CannotUnderstand,
+    NodeError,
+    OutOfResources,
+    ReceiveError,
+)
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import DeliveryTable, Peer
 from ainode.node.web.doorway import Doorway, Visit
@@ -88,7 +97,7 @@ class Puller:
         """Pull one study; record a failure with its reason, and with the time of the next attempt if any is left."""
         study, announcements = announcement.study_instance_uid, self._node.announcements
         try:
-            expected = self._pull(study)
+            expected = self._pull(announcement)
         except (NodeError, OSError) as error:
             self._record_failure(announcement, error)
         except Exception as error:  # noqa: BLE001 - the boundary of a pull: no error may end the thread
@@ -112,24 +121,55 @@ class Puller:
         extra = {"action": "pull_failed", "study_instance_uid": announcement.study_instance_uid}
         log.warning("pull failed: %s%s", error, traceback and f"\n{traceback}", extra=extra)
 
-    def _pull(self, study: UID) -> int:
+    def _pull(self, announcement: Announcement) -> int:
         """Pull the missing instances; return the number of instances that the node must have of the study.
 
         Raises: ArchiveError; OutOfResources if the node's disk is full.
         """
+        study, refused_count = announcement.study_instance_uid, 0
         with _archive_session(self._link) as archive:
-            identifiers = archive.instances(study)
-            if not identifiers:
+            listings = archive.instances(study, announcement.orthanc_studies)
+            if not any(listings):
                 raise ArchiveUnreachable(f"{self.peer.name}: has no instance of the study (yet)")
-            source_uids = identifiers.keys() - {ref.sop_instance_uid for ref in own_documents(self._node.ledger, study)}
-            missing_uids = sorted(source_uids - self._node.catalog.content(study).keys())
-            refused_count = 0
-            if missing_uids:
+            own_uids = {ref.sop_instance_uid for ref in own_documents(self._node.ledger, study)}
+            content = self._node.catalog.content(study).keys()
+            missing = self._missing(announcement, listings, own_uids)
+            if any(missing):
                 sender = (self.peer.ae_title or self.peer.name)[:16]
-                with self._node.doorway.visit(sender) as visit, _pull_threads() as threads:
-                    stored = threads.map(lambda uid: self._store(visit, archive.file(identifiers[uid])), missing_uids)
-                    refused_count = sum(not is_stored for is_stored in stored)
+                with self._node.doorway.visit(sender) as visit:
+                    for identifiers in missing:  # one after the other: of two versions the later version stays
+                        refused_count += self._store_all(visit, archive, identifiers)
+        source_uids = set(content).union(*listings) - own_uids
         return len(source_uids) - refused_count
+
+    def _missing(
+        self, announcement: Announcement, listings: Sequence[Mapping[UID, str]], own_uids: AbstractSet[UID]
+    ) -> list[list[str]]:
+        """Return the identifiers of the instances that the node does not have, for each listing.
+
+        An instance of an Orthanc study that the node holds with another Patient ID is missing.
+        """
+        instances = self._node.catalog.instances(announcement.study_instance_uid)
+        stored_instances = {stored.ref.sop_instance_uid: stored for stored in instances}
+        is_by_patient = bool(self.peer.orthanc and announcement.orthanc_studies)
+        missing: list[list[str]] = []
+        for listing in listings:
+            uids = [
+                uid
+                for uid in sorted(listing.keys() - own_uids)
+                if uid not in stored_instances
+                or (is_by_patient and not _is_version(stored_instances[uid], listing[uid]))
+            ]
+            for uid in uids:
+                stored_instances.pop(uid, None)
+            missing.append([listing[uid] for uid in uids])
+        return missing
+
+    def _store_all(self, visit: Visit, archive: "_Archive", identifiers: Sequence[str]) -> int:
+        """Write instances into the spool; return how many the node refuses."""
+        with _pull_threads() as threads:
+            stored = threads.map(lambda identifier: self._store(visit, archive.file(identifier)), identifiers)
+            return sum(not is_stored for is_stored in stored)
 
     def _store(self, visit: Visit, blocks: Iterator[bytes]) -> bool:
         """Write one file into the spool; return False if the node refuses the file, as it would over C-STORE."""
@@ -151,8 +191,8 @@ class Puller:
 class _Archive(Protocol):
     """An archive in an open session."""
 
-    def instances(self, study: UID) -> dict[UID, str]:
-        """Return the SOP Instance UIDs of a study, each with the identifier that `file` needs."""
+    def instances(self, study: UID, orthanc_studies: Sequence[str], /) -> tuple[dict[UID, str], ...]:
+        """Return the SOP Instance UIDs of each listed part of a study, each with the identifier that `file` needs."""
         ...
 
     def file(self, identifier: str) -> Iterator[bytes]:
@@ -167,6 +207,14 @@ def _archive_session(link: WebLink) -> AbstractContextManager[_Archive]:
     from ainode.node.archive import wado  # noqa: PLC0415 - its client is an extra
 
     return wado.pull_session(link)
+
+
+def _is_version(stored: StoredInstance, identifier: str) -> bool:
+    """Return whether the node holds the instance as Orthanc has the instance, with the same Patient ID."""
+    try:
+        return orthanc.instance_identifier(headers.instance(stored.path, sha256=stored.sha256)) == identifier
+    except CannotUnderstand:
+        return False
 
 
 def is_pulled(peer: Peer) -> bool:

@@ -154,7 +154,8 @@ def test_whatever_a_pull_provokes_ends_that_pull_only(tmp_path: Path, caplog: py
 
 def listed(body: object) -> dict[UID, str]:
     with http(lambda request: said(request, 200, body)) as peer, wado.pull_session(WebLink(peer, 5)) as opened:
-        return opened.instances(STUDY)
+        (identifiers,) = opened.instances(STUDY)
+        return identifiers
 
 
 @pytest.mark.parametrize("body", [7, "no", True])
