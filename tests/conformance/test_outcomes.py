@@ -24,6 +24,7 @@ def test_no_shared_file_ends_in_a_crash() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(2400)  # 312 rows, five models each
 @pytest.mark.filterwarnings("ignore")
 def test_each_shared_file_gets_the_outcome_of_the_table(tmp_path: Path) -> None:
     expected = {row.name: row.outcomes for row in outcomes.table()}
