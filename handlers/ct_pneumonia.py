@@ -39,7 +39,7 @@ from ainode.node.domain import (
 )
 from ainode.node.domain import Region as ImageRegion
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.ct_look import unit_refusal
+from ainode.node.imaging.ct_look import look_at
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 from ainode.node.reading.weights import ModelEnvironment
@@ -91,9 +91,12 @@ class CtPneumonia:
         return Selection(study.study_instance_uid, (Series(uid, "CT", stack_or_refusal.instances),))
 
     def look(self, selection: Selection) -> Selection | OutOfScope:
-        """Return the selection if its values are Hounsfield units."""
+        """Return the selection if its values are Hounsfield units, and show lungs."""
         slices = stack(selection.instances)
-        return slices if isinstance(slices, OutOfScope) else unit_refusal(slices) or selection
+        if isinstance(slices, OutOfScope):
+            return slices
+        seen = look_at(slices)
+        return seen.unit_refusal or seen.chest_refusal or selection
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the finding and its key slices; what holds no lung is out of scope."""

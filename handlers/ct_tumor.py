@@ -45,7 +45,7 @@ from ainode.node.domain import (
 )
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.anatomy import body_part
-from ainode.node.imaging.ct_look import unit_refusal
+from ainode.node.imaging.ct_look import CtLook, look_at
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 from ainode.node.imaging.pixels import modality_values, picture
@@ -110,16 +110,19 @@ class CtTumor:
         return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
 
     def look(self, selection: Selection) -> Selection | OutOfScope:
-        """Return the selection without the organs whose slices hold no Hounsfield units; pictures hold none."""
+        """Return the selection without the organs whose slices show another part, or hold no Hounsfield units.
+
+        Pictures hold none, and are not looked at.
+        """
         organs = [organ for organ in self._card.organs if organ.name not in selection.declined]
         answers = {organ.name: _sources(organ, selection.series) for organ in organs}
         stacks = {name: stack(answer) for name, answer in answers.items() if isinstance(answer, tuple)}
         # A scan of both organs is looked at once.
-        refusal_by_stack = {slices: unit_refusal(slices) for slices in stacks.values() if isinstance(slices, Stack)}
+        looks = {slices: look_at(slices) for slices in stacks.values() if isinstance(slices, Stack)}
         refusals = {
             name: refusal
             for name, slices in stacks.items()
-            if isinstance(slices, Stack) and (refusal := refusal_by_stack[slices])
+            if isinstance(slices, Stack) and (refusal := _look_refusal(name, looks[slices]))
         }
         if refusals and len(refusals) == len(stacks):
             return next(iter(refusals.values()))
@@ -301,6 +304,11 @@ def _sources(organ: Organ, series: Sequence[Series]) -> tuple[Instance, ...] | O
         return stack_or_refusal.instances
     pictures = tuple(instance for item in organ_series for instance in item.instances if _is_picture(instance))
     return pictures or stack_or_refusal
+
+
+def _look_refusal(organ_name: str, seen: CtLook) -> OutOfScope | None:
+    """Return why an organ is not read of what was seen; None if it is read."""
+    return seen.unit_refusal or (seen.chest_refusal if organ_name == "lung" else seen.abdomen_refusal)
 
 
 def _shows(organ: Organ, series: Series) -> bool:

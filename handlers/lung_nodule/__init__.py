@@ -20,8 +20,7 @@ from ainode.node.domain import (
     Study,
     SyntheticStudy,
 )
-from ainode.node.imaging.ct_look import unit_refusal
-from ainode.node.imaging.geometry import Stack, stack
+from ainode.node.imaging.ct_look import looks
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -67,10 +66,13 @@ class LungNodule:
         return selected(study, time_points=TIME_POINTS)
 
     def look(self, selection: Selection) -> Selection | OutOfScope:
-        """Return the selection if the values of every CT in it are Hounsfield units."""
-        stacks = (stack(series.instances) for series in selection.series if series.modality == "CT")
-        refusals = (unit_refusal(slices) for slices in stacks if isinstance(slices, Stack))
-        return next(filter(None, refusals), selection)
+        """Return the selection if the values of every CT in it are Hounsfield units, and a CT shows lungs."""
+        seen = tuple(looks(selection))
+        unit_refusals = [refusal for look in seen if (refusal := look.unit_refusal)]
+        chest_refusals = [look.chest_refusal for look in seen]
+        if unit_refusals:
+            return unit_refusals[0]
+        return next(filter(None, chest_refusals), selection) if all(chest_refusals) else selection
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding with probability, attention, size and growth for every position, and its saliency."""

@@ -14,13 +14,16 @@ from ainode.node.domain import (
     UID,
     DocumentKind,
     File,
+    Looking,
     OutOfScope,
     Reading,
     Request,
+    Selection,
     Study,
 )
 from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.identity import document_context
+from ainode.node.imaging import ct_look
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.jobs.requests import request_of
 from ainode.node.keeping import database
@@ -164,22 +167,28 @@ def explanation(path: Path, settings: Settings) -> list[str]:
         for decision in router.decide(study, settings.routes):
             lines += _decision_lines(decision)
         for route in routes_for(study, settings, None):
-            lines.append(f"  {route.handler} {_selection(study, route, environment(settings))}")
+            lines += _selection_lines(study, route, environment(settings))
     return lines
 
 
-def _selection(study: Study, route: Route, models: ModelEnvironment) -> str:
-    """Return in words whether the handler of a route reads a study.
+def _selection_lines(study: Study, route: Route, models: ModelEnvironment) -> list[str]:
+    """Return a line that says whether the handler of a route reads a study, and a line for each CT that it looks at.
 
     Raises: ConfigError if the handler raises an error of another type than NodeError.
     """
     handler = registry.handler(route.handler, models)
     with boundary(route.handler, f"in select() of study {study.study_instance_uid}", ConfigError):
         try:
-            answer = pipeline.selection_of(router.chosen(study, route), handler)
+            chosen = router.chosen(study, route)
+            answer, selection = pipeline.selection_of(chosen, handler), handler.select(chosen)
+            seen: list[str] = []
+            if isinstance(selection, Selection) and isinstance(handler, Looking):
+                seen = [str(look) for look in ct_look.looks(selection)]
         except BrokenSeries as error:
-            return f"cannot read it: {error}"
-        return f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
+            return [f"  {route.handler} cannot read it: {error}"]
+    statement = f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
+    mark = "FAIL" if isinstance(answer, OutOfScope) and answer.code in ct_look.CODES else "ok  "
+    return [f"  {route.handler} {statement}", *(f"      {mark} {ct_look.PIXELS}: {text}" for text in seen)]
 
 
 def _decision_lines(decision: RouteDecision) -> list[str]:

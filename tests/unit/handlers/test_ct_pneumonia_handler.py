@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import bodies
 from support.files import shared
 
 from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
@@ -176,3 +177,15 @@ def test_the_real_chests_are_read(drawn: CtPneumonia, folder: str, count: int) -
     result = read(drawn, headers.study(headers.instance(path, sha256="") for path in files))
     assert len(result.evidence) == count
     assert 0 < result.scores["probability"] < 1
+
+
+@pytest.mark.parametrize("values", [bodies.abdomen(0), bodies.head()])
+def test_another_part_labelled_chest_is_refused_by_its_pixels(
+    drawn: CtPneumonia, tmp_path: Path, values: bodies.Values
+) -> None:
+    selection = drawn.select(bodies.study(values, tmp_path))
+    assert isinstance(selection, Selection)
+    refusal = drawn.look(selection)
+    assert isinstance(refusal, OutOfScope)
+    assert refusal.code == "no-lung"
+    assert "the header says CHEST" in refusal.reason

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import installed, shared
+from support import bodies, installed, shared
+from support.bodies import Values, abdomen, chest
 
 from ainode.handlers.ct_tumor import CtTumor, _OrganReading, _Slices, build
 from ainode.models.ct_tumor.card import read_card
@@ -318,3 +319,26 @@ def test_one_class_is_the_finding_and_the_others_are_probabilities(
     names = [measurement.concept.value for measurement in finding.measurements]
     assert len(set(names)) == len(shares)
     assert names.count("122157") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "part", "code"), [(abdomen(0), "CHEST", "no-lung"), (chest(1), "ABDOMEN", "no-abdomen")]
+)
+def test_a_look_refuses_what_the_header_calls_by_the_name_of_another_part(
+    handler: CtTumor, tmp_path: Path, values: Values, part: str, code: str
+) -> None:
+    selection = handler.select(bodies.study(values, tmp_path, BodyPartExamined=part, ContrastBolusAgent="APPLIED"))
+    assert isinstance(selection, Selection)
+    refusal = handler.look(selection)
+    assert isinstance(refusal, OutOfScope)
+    assert refusal.code == code
+    assert f"the header says {part}" in refusal.reason
+
+
+def test_an_abdomen_that_is_labelled_as_both_is_read_for_the_pancreas_alone(handler: CtTumor, tmp_path: Path) -> None:
+    header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
+    selection = handler.select(bodies.study(abdomen(0), tmp_path, **header))
+    assert isinstance(selection, Selection)
+    seen = handler.look(selection)
+    assert isinstance(seen, Selection)
+    assert {name: refusal.code for name, refusal in seen.declined.items()} == {"lung": "no-lung"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import installed, shared
+from support import bodies, installed, shared
 
 installed("torch", "timm", "openvino", "safetensors")
 
@@ -307,3 +307,14 @@ def test_the_thick_slices_are_read_at_their_tumor(handler: LungNodule) -> None:
     study = headers.study(headers.instance(path, sha256="") for path in sorted(folder.rglob("*.dcm")))
     result = read(handler, replace(study, locations=(Location((40.08, 201.57, -209.0), "request"),)))
     assert center(result) == pytest.approx((318.5, 350.0), abs=0.5)
+
+
+def test_a_position_in_a_body_without_lungs_is_refused_by_the_pixels(handler: LungNodule, tmp_path: Path) -> None:
+    scan = bodies.study(bodies.abdomen(0, slices=60), tmp_path, spacing_mm=(5.0, 3.9, 3.9))
+    frame = UID(scan.instances[0].text("FrameOfReferenceUID"))
+    selection = handler.select(replace(scan, locations=(Location((0.0, 0.0, 0.0), "request", frame),)))
+    assert isinstance(selection, Selection), selection
+    refusal = handler.look(selection)
+    assert isinstance(refusal, OutOfScope)
+    assert refusal.code == "no-lung"
+    assert "no aerated lung in any of 16 slices" in refusal.reason

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from conformance.made import ALGORITHM, CONTEXT, a_result, source, sources_of
 from pydicom.errors import InvalidDicomError
+from support.bodies import abdomen, chest, study
 
-from ainode.node import reports
+from ainode.node import reports, settings
 from ainode.node.domain import Reading
 from ainode.node.offline import readings as offline
 
@@ -39,3 +40,14 @@ def test_the_printed_report_gives_no_digest_of_weights_that_do_not_exist(tmp_pat
     path = source(tmp_path)
     assert f"(sha256 {ALGORITHM.weights_sha256})" in reports.report_text(a_result(path))
     assert "sha256" not in reports.report_text(a_result(path, algorithm=replace(ALGORITHM, weights_sha256="")))
+
+
+def test_an_explanation_shows_the_body_part_by_pixels_as_a_condition_of_its_own(tmp_path: Path) -> None:
+    study(chest(0), tmp_path / "chest")
+    study(abdomen(0), tmp_path / "abdomen")
+    lines = {name: offline.explanation(tmp_path / name, settings.load()) for name in ("chest", "abdomen")}
+    (condition,) = {line.strip() for line in lines["chest"] if "body part by pixels" in line}
+    assert condition.startswith("ok   body part by pixels: chest, lungs in slices ")
+    assert "  ct_pneumonia reads it" in lines["chest"]
+    assert "      FAIL body part by pixels: no chest, no aerated lung in any of 16 slices" in lines["abdomen"]
+    assert any("ct_pneumonia declines" in line and "the header says CHEST" in line for line in lines["abdomen"])
