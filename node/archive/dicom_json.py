@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from xml.etree import ElementTree as ET
 
+from ainode.node.archive.multipart import boundary_of, parts
+
 JsonDataset: TypeAlias = Mapping[str, Any]
 """a data set in DICOM JSON: tag to an object with `vr` and `Value`"""
 # PS3.6: the tag of each keyword; DICOM JSON names an element by its tag (PS3.18 F.2).
@@ -28,10 +30,11 @@ _TAGS: Final = {
     "FailedSOPSequence": "00081198",
     "ReferencedSOPSequence": "00081199",
     "ReferencedSOPInstanceUID": "00081155",
+    "RetrieveURL": "00081190",
 }
 # PS3.19 A.1.6: the namespace of the Native DICOM Model.
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
-_ATTRIBUTE, _ITEM, _VALUE = "DicomAttribute", "Item", "Value"
+_MODEL, _ATTRIBUTE, _ITEM, _VALUE = "NativeDicomModel", "DicomAttribute", "Item", "Value"
 
 
 def items(dataset: JsonDataset, keyword: str) -> tuple[JsonDataset, ...]:
@@ -56,30 +59,45 @@ def _values(dataset: JsonDataset, keyword: str) -> Sequence[object]:
     return values if isinstance(values, list) else []
 
 
-def dataset_of(content: bytes) -> JsonDataset:
-    """Return the data set of an answer in DICOM JSON or XML, {} if the answer is neither.
+def datasets_of(content: bytes, content_type: str) -> list[JsonDataset]:
+    """Return the data sets of an answer in DICOM JSON or XML, alone or as parts of a multipart answer.
 
-    A list of data sets stands for its first.
+    Raises: ValueError if the answer, or a part, is neither.
     """
+    boundary = boundary_of(content_type)
+    contents = [b"".join(part) for part in parts([content], boundary)] if boundary else [content]
+    return [dataset for part in contents if part.strip() for dataset in _datasets_of_part(part)]
+
+
+def _datasets_of_part(content: bytes) -> list[JsonDataset]:
+    """Return the data sets of one document: a list in JSON, or one data set in JSON or XML.
+
+    A character that is no UTF-8 costs its text alone: no UID has one.
+    """
+    document = content.decode("utf-8-sig", "replace")
     try:
-        answer = json.loads(content)
+        answer = json.loads(document)
     except ValueError:
-        return _dataset_of_xml(content)
-    first = answer[0] if isinstance(answer, list) and answer else answer
-    return first if isinstance(first, dict) else {}
+        return [_dataset_of_xml(document)]
+    if isinstance(answer, dict):  # some servers answer a single match without a list
+        return [answer]
+    if not isinstance(answer, list):
+        raise ValueError("no data set")  # noqa: TRY004 - the session translates ValueError
+    return [dataset for dataset in answer if isinstance(dataset, dict)]
 
 
-def _dataset_of_xml(content: bytes) -> JsonDataset:
-    """Return the data set of a Native DICOM Model, {} if the content is none.
+def _dataset_of_xml(document: str) -> JsonDataset:
+    """Return the data set of a Native DICOM Model; without a document type declaration no entity expands.
 
-    Without a document type declaration no entity expands.
+    Raises: ValueError if the document is none.
     """
     try:
-        document = content.decode("utf-8-sig")
         root = None if "<!DOCTYPE" in document else ET.fromstring(document)  # noqa: S314 - no entities, see above
-    except (UnicodeDecodeError, ET.ParseError):
-        return {}
-    return {} if root is None else _elements_of(root)
+    except ET.ParseError as error:
+        raise ValueError("neither JSON nor XML") from error
+    if root is None or _local(root) != _MODEL:
+        raise ValueError("no data set")
+    return _elements_of(root)
 
 
 def _elements_of(node: ET.Element) -> JsonDataset:
@@ -102,7 +120,7 @@ def _local(node: ET.Element) -> str:
 
 def xml_of(dataset: JsonDataset) -> bytes:
     """Return a data set in DICOM JSON as XML of the Native DICOM Model; it may hold sequences and plain values."""
-    root = ET.Element("NativeDicomModel", {"xmlns": _NAMESPACE, "xml:space": "preserve"})
+    root = ET.Element(_MODEL, {"xmlns": _NAMESPACE, "xml:space": "preserve"})
     _add_elements(root, dataset)
     return bytes(ET.tostring(root, encoding="UTF-8", xml_declaration=True))
 

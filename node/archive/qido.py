@@ -1,23 +1,28 @@
 """QIDO-RS as a client (PS3.18 10.6): search page by page, whatever a server allows, and confirm what was stored."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from typing import Final, NamedTuple
 
 from requests import Response, Session
 
-from ainode.node.archive.dicom_json import JsonDataset, text
+from ainode.node.archive.dicom_json import JsonDataset, datasets_of, text
 from ainode.node.archive.search import Deadline
-from ainode.node.archive.web import NotThere, WebLink
+from ainode.node.archive.web import NotThere, ServerFailed, WebLink
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
 
 # The limit of one study; a dynamic CT has some ten thousand instances.
 _MAX_INSTANCES: Final = 100_000
-# How a server refuses a limit, an offset or a field that it does not like.
-_REFUSALS: Final = frozenset({400, 413, 422})
+# In this order: some servers know the first alone, some the second.
+_ACCEPTED: Final = ("application/dicom+json", 'multipart/related; type="application/dicom+xml"')
+# How a server refuses a limit, an offset or a field that it does not like, or fails at it.
+_REFUSALS: Final = frozenset({400, 413, 414, 422})
+_FAILURES: Final = frozenset({500, 501})
+# How a server says that there is nothing behind its last page.
+_ENDS: Final = frozenset({404, 416})
 
 
 class _Terms(NamedTuple):
@@ -89,18 +94,32 @@ class _Place(NamedTuple):
 def _page(session: Session, link: WebLink, search: Search, place: _Place) -> tuple[list[JsonDataset], _Place]:
     """Return one page, and the place with the terms that the server did not refuse.
 
-    Raises: ValueError if the answer is no list of data sets; requests.RequestException.
+    A server that refuses every page behind the first is asked for everything.
+
+    Raises: ValueError if the answer has no data sets; requests.RequestException.
     """
     address = f"{link.peer.dicomweb.rstrip('/')}/{search.path}"
     for number, terms in enumerate(place.terms):
-        parameters = _parameters(search, terms, place.offset)
-        response = session.get(address, params=parameters, headers={"Accept": "application/dicom+json"})
-        if response.status_code not in _REFUSALS:
-            return _datasets(response), place._replace(terms=place.terms[number:])
-        if place.is_after_short_page:  # there is nothing behind the last page, and the server refuses to look there
+        response = _get(session, address, _parameters(search, terms, place.offset))
+        if place.offset and response.status_code in _ENDS:
             return [], place
+        if response.status_code not in _REFUSALS | _FAILURES:
+            return _datasets(response), place._replace(terms=place.terms[number:])
+        if place.is_after_short_page and response.status_code in _REFUSALS:
+            return [], place  # there is nothing behind the last page, and the server refuses to look there
+    if place.offset:
+        return _page(session, link, search, _Place(_TERMS[-2:]))
     response.raise_for_status()
     raise ValueError("no terms")
+
+
+def _get(session: Session, address: str, parameters: list[tuple[str, str]]) -> Response:
+    """Ask once; ask again where the server does not answer in the form that is accepted first."""
+    for media_type in _ACCEPTED:
+        response = session.get(address, params=parameters, headers={"Accept": media_type})
+        if response.status_code != HTTPStatus.NOT_ACCEPTABLE:
+            break
+    return response
 
 
 def _parameters(search: Search, terms: _Terms, offset: int) -> list[tuple[str, str]]:
@@ -116,17 +135,10 @@ def _parameters(search: Search, terms: _Terms, offset: int) -> list[tuple[str, s
 def _datasets(response: Response) -> list[JsonDataset]:
     """Return the data sets of an answer.
 
-    Raises: ValueError if the answer is no list in JSON; requests.HTTPError.
+    Raises: ValueError if the answer has none; requests.HTTPError.
     """
     response.raise_for_status()
-    if not response.content:
-        return []
-    page = json.loads(response.content)
-    if isinstance(page, dict):  # some servers answer a single match without a list
-        return [page]
-    if not isinstance(page, list):
-        raise ValueError("no list")  # noqa: TRY004 - the session translates ValueError
-    return page
+    return datasets_of(response.content, response.headers.get("Content-Type", ""))
 
 
 def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozenset[UID]:
@@ -151,7 +163,7 @@ def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozen
         try:
             listed_uids |= _uid_listed_anywhere(link, uid)
             is_answered = True
-        except (NotThere, ArchiveRefused):
+        except (NotThere, ServerFailed, ArchiveRefused):
             continue
     if not is_answered and absences:
         raise absences[0]
@@ -161,7 +173,7 @@ def confirm_by_query(link: WebLink, references: Sequence[InstanceRef]) -> frozen
 def _uid_listed_anywhere(link: WebLink, sop_instance_uid: UID) -> set[str]:
     """Return the UID of an instance if the archive lists the instance in any study.
 
-    Raises: ArchiveUnreachable; ArchiveRefused, NotThere if the archive searches in one study at a time.
+    Raises: ArchiveUnreachable; ArchiveRefused, NotThere, ServerFailed if the archive searches in one study at a time.
     """
     filters = {"SOPInstanceUID": sop_instance_uid}
     search = Search("QIDO-RS for an instance", "instances", "SOPInstanceUID", _MAX_INSTANCES, filters)

@@ -12,7 +12,7 @@ from typing import Final
 import requests
 
 from ainode.node.archive.comments import response_comment, warning_comment
-from ainode.node.archive.dicom_json import JsonDataset, dataset_of, items, text
+from ainode.node.archive.dicom_json import JsonDataset, datasets_of, items, text
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.multipart import Body
 from ainode.node.archive.store import Outgoing, SendOutcome
@@ -34,7 +34,7 @@ def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...
     try:
         with link.session("STOW-RS") as session:
             response = _store(session, link, documents)
-            answer = dataset_of(response.content)
+            answer = _answer(response)
     except ArchiveError as error:
         return tuple(SendOutcome.failed(document, error) for document in documents)
     if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(documents) > 1:
@@ -52,6 +52,15 @@ def _store(session: requests.Session, link: WebLink, documents: Sequence[Outgoin
         if response.status_code != HTTPStatus.NOT_ACCEPTABLE:
             break
     return response
+
+
+def _answer(response: requests.Response) -> JsonDataset:
+    """Return the data set of an answer, {} if the answer has none: a page of a proxy, or nothing."""
+    try:
+        datasets = datasets_of(response.content, response.headers.get("Content-Type", ""))
+    except ValueError:
+        return {}
+    return next(iter(datasets), {})
 
 
 def _outcome(link: WebLink, document: Outgoing, response: requests.Response, answer: JsonDataset) -> SendOutcome:
@@ -88,8 +97,12 @@ def _failure(link: WebLink, document: Outgoing, status: int, words: str) -> Send
 
 def _item_of(answer: JsonDataset, sequence: str, document: Outgoing) -> JsonDataset | None:
     """Return the item of a sequence that names a document, None if no item does."""
-    uid = document.sop_instance_uid
-    return next((item for item in items(answer, sequence) if text(item, "ReferencedSOPInstanceUID") == uid), None)
+    return next((item for item in items(answer, sequence) if _named_uid(item) == document.sop_instance_uid), None)
+
+
+def _named_uid(item: JsonDataset) -> str:
+    """Return the SOP Instance UID of an item; some servers give only the address of the instance."""
+    return text(item, "ReferencedSOPInstanceUID") or text(item, "RetrieveURL").partition("/instances/")[2].strip("/")
 
 
 def _status(item: JsonDataset, keyword: str, default: int) -> int:

@@ -88,7 +88,8 @@ class WebLink:
         """Return the error of an HTTP status other than success; `words` are the archive's own."""
         name = self.peer.name
         if status in _TRANSIENT:
-            return ArchiveUnreachable(
+            error_class = ServerFailed if status == HTTPStatus.INTERNAL_SERVER_ERROR else ArchiveUnreachable
+            return error_class(
                 f"{name}: cannot do {request} now (HTTP {status}); the request will be tried again", comment=words
             )
         if remedy := _REMEDIES.get(HTTPStatus(status) if status in set(HTTPStatus) else HTTPStatus.OK):
@@ -103,6 +104,10 @@ class WebLink:
 
 class NotThere(ArchiveUnreachable):
     """The archive has no such service or object (HTTP 404)."""
+
+
+class ServerFailed(ArchiveUnreachable):
+    """The archive answered, and failed at the request (HTTP 500)."""
 
 
 class _Adapter(HTTPAdapter):

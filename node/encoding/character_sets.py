@@ -11,6 +11,8 @@ from pydicom.charset import python_encoding
 UTF_8, LATIN_1 = "ISO_IR 192", "ISO_IR 100"
 # Terms without code extensions: what follows them does not count (PS3.3 C.12.1.1.2).
 _ALONE = frozenset({UTF_8, "GB18030", "GBK"})
+# PS3.5 6.1.2.5.3; in a decoded text no escape sequence has a meaning.
+_ESCAPE_SEQUENCE = re.compile(r"\x1b[$()*+,\-./]{1,2}[@-~]")
 _SPELLING = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d+)", re.IGNORECASE)
 
 
@@ -34,6 +36,11 @@ def undeclared_term(texts: Iterable[bytes]) -> str:
     except UnicodeDecodeError:
         return LATIN_1
     return UTF_8
+
+
+def without_escapes(text: str) -> str:
+    """Return a decoded text without the escape sequences that codecs leave in it, as those of ISO 2022 IR 58."""
+    return _ESCAPE_SEQUENCE.sub("", text) if "\x1b" in text else text
 
 
 def _spelled(term: str) -> str:

@@ -18,7 +18,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID, Header, Instance, InstanceRef, Patient, Series, Study, Value, is_uid
-from ainode.node.encoding.character_sets import known_terms
+from ainode.node.encoding.character_sets import known_terms, without_escapes
 from ainode.node.encoding.elements import (
     DEFLATED,
     ITEM,
@@ -95,7 +95,7 @@ def _number(text: str) -> Value:
 def _decoded(raw: bytes, codec: str) -> str:
     """Return text, whatever the bytes; UTF-8 that nobody declared is met often enough to be tried first."""
     try:
-        return raw.decode("utf-8" if codec == _DEFAULT_CODEC else codec)
+        return without_escapes(raw.decode("utf-8" if codec == _DEFAULT_CODEC else codec))
     except UnicodeDecodeError:
         return raw.decode(codec, errors="replace")
 

@@ -26,7 +26,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import DA, DT, TM, validate_value
 
 from ainode.node.domain import UID, Algorithm, Document, DocumentContext, DocumentKind, InstanceRef, Result, is_uid
-from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_term
+from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_term, without_escapes
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
@@ -90,6 +90,7 @@ def _utf8_header(header: Dataset) -> Dataset:
             del header[tag]
     header.decode()
     header.walk(_remove_nested_declarations)
+    header.walk(_remove_escapes)
     header.SpecificCharacterSet = UTF_8
     file = BytesIO()
     header.save_as(file)
@@ -137,6 +138,14 @@ def _remove_nested_declarations(_: Dataset, element: DataElement) -> None:
     if element.VR == "SQ":
         for item in element.value:
             item.pop("SpecificCharacterSet", None)
+
+
+def _remove_escapes(_: Dataset, element: DataElement) -> None:
+    """Remove the escape sequences that are left in a decoded text."""
+    value = element.value
+    if element.VR in _TEXT_VRS and "\x1b" in str(value):
+        is_multiple = isinstance(value, MultiValue)
+        element.value = [without_escapes(str(part)) for part in value] if is_multiple else without_escapes(str(value))
 
 
 def _is_usable(header: Dataset, tag: BaseTag) -> bool:

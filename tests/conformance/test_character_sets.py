@@ -26,6 +26,21 @@ KINDS = {
     "latin 1 under an unknown term": ("LATIN 1", LATIN_1, NAME),
     "utf-8 with an extension that does not count": ("ISO_IR 192\\ISO 2022 IR 100", UTF_8, NAME),
     "cyrillic, misspelled": ("ISO-IR-144", "Иванов^Иван".encode("iso8859_5"), "Иванов^Иван"),
+    "japanese with escapes": (
+        "\\ISO 2022 IR 87",
+        b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+        "Yamada^Tarou=山田^太郎",
+    ),
+    "korean with escapes": (
+        "\\ISO 2022 IR 149",
+        b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7",
+        "Hong^Gildong=洪^吉洞",
+    ),
+    "chinese with escapes": (
+        "\\ISO 2022 IR 58",
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
+        "Zhang^XiaoDong=张^小东",
+    ),
     "chinese": ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030"), "Wang^XiaoDong=王^小东"),
 }
 

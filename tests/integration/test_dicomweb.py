@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from base64 import b64decode
@@ -17,6 +18,7 @@ from support.web_archives import Answer, certificate, dicomweb_orthanc, http, sa
 
 from ainode.node import testing
 from ainode.node.archive import store
+from ainode.node.archive.dicom_json import datasets_of, text, xml_of
 from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.multipart import Body, boundary_of, parts
@@ -201,6 +203,19 @@ def test_an_answer_in_xml_names_what_was_stored_and_what_failed(namespace: str) 
         (refused,) = send(link(peer), [failed])
     assert refused.status == 0xC122
     assert isinstance(refused.error, ArchiveRefused)
+
+
+def test_an_answer_of_several_parts_or_of_addresses_alone_names_what_was_stored() -> None:
+    first, second = (Outgoing.of(a_file()) for _ in range(2))
+    body = f"--edge\r\n\r\n{native('00081199', first.sop_instance_uid)}\r\n--edge--"
+    with http(text_answer(200, body, 'multipart/related; type="application/dicom+xml"; boundary=edge')) as peer:
+        answers = send(link(peer), [first, second])
+    assert [answer.is_proven for answer in answers] == [True, False]
+    address = f"http://archive/studies/1.2/series/1.3/instances/{first.sop_instance_uid}"
+    stored = {"00081190": {"vr": "UR", "Value": [address]}}
+    with http(always(200, {"00081199": {"vr": "SQ", "Value": [stored]}})) as peer:
+        answers = send(link(peer), [first, second])
+    assert [answer.is_proven for answer in answers] == [True, False]
 
 
 def test_xml_with_a_document_type_is_not_parsed() -> None:
@@ -400,14 +415,16 @@ def failure(peer: Peer) -> Exception | None:
 # Pages
 
 
-def paged(total: int, most: int | None, *, ignore_offset: bool = False, refused: Refusal = lambda _: False) -> Answer:
-    """Answer with the studies of a page; `most` is the server's own limit, a `refused` query is answered 400."""
+def paged(
+    total: int, most: int | None, *, ignore_offset: bool = False, refused: Refusal = lambda _: False, status: int = 400
+) -> Answer:
+    """Answer with the studies of a page; `most` is the server's own limit, a `refused` query is answered `status`."""
     studies = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(total)]
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         query = dict(pair.split("=") for pair in request.path.partition("?")[2].split("&") if "=" in pair)
         if refused(query):
-            said(request, 400, "no")
+            said(request, status, "no")
             return
         offset = 0 if ignore_offset else int(query.get("offset", 0))
         limit = min(int(query.get("limit", total)), most or total)
@@ -444,6 +461,63 @@ def test_every_page_is_read_and_each_study_counts_once(total: int, most: int | N
 def test_a_server_that_refuses_a_page_gets_a_smaller_question(refused: Refusal) -> None:
     with http(paged(47, None, refused=refused)) as peer:
         assert len(listed(peer)) == 47
+
+
+@pytest.mark.parametrize("status", [400, 413, 414, 500, 501])
+def test_a_server_that_fails_at_a_page_gets_a_smaller_question(status: int) -> None:
+    refused: Refusal = lambda query: int(query.get("limit", 1000)) > 30  # noqa: E731 - typed
+    with http(paged(47, None, refused=refused, status=status)) as peer:
+        assert len(listed(peer)) == 47
+
+
+@pytest.mark.parametrize("status", [400, 404, 416, 500])
+@pytest.mark.parametrize("total", [100, 250])
+def test_a_server_that_knows_no_offset_is_asked_for_everything(total: int, status: int) -> None:
+    def refused(query: dict[str, str]) -> bool:
+        return int(query.get("offset", 0)) >= (total if status in {404, 416} else 1)
+
+    with http(paged(total, None, refused=refused, status=status)) as peer:
+        assert len(listed(peer)) == total
+
+
+STUDIES: list[dict[str, object]] = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(3)]
+FORMS = {
+    "parts in XML": (
+        'multipart/related; type="application/dicom+xml"; boundary=edge',
+        "".join(f"--edge\r\n\r\n{xml_of(study).decode()}\r\n" for study in STUDIES) + "--edge--\r\n",
+    ),
+    "a part in JSON": (
+        'multipart/related; type="application/dicom+json"; boundary=edge',
+        f"--edge\r\n\r\n{json.dumps(STUDIES)}\r\n--edge--\r\n",
+    ),
+    "no part": ('multipart/related; type="application/dicom+xml"; boundary=edge', "--edge--\r\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("accepted", ["json", "xml"])
+def test_a_search_is_understood_in_every_form_that_servers_answer(form: str, accepted: str) -> None:
+    content_type, content = FORMS[form]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        status = 200 if accepted in request.headers["Accept"] else 406
+        text_answer(status, content if status == 200 else "", content_type)(request)
+
+    with http(answer) as peer:
+        assert listed(peer) == ([] if form == "no part" else ["1.2.0", "1.2.1", "1.2.2"])
+
+
+def test_a_character_that_is_no_utf_8_costs_no_match() -> None:
+    content = b'[{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, "00081030": {"vr": "LO", "Value": ["gr\xf6\xdfer"]}}]'
+    assert [text(dataset, "StudyInstanceUID") for dataset in datasets_of(content, "application/dicom+json")] == [
+        "1.2.3"
+    ]
+
+
+@pytest.mark.parametrize("page", ["<html><body/></html>", "<!DOCTYPE html><html/>", "3", "no"])
+def test_a_page_that_holds_no_data_set_is_no_answer_to_a_search(page: str) -> None:
+    with http(text_answer(200, page, "text/html")) as peer, pytest.raises(ArchiveUnreachable, match="understood"):
+        listed(peer)
 
 
 @pytest.mark.parametrize("most", [None, 20])
@@ -489,7 +563,7 @@ def test_an_instance_under_another_study_is_found_by_its_own_uid(series_status: 
         assert confirm_by_query(link(peer), [moved, absent]) == {moved.sop_instance_uid}
 
 
-@pytest.mark.parametrize("status", [400, 404, 501])
+@pytest.mark.parametrize("status", [400, 404, 500, 501])
 def test_an_archive_that_searches_in_one_series_at_a_time_lists_what_it_has(status: int) -> None:
     kept, absent = instance_ref(a_file()), instance_ref(a_file())
 
