@@ -58,6 +58,10 @@ def _captions(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]
     place = [f"Series {number}"] if number is not None else []
     if len(slices) > 1 and capture.image.sop_instance_uid in slices:
         place.append(f"{slices.index(capture.image.sop_instance_uid) + 1}/{len(slices)}")
+    return [line for line in (" ".join(place), study_date(header)) if line]
+
+
+def study_date(header: Dataset) -> str:
+    """Return the date of the study as 2026-01-31; empty if the header has none."""
     date = str(header.get("StudyDate") or "")
-    dated = [f"{date[:4]}-{date[4:6]}-{date[6:]}"] if len(date) == _DATE_DIGITS else []
-    return [" ".join(line) for line in (place, dated) if line]
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == _DATE_DIGITS else ""

@@ -4,17 +4,25 @@ The source stays at the top left, so that a point of the image times the scale i
 square: a circle of the patient is a circle of the capture.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ainode.node.domain import Algorithm, Capture, Finding, Presence, WeightsStatus
-from ainode.node.reports.heat import contour_color, resized_saliency, with_contours
-from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_findings, font_of, wrapped_lines
-from ainode.node.reports.limits import footnotes
+from ainode.node.domain import Algorithm, Capture, Finding
+from ainode.node.reports.heat import resized_saliency, with_contours
+from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_findings, font_of
+from ainode.node.reports.words import (
+    GRAY,
+    Line,
+    is_absent,
+    legend_lines,
+    limit_lines,
+    small_font,
+    verdict_lines,
+    with_words,
+)
 
 Picture = NDArray[np.uint8]
 MAX_SIDE = 1280
@@ -24,18 +32,7 @@ _GAP = 8
 # Pillow's factor of a first, coarse reduction, of which nothing is seen at this value.
 _REDUCING_GAP = 2.0
 
-_WHITE, _GRAY = (240, 240, 240), (150, 155, 165)
-_WARNING_COLOR, _LETTER_COLOR = (255, 176, 60), (255, 236, 150)
-_VERDICT_COLORS = {
-    Presence.PRESENT: (255, 120, 100),
-    Presence.INDETERMINATE: (255, 214, 90),
-    Presence.ABSENT: (130, 220, 150),
-}
-_STATUS_CAPTIONS = {
-    WeightsStatus.DEMONSTRATION: "DEMONSTRATION WEIGHTS",
-    WeightsStatus.RESEARCH: "RESEARCH WEIGHTS",
-    WeightsStatus.SITE: "SITE WEIGHTS",
-}
+_LETTER_COLOR = (255, 236, 150)
 _INSET_SHARE = 0.4
 """side of the magnified part of the picture, as a share of the shorter side"""
 _INSET_MARGIN = 3.0
@@ -61,6 +58,8 @@ class DrawnCapture:
     """The pixels of a capture."""
 
     pixels: Picture
+    marked: Picture
+    """the right part: the source with what the model marked"""
     factors: tuple[float, float]
     """pixels of the capture per pixel of the source image: columns, rows"""
 
@@ -91,8 +90,8 @@ def drawn_capture(
     panels = Image.new("RGB", (2 * size[0] + _GAP, size[1]), BACKGROUND)
     panels.paste(source, (0, 0))
     panels.paste(marked, (size[0] + _GAP, 0))
-    lines = _lines(capture, algorithm, font, width=panels.width)
-    return DrawnCapture(np.asarray(_with_words(panels, lines)), factors)
+    page = with_words(panels, _lines(capture, algorithm, font))
+    return DrawnCapture(np.asarray(page), np.asarray(marked), factors)
 
 
 def _square_size(columns: int, rows: int, height_per_width: float) -> tuple[int, int]:
@@ -106,23 +105,17 @@ def _square_size(columns: int, rows: int, height_per_width: float) -> tuple[int,
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _is_absent(capture: Capture) -> bool:
-    """Return whether the picture is about something that is not there: then its lines are quiet."""
-    verdict = capture.subject.verdict if capture.subject else None
-    return verdict is not None and verdict.presence is Presence.ABSENT
-
-
 def _drawn_findings(capture: Capture) -> tuple[Finding, ...]:
     """Return the findings to draw: none of what is absent, but a nodule that is there and not malignant."""
     verdict = capture.subject.verdict if capture.subject else None
-    return () if _is_absent(capture) and verdict and verdict.about is None else capture.findings
+    return () if is_absent(capture) and verdict and verdict.about is None else capture.findings
 
 
 def _marked(capture: Capture, source: Image.Image, *, factors: tuple[float, float], font: Font) -> Image.Image:
     """Return the source with contours, regions and the magnified part; contours of a small finding are in that part."""
     strength = resized_saliency(capture.saliency, source.size) if capture.saliency else None
     inset = _inset_box(capture.inset, source, factors)
-    width, is_quiet = max(1, round(font.size / 8)), _is_absent(capture)
+    width, is_quiet = max(1, round(font.size / 8)), is_absent(capture)
     if strength and not inset:
         marked = with_contours(source, strength, is_quiet=is_quiet, width=width)
         marked = source.copy() if marked is source else marked
@@ -158,7 +151,7 @@ def _paste_far(picture: Image.Image, part: Image.Image, box: Box) -> None:
     top = 0 if (box[1] + box[3]) / 2 > picture.height / 2 else picture.height - part.height
     picture.paste(part, (left, top))
     frame = left, top, left + part.width - 1, top + part.height - 1
-    ImageDraw.Draw(picture).rectangle(frame, outline=_GRAY, width=2)
+    ImageDraw.Draw(picture).rectangle(frame, outline=GRAY, width=2)
 
 
 def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:
@@ -186,55 +179,10 @@ def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    text: str
-    color: tuple[int, int, int]
-    font: Font
-
-
-def _lines(capture: Capture, algorithm: Algorithm, font: Font, *, width: int) -> list[_Line]:
+def _lines(capture: Capture, algorithm: Algorithm, font: Font) -> list[Line]:
     """Return the words below the panels: the verdict large, its numbers, what the picture shows, the numbers small."""
-    small = font_of(max(13, round(0.72 * font.size)))
-    texts = [*_verdict_lines(capture, font), *_legend_lines(capture, small)]
-    texts.append(_Line(f"{capture.title} - {algorithm.name} {algorithm.version}", _GRAY, small))
-    texts += [_Line("; ".join(capture.captions), _GRAY, small)] if capture.captions else []
-    texts += [_Line(footnote, _GRAY, small) for footnote in footnotes(algorithm)]
-    texts.append(_Line(f"{_STATUS_CAPTIONS[algorithm.weights_status]} - RESEARCH USE ONLY", _WARNING_COLOR, font))
-    return [
-        _Line(part, line.color, line.font)
-        for line in texts
-        for part in wrapped_lines(ascii_text(line.text), width - 2 * font.size, font=line.font)
-    ]
-
-
-def _verdict_lines(capture: Capture, font: Font) -> Iterator[_Line]:
-    """Yield the verdict in capitals and large, then its numbers."""
-    subject = capture.subject
-    if subject and subject.verdict:
-        color = _VERDICT_COLORS[subject.verdict.presence]
-        yield _Line(subject.conclusion.upper(), color, font_of(round(1.7 * font.size)))
-        yield _Line(f"probability {subject.verdict.numbers}", _WHITE, font)
-
-
-def _legend_lines(capture: Capture, font: Font) -> Iterator[_Line]:
-    """Yield what the lines of the picture mean."""
-    if not capture.saliency:
-        return
-    if _is_absent(capture):
-        yield _Line("Gray lines: where the model looked; they mark no finding.", _GRAY, font)
-    else:
-        yield _Line("Lines: where the model looked, the brightest line around the most.", contour_color(0.8), font)
-
-
-def _with_words(panels: Image.Image, lines: Sequence[_Line]) -> Image.Image:
-    """Return the panels with lines of text below."""
-    margin = lines[-1].font.size
-    height = panels.height + round(sum(1.45 * line.font.size for line in lines) + 1.2 * margin)
-    picture = Image.new("RGB", (panels.width, height), BACKGROUND)
-    picture.paste(panels)
-    canvas, top = ImageDraw.Draw(picture), panels.height + 0.7 * margin
-    for line in lines:
-        canvas.text((margin, top), line.text, font=line.font, fill=line.color)
-        top += 1.45 * line.font.size
-    return picture
+    small = small_font(font)
+    lines = [*verdict_lines(capture.subject, font), *legend_lines(capture, small)]
+    lines.append(Line(f"{capture.title} - {algorithm.name} {algorithm.version}", GRAY, small))
+    lines += [Line("; ".join(capture.captions), GRAY, small)] if capture.captions else []
+    return [*lines, *limit_lines(algorithm, font)]

@@ -1,6 +1,6 @@
 """The captures of a result as single-frame RGB Secondary Captures, which every viewer shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM, DSfloat
 
-from ainode.node.domain import UID, Capture, Document, DocumentContext, DocumentKind, Result
+from ainode.node.domain import UID, Algorithm, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
-from ainode.node.reports.capture_setting import setting_of
-from ainode.node.reports.drawing import DrawnCapture, drawn_capture
+from ainode.node.reports.capture_setting import setting_of, study_date
+from ainode.node.reports.drawing import DrawnCapture, Picture, drawn_capture
 from ainode.node.reports.requests import copy_requests, request_attributes
 from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
@@ -24,31 +24,40 @@ from ainode.node.reports.source_header import (
     creation_time,
     encoded_document,
     header_of,
+    is_lossy,
     software_versions,
 )
+from ainode.node.reports.summary import shown_captures, summary_picture
 
+# Viewers sort a series by Instance Number.
+_SUMMARY_NUMBER = 1
 _PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 def secondary_captures(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
     """Return a document for each capture of the result, in a new series for each body part and request of the sources.
 
+    Of two captures and more, a summary comes first.
+
     Raises: BrokenSeries or ReportError if a source image cannot be read.
     Source: PS3.3 A.8.1 (Secondary Capture Image IOD).
     """
     captures = [(capture, header_of(capture.image, sources)) for capture in result.captures]
     keys = list(dict.fromkeys(_series_key(header) for _, header in captures))
-    return tuple(
-        _document(
-            result,
-            capture,
-            _Numbers(number, keys.index(_series_key(header))),
-            header=header,
-            source=sources[capture.image.sop_instance_uid],
-            context=context,
-        )
-        for number, (capture, header) in enumerate(captures, start=1)
-    )
+    shown = shown_captures(result.captures) if len(captures) > 1 else ()
+    first_number = _SUMMARY_NUMBER + 1 if shown else 1
+    documents, pictures = [], []
+    for index, (capture, header) in enumerate(captures):
+        drawn = _drawn(result, capture, header, sources[capture.image.sop_instance_uid])
+        number = first_number + index
+        place = _Place(f"{index + 1}", number, keys.index(_series_key(header)))
+        documents.append(_document(result, capture, drawn, header=header, place=place, context=context))
+        if index in shown:
+            pictures.append((number, capture, drawn.marked))
+    if not shown:
+        return tuple(documents)
+    headers = [captures[index][1] for index in shown]
+    return (_summary(result, pictures, [captures[0][1], *headers], context), *documents)
 
 
 def _series_key(header: Dataset) -> tuple[str, ...]:
@@ -57,49 +66,83 @@ def _series_key(header: Dataset) -> tuple[str, ...]:
     return (str(header.get("BodyPartExamined", "")), *requests)
 
 
-class _Numbers(NamedTuple):
-    """The numbers of a capture, which its UIDs depend on."""
+class _Place(NamedTuple):
+    """Where a capture stands, and the name that its UID depends on."""
 
-    number: int
-    """number among all captures of the result, from 1"""
+    name: str
+    """name among all captures of the result: the number from 1, or the summary"""
+    instance_number: int
     series_index: int
     """index among the capture series of the result, from 0"""
 
 
-def _document(
-    result: Result, capture: Capture, numbers: _Numbers, *, header: Dataset, source: Path, context: DocumentContext
-) -> Document:
-    """Return the Secondary Capture of a capture; `header` and `source` are header and file of the source image."""
+def _drawn(result: Result, capture: Capture, header: Dataset, source: Path) -> DrawnCapture:
+    """Return the pixels of a capture; `header` and `source` are header and file of the source image."""
     setting = setting_of(header, capture, result.evidence)
-    source_pixels = pixels.picture(source, capture.window)
-    picture = drawn_capture(capture, source_pixels, algorithm=result.algorithm, setting=setting)
-    image = _capture_image(picture, header, result=result, numbers=numbers, context=context)
-    _add_provenance(image, capture, header, resized=picture.is_resized)
-    if picture.is_resized:
-        _set_spacing(image, header, picture.factors)
+    return drawn_capture(capture, pixels.picture(source, capture.window), algorithm=result.algorithm, setting=setting)
+
+
+def _document(
+    result: Result, capture: Capture, drawn: DrawnCapture, *, header: Dataset, place: _Place, context: DocumentContext
+) -> Document:
+    """Return the Secondary Capture of a capture; `header` is that of the source image."""
+    image = _capture_image(drawn.pixels, header, result=result, place=place, context=context)
+    image.DerivationDescription = "Source image, beside it the same with model attention and findings"
+    # Type 2C: empty where the source has none.
+    image.PatientOrientation = header.get("PatientOrientation")
+    _add_provenance(image, [header], [capture.image], resized=drawn.is_resized)
+    if drawn.is_resized:
+        _set_spacing(image, header, drawn.factors)
     else:
         _copy_plane(image, header)
-    complete_document(image, header, context, result.algorithm)
+    return _completed(image, header, result.algorithm, context)
+
+
+def _summary(
+    result: Result,
+    pictures: Sequence[tuple[int, Capture, Picture]],
+    headers: Sequence[Dataset],
+    context: DocumentContext,
+) -> Document:
+    """Return the Secondary Capture of the summary, first in the first series of captures.
+
+    The first header is that of the series, the others are those of the captures in the grid.
+    """
+    first, *shown_headers = headers
+    page = summary_picture(result, pictures, date=study_date(first))
+    place = _Place("summary", _SUMMARY_NUMBER, 0)
+    image = _capture_image(page, first, result=result, place=place, context=context)
+    image.DerivationDescription = "Summary: the verdicts and the captures of this result"
+    image.PatientOrientation = []
+    refs = list(dict.fromkeys(capture.image for _, capture, _ in pictures))
+    _add_provenance(image, shown_headers, refs, resized=True)
+    return _completed(image, first, result.algorithm, context)
+
+
+def _completed(image: SCImage, header: Dataset, algorithm: Algorithm, context: DocumentContext) -> Document:
+    """Return the encoded document with patient, study and requests of the source."""
+    copy_body_part(image, header)
+    complete_document(image, header, context, algorithm)
     copy_requests(image, header)
     return encoded_document(DocumentKind.SECONDARY_CAPTURE, image)
 
 
 def _capture_image(
-    picture: DrawnCapture, header: Dataset, *, result: Result, numbers: _Numbers, context: DocumentContext
+    picture: Picture, header: Dataset, *, result: Result, place: _Place, context: DocumentContext
 ) -> SCImage:
     """Return the Secondary Capture with its pixels, not yet completed by the source's patient and provenance."""
     digest, created = run_digest(result.evidence, context, algorithm=result.algorithm), creation_time(header, context)
     image = SCImage(
-        pixel_array=picture.pixels,
+        pixel_array=picture,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("L", "F"),  # highdicom demands a value; _add_provenance() replaces the value
+        patient_orientation=("L", "F"),  # highdicom demands a value, which the caller replaces
         study_instance_uid=result.study_instance_uid,
-        series_instance_uid=made_uid("capture series", digest, str(numbers.series_index)),
-        series_number=series_number(DocumentKind.SECONDARY_CAPTURE, digest, context, numbers.series_index),
-        sop_instance_uid=made_uid("capture", digest, str(numbers.number)),
-        instance_number=numbers.number,
+        series_instance_uid=made_uid("capture series", digest, str(place.series_index)),
+        series_number=series_number(DocumentKind.SECONDARY_CAPTURE, digest, context, place.series_index),
+        sop_instance_uid=made_uid("capture", digest, place.name),
+        instance_number=place.instance_number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
         software_versions=software_versions(context, result.algorithm),
@@ -117,33 +160,43 @@ def _capture_image(
     return image
 
 
-def _add_provenance(image: SCImage, capture: Capture, header: Dataset, *, resized: bool) -> None:
-    """Add what the picture is, and the image that the picture was made from (PS3.3 C.7.6.1, C.8.6.1, C.12.4)."""
+def _add_provenance(image: SCImage, headers: Sequence[Dataset], refs: Sequence[InstanceRef], *, resized: bool) -> None:
+    """Add what the picture is, and the images that the picture was made from (PS3.3 C.7.6.1, C.8.6.1, C.12.4)."""
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.ConversionType = "WSD"
     image.BurnedInAnnotation = "YES"
     image.ImageComments = "RESEARCH USE ONLY"
-    image.DerivationDescription = "Source image, beside it the same with model attention and findings"
-    # Type 2C: empty where the source has none.
-    image.PatientOrientation = header.get("PatientOrientation")
-    # Absent, the picture may show a face or not (PS3.3 C.7.6.1): a capture shows what its source shows.
-    if (features := header.get("RecognizableVisualFeatures")) in ("YES", "NO"):
-        image.RecognizableVisualFeatures = features
-    copy_body_part(image, header)
-    copy_lossy_compression(image, header)
-    source = Dataset()
-    source.ReferencedSOPClassUID = capture.image.sop_class_uid
-    source.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
+    # Absent, the picture may show a face or not (PS3.3 C.7.6.1): a capture shows what its sources show.
+    features = {header.get("RecognizableVisualFeatures") for header in headers}
+    if "YES" in features or features == {"NO"}:
+        image.RecognizableVisualFeatures = "YES" if "YES" in features else "NO"
+    copy_lossy_compression(image, next(filter(is_lossy, headers), headers[0]))
+    image.SourceImageSequence = [_source_image(ref, resized=resized) for ref in refs]
+    series_uids = dict.fromkeys(ref.series_instance_uid for ref in refs)
+    image.ReferencedSeriesSequence = [
+        _referenced_series(uid, [ref for ref in refs if ref.series_instance_uid == uid]) for uid in series_uids
+    ]
+
+
+def _source_image(ref: InstanceRef, *, resized: bool) -> Dataset:
+    source = _reference(ref)
     source.SpatialLocationsPreserved = "NO" if resized else "YES"
     source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
-    image.SourceImageSequence = [source]
+    return source
+
+
+def _referenced_series(uid: UID, refs: Sequence[InstanceRef]) -> Dataset:
     series = Dataset()
-    series.SeriesInstanceUID = capture.image.series_instance_uid
-    instance = Dataset()
-    instance.ReferencedSOPClassUID = capture.image.sop_class_uid
-    instance.ReferencedSOPInstanceUID = capture.image.sop_instance_uid
-    series.ReferencedInstanceSequence = [instance]
-    image.ReferencedSeriesSequence = [series]
+    series.SeriesInstanceUID = uid
+    series.ReferencedInstanceSequence = [_reference(ref) for ref in refs]
+    return series
+
+
+def _reference(ref: InstanceRef) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = ref.sop_class_uid
+    reference.ReferencedSOPInstanceUID = ref.sop_instance_uid
+    return reference
 
 
 def _set_spacing(image: SCImage, header: Dataset, factors: tuple[float, float]) -> None:

@@ -262,12 +262,16 @@ def copy_body_part(document: SOPClass, header: Dataset) -> None:
         document.Laterality = laterality if laterality in ("R", "L") else ""
 
 
+def is_lossy(header: Dataset) -> bool:
+    """Return whether the source was ever compressed with loss."""
+    return header.get("LossyImageCompression") == "01" or header.file_meta.TransferSyntaxUID in _LOSSY_SYNTAXES
+
+
 def copy_lossy_compression(image: Dataset, header: Dataset) -> None:
     """Copy whether the source was ever compressed with loss, and how (PS3.3 C.7.6.1.1.5)."""
-    is_lossy = header.get("LossyImageCompression") == "01" or header.file_meta.TransferSyntaxUID in _LOSSY_SYNTAXES
-    image.LossyImageCompression = "01" if is_lossy else "00"
+    image.LossyImageCompression = "01" if is_lossy(header) else "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if is_lossy and keyword in header:
+        if is_lossy(header) and keyword in header:
             image.add(header[keyword])
 
 

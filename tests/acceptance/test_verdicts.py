@@ -157,7 +157,8 @@ def test_json_text_and_captures_say_the_verdict_in_the_same_words(case: tuple[st
     _, _, answer = case
     statements = list(answer.result.statements)
     fields = json.loads(answer.readable["result.json"])
-    assert fields["verdict"] == {"presence": answer.result.presence, "statements": statements}
+    headline = answer.result.headline
+    assert fields["verdict"] == {"presence": answer.result.presence, "headline": headline, "statements": statements}
     assert answer.readable["report.txt"].splitlines()[2 : 2 + len(statements)] == statements
     captures = answer.result.captures
     assert captures

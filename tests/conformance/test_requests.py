@@ -91,7 +91,11 @@ def test_captures_of_images_of_two_requests_are_two_series(tmp_path: Path) -> No
     documents = reports.documents(both, sources_of(*paths), CONTEXT)
     captures = [dcmread(BytesIO(document.content)) for document in documents[:-1]]
     assert len({capture.SeriesInstanceUID for capture in captures}) == 2
-    assert [capture.RequestAttributesSequence[0].RequestedProcedureID for capture in captures] == ["RP-1", "RP-2"]
+    assert [capture.RequestAttributesSequence[0].RequestedProcedureID for capture in captures] == [
+        "RP-1",
+        "RP-1",
+        "RP-2",
+    ]
 
 
 def test_an_accession_number_alone_is_a_request_that_is_known_by_it(tmp_path: Path) -> None:
