@@ -14,8 +14,9 @@ demo: $(VENV)/.models
 	$(BIN)/ainode demo
 
 # A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
+# A network that computes in one thread does not wait for the core of the other worker.
 test: tools ohif lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # the proofs that take minutes, which `test` leaves out
 acceptance: tools $(VENV)/.dev

@@ -269,6 +269,7 @@ def test_an_archive_that_is_down_is_pulled_from_once_it_is_back(tmp_path: Path) 
     with paired(tmp_path, lambda *_: {}) as pair:
         address = pair.archive
         pair.upload(*paths)
+        address.stop()
     node = pair.node
     with running(node):
         headers = {"Authorization": f"Bearer {pair.token}", "Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""One Orthanc for the whole session, for the tests that only add to it: starting one takes 0.3 s, stopping it 5 s."""
+"""One Orthanc for the whole session, for the tests that only add to it."""
 
 from collections.abc import Iterator
 

@@ -513,6 +513,7 @@ def test_an_archive_that_comes_back_has_what_it_had(tmp_path: Path) -> None:
     content = a_file(study="1.2.77")
     with orthanc(tmp_path) as server:
         send(link(server.peer), [Outgoing.of(content)])
+        server.stop()
     with orthanc(tmp_path, port=server.port) as again:
         assert again.peer == server.peer
         assert confirm_by_query(link(again.peer), [instance_ref(content)]) == {Outgoing.of(content).sop_instance_uid}

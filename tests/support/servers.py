@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from ainode.node.settings import Peer
 
-_READY_S = 20.0
+_READY_S = 60.0
 _STOP_S = 20.0
 # Linux gives out 32768 and above (net.ipv4.ip_local_port_range).
 _PORTS = range(15_000, 30_000)
@@ -65,6 +66,11 @@ class Orthanc:
         """Return it as a configured peer."""
         return Peer(name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=self.port)
 
+    def stop(self) -> None:
+        """Let it write what it holds, and end: two to five seconds, for a test that starts it again in its folder."""
+        os.kill(self.process_id, signal.SIGTERM)
+        os.waitid(os.P_PID, self.process_id, os.WEXITED | os.WNOWAIT)
+
     def instances_of(self, study_instance_uid: str) -> dict[str, str]:
         """Return SOP Instance UID to Orthanc's own identifier, for every instance of a study."""
         query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_instance_uid}, "Expand": True}
@@ -99,7 +105,7 @@ def orthanc(
 ) -> Iterator[Orthanc]:
     """Run an Orthanc that knows `modalities` (AE title and port on loopback); `options` go into its configuration.
 
-    The same folder and port again are the same archive, restarted.
+    The same folder and port again are the same archive, restarted; it must have been stopped by `stop`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dicom_port, http_port = port or free_port(), http_port or free_port()
@@ -122,7 +128,8 @@ def orthanc(
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration), encoding="utf-8")
     log = folder / "orthanc.log"
-    with _running([program("Orthanc"), folder / "orthanc.json"], log) as process:
+    # Nobody needs what it would write before a quiet end, which takes it seconds.
+    with _running([program("Orthanc"), folder / "orthanc.json"], log, end=signal.SIGKILL) as process:
         server = Orthanc(dicom_port, http_port, process.pid)
         _wait(lambda: _answers(server), process, log)
         yield server
@@ -177,14 +184,16 @@ def dcmqrscp(folder: Path, known: Mapping[str, int]) -> Iterator[Peer]:
 
 
 @contextmanager
-def _running(command: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str | Path], log: Path, *, end: signal.Signals = signal.SIGTERM
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         environment = {**os.environ, "TCP_NODELAY": "1"}
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(end)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
