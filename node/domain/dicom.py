@@ -59,6 +59,8 @@ class Patient:
     issuer: str = field(repr=False, default="")
     birth_date: str = field(repr=False, default="")
     """YYYYMMDD"""
+    universal_issuer: str = field(repr=False, default="")
+    """Universal Entity ID of the issuer (0010,0024)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ NODE_KEYWORDS = frozenset(
 """What routing, completeness and the order of slices need; nothing of it names a patient."""
 
 _PATIENT_ATTRIBUTES = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
-_PATIENT_KEYWORDS = frozenset(_PATIENT_ATTRIBUTES)
+_QUALIFIERS, _UNIVERSAL_ID = "IssuerOfPatientIDQualifiersSequence", "UniversalEntityID"
+_PATIENT_KEYWORDS = frozenset((*_PATIENT_ATTRIBUTES, _QUALIFIERS, _UNIVERSAL_ID))
 _PIXELS = 0x7FE00000  # first tag of the pixel data group: the header ends here
 _CHARACTER_SET = 0x00080005
 _DEFAULT_CODEC = "iso8859"  # what pydicom takes for no Specific Character Set
@@ -215,11 +216,20 @@ def instance(path: Path, *, sha256: str, size: int | None = None, keywords: froz
         data = FileContent(file.fileno())
         transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS | _PATIENT_KEYWORDS)
     # Kept apart from the header, which explanations quote; a route that asks for an attribute has it in both.
-    patient = Patient(*(str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES))
+    patient = Patient(
+        *(str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES), _universal_issuer(values)
+    )
     values = {keyword: value for keyword, value in values.items() if keyword not in _PATIENT_KEYWORDS - keywords}
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
     ref = InstanceRef(*(_uid(values, keyword) for keyword in uids))
     return Instance(ref, transfer_syntax_uid, path, sha256, size_bytes, values, patient)
+
+
+def _universal_issuer(values: Header) -> str:
+    """Return the Universal Entity ID of the issuer of the Patient ID, '' if absent."""
+    items = values.get(_QUALIFIERS)
+    first = items[0] if isinstance(items, tuple) and items else {}
+    return str(first.get(_UNIVERSAL_ID, "")) if isinstance(first, Mapping) else ""
 
 
 def _order(member: Instance, keyword: str, uid: UID) -> tuple[float, UID]:

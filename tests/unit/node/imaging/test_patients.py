@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from support import a_file
 
 from ainode.node.domain import Instance, Patient
@@ -41,6 +41,26 @@ def test_issuers_count_where_both_are_stated(image: Instance) -> None:
     issuers = [replace(image, patient=replace(ANNA, issuer=issuer)) for issuer in ("", "HOSPITAL", "CLINIC")]
     assert "Issuer of Patient ID" in patient_contradiction(issuers)
     assert patient_contradiction(issuers[:2]) == ""
+
+
+@pytest.mark.parametrize("written", ["1950.01.01", "00000000", "1950", "unknown"])
+def test_a_birth_date_in_other_words_or_in_none_contradicts_no_date(image: Instance, written: str) -> None:
+    other = replace(image, patient=replace(ANNA, birth_date=written))
+    assert patient_contradiction([replace(image, patient=ANNA), other]) == ""
+
+
+def test_issuers_in_qualifiers_count_where_both_are_stated(image: Instance, tmp_path: Path) -> None:
+    instances = [image]
+    for issuer in ("1.2.3", "1.2.4"):
+        dataset = dcmread(image.path)
+        qualifier = Dataset()
+        qualifier.UniversalEntityID, qualifier.UniversalEntityIDType = issuer, "ISO"
+        dataset.IssuerOfPatientIDQualifiersSequence = [qualifier]
+        dataset.save_as(path := tmp_path / f"{issuer}.dcm")
+        instances.append(headers.instance(path, sha256="00"))
+    assert "Issuer of Patient ID Qualifiers" in patient_contradiction(instances)
+    assert patient_contradiction(instances[:2]) == ""
+    assert not any("1.2.4" in str(value) for value in instances[2].header.values())
 
 
 def test_a_value_that_is_not_stated_contradicts_none(image: Instance) -> None:
