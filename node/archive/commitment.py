@@ -53,7 +53,7 @@ class Commitment:
             UID(str(information.get("TransactionUID", ""))),
             tuple(_reference(item) for item in information.get("ReferencedSOPSequence") or ()),
             tuple(
-                (_reference(item), int(item.get("FailureReason", _PROCESSING_FAILURE)))
+                (_reference(item), int(item.get("FailureReason") or _PROCESSING_FAILURE))
                 for item in information.get("FailedSOPSequence") or ()
             ),
         )

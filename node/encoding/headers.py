@@ -216,9 +216,8 @@ def instance(path: Path, *, sha256: str, size: int | None = None, keywords: froz
         data = FileContent(file.fileno())
         transfer_syntax_uid, values = header(data, keywords | NODE_KEYWORDS | _PATIENT_KEYWORDS)
     # Kept apart from the header, which explanations quote; a route that asks for an attribute has it in both.
-    patient = Patient(
-        *(str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES), _universal_issuer(values)
-    )
+    patient_id, issuer, birth_date = (str(values.get(keyword, "")).strip() for keyword in _PATIENT_ATTRIBUTES)
+    patient = Patient(patient_id, issuer, birth_date, _universal_issuer(values))
     values = {keyword: value for keyword, value in values.items() if keyword not in _PATIENT_KEYWORDS - keywords}
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
     ref = InstanceRef(*(_uid(values, keyword) for keyword in uids))

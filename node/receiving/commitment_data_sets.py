@@ -88,13 +88,13 @@ class _DataSet:
         return valid_uid(self._value(tag), _ATTRIBUTES[tag][0])
 
     def failure_reason(self) -> int:
-        """Return why an instance was not committed.
+        """Return why an instance was not committed; an empty value states no reason.
 
         Raises: CannotUnderstand if the value is no US.
         """
-        if _REASON not in self.elements:
-            return _PROCESSING_FAILURE
         value = self._value(_REASON)
+        if not value:
+            return _PROCESSING_FAILURE
         if len(value) != _US_BYTES:
             raise CannotUnderstand("FailureReason is no US of two bytes")
         return int.from_bytes(value, "big" if self.elements[_REASON].encoding.order == ">" else "little")

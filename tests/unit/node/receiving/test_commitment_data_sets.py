@@ -12,6 +12,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from ainode.node.archive.commitment import Commitment
 from ainode.node.domain import UID
 from ainode.node.errors import CannotUnderstand
 from ainode.node.receiving.commitment_data_sets import report_of, request_of
@@ -73,7 +74,17 @@ def test_a_request_that_names_no_instance_is_refused() -> None:
         request_of(encoded(message(count=0), ImplicitVRLittleEndian), ImplicitVRLittleEndian, "CALLER")
 
 
-@pytest.mark.parametrize("reason", [b"", b"\x12", b"\x12\x01\x00\x00"])
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_empty_failure_reason_is_a_processing_failure_and_spares_what_was_committed(syntax: str) -> None:
+    dataset = message(count=2, reasons=(0x0112,))
+    dataset.FailedSOPSequence[0].add_new(0x00081197, "US", None)
+    report = report_of(encoded(dataset, syntax), syntax)
+    assert len(report.committed) == 2
+    assert [reason for _, reason in report.failed] == [0x0110]
+    assert [reason for _, reason in Commitment.of_event(dataset).failed] == [0x0110]
+
+
+@pytest.mark.parametrize("reason", [b"\x12", b"\x12\x01\x00\x00"])
 def test_a_failure_reason_of_another_length_is_refused(reason: bytes) -> None:
     dataset = message(count=0, reasons=(0x0112,))
     content = encoded(dataset, ImplicitVRLittleEndian)
