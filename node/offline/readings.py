@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 
 from ainode.node.deciding import router
@@ -35,7 +34,7 @@ from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import ModelEnvironment, environment
-from ainode.node.reports import readable_files
+from ainode.node.reports import report_pdf, report_text
 from ainode.node.routes import Check, Route, RouteDecision
 from ainode.node.settings import Settings
 
@@ -120,10 +119,16 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
         path.write_bytes(document.content)
         paths.append(path)
     # Each file is written before the next is made: a report.pdf that fails leaves the other files.
-    for name, content in chain([("result.json", reading.summary.encode())], readable_files(reading)):
+    for name, content in _readable_files(reading):
         (out / name).write_bytes(content)
         paths.append(out / name)
     return tuple(paths)
+
+
+def _readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
+    yield "result.json", reading.summary.encode()
+    yield "report.txt", report_text(reading.answer).encode()
+    yield "report.pdf", report_pdf(reading.answer, reading.documents)
 
 
 def _remove_documents(folder: Path) -> None:

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from ainode.node.domain import Capture, InstanceRef
+from ainode.node.reports.dates import iso_date
 from ainode.node.reports.drawing import Setting
 from ainode.node.reports.source_header import SIZES
 
 _OPPOSITE_SIDES = str.maketrans("RLAPHF", "LRPAFH")
 # The axes of the patient (PS3.3 C.7.6.2.1.1), to the greater coordinate.
 _SIDES = "LPH"
-_DATE_DIGITS = 8
 
 
 def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> Setting:
@@ -58,10 +58,4 @@ def _captions(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]
     place = [f"Series {number}"] if number is not None else []
     if len(slices) > 1 and capture.image.sop_instance_uid in slices:
         place.append(f"{slices.index(capture.image.sop_instance_uid) + 1}/{len(slices)}")
-    return [line for line in (" ".join(place), study_date(header)) if line]
-
-
-def study_date(header: Dataset) -> str:
-    """Return the date of the study as 2026-01-31; empty if the header has none."""
-    date = str(header.get("StudyDate") or "")
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == _DATE_DIGITS else ""
+    return [line for line in (" ".join(place), iso_date(header.get("StudyDate"))) if line]

@@ -13,7 +13,8 @@ from pydicom.valuerep import DA, TM, DSfloat
 from ainode.node.domain import UID, Algorithm, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
-from ainode.node.reports.capture_setting import setting_of, study_date
+from ainode.node.reports.capture_setting import setting_of
+from ainode.node.reports.dates import iso_date
 from ainode.node.reports.drawing import DrawnCapture, Picture, drawn_capture
 from ainode.node.reports.requests import copy_requests, request_attributes
 from ainode.node.reports.series import series_description, series_number
@@ -109,7 +110,7 @@ def _summary(
     The first header is that of the series, the others are those of the captures in the grid.
     """
     first, *shown_headers = headers
-    page = summary_picture(result, pictures, date=study_date(first))
+    page = summary_picture(result, pictures, date=iso_date(first.get("StudyDate")))
     place = _Place("summary", _SUMMARY_NUMBER, 0)
     image = _capture_image(page, first, result=result, place=place, context=context)
     image.DerivationDescription = "Summary: the verdicts and the captures of this result"

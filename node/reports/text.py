@@ -1,34 +1,26 @@
-"""A reading as files: result.json for programs, report.txt and report.pdf for people; none has a patient attribute."""
+"""A reading as text: result.json for programs, report.txt for people; neither has a patient attribute."""
 
 import json
-from collections.abc import Iterator
-from io import BytesIO
-from xml.sax.saxutils import escape
-
-import numpy as np
-from PIL import Image as PillowImage
-from pydicom import dcmread
-from reportlab.lib import colors
-from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle, getSampleStyleSheet
-from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
+from collections.abc import Iterator, Mapping
 
 from ainode.node.domain import (
+    UID,
     Algorithm,
-    Document,
     DocumentContext,
-    DocumentKind,
     Finding,
     Measurement,
     OutOfScope,
-    Reading,
     Result,
     Verdict,
     WeightsStatus,
 )
 from ainode.node.reports.limits import limits
 
-_RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
+RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
+SCORES, FROM = "All scores", "From"
+"""headings of sections"""
+Rows = list[tuple[str, str]]
+"""name and value"""
 _STATUS_SENTENCES = {
     WeightsStatus.DEMONSTRATION: "demonstration weights: they show that the node works, and say nothing of patients",
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
@@ -113,42 +105,16 @@ def _verdict_fields(verdict: Verdict) -> dict[str, object]:
 
 def report_text(answer: Result | OutOfScope) -> str:
     """Return the answer as plain text, the verdicts first."""
-    sections = [
+    blocks = [
         "\n".join([heading, "-" * len(heading), *(f"{name}: {value}" for name, value in rows)])
-        for heading, rows in _sections(answer)
+        for heading, rows in sections(answer)
     ]
     statements = ["\n".join(_statements(answer))] if _statements(answer) else []
-    return "\n\n".join([_title(answer), *statements, *sections, _RESEARCH_USE_ONLY, ""])
+    return "\n\n".join([title(answer), *statements, *blocks, RESEARCH_USE_ONLY, ""])
 
 
-def report_pdf(answer: Result | OutOfScope, captures: tuple[Document, ...] = ()) -> bytes:
-    """Return the answer and its captures as a PDF of A4 pages; the same answer gives the same bytes."""
-    styles = getSampleStyleSheet()
-    warning = ParagraphStyle("warning", styles["Normal"], textColor=colors.HexColor("#a04000"), spaceBefore=8)
-    verdict = ParagraphStyle("verdict", styles["Heading2"], spaceBefore=0)
-    story: list[Flowable] = [Paragraph(escape(_title(answer)), styles["Title"])]
-    story += [Paragraph(escape(statement), verdict) for statement in _statements(answer)]
-    story.append(Paragraph(_RESEARCH_USE_ONLY, warning))
-    for heading, rows in _sections(answer):
-        cells = [[Paragraph(escape(cell), styles["Normal"]) for cell in row] for row in rows]
-        table = Table(
-            cells, colWidths=(150, 320), style=[("VALIGN", (0, 0), (-1, -1), "TOP")], hAlign="LEFT", splitInRow=1
-        )
-        story.append(KeepTogether([Paragraph(heading, styles["Heading2"]), table]))
-    story += [flowable for capture in captures for flowable in (Spacer(1, 12), _capture_picture(capture))]
-    content = BytesIO()
-    SimpleDocTemplate(content, pagesize=A4, title=_title(answer), author="ainode", invariant=1).build(story)
-    return content.getvalue()
-
-
-def readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of report.txt and report.pdf."""
-    captures = tuple(document for document in reading.documents if document.kind is DocumentKind.SECONDARY_CAPTURE)
-    yield "report.txt", report_text(reading.answer).encode()
-    yield "report.pdf", report_pdf(reading.answer, captures)
-
-
-def _title(answer: Result | OutOfScope) -> str:
+def title(answer: Result | OutOfScope) -> str:
+    """Return the heading of the answer."""
     return "Study not analyzed" if isinstance(answer, OutOfScope) else f"{answer.title}: AI result"
 
 
@@ -156,15 +122,15 @@ def _statements(answer: Result | OutOfScope) -> tuple[str, ...]:
     return () if isinstance(answer, OutOfScope) else answer.statements
 
 
-def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
     """Yield the heading of each section with the section's rows of name and value."""
     if isinstance(answer, OutOfScope):
         yield "Why", [("Reason", answer.reason), ("Code", answer.code)]
         return
     if answer.findings:
-        yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding)]
+        yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, _image_names(answer))]
     if answer.scores:
-        yield "All scores", [(name, f"{value:.4f}") for name, value in answer.scores.items()]
+        yield SCORES, [(name, f"{value:.4f}") for name, value in answer.scores.items()]
     algorithm = answer.algorithm
     if texts := list(limits(algorithm)):
         yield "Limits of the model", texts
@@ -176,8 +142,15 @@ def _sections(answer: Result | OutOfScope) -> Iterator[tuple[str, list[tuple[str
             *algorithm.parameters,
         ],
     )
-    uids = [("Study", answer.study_instance_uid), *(("Image read", ref.sop_instance_uid) for ref in answer.key_images)]
-    yield "From", [(name, str(uid)) for name, uid in uids]
+    images = [(name.capitalize(), str(uid)) for uid, name in _image_names(answer).items()]
+    yield FROM, [("Study", str(answer.study_instance_uid)), *images]
+
+
+def _image_names(result: Result) -> dict[UID, str]:
+    """Return a short name for the UID of each key image and of each image with a region."""
+    regions = [finding.region.image for finding in result.findings if finding.region]
+    uids = dict.fromkeys(ref.sop_instance_uid for ref in (*result.key_images, *regions))
+    return {uid: f"image {number}" for number, uid in enumerate(uids, start=1)}
 
 
 def _weights_text(algorithm: Algorithm) -> str:
@@ -186,7 +159,7 @@ def _weights_text(algorithm: Algorithm) -> str:
     return f"{_STATUS_SENTENCES[algorithm.weights_status]}{digest}"
 
 
-def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
+def _finding_rows(finding: Finding, image_names: Mapping[UID, str]) -> Iterator[tuple[str, str]]:
     """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
     measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
     side = f"{finding.laterality.meaning.lower()} " if finding.laterality else ""
@@ -195,18 +168,9 @@ def _finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)
         place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f} (pixels)"
-        yield "Place", f"{place} of image {finding.region.image.sop_instance_uid}"
+        yield "Place", f"{place} of {image_names[finding.region.image.sop_instance_uid]}"
 
 
 def _measurement_text(measurement: Measurement) -> str:
     unit = "" if measurement.unit.value == "1" else f" {measurement.unit.value}"
     return f"{measurement.concept.meaning} {measurement.value:.4g}{unit}"
-
-
-def _capture_picture(capture: Document) -> Image:
-    """Return a capture as large as the width of the text and the height of a page allow."""
-    pixels = PillowImage.fromarray(np.asarray(dcmread(BytesIO(capture.content)).pixel_array))
-    file = BytesIO()
-    pixels.save(file, "PNG")
-    scale = min(450 / pixels.width, 640 / pixels.height)
-    return Image(file, width=pixels.width * scale, height=pixels.height * scale)

@@ -82,9 +82,9 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     folder = tmp_path / "ainode-demo"
     reports = [folder / word for word in done.stdout.split() if word.endswith(".dcm")]
     assert [dcmread(path).Modality for path in reports] == ["SR"] * 5
-    # two radiographs, three slices of each CT for pneumonia and tumor, one nodule, one photograph
+    # two radiographs, three slices of each CT for pneumonia and tumor, each with a summary; one nodule, one photograph
     pictures = [folder / word for word in done.stdout.split() if word.endswith(".png")]
-    assert len(pictures) == 2 + 3 + 3 + 1 + 1
+    assert len(pictures) == 3 + 4 + 4 + 1 + 1
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100

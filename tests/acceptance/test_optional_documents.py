@@ -27,7 +27,7 @@ body_part = ["CHEST"]
 companions = ["SEG", "PR", "SR"]
 destinations = DESTINATIONS
 """
-ALWAYS = {"OT": 3, "SR": 1}
+ALWAYS = {"OT": 4, "SR": 1}
 
 
 def a_ct(folder: Path) -> tuple[str, tuple[Path, ...]]:
@@ -85,7 +85,7 @@ def test_each_destination_gets_what_it_asks_for_and_results_that_come_back_are_n
             assert modalities([dcmread(path) for path in labels_archive.files()]) == {**ALWAYS, "SEG": 1}
             (fractional,) = (one for one in held.values() if one.Modality == "SEG")
             assert all(np.array_equal(frame, HEAT) for frame in fractional.pixel_array)
-            assert len(node.ledger.documents(job.id)) == 7
+            assert len(node.ledger.documents(job.id)) == 8
 
             for path in paths:
                 server.call("POST", "/instances", path.read_bytes())

@@ -69,7 +69,8 @@ def test_a_synthetic_study_comes_back_with_one_report_and_a_capture_per_image_wi
     assert job.state is JobState.REPORTED, job.reason
     assert {one.state for one in deliveries} == {DeliveryState.CONFIRMED}
     kinds = [one.document.kind for one in deliveries]
-    assert kinds == [DocumentKind.SECONDARY_CAPTURE] * len(images) + [DocumentKind.STRUCTURED_REPORT]
+    # the summary comes first
+    assert kinds == [DocumentKind.SECONDARY_CAPTURE] * (1 + len(images)) + [DocumentKind.STRUCTURED_REPORT]
     documents = received(archive, job.study_instance_uid, tmp_path / "back")
     assert judged(documents, list(paths)) == []
 
@@ -81,7 +82,7 @@ def test_the_real_thoracic_spines_are_read_and_a_monochrome1_twin_says_the_same(
     job, deliveries = node.read(deliver(node, *paths), within_s=240)
     assert job.state is JobState.REPORTED, job.reason
     assert [one.document.kind for one in deliveries].count(DocumentKind.STRUCTURED_REPORT) == 1
-    assert len(deliveries) == len(paths) + 1
+    assert len(deliveries) == 1 + len(paths) + 1
     documents = received(archive, job.study_instance_uid, tmp_path)
     assert judged(documents, paths) == []
     probabilities = _by_photometric(json.loads(job.result), paths)

@@ -24,7 +24,7 @@ from ainode.models.phantoms.spine import spine_radiograph  # noqa: E402
 from ainode.models.phantoms.thorax import Field, Nodule, Thorax, nodule_position, thorax  # noqa: E402
 from ainode.models.phantoms.thorax_anatomy import Build  # noqa: E402
 from ainode.node import reports, testing  # noqa: E402
-from ainode.node.domain import Handler, Position, Reading, Result, Selection, SyntheticStudy  # noqa: E402
+from ainode.node.domain import Handler, Position, Result, Selection, SyntheticStudy  # noqa: E402
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.reading import registry  # noqa: E402
 from ainode.node.reading.weights import ModelEnvironment  # noqa: E402
@@ -117,8 +117,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         written.append(folder / f"{document.kind}-{number}.dcm")
         written[-1].write_bytes(document.content)
     summary = reports.result_json(result, CONTEXT)
-    texts = dict(reports.readable_files(Reading(result, documents, summary, 0.0)))
-    readable = {"result.json": summary, "report.txt": texts["report.txt"].decode()}
+    readable = {"result.json": summary, "report.txt": reports.report_text(result)}
     return name, ill, Answer(sources, result, tuple(written), readable)
 
 
