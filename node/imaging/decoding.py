@@ -19,6 +19,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGExtended12Bit, RLELossless
 
 from ainode.node.errors import BrokenSeries
+from ainode.node.imaging.codestreams import Codestream, codestream
 
 # A stitched whole-spine radiograph has some 30 million pixels; a header with far more pixels is an attack.
 MAX_PIXELS = 2**26
@@ -43,8 +44,6 @@ BROKEN_FILE = (
 # Retired processes of JPEG (PS3.5 A.4.1 of 2004): spectral selection and full progression, which libjpeg decodes as it
 # decodes the extended process.
 _EXTENDED_KINDS = frozenset({"1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
-# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 (T.87).
-_FRAME_HEADERS = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
 _PIXEL_GROUP = 0x7FE0
 _FLOATING = "f"
 
@@ -55,8 +54,9 @@ def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
     Raises: BrokenSeries if the object has no pixel data, or no decoder knows its transfer syntax; one of BROKEN_FILE.
     """
     header = _header(path)
-    sizes = _codestream_sizes(path, header)
-    for rows, columns in ((header.Rows, header.Columns), *(size[:2] for size in sizes)):
+    stream = _codestream(path, header)
+    sizes = [(header.Rows, header.Columns), *([(stream.rows, stream.columns)] if stream else [])]
+    for rows, columns in sizes:
         if not 0 < rows * columns <= MAX_PIXELS:
             raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
     decoded = Dataset()
@@ -69,9 +69,10 @@ def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
         decoding_plugin="pydicom" if header.file_meta.TransferSyntaxUID == RLELossless else "",
         correct_unused_bits=False,
     )
-    # A JPEG states its own color space; the decoder of a path follows the JPEG where the header says otherwise.
     header.PhotometricInterpretation = decoded.get("PhotometricInterpretation", header.PhotometricInterpretation)
-    return header, _stored_values(frame, header, precision=sizes[0][2] if sizes else frame.dtype.itemsize * 8)
+    if stream and stream.photometric_interpretation and header.SamplesPerPixel > 1:
+        header.PhotometricInterpretation = stream.photometric_interpretation
+    return header, _stored_values(frame, header, precision=stream.bits if stream else frame.dtype.itemsize * 8)
 
 
 def _stored_values(frame: NDArray[Any], header: Dataset, *, precision: int) -> NDArray[Any]:
@@ -133,34 +134,18 @@ def _source(path: Path, syntax: UID) -> Path | Dataset:
     return path
 
 
-def _codestream_sizes(path: Path, header: Dataset) -> tuple[tuple[int, int, int], ...]:
-    """Return (rows, columns, bits) in the codestream of the first frame; nothing for a frame that is not compressed.
+def _codestream(path: Path, header: Dataset) -> Codestream | None:
+    """Return what the codestream of the first frame says; None for a frame that is not compressed.
 
     Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
     60,000 x 60,000 in its codestream took 14 GB and 75 s.
     """
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated or syntax == RLELossless:
-        return ()
+        return None
     with path.open("rb") as file:
         dcmread(file, stop_before_pixels=True)
         # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
         file.seek(12, 1)
         parse_basic_offsets(file)
-        frame = next(iter(generate_fragments(file)))
-    if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0:
-        # ISO/IEC 15444-1 A.5.1: SOC, then SIZ with length, capabilities, width, height; 24 bytes on the count of
-        # components and the depth of the first, less 1, the sign in its highest bit.
-        columns, rows = struct.unpack_from(">II", frame, start + 8)
-        return ((rows, columns, (frame[start + 42] & 0x7F) + 1),)
-    return (_jpeg_size(frame),)
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int, int]:
-    """Return (rows, columns, bits) in the first frame header of a JPEG (ITU-T T.81 B.2.2; JPEG-LS: T.87 C.2.2)."""
-    offset = 2
-    while True:
-        marker, length, precision, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
-        if marker in _FRAME_HEADERS:
-            return rows, columns, precision
-        offset += 2 + length
+        return codestream(next(iter(generate_fragments(file))))

@@ -1,11 +1,13 @@
-"""Values after a lookup table (LUT) of an image: Modality LUT and VOI LUT."""
+"""Values after a lookup table (LUT) of an image: Modality LUT, VOI LUT and the palette of colors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+_PALETTE = ("Red", "Green", "Blue")
 _FULL = 2**16
 _SIGN = 2**15
 
@@ -17,9 +19,32 @@ def mapped(values: NDArray[Any], item: Dataset, header: Dataset) -> NDArray[np.f
     Raises: AttributeError, IndexError, LookupError, TypeError or ValueError if the item is no usable table.
     Source: PS3.3 C.11.1.1.
     """
-    entries = _entries(item, header)
-    indices = np.clip(values.astype(np.int64) - _first_value(item, values), 0, len(entries) - 1)
-    return entries.astype(np.float32)[indices]
+    entries = _entries(item.LUTDescriptor, item.LUTData, header)
+    return entries.astype(np.float32)[_indices(item.LUTDescriptor, values, len(entries))]
+
+
+def palette_colors(values: NDArray[Any], header: Dataset) -> tuple[NDArray[Any], int]:
+    """Return the colors of palette indices, and the number of bits of a color.
+
+    Devices write 8 bits into the descriptor and words into the data, or 16 bits and colors of 8.
+    Shapes: values (rows, columns); colors (rows, columns, 3).
+    Raises: as `mapped` does.
+    Source: PS3.3 C.7.6.3.1.5, C.7.6.3.1.6.
+    """
+    descriptors = [header[f"{color}PaletteColorLookupTableDescriptor"].value for color in _PALETTE]
+    tables = [
+        _entries(descriptor, header[f"{color}PaletteColorLookupTableData"].value, header)
+        for color, descriptor in zip(_PALETTE, descriptors, strict=True)
+    ]
+    colors = np.stack(
+        [
+            table[_indices(descriptor, values, len(table))]
+            for table, descriptor in zip(tables, descriptors, strict=True)
+        ],
+        axis=-1,
+    )
+    brightest, bits = max(int(table.max()) for table in tables), int(descriptors[0][2])
+    return colors, next(width for width in (8, bits, 16) if brightest < 2**width)
 
 
 def white_value(item: Dataset, header: Dataset) -> float:
@@ -30,16 +55,15 @@ def white_value(item: Dataset, header: Dataset) -> float:
     white = 2 ** int(item.LUTDescriptor[2]) - 1
     if white < 1:
         raise ValueError("the entries of the LUT have no bits")
-    return float(max(white, _entries(item, header).max()))
+    return float(max(white, _entries(item.LUTDescriptor, item.LUTData, header).max()))
 
 
-def _entries(item: Dataset, header: Dataset) -> NDArray[Any]:
+def _entries(descriptor: Sequence[int], data: object, header: Dataset) -> NDArray[Any]:
     """Return the entries of a table: words, or bytes of which two lie in a word, the first in its lower half.
 
     The length of the data decides, since devices write 8 bits into the descriptor and words into the data.
     """
-    count = int(item.LUTDescriptor[0]) % _FULL or _FULL
-    data = item.LUTData
+    count = int(descriptor[0]) % _FULL or _FULL
     if isinstance(data, bytes):
         order = ">" if header.original_encoding[1] is False else "<"
         words = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2")
@@ -53,9 +77,14 @@ def _entries(item: Dataset, header: Dataset) -> NDArray[Any]:
     return packed[:count]
 
 
-def _first_value(item: Dataset, values: NDArray[Any]) -> int:
+def _indices(descriptor: Sequence[int], values: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return which of the entries each value has."""
+    return np.asarray(np.clip(values.astype(np.int64) - _first_value(descriptor, values), 0, count - 1))
+
+
+def _first_value(descriptor: Sequence[int], values: NDArray[Any]) -> int:
     """Return the value of the first entry; files state a negative value as unsigned, and a large value as signed."""
-    first = int(item.LUTDescriptor[1])
+    first = int(descriptor[1])
     if first >= _SIGN and values.min() < 0:
         return first - _FULL
     if first < 0 and values.min() >= 0 and values.max() >= _SIGN:

@@ -18,7 +18,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from ainode.node.domain import Window
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.decoding import BROKEN_FILE, first_frame
-from ainode.node.imaging.lookup_tables import mapped, white_value
+from ainode.node.imaging.lookup_tables import mapped, palette_colors, white_value
 
 # Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
 _MIN_CONTRAST = 0.1
@@ -101,14 +101,22 @@ def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
     """
     photometric = str(header.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
-        entries = apply_color_lut(stored, header)
-        return _in_8_bits(entries, entries.dtype.itemsize * 8)
+        if "SegmentedRedPaletteColorLookupTableData" in header:
+            entries = apply_color_lut(stored, header)
+            return _in_8_bits(entries, entries.dtype.itemsize * 8)
+        return _in_8_bits(*palette_colors(stored, header))
     if photometric not in _COLOR_SPACES:
         raise BrokenSeries(
             f"instance {header.get('SOPInstanceUID')}: its colors are in {photometric or 'no color space'}; "
             f"{', '.join(_COLOR_SPACES)} and PALETTE COLOR are read",
         )
-    colors: NDArray[Any] = _in_8_bits(stored, int(header.BitsStored))
+    bits = int(header.BitsStored)
+    if bits > _PICTURE_BITS and stored.max() < 2**_PICTURE_BITS:
+        raise BrokenSeries(
+            f"instance {header.get('SOPInstanceUID')}: its colors use 8 of its {bits} bits stored, so that white is "
+            "unknown; correct Bits Stored, or scale the colors",
+        )
+    colors: NDArray[Any] = _in_8_bits(stored, bits)
     if photometric.startswith("YBR_FULL"):
         colors = convert_color_space(colors, photometric, "RGB")
     return np.asarray(colors, np.uint8)

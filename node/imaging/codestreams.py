@@ -1,0 +1,73 @@
+"""What the compressed frame of an image says of itself: its size, the bits of its values, the space of its colors.
+
+A header may say otherwise. Decoders allocate memory by the size in the codestream, and give out its colors.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+RGB: Final = "RGB"
+YBR: Final = "YBR_FULL"
+
+# SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81 table B.1), and SOF55 (T.87).
+_FRAME_HEADERS: Final = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC} | {0xFFF7}
+_JFIF, _ADOBE = 0xFFE0, 0xFFEE
+# Of the Adobe marker (ITU-T T.872 6.5.3): RGB or CMYK, YCbCr.
+_ADOBE_TRANSFORMS: Final[Mapping[int, str]] = {0: RGB, 1: YBR}
+_ADOBE_TRANSFORM_AT: Final = 11
+_RGB_COMPONENTS: Final = frozenset({b"RGB", b"rgb"})
+_J2K_START: Final = b"\xff\x4f\xff\x51"
+_COD, _SOT = 0xFF52, 0xFF90
+
+
+@dataclass(frozen=True, slots=True)
+class Codestream:
+    """What a codestream says of its frame."""
+
+    rows: int
+    columns: int
+    bits: int
+    """bits of a value"""
+    photometric_interpretation: str
+    """of the decoded colors; '' where the codestream does not say"""
+
+
+def codestream(frame: bytes) -> Codestream:
+    """Return what a JPEG, JPEG-LS or JPEG 2000 frame says of itself.
+
+    Raises: struct.error or IndexError if the frame is damaged.
+    """
+    start = frame.find(_J2K_START)
+    return _jpeg(frame) if start < 0 else _jpeg_2000(frame, start)
+
+
+def _jpeg_2000(frame: bytes, start: int) -> Codestream:
+    """Return what a JPEG 2000 frame says (ISO/IEC 15444-1 A.5.1, SIZ; A.6.1, COD)."""
+    columns, rows = struct.unpack_from(">II", frame, start + 8)
+    bits = (frame[start + 42] & 0x7F) + 1  # the highest bit is the sign
+    offset = start + 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, offset)
+        if marker in {_COD, _SOT}:
+            # The transform of several components turns the decoded values into RGB.
+            has_transform = marker == _COD and frame[offset + 8] == 1
+            return Codestream(rows, columns, bits, RGB if has_transform else "")
+        offset += 2 + length
+
+
+def _jpeg(frame: bytes) -> Codestream:
+    """Return what the first frame header of a JPEG and the markers before it say (ITU-T T.81 B.2.2; T.87 C.2.2)."""
+    offset, color = 2, ""
+    while True:
+        marker, length, precision, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
+        segment = frame[offset + 4 : offset + 2 + length]
+        if marker in _FRAME_HEADERS:
+            components = segment[6::3]
+            return Codestream(rows, columns, precision, color or (RGB if components in _RGB_COMPONENTS else ""))
+        if marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM_AT:
+            color = _ADOBE_TRANSFORMS.get(segment[_ADOBE_TRANSFORM_AT], color)
+        elif marker == _JFIF and segment.startswith(b"JFIF"):
+            color = color or YBR
+        offset += 2 + length
