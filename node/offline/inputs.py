@@ -241,13 +241,17 @@ def _current_with_priors(time_points: Sequence[Study]) -> Study:
 
 
 def _unpacked(path: Path, folder: Path) -> Path:
-    """Return a path, or the folder with the files of a ZIP archive.
+    """Return a path, or the folder with the files of a ZIP archive; of an archive with one volume the volume.
 
     Raises: BrokenSeries.
     """
     if not path.is_file() or format_of(path).kind is not FileKind.ZIP:
         return path
-    return zip_files.unpack(path, folder / "unpacked")
+    unpacked = zip_files.unpack(path, folder / "unpacked")
+    kinds = {file: format_of(file).kind for file in files([unpacked])}
+    volumes = [file for file, kind in kinds.items() if kind in {FileKind.NRRD, FileKind.NIFTI}]
+    has_images = any(kind is FileKind.PICTURE for kind in kinds.values()) or _has_dicom(kinds)
+    return volumes[0] if len(volumes) == 1 and not has_images else unpacked
 
 
 def _converted_study(path: Path, folder: Path, options: ReadOptions) -> ConvertedStudy | None:

@@ -14,7 +14,13 @@ _DICM_OFFSET: Final = 128
 # NIfTI-1 and NIfTI-2: length of the header, magic and its offset. Source: https://nifti.nimh.nih.gov.
 _NIFTI_1_BYTES, _NIFTI_1_MAGIC = 348, 344
 _NIFTI_2_BYTES, _NIFTI_2_MAGIC = 540, 4
-_META_IMAGE: Final = re.compile(rb"\s*(Comment|ObjectType|ObjectSubType|NDims)\s*=")
+_META_IMAGE: Final = re.compile(rb"(\xef\xbb\xbf)?\s*(Comment|ObjectType|ObjectSubType|NDims)\s*=")
+# Letters, digits and signs of a text in ASCII or UTF-8; no DICOM data set begins with so many.
+_TEXT: Final = re.compile(rb"(\xef\xbb\xbf)?[\t\n\r\x20-\x7e\x80-\xff]{8,}\Z")
+_JPEG_2000: Final = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL ")
+_OTHER_VOLUMES: Final = (b"# vtk DataFile", b"\x93NUMPY", b"MATLAB 5.0", b"CDF\x01", b"CDF\x02", b"MATRIX7")
+_PACKED: Final = (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd")
+_FILMS: Final = frozenset({b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp4", b"3gp5"})
 
 
 class FileKind(StrEnum):
@@ -39,14 +45,20 @@ class FileFormat:
 _PAIR: Final = "one half of an image in two files (.hdr and .img); save the image as a single .nii"
 _REMEDIES: Final[tuple[tuple[Callable[[bytes], object], str], ...]] = (
     (_META_IMAGE.match, "a MetaImage file (.mha, .mhd); save it as NRRD or NIfTI, as 3D Slicer and ITK-SNAP do"),
-    (
-        lambda head: head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif"},
-        "a HEIC or AVIF photograph; save it as JPEG or PNG",
-    ),
+    (lambda head: head[4:8] == b"ftyp" and head[8:12] in _FILMS, "a film; save a single picture of it as PNG"),
+    (lambda head: head[4:8] == b"ftyp" and head[8:12] == b"crx ", "a raw file of a camera; save it as JPEG or TIFF"),
+    (lambda head: head[4:8] == b"ftyp", "a HEIC or AVIF photograph; save it as JPEG or PNG"),
+    (lambda head: head.startswith(_JPEG_2000), "a JPEG 2000 or JPEG XL picture; save it as PNG"),
     (lambda head: head[:2] == b"BM" or head[:4] == b"GIF8", "a BMP or GIF picture; save it as PNG"),
+    (lambda head: head[:4] == b"8BPS", "a Photoshop document; save it as PNG"),
+    (lambda head: re.match(rb"P[1-7]\s+\d", head), "a PNM picture; save it as PNG"),
     (lambda head: head[:4] == b"%PDF", "a PDF document; give the images themselves"),
-    (lambda head: head[:6] == b"Rar!\x1a\x07" or head[:6] == b"7z\xbc\xaf\x27\x1c", "an archive; unpack it, or zip it"),
+    (lambda head: head.startswith(_PACKED) or head[257:262] == b"ustar", "an archive; unpack it, or zip it"),
     (lambda head: head[:3] == b"\x89HD", "an HDF5 or MINC 2 file; save the volume as NIfTI or NRRD"),
+    (lambda head: head.startswith(_OTHER_VOLUMES), "a volume of another format; save it as NIfTI or NRRD"),
+    (lambda head: head[:2] == b"MZ" or head[:4] == b"\x7fELF", "a program; give the images themselves"),
+    (lambda head: not head, "empty; copy it again"),
+    (_TEXT.match, "a text; give the images themselves"),
 )
 _PICTURES: Final[Mapping[bytes, int]] = {
     b"\x89PNG\r\n\x1a\n": 0,

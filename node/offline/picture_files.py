@@ -1,8 +1,10 @@
 """PNG, JPEG, TIFF and WebP files, decoded as upright 8-bit RGB."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 # WebP is lossless.
 _LOSSY_METHODS = {"JPEG": "ISO_10918_1", "MPO": "ISO_10918_1", "WEBP": "WEBP"}
 _MAX_16_BIT = 65535
+# TIFF 6.0: the first bit of NewSubfileType is a smaller version of another picture, Photometric 0 is white; DNG 1.4.
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _DECODE_ERRORS = (EOFError, MemoryError, OSError, SyntaxError, TypeError, ValueError, UnidentifiedImageError)
 
 
@@ -44,8 +48,10 @@ def picture(path: Path) -> Picture:
                 _refuse_unfit(image)
                 is_jpeg_tiff = "jpeg" in str(image.info.get("compression", ""))
                 lossy_method = _LOSSY_METHODS["JPEG"] if is_jpeg_tiff else _LOSSY_METHODS.get(image.format or "", "")
-                upright = ImageOps.exif_transpose(image)
-                return Picture(_rgb_pixels(upright), lossy_method)
+                # A copy has no tags. Where 0 is white, Pillow exchanges black and white of 1 and 8 bits, but not of 16.
+                is_inverted = _tiff_tags(image).get(_PHOTOMETRIC) == 0 and image.mode.startswith("I")
+                rgb = _rgb_pixels(ImageOps.exif_transpose(image))
+                return Picture(255 - rgb if is_inverted else rgb, lossy_method)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BrokenSeries(f"the picture has more than {MAX_PIXELS} pixels; scale it down") from error
     except _DECODE_ERRORS as error:
@@ -60,6 +66,9 @@ def _refuse_unfit(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise BrokenSeries(f"the picture has {image.width} x {image.height} pixels ({MAX_PIXELS} are read)")
     # The MPO of a phone is a JPEG followed by a preview.
+    tags = _tiff_tags(image)
+    if tags.get(_DNG_VERSION) or int(tags.get(_NEW_SUBFILE_TYPE) or 0) & 1:
+        raise BrokenSeries("the file is the raw file of a camera, or a preview; save the whole picture as JPEG or PNG")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise BrokenSeries("the file has several pages; save each page as a separate file")
 
@@ -84,3 +93,8 @@ def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
         background = Image.new("RGBA", colored.size, "white")
         return np.asarray(Image.alpha_composite(background, colored).convert("RGB"))
     return np.asarray(image.convert("RGB"))
+
+
+def _tiff_tags(image: Image.Image) -> Mapping[int, Any]:
+    """Return the tags of a TIFF; nothing for another format."""
+    return getattr(image, "tag_v2", {})

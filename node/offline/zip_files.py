@@ -1,9 +1,10 @@
 """The files of a ZIP archive, unpacked within bounds and under names of our own."""
 
-import shutil
+import lzma
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Final
+from typing import IO, BinaryIO, Final
 
 from ainode.node.errors import BrokenSeries
 
@@ -15,6 +16,8 @@ _MAX_RATIO: Final = 200
 _SMALL_BYTES: Final = 64 * 1024**2
 _ENCRYPTED: Final = 0x1
 _BLOCK_BYTES: Final = 1024**2
+# What the methods of compression raise on damaged bytes.
+_DAMAGED: Final = (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, lzma.LZMAError)
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -28,12 +31,28 @@ def unpack(path: Path, folder: Path) -> Path:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _refuse_unfit(entries, path.stat().st_size)
             for number, entry in enumerate(entries):
-                with archive.open(entry) as source, (folder / f"{number:06d}").open("wb") as target:
-                    # zipfile ends an entry at the size that its header claims.
-                    shutil.copyfileobj(source, target, _BLOCK_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+                with (folder / f"{number:06d}").open("wb") as target:
+                    _unpack_entry(archive, entry, target)
+    except _DAMAGED as error:
         raise BrokenSeries(f"the ZIP archive is damaged ({type(error).__name__}); make it again") from error
     return folder
+
+
+def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: BinaryIO) -> None:
+    """Unpack an entry; zipfile ends the entry at the size that its header claims.
+
+    Raises: BrokenSeries if bzip2 finds the entry damaged; an error of _DAMAGED; OSError if the disk is full.
+    """
+    with archive.open(entry) as source:
+        while block := _block(source):
+            target.write(block)
+
+
+def _block(source: IO[bytes]) -> bytes:
+    try:
+        return source.read(_BLOCK_BYTES)
+    except OSError as error:
+        raise BrokenSeries("the ZIP archive is damaged; make it again") from error
 
 
 def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int) -> None:
@@ -41,6 +60,8 @@ def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int) -> None:
 
     Raises: BrokenSeries.
     """
+    if not entries:
+        raise BrokenSeries("the ZIP archive holds no file; make it again")
     size_bytes = sum(entry.file_size for entry in entries)
     if any(entry.flag_bits & _ENCRYPTED for entry in entries):
         raise BrokenSeries("the ZIP archive has a password; unpack it")

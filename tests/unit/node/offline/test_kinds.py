@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from pydicom import dcmread
 from support import a_file
 
@@ -18,6 +19,7 @@ from ainode.node.errors import BrokenSeries
 from ainode.node.offline import inputs, zip_files
 from ainode.node.offline.inputs import Inputs, ReadOptions
 from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.offline.picture_files import picture
 from ainode.node.offline.readings import unread_lines
 from ainode.node.offline.volume_files import grid
 from ainode.node.settings import Settings
@@ -128,6 +130,16 @@ def _file(name: str, content: bytes) -> Callable[[Path], Path]:
         (_file("a.gif", b"GIF89a" + bytes(200)), "save it as PNG"),
         (_file("a.pdf", b"%PDF-1.7"), "give the images themselves"),
         (_file("a.gz", gzip.compress(b"something else")), "unpack it"),
+        (_file("a.heics", b"\0\0\0\x18ftyphevx" + bytes(200)), "save it as JPEG or PNG"),
+        (_file("a.mp4", b"\0\0\0\x18ftypmp42" + bytes(200)), "a film"),
+        (_file("a.jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200)), "save it as PNG"),
+        (_file("a.jxl", b"\xff\x0a" + bytes(200)), "save it as PNG"),
+        (_file("a.tar", bytes(257) + b"ustar" + bytes(300)), "unpack it"),
+        (_file("a.xz", b"\xfd7zXZ\0" + bytes(200)), "unpack it"),
+        (_file("a.npy", b"\x93NUMPY\x01\0" + bytes(200)), "save it as NIfTI or NRRD"),
+        (_file("a.mhd", b"\xef\xbb\xbfObjectType = Image\r\n"), "save it as NRRD or NIfTI"),
+        (_file("a.html", b"<html><body>Please sign in</body></html>" * 40), "a text"),
+        (_file("a.dcm", b""), "empty"),
     ],
 )
 def test_a_file_that_is_not_read_is_told_what_it_is_and_what_to_make_of_it(
@@ -168,6 +180,49 @@ def test_a_damaged_zip_archive_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     (unread,) = gathered(tmp_path / "a.zip", folder=tmp_path).unread
     assert "ZIP archive is damaged" in unread.reason
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_bytes_of_any_method_of_compression_are_a_damaged_archive(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.dcm", np.random.default_rng(0).integers(0, 99, 20_000, dtype=np.uint8).tobytes())
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[60:120] = b"\xa5" * 60
+    (tmp_path / "a.zip").write_bytes(content)
+    (unread,) = gathered(tmp_path / "a.zip", folder=tmp_path).unread
+    assert "ZIP archive is damaged" in unread.reason
+
+
+def test_an_archive_without_a_file_is_told(tmp_path: Path) -> None:
+    zipfile.ZipFile(tmp_path / "a.zip", "w").close()
+    (unread,) = gathered(tmp_path / "a.zip", folder=tmp_path).unread
+    assert "holds no file" in unread.reason
+
+
+def test_the_one_volume_of_an_archive_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("scan/a.nii.gz", gzip.compress(an_image().to_bytes()))
+        archive.writestr("scan/readme.txt", "from the scanner")
+    (study,) = gathered(tmp_path / "a.zip", folder=tmp_path / "out").studies
+    assert len(study.instances) == VALUES.shape[-1]
+
+
+@pytest.mark.parametrize("tag", [{254: 1}, {50706: b"\1\4\0\0"}], ids=["reduced", "DNG"])
+def test_the_preview_in_the_raw_file_of_a_camera_is_not_its_picture(tmp_path: Path, tag: dict[int, Any]) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for number, value in tag.items():
+        directory[number] = value
+    Image.new("RGB", (9, 8), (200, 100, 50)).save(tmp_path / "a.dng", "TIFF", tiffinfo=directory)
+    (unread,) = gathered(tmp_path / "a.dng", folder=tmp_path).unread
+    assert "a preview" in unread.reason
+
+
+def test_white_is_0_in_a_16_bit_tiff_that_says_so(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "a.tif")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[content.index(struct.pack("<HH", 262, 3)) + 8] = 0
+    (tmp_path / "a.tif").write_bytes(content)
+    assert picture(tmp_path / "a.tif").rgb[..., 0].tolist() == [[255, 0]]
 
 
 def test_copies_of_an_image_count_once_and_other_content_under_one_uid_is_told(tmp_path: Path) -> None:
