@@ -5,7 +5,6 @@ What several of them do and say alike stands here, since every module beside thi
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -87,7 +86,7 @@ def misfit(instance: Instance, smallest_side: int) -> tuple[str, str] | None:
 
 
 def each_read(
-    instances: Iterable[Instance], read: Callable[[Path], Prediction]
+    instances: Iterable[Instance], read: Callable[[Instance], Prediction]
 ) -> tuple[list[tuple[Instance, Prediction]], list[OutOfScope]]:
     """Return the prediction of each usable image, and a refusal of each unusable image.
 
@@ -98,7 +97,7 @@ def each_read(
     broken: list[BrokenSeries] = []
     for instance in instances:
         try:
-            predictions.append((instance, read(instance.path)))
+            predictions.append((instance, read(instance)))
         except UnusablePicture as error:
             unusable.append(image_refusal(instance, str(error), "unusable-pixels"))
         except BrokenSeries as error:

@@ -119,7 +119,9 @@ class SkinLesion:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
-        predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(picture(path)))
+        predictions, unusable = each_read(
+            selection.instances, lambda instance: self._model.predict(picture(instance.path))
+        )
         if not predictions:
             return grouped(unusable)
         return self._result(selection, predictions, [*selection.declined.values(), *unusable])

@@ -41,6 +41,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import display_values
 from ainode.node.reading.weights import ModelEnvironment
 
@@ -91,7 +92,7 @@ class SpineRadiograph:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return findings, boxes and activation maps of every image; unusable pixels are out of scope."""
-        predictions, unusable = each_read(selection.instances, lambda path: self._model.predict(display_values(path)))
+        predictions, unusable = each_read(selection.instances, self._predicted)
         if not predictions:
             return grouped(unusable)
         return self._result(selection, predictions, [*selection.declined.values(), *unusable])
@@ -115,6 +116,10 @@ class SpineRadiograph:
             }
             images.append(SyntheticImage(rows, columns, phantom.image.astype("<u2").tobytes(), header))
         return SyntheticStudy(tuple(images))
+
+    def _predicted(self, instance: Instance) -> "Prediction":
+        pixels = display_values(instance.path)
+        return self._model.predict(pixels, height_per_width=height_per_width(instance.header))
 
     @cached_property
     def _model(self) -> "SpineRadiographModel":

@@ -82,9 +82,10 @@ class Detector:
     confidences: tuple[float, ...]
     iou: float
 
-    def __call__(self, pixels: Picture) -> tuple[Box, ...]:
+    def __call__(self, pixels: Picture, *, height_per_width: float = 1.0) -> tuple[Box, ...]:
         """Return the boxes of the findings on a presented picture, best score first."""
-        square, placement = letterbox(normalized_range(np.asarray(pixels, np.float32)), self.side)
+        scaled = normalized_range(np.asarray(pixels, np.float32))
+        square, placement = letterbox(scaled, self.side, height_per_width=height_per_width)
         predictions = self.run(np.ascontiguousarray(square[None, None]))[0]
         for confidence in self.confidences:
             boxes, scores, class_numbers = suppressed_boxes(predictions, confidence, self.iou)

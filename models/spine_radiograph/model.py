@@ -91,14 +91,18 @@ class SpineRadiographModel:
         )
         return cls(card, digests, classify, detector, classify.precision, classify.device)
 
-    def predict(self, pixels: Picture) -> Prediction:
+    def predict(self, pixels: Picture, *, height_per_width: float = 1.0) -> Prediction:
         """Return the reading of one presented picture (larger is brighter).
+
+        `height_per_width` is the height of a pixel in widths; boxes and map are on the picture's own grid.
 
         Shapes: pixels (rows, columns), any range.
         Raises: UnusablePicture when the picture is too small, empty or not finite.
         """
         pixels = np.asarray(pixels, np.float32)
-        logits, maps = self.classify(classifier_input(pixels, self.card.side, self.card.resize))
+        card = self.card
+        prepared = classifier_input(pixels, card.side, card.resize, height_per_width=height_per_width)
+        logits, maps = self.classify(prepared)
         probabilities = sigmoid(logits[0])
         shares = [network.weight for network in self.card.networks]
         probability = float(np.dot(probabilities, shares))
@@ -107,14 +111,17 @@ class SpineRadiographModel:
             probability=probability,
             abnormal=abnormal,
             per_network={n.name: float(p) for n, p in zip(self.card.networks, probabilities, strict=True)},
-            boxes=self.detector(pixels) if abnormal else (),
-            saliency=self._on_source(weighted_map(maps[0], shares), pixels),
+            boxes=self.detector(pixels, height_per_width=height_per_width) if abnormal else (),
+            saliency=self._on_source(weighted_map(maps[0], shares), pixels, height_per_width),
         )
 
-    def _on_source(self, coarse_map: NDArray[np.float32], pixels: Picture) -> NDArray[np.float32]:
+    def _on_source(
+        self, coarse_map: NDArray[np.float32], pixels: Picture, height_per_width: float
+    ) -> NDArray[np.float32]:
         """Return the ensemble's map on the source grid, for a stretched and for a padded picture."""
         if self.card.resize == "pad":
-            placement = letterbox(np.zeros(pixels.shape, np.float32), self.card.side)[1]
+            empty = np.zeros(pixels.shape, np.float32)
+            placement = letterbox(empty, self.card.side, height_per_width=height_per_width)[1]
             coarse_map = _unpadded_map(coarse_map, placement, self.card.side)
         rows, columns = pixels.shape
         return map_on_source_grid(coarse_map, Placement((1.0, 1.0), (0.0, 0.0), (rows, columns)))

@@ -70,8 +70,12 @@ def normalized_range(pixels: Picture) -> Picture:
     return np.asarray(np.clip((pixels - np.float32(low)) / np.float32(span), 0, 1), np.float32)
 
 
-def classifier_input(pixels: Picture, side: int, resize: Resize = "stretch") -> Picture:
+def classifier_input(
+    pixels: Picture, side: int, resize: Resize = "stretch", *, height_per_width: float = 1.0
+) -> Picture:
     """Return the classifier's input; ImageNet normalization happens inside the network's graph.
+
+    A stretched picture fills the square whatever the shape of its pixels.
 
     Shapes: pixels (rows, columns), presented, any range; out (1, 1, side, side) in 0 to 1.
     Raises: UnusablePicture with the reason of `reason_unusable`.
@@ -81,14 +85,19 @@ def classifier_input(pixels: Picture, side: int, resize: Resize = "stretch") -> 
     scaled = normalized_range(np.asarray(pixels, np.float32))
     if resize == "stretch":
         return np.ascontiguousarray(_resized_picture(scaled, side, side)[None, None])
-    return letterbox(scaled, side, fill=0.0)[0][None, None]
+    return letterbox(scaled, side, fill=0.0, height_per_width=height_per_width)[0][None, None]
 
 
-def letterbox(scaled: Picture, side: int, *, fill: float = _GREY / 255) -> tuple[Picture, Placement]:
-    """Return the picture in a square of `side` with its aspect ratio kept, and its place in the square."""
+def letterbox(
+    scaled: Picture, side: int, *, fill: float = _GREY / 255, height_per_width: float = 1.0
+) -> tuple[Picture, Placement]:
+    """Return the picture in a square of `side` with its aspect ratio kept, and its place in the square.
+
+    `height_per_width` is the height of a pixel of the picture in widths; the pixels of the square are squares.
+    """
     rows, columns = scaled.shape
-    factor = side / max(rows, columns)
-    height, width = max(1, round(rows * factor)), max(1, round(columns * factor))
+    factor = side / max(rows * height_per_width, columns)
+    height, width = max(1, round(rows * height_per_width * factor)), max(1, round(columns * factor))
     top, left = (side - height) // 2, (side - width) // 2
     square = np.full((side, side), fill, np.float32)
     square[top : top + height, left : left + width] = _resized_picture(scaled, height, width)

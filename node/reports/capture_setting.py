@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from ainode.node.domain import Capture, InstanceRef
+from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.reports.dates import iso_date
 from ainode.node.reports.drawing import Setting
-from ainode.node.reports.source_header import SIZES
 
 _OPPOSITE_SIDES = str.maketrans("RLAPHF", "LRPAFH")
 # The axes of the patient (PS3.3 C.7.6.2.1.1), to the greater coordinate.
@@ -19,14 +19,6 @@ _SIDES = "LPH"
 def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> Setting:
     """Return what the header of the source says around the capture; `evidence` numbers the slices of a series."""
     return Setting(height_per_width(header), _letters(header), tuple(_captions(header, capture, evidence)))
-
-
-def height_per_width(header: Dataset) -> float:
-    """Return the height of a pixel in widths of the pixel, 1 if the header does not say."""
-    for keyword in SIZES:
-        if sizes := header.get(keyword):
-            return float(sizes[0] / sizes[1])
-    return 1.0
 
 
 def _letters(header: Dataset) -> tuple[str, str, str, str]:

@@ -30,6 +30,7 @@ from ainode.node.encoding.character_sets import UTF_8, known_terms, undeclared_t
 from ainode.node.errors import ReportError
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, algorithm_uid
 from ainode.node.imaging.decoding import BROKEN_FILE
+from ainode.node.imaging.pixel_shape import SIZES
 from ainode.node.reports.macros import valid_text
 from ainode.node.reports.modules import patient_and_study
 from ainode.node.reports.series import model_version, series_description
@@ -48,8 +49,6 @@ _PATIENT_AND_STUDY = (
 )
 
 # How many values the geometry has (PS3.3 10.7, C.7.6.1.1.1, C.7.6.2). Real headers have a spacing of 0 or of one value.
-SIZES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-"""height and width of a pixel, of which the ratio counts (PS3.3 10.7, C.7.6.3.1.7)"""
 _GEOMETRY = dict.fromkeys((*SIZES, "PatientOrientation"), 2) | {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})

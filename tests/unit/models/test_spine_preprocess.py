@@ -87,3 +87,16 @@ def test_a_map_fills_the_source_grid_and_an_empty_one_stays_empty() -> None:
     assert large.shape == (70, 140)
     assert large[-1, 0] == pytest.approx(1)
     assert large[0, -1] == 0
+
+
+@pytest.mark.parametrize("height_per_width", [0.5, 2.0])
+def test_a_picture_of_pixels_that_are_no_squares_is_stretched_in_the_letterbox(height_per_width: float) -> None:
+    rows, columns = round(400 / height_per_width), 300
+    picture = np.zeros((rows, columns), np.float32)
+    picture[rows // 4 : rows // 2, 75:150] = 1
+    square, placement = letterbox(picture, 320, fill=0, height_per_width=height_per_width)
+    bright_rows, bright_columns = np.nonzero(square > 0.5)
+    assert np.ptp(bright_rows) / np.ptp(bright_columns) == pytest.approx(100 / 75, rel=0.05)
+    corners = np.array([[bright_columns.min(), bright_rows.min(), bright_columns.max() + 1, bright_rows.max() + 1]])
+    expected = [75, rows / 4, 150, rows / 2]
+    assert placement.to_source(corners.astype(np.float32))[0] == pytest.approx(expected, abs=2 / min(placement.scale))
