@@ -29,8 +29,8 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _REMEDIES = {
     (1, 3): "add our AE title to the known peers of the archive",
     (1, 7): "correct `ae_title` of this [[peer]] in node.toml",
-    (3, 1): "the peer is congested; the association will be tried again",
-    (3, 2): "the peer has too many associations; the association will be tried again",
+    (3, 1): "the peer is congested; try again later",
+    (3, 2): "the peer has too many associations; try again later",
 }
 
 
@@ -96,9 +96,7 @@ class Link:
             raise self.lost_association(request)
         error = error_type(status)
         if error is ArchiveUnreachable:
-            message = (
-                f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); the request will be tried again"
-            )
+            message = f"{self.peer.name}: cannot take {request} now (status 0x{status:04X}); try again later"
             raise ArchiveUnreachable(message, comment=words)
         if error is ArchiveRefused:
             remedy = "enable the service at the peer, or see its log"
@@ -107,9 +105,7 @@ class Link:
 
     def lost_association(self, request: str) -> ArchiveUnreachable:
         """Return the error of an association that broke off during a request."""
-        return ArchiveUnreachable(
-            f"{self.peer.name}: the association was lost at {request}; the request will be tried again"
-        )
+        return ArchiveUnreachable(f"{self.peer.name}: the association was lost at {request}; try again later")
 
     def _association_error(self, association: Association, tls_failure: str) -> ArchiveError:
         """Return the error of an association that was not established."""

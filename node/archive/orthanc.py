@@ -96,7 +96,7 @@ class Orthanc:
         if error is ArchiveRefused:
             message = f"{name}: did not keep {document} ({word}); look at its filters and its log"
             return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status))
-        message = f"{name}: cannot take {document} now ({word}); the document will be tried again"
+        message = f"{name}: cannot take {document} now ({word}); try again later"
         return SendOutcome(uid, status, ArchiveUnreachable(message) if error else None)
 
     def holds(self, uid: UID) -> bool:

@@ -91,7 +91,7 @@ def _failure(link: WebLink, document: Outgoing, status: int, words: str) -> Send
     if error is ArchiveRefused:
         message = f"{name}: refused {document} with reason 0x{status:04X}; enable its SOP class, or see its log"
         return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status, comment=words), words)
-    message = f"{name}: cannot take {document} now (reason 0x{status:04X}); the document will be tried again"
+    message = f"{name}: cannot take {document} now (reason 0x{status:04X}); try again later"
     return SendOutcome(uid, status, ArchiveUnreachable(message, comment=words) if error else None, words)
 
 

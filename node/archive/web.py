@@ -77,9 +77,7 @@ class WebLink:
                 raise self.http_error(error.response.status_code, request, words) from None
             except (requests.RequestException, HTTPError) as error:
                 kind = type(error).__name__
-                raise ArchiveUnreachable(
-                    f"{name}: {request} failed ({kind}); the request will be tried again"
-                ) from None
+                raise ArchiveUnreachable(f"{name}: {request} failed ({kind}); try again later") from None
             except ValueError as error:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(f"{name}: the answer to {request} cannot be understood ({kind})") from None
@@ -89,9 +87,7 @@ class WebLink:
         name = self.peer.name
         if status in _TRANSIENT:
             error_class = ServerFailed if status == HTTPStatus.INTERNAL_SERVER_ERROR else ArchiveUnreachable
-            return error_class(
-                f"{name}: cannot do {request} now (HTTP {status}); the request will be tried again", comment=words
-            )
+            return error_class(f"{name}: cannot do {request} now (HTTP {status}); try again later", comment=words)
         if remedy := _REMEDIES.get(HTTPStatus(status) if status in set(HTTPStatus) else HTTPStatus.OK):
             error_class = NotThere if status == HTTPStatus.NOT_FOUND else ArchiveUnreachable
             return error_class(f"{name}: refused {request} (HTTP {status}): {remedy}", comment=words)

@@ -226,7 +226,7 @@ def _refusal_of_unproven(peer: Peer, answer: SendOutcome) -> ArchiveUnreachable 
         return None
     return ArchiveUnreachable(
         f'{peer.name}: reports success, and does not name what it stored: set confirm = "query" for this [[peer]], or '
-        "correct its address `dicomweb` (a proxy or a sign-in page answers so); the documents will be tried again"
+        "correct its address `dicomweb` (a proxy or a sign-in page answers so)"
     )
 
 

@@ -280,7 +280,7 @@ def test_an_archive_that_is_down_is_pulled_from_once_it_is_back(tmp_path: Path) 
         wait(lambda: bool((known := pair.announcements.of(UID(study))) and known.attempts > 1))
         known = pair.announcements.of(UID(study))
         assert known
-        assert "will be tried again" in known.reason
+        assert "try again later" in known.reason
         node.kill()
         node.start()
         with orthanc(tmp_path / "archive", port=address.port, http_port=address.http_port):

@@ -238,6 +238,13 @@ def test_what_can_never_succeed_is_told_from_what_may_pass(status: int, kind: ty
     assert error_type(status) is kind
 
 
+def test_an_error_that_may_pass_promises_no_attempt_for_the_last_attempt_leaves_the_same_words() -> None:
+    with answering(0xA700) as peer:
+        (full,) = send(link(peer), [Outgoing.of(a_file())])
+    assert "try again later" in str(full.error)
+    assert "will be" not in str(full.error)
+
+
 @pytest.mark.parametrize("status", [0xA700, 0xC000, 0xB000])
 def test_the_words_of_an_archive_are_kept_beside_the_error_and_not_in_it(status: int) -> None:
     def refuse(_: evt.Event) -> Dataset:

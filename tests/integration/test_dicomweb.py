@@ -272,9 +272,9 @@ def test_warnings_and_bodies_of_an_archive_are_kept_beside_the_error_and_not_in_
 @pytest.mark.parametrize(
     ("status", "error", "word"),
     [
-        (500, ArchiveUnreachable, "tried again"),
-        (503, ArchiveUnreachable, "tried again"),
-        (429, ArchiveUnreachable, "tried again"),
+        (500, ArchiveUnreachable, "try again"),
+        (503, ArchiveUnreachable, "try again"),
+        (429, ArchiveUnreachable, "try again"),
         (401, ArchiveUnreachable, "token_env"),
         (403, ArchiveUnreachable, "rights"),
         (404, ArchiveUnreachable, "address"),
