@@ -57,6 +57,8 @@ _CHECKED_VRS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM"})
 
 # Body parts of PS3.16 Annex L that are not paired; a paired part needs a Laterality (PS3.3 C.7.3.1).
 _UNPAIRED_PARTS = frozenset({"SPINE", "CSPINE", "TSPINE", "LSPINE", "CHEST", "ABDOMEN", "PANCREAS"})
+# What has a date and a time of its own in an image.
+_DATED = ("Study", "Series", "Acquisition", "Content")
 # From UTC-12 to UTC+14.
 _MAX_ZONE_ERROR = timedelta(hours=26)
 _LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
@@ -203,7 +205,7 @@ def creation_time(header: Dataset, context: DocumentContext) -> datetime:
     """
     if zone := _timezone(header, context):
         return context.created.astimezone(zone)
-    source_times = (_local_time(header, kind, context.created.tzinfo) for kind in ("Study", "Series", "Content"))
+    source_times = (_local_time(header, kind, context.created.tzinfo) for kind in _DATED)
     later_times = (time for time in source_times if time and time - context.created <= _MAX_ZONE_ERROR)
     return max((context.created, *later_times))
 
@@ -215,10 +217,10 @@ def _contribution_time(header: Dataset, context: DocumentContext) -> DT:
 
 
 def _local_time(header: Dataset, kind: str, zone: tzinfo | None) -> datetime | None:
-    """Return date and time of a kind in a zone; None where the header has no such date."""
+    """Return date and time of a kind in a zone, midnight where no time is stated; None without such a date."""
     try:
         date, time = DA(header.get(f"{kind}Date")), TM(header.get(f"{kind}Time"))
-        return datetime.combine(date, time, zone) if date and time else None
+        return datetime.combine(date, time or datetime.min.time(), zone) if date else None
     except (TypeError, ValueError):
         return None
 

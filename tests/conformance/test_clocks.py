@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conformance.made import ALGORITHM, EVERYTHING, a_result, source, sources_of
+from conformance.made import ALGORITHM, CONTEXT, EVERYTHING, a_result, source, sources_of
 from pydicom import Dataset, dcmread
 from support.judges import module_errors
 
@@ -81,6 +81,21 @@ def test_no_report_of_a_container_in_utc_is_dated_before_its_study(tmp_path: Pat
     documents = made(a_source(tmp_path), context)
     assert {clock(document) for document in documents} == {("20260702", "003000", None)}
     assert not any("+" in str(document.ContributingEquipmentSequence[-1]) for document in documents)
+
+
+@pytest.mark.parametrize(
+    ("elements", "time"),
+    [
+        ({"StudyTime": ""}, "000000"),
+        ({"StudyDate": "20260701", "AcquisitionDate": "20260702", "AcquisitionTime": "004500"}, "004500"),
+    ],
+    ids=["a study without a time", "an acquisition after midnight"],
+)
+def test_no_report_is_dated_before_a_day_that_its_image_states(
+    elements: dict[str, str], time: str, tmp_path: Path
+) -> None:
+    documents = made(a_source(tmp_path, **elements), replace(CONTEXT, created=RECEIVED))
+    assert {clock(document) for document in documents} == {("20260702", time, None)}
 
 
 def test_a_study_dated_days_ahead_does_not_date_its_report(tmp_path: Path) -> None:
