@@ -40,8 +40,9 @@ from ainode.node.domain import (
 from ainode.node.domain import Region as ImageRegion
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_look import look_at
+from ainode.node.imaging.ct_parts import CtPart, lungs
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
-from ainode.node.imaging.geometry import Stack, Volume, stack, volume
+from ainode.node.imaging.geometry import stack, volume
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 _PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 _LUNG = Code("39607008", "SCT", "Lung")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
-# Aerated lung in Hounsfield units; the air around the patient lies below.
-_LUNG_HU, _LUNG_SHARE = (-950, -500), 0.03
 _DEMONSTRATION: Header = {
     "BodyPartExamined": "CHEST",
     "SeriesDescription": "Synthetic chest, lung kernel",
@@ -78,17 +77,19 @@ class CtPneumonia:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the slices of the best stack of the chest, by their headers."""
-        card = self._card
-        requirements = CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
         chests = tuple(series for series in study.series if _may_be_chest(series))
         if study.series and not chests:
             reason = f"the body part is {body_parts(study.series)}; read is CHEST"
             return OutOfScope(reason, "wrong-body-part", refs(study.instances[:1]))
-        stack_or_refusal = ct_stack(chests, requirements)
+        stack_or_refusal = ct_stack(chests, self._requirements())
         if isinstance(stack_or_refusal, OutOfScope):
             return stack_or_refusal
         uid = stack_or_refusal.instances[0].ref.series_instance_uid
         return Selection(study.study_instance_uid, (Series(uid, "CT", stack_or_refusal.instances),))
+
+    def _requirements(self) -> CtRequirements:
+        card = self._card
+        return CtRequirements(card.min_slices, card.min_coverage_mm, card.max_spacing_mm, kernel="lung")
 
     def look(self, selection: Selection) -> Selection | OutOfScope:
         """Return the selection if its values are Hounsfield units, and show lungs."""
@@ -99,21 +100,18 @@ class CtPneumonia:
         return seen.unit_refusal or seen.chest_refusal or selection
 
     def read(self, selection: Selection) -> Result | OutOfScope:
-        """Return the finding and its key slices; what holds no lung is out of scope."""
+        """Return the finding and its key slices, of the lungs alone; what holds no lungs is out of scope."""
         slices = stack(selection.instances)
         if isinstance(slices, OutOfScope):
             return slices
-        chest = volume(slices)
-        sample = chest.values[:, ::4, ::4]
-        aerated = float(((sample > _LUNG_HU[0]) & (sample < _LUNG_HU[1])).mean())
-        if aerated < _LUNG_SHARE:
-            reason = f"{aerated:.1%} of the volume is as dense as lung; {_LUNG_SHARE:.0%} are needed"
-            return OutOfScope(reason, "no-lung", refs(slices.instances))
+        chest = lungs(slices, volume(slices), self._requirements())
+        if isinstance(chest, OutOfScope):
+            return chest
         try:
-            prediction = self._model.predict(chest.values, seed_of(selection.study_instance_uid, self._card))
+            prediction = self._model.predict(chest.volume.values, seed_of(selection.study_instance_uid, self._card))
         except UnusablePicture as error:
-            return OutOfScope(str(error), "unusable-pixels", refs(slices.instances))
-        return self._result(selection, _Reading(slices, chest, prediction, self._card))
+            return OutOfScope(str(error), "unusable-pixels", refs(chest.slices.instances))
+        return self._result(selection, _Reading(chest, prediction, self._card))
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest with consolidations."""
@@ -136,6 +134,7 @@ class CtPneumonia:
         parameters = {
             **threshold_texts(card.threshold, card.band),
             "network": card.size,
+            "read": str(reading.chest),
             "slices": f"{len(reading.slices.instances)} of {z:.2f} mm, pixels {y:.2f} x {x:.2f} mm",
             "sampling": "25 DDIM steps, seeded by the Study Instance UID",
             "precision": f"{self._model.precision} on {self._model.device}",
@@ -159,11 +158,11 @@ class CtPneumonia:
 
 
 class _Reading:
-    """What the model says of one stack, in the node's words and on the slices' own pixels."""
+    """What the model says of one chest, in the node's words and on the slices' own pixels."""
 
-    def __init__(self, slices: Stack, chest: Volume, prediction: "Prediction", card: Card) -> None:
-        self.slices, self.prediction = slices, prediction
-        self._chest, self._card = chest, card
+    def __init__(self, chest: CtPart, prediction: "Prediction", card: Card) -> None:
+        self.chest, self.slices, self.prediction = chest, chest.slices, prediction
+        self._card = card
 
     def scores(self) -> Mapping[str, float]:
         """Return every number by name."""
@@ -197,7 +196,7 @@ class _Reading:
         return tuple(
             Capture(
                 image=self.slices.instances[number].ref,
-                title=f"Pneumonia on chest CT, slice {number + 1} of {len(self.slices.instances)}",
+                title=f"Pneumonia on chest CT, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
                 captions=(
                     (
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
@@ -205,7 +204,7 @@ class _Reading:
                     ),
                     "Lines: the guidance network's own map, which chose the boxed regions",
                 ),
-                saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self._chest))),
+                saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self.chest.volume))),
                 findings=self._boxes(number),
                 subject=finding,
             )
@@ -219,7 +218,7 @@ class _Reading:
 
     def _pixel(self, index: Sequence[float]) -> Position:
         """Return (slice, row, column) of the stack for (z, y, x) of the volume."""
-        return self.slices.pixel(self._chest.position(index))
+        return self.slices.pixel(self.chest.volume.position(index))
 
     def _boxes(self, number: int) -> tuple[Finding, ...]:
         image = self.slices.instances[number].ref

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.ct_pneumonia.preprocess import SHAPE, network_input, windowed_values
-from ainode.models.phantoms.thorax import Field, thorax
+from ainode.models.phantoms.thorax import Field, Thorax, thorax
 from ainode.models.training.shortcuts import Facts, facts
 
 _LARGEST = 6
 # Voxels along each side of a cell of the small network's saliency map.
 _CELL = 8
+# The reader cuts a scan to the slices on which at least this share of the body is aerated lung.
+_LUNG_SHARE, _BODY_HU = 0.02, -300
 # As real scans are: mostly the whole chest, sometimes a slab; the picture is as wide as the body.
 _WHOLE_MM, _SLAB_MM, _SLAB_SHARE = (250.0, 350.0), (80.0, 200.0), 0.3
 _FIELD_MM = (330.0, 420.0)
@@ -67,8 +69,8 @@ class Volumes:
 
 
 def synthetic_volumes(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
-    """Return `count` phantoms, half of them with consolidations, from the file in `out`; draw them if it is absent."""
-    name = hashlib.sha256(f"{count} {seed} {SHAPE}".encode()).hexdigest()[:12]
+    """Return `count` phantoms of lungs, half of them ill, from the file in `out`; draw them if it is absent."""
+    name = hashlib.sha256(f"{count} {seed} {SHAPE} lungs".encode()).hexdigest()[:12]
     path = out / f"synthetic_{count}_{seed}_{name}.npz"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
@@ -77,15 +79,14 @@ def synthetic_volumes(out: Path, *, count: int, seed: int, workers: int = 1) -> 
         partial_path = path.with_suffix(".part.npz")
         np.savez(
             partial_path,
-            values=np.stack([volume for volume, _ in phantoms]),
-            lesions=np.stack([map_ for _, map_ in phantoms]),
+            values=np.stack([volume for volume, _, _ in phantoms]),
+            lesions=np.stack([map_ for _, map_, _ in phantoms]),
+            scans=np.stack([scan for _, _, scan in phantoms]),
         )
         partial_path.replace(path)
     stored = np.load(path)
     groups = np.asarray([f"synthetic {seed} {number}" for number in range(count)])
-    extents = [_extent(np.random.default_rng((seed, number))) for number in range(count)]
-    scans = np.asarray([(SHAPE[2], extent.coverage / SHAPE[2], extent.width / SHAPE[0]) for extent in extents])
-    return Volumes(stored["values"], np.arange(count) % 2, groups, stored["lesions"], scans)
+    return Volumes(stored["values"], np.arange(count) % 2, groups, stored["lesions"], stored["scans"])
 
 
 def stored_volumes(folder: Path, part: str) -> Volumes:
@@ -126,8 +127,8 @@ def _extent(random: np.random.Generator) -> _Extent:
     return _Extent(slab, random.uniform(*(_SLAB_MM if slab else _WHOLE_MM)), random.uniform(*_FIELD_MM))
 
 
-def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Return a phantom on the network's own grid and its diseased cells; odd numbers have disease."""
+def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float64]]:
+    """Return a phantom's lungs on the network's own grid, their diseased cells and their scan; odd numbers are ill."""
     random = np.random.default_rng((seed, number))
     extent, size = _extent(random), SHAPE[::-1]
     middle = random.uniform(-50, 40) if extent.slab else random.normal(-10, 12)
@@ -137,9 +138,23 @@ def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[
     field = Field(size, spacing, (middle, float(random.normal(5, 6)), float(random.normal(0, 6))))
     anatomy = int(random.integers(2**31))
     for attempt in range(_LARGEST):
-        phantom = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
-        if not lesion_count or phantom.consolidations.any():
+        whole = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
+        if not lesion_count or whole.consolidations.any():
             break
+    field = _lung_field(whole, field)
+    phantom = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
     nz, ny, nx = (count // _CELL for count in size)
     cells = phantom.consolidations.reshape(nz, _CELL, ny, _CELL, nx, _CELL).mean(axis=(1, 3, 5), dtype=np.float32)
-    return np.rint(phantom.values).astype(np.int16), cells.transpose(2, 1, 0)
+    scan = np.asarray((size[0], field.spacing_mm[0], field.spacing_mm[2]), np.float64)
+    return np.rint(phantom.values).astype(np.int16), cells.transpose(2, 1, 0), scan
+
+
+def _lung_field(phantom: Thorax, field: Field) -> Field:
+    """Return the field from the lowest to the highest slice of the lungs, with as many slices."""
+    body = (phantom.values > _BODY_HU) | phantom.lungs
+    shares = (phantom.lungs & ~phantom.consolidations).sum(axis=(1, 2)) / body.sum(axis=(1, 2))
+    numbers = np.flatnonzero(shares >= _LUNG_SHARE)
+    first, last, count = int(numbers[0]), int(numbers[-1]), field.size[0]
+    step, (z, y, x) = field.spacing_mm[0], field.center_mm
+    shift = ((first + last) - (count - 1)) / 2 * step
+    return Field(field.size, (step * (last + 1 - first) / count, *field.spacing_mm[1:]), (z + shift, y, x))

@@ -37,18 +37,23 @@ def lung_shares(slices: Values) -> NDArray[np.float64]:
 
 
 def lung_slices(shares: NDArray[np.float64], spacing_mm: float) -> range:
-    """Return the slices that hold the lungs, from the lowest to the highest number; an empty range without lungs.
-
-    Of several runs that lie far apart, the run with the most lung counts: gas of the bowel far below is no lung.
-    """
-    runs = _bridged_runs(np.flatnonzero(shares >= LEAST_SHARE), 1 + int(_BRIDGE_MM / spacing_mm))
-    if not runs:
-        return range(0)
-    lungs = max(runs, key=lambda run: float(shares[run.start : run.stop].sum()))
+    """Return the slices that hold the lungs with their tips, by number; an empty range without lungs."""
+    lungs = wide_lung_slices(shares, spacing_mm)
+    if not lungs:
+        return lungs
     reach = int(_TIP_MM / spacing_mm)
     below = _tip_length(shares[max(lungs.start - reach, 0) : lungs.start][::-1])
     above = _tip_length(shares[lungs.stop : lungs.stop + reach])
     return range(lungs.start - below, lungs.stop + above)
+
+
+def wide_lung_slices(shares: NDArray[np.float64], spacing_mm: float) -> range:
+    """Return the slices from the first to the last on which the lungs are wide; an empty range without lungs.
+
+    Of several runs that lie far apart, the run with the most lung counts: gas of the bowel far below is no lung.
+    """
+    runs = _bridged_runs(np.flatnonzero(shares >= LEAST_SHARE), 1 + int(_BRIDGE_MM / spacing_mm))
+    return max(runs, key=lambda run: float(shares[run.start : run.stop].sum()), default=range(0))
 
 
 def _bridged_runs(numbers: NDArray[np.intp], most_step: int) -> list[range]:

@@ -106,18 +106,26 @@ def _refusal(answer: Stack | OutOfScope, requirements: CtRequirements) -> OutOfS
 
 def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
     """Return the first requirement that the scan does not meet, in words and as a code; two '' if it meets all."""
-    count, step = len(scan.instances), scan.spacing_mm[0]
+    step = scan.spacing_mm[0]
     if abs(scan.normal[2]) < _AXIAL:
         return "its slices are not axial", "not-axial"
-    if count < requirements.min_slices:
-        return f"{count} slices; {requirements.min_slices} are needed", "too-few-slices"
-    if scan.coverage_mm < requirements.min_coverage_mm:
-        return f"it covers {scan.coverage_mm:.0f} mm; {requirements.min_coverage_mm:.0f} mm are needed", "too-short"
+    if (misfit := size_misfit(scan, requirements))[1]:
+        return misfit
     if step > requirements.max_spacing_mm:
         return f"its slices are {step:.1f} mm apart; at most {requirements.max_spacing_mm:g} mm are read", "too-coarse"
     if reason := header_reason(scan.instances):
         return f"{reason}; Hounsfield units are read", "not-hounsfield"
     return _phase_misfit(scan) if requirements.contrast else ("", "")
+
+
+def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
+    """Return whether a scan is too small, in words and as a code; two '' if it is large enough."""
+    count = len(scan.instances)
+    if count < requirements.min_slices:
+        return f"{count} slices; {requirements.min_slices} are needed", "too-few-slices"
+    if scan.coverage_mm < requirements.min_coverage_mm:
+        return f"it covers {scan.coverage_mm:.0f} mm; {requirements.min_coverage_mm:.0f} mm are needed", "too-short"
+    return "", ""
 
 
 def _phase_misfit(scan: Stack) -> tuple[str, str]:

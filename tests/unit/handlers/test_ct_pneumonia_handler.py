@@ -11,10 +11,12 @@ from support.files import shared
 
 from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
 from ainode.models.ct_pneumonia.card import read_card
+from ainode.models.phantoms.abdomen import abdomen
 from ainode.node import testing
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
+from ainode.node.imaging.geometry import Stack, stack, volume
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
 Change = Callable[[list[SyntheticImage]], list[SyntheticImage]]
@@ -78,7 +80,7 @@ def test_the_demonstration_is_read_with_key_slices_that_carry_saliency(
     assert finding.concept.value == "233604007"
     assert finding.site.value == "39607008"
     assert 0 <= finding.measurements[0].value <= 100
-    assert len(result.evidence) == len(slices)
+    assert len(result.evidence) < len(slices), "slices above and below the lungs are not read"
     assert 1 <= len(result.key_images) <= 3
     assert set(result.key_images) <= set(result.evidence)
     assert tuple(capture.image for capture in result.captures) == result.key_images
@@ -171,11 +173,12 @@ def test_a_volume_without_lung_is_declined(drawn: CtPneumonia, slices: list[Synt
     assert declined.code == "no-lung"
 
 
-@pytest.mark.parametrize(("folder", "count"), [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 64)])
+@pytest.mark.parametrize(("folder", "count"), [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 49)])
 def test_the_real_chests_are_read(drawn: CtPneumonia, folder: str, count: int) -> None:
     files = sorted(path for path in shared(f"data/dicom/{folder}").rglob("*.dcm"))
     result = read(drawn, headers.study(headers.instance(path, sha256="") for path in files))
     assert len(result.evidence) == count
+    assert dict(result.algorithm.parameters)["read"].endswith(f" of {len(files)}: the lungs")
     assert 0 < result.scores["probability"] < 1
 
 
@@ -189,3 +192,31 @@ def test_another_part_labelled_chest_is_refused_by_its_pixels(
     assert isinstance(refusal, OutOfScope)
     assert refusal.code == "no-lung"
     assert "the header says CHEST" in refusal.reason
+
+
+def test_a_chest_above_an_abdomen_is_read_as_the_chest_alone(drawn: CtPneumonia, tmp_path: Path) -> None:
+    alone = read(drawn, bodies.study(bodies.chest(0, 4), tmp_path / "alone"))
+    values = np.concatenate([bodies.abdomen(0), bodies.chest(0, 4)])
+    longer = read(drawn, bodies.study(values, tmp_path / "longer", BodyPartExamined="CHESTABDPELVIS"))
+    assert longer.scores == alone.scores
+    assert dict(longer.algorithm.parameters)["read"].endswith(" of 80: the lungs")
+    first = int(dict(longer.algorithm.parameters)["read"].split()[1])
+    for capture, other in zip(longer.captures, alone.captures, strict=True):
+        number, count = (int(capture.title.split()[at]) for at in (-3, -1))
+        assert count == 80
+        assert number - 40 == int(other.title.split()[-3])
+        assert longer.evidence[number - first] == capture.image
+        assert capture.saliency == other.saliency
+
+
+def test_the_real_chest_above_an_abdomen_is_read_as_the_chest_alone(drawn: CtPneumonia, tmp_path: Path) -> None:
+    files = shared("data/dicom/ct_chest_5mm_Lung_Dx-A0001").rglob("*.dcm")
+    slices = stack([headers.instance(path, sha256="") for path in files])
+    assert isinstance(slices, Stack)
+    chest = volume(slices).values[:, ::4, ::4]
+    below = abdomen(np.random.default_rng(0), slices=40, side=128, step_mm=5.0).values
+    spacing = (5.0, 4 * slices.spacing_mm[1], 4 * slices.spacing_mm[2])
+    alone = read(drawn, bodies.study(chest, tmp_path / "alone", spacing_mm=spacing))
+    longer = read(drawn, bodies.study(np.concatenate([below, chest]), tmp_path / "longer", spacing_mm=spacing))
+    assert longer.scores == alone.scores
+    assert len(longer.evidence) == len(alone.evidence) < 64

@@ -9,7 +9,8 @@ import pytest
 from support import bodies, installed, shared
 from support.bodies import Values, abdomen, chest
 
-from ainode.handlers.ct_tumor import CtTumor, _OrganReading, _Slices, build
+from ainode.handlers.ct_tumor import CtTumor, _OrganReading, build
+from ainode.handlers.ct_tumor.slices import OrganSlices
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
@@ -238,14 +239,30 @@ def _head_over_heels(image: SyntheticImage) -> SyntheticImage:
     return replace(image, pixels=pixels.tobytes(), header=header | turned)
 
 
-def test_a_chest_to_pelvis_with_contrast_is_read_for_both_organs(
-    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+def test_a_chest_to_pelvis_with_contrast_is_read_for_both_organs_each_as_if_scanned_alone(
+    reader: CtTumor, tmp_path: Path
 ) -> None:
-    both = tuple(replace(one, header={**one.header, "BodyPartExamined": "CHESTABDPELVIS"}) for one in demonstration)
-    result = a_result(reader, read_back(both, tmp_path))
+    header = {"ContrastBolusAgent": "APPLIED", "SeriesDescription": "portal venous"}
+    alone = [
+        a_result(reader, bodies.study(values, tmp_path / part, **{**header, "BodyPartExamined": part}))
+        for part, values in (("CHEST", chest(0)), ("ABDOMEN", abdomen(0)))
+    ]
+    values = np.concatenate([abdomen(0), chest(0)])
+    result = a_result(
+        reader, bodies.study(values, tmp_path / "both", **{**header, "BodyPartExamined": "CHESTABDPELVIS"})
+    )
     assert {finding.site.meaning for finding in result.findings} == {"Lung", "Pancreas"}
-    assert len(result.findings) == 2
-    assert len(result.evidence) == 40
+    parameters = dict(result.algorithm.parameters)
+    first, last = (int(parameters["lung read"].split()[at]) for at in (1, 3))
+    assert result.scores["lung malignant"] == alone[0].scores["lung malignant"]
+    for number in range(first, last + 1):
+        name = "lung malignant slice"
+        assert result.scores[f"{name} {number}"] == alone[0].scores[f"{name} {number - 40}"]
+    for number in range(1, 41):
+        name = f"pancreas tumor slice {number}"
+        assert result.scores[name] == alone[1].scores[name]
+    assert parameters["pancreas read"].endswith(" of 80: the abdomen")
+    assert last < 80, "the neck is read for neither"
 
 
 def test_slices_that_are_pictures_are_read_as_they_came(
@@ -273,7 +290,7 @@ def test_slices_that_are_pictures_are_read_as_they_came(
 
 
 def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
-    study = a_study(tmp_path, RescaleIntercept=-9000.0)
+    study = a_study(tmp_path, RescaleIntercept=-9000.0, BodyPartExamined="ABDOMEN", ContrastBolusAgent="APPLIED")
     selection = reader.select(study)
     assert isinstance(selection, Selection)
     answer = reader.read(selection)
@@ -292,7 +309,7 @@ def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Find
     study = np.array(shares)
     reading = Reading((SliceReading(0, study, np.zeros((1, 1), np.float32), place),), study, shares[-1])
     image = Instance(IMAGE, UID("1.2"), Path("slice.dcm"), "", 0, {})
-    slices = _Slices((image,), (), lambda _, values: values, hounsfield=True)
+    slices = OrganSlices((image,), (), lambda _, values: values, hounsfield=True)
     return _OrganReading(organ, slices, reading, threshold).finding()
 
 

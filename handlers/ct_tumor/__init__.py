@@ -4,12 +4,11 @@ The body part of a series says which organ is read: a chest the lung, an abdomen
 both, both. Slices that came as pictures, windowed already, are read too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ainode.handlers import (
     MALIGNANT,
@@ -23,8 +22,8 @@ from ainode.handlers import (
     selection_of,
     threshold_texts,
     verdict_on,
-    voxels_under,
 )
+from ainode.handlers.ct_tumor.slices import OrganSlices, organ_instances, organ_slices
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.errors import UnusablePicture
 from ainode.node.domain import (
@@ -33,7 +32,6 @@ from ainode.node.domain import (
     Code,
     Finding,
     Header,
-    Instance,
     OutOfScope,
     Presence,
     Result,
@@ -43,12 +41,8 @@ from ainode.node.domain import (
     SyntheticStudy,
     refs,
 )
-from ainode.node.errors import BrokenSeries
-from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_look import CtLook, look_at
-from ainode.node.imaging.ct_series import CtRequirements, ct_stack
-from ainode.node.imaging.geometry import Stack, Volume, stack, volume
-from ainode.node.imaging.pixels import modality_values, picture
+from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -75,7 +69,6 @@ _PROBABILITIES = {
 }
 """names of the probabilities of classes that were not chosen"""
 _SITES = {"lung": Code("39607008", "SCT", "Lung"), "pancreas": Code("15776009", "SCT", "Pancreas")}
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _KEY_SLICES = 3
 _DEMONSTRATION: Header = {
     "BodyPartExamined": "ABDOMEN",
@@ -101,7 +94,7 @@ class CtTumor:
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
-        answers = {organ.name: _sources(organ, study.series) for organ in self._card.organs}
+        answers = {organ.name: organ_instances(organ, study.series) for organ in self._card.organs}
         chosen = {instance for answer in answers.values() if isinstance(answer, tuple) for instance in answer}
         declined = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
         if chosen:
@@ -115,7 +108,7 @@ class CtTumor:
         Pictures hold none, and are not looked at.
         """
         organs = [organ for organ in self._card.organs if organ.name not in selection.declined]
-        answers = {organ.name: _sources(organ, selection.series) for organ in organs}
+        answers = {organ.name: organ_instances(organ, selection.series) for organ in organs}
         stacks = {name: stack(answer) for name, answer in answers.items() if isinstance(answer, tuple)}
         # A scan of both organs is looked at once.
         looks = {slices: look_at(slices) for slices in stacks.values() if isinstance(slices, Stack)}
@@ -133,11 +126,14 @@ class CtTumor:
         readings: list[_OrganReading] = []
         refusal = self._elsewhere(selection.series)
         for organ in self._card.organs:
-            answer = _sources(organ, selection.series)
+            answer = organ_instances(organ, selection.series)
             if isinstance(answer, OutOfScope) or organ.name in selection.declined:
                 continue
+            slices = organ_slices(organ, answer)
+            if isinstance(slices, OutOfScope):
+                refusal = slices
+                continue
             try:
-                slices = _slices(answer)
                 model = self._model(organ)
                 model_reading = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
                 readings.append(_OrganReading(organ, slices, model_reading, model.calibration.threshold))
@@ -194,25 +190,10 @@ class CtTumor:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Slices:
-    """Slices to read, each with the instance it is of.
-
-    Shapes: values (n, rows, columns), columns to the left, rows to the back; `acquired` turns (number, map) into the
-    map on the instance's own rows and columns.
-    Units: Hounsfield units, or gray of 0 to 255.
-    """
-
-    instances: tuple[Instance, ...]
-    values: Sequence[NDArray[Any]] = field(repr=False)
-    acquired: Callable[[int, NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
-    hounsfield: bool
-
-
 class _OrganReading:
     """What the model says of one organ, in the node's words."""
 
-    def __init__(self, organ: Organ, slices: _Slices, reading: "Reading", threshold: float) -> None:
+    def __init__(self, organ: Organ, slices: OrganSlices, reading: "Reading", threshold: float) -> None:
         self.organ, self.slices, self._reading, self._threshold = organ, slices, reading, threshold
         self._key_slices = reading.key_slices(_KEY_SLICES, organ.positive_index)
         self.key_images = tuple(slices.instances[slice_reading.index].ref for slice_reading in self._key_slices)
@@ -259,10 +240,14 @@ class _OrganReading:
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
             title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
-            captions=(f"This slice, {key_slice.index + 1} of {len(self.slices.instances)}: {shares}",),
+            captions=(f"This slice, {self._number(key_slice)} of {self.slices.whole_count}: {shares}",),
             saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),
             subject=self.finding(),
         )
+
+    def _number(self, slice_reading: "SliceReading") -> int:
+        """Return the number of a slice in the whole scan, from 1 at the feet."""
+        return self.slices.first + slice_reading.index + 1
 
     def scores(self) -> Mapping[str, float]:
         """Return every number by name: of the study per class, of every slice for the tumor."""
@@ -271,7 +256,7 @@ class _OrganReading:
         study = {f"{organ.name} {name}": float(share) for name, share in class_shares}
         prefix = f"{organ.name} {organ.positive} slice"
         slices = self._reading.slices
-        return study | {f"{prefix} {item.index + 1}": float(item.probabilities[index]) for item in slices}
+        return study | {f"{prefix} {self._number(item)}": float(item.probabilities[index]) for item in slices}
 
     def parameters(self, model: "TumorModel") -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
@@ -286,76 +271,14 @@ class _OrganReading:
                 f"mean of the highest {rule.share:.0%} of {read_count} slices read of {count}",
             ),
             (f"{organ.name} input", f"{organ.side} x {organ.side}, body alone, window {window}"),
+            *(((f"{organ.name} read", self.slices.statement),) if self.slices.statement else ()),
             (f"{organ.name} precision", f"{model.network.run.precision} on {model.network.run.device}"),
         )
-
-
-def _sources(organ: Organ, series: Sequence[Series]) -> tuple[Instance, ...] | OutOfScope:
-    """Return the slices of an organ: the best stack, else pictures of slices, else why there are none."""
-    organ_series = [item for item in series if _shows(organ, item)]
-    if not organ_series:
-        return OutOfScope(f"no series shows the {organ.name}", "wrong-body-part")
-    requirements = CtRequirements(
-        organ.min_slices, organ.min_coverage_mm, organ.max_spacing_mm, "soft", contrast=organ.contrast
-    )
-    scans = [Series(item.series_instance_uid, item.modality, _no_pictures(item)) for item in organ_series]
-    stack_or_refusal = ct_stack([item for item in scans if item.instances], requirements)
-    if isinstance(stack_or_refusal, Stack):
-        return stack_or_refusal.instances
-    pictures = tuple(instance for item in organ_series for instance in item.instances if _is_picture(instance))
-    return pictures or stack_or_refusal
 
 
 def _look_refusal(organ_name: str, seen: CtLook) -> OutOfScope | None:
     """Return why an organ is not read of what was seen; None if it is read."""
     return seen.unit_refusal or (seen.chest_refusal if organ_name == "lung" else seen.abdomen_refusal)
-
-
-def _shows(organ: Organ, series: Series) -> bool:
-    return bool(body_part(series.instances[0].header).names & set(organ.body_parts))
-
-
-def _no_pictures(series: Series) -> tuple[Instance, ...]:
-    return tuple(instance for instance in series.instances if not _is_picture(instance))
-
-
-def _is_picture(instance: Instance) -> bool:
-    """Return whether this is a slice that was made a picture: a Secondary Capture of CT or of no modality."""
-    kind = instance.text("ImageType").upper().split("\\")[:2]
-    secondary = instance.ref.sop_class_uid == _SECONDARY_CAPTURE and kind == ["DERIVED", "SECONDARY"]
-    return secondary and instance.text("Modality") in {"CT", "OT"}
-
-
-def _slices(instances: tuple[Instance, ...]) -> _Slices:
-    """Decode what `_sources` chose.
-
-    Raises: BrokenSeries if an image cannot be decoded, or slices that were a stack are none.
-    """
-    if _is_picture(instances[0]):
-        return _Slices(instances, [_gray(image) for image in instances], lambda _, values: values, hounsfield=False)
-    slices = stack(instances)
-    if isinstance(slices, OutOfScope):
-        raise BrokenSeries(slices.reason)
-    return _upright(slices, volume(slices))
-
-
-def _upright(slices: Stack, scan: Volume) -> _Slices:
-    """Return the slices from the feet to the head as a standing reader sees them, however they were acquired."""
-    numbers = [round(slices.pixel(scan.position((z, 0, 0)))[0]) for z in range(len(scan.values))]
-
-    def acquired(z: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        _, y, x = voxels_under(slices, numbers[z], scan)
-        at = np.rint(y).astype(int), np.rint(x).astype(int)
-        return np.asarray(values[at], np.float32)
-
-    return _Slices(tuple(slices.instances[n] for n in numbers), tuple(scan.values), acquired, hounsfield=True)
-
-
-def _gray(instance: Instance) -> NDArray[np.uint8]:
-    """Return a picture as it came, in gray; 8-bit values are not stretched."""
-    if instance.text("SamplesPerPixel") in {"", "1"} and instance.text("BitsStored") == "8":
-        return np.asarray(modality_values(instance.path), np.uint8)
-    return np.asarray(picture(instance.path).mean(axis=-1), np.uint8)
 
 
 def build(environment: ModelEnvironment) -> CtTumor:

@@ -1,0 +1,92 @@
+"""The part of a CT that a model was made for, cut out of a longer scan: the lungs, or what lies below the lungs.
+
+Every slice is judged by itself, so a chest alone and the same chest above an abdomen give the same slices.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ainode.node.domain import OutOfScope, refs
+from ainode.node.imaging.aerated_lung import lung_shares, lung_slices, wide_lung_slices
+from ainode.node.imaging.ct_look import NO_ABDOMEN, NO_LUNG
+from ainode.node.imaging.ct_series import CtRequirements, size_misfit
+from ainode.node.imaging.geometry import Stack, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class CtPart:
+    """A part of a CT: its slices, and their values.
+
+    Shapes: the slices in the order of the whole stack, the volume from the feet to the head.
+    """
+
+    name: str
+    slices: Stack
+    volume: Volume
+    first: int
+    """the number of the first slice in the whole stack, from 0"""
+    whole_count: int
+    """slices of the whole stack"""
+
+    def __str__(self) -> str:
+        """Return the slices that are read, numbered in the whole stack from 1, for a report."""
+        first = self.first + 1
+        return f"slices {first} to {self.first + len(self.slices.instances)} of {self.whole_count}: {self.name}"
+
+    @property
+    def lowest(self) -> int:
+        """Return the number of the lowest slice in the whole volume, from 0: there the numbers rise to the head."""
+        return self.first if _rises(self.slices) else self.whole_count - self.first - len(self.slices.instances)
+
+
+def lungs(slices: Stack, scan: Volume, requirements: CtRequirements) -> CtPart | OutOfScope:
+    """Return the lungs, from their lowest to their highest slice, or why they cannot be read."""
+    numbers = lung_slices(lung_shares(scan.values), scan.spacing_mm[0])
+    if not numbers:
+        reason = f"no aerated lung on any of {len(slices.instances)} slices; a chest is read"
+        return _refusal(slices, reason, NO_LUNG)
+    return _fitting(_part("the lungs", slices, scan, numbers), slices, requirements)
+
+
+def below_lungs(slices: Stack, scan: Volume, requirements: CtRequirements) -> CtPart | OutOfScope:
+    """Return what lies below the lungs, all of a scan without lungs, or why it cannot be read.
+
+    The pancreas may lie beside the tips of the lungs: slices with a tip are of the abdomen, too.
+    """
+    numbers = wide_lung_slices(lung_shares(scan.values), scan.spacing_mm[0])
+    below = range(numbers.start if numbers else len(scan.values))
+    if not below:
+        reason = f"lungs on the lowest of {len(slices.instances)} slices; an abdomen is read"
+        return _refusal(slices, reason, NO_ABDOMEN)
+    return _fitting(_part("the abdomen", slices, scan, below), slices, requirements)
+
+
+def _fitting(part: CtPart, whole: Stack, requirements: CtRequirements) -> CtPart | OutOfScope:
+    """Return the part if it is as large as required, else the refusal."""
+    reason, code = size_misfit(part.slices, requirements)
+    return _refusal(whole, f"{part}: {reason}", code) if code else part
+
+
+def _refusal(slices: Stack, reason: str, code: str) -> OutOfScope:
+    uid = slices.instances[0].ref.series_instance_uid
+    return OutOfScope(f"series {uid}: {reason}", code, refs(slices.instances))
+
+
+def _rises(slices: Stack) -> bool:
+    """Return whether the numbers of an axial stack rise to the head, as those of a volume do."""
+    return slices.normal[2] > 0
+
+
+def _part(name: str, slices: Stack, scan: Volume, numbers: range) -> CtPart:
+    """Return a part of a CT by the numbers of its slices in the volume."""
+    count = len(slices.instances)
+    first = numbers.start if _rises(slices) else count - numbers.stop
+    kept = replace(
+        slices,
+        instances=slices.instances[first : first + len(numbers)],
+        origin_mm=slices.position(first, 0, 0),
+    )
+    values = np.asarray(scan.values[numbers.start : numbers.stop])
+    volume = replace(scan, values=values, origin_mm=scan.position((numbers.start, 0, 0)))
+    return CtPart(name, kept, volume, first, count)
