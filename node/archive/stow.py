@@ -21,7 +21,8 @@ from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
 # In this order: some servers know the first alone, some the second.
 _ACCEPTED: Final = ("application/dicom+json", "application/dicom+xml")
-_PROCESSING_FAILURE: Final = 0x0110
+# PS3.7 annex C: Processing failure, Duplicate SOP Instance.
+_PROCESSING_FAILURE, _DUPLICATE = 0x0110, 0x0111
 
 
 def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
@@ -85,14 +86,20 @@ def _outcome(link: WebLink, document: Outgoing, response: requests.Response, ans
 
 
 def _failure(link: WebLink, document: Outgoing, status: int, words: str) -> SendOutcome:
-    """Return the outcome of a document that the archive names as failed."""
+    """Return the outcome of a document that the archive names as failed.
+
+    A duplicate is there already. Any other status of a success contradicts the place that the status stands in, and
+    proves nothing.
+    """
     uid, name = document.sop_instance_uid, link.peer.name
     error = error_type(status)
+    if error is None:
+        return SendOutcome(uid, status if status == _DUPLICATE else None, comment=words)
     if error is ArchiveRefused:
         message = f"{name}: refused {document} with reason 0x{status:04X}; enable its SOP class, or see its log"
         return SendOutcome(uid, status, ArchiveRefused(message, archive_status=status, comment=words), words)
     message = f"{name}: cannot take {document} now (reason 0x{status:04X}); try again later"
-    return SendOutcome(uid, status, ArchiveUnreachable(message, comment=words) if error else None, words)
+    return SendOutcome(uid, status, ArchiveUnreachable(message, comment=words), words)
 
 
 def _item_of(answer: JsonDataset, sequence: str, document: Outgoing) -> JsonDataset | None:

@@ -134,6 +134,15 @@ def test_all_failed_is_what_each_reason_says() -> None:
     assert sent.error.archive_status == 0xC122
 
 
+@pytest.mark.parametrize("reason", [0x0000, 0xB000, 0xB007])
+def test_a_warning_among_the_failures_proves_nothing(reason: int) -> None:
+    document = Outgoing.of(a_file())
+    body = {"00081198": {"vr": "SQ", "Value": [item(document.sop_instance_uid, reason)]}}
+    with http(always(202, body)) as peer:
+        (sent,) = send(link(peer), [document])
+    assert (sent.status, sent.error, sent.is_proven) == (None, None, False)
+
+
 STRANGE = [None, [], "<xml/>", {"00081198": 3}, {"00081198": {"Value": [7, {}]}}, [[]], {"00081199": {"Value": []}}]
 
 
