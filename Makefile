@@ -1,4 +1,4 @@
-# Five words: demo, test, acceptance, lint, install. Everything lands in .venv; Debian packages are installed where we are root.
+# Six words: demo, test, acceptance, lint, install, picture. Everything lands in .venv; Debian packages are installed where we are root.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OHIF_VERSION := 3.13.2
 OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 
-.PHONY: demo test acceptance lint install tools ohif clean
+.PHONY: demo test acceptance lint install picture tools ohif clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
@@ -29,6 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 install: $(VENV)/.models
+
+# the picture of README.md: a capture of the demonstration's phantom
+picture: $(VENV)/.models
+	$(BIN)/ainode demo
+	$(BIN)/python -c "import PIL.Image as i; i.open('ainode-demo/lung_nodule-1.png').save('node/reports/capture.png', optimize=True)"
 
 tools:
 	docker/debian-packages test

@@ -51,13 +51,16 @@ def _ledger(settings: "Settings") -> "Ledger":
 
 
 def _course(job: "Job") -> str:
-    """Return what a job answered, how long its parts took, and that nobody gets its documents."""
+    """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
     from ainode.node.offline.readings import headline
 
+    if job.reason:
+        return job.explanation
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
-    return "; ".join([*answer, *durations] if job.destinations else [*answer, *durations, "the route sends nothing"])
+    silence = job.withheld or ("" if job.destinations else "the route sends nothing")
+    return "; ".join(filter(None, (*answer, *durations, silence)))
 
 
 @app.command()
@@ -244,7 +247,7 @@ def jobs(
     ledger = _ledger(settings)
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, job.explanation or _course(job)))
+        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job)))
         for delivery in ledger.deliveries(job.id):
             time = delivery.confirmed_at
             proof = f"{time:%Y-%m-%d %H:%M:%S}Z by {delivery.proof}" if time else ""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ainode.node.domain import Algorithm, Capture, Finding
+from ainode.node.domain import Algorithm, Capture, Finding, Point
 from ainode.node.reports.heat import resized_saliency, with_contours
 from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_findings, font_of
 from ainode.node.reports.words import (
@@ -146,12 +146,20 @@ def _magnified(picture: Image.Image, box: Box, side: int) -> Image.Image:
 
 
 def _paste_far(picture: Image.Image, part: Image.Image, box: Box) -> None:
-    """Paste a magnified part with a frame into the corner that is farthest from its box."""
-    left = 0 if (box[0] + box[2]) / 2 > picture.width / 2 else picture.width - part.width
-    top = 0 if (box[1] + box[3]) / 2 > picture.height / 2 else picture.height - part.height
+    """Paste a magnified part with a frame into the corner that is farthest from its box, and has no captions."""
+    right, bottom = picture.width - part.width, picture.height - part.height
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    # series, slice and date stand at the bottom left
+    corners = ((0, 0), (right, 0), (right, bottom))
+    left, top = max(corners, key=lambda corner: _distance((x, y), corner, part.width))
     picture.paste(part, (left, top))
     frame = left, top, left + part.width - 1, top + part.height - 1
     ImageDraw.Draw(picture).rectangle(frame, outline=GRAY, width=2)
+
+
+def _distance(point: Point, corner: Point, side: float) -> float:
+    """Return the distance of a point from the center of a square with a left top corner."""
+    return float(np.hypot(point[0] - corner[0] - side / 2, point[1] - corner[1] - side / 2))
 
 
 def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:

@@ -1,5 +1,6 @@
 """A chest CT at a node with the shipped routes: demonstration weights answer only where the route allows them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def test_a_chest_ct_gets_no_live_tumor_answer_until_the_route_allows_demonstrati
         text = re.sub(r"\s+", " ", place)
         assert "ct_tumor/lung" in text
         assert "allow_demonstration = true" in text
+    # an answer that stays in the node is an answer still
+    assert f"{json.loads(tumor.result)['verdict']['headline']}; read " in command(node, "jobs").stdout
     assert re.search(r"route ct-tumor\s+shadow", command(node, "check").stdout)
     refused = command(node, "retry", tumor.id)
     assert refused.returncode == 2, refused.stdout

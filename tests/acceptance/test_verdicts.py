@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ installed("cv2", "keras", "openvino", "safetensors", "scipy", "timm", "torch")
 
 from conformance.made import CONTEXT  # noqa: E402
 from pydicom import dcmread  # noqa: E402
+from pypdf import PdfReader  # noqa: E402
 from unit.handlers.test_skin_lesion_handler import shipped  # noqa: E402
 
 from ainode.models.lung_nodule.demonstration import SPACING_MM  # noqa: E402
@@ -24,8 +26,9 @@ from ainode.models.phantoms.spine import spine_radiograph  # noqa: E402
 from ainode.models.phantoms.thorax import Field, Nodule, Thorax, nodule_position, thorax  # noqa: E402
 from ainode.models.phantoms.thorax_anatomy import Build  # noqa: E402
 from ainode.node import reports, testing  # noqa: E402
-from ainode.node.domain import Handler, Position, Result, Selection, SyntheticStudy  # noqa: E402
+from ainode.node.domain import Handler, Position, Reading, Result, Selection, SyntheticStudy  # noqa: E402
 from ainode.node.encoding import headers  # noqa: E402
+from ainode.node.offline import readings as offline  # noqa: E402
 from ainode.node.reading import registry  # noqa: E402
 from ainode.node.reading.weights import ModelEnvironment  # noqa: E402
 
@@ -117,7 +120,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         written.append(folder / f"{document.kind}-{number}.dcm")
         written[-1].write_bytes(document.content)
     summary = reports.result_json(result, CONTEXT)
-    readable = {"result.json": summary, "report.txt": reports.report_text(result)}
+    pages = PdfReader(BytesIO(reports.report_pdf(result, documents))).pages
+    readable = {
+        "result.json": summary,
+        "report.txt": reports.report_text(result),
+        "report.pdf": " ".join(" ".join(page.extract_text() for page in pages).split()),
+        "console": offline.verdict(Reading(result, documents, summary, 0.0)),
+    }
     return name, ill, Answer(sources, result, tuple(written), readable)
 
 
@@ -152,17 +161,30 @@ def test_a_healthy_study_has_no_group_of_a_disease_without_a_denial(case: tuple[
         assert "absent" in presences, group.tracking_identifier
 
 
-def test_json_text_and_captures_say_the_verdict_in_the_same_words(case: tuple[str, bool, Answer]) -> None:
+def test_json_texts_console_and_captures_say_the_verdict_in_the_same_words(case: tuple[str, bool, Answer]) -> None:
     _, _, answer = case
     statements = list(answer.result.statements)
     fields = json.loads(answer.readable["result.json"])
     headline = answer.result.headline
     assert fields["verdict"] == {"presence": answer.result.presence, "headline": headline, "statements": statements}
     assert answer.readable["report.txt"].splitlines()[2 : 2 + len(statements)] == statements
+    # what `ainode read`, `ainode demo` and `ainode jobs` print
+    assert answer.readable["console"] == headline
+    places = [answer.readable["report.pdf"].index(statement) for statement in statements]
+    assert max(places) < answer.readable["report.pdf"].index("Findings")
     captures = answer.result.captures
     assert captures
     assert {capture.subject.statement for capture in captures if capture.subject} <= set(statements)
     assert all(capture.subject for capture in captures)
+
+
+def test_two_captures_and_more_begin_with_a_summary(case: tuple[str, bool, Answer]) -> None:
+    _, _, answer = case
+    captures = [dcmread(path, stop_before_pixels=True) for path in answer.documents if path.stem.startswith("sc-")]
+    count = len(answer.result.captures)
+    assert len(captures) == count + (count > 1)
+    assert [capture.InstanceNumber for capture in captures] == list(range(1, len(captures) + 1))
+    assert ("Summary" in captures[0].DerivationDescription) == (count > 1)
 
 
 @pytest.mark.long

@@ -155,6 +155,19 @@ def test_a_small_finding_is_shown_magnified_in_the_corner_away_from_it() -> None
     assert (marked[95:106, 95:106] == 255).all()
 
 
+def test_a_magnified_part_covers_no_caption() -> None:
+    finding = _finding(Region.box(IMAGE, left=490, top=90, right=510, bottom=110))
+    capture = replace(_capture(finding), inset=finding)
+    setting = Setting(captions=("Series 1 19/36", "2026-01-01"))
+    panels = (
+        _right(drawn_capture(each, _gray(600, 600), algorithm=ALGORITHM, setting=setting).pixels)
+        for each in (capture, _capture())
+    )
+    marked, plain = (panel[540:, :150] for panel in panels)
+    assert np.array_equal(marked, plain)
+    assert (marked != 128).any()
+
+
 def test_heat_grows_evenly_in_lightness_so_that_it_is_read_without_color_vision() -> None:
     colors = heat_colors(np.linspace(0, 1, 64)).astype(float)
     luminance = colors @ (0.2126, 0.7152, 0.0722)
