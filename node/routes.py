@@ -22,6 +22,15 @@ class RouteMode(StrEnum):
     """kept in the node only, for comparison"""
 
 
+class BodyPartSource(StrEnum):
+    """What says which body part a CT shows, where a route names body parts."""
+
+    HEADER = "header"
+    """codes, Body Part Examined and descriptions; a CT whose header names no part is not read"""
+    PIXELS = "pixels"
+    """the header, and of a CT whose header names no part, the look of the handler at its pixels"""
+
+
 @dataclass(frozen=True, slots=True)
 class PriorRule:
     """`[route.priors]` of routes.toml: which earlier studies a route is given beside the study to read."""
@@ -50,6 +59,7 @@ class Route:
     handler: str
     modality: tuple[str, ...] = ()
     body_part: tuple[str, ...] = ()
+    body_part_from: BodyPartSource = BodyPartSource.HEADER
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """DICOM keyword to pattern; patterns are described in config/routes.toml"""
     required_series: tuple[Mapping[str, str], ...] = field(default=(), hash=False)

@@ -61,7 +61,11 @@ def _requirements(organ: Organ) -> CtRequirements:
 
 
 def _shows(organ: Organ, series: Series) -> bool:
-    return bool(body_part(series.instances[0].header).names & set(organ.body_parts))
+    """Return whether a series shows the organ by its header; of a CT that names no part, the look decides."""
+    part = body_part(series.instances[0].header)
+    if part.parts:
+        return bool(part.names & set(organ.body_parts))
+    return series.modality == "CT" and not any(map(_is_picture, series.instances))
 
 
 def _no_pictures(series: Series) -> tuple[Instance, ...]:

@@ -19,7 +19,7 @@ from ainode.node.domain import (
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
-from ainode.node.routes import Check, Route, RouteDecision
+from ainode.node.routes import BodyPartSource, Check, Route, RouteDecision
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
@@ -36,6 +36,8 @@ _COUNTED: Mapping[str, Callable[[Study, Series], int]] = {
     "NumberOfStudyRelatedSeries": lambda study, _: len(study.series),
 }
 _SHOWN_VALUES = 4
+# What a look at the pixels of a CT can tell (`imaging.ct_look`).
+_SEEN_PARTS = frozenset({"CHEST", "ABDOMEN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,22 @@ def _built_in(route: Route) -> Iterable[_Condition]:
 
 
 def _anatomic(route: Route) -> Iterable[_Condition]:
-    if route.body_part:
-        parts = frozenset(part.upper() for part in route.body_part)
-        yield _Condition(
-            "BodyPartExamined",
-            " or ".join(route.body_part),
-            lambda instance: not parts.isdisjoint(body_part(instance.header).names),
-            lambda instance: str(body_part(instance.header)),
-        )
+    if not route.body_part:
+        return
+    parts = frozenset(part.upper() for part in route.body_part)
+    by_pixels = route.body_part_from is BodyPartSource.PIXELS
+    yield _Condition(
+        "BodyPartExamined",
+        " or ".join(route.body_part) + (", or a CT that names no part" if by_pixels else ""),
+        lambda instance: (
+            not parts.isdisjoint(body_part(instance.header).names) or (by_pixels and _is_ct_of_no_part(instance))
+        ),
+        lambda instance: str(body_part(instance.header)),
+    )
+
+
+def _is_ct_of_no_part(instance: Instance) -> bool:
+    return instance.text("Modality") == "CT" and not body_part(instance.header).parts
 
 
 def _tagged(keyword: str, pattern: str) -> _Condition:
@@ -218,6 +228,10 @@ def refuse_broken(route: Route) -> None:
     if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
         known_parts = ", ".join(sorted(PARTS))
         raise ConfigError(f"route {route.name!r}: body part {unknown[0]!r} is not one of {known_parts}")
+    parts = {part.upper() for part in route.body_part}
+    if route.body_part_from is BodyPartSource.PIXELS and not parts & _SEEN_PARTS:
+        seen_parts = " or ".join(sorted(_SEEN_PARTS))
+        raise ConfigError(f"route {route.name!r}: body_part_from = 'pixels' needs {seen_parts} in body_part")
     for tags in (route.tags, *route.required_series):
         for keyword, pattern in tags.items():
             if tag_for_keyword(keyword) is None:

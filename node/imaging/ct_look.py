@@ -62,10 +62,17 @@ class CtLook:
 
     @property
     def abdomen_refusal(self) -> OutOfScope | None:
-        """Return the refusal of a chest, whatever its header says; None of an abdomen, and where nothing tells."""
-        is_chest = self.lungs is not None and not self.shows_abdomen
-        seen = f"the pixels show {self._lungs} and at most {self.below_mm:.0f} mm below"
-        return self._refusal(f"{self._header}, but {seen}" if is_chest else "", "an abdomen is read", NO_ABDOMEN)
+        """Return the refusal of a chest, whatever its header says; None of an abdomen, and where nothing tells.
+
+        Without lungs the header tells; a header that names no part tells nothing, and then neither does a body.
+        """
+        is_told = bool(body_part(self.scan.instances[0].header).parts)
+        if self.shows_abdomen or (self.lungs is None and is_told):
+            return None
+        below = "" if self.lungs is None else f" and at most {self.below_mm:.0f} mm below"
+        return self._refusal(
+            f"{self._header}, but the pixels show {self._lungs}{below}", "an abdomen is read", NO_ABDOMEN
+        )
 
     def __str__(self) -> str:
         """Return the body part and what says so, for an explanation."""

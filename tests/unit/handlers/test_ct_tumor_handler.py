@@ -359,3 +359,26 @@ def test_an_abdomen_that_is_labelled_as_both_is_read_for_the_pancreas_alone(hand
     seen = handler.look(selection)
     assert isinstance(seen, Selection)
     assert {name: refusal.code for name, refusal in seen.declined.items()} == {"lung": "no-lung"}
+
+
+@pytest.mark.parametrize(
+    ("values", "declined"),
+    [
+        (chest(1), {"pancreas": "no-abdomen"}),
+        (np.concatenate([abdomen(0), chest(1)]), {}),
+        (abdomen(0), {"lung": "no-lung", "pancreas": "no-abdomen"}),
+    ],
+)
+def test_the_pixels_decide_on_the_organs_of_a_ct_that_names_no_part(
+    handler: CtTumor, tmp_path: Path, values: Values, declined: dict[str, str]
+) -> None:
+    study = bodies.study(values, tmp_path, BodyPartExamined="", ContrastBolusAgent="APPLIED")
+    selection = handler.select(study)
+    assert isinstance(selection, Selection)
+    seen = handler.look(selection)
+    if len(declined) == 2:
+        assert isinstance(seen, OutOfScope)
+        assert "the header names no body part, but the pixels show no aerated lung" in seen.reason
+    else:
+        assert isinstance(seen, Selection)
+        assert {name: refusal.code for name, refusal in seen.declined.items()} == declined

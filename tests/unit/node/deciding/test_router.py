@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ainode.node.domain import (
 )
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand, ConfigError
-from ainode.node.routes import Check, Route
+from ainode.node.routes import BodyPartSource, Check, Route
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[5] / "shared"))
 SPINE_IMAGE: dict[str, Value] = {
@@ -251,3 +252,23 @@ def test_a_real_scout_is_refused_as_a_localizer_by_a_route_for_ct() -> None:
     scout = headers.instance(SHARED / "data/dicom/ct_abdomen/scout_TCGA-D1-A0ZP/1-1.dcm", sha256="")
     checks = failed(headers.study([scout]), Route("ct", "any", modality=("CT",)))
     assert [(check.attribute, check.found) for check in checks] == [("ImageType", "LOCALIZER, TOPOGRAM")]
+
+
+def test_a_ct_that_names_no_part_is_left_to_its_pixels_where_the_route_says_so() -> None:
+    unnamed: dict[str, Value] = {"Modality": "CT", "Rows": 512, "Columns": 512, "ImageType": ("ORIGINAL", "PRIMARY")}
+    by_header = Route("chest", "ct_pneumonia", modality=("CT",), body_part=("CHEST",))
+    by_pixels = replace(by_header, body_part_from=BodyPartSource.PIXELS)
+    study = a_study(a_series(unnamed))
+    assert not taken(study, by_header)
+    assert taken(study, by_pixels)
+    (decision,) = router.decide(study, (by_pixels,))
+    (check,) = [check for check in decision.checks if check.attribute == "BodyPartExamined"]
+    assert check.expected == "CHEST, or a CT that names no part"
+    assert not taken(a_study(a_series({**unnamed, "BodyPartExamined": "HEAD"})), by_pixels)
+    assert not taken(a_study(a_series({**unnamed, "Modality": "MR"})), replace(by_pixels, modality=()))
+
+
+@pytest.mark.parametrize("parts", [(), ("HEAD",)])
+def test_a_route_cannot_leave_to_the_pixels_what_pixels_do_not_tell(parts: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="needs ABDOMEN or CHEST in body_part"):
+        router.refuse_broken(Route("x", "y", body_part=parts, body_part_from=BodyPartSource.PIXELS))
