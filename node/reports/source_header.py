@@ -17,7 +17,7 @@ from highdicom.base import SOPClass
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.charset import convert_encodings
 from pydicom.config import RAISE, disable_value_validation
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
@@ -150,13 +150,18 @@ def _remove_escapes(_: Dataset, element: DataElement) -> None:
 
 
 def _is_usable(header: Dataset, tag: BaseTag) -> bool:
-    """Return whether an element can be read and its value keeps the rules of its VR; a date of `0000` does not."""
+    """Return whether an element can be read and its value keeps the rules of its VR; a date of `0000` does not.
+
+    Two values where the standard has one say nothing.
+    """
     try:
         element = header[tag]
         if element.VR == "SQ":
             for item in element.value:
                 item.walk(lambda *_: None)
         elif element.VR in _CHECKED_VRS and not element.is_empty:
+            if element.VM > 1 and dictionary_has_tag(tag) and dictionary_VM(tag) == "1":
+                return False
             for value in element.value if isinstance(element.value, MultiValue) else (element.value,):
                 validate_value(element.VR, str(value), RAISE)
     except BROKEN_FILE:

@@ -127,6 +127,8 @@ HALF: dict[str, dict[str, Any]] = {
     "a range of dates": {"StudyDate": "20260101-20260102", "StudyTime": "120000-130000"},
     "a frame of reference that is no UID": {"FrameOfReferenceUID": "none"},
     "two body parts": {"BodyPartExamined": ["TSPINE", "LSPINE"]},
+    "two answers": {"RecognizableVisualFeatures": ["YES", "NO"], "LossyImageCompression": ["00", "01"]},
+    "two numbers": {"SliceThickness": [1, 2], "KVP": [80, 100], "SeriesNumber": [1, 2], "InstanceNumber": [1, 2]},
     "attributes that are younger than validators": {"IssuerOfClinicalTrialSiteID": "X"},
 }
 
