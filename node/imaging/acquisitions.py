@@ -27,7 +27,12 @@ _RECONSTRUCTION = {
     "SliceThickness": "Slice Thickness",
 }
 _CONTENT = "ContentTime"
-_GRID = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+_GRID = {
+    "ImageOrientationPatient": "Image Orientation",
+    "PixelSpacing": "Pixel Spacing",
+    "Rows": "Rows",
+    "Columns": "Columns",
+}
 # Attributes of one pass of the table, which a device that scans step by step gives a value of its own at each step.
 _PASS = {"IrradiationEventUID": "Irradiation Event UID", "AcquisitionNumber": "Acquisition Number"}
 # Attributes of one moment: two values are two moments of a heart, a breath or a bolus, in one series or in two.
@@ -51,7 +56,7 @@ _REGION = {
     "PatientPosition": "Patient Position",
 }
 _INTERLEAVED = {**_MOMENT, **_REGION}
-_NAMES = {**_RECONSTRUCTION, **_PASS, **_INTERLEAVED}
+_NAMES = {**_RECONSTRUCTION, **_PASS, **_INTERLEAVED, **_GRID}
 # Fewer slices with a value of their own are no pass.
 _FEWEST = 4
 # As many passes one beside the other are the steps of one scan.
@@ -61,6 +66,8 @@ _SHUTTLE_S, _PAUSE_S = 1.0, 30.0
 # The distance in time between two passes is so many times the usual distance between two slices.
 _LONGER = 5
 _DECIMALS = 3
+# Anonymizers and converters write 5 and 5.001 for one slice thickness.
+_DECIMALS_OF = {"SliceThickness": 1}
 _SAME_MM = 0.01
 _SHOWN = 60
 _DAY_S = 86_400.0
@@ -91,7 +98,7 @@ def difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
         values = _values(first, keyword), _values(second, keyword)
         if all(values) and values[0].isdisjoint(values[1]):
             return f"{_NAMES[keyword]} is {_shown(values[0])} and {_shown(values[1])}"
-    if _are_of_one_reconstruction(first, second):
+    if _is_one_series(first, second) and (_are_alike(first, second) or not _overlap((tuple(first), tuple(second)))):
         return distinction((first, second))
     spans = _span(first), _span(second)
     if all(spans):
@@ -117,7 +124,7 @@ def distinction(groups: Iterable[Sequence[Instance]]) -> str:
 
 def _by_reconstruction(slices: Slices) -> list[Slices]:
     def key(instance: Instance) -> _Key:
-        return (_kind(instance), *(_rounded(instance.header.get(keyword, "")) for keyword in _RECONSTRUCTION))
+        return (_kind(instance), *(_value(instance, keyword) for keyword in _RECONSTRUCTION))
 
     return _grouped(slices, key)
 
@@ -273,11 +280,15 @@ def _days(text: str) -> int:
         return 0
 
 
-def _are_of_one_reconstruction(first: Sequence[Instance], second: Sequence[Instance]) -> bool:
-    """Return whether two groups of one series agree in all that reconstructions differ in."""
-    return first[0].ref.series_instance_uid == second[0].ref.series_instance_uid and all(
-        _values(first, keyword) == _values(second, keyword) for keyword in _RECONSTRUCTION
-    )
+def _is_one_series(first: Sequence[Instance], second: Sequence[Instance]) -> bool:
+    """Return whether two groups are parts of one series; a group is no part of itself."""
+    uids = [{instance.ref.sop_instance_uid for instance in group} for group in (first, second)]
+    return first[0].ref.series_instance_uid == second[0].ref.series_instance_uid and uids[0].isdisjoint(uids[1])
+
+
+def _are_alike(first: Sequence[Instance], second: Sequence[Instance]) -> bool:
+    """Return whether two groups agree in all that reconstructions differ in."""
+    return all(_values(first, keyword) == _values(second, keyword) for keyword in (*_RECONSTRUCTION, *_GRID))
 
 
 def _other_content(first: Sequence[Instance], second: Sequence[Instance]) -> str:
@@ -316,16 +327,20 @@ def _other_phase(first: Sequence[Instance], second: Sequence[Instance]) -> str:
 
 def _values(group: Sequence[Instance], keyword: str) -> frozenset[object]:
     """Return the values of an attribute in a group, without empty values."""
-    values = (_rounded(instance.header.get(keyword, "")) for instance in group)
+    values = (_value(instance, keyword) for instance in group)
     return frozenset(value for value in values if value not in {"", ()})
 
 
-def _rounded(value: "Value | None") -> object:
+def _value(instance: Instance, keyword: str) -> object:
+    return _rounded(instance.header.get(keyword, ""), _DECIMALS_OF.get(keyword, _DECIMALS))
+
+
+def _rounded(value: "Value | None", decimals: int = _DECIMALS) -> object:
     """Return a value whose numbers are rounded: headers write 1, 1.0 and 1.0000001 for one number."""
     if isinstance(value, tuple):
-        return tuple(_rounded(item) for item in value)
+        return tuple(_rounded(item, decimals) for item in value)
     if isinstance(value, int | float):
-        return round(float(value), _DECIMALS) + 0.0
+        return round(float(value), decimals) + 0.0
     return str(value or "").strip()
 
 

@@ -44,6 +44,16 @@ BROKEN_FILE = (
 # Retired processes of JPEG (PS3.5 A.4.1 of 2004): spectral selection and full progression, which libjpeg decodes as it
 # decodes the extended process.
 _EXTENDED_KINDS = frozenset({"1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
+# Type 1 of PS3.3 C.7.6.3 (Image Pixel): without these nobody knows what the bytes are.
+_NEEDED = (
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+)
 _PIXEL_GROUP = 0x7FE0
 _FLOATING = "f"
 
@@ -111,6 +121,8 @@ def _header(path: Path) -> Dataset:
         start, ">" if syntax == ExplicitVRBigEndian else "<"
     ):
         raise BrokenSeries(f"instance {uid}: the object has no pixel data; send the images of the study")
+    if missing := [keyword for keyword in _NEEDED if header.get(keyword) in {None, ""}]:
+        raise BrokenSeries(f"instance {uid}: its header has no {', '.join(missing)}; correct the image at its source")
     return header
 
 

@@ -23,7 +23,20 @@ _LEAST_RANGE, _LEAST_COUNT = 200.0, 100
 
 def header_reason(instances: Iterable[Instance]) -> str:
     """Return what says in the headers that values are no Hounsfield units, in words; '' if nothing says so."""
-    return next((reason for instance in instances if (reason := _header_reason(instance))), "")
+    slices = tuple(instances)
+    return next((reason for instance in slices if (reason := _header_reason(instance))), "") or _shift_reason(slices)
+
+
+def _shift_reason(slices: Iterable[Instance]) -> str:
+    """Return the rescale that shifts some of the slices against the others, in words; '' if none does.
+
+    A tool that lost an intercept lost it in some files. Slices that are scaled one by one have a slope each.
+    """
+    rescales = {(instance.header.get("RescaleSlope"), instance.header.get("RescaleIntercept")) for instance in slices}
+    intercepts = {intercept for _, intercept in rescales if isinstance(intercept, int | float)}
+    if len({slope for slope, _ in rescales}) > 1 or not intercepts or max(intercepts) - min(intercepts) < 1:
+        return ""
+    return f"Rescale Intercept is {min(intercepts):g} and {max(intercepts):g} in one scan"
 
 
 def _header_reason(instance: Instance) -> str:

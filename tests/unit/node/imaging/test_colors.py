@@ -124,3 +124,13 @@ def test_colors_of_8_bits_that_are_called_more_are_refused(bits: int, tmp_path: 
     photograph["PixelData"].VR = "OW"
     with pytest.raises(BrokenSeries, match=f"its colors use 8 of its {bits} bits stored"):
         picture(photograph, tmp_path)
+
+
+@pytest.mark.parametrize("keyword", ["BitsStored", "PixelRepresentation", "PhotometricInterpretation"])
+def test_a_header_that_does_not_say_what_the_bytes_are_is_refused_by_what_it_lacks(
+    keyword: str, tmp_path: Path
+) -> None:
+    photograph = data_set()
+    delattr(photograph, keyword)
+    with pytest.raises(BrokenSeries, match=f"its header has no {keyword}"):
+        picture(photograph, tmp_path)

@@ -179,6 +179,23 @@ def test_passes_that_nothing_but_the_instance_number_separates_do_not_interleave
     assert "Instance Number begins at " in refusal.reason
 
 
+def test_two_sizes_that_share_a_scan_are_never_read_by_half() -> None:
+    refusal = refusal_of(series_of(slices(), slices(bottom=120.0, Rows=256, Columns=256)))
+    assert "Rows is 512 and 256" in refusal.reason or "Rows is 256 and 512" in refusal.reason
+
+
+def test_two_sizes_of_one_scan_are_ranked() -> None:
+    answer = answer_of(series_of(slices(Rows=256, Columns=256), slices()))
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20
+
+
+def test_a_thickness_that_is_written_in_two_ways_separates_nothing() -> None:
+    answer = answer_of(series_of(changed(slices(), "SliceThickness", [6.0, 6.001] * 10)))
+    assert isinstance(answer, Stack)
+    assert len(answer.instances) == 20
+
+
 def test_two_kernels_that_interleave_are_no_single_stack() -> None:
     answer = answer_of(series_of(slices(ConvolutionKernel="B30f"), slices(bottom=3.0, ConvolutionKernel="B70f")))
     assert isinstance(answer, Stack)
@@ -583,6 +600,19 @@ def test_another_rescale_type_than_hounsfield_units_is_refused_by_its_name(unit:
 def test_one_slice_of_another_unit_is_enough() -> None:
     units = ["HU"] * 19 + ["MGML"]
     assert refusal_of(series_of(changed(slices(), "RescaleType", units))).code == "not-hounsfield"
+
+
+def test_a_shift_of_some_slices_against_the_others_is_refused() -> None:
+    shifted = changed(slices(), "RescaleIntercept", [-1024] * 15 + [0] * 5)
+    refusal = refusal_of(series_of(shifted))
+    assert refusal.code == "not-hounsfield"
+    assert "Rescale Intercept is -1024 and 0 in one scan" in refusal.reason
+
+
+def test_slices_that_are_scaled_one_by_one_are_read() -> None:
+    scaled = changed(slices(), "RescaleIntercept", [-1024 - number for number in range(20)])
+    scaled = changed(scaled, "RescaleSlope", [1 + number / 1024 for number in range(20)])
+    assert isinstance(answer_of(series_of(scaled)), Stack)
 
 
 @pytest.mark.parametrize("unit", ["HU", "hu ", "", "Hounsfield Units"])
