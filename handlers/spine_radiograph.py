@@ -1,6 +1,6 @@
 """Is this radiograph of the spine abnormal, and where? Each image of the series is read by itself."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ from ainode.node.domain import (
     Verdict,
     refs,
 )
-from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.anatomy import body_part, contradiction
 from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import display_values
 from ainode.node.reading.weights import ModelEnvironment
@@ -127,7 +127,7 @@ class SpineRadiograph:
 
         return loaded(SpineRadiographModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
-    def _algorithm(self, refusals: Collection[OutOfScope]) -> Algorithm:
+    def _algorithm(self, instances: Iterable[Instance], refusals: Collection[OutOfScope]) -> Algorithm:
         card = self._card
         parameters = {
             **threshold_texts(card.threshold, card.band),
@@ -136,6 +136,7 @@ class SpineRadiograph:
             "input": f"{card.side} x {card.side}, {card.resize}",
             "precision": f"{self._model.precision} on {self._model.device}",
             **unread(refusals),
+            **_contradictions(instances),
         }
         store = self._environment.weights
         return algorithm(card, store, weights=self.weights(), parameters=parameters)
@@ -156,7 +157,7 @@ class SpineRadiograph:
         evidence = refs(instance for instance, _ in predictions)
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(refusals),
+            algorithm=self._algorithm((instance for instance, _ in predictions), refusals),
             title="Spine radiograph",
             procedure=_PROCEDURE,
             findings=tuple(finding for image in images for finding in image.findings()),
@@ -173,6 +174,7 @@ class _Image:
     def __init__(self, number: int, instance: Instance, prediction: "Prediction", card: Card) -> None:
         self._number = number
         self._ref = instance.ref
+        self._contradiction = contradiction(instance.header)
         self._prediction, self._card = prediction, card
         self._verdict = verdict_on(prediction.probability, card.threshold, card.band)
         parts = body_part(instance.header).parts
@@ -218,7 +220,7 @@ class _Image:
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",
-            captions=(f"Networks: {networks}",),
+            captions=(f"Networks: {networks}", *([self._contradiction] if self._contradiction else [])),
             saliency=saliency(self._prediction.saliency),
             findings=self._boxes(),
             subject=self._whole(),
@@ -229,6 +231,12 @@ class _Image:
         prefix = f"image {self._number}"
         single = {f"{prefix} {name}": value for name, value in self._prediction.per_network.items()}
         return {f"{prefix} probability": self._prediction.probability, **single}
+
+
+def _contradictions(instances: Iterable[Instance]) -> Mapping[str, str]:
+    """Return the parameter that says where label and descriptions name different parts; no parameter if none do."""
+    sentences = dict.fromkeys(sentence for instance in instances if (sentence := contradiction(instance.header)))
+    return {"body part": "; ".join(sentences)} if sentences else {}
 
 
 def _refusal(instance: Instance, card: Card) -> OutOfScope | None:

@@ -6,7 +6,7 @@ that contain a part, so that a route for SPINE reads CSPINE. Only whole words co
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ainode.node.domain import Header, Value
@@ -201,6 +201,15 @@ _PHRASES = {
     "SKIN": "skin, dermoscopy, dermatoscopy, dermoscopic, haut, peau, piel, pelle",
 }
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "StudyDescription")
+_LABELS = {"AnatomicRegionSequence": "Anatomic Region", "BodyPartExamined": "Body Part Examined"}
+_DESCRIPTION_NAMES = ("Series Description", "Protocol Name", "Study Description")
+# Parts that reach over several segments of the spine.
+_SEGMENTS = {
+    "CTSPINE": "CSPINE TSPINE",
+    "TLSPINE": "TSPINE LSPINE",
+    "LSSPINE": "LSPINE SSPINE",
+    "WHOLESPINE": _GROUPS["SPINE"],
+}
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -299,3 +308,31 @@ def body_part(header: Header) -> BodyPart:
         if isinstance(value, str) and (phrases := _phrases_by_part(value)):
             return BodyPart(tuple(phrases), keyword, ", ".join(phrases.values()))
     return BodyPart((), "BodyPartExamined", str(header.get("BodyPartExamined", "")))
+
+
+def contradiction(header: Header) -> str:
+    """Return in words that the label of an image and every description name different parts; '' if they do not.
+
+    Where one description agrees with the label, or no description names a part, nothing contradicts.
+    """
+    label = _part_by_code(header) or _part_by_body_part_examined(header)
+    phrases = {
+        name: _phrases_by_part(str(header.get(keyword, "")))
+        for keyword, name in zip(_DESCRIPTIONS, _DESCRIPTION_NAMES, strict=True)
+    }
+    named = {name: parts for name, parts in phrases.items() if parts}
+    if label is None or not named or any(_overlap(label.parts, parts) for parts in named.values()):
+        return ""
+    texts = ", ".join(f"{name} says {' and '.join(parts)}" for name, parts in named.items())
+    return f"{_LABELS[label.attribute]} says {' and '.join(label.parts)}, but {texts}; look which part is shown"
+
+
+def _overlap(parts: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether a part is another part, contains it, or shares a segment of the spine with it."""
+    return any(_covered(part) & _covered(other) for part in parts for other in others)
+
+
+def _covered(part: str) -> frozenset[str]:
+    """Return a part with the parts that it contains."""
+    contained = f"{_GROUPS.get(part, '')} {_SEGMENTS.get(part, '')}".split()
+    return frozenset((part, *contained))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import installed, shared
 
-from ainode.handlers.spine_radiograph import SpineRadiograph, _Image, build
+from ainode.handlers.spine_radiograph import SpineRadiograph, _contradictions, _Image, build
 from ainode.models.spine_radiograph.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
@@ -96,3 +96,18 @@ def test_a_spine_is_said_to_be_abnormal_or_not_and_an_implant_is_no_lesion(
     findings = _Image(1, instance, prediction, read_card()).findings()
     assert [finding.statement for finding in findings] == statements
     assert [finding.concept.meaning for finding in findings] == concepts
+
+
+def test_a_label_that_every_description_contradicts_is_said_in_the_report_and_below_the_capture(tmp_path: Path) -> None:
+    installed("cv2", "openvino", "timm", "torch")
+    from ainode.models.spine_radiograph.model import Prediction
+
+    probability = 0.33
+    prediction = Prediction(probability, probability > 0.416, {}, (), np.zeros((2, 2), np.float32))
+    header = {"SeriesDescription": "Knee AP", "StudyDescription": "Knie links"}
+    (instance,) = a_study(tmp_path, **header).instances
+    (sentence,) = _contradictions([instance, instance]).values()
+    assert sentence.startswith("Body Part Examined says TSPINE, but Series Description says KNEE")
+    assert sentence in _Image(1, instance, prediction, read_card()).capture().captions
+    (agreeing,) = a_study(tmp_path / "agreeing", SeriesDescription="Thoracic spine AP").instances
+    assert not _contradictions([agreeing])

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from pydicom.sr.coding import Code
 
 from ainode.node.domain import Header
-from ainode.node.imaging.anatomy import _CODES, PARTS, body_part
+from ainode.node.imaging.anatomy import _CODES, PARTS, body_part, contradiction
 
 
 def region(value: str, scheme: str = "SCT", meaning: str = "") -> Header:
@@ -153,3 +153,37 @@ def test_every_part_is_understood_in_body_part_examined() -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_a_description(text: str) -> None:
     assert set(body_part({"StudyDescription": text}).parts) <= PARTS
+
+
+@pytest.mark.parametrize(
+    ("header", "parts"),
+    [
+        ({"BodyPartExamined": "LSPINE", "SeriesDescription": "Knee AP", "StudyDescription": "Knie"}, "LSPINE, KNEE"),
+        ({"BodyPartExamined": "CSPINE", "SeriesDescription": "LWS ap"}, "CSPINE, LSPINE"),
+        (
+            {"AnatomicRegionSequence": (region("122495006"),), "BodyPartExamined": "HAND", "ProtocolName": "hand"},
+            "TSPINE",
+        ),
+    ],
+)
+def test_a_label_that_every_description_contradicts_is_said_with_both_parts(header: Header, parts: str) -> None:
+    sentence = contradiction(header)
+    assert all(part in sentence for part in parts.split(", "))
+    assert "look which part is shown" in sentence
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"BodyPartExamined": "LSPINE", "SeriesDescription": "AP", "StudyDescription": "12345"},
+        {"BodyPartExamined": "LSPINE", "SeriesDescription": "knee", "StudyDescription": "LWS ap"},
+        {"BodyPartExamined": "SPINE", "SeriesDescription": "Lumbar spine"},
+        {"BodyPartExamined": "LSPINE", "SeriesDescription": "Wirbelsaule"},
+        {"BodyPartExamined": "TLSPINE", "SeriesDescription": "LWS"},
+        {"BodyPartExamined": "CHESTABDOMEN", "SeriesDescription": "Thorax"},
+        {"BodyPartExamined": "", "SeriesDescription": "knee"},
+        {},
+    ],
+)
+def test_a_description_that_agrees_or_says_nothing_contradicts_nothing(header: Header) -> None:
+    assert not contradiction(header)
