@@ -17,7 +17,7 @@ _SIDES = "LPH"
 
 
 def setting_of(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> Setting:
-    """Return what the header of the source says around the capture; `evidence` numbers the slices of a series."""
+    """Return what the header of the source says around the capture; `evidence` has the slices that were read."""
     return Setting(height_per_width(header), _letters(header), tuple(_captions(header, capture, evidence)))
 
 
@@ -45,9 +45,20 @@ def _side(direction: NDArray[np.float64]) -> str:
 
 def _captions(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> list[str]:
     """Return series and slice, and the date of the study."""
-    number = header.get("SeriesNumber")
+    series = header.get("SeriesNumber")
     slices = [ref.sop_instance_uid for ref in evidence if ref.series_instance_uid == capture.image.series_instance_uid]
-    place = [f"Series {number}"] if number is not None else []
+    place = [f"Series {series}"] if series is not None else []
     if len(slices) > 1 and capture.image.sop_instance_uid in slices:
-        place.append(f"{slices.index(capture.image.sop_instance_uid) + 1}/{len(slices)}")
+        place += _slice(header, slices.index(capture.image.sop_instance_uid), len(slices))
     return [line for line in (" ".join(place), iso_date(header.get("StudyDate"))) if line]
+
+
+def _slice(header: Dataset, index: int, count: int) -> list[str]:
+    """Return the Instance Number, by which viewers number a slice; and how many there are, if all of them were read.
+
+    A part of a series is told by its numbers: they are counted from neither end.
+    """
+    number = header.get("InstanceNumber")
+    if number is None:
+        return []
+    return [f"{number}/{count}"] if number in (index + 1, count - index) else [f"image {number}"]

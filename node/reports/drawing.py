@@ -115,7 +115,9 @@ def _marked(capture: Capture, source: Image.Image, *, factors: tuple[float, floa
     """Return the source with contours, regions and the magnified part; contours of a small finding are in that part."""
     strength = resized_saliency(capture.saliency, source.size) if capture.saliency else None
     inset = _inset_box(capture.inset, source, factors)
-    width, is_quiet = max(1, round(font.size / 8)), is_absent(capture)
+    # Lines alone are thin: thick ones are taken for the outline of a lesion.
+    has_region = any(finding.region for finding in capture.findings)
+    width, is_quiet = max(1, round(font.size / 8)) if has_region else 1, is_absent(capture)
     if strength and not inset:
         marked = with_contours(source, strength, is_quiet=is_quiet, width=width)
         marked = source.copy() if marked is source else marked

@@ -59,7 +59,9 @@ def legend_lines(capture: Capture, font: Font) -> Iterator[Line]:
     if is_absent(capture):
         yield Line("Gray lines: where the model looked; they mark no finding.", GRAY, font)
     else:
-        yield Line("Lines: where the model looked, the brightest line around the most.", contour_color(0.8), font)
+        yield Line(
+            "Lines: where the model looked, brightest where most; they outline no lesion.", contour_color(0.8), font
+        )
 
 
 def limit_lines(algorithm: Algorithm, font: Font) -> Iterator[Line]:
