@@ -124,22 +124,25 @@ class CtTumor:
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return the class probabilities of each organ, and its key slices; no body at all is out of scope."""
         readings: list[_OrganReading] = []
-        refusal = self._elsewhere(selection.series)
+        refusals = dict(selection.declined)
         for organ in self._card.organs:
             answer = organ_instances(organ, selection.series)
             if isinstance(answer, OutOfScope) or organ.name in selection.declined:
                 continue
             slices = organ_slices(organ, answer)
             if isinstance(slices, OutOfScope):
-                refusal = slices
+                refusals[organ.name] = slices
                 continue
             try:
                 model = self._model(organ)
                 model_reading = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
                 readings.append(_OrganReading(organ, slices, model_reading, model.calibration.threshold))
             except UnusablePicture as error:
-                refusal = OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(answer))
-        return self._result(selection, readings) if readings else refusal
+                refusals[organ.name] = OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(answer))
+        specific_refusals = {name: reason for name, reason in refusals.items() if reason.code != "wrong-body-part"}
+        if readings:
+            return self._result(selection, readings, specific_refusals)
+        return next(iter(specific_refusals.values()), self._elsewhere(selection.series))
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic abdomen with a tumor of the pancreas."""
@@ -166,19 +169,22 @@ class CtTumor:
             self._models[organ.name] = loaded(TumorModel.load, path, organ, name=name, environment=environment)
         return self._models[organ.name]
 
-    def _algorithm(self, readings: Sequence["_OrganReading"]) -> Algorithm:
+    def _algorithm(self, readings: Sequence["_OrganReading"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
         names = tuple(self._weights(reading.organ) for reading in readings)
         parameters = dict(pair for reading in readings for pair in reading.parameters(self._model(reading.organ)))
+        parameters |= {f"{name} not read": refusal.reason for name, refusal in refusals.items()}
         cautions = tuple(f"{reading.organ.name}: {reading.organ.caution}" for reading in readings)
         card = replace(self._card, limits=replace(self._card.limits, known_limits=cautions))
         return algorithm(card, self._environment.weights, weights=names, parameters=parameters)
 
-    def _result(self, selection: Selection, readings: Sequence["_OrganReading"]) -> Result:
+    def _result(
+        self, selection: Selection, readings: Sequence["_OrganReading"], refusals: Mapping[str, OutOfScope]
+    ) -> Result:
         key_images = tuple(dict.fromkeys(ref for reading in readings for ref in reading.key_images))
         evidence = tuple(dict.fromkeys(ref for reading in readings for ref in refs(reading.slices.instances)))
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(readings),
+            algorithm=self._algorithm(readings, refusals),
             title=f"CT tumor, {' and '.join(reading.organ.name for reading in readings)}",
             procedure=_PROCEDURE,
             findings=tuple(reading.finding() for reading in readings),

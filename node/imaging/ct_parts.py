@@ -82,11 +82,11 @@ def _part(name: str, slices: Stack, scan: Volume, numbers: range) -> CtPart:
     """Return a part of a CT by the numbers of its slices in the volume."""
     count = len(slices.instances)
     first = numbers.start if _rises(slices) else count - numbers.stop
-    kept = replace(
+    part_slices = replace(
         slices,
         instances=slices.instances[first : first + len(numbers)],
         origin_mm=slices.position(first, 0, 0),
     )
     values = np.asarray(scan.values[numbers.start : numbers.stop])
     volume = replace(scan, values=values, origin_mm=scan.position((numbers.start, 0, 0)))
-    return CtPart(name, kept, volume, first, count)
+    return CtPart(name, part_slices, volume, first, count)

@@ -382,3 +382,15 @@ def test_the_pixels_decide_on_the_organs_of_a_ct_that_names_no_part(
     else:
         assert isinstance(seen, Selection)
         assert {name: refusal.code for name, refusal in seen.declined.items()} == declined
+
+
+def test_an_organ_that_is_not_read_beside_the_other_is_said_with_the_reason(reader: CtTumor, tmp_path: Path) -> None:
+    header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
+    selection = reader.select(bodies.study(abdomen(0), tmp_path, **header))
+    assert isinstance(selection, Selection)
+    seen = reader.look(selection)
+    assert isinstance(seen, Selection)
+    result = reader.read(seen)
+    assert isinstance(result, Result)
+    assert "no aerated lung in any of 16 slices" in dict(result.algorithm.parameters)["lung not read"]
+    assert [finding.site.meaning for finding in result.findings] == ["Pancreas"]
