@@ -154,10 +154,14 @@ def test_a_chest_ct_to_which_nobody_pointed_is_not_read_for_a_nodule(
 
 
 def test_real_photographs_of_skin_are_read_as_they_come_out_of_a_camera(tmp_path: Path) -> None:
-    for number, path in enumerate(sorted(shared("data/dicom/vl_dermoscopy").rglob("*.jpg"))):
-        out = tmp_path / str(number)
-        done = run(ROOT / ".venv/bin/ainode", "read", path, "--model", "skin_lesion", "--out", out)
-        assert done.returncode == 0, done.stderr
-        probability = json.loads((out / "result.json").read_text("utf-8"))["scores"]["probability"]
+    photographs = sorted(shared("data/dicom/vl_dermoscopy").rglob("*.jpg"))
+    done = run(ROOT / ".venv/bin/ainode", "read", *photographs, "--model", "skin_lesion", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = sorted(tmp_path.glob("*/result.json"))
+    assert len(answers) == len(photographs) > 1
+    for answer in answers:
+        probability = json.loads(answer.read_text("utf-8"))["scores"]["probability"]
         assert 0 < probability < 1
-        assert judged(sorted(out.glob("s*.dcm")), []) == []
+        documents = sorted(answer.parent.glob("s*.dcm"))
+        assert len(documents) == 2
+        assert judged(documents, []) == []

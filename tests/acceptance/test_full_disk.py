@@ -81,7 +81,7 @@ def test_a_disk_that_fills_while_studies_arrive_refuses_them_until_there_is_room
         stays_full(node)
         assert set(statuses(node, unsent)) == {OUT_OF_RESOURCES}
         disk.make_room()
-        node.until(lambda: send_again(node, unsent), within_s=30)
+        node.until(lambda: send_again(node, unsent), within_s=120)
         assert_goes_on(node, archive, *studies)
 
 
@@ -96,13 +96,13 @@ def test_a_disk_that_another_program_fills_while_a_study_is_read_ends_no_job_and
     unsent = [path for study in arriving for path in study.paths]
     with running(node_on(disk, archive)) as node:
         assert set(stored(node, reading)) == {SUCCESS}
-        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=30)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=120)
         assert set(stored(node, waiting)) == {SUCCESS}
-        node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=30)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=120)
         fill(disk)
         assert not send_again(node, unsent)  # though the node itself may have removed a file in the meantime
         stays_full(node)
         disk.make_room()
-        node.until(lambda: send_again(node, unsent), within_s=30)
+        node.until(lambda: send_again(node, unsent), within_s=120)
         assert_goes_on(node, archive, reading, waiting, *arriving)
         assert [node.ledger.tasks.attempts(Task(job.id, TaskKind.READ)) for job in node.ledger.jobs()] == [0] * 5

@@ -327,7 +327,7 @@ def test_twenty_kills_under_load_lose_nothing_that_was_answered_and_send_nothing
             by_study.setdefault(one.StudyInstanceUID, []).append(one)
     assert all(_one_chain(found) for found in by_study.values())
     assert len(by_study) == 20
-    assert statistics.median(starts) < 5
+    assert statistics.median(starts) < 15
 
 
 def _kill_after(node: RunningNode, seconds: float) -> threading.Timer:

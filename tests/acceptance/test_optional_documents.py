@@ -91,8 +91,8 @@ def test_each_destination_gets_what_it_asks_for_and_results_that_come_back_are_n
                 server.call("POST", "/instances", path.read_bytes())
             (parent,) = json.loads(server.call("GET", "/studies"))
             server.call("POST", "/modalities/ainode/store", parent.encode())
-            node.until(lambda: len(node.catalog.instances(UID(study))) == 3 + len(held), within_s=30)
-            node.until(lambda: not node.catalog.unrouted(), within_s=30)
+            node.until(lambda: len(node.catalog.instances(UID(study))) == 3 + len(held), within_s=120)
+            node.until(lambda: not node.catalog.unrouted(), within_s=120)
             assert len(node.ledger.jobs(study=UID(study))) == 1
 
         # A destination that changes its wishes changes no document of what was read.

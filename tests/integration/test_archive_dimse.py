@@ -397,7 +397,7 @@ def test_orthanc_commits_on_a_new_association_to_us(archive: Orthanc, our_port: 
         now = request_commitment(
             link(archive.peer), [reference(kept), reference(unknown)], transaction_uid=transaction, wait_s=0.1
         )
-        report = reports.get(timeout=20)
+        report = reports.get(timeout=60)
     assert now is None
     assert report == Commitment(transaction, (reference(kept),), ((reference(unknown), 0x0112),))
 
@@ -419,7 +419,7 @@ def test_a_commitment_on_the_same_association_is_returned() -> None:
 
     with scp((evt.EVT_N_ACTION, promise)) as peer:
         report = request_commitment(link(peer), asked.committed, transaction_uid=asked.transaction_uid, wait_s=10.0)
-        assert [answers.get(timeout=5), answers.get(timeout=5)] == [0x0110, 0x0000]
+        assert [answers.get(timeout=60), answers.get(timeout=60)] == [0x0110, 0x0000]
     assert report == asked
 
 
@@ -442,7 +442,7 @@ def test_a_commitment_that_cannot_be_kept_is_answered_with_a_failure() -> None:
         kept = request_commitment(
             link(peer), asked.committed, transaction_uid=asked.transaction_uid, keep=keep, wait_s=1.0
         )
-        assert answers.get(timeout=5) == 0x0110
+        assert answers.get(timeout=60) == 0x0110
     assert kept is None
 
 

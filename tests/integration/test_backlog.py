@@ -58,11 +58,11 @@ def test_a_node_that_was_killed_with_600_jobs_and_8000_unindexed_instances_is_so
     node.start()
     try:
         stored(node, written(tmp_path, "hang", order="hang"))
-        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=30)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=120)
         open_jobs(node, node.ledger.jobs()[0])
         node.kill()
         starts = [node.start()]
-        node.until(lambda: enqueued(node) >= JOBS, within_s=60)
+        node.until(lambda: enqueued(node) >= JOBS, within_s=120)
         node.kill()
         for number, content in enumerate(files()):
             (new / f"{number:020d}-00000000.dcm").write_bytes(content)

@@ -71,7 +71,7 @@ def settled_jobs(node: RunningNode, studies: list[UID], *, within_s: float) -> l
 
 def test_a_broken_handler_costs_its_own_jobs_and_shows_its_reason(node: RunningNode, tmp_path: Path) -> None:
     well = [sent(node, tmp_path, "well")]
-    assert settled_jobs(node, well, within_s=60)[0].state is JobState.REPORTED
+    assert settled_jobs(node, well, within_s=120)[0].state is JobState.REPORTED
 
     broken = {name: sent(node, tmp_path, name) for name in BROKEN}
     hanging = {name: sent(node, tmp_path, name) for name in HANGING}
@@ -82,7 +82,7 @@ def test_a_broken_handler_costs_its_own_jobs_and_shows_its_reason(node: RunningN
         assert PATIENT not in job.reason
 
     well.append(sent(node, tmp_path, "well", 1))
-    assert settled_jobs(node, well, within_s=60)[1].state is JobState.REPORTED
+    assert settled_jobs(node, well, within_s=120)[1].state is JobState.REPORTED
 
     jobs = settled_jobs(node, list(hanging.values()), within_s=180)
     for (name, (_, reason)), job in zip(HANGING.items(), jobs, strict=True):
@@ -97,7 +97,7 @@ def seconds_to_report(node: RunningNode, folder: Path, numbers: range) -> list[f
     for number in numbers:
         started = time.monotonic()
         study = sent(node, folder, "well", number)
-        settled_jobs(node, [study], within_s=60)
+        settled_jobs(node, [study], within_s=120)
         seconds.append(time.monotonic() - started)
     return seconds
 

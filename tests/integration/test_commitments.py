@@ -96,8 +96,8 @@ def test_a_node_that_was_killed_behind_its_answer_reports_after_the_next_start(t
         assert len(files(node)) == 1
         with requestor(peer) as reports:
             node.start()
-            report = reports.get(timeout=20)
-            node.until(lambda: not files(node), within_s=10)
+            report = reports.get(timeout=120)
+            node.until(lambda: not files(node), within_s=120)
             assert reports.empty()
     assert report.transaction_uid == "1.9.1"
     assert [reference.sop_instance_uid for reference in report.committed] == [instance.SOPInstanceUID]
@@ -109,10 +109,10 @@ def test_a_report_is_tried_again_until_the_requestor_takes_it(tmp_path: Path) ->
     with running(configured(tmp_path / "node", peers=[peer], more=FAST)) as node:
         instance = stored(node, tmp_path, "SCANNER")
         assert request(node, "SCANNER", "1.9.1", instance).Status == 0x0000
-        node.until(lambda: node.log.read_text().count("commitment_failed") >= 2, within_s=20)
+        node.until(lambda: node.log.read_text().count("commitment_failed") >= 2, within_s=120)
         with requestor(peer) as reports:
-            assert reports.get(timeout=20).transaction_uid == "1.9.1"
-            node.until(lambda: not files(node), within_s=10)
+            assert reports.get(timeout=120).transaction_uid == "1.9.1"
+            node.until(lambda: not files(node), within_s=120)
 
 
 @pytest.mark.parametrize("answer", [0x0110, 0x0122])
@@ -125,8 +125,8 @@ def test_a_report_that_is_never_taken_is_given_up_with_a_line_of_the_log(tmp_pat
     ):
         instance = stored(node, tmp_path, "SCANNER")
         assert request(node, "SCANNER", "1.9.1", instance).Status == 0x0000
-        node.until(lambda: "commitment_given_up" in node.log.read_text(), within_s=20)
-        node.until(lambda: not files(node), within_s=10)
+        node.until(lambda: "commitment_given_up" in node.log.read_text(), within_s=120)
+        node.until(lambda: not files(node), within_s=120)
         assert reports.qsize() == (3 if answer == 0x0110 else 1)
     (line,) = [line for line in node.log.read_text().splitlines() if "commitment_given_up" in line]
     assert " ERROR " in line
@@ -145,7 +145,7 @@ def test_a_peer_that_takes_a_connection_and_is_silent_delays_no_other_peer(tmp_p
         for number in range(6):
             assert request(node, "SILENT", f"1.9.{number}", instance).Status == 0x0000
         assert request(node, "OTHER", "1.9.9", instance).Status == 0x0000
-        assert reports.get(timeout=10).transaction_uid == "1.9.9"
+        assert reports.get(timeout=20).transaction_uid == "1.9.9"
 
 
 def test_who_is_no_peer_is_answered_with_a_failure_and_what_to_configure(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_a_requestor_that_is_no_peer_any_more_is_named_at_the_start_and_its_file
         content = node.config.read_text()
         node.config.write_text(content.replace('"SCANNER"', '"RENAMED"'))
         node.start()
-        node.until(lambda: "no [[peer]] has the AE title SCANNER any more" in node.log.read_text(), within_s=20)
+        node.until(lambda: "no [[peer]] has the AE title SCANNER any more" in node.log.read_text(), within_s=120)
         assert len(files(node)) == 1
         kill_all(node)
         node.config.write_text(content)
         with requestor(peer) as reports:
             node.start()
-            assert reports.get(timeout=20).transaction_uid == "1.9.1"
+            assert reports.get(timeout=120).transaction_uid == "1.9.1"

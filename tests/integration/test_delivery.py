@@ -47,7 +47,7 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
 
 
 def arrives(node: RunningNode) -> None:
-    node.until(lambda: node.ledger.deliveries("job")[0].state is DeliveryState.CONFIRMED, within_s=30)
+    node.until(lambda: node.ledger.deliveries("job")[0].state is DeliveryState.CONFIRMED, within_s=120)
 
 
 def test_a_delivery_that_no_workflow_knows_is_made_at_the_next_start(node: RunningNode) -> None:
@@ -114,5 +114,5 @@ def test_what_was_stored_just_before_it_is_asked_for_is_committed(tmp_path: Path
         asked = action_information(UID(generate_uid()), references)
         association.send_n_action(asked, 1, COMMITMENT, COMMITMENT_INSTANCE)
         association.release()
-        node.until(lambda: bool(reports), within_s=30)
+        node.until(lambda: bool(reports), within_s=120)
     assert set(reports[0].committed) == set(references)

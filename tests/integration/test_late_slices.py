@@ -30,7 +30,7 @@ def test_a_late_slice_from_an_archive_that_has_our_report_is_read_at_once(tmp_pa
             for count, path in enumerate(study.paths, start=1):
                 arrive(archive.peer, path)
                 arrive(node.peer, path)
-                node.until(lambda expected=count: job_count() == expected, within_s=60)  # type: ignore[misc]
-                job, deliveries = node.read(study.uid, within_s=60)
+                node.until(lambda expected=count: job_count() == expected, within_s=120)  # type: ignore[misc]
+                job, deliveries = node.read(study.uid, within_s=120)
                 assert (job.state, len(job.content)) == (JobState.REPORTED, count)
                 assert deliveries

@@ -90,7 +90,7 @@ def _pull(node: RunningNode) -> str:
         address = f"http://127.0.0.1:{port}/studies/{study}/announce"
         token = Tokens(node.folder / "data").add("test")
         question = {"instances": 1, "peer": "orthanc"}
-        session.post(address, json=question, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        session.post(address, json=question, headers={"Authorization": f"Bearer {token}"}, timeout=120)
     return study
 
 
@@ -128,7 +128,7 @@ def test_what_a_killed_node_had_half_written_is_gone_after_the_next_start(
     monkeypatch.delenv("TEST_PLACE")
     node.start()
     # The receiver's process cleans up before it accepts its first caller, and that is after `ready`.
-    node.until(lambda: not leftovers(node), within_s=10)
+    node.until(lambda: not leftovers(node), within_s=120)
     if not is_promised:
         assert bring_study(node) == study
     job, _ = node.read(study)

@@ -58,7 +58,7 @@ def test_a_study_whose_file_names_another_study_is_set_aside_and_the_node_starts
     left_by_an_earlier_version(node)
     for study in ("of the first start", "of the second start"):
         with running(node):
-            node.until(lambda: bool(node.catalog.explanation(ANOTHER_STUDY)), within_s=30)
+            node.until(lambda: bool(node.catalog.explanation(ANOTHER_STUDY)), within_s=120)
             assert stored(node, a_radiograph(study)) == 0x0000
             assert node.read(testing.uid(study))[0].state is JobState.REPORTED
     reason = "StudyInstanceUID should be 1.2.6.6.6 as indexed but is"

@@ -296,7 +296,7 @@ def test_the_node_delivers_by_rest_once_a_stopped_orthanc_is_back(tmp_path: Path
     peer = rest_peer(f"http://127.0.0.1:{http_port}")
     with running(configured(tmp_path / "node", peers=[peer], more="[delivery]\nfirst_wait_s = 0.2")) as node:
         store.send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
-        node.until(lambda: any("try again" in one.error for one in of_study(node, study)), within_s=60)
+        node.until(lambda: any("try again" in one.error for one in of_study(node, study)), within_s=120)
         with orthanc(tmp_path / "archive", port=port, http_port=http_port) as server:
             _, deliveries = node.read(study)
             held = server.instances_of(study)

@@ -61,8 +61,8 @@ def delete(server: Orthanc) -> None:
 def returned(node: RunningNode, server: Orthanc) -> None:
     """Wait until every result is confirmed anew, and compare what the archive has with what was made."""
     uids = {delivery.document.ref.sop_instance_uid for delivery in results(node)}
-    node.until(lambda: uids <= server.instances_of(STUDY).keys(), within_s=30)
-    node.until(lambda: {delivery.state for delivery in results(node)} == {DeliveryState.CONFIRMED}, within_s=30)
+    node.until(lambda: uids <= server.instances_of(STUDY).keys(), within_s=120)
+    node.until(lambda: {delivery.state for delivery in results(node)} == {DeliveryState.CONFIRMED}, within_s=120)
 
 
 def test_a_person_asks_by_the_command_and_one_that_is_there_is_not_sent(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_person_asks_by_the_command_and_one_that_is_there_is_not_sent(tmp_path
         # a mere resend, to the archive and to the node, changes nothing
         server.call("POST", "/instances", image.read_bytes())
         store.send(Link(node.peer, "MODALITY"), [Outgoing.of(image)])
-        node.until(lambda: node.catalog.is_routed(UID(STUDY)), within_s=30)
+        node.until(lambda: node.catalog.is_routed(UID(STUDY)), within_s=120)
         (job,) = node.ledger.jobs(study=UID(STUDY))
         assert results(node) == first
         # one of the documents was restored by hand
@@ -99,7 +99,7 @@ def test_read_with_ai_brings_back_byte_for_byte_what_was_deleted(tmp_path: Path)
             f"http://127.0.0.1:{web_port}/studies/{STUDY}/read",
             json={"peer": "orthanc"},
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
+            timeout=120,
         )
         assert answer.status_code == 202
         assert answer.json()["delivered"] is False

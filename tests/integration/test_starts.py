@@ -20,7 +20,7 @@ def refusal(node: RunningNode) -> str:
     """Start a node that is refused; return what it wrote."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(node.config)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 2
     return done.stderr
 
@@ -52,7 +52,7 @@ def test_a_node_whose_database_file_is_damaged_says_in_one_line_what_to_do(tmp_p
 
 def document_uids(node: RunningNode, study: str) -> set[str]:
     """Wait until a study is reported; return the UIDs of its documents."""
-    node.until(lambda: any(job.state is JobState.REPORTED for job in node.ledger.jobs(study=UID(study))), within_s=60)
+    node.until(lambda: any(job.state is JobState.REPORTED for job in node.ledger.jobs(study=UID(study))), within_s=120)
     (job,) = node.ledger.jobs(study=UID(study))
     return {document.ref.sop_instance_uid for document in node.ledger.documents(job.id)}
 
@@ -82,7 +82,7 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
     node = configured(tmp_path / "node", silence_s=5.0)
     with running(node):
         assert stored(node, study) == [0, 0, 0]
-        node.until(lambda: len(node.catalog.instances(UID(study.uid))) == 3, within_s=20)
+        node.until(lambda: len(node.catalog.instances(UID(study.uid))) == 3, within_s=120)
         node.kill()
         kept = [entry.path for entry in node.catalog.instances(UID(study.uid))]
         spool = Spool(tmp_path / "node" / "data" / "spool", Limits(0, 1 << 30))
@@ -106,7 +106,7 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
 def jobs_output(node: RunningNode) -> str:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "1000"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "jobs", "--config", str(node.config)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True).stdout
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ def exit_status(node: RunningNode) -> int:
     """Run a node that ends by itself."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(node.config)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode
 

@@ -64,7 +64,7 @@ def test_a_study_of_two_patients_is_read_by_nobody_until_its_images_agree(
         assert "Patient ID (0010,0020)" in refused.reason
 
         stored(node, image(tmp_path, "other", "ID-ALPHA"))
-        node.until(lambda: len(node.ledger.jobs(study=study)) == 2, within_s=30)
+        node.until(lambda: len(node.ledger.jobs(study=study)) == 2, within_s=120)
         job, deliveries = node.read(study)
         assert job.state is JobState.REPORTED
         assert len(archive.stored) == len(deliveries) > 0

@@ -57,9 +57,9 @@ def test_no_answer_of_demonstration_weights_leaves_that_came_while_jobs_were_rea
         assert [delivery.state for delivery in deliveries] == [DeliveryState.CONFIRMED]
         before = list(archive.stored)
         studies = [sent(node, tmp_path, "slow")]
-        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=30)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=120)
         studies.append(sent(node, tmp_path, "waits"))
-        node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=30)
+        node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=120)
         put(node, 0.25, WeightsStatus.DEMONSTRATION)
         jobs = [node.read(study)[0] for study in studies]
         assert [job.state for job in jobs] == [JobState.REPORTED] * 2
@@ -75,7 +75,7 @@ def test_no_answer_of_demonstration_weights_leaves_that_came_while_jobs_were_rea
         routes = node.folder / "routes.toml"
         routes.write_text(routes.read_text() + "allow_demonstration = true\n")
         assert retry(load(node.config), node.ledger, jobs[0].id) == ("archive",)
-        node.until(lambda: len(archive.stored) > len(before), within_s=30)
+        node.until(lambda: len(archive.stored) > len(before), within_s=120)
     (delivery,) = node.ledger.deliveries(jobs[0].id)
     assert archive.stored[len(before) :] == [delivery.document.ref.sop_instance_uid]
     assert node.ledger.deliveries(jobs[1].id) == ()

@@ -84,7 +84,7 @@ class RunningNode:
                 cwd=self.folder,
             )
         before = self.log.read_text(errors="replace").count("ready:") if self.log.exists() else 0
-        self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=60)
+        self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=120)
         return time.monotonic() - started
 
     def kill(self) -> None:

@@ -14,19 +14,11 @@ from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.jobs.courier import Courier
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
 from ainode.node.settings import NodeTable, Peer, Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
-    return Ledger(engine)
 
 
 def reported(ledger: Ledger, *paths: Path) -> tuple[Delivery, ...]:

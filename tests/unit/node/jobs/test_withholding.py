@@ -1,6 +1,5 @@
 """The weights of an answer decide whether its documents leave, and the route alone releases them later."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,6 @@ from ainode.node.domain import (
     WeightsStatus,
 )
 from ainode.node.jobs.withholding import addressed, released
-from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.reading import registry
@@ -38,14 +36,6 @@ ALLOWED = replace(LIVE, allow_demonstration=True)
 RESULT = Result(
     UID("1.2"), Algorithm("model", "1", "ff", WeightsStatus.RESEARCH), "Task", Code("1", "99", "x"), (), (), (), ()
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
-    yield Ledger(engine)
-    engine.dispose()
 
 
 def settings_with(folder: Path, *routes: Route) -> Settings:

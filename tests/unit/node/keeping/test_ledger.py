@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.postgresql import postgresql
 from support.rows import put_delivery, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
@@ -14,12 +13,6 @@ from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READ = Outcome(JobState.REPORTED, "{}", "", 1.5)
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    with postgresql() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

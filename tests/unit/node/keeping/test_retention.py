@@ -1,11 +1,9 @@
 """Old jobs lose their documents and keep their answers, whenever a sweep is cut off."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from support import a_file, instance_ref
 from support.rows import put_delivery, read
@@ -22,14 +20,6 @@ from ainode.node.keeping.spool import Limits, Spool
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 RESULT = '{"scores": [0.75]}'
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
-    yield Ledger(engine)
-    engine.dispose()
 
 
 def reported(ledger: Ledger, folder: Path, name: str, *, queued_at: datetime, **delivery: object) -> Path:

@@ -9,7 +9,7 @@ from support import a_file, instance_ref
 from support.rows import put_delivery, put_job, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
-from ainode.node.keeping import database, transitions
+from ainode.node.keeping import transitions
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
@@ -17,10 +17,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate(engine)
-    ledger = Ledger(engine)
+def ledger(ledger: Ledger) -> Ledger:
+    """A ledger with one job, which has one document and one delivery."""
     ledger.open(Job("a", UID("1.2"), "chest", "reader", {UID("1.2.3"): "00"}, NOW, NOW, ("archive",)))
     document = KeptDocument("a", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")
     read(ledger, ledger.job("a"), [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
