@@ -25,9 +25,11 @@ def repaired(path: Path, folder: Path) -> Path | None:
         return None
     if not all(str(dataset.get(keyword, "")) for keyword in _GROUPING):
         return None
-    if not dataset.get("SOPInstanceUID"):
+    has_uid = bool(dataset.get("SOPInstanceUID"))
+    if not has_uid:
         dataset.SOPInstanceUID = made_uid("repaired", sha256_of(path))
-    _repair(dataset)
+    if not _repair(dataset) and has_uid:
+        return None
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,12 +38,16 @@ def repaired(path: Path, folder: Path) -> Path | None:
     return copy
 
 
-def _repair(dataset: Dataset) -> None:
-    """Give every element of VR UI a valid value, at every level."""
+def _repair(dataset: Dataset) -> bool:
+    """Give every element of VR UI a valid value, at every level; return whether a value was none."""
+    is_changed = False
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
-                _repair(item)
+                is_changed |= _repair(item)
         elif element.VR == "UI" and element.value:
             values = [element.value] if isinstance(element.value, str) else list(element.value)
-            element.value = [value if is_uid(str(value)) else made_uid("repaired", str(value)) for value in values]
+            if not all(is_uid(str(value)) for value in values):
+                element.value = [value if is_uid(str(value)) else made_uid("repaired", str(value)) for value in values]
+                is_changed = True
+    return is_changed

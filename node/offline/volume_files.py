@@ -37,7 +37,9 @@ _LPS_SIGNS_OF_SPACE: Mapping[str, tuple[int, int, int]] = {
     "las": (1, -1, 1),
 }
 _LPS_OF_RAS = np.diag((-1.0, -1.0, 1.0))
-# NIfTI-1 sform_code and qform_code of spaces that are not the patient's.
+# NIfTI-1 sform_code and qform_code of the scanner; 2 is the space of another image, which may be a template.
+_SCANNER = 1
+# The codes of spaces that are not the patient's.
 _TEMPLATES: Mapping[int, str] = {3: "Talairach", 4: "MNI 152", 5: "another template"}
 # Of a voxel: half a voxel may be the rounding of a quaternion; more is another place.
 _MAX_DISAGREEMENT = 0.5
@@ -193,11 +195,11 @@ def _nifti_grid_of(image: Any) -> Grid:  # noqa: ANN401 - nibabel has no types
 
     Raises: BrokenSeries.
     """
-    _refuse_unclear_orientation(image)
     shape = image.shape
     while len(shape) > _AXIS_COUNT and shape[-1] == 1:
         shape = shape[:-1]
     _refuse_unless_volume(shape, of_scalars=image.get_data_dtype().kind in "iuf")
+    _refuse_unclear_orientation(image)
     scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
     values = np.asarray(image.dataobj, np.float32 if scaled else None)
     scale = _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
@@ -216,10 +218,10 @@ def _refuse_unclear_orientation(image: Any) -> None:  # noqa: ANN401 - nibabel h
         raise BrokenSeries(
             "the NIfTI file does not define the orientation of the patient: sform and qform codes are both 0"
         )
-    code = sform_code or qform_code
-    if code in _TEMPLATES and not (sform_code and qform_code and qform_code not in _TEMPLATES):
+    codes = {int(sform_code), int(qform_code)}
+    if (templates := sorted(codes & set(_TEMPLATES))) and _SCANNER not in codes:
         raise BrokenSeries(
-            f"the NIfTI file is in the space of a template ({_TEMPLATES[int(code)]}), not of the patient; give "
+            f"the NIfTI file is in the space of a template ({_TEMPLATES[templates[0]]}), not of the patient; give "
             "the image as it came from the scanner"
         )
     if sform_code and qform_code:

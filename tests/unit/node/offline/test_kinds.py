@@ -85,6 +85,9 @@ NUDGED = AFFINE + np.array([[0, 0, 0, 0.9], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0
         (an_image(codes=(4, 0)), "space of a template \\(MNI 152\\)"),
         (an_image(codes=(0, 3)), "space of a template \\(Talairach\\)"),
         (an_image(codes=(5, 5)), "space of a template"),
+        (an_image(codes=(2, 4)), "space of a template \\(MNI 152\\)"),
+        (an_image(codes=(4, 2)), "space of a template \\(MNI 152\\)"),
+        (nibabel.Nifti1Image(VALUES[0], AFFINE), "4 x 5 values, no single volume"),
         (an_image(codes=(0, 0)), "codes are both 0"),
     ],
 )
@@ -236,6 +239,18 @@ def test_copies_of_an_image_count_once_and_other_content_under_one_uid_is_told(t
     given = gathered(folder, folder=tmp_path)
     assert len(given.studies[0].instances) == 1
     assert [(file.path.name, "other content" in file.reason) for file in given.unread] == [("3.dcm", True)]
+
+
+def test_other_content_under_one_uid_is_told_where_wrong_uids_are_replaced_too(tmp_path: Path) -> None:
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    content = a_file()
+    (folder / "a.dcm").write_bytes(content)
+    dataset = dcmread(BytesIO(content))
+    dataset.InstanceNumber = 77
+    dataset.save_as(folder / "b.dcm")
+    (unread,) = gathered(folder, folder=tmp_path, repair_uids=True).unread
+    assert "other content" in unread.reason
 
 
 def test_one_reason_for_many_files_is_one_line_with_their_number(tmp_path: Path) -> None:
