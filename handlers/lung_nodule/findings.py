@@ -94,7 +94,7 @@ class Nodule:
             measurements=(probability, *self._growth(), *self._sizes(), *attention),
             evidence=self.place.refs,
             region=self._region(),
-            label=f"{self.name} {self.prediction.probability:.0%}",
+            label=f"{self.name}: {self.prediction.probability:.0%}",
             verdict=verdict_on(self.prediction.probability, card.threshold, card.band, about=MALIGNANT),
             laterality=_SIDES.get(side_of_body(self.place.volume, self.place.location.position_mm)),
             outline=self._outline(),
