@@ -13,6 +13,17 @@ UTF_8, LATIN_1 = "ISO_IR 192", "ISO_IR 100"
 _ALONE = frozenset({UTF_8, "GB18030", "GBK"})
 # PS3.5 6.1.2.5.3; in a decoded text no escape sequence has a meaning.
 _ESCAPE_SEQUENCE = re.compile(r"\x1b[$()*+,\-./]{1,2}[@-~]")
+# Names of programming languages and of other standards for character sets without escape sequences.
+_OTHER_NAMES = {
+    "GB2312": "GB18030",
+    "GB 2312": "GB18030",
+    "GB_2312-80": "GB18030",
+    "EUC-CN": "GB18030",
+    "ISO_IR 58": "GB18030",
+    "EUC-KR": "ISO 2022 IR 149",
+    "EUC_KR": "ISO 2022 IR 149",
+    "ISO_IR 149": "ISO 2022 IR 149",
+}
 _SPELLING = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d+)", re.IGNORECASE)
 
 
@@ -46,5 +57,5 @@ def without_escapes(text: str) -> str:
 def _spelled(term: str) -> str:
     plain = term.strip(" \0")
     if match := _SPELLING.fullmatch(plain):
-        return f"ISO 2022 IR {match[2]}" if match[1] else f"ISO_IR {match[2]}"
-    return plain.upper()
+        plain = f"ISO 2022 IR {match[2]}" if match[1] else f"ISO_IR {match[2]}"
+    return _OTHER_NAMES.get(plain.upper(), plain.upper())

@@ -41,6 +41,9 @@ KINDS = {
         b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
         "Zhang^XiaoDong=张^小东",
     ),
+    "chinese under a name of another standard": ("GB2312", "王^小东".encode("gb2312"), "王^小东"),
+    "korean under a name of another standard": ("EUC-KR", "홍^길동".encode("euc_kr"), "홍^길동"),
+    "korean without escapes": ("ISO_IR 149", "홍^길동".encode("euc_kr"), "홍^길동"),
     "chinese": ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030"), "Wang^XiaoDong=王^小东"),
 }
 
