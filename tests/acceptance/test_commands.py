@@ -30,6 +30,7 @@ def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.Comp
         "HOME": str(home),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(filter(None, (before, PATHS))),
+        **{name: value for name, value in os.environ.items() if name == "OMP_NUM_THREADS"},
     }
     return subprocess.run(
         [sys.executable, "-m", "ainode.node.commands.cli", *map(str, arguments)],
