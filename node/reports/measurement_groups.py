@@ -109,18 +109,30 @@ def _image_groups(
     If the finding's region is the only region of the document, a validator expects a region in every group, so the
     group of the measurements repeats the region.
     """
-    source_images = _source_images(finding.evidence)
     if finding.region is None:
         for measurement in arguments["measurements"]:
             _infer_from_whole_image(measurement[0], context)
-        return (sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images),)
+        return (_image_group(finding, arguments),)
     region = _image_region(finding.region, context.headers[finding.region.image])
     region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         **{**arguments, "measurements": None}, referenced_region=region
     )
     if context.regions == 1:
         return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
-    return region_group, sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=source_images)
+    return region_group, _image_group(finding, arguments)
+
+
+def _image_group(finding: Finding, arguments: Mapping[str, Any]) -> sr.MeasurementsAndQualitativeEvaluations:
+    """Return the group of measurements, with the verdict as a comment.
+
+    OHIF 3.13.2 shows of such a group its numbers and its comment, and neither tracking identifier nor evaluation.
+    """
+    images = _source_images(finding.evidence)
+    group = sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=images)
+    if finding.verdict:
+        comment = sr.TextContentItem(codes.DCM.Comment, finding.conclusion, sr.RelationshipTypeValues.CONTAINS)
+        group[0].ContentSequence.append(comment)
+    return group
 
 
 def _finding_site(finding: Finding) -> sr.FindingSite:

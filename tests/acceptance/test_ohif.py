@@ -236,7 +236,7 @@ def test_a_report_of_a_study_that_was_not_read_shows_why(declined: Reported, add
     screen.keep("not-read")
 
 
-def test_the_report_of_a_healthy_study_shows_the_threshold_that_was_not_reached(
+def test_the_report_of_a_healthy_study_shows_the_verdict_and_the_threshold_that_was_not_reached(
     archive: Orthanc, address: str, screen: Screen, tmp_path: Path
 ) -> None:
     flat = testing.noise(SIDE, SIDE, SeriesDescription="healthy", BodyPartExamined="TSPINE", PatientID="HEALTHY")
@@ -246,3 +246,4 @@ def test_the_report_of_a_healthy_study_shows_the_threshold_that_was_not_reached(
     screen.show(healthy.report_number, lambda: screen.says("Probability: 33.00 %") >= 1)
     screen.keep("healthy-report")
     assert screen.says("Threshold Value: 41.60 %") >= 1
+    assert screen.says(": absent") >= 1

@@ -10,7 +10,7 @@ from typing import Any
 import highdicom.sr
 import numpy as np
 import pytest
-from support import installed, run, shared
+from support import installed, judges, run, shared
 
 installed("cv2", "keras", "openvino", "safetensors", "scipy", "timm", "torch")
 
@@ -185,6 +185,14 @@ def test_two_captures_and_more_begin_with_a_summary(case: tuple[str, bool, Answe
     assert len(captures) == count + (count > 1)
     assert [capture.InstanceNumber for capture in captures] == list(range(1, len(captures) + 1))
     assert ("Summary" in captures[0].DerivationDescription) == (count > 1)
+
+
+def test_the_judges_that_take_no_second_find_no_error_in_the_documents(case: tuple[str, bool, Answer]) -> None:
+    _, _, answer = case
+    errors = [error for document in answer.documents for error in judges.module_errors(document)]
+    assert [*errors, *judges.tree_errors(answer.documents[-1])] == []
+    disagreements = judges.set_errors(answer.documents, answer.sources)
+    assert [error for error in disagreements if "AccessionNumber" not in error] == []
 
 
 @pytest.mark.long

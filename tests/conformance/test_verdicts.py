@@ -19,6 +19,7 @@ MALIGNANT = Code("21594007", "SCT", "Malignant")
 PRESENCE = {"present": "52101004", "absent": "272519000", "indeterminate": "82334004"}
 """SCT: what a report may say of a finding"""
 THRESHOLD_VALUE = "122411"
+COMMENT = "121106"
 BAND = Band(0.4, 0.5)
 VERDICTS = {
     "present": Verdict.of(0.9, 0.449),
@@ -66,6 +67,15 @@ def test_a_group_evaluates_its_own_finding_and_names_the_verdict(
     assert group.finding_type is not None
     assert evaluations(group) == {group.finding_type.value: PRESENCE[presence]}
     assert group.tracking_identifier == f"whole image: {presence}"
+
+
+@pytest.mark.parametrize("presence", VERDICTS)
+def test_the_verdict_is_the_comment_of_its_group(presence: str, tmp_path: Path) -> None:
+    path = source(tmp_path)
+    report = the_report(judged(path, VERDICTS[presence]), path)
+    items = [item for element in report.iterall() if element.keyword == "ContentSequence" for item in element.value]
+    comments = [item.TextValue for item in items if item.ConceptNameCodeSequence[0].CodeValue == COMMENT]
+    assert comments == [f"whole image: {presence}"]
 
 
 def test_the_threshold_stands_beside_the_probability_that_was_held_against_it(tmp_path: Path) -> None:
