@@ -39,6 +39,7 @@ from ainode.node.settings import NodeTable, ReaderTable, Settings
 CONTEXT = DocumentContext(datetime(2026, 1, 2, tzinfo=UTC), UID("2.25.1"), "test", ("ainode 0",), "00")
 STUDY = UID(testing.uid("faulty"))
 NOT_BLOCKED_S = 0.5
+_OTHERS: set[psutil.Process] = set()
 IMPORTING = ("body", "build", "weights")
 
 
@@ -74,8 +75,14 @@ def a_request(folder: Path, order: str = "read") -> Request:
     return Request(STUDY, (File(path, content_sha256(path)),), CONTEXT, report_out_of_scope=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _others() -> None:
+    """Note the servers that tests of other files share: they are no children of a reader."""
+    _OTHERS.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [process for process in psutil.Process().children(recursive=True) if process not in _OTHERS]
 
 
 EXIT, CRASH = "os._exit(3)", "ctypes.string_at(0)"

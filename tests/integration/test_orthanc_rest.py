@@ -21,7 +21,7 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.orthanc import Orthanc as OrthancSession
 from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
-from ainode.node.archive.web import WebLink
+from ainode.node.archive.web import ServerFailed, WebLink
 from ainode.node.commands.checks import check_lines
 from ainode.node.commands.diagnosis import advice, problems
 from ainode.node.commands.doctor import examine
@@ -199,7 +199,7 @@ def test_each_document_has_an_outcome_of_its_own() -> None:
         sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(5)])
     assert [one.status for one in sent] == [0, 500, 0x0110, 413, 0]
     errors = [type(one.error) if one.error else None for one in sent]
-    assert errors == [None, ArchiveUnreachable, ArchiveUnreachable, ArchiveRefused, None]
+    assert errors == [None, ServerFailed, ArchiveUnreachable, ArchiveRefused, None]
 
 
 @pytest.mark.parametrize("body", [None, [], {}, "<html>", [STORED], {"Version": 3}])
