@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.ct_pneumonia.preprocess import SHAPE, network_input, windowed_values
+from ainode.models.ct_pneumonia.preprocess import SHAPE, chosen_slices, network_input, windowed_values
 from ainode.models.phantoms.thorax import Field, Thorax, thorax
 from ainode.models.training.shortcuts import Facts, facts
 
@@ -70,7 +70,7 @@ class Volumes:
 
 def synthetic_volumes(out: Path, *, count: int, seed: int, workers: int = 1) -> Volumes:
     """Return `count` phantoms of lungs, half of them ill, from the file in `out`; draw them if it is absent."""
-    name = hashlib.sha256(f"{count} {seed} {SHAPE} lungs".encode()).hexdigest()[:12]
+    name = hashlib.sha256(f"{count} {seed} {SHAPE} chosen slices of lungs".encode()).hexdigest()[:12]
     path = out / f"synthetic_{count}_{seed}_{name}.npz"
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def _extent(random: np.random.Generator) -> _Extent:
 
 
 def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float64]]:
-    """Return a phantom's lungs on the network's own grid, their diseased cells and their scan; odd numbers are ill."""
+    """Return a phantom cut and resized as the node does it, its diseased cells and its scan; odd numbers are ill."""
     random = np.random.default_rng((seed, number))
     extent, size = _extent(random), SHAPE[::-1]
     middle = random.uniform(-50, 40) if extent.slab else random.normal(-10, 12)
@@ -141,20 +141,18 @@ def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[
         whole = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
         if not lesion_count or whole.consolidations.any():
             break
-    field = _lung_field(whole, field)
-    phantom = thorax(anatomy + attempt, number, scanned=field, consolidations=lesion_count)
+    lungs = _lung_slices(whole)
+    numbers = lungs.start + chosen_slices(len(lungs))
     nz, ny, nx = (count // _CELL for count in size)
-    cells = phantom.consolidations.reshape(nz, _CELL, ny, _CELL, nx, _CELL).mean(axis=(1, 3, 5), dtype=np.float32)
-    scan = np.asarray((size[0], field.spacing_mm[0], field.spacing_mm[2]), np.float64)
-    return np.rint(phantom.values).astype(np.int16), cells.transpose(2, 1, 0), scan
+    consolidations = whole.consolidations[numbers].reshape(nz, _CELL, ny, _CELL, nx, _CELL)
+    cells = consolidations.mean(axis=(1, 3, 5), dtype=np.float32)
+    scan = np.asarray((len(lungs), spacing[0], spacing[2]), np.float64)
+    return np.rint(whole.values[numbers]).astype(np.int16), cells.transpose(2, 1, 0), scan
 
 
-def _lung_field(phantom: Thorax, field: Field) -> Field:
-    """Return the field from the lowest to the highest slice of the lungs, with as many slices."""
+def _lung_slices(phantom: Thorax) -> range:
+    """Return the numbers from the lowest to the highest slice of the lungs."""
     body = (phantom.values > _BODY_HU) | phantom.lungs
     shares = (phantom.lungs & ~phantom.consolidations).sum(axis=(1, 2)) / body.sum(axis=(1, 2))
     numbers = np.flatnonzero(shares >= _LUNG_SHARE)
-    first, last, count = int(numbers[0]), int(numbers[-1]), field.size[0]
-    step, (z, y, x) = field.spacing_mm[0], field.center_mm
-    shift = ((first + last) - (count - 1)) / 2 * step
-    return Field(field.size, (step * (last + 1 - first) / count, *field.spacing_mm[1:]), (z + shift, y, x))
+    return range(int(numbers[0]), int(numbers[-1]) + 1)

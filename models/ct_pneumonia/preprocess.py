@@ -20,16 +20,23 @@ WINDOW = (-1000.0, 400.0)
 def network_input(hounsfield: Array) -> Array:
     """Return a volume as the network's input: windowed to 0 to 1, resized, with its axes in the order x, y, z.
 
+    Slices are chosen, never mixed: a mean of two has less noise than a slice, and the network takes that for disease.
+
     Shapes: (Z, Y, X) in, axes to the head, the back and the left; (1, 1, 128, 128, 64) float32 out, axes x, y, z.
     Units: Hounsfield units in; 0 to 1 out.
-    Source: linear interpolation with the outer voxel centers kept, as scipy.ndimage.zoom of order 1.
+    Source: along y and x linear interpolation with the outer voxel centers kept, as scipy.ndimage.zoom of order 1.
     """
-    resized: Array = hounsfield
-    # The axis that shrinks most comes first: so the later axes interpolate the fewest voxels.
-    sizes = SHAPE[::-1]
-    for axis in sorted(range(3), key=lambda axis: sizes[axis] / hounsfield.shape[axis]):
-        resized = _resized_axis(resized, axis, sizes[axis], first=resized is hounsfield)
-    return np.ascontiguousarray(resized.transpose(2, 1, 0))[None, None]
+    numbers, places = np.unique(chosen_slices(hounsfield.shape[0]), return_inverse=True)
+    resized = windowed_values(hounsfield[numbers])
+    # The axis that shrinks most comes first: so the later axis interpolates the fewest voxels.
+    for axis in sorted((1, 2), key=lambda axis: SHAPE[2 - axis] / hounsfield.shape[axis]):
+        resized = _resized_axis(resized, axis, SHAPE[2 - axis])
+    return np.ascontiguousarray(resized[places].transpose(2, 1, 0))[None, None]
+
+
+def chosen_slices(count: int) -> NDArray[np.int64]:
+    """Return the numbers of the slices, of `count`, that the network is given: the nearest to evenly spaced places."""
+    return np.rint(np.linspace(0, count - 1, SHAPE[2])).astype(np.int64)
 
 
 def windowed_values(hounsfield: Array) -> Array:
@@ -46,13 +53,11 @@ def source_index(index: tuple[float, float, float], shape: tuple[int, ...]) -> t
     return (z, y, x)
 
 
-def _resized_axis(values: Array, axis: int, count: int, *, first: bool) -> Array:
-    """Return values with one axis resized; on the first axis, values are windowed before they are interpolated."""
+def _resized_axis(values: Array, axis: int, count: int) -> Array:
+    """Return values with one axis resized."""
     positions = np.linspace(0, values.shape[axis] - 1, count)
     low = np.floor(positions).astype(int)
     high = np.minimum(low + 1, values.shape[axis] - 1)
     share = (positions - low).astype(np.float32).reshape([-1 if number == axis else 1 for number in range(3)])
     near, far = values.take(low, axis), values.take(high, axis)
-    if first:
-        near, far = windowed_values(near), windowed_values(far)
     return np.asarray(near + share * (far - near), np.float32)

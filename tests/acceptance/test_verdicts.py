@@ -58,9 +58,8 @@ def a_lesion(handler: Handler, *, ill: bool) -> SyntheticStudy:
 
 
 def a_chest(handler: Handler, *, ill: bool) -> SyntheticStudy:
-    # Slices of the lungs alone, as many as the network takes: nothing is cut or stretched.
-    scanned = Field((64, 128, 128), (3.2, 2.8, 2.8), (5.0, 0.0, 0.0))
-    return a_ct(handler, thorax(7, 7, scanned=scanned, consolidations=4 if ill else 0))
+    scanned = Field((64, 128, 128), (4.5, 2.8, 2.8))
+    return a_ct(handler, thorax(11, 11, scanned=scanned, consolidations=4 if ill else 0))
 
 
 def an_abdomen(handler: Handler, *, ill: bool) -> SyntheticStudy:

@@ -143,12 +143,14 @@ def test_the_answer_is_a_probability_of_the_documented_shares_with_no_second_sof
     assert float(mixed_probabilities(wild, original=True)[0, 1]) < 0.96
 
 
-def test_the_input_is_the_windowed_volume_as_scipy_zooms_it_with_axes_left_back_head() -> None:
-    volume = np.random.default_rng(0).normal(-500, 500, (20, 40, 30)).astype(np.float32)
+@pytest.mark.parametrize("slices", [20, 64, 150])
+def test_the_input_is_whole_slices_as_scipy_zooms_them_with_axes_left_back_head(slices: int) -> None:
+    volume = np.random.default_rng(0).normal(-500, 500, (slices, 40, 30)).astype(np.float32)
     turned = windowed_values(volume).transpose(2, 1, 0)
-    expected = zoom(turned, [a / b for a, b in zip(SHAPE, turned.shape, strict=True)], order=1)
+    x, y, z = (size / count for size, count in zip(SHAPE, turned.shape, strict=True))
+    expected = zoom(zoom(turned, (1, 1, z), order=0), (x, y, 1), order=1)
     np.testing.assert_allclose(network_input(volume)[0, 0], expected, atol=1e-5)
-    assert source_index((127, 127, 63), volume.shape) == pytest.approx((19, 39, 29))
+    assert source_index((127, 127, 63), volume.shape) == pytest.approx((slices - 1, 39, 29))
 
 
 def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) -> None:
@@ -266,5 +268,5 @@ def test_the_spacing_of_a_phantom_is_the_one_that_was_drawn(tmp_path: Path) -> N
     drawn = synthetic_volumes(tmp_path, count=2, seed=5)
     again = synthetic_volumes(tmp_path, count=2, seed=5)
     assert np.array_equal(drawn.scans, again.scans)
-    assert (drawn.scans[:, 0] == 64).all()
+    assert ((drawn.scans[:, 0] > 30) & (drawn.scans[:, 0] <= 64)).all()
     assert ((drawn.scans[:, 2] * 128 > 330) & (drawn.scans[:, 2] * 128 < 420)).all()
