@@ -92,8 +92,11 @@ class Readings:
         outcome = _outcome(reading, self._priors.record(job.id))
         if ledger.report(job, kept_documents, outcome, wishes=wishes(settings, job.destinations)):
             about = {"action": "read", "job": job.id, "route": job.route}
-            answer = reading.answer.code if isinstance(reading.answer, OutOfScope) else reading.answer.headline
-            log.info("study read in %.1f s: %s", outcome.seconds, answer or outcome.state, extra=about)
+            answer = reading.answer
+            if isinstance(answer, OutOfScope):
+                log.info("study refused in %.1f s: %s", outcome.seconds, answer.code, extra=about)
+            else:
+                log.info("study read in %.1f s: %s", outcome.seconds, answer.headline or outcome.state, extra=about)
 
     def _request(self, job: Job) -> Request:
         settings = self._stations.settings

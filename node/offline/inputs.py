@@ -166,7 +166,7 @@ def _remedy(path: Path) -> str:
         return ""
     if file_format.kind is FileKind.OTHER:
         return f"it is {file_format.remedy}"
-    return f"it is a {_NAMES[file_format.kind]} beside DICOM; name the file itself on the command"
+    return f"it is a {_NAMES[file_format.kind]}, not DICOM; `ainode read FILE --model NAME` reads the file itself"
 
 
 def input_studies(paths: Sequence[Path], folder: Path, *, options: ReadOptions, settings: Settings) -> Inputs:

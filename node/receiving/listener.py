@@ -173,7 +173,9 @@ class Receiver:
         if reason is None and not self._slots.acquire(blocking=False):
             reason = Rejection.LOCAL_LIMIT_EXCEEDED
         if reason is not None:
-            _log.warning("association rejected: %s", reason.name, extra={"action": "rejected", "address": address})
+            titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
+            about = {"action": "rejected", "address": address}
+            _log.warning("association %s rejected: %s", titles, reason.name, extra=about)
             channel.send(rejection(reason))
             return
         try:

@@ -115,7 +115,7 @@ def _identity(document: Document) -> _Identity:
     header = dcmread(BytesIO(document.content), stop_before_pixels=True)
     name, latin = header.get("PatientName"), ""
     if name:
-        latin = name.family_comma_given() if name.alphabetic else str(name)
+        latin = name.family_comma_given().strip(", ") if name.alphabetic else str(name)
     patient = (
         f"Patient: {latin or 'no name'}",
         f"Patient ID: {_value(header, 'PatientID')}",
