@@ -100,4 +100,4 @@ def test_each_destination_gets_what_it_asks_for_and_results_that_come_back_are_n
         node.config.write_text(text.replace('"fractional"', '"labelmap"').replace("presentation_state = true", ""))
         same, lines = offline.replay(study, settings.load(node.config), None)
         assert same, lines
-        assert lines[-1] == "documents: 7 of 7 byte-identical"
+        assert lines[-1] == "documents: 8 of 8 byte-identical"

@@ -56,10 +56,10 @@ def test_one_image_that_cannot_be_decoded_spares_the_others(tmp_path: Path) -> N
     study = a_study(tmp_path, "TSPINE", "LSPINE", "SPINE")
     broken, unusable, good = study.instances
 
-    def read(path: Path) -> str:
-        if path == broken.path:
+    def read(instance: Instance) -> str:
+        if instance == broken:
             raise BrokenSeries("its pixels cannot be decoded")
-        if path == unusable.path:
+        if instance == unusable:
             raise UnusablePicture("the picture is uniform")
         return "read"
 
@@ -70,8 +70,8 @@ def test_one_image_that_cannot_be_decoded_spares_the_others(tmp_path: Path) -> N
 
 
 def test_a_study_whose_images_cannot_be_decoded_is_an_error_and_no_refusal(tmp_path: Path) -> None:
-    def read(path: Path) -> str:
-        raise BrokenSeries(f"{path.name} cannot be decoded")
+    def read(instance: Instance) -> str:
+        raise BrokenSeries(f"{instance.path.name} cannot be decoded")
 
     with pytest.raises(BrokenSeries):
         each_read(a_study(tmp_path, "SPINE", "SPINE").instances, read)
