@@ -26,11 +26,12 @@ def network_input(hounsfield: Array) -> Array:
     Units: Hounsfield units in; 0 to 1 out.
     Source: along y and x linear interpolation with the outer voxel centers kept, as scipy.ndimage.zoom of order 1.
     """
-    numbers, places = np.unique(chosen_slices(hounsfield.shape[0]), return_inverse=True)
-    resized = windowed_values(hounsfield[numbers])
+    numbers, places = np.unique(chosen_slices(len(hounsfield)), return_inverse=True)
+    resized: Array = hounsfield if len(numbers) == len(hounsfield) else hounsfield[numbers]
     # The axis that shrinks most comes first: so the later axis interpolates the fewest voxels.
-    for axis in sorted((1, 2), key=lambda axis: SHAPE[2 - axis] / hounsfield.shape[axis]):
-        resized = _resized_axis(resized, axis, SHAPE[2 - axis])
+    first, second = sorted((1, 2), key=lambda axis: SHAPE[2 - axis] / hounsfield.shape[axis])
+    resized = _resized_axis(resized, first, SHAPE[2 - first], window=True)
+    resized = _resized_axis(resized, second, SHAPE[2 - second])
     return np.ascontiguousarray(resized[places].transpose(2, 1, 0))[None, None]
 
 
@@ -53,11 +54,13 @@ def source_index(index: tuple[float, float, float], shape: tuple[int, ...]) -> t
     return (z, y, x)
 
 
-def _resized_axis(values: Array, axis: int, count: int) -> Array:
-    """Return values with one axis resized."""
+def _resized_axis(values: Array, axis: int, count: int, *, window: bool = False) -> Array:
+    """Return values with one axis resized; Hounsfield units are windowed before they are interpolated."""
     positions = np.linspace(0, values.shape[axis] - 1, count)
     low = np.floor(positions).astype(int)
     high = np.minimum(low + 1, values.shape[axis] - 1)
     share = (positions - low).astype(np.float32).reshape([-1 if number == axis else 1 for number in range(3)])
     near, far = values.take(low, axis), values.take(high, axis)
+    if window:
+        near, far = windowed_values(near), windowed_values(far)
     return np.asarray(near + share * (far - near), np.float32)
