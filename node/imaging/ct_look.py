@@ -114,14 +114,6 @@ def look_at(scan: Stack) -> CtLook:
     return CtLook(scan, len(numbers), lungs, below * scan.spacing_mm[0], unit_reason)
 
 
-def unit_refusal(scan: Stack) -> OutOfScope | None:
-    """Return the refusal of a CT whose values cannot be Hounsfield units; None if the values can be.
-
-    Raises: BrokenSeries if a slice cannot be decoded.
-    """
-    return look_at(scan).unit_refusal
-
-
 def looks(selection: Selection) -> Iterator[CtLook]:
     """Yield what each CT of a selection shows; slices that form no stack show nothing.
 
