@@ -30,6 +30,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.permissions import Permissions
 from ainode.node.keeping.retention import JobRetention, StudyRetention
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.priors.gathering import Priors
@@ -57,8 +58,10 @@ class Node:
         for route in settings.routes:
             router.refuse_broken(route)
         self._settings = settings
+        permissions = Permissions.of_group(settings.node.group)
         make_folder(settings.data)
         self._lock = FolderLock(settings.data)
+        permissions.apply_to(settings.data)
         remove_parts(settings.data, _PARTS)
         self._engine = database.connect(settings.database_url)
         database.migrate(self._engine)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from ainode.node.errors import OutOfResources
 
 _PART: Final = ".part"
 """ends the name of a file or folder that is being written"""
+_PART_MODE: Final = stat.S_ISGID | 0o755
 
 
 def refuse_full(folder: Path, min_free_bytes: int) -> None:
@@ -81,10 +83,13 @@ def make_folder(folder: Path) -> None:
 def part_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder, removed at the end; `remove_parts` removes the folder of a killed process.
 
+    The folder has the permissions of its parent, because `place_durably` may rename it to stay.
+
     Raises: OSError.
     """
     make_folder(parent)
     with TemporaryDirectory(dir=parent, suffix=_PART, ignore_cleanup_errors=True) as name, _lock(Path(name)):
+        Path(name).chmod(parent.stat().st_mode & _PART_MODE)
         yield Path(name)
 
 

@@ -71,8 +71,11 @@ def serve(config: Config = None) -> None:
     configuration is wrong: a supervisor repeats the start after 1 alone.
     """
     from ainode.node.app import Node
+    from ainode.node.keeping.permissions import Permissions
 
-    node = Node(settings_of(config))
+    settings = settings_of(config)
+    Permissions.of_group(settings.node.group).apply_to_process()
+    node = Node(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
     node.start()

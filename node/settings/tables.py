@@ -64,6 +64,8 @@ class NodeTable(_Certified):
     min_free_bytes: Bytes = 2 * 1024**3
     network_timeout_s: Annotated[Seconds, Field(ge=0.001)] = 60.0
     name: str = "ainode"
+    group: str = ""
+    """members of the group may read the data folder; with '', the user of the node alone may"""
     time_zone: str = ""
     """IANA name of the zone of documents without an offset of their source; '' is the clock of the process"""
     tls_client_ca: Path | None = None
