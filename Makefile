@@ -1,4 +1,4 @@
-# Six words: demo, test, acceptance, lint, install, picture. Everything lands in .venv; Debian packages are installed where we are root.
+# Seven words: demo, test, acceptance, lint, install, picture, sbom. Everything lands in .venv; Debian packages are installed where we are root.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OHIF_VERSION := 3.13.2
 OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 
-.PHONY: demo test acceptance lint install picture tools ohif clean
+.PHONY: demo test acceptance lint install picture sbom tools ohif clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
@@ -34,6 +34,17 @@ install: $(VENV)/.models
 picture: $(VENV)/.models
 	$(BIN)/ainode demo
 	$(BIN)/python -c "import PIL.Image as i; i.open('ainode-demo/lung_nodule-1.png').save('node/reports/capture.png', optimize=True)"
+
+# What a site installs as a CycloneDX bill of materials, in build/sbom/ainode.cdx.json; then what is known against the versions
+# of constraints.txt. Without a way to osv.dev the last command fails: nothing was audited. node/SECURITY.md has what is open.
+sbom: | $(VENV)/bin/python
+	$(PYTHON) -m venv build/sbom/site
+	build/sbom/site/bin/python -m pip install --quiet --constraint constraints.txt torch torchvision
+	build/sbom/site/bin/python -m pip install --quiet --constraint constraints.txt '.[models,detect,read,web,postgresql]'
+	$(PYTHON) -m venv build/sbom/tools
+	build/sbom/tools/bin/python -m pip install --quiet cyclonedx-bom pip-audit
+	build/sbom/tools/bin/cyclonedx-py environment --short-PURLs --pyproject pyproject.toml --output-file build/sbom/ainode.cdx.json build/sbom/site
+	build/sbom/tools/bin/pip-audit --vulnerability-service osv --no-deps --disable-pip --requirement constraints.txt
 
 tools:
 	docker/debian-packages test

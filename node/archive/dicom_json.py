@@ -62,11 +62,14 @@ def _values(dataset: JsonDataset, keyword: str) -> Sequence[object]:
 def datasets_of(content: bytes, content_type: str) -> list[JsonDataset]:
     """Return the data sets of an answer in DICOM JSON or XML, alone or as parts of a multipart answer.
 
-    Raises: ValueError if the answer, or a part, is neither.
+    Raises: ValueError if the answer, or a part, is neither, or is nested deeper than Python's stack.
     """
     boundary = boundary_of(content_type)
     contents = [b"".join(part) for part in parts([content], boundary)] if boundary else [content]
-    return [dataset for part in contents if part.strip() for dataset in _datasets_of_part(part)]
+    try:
+        return [dataset for part in contents if part.strip() for dataset in _datasets_of_part(part)]
+    except RecursionError as error:
+        raise ValueError("the data set is nested too deeply") from error
 
 
 def _datasets_of_part(content: bytes) -> list[JsonDataset]:
