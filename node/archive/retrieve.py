@@ -6,14 +6,17 @@ node reads every study that its receiver gets, and must not read a prior.
 
 import dataclasses
 import itertools
+import logging
+import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from socketserver import TCPServer
+from typing import Any, cast
 
 import pydicom.uid
 from pydicom.charset import python_encoding
@@ -22,6 +25,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context, build_role
+from pynetdicom.transport import ThreadedAssociationServer
 
 from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import Link
@@ -39,6 +43,9 @@ from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, is_uid
 from ainode.node.encoding.part10 import Origin, head
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, OutOfResources
+from ainode.node.receiving.negotiation import AllowedCaller
+
+_log = logging.getLogger(__name__)
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
@@ -83,8 +90,14 @@ class MoveTarget:
     bind: str
     port: int
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    callers: tuple[AllowedCaller, ...] = ()
+    """who may call beside the host of the archive: an archive may send from another address than it listens on"""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """one C-MOVE at a time, since there is one port"""
+
+    def has_caller_at(self, address: str) -> bool:
+        """Return whether the allow list has the address."""
+        return any(caller.is_at(address) for caller in self.callers)
 
 
 class DimseArchive:
@@ -149,7 +162,7 @@ class DimseArchive:
             files.deadline.check()
         try:
             link = self._link_within(files.deadline)
-            with _store_server(target, files), link.associate([build_context(_MOVE)]) as association:
+            with _store_server(target, link.peer.host, files), link.associate([build_context(_MOVE)]) as association:
                 for status, _ in association.send_c_move(identifier, target.ae_title, _MOVE):
                     self._check_move_response(status, files, target, identifier.SeriesInstanceUID)
         finally:
@@ -255,26 +268,55 @@ class _ReceivedFiles:
         return 0x0000
 
 
+class _StoreServer(ThreadedAssociationServer):
+    """Accepts no stranger during a C-MOVE: what a stranger sends would be read as an earlier study."""
+
+    def __init__(self, *arguments: Any, is_expected: Callable[[str], bool], **options: Any) -> None:  # noqa: ANN401 - as the base class
+        super().__init__(*arguments, **options)
+        self._is_expected = is_expected
+
+    def verify_request(self, _: object, client_address: tuple[str, int] | str) -> bool:
+        """Return whether the address may call; the base class closes the connection if not."""
+        if self._is_expected(client_address[0]):
+            return True
+        sentence = "closed a connection during a C-MOVE: add the address to node.allow if the archive sends from there"
+        _log.warning(sentence, extra={"action": "move_stranger", "address": client_address[0]})
+        return False
+
+
 @contextmanager
-def _store_server(target: MoveTarget, files: _ReceivedFiles) -> Iterator[None]:
-    """Receive the instances of a C-MOVE during a block."""
+def _store_server(target: MoveTarget, host: str, files: _ReceivedFiles) -> Iterator[None]:
+    """Receive the instances of a C-MOVE of the archive at `host` during a block."""
     entity = AE(target.ae_title)
     entity.require_called_aet = True
     for sop_class_uid in {uid for uids in _SOP_CLASSES.values() for uid in uids} | {_SECONDARY_CAPTURE}:
         entity.add_supported_context(sop_class_uid, list(_SYNTAXES))
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, files.answer_store)]
+    addresses = _addresses(host)
     try:
-        address = (target.bind, target.port)
-        server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=target.tls)
+        server = entity.make_server(
+            (target.bind, target.port),
+            evt_handlers=[(evt.EVT_C_STORE, files.answer_store)],
+            ssl_context=target.tls,
+            server_class=_StoreServer,
+            is_expected=lambda address: address in addresses or target.has_caller_at(address),
+        )
     except OSError as error:
         raise ArchiveUnreachable(
             f"port {target.port} cannot be opened ({error.strerror}); set [priors] move_port to a free port"
         ) from error
+    threading.Thread(target=server.serve_forever, name="C-MOVE", daemon=True).start()
     try:
         yield
     finally:
-        if server is not None:
-            server.shutdown()
+        TCPServer.shutdown(server)  # pynetdicom's own asks its AE for the server, which only start_server tells the AE
+        server.server_close()
+
+
+def _addresses(host: str) -> frozenset[str]:
+    """Return the addresses of a host; none if no name server knows the host, whom the association then cannot reach."""
+    with suppress(OSError):
+        return frozenset(str(entry[4][0]) for entry in socket.getaddrinfo(host, None))
+    return frozenset()
 
 
 def _require_context(association: Association, link: Link, abstract_syntax: str) -> None:

@@ -33,8 +33,10 @@ class AllowedCaller:
 
     def admits(self, ae_title: str, address: str) -> bool:
         """Return whether the entry allows a caller."""
-        if self.ae_title not in (None, ae_title):
-            return False
+        return self.ae_title in (None, ae_title) and self.is_at(address)
+
+    def is_at(self, address: str) -> bool:
+        """Return whether the entry has the address of a caller."""
         return self.network is None or _ip_address(address) in self.network
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -514,6 +515,22 @@ def test_an_archive_that_answers_a801_or_success_without_an_instance_names_the_a
         failure = moved(peer, a_file(), tmp_path, free_port())
     assert type(failure) is ArchiveRefused
     assert "AINODE_PRIORS known to the archive" in str(failure)
+
+
+def test_a_stranger_who_calls_during_a_c_move_is_closed_and_the_archive_is_not(tmp_path: Path) -> None:
+    port, closed = free_port(), {}
+
+    def move(_: evt.Event) -> Iterator[object]:
+        for address in ("127.0.0.1", "127.0.0.2"):
+            with socket.create_connection(("127.0.0.1", port), source_address=(address, 0)) as connection:
+                connection.settimeout(1.0)
+                with contextlib.suppress(TimeoutError):
+                    closed[address] = connection.recv(1) == b""
+        yield None, None
+
+    with scp((evt.EVT_C_MOVE, move), services=[STUDY_ROOT_MOVE]) as peer:
+        moved(peer, a_file(), tmp_path, port)
+    assert closed == {"127.0.0.2": True}
 
 
 def test_an_archive_that_comes_back_has_what_it_had(tmp_path: Path) -> None:
