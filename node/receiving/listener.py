@@ -16,7 +16,7 @@ from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.command_set import response
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event
-from ainode.node.receiving.negotiation import Policy, answers, commitment_roles, refusal
+from ainode.node.receiving.negotiation import Policy, answers, certificate_fault, commitment_roles, refusal
 from ainode.node.receiving.pdu import ContextResult, ProtocolViolation, Rejection, acceptance, proposal, rejection
 from ainode.node.receiving.services import Services
 from ainode.node.receiving.upper_layer import Association, AssociationLost, Channel, Opener, PresentationContext
@@ -170,12 +170,15 @@ class Receiver:
         """Negotiate the association, and serve its accepted presentation contexts."""
         request = proposal(channel.associate_request())
         reason = refusal(request, address, self._policy)
+        fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy)
+        if reason is None and fault:
+            reason = Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
         if reason is None and not self._slots.acquire(blocking=False):
             reason = Rejection.LOCAL_LIMIT_EXCEEDED
         if reason is not None:
             titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
             about = {"action": "rejected", "address": address}
-            _log.warning("association %s rejected: %s", titles, reason.name, extra=about)
+            _log.warning("association %s rejected: %s%s", titles, reason.name, fault and f": {fault}", extra=about)
             channel.send(rejection(reason))
             return
         try:

@@ -1,7 +1,7 @@
 """Who may open an association with the node, and for which SOP classes; decided without a socket."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -75,12 +75,15 @@ class Policy:
     """UIDs of PS3.6 that are no storage SOP class; the receiver takes an unknown UID for a storage SOP class"""
     peers: frozenset[str]
     """AE titles that the node can call, and report a storage commitment to"""
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """the identities of the certificates that are bound to an AE title, by AE title"""
 
 
 def policy(settings: "Settings") -> Policy:
     """Return the policy of the settings and of pydicom's dictionary of UIDs.
 
-    Raises: ConfigError if an entry of the allow list has the wrong form.
+    Raises: ConfigError if an entry of the allow list has the wrong form, or if no caller of a peer with
+    `calling_certificates` would show a certificate.
     """
     from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415 - the receiver process loads no pydicom
     from pydicom.uid import AllTransferSyntaxes  # noqa: PLC0415
@@ -96,7 +99,25 @@ def policy(settings: "Settings") -> Policy:
         transfer_syntaxes=frozenset(map(str, AllTransferSyntaxes)),
         not_storage=frozenset(uid for uid, name in names.items() if not _is_storage(name)),
         peers=frozenset(peer.ae_title for peer in settings.peers if peer.speaks_dimse),
+        certificates=_bound_certificates(settings),
     )
+
+
+def _bound_certificates(settings: "Settings") -> dict[str, frozenset[str]]:
+    """Return the identities that the peers name, by AE title.
+
+    Raises: ConfigError if `[node]` asks no caller for a certificate.
+    """
+    bound: dict[str, frozenset[str]] = {}
+    for peer in settings.peers:
+        if peer.calling_certificates:
+            if not settings.node.tls_client_ca:
+                raise ConfigError(
+                    f"peer {peer.name}: calling_certificates: no caller shows a certificate; give tls_client_ca, "
+                    "tls_certificate and tls_key in [node], or remove calling_certificates"
+                )
+            bound[peer.ae_title] = bound.get(peer.ae_title, frozenset()) | set(peer.calling_certificates)
+    return bound
 
 
 def _is_storage(name: str) -> bool:
@@ -117,6 +138,24 @@ def refusal(proposal: Proposal, address: str, policy: Policy) -> Rejection | Non
     if not is_printable or not any(caller.admits(title, address) for caller in policy.callers):
         return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
     return None
+
+
+def certificate_fault(ae_title: str, identities: frozenset[str], policy: Policy) -> str:
+    """Return why a caller with a certificate of these identities may not call as the AE title, '' if the caller may.
+
+    A certificate that is bound to an AE title calls as no other, also not as an AE title to which nothing is bound.
+    The sentence names the fingerprint of the certificate, and no name in the certificate: it may be a person's.
+    """
+    owners = {title for title, bound in policy.certificates.items() if bound & identities}
+    if ae_title in owners or not (owners or ae_title in policy.certificates):
+        return ""
+    fingerprints = [entry for entry in identities if entry.startswith("sha256:")]
+    shown = f"the certificate {fingerprints[0]}" if fingerprints else "a connection without a certificate"
+    belongs = f"belongs to {', '.join(map(repr, sorted(owners)))}" if owners else f"is not bound to {ae_title!r}"
+    return (
+        f"{shown} {belongs}; let the caller use its own AE title and certificate, or add this fingerprint to "
+        f"calling_certificates of the [[peer]] with ae_title = {ae_title!r} in node.toml"
+    )
 
 
 def answers(proposed: Iterable[ProposedContext], policy: Policy) -> tuple[AnsweredContext, ...]:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 
+from ainode.node.certificates import identities
 from ainode.node.receiving.upper_layer import AssociationLost, Channel
 from ainode.node.tls import HANDSHAKE_S, failure_reason
 
@@ -35,6 +36,11 @@ class SecureChannel(Channel):
             self.interrupt()
             raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}") from error
         self._tls_socket.settimeout(self._timeout_s)
+
+    def identities(self) -> frozenset[str]:
+        """Return the identities of the certificate that the handshake verified, none without such a certificate."""
+        der = self._tls_socket.getpeercert(binary_form=True)
+        return identities(self._tls_socket.getpeercert() or {}, der or b"")
 
     def interrupt(self) -> None:
         """End the connection from another thread, without an A-ABORT, which would have to pass through TLS."""

@@ -73,6 +73,10 @@ class Channel:
     def open(self) -> None:
         """Prepare the channel for the first PDU; this class prepares nothing."""
 
+    def identities(self) -> frozenset[str]:
+        """Return the identities of the caller's certificate; without TLS there is none."""
+        return frozenset()
+
     def read(self, buffer: memoryview) -> None:
         """Read as many bytes as `buffer` holds.
 

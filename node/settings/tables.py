@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from ainode.node.certificates import identity
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 
@@ -20,6 +21,8 @@ Days = Annotated[int, Field(ge=0, le=36_500)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400.0)]
 # A pebibyte: more than any disk or memory of one machine.
 Bytes = Annotated[int, Field(ge=0, le=1024**5)]
+# The identity of a certificate, in the form in which identities are compared.
+Identity = Annotated[str, AfterValidator(identity)]
 # An address holds no user and no password: the environment holds both.
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
 
@@ -173,6 +176,8 @@ class Peer(Frozen):
     tls_certificate: str = ""
     tls_key: str = ""
     """PEM files of the node, for a peer that requires a certificate"""
+    calling_certificates: tuple[Identity, ...] = ()
+    """certificates of the peer when the peer calls: SHA-256 fingerprints, DNS names, IP addresses or Common Names"""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -198,6 +203,9 @@ class Peer(Frozen):
             message = f"peer {self.name!r}: give token_env (bearer), or user_env and password_env (basic), not both"
             raise ValueError(message)
         _refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
+        if self.calling_certificates and not self.ae_title:
+            message = f"peer {self.name!r}: calling_certificates needs ae_title, the AE title that they are bound to"
+            raise ValueError(message)
         return self
 
     @property

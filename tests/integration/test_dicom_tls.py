@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from support import Orthanc, a_file, free_port, orthanc, run, storescp
-from support.certificates import Certificate, authority, issued
+from support.certificates import Certificate, authority, fingerprint, issued
 from support.node import configured, running
 from support.web_archives import http, said
 
@@ -26,6 +26,7 @@ from ainode.node.archive import dimse, stow
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
+from ainode.node.certificates import identity
 from ainode.node.commands.checks import check_lines
 from ainode.node.commands.diagnosis import problems
 from ainode.node.commands.doctor import examine
@@ -88,18 +89,24 @@ class Running:
         return [event for event in self.events if isinstance(event, InstanceStored)]
 
 
+class Start(Protocol):
+    """Starts a receiver with these peers."""
+
+    def __call__(self, node: NodeTable, *peers: Peer) -> Running: ...
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[NodeTable], Running]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     stops: list[Callable[[], None]] = []
 
-    def start(node: NodeTable) -> Running:
+    def start(node: NodeTable, *peers: Peer) -> Running:
         listener = listen(HERE, 0)
         spool, events = Spool(tmp_path / "spool", Limits(0, 1 << 40)), list[Event]()
         context = tls.context_of(node)
         assert context
         open_channel = partial(SecureChannel, context=context)
         receiver = Receiver(
-            policy(Settings(node=node)),
+            policy(Settings(node=node, peers=peers)),
             spool,
             events.append,
             commitments=CommitmentFiles(tmp_path / "commitments"),
@@ -140,7 +147,7 @@ def as_other(keys: Keys) -> tuple[str | Path, ...]:
 @pytest.mark.parametrize("caller", ["anonymous", "with a certificate"])
 @pytest.mark.parametrize("profile", ["--profile-bcp195-nd", "--profile-bcp195-ex"])
 def test_dcmtk_sends_over_tls_byte_for_byte(
-    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path, *, caller: str, profile: str
+    start: Start, keys: Keys, tmp_path: Path, *, caller: str, profile: str
 ) -> None:
     receiver, paths = start(keys.tables()), written(tmp_path / "in", rows=1024)
     options = ("+tla", "+cf", keys.ca.path) if caller == "anonymous" else as_other(keys)
@@ -152,7 +159,7 @@ def test_dcmtk_sends_over_tls_byte_for_byte(
 
 
 def test_who_speaks_no_tls_is_refused_with_a_log_line_and_the_node_goes_on(
-    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Start, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     receiver, paths = start(keys.tables()), written(tmp_path / "in")
@@ -176,17 +183,13 @@ def closed(caller: socket.socket) -> bool:
     return True
 
 
-def test_a_caller_who_does_not_trust_us_sends_nothing(
-    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
-) -> None:
+def test_a_caller_who_does_not_trust_us_sends_nothing(start: Start, keys: Keys, tmp_path: Path) -> None:
     receiver, paths = start(keys.tables()), written(tmp_path / "in")
     assert not is_sent(receiver, paths, "+tla", "+cf", keys.stranger.path)
     assert is_sent(receiver, paths, *as_other(keys))
 
 
-def test_with_a_client_ca_only_its_certificates_are_let_in(
-    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
-) -> None:
+def test_with_a_client_ca_only_its_certificates_are_let_in(start: Start, keys: Keys, tmp_path: Path) -> None:
     receiver, paths = start(keys.tables(mutual=True)), written(tmp_path / "in")
     stranger = ("+tls", keys.stranger.key, keys.stranger.path, "+cf", keys.ca.path)
     for refused in (("+tla", "+cf", keys.ca.path), stranger, ()):
@@ -194,11 +197,31 @@ def test_with_a_client_ca_only_its_certificates_are_let_in(
     assert is_sent(receiver, paths, *as_other(keys))
 
 
+def test_a_bound_certificate_is_refused_under_another_ae_title_and_the_log_says_why(
+    start: Start, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ct = Peer(name="ct", ae_title="CT1", calling_certificates=(fingerprint(keys.other),))
+    mr = Peer(name="mr", ae_title="MR1", calling_certificates=("mr1.example", "node"))
+    receiver, paths = start(keys.tables(mutual=True), ct, mr), written(tmp_path / "in")
+    assert is_sent(receiver, paths, *as_other(keys), "-aet", "CT1")
+    for ae_title, owner in (("MR1", "belongs to 'CT1'"), ("STORESCU", "belongs to 'CT1'")):
+        caplog.clear()
+        to = ("-aet", ae_title, "-aec", "AINODE", HERE, str(receiver.port))
+        refused = run("echoscu", *as_other(keys), *to)
+        assert "Reason: Calling AE Title Not Recognized" in refused.stderr
+        assert "Result: Rejected Permanent, Source: Service User" in refused.stderr
+        (line,) = (record for record in caplog.records if getattr(record, "action", "") == "rejected")
+        for words in (f"'{ae_title}'", owner, identity(fingerprint(keys.other)), "calling_certificates"):
+            assert words in line.getMessage()
+        assert getattr(line, "address", "") == HERE
+    as_node = ("+tls", keys.node.key, keys.node.path, "+cf", keys.ca.path)
+    assert is_sent(receiver, paths, *as_node, "-aet", "MR1")  # by Common Name
+    assert not is_sent(receiver, paths, *as_node, "-aet", "CT1")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_older_than_tls_1_2_is_refused(
-    start: Callable[[NodeTable], Running], keys: Keys, version: ssl.TLSVersion
-) -> None:
+def test_older_than_tls_1_2_is_refused(start: Start, keys: Keys, version: ssl.TLSVersion) -> None:
     context = ssl.create_default_context(cafile=str(keys.ca.path))
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
@@ -212,7 +235,7 @@ def test_older_than_tls_1_2_is_refused(
 
 
 def test_a_silent_caller_holds_nobody_back_and_is_gone_at_the_time_limit(
-    start: Callable[[NodeTable], Running], keys: Keys, tmp_path: Path
+    start: Start, keys: Keys, tmp_path: Path
 ) -> None:
     receiver, paths = start(keys.tables(network_timeout_s=1.0)), written(tmp_path / "in")
     silent = [socket.create_connection((HERE, receiver.port), 5) for _ in range(3)]
@@ -226,9 +249,7 @@ def test_a_silent_caller_holds_nobody_back_and_is_gone_at_the_time_limit(
     assert time.monotonic() - started < 4
 
 
-def test_an_association_that_falls_silent_is_ended_at_the_time_limit(
-    start: Callable[[NodeTable], Running], keys: Keys
-) -> None:
+def test_an_association_that_falls_silent_is_ended_at_the_time_limit(start: Start, keys: Keys) -> None:
     receiver = start(keys.tables(network_timeout_s=0.5))
     with secured(receiver, keys) as caller:
         started = time.monotonic()
@@ -243,7 +264,7 @@ def secured(receiver: Running, keys: Keys) -> ssl.SSLSocket:
     return context.wrap_socket(connection, server_hostname=HERE, suppress_ragged_eofs=True)
 
 
-def test_stopping_ends_open_connections_at_once(start: Callable[[NodeTable], Running], keys: Keys) -> None:
+def test_stopping_ends_open_connections_at_once(start: Start, keys: Keys) -> None:
     receiver = start(keys.tables())
     with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 5) as silent:
         deadline = time.monotonic() + 10

@@ -7,18 +7,20 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import build_context
 
-from ainode.node.errors import CannotUnderstand
+from ainode.node.errors import CannotUnderstand, ConfigError
 from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode, response
 from ainode.node.receiving.negotiation import (
     STORAGE_COMMITMENT,
     VERIFICATION,
+    Policy,
     allowed_caller,
     answers,
+    certificate_fault,
     commitment_roles,
     policy,
 )
 from ainode.node.receiving.pdu import ProtocolViolation, Rejection, Role, acceptance, proposal, rejection
-from ainode.node.settings import Settings
+from ainode.node.settings import Peer, Settings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 J2K, IMPLICIT = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2"
@@ -147,3 +149,47 @@ def test_every_storage_class_and_syntax_of_the_dictionary_is_served_and_nothing_
     assert len(rules.transfer_syntaxes) > 30
     assert {"1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.3.10", STORAGE_COMMITMENT} <= rules.not_storage
     assert not {CT, "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.88.34"} & rules.not_storage
+
+
+# Certificates that are bound to an AE title
+
+OWN, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def bound_policy() -> Policy:
+    """Return the policy of a node with two peers that are bound to certificates, and with one that is not."""
+    node = {"tls_certificate": "a", "tls_key": "b", "tls_client_ca": "c"}
+    peers = (
+        {"name": "ct", "ae_title": "CT1", "calling_certificates": ["a" * 64, "CT1.example"]},
+        {"name": "mr", "ae_title": "MR1", "calling_certificates": ["b" * 64]},
+        {"name": "pacs", "ae_title": "PACS"},
+    )
+    return policy(Settings.model_validate({"node": node, "peers": peers}))
+
+
+@pytest.mark.parametrize(
+    ("ae_title", "identities", "is_admitted"),
+    [
+        ("CT1", {OWN}, True),
+        ("CT1", {"sha256:renewed", "ct1.example"}, True),
+        ("CT1", {OTHER}, False),
+        ("CT1", {"sha256:unbound"}, False),
+        ("CT1", set(), False),
+        ("PACS", {"sha256:unbound"}, True),
+        ("PACS", {OWN}, False),
+        ("ELSE", {OTHER}, False),
+        ("ELSE", {"sha256:unbound"}, True),
+    ],
+)
+def test_a_bound_certificate_calls_as_its_own_ae_title_alone(
+    ae_title: str, identities: set[str], *, is_admitted: bool
+) -> None:
+    assert (certificate_fault(ae_title, frozenset(identities), bound_policy()) == "") == is_admitted
+
+
+def test_a_binding_without_an_authority_of_callers_is_an_error_of_the_configuration() -> None:
+    peer = Peer(name="ct", ae_title="CT1", calling_certificates=("ct1.example",))
+    with pytest.raises(ConfigError, match=r"peer ct: calling_certificates: .*give tls_client_ca"):
+        policy(Settings(peers=(peer,)))
+    with pytest.raises(ValueError, match="calling_certificates needs ae_title"):
+        Peer(name="web", dicomweb="https://pacs", deliver="dicomweb", retrieve="dicomweb", calling_certificates=("a",))
