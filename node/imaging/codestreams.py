@@ -30,6 +30,7 @@ class Codestream:
     columns: int
     bits: int
     """bits of a value"""
+    components: int
     photometric_interpretation: str
     """of the decoded colors; '' where the codestream does not say"""
 
@@ -46,6 +47,7 @@ def codestream(frame: bytes) -> Codestream:
 def _jpeg_2000(frame: bytes, start: int) -> Codestream:
     """Return what a JPEG 2000 frame says (ISO/IEC 15444-1 A.5.1, SIZ; A.6.1, COD)."""
     columns, rows = struct.unpack_from(">II", frame, start + 8)
+    (components,) = struct.unpack_from(">H", frame, start + 40)
     bits = (frame[start + 42] & 0x7F) + 1  # the highest bit is the sign
     offset = start + 2
     while True:
@@ -53,7 +55,7 @@ def _jpeg_2000(frame: bytes, start: int) -> Codestream:
         if marker in {_COD, _SOT}:
             # The transform of several components turns the decoded values into RGB.
             has_transform = marker == _COD and frame[offset + 8] == 1
-            return Codestream(rows, columns, bits, RGB if has_transform else "")
+            return Codestream(rows, columns, bits, components, RGB if has_transform else "")
         offset += 2 + length
 
 
@@ -64,8 +66,9 @@ def _jpeg(frame: bytes) -> Codestream:
         marker, length, precision, rows, columns = struct.unpack_from(">HHBHH", frame, offset)
         segment = frame[offset + 4 : offset + 2 + length]
         if marker in _FRAME_HEADERS:
-            components = segment[6::3]
-            return Codestream(rows, columns, precision, color or (RGB if components in _RGB_COMPONENTS else ""))
+            identifiers = segment[6::3]
+            color = color or (RGB if identifiers in _RGB_COMPONENTS else "")
+            return Codestream(rows, columns, precision, len(identifiers), color)
         if marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM_AT:
             color = _ADOBE_TRANSFORMS.get(segment[_ADOBE_TRANSFORM_AT], color)
         elif marker == _JFIF and segment.startswith(b"JFIF"):

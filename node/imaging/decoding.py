@@ -56,6 +56,8 @@ _NEEDED = (
 )
 _PIXEL_GROUP = 0x7FE0
 _FLOATING = "f"
+# Colors and their opacity; a decoder makes room for each component that a codestream claims.
+_MAX_COMPONENTS = 4
 
 
 def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
@@ -69,6 +71,8 @@ def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
     for rows, columns in sizes:
         if not 0 < rows * columns <= MAX_PIXELS:
             raise ValueError(f"{rows} x {columns} pixels (1 to {MAX_PIXELS} are read)")
+    if stream and stream.components > _MAX_COMPONENTS:
+        raise ValueError(f"{stream.components} components of a pixel (1 to {_MAX_COMPONENTS} are read)")
     decoded = Dataset()
     frame = pixel_array(
         _source(path, header.file_meta.TransferSyntaxUID),

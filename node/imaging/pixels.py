@@ -25,6 +25,8 @@ _MIN_CONTRAST = 0.1
 # PS3.3 C.7.6.3.1.2. A decoder of JPEG 2000 turns YBR_ICT and YBR_RCT into RGB.
 _COLOR_SPACES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PICTURE_BITS = 8
+# With 32 bits of stored values, float32 holds every product; no unit needs as much.
+_MAX_RESCALE = 1e12
 
 
 def modality_values(path: Path) -> NDArray[np.float32]:
@@ -144,12 +146,24 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
 
 
 def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Return stored values after the Modality LUT or rescale."""
+    """Return stored values after the Modality LUT or rescale.
+
+    Raises: BrokenSeries if the rescale leads to no finite number, or to one number for all.
+    """
     if sequence := header.get("ModalityLUTSequence"):
         return mapped(stored, sequence[0], header)
+    slope, intercept = (
+        default if value in (None, "") else float(value)
+        for value, default in ((header.get("RescaleSlope"), 1.0), (header.get("RescaleIntercept"), 0.0))
+    )
+    if not (0 < abs(slope) < _MAX_RESCALE and abs(intercept) < _MAX_RESCALE):
+        raise BrokenSeries(
+            f"instance {header.get('SOPInstanceUID')}: Rescale Slope is 0, or the rescale is beyond every unit; "
+            "correct the image at its source"
+        )
     values = stored.astype(np.float32)
-    values *= np.float32(header.get("RescaleSlope") or 1)
-    values += np.float32(header.get("RescaleIntercept") or 0)
+    values *= np.float32(slope)
+    values += np.float32(intercept)
     return values
 
 
