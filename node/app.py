@@ -71,6 +71,7 @@ class Node:
         self._events = intake_queue()
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
+        self._readers.kill_leftovers()
         self._jobs = Jobs(
             Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
         )

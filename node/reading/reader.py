@@ -5,7 +5,7 @@ Everything that a hostile study or a broken handler could crash happens in that 
 
 import contextlib
 import os
-import signal
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from ainode.node import errors
 from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
 from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
+from ainode.node.reading import family
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
 from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
@@ -28,6 +29,8 @@ from ainode.node.settings import ReaderTable
 _Answer = TypeVar("_Answer", Needs, Reading)
 NEEDS_LIMIT_S: Final = 60.0
 """the time limit of a handler's import, of its build() and of its weights() together"""
+# The memory is measured no more often: a long answer comes in a thousand blocks.
+_MEASURE_S: Final = 0.1
 # A process that ignores SIGKILL waits for a disk or a device; the node goes on without it.
 _DEATH_S: Final = 10.0
 _START: Final = (
@@ -41,15 +44,6 @@ def _error_of(failure: Failure) -> NodeError:
     return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
 
 
-def _resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process, 0 if the process has ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Return whether a process has ended, and do not collect its exit code.
 
@@ -58,12 +52,13 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _started(end: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, so that a kill reaches what the handler starts, too."""
+def _started(end: socket.socket, mark: str) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own; whatever the process starts inherits the mark."""
     return subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-P", "-c", _START, str(end.fileno()), *(path or str(Path.cwd()) for path in sys.path)],
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
+        env=os.environ | {family.MARK: mark},
         start_new_session=True,
     )
 
@@ -71,24 +66,43 @@ def _started(end: socket.socket) -> subprocess.Popen[bytes]:
 class Reader:
     """The process of one handler; the process answers one question at a time."""
 
-    def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable) -> None:
-        self._name = name
+    def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable, *, mark: str = "") -> None:
+        """Start no process yet; the mark of the process and of its children begins with `mark`."""
+        self._name, self._mark = name, f"{mark}{secrets.token_hex(8)}"
         self._opening = Opening(name, environment)
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
-        self._used_at = time.monotonic()
+        self._used_at = self._measured_at = time.monotonic()
+        # The studies at which the process was killed, or ended by itself.
+        self._suspects: set[str] = set()
         # Linux ends the process with the thread that started the process, so this thread lives as long as the reader.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"start {name}")
 
     def read(self, request: Request) -> Reading:
         """Return the handler's reading of the study; wait while the process answers another question.
 
+        A study at which the process died has a process to itself the next time.
+
         Raises: ReaderTimeout at the time limit, ReaderDied if the process ended or at the memory limit: the job is
         tried again. A NodeError of the handler, OutOfResources if the disk is full; HandlerError for any other error.
         """
-        return self._ask(request, Reading, f"study {request.study_instance_uid}", self._limits.time_limit_s)
+        study = request.study_instance_uid
+        with self._lock:
+            is_suspect = study in self._suspects
+            if is_suspect:
+                self._kill()
+            try:
+                reading = self._ask(request, Reading, f"study {study}", self._limits.time_limit_s)
+            except (ReaderTimeout, ReaderDied):
+                self._suspects.add(study)
+                raise
+            finally:
+                if is_suspect:
+                    self._kill()
+            self._suspects.discard(study)
+            return reading
 
     def needs(self) -> Needs:
         """Return what the handler needs before it can read; wait while the process answers another question.
@@ -132,10 +146,14 @@ class Reader:
         if time.monotonic() > deadline:
             source = "[reader] time_limit_s" if limit_s == self._limits.time_limit_s else "the limit before a study"
             raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source})")
-        if self._process and _resident_bytes(self._process.pid) > self._limits.memory_limit_bytes:
+        if self._process is None or time.monotonic() - self._measured_at < _MEASURE_S:
+            return
+        self._measured_at = time.monotonic()
+        limit_bytes = self._limits.memory_limit_bytes
+        if family.memory_bytes(self._process.pid, limit_bytes) > limit_bytes:
             raise ReaderDied(
-                f"{subject}: {self._name} was killed above {self._limits.memory_limit_bytes} bytes "
-                "([reader] memory_limit_bytes)"
+                f"{subject}: {self._name} was killed above {limit_bytes} bytes ([reader] memory_limit_bytes), the "
+                "processes that it started included"
             )
 
     def _start_unless_running(self, refuse_overdue: Callable[[], None]) -> Channel:
@@ -148,18 +166,18 @@ class Reader:
             end, process_end = socket.socketpair()
             self._channel = Channel(end)
             with process_end:
-                self._process = self._starter.submit(_started, process_end).result()
+                self._process = self._starter.submit(_started, process_end, self._mark).result()
             self._channel.send(self._opening, refuse_overdue)
         return self._channel
 
     def _kill(self) -> int | None:
-        """Kill the process and what the process started; return its exit code, None if no process was started."""
+        """Kill the process and its descendants; return its exit code, None if no process was started."""
         if self._channel:
             self._channel.close()
         process, self._process, self._channel = self._process, None, None
         if process is None:
             return None
-        os.killpg(process.pid, signal.SIGKILL)
+        family.kill(process.pid, self._mark)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(_DEATH_S)
         return None

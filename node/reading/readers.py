@@ -1,10 +1,12 @@
 """The reader processes of a node, one for each handler that a route names."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 
 from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerStarting, NodeError
+from ainode.node.reading import family
 from ainode.node.reading.inquiry import Inquiry
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.verification import verified
@@ -26,8 +28,14 @@ class Readers:
     ) -> None:
         """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to."""
         self._models = models
-        self._readers = {name: Reader(name, models, limits) for name in handlers}
+        self._mark = f"{hashlib.sha256(str(models.cache.absolute()).encode()).hexdigest()[:16]}."
+        self._readers = {name: Reader(name, models, limits, mark=self._mark) for name in handlers}
         self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}
+
+    def kill_leftovers(self) -> None:
+        """Kill what the readers of a killed node had started; the node that calls holds the lock of the data folder."""
+        if count := family.kill_marked(self._mark):
+            log.warning("killed: %d processes of readers of a node that died", count, extra={"action": "leftovers"})
 
     def read(self, handler: str, request: Request) -> Reading:
         """Return the reading of one request; wait while another request occupies the handler's process.

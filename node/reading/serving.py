@@ -19,6 +19,7 @@ from ainode.node.reading.weights import ModelEnvironment
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ class Opening:
 
 def serve(descriptor: int) -> None:
     """Answer the questions of a node on an inherited socket."""
+    library = ctypes.CDLL(None, use_errno=True)
     # Linux ends this process when the thread that started it ends, however it ends.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Orphans below this process stay below it, where the node finds them.
+    library.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as end, end.makefile("rwb") as file:
         end.set_inheritable(False)

@@ -1,7 +1,10 @@
 """Broken handlers in real reader processes: what each costs, and what is told of it."""
 
+import os
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +29,19 @@ from support.faults import (
 from ainode.node import testing
 from ainode.node.commands.checks import check_lines
 from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request
-from ainode.node.errors import BrokenSeries, HandlerError, HandlerStarting, NodeError, OutOfResources, ReaderTimeout
+from ainode.node.errors import (
+    BrokenSeries,
+    HandlerError,
+    HandlerStarting,
+    NodeError,
+    OutOfResources,
+    ReaderDied,
+    ReaderTimeout,
+)
 from ainode.node.keeping.spool import content_sha256
 from ainode.node.offline import readings
 from ainode.node.offline.inputs import dicom_studies
+from ainode.node.reading import family
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment, WeightStore
@@ -59,9 +71,10 @@ def models(folder: Path) -> ModelEnvironment:
 def reader_of(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
     readers: list[Reader] = []
 
-    def reader_of(time_limit_s: float = 60, **statements: str) -> Reader:
+    def reader_of(time_limit_s: float = 60, memory_limit_bytes: int = 1 << 34, **statements: str) -> Reader:
         name = write_handler(tmp_path, f"faulty{len(readers)}", **statements)
-        readers.append(Reader(name, models(tmp_path), ReaderTable(time_limit_s=time_limit_s)))
+        limits = ReaderTable(time_limit_s=time_limit_s, memory_limit_bytes=memory_limit_bytes)
+        readers.append(Reader(name, models(tmp_path), limits))
         return readers[-1]
 
     yield reader_of
@@ -85,6 +98,9 @@ def children() -> list[psutil.Process]:
     return [process for process in psutil.Process().children(recursive=True) if process not in _OTHERS]
 
 
+CHILD = "Path(__file__).with_name('child').write_text(str(subprocess.Popen(['sleep', '600']).pid))"
+# The process in between ends at once, so that nobody is the parent of the process that it started.
+ORPHAN = f"if os.fork() == 0:\n    os.setsid()\n    {CHILD}\n    os._exit(0)\nos.wait()"
 EXIT, CRASH = "os._exit(3)", "ctypes.string_at(0)"
 ENDINGS = {
     RAISE: "ValueError",
@@ -226,17 +242,74 @@ def test_a_process_that_stops_in_the_middle_of_its_answer_is_killed_at_the_limit
     assert not children()
 
 
+def has_ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def assert_ends(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while not has_ended(pid):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("start", [CHILD, ORPHAN], ids=["child", "orphan of another session"])
 @pytest.mark.parametrize(("end", "error"), [(HANG, ReaderTimeout), (EXIT, HandlerError)])
 def test_what_a_handler_started_dies_with_its_reader(
-    reader_of: Callable[..., Reader], tmp_path: Path, end: str, error: type[NodeError]
+    reader_of: Callable[..., Reader], tmp_path: Path, start: str, end: str, error: type[NodeError]
 ) -> None:
-    note = "Path(__file__).with_name('child').write_text(str(subprocess.Popen(['sleep', '600']).pid))"
     with pytest.raises(error):
-        reader_of(8, read=f"{note}\n{end}").read(a_request(tmp_path))
-    pid = int((tmp_path / "site_handlers" / "child").read_text())
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
+        reader_of(3, read=f"{start}\n{end}").read(a_request(tmp_path))
+    assert_ends(int((tmp_path / "site_handlers" / "child").read_text()))
+
+
+@pytest.mark.parametrize("start", [CHILD, ORPHAN], ids=["child", "orphan of another session"])
+def test_the_memory_of_what_a_handler_started_counts_and_all_of_it_is_killed(
+    reader_of: Callable[..., Reader], tmp_path: Path, start: str
+) -> None:
+    eating = start.replace(
+        "'sleep', '600'", "sys.executable, '-c', 'import time; b = bytearray(7 << 26); time.sleep(600)'"
+    )
+    with pytest.raises(ReaderDied, match=r"killed above 402653184 bytes \(\[reader\] memory_limit_bytes\)"):
+        reader_of(60, 6 << 26, read=f"{eating}\n{HANG}").read(a_request(tmp_path))
+    assert_ends(int((tmp_path / "site_handlers" / "child").read_text()))
+
+
+def test_memory_that_a_reader_shares_with_its_children_counts_once(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    shared = f"b = bytearray(b'1') * (3 << 26)\nfor _ in range(3): os.fork() or {HANG}\ntime.sleep(1)"
+    reading = reader_of(60, 8 << 26, read=shared).read(a_request(tmp_path))
+    assert reading.documents
+
+
+def test_what_the_readers_of_a_killed_node_had_started_is_killed_at_the_next_start(tmp_path: Path) -> None:
+    node, other = (Answers(folder).readers for folder in (tmp_path, tmp_path / "other"))
+    environment = os.environ | {family.MARK: f"{node._mark}0123"}
+    with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as process:
+        other.kill_leftovers()
+        assert process.poll() is None
+        node.kill_leftovers()
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_study_at_which_a_process_died_has_a_process_to_itself_the_next_time(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    """A process that others used may have died of what the others left behind."""
+    note = "with Path(__file__).with_name('pids').open('a') as file: print(os.getpid(), file=file)"
+    first_time = "first = Path(__file__).with_name('first')\nif not first.exists(): first.touch(); os._exit(3)"
+    reader = reader_of(
+        read=f"{note}\nif selection.instances[0].text('SeriesDescription') == 'once':\n"
+        + textwrap.indent(first_time, "    ")
+    )
+    suspect, other = a_request(tmp_path, "once"), replace(a_request(tmp_path), study_instance_uid=UID("1.2.3"))
+    with pytest.raises(ReaderDied):
+        reader.read(suspect)
+    for request in (other, suspect, other, suspect):
+        reader.read(request)
+    pids = (tmp_path / "site_handlers" / "pids").read_text().split()
+    assert len(set(pids)) == 4
+    assert pids[3] == pids[4]
 
 
 @pytest.mark.parametrize(
