@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ainode.node.audit.recorder import Recorder
 from ainode.node.deciding import router
 from ainode.node.deciding.events import HandlerKnown, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
@@ -68,6 +69,7 @@ class Node:
         self.catalog = Catalog(self._engine)
         self.ledger = Ledger(self._engine)
         self._announcements = Announcements(self._engine)
+        self._audit = Recorder.of(settings)
         self._events = intake_queue()
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
@@ -85,6 +87,7 @@ class Node:
 
     def start(self) -> None:
         """Open the door, recover what a crash left, go on."""
+        self._audit.start()
         self._receiver.start(self._events.put)
         self._resumed = self._jobs.launch()
         self._intake.start()
@@ -131,6 +134,7 @@ class Node:
         self._jobs.stop()
         self._errands.stop()
         self._commitments.stop()
+        self._audit.stop()
         self._engine.dispose()
         self._lock.release()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ainode.node import logs
+from ainode.node.commands.audit import app as audit_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.errors import HandlerError, NodeError, ReportError
@@ -31,6 +32,7 @@ app.add_typer(models_app)
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
+app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:

@@ -146,6 +146,12 @@ class WebTable(_Certified):
     port: Port = 8080
 
 
+class AuditTable(Frozen):
+    """`[audit]`: the trail of PS3.15 A.5 in `data`/audit."""
+
+    enabled: bool = True
+
+
 class Peer(Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
@@ -239,6 +245,7 @@ class Tables(Frozen):
     delivery: DeliveryTable = DeliveryTable()
     web: WebTable = WebTable()
     priors: PriorsTable = PriorsTable()
+    audit: AuditTable = AuditTable()
 
 
 class Settings(Tables):

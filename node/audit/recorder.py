@@ -1,0 +1,98 @@
+"""The thread that writes the audit trail of a running node, so that nobody waits for the trail."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from ainode.node.audit.messages import RECORDING_STOPPED, SERIOUS_FAILURE, Message, alert, started, stopped
+from ainode.node.audit.trail import Trail
+from ainode.node.settings import Settings
+
+_log = logging.getLogger(__name__)
+# About 20 MB: what may wait for a disk that is full.
+_WAITING_MESSAGES: Final = 10_000
+_MAX_BATCH: Final = 500
+_PAUSE_S: Final = 5.0
+
+
+class Recorder:
+    """Takes messages from any thread and writes them; a disk that is full costs no study and is tried again."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Recorder":
+        """Return the recorder of a node, which drops every message where `[audit]` is not enabled."""
+        return cls(Trail.of(settings) if settings.audit.enabled else None)
+
+    def __init__(self, trail: Trail | None, on_written: Callable[[], None] = lambda: None) -> None:
+        """Start no thread yet; the thread calls `on_written` after each batch."""
+        self._trail, self._on_written = trail, on_written
+        self._waiting: deque[tuple[datetime, Message]] = deque()
+        self._lost, self._is_stopping, self._is_failing = 0, False, False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, args=(trail,), name="audit", daemon=True)
+
+    def start(self) -> None:
+        """Record the start of the node."""
+        if self._trail:
+            self.record(started())
+            self._thread.start()
+
+    def record(self, message: Message) -> None:
+        """Hand over a message; return at once. The oldest is lost when too many wait, and the trail will say so."""
+        if self._trail is None:
+            return
+        with self._changed:
+            if len(self._waiting) >= _WAITING_MESSAGES:
+                self._waiting.popleft()
+                self._lost += 1
+            self._waiting.append((datetime.now(UTC), message))
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Record the stop of the node, and write what waits, unless the disk refuses."""
+        if self._trail is None:
+            return
+        self.record(stopped())
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self, trail: Trail) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_stopping)
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
+                lost, self._lost = self._lost, 0
+                is_over = self._is_stopping and not self._waiting
+            if not self._is_written(trail, batch, lost):
+                with self._changed:
+                    self._waiting.extendleft(reversed(batch))
+                    self._lost += lost
+                    if self._is_stopping or self._changed.wait_for(lambda: self._is_stopping, _PAUSE_S):
+                        return
+            elif is_over:
+                return
+
+    def _is_written(self, trail: Trail, batch: list[tuple[datetime, Message]], lost: int) -> bool:
+        """Write a batch; log the first failure of several, and the end of them."""
+        if lost:
+            sentence = f"{lost} messages were lost while the trail could not be written"
+            message = alert(RECORDING_STOPPED, trail.folder.as_uri(), sentence, outcome=SERIOUS_FAILURE)
+            batch = [(datetime.now(UTC), message), *batch]
+        try:
+            trail.append(batch)
+        except OSError as error:
+            if not self._is_failing:
+                sentence = "audit: the trail cannot be written (%s); the node goes on, the messages wait in memory"
+                _log.error(sentence, error.strerror, extra={"action": "audit_failed"})
+            self._is_failing = True
+            return False
+        if self._is_failing:
+            _log.info("audit: the trail is written again", extra={"action": "audit_resumed"})
+        self._is_failing = False
+        self._on_written()
+        return True
