@@ -5,6 +5,7 @@ import logging
 import select
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,13 +18,25 @@ from ainode.node.receiving.command_set import response
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event
 from ainode.node.receiving.negotiation import Policy, answers, certificate_fault, commitment_roles, refusal
-from ainode.node.receiving.pdu import ContextResult, ProtocolViolation, Rejection, acceptance, proposal, rejection
+from ainode.node.receiving.pdu import (
+    ContextResult,
+    Proposal,
+    ProtocolViolation,
+    Rejection,
+    acceptance,
+    proposal,
+    rejection,
+)
+from ainode.node.receiving.places import MAX_OPENINGS, Place, Places
 from ainode.node.receiving.services import Services
+from ainode.node.receiving.sparse_log import SparseLog
 from ainode.node.receiving.upper_layer import Association, AssociationLost, Channel, Opener, PresentationContext
 
 _log = logging.getLogger(__name__)
-# The accepting thread shows at least so often that the thread runs.
+# The accepting thread shows at least so often that the thread runs, and looks at the connections.
 _BEAT_S: Final = 0.5
+# As many callers wait in the kernel as have places before their associations.
+_BACKLOG: Final = MAX_OPENINGS
 _SHORTAGE_PAUSE_S: Final = 0.1
 # accept(2): the process or the system has no room for a further connection, which waits in the kernel meanwhile.
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -38,7 +51,7 @@ def listen(bind: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
-        return socket.create_server((bind, port), family=family, backlog=128)
+        return socket.create_server((bind, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(f"node.bind, node.port: cannot listen on {bind}:{port}: {error.strerror}") from error
 
@@ -63,9 +76,8 @@ class Receiver:
         """Keep the arguments; `start` starts the threads."""
         self._policy, self._spool, self._on_event, self._listener = policy, spool, on_event, listener
         self._commitments, self._open_channel = commitments, open_channel
-        self._slots = threading.BoundedSemaphore(policy.max_associations)
-        self._lock = threading.Lock()
-        self._channels: dict[threading.Thread, Channel] = {}
+        self._places = Places(policy.max_associations)
+        self._sparse_log = SparseLog(_log)
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
@@ -86,17 +98,14 @@ class Receiver:
         """Abort the open associations, wait for their threads, close the listener; answered instances stay on disk."""
         self._stop_writer.send(b"\0")
         self._accept_thread.join()
-        with self._lock:
-            channels = dict(self._channels)
-        for thread, channel in channels.items():
-            channel.interrupt()
-            thread.join()
+        self._places.close()
         for open_socket in (self._listener, self._stop_reader, self._stop_writer):
             open_socket.close()
 
     def _accept(self) -> None:
         self._listener.setblocking(False)  # noqa: FBT003 - the signature of socket
         sources = self._listener, self._stop_reader
+        last_look_s = time.monotonic()
         while self._stop_reader not in (ready := select.select(sources, (), (), _BEAT_S)[0]):
             try:
                 shortage = self._accept_connection() if self._listener in ready else 0
@@ -104,6 +113,10 @@ class Receiver:
                 _log.error("cannot accept: %s", error.strerror, extra={"action": "listener_broken"})
                 return
             self._on_beat(shortage)
+            if time.monotonic() - last_look_s >= _BEAT_S:
+                last_look_s = time.monotonic()
+                self._places.watch()
+                self._sparse_log.flush()
             # The listener stays ready during a shortage.
             if shortage and select.select((self._stop_reader,), (), (), _SHORTAGE_PAUSE_S)[0]:
                 return
@@ -129,85 +142,97 @@ class Receiver:
         return 0
 
     def _start_thread(self, connection: socket.socket, address: str) -> None:
-        """Serve the connection in a thread; beyond twice the limit, close the connection without a rejection.
+        """Serve the connection in a thread.
 
         Raises: OSError; RuntimeError if no thread can be started.
         """
-        with self._lock:
-            if len(self._channels) >= 2 * self._policy.max_associations:
-                connection.close()
-                return
-            channel = self._open_channel(connection, timeout_s=self._policy.network_timeout_s)
-            thread = threading.Thread(target=self._serve_connection, args=(channel, address), daemon=True)
-            self._channels[thread] = channel
+        channel = self._open_channel(connection, timeout_s=self._policy.network_timeout_s)
+        place = Place(channel, address, time.monotonic())
+        thread = threading.Thread(target=self._serve_connection, args=(place,), daemon=True)
+        self._places.add(place, thread)
         try:
             thread.start()
         except RuntimeError:
-            with self._lock:
-                del self._channels[thread]
+            self._places.remove(place)
             raise
 
-    def _serve_connection(self, channel: Channel, address: str) -> None:
+    def _serve_connection(self, place: Place) -> None:
         """Serve one connection to its end; an error ends this association and no other."""
+        channel, address = place.channel, place.address
         try:
             channel.open()
-            self._associate(channel, address)
+            self._associate(place)
         except AssociationLost as error:
-            _log.info("association lost: %s", error, extra={"action": "association_lost", "address": address})
+            self._sparse_log.write(
+                logging.INFO,
+                f"association lost: {error}",
+                action="association_lost",
+                address=address,
+                reason=str(error),
+            )
             channel.abort()
         except ProtocolViolation as error:
-            _log.warning("association aborted: %s", error, extra={"action": "association_aborted", "address": address})
+            self._sparse_log.write(
+                logging.WARNING, f"association aborted: {error}", action="association_aborted", address=address
+            )
             channel.abort(error.reason)
         except Exception:  # noqa: BLE001 - the boundary of an association: no error may end another association
             _log.exception("association failed", extra={"action": "association_failed", "address": address})
             channel.abort()
         finally:
             channel.close()
-            with self._lock:
-                del self._channels[threading.current_thread()]
+            self._places.remove(place)
 
-    def _associate(self, channel: Channel, address: str) -> None:
+    def _associate(self, place: Place) -> None:
         """Negotiate the association, and serve its accepted presentation contexts."""
+        channel = place.channel
         request = proposal(channel.associate_request())
-        reason = refusal(request, address, self._policy)
+        reason = refusal(request, place.address, self._policy)
         fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy)
         if reason is None and fault:
             reason = Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
-        if reason is None and not self._slots.acquire(blocking=False):
+        if reason is None and not self._places.admit(place, place.address, self._policy.max_associations):
             reason = Rejection.LOCAL_LIMIT_EXCEEDED
         if reason is not None:
-            titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
-            about = {"action": "rejected", "address": address}
-            _log.warning("association %s rejected: %s%s", titles, reason.name, fault and f": {fault}", extra=about)
-            channel.send(rejection(reason))
+            self._reject(place, request, reason, fault)
             return
-        try:
-            contexts = answers(request.contexts, self._policy)
-            roles = commitment_roles(request.roles)
-            channel.send(acceptance(request, contexts, roles, max_pdu_bytes=self._policy.max_pdu_bytes))
-            accepted = {
-                context.identifier: PresentationContext(
-                    context.identifier, UID(context.abstract_syntax), UID(context.transfer_syntax)
-                )
-                for context in contexts
-                if context.result == ContextResult.ACCEPTED
-            }
-            association = Association(channel, accepted, max_pdu_bytes=self._policy.max_pdu_bytes)
-            self._serve(association, request.calling_ae_title, address)
-        finally:
-            self._slots.release()
+        contexts = answers(request.contexts, self._policy)
+        roles = commitment_roles(request.roles)
+        channel.send(acceptance(request, contexts, roles, max_pdu_bytes=self._policy.max_pdu_bytes))
+        accepted = {
+            context.identifier: PresentationContext(
+                context.identifier, UID(context.abstract_syntax), UID(context.transfer_syntax)
+            )
+            for context in contexts
+            if context.result == ContextResult.ACCEPTED
+        }
+        association = Association(channel, accepted, max_pdu_bytes=self._policy.max_pdu_bytes)
+        self._serve(association, place, request.calling_ae_title)
 
-    def _serve(self, association: Association, calling_ae_title: str, address: str) -> None:
+    def _reject(self, place: Place, request: Proposal, reason: Rejection, fault: str) -> None:
+        titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
+        cause = f"{reason.name}{fault and f': {fault}'}"
+        self._sparse_log.write(
+            logging.WARNING,
+            f"association {titles} rejected: {cause}",
+            action="rejected",
+            address=place.address,
+            reason=cause,
+        )
+        place.channel.send(rejection(reason))
+
+    def _serve(self, association: Association, place: Place, calling_ae_title: str) -> None:
         name = uuid.uuid4().hex
         is_peer = calling_ae_title in self._policy.peers
         stores = self._spool, self._commitments
         services = Services(name, calling_ae_title, is_peer, *stores, self._on_event)
-        self._on_event(AssociationOpened(name, calling_ae_title, address, datetime.now(UTC)))
+        self._on_event(AssociationOpened(name, calling_ae_title, place.address, datetime.now(UTC)))
         is_released = False
         try:
             for message in association.messages():
                 answer = services.answer(message)
                 if answer is not None:
+                    place.has_stored = place.has_stored or answer.is_kept
                     association.respond(message, response(message.command, answer.status, answer.comment))
             is_released = True
         finally:

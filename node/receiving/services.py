@@ -33,6 +33,8 @@ class Answer:
 
     status: int
     comment: str = ""
+    is_kept: bool = False
+    """whether the request has left something on disk"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Services:
             _log_refusal(message, error)
             return Answer(error.status, str(error))
         self.on_event(event)
-        return Answer(SUCCESS)
+        return Answer(SUCCESS, is_kept=True)
 
     def _write_to_spool(self, message: Message) -> InstanceStored:
         """Write the instance of a C-STORE into the spool, and return the event of its storage."""
@@ -107,7 +109,7 @@ class Services:
             is_full = isinstance(error, OutOfResources)
             return Answer(_RESOURCE_LIMITATION if is_full else _PROCESSING_FAILURE, str(error))
         self.on_event(CommitmentSaved(path, requestor))
-        return Answer(SUCCESS)
+        return Answer(SUCCESS, is_kept=True)
 
 
 def _data_set(message: Message) -> bytes:

@@ -1,12 +1,15 @@
 """DIMSE messages from an accepted connection: blocking reads into one buffer; a data fragment is a view of the buffer.
 
 The kernel collects a whole fragment (MSG_WAITALL), so an image takes few system calls, and Python waits outside the
-interpreter lock. The kernel's timeouts limit the duration of each call.
+interpreter lock. The kernel's timeouts limit the duration of each call; the channel says how long the peer may take for
+all of it, and the accepting thread cuts a channel whose peer takes longer.
 """
 
 import contextlib
+import math
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +26,10 @@ _PDU: Final = struct.Struct(">BxI")
 # A release and an abort have 10 bytes; so has the header of a P-DATA-TF with the length of its first value.
 _PDU_AND_LENGTH: Final = struct.Struct(">BxII")
 _SHORTEST_VALUE: Final = 6
+# A quarter of the slowest lines that carry images (64 kbit/s, an ISDN channel or a satellite telephone).
+LOWEST_BYTES_PER_S: Final = 2000
+# struct tcp_info of Linux 4.1 and later, tcp(7): milliseconds since data came, and the number of bytes that came.
+_TCP_INFO: Final = struct.Struct("@52xI72xQ")
 _IS_COMMAND, _IS_LAST = 0x01, 0x02
 
 
@@ -59,11 +66,22 @@ class _Fragment:
 
 
 class Channel:
-    """A connected socket that carries PDUs."""
+    """A connected socket that carries PDUs.
+
+    A peer may let the node wait for `timeout_s` in a whole message, and for as long as its bytes take at the lowest
+    rate: a byte now and then keeps no association open. The time that the node itself needs does not count.
+    """
 
     def __init__(self, connection: socket.socket, *, timeout_s: float) -> None:
         """Turn off Nagle's algorithm, so that no answer waits for the peer's delayed acknowledgment."""
         self._socket = connection
+        self._patience_s = self._left_s = timeout_s
+        self._cut_reason = ""
+        self.waiting_since_s = math.inf
+        """when the node began to wait for the peer, by the monotonic clock; infinite while the node does not wait"""
+        self.longest_wait_s = timeout_s
+        """how long the present wait may last"""
+        self.is_between_messages = False
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(True)  # noqa: FBT003 - the signature of socket
         timeval = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
@@ -80,28 +98,42 @@ class Channel:
     def read(self, buffer: memoryview) -> None:
         """Read as many bytes as `buffer` holds.
 
-        Raises: AssociationLost if the peer closed the connection or is silent.
+        Raises: AssociationLost if the peer closed the connection, is silent, or was cut.
         """
+        self.longest_wait_s = longest_s = self._left_s + len(buffer) / LOWEST_BYTES_PER_S
+        self.waiting_since_s = begin_s = time.monotonic()
         while buffer:
             try:
                 received_bytes = self._receive(buffer)
             except (BlockingIOError, TimeoutError) as error:
                 raise AssociationLost("the peer was silent for longer than node.network_timeout_s") from error
             except OSError as error:
-                raise AssociationLost(f"the connection was lost: {error.strerror}") from error
+                raise AssociationLost(self._cut_reason or f"the connection was lost: {error.strerror}") from error
             if not received_bytes:
-                raise AssociationLost("the peer closed the connection without a release")
+                raise AssociationLost(self._cut_reason or "the peer closed the connection without a release")
             buffer = buffer[received_bytes:]  # empty now, unless a signal or the time limit ended the call early
+        self.waiting_since_s = math.inf
+        self._left_s = min(longest_s - (time.monotonic() - begin_s), self._patience_s)
+
+    def begin_message(self) -> None:
+        """Give the peer the whole time for the rest of a message that has begun."""
+        self.is_between_messages = False
+        self._left_s = self._patience_s
 
     def send(self, pdu: bytes) -> None:
         """Send one PDU.
 
         Raises: AssociationLost if the peer does not accept the PDU.
         """
+        self.longest_wait_s = self._patience_s
+        self.waiting_since_s = time.monotonic()
         try:
             self._socket.sendall(pdu)
         except OSError as error:
-            raise AssociationLost(f"the peer does not accept the answer: {error.strerror}") from error
+            reason = self._cut_reason or f"the peer does not accept the answer: {error.strerror}"
+            raise AssociationLost(reason) from error
+        self.waiting_since_s = math.inf
+        self._left_s = self._patience_s
 
     def associate_request(self) -> bytes:
         """Return the body of the A-ASSOCIATE-RQ that opens the association."""
@@ -118,14 +150,33 @@ class Channel:
         return bytes(body)
 
     def abort(self, reason: AbortReason = AbortReason.NOT_SPECIFIED) -> None:
-        """Send an A-ABORT if the peer still listens, and close both directions."""
+        """Send an A-ABORT if the connection takes it at once, and close both directions."""
         with contextlib.suppress(OSError):
-            self._socket.sendall(abort(reason))
+            self._socket.settimeout(0.0)
+            self._socket.send(abort(reason))
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def interrupt(self) -> None:
-        """End the association from another thread."""
-        self.abort()
+        """End the association from another thread, which never waits for the peer."""
+        with contextlib.suppress(OSError):
+            self._socket.send(abort(AbortReason.NOT_SPECIFIED), socket.MSG_DONTWAIT)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def cut(self, reason: str) -> None:
+        """End the association from another thread; the thread of the association raises the reason."""
+        self._cut_reason = reason
+        self.interrupt()
+
+    def reception(self) -> tuple[float, int]:
+        """Return the seconds since the kernel received anything from the peer, and the number of bytes in all."""
+        try:
+            state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:  # the connection is closed
+            return math.inf, 0
+        silence_ms, received_bytes = _TCP_INFO.unpack(state)
+        return silence_ms / 1000, received_bytes
 
     def close(self) -> None:
         """Close the connection."""
@@ -160,8 +211,11 @@ class Association:
 
         Raises: AssociationLost, ProtocolViolation.
         """
+        self._channel.is_between_messages = True
         while (fragment := self._next_fragment()) is not None:
+            self._channel.begin_message()
             yield self._message(fragment)
+            self._channel.is_between_messages = True
         self._channel.send(RELEASE_RESPONSE)
 
     def respond(self, message: Message, response: bytes) -> None:
@@ -171,12 +225,12 @@ class Association:
 
     def _message(self, fragment: _Fragment) -> Message:
         """Return the message that begins with this fragment."""
-        context, encoded = fragment.context, bytes(fragment.content)
-        while not fragment.is_last:
+        context, encoded = fragment.context, bytes(fragment.content[: MAX_COMMAND_BYTES + 1])
+        while not fragment.is_last and len(encoded) <= MAX_COMMAND_BYTES:
             fragment = self._fragment_of_message(context, is_command=True)
             encoded += fragment.content
-            if len(encoded) > MAX_COMMAND_BYTES:
-                raise ProtocolViolation(f"a command set is longer than {MAX_COMMAND_BYTES} bytes")
+        if len(encoded) > MAX_COMMAND_BYTES:
+            raise ProtocolViolation(f"a command set is longer than {MAX_COMMAND_BYTES} bytes")
         try:
             command = decode(encoded)
         except CannotUnderstand as error:

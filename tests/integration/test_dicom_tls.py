@@ -268,7 +268,7 @@ def test_stopping_ends_open_connections_at_once(start: Start, keys: Keys) -> Non
     receiver = start(keys.tables())
     with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 5) as silent:
         deadline = time.monotonic() + 10
-        while len(receiver.receiver._channels) < 2:
+        while len(receiver.receiver._places._threads) < 2:
             assert time.monotonic() < deadline, "both callers have a thread"
             time.sleep(0.01)
         started = time.monotonic()

@@ -282,7 +282,8 @@ def test_an_allow_list_entry_that_is_none_is_said_at_start(start: Callable[..., 
 
 def test_one_association_too_many_is_told_to_try_again(start: Callable[..., Running]) -> None:
     running = start(max_associations=2)
-    with Caller(running.port) as first, Caller(running.port):
+    with Caller(running.port) as first, Caller(running.port) as second:
+        assert [status(caller.store(data_set())) for caller in (first, second)] == [0, 0]
         with Caller(running.port) as third:
             assert (third.kind, third.answer) == (3, b"\0\2\3\2")
         assert first.release() == 6
