@@ -46,6 +46,13 @@ def node_settings(folder: Path, monkeypatch: pytest.MonkeyPatch, zone: str = "")
     return settings.load(folder / "node.toml")
 
 
+def test_the_node_of_the_composition_may_write_to_its_data_and_gains_no_rights() -> None:
+    node = SERVICES["node"]
+    assert (node["read_only"], node["cap_drop"]) == (True, ["ALL"])
+    assert {*node["tmpfs"], node["environment"]["HOME"]} == {"/tmp"}  # noqa: S108 - of the container
+    assert all("no-new-privileges:true" in service["security_opt"] for service in SERVICES.values())
+
+
 def test_demonstration_weights_answer_after_the_change_that_a_comment_describes(tmp_path: Path) -> None:
     text = (DOCKER / "compose.yml").read_text(encoding="utf-8")
     key = r"\nallow_demonstration = true"
