@@ -1,39 +1,131 @@
-"""How log lines look: the sentence, then what it is about as key=value. No patient attribute is ever among the keys."""
+"""How log lines look: the sentence, then what it is about as key=value. No patient attribute is ever among the keys.
+
+The words of a library may hold the value of a header, in a record, a warning or an error. So a line has the words of
+the node's own modules alone, and of a library the place in its code. One record is one line: what cannot be printed,
+such as a line end in an AE title, is escaped here and nowhere else.
+"""
 
 import logging
 import sys
+import threading
 import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TextIO
 
-_KEYS = (
+_KEYS: Final = (
     *("action", "study_instance_uid", "sop_instance_uid", "job", "route", "handler"),
     *("peer", "address", "path", "status"),
 )
-_TOO_LOUD = ("alembic", "dbos", "highdicom", "pydicom", "pynetdicom")
-# Their warnings repeat an address, with a Patient ID in it, or what a server says. The errors of pynetdicom.transport
-# name no peer; the node's own errors do.
-_SILENT = ("urllib3", "pynetdicom.transport")
+# The module of the receiver's process runs as `__main__`.
+_OWN: Final = ("ainode", "__main__")
+# What they warn of is told by the node's own errors, too.
+_SILENT: Final = ("urllib3", "pynetdicom.transport")
+# What Python ignores by default, outside of a module that is run.
+_FOR_DEVELOPERS: Final = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+log = logging.getLogger(__name__)
+
+
+def printable(text: str) -> str:
+    """Return the text as one line that a terminal shows as it is: other characters are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def raised_at(error: BaseException) -> str:
-    """Return type and stack of an error without its message, into which a library may have put a header's value."""
-    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+    """Return the type of an error and the calls that led to it, then those of its cause; one line, without messages."""
+    return ", caused by ".join(_raised(error))
+
+
+def _raised(error: BaseException) -> Iterator[str]:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause and cause not in chain:
+        chain.append(cause)
+        calls = (_place(frame.filename, frame.lineno) for frame in traceback.extract_tb(cause.__traceback__))
+        yield f"{type(cause).__name__} ({' > '.join(calls)})"
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _place(path: str, line: int | None) -> str:
+    """Return folder, file and line of a place in the code."""
+    return f"{'/'.join(Path(path).parts[-2:])}:{line}"
 
 
 class _Formatter(logging.Formatter):
-    """Appends the record's `extra` values of known keys."""
+    """Makes one line of a record; appends the record's `extra` values of known keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         fields = [f"{key}={getattr(record, key)}" for key in _KEYS if hasattr(record, key)]
-        return " ".join([super().format(record), *fields])
+        error = record.exc_info[1] if record.exc_info else None
+        words = self._words(record), *fields, *([raised_at(error)] if error else [])
+        record.message, record.asctime = " ".join(words), self.formatTime(record)
+        return printable(self.formatMessage(record))
+
+    def _words(self, record: logging.LogRecord) -> str:
+        if record.name.partition(".")[0] in _OWN:
+            return record.getMessage()
+        return f"the library's words may hold a header's value ({_place(record.pathname, record.lineno)})"
 
 
-def configure() -> None:
-    """Log to standard error; libraries only from WARNING on, or not at all, which keeps header values out."""
-    handler = logging.StreamHandler(sys.stderr)
+class _Warnings:
+    """Logs the first warning of each place in the code."""
+
+    def __init__(self) -> None:
+        self._places: set[tuple[str, str, int]] = set()
+
+    def show(
+        self,
+        message: Warning | str,  # noqa: ARG002 - may hold the value of a header
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,  # noqa: ARG002 - the signature is that of `warnings.showwarning`
+        line: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Log a warning."""
+        place = category.__name__, filename, lineno
+        if place not in self._places:
+            self._places.add(place)
+            log.warning("%s (%s)", category.__name__, _place(filename, lineno), extra={"action": "library_warns"})
+
+
+def configure(stream: TextIO | None = None) -> None:
+    """Log to a stream, by default standard error: the node from INFO on, libraries from WARNING on.
+
+    Warnings and what ends a thread or the process become records, too.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in _TOO_LOUD:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # the complaint about a record that cannot be written repeats its values
+    for name in _OWN:
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("dbos").handlers = [handler]  # the library adds a handler of its own if there is none
+    logging.getLogger("dbos").propagate = False
+    _take_warnings()
+    sys.excepthook = _note_end
+    threading.excepthook = lambda ended: _note_end(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    sys.unraisablehook = lambda lost: _note_end(lost.exc_type, lost.exc_value, lost.exc_traceback)
+
+
+def _take_warnings() -> None:
+    warnings.showwarning = _Warnings().show
+    if not sys.warnoptions:
+        # Other actions keep the text of each warning for ever, and every value of a header makes another text.
+        warnings.simplefilter("always")
+        for category in _FOR_DEVELOPERS:
+            warnings.simplefilter("ignore", category)
+
+
+def _note_end(kind: type[BaseException], error: BaseException | None, _stack: TracebackType | None) -> None:
+    """Log what nobody caught."""
+    if kind is not SystemExit:  # which ends a thread in silence
+        log.critical("ended by %s", raised_at(error) if error else kind.__name__, extra={"action": "uncaught"})

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ainode.node.logs import printable
+
 if TYPE_CHECKING:
     from ainode.node.settings import Settings
 
@@ -24,7 +26,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows as aligned columns; a cell of several lines takes several lines."""
     lines = [tuple(head)]
     for row in rows:
-        cells = (str(cell).splitlines() for cell in row)
+        cells = (map(printable, str(cell).splitlines()) for cell in row)
         lines += itertools.zip_longest(*cells, fillvalue="")
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(

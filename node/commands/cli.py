@@ -39,9 +39,11 @@ def main() -> None:
     """Run a command; print an error of the node as one line and exit with status 2, or 1 if trying again can help."""
     logs.configure()
     try:
-        app()
+        typer.main.get_command(app)()  # `app()` replaces the hook of `logs`, which prints no word of a library
     except (NodeError, LookupError) as error:
-        print(f"ainode: {error}", file=sys.stderr)
+        if isinstance(error, (KeyError, IndexError)):  # of a library: may hold the value of a header
+            raise
+        print(f"ainode: {logs.printable(str(error))}", file=sys.stderr)
         sys.exit(1 if isinstance(error, NodeError) and error.retry else 2)
 
 
@@ -178,7 +180,7 @@ def explain(
     settings = settings_of(config)
     path = Path(study)
     lines = offline.explanation(path, settings) if path.exists() else offline.stored_explanation(study, settings)
-    print("\n".join(lines))
+    print("\n".join(map(logs.printable, lines)))
 
 
 @app.command()
@@ -235,7 +237,7 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     for answer in unproven:
         reason = answer.error or f"{name} reports success, and does not name it as stored; look for it there"
         words = f" ({name} says: {answer.comment})" if answer.comment else ""
-        print(f"{answer.sop_instance_uid}: {reason}{words}", file=sys.stderr)
+        print(logs.printable(f"{answer.sop_instance_uid}: {reason}{words}"), file=sys.stderr)
     print(f"{len(answers) - len(unproven)} of {len(answers)} stored by {name}")
     raise typer.Exit(1 if unproven else 0)
 

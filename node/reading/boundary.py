@@ -41,7 +41,7 @@ def _translated(error: BaseException, handler: str, step: str, kind: type[NodeEr
     if isinstance(error, ModuleNotFoundError):
         return kind(f"handler {handler!r}: {error.name} is missing; {_remedy(handler, error.name or '')}")
     message = f"handler {handler!r}: {type(error).__name__} {step}{_place(error)}; see the log"
-    log.error("%s\n%s", message, logs.raised_at(error), extra={"action": "handler_failed", "handler": handler})
+    log.error("%s: %s", message, logs.raised_at(error), extra={"action": "handler_failed", "handler": handler})
     return kind(message)
 
 

@@ -2,11 +2,14 @@
 
 import ctypes
 import importlib
+import os
 import pickle
 import signal
 import socket
 from dataclasses import dataclass
 from io import BufferedRWPair
+from pathlib import Path
+from typing import Final, TextIO
 
 from ainode.node import errors
 from ainode.node.domain import Reading, Request
@@ -20,6 +23,8 @@ from ainode.node.reading.weights import ModelEnvironment
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_STDOUT: Final = 1
+_STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def serve(descriptor: int) -> None:
 def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
     from ainode.node import logs  # noqa: PLC0415
 
-    logs.configure()
+    logs.configure(_taken_from_the_handler())
     handler = LoadedHandler(opening.handler, opening.environment)
     while True:
         try:
@@ -57,6 +62,18 @@ def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
             return
         write_answer(file, _answer(opening.handler, handler, question))
         _load_encoders()
+
+
+def _taken_from_the_handler() -> TextIO:
+    """Return standard error for the log alone; what a handler or its libraries print goes nowhere.
+
+    A printed line may hold the value of a header. Libraries in C write to the descriptors, so these are replaced.
+    """
+    stream = os.fdopen(os.dup(_STDERR), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    with Path(os.devnull).open("wb") as nothing:
+        for descriptor in (_STDOUT, _STDERR):
+            os.dup2(nothing.fileno(), descriptor)
+    return stream
 
 
 def _load_encoders() -> None:

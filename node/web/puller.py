@@ -119,7 +119,7 @@ class Puller:
             announcement, state=state, attempts=attempts, due_at=due_at, reason=f"not pulled: {error}"
         )
         extra = {"action": "pull_failed", "study_instance_uid": announcement.study_instance_uid}
-        log.warning("pull failed: %s%s", error, traceback and f"\n{traceback}", extra=extra)
+        log.warning("pull failed: %s%s", error, traceback and f" ({traceback})", extra=extra)
 
     def _pull(self, announcement: Announcement) -> int:
         """Pull the missing instances; return the number of instances that the node must have of the study.

@@ -139,6 +139,34 @@ def test_a_handler_that_never_tells_its_weights_is_killed_at_the_limit(
     assert children() == before
 
 
+PRINT = f"""
+import logging, threading, warnings
+words = {PATIENT[::-1]!r}[::-1]
+print(words)
+print(words, file=sys.stderr)
+for descriptor in (1, 2):
+    os.write(descriptor, words.encode())
+    subprocess.run(["echo", words], stdout=descriptor)
+warnings.warn(words, UserWarning)
+logging.getLogger("a_library").warning(words)
+def fail(): raise ValueError(words)
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("part", ["body", "build", "weights"])
+def test_nothing_that_a_handler_or_its_libraries_print_warn_of_or_log_leaves_the_reader(
+    reader_of: Callable[..., Reader], part: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader_of(**{part: PRINT}).needs()
+    output = capfd.readouterr()
+    assert PATIENT not in output.out + output.err
+    for words in ("UserWarning (", "WARNING a_library: the library's words", "ended by ValueError ("):
+        assert words in output.err
+
+
 def test_a_mended_handler_is_imported_anew(reader_of: Callable[..., Reader], tmp_path: Path) -> None:
     reader = reader_of(build=RAISE)
     with pytest.raises(NodeError):

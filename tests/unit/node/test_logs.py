@@ -1,18 +1,114 @@
+"""What a log line holds, and what it never holds."""
+
+import io
 import logging
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
 from ainode.node import logs
+from ainode.node.terminal import table
+
+PATIENT = "Canary^Ursula"
 
 
-def test_a_line_says_what_it_is_about_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Return what is logged; the loggers, hooks and warnings are as before at the end."""
+    root, dbos, stream = logging.getLogger(), logging.getLogger("dbos"), io.StringIO()
+    before = root.handlers[:], root.level, dbos.handlers[:], logging.raiseExceptions
+    hooks = (mock.patch.object(sys, "excepthook"), mock.patch.object(sys, "unraisablehook"))
+    with hooks[0], hooks[1], mock.patch.object(threading, "excepthook"), warnings.catch_warnings():
+        logs.configure(stream)
+        yield stream
+    root.handlers[:], root.level, dbos.handlers[:], logging.raiseExceptions = before
+
+
+def broken() -> None:
     try:
-        logs.configure()
-        extra = {"action": "complete", "study_instance_uid": "1.2.3", "status": "A700", "patient_name": "Doe^Jane"}
-        logging.getLogger("ainode").info("study complete", extra=extra)
-    finally:
-        root.handlers[:], root.level = before
-    line = capsys.readouterr().err.strip()
-    assert line.endswith("INFO ainode: study complete action=complete study_instance_uid=1.2.3 status=A700")
+        int(PATIENT)
+    except ValueError as error:
+        raise KeyError(PATIENT) from error
+
+
+def test_a_line_tells_what_it_is_about_and_nothing_else(log: io.StringIO) -> None:
+    extra = {"action": "complete", "study_instance_uid": "1.2.3", "status": "A700", "patient_name": PATIENT}
+    logging.getLogger("ainode").info("study complete", extra=extra)
+    expected = "INFO ainode: study complete action=complete study_instance_uid=1.2.3 status=A700"
+    assert log.getvalue().strip().endswith(expected)
+
+
+def test_no_value_makes_a_second_line_or_moves_the_cursor_of_a_terminal(log: io.StringIO) -> None:
+    forged = "SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e\udc80"
+    logging.getLogger("ainode.node").warning("refused: %s", forged, extra={"peer": forged})
+    (line,) = log.getvalue().split("\n")[:-1]
+    assert line.isprintable()
+    assert line.count(r"SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e\udc80") == 2
+
+
+def test_the_words_of_a_library_stay_out_and_its_place_in_the_code_does_not(log: io.StringIO) -> None:
+    for name in ("pydicom", "highdicom.sr", "dbos", "uvicorn.error", "site_handlers.spine", "PIL.Image"):
+        logging.getLogger(name).error(f"invalid value {PATIENT}")  # noqa: G004 - as libraries do
+    assert PATIENT not in log.getvalue()
+    assert len(re.findall(r"ERROR \S+: the library's words .*\(node/test_logs.py:\d+\)", log.getvalue())) == 6
+
+
+def test_an_error_is_logged_with_its_stack_and_cause_and_without_its_message(log: io.StringIO) -> None:
+    try:
+        broken()
+    except KeyError as error:
+        logging.getLogger("ainode.node").error("read: %s", logs.raised_at(error))  # noqa: TRY400
+        logging.getLogger("ainode.node").exception("read")
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    assert PATIENT not in log.getvalue()
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 3
+    pattern = (
+        r"KeyError \(node/test_logs.py:\d+ > node/test_logs.py:\d+\), caused by ValueError \(node/test_logs.py:\d+\)"
+    )
+    assert all(re.search(pattern, line) for line in lines)
+
+
+def test_a_warning_is_logged_once_for_its_place_and_never_in_its_words(log: io.StringIO) -> None:
+    for number in range(3):
+        warnings.warn(f"Invalid value for VR UI: '{PATIENT}{number}'", UserWarning, stacklevel=1)
+    (line,) = log.getvalue().splitlines()
+    assert re.search(r"UserWarning \(node/test_logs.py:\d+\) action=library_warns", line)
+
+
+def test_warnings_of_ever_new_values_take_no_memory(log: io.StringIO) -> None:
+    for number in range(100):
+        warnings.warn(f"value {number}", UserWarning, stacklevel=1)
+    assert len(globals().get("__warningregistry__", {})) < 10
+    assert log.getvalue()
+
+
+def test_what_nobody_catches_in_a_thread_is_logged_without_its_message(log: io.StringIO) -> None:
+    thread = threading.Thread(target=broken)
+    thread.start()
+    thread.join()
+    assert "CRITICAL ainode.node.logs: ended by KeyError (" in log.getvalue()
+    assert PATIENT not in log.getvalue()
+
+
+def test_a_command_that_ends_by_an_error_of_a_library_prints_its_place_alone() -> None:
+    script = (
+        "from ainode.node.commands import cli\n"
+        "@cli.app.command()\n"
+        f"def fail() -> None:\n    {{}}[{PATIENT!r}]\n"
+        "cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, "fail"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert PATIENT not in ended.stdout + ended.stderr
+    assert "ended by KeyError (" in ended.stderr
+
+
+def test_a_table_of_a_command_shows_no_control_character() -> None:
+    assert table(("words",), [("Unknown\x1b[31m patient",)]) == "words\nUnknown\\x1b[31m patient"
