@@ -1,0 +1,45 @@
+"""What is said of the libraries' known holes stays true."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+STATEMENTS = json.loads((ROOT / "node" / "vex.cdx.json").read_text(encoding="utf-8"))
+FLOORS = {"pydicom": "3.0.2", "monai": "1.6.1", "torch": "2.10"}
+_BUNDLES = re.compile(r"monai\.bundle|from monai import bundle")
+
+
+def requirements() -> dict[str, Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+
+
+def test_no_release_with_a_known_hole_is_accepted() -> None:
+    for name, floor in FLOORS.items():
+        (specifier,) = requirements()[name].specifier
+        assert (specifier.operator, Version(specifier.version)) == (">=", Version(floor))
+
+
+def test_nothing_opens_a_bundle_of_monai() -> None:
+    sources = [path for room in ("node", "handlers", "models") for path in (ROOT / room).rglob("*.py")]
+    assert not [path for path in sources if _BUNDLES.search(path.read_text(encoding="utf-8"))]
+
+
+def test_each_statement_is_of_a_library_that_the_project_requires() -> None:
+    names = {component["bom-ref"]: component["name"] for component in STATEMENTS["components"]}
+    for statement in STATEMENTS["vulnerabilities"]:
+        assert {names[affected["ref"]] for affected in statement["affects"]} <= requirements().keys()
+
+
+def test_what_is_open_stands_in_the_document_on_security() -> None:
+    text = (ROOT / "node" / "SECURITY.md").read_text(encoding="utf-8")
+    for statement in STATEMENTS["vulnerabilities"]:
+        if statement["analysis"]["state"] == "exploitable":
+            assert statement["id"] in text
