@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ainode.node.audit.recorder import Recorder
-from ainode.node.deciding import router
 from ainode.node.deciding.events import HandlerKnown, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
@@ -20,7 +19,6 @@ from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts, own_documents
 from ainode.node.disk import make_folder, remove_parts
 from ainode.node.domain import JobState
-from ainode.node.errors import ConfigError
 from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
 from ainode.node.jobs.courier import Courier
@@ -56,8 +54,6 @@ class Node:
     """One installation: start it, wait, stop it. What it promised before a kill it keeps after the next start."""
 
     def __init__(self, settings: Settings) -> None:
-        for route in settings.routes:
-            router.refuse_broken(route)
         self._settings = settings
         permissions = Permissions.of_group(settings.node.group)
         make_folder(settings.data)
@@ -181,10 +177,7 @@ class Node:
         return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties)
 
     def _web_station(self) -> "Web":
-        try:
-            from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
-        except ModuleNotFoundError as error:
-            message = f"[web] is enabled, but the package {error.name} is missing: pip install 'ainode[web]'"
-            raise ConfigError(message) from error
+        from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
+
         parts = self.catalog, self.ledger, self._announcements
         return Web(self._settings, Neighbors(*parts, self._events.put, self._liveness, self._engine))

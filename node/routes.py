@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from ainode.node.domain import UID
 
@@ -46,7 +46,7 @@ class PriorRule:
     max_age_days: Annotated[int, Ge(1), Le(36_500)] = 1825
     max_series: Annotated[int, Ge(1), Le(50)] = 4
     """per study, those with the most instances first"""
-    timeout_s: Annotated[float, Gt(0), Le(86_400)] = 60.0
+    timeout_s: Annotated[float, Ge(0.05), Le(86_400)] = 60.0
     """then the study is read without them"""
     allow_missing_birth_date: bool = False
 

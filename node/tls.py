@@ -160,8 +160,10 @@ def _errors_naming(setting: str, *paths: str | Path) -> Iterator[None]:
     """Translate the errors of these files into errors that name their setting."""
     missing = [str(path) for path in paths if path and not os.access(path, os.R_OK)]
     if missing:
-        raise ConfigError(f"{setting}: {', '.join(missing)} cannot be read")
+        raise ConfigError(
+            f"{setting}: {', '.join(missing)} cannot be read; correct the path, or the rights of the file"
+        )
     try:
         yield
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{setting}: not what is needed, which is PEM without a passphrase: {error}") from error
+        raise ConfigError(f"{setting}: not what is needed ({error}); give PEM without a passphrase") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from ainode.node import tls
+from ainode.node import start_checks, tls
 from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
@@ -15,7 +15,7 @@ from ainode.node.identity import on_clock
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
-from ainode.node.settings import ReaderTable, Settings
+from ainode.node.settings import ReaderTable, Settings, Sources
 
 Line = tuple[str, str, str]
 """the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
@@ -25,12 +25,17 @@ _ECHO_S = 5.0
 _READERS_AT_ONCE = 4
 
 
+def configuration_lines(settings: Settings, sources: Sources) -> Iterator[Line]:
+    """Yield a line for each reason why `ainode serve` would not start, or a line that says `ready`."""
+    problems = list(start_checks.problems(settings, sources))
+    yield from [("configuration", "not ready", problem) for problem in problems] or [("configuration", _READY, "")]
+
+
 def check_lines(settings: Settings) -> Iterator[Line]:
-    """Yield the lines of configuration, disk, certificates, routes and peers; an error is a line, and never raised.
+    """Yield the lines of disk, certificates, routes and peers; an error is a line, and never raised.
 
     Every weight file is compared with its digest. Every peer is called, by C-ECHO, QIDO-RS or Orthanc's REST interface.
     """
-    yield ("configuration", _READY, "")
     yield _disk_line(settings)
     yield _clock_line(settings)
     yield from _tls_lines(settings)

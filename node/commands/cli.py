@@ -1,5 +1,6 @@
 """The commands of `ainode`. Each command imports its modules when it runs, so that every command starts quickly."""
 
+import itertools
 import logging
 import os
 import secrets
@@ -36,14 +37,18 @@ app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:
-    """Run a command; print an error of the node as one line and exit with status 2, or 1 if trying again can help."""
+    """Run a command; print an error of the node, a line for each problem of the configuration.
+
+    Exit 2 after an error, or 1 if trying again can help.
+    """
     logs.configure()
     try:
         typer.main.get_command(app)()  # `app()` replaces the hook of `logs`, which prints no word of a library
     except (NodeError, LookupError) as error:
         if isinstance(error, (KeyError, IndexError)):  # of a library: may hold the value of a header
             raise
-        print(f"ainode: {logs.printable(str(error))}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"ainode: {logs.printable(line)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, NodeError) and error.retry else 2)
 
 
@@ -74,11 +79,16 @@ def serve(config: Config = None) -> None:
     Exit 0 if a signal asked for the end, 1 if a part of the node ended by itself or the database is away, 2 if the
     configuration is wrong: a supervisor repeats the start after 1 alone.
     """
-    from ainode.node.app import Node
+    from ainode.node import start_checks
     from ainode.node.keeping.permissions import Permissions
+    from ainode.node.settings import sources
 
-    settings = settings_of(config)
+    settings, origin = settings_of(config), sources(config)
+    start_checks.refuse_unfit(settings, origin)
     Permissions.of_group(settings.node.group).apply_to_process()
+    start_checks.make_data_folder(settings, origin)
+    from ainode.node.app import Node
+
     node = Node(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
@@ -187,13 +197,17 @@ def explain(
 def check(config: Config = None) -> None:
     """Print whether configuration, disk, certificates, routes and peers are ready; exit 1 if one is not ready.
 
-    A live route has the state `shadow` while the route does not allow the demonstration weights of its handler.
+    Exit 2 if the configuration is wrong, so that `ainode serve` would not start. A live route has the state `shadow`
+    while the route does not allow the demonstration weights of its handler.
     """
-    from ainode.node.commands.checks import check_lines
+    from ainode.node.commands.checks import check_lines, configuration_lines
+    from ainode.node.settings import sources
 
-    lines = list(check_lines(settings_of(config)))
-    print(table(("what", "state", "remedy"), lines))
-    raise typer.Exit(0 if all(state != "not ready" for _, state, _ in lines) else 1)
+    settings = settings_of(config)
+    groups = [*configuration_lines(settings, sources(config))], [*check_lines(settings)]
+    print(table(("what", "state", "remedy"), itertools.chain(*groups)))
+    is_wrong, is_unready = (any(state == "not ready" for _, state, _ in lines) for lines in groups)
+    raise typer.Exit(2 if is_wrong else int(is_unready))
 
 
 @app.command()

@@ -6,6 +6,8 @@ A node asks only in the process of a reader; a command may ask in its own proces
 import importlib
 import importlib.util
 import pkgutil
+import sys
+from collections.abc import Sequence
 from types import ModuleType
 
 from ainode.node.domain import Handler, Needs
@@ -20,13 +22,39 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
 
 
+def refuse_unknown(name: str) -> None:
+    """Return if a handler of that name is installed; no code of the handler runs.
+
+    Raises: ConfigError.
+    """
+    if not (_is_installed(name) if "." in name else name in names()):
+        there = ", ".join(names()) or "none"
+        raise ConfigError(
+            f"no handler is named {name!r}; give one of {there}, or a module of your own, `package.module`"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    """Return whether a module can be found, packages that hold it included, without an import of any."""
+    path: Sequence[str] | None = None
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        full_name = ".".join(parts[:depth])
+        specs = (finder.find_spec(full_name, path) for finder in sys.meta_path)
+        spec = next(filter(None, specs), None)
+        if spec is None or (spec.submodule_search_locations is None and depth < len(parts)):
+            return False
+        path = spec.submodule_search_locations
+    return True
+
+
 def module(name: str) -> ModuleType:
     """Return the module of a handler.
 
     Raises: ConfigError if there is none, a package that it imports is missing, or its import raises.
     """
-    if "." not in name and name not in names():
-        raise ConfigError(f"no handler is named {name!r} (there are: {', '.join(names()) or 'none'})")
+    if "." not in name:
+        refuse_unknown(name)
     with boundary(name, "while its module was imported", ConfigError):
         return importlib.import_module(name if "." in name else f"ainode.handlers.{name}")
 

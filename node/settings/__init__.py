@@ -1,6 +1,7 @@
 """What an operator configures: passed to every station, never fetched."""
 
-from ainode.node.settings.loading import load, shipped
+from ainode.node.settings.files import shipped
+from ainode.node.settings.loading import load, sources
 from ainode.node.settings.tables import (
     CompletenessTable,
     DatabaseTable,
@@ -12,6 +13,7 @@ from ainode.node.settings.tables import (
     Settings,
     WebTable,
 )
+from ainode.node.settings.wording import Sources
 
 __all__ = [
     "CompletenessTable",
@@ -22,7 +24,9 @@ __all__ = [
     "PriorsTable",
     "ReaderTable",
     "Settings",
+    "Sources",
     "WebTable",
     "load",
     "shipped",
+    "sources",
 ]

@@ -1,30 +1,54 @@
 """The tables of node.toml, and the settings of a node: frozen, valid once constructed."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ainode.node.certificates import identity
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 
 # PS3.5 6.2: 16 characters at most, no backslash or control characters.
-AETitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
-]
+_AE_TITLE: Final = r"^[ -\[\]-~]*$"
+_NAME: Final = r"^[A-Za-z0-9_.-]+$"
+# A name or an address, without a scheme and without a port; colons are those of IPv6.
+_HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
+# An address holds no user and no password: the environment holds both.
+_URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
+PATTERN_WORDS: Final = {
+    _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
+    _NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
+    _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
+    _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
+    "and password_env name the variables of user and password",
+}
+"""by the patterns of this module: what is wrong with a text that does not fit, and what to do"""
+_AETitleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=_AE_TITLE)]
+AETitle = Annotated[_AETitleText, StringConstraints(min_length=1)]
+Host = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_HOST)]
+Bind = Annotated[Host, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # A century: more is a slip of the keyboard, and leaves the calendar (year 1) or the range of a timedelta.
 Days = Annotated[int, Field(ge=0, le=36_500)]
-# A month: more is a slip of the keyboard, and infinity is no time limit that a clock or a socket takes.
-Seconds = Annotated[float, Field(gt=0, le=30 * 86_400.0)]
+# A month: more is a slip of the keyboard, and infinity is no time limit that a clock or a socket takes. Less than a
+# twentieth of a second is a slip too: nothing that crosses a network ends within it.
+Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400.0)]
 # A pebibyte: more than any disk or memory of one machine.
 Bytes = Annotated[int, Field(ge=0, le=1024**5)]
 # The identity of a certificate, in the form in which identities are compared.
 Identity = Annotated[str, AfterValidator(identity)]
-# An address holds no user and no password: the environment holds both.
-Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$")]
+Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL)]
 
 
 class Frozen(BaseModel):
@@ -32,11 +56,23 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_pydantic_takes(cls, value: object, field: ValidationInfo) -> object:
+        """Refuse true and false where a number is due, which would be 1 and 0, and NUL, which ends a path."""
+        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation in {int, float}:
+            message = "true and false are no numbers; give a number"
+            raise ValueError(message)
+        if isinstance(value, str) and "\0" in value:
+            message = "holds a NUL character; remove it"
+            raise ValueError(message)
+        return value
+
 
 def _refuse_half_pair(certificate: object, key: object, subject: str = "") -> None:
     """Raise ValueError if a certificate has no key, or a key no certificate."""
     if bool(certificate) != bool(key):
-        raise ValueError(f"{subject}give tls_certificate and tls_key, or neither")
+        raise ValueError(f"{subject}one of two files is missing; give tls_certificate and tls_key, or neither")
 
 
 class _Certified(Frozen):
@@ -55,7 +91,7 @@ class NodeTable(_Certified):
     """`[node]`: name, address and limits of the node; with a certificate of the node, every caller must speak TLS."""
 
     ae_title: AETitle = "AINODE"
-    bind: str = "127.0.0.1"
+    bind: Bind = "127.0.0.1"
     port: Port = 11112
     data: Path = Path("~/.local/share/ainode")
     retention_days: Days = 7
@@ -63,9 +99,10 @@ class NodeTable(_Certified):
     allow: tuple[str, ...] = ("*@127.0.0.0/8",)
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 1024**2)] = 131_072
-    max_object_bytes: Annotated[Bytes, Field(ge=1)] = 4 * 1024**3
+    # A mebibyte: two images of a CT; what is larger than the limit is refused.
+    max_object_bytes: Annotated[Bytes, Field(ge=1024**2)] = 4 * 1024**3
     min_free_bytes: Bytes = 2 * 1024**3
-    network_timeout_s: Annotated[Seconds, Field(ge=0.001)] = 60.0
+    network_timeout_s: Annotated[Seconds, Field(ge=0.1)] = 60.0
     name: str = "ainode"
     group: str = ""
     """members of the group may read the data folder; with '', the user of the node alone may"""
@@ -77,9 +114,22 @@ class NodeTable(_Certified):
     @model_validator(mode="after")
     def _refuse_authority_without_tls(self) -> Self:
         if self.tls_client_ca and not self.tls_certificate:
-            message = "tls_client_ca needs tls_certificate and tls_key"
+            message = "tls_client_ca has no effect without TLS; give tls_certificate and tls_key"
             raise ValueError(message)
         return self
+
+    @field_validator("data")
+    @classmethod
+    def _refuse_no_folder(cls, folder: Path) -> Path:
+        if folder == Path():
+            message = "is empty; give the path of a folder"
+            raise ValueError(message)
+        try:
+            folder.expanduser()
+        except RuntimeError as error:
+            message = "begins with the home folder of an unknown user; give the path of a folder"
+            raise ValueError(message) from error
+        return folder
 
     @field_validator("time_zone")
     @classmethod
@@ -88,7 +138,7 @@ class NodeTable(_Certified):
             if name:
                 ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
-            message = f"{name!r} is no time zone of the IANA database, such as Europe/Berlin (package tzdata)"
+            message = f"{name!r} is no time zone of the IANA database; give one such as Europe/Berlin (package tzdata)"
             raise ValueError(message) from error
         return name
 
@@ -107,7 +157,7 @@ class CompletenessTable(Frozen):
     @model_validator(mode="after")
     def _refuse_min_above_max(self) -> Self:
         if self.min_silence_s > self.max_silence_s:
-            message = "min_silence_s is longer than max_silence_s"
+            message = "min_silence_s is longer than max_silence_s; exchange them"
             raise ValueError(message)
         return self
 
@@ -115,8 +165,9 @@ class CompletenessTable(Frozen):
 class ReaderTable(Frozen):
     """`[reader]`: the process that holds a model."""
 
-    time_limit_s: Seconds = 600.0
-    memory_limit_bytes: Annotated[Bytes, Field(ge=1)] = 12 * 1024**3
+    time_limit_s: Annotated[Seconds, Field(ge=1)] = 600.0
+    # A reader that imports a network library takes some 200 MB.
+    memory_limit_bytes: Annotated[Bytes, Field(ge=256 * 1024**2)] = 12 * 1024**3
     idle_s: Seconds = 900.0
     """an unused reader gives its memory back after this long"""
     precision: Literal["f32", "bf16"] = "f32"
@@ -128,6 +179,29 @@ class DatabaseTable(Frozen):
 
     url: str = ""
 
+    @field_validator("url")
+    @classmethod
+    def _refuse_unknown_address(cls, url: str) -> str:
+        """Refuse what SQLAlchemy cannot read; no message repeats the address, which may hold a password."""
+        if not url:
+            return url
+        from sqlalchemy.engine import make_url  # noqa: PLC0415 - without an address no command needs it here
+        from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+        forms = '"postgresql+psycopg://user:password@host/name", "sqlite:////folder/file", or "" for SQLite in `data`'
+        try:
+            address = make_url(url)
+        except (ArgumentError, ValueError) as error:
+            message = f"is no address of a database; give {forms}"
+            raise ValueError(message) from error
+        if address.drivername not in {"postgresql+psycopg", "sqlite"}:
+            message = f"{address.drivername!r} is no database that the node can use; give {forms}"
+            raise ValueError(message)
+        if not address.database or address.database == ":memory:":
+            message = f"names no database, or one that ends with the process; give {forms}"
+            raise ValueError(message)
+        return url
+
 
 class DeliveryTable(Frozen):
     """`[delivery]`: how often the node tries to deliver a document, and how long the node waits between attempts."""
@@ -137,12 +211,19 @@ class DeliveryTable(Frozen):
     longest_wait_s: Seconds = 600.0
     commitment_wait_s: Seconds = 30.0
 
+    @model_validator(mode="after")
+    def _refuse_first_above_longest(self) -> Self:
+        if self.first_wait_s > self.longest_wait_s:
+            message = "first_wait_s is longer than longest_wait_s; exchange them"
+            raise ValueError(message)
+        return self
+
 
 class WebTable(_Certified):
     """`[web]`: announcements, STOW-RS and state over HTTP, with a certificate over HTTPS; off by default."""
 
     enabled: bool = False
-    bind: str = "127.0.0.1"
+    bind: Bind = "127.0.0.1"
     port: Port = 8080
 
 
@@ -155,9 +236,9 @@ class AuditTable(Frozen):
 class Peer(Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
-    ae_title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=r"^[ -\[\]-~]*$")] = ""
-    host: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    name: Annotated[str, StringConstraints(pattern=_NAME)]
+    ae_title: _AETitleText = ""
+    host: Host = ""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
     presentation_state: bool = False
@@ -206,7 +287,10 @@ class Peer(Frozen):
             )
             raise ValueError(message)
         if self.token_env and self.user_env:
-            message = f"peer {self.name!r}: give token_env (bearer), or user_env and password_env (basic), not both"
+            message = f"peer {self.name!r}: has two credentials; give token_env, or user_env and password_env, not both"
+            raise ValueError(message)
+        if bool(self.user_env) != bool(self.password_env):
+            message = f"peer {self.name!r}: half of a credential is missing; give user_env and password_env, or neither"
             raise ValueError(message)
         _refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
         if self.calling_certificates and not self.ae_title:

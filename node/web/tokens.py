@@ -52,7 +52,10 @@ class Tokens:
         self._write({caller: digest for caller, digest in digests.items() if caller != name})
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the callers that have a token."""
+        """Return the names of the callers that have a token.
+
+        Raises: ConfigError if the file holds anything else than tokens.
+        """
         return tuple(self._digests())
 
     def owner(self, token: str) -> str | None:
@@ -68,7 +71,15 @@ class Tokens:
             digests: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", "") or "it is no JSON"
+            raise ConfigError(f"{self._path}: {self._remedy(reason)}") from error
+        if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
+            raise ConfigError(f"{self._path}: {self._remedy('it is no table of names and digests')}")
         return digests
+
+    def _remedy(self, reason: str) -> str:
+        return f"cannot be read ({reason}); restore the file, or remove it and `ainode token add NAME` for each caller"
 
     def _write(self, digests: Mapping[str, str]) -> None:
         write_durably(self._path, json.dumps(digests, indent=1).encode(), mode=0o600)

@@ -64,11 +64,13 @@ def deliver(node: RunningNode, paths: tuple[Path, ...]) -> None:
 def test_each_destination_gets_what_it_asks_for_and_results_that_come_back_are_not_read(tmp_path: Path) -> None:
     port = free_port()
     plain = Peer(name="plain", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
-    labels = plain.model_copy(update={"name": "labels", "port": free_port(), "segmentation": "labelmap"})
+    labels = plain.model_copy(
+        update={"name": "labels", "ae_title": "LABELS", "port": free_port(), "segmentation": "labelmap"}
+    )
     with (
         orthanc(tmp_path / "orthanc", modalities={"ainode": ("AINODE", port)}) as server,
         testing.EmbeddedArchive(tmp_path / "plain", plain.port) as plain_archive,
-        testing.EmbeddedArchive(tmp_path / "labels", labels.port) as labels_archive,
+        testing.EmbeddedArchive(tmp_path / "labels", labels.port, ae_title="LABELS") as labels_archive,
     ):
         wishful = server.peer.model_copy(update={"presentation_state": True, "segmentation": "fractional"})
         node = configured(tmp_path / "node", peers=[wishful, plain, labels], routes=ROUTE)

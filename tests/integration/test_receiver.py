@@ -198,7 +198,7 @@ BAD = {
     "no SOP Instance UID": (data_set(""), 0xC000),
     "an impossible UID": (data_set("../../1"), 0xC000),
     "of a second study behind its pixels": (data_set() + struct.pack("<HHI", 0x0020, 0x000D, 4) + b"1.9\0", 0xC000),
-    "too large": (data_set(size=60_000), 0xA700),
+    "too large": (data_set(size=1_100_000), 0xA700),
     "nested without end": (
         (struct.pack("<HHI", 0x0008, 0x1110, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 3000,
         0xC000,
@@ -209,7 +209,7 @@ BAD = {
 
 @pytest.mark.parametrize("why", BAD)
 def test_a_bad_object_costs_its_own_status_and_nothing_else(start: Callable[..., Running], why: str) -> None:
-    running = start(max_object_bytes=50_000)
+    running = start(max_object_bytes=1 << 20)
     content, expected = BAD[why]
     with Caller(running.port) as caller:
         response = caller.store(content)

@@ -58,9 +58,53 @@ def test_a_file_wins_over_the_defaults_and_the_environment_over_the_file(
     assert (settings.node.port, settings.node.name, settings.completeness.ask_sender) == (11114, "here", False)
 
 
-def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AINODE_SHARED", "/nowhere")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AINODE_TOKEN", "ainode_abc"),
+        ("AINODE_SERVICE_HOST", "10.0.0.1"),
+        ("AINODE_PORT", "tcp://10.0.0.1:11112"),
+        ("AINODE_PORT_11112_TCP_ADDR", "10.0.0.1"),
+        ("AINODE_WEB_SERVICE_PORT_HTTP", "8080"),
+        ("AINODES_NODE__PORT", "11113"),
+    ],
+)
+def test_a_variable_that_another_program_reads_or_a_cluster_sets_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
     assert load(written(tmp_path)) == Settings()
+
+
+def test_a_variable_that_holds_a_credential_of_a_peer_is_no_unknown_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AINODE_PACS_USER", "reader")
+    with pytest.raises(ConfigError, match="AINODE_PACS_USER: is no setting"):
+        load(written(tmp_path))
+    names = 'user_env = "AINODE_PACS_USER"\npassword_env = "PACS_PASSWORD"\n'
+    assert load(written(tmp_path, PEER + names)).peer("orthanc").user_env == "AINODE_PACS_USER"
+
+
+def test_a_table_in_a_variable_wins_over_the_file_and_a_key_in_a_variable_over_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AINODE_NODE", '{"port": 11113, "name": "table"}')
+    monkeypatch.setenv("ainode_node__name", "key")
+    monkeypatch.setenv("AINODE_NODE__ALLOW", '["CT1@10.0.0.1"]')
+    monkeypatch.setenv("AINODE_PEER", '[{"name": "mr", "ae_title": "MR1"}]')
+    settings = load(written(tmp_path, "[node]\nport = 1\nretention_days = 3\n" + CALLER))
+    node = settings.node
+    assert (node.port, node.name, node.retention_days, node.allow) == (11113, "key", 3, ("CT1@10.0.0.1",))
+    assert [peer.name for peer in settings.peers] == ["mr"]
+
+
+def test_every_problem_of_both_files_has_a_line_of_its_own(tmp_path: Path) -> None:
+    node, routes = "[node]\nport = 0\nprot = 1\n", '[[route]]\nname = "a"\n'
+    with pytest.raises(ConfigError) as refusal:
+        load(written(tmp_path, node, routes))
+    keys = [line.split(": ")[1] for line in str(refusal.value).splitlines()]
+    assert keys == ["node.port", "node.prot", "route.0.handler"]
 
 
 @pytest.mark.parametrize(
@@ -77,17 +121,17 @@ def test_a_variable_that_is_no_setting_does_no_harm(tmp_path: Path, monkeypatch:
         (PEER.replace("4242", "0"), "", "peer 'orthanc': give ae_title, host and port together"),
         (PEER.replace('host = "127.0.0.1"\n', ""), "", "peer 'orthanc': give ae_title, host and port together"),
         (PEER.replace('ae_title = "ORTHANC"\n', "") + ORTHANC, "", "peer 'orthanc': give ae_title, host and port tog"),
-        (PEER.replace("4242", "70000"), "", "peer.0.port: Input should be less than or equal to 65535 (in 'orthanc')"),
-        (PEER.replace("ORTHANC", "SEVENTEEN LETTERS"), "", "peer.0.ae_title: String should have at most 16"),
+        (PEER.replace("4242", "70000"), "", "peer.0.port: 70000 is too large; give 65535 or less (in 'orthanc')"),
+        (PEER.replace("ORTHANC", "SEVENTEEN LETTERS"), "", "peer.0.ae_title: has more than 16"),
         ("[node]\nport = 0\n", "", "node.port"),
         (PEER * 2, "", "two [[peer]] are named 'orthanc'"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\n' * 2, "two [[route]] are named 'a'"),
         (
             CALLER,
             '[[route]]\nname = "a"\nhandler = "b"\ndestinations = ["ct"]\n',
-            "route 'a' sends to 'ct': give its host",
+            "route 'a' sends to 'ct', which has no address; give its host",
         ),
-        (CALLER, PRIORS + 'from = "ct"\n', "route 'a' fetches priors from 'ct' by DIMSE: give its ae_title, host and"),
+        (CALLER, PRIORS + 'from = "ct"\n', "route 'a' fetches priors from 'ct' by DIMSE; give its ae_title, host and"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns: unknown key"),
@@ -111,12 +155,12 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: s
 @pytest.mark.parametrize(
     ("node", "routes", "message"),
     [
-        ("[node]\nretention_day = 7\n", "", "node.retention_day: unknown key, did you mean retention_days?"),
-        (PEER + "prot = 104\n", "", "did you mean port? (in 'orthanc')"),
+        ("[node]\nretention_day = 7\n", "", "node.retention_day: unknown key (did you mean retention_days?)"),
+        (PEER + "prot = 104\n", "", "(did you mean port?); correct it, or remove it (in 'orthanc')"),
         (
             "",
             '[[route]]\nname = "a"\nhandler = "b"\ndestination = ["x"]\n',
-            "route.0.destination: unknown key, did you mean destinations? (in 'a')",
+            "route.0.destination: unknown key (did you mean destinations?); correct it, or remove it (in 'a')",
         ),
         ("", '[[route]]\nname = "a"\nhandler = "b"\nmode = "dead"\n', "(in 'a')"),
     ],

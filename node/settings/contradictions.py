@@ -1,0 +1,144 @@
+"""What no single table can tell: routes that do not fit the peers, indistinct peers, shared ports."""
+
+import importlib.util
+import socket
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from ainode.node.settings.tables import Peer, Settings
+from ainode.node.settings.wording import Sources
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+# A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
+_RESERVED = frozenset({"read", "priors"})
+
+
+def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each contradiction between tables: "FILE: key: what is wrong; what to do"."""
+    yield from _repeated_names(settings, sources)
+    yield from _indistinct_peers(settings, sources)
+    yield from _peers_that_are_the_node(settings, sources)
+    yield from _shared_ports(settings, sources)
+    if not settings.node.allow and not settings.web.enabled:
+        yield f'{sources.key("node", "allow")}: nobody may call; give entries such as "*@127.0.0.0/8"'
+    for route in settings.routes:
+        yield from _unfit_destinations(settings, route.destinations, f"{sources.routes}: route {route.name!r}")
+        if route.priors:
+            yield from _unfit_source(settings, route.priors.source, f"{sources.routes}: route {route.name!r}", sources)
+    if settings.database.url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        yield (
+            f"{sources.key('database', 'url')}: the package psycopg is missing; pip install 'ainode[postgresql]', or "
+            'give "" for SQLite'
+        )
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if value and count > 1]
+
+
+def _repeated_names(settings: Settings, sources: Sources) -> Iterator[str]:
+    for subject, table, names in (
+        (sources.key("peer"), "[[peer]]", [peer.name for peer in settings.peers]),
+        (f"{sources.routes}: route", "[[route]]", [route.name for route in settings.routes]),
+    ):
+        for name in _repeated(names):
+            yield f"{subject}.name: two {table} are named {name!r}; rename one"
+    for name in sorted(_RESERVED & {peer.name for peer in settings.peers}):
+        yield f"{sources.key('peer')}.name: no [[peer]] can be named {name!r}; rename it"
+
+
+def _indistinct_peers(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each AE title of two peers: a caller, and the peer of a report, are known by it alone."""
+    for ae_title in _repeated(peer.ae_title for peer in settings.peers):
+        names = " and ".join(peer.name for peer in settings.peers if peer.ae_title == ae_title)
+        yield (
+            f"{sources.key('peer')}.ae_title: {names} have the AE title {ae_title!r}, by which alone the node tells "
+            "callers apart; give each its own, or make them one [[peer]]"
+        )
+
+
+def _peers_that_are_the_node(settings: Settings, sources: Sources) -> Iterator[str]:
+    node, web, subject = settings.node, settings.web, sources.key("peer")
+    if settings.priors.move_ae_title == node.ae_title:
+        yield f"{sources.key('priors', 'move_ae_title')}: is the ae_title of [node]; give another AE title"
+    for peer in settings.peers:
+        name = f"(in {peer.name!r})"
+        if peer.ae_title in {node.ae_title, settings.priors.move_ae_title}:
+            yield (
+                f"{subject}.ae_title: {peer.ae_title!r} is an AE title of this node; give that of the peer, or this "
+                f"node another in [node] ae_title {name}"
+            )
+        elif peer.port == node.port and _is_here(peer.host, node.bind):
+            yield f"{subject}.port: host and port are those of this node; give those of the peer {name}"
+        for key, url in (("dicomweb", peer.dicomweb), ("orthanc", peer.orthanc)):
+            address = urlsplit(url)
+            if web.enabled and _port(url) == web.port and _is_here(address.hostname or "", web.bind):
+                yield f"{subject}.{key}: is the address of this node's [web]; give that of the peer {name}"
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        return None
+
+
+def _is_here(host: str, bind: str) -> bool:
+    """Return whether a host is the address where the node listens, as far as the words tell."""
+    own = {bind} | (_LOOPBACK if bind in _LOOPBACK | _EVERY_ADDRESS else frozenset())
+    return host.lower() in own | ({socket.gethostname().lower()} if bind in _EVERY_ADDRESS else set())
+
+
+def _shared_ports(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence if two doors of the node have one port."""
+    ports = {"node.port": settings.node.port}
+    if settings.web.enabled:
+        ports["web.port"] = settings.web.port
+    if settings.priors.move_port:
+        ports["priors.move_port"] = settings.priors.move_port
+    binds = {"web.port": settings.web.bind}
+    for key, port in list(ports.items())[1:]:
+        table, _, name = key.partition(".")
+        others = [other for other, number in ports.items() if other != key and number == port]
+        if others and _is_overlapping(binds.get(key, settings.node.bind), binds.get(others[0], settings.node.bind)):
+            yield f"{sources.key(table, name)}: {port} is {others[0]} too; give each a port of its own"
+            return
+
+
+def _is_overlapping(bind: str, other: str) -> bool:
+    return bind == other or not _EVERY_ADDRESS.isdisjoint({bind, other})
+
+
+def _unfit_destinations(settings: Settings, names: Iterable[str], subject: str) -> Iterator[str]:
+    peers = {peer.name: peer for peer in settings.peers}
+    for name in sorted(set(names)):
+        if name not in peers:
+            yield (
+                f"{subject} sends to {name!r}, which no [[peer]] of node.toml is named; add the [[peer]], or correct "
+                f"`destinations` (known: {', '.join(peers) or 'none'})"
+            )
+        elif peers[name].only_calls:
+            yield f"{subject} sends to {name!r}, which has no address; give its host and port in node.toml"
+
+
+def _unfit_source(settings: Settings, name: str, subject: str, sources: Sources) -> Iterator[str]:
+    """Yield a sentence if the node cannot fetch priors from the peer of that name."""
+    peers: dict[str, Peer] = {peer.name: peer for peer in settings.peers}
+    peer = peers.get(name)
+    if peer is None:
+        yield (
+            f"{subject} fetches priors from {name!r}, which no [[peer]] of node.toml is named; add the [[peer]], or "
+            f"correct `from` (known: {', '.join(peers) or 'none'})"
+        )
+    elif peer.retrieve != "dicomweb" and not peer.speaks_dimse:
+        yield (
+            f"{subject} fetches priors from {name!r} by DIMSE; give its ae_title, host and port in node.toml, or "
+            'retrieve = "dicomweb"'
+        )
+    elif peer.retrieve == "move" and not settings.priors.move_port:
+        yield (
+            f"{subject} fetches priors from {name!r} by C-MOVE; give [priors] move_port in {sources.node.name}, and "
+            f"make {settings.priors.move_ae_title} with that port known to {name!r}; or set its retrieve"
+        )

@@ -1,0 +1,172 @@
+"""What a start must find besides sound files: certificates, handlers, packages, free ports, room for the data folder.
+
+The checks come before the data folder is made and before anything listens.
+"""
+
+import errno
+import importlib.util
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy.engine import make_url
+
+from ainode.node import tls
+from ainode.node.deciding import router
+from ainode.node.disk import make_folder
+from ainode.node.errors import ConfigError
+from ainode.node.keeping.permissions import Permissions
+from ainode.node.reading import registry
+from ainode.node.receiving.negotiation import allowed_caller
+from ainode.node.settings import Peer, Settings, Sources
+from ainode.node.web.tokens import Tokens
+
+T = TypeVar("T")
+_WEB_PACKAGES: Final = ("fastapi", "uvicorn")
+_CREDENTIALS: Final = ("user_env", "password_env", "token_env")
+
+
+def refuse_unfit(settings: Settings, sources: Sources) -> None:
+    """Return if the node can start.
+
+    Raises: ConfigError with a line for each problem: "FILE: key: what is wrong; what to do".
+    """
+    if lines := [*problems(settings, sources), *port_problems(settings, sources)]:
+        raise ConfigError("\n".join(lines))
+
+
+def make_data_folder(settings: Settings, sources: Sources) -> None:
+    """Make the data folder.
+
+    Raises: ConfigError.
+    """
+    try:
+        make_folder(settings.data)
+    except OSError as error:
+        subject = sources.key("node", "data")
+        raise ConfigError(
+            f"{subject}: {settings.data} cannot be made ({error.strerror}); give another folder"
+        ) from error
+
+
+def problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each problem, those of the ports left out: beside a running node its ports are in use."""
+    yield from _folder_problems(settings, sources)
+    yield from _database_problems(settings, sources)
+    yield from _caller_problems(settings, sources)
+    yield from _certificate_problems(settings, sources)
+    yield from _web_problems(settings, sources)
+    for peer in settings.peers:
+        yield from _peer_problems(peer, sources)
+    for route in settings.routes:
+        subject = f"{sources.routes}: "
+        yield from _error_lines(subject, router.refuse_broken, route)
+        yield from _error_lines(f"{subject}route {route.name!r}: handler: ", registry.refuse_unknown, route.handler)
+
+
+def port_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each port that the node cannot have."""
+    tables = {"node": settings.node} | ({"web": settings.web} if settings.web.enabled else {})
+    for name, table in tables.items():
+        family = socket.AF_INET6 if ":" in table.bind else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((table.bind, table.port))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", "") or "the name is no name of a machine"
+            is_of_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
+            remedy = "give a free port, or stop what has it" if is_of_port else "give an address of this machine"
+            key = sources.key(name, "port" if is_of_port else "bind")
+            yield f"{key}: cannot listen on {table.bind}:{table.port} ({reason}); {remedy}"
+
+
+def _error_lines(subject: str, check: Callable[[T], object], value: T) -> Iterator[str]:
+    """Yield the subject and the ConfigError of a check, nothing if there is none."""
+    try:
+        check(value)
+    except ConfigError as error:
+        yield f"{subject}{error}"
+
+
+def _nearest_folder(folder: Path) -> Path:
+    """Return the folder, or the nearest of its parents that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+
+
+def _folder_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence if the data folder cannot be made or written, or has too small a disk."""
+    subject, folder = sources.key("node", "data"), settings.data
+    nearest = _nearest_folder(folder)
+    if not nearest.is_dir():
+        yield f"{subject}: {nearest} is no folder; give the path of a folder"
+        return
+    yield from _error_lines(f"{sources.origin('node', 'group')}: ", Permissions.of_group, settings.node.group)
+    disk = os.statvfs(nearest)
+    if disk.f_flag & os.ST_RDONLY:
+        yield f"{subject}: {nearest} is on a read-only disk; give a folder on a disk that can be written"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        yield f"{subject}: {nearest} cannot be written; change its rights, or give another folder"
+    if max(map(len, map(os.fsencode, folder.parts))) > os.pathconf(nearest, "PC_NAME_MAX"):
+        yield f"{subject}: has a name that is too long for the disk; give a shorter one"
+    total_bytes = disk.f_blocks * disk.f_frsize
+    if settings.node.min_free_bytes > total_bytes > 0:
+        yield (
+            f"{sources.key('node', 'min_free_bytes')}: the disk of {nearest} has {total_bytes} bytes, so that every "
+            "object would be refused; give fewer"
+        )
+
+
+def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence if SQLite cannot make its file."""
+    url = make_url(settings.database_url)
+    if url.drivername != "sqlite" or not settings.database.url:
+        return
+    path, subject = Path(str(url.database)), sources.key("database", "url")
+    if path.is_dir():
+        yield f"{subject}: {path} is a folder; give the path of a file in it"
+    elif path.parent != settings.data and not path.parent.is_dir():
+        yield f"{subject}: the folder {path.parent} does not exist; make the folder, or give another"
+    elif not os.access(_nearest_folder(path), os.W_OK):
+        yield f"{subject}: {path} cannot be written; change the rights, or give another file"
+
+
+def _caller_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    for entry in settings.node.allow:
+        yield from _error_lines(f"{sources.origin('node', 'allow')}: ", allowed_caller, entry)
+
+
+def _certificate_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    web = settings.web
+    yield from _error_lines(f"{sources.origin('node', 'tls_certificate')}: ", tls.context_of, settings.node)
+    if web.enabled and web.tls_certificate and web.tls_key:
+        files = tls.ServerFiles(web.tls_certificate, web.tls_key)
+        origin = sources.origin("web", "tls_certificate")
+        yield from _error_lines(f"{origin}: ", lambda files: tls.accepting(files, "[web]"), files)
+
+
+def _web_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    if not settings.web.enabled:
+        return
+    if missing := [name for name in _WEB_PACKAGES if importlib.util.find_spec(name) is None]:
+        packages = " and ".join(missing)
+        yield (
+            f"{sources.key('web', 'enabled')}: needs the missing package {packages}; pip install 'ainode[web]', or "
+            "give false"
+        )
+    yield from _error_lines("", Tokens.names, Tokens(settings.data))
+
+
+def _peer_problems(peer: Peer, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each file and each variable of the peer that is missing."""
+    for key in _CREDENTIALS:
+        name = getattr(peer, key)
+        if name and not os.environ.get(name):
+            yield (
+                f"{sources.key('peer')}.{key}: the environment has no {name}; set the variable for the node, or "
+                f"correct its name (in {peer.name!r})"
+            )
+    if peer.ca_file or peer.tls_certificate:
+        yield from _error_lines(f"{sources.origin('peer')}: ", tls.calling, peer)
