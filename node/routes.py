@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len, Predicate
 
 from ainode.node.domain import UID
 
@@ -55,8 +55,8 @@ class PriorRule:
 class Route:
     """`[[route]]` of routes.toml: what a series must look like to be read by `handler`."""
 
-    name: str
-    handler: str
+    name: Annotated[str, Len(1, 64), Predicate(str.isprintable)]
+    handler: Annotated[str, Len(1, 200), Predicate(str.isprintable)]
     modality: tuple[str, ...] = ()
     body_part: tuple[str, ...] = ()
     body_part_from: BodyPartSource = BodyPartSource.HEADER

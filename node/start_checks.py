@@ -25,6 +25,8 @@ from ainode.node.web.tokens import Tokens
 
 T = TypeVar("T")
 _WEB_PACKAGES: Final = ("fastapi", "uvicorn")
+# PS3.5 6.2.
+_MAX_AE_TITLE: Final = 16
 _CREDENTIALS: Final = ("user_env", "password_env", "token_env")
 
 
@@ -136,6 +138,8 @@ def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
 def _caller_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     for entry in settings.node.allow:
         yield from _error_lines(f"{sources.origin('node', 'allow')}: ", allowed_caller, entry)
+        if len(entry.rpartition("@")[0]) > _MAX_AE_TITLE:
+            yield f"{sources.key('node', 'allow')}: {entry!r}: no AE title has more than 16 characters; shorten it"
 
 
 def _certificate_problems(settings: Settings, sources: Sources) -> Iterator[str]:

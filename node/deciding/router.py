@@ -5,6 +5,7 @@ explanation says what was found instead. The built-in conditions come first: an 
 localizer, no derived picture, nothing that we made ourselves.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,8 @@ _COUNTED: Mapping[str, Callable[[Study, Series], int]] = {
     "NumberOfStudyRelatedSeries": lambda study, _: len(study.series),
 }
 _SHOWN_VALUES = 4
+# CS (PS3.5 6.2).
+_MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")
 # What a look at the pixels of a CT can tell (`imaging.ct_look`).
 _SEEN_PARTS = frozenset({"CHEST", "ABDOMEN"})
 
@@ -223,20 +226,29 @@ def keywords(routes: Iterable[Route]) -> frozenset[str]:
 def refuse_broken(route: Route) -> None:
     """Refuse a route that could never match as meant.
 
-    Raises: ConfigError naming the route and its unknown body part, unknown keyword or broken pattern.
+    Raises: ConfigError naming the route and its unknown modality, body part or keyword, or its broken pattern.
     """
-    if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
-        known_parts = ", ".join(sorted(PARTS))
-        raise ConfigError(f"route {route.name!r}: body part {unknown[0]!r} is not one of {known_parts}")
-    parts = {part.upper() for part in route.body_part}
-    if route.body_part_from is BodyPartSource.PIXELS and not parts & _SEEN_PARTS:
-        seen_parts = " or ".join(sorted(_SEEN_PARTS))
-        raise ConfigError(f"route {route.name!r}: body_part_from = 'pixels' needs {seen_parts} in body_part")
+    subject = f"route {route.name!r}"
+    for modality in (*route.modality, *route.companions):
+        if not _MODALITY.fullmatch(modality):
+            raise ConfigError(f"{subject}: {modality!r} is no Modality; give one such as CT, in capital letters")
+    _refuse_unknown_part(route, subject)
     for tags in (route.tags, *route.required_series):
         for keyword, pattern in tags.items():
             if tag_for_keyword(keyword) is None:
-                raise ConfigError(f"route {route.name!r}: {keyword!r} is no keyword of PS3.6, such as `PixelSpacing`")
+                raise ConfigError(f"{subject}: {keyword!r} is no keyword of PS3.6; give one such as PixelSpacing")
             try:
                 compiled(pattern)
             except ConfigError as error:
-                raise ConfigError(f"route {route.name!r}, {keyword}: {error}") from error
+                raise ConfigError(f"{subject}, {keyword}: {error}") from error
+
+
+def _refuse_unknown_part(route: Route, subject: str) -> None:
+    """Raise ConfigError if no image can show the body parts of a route."""
+    if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
+        known_parts = ", ".join(sorted(PARTS))
+        raise ConfigError(f"{subject}: body part {unknown[0]!r} is unknown; give one of {known_parts}")
+    parts = {part.upper() for part in route.body_part}
+    if route.body_part_from is BodyPartSource.PIXELS and not parts & _SEEN_PARTS:
+        seen_parts = " or ".join(sorted(_SEEN_PARTS))
+        raise ConfigError(f"{subject}: body_part_from = 'pixels' needs {seen_parts} in body_part")

@@ -22,12 +22,15 @@ from ainode.node.routes import Route
 # PS3.5 6.2: 16 characters at most, no backslash or control characters.
 _AE_TITLE: Final = r"^[ -\[\]-~]*$"
 _NAME: Final = r"^[A-Za-z0-9_.-]+$"
+# LO (PS3.5 6.2): a backslash would make two values of the Station Name.
+_PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
 # A name or an address, without a scheme and without a port; colons are those of IPv6.
 _HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
 # An address holds no user and no password: the environment holds both.
 _URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
 PATTERN_WORDS: Final = {
     _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
+    _PRINTED: "has a backslash or a control character; remove it",
     _NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
     _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
     _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
@@ -103,7 +106,9 @@ class NodeTable(_Certified):
     max_object_bytes: Annotated[Bytes, Field(ge=1024**2)] = 4 * 1024**3
     min_free_bytes: Bytes = 2 * 1024**3
     network_timeout_s: Annotated[Seconds, Field(ge=0.1)] = 60.0
-    name: str = "ainode"
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTED)] = (
+        "ainode"
+    )
     group: str = ""
     """members of the group may read the data folder; with '', the user of the node alone may"""
     time_zone: str = ""
@@ -270,7 +275,7 @@ class Peer(Frozen):
     def _refuse_contradictions(self) -> Self:
         """Refuse a peer with half an address or none that the node needs, two credentials, or half a key pair."""
         if bool(self.host) != bool(self.port) or (self.host and not self.ae_title):
-            message = f"peer {self.name!r}: give ae_title, host and port together, or leave out host and port"
+            message = f"peer {self.name!r}: has half an address; give ae_title, host and port, or the ae_title alone"
             raise ValueError(message)
         if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
             message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"

@@ -1,13 +1,19 @@
+import math
 import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import PriorRule, Route, RouteMode
-from ainode.node.settings import NodeTable, Settings, load
+from ainode.node.settings import NodeTable, Peer, Settings, load
 from ainode.node.settings.tables import Tables
 
 PEER = """
@@ -117,10 +123,14 @@ def test_every_problem_of_both_files_has_a_line_of_its_own(tmp_path: Path) -> No
         ('[node]\nae_title = "BACK\\\\SLASH"\n', "", "node.ae_title"),
         ('[reader]\nprecision = "f64"\n', "", "reader.precision"),
         ('[[peer]]\nname = "x"\n', "", "give ae_title, host and port"),
-        (PEER.replace("port = 4242\n", ""), "", "peer 'orthanc': give ae_title, host and port together"),
-        (PEER.replace("4242", "0"), "", "peer 'orthanc': give ae_title, host and port together"),
-        (PEER.replace('host = "127.0.0.1"\n', ""), "", "peer 'orthanc': give ae_title, host and port together"),
-        (PEER.replace('ae_title = "ORTHANC"\n', "") + ORTHANC, "", "peer 'orthanc': give ae_title, host and port tog"),
+        (PEER.replace("port = 4242\n", ""), "", "peer 'orthanc': has half an address"),
+        (PEER.replace("4242", "0"), "", "peer 'orthanc': has half an address"),
+        (
+            PEER.replace('host = "127.0.0.1"\n', ""),
+            "",
+            "peer 'orthanc': has half an address",
+        ),
+        (PEER.replace('ae_title = "ORTHANC"\n', "") + ORTHANC, "", "peer 'orthanc': has half an address"),
         (PEER.replace("4242", "70000"), "", "peer.0.port: 70000 is too large; give 65535 or less (in 'orthanc')"),
         (PEER.replace("ORTHANC", "SEVENTEEN LETTERS"), "", "peer.0.ae_title: has more than 16"),
         ("[node]\nport = 0\n", "", "node.port"),
@@ -274,3 +284,47 @@ def test_the_longest_retention_is_a_time_that_the_calendar_has() -> None:
 def test_a_rule_for_priors_that_leaves_the_calendar_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigError, match=line.split(maxsplit=1)[0]):
         load(written(tmp_path, PEER, f'{PRIORS}from = "orthanc"\n{line}\n'))
+
+
+# Of every type of TOML, with what a keyboard, a script or a spreadsheet leaves.
+VALUES: tuple[Any, ...] = (
+    *("", "a", "a b", "//", "\n", "\0", "\u00fc" * 400),
+    *(-1, 0, 10**18, 1e-7, 1.5, math.nan, math.inf, True),
+    *([], [1], ["\n"], [{}], {}, {"a": 1}),
+)
+SENTENCE = re.compile(r"\S+\.toml: (route '|[a-z0-9_.]+: ).+; .+")
+
+
+def _tables() -> Iterator[tuple[str, str, Callable[[Any], dict[str, Any]]]]:
+    """Yield file, key and the values of the file around each key of node.toml and routes.toml."""
+    for table, field in Tables.model_fields.items():
+        for key in type(field.default).model_fields:
+            yield "node.toml", f"{table}.{key}", lambda value, table=table, key=key: {table: {key: value}}
+    peer = {"name": "p", "ae_title": "P", "host": "h", "port": 104}
+    for key in Peer.model_fields:
+        yield "node.toml", f"peer.{key}", lambda value, key=key: {"peer": [peer | {key: value}]}
+    route = {"name": "r", "handler": "h"}
+    for key in (field.name for field in fields(Route)):
+        yield "routes.toml", f"route.{key}", lambda value, key=key: {"route": [route | {key: value}]}
+    for key in ("from", *(field.name for field in fields(PriorRule) if field.name != "source")):
+        yield (
+            "routes.toml",
+            f"priors.{key}",
+            lambda value, key=key: {"route": [route | {"priors": {"from": "p", key: value}}]},
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "around"), list(_tables()), ids=lambda part: part if isinstance(part, str) else ""
+)
+def test_whatever_a_key_holds_is_taken_or_refused_by_file_key_and_remedy(
+    tmp_path: Path, name: str, key: str, around: Callable[[Any], dict[str, Any]]
+) -> None:
+    path = written(tmp_path)
+    for value in VALUES:
+        (tmp_path / name).write_text(tomli_w.dumps(around(value)), encoding="utf-8")
+        try:
+            load(path)
+        except ConfigError as refusal:
+            for line in str(refusal).splitlines():
+                assert SENTENCE.fullmatch(line), (key, value, line)
