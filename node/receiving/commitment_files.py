@@ -3,16 +3,21 @@
 The file is removed once its effect is durable elsewhere. Its name is made of a time and random digits.
 """
 
-import dataclasses
+import contextlib
 import json
+import mmap
 import secrets
+import tempfile
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from ainode.node.disk import make_folder, sync_folder, write_durably
 from ainode.node.domain import UID
+from ainode.node.encoding.elements import Buffer
 from ainode.node.errors import CannotUnderstand, OutOfResources
 
 _REQUEST, _REPORT = "request", "report"
@@ -46,7 +51,27 @@ class CommitmentFiles:
     def __init__(self, folder: Path) -> None:
         """Make the folder."""
         self._folder = folder
+        self._decoding = threading.Lock()
         make_folder(folder)
+
+    @contextlib.contextmanager
+    def data_set(self, fragments: Iterable[memoryview], max_bytes: int) -> Iterator[Buffer]:
+        """Yield the data set of a message; only one thread at a time is in this context with a data set.
+
+        The data set waits in a file without a name, so that many long ones at once take little memory.
+        Raises: CannotUnderstand if the data set is too long; OutOfResources if the disk does not take the data set.
+        """
+        try:
+            with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
+                for fragment in fragments:
+                    file.write(fragment)
+                    if file.tell() > max_bytes:
+                        raise CannotUnderstand("storage commitment data set is too long; request fewer instances")
+                is_empty = not file.tell()
+                with self._decoding, contextlib.ExitStack() as stack:
+                    yield b"" if is_empty else stack.enter_context(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        except OSError as error:
+            raise _out_of_resources(error) from error
 
     def save(self, record: CommitmentRecord) -> Path:
         """Return the file of a new request or report, which is on disk with its name.
@@ -55,11 +80,11 @@ class CommitmentFiles:
         """
         path = self._folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{_SUFFIX}"
         kind = _REQUEST if isinstance(record, CommitmentRequest) else _REPORT
-        content = json.dumps({"kind": kind, **dataclasses.asdict(record)})
+        content = json.dumps({"kind": kind} | {name: getattr(record, name) for name in record.__slots__})
         try:
             write_durably(path, content.encode())
         except OSError as error:
-            raise OutOfResources(f"disk: {error.strerror}; send again later") from error
+            raise _out_of_resources(error) from error
         return path
 
     def paths(self) -> tuple[Path, ...]:
@@ -73,6 +98,10 @@ class CommitmentFiles:
         """
         path.unlink(missing_ok=True)
         sync_folder(self._folder)
+
+
+def _out_of_resources(error: OSError) -> OutOfResources:
+    return OutOfResources(f"disk: {error.strerror}; send again later")
 
 
 def load(path: Path) -> CommitmentRecord:

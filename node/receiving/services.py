@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ainode.node.encoding.dataset_scan import valid_uid
+from ainode.node.encoding.elements import Buffer
 from ainode.node.encoding.part10 import Origin
-from ainode.node.errors import CannotUnderstand, OutOfResources, ReceiveError
+from ainode.node.errors import OutOfResources, ReceiveError
 from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.command_set import CommandField, Tag
 from ainode.node.receiving.commitment_data_sets import MAX_BYTES, report_of, request_of
@@ -100,29 +101,19 @@ class Services:
         title = self.calling_ae_title
         return self._save(message, lambda encoded, syntax: request_of(encoded, syntax, title), requestor=title)
 
-    def _save(self, message: Message, record_of: Callable[[bytes, str], CommitmentRecord], *, requestor: str) -> Answer:
+    def _save(
+        self, message: Message, record_of: Callable[[Buffer, str], CommitmentRecord], *, requestor: str
+    ) -> Answer:
         """Save what `record_of` makes of the data set; after Success it is on disk even after a crash."""
         try:
-            path = self.commitments.save(record_of(_data_set(message), message.context.transfer_syntax))
+            with self.commitments.data_set(message.fragments, MAX_BYTES) as encoded:
+                path = self.commitments.save(record_of(encoded, message.context.transfer_syntax))
         except ReceiveError as error:
             _log.warning("commitment of %s refused: %s", self.calling_ae_title, error, extra=_REFUSED)
             is_full = isinstance(error, OutOfResources)
             return Answer(_RESOURCE_LIMITATION if is_full else _PROCESSING_FAILURE, str(error))
         self.on_event(CommitmentSaved(path, requestor))
         return Answer(SUCCESS, is_kept=True)
-
-
-def _data_set(message: Message) -> bytes:
-    """Return the data set of a storage commitment message.
-
-    Raises: CannotUnderstand if the data set is too long.
-    """
-    encoded = bytearray()
-    for fragment in message.fragments:
-        encoded += fragment
-        if len(encoded) > MAX_BYTES:
-            raise CannotUnderstand("storage commitment data set is too long; request fewer instances")
-    return bytes(encoded)
 
 
 def _log_refusal(message: Message, error: ReceiveError) -> None:

@@ -253,7 +253,7 @@ def test_a_receiver_without_a_free_file_descriptor_is_a_fault_until_it_has_some(
 def test_a_receiver_that_has_no_room_for_a_thread_goes_on_when_there_is_room(child: Child) -> None:
     wait(lambda: child.process._pulse.age_s() > 0)
     limits = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
-    enough_for_no_stack = psutil.Process(child.process.pid).memory_info().vms + (2 << 20)
+    enough_for_no_stack = psutil.Process(child.process.pid).memory_info().vms + (200 << 10)
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, (enough_for_no_stack, limits[1]))
     with pytest.raises((ConnectionError, struct.error)):
         open_and_release(child.port)
