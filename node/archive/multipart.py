@@ -3,6 +3,7 @@
 No more than one block of one part is in memory.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -10,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 _BLOCK_BYTES = 65_536
-# The limit of the header lines of a part; real header lines have less than 200 bytes.
+# The limit of the preamble, and of the header lines of a part; real header lines have less than 200 bytes.
 _MAX_HEAD_BYTES = 16_384
 
 
@@ -25,20 +26,16 @@ def boundary_of(content_type: str) -> bytes | None:
 def parts(blocks: Iterable[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]:
     """Yield the content of each part as blocks; the next part is reached even if the caller leaves blocks unread.
 
-    Raises: ValueError if the message ends before its last boundary, or has no boundary.
+    Raises: ValueError if the message ends before its last boundary, has no boundary, or has too long a preamble.
     """
     source = _Source(iter(blocks))
     delimiter = b"\r\n--" + boundary
-    _drain(source.until(delimiter))
+    _skip_head(source.until(delimiter))
     while source.peek(2) != b"--":
-        head_bytes = 0
-        for block in source.until(b"\r\n\r\n"):
-            head_bytes += len(block)
-            if head_bytes > _MAX_HEAD_BYTES:
-                raise ValueError("the header lines of a part are too long")
+        _skip_head(source.until(b"\r\n\r\n"))
         content = source.until(delimiter)
         yield content
-        _drain(content)
+        deque(content, maxlen=0)
 
 
 @dataclass(slots=True)
@@ -80,9 +77,16 @@ class _Source:
         del self.buffer[: index + len(delimiter)]
 
 
-def _drain(blocks: Iterator[bytes]) -> None:
-    for _ in blocks:
-        pass
+def _skip_head(blocks: Iterator[bytes]) -> None:
+    """Read what stands before the content of a part.
+
+    Raises: ValueError if the bytes are too many.
+    """
+    head_bytes = 0
+    for block in blocks:
+        head_bytes += len(block)
+        if head_bytes > _MAX_HEAD_BYTES:
+            raise ValueError("the preamble or the header lines of a part are too long")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
@@ -22,7 +22,8 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
-from ainode.node.web.limits import ShortBodies
+from ainode.node.web.guard import Guard
+from ainode.node.web.limits import Complaints
 from ainode.node.web.puller import is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.state import StudyStatus, study_status
@@ -36,6 +37,8 @@ _ORTHANC_STUDY_OR_NONE: Final = r"^([0-9a-f]{8}(-[0-9a-f]{8}){4})?$"
 _MAX_INSTANCES: Final = 1_000_000
 _MAX_POSITIONS: Final = 100
 _READY_AT_ONCE: Final = 4
+_READY_WAITING: Final = 64
+_BEARER: Final = HTTPBearer(auto_error=False, description="`ainode token add NAME` creates the token")
 Coordinate = Annotated[float, Field(ge=-FARTHEST_MM, le=FARTHEST_MM, allow_inf_nan=False)]
 
 
@@ -48,6 +51,7 @@ class Dependencies:
     ledger: Ledger
     announcements: Announcements
     tokens: Tokens
+    complaints: Complaints
     doorway: Doorway
     on_announced: Callable[[Announcement], None]
     """called after the announcement is committed"""
@@ -127,19 +131,30 @@ class Ready(BaseModel):
 
 def application(dependencies: Dependencies) -> FastAPI:
     """Return the HTTP application; its page at /docs uses no script and no other server."""
-    app = FastAPI(title="ainode", version=__version__, summary="A DICOM AI node", docs_url=None, redoc_url=None)
-    app.add_middleware(ShortBodies, except_below="/dicom-web/")
+    app = FastAPI(
+        title="ainode",
+        version=__version__,
+        summary="A DICOM AI node",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the address of a redirect would hold the Host that the caller sends
+    )
+    timeout_s = dependencies.settings.node.network_timeout_s
+    app.add_middleware(Guard, tokens=dependencies.tokens, complaints=dependencies.complaints, timeout_s=timeout_s)
     app.add_exception_handler(RequestValidationError, _refusal)
-    caller = _caller(dependencies.tokens)
 
     _add_states(app, dependencies)
 
+    @app.get("/", include_in_schema=False)
+    async def root() -> None:
+        raise HTTPException(404, "nothing is at this address; see /health, /ready and /docs")
+
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
+    async def docs() -> HTMLResponse:
         return HTMLResponse(_page(app))
 
-    app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(caller)])
-    Upload(dependencies.doorway, dependencies.settings.node.network_timeout_s).add_routes(app, caller)
+    app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(_caller)])
+    Upload(dependencies.doorway).add_routes(app, _caller)
     return app
 
 
@@ -157,6 +172,8 @@ def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
     @app.get("/ready", tags=["node"])
     async def ready(response: Response) -> Ready:
         """Return 200 if database, intake, receiver and disk are ready, else 503; needs no token."""
+        if limit.statistics().tasks_waiting >= _READY_WAITING:
+            raise HTTPException(503, "too many callers wait for the answer")
         faults = await to_thread.run_sync(dependencies.readiness.faults, limiter=limit)
         response.status_code = 503 if any(faults.values()) else 200
         parts = {name: PartState(status=_word(fault), reason=fault) for name, fault in faults.items()}
@@ -174,20 +191,10 @@ def _word(fault: str) -> Literal["ready", "not ready"]:
     return "not ready" if fault else "ready"
 
 
-def _caller(tokens: Tokens) -> Callable[..., str]:
-    """Return the FastAPI dependency that accepts the owner of a token and returns the owner's name."""
-    bearer = HTTPBearer(auto_error=False, description="`ainode token add NAME` creates the token")
-
-    def caller(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
-        if not tokens.names():
-            raise HTTPException(503, "no caller has a token yet: create a token with `ainode token add NAME`")
-        owner = tokens.owner(credentials.credentials) if credentials else None
-        if owner is None:
-            remedy = "send `Authorization: Bearer TOKEN`; `ainode token add NAME` creates a token"
-            raise HTTPException(401, remedy, {"WWW-Authenticate": "Bearer"})
-        return owner
-
-    return caller
+def _caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> str:
+    """Return the name of the caller, whose token `Guard` has verified; the bearer is for the OpenAPI description."""
+    name: str = request.state.caller
+    return name
 
 
 class Studies:

@@ -1,32 +1,101 @@
-"""The limit on the length of a request's body, for every path except those that receive instances."""
+"""The limits of what a caller may send: requests within a minute, and the length and duration of a body."""
 
+import logging
+import time
+from ipaddress import IPv6Network, ip_address
 from typing import Final
 
+import anyio
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive
 
-_MAX_BYTES: Final = 65_536
+_log = logging.getLogger(__name__)
+_MINUTE_S: Final = 60.0
+_MAX_NAMES: Final = 1_024
+# One site of IPv6 has 2**64 addresses (RFC 4291 2.5.1).
+_SITE_BITS: Final = 64
+_LOGGED_COUNTS: Final = frozenset(10**exponent for exponent in range(12))
+# A tenth of a line of ISDN: who sends more slowly holds a place and sends nothing.
+_LOWEST_BYTES_PER_S: Final = 1_024
 
 
-class ShortBodies:
-    """Middleware that answers 413 to a body longer than the limit; the spool limits each uploaded file."""
+def site(address: str) -> str:
+    """Return the address that is counted: of IPv6 the network of a site, whose addresses one caller has all."""
+    try:
+        is_v6 = ip_address(address).version == 6  # noqa: PLR2004 - the version of the protocol
+    except ValueError:
+        return address
+    return str(IPv6Network(f"{address.partition('%')[0]}/{_SITE_BITS}", strict=False)) if is_v6 else address
 
-    def __init__(self, app: ASGIApp, *, except_below: str) -> None:
-        self._app, self._except_below = app, except_below
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; reading its body beyond the limit raises status 413."""
-        if scope["type"] != "http" or scope["path"].startswith(self._except_below):
-            await self._app(scope, receive, send)
-            return
-        received_bytes = 0
+class Tally:
+    """Counts by name within a minute; all names beyond the limit of memory are counted together."""
 
-        async def limited_receive() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > _MAX_BYTES:
-                raise HTTPException(413, f"the body is longer than {_MAX_BYTES} bytes")
-            return message
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._end_s = 0.0
 
-        await self._app(scope, limited_receive, send)
+    def count(self, name: str) -> int:
+        """Count one more of a name and return the count of the current minute."""
+        now_s = time.monotonic()
+        if now_s >= self._end_s:
+            self._counts.clear()
+            self._end_s = now_s + _MINUTE_S
+        name = name if name in self._counts or len(self._counts) < _MAX_NAMES else ""
+        self._counts[name] = count = self._counts.get(name, 0) + 1
+        return count
+
+    @property
+    def remaining_s(self) -> int:
+        """Return the seconds until the counts begin again, at least 1."""
+        return max(1, round(self._end_s - time.monotonic()))
+
+
+class Complaints:
+    """The log of what strangers do wrong: a line at the first, tenth, hundredth, … time within a minute."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+
+    def note(self, action: str, sentence: str, address: str) -> int:
+        """Count one more complaint about an address and return the count of the current minute."""
+        count = self._tally.count(f"{action} {site(address)}")
+        if count in _LOGGED_COUNTS:
+            extra = {"action": action, "address": address}
+            _log.warning("%s (number %d within a minute)", sentence, count, extra=extra)
+        return count
+
+    @property
+    def remaining_s(self) -> int:
+        """Return the seconds until the counts begin again, at least 1."""
+        return self._tally.remaining_s
+
+
+class Body:
+    """The body of a request: `receive` ends a body that is too long, pauses too long, or is too slow as a whole."""
+
+    def __init__(self, receive: Receive, *, timeout_s: float, max_bytes: float) -> None:
+        """`timeout_s` limits a pause, and is the advance that a body has on the lowest rate."""
+        self._receive, self._timeout_s, self._max_bytes = receive, timeout_s, max_bytes
+        self._received_bytes, self._waiting_s, self._is_whole = 0, 0.0, False
+
+    async def receive(self) -> Message:
+        """Return the next message of the request.
+
+        Raises: HTTPException 408 or 413 if the body exceeds a limit.
+        """
+        if self._is_whole:
+            return await self._receive()
+        advance_s = self._received_bytes / _LOWEST_BYTES_PER_S - self._waiting_s
+        begin_s = time.monotonic()
+        try:
+            with anyio.fail_after(self._timeout_s + min(0.0, advance_s)):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "the body ended early, paused too long, or is too slow") from None
+        self._waiting_s += time.monotonic() - begin_s
+        self._received_bytes += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._received_bytes > self._max_bytes:
+            raise HTTPException(413, f"the body is longer than {self._max_bytes} bytes")
+        return message

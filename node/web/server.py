@@ -1,7 +1,10 @@
 """Uvicorn in a thread of the node; the socket is bound before the node reports that it is ready."""
 
+import logging
 import socket
 import threading
+from functools import partial
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -9,21 +12,31 @@ from fastapi import FastAPI
 from ainode.node import tls
 from ainode.node.errors import ConfigError
 from ainode.node.settings import WebTable
+from ainode.node.web.connections import BoundedProtocol, Places
+from ainode.node.web.limits import Complaints
 
-_CONNECTIONS = 200
-_CLOSING_S = 5
+_CONNECTIONS: Final = 384
+# So many connections are accepted at a time; each is read before as many others can displace the connection.
+_BACKLOG: Final = 128
+_CLOSING_S: Final = 5
+_HEADERS: Final = [
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+]
 
 
 class WebServer:
     """An HTTP server for one application."""
 
-    def __init__(self, app: FastAPI, web: WebTable) -> None:
+    def __init__(self, app: FastAPI, web: WebTable, complaints: Complaints) -> None:
         """Bind the socket; callers are served after `start`.
 
         Raises: ConfigError if the certificate is wrong, or the address and port cannot be bound.
         """
-        if web.tls_certificate and web.tls_key:  # uvicorn would fail in its thread, or ask for a passphrase
-            tls.accepting(tls.ServerFiles(web.tls_certificate, web.tls_key), "[web]")
+        context = None
+        if web.tls_certificate and web.tls_key:
+            context = tls.accepting(tls.ServerFiles(web.tls_certificate, web.tls_key), "[web]")
         family = socket.AF_INET6 if ":" in web.bind else socket.AF_INET
         try:
             self._listener = socket.create_server((web.bind, web.port), family=family)
@@ -31,16 +44,20 @@ class WebServer:
             raise ConfigError(
                 f"web.bind, web.port: cannot listen on {web.bind}:{web.port}: {error.strerror}"
             ) from error
+        protocol: Any = partial(BoundedProtocol, Places(_CONNECTIONS), complaints, context)
         config = uvicorn.Config(
             app,
+            http=protocol,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            proxy_headers=False,  # whoever connects from this machine could write any address into the log
+            headers=_HEADERS,
+            backlog=_BACKLOG,
             timeout_graceful_shutdown=_CLOSING_S,
-            ssl_certfile=web.tls_certificate,
-            ssl_keyfile=web.tls_key,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each malformed request
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="web", daemon=True

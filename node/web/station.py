@@ -18,6 +18,7 @@ from ainode.node.receiving.negotiation import policy
 from ainode.node.settings import Settings
 from ainode.node.web.api import Dependencies, application
 from ainode.node.web.doorway import Doorway
+from ainode.node.web.limits import Complaints
 from ainode.node.web.puller import Puller, PullerDependencies, is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.server import WebServer
@@ -52,6 +53,7 @@ class Web:
         dependencies = PullerDependencies(announcements, catalog, ledger, doorway, self._on_pulled, settings.delivery)
         links = [WebLink(peer, settings.node.network_timeout_s) for peer in settings.peers if is_pulled(peer)]
         self._pullers = {link.peer.name: Puller(link, dependencies) for link in links}
+        complaints = Complaints()
         interface = application(
             Dependencies(
                 settings,
@@ -59,13 +61,14 @@ class Web:
                 ledger,
                 announcements,
                 Tokens(settings.data),
+                complaints,
                 doorway,
                 self._on_announced,
                 neighbors.liveness,
                 Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
             )
         )
-        self._server = WebServer(interface, settings.web)
+        self._server = WebServer(interface, settings.web, complaints)
 
     def start(self) -> None:
         """Continue the pulls that wait, and begin to serve callers."""

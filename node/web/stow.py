@@ -7,25 +7,30 @@ breaks off, the node keeps the instances that it stored before.
 import logging
 import re
 import secrets
-from collections import deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-import anyio
-from anyio import from_thread, to_thread
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from anyio import CapacityLimiter, from_thread, to_thread
+from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ainode.node.archive.dicom_json import xml_of
 from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
-from ainode.node.web.doorway import Doorway, Visit
+from ainode.node.web.doorway import ArrivingFile, Doorway, Visit
 
 _log = logging.getLogger(__name__)
 _UPLOADS_AT_ONCE: Final = 8
+# As many as the node takes of one study.
+_MAX_PARTS: Final = 100_000
+_MAX_UNIDENTIFIED: Final = 1_000
+_MAX_LOG_LINES: Final = 10
+_MAX_EPILOGUE_BYTES: Final = 65_536
 _JSON: Final = "application/dicom+json"
 _XML: Final = "application/dicom+xml"
 _MULTIPART: Final = "multipart/related"
@@ -41,6 +46,20 @@ class _Answer:
     """SOP Class and Instance UID"""
     failed: list[tuple[str, str, int]] = field(default_factory=list)
     """SOP Class and Instance UID, '' where unknown, and the failure reason"""
+
+    unidentified_count: int = 0
+
+    def add_failure(self, file: ArrivingFile, error: ReceiveError) -> None:
+        """Add a refused part, by its UIDs if both are UIDs, and log the first of many."""
+        meta = file.meta
+        uids = (meta.sop_class_uid, meta.sop_instance_uid) if meta else ("", "")
+        sop_class_uid, sop_instance_uid = uids if all(map(is_uid, uids)) else ("", "")
+        self.failed.append((sop_class_uid, sop_instance_uid, error.status))
+        self.unidentified_count += not sop_instance_uid
+        if len(self.failed) <= _MAX_LOG_LINES:
+            uid = sop_instance_uid or "(no UID)"
+            extra = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
+            _log.warning("refused: %s", error, extra=extra)
 
     @property
     def status(self) -> int:
@@ -84,11 +103,11 @@ def _failure_reason(status: int) -> dict[str, Any]:
 
 
 class Upload:
-    """The two routes of STOW-RS; `timeout_s` limits the wait for each block of a body."""
+    """The two routes of STOW-RS; each caller has uploads of its own, so that slow uploads delay no other caller."""
 
-    def __init__(self, doorway: Doorway, timeout_s: float) -> None:
-        self._doorway, self._timeout_s = doorway, timeout_s
-        self._upload_limit = anyio.CapacityLimiter(_UPLOADS_AT_ONCE)
+    def __init__(self, doorway: Doorway) -> None:
+        self._doorway = doorway
+        self._limits: defaultdict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(_UPLOADS_AT_ONCE))
 
     def add_routes(self, app: FastAPI, caller: Callable[..., str]) -> None:
         """Add the routes to the application; `caller` is the dependency that returns the sender's name."""
@@ -110,36 +129,44 @@ class Upload:
     async def _store(self, request: Request, sender: str, study: UID | None) -> Response:
         """Store the instances of a request, only of `study` unless None; the status is 408 if the body breaks off.
 
+        The worker thread encodes the answer: of many instances the answer is long.
+
         Raises: HTTPException if the request is no STOW-RS.
         """
         boundary = _boundary(request)
-        blocks = self._blocks(request.stream())
+        blocks = _blocks(request.stream())
         address = request.client.host if request.client else ""
 
-        def receive() -> _Answer:
+        def receive() -> Response:
             with self._doorway.visit(sender, address) as visit:
                 answer = _store_parts(visit, parts(blocks, boundary), study)
-                deque(blocks, maxlen=0)  # consume the bytes after the last boundary
-            return answer
+                _skip_epilogue(blocks)
+            return _response(answer, request.headers.get("accept", ""))
 
         try:
-            answer = await to_thread.run_sync(receive, limiter=self._upload_limit)
-        except (ClientDisconnect, TimeoutError) as error:
+            return await to_thread.run_sync(receive, limiter=self._limits[sender])
+        except (ClientDisconnect, HTTPException) as error:
             _log.warning("upload broke off: %s", type(error).__name__, extra={"action": "upload_lost"})
-            return Response("the body ended early or paused too long; the instances stored before are kept", 408)
+            return Response("the body ended early or is too slow; the instances stored before are kept", 408)
         except ValueError as error:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error
-        return _response(answer, request.headers.get("accept", ""))
 
-    def _blocks(self, stream: AsyncIterator[bytes]) -> Iterator[bytes]:
-        """Yield the blocks of the body in a worker thread, each read only after the block before is processed."""
 
-        async def next_block() -> bytes | None:
-            with anyio.fail_after(self._timeout_s):
-                return await anext(stream, None)
+def _blocks(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of the body in a worker thread, each read only after the block before is processed."""
 
-        while (block := from_thread.run(next_block)) is not None:
-            yield block
+    async def next_block() -> bytes | None:
+        return await anext(stream, None)
+
+    while (block := from_thread.run(next_block)) is not None:
+        yield block
+
+
+def _skip_epilogue(blocks: Iterator[bytes]) -> None:
+    """Read the bytes after the last boundary, but not many: nobody waits for the end of a long epilogue."""
+    skipped_bytes = 0
+    while skipped_bytes < _MAX_EPILOGUE_BYTES and (block := next(blocks, None)) is not None:
+        skipped_bytes += len(block)
 
 
 def _boundary(request: Request) -> bytes:
@@ -190,10 +217,13 @@ def _weight(media_range: str) -> float:
 def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:
     """Store the parts in sequence and return the answer; a refused part does not affect the next part.
 
-    Raises: ValueError if the body is not multipart; ClientDisconnect or TimeoutError if the body breaks off.
+    Raises: ValueError if the body is not multipart, has too many parts, or too many parts without a UID;
+    ClientDisconnect or HTTPException if the body breaks off.
     """
     answer = _Answer()
-    for content in contents:
+    for count, content in enumerate(contents):
+        if count == _MAX_PARTS or answer.unidentified_count > _MAX_UNIDENTIFIED:
+            raise ValueError("too many parts, or too many that are no DICOM files; the instances before are kept")
         with visit.file() as file:
             try:
                 for block in content:
@@ -201,10 +231,7 @@ def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID |
                 ref = visit.store(file, of_study=study)
                 answer.stored.append((ref.sop_class_uid, ref.sop_instance_uid))
             except ReceiveError as error:
-                meta = file.meta
-                sop_class_uid, sop_instance_uid = (meta.sop_class_uid, meta.sop_instance_uid) if meta else ("", "")
-                answer.failed.append((sop_class_uid, sop_instance_uid, error.status))
-                uid = sop_instance_uid if is_uid(sop_instance_uid) else "(no UID)"
-                extra = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
-                _log.warning("refused: %s", error, extra=extra)
+                answer.add_failure(file, error)
+    if len(answer.failed) > _MAX_LOG_LINES:
+        _log.warning("refused %d instances of one request", len(answer.failed), extra={"action": "object_refused"})
     return answer

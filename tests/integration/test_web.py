@@ -40,6 +40,7 @@ from ainode.node.receiving.event_queue import EventQueue  # noqa: E402
 from ainode.node.receiving.events import InstanceStored  # noqa: E402
 from ainode.node.routes import Route  # noqa: E402
 from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
+from ainode.node.web.limits import Complaints  # noqa: E402
 from ainode.node.web.readiness import Readiness  # noqa: E402
 from ainode.node.web.server import WebServer  # noqa: E402
 from ainode.node.web.station import Neighbors, Web  # noqa: E402
@@ -279,7 +280,7 @@ def test_a_wrong_certificate_is_a_configuration_error_before_anybody_listens(tmp
     key = keys.get(wrong, tmp_path / "gone.key")
     web = WebTable(enabled=True, port=free_port(), tls_certificate=own.path, tls_key=key)
     with pytest.raises(ConfigError, match=r"^\[web\] tls_certificate, tls_key: "):
-        WebServer(FastAPI(), web)
+        WebServer(FastAPI(), web, Complaints())
     socket.create_server((web.bind, web.port)).close()
 
 
