@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom.uid
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import VR
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext, build_context
@@ -60,9 +62,7 @@ class Outgoing:
             try:
                 read_preamble(stream, force=False)
                 meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_is_behind_file_meta)
-                sop_class_uid, sop_instance_uid, syntax = (
-                    UID(str(meta.get(keyword, ""))) for keyword in _META_KEYWORDS
-                )
+                sop_class_uid, sop_instance_uid, syntax = (_uid(meta, keyword) for keyword in _META_KEYWORDS)
             except _DECODE_ERRORS as error:
                 raise CannotUnderstand(f"{name}: is no DICOM file; leave the file out") from error
             offset = stream.tell()
@@ -253,6 +253,14 @@ def _dataset_stream(document: Outgoing, transfer_syntax_uid: str) -> Iterator[Bi
 
 def _is_behind_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group != _FILE_META_GROUP
+
+
+def _uid(meta: Dataset, keyword: str) -> UID:
+    """Return a UID as the file has the UID, without its padding, '' if absent: pydicom logs a value that is no UID."""
+    element = meta.get_item(keyword) if keyword in meta else None
+    if isinstance(element, RawDataElement) and element.VR == VR.UI and element.value:
+        return UID(element.value.decode("ascii", "replace").strip("\0 "))
+    return UID("")
 
 
 def _stream(content: Path | bytes) -> BinaryIO:

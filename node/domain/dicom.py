@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NewType, TypeAlias
 
 UID = NewType("UID", str)
-UID_PATTERN = r"[0-9.]{1,64}"
-"""PS3.5 9.1, and no stricter: leading zeros do occur"""
+UID_PATTERN = r"[0-9][0-9.]{0,63}"
+"""PS3.5 9.1, and hardly stricter: leading zeros do occur, but in an address `..` is another resource"""
 NO_UID = UID("")
 """stands where a source names no UID"""
 
