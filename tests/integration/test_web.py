@@ -9,7 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.dom import minidom
@@ -22,99 +22,22 @@ installed("fastapi", "uvicorn", "requests")
 
 import requests  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
+from support.web_bench import MULTIPART, Bench, multipart  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
 from ainode.node.deciding.events import IntakeEvent, StudyAnnounced  # noqa: E402
-from ainode.node.deciding.intake import Doors, Intake  # noqa: E402
 from ainode.node.deciding.liveness import Liveness  # noqa: E402
 from ainode.node.domain import UID, Location  # noqa: E402
 from ainode.node.errors import ConfigError  # noqa: E402
 from ainode.node.keeping import database  # noqa: E402
-from ainode.node.keeping.announcements import Announcement, Announcements, Fetching  # noqa: E402
-from ainode.node.keeping.catalog import Catalog  # noqa: E402
-from ainode.node.keeping.ledger import Ledger  # noqa: E402
-from ainode.node.keeping.records import Job  # noqa: E402
-from ainode.node.keeping.spool import Limits, Spool  # noqa: E402
-from ainode.node.reading.weights import HandlerWeights  # noqa: E402
+from ainode.node.keeping.announcements import Announcement, Fetching  # noqa: E402
+from ainode.node.keeping.spool import Limits  # noqa: E402
 from ainode.node.receiving.event_queue import EventQueue  # noqa: E402
 from ainode.node.receiving.events import InstanceStored  # noqa: E402
-from ainode.node.routes import Route  # noqa: E402
-from ainode.node.settings import NodeTable, Peer, Settings, WebTable  # noqa: E402
+from ainode.node.settings import Peer, WebTable  # noqa: E402
 from ainode.node.web.limits import Complaints  # noqa: E402
 from ainode.node.web.readiness import Readiness  # noqa: E402
 from ainode.node.web.server import WebServer  # noqa: E402
-from ainode.node.web.station import Neighbors, Web  # noqa: E402
-from ainode.node.web.tokens import Tokens  # noqa: E402
-
-BREATH = timedelta(seconds=0.3)
-_MULTIPART = 'multipart/related; type="application/dicom"; boundary=b0'
-
-
-@dataclass
-class Bench:
-    """A web station, and an intake that takes its events when it is told to."""
-
-    folder: Path
-    events: list[IntakeEvent] = field(default_factory=list)
-    opened: list[Job] = field(default_factory=list)
-    fault: str = ""
-    """of the receiver"""
-    put_event: Callable[[IntakeEvent], None] = field(init=False)
-    certificate: Path | None = None
-    """with its key in the same file: then it speaks https"""
-
-    def __post_init__(self) -> None:
-        self.put_event = self.events.append
-        self.folder.mkdir(exist_ok=True)
-        route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
-        self.settings = Settings(
-            node=NodeTable(data=self.folder, min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30),
-            web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
-            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
-            routes=(route,),
-        )
-        self.engine = database.connect(self.settings.database_url)
-        database.migrate(self.engine)
-        self.catalog, self.ledger = Catalog(self.engine), Ledger(self.engine)
-        self.announcements = Announcements(self.engine)
-        self.tokens = Tokens(self.folder)
-        self.web = Web(
-            self.settings,
-            Neighbors(
-                self.catalog,
-                self.ledger,
-                self.announcements,
-                lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
-                Liveness(lambda: self.fault, lambda: "", lambda: ""),
-                self.engine,
-            ),
-        )
-        self.restart()
-        self.web.start()
-
-    def restart(self) -> None:
-        """Forget what the intake holds in memory."""
-        spool = Spool(self.folder / "spool", Limits(0, 1 << 30))
-        weights = HandlerWeights(digest="ff")
-        doors = Doors(self.opened.append, lambda *_: None, lambda _: weights, self.announcements, lambda _: ())
-        self.intake = Intake(self.settings, spool, self.catalog, doors)
-        self.intake.recover(datetime.now(UTC))
-
-    def take(self, *, later: timedelta = BREATH) -> None:
-        """Let the intake take what happened, and look at the clock a moment later."""
-        now = datetime.now(UTC)
-        events, self.events[:] = list(self.events), []
-        self.intake.handle(events, now)
-        self.intake.route_complete(now + later)
-
-    def call(self, method: str, path: str, token: str = "", **options: object) -> requests.Response:
-        headers = {"Authorization": f"Bearer {token}", **dict(options.pop("headers", {}))}  # type: ignore[call-overload]
-        address = f"http://127.0.0.1:{self.settings.web.port}{path}"
-        with requests.Session() as session:
-            return session.request(method, address, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
-
-    def store(self, token: str, *files: bytes, path: str = "/dicom-web/studies") -> requests.Response:
-        return self.call("POST", path, token, data=multipart(*files), headers={"Content-Type": _MULTIPART})
 
 
 @pytest.fixture
@@ -128,11 +51,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 def token(bench: Bench) -> str:
     return bench.tokens.add("orthanc")
-
-
-def multipart(*files: bytes) -> bytes:
-    parts = b"".join(b"--b0\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in files)
-    return parts + b"--b0--\r\n"
 
 
 def radiographs(folder: Path, name: str, count: int = 1) -> tuple[str, tuple[bytes, ...]]:
@@ -378,7 +296,7 @@ def test_a_full_disk_is_said_for_each_instance(tmp_path: Path) -> None:
     [
         ("application/dicom", "*/*", 415),
         ('multipart/related; type="application/dicom+json"; boundary=b0', "*/*", 415),
-        (_MULTIPART, "application/dicom+json", 400),
+        (MULTIPART, "application/dicom+json", 400),
     ],
 )
 def test_what_is_no_stow_request_is_refused(
@@ -411,7 +329,7 @@ def test_a_study_is_stored_whatever_form_of_answer_the_caller_asks_for(
     bench: Bench, token: str, accept: str, form: str
 ) -> None:
     content = a_file()
-    headers = {"Content-Type": _MULTIPART, "Accept": accept}
+    headers = {"Content-Type": MULTIPART, "Accept": accept}
     answer = bench.call("POST", "/dicom-web/studies", token, data=multipart(content), headers=headers)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith(form)
@@ -421,7 +339,7 @@ def test_a_study_is_stored_whatever_form_of_answer_the_caller_asks_for(
 def test_an_answer_in_xml_says_what_the_answer_in_json_says(bench: Bench, token: str) -> None:
     """`xml.dom.minidom` and the keywords of PS3.19 A.1 judge."""
     stored, broken = a_file(), b"no DICOM"
-    headers = {"Content-Type": _MULTIPART, "Accept": 'multipart/related; type="application/dicom+xml"'}
+    headers = {"Content-Type": MULTIPART, "Accept": 'multipart/related; type="application/dicom+xml"'}
     answer = bench.call("POST", "/dicom-web/studies", token, data=multipart(stored, broken), headers=headers)
     assert answer.status_code == 202
     boundary = answer.headers["Content-Type"].rpartition("boundary=")[2]
@@ -441,7 +359,7 @@ def test_what_was_stored_before_an_upload_broke_off_is_kept(bench: Bench, token:
     body = multipart(first, second)
     head = (
         f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-        f"Content-Type: {_MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
     with socket.create_connection(("127.0.0.1", bench.settings.web.port)) as connection:
         connection.sendall(head + body[:-50_000])
@@ -477,7 +395,7 @@ def test_an_upload_is_never_whole_in_memory(bench: Bench, token: str) -> None:
 
     tracemalloc.start()
     try:
-        answer = bench.call("POST", "/dicom-web/studies", token, data=body(), headers={"Content-Type": _MULTIPART})
+        answer = bench.call("POST", "/dicom-web/studies", token, data=body(), headers={"Content-Type": MULTIPART})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

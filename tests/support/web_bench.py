@@ -1,0 +1,99 @@
+"""A web station on a real socket, over a real spool and catalog; the intake is driven by hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+
+from ainode.node.deciding.events import IntakeEvent
+from ainode.node.deciding.intake import Doors, Intake
+from ainode.node.deciding.liveness import Liveness
+from ainode.node.keeping import database
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
+from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.reading.weights import HandlerWeights
+from ainode.node.routes import Route
+from ainode.node.settings import NodeTable, Peer, Settings, WebTable
+from ainode.node.web.station import Neighbors, Web
+from ainode.node.web.tokens import Tokens
+from support.servers import free_port
+
+BREATH = timedelta(seconds=0.3)
+MULTIPART = 'multipart/related; type="application/dicom"; boundary=b0'
+
+
+@dataclass
+class Bench:
+    """A web station, and an intake that takes its events when it is told to."""
+
+    folder: Path
+    events: list[IntakeEvent] = field(default_factory=list)
+    opened: list[Job] = field(default_factory=list)
+    fault: str = ""
+    """of the receiver"""
+    put_event: Callable[[IntakeEvent], None] = field(init=False)
+    certificate: Path | None = None
+    """with its key in the same file: then it speaks https"""
+
+    def __post_init__(self) -> None:
+        self.put_event = self.events.append
+        self.folder.mkdir(exist_ok=True)
+        route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
+        self.settings = Settings(
+            node=NodeTable(data=self.folder, min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30),
+            web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
+            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
+            routes=(route,),
+        )
+        self.engine = database.connect(self.settings.database_url)
+        database.migrate(self.engine)
+        self.catalog, self.ledger = Catalog(self.engine), Ledger(self.engine)
+        self.announcements = Announcements(self.engine)
+        self.tokens = Tokens(self.folder)
+        self.web = Web(
+            self.settings,
+            Neighbors(
+                self.catalog,
+                self.ledger,
+                self.announcements,
+                lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
+                Liveness(lambda: self.fault, lambda: "", lambda: ""),
+                self.engine,
+            ),
+        )
+        self.restart()
+        self.web.start()
+
+    def restart(self) -> None:
+        """Forget what the intake holds in memory."""
+        spool = Spool(self.folder / "spool", Limits(0, 1 << 30))
+        weights = HandlerWeights(digest="ff")
+        doors = Doors(self.opened.append, lambda *_: None, lambda _: weights, self.announcements, lambda _: ())
+        self.intake = Intake(self.settings, spool, self.catalog, doors)
+        self.intake.recover(datetime.now(UTC))
+
+    def take(self, *, later: timedelta = BREATH) -> None:
+        """Let the intake take what happened, and look at the clock a moment later."""
+        now = datetime.now(UTC)
+        events, self.events[:] = list(self.events), []
+        self.intake.handle(events, now)
+        self.intake.route_complete(now + later)
+
+    def call(self, method: str, path: str, token: str = "", **options: object) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}", **dict(options.pop("headers", {}))}  # type: ignore[call-overload]
+        address = f"http://127.0.0.1:{self.settings.web.port}{path}"
+        with requests.Session() as session:
+            return session.request(method, address, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
+
+    def store(self, token: str, *files: bytes, path: str = "/dicom-web/studies") -> requests.Response:
+        return self.call("POST", path, token, data=multipart(*files), headers={"Content-Type": MULTIPART})
+
+
+def multipart(*files: bytes) -> bytes:
+    parts = b"".join(b"--b0\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in files)
+    return parts + b"--b0--\r\n"
