@@ -22,7 +22,7 @@ _KEYS: Final = (
 # The module of the receiver's process runs as `__main__`.
 _OWN: Final = ("ainode", "__main__")
 # What they warn of is told by the node's own errors, too.
-_SILENT: Final = ("urllib3", "pynetdicom.transport")
+_SILENT: Final = ("urllib3", "pynetdicom.acse", "pynetdicom.transport")
 # What Python ignores by default, outside of a module that is run.
 _FOR_DEVELOPERS: Final = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 

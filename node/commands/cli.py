@@ -28,6 +28,8 @@ _HELP = (
     "pictures back to the archive; type `ainode demo` first, which shows all of this on your own machine."
 )
 
+_EVERYTHING_REFUSED = 3
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(models_app)
 app.add_typer(weights_app, name="weights")
@@ -144,6 +146,9 @@ def read(
 
     If --model compares time points, all volumes or DICOM studies belong to one patient: name the volumes oldest first;
     DICOM studies are sorted by date. The pictures of a folder without DICOM are one series.
+
+    Exit 0 if a study was read, 1 if a reading failed or no study matches, 2 if the configuration or an option is wrong,
+    3 if the models refused every study.
     """
     from ainode.node.offline import inputs
     from ainode.node.offline import readings as offline
@@ -157,7 +162,7 @@ def read(
     for line in offline.unread_lines(readable.unread):
         print(line, file=sys.stderr)
     readings = [(study, route) for study in readable.studies for route in offline.routes_for(study, settings, model)]
-    failures = 0
+    failures = refusals = 0
     for study, route in readings:
         title = f"study {study.study_instance_uid}, route {route.name}"
         try:
@@ -166,6 +171,7 @@ def read(
             failures += 1
             print(f"{title}: not read: {error}", file=sys.stderr)
             continue
+        refusals += offline.is_refusal(reading)
         print(f"{title}: {offline.verdict(reading)}")
         for prior in reversed(study.priors):
             print(f"  compared with study {prior.study_instance_uid}")
@@ -175,8 +181,14 @@ def read(
         print(
             "no study matched a route; `ainode explain` says why, --model NAME reads the study anyway", file=sys.stderr
         )
+    raise typer.Exit(_status_of_reading(len(readings), failures, refusals))
+
+
+def _status_of_reading(readings: int, failures: int, refusals: int) -> int:
+    """Return the exit status: a script can tell a study that the models refuse from a failure."""
     if failures or not readings:
-        raise typer.Exit(1)
+        return 1
+    return _EVERYTHING_REFUSED if refusals == readings else 0
 
 
 @app.command()

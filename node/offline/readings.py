@@ -155,6 +155,11 @@ def verdict(reading: Reading) -> str:
     return reading.answer.reason if isinstance(reading.answer, OutOfScope) else headline(reading.summary)
 
 
+def is_refusal(reading: Reading) -> bool:
+    """Return whether the model refused the study."""
+    return isinstance(reading.answer, OutOfScope)
+
+
 def headline(summary: str) -> str:
     """Return the strongest verdict of a result.json in words; without a verdict, name and value of the first score."""
     values = json.loads(summary) if summary else {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 from support import installed
 from support.judges import module_errors, set_errors
 from support.node import ROOT, configured, running
@@ -101,6 +104,19 @@ def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:
     assert "pynetdicom" not in done.stderr
 
 
+def test_a_peer_that_rejects_the_node_is_a_line_of_the_table_and_none_of_a_library(tmp_path: Path) -> None:
+    entity = AE("OTHER")
+    entity.add_supported_context(Verification)
+    entity.require_called_aet = True
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    peer = Peer(name="strict", ae_title="STRICT", host="127.0.0.1", port=server.server_address[1])
+    node = configured(tmp_path, peers=[peer])
+    done = ainode("check", "--config", node.config, home=tmp_path)
+    server.shutdown()
+    assert re.search(r"peer strict +not ready +strict: rejected our association", done.stdout)
+    assert not done.stderr
+
+
 def test_an_unknown_key_is_one_line_that_names_file_and_key_and_exit_2(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text("[node]\nprot = 11112\n")
     done = ainode("check", "--config", tmp_path / "node.toml", home=tmp_path)
@@ -133,6 +149,20 @@ def test_what_no_route_takes_is_said_and_a_model_can_be_asked_for_by_name(tmp_pa
     assert "FAIL BodyPartExamined: expected SPINE, found HAND" in explained
     asked = ("read", paths, "--out", tmp_path / "out", "--model", "support.handler", "--config", node.config)
     assert ainode(*asked, home=tmp_path).returncode == 0
+
+
+def test_a_study_that_every_model_refuses_has_an_exit_status_of_its_own(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    refused = a_study(tmp_path / "refused", order="decline")
+    done = ainode("read", refused, "--out", tmp_path / "out", "--config", node.config, home=tmp_path)
+    assert done.returncode == 3
+    assert "this study asks to be declined" in done.stdout
+    both = ainode(
+        *("read", refused, a_study(tmp_path / "read")),
+        *("--out", tmp_path / "out", "--config", node.config),
+        home=tmp_path,
+    )
+    assert both.returncode == 0
 
 
 def test_three_volumes_with_a_voxel_each_are_read_as_one_patient_over_time(tmp_path: Path) -> None:
