@@ -19,7 +19,7 @@ from ainode.node.disk import make_folder
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.reading import registry
-from ainode.node.receiving.negotiation import allowed_caller
+from ainode.node.receiving.negotiation import allowed_caller, bound_certificates
 from ainode.node.settings import Peer, Settings, Sources
 from ainode.node.web.tokens import Tokens
 
@@ -140,13 +140,13 @@ def _caller_problems(settings: Settings, sources: Sources) -> Iterator[str]:
         yield from _error_lines(f"{sources.origin('node', 'allow')}: ", allowed_caller, entry)
         if len(entry.rpartition("@")[0]) > _MAX_AE_TITLE:
             yield f"{sources.key('node', 'allow')}: {entry!r}: no AE title has more than 16 characters; shorten it"
+    yield from _error_lines(f"{sources.origin('peer')}: ", bound_certificates, settings)
 
 
 def _certificate_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     web = settings.web
     yield from _error_lines(f"{sources.origin('node', 'tls_certificate')}: ", tls.context_of, settings.node)
-    if web.enabled and web.tls_certificate and web.tls_key:
-        files = tls.ServerFiles(web.tls_certificate, web.tls_key)
+    if web.enabled and (files := tls.server_files(web)):
         origin = sources.origin("web", "tls_certificate")
         yield from _error_lines(f"{origin}: ", lambda files: tls.accepting(files, "[web]"), files)
 
@@ -172,5 +172,5 @@ def _peer_problems(peer: Peer, sources: Sources) -> Iterator[str]:
                 f"{sources.key('peer')}.{key}: the environment has no {name}; set the variable for the node, or "
                 f"correct its name (in {peer.name!r})"
             )
-    if peer.ca_file or peer.tls_certificate:
+    if peer.ca_file or peer.tls_certificate or peer.crl_files:
         yield from _error_lines(f"{sources.origin('peer')}: ", tls.calling, peer)

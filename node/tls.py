@@ -1,25 +1,34 @@
-"""TLS under a DICOM association, of both sides: contexts made of PEM files.
+"""TLS under a DICOM association and under HTTP: contexts made of PEM files.
 
-PS3.15 B.12, the BCP 195 RFC 8996, 9325 profile: TLS 1.2 or later, the cipher suites of Python's own choice (forward
-secrecy in all of them). Who calls checks the other's certificate and name; who is called does so where a CA is given.
+PS3.15 B.12, the BCP 195 RFC 8996, 9325 profile, for both sides: TLS 1.2 or later, the suites that RFC 9325 recommends,
+no renegotiation, no compression. Who calls checks the other's certificate and name; who is called does so where a CA is
+given. Revocation lists are checked for every certificate of a chain.
 """
 
+import base64
+import logging
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ainode.node.certificates import next_update, valid_until
 from ainode.node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ainode.node.settings import NodeTable, Peer
+    from ainode.node.settings import NodeTable, Peer, WebTable
 
 # Of a whole handshake: a caller that connects and says nothing is gone after this.
 HANDSHAKE_S: Final = 10.0
+# RFC 9325 4.2: the suites of TLS 1.2 with an ephemeral key on an elliptic curve and AES-GCM; 4.5: 112 bits of security,
+# which is RSA with 2048 bits. OpenSSL adds the three suites of TLS 1.3.
+_SUITES: Final = "@SECLEVEL=2:ECDHE+AESGCM"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,20 @@ class ServerFiles:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+    revocation_lists: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all files."""
+        return tuple(filter(None, (self.certificate, self.key, self.client_ca, *self.revocation_lists)))
 
 
-def server_files(node: "NodeTable") -> ServerFiles | None:
-    """Return the files of `[node]`, None where associations come without TLS."""
-    if node.tls_certificate is None or node.tls_key is None:
+def server_files(table: "NodeTable | WebTable") -> ServerFiles | None:
+    """Return the files of `[node]` or `[web]`, None where callers come without TLS."""
+    if table.tls_certificate is None or table.tls_key is None:
         return None
-    return ServerFiles(node.tls_certificate, node.tls_key, node.tls_client_ca)
+    callers = getattr(table, "tls_client_ca", None), getattr(table, "tls_crl", ())
+    return ServerFiles(table.tls_certificate, table.tls_key, *callers)
 
 
 def context_of(node: "NodeTable") -> ssl.SSLContext | None:
@@ -50,17 +66,11 @@ def context_of(node: "NodeTable") -> ssl.SSLContext | None:
 def accepting(files: ServerFiles, table: str = "[node]") -> ssl.SSLContext:
     """Return the context of who is called; `table` of node.toml names the files.
 
+    A connection gets the files as they are when it arrives: a changed file needs no restart.
+
     Raises: ConfigError if a file is missing, or is not what it should be.
     """
-    context = _Accepting(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    _present(context, table, files.certificate, files.key)
-    if files.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        with _errors_naming(f"{table} tls_client_ca", files.client_ca):
-            context.load_verify_locations(files.client_ca)
-    return context
+    return _Renewing(files, table)
 
 
 def calling(peer: "Peer") -> ssl.SSLContext:
@@ -70,10 +80,22 @@ def calling(peer: "Peer") -> ssl.SSLContext:
     """
     with _errors_naming(f"peer {peer.name}: ca_file", peer.ca_file):
         context = ssl.create_default_context(cafile=peer.ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _profile(context)
+    _check_revocation(context, f"peer {peer.name}: crl_files", peer.crl_files)
     context.sslsocket_class = CallingSocket
     if peer.tls_certificate:
         _present(context, f"peer {peer.name}:", peer.tls_certificate, peer.tls_key)
+    return context
+
+
+def calling_web(peer: "Peer") -> ssl.SSLContext:
+    """Return the context of who calls the web service of this peer; `requests` adds the files of `client_files`.
+
+    Raises: ConfigError if a revocation list is missing, or is not what it should be.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _profile(context)
+    _check_revocation(context, f"peer {peer.name}: crl_files", peer.crl_files)
     return context
 
 
@@ -86,6 +108,32 @@ def client_files(peer: "Peer") -> tuple[str | bool, tuple[str, str] | None]:
         f"peer {peer.name}: ca_file, tls_certificate, tls_key", peer.ca_file, peer.tls_certificate, peer.tls_key
     ):
         return peer.ca_file or True, (peer.tls_certificate, peer.tls_key) if peer.tls_certificate else None
+
+
+def expiry(certificate: str | Path) -> datetime:
+    """Return until when the first certificate of a PEM file is valid.
+
+    Raises: ConfigError if the file cannot be read, or holds no certificate.
+    """
+    with _errors_naming("tls_certificate", certificate):
+        return valid_until(ssl.PEM_cert_to_DER_cert(_block(Path(certificate), "CERTIFICATE")))
+
+
+def list_expiry(revocation_list: str | Path) -> datetime | None:
+    """Return until when the first revocation list of a PEM file is in force, None if the list does not say.
+
+    Raises: ConfigError if the file cannot be read, or holds no list.
+    """
+    with _errors_naming("tls_crl", revocation_list):
+        block = _block(Path(revocation_list), "X509 CRL")
+        return next_update(base64.b64decode("".join(block.splitlines()[1:-1])))
+
+
+def _block(path: Path, kind: str) -> str:
+    """Return the first block of a kind in a PEM file (RFC 7468)."""
+    begin, end = f"-----BEGIN {kind}-----", f"-----END {kind}-----"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return f"{begin}{text.partition(begin)[2].partition(end)[0]}{end}"
 
 
 def failure_reason(error: OSError) -> str:
@@ -139,14 +187,95 @@ class CallingSocket(ssl.SSLSocket):
             raise
 
 
-class _Accepting(ssl.SSLContext):
-    """Bounds a handshake that pynetdicom makes in the one thread that accepts."""
+class _Renewing(ssl.SSLContext):
+    """Opens each connection with the files as they are now, or, where they are broken, as they last were not.
+
+    Whoever accepts connections holds this context: `receiving`, pynetdicom and asyncio, each in one thread.
+    """
+
+    def __new__(cls, files: ServerFiles, table: str) -> Self:
+        """Make one; its own protocol is not used."""
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        context._files, context._table = files, table
+        context._state, context._context = _state(files), _server_context(files, table)
+        return context
+
+    _files: ServerFiles
+    _table: str
+    _state: object
+    _context: ssl.SSLContext
 
     def wrap_socket(self, sock: Any, *args: Any, **kwargs: Any) -> ssl.SSLSocket:  # noqa: ANN401 - as the base class
+        """Bound the handshake, too, which pynetdicom makes in the one thread that accepts."""
         sock.settimeout(HANDSHAKE_S)
-        wrapped = super().wrap_socket(sock, *args, **kwargs)
+        wrapped = self._renewed().wrap_socket(sock, *args, **kwargs)
         wrapped.settimeout(None)
         return wrapped
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:  # noqa: ANN401 - as the base class
+        """Wrap as the base class does; asyncio calls this."""
+        return self._renewed().wrap_bio(*args, **kwargs)
+
+    def _renewed(self) -> ssl.SSLContext:
+        """Return the context of the files as they are; say once of a change whether it could be taken up."""
+        state = _state(self._files)
+        if state != self._state:
+            self._state = state
+            try:
+                self._context = _server_context(self._files, self._table)
+            except ConfigError as error:
+                message = "changed TLS files cannot be used, and callers are served with those before: %s"
+                _log.error(message, error, extra={"action": "tls_files_broken"})
+            else:
+                _log.info("%s: changed TLS files taken up", self._table, extra={"action": "tls_files_renewed"})
+        return self._context
+
+
+def _state(files: ServerFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return what changes with a file: inode, time and size; None is a file that cannot be seen."""
+    return tuple(map(_stamp, files.paths))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _server_context(files: ServerFiles, table: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _profile(context)
+    _present(context, table, files.certificate, files.key)
+    if files.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would show no certificate.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        with _errors_naming(f"{table} tls_client_ca", files.client_ca):
+            context.load_verify_locations(files.client_ca)
+        _check_revocation(context, f"{table} tls_crl", files.revocation_lists)
+    return context
+
+
+def _profile(context: ssl.SSLContext) -> None:
+    """Restrict a context to the profile of the module."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_ciphers(_SUITES)
+
+
+def _check_revocation(context: ssl.SSLContext, setting: str, paths: Iterable[str | Path]) -> None:
+    """Look for each certificate of a chain in these lists; a chain without a list, or with an old list, is refused."""
+    for path in paths:
+        lists = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with _errors_naming(setting, path, need="a revocation list as PEM (openssl crl -inform DER -in FILE)"):
+            lists.load_verify_locations(path)
+            if lists.cert_store_stats()["x509"]:
+                raise ConfigError(f"{setting}: {path} holds a certificate, which would be trusted; leave lists alone")
+            context.load_verify_locations(path)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 def _present(context: ssl.SSLContext, whose: str, certificate: str | Path, key: str | Path) -> None:
@@ -156,14 +285,15 @@ def _present(context: ssl.SSLContext, whose: str, certificate: str | Path, key: 
 
 
 @contextmanager
-def _errors_naming(setting: str, *paths: str | Path) -> Iterator[None]:
+def _errors_naming(setting: str, *paths: str | Path, need: str = "PEM without a passphrase") -> Iterator[None]:
     """Translate the errors of these files into errors that name their setting."""
-    missing = [str(path) for path in paths if path and not os.access(path, os.R_OK)]
+    try:
+        missing = [str(path) for path in paths if path and not os.access(path, os.R_OK)]
+        if not missing:
+            yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{setting}: not what is needed ({error}); give {need}") from error
     if missing:
         raise ConfigError(
             f"{setting}: {', '.join(missing)} cannot be read; correct the path, or the rights of the file"
         )
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{setting}: not what is needed ({error}); give PEM without a passphrase") from error

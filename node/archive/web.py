@@ -56,7 +56,9 @@ class WebLink:
         name = self.peer.name
         max_bytes = float("inf") if streamed else self.max_bytes
         with requests.Session() as session:
-            session.mount("http://", adapter := _Adapter(self.timeout_s, deadline, max_bytes))
+            adapter = _Adapter(self.timeout_s, deadline, max_bytes)
+            adapter.init_poolmanager(1, 1, ssl_context=tls.calling_web(self.peer))
+            session.mount("http://", adapter)
             session.mount("https://", adapter)
             session.trust_env = False  # neither a proxy setting nor ~/.netrc redirects patient data
             session.max_redirects = 0

@@ -1,9 +1,10 @@
 """`ainode check`: a line for each part of the node that must be ready before the node can read and return a study."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from ainode.node import start_checks, tls
 from ainode.node.archive import dimse, orthanc, qido
@@ -15,12 +16,14 @@ from ainode.node.identity import on_clock
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
-from ainode.node.settings import ReaderTable, Settings, Sources
+from ainode.node.settings import Peer, ReaderTable, Settings, Sources
 
 Line = tuple[str, str, str]
 """the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
 _READY = "ready"
 _ECHO_S = 5.0
+_NOTICE = timedelta(days=30)
+_RENEW = "replace the file: a running node takes the new file up without a restart"
 # A reader process that imports a network library takes some 200 MB.
 _READERS_AT_ONCE = 4
 
@@ -41,6 +44,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield from _tls_lines(settings)
     yield from _route_lines(settings)
     for peer in settings.peers:
+        yield from _peer_certificate_lines(peer)
         try:
             if peer.speaks_dimse:
                 dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
@@ -75,18 +79,40 @@ def _clock_line(settings: Settings) -> Line:
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:
-    """Yield a line for each certificate of the node; the line of a peer covers the peer's certificates."""
-    node, web = settings.node, settings.web
-    for table, certificate, key, ca in (
-        ("[node]", node.tls_certificate, node.tls_key, node.tls_client_ca),
-        ("[web]", web.tls_certificate, web.tls_key, None),
-    ):
-        if certificate and key:
+    """Yield a line for `[node]` and `[web]` with a certificate, and one for each certificate that ends."""
+    for table, values in (("[node]", settings.node), ("[web]", settings.web)):
+        if files := tls.server_files(values):
             try:
-                tls.accepting(tls.ServerFiles(certificate, key, ca), table)
-                yield (f"{table} TLS", _READY, "")
+                tls.accepting(files, table)
+                yield (f"{table} TLS", *_validity(files.certificate, files.revocation_lists))
             except NodeError as error:
                 yield (f"{table} TLS", "not ready", str(error))
+
+
+def _peer_certificate_lines(peer: Peer) -> Iterator[Line]:
+    """Yield a line if what the node shows to a peer ends, or a revocation list; else the line of the peer is enough."""
+    try:
+        state, words = _validity(peer.tls_certificate, peer.crl_files)
+    except NodeError:  # the line of the peer says so
+        return
+    if words:
+        yield (f"peer {peer.name} TLS", state, words)
+
+
+def _validity(certificate: str | Path, revocation_lists: Iterable[str | Path]) -> tuple[str, str]:
+    """Return the state of a certificate ('' is none) and of revocation lists, and what to do about an end of validity.
+
+    Raises: ConfigError if one of them cannot be read.
+    """
+    now = datetime.now(UTC)
+    ends = [(path, tls.list_expiry(path)) for path in revocation_lists]
+    ends += [(certificate, tls.expiry(certificate))] if certificate else []
+    expired = [f"{path} expired on {end:%Y-%m-%d %H:%M} UTC" for path, end in ends if end and end <= now]
+    if expired:
+        return ("not ready", f"{', '.join(expired)}; {_RENEW}")
+    if certificate and (end := tls.expiry(certificate)) < now + _NOTICE:
+        return (_READY, f"{certificate} expires on {end:%Y-%m-%d}; {_RENEW}")
+    return (_READY, "")
 
 
 def _route_lines(settings: Settings) -> Iterator[Line]:

@@ -99,11 +99,11 @@ def policy(settings: "Settings") -> Policy:
         transfer_syntaxes=frozenset(map(str, AllTransferSyntaxes)),
         not_storage=frozenset(uid for uid, name in names.items() if not _is_storage(name)),
         peers=frozenset(peer.ae_title for peer in settings.peers if peer.speaks_dimse),
-        certificates=_bound_certificates(settings),
+        certificates=bound_certificates(settings),
     )
 
 
-def _bound_certificates(settings: "Settings") -> dict[str, frozenset[str]]:
+def bound_certificates(settings: "Settings") -> dict[str, frozenset[str]]:
     """Return the identities that the peers name, by AE title.
 
     Raises: ConfigError if `[node]` asks no caller for a certificate.

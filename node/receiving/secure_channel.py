@@ -3,10 +3,27 @@
 import contextlib
 import socket
 import ssl
+from typing import Final
 
 from ainode.node.certificates import identities
 from ainode.node.receiving.upper_layer import AssociationLost, Channel
 from ainode.node.tls import HANDSHAKE_S, failure_reason
+
+_NO_CERTIFICATE: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+_UNKNOWN_AUTHORITY: Final = "give the caller a certificate of an authority in tls_client_ca, or add its authority there"
+# The X509_V_ERR of OpenSSL's x509_vfy.h.
+_REMEDIES: Final = {
+    2: _UNKNOWN_AUTHORITY,
+    3: "add the revocation list of each authority in tls_client_ca to tls_crl",
+    9: "set the clock of this machine, or of the authority",
+    10: "renew the certificate of the caller",
+    12: "put a new revocation list of the authority into the file that tls_crl names",
+    18: _UNKNOWN_AUTHORITY,
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    23: "give the caller another certificate, if it may call",
+}
 
 
 class SecureChannel(Channel):
@@ -34,7 +51,7 @@ class SecureChannel(Channel):
             self._tls_socket.do_handshake()
         except OSError as error:
             self.interrupt()
-            raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}") from error
+            raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}{_remedy(error)}") from error
         self._tls_socket.settimeout(self._timeout_s)
 
     def identities(self) -> frozenset[str]:
@@ -56,3 +73,12 @@ class SecureChannel(Channel):
 
     def _receive(self, buffer: memoryview) -> int:
         return self._tls_socket.recv_into(buffer)
+
+
+def _remedy(error: OSError) -> str:
+    """Return what to do about a caller's certificate, '' if the certificate is not the reason."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = _REMEDIES.get(error.verify_code)
+        return f"; {remedy}" if remedy else ""
+    is_missing = isinstance(error, ssl.SSLError) and error.reason == _NO_CERTIFICATE
+    return f"; {_UNKNOWN_AUTHORITY}" if is_missing else ""

@@ -115,11 +115,16 @@ class NodeTable(_Certified):
     """IANA name of the zone of documents without an offset of their source; '' is the clock of the process"""
     tls_client_ca: Path | None = None
     """a PEM file; every caller must show a certificate that an authority in the file signed"""
+    tls_crl: tuple[Path, ...] = ()
+    """PEM files with the revocation lists of these authorities; a caller without a list in force is refused"""
 
     @model_validator(mode="after")
     def _refuse_authority_without_tls(self) -> Self:
         if self.tls_client_ca and not self.tls_certificate:
             message = "tls_client_ca has no effect without TLS; give tls_certificate and tls_key"
+            raise ValueError(message)
+        if self.tls_crl and not self.tls_client_ca:
+            message = "tls_crl has no effect without tls_client_ca; give tls_client_ca, or remove tls_crl"
             raise ValueError(message)
         return self
 
@@ -265,6 +270,8 @@ class Peer(Frozen):
     """whether the DIMSE port of the peer speaks TLS; the addresses `dicomweb` and `orthanc` start with https if so"""
     ca_file: str = ""
     """PEM file of the authorities that the node trusts for the peer; with '', the authorities of the system"""
+    crl_files: tuple[str, ...] = ()
+    """PEM files with the revocation lists of these authorities; without a list in force the node does not call"""
     tls_certificate: str = ""
     tls_key: str = ""
     """PEM files of the node, for a peer that requires a certificate"""
@@ -299,7 +306,7 @@ class Peer(Frozen):
             raise ValueError(message)
         _refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
         if self.calling_certificates and not self.ae_title:
-            message = f"peer {self.name!r}: calling_certificates needs ae_title, the AE title that they are bound to"
+            message = f"peer {self.name!r}: calling_certificates are bound to no AE title; give ae_title"
             raise ValueError(message)
         return self
 

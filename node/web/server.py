@@ -34,9 +34,8 @@ class WebServer:
 
         Raises: ConfigError if the certificate is wrong, or the address and port cannot be bound.
         """
-        context = None
-        if web.tls_certificate and web.tls_key:
-            context = tls.accepting(tls.ServerFiles(web.tls_certificate, web.tls_key), "[web]")
+        files = tls.server_files(web)
+        context = tls.accepting(files, "[web]") if files else None
         family = socket.AF_INET6 if ":" in web.bind else socket.AF_INET
         try:
             self._listener = socket.create_server((web.bind, web.port), family=family)

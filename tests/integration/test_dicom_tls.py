@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from typing import Any, Protocol
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+from pynetdicom import AE
 from support import Orthanc, a_file, free_port, orthanc, run, storescp
-from support.certificates import Certificate, authority, fingerprint, issued
+from support.certificates import Certificate, authority, fingerprint, issued, revocation_list
 from support.node import configured, running
+from support.servers import program
 from support.web_archives import http, said
 
 from ainode.node import testing, tls
@@ -36,7 +40,7 @@ from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
-from ainode.node.receiving.negotiation import policy
+from ainode.node.receiving.negotiation import VERIFICATION, policy
 from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.receiving.secure_channel import SecureChannel
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
@@ -46,13 +50,16 @@ HERE = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Keys:
-    """Who is who: ours, the archive's or modality's, and somebody's whom nobody knows."""
+    """Who is who: ours, the archive's or modality's, somebody's whom nobody knows, and two that hold no more."""
 
     ca: Certificate
     node: Certificate
     other: Certificate
     stranger: Certificate
     elsewhere: Certificate
+    expired: Certificate
+    revoked: Certificate
+    crl: Path
 
     def tables(self, *, mutual: bool = False, **changed: object) -> NodeTable:
         """Return `[node]` with our certificate."""
@@ -67,7 +74,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     folder = tmp_path_factory.mktemp("keys")
     ca, unknown = authority(folder, "ca"), authority(folder, "unknown")
     elsewhere = issued(ca, "elsewhere", host="DNS:pacs.example")
-    return Keys(ca, issued(ca, "node"), issued(ca, "other"), issued(unknown, "stranger"), elsewhere)
+    expired, revoked, crl = issued(ca, "expired", days=-1), issued(ca, "revoked"), folder / "crl.pem"
+    crl.write_bytes(revocation_list(ca, revoked))
+    stranger = issued(unknown, "stranger")
+    return Keys(ca, issued(ca, "node"), issued(ca, "other"), stranger, elsewhere, expired, revoked, crl)
 
 
 # Callers of the node
@@ -140,8 +150,12 @@ def is_sent(receiver: Running, paths: list[Path], *options: str | Path) -> bool:
     return done.returncode == 0
 
 
+def showing(certificate: Certificate, keys: Keys) -> tuple[str | Path, ...]:
+    return ("+tls", certificate.key, certificate.path, "+cf", keys.ca.path)
+
+
 def as_other(keys: Keys) -> tuple[str | Path, ...]:
-    return ("+tls", keys.other.key, keys.other.path, "+cf", keys.ca.path)
+    return showing(keys.other, keys)
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "with a certificate"])
@@ -189,12 +203,148 @@ def test_a_caller_who_does_not_trust_us_sends_nothing(start: Start, keys: Keys, 
     assert is_sent(receiver, paths, *as_other(keys))
 
 
-def test_with_a_client_ca_only_its_certificates_are_let_in(start: Start, keys: Keys, tmp_path: Path) -> None:
-    receiver, paths = start(keys.tables(mutual=True)), written(tmp_path / "in")
-    stranger = ("+tls", keys.stranger.key, keys.stranger.path, "+cf", keys.ca.path)
-    for refused in (("+tla", "+cf", keys.ca.path), stranger, ()):
-        assert not is_sent(receiver, paths, *refused)
+def refusals(caplog: pytest.LogCaptureFixture, action: str = "association_lost") -> list[str]:
+    return [record.getMessage() for record in caplog.records if getattr(record, "action", "") == action]
+
+
+def test_with_a_client_ca_only_a_valid_certificate_is_let_in_and_the_log_says_what_is_wrong_with_the_others(
+    start: Start, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    receiver, paths = start(keys.tables(mutual=True, tls_crl=[keys.crl])), written(tmp_path / "in", 1)
+    for options, reason, remedy in (
+        (("+tla", "+cf", keys.ca.path), "peer did not return a certificate", "give the caller a certificate"),
+        (showing(keys.expired, keys), "certificate has expired", "renew the certificate of the caller"),
+        (showing(keys.revoked, keys), "certificate revoked", "another certificate"),
+        (showing(keys.stranger, keys), "unable to get local issuer certificate", "tls_client_ca"),
+        ((), "wrong version number", ""),
+    ):
+        caplog.clear()
+        assert not is_sent(receiver, paths, *options)
+        assert is_sent(receiver, paths, *as_other(keys))
+        (line,) = refusals(caplog)
+        assert reason in line
+        assert remedy in line
+        assert not [name for name in ("expired.pem", "CN=", "stranger") if name in line]
+
+
+def test_a_revocation_list_that_has_expired_or_is_another_authoritys_refuses_every_caller_and_says_so(
+    start: Start, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    crl, paths = tmp_path / "crl.pem", written(tmp_path / "in", 1)
+    crl.write_bytes(revocation_list(keys.ca, is_expired=True))
+    receiver = start(keys.tables(mutual=True, tls_crl=[crl]))
+    assert not is_sent(receiver, paths, *as_other(keys))
+    crl.write_bytes(revocation_list(authority(tmp_path, "third")))
+    assert not is_sent(receiver, paths, *as_other(keys))
+    crl.write_bytes(revocation_list(keys.ca))
     assert is_sent(receiver, paths, *as_other(keys))
+    expired, without = refusals(caplog)
+    assert "CRL has expired" in expired
+    assert "put a new revocation list" in expired
+    assert "unable to get certificate CRL" in without
+    assert "add the revocation list of each authority" in without
+
+
+def test_a_changed_file_is_taken_up_for_the_next_caller_while_an_open_association_goes_on(
+    start: Start, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    certificate, key, crl = tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "crl.pem"
+    new, paths = issued(keys.ca, "new"), written(tmp_path / "in", 1)
+    certificate.write_bytes(keys.node.path.read_bytes())
+    key.write_bytes(keys.node.key.read_bytes())
+    crl.write_bytes(revocation_list(keys.ca))
+    receiver = start(keys.tables(mutual=True, tls_certificate=certificate, tls_key=key, tls_crl=[crl]))
+    context = ssl.create_default_context(cafile=str(keys.ca.path))
+    context.load_cert_chain(keys.other.path, keys.other.key)
+    entity = AE("STORESCU")
+    entity.add_requested_context(VERIFICATION)
+    association = entity.associate(HERE, receiver.port, ae_title="AINODE", tls_args=(context, HERE))
+    assert shown(receiver, context) == pem_der(keys.node)
+    certificate.write_bytes(new.path.read_bytes())  # the key comes later: until then it belongs to another certificate
+    for _ in range(3):
+        assert is_sent(receiver, paths, *as_other(keys))
+    assert shown(receiver, context) == pem_der(keys.node)
+    key.write_bytes(new.key.read_bytes())
+    assert shown(receiver, context) == pem_der(new)
+    crl.write_bytes(revocation_list(keys.ca, keys.other))
+    assert not is_sent(receiver, paths, *as_other(keys))
+    assert association.send_c_echo().Status == 0
+    association.release()
+    (broken,) = refusals(caplog, "tls_files_broken")
+    assert broken.startswith("changed TLS files cannot be used")
+    assert "[node] tls_certificate, tls_key" in broken
+    assert len(refusals(caplog, "tls_files_renewed")) == 2
+
+
+def shown(receiver: Running, context: ssl.SSLContext) -> bytes | None:
+    """Return the certificate that the node shows."""
+    with (
+        socket.create_connection((HERE, receiver.port), 5) as connection,
+        context.wrap_socket(connection, server_hostname=HERE) as caller,
+    ):
+        return caller.getpeercert(binary_form=True)
+
+
+def pem_der(certificate: Certificate) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.path.read_text())
+
+
+def test_a_session_of_before_admits_nobody_whom_the_new_revocation_list_names(
+    start: Start, keys: Keys, tmp_path: Path
+) -> None:
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(revocation_list(keys.ca))
+    receiver = start(keys.tables(mutual=True, tls_crl=[crl]))
+    context = ssl.create_default_context(cafile=str(keys.ca.path))
+    context.load_cert_chain(keys.other.path, keys.other.key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the client learns of a refusal within the handshake
+    with context.wrap_socket(socket.create_connection((HERE, receiver.port), 5), server_hostname=HERE) as caller:
+        session = caller.session
+    crl.write_bytes(revocation_list(keys.ca, keys.other))
+    with (
+        socket.create_connection((HERE, receiver.port), 5) as connection,
+        pytest.raises(ssl.SSLError, match=r"REVOKED"),
+    ):
+        context.wrap_socket(connection, server_hostname=HERE, session=session).close()
+
+
+def s_client(text: str, *options: str) -> str:
+    """Return what `openssl s_client` prints when it is given this text."""
+    command = [program("openssl"), "s_client", *options]
+    ended = subprocess.run(
+        command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20, check=False
+    )
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("suite", "is_taken"),
+    [
+        ("ECDHE-RSA-AES128-GCM-SHA256", True),
+        ("ECDHE-RSA-AES256-GCM-SHA384", True),
+        ("ECDHE-RSA-AES128-SHA256", False),
+        ("DHE-RSA-AES128-GCM-SHA256", False),
+        ("AES128-GCM-SHA256", False),
+        ("AES128-SHA", False),
+        ("ECDHE-RSA-NULL-SHA", False),
+        ("AECDH-AES128-SHA", False),
+    ],
+)
+def test_tls_1_2_has_the_suites_that_rfc_9325_recommends_and_no_other(
+    start: Start, keys: Keys, suite: str, *, is_taken: bool
+) -> None:
+    to = ("-connect", f"{HERE}:{start(keys.tables()).port}", "-tls1_2", "-cipher", f"{suite}:@SECLEVEL=0")
+    assert (f"Cipher is {suite}" in s_client("", *to)) == is_taken
+
+
+def test_nothing_is_renegotiated_and_nothing_compressed(start: Start, keys: Keys) -> None:
+    session = s_client("R\n", "-connect", f"{HERE}:{start(keys.tables()).port}", "-tls1_2", "-comp")
+    assert "Compression: NONE" in session
+    assert "RENEGOTIATING" in session
+    assert "no renegotiation" in session
 
 
 def test_a_bound_certificate_is_refused_under_another_ae_title_and_the_log_says_why(
@@ -307,18 +457,44 @@ def test_a_certificate_that_cannot_be_used_is_an_error_of_the_configuration(keys
     locked = tmp_path / "locked.key"
     command = ("openssl", "pkey", "-in", keys.node.key, "-aes128", "-passout", "pass:word", "-out", locked)
     assert run(*command).returncode == 0
+    der = tmp_path / "crl.der"
+    assert run("openssl", "crl", "-in", keys.crl, "-outform", "DER", "-out", der).returncode == 0
     for key, path, word in (
         ("tls_certificate", tmp_path / "absent.pem", "absent.pem cannot be read"),
         ("tls_key", keys.other.key, "tls_key"),
         ("tls_key", locked, "without a passphrase"),
         ("tls_client_ca", keys.node.key, "tls_client_ca"),
+        ("tls_crl", (tmp_path / "absent.crl",), "tls_crl: .*absent.crl cannot be read; correct the path"),
+        ("tls_crl", (keys.ca.path,), "tls_crl: .*holds a certificate, which would be trusted"),
+        ("tls_crl", (der,), "tls_crl: .*openssl crl -inform DER"),
     ):
-        settings = Settings(node=keys.tables().model_copy(update={"data": tmp_path, key: path}))
+        settings = Settings(node=keys.tables(mutual=True).model_copy(update={"data": tmp_path, key: path}))
         listener = listen(HERE, 0)
         with listener, pytest.raises(ConfigError, match=word):
             ReceiverProcess(settings, listener=listener)
         ((_, state, remedy),) = (line for line in check_lines(settings) if line[0] == "[node] TLS")
-        assert (state, word in remedy) == ("not ready", True)
+        assert state == "not ready"
+        assert re.search(word, remedy)
+
+
+def test_the_check_tells_of_a_certificate_or_a_list_that_has_expired_or_soon_does(keys: Keys, tmp_path: Path) -> None:
+    fresh = issued(keys.ca, "fresh", days=31)
+    old = tmp_path / "old.crl"
+    old.write_bytes(revocation_list(keys.ca, is_expired=True))
+    for certificate, lists, state, words in (
+        (fresh, (keys.crl,), "ready", ""),
+        (keys.node, (), "ready", "node.pem expires on "),
+        (keys.expired, (), "not ready", "expired.pem expired on "),
+        (fresh, (old,), "not ready", "old.crl expired on 2020-02-01 00:00 UTC"),
+    ):
+        files = {"tls_certificate": certificate.path, "tls_key": certificate.key}
+        node = keys.tables(mutual=True, data=tmp_path, tls_crl=lists, **files)
+        crl_files = tuple(map(str, lists))
+        peer = caller_of(1, keys, crl_files=crl_files, **{name: str(path) for name, path in files.items()}).peer
+        lines = {name: (state, words) for name, state, words in check_lines(Settings(node=node, peers=(peer,)))}
+        assert lines["[node] TLS"][0] == state
+        assert words in lines["[node] TLS"][1]
+        assert lines.get("peer pacs TLS", ("ready", "")) == lines["[node] TLS"]
 
 
 @pytest.mark.parametrize(
@@ -383,6 +559,25 @@ def test_a_server_of_another_authority_or_another_name_is_not_sent_to(keys: Keys
         assert word in str(refused.error)
         assert "ca_file" in str(refused.error)
         assert server.files() == ()
+
+
+def test_a_server_whose_certificate_was_revoked_is_not_sent_to(keys: Keys, tmp_path: Path) -> None:
+    document, lists = Outgoing.of(a_file()), {"crl_files": [str(keys.crl)]}
+    with storescp(tmp_path, *showing(keys.revoked, keys), "-ic") as server:
+        (sent,) = send(caller_of(server.port, keys), [document])
+        (refused,) = send(caller_of(server.port, keys, **lists), [document])
+    assert sent.error is None
+    assert "certificate revoked" in str(refused.error)
+    with storescp(tmp_path / "other", *server_options(keys), "-ic") as server:
+        (sent,) = send(caller_of(server.port, keys, **lists), [document])
+    assert sent.error is None
+    for number, certificate in enumerate((keys.revoked, keys.other)):
+        both = tmp_path / f"{number}.pem"
+        both.write_bytes(certificate.key.read_bytes() + certificate.path.read_bytes())
+        with http(lambda request: said(request, 200, {}), both) as peer:
+            trusting = peer.model_copy(update={"ca_file": str(keys.ca.path), "crl_files": (str(keys.crl),)})
+            (answer,) = stow.send(WebLink(trusting, 5.0), [document])
+        assert (answer.error is None) == (certificate is keys.other)
 
 
 def test_tls_on_one_side_only_is_no_association(keys: Keys, tmp_path: Path) -> None:

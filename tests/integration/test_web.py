@@ -171,17 +171,23 @@ def test_health_is_answered_while_every_other_request_waits_for_a_full_queue(ben
         assert {call.result().status_code for call in calls} == {202}
 
 
-def test_with_a_certificate_it_speaks_https_only(tmp_path: Path) -> None:
-    pem = tmp_path / "node.pem"
+def self_signed(pem: Path) -> None:
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
     made = run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", pem, *subject)
     assert made.returncode == 0, made.stderr
+
+
+def test_with_a_certificate_it_speaks_https_only_and_takes_up_a_renewed_one(tmp_path: Path) -> None:
+    pem = tmp_path / "node.pem"
+    self_signed(pem)
     bench = Bench(tmp_path / "node", certificate=pem)
     address = f"127.0.0.1:{bench.settings.web.port}/health"
     with requests.Session() as session:
         assert session.get(f"https://{address}", verify=str(pem), timeout=10).status_code == 200
         with pytest.raises(requests.ConnectionError):
             session.get(f"http://{address}", timeout=10)
+    self_signed(pem)
+    assert requests.get(f"https://{address}", verify=str(pem), timeout=10).status_code == 200
     bench.web.stop()
     bench.engine.dispose()
 

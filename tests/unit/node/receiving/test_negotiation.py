@@ -191,5 +191,5 @@ def test_a_binding_without_an_authority_of_callers_is_an_error_of_the_configurat
     peer = Peer(name="ct", ae_title="CT1", calling_certificates=("ct1.example",))
     with pytest.raises(ConfigError, match=r"peer ct: calling_certificates: .*give tls_client_ca"):
         policy(Settings(peers=(peer,)))
-    with pytest.raises(ValueError, match="calling_certificates needs ae_title"):
+    with pytest.raises(ValueError, match="calling_certificates are bound to no AE title"):
         Peer(name="web", dicomweb="https://pacs", deliver="dicomweb", retrieve="dicomweb", calling_certificates=("a",))
