@@ -19,7 +19,7 @@
         ├── ArchiveUnreachable   retried with back-off
         └── ArchiveRefused       final for that document; carries the archive's status
 
-`retry` and `status` are class attributes: who catches asks the error and keeps no table of its own.
+`retry`, `attempts` and `status` are class attributes: who catches asks the error and keeps no table of its own.
 """
 
 from typing import ClassVar
@@ -29,6 +29,8 @@ class NodeError(Exception):
     """Anything the node reports; `retry` says whether trying again can help."""
 
     retry: ClassVar[bool] = False
+    attempts: ClassVar[int] = 3
+    """how often in all a study is read for which trying again can help"""
 
 
 class ConfigError(NodeError):
@@ -86,13 +88,13 @@ class HandlerStarting(HandlerError):
 class ReaderTimeout(HandlerError):
     """The reader was killed at its time limit."""
 
-    retry = True
+    retry, attempts = True, 2
 
 
 class ReaderDied(HandlerError):
     """The reader process ended by itself: out of memory, or a crash in a library."""
 
-    retry = True
+    retry, attempts = True, 2
 
 
 class ReportError(NodeError):

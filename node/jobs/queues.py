@@ -7,7 +7,6 @@ from ainode.node.settings import Settings
 
 APPLICATION_VERSION = "2"
 """Pinned; raise it with the signature of a workflow: what the version before left is begun anew from the ledger."""
-PRIORS_QUEUE = "priors"
 
 
 def workflow_file(settings: Settings) -> Path:
@@ -23,6 +22,11 @@ def system_database_url(settings: Settings) -> str:
 def read_queue(handler: str) -> str:
     """Return the queue of a handler: one study at a time, by priority."""
     return f"read.{handler}"
+
+
+def priors_queue(peer: str) -> str:
+    """Return the queue of a peer for searches: a slow archive holds back only the studies that want priors of it."""
+    return f"priors.{peer}"
 
 
 def delivery_queue(kind: TaskKind, destination: str) -> str:

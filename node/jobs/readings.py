@@ -18,7 +18,6 @@ from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import PriorRecord
 
 log = logging.getLogger(__name__)
-_ATTEMPTS: Final = 3
 _FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 # A full disk is looked at again after this time, however often.
@@ -71,7 +70,8 @@ class Readings:
         ledger, now = self._stations.ledger, self._stations.now()
         attempts = ledger.tasks.attempts(task) + 1
         log.warning("reading failed: %s", error, extra={"action": "read_failed", "job": task.job})
-        if attempts < _ATTEMPTS and (isinstance(error, OSError) or error.retry):
+        is_temporary = isinstance(error, OSError) or error.retry
+        if is_temporary and attempts < getattr(error, "attempts", NodeError.attempts):
             pause_s = back_off_s(attempts - 1, first_s=_FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
             ledger.tasks.postpone(task, now + timedelta(seconds=pause_s), attempts=attempts)
             ledger.move(task.job, JobState.WAITING, reason=str(error))

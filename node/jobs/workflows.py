@@ -20,8 +20,8 @@ from ainode.node.jobs import engine
 from ainode.node.jobs.dispatcher import Dispatcher
 from ainode.node.jobs.queues import (
     APPLICATION_VERSION,
-    PRIORS_QUEUE,
     delivery_queue,
+    priors_queue,
     read_queue,
     system_database_url,
     workflow_file,
@@ -35,8 +35,10 @@ from ainode.node.keeping.tasks import Task, TaskKind, Waiting
 
 log = logging.getLogger(__name__)
 _POLLING_S: Final = 0.1
-_SEARCHES_AT_ONCE: Final = 4
+_SEARCHES_AT_ONCE: Final = 8
 _DELIVERIES_AT_ONCE: Final = 8
+# The engine takes the least number first, and no greater number (dbos, SetEnqueueOptions).
+_LAST_PRIORITY: Final = 2**31 - 1
 _OUTAGE_PAUSE_S: Final = 2.0
 _STATES: Final = {
     TaskKind.SEND: DeliveryState.WAITING,
@@ -72,7 +74,10 @@ class Jobs(DBOSConfiguredInstance):
         DBOS(config=config)
         DBOS.launch()
         self._file = identity(workflow_file(settings))
-        concurrency = {read_queue(route.handler): 1 for route in settings.routes} | {PRIORS_QUEUE: _SEARCHES_AT_ONCE}
+        concurrency = {read_queue(route.handler): 1 for route in settings.routes}
+        concurrency |= {
+            priors_queue(route.priors.source): _SEARCHES_AT_ONCE for route in settings.routes if route.priors
+        }
         for peer in settings.peers:
             for kind in _STATES:
                 concurrency[delivery_queue(kind, peer.name)] = _DELIVERIES_AT_ONCE
@@ -128,7 +133,10 @@ class Jobs(DBOSConfiguredInstance):
             self._refuse(task, error)
             self._dispatcher.ended(task)
             return
-        with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=waiting.priority):
+        # A study that could not be read, perhaps for its own fault, comes after all others.
+        is_last = task.kind is TaskKind.READ and task.attempts > 0
+        priority = _LAST_PRIORITY if is_last else waiting.priority
+        with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=priority):
             DBOS.enqueue_workflow(queue, self.work, task.job, task.kind.value, task.destination, task.turn, is_search)
 
     def _queue(self, waiting: Waiting) -> tuple[str, bool]:
@@ -140,8 +148,9 @@ class Jobs(DBOSConfiguredInstance):
         if task.kind is not TaskKind.READ:
             return delivery_queue(task.kind, settings.peer(task.destination).name), False
         route = route_for(task.job, waiting.route, waiting.handler, settings)
-        is_search = bool(route.priors) and not waiting.searched
-        return PRIORS_QUEUE if is_search else read_queue(route.handler), is_search
+        if route.priors and not waiting.searched:
+            return priors_queue(route.priors.source), True
+        return read_queue(route.handler), False
 
     @DBOS.workflow(max_recovery_attempts=None)
     def work(self, job: str, kind: str, destination: str, turn: int, is_search: bool) -> None:  # noqa: FBT001

@@ -1,5 +1,6 @@
 """The process of a handler: it answers one question after the other until the node closes the channel."""
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -23,6 +24,8 @@ from ainode.node.reading.weights import ModelEnvironment
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+# proc(5): the kernel without memory kills this process and its children first, and not the node.
+_FIRST_VICTIM: Final = "1000"
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
@@ -42,6 +45,8 @@ def serve(descriptor: int) -> None:
     library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Orphans below this process stay below it, where the node finds them.
     library.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="ascii")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as end, end.makefile("rwb") as file:
         end.set_inheritable(False)

@@ -220,6 +220,7 @@ def test_the_weights_are_asked_once_and_the_process_stays_for_the_reading(tmp_pa
     reading = answers.readers.read(answers.handler, a_request(tmp_path, "decline"))
     assert isinstance(reading.answer, OutOfScope)
     (process,) = children()
+    assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"  # the node is not the victim of a study
     assert (tmp_path / "site_handlers" / "built").read_text().split() == [str(process.pid)]
     answers.readers.kill_idle()
     assert answers.weights().names == ()

@@ -1,11 +1,12 @@
 """The durable workflow on its own engine: what is tried again and what is not, in which order, and after a restart."""
 
 import errno
+import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import a_file, free_port, instance_ref
+from support.web_archives import a_file_of
 
 from ainode.node import testing
 from ainode.node.domain import (
@@ -23,6 +25,7 @@ from ainode.node.domain import (
     DeliveryState,
     Document,
     DocumentKind,
+    InstanceRef,
     JobState,
     OutOfScope,
     Reading,
@@ -30,20 +33,22 @@ from ainode.node.domain import (
     Result,
     WeightsStatus,
 )
-from ainode.node.errors import BrokenSeries, OutOfResources
+from ainode.node.errors import BrokenSeries, OutOfResources, ReaderTimeout
 from ainode.node.jobs import engine
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
-from ainode.node.routes import Route
+from ainode.node.keeping.tasks import Task, TaskKind
+from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROUTE = Route("chest", "reader", destinations=("archive", "gone"))
+FOLLOWED = [Route(f"with priors of {name}", "reader", priors=PriorRule(name)) for name in ("slow", "gone")]
 ANSWER = Result(
     UID("1.2"), Algorithm("model", "1", "ff", WeightsStatus.RESEARCH), "Task", Code("1", "99", "x"), (), (), (), ()
 )
@@ -56,11 +61,13 @@ class Reader:
     answers: list[Reading | Exception] = field(default_factory=list)
     studies: list[str] = field(default_factory=list)
     free: threading.Event = field(default_factory=threading.Event)
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+    """what the reading of a study waits for, if not for `free`"""
 
     def __call__(self, handler: str, request: Request) -> Reading:
         assert handler == "reader"
         self.studies.append(request.study_instance_uid)
-        assert self.free.wait(30)
+        assert self.gates.get(request.study_instance_uid, self.free).wait(30)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -104,11 +111,11 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("node")
     peers = [
         Peer(name=name, ae_title="ARCHIVE", host="127.0.0.1", port=free_port(), confirm=confirm)
-        for name, confirm in (("archive", "none"), ("gone", "none"), ("silent", "query"))
+        for name, confirm in (("archive", "none"), ("gone", "none"), ("silent", "query"), ("slow", "none"))
     ]
-    delivery = DeliveryTable(first_wait_s=0.1, longest_wait_s=600, attempts=2)
+    delivery = DeliveryTable(first_wait_s=60, longest_wait_s=600, attempts=2)
     node = NodeTable(data=folder, min_free_bytes=0)
-    settings = Settings(node=node, peers=tuple(peers), routes=(ROUTE,), delivery=delivery)
+    settings = Settings(node=node, peers=tuple(peers), routes=(ROUTE, *FOLLOWED), delivery=delivery)
     engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
     sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=100"))
     database.migrate(engine)
@@ -124,6 +131,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def bench(launched: Bench) -> Iterator[Bench]:
     """Return the bench with a reader that was asked nothing yet."""
     launched.reader.studies.clear()
+    launched.reader.gates.clear()
     launched.reader.answers = [reading()]
     launched.reader.free.set()
     yield launched
@@ -175,6 +183,33 @@ def test_of_the_studies_that_wait_the_most_urgent_is_read_first_and_one_at_a_tim
     assert bench.reader.studies == ["1.2.1", "1.2.3", "1.2.4", "1.2.2"]
 
 
+def test_a_study_that_killed_a_reader_comes_after_all_that_wait_and_is_given_up_after_the_second_time(
+    bench: Bench,
+) -> None:
+    killed = ReaderTimeout("killed after 600 s")
+    bench.reader.answers = [killed, reading(), reading(), reading(), killed]
+    bench.reader.free.clear()
+    gate = bench.reader.gates["1.5.2"] = threading.Event()
+    bench.jobs.open(a_job("hangs", "1.5.1", priority=1))
+    bench.wait(lambda: len(bench.reader.studies) == 1)
+    for name, study in (("second", "1.5.2"), ("third", "1.5.3")):
+        bench.jobs.open(a_job(name, study))
+    bench.reader.free.set()
+    bench.wait(lambda: len(bench.reader.studies) == 2)
+    bench.clock.ahead += timedelta(seconds=10)
+    bench.wait(lambda: bench.ledger.tasks.attempts(Task("hangs", TaskKind.READ)) == 1)
+    bench.wait(lambda: "hangs:read:" in engine.Activity("ainode").turns())
+    bench.jobs.open(a_job("late", "1.5.4", priority=200))
+    bench.wait(lambda: "late:read:" in engine.Activity("ainode").turns())
+    gate.set()
+    assert bench.until("hangs", JobState.FAILED).reason == "killed after 600 s"
+    assert bench.reader.studies == ["1.5.1", "1.5.2", "1.5.3", "1.5.4", "1.5.1"]
+    bench.clock.ahead += timedelta(minutes=10)
+    bench.jobs.open(a_job("after", "1.5.5"))
+    bench.wait(lambda: len(bench.reader.studies) == 6)
+    assert bench.reader.studies[-1] == "1.5.5"
+
+
 def test_a_known_job_is_not_read_again_and_a_superseded_job_is_not_read_at_all(bench: Bench) -> None:
     bench.reader.free.clear()
     bench.jobs.open(a_job("blocks the reader", "1.3.1"))
@@ -196,6 +231,8 @@ def test_an_archive_that_is_gone_holds_back_only_what_is_for_it(bench: Bench, tm
     with testing.EmbeddedArchive(tmp_path, bench.settings.peer("archive").port) as archive:
         bench.jobs.open(a_job("a"))
         bench.until("a", JobState.REPORTED)
+        bench.wait(lambda: bench.ledger.deliveries("a", "gone")[0].error != "")
+        bench.clock.ahead += timedelta(seconds=70)
         bench.wait(lambda: bench.ledger.deliveries("a", "gone")[0].state is DeliveryState.FAILED)
         bench.wait(lambda: bench.ledger.deliveries("a", "archive")[0].state is DeliveryState.SENT)
     assert archive.stored == [document.ref.sop_instance_uid]
@@ -251,12 +288,34 @@ def test_jobs_that_an_archive_never_confirms_do_not_hold_back_the_next(bench: Be
     }
 
 
+def test_documents_that_an_archive_has_no_room_for_do_not_hold_back_the_next(bench: Bench) -> None:
+    names = [f"no room {number}" for number in range(8)]
+    documents = [a_document() for _ in names]
+    refused = {document.ref.sop_instance_uid for document in documents}
+    with silent_archive(bench.settings.peer("archive").port, refused) as stored:
+        for name, document in zip(names, documents, strict=True):
+            bench.reader.answers = [reading(document)]
+            bench.jobs.open(a_job(name, destinations=("archive",)))
+            bench.until(name, JobState.REPORTED)
+        bench.wait(lambda: all(bench.ledger.deliveries(name)[0].archive_status == 0xA700 for name in names))
+        ninth = a_document()
+        bench.reader.answers = [reading(ninth)]
+        bench.jobs.open(a_job("ninth", destinations=("archive",)))
+        bench.wait(lambda: ninth.ref.sop_instance_uid in stored)
+        assert {bench.ledger.deliveries(name)[0].state for name in names} == {DeliveryState.WAITING}
+        refused.clear()
+        bench.clock.ahead += timedelta(seconds=70)
+        bench.wait(lambda: {document.ref.sop_instance_uid for document in documents} <= set(stored))
+
+
 @contextmanager
-def silent_archive(port: int) -> Iterator[list[str]]:
-    """Store what comes, and answer no query."""
+def silent_archive(port: int, refused: Collection[str] = ()) -> Iterator[list[str]]:
+    """Store what comes, less what is out of resources, and answer no query."""
     stored: list[str] = []
 
     def store(event: evt.Event) -> int:
+        if event.request.AffectedSOPInstanceUID in refused:
+            return 0xA700
         stored.append(event.request.AffectedSOPInstanceUID)
         return 0x0000
 
@@ -268,6 +327,60 @@ def silent_archive(port: int) -> Iterator[list[str]]:
         yield stored
     finally:
         server.shutdown()
+
+
+@contextmanager
+def slow_archive(port: int, slow: int) -> Iterator[list[socket.socket]]:
+    """Keep so many connections without a word, and close the others at once."""
+    kept: list[socket.socket] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                if len(kept) < slow:
+                    kept.append(connection)
+                else:
+                    connection.close()
+
+    with socket.create_server(("127.0.0.1", port)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield kept
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in kept:
+                connection.close()
+
+
+@pytest.mark.parametrize(("count", "source"), [(4, "slow"), (8, "gone")])
+def test_slow_searches_for_priors_hold_back_neither_a_few_others_nor_those_of_another_archive(
+    bench: Bench, tmp_path: Path, count: int, source: str
+) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(
+        a_file_of(study="1.6", PatientID="7", PatientBirthDate="19500101", StudyDate="20260101", StudyTime="1010")
+    )
+    names = [f"search {source} {number}" for number in range(count)]
+    with slow_archive(bench.settings.peer("slow").port, count) as kept:
+        for name in names:
+            open_followed(bench, name, path, "slow")
+        bench.wait(lambda: len(kept) == count)
+        open_followed(bench, f"beside {source}", path, source)
+        bench.until(f"beside {source}", JobState.REPORTED)
+        assert {bench.ledger.job(name).state for name in names} == {JobState.WAITING}
+    for name in names:
+        bench.until(name, JobState.REPORTED)
+
+
+def open_followed(bench: Bench, name: str, path: Path, source: str) -> None:
+    job = a_job(name, f"1.6.{sum(name.encode())}", route=f"with priors of {source}", destinations=())
+    (uid,) = job.content
+    ref = InstanceRef(job.study_instance_uid, UID("1.7"), UID("1.8"), uid)
+    Catalog(bench.ledger._engine).index([StoredInstance(ref, UID("1.9"), "00", 1, path, "CT", NOW)])
+    bench.jobs.open(job)
 
 
 def test_an_attempt_that_the_database_broke_off_is_made_again_when_the_database_is_back(bench: Bench) -> None:
