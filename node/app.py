@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ainode.node.audit.changes import start_alert
 from ainode.node.audit.recorder import Recorder
 from ainode.node.deciding.events import HandlerKnown, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
@@ -19,6 +20,7 @@ from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts, own_documents
 from ainode.node.disk import make_folder, remove_parts
 from ainode.node.domain import JobState
+from ainode.node.errors import WeightsError
 from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
 from ainode.node.jobs.courier import Courier
@@ -36,6 +38,7 @@ from ainode.node.priors.gathering import Priors
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
 from ainode.node.receiving.process import ReceiverProcess
+from ainode.node.receiving.transfers import Transfers
 from ainode.node.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,11 +70,20 @@ class Node:
         self._announcements = Announcements(self._engine)
         self._audit = Recorder.of(settings)
         self._events = intake_queue()
+        self._put = Transfers(self._audit.record, self._events.put).put
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
         self._readers.kill_leftovers()
         self._jobs = Jobs(
-            Stations(settings, self.catalog, self.ledger, Courier(settings, self.ledger), self._readers.read, _now)
+            Stations(
+                settings,
+                self.catalog,
+                self.ledger,
+                Courier(settings, self.ledger, self._audit.record),
+                self._readers.read,
+                _now,
+                self._audit.record,
+            )
         )
         self._errands = Errands()
         self._receiver = ReceiverProcess(settings)
@@ -84,7 +96,8 @@ class Node:
     def start(self) -> None:
         """Open the door, recover what a crash left, go on."""
         self._audit.start()
-        self._receiver.start(self._events.put)
+        self._record_configuration()
+        self._receiver.start(self._put)
         self._resumed = self._jobs.launch()
         self._intake.start()
         if self._web:
@@ -142,6 +155,18 @@ class Node:
             log.info(sentence, *counts, extra={"action": "recovered"})
         self._commitments.recover()
 
+    def _record_configuration(self) -> None:
+        """Record the digests of configuration and weights; what cannot be read or written costs a line of the log."""
+        if not self._settings.audit.enabled:
+            return
+        try:
+            entries = environment(self._settings).weights.entries()
+            self._audit.record(start_alert(self._settings, {entry.name: entry.sha256 for entry in entries}))
+        except (WeightsError, OSError) as error:
+            log.warning(
+                "audit: configuration and weights are not recorded: %s", error, extra={"action": "audit_failed"}
+            )
+
     def _on_handler_known(self, handler: str) -> None:
         self._events.put(HandlerKnown(handler))
 
@@ -170,7 +195,7 @@ class Node:
             job_retention.sweep(now)
             priors.sweep(now, (job.id for job in self.ledger.jobs(states=(JobState.WAITING, JobState.READING))))
 
-        counts = SenderCounts(settings, self.ledger, self._errands, self._events.put)
+        counts = SenderCounts(settings, self.ledger, self._errands, self._events.put, self._audit.record)
         own = partial(own_documents, self.ledger)
         doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements, own)
         duties = Duties(self._recovered, self._commitments.take, sweep, _now)
@@ -180,4 +205,4 @@ class Node:
         from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
 
         parts = self.catalog, self.ledger, self._announcements
-        return Web(self._settings, Neighbors(*parts, self._events.put, self._liveness, self._engine))
+        return Web(self._settings, Neighbors(*parts, self._put, self._liveness, self._engine))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 # PS3.15 A.6: repositories take at least 32768 octets. 64 SOP classes have 6 kB.
@@ -110,10 +111,12 @@ def _activity(kind: Code) -> Message:
     return Message(Code("110100", "Application Activity"), "E", (Participant(role=_APPLICATION),), kind)
 
 
-def alert(kind: Code, uri: str, description: str, *, outcome: str = SUCCESS) -> Message:
+def alert(
+    kind: Code, uri: str, description: str, details: Mapping[str, str] = MappingProxyType({}), *, outcome: str = SUCCESS
+) -> Message:
     """Return a Security Alert about a file or another resource (A.5.3.11)."""
     role = _MASTER_FILE if kind == SOFTWARE_CONFIGURATION else _SECURITY_RESOURCE
-    subject = Subject(uri, _URI, role, details=(("Alert Description", description),))
+    subject = Subject(uri, _URI, role, details=(("Alert Description", description), *details.items()))
     return Message(_SECURITY_ALERT, "E", (Participant(is_requestor=True),), kind, (subject,), outcome)
 
 
@@ -160,8 +163,10 @@ def queried(archive: Participant, target: str) -> Message:
     return Message(event, "E", (Participant(role=SOURCE, is_requestor=True), archive), subjects=(subject,))
 
 
-def study(uid: str, sop_classes: Mapping[str, int], **details: str) -> Subject:
-    """Return a study as the object of a message, with the number of its instances of each SOP class."""
+def study_subject(
+    uid: str, sop_classes: Mapping[str, int], details: Mapping[str, str] = MappingProxyType({})
+) -> Subject:
+    """Return a study as the object of a message, with the number of instances of each SOP class, '' for any class."""
     return Subject(uid, _STUDY, _REPORT, details=tuple(details.items()), sop_classes=sop_classes)
 
 
@@ -236,7 +241,7 @@ def _subject(subject: Subject) -> str:
 def _sop_classes(counts: Mapping[str, int]) -> Iterable[str]:
     """Yield an element for each SOP class; a last one without UID counts what is beyond the bound."""
     for uid, count in islice(counts.items(), _MAX_SOP_CLASSES):
-        yield _element("SOPClass", {"UID": uid, "NumberOfInstances": str(count)})
+        yield _element("SOPClass", {**({"UID": uid} if uid else {}), "NumberOfInstances": str(count)})
     if others := sum(islice(counts.values(), _MAX_SOP_CLASSES, None)):
         yield _element("SOPClass", {"NumberOfInstances": str(others)})
 

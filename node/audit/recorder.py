@@ -18,6 +18,19 @@ _MAX_BATCH: Final = 500
 _PAUSE_S: Final = 5.0
 
 
+def drop(_message: Message, /) -> None:
+    """Do nothing: for who keeps no trail."""
+
+
+def record_command(settings: Settings, message: Message) -> None:
+    """Write a message of a command at once; a trail that cannot be written costs a line of the log."""
+    if settings.audit.enabled:
+        try:
+            Trail.of(settings).append([(datetime.now(UTC), message)])
+        except OSError as error:
+            _log.error("audit: the command is not in the trail: %s", error.strerror, extra={"action": "audit_failed"})
+
+
 class Recorder:
     """Takes messages from any thread and writes them; a disk that is full costs no study and is tried again."""
 

@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 from typing import Final
 
+from ainode.node.audit.messages import Subject, accessed, study_subject
 from ainode.node.back_off import back_off_s
 from ainode.node.disk import is_full, refuse_full, sha256_of, write_durably
 from ainode.node.domain import Document, JobState, OutOfScope, Reading, Request, Result
@@ -29,7 +30,7 @@ class Readings:
 
     def __init__(self, stations: Stations) -> None:
         self._stations = stations
-        self._priors = Priors(stations.settings)
+        self._priors = Priors(stations.settings, record=stations.record)
 
     def search(self, task: Task) -> None:
         """Fetch the priors that the job's route asks for; a search that fails leaves a study without priors."""
@@ -59,7 +60,9 @@ class Readings:
             kept_documents = tuple(self._keep(job, document) for document in reading.documents)
         except (NodeError, OSError) as error:
             self._note_failure(task, error)
+            self._stations.record(accessed(job.handler, _audited(job), type(error).__name__))
         else:
+            self._stations.record(accessed(job.handler, _audited(job, reading)))
             self._report(job, reading, kept_documents)
 
     def _note_failure(self, task: Task, error: NodeError | OSError) -> None:
@@ -108,6 +111,14 @@ class Readings:
         if not path.exists():
             write_durably(path, document.content)
         return KeptDocument(job.id, document.ref, document.kind, path, sha256_of(path))
+
+
+def _audited(job: Job, reading: Reading | None = None) -> Subject:
+    """Return the study of a job for the audit trail, with the weights that answered."""
+    details = {"job": job.id, "route": job.route}
+    if reading and isinstance(reading.answer, Result):
+        details["weights_sha256"] = reading.answer.algorithm.weights_sha256
+    return study_subject(job.study_instance_uid, {"": len(job.content)}, details)
 
 
 def _outcome(reading: Reading, prior_record: PriorRecord) -> Outcome:

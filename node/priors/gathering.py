@@ -17,11 +17,14 @@ from functools import partial
 from pathlib import Path
 
 from ainode.node import logs, tls
+from ainode.node.archive.audited import participant_of, query_of
 from ainode.node.archive.dicomweb import WebArchive
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline, SeriesEntry
 from ainode.node.archive.web import WebLink
+from ainode.node.audit.messages import DESTINATION, Message, Participant, study_subject, transferred
+from ainode.node.audit.recorder import drop
 from ainode.node.disk import is_full
 from ainode.node.domain import File
 from ainode.node.errors import (
@@ -45,9 +48,17 @@ _NO_RECORD = "Earlier studies: not used, since the node has no record of a searc
 class Priors:
     """Gathers the earlier studies of a job from an archive, and keeps the record of each job."""
 
-    def __init__(self, settings: Settings, archive_of: Callable[[Peer], Archive] | None = None) -> None:
-        """Open no connection yet; `archive_of` replaces the archive that the configuration of a peer describes."""
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        archive_of: Callable[[Peer], Archive] | None = None,
+        record: Callable[[Message], None] = drop,
+    ) -> None:
+        """Open no connection yet; `archive_of` replaces the archive that the configuration of a peer describes.
+
+        `record` writes into the audit trail.
+        """
+        self._settings, self._record = settings, record
         self._shelf = Shelf(settings.data / "priors", settings.node.min_free_bytes)
         self._move_lock = threading.Lock()
         self._archive_of = archive_of or self._configured_archive
@@ -137,7 +148,9 @@ class Priors:
         if isinstance(query, str):
             search.notes.append(f"Earlier studies: not looked for, since {query}.")
             return
-        archive = self._archive_of(self._settings.peer(rule.source))
+        peer = self._settings.peer(rule.source)
+        archive = self._archive_of(peer)
+        self._record(query_of(peer, by_web=peer.retrieve == "dicomweb"))
         with search.timer("query"):
             candidates, refusals = usable_studies(archive.studies(query, deadline), current, rule)
         search.notes += _refusal_notes(refusals)
@@ -167,7 +180,7 @@ class Priors:
                 files += self._shelf.series_files(
                     series,
                     current,
-                    partial(archive.fetch, series, deadline=deadline),
+                    partial(self._fetch, search.rule, archive, series, deadline),
                     allow_missing_birth_date=search.rule.allow_missing_birth_date,
                 )
                 has_images = has_images or series.modality not in search.companions
@@ -179,6 +192,16 @@ class Priors:
                 log.warning("priors: a series is not used: %s", error, extra=log_fields)
         if has_images:
             search.studies.append(tuple(files))
+
+    def _fetch(self, rule: PriorRule, archive: Archive, series: SeriesEntry, deadline: Deadline, folder: Path) -> None:
+        """Fetch a series into a folder; what came is in the audit trail, also of a series that did not come whole."""
+        try:
+            archive.fetch(series, folder, deadline)
+        finally:
+            if count := len(list(folder.iterdir())):
+                source = participant_of(self._settings.peer(rule.source), is_source=True)
+                node = Participant(role=DESTINATION, is_requestor=True)
+                self._record(transferred(source, node, study_subject(series.study_instance_uid, {"": count})))
 
 
 @dataclass(slots=True)

@@ -48,4 +48,14 @@ class CommitmentSaved:
     """the AE title that gets the node's report; '' for the report of an archive"""
 
 
-Event: TypeAlias = AssociationOpened | InstanceStored | AssociationEnded | CommitmentSaved
+@dataclass(frozen=True, slots=True)
+class AssociationRefused:
+    """The node refused an association, or TLS failed before it; the AE titles are '' then, and may be anything else."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    reason: str
+
+
+Event: TypeAlias = AssociationOpened | InstanceStored | AssociationEnded | CommitmentSaved | AssociationRefused

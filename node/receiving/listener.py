@@ -16,7 +16,7 @@ from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.command_set import response
 from ainode.node.receiving.commitment_files import CommitmentFiles
-from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event
 from ainode.node.receiving.negotiation import Policy, answers, certificate_fault, commitment_roles, refusal
 from ainode.node.receiving.pdu import (
     ContextResult,
@@ -158,18 +158,16 @@ class Receiver:
 
     def _serve_connection(self, place: Place) -> None:
         """Serve one connection to its end; an error ends this association and no other."""
-        channel, address = place.channel, place.address
+        channel, address, is_open = place.channel, place.address, False
         try:
             channel.open()
+            is_open = True
             self._associate(place)
         except AssociationLost as error:
-            self._sparse_log.write(
-                logging.INFO,
-                f"association lost: {error}",
-                action="association_lost",
-                address=address,
-                reason=str(error),
-            )
+            text, reason = f"association lost: {error}", str(error)
+            about = {"action": "association_lost", "address": address, "reason": reason}
+            if self._sparse_log.write(logging.INFO, text, **about) and not is_open:
+                self._on_event(AssociationRefused("", "", address, reason))
             channel.abort()
         except ProtocolViolation as error:
             self._sparse_log.write(
@@ -212,13 +210,16 @@ class Receiver:
     def _reject(self, place: Place, request: Proposal, reason: Rejection, fault: str) -> None:
         titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
         cause = f"{reason.name}{fault and f': {fault}'}"
-        self._sparse_log.write(
+        is_written = self._sparse_log.write(
             logging.WARNING,
             f"association {titles} rejected: {cause}",
             action="rejected",
             address=place.address,
             reason=cause,
         )
+        if is_written:
+            callers = request.calling_ae_title, request.called_ae_title
+            self._on_event(AssociationRefused(*callers, place.address, cause))
         place.channel.send(rejection(reason))
 
     def _serve(self, association: Association, place: Place, calling_ae_title: str) -> None:

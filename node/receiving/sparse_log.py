@@ -30,17 +30,18 @@ class SparseLog:
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str, str], _Window] = {}
 
-    def write(self, level: int, text: str, *, action: str, address: str, reason: str = "") -> None:
-        """Write or count a line; `reason` is no text of the caller."""
+    def write(self, level: int, text: str, *, action: str, address: str, reason: str = "") -> bool:
+        """Write or count a line, and return whether it was written; `reason` is no text of the caller."""
         with self._lock:
             key = action, address, reason
             if key not in self._windows and len(self._windows) >= _MAX_KEYS:
                 key = action, _OTHERS, ""
             if window := self._windows.get(key):
                 window.more += 1
-                return
+                return False
             self._windows[key] = _Window(level, time.monotonic())
         self._log.log(level, "%s", text, extra={"action": action, "address": address})
+        return True
 
     def flush(self) -> None:
         """Write the counts of the windows that are over."""
