@@ -15,6 +15,7 @@ from typing import Final
 from ainode.node import logs
 from ainode.node.deciding import router
 from ainode.node.deciding.events import CountAnswered, HandlerKnown, IntakeEvent, StudyAnnounced
+from ainode.node.deciding.explanations import storable
 from ainode.node.deciding.faults import attempt, passes, reason_of
 from ainode.node.deciding.indexing import Indexing
 from ainode.node.deciding.leftovers import Leftovers, Recovery
@@ -269,7 +270,7 @@ class Intake:
             self._doors.open_job(self._job(chosen, route, now, locations, refusal))
 
     def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:
-        explanation = [asdict(decision) for decision in decisions]
+        explanation = [asdict(storable(decision)) for decision in decisions]
         self._catalog.mark_routed(study, content=content, explanation=explanation)
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:

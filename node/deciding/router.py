@@ -181,7 +181,7 @@ def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision
 
 def _counted_images(instances: Sequence[Instance]) -> str:
     """Return the number of images, and that they are multi-frame images where an image is."""
-    frames = {instance.text("NumberOfFrames") for instance in instances} - {"", "1"}
+    frames = {text for instance in instances if (text := instance.text("NumberOfFrames")).isdecimal()} - {"1"}
     return f"{len(instances)}" + (f", multi-frame of {', '.join(sorted(frames))} frames" if frames else "")
 
 

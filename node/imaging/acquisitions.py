@@ -57,6 +57,8 @@ _REGION = {
 }
 _INTERLEAVED = {**_MOMENT, **_REGION}
 _NAMES = {**_RECONSTRUCTION, **_PASS, **_INTERLEAVED, **_GRID}
+# A reason never quotes what a person typed.
+_TYPED = frozenset({"SeriesDescription", "ProtocolName", "ContrastBolusAgent"})
 # Fewer slices with a value of their own are no pass.
 _FEWEST = 4
 # As many passes one beside the other are the steps of one scan.
@@ -97,7 +99,7 @@ def difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
     for keyword in ("FrameOfReferenceUID", *_PASS, "KVP", "ContrastBolusAgent", *_MOMENT):
         values = _values(first, keyword), _values(second, keyword)
         if all(values) and values[0].isdisjoint(values[1]):
-            return f"{_NAMES[keyword]} is {_shown(values[0])} and {_shown(values[1])}"
+            return _difference_of(keyword, *values)
     if _is_one_series(first, second) and (_are_alike(first, second) or not _overlap((tuple(first), tuple(second)))):
         return distinction((first, second))
     spans = _span(first), _span(second)
@@ -105,17 +107,17 @@ def difference(first: Sequence[Instance], second: Sequence[Instance]) -> str:
         return _other_time(first, second)
     agents = _values(first, "ContrastBolusAgent"), _values(second, "ContrastBolusAgent")
     if any(agents) and not all(agents):
-        return f"{_NAMES['ContrastBolusAgent']} is {_shown(agents[0])} and {_shown(agents[1])}"
+        return _difference_of("ContrastBolusAgent", *agents)
     return _other_phase(first, second)
 
 
 def distinction(groups: Iterable[Sequence[Instance]]) -> str:
     """Return the attribute in which the groups of `passes` differ, with the values of the first two."""
     first, second = (tuple(group) for group in list(groups)[:2])
-    for keyword, name in _NAMES.items():
+    for keyword in _NAMES:
         values = _values(first, keyword), _values(second, keyword)
         if values[0] != values[1]:
-            return f"{name} is {_shown(values[0])} and {_shown(values[1])}"
+            return _difference_of(keyword, *values)
     kinds = _kind(first[0]), _kind(second[0])
     if kinds[0] != kinds[1]:
         return f"Image Type is {'/'.join(kinds[0])} and {'/'.join(kinds[1])}"
@@ -342,6 +344,13 @@ def _rounded(value: "Value | None", decimals: int = _DECIMALS) -> object:
     if isinstance(value, int | float):
         return round(float(value), decimals) + 0.0
     return str(value or "").strip()
+
+
+def _difference_of(keyword: str, *values: frozenset[object]) -> str:
+    """Return the values of an attribute in two groups; of what a person typed, that the values differ."""
+    if keyword in _TYPED:
+        return f"{_NAMES[keyword]} {'differs' if all(values) else 'is given in one of them alone'}"
+    return f"{_NAMES[keyword]} is {' and '.join(map(_shown, values))}"
 
 
 def _shown(values: frozenset[object]) -> str:

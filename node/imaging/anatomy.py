@@ -292,8 +292,10 @@ def _part_by_body_part_examined(header: Header) -> BodyPart | None:
     """Return the part that Body Part Examined names by a defined term or in words."""
     value = str(header.get("BodyPartExamined", ""))
     term = "".join(_words(value))
-    parts = (_PART_BY_TERM[term],) if term in _PART_BY_TERM else tuple(_phrases_by_part(value))
-    return BodyPart(parts, "BodyPartExamined", value) if parts else None
+    if term in _PART_BY_TERM:
+        return BodyPart((_PART_BY_TERM[term],), "BodyPartExamined", value)
+    phrases = _phrases_by_part(value)
+    return BodyPart(tuple(phrases), "BodyPartExamined", ", ".join(phrases.values()).upper()) if phrases else None
 
 
 def body_part(header: Header) -> BodyPart:

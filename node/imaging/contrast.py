@@ -1,7 +1,7 @@
 """The contrast phase of a CT, as its headers state the phase in English, German, French, Spanish and Italian.
 
 A device writes Contrast/Bolus Agent although no agent was given, or although the agent was drunk; a description names
-the phase in the words of the technologist.
+the phase in the words of the technologist. A reason never quotes these words: `carter` is no arterial phase.
 """
 
 import re
@@ -63,7 +63,7 @@ def phase(instance: Instance) -> str:
 
     Of several phases a phase other than portal venous counts.
     """
-    return next((name for name, _, _ in _named_phases(instance)), "")
+    return next((name for name, _ in _named_phases(instance)), "")
 
 
 def other_phase(instances: Iterable[Instance]) -> str:
@@ -75,38 +75,33 @@ def other_phase(instances: Iterable[Instance]) -> str:
 
 
 def _other_phase(instance: Instance) -> str:
-    agent = instance.text("ContrastBolusAgent")
-    words = unaccented(agent).strip()
+    words = unaccented(instance.text("ContrastBolusAgent")).strip()
     if _NO_AGENT.match(words) or _PATTERNS["native"].search(words):
-        return f"Contrast/Bolus Agent says {agent!r}"
+        return "Contrast/Bolus Agent says that there is none"
     if _NO_VEIN.search(words) and not _VEIN.search(words):
-        return f"Contrast/Bolus Agent says {agent!r}, which is not given into a vein"
-    if route := _other_route(instance):
-        return f"Contrast/Bolus Route says {route!r}"
+        return "Contrast/Bolus Agent is none that is given into a vein"
+    if _is_other_route(instance):
+        return "Contrast/Bolus Route is not a vein"
     return next(
-        (
-            f"{attribute} says {text!r}, the {name} phase"
-            for name, attribute, text in _named_phases(instance)
-            if name != PORTAL_VENOUS
-        ),
+        (f"{attribute} names the {name} phase" for name, attribute in _named_phases(instance) if name != PORTAL_VENOUS),
         "",
     )
 
 
-def _other_route(instance: Instance) -> str:
-    """Return the route of the agent where the route is not a vein, as the header names it."""
-    text = instance.text("ContrastBolusRoute")
-    if _NO_VEIN.search(unaccented(text)) and not _VEIN.search(unaccented(text)):
-        return text
+def _is_other_route(instance: Instance) -> bool:
+    """Return whether the header names a route of the agent that is not a vein."""
+    text = unaccented(instance.text("ContrastBolusRoute"))
+    if _NO_VEIN.search(text) and not _VEIN.search(text):
+        return True
     items = instance.header.get("ContrastBolusAdministrationRouteSequence", ())
     codes = [item for item in (items if isinstance(items, tuple) else ()) if isinstance(item, Mapping)]
     if any(str(code.get("CodeValue", "")) in _VEIN_CODES for code in codes):
-        return ""
-    return next((str(code.get("CodeMeaning", "")) for code in codes if code.get("CodeValue")), "")
+        return False
+    return any(code.get("CodeValue") for code in codes)
 
 
-def _named_phases(instance: Instance) -> list[tuple[str, str, str]]:
-    """Return phase, attribute and words of each phase of the first text that names one.
+def _named_phases(instance: Instance) -> list[tuple[str, str]]:
+    """Return each phase of the first text that names one, with the attribute.
 
     Image Type names the native image that is computed from two energies.
     """
@@ -116,13 +111,9 @@ def _named_phases(instance: Instance) -> list[tuple[str, str, str]]:
         ("Protocol Name", instance.text("ProtocolName")),
     )
     phases = [
-        [
-            (name, attribute, match[0].strip())
-            for name, pattern in _PATTERNS.items()
-            if (match := pattern.search(unaccented(text)))
-        ]
+        [(name, attribute) for name, pattern in _PATTERNS.items() if pattern.search(unaccented(text))]
         for attribute, text in texts
     ]
     virtual = re.search(r"(?<![a-z])(?:vnc|vue|vni|tnc)(?![a-z])", unaccented(image_type))
-    computed = [("native", "Image Type", virtual[0])] if virtual else []
+    computed = [("native", "Image Type")] if virtual else []
     return computed + next((names for names in phases if names), [])

@@ -30,12 +30,21 @@ _MAP = re.compile(
 # A word in the middle of another, as in `ThoraxMIP`.
 _SLAB_IN_WORD = re.compile(r"(?<=[a-z])(?:MIP|MinIP|MaxIP)(?![a-z])")
 # PS3.16: reformatting that bends, renderings, intensity projections; PS3.3 C.8.16.2.1.4 for the technique.
-_SLAB_CODES = frozenset({"113073", "113074", "113075", "113078", "113079"})
+_SLAB_CODES = {
+    "113073": "Curved multiplanar reformatting",
+    "113074": "Volume rendering",
+    "113075": "Surface rendering",
+    "113078": "Maximum intensity projection",
+    "113079": "Minimum intensity projection",
+}
 _SLAB_TECHNIQUES = frozenset({"MAX_IP", "MIN_IP", "VOLUME_RENDER", "SURFACE_RENDER"})
 
 
 def slab_reason(instance: Instance) -> str:
-    """Return what says that the image is no acquired slice, in words; '' for a slice."""
+    """Return what says that the image is no acquired slice, in words; '' for a slice.
+
+    A description is not quoted: a word of it may be a name.
+    """
     for value in instance.text("ImageType").split("\\"):
         words = unaccented(value)
         if _NOT_SLICES.search(words) or _SLAB.search(words):
@@ -46,8 +55,8 @@ def slab_reason(instance: Instance) -> str:
     ):
         text = instance.text(keyword)
         words = unaccented(text)
-        if match := _SLAB.search(words) or _MAP.search(words) or _SLAB_IN_WORD.search(text):
-            return f"{attribute} says {match[0].strip()!r}"
+        if _SLAB.search(words) or _MAP.search(words) or _SLAB_IN_WORD.search(text):
+            return f"{attribute} names a slab, a rendering or a map"
     technique = instance.text("VolumeBasedCalculationTechnique")
     if technique in _SLAB_TECHNIQUES:
         return f"Volume Based Calculation Technique is {technique}"
@@ -60,9 +69,9 @@ def _derivation(instance: Instance) -> str:
     codes = [item for item in (items if isinstance(items, tuple) else ()) if isinstance(item, Mapping)]
     return next(
         (
-            f"Derivation Code is {code.get('CodeMeaning', '')!r}"
+            f"Derivation Code is {_SLAB_CODES[value]!r}"
             for code in codes
-            if str(code.get("CodeValue", "")) in _SLAB_CODES
+            if (value := str(code.get("CodeValue", ""))) in _SLAB_CODES
         ),
         "",
     )

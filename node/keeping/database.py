@@ -17,13 +17,15 @@ from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
 T = TypeVar("T")
-HEAD = "0008"
+HEAD = "0009"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# secure_delete: what was removed or replaced is gone from the file, too.
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON", "secure_delete=ON")
 # Any number that no other program on the server uses: "ainode" in ASCII.
 _MIGRATION_LOCK: Final = 0x61696E6F6465
 # The name of the engine's option that says which file was opened.
@@ -37,9 +39,10 @@ _MAX_CONNECTIONS: Final = 60
 def connect(url: str) -> sa.Engine:
     """Return an engine; SQLite keeps a write-ahead log that is synced at each commit.
 
+    An error of a statement is without the values of the statement.
     A statement or a commit raises DatabaseUnavailable where the same statement can succeed later.
     """
-    engine = sa.create_engine(url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS)
+    engine = sa.create_engine(url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS, hide_parameters=True)
     sa.event.listen(engine, "handle_error", _raise_unavailable)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
@@ -70,7 +73,7 @@ def _raise_unavailable(context: sa.engine.ExceptionContext) -> None:
 
 def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON"):
+    for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ainode.node.deciding import router
+from ainode.node.deciding.explanations import NOT_KEPT, completed
+from ainode.node.deciding.stored_study import ReadableStudy, stored_study
 from ainode.node.domain import (
     UID,
     DocumentKind,
@@ -26,7 +28,7 @@ from ainode.node.imaging import ct_look
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.jobs.requests import request_of
 from ainode.node.keeping import database
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import ReadOptions, UnreadFile, dicom_studies
@@ -213,19 +215,33 @@ def _decision_lines(decision: RouteDecision) -> list[str]:
 def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]:
     """Return the lines of the stored explanation of a received study, and the state of each of its jobs.
 
+    The values that the catalog does not keep are read from the files of the study.
     Raises: LookupError if the node never routed the study.
     """
-    engine = database.connect(settings.database_url)
-    decisions = Catalog(engine).explanation(UID(study_instance_uid))
-    if decisions is None:
-        raise LookupError(f"study {study_instance_uid}: not routed here; give a path, or see `ainode jobs`")
-    lines = [f"study {study_instance_uid}"]
-    for row in decisions:
+    engine, study = database.connect(settings.database_url), UID(study_instance_uid)
+    catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
+    rows = catalog.explanation(study)
+    if rows is None and not jobs:
+        raise LookupError(f"study {study}: not routed here; give a path, or see `ainode jobs`")
+    lines = [f"study {study}"]
+    if rows is None:
+        lines.append("  the files, and why each route matched or not, were removed after [node] retention_days")
+    decisions = _decisions_of_files(catalog.instances(study), settings)
+    for row in rows or ():
         checks = tuple(Check(**check) for check in row["checks"])
-        lines += _decision_lines(RouteDecision(row["route"], UID(row["series_instance_uid"]), checks))
-    for job in Ledger(engine).jobs(study=UID(study_instance_uid)):
+        stored = RouteDecision(row["route"], UID(row["series_instance_uid"]), checks)
+        lines += _decision_lines(completed(stored, decisions))
+    if not decisions and any(NOT_KEPT in line for line in lines):
+        lines.append("  values that are not kept are in the files of the study, which are gone or cannot be read")
+    for job in jobs:
         lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
     return lines
+
+
+def _decisions_of_files(stored: Sequence[StoredInstance], settings: Settings) -> tuple[RouteDecision, ...]:
+    """Return what the routes decide on the files of a study now; nothing if no file can be read."""
+    readable = stored_study(stored, {}, router.keywords(settings.routes)) if stored else None
+    return router.decide(readable.study, settings.routes) if isinstance(readable, ReadableStudy) else ()
 
 
 def replay(study_instance_uid: str, settings: Settings, weights: Path | None) -> tuple[bool, list[str]]:

@@ -3,6 +3,7 @@
 The findings are measurement groups. The reason why a study was not read is a narrative report (TID 2000).
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM
 
+from ainode.node import logs
 from ainode.node.domain import (
     UID,
     Algorithm,
@@ -37,6 +39,7 @@ from ainode.node.reports.source_header import (
     software_versions,
 )
 
+log = logging.getLogger(__name__)
 _PRIVATE_SCHEME = "99AINODE"
 """coding scheme of handlers' codes that no public scheme has; 99 begins the name of a private scheme (PS3.16 8)"""
 
@@ -233,7 +236,11 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         )
     except ValueError as error:
         study = draft.evidence[0].study_instance_uid
-        raise ReportError(f"study {study}: the result cannot be encoded ({error})") from error
+        about = {"action": "not_encoded", "study_instance_uid": study}
+        log.error("report: %s", logs.raised_at(error), extra=about)  # noqa: TRY400 - the message may quote a header
+        raise ReportError(
+            f"study {study}: the result cannot be encoded ({type(error).__name__}; see the log)"
+        ) from error
     _identify_private_codes(document)
     if draft.requests:
         document.ReferencedRequestSequence = list(draft.requests)

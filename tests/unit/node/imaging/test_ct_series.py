@@ -1,5 +1,6 @@
 """Which slices are one stack, and which stack of a study is read; by headers alone."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ainode.node.domain import UID, Instance, InstanceRef, OutOfScope, Series, Value
+from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack
 
@@ -88,7 +90,7 @@ PASSES: list[tuple[dict[str, Value], dict[str, Value], str]] = [
     (
         {"ContrastBolusAgent": ""},
         {"ContrastBolusAgent": "OMNIPAQUE"},
-        "Contrast/Bolus Agent is absent and OMNIPAQUE",
+        "Contrast/Bolus Agent is given in one of them alone",
     ),
 ]
 MOMENTS: list[tuple[dict[str, Value], dict[str, Value], str]] = [
@@ -107,7 +109,7 @@ INTERLEAVED: list[tuple[dict[str, Value], dict[str, Value], str]] = [
         {"ImageType": ("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM7 SPI DUAL", "DET_B")},
         "Image Type is ORIGINAL/PRIMARY/AXIAL/CT_SOM7 SPI DUAL/DET_A and",
     ),
-    ({"SeriesDescription": "insp"}, {"SeriesDescription": "exp"}, "Series Description is insp and exp"),
+    ({"SeriesDescription": "insp"}, {"SeriesDescription": "exp"}, "Series Description differs"),
     ({"SeriesTime": "101500"}, {"SeriesTime": "101540"}, "Series Time is 101500 and 101540"),
     ({"ContrastBolusStartTime": "1014"}, {"ContrastBolusStartTime": "1013"}, "Contrast/Bolus Start Time is"),
     ({"GantryDetectorTilt": 0}, {"GantryDetectorTilt": 15}, "Gantry/Detector Tilt is 0 and 15"),
@@ -347,7 +349,7 @@ def test_reconstructions_of_one_acquisition_are_ranked_by_kernel_spacing_and_ser
 def test_slabs_are_no_slices_and_the_refusal_says_what_says_so(header: dict[str, Value]) -> None:
     refusal = refusal_of(series_of(slices(**header)))
     assert refusal.code == "no-slices"
-    assert any(f"{word} " in refusal.reason for word in ("Type says", "Description says", "Technique is", "Code is"))
+    assert any(f"{word} " in refusal.reason for word in ("Type says", "Description names", "Technique is", "Code is"))
 
 
 @pytest.mark.parametrize(
@@ -421,7 +423,7 @@ NOT_INTO_A_VEIN = [
 def test_an_agent_that_is_none_in_words_or_was_drunk_is_no_contrast(agent: str) -> None:
     refusal = refusal_of(series_of(slices(ContrastBolusAgent=agent)), requirements=VENOUS)
     assert refusal.code == "wrong-contrast-phase"
-    assert f"series 1.1: Contrast/Bolus Agent says {agent!r}" in refusal.reason
+    assert "series 1.1: Contrast/Bolus Agent " in refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -457,7 +459,7 @@ def test_an_agent_that_goes_into_a_vein_is_contrast(agent: str) -> None:
 )
 def test_another_route_than_a_vein_is_no_contrast(route: dict[str, Value]) -> None:
     refusal = refusal_of(series_of(slices(ContrastBolusAgent="TELEBRIX", **route)), requirements=VENOUS)
-    assert "Contrast/Bolus Route says" in refusal.reason
+    assert "Contrast/Bolus Route is not a vein" in refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -543,13 +545,13 @@ def test_another_phase_is_refused_in_five_languages(keyword: str, text: str) -> 
     header: dict[str, Value] = {"ContrastBolusAgent": "OMNIPAQUE", keyword: text}
     refusal = refusal_of(series_of(slices(**header)), requirements=VENOUS)
     assert refusal.code == "wrong-contrast-phase"
-    assert "says" in refusal.reason
+    assert " names the " in refusal.reason
 
 
 def test_a_native_image_computed_from_two_energies_is_refused() -> None:
     image_type = ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM7 DE VNC")
     refusal = refusal_of(series_of(slices(ContrastBolusAgent="OMNIPAQUE", ImageType=image_type)), requirements=VENOUS)
-    assert "Image Type says 'vnc'" in refusal.reason
+    assert "Image Type names the native phase" in refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -645,3 +647,26 @@ def test_the_series_of_hounsfield_units_is_read_beside_a_material_map() -> None:
     answer = answer_of(*series)
     assert isinstance(answer, Stack)
     assert answer.instances[0].ref.series_instance_uid == "1.2"
+
+
+@pytest.mark.parametrize(
+    ("header", "other"),
+    [
+        ({"SeriesDescription": "Carter MIP"}, {}),
+        ({"DerivationDescription": "Carter MIP"}, {}),
+        ({"SeriesDescription": "Carter"}, {}),
+        ({"ProtocolName": "Carter"}, {}),
+        ({"ContrastBolusAgent": "none, Carter"}, {}),
+        ({"ContrastBolusAgent": "Carter oral"}, {}),
+        ({"ContrastBolusRoute": "Carter oral"}, {}),
+        ({"SeriesDescription": "Carter"}, {"SeriesDescription": "Moyer"}),
+        ({"ContrastBolusAgent": "Carter"}, {"ContrastBolusAgent": "Moyer"}),
+        ({"BodyPartExamined": "ABDOMEN Carter"}, {}),
+    ],
+)
+def test_no_reason_quotes_what_a_person_typed(header: dict[str, Value], other: dict[str, Value]) -> None:
+    agent = {"ContrastBolusAgent": "Iomeron"}
+    passes = [slices(**(agent | header)), *([slices(bottom=3.0, **(agent | other))] if other else [])]
+    answer = answer_of(series_of(*passes), requirements=VENOUS)
+    reason = answer.reason if isinstance(answer, OutOfScope) else str(body_part(header))
+    assert not re.search("carter|moyer", reason, re.IGNORECASE)

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import signal
@@ -153,3 +154,45 @@ def test_the_migration_of_a_routed_study_finds_it_routed_and_a_changed_study_not
     assert Catalog(engine).unrouted() == ("2", "3")
     assert Catalog(engine).is_routed(UID("1"))
     engine.dispose()
+
+
+def test_the_words_of_headers_leave_what_an_earlier_version_kept_and_codes_and_reasons_stay(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    engine = database.connect(f"sqlite:///{path}")
+    migrate_to(engine, "0008")
+    found = {
+        "Modality": "CT",
+        "ImageType": "ORIGINAL\\PRIMARY, DERIVED\\PRIMARY",
+        "Rows": "512 x 512",
+        "header": "No such file (instance 1.2.3)",
+        "number of images that fit": "1, multi-frame of 40 frames",
+        "AccessionNumber": "URSULA-4711",
+        "SeriesDescription": "Ursula, lung",
+        "BodyPartExamined": "CHEST (BodyPartExamined: CHEST Ursula)",
+        "ManufacturerModelName": "Ursula 16",
+    }
+    checks = [
+        {"attribute": attribute, "expected": "x", "found": text, "passed": True} for attribute, text in found.items()
+    ]
+    explanation = json.dumps([{"route": "chest", "series_instance_uid": "1.2", "checks": checks}])
+    study = {"study_instance_uid": "1.2.3", "first_received_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    job = dict.fromkeys(("study_instance_uid", "route", "handler", "state", "content", "destinations"), "")
+    times = dict.fromkeys(("created_at", "queued_at"), datetime(2026, 1, 1, tzinfo=UTC))
+    reason = "series 1.2: 2 acquisitions, of which Series Description is Ursula and Urs: too few"
+    with engine.begin() as connection:
+        row = study | {"last_received_at": datetime(2026, 1, 1, tzinfo=UTC), "explanation": explanation}
+        connection.execute(sa.insert(metadata.tables["studies"]).values(row))
+        connection.execute(
+            sa.insert(metadata.tables["jobs"]).values(job | times | {"id": "a", "priority": 1, "reason": reason})
+        )
+    database.migrate(engine)
+    ((decision),) = Catalog(engine).explanation(UID("1.2.3"))
+    kept = {check["attribute"]: check["found"] for check in decision["checks"]}
+    withheld = {attribute for attribute, text in kept.items() if text == "a value that is not kept"}
+    assert withheld == {"AccessionNumber", "SeriesDescription", "BodyPartExamined", "ManufacturerModelName"}
+    assert all(kept[attribute] == found[attribute] for attribute in found.keys() - withheld)
+    with engine.connect() as connection:
+        (reason,) = connection.execute(sa.select(metadata.tables["jobs"].c.reason)).scalars()
+    assert reason == "series 1.2: 2 acquisitions, of which Series Description: the words are not kept"
+    engine.dispose()
+    assert b"Ursula" not in path.read_bytes()

@@ -1,0 +1,56 @@
+"""Why a study was routed as it was, as the catalog keeps it and as a person reads it; pure.
+
+A value of a header may be a person's words: a name in a description, a comment. The catalog keeps what is a code, a
+number or a UID by its attribute and by its looks; the other values are read from the files when somebody asks.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from ainode.node.routes import Check, RouteDecision
+
+NOT_KEPT: Final = "a value that is not kept"
+# PS3.5 6.2; a UID that differs from the index is told with the instance that holds it.
+_CODE, _NUMBER = r"[A-Z0-9_ ]{1,16}", r"[-+0-9.eE]{1,16}"
+_UID: Final = r"[0-9.]{1,64}(?: in the file of instance [0-9.]{1,64})?"
+_CODED: Final = {"CS": _CODE, "UI": _UID} | dict.fromkeys("DS FD FL IS SL SS UL US".split(), _NUMBER)  # noqa: SIM905
+# The words of a body part are the node's own vocabulary.
+_BODY_PART: Final = r"unknown: [^:]*|[A-Z ]+ \([A-Za-z]+: [^)]*\)"
+_NO_VALUE: Final = "absent|a patient attribute, not shown|…"
+
+
+def storable(decision: RouteDecision) -> RouteDecision:
+    """Return the decision without the values that may be a person's words."""
+    return _replaced(decision, lambda check: check if _is_storable(check) else replace(check, found=NOT_KEPT))
+
+
+def _is_storable(check: Check) -> bool:
+    if tag_for_keyword(check.attribute) is None:  # the node counted something, or says why it cannot read a header
+        return True
+    if check.attribute == "BodyPartExamined" and re.fullmatch(_BODY_PART, check.found):
+        return True
+    value = rf"(?:{_NO_VALUE}|{_CODED.get(dictionary_VR(check.attribute), '(?!)')})"
+    return re.fullmatch(rf"{value}(?:(?:\\|, | x ){value})*", check.found) is not None
+
+
+def completed(stored: RouteDecision, decisions: Iterable[RouteDecision]) -> RouteDecision:
+    """Return a stored decision with the values that the same checks find in the files now."""
+    values = {
+        (decision.route, decision.series_instance_uid, check.attribute, check.expected): check.found
+        for decision in decisions
+        for check in decision.checks
+    }
+
+    def with_value(check: Check) -> Check:
+        key = (stored.route, stored.series_instance_uid, check.attribute, check.expected)
+        return replace(check, found=values.get(key, NOT_KEPT)) if check.found == NOT_KEPT else check
+
+    return _replaced(stored, with_value)
+
+
+def _replaced(decision: RouteDecision, change: Callable[[Check], Check]) -> RouteDecision:
+    return replace(decision, checks=tuple(map(change, decision.checks)))

@@ -1,0 +1,113 @@
+"""What the catalog keeps of an explanation, and what a person reads who asks."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.intake_bench import IntakeBench, intake_bench
+
+from ainode.node import testing
+from ainode.node.deciding.explanations import NOT_KEPT, storable
+from ainode.node.domain import UID, JobState
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.offline.readings import stored_explanation
+from ainode.node.routes import Check, Route, RouteDecision
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+STUDY = UID(testing.uid("study"))
+WORDS = "Canary, Ursula"
+HEADER: dict[str, str | int | float] = {
+    "AccessionNumber": "4711 Ursula",
+    "SeriesDescription": WORDS,
+    "ProtocolName": WORDS,
+    "ImageComments": WORDS,
+    "InstitutionName": WORDS,
+    "PatientName": "Canary^Ursula",
+    "ViewPosition": "AP",
+    "KVP": 120.0,
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> IntakeBench:
+    """Return a bench whose route asks for every attribute of the header."""
+    bench = intake_bench(tmp_path)
+    tags = {keyword: "*" if number % 2 else "!*" for number, keyword in enumerate(HEADER)}
+    asking = Route(name="asking", handler="any", modality=("DX",), tags=tags)
+    bench.settings = bench.settings.model_copy(update={"routes": (*bench.settings.routes, asking)})
+    bench.restart()
+    bench.send(1, at=NOW, **HEADER)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    return bench
+
+
+def found(bench: IntakeBench) -> dict[str, str]:
+    return {check["attribute"]: check["found"] for row in bench.catalog.explanation(STUDY) for check in row["checks"]}
+
+
+def test_the_catalog_keeps_codes_and_numbers_and_of_words_that_they_were_there(bench: IntakeBench) -> None:
+    values = found(bench)
+    assert {keyword for keyword in HEADER if values[keyword] == NOT_KEPT} == {
+        *("AccessionNumber", "SeriesDescription", "ProtocolName", "ImageComments", "InstitutionName")
+    }
+    kept = {keyword: values[keyword] for keyword in ("Modality", "ImageType", "Rows", "ViewPosition", "KVP")}
+    assert kept == {
+        "Modality": "DX",
+        "ImageType": r"ORIGINAL\PRIMARY",
+        "Rows": "8 x 8",
+        "ViewPosition": "AP",
+        "KVP": "120.0",
+    }
+    assert values["BodyPartExamined"] == "TSPINE (BodyPartExamined: TSPINE)"
+    for path in bench.folder.glob("catalog*"):
+        assert b"Ursula" not in path.read_bytes()
+
+
+def test_whoever_asks_reads_the_words_from_the_files(bench: IntakeBench) -> None:
+    text = "\n".join(stored_explanation(STUDY, bench.settings))
+    assert NOT_KEPT not in text
+    assert f"found {WORDS}" in text
+    assert "asking: no, AccessionNumber should be !* but is 4711 Ursula" in text
+
+
+def test_without_the_files_the_explanation_tells_what_was_checked_and_that_the_words_are_gone(
+    bench: IntakeBench,
+) -> None:
+    shutil.rmtree(bench.folder / "spool" / "kept")
+    lines = stored_explanation(STUDY, bench.settings)
+    assert f"    asking: no, AccessionNumber should be !* but is {NOT_KEPT}" in lines
+    assert lines[-1] == "  values that are not kept are in the files of the study, which are gone or cannot be read"
+
+
+def test_after_retention_the_command_tells_that_the_files_are_gone_and_what_became_of_the_jobs(
+    bench: IntakeBench,
+) -> None:
+    ledger = Ledger(bench.engine)
+    ledger.open(bench.opened[0])
+    bench.catalog.forget(STUDY)
+    lines = stored_explanation(STUDY, bench.settings)
+    assert lines[1] == "  the files, and why each route matched or not, were removed after [node] retention_days"
+    assert lines[2].endswith(f"by spine_radiograph: {JobState.WAITING}")
+    with pytest.raises(LookupError, match="not routed here"):
+        stored_explanation("1.2.3", bench.settings)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("BodyPartExamined", "CHEST Ursula"),
+        ("Rows", "Ursula x 8"),
+        ("ImageType", r"ORIGINAL\Ursula Canary"),
+        ("Modality", "CT, Ursula"),
+        ("StudyInstanceUID", "1.2.Ursula"),
+        ("ManufacturerModelName", "URSULA"),
+        ("PatientName", "URSULA"),
+        ("StudyDate", "20260101"),
+    ],
+)
+def test_a_value_that_does_not_look_like_its_attribute_or_is_text_is_not_kept(attribute: str, value: str) -> None:
+    decision = RouteDecision("any", UID("1.2"), (Check(attribute, "x", value, passed=True),))
+    (check,) = storable(decision).checks
+    assert check == replace(decision.checks[0], found=NOT_KEPT)
