@@ -8,6 +8,7 @@ import importlib.util
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -137,7 +138,8 @@ def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
 
 def _caller_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     for entry in settings.node.allow:
-        yield from _error_lines(f"{sources.origin('node', 'allow')}: ", allowed_caller, entry)
+        caller = partial(allowed_caller, are_certified=bool(settings.node.tls_client_ca))
+        yield from _error_lines(f"{sources.origin('node', 'allow')}: ", caller, entry)
         if len(entry.rpartition("@")[0]) > _MAX_AE_TITLE:
             yield f"{sources.key('node', 'allow')}: {entry!r}: no AE title has more than 16 characters; shorten it"
     yield from _error_lines(f"{sources.origin('peer')}: ", bound_certificates, settings)

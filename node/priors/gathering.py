@@ -37,7 +37,7 @@ from ainode.node.errors import (
 )
 from ainode.node.priors.rules import Refusal, StudyIdentity, series_to_fetch, study_query, usable_studies
 from ainode.node.priors.shelf import PriorRecord, Shelf, study_identity
-from ainode.node.receiving.negotiation import allowed_caller
+from ainode.node.receiving.negotiation import allowed_callers
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
@@ -107,8 +107,9 @@ class Priors:
         target = None
         if peer.retrieve == "move":
             context = tls.context_of(node)
-            callers = tuple(allowed_caller(entry) for entry in node.allow)
-            target = MoveTarget(table.move_ae_title, node.bind, table.move_port, context, callers, self._move_lock)
+            target = MoveTarget(
+                table.move_ae_title, node.bind, table.move_port, context, allowed_callers(node), self._move_lock
+            )
         link = Link(peer, node.ae_title, node.network_timeout_s)
         return DimseArchive(link, target, min_free_bytes=node.min_free_bytes)
 

@@ -14,6 +14,7 @@ from typing import Final
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Spool
+from ainode.node.receiving.allowances import Allowances
 from ainode.node.receiving.command_set import response
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event
@@ -78,6 +79,8 @@ class Receiver:
         self._commitments, self._open_channel = commitments, open_channel
         self._places = Places(policy.max_associations)
         self._sparse_log = SparseLog(_log)
+        self._stopping = threading.Event()
+        self._allowances = Allowances(self._stopping.wait)
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
@@ -98,6 +101,7 @@ class Receiver:
         """Abort the open associations, wait for their threads, close the listener; answered instances stay on disk."""
         self._stop_writer.send(b"\0")
         self._accept_thread.join()
+        self._stopping.set()
         self._places.close()
         for open_socket in (self._listener, self._stop_reader, self._stop_writer):
             open_socket.close()
@@ -189,7 +193,7 @@ class Receiver:
         fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy)
         if reason is None and fault:
             reason = Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
-        if reason is None and not self._places.admit(place, place.address, self._policy.max_associations):
+        if reason is None and not self._is_admitted(place, request.calling_ae_title):
             reason = Rejection.LOCAL_LIMIT_EXCEEDED
         if reason is not None:
             self._reject(place, request, reason, fault)
@@ -206,6 +210,10 @@ class Receiver:
         }
         association = Association(channel, accepted, max_pdu_bytes=self._policy.max_pdu_bytes)
         self._serve(association, place, request.calling_ae_title)
+
+    def _is_admitted(self, place: Place, calling_ae_title: str) -> bool:
+        caller, limits = self._policy.caller(calling_ae_title, place.address)
+        return self._places.admit(place, caller, limits.max_associations)
 
     def _reject(self, place: Place, request: Proposal, reason: Rejection, fault: str) -> None:
         titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
@@ -226,7 +234,8 @@ class Receiver:
         name = uuid.uuid4().hex
         is_peer = calling_ae_title in self._policy.peers
         stores = self._spool, self._commitments
-        services = Services(name, calling_ae_title, is_peer, *stores, self._on_event)
+        allowance = self._allowances.of_caller(*self._policy.caller(calling_ae_title, place.address))
+        services = Services(name, calling_ae_title, is_peer, *stores, self._on_event, allowance)
         self._on_event(AssociationOpened(name, calling_ae_title, place.address, datetime.now(UTC)))
         is_released = False
         try:

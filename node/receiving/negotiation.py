@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ainode.node.domain import is_uid
 from ainode.node.errors import ConfigError
+from ainode.node.receiving.allowances import CallerLimits
 from ainode.node.receiving.pdu import (
     APPLICATION_CONTEXT,
     AnsweredContext,
@@ -18,10 +19,12 @@ from ainode.node.receiving.pdu import (
 )
 
 if TYPE_CHECKING:
-    from ainode.node.settings import Settings
+    from ainode.node.settings import NodeTable, Peer, Settings
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+# RFC 4291 2.5.5.2: an IPv4 address in IPv6 form is ::ffff:a.b.c.d.
+_MAPPED_PREFIX: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +49,47 @@ def _ip_address(address: str) -> object:
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
-def allowed_caller(entry: str) -> AllowedCaller:
+def allowed_callers(node: "NodeTable") -> tuple[AllowedCaller, ...]:
+    """Return the entries of the allow list.
+
+    Raises: ConfigError as `allowed_caller`.
+    """
+    return tuple(allowed_caller(entry, are_certified=bool(node.tls_client_ca)) for entry in node.allow)
+
+
+def allowed_caller(entry: str, *, are_certified: bool) -> AllowedCaller:
     """Return the allow list entry "AETITLE@ADDRESS"; each part may be *, and ADDRESS may be a network.
 
-    Raises: ConfigError if the entry has another form.
+    Beyond this machine an entry names AE titles, or one address, unless every caller shows a certificate.
+    Raises: ConfigError if the entry has another form, or lets in whoever reaches the node.
     """
     ae_title, separator, address = entry.rpartition("@")
     try:
-        network = None if address == "*" else ip_network(address, strict=False)
+        network = None if address == "*" else _network(address)
     except ValueError as error:
         raise ConfigError(f"node.allow: {entry!r}: {error}; give AETITLE@ADDRESS; each part may be *") from error
     if not separator or not ae_title:
         raise ConfigError(f"node.allow: {entry!r} has no AE title; give AETITLE@ADDRESS; each part may be *")
+    if ae_title == "*" and not are_certified and not _is_narrow(network):
+        raise ConfigError(
+            f"node.allow: {entry!r} lets in whoever reaches the node; name AE titles or single addresses, or give "
+            "tls_client_ca, so that every caller shows a certificate"
+        )
     return AllowedCaller(None if ae_title == "*" else ae_title, network)
+
+
+def _network(address: str) -> IPv4Network | IPv6Network:
+    """Return an address or a network; IPv4 addresses in IPv6 form become IPv4 addresses."""
+    network = ip_network(address, strict=False)
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
+        mapped = network.network_address.ipv4_mapped
+        return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX)) if mapped else network
+    return network
+
+
+def _is_narrow(network: IPv4Network | IPv6Network | None) -> bool:
+    """Return whether a network is of this machine alone, or has one address."""
+    return network is not None and (network.is_loopback or network.num_addresses == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +106,17 @@ class Policy:
     """UIDs of PS3.6 that are no storage SOP class; the receiver takes an unknown UID for a storage SOP class"""
     peers: frozenset[str]
     """AE titles that the node can call, and report a storage commitment to"""
+    limits: CallerLimits
+    """of each caller that is no peer, told from others by the address"""
     certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """the identities of the certificates that are bound to an AE title, by AE title"""
+    peer_limits: Mapping[str, CallerLimits] = field(default_factory=dict)
+    """of the peers, by AE title"""
+
+    def caller(self, ae_title: str, address: str) -> tuple[str, CallerLimits]:
+        """Return whose associations and instances are counted together, and the limits."""
+        limits = self.peer_limits.get(ae_title)
+        return (address, self.limits) if limits is None else (f"{ae_title}@{address}", limits)
 
 
 def policy(settings: "Settings") -> Policy:
@@ -92,7 +132,7 @@ def policy(settings: "Settings") -> Policy:
     node = settings.node
     return Policy(
         ae_title=node.ae_title,
-        callers=tuple(allowed_caller(entry) for entry in node.allow),
+        callers=allowed_callers(node),
         max_associations=node.max_associations,
         max_pdu_bytes=node.max_pdu_bytes,
         network_timeout_s=node.network_timeout_s,
@@ -100,6 +140,17 @@ def policy(settings: "Settings") -> Policy:
         not_storage=frozenset(uid for uid, name in names.items() if not _is_storage(name)),
         peers=frozenset(peer.ae_title for peer in settings.peers if peer.speaks_dimse),
         certificates=bound_certificates(settings),
+        limits=CallerLimits(node.max_associations_per_caller, node.max_instances_per_minute, node.max_bytes_per_minute),
+        peer_limits={peer.ae_title: _limits(peer, node) for peer in settings.peers if peer.ae_title},
+    )
+
+
+def _limits(peer: "Peer", node: "NodeTable") -> CallerLimits:
+    """Return the limits of a peer: those of each caller where the peer has none of its own."""
+    return CallerLimits(
+        peer.max_associations or node.max_associations_per_caller,
+        peer.max_instances_per_minute or node.max_instances_per_minute,
+        peer.max_bytes_per_minute or node.max_bytes_per_minute,
     )
 
 

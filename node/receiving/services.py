@@ -11,6 +11,7 @@ from ainode.node.encoding.elements import Buffer
 from ainode.node.encoding.part10 import Origin
 from ainode.node.errors import OutOfResources, ReceiveError
 from ainode.node.keeping.spool import Spool
+from ainode.node.receiving.allowances import Allowance
 from ainode.node.receiving.command_set import CommandField, Tag
 from ainode.node.receiving.commitment_data_sets import MAX_BYTES, report_of, request_of
 from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentRecord
@@ -49,6 +50,8 @@ class Services:
     spool: Spool
     commitments: CommitmentFiles
     on_event: Callable[[Event], None]
+    allowance: Allowance | None = None
+    """how much the caller may send a minute, None for as much as the caller can"""
 
     def answer(self, message: Message) -> Answer | None:
         """Return the answer to a request, None for a request that gets no answer."""
@@ -85,7 +88,7 @@ class Services:
             calling_ae_title=self.calling_ae_title,
         )
         with self.spool.incoming(origin) as incoming:
-            for fragment in message.fragments:
+            for fragment in self.allowance.paced(message.fragments) if self.allowance else message.fragments:
                 incoming.write(fragment)
             ref, path = incoming.ref(), incoming.commit()
         return InstanceStored(

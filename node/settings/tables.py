@@ -1,11 +1,10 @@
 """The tables of node.toml, and the settings of a node: frozen, valid once constructed."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,43 +14,24 @@ from pydantic import (
     model_validator,
 )
 
-from ainode.node.certificates import identity
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
-
-# PS3.5 6.2: 16 characters at most, no backslash or control characters.
-_AE_TITLE: Final = r"^[ -\[\]-~]*$"
-_NAME: Final = r"^[A-Za-z0-9_.-]+$"
-# LO (PS3.5 6.2): a backslash would make two values of the Station Name.
-_PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
-# A name or an address, without a scheme and without a port; colons are those of IPv6.
-_HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
-# An address holds no user and no password: the environment holds both.
-_URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
-PATTERN_WORDS: Final = {
-    _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
-    _PRINTED: "has a backslash or a control character; remove it",
-    _NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
-    _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
-    _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
-    "and password_env name the variables of user and password",
-}
-"""by the patterns of this module: what is wrong with a text that does not fit, and what to do"""
-_AETitleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=_AE_TITLE)]
-AETitle = Annotated[_AETitleText, StringConstraints(min_length=1)]
-Host = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_HOST)]
-Bind = Annotated[Host, StringConstraints(min_length=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-# A century: more is a slip of the keyboard, and leaves the calendar (year 1) or the range of a timedelta.
-Days = Annotated[int, Field(ge=0, le=36_500)]
-# A month: more is a slip of the keyboard, and infinity is no time limit that a clock or a socket takes. Less than a
-# twentieth of a second is a slip too: nothing that crosses a network ends within it.
-Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400.0)]
-# A pebibyte: more than any disk or memory of one machine.
-Bytes = Annotated[int, Field(ge=0, le=1024**5)]
-# The identity of a certificate, in the form in which identities are compared.
-Identity = Annotated[str, AfterValidator(identity)]
-Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL)]
+from ainode.node.settings.values import (
+    NAME,
+    PRINTED,
+    AETitle,
+    AETitleText,
+    Bind,
+    Bytes,
+    BytesPerMinute,
+    Days,
+    Host,
+    Identity,
+    PerMinute,
+    Port,
+    Seconds,
+    Url,
+)
 
 
 class Frozen(BaseModel):
@@ -101,12 +81,17 @@ class NodeTable(_Certified):
     job_retention_days: Days = 90
     allow: tuple[str, ...] = ("*@127.0.0.0/8",)
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_associations_per_caller: Annotated[int, Field(ge=1, le=1000)] = 24
+    """of a peer by AE title and address, of any other caller by address"""
+    max_instances_per_minute: PerMinute = 0
+    max_bytes_per_minute: BytesPerMinute = 0
+    """of each caller; the node reads more slowly beyond the rates, and 0 is no limit"""
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 1024**2)] = 131_072
     # A mebibyte: two images of a CT; what is larger than the limit is refused.
     max_object_bytes: Annotated[Bytes, Field(ge=1024**2)] = 4 * 1024**3
     min_free_bytes: Bytes = 2 * 1024**3
     network_timeout_s: Annotated[Seconds, Field(ge=0.1)] = 60.0
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTED)] = (
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTED)] = (
         "ainode"
     )
     group: str = ""
@@ -246,8 +231,8 @@ class AuditTable(Frozen):
 class Peer(Frozen):
     """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
 
-    name: Annotated[str, StringConstraints(pattern=_NAME)]
-    ae_title: _AETitleText = ""
+    name: Annotated[str, StringConstraints(pattern=NAME)]
+    ae_title: AETitleText = ""
     host: Host = ""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     sr: Literal["3d", "comprehensive"] = "3d"
@@ -277,6 +262,10 @@ class Peer(Frozen):
     """PEM files of the node, for a peer that requires a certificate"""
     calling_certificates: tuple[Identity, ...] = ()
     """certificates of the peer when the peer calls: SHA-256 fingerprints, DNS names, IP addresses or Common Names"""
+    max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_instances_per_minute: PerMinute = 0
+    max_bytes_per_minute: BytesPerMinute = 0
+    """limits of the peer when the peer calls; 0 is the limit that `[node]` has for each caller"""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ainode.node.routes import PriorRule, Route
-from ainode.node.settings.tables import PATTERN_WORDS, Frozen, Peer, Tables
+from ainode.node.settings.tables import Frozen, Peer, Tables
+from ainode.node.settings.values import PATTERN_WORDS
 from ainode.node.settings.variables import Variable
 
 # By pydantic's error types; the braces hold what pydantic says about the limits. A value is shown where it is a number

@@ -268,13 +268,13 @@ def test_who_is_not_expected_is_rejected(
         assert (caller.kind, caller.answer) == (3, reason)
 
 
-@pytest.mark.parametrize("allow", ["*@127.0.0.1", "CALLER@127.0.0.0/8", "CALLER@*", "*@*"])
+@pytest.mark.parametrize("allow", ["*@127.0.0.1", "CALLER@127.0.0.0/8", "CALLER@*"])
 def test_who_is_expected_is_accepted(start: Callable[..., Running], allow: str) -> None:
     with Caller(start(allow=(allow,)).port) as caller:
         assert caller.kind == 2
 
 
-@pytest.mark.parametrize("entry", ["127.0.0.1", "@127.0.0.1", "A@nowhere", "A@10.0.0.0/64"])
+@pytest.mark.parametrize("entry", ["127.0.0.1", "@127.0.0.1", "A@nowhere", "A@10.0.0.0/64", "*@*"])
 def test_an_allow_list_entry_that_is_none_is_said_at_start(start: Callable[..., Running], entry: str) -> None:
     with pytest.raises(ConfigError, match=r"node\.allow"):
         start(allow=(entry,))
@@ -290,6 +290,16 @@ def test_one_association_too_many_is_told_to_try_again(start: Callable[..., Runn
         running.until_ended()
     with Caller(running.port) as fourth:
         assert fourth.kind == 2
+
+
+def test_a_caller_has_no_more_associations_than_its_limit_and_another_caller_has_its_own(
+    start: Callable[..., Running],
+) -> None:
+    running = start(max_associations_per_caller=1)
+    with Caller(running.port) as first, Caller(running.port, calling="SCANNER") as peer:
+        assert [status(caller.store(data_set())) for caller in (first, peer)] == [0, 0]
+        with Caller(running.port) as second:
+            assert (second.kind, second.answer) == (3, b"\0\2\3\2")
 
 
 def test_each_context_is_answered_for_itself(running: Running) -> None:

@@ -8,6 +8,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification, SC
 from pynetdicom.presentation import build_context
 
 from ainode.node.errors import CannotUnderstand, ConfigError
+from ainode.node.receiving.allowances import CallerLimits
 from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode, response
 from ainode.node.receiving.negotiation import (
     STORAGE_COMMITMENT,
@@ -20,7 +21,7 @@ from ainode.node.receiving.negotiation import (
     policy,
 )
 from ainode.node.receiving.pdu import ProtocolViolation, Rejection, Role, acceptance, proposal, rejection
-from ainode.node.settings import Peer, Settings
+from ainode.node.settings import NodeTable, Peer, Settings
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 J2K, IMPLICIT = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2"
@@ -138,10 +139,38 @@ def test_a_command_set_survives_encoding() -> None:
         ("*@10.0.0.0/24", "A", "::ffff:10.0.0.7", True),
         ("*@fe80::/10", "A", "fe80::1%eth0", True),
         ("*@10.0.0.0/24", "A", "::1", False),
+        ("A@::ffff:10.0.0.0/120", "A", "10.0.0.7", True),
+        ("A@::ffff:10.0.0.0/120", "A", "::ffff:10.0.1.7", False),
+        ("A@::/0", "A", "fe80::1", True),
+        ("*@::1", "A", "::1", True),
+        ("*@::ffff:127.0.0.1", "A", "127.0.0.1", True),
     ],
 )
 def test_the_allow_list_means_what_it_says(entry: str, ae_title: str, address: str, *, admitted: bool) -> None:
-    assert allowed_caller(entry).admits(ae_title, address) is admitted
+    assert allowed_caller(entry, are_certified=True).admits(ae_title, address) is admitted
+
+
+@pytest.mark.parametrize(
+    "entry", ["*@*", "*@0.0.0.0/0", "*@10.0.0.0/8", "*@10.0.0.0/31", "*@::/0", "*@fe80::/10", "*@::ffff:0.0.0.0/96"]
+)
+def test_any_ae_title_of_any_address_beyond_this_machine_is_let_in_with_a_certificate_alone(entry: str) -> None:
+    with pytest.raises(ConfigError, match="lets in whoever reaches the node; name AE titles or single addresses"):
+        policy(Settings(node=NodeTable(allow=(entry,))))
+    files = {"tls_certificate": "a", "tls_key": "b", "tls_client_ca": "c"}
+    assert policy(Settings(node=NodeTable.model_validate({"allow": (entry,)} | files))).callers
+
+
+@pytest.mark.parametrize("entry", ["*@127.0.0.0/8", "*@::1", "*@10.0.0.5", "*@10.0.0.5/32", "*@fe80::5", "A@*"])
+def test_any_ae_title_of_this_machine_or_one_address_is_let_in(entry: str) -> None:
+    assert policy(Settings(node=NodeTable(allow=(entry,)))).callers
+
+
+def test_the_limits_of_a_caller_are_those_of_its_peer_or_of_every_caller() -> None:
+    node = NodeTable(max_associations_per_caller=5, max_bytes_per_minute=1 << 30)
+    scanner = Peer(name="scanner", ae_title="CT1", max_associations=2, max_instances_per_minute=100)
+    rules = policy(Settings(node=node, peers=(scanner,)))
+    assert rules.caller("CT1", "10.0.0.1") == ("CT1@10.0.0.1", CallerLimits(2, 100, 1 << 30))
+    assert rules.caller("MR1", "10.0.0.1") == ("10.0.0.1", CallerLimits(5, 0, 1 << 30))
 
 
 def test_every_storage_class_and_syntax_of_the_dictionary_is_served_and_nothing_else_of_it() -> None:

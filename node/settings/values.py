@@ -1,0 +1,59 @@
+"""The types of the values in node.toml: their ranges, and the words for what does not fit."""
+
+from functools import partial
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from ainode.node.certificates import identity
+
+# PS3.5 6.2: 16 characters at most, no backslash or control characters.
+_AE_TITLE: Final = r"^[ -\[\]-~]*$"
+NAME: Final = r"^[A-Za-z0-9_.-]+$"
+# LO (PS3.5 6.2): a backslash would make two values of the Station Name.
+PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
+# A name or an address, without a scheme and without a port; colons are those of IPv6.
+_HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
+# An address holds no user and no password: the environment holds both.
+_URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
+PATTERN_WORDS: Final = {
+    _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
+    PRINTED: "has a backslash or a control character; remove it",
+    NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
+    _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
+    _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
+    "and password_env name the variables of user and password",
+}
+"""by the patterns of this module: what is wrong with a text that does not fit, and what to do"""
+AETitleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=_AE_TITLE)]
+AETitle = Annotated[AETitleText, StringConstraints(min_length=1)]
+Host = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_HOST)]
+Bind = Annotated[Host, StringConstraints(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+# A century: more is a slip of the keyboard, and leaves the calendar (year 1) or the range of a timedelta.
+Days = Annotated[int, Field(ge=0, le=36_500)]
+# A month: more is a slip of the keyboard, and infinity is no time limit that a clock or a socket takes. Less than a
+# twentieth of a second is a slip too: nothing that crosses a network ends within it.
+Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400.0)]
+# A pebibyte: more than any disk or memory of one machine.
+Bytes = Annotated[int, Field(ge=0, le=1024**5)]
+
+
+def _refuse_slower(rate: int, slowest: int) -> int:
+    """Return a rate per minute.
+
+    Raises: ValueError if a sender would wait so long for an answer that the sender gives up.
+    """
+    if 0 < rate < slowest:
+        message = f"makes senders give up; give {slowest} or more, or 0 for no limit"
+        raise ValueError(message)
+    return rate
+
+
+# One a second: DCMTK and most modalities wait for an answer for 30 s or more.
+PerMinute = Annotated[int, Field(ge=0, le=10**9), AfterValidator(partial(_refuse_slower, slowest=60))]
+# A PDU of the usual size in four seconds.
+BytesPerMinute = Annotated[Bytes, AfterValidator(partial(_refuse_slower, slowest=2 * 1024**2))]
+# The identity of a certificate, in the form in which identities are compared.
+Identity = Annotated[str, AfterValidator(identity)]
+Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL)]
