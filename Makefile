@@ -1,4 +1,4 @@
-# Seven words: demo, test, acceptance, lint, install, picture, sbom. Everything lands in .venv; Debian packages are installed where we are root.
+# Eight words: demo, test, acceptance, faults, lint, install, picture, sbom. Everything lands in .venv; Debian packages are installed where we are root.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OHIF_VERSION := 3.13.2
 OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 
-.PHONY: demo test acceptance lint install picture sbom tools ohif clean
+.PHONY: demo test acceptance faults lint install picture sbom tools ohif clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
@@ -21,6 +21,10 @@ test: tools ohif lint
 # the proofs that take minutes, which `test` leaves out
 acceptance: tools $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
+
+# kills, power cuts, full disks, clocks, networks, archives and models that fail: the table of what each of them cost
+faults: tools $(VENV)/.dev
+	PYTHONPATH=.ns:tests $(BIN)/python -m acceptance.faults $(FAULTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

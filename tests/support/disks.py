@@ -4,7 +4,8 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 SMALL_DISK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 4096
+_DETACHED_S = 60.0
 
 
 @contextmanager
@@ -87,6 +89,61 @@ def fillable_disk(folder: Path, *, size_mib: int = 48, names: int = 1000) -> Ite
     finally:
         subprocess.run(["umount", folder], check=True, capture_output=True)
         image.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDisk(SmallDisk):
+    """An ext4 in a file: what the file holds is what a power cut leaves."""
+
+    @property
+    def image(self) -> Path:
+        """Return the file of the disk."""
+        return self.folder.with_name(f"{self.folder.name}.ext4")
+
+    def cut_power(self, end: Callable[[], None]) -> None:
+        """Go on with what the disk holds now; `end` ends whoever uses the disk, and comes too late to write.
+
+        Nobody may write meanwhile. What a program wrote and did not flush is in the cache of the file system, not in
+        the file of the disk, and is lost.
+        """
+        rest = self.image.with_suffix(".rest")
+        subprocess.run(["cp", "--sparse=always", self.image, rest], check=True)
+        end()
+        subprocess.run(["umount", self.folder], check=True)
+        self._wait_for_detachment()
+        rest.replace(self.image)
+        subprocess.run(["mount", "-o", "loop", self.image, self.folder], check=True)
+
+    def refuse_writes(self) -> None:
+        """Make the disk read-only at once, as Linux does after an error of a disk; what was not flushed is lost."""
+        subprocess.run(["mount", "-o", "remount,abort", self.folder], check=True)
+
+    def mount_anew(self) -> None:
+        """Mount the disk, which nobody may use, so that writes are taken again."""
+        subprocess.run(["umount", self.folder], check=True)
+        self._wait_for_detachment()
+        subprocess.run(["mount", "-o", "loop", self.image, self.folder], check=True)
+
+    def _wait_for_detachment(self) -> None:
+        """Wait until no mount of the disk is left; a process with mounts of its own may have inherited a mount."""
+        deadline = time.monotonic() + _DETACHED_S
+        while subprocess.run(["losetup", "-j", self.image], capture_output=True, check=True).stdout:
+            assert time.monotonic() < deadline, f"{self.image} is still mounted somewhere"
+            time.sleep(0.02)
+
+
+@contextmanager
+def loop_disk(folder: Path, *, size_mib: int, names: int) -> Iterator[LoopDisk]:
+    """Mount an empty ext4 in a file; skip, by name, where that is not allowed."""
+    folder.mkdir(parents=True)
+    disk = LoopDisk(folder)
+    if not _mounted_ext4(folder, disk.image, size_mib, names):
+        pytest.skip("no loop device can be mounted here (root can)")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True, capture_output=True)
+        disk.image.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

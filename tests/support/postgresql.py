@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -50,6 +51,15 @@ class PostgreSQL:
     def stop(self) -> None:
         """End the server and all connections at once, as a crash of the server does."""
         self._run("pg_ctl", "-D", f"{self.folder}/db", "-m", "immediate", "stop")
+
+    def kill(self) -> None:
+        """Kill every process of the server at once, as `kill -9` or the kernel in want of memory does."""
+        postmaster = psutil.Process(int((self.folder / "db" / "postmaster.pid").read_text().split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
 
     def _run(self, name: str, *arguments: str) -> None:
         command = _as_postgres([str(self.binaries / name), *arguments])
