@@ -117,11 +117,14 @@ class Dispatcher:
             self._take_over(self._sweep)
             self._swept_at = now
         wait_s = _LOOK_S
+        # Before the list: what ends while the list is read has another time there than the workflow wrote down.
+        with self._lock:
+            working = set(self._turns)
         for waiting in self._tasks.waiting(self._unconfirmed):
             due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
             if 0 < due_s <= self._longest_pause_s:
                 wait_s = min(wait_s, due_s)
-            elif waiting.task.name not in self._turns:
+            elif waiting.task.name not in working:
                 self._begin(waiting)
         return wait_s
 
