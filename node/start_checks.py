@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from ainode.node import tls
 from ainode.node.deciding import router
 from ainode.node.disk import make_folder
 from ainode.node.errors import ConfigError
+from ainode.node.keeping.folder_lock import LOCK_NAME
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.reading import registry
 from ainode.node.receiving.negotiation import allowed_caller, bound_certificates
@@ -26,6 +28,9 @@ from ainode.node.web.tokens import Tokens
 
 T = TypeVar("T")
 _WEB_PACKAGES: Final = ("fastapi", "uvicorn")
+# The receiver of a node that was killed notes that within a second, and ends its associations.
+_LONGEST_END_S: Final = 3.0
+_PORT_PAUSE_S: Final = 0.1
 # PS3.5 6.2.
 _MAX_AE_TITLE: Final = 16
 _CREDENTIALS: Final = ("user_env", "password_env", "token_env")
@@ -72,18 +77,40 @@ def problems(settings: Settings, sources: Sources) -> Iterator[str]:
 def port_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     """Yield a sentence for each port that the node cannot have."""
     tables = {"node": settings.node} | ({"web": settings.web} if settings.web.enabled else {})
+    # Without a lock no node has run on the data folder, so that no receiver of a killed node can hold the port.
+    wait_s = _LONGEST_END_S if (settings.data / LOCK_NAME).exists() else 0.0
     for name, table in tables.items():
-        family = socket.AF_INET6 if ":" in table.bind else socket.AF_INET
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((table.bind, table.port))
+            _bind(table.bind, table.port, wait_s)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", "") or "the name is no name of a machine"
             is_of_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
             remedy = "give a free port, or stop what has it" if is_of_port else "give an address of this machine"
             key = sources.key(name, "port" if is_of_port else "bind")
             yield f"{key}: cannot listen on {table.bind}:{table.port} ({reason}); {remedy}"
+
+
+def _bind(bind: str, port: int, wait_s: float) -> None:
+    """Bind a port and let it go without listening; wait for a port that is in use.
+
+    Raises: OSError, UnicodeError if it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    end = time.monotonic() + wait_s
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            # As `socket.create_server` does.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind((bind, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                    raise
+            else:
+                return
+        time.sleep(_PORT_PAUSE_S)
 
 
 def _error_lines(subject: str, check: Callable[[T], object], value: T) -> Iterator[str]:

@@ -4,8 +4,11 @@ import fcntl
 import os
 import weakref
 from pathlib import Path
+from typing import Final
 
 from ainode.node.errors import ConfigError
+
+LOCK_NAME: Final = "node.lock"
 
 
 class FolderLock:
@@ -16,7 +19,7 @@ class FolderLock:
 
         Raises: ConfigError if another node has it, or the folder cannot be locked.
         """
-        path = folder / "node.lock"
+        path = folder / LOCK_NAME
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:

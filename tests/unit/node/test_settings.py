@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import tomli_w
+from hypothesis import given, strategies
 from pydantic import BaseModel, ValidationError
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import PriorRule, Route, RouteMode
-from ainode.node.settings import NodeTable, Peer, Settings, load
+from ainode.node.settings import NodeTable, Peer, Settings, load, shipped
 from ainode.node.settings.tables import Tables
 
 PEER = """
@@ -40,6 +41,14 @@ def written(folder: Path, node: str = "", routes: str = "") -> Path:
     path = folder / "node.toml"
     path.write_text(node, encoding="utf-8")
     return path
+
+
+def refusals(path: Path | None) -> list[str]:
+    try:
+        load(path)
+    except ConfigError as refusal:
+        return str(refusal).splitlines()
+    return []
 
 
 def test_the_shipped_files_say_the_defaults() -> None:
@@ -323,8 +332,32 @@ def test_whatever_a_key_holds_is_taken_or_refused_by_file_key_and_remedy(
     path = written(tmp_path)
     for value in VALUES:
         (tmp_path / name).write_text(tomli_w.dumps(around(value)), encoding="utf-8")
-        try:
-            load(path)
-        except ConfigError as refusal:
-            for line in str(refusal).splitlines():
-                assert SENTENCE.fullmatch(line), (key, value, line)
+        for line in refusals(path):
+            assert SENTENCE.fullmatch(line), (key, value, line)
+
+
+SHIPPED = tuple(shipped(name).read_bytes() for name in ("node.toml", "routes.toml"))
+
+
+@given(data=strategies.data())
+def test_files_with_other_bytes_in_them_are_taken_or_refused_and_raise_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, data: strategies.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("changed")
+    for name, content in zip(("node.toml", "routes.toml"), SHIPPED, strict=True):
+        start = data.draw(strategies.integers(0, len(content)))
+        end = data.draw(strategies.integers(start, min(start + 40, len(content))))
+        junk = data.draw(strategies.binary(max_size=8) | strategies.sampled_from([b"\n[", b"=", b'"', b"[" * 5000]))
+        (folder / name).write_bytes(content[:start] + junk + content[end:])
+    refusals(folder / "node.toml")
+
+
+@given(
+    strategies.sampled_from(["AINODE_NODE", "AINODE_PEER", "AINODE_NODE__ALLOW", "AINODE_NODE__PORT", "AINODE_WEB__X"]),
+    strategies.text(strategies.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+    | strategies.sampled_from(["[" * 100_000, "{}", "[]", "null", '[{"name": []}]', '{"port": {}}', "[[]]"]),
+)
+def test_a_variable_of_any_text_is_taken_or_refused_by_its_name(name: str, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, text)
+        assert all(line.startswith(f"{name}: ") for line in refusals(None))
