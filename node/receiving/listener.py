@@ -39,6 +39,8 @@ _BEAT_S: Final = 0.5
 # As many callers wait in the kernel as have places before their associations.
 _BACKLOG: Final = MAX_OPENINGS
 _SHORTAGE_PAUSE_S: Final = 0.1
+# Refused instances of one address, for one reason, that are logged one by one in ten seconds: enough to see the kind.
+_REFUSALS: Final = 20
 # accept(2): the process or the system has no room for a further connection, which waits in the kernel meanwhile.
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # accept(2): the listener itself is no use any more. Any other error is an error of the new connection.
@@ -79,6 +81,7 @@ class Receiver:
         self._commitments, self._open_channel = commitments, open_channel
         self._places = Places(policy.max_associations)
         self._sparse_log = SparseLog(_log)
+        self._refusals = SparseLog(_log, first_lines=_REFUSALS)
         self._stopping = threading.Event()
         self._allowances = Allowances(self._stopping.wait)
         self._stop_reader, self._stop_writer = socket.socketpair()
@@ -121,6 +124,7 @@ class Receiver:
                 last_look_s = time.monotonic()
                 self._places.watch()
                 self._sparse_log.flush()
+                self._refusals.flush()
             # The listener stays ready during a shortage.
             if shortage and select.select((self._stop_reader,), (), (), _SHORTAGE_PAUSE_S)[0]:
                 return
@@ -235,7 +239,9 @@ class Receiver:
         is_peer = calling_ae_title in self._policy.peers
         stores = self._spool, self._commitments
         allowance = self._allowances.of_caller(*self._policy.caller(calling_ae_title, place.address))
-        services = Services(name, calling_ae_title, is_peer, *stores, self._on_event, allowance)
+        services = Services(
+            name, calling_ae_title, is_peer, *stores, self._on_event, self._refusals, place.address, allowance
+        )
         self._on_event(AssociationOpened(name, calling_ae_title, place.address, datetime.now(UTC)))
         is_released = False
         try:

@@ -13,6 +13,8 @@ from ainode.node.encoding.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION
 from ainode.node.errors import NodeError
 
 APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
+# PS3.8 9.3.2.2: identifiers are odd numbers from 1 to 255.
+_MAX_CONTEXTS: Final = 128
 RELEASE_RESPONSE: Final = struct.pack(">BxII", 0x06, 4, 0)
 
 
@@ -133,6 +135,8 @@ def proposal(body: bytes) -> Proposal:
             application_context = _text(value)
         elif kind == _Item.PRESENTATION_CONTEXT_RQ:
             contexts.append(_context(value))
+            if len(contexts) > _MAX_CONTEXTS:
+                raise ProtocolViolation(f"the A-ASSOCIATE-RQ has more than {_MAX_CONTEXTS} presentation contexts")
         elif kind == _Item.USER_INFORMATION:
             roles = [_role(item) for item_type, item in _items(value) if item_type == _Item.ROLE_SELECTION]
     return Proposal(version, _text(called), _text(calling), application_context, tuple(contexts), tuple(roles))

@@ -17,6 +17,7 @@ from ainode.node.receiving.commitment_data_sets import MAX_BYTES, report_of, req
 from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentRecord
 from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
+from ainode.node.receiving.sparse_log import SparseLog
 from ainode.node.receiving.upper_layer import Message
 
 # PS3.7 annex C.
@@ -25,8 +26,6 @@ _PROCESSING_FAILURE: Final = 0x0110
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 _UNRECOGNIZED_OPERATION: Final = 0x0211
 _RESOURCE_LIMITATION: Final = 0x0213
-_REFUSED: Final = {"action": "commitment_refused"}
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,8 @@ class Services:
     spool: Spool
     commitments: CommitmentFiles
     on_event: Callable[[Event], None]
+    refusals: SparseLog
+    address: str
     allowance: Allowance | None = None
     """how much the caller may send a minute, None for as much as the caller can"""
 
@@ -74,7 +75,7 @@ class Services:
         try:
             event = self._write_to_spool(message)
         except ReceiveError as error:
-            _log_refusal(message, error)
+            self._log_refusal(message, error)
             return Answer(error.status, str(error))
         self.on_event(event)
         return Answer(SUCCESS, is_kept=True)
@@ -99,7 +100,7 @@ class Services:
         """Save the request of a peer; refuse a request that the node could not report on."""
         if not self.is_peer:
             remedy = "add your AE title, host and port as [[peer]] to node.toml"
-            _log.warning("commitment of %s refused: %s", self.calling_ae_title, remedy, extra=_REFUSED)
+            self._log_refused_commitment(remedy)
             return Answer(_PROCESSING_FAILURE, remedy)
         title = self.calling_ae_title
         return self._save(message, lambda encoded, syntax: request_of(encoded, syntax, title), requestor=title)
@@ -112,15 +113,19 @@ class Services:
             with self.commitments.data_set(message.fragments, MAX_BYTES) as encoded:
                 path = self.commitments.save(record_of(encoded, message.context.transfer_syntax))
         except ReceiveError as error:
-            _log.warning("commitment of %s refused: %s", self.calling_ae_title, error, extra=_REFUSED)
+            self._log_refused_commitment(str(error))
             is_full = isinstance(error, OutOfResources)
             return Answer(_RESOURCE_LIMITATION if is_full else _PROCESSING_FAILURE, str(error))
         self.on_event(CommitmentSaved(path, requestor))
         return Answer(SUCCESS, is_kept=True)
 
+    def _log_refusal(self, message: Message, error: ReceiveError) -> None:
+        value = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")
+        uid = value if value.replace(".", "").isdigit() else "(no UID)"
+        fields = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
+        reason = fields["status"]
+        self.refusals.write(logging.WARNING, f"refused: {error}", address=self.address, reason=reason, **fields)
 
-def _log_refusal(message: Message, error: ReceiveError) -> None:
-    value = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")
-    uid = value if value.replace(".", "").isdigit() else "(no UID)"
-    extra = {"action": "object_refused", "status": f"{error.status:04X}", "sop_instance_uid": uid}
-    _log.warning("refused: %s", error, extra=extra)
+    def _log_refused_commitment(self, reason: str) -> None:
+        text = f"commitment of {self.calling_ae_title} refused: {reason}"
+        self.refusals.write(logging.WARNING, text, action="commitment_refused", address=self.address)

@@ -18,29 +18,32 @@ class _Window:
 
     level: int
     begin_s: float
+    left: int
+    """lines that may yet be written"""
     more: int = 0
 
 
 class SparseLog:
-    """Writes the first line of a kind and address, and every ten seconds how many more there were; thread-safe."""
+    """Writes the first lines of a kind and address, and every ten seconds how many more there were; thread-safe."""
 
-    def __init__(self, log: logging.Logger) -> None:
-        """Write to this log."""
-        self._log = log
+    def __init__(self, log: logging.Logger, *, first_lines: int = 1) -> None:
+        """Write so many lines of a kind and address in ten seconds."""
+        self._log, self._first_lines = log, first_lines
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str, str], _Window] = {}
 
-    def write(self, level: int, text: str, *, action: str, address: str, reason: str = "") -> bool:
+    def write(self, level: int, text: str, *, action: str, address: str, reason: str = "", **fields: str) -> bool:
         """Write or count a line, and return whether it was written; `reason` is no text of the caller."""
         with self._lock:
             key = action, address, reason
             if key not in self._windows and len(self._windows) >= _MAX_KEYS:
                 key = action, _OTHERS, ""
-            if window := self._windows.get(key):
+            window = self._windows.setdefault(key, _Window(level, time.monotonic(), self._first_lines))
+            if not window.left:
                 window.more += 1
                 return False
-            self._windows[key] = _Window(level, time.monotonic())
-        self._log.log(level, "%s", text, extra={"action": action, "address": address})
+            window.left -= 1
+        self._log.log(level, "%s", text, extra={"action": action, "address": address} | fields)
         return True
 
     def flush(self) -> None:
@@ -51,7 +54,7 @@ class SparseLog:
             for key, window in over.items():
                 del self._windows[key]
                 if window.more:
-                    self._windows[key] = _Window(window.level, now_s)
+                    self._windows[key] = _Window(window.level, now_s, 0)
         for (action, address, reason), window in over.items():
             if window.more:
                 extra = {"action": action, "address": address}

@@ -1,13 +1,16 @@
 """Hostile callers at the port of the receiver, and a sender among them who wants an instance taken."""
 
+import ssl
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.caller import Caller, data_set, status
+from support.certificates import Certificate, authority, issued
 from support.hostile import DIMSE, hostile_callers
 
 from ainode.node.receiving.events import Event
@@ -25,20 +28,27 @@ class Child:
     port: int
 
 
-@pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
+@contextmanager
+def child_process(folder: Path, **changed: object) -> Iterator[Child]:
     listener = listen("127.0.0.1", 0)
-    process = ReceiverProcess(Settings(node=NodeTable(data=tmp_path, min_free_bytes=0)), listener=listener)
+    node = NodeTable.model_validate({"data": folder, "min_free_bytes": 0} | changed)
+    process = ReceiverProcess(Settings(node=node), listener=listener)
     events: list[Event] = []
     process.start(events.append)
     yield Child(process, listener.getsockname()[1])
     process.stop()
 
 
-def store_s(port: int, instance: str) -> float:
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    with child_process(tmp_path) as child:
+        yield child
+
+
+def store_s(port: int, instance: str, tls: ssl.SSLContext | None = None) -> float:
     """Return how long a sender waits from the call to the answer to its C-STORE."""
     begin = time.monotonic()
-    with Caller(port, calling="SENDER") as sender:
+    with Caller(port, calling="SENDER", tls=tls) as sender:
         assert sender.kind == 2, f"rejected: {sender.answer!r}"
         assert status(sender.store(data_set(instance), instance=instance)) == 0
         return time.monotonic() - begin
@@ -48,7 +58,48 @@ def store_s(port: int, instance: str) -> float:
 def test_a_c_store_among_200_hostile_callers_is_answered_within_a_second(
     child: Child, behaviors: tuple[str, ...]
 ) -> None:
-    store_s(child.port, "1.3.1")
-    with hostile_callers(child.port, behaviors):
-        durations_s = [store_s(child.port, f"1.3.{number}") for number in range(2, 9)]
+    with Caller(child.port, calling="RESTING") as resting:
+        assert status(resting.store(data_set("1.3.1"), instance="1.3.1")) == 0
+        with hostile_callers(child.port, behaviors):
+            durations_s = [store_s(child.port, f"1.3.{number}") for number in range(2, 9)]
+            assert statistics.median(durations_s) < LONGEST_ANSWER_S
+        # An association that rests between instances was not cut for anybody.
+        assert status(resting.store(data_set("1.3.9"), instance="1.3.9")) == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return issued(authority(tmp_path_factory.mktemp("keys"), "ca"), "node")
+
+
+def test_a_c_store_over_tls_among_200_hostile_callers_is_answered_within_a_second(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    tls = ssl.create_default_context(cafile=certificate.path.with_name("ca.pem"))
+    tls.check_hostname = False
+    with child_process(tmp_path, tls_certificate=certificate.path, tls_key=certificate.key) as child:
+        store_s(child.port, "1.3.1", tls)
+        plain = hostile_callers(child.port, ("silent", "drips a request", "garbage"), count=100)
+        with plain, hostile_callers(child.port, tuple(DIMSE), count=100, tls=tls):
+            durations_s = [store_s(child.port, f"1.3.{number}", tls) for number in range(2, 9)]
     assert statistics.median(durations_s) < LONGEST_ANSWER_S
+
+
+# Bounds on the whole
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("behavior", ["drips data", "half a PDU"])
+def test_a_message_that_drips_ends_although_no_silence_is_too_long(
+    tmp_path: Path, certificate: Certificate, behavior: str, *, is_tls: bool
+) -> None:
+    files = {"tls_certificate": certificate.path, "tls_key": certificate.key} if is_tls else {}
+    tls = ssl.create_default_context(cafile=certificate.path.with_name("ca.pem")) if is_tls else None
+    if tls:
+        tls.check_hostname = False
+    with child_process(tmp_path, network_timeout_s=1.5, **files) as child:
+        begin = time.monotonic()
+        with hostile_callers(child.port, [behavior], count=1, tls=tls) as crowd:
+            while crowd.calls[behavior] < 2:
+                assert time.monotonic() - begin < 15
+                time.sleep(0.05)

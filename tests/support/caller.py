@@ -1,6 +1,7 @@
 """A caller of the receiver that knows no library and no manners: it says whatever bytes a test wants."""
 
 import socket
+import ssl
 import struct
 from typing import Self
 
@@ -13,9 +14,18 @@ IMPLICIT = "1.2.840.10008.1.2"
 class Caller:
     """A caller that can say anything, in bytes."""
 
-    def __init__(self, port: int, *contexts: tuple[str, str], called: str = "AINODE", calling: str = "CALLER") -> None:
+    def __init__(
+        self,
+        port: int,
+        *contexts: tuple[str, str],
+        called: str = "AINODE",
+        calling: str = "CALLER",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         try:
+            if tls:
+                self.socket = tls.wrap_socket(self.socket)
             self.socket.sendall(associate(contexts or ((CT, IMPLICIT),), called=called, calling=calling))
             self.kind, self.answer = self.pdu()
         except OSError:

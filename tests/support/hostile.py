@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import ssl
 import struct
 import sys
 import threading
@@ -147,6 +148,8 @@ HTTP: Mapping[str, Behavior] = MappingProxyType(
 class Crowd:
     """What the hostile callers reached so far."""
 
+    port: int
+    tls: ssl.SSLContext | None
     count: int
     calls: Counter[str] = field(default_factory=Counter)
     """connections that were opened, by behavior"""
@@ -161,12 +164,12 @@ class Crowd:
             self.all_connected.set()
 
 
-async def call_again_and_again(port: int, number: int, behavior: str, crowd: Crowd) -> None:
+async def call_again_and_again(crowd: Crowd, number: int, behavior: str) -> None:
     """Call, misbehave, and call again a moment after the node has ended the connection."""
     act = (DIMSE | HTTP)[behavior]
     while True:
         with contextlib.suppress(OSError, EOFError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", crowd.port, ssl=crowd.tls)
             crowd.note(number, behavior)
             try:
                 await act(Line(reader, writer))
@@ -176,16 +179,18 @@ async def call_again_and_again(port: int, number: int, behavior: str, crowd: Cro
 
 
 @contextlib.contextmanager
-def hostile_callers(port: int, behaviors: Sequence[str], *, count: int = 200) -> Iterator[Crowd]:
+def hostile_callers(
+    port: int, behaviors: Sequence[str], *, count: int = 200, tls: ssl.SSLContext | None = None
+) -> Iterator[Crowd]:
     """Let so many callers, who share the behaviors among them, call a port of this machine until the context ends."""
-    crowd = Crowd(count)
+    crowd = Crowd(port, tls, count)
     loop = asyncio.new_event_loop()
     names = list(itertools.islice(itertools.cycle(behaviors), count))
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
             for number, name in enumerate(names):
-                group.create_task(call_again_and_again(port, number, name, crowd))
+                group.create_task(call_again_and_again(crowd, number, name))
 
     task = loop.create_task(run())
 

@@ -87,6 +87,13 @@ def test_noise_is_no_request(noise: bytes) -> None:
         return
 
 
+def test_a_request_with_more_contexts_than_there_are_identifiers_is_refused() -> None:
+    context = b"\x20\0\0\x15\1\0\0\0" + b"\x30\0\0\x031.2" + b"\x40\0\0\x061.2.84"
+    assert len(proposal(bytes(68) + context * 128).contexts) == 128
+    with pytest.raises(ProtocolViolation, match="more than 128 presentation contexts"):
+        proposal(bytes(68) + context * 5000)
+
+
 @given(st.data())
 def test_a_damaged_request_is_understood_or_refused(data: st.DataObject) -> None:
     body = bytearray(request()[6:])

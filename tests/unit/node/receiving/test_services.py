@@ -1,5 +1,6 @@
 """What each request is answered, without a socket: the services are given messages, and answer with a status."""
 
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ainode.node.receiving.commitment_files import CommitmentFiles, CommitmentRe
 from ainode.node.receiving.events import CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.negotiation import STORAGE_COMMITMENT, VERIFICATION
 from ainode.node.receiving.services import Answer, Services
+from ainode.node.receiving.sparse_log import SparseLog
 from ainode.node.receiving.upper_layer import Message, PresentationContext
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -37,8 +39,10 @@ class Bench:
     def __post_init__(self) -> None:
         self.spool = Spool(self.folder / "spool", self.limits)
         self.commitments = CommitmentFiles(self.folder / "commitments")
+        refusals = SparseLog(logging.getLogger(__name__), first_lines=5)
+        stores = self.spool, self.commitments
         self.services = Services(
-            "association", "CALLER", self.is_peer, self.spool, self.commitments, self.events.append
+            "association", "CALLER", self.is_peer, *stores, self.events.append, refusals, "127.0.0.1"
         )
 
     def answer(
@@ -215,3 +219,11 @@ def test_a_commitment_that_is_too_long_is_a_failure(bench: Bench) -> None:
     assert answer
     assert answer.status == PROCESSING_FAILURE
     assert not bench.files()
+
+
+def test_a_flood_of_refused_instances_is_a_few_lines(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(100):
+        answer = bench.answer(CommandField.C_STORE, [b"noise"], instance=f"1.3.{number}".encode())
+        assert answer
+        assert answer.status == 0xC000
+    assert [getattr(record, "sop_instance_uid", "") for record in caplog.records] == [f"1.3.{n}" for n in range(5)]
