@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ainode.node.certificates import next_update, valid_until
+from ainode.node.certificates import identities, next_update, valid_until
 from ainode.node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,30 +110,35 @@ def client_files(peer: "Peer") -> tuple[str | bool, tuple[str, str] | None]:
         return peer.ca_file or True, (peer.tls_certificate, peer.tls_key) if peer.tls_certificate else None
 
 
+def caller_identities(connection: object) -> frozenset[str]:
+    """Return the identities of the certificate that a caller showed and a handshake verified, none without one."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return frozenset()
+    return identities(connection.getpeercert() or {}, connection.getpeercert(binary_form=True) or b"")
+
+
 def expiry(certificate: str | Path) -> datetime:
-    """Return until when the first certificate of a PEM file is valid.
+    """Return until when the first certificate of a PEM file is valid: the others are of its authorities.
 
     Raises: ConfigError if the file cannot be read, or holds no certificate.
     """
     with _errors_naming("tls_certificate", certificate):
-        return valid_until(ssl.PEM_cert_to_DER_cert(_block(Path(certificate), "CERTIFICATE")))
+        return valid_until(next(_blocks(Path(certificate), "CERTIFICATE"), b""))
 
 
-def list_expiry(revocation_list: str | Path) -> datetime | None:
-    """Return until when the first revocation list of a PEM file is in force, None if the list does not say.
+def list_expiry(revocation_lists: str | Path) -> datetime | None:
+    """Return until when all revocation lists of a PEM file are in force, None if none of them says.
 
-    Raises: ConfigError if the file cannot be read, or holds no list.
+    Raises: ConfigError if the file cannot be read, or holds what is no list.
     """
-    with _errors_naming("tls_crl", revocation_list):
-        block = _block(Path(revocation_list), "X509 CRL")
-        return next_update(base64.b64decode("".join(block.splitlines()[1:-1])))
+    with _errors_naming("tls_crl", revocation_lists):
+        return min(filter(None, map(next_update, _blocks(Path(revocation_lists), "X509 CRL"))), default=None)
 
 
-def _block(path: Path, kind: str) -> str:
-    """Return the first block of a kind in a PEM file (RFC 7468)."""
-    begin, end = f"-----BEGIN {kind}-----", f"-----END {kind}-----"
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return f"{begin}{text.partition(begin)[2].partition(end)[0]}{end}"
+def _blocks(path: Path, kind: str) -> Iterator[bytes]:
+    """Yield the content of each block of a kind in a PEM file (RFC 7468)."""
+    for part in path.read_text(encoding="utf-8", errors="replace").split(f"-----BEGIN {kind}-----")[1:]:
+        yield base64.b64decode(part.partition(f"-----END {kind}-----")[0])
 
 
 def failure_reason(error: OSError) -> str:

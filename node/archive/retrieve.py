@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 from pynetdicom.transport import ThreadedAssociationServer
 
+from ainode.node import tls
 from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.search import (
@@ -43,14 +44,15 @@ from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, is_uid
 from ainode.node.encoding.part10 import Origin, head
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, OutOfResources
-from ainode.node.receiving.negotiation import AllowedCaller
+from ainode.node.receiving.negotiation import AllowedCaller, certificate_fault
 
 _log = logging.getLogger(__name__)
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
 _PENDING = frozenset({0xFF00, 0xFF01})
-_OUT_OF_RESOURCES = 0xA700
+# PS3.7 C.5.8, PS3.4 table B.2-1.
+_NOT_AUTHORIZED, _OUT_OF_RESOURCES = 0x0124, 0xA700
 # SOP classes of the modalities that a rule may name (PS3.6 table A-1).
 _SOP_CLASSES = {
     "CR": ("1.2.840.10008.5.1.4.1.1.1",),
@@ -89,15 +91,28 @@ class MoveTarget:
     ae_title: str
     bind: str
     port: int
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    context: ssl.SSLContext | None = field(default=None, repr=False)
     callers: tuple[AllowedCaller, ...] = ()
     """who may call beside the host of the archive: an archive may send from another address than it listens on"""
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """the identities of the certificates that are bound to an AE title, by AE title"""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """one C-MOVE at a time, since there is one port"""
 
     def has_caller_at(self, address: str) -> bool:
         """Return whether the allow list has the address."""
         return any(caller.is_at(address) for caller in self.callers)
+
+    def answer_store(self, event: evt.Event, files: "_ReceivedFiles") -> int:
+        """Write the instance of a C-STORE if the certificate may call as the AE title; return the status."""
+        ae_title, connection = event.assoc.requestor.ae_title, event.assoc.dul.socket
+        identities = tls.caller_identities(connection and connection.socket)
+        if fault := certificate_fault(ae_title, identities, self.certificates):
+            about = {"action": "move_stranger", "address": event.assoc.requestor.address}
+            _log.warning("aborted an association of %r during a C-MOVE: %s", ae_title, fault, extra=about)
+            event.assoc.abort()
+            return _NOT_AUTHORIZED
+        return files.answer_store(event)
 
 
 class DimseArchive:
@@ -295,8 +310,8 @@ def _store_server(target: MoveTarget, host: str, files: _ReceivedFiles) -> Itera
     try:
         server = entity.make_server(
             (target.bind, target.port),
-            evt_handlers=[(evt.EVT_C_STORE, files.answer_store)],
-            ssl_context=target.tls,
+            evt_handlers=[(evt.EVT_C_STORE, target.answer_store, [files])],
+            ssl_context=target.context,
             server_class=_StoreServer,
             is_expected=lambda address: address in addresses or target.has_caller_at(address),
         )

@@ -33,7 +33,7 @@ from ainode.node.commands.diagnosis import NO, OPEN, REST_PREFIX, WEB_PREFIX, YE
 from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ConfigError
-from ainode.node.receiving.negotiation import allowed_callers
+from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
 from ainode.node.settings import Peer, Settings
 
 Reply = TypeVar("Reply")
@@ -113,9 +113,8 @@ def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen])
         yield _trial("C-GET", lambda: _fetch_and_compare(DimseArchive(link), accepted[0]))
         node, priors = settings.node, settings.priors
         if priors.move_port:
-            target = MoveTarget(
-                priors.move_ae_title, node.bind, priors.move_port, tls.context_of(node), allowed_callers(node)
-            )
+            address, callers = (priors.move_ae_title, node.bind, priors.move_port), allowed_callers(node)
+            target = MoveTarget(*address, tls.context_of(node), callers, bound_certificates(settings))
             yield _trial("C-MOVE", lambda: _fetch_and_compare(DimseArchive(link, target), accepted[0]))
         elif peer.retrieve == "move":
             yield Trial("C-MOVE", NO, f"[priors] move_port is 0: give a port, and enter {priors.move_ae_title} there")

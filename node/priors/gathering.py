@@ -37,7 +37,7 @@ from ainode.node.errors import (
 )
 from ainode.node.priors.rules import Refusal, StudyIdentity, series_to_fetch, study_query, usable_studies
 from ainode.node.priors.shelf import PriorRecord, Shelf, study_identity
-from ainode.node.receiving.negotiation import allowed_callers
+from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
 
@@ -108,7 +108,9 @@ class Priors:
         if peer.retrieve == "move":
             context = tls.context_of(node)
             target = MoveTarget(
-                table.move_ae_title, node.bind, table.move_port, context, allowed_callers(node), self._move_lock
+                *(table.move_ae_title, node.bind, table.move_port, context, allowed_callers(node)),
+                certificates=bound_certificates(self._settings),
+                lock=self._move_lock,
             )
         link = Link(peer, node.ae_title, node.network_timeout_s)
         return DimseArchive(link, target, min_free_bytes=node.min_free_bytes)

@@ -194,7 +194,7 @@ class Receiver:
         channel = place.channel
         request = proposal(channel.associate_request())
         reason = refusal(request, place.address, self._policy)
-        fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy)
+        fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy.certificates)
         if reason is None and fault:
             reason = Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
         if reason is None and not self._is_admitted(place, request.calling_ae_title):

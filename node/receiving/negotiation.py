@@ -191,14 +191,15 @@ def refusal(proposal: Proposal, address: str, policy: Policy) -> Rejection | Non
     return None
 
 
-def certificate_fault(ae_title: str, identities: frozenset[str], policy: Policy) -> str:
+def certificate_fault(ae_title: str, identities: frozenset[str], certificates: Mapping[str, frozenset[str]]) -> str:
     """Return why a caller with a certificate of these identities may not call as the AE title, '' if the caller may.
 
-    A certificate that is bound to an AE title calls as no other, also not as an AE title to which nothing is bound.
+    `certificates` are the identities that are bound to an AE title, by AE title. A certificate that is bound to an AE
+    title calls as no other, also not as an AE title to which nothing is bound.
     The sentence names the fingerprint of the certificate, and no name in the certificate: it may be a person's.
     """
-    owners = {title for title, bound in policy.certificates.items() if bound & identities}
-    if ae_title in owners or not (owners or ae_title in policy.certificates):
+    owners = {title for title, bound in certificates.items() if bound & identities}
+    if ae_title in owners or not (owners or ae_title in certificates):
         return ""
     fingerprints = [entry for entry in identities if entry.startswith("sha256:")]
     shown = f"the certificate {fingerprints[0]}" if fingerprints else "a connection without a certificate"

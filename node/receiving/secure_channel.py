@@ -5,9 +5,8 @@ import socket
 import ssl
 from typing import Final
 
-from ainode.node.certificates import identities
 from ainode.node.receiving.upper_layer import AssociationLost, Channel
-from ainode.node.tls import HANDSHAKE_S, failure_reason
+from ainode.node.tls import HANDSHAKE_S, caller_identities, failure_reason
 
 _NO_CERTIFICATE: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 _UNKNOWN_AUTHORITY: Final = "give the caller a certificate of an authority in tls_client_ca, or add its authority there"
@@ -51,13 +50,13 @@ class SecureChannel(Channel):
             self._tls_socket.do_handshake()
         except OSError as error:
             self.interrupt()
-            raise AssociationLost(f"no TLS with the caller: {failure_reason(error)}{_remedy(error)}") from error
+            reason = self._cut_reason or failure_reason(error)
+            raise AssociationLost(f"no TLS with the caller: {reason}{_remedy(error)}") from error
         self._tls_socket.settimeout(self._timeout_s)
 
     def identities(self) -> frozenset[str]:
         """Return the identities of the certificate that the handshake verified, none without such a certificate."""
-        der = self._tls_socket.getpeercert(binary_form=True)
-        return identities(self._tls_socket.getpeercert() or {}, der or b"")
+        return caller_identities(self._tls_socket)
 
     def interrupt(self) -> None:
         """End the connection from another thread, without an A-ABORT, which would have to pass through TLS."""

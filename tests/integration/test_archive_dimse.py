@@ -21,15 +21,18 @@ from pydicom.uid import (
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, shared, storescp
+from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, run, shared, storescp
+from support.certificates import authority, fingerprint, issued
 from support.servers import dcmqrscp
 
+from ainode.node import tls
 from ainode.node.archive.commitment import Commitment, SopReference, report_commitment, request_commitment
 from ainode.node.archive.dimse import Link, connection_of, echo, error_type
 from ainode.node.archive.query import confirm_by_query, expected_count
 from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Deadline, SeriesEntry
 from ainode.node.archive.store import Outgoing, SendOutcome, send
+from ainode.node.certificates import identity
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, CannotUnderstand, DatabaseUnavailable
 from ainode.node.settings import Peer
@@ -482,6 +485,35 @@ def moved(peer: Peer, content: bytes, folder: Path, port: int) -> ArchiveError:
         )
     assert not list(folder.iterdir())
     return failure.value
+
+
+def test_a_bound_certificate_brings_nothing_during_a_c_move_under_another_ae_title(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca = authority(tmp_path, "ca")
+    node, ct, pacs = (issued(ca, name) for name in ("node", "ct", "pacs"))
+    context = tls.accepting(tls.ServerFiles(node.path, node.key, ca.path))
+    bound = {"CT1": frozenset({"ct"}), "PACS": frozenset({identity(fingerprint(pacs))})}
+    target = MoveTarget("AINODE_PRIORS", "127.0.0.1", free_port(), context, certificates=bound)
+    statuses, content, folder = {}, tmp_path / "content.dcm", tmp_path / "received"
+    content.write_bytes(a_file())
+    folder.mkdir()
+
+    def move(_: evt.Event) -> Iterator[object]:
+        for ae_title, shown in (("PACS", ct), ("STORESCU", pacs), ("PACS", pacs)):
+            options = ("+tls", shown.key, shown.path, "+cf", ca.path, "-aet", ae_title, "-aec", "AINODE_PRIORS")
+            done = run("storescu", *options, "127.0.0.1", str(target.port), content)
+            statuses[ae_title, shown.path.stem] = done.returncode, len(list(folder.iterdir()))
+        yield None, None
+
+    ref = instance_ref(content.read_bytes())
+    series = SeriesEntry(ref.study_instance_uid, ref.series_instance_uid, "CT")
+    with scp((evt.EVT_C_MOVE, move), services=[STUDY_ROOT_MOVE]) as peer, pytest.raises(ArchiveError):
+        DimseArchive(link(peer), target).fetch(series, folder, Deadline.within(20))
+    assert [count for _, count in statuses.values()] == [0, 0, 1]
+    assert [status == 0 for status, _ in statuses.values()] == [False, False, True]
+    lines = [record.getMessage() for record in caplog.records if getattr(record, "action", "") == "move_stranger"]
+    assert ["'PACS'" in lines[0], "belongs to 'CT1'" in lines[0], "belongs to 'PACS'" in lines[1]] == [True] * 3
 
 
 def test_orthanc_that_does_not_know_the_ae_title_of_a_c_move_is_told_apart(archive: Orthanc, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from ainode.node.receiving.command_set import Command, CommandField, Tag, decode
 from ainode.node.receiving.negotiation import (
     STORAGE_COMMITMENT,
     VERIFICATION,
-    Policy,
     allowed_caller,
     answers,
+    bound_certificates,
     certificate_fault,
     commitment_roles,
     policy,
@@ -192,15 +192,15 @@ def test_every_storage_class_and_syntax_of_the_dictionary_is_served_and_nothing_
 OWN, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
-def bound_policy() -> Policy:
-    """Return the policy of a node with two peers that are bound to certificates, and with one that is not."""
+def bound() -> dict[str, frozenset[str]]:
+    """Return the certificates of a node with two peers that are bound to certificates, and with one that is not."""
     node = {"tls_certificate": "a", "tls_key": "b", "tls_client_ca": "c"}
     peers = (
         {"name": "ct", "ae_title": "CT1", "calling_certificates": ["a" * 64, "CT1.example"]},
         {"name": "mr", "ae_title": "MR1", "calling_certificates": ["b" * 64]},
         {"name": "pacs", "ae_title": "PACS"},
     )
-    return policy(Settings.model_validate({"node": node, "peers": peers}))
+    return bound_certificates(Settings.model_validate({"node": node, "peers": peers}))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def bound_policy() -> Policy:
 def test_a_bound_certificate_calls_as_its_own_ae_title_alone(
     ae_title: str, identities: set[str], *, is_admitted: bool
 ) -> None:
-    assert (certificate_fault(ae_title, frozenset(identities), bound_policy()) == "") == is_admitted
+    assert (certificate_fault(ae_title, frozenset(identities), bound()) == "") == is_admitted
 
 
 def test_a_binding_without_an_authority_of_callers_is_an_error_of_the_configuration() -> None:
