@@ -66,6 +66,8 @@ def problems(settings: Settings, sources: Sources) -> Iterator[str]:
     yield from _caller_problems(settings, sources)
     yield from _certificate_problems(settings, sources)
     yield from _web_problems(settings, sources)
+    if settings.audit.syslog_host:
+        yield from _error_lines(f"{sources.origin('audit', 'ca_file')}: ", tls.collecting, settings.audit)
     for peer in settings.peers:
         yield from _peer_problems(peer, sources)
     for route in settings.routes:

@@ -21,7 +21,7 @@ from ainode.node.certificates import identities, next_update, valid_until
 from ainode.node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ainode.node.settings import NodeTable, Peer, WebTable
+    from ainode.node.settings import AuditTable, NodeTable, Peer, WebTable
 
 # Of a whole handshake: a caller that connects and says nothing is gone after this.
 HANDSHAKE_S: Final = 10.0
@@ -78,13 +78,25 @@ def calling(peer: "Peer") -> ssl.SSLContext:
 
     Raises: ConfigError if a file is missing, or is not what it should be.
     """
-    with _errors_naming(f"peer {peer.name}: ca_file", peer.ca_file):
-        context = ssl.create_default_context(cafile=peer.ca_file or None)
+    return _calling(peer, f"peer {peer.name}:")
+
+
+def collecting(table: "AuditTable") -> ssl.SSLContext:
+    """Return the context of who calls the syslog collector of `[audit]`.
+
+    Raises: ConfigError if a file is missing, or is not what it should be.
+    """
+    return _calling(table, "[audit]")
+
+
+def _calling(table: "Peer | AuditTable", whose: str) -> ssl.SSLContext:
+    with _errors_naming(f"{whose} ca_file", table.ca_file):
+        context = ssl.create_default_context(cafile=table.ca_file or None)
     _profile(context)
-    _check_revocation(context, f"peer {peer.name}: crl_files", peer.crl_files)
+    _check_revocation(context, f"{whose} crl_files", table.crl_files)
     context.sslsocket_class = CallingSocket
-    if peer.tls_certificate:
-        _present(context, f"peer {peer.name}:", peer.tls_certificate, peer.tls_key)
+    if table.tls_certificate:
+        _present(context, whose, table.tls_certificate, table.tls_key)
     return context
 
 

@@ -3,10 +3,10 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from ainode.node.audit.forwarder import Forwarder
 from ainode.node.audit.messages import RECORDING_STOPPED, SERIOUS_FAILURE, Message, alert, started, stopped
 from ainode.node.audit.trail import Trail
 from ainode.node.settings import Settings
@@ -36,12 +36,17 @@ class Recorder:
 
     @classmethod
     def of(cls, settings: Settings) -> "Recorder":
-        """Return the recorder of a node, which drops every message where `[audit]` is not enabled."""
-        return cls(Trail.of(settings) if settings.audit.enabled else None)
+        """Return the recorder of a node, which drops every message where `[audit]` is not enabled.
 
-    def __init__(self, trail: Trail | None, on_written: Callable[[], None] = lambda: None) -> None:
-        """Start no thread yet; the thread calls `on_written` after each batch."""
-        self._trail, self._on_written = trail, on_written
+        Raises: ConfigError if a certificate for the collector is missing, or is not what it should be.
+        """
+        if not settings.audit.enabled:
+            return cls(None)
+        return cls(Trail.of(settings), Forwarder(settings) if settings.audit.syslog_host else None)
+
+    def __init__(self, trail: Trail | None, forwarder: Forwarder | None = None) -> None:
+        """Start no thread yet."""
+        self._trail, self._forwarder = trail, forwarder
         self._waiting: deque[tuple[datetime, Message]] = deque()
         self._lost, self._is_stopping, self._is_failing = 0, False, False
         self._changed = threading.Condition()
@@ -52,6 +57,8 @@ class Recorder:
         if self._trail:
             self.record(started())
             self._thread.start()
+        if self._forwarder:
+            self._forwarder.start()
 
     def record(self, message: Message) -> None:
         """Hand over a message; return at once. The oldest is lost when too many wait, and the trail will say so."""
@@ -73,6 +80,8 @@ class Recorder:
             self._is_stopping = True
             self._changed.notify()
         self._thread.join()
+        if self._forwarder:
+            self._forwarder.stop()
 
     def _run(self, trail: Trail) -> None:
         while True:
@@ -107,5 +116,6 @@ class Recorder:
         if self._is_failing:
             _log.info("audit: the trail is written again", extra={"action": "audit_resumed"})
         self._is_failing = False
-        self._on_written()
+        if self._forwarder:
+            self._forwarder.wake()
         return True

@@ -92,11 +92,11 @@ class Trail:
         with self._locked() as head_descriptor:
             last = max(_head(head_descriptor) or Link(), self._tail(), key=lambda link: link.number)
             path = self._file(last)
-            lines: list[bytes] = []
+            content = bytearray()
             for time, message in events:
                 line, last = self._line(time, message, last)
-                lines.append(line)
-            _append(path, b"".join(lines))
+                content += line
+            _append(path, bytes(content))
             os.pwrite(head_descriptor, f"{last.number:018} {last.digest}\n".encode(), 0)
 
     @contextmanager
@@ -179,10 +179,10 @@ def faults(folder: Path, file: Path | None = None) -> Iterator[str]:
     `file` is a single file, whose first record may have any number, and which no `head` belongs to.
     Raises: OSError.
     """
-    head, sizes = _state(folder) if file is None else (None, {file: file.stat().st_size})
+    head, sizes = state(folder) if file is None else (None, {file: file.stat().st_size})
     at_head, last = Link(), None if file else Link()
     for path, size in sizes.items():
-        for position, line in enumerate(_lines(path, size), 1):
+        for position, line in enumerate(lines(path, 0, size), 1):
             record, number = record_of(line), last.number + 1 if last else 1
             if record is None:
                 ending = "was changed" if line.endswith(b"\n") else "is not whole"
@@ -216,7 +216,7 @@ def _end_faults(head: Link | None, at_head: Link, last: Link) -> Iterator[str]:
         yield f"head: record {head.number} is another one than was written"
 
 
-def _state(folder: Path) -> tuple[Link | None, dict[Path, int]]:
+def state(folder: Path) -> tuple[Link | None, dict[Path, int]]:
     """Return the head and the size of each file at a moment at which nobody writes."""
     try:
         descriptor = os.open(folder / "head", os.O_RDONLY)
@@ -229,9 +229,10 @@ def _state(folder: Path) -> tuple[Link | None, dict[Path, int]]:
         os.close(descriptor)
 
 
-def _lines(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the lines of the first `size` bytes."""
+def lines(path: Path, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the lines between two offsets of a file."""
     with path.open("rb") as file:
-        while size > 0 and (line := file.readline(size)):
-            size -= len(line)
+        file.seek(begin)
+        while begin < end and (line := file.readline(end - begin)):
+            begin += len(line)
             yield line

@@ -3,6 +3,7 @@
 from ainode.node.settings.files import shipped
 from ainode.node.settings.loading import load, sources
 from ainode.node.settings.tables import (
+    AuditTable,
     CompletenessTable,
     DatabaseTable,
     DeliveryTable,
@@ -16,6 +17,7 @@ from ainode.node.settings.tables import (
 from ainode.node.settings.wording import Sources
 
 __all__ = [
+    "AuditTable",
     "CompletenessTable",
     "DatabaseTable",
     "DeliveryTable",

@@ -223,9 +223,25 @@ class WebTable(_Certified):
 
 
 class AuditTable(Frozen):
-    """`[audit]`: the trail of PS3.15 A.5 in `data`/audit."""
+    """`[audit]`: the trail of PS3.15 A.5 in `data`/audit, and the syslog collector that gets a copy over TLS."""
 
     enabled: bool = True
+    syslog_host: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    """a collector of RFC 5425, whose certificate names the host; '' for none"""
+    syslog_port: Port = 6514
+    ca_file: str = ""
+    crl_files: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    """PEM files as those of a [[peer]]"""
+
+    @model_validator(mode="after")
+    def _refuse_half_a_collector(self) -> Self:
+        _refuse_half_pair(self.tls_certificate, self.tls_key)
+        if not self.syslog_host and (self.ca_file or self.crl_files or self.tls_certificate):
+            message = "ca_file, crl_files and tls_certificate are for a collector; give syslog_host"
+            raise ValueError(message)
+        return self
 
 
 class Peer(Frozen):
