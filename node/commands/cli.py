@@ -58,7 +58,7 @@ def _ledger(settings: "Settings") -> "Ledger":
     from ainode.node.keeping import database
     from ainode.node.keeping.ledger import Ledger
 
-    return Ledger(database.connect(settings.database_url))
+    return Ledger(database.existing(settings.database_url))
 
 
 def _course(job: "Job") -> str:
@@ -300,7 +300,7 @@ def _problem_rows(settings: "Settings", study: str) -> list[tuple[object, ...]]:
     from ainode.node.keeping import database
     from ainode.node.keeping.catalog import Catalog
 
-    problems = Catalog(database.connect(settings.database_url)).problems(UID(study) if study else None)
+    problems = Catalog(database.existing(settings.database_url)).problems(UID(study) if study else None)
     rows: list[tuple[object, ...]] = [("", "problem", "", "", uid, problem) for uid, problem in problems.items()]
     damaged = settings.data / "spool" / "damaged"
     if not study and damaged.exists() and (count := len(list(damaged.iterdir()))):

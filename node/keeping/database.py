@@ -50,6 +50,18 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def existing(url: str) -> sa.Engine:
+    """Return an engine for a database that a node has made.
+
+    Raises: ConfigError if the address names a file of SQLite that does not exist.
+    """
+    engine = connect(url)
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
+        raise ConfigError(f"{path}: no node has run there; give --config with the node.toml of the node")
+    return engine
+
+
 def _remember_file(engine: sa.Engine) -> None:
     """Remember which file the first connection opened."""
     if _FILE not in engine.get_execution_options():

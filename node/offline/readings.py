@@ -218,7 +218,7 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     The values that the catalog does not keep are read from the files of the study.
     Raises: LookupError if the node never routed the study.
     """
-    engine, study = database.connect(settings.database_url), UID(study_instance_uid)
+    engine, study = database.existing(settings.database_url), UID(study_instance_uid)
     catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
     rows = catalog.explanation(study)
     if rows is None and not jobs:
@@ -251,7 +251,7 @@ def replay(study_instance_uid: str, settings: Settings, weights: Path | None) ->
 
     Raises: LookupError if the study has no finished job; ConfigError if its route was removed.
     """
-    engine = database.connect(settings.database_url)
+    engine = database.existing(settings.database_url)
     ledger, catalog = Ledger(engine), Catalog(engine)
     finished = [job for job in ledger.jobs(study=UID(study_instance_uid)) if job.result]
     if not finished:

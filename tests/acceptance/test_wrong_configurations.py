@@ -25,6 +25,10 @@ BY_PROCESS = (
     "a port that is in use",
     "a handler that does not exist",
 )
+COMMANDS = (
+    *("check", "jobs", "doctor pacs", "send file pacs", "retry job", "deliver job", "replay 1.2", "explain 1.2"),
+    *("read file --out out", "weights list", "weights verify", "token list", "token add orthanc"),
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,32 @@ def test_a_process_with_a_wrong_configuration_ends_with_status_2_and_no_tracebac
     )
     installation.assert_refused(done.returncode, done.stderr)
     assert not done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_reads_the_configuration_ends_with_status_2_if_it_is_wrong(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation = Installation(CONFIGURATIONS["a key that does not exist"], tmp_path, 0)
+    installation.write()
+    monkeypatch.setenv("AINODE_NODE__DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "argv", ["ainode", *command.split(), "--config", str(tmp_path / "node.toml")])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    installation.assert_refused(ending.value.code, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", ["jobs", "retry job", "deliver job", "replay 1.2", "explain 1.2"])
+def test_a_command_that_asks_the_database_says_that_no_node_has_run_there(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AINODE_NODE__DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "argv", ["ainode", *command.split()])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 2
+    assert f"{tmp_path}/data/catalog.sqlite: no node has run there; give --config" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_table_has_at_least_75_wrong_configurations() -> None:
