@@ -267,7 +267,8 @@ def _server_context(files: ServerFiles, table: str) -> ssl.SSLContext:
     _present(context, table, files.certificate, files.key)
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        # A resumed session would show no certificate.
+        # A resumed session is not verified again. Without tickets TLS 1.3 resumes none; TLS 1.2 resumes those of this
+        # very context, which a changed file ends.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         with _errors_naming(f"{table} tls_client_ca", files.client_ca):
