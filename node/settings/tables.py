@@ -226,7 +226,7 @@ class AuditTable(Frozen):
     """`[audit]`: the trail of PS3.15 A.5 in `data`/audit, and the syslog collector that gets a copy over TLS."""
 
     enabled: bool = True
-    syslog_host: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
+    syslog_host: Host = ""
     """a collector of RFC 5425, whose certificate names the host; '' for none"""
     syslog_port: Port = 6514
     ca_file: str = ""
