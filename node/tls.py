@@ -249,7 +249,7 @@ class _Renewing(ssl.SSLContext):
 
 
 def _state(files: ServerFiles) -> tuple[tuple[int, int, int] | None, ...]:
-    """Return what changes with a file: inode, time and size; None is a file that cannot be seen."""
+    """Return what changes with a file, or with the rights of a file; None is a file that cannot be seen."""
     return tuple(map(_stamp, files.paths))
 
 
@@ -258,7 +258,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_size
 
 
 def _server_context(files: ServerFiles, table: str) -> ssl.SSLContext:

@@ -279,6 +279,9 @@ def test_a_changed_file_is_taken_up_for_the_next_caller_while_an_open_associatio
     assert broken.startswith("changed TLS files cannot be used")
     assert "[node] tls_certificate, tls_key" in broken
     assert len(refusals(caplog, "tls_files_renewed")) == 2
+    key.chmod(0o400)  # as where the node could not read the file before
+    shown(receiver, context)
+    assert len(refusals(caplog, "tls_files_renewed")) == 3
 
 
 def shown(receiver: Running, context: ssl.SSLContext) -> bytes | None:
