@@ -205,4 +205,4 @@ class Node:
         from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
 
         parts = self.catalog, self.ledger, self._announcements
-        return Web(self._settings, Neighbors(*parts, self._put, self._liveness, self._engine))
+        return Web(self._settings, Neighbors(*parts, self._put, self._liveness, self._engine, self._audit.record))

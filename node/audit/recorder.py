@@ -1,13 +1,15 @@
 """The thread that writes the audit trail of a running node, so that nobody waits for the trail."""
 
 import logging
+import os
 import threading
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from ainode.node.audit.forwarder import Forwarder
-from ainode.node.audit.messages import RECORDING_STOPPED, SERIOUS_FAILURE, Message, alert, started, stopped
+from ainode.node.audit.messages import RECORDING_STOPPED, SERIOUS_FAILURE, Message, Participant, alert, started, stopped
 from ainode.node.audit.trail import Trail
 from ainode.node.settings import Settings
 
@@ -26,7 +28,8 @@ def record_command(settings: Settings, message: Message) -> None:
     """Write a message of a command at once; a trail that cannot be written costs a line of the log."""
     if settings.audit.enabled:
         try:
-            Trail.of(settings).append([(datetime.now(UTC), message)])
+            by_user = replace(message, participants=(*message.participants, Participant(f"uid {os.getuid()}")))
+            Trail.of(settings).append([(datetime.now(UTC), by_user)])
         except OSError as error:
             _log.error("audit: the command is not in the trail: %s", error.strerror, extra={"action": "audit_failed"})
 

@@ -102,7 +102,10 @@ class Trail:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """Yield the descriptor of `head`, locked against other writers."""
-        make_folder(self.folder)
+        if not self.folder.exists():
+            make_folder(self.folder.parent)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(self.folder.parent)
         descriptor = os.open(self.folder / "head", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

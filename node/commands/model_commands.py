@@ -40,9 +40,15 @@ def weights_list(config: Config = None) -> None:
 @weights_app.command("pull")
 def weights_pull(name: str, config: Config = None) -> None:
     """Download weights from the address in the manifest, and print their path; refuse bytes with another sha256."""
+    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
+    from ainode.node.audit.recorder import record_command
     from ainode.node.reading.weights import environment
 
-    print(environment(settings_of(config)).weights.pull(name))
+    settings = settings_of(config)
+    weights = environment(settings).weights
+    print(weights.pull(name))
+    details = {"sha256": weights.entry(name).sha256}
+    record_command(settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:weights:{name}", "downloaded", details))
 
 
 @weights_app.command("import")
@@ -56,6 +62,8 @@ def weights_import(
     config: Config = None,
 ) -> None:
     """Add a file of your own, marked as the site's; your file replaces a shipped file of that name."""
+    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
+    from ainode.node.audit.recorder import record_command
     from ainode.node.disk import sha256_of
     from ainode.node.domain import WeightsStatus
     from ainode.node.reading.weights import WeightsEntry, environment
@@ -71,7 +79,10 @@ def weights_import(
         status=WeightsStatus.SITE,
         training_data=trained_on,
     )
-    print(environment(settings_of(config)).weights.add(file, entry))
+    settings = settings_of(config)
+    print(environment(settings).weights.add(file, entry))
+    details = {"sha256": entry.sha256}
+    record_command(settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:weights:{name}", "imported", details))
 
 
 @weights_app.command("verify")

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from ainode.node.audit.messages import USER_ATTRIBUTES, alert
+from ainode.node.audit.recorder import record_command
 from ainode.node.terminal import Config, settings_of
 from ainode.node.web.tokens import Tokens
 
@@ -15,7 +17,10 @@ def add(
     name: Annotated[str, typer.Argument(help="name of the caller, such as `orthanc`")], config: Config = None
 ) -> None:
     """Create a token for a caller and print the token once; the node keeps only a digest of the token."""
-    typer.echo(Tokens(settings_of(config).data).add(name))
+    settings = settings_of(config)
+    token = Tokens(settings.data).add(name)
+    record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:token:{name}", "a token was added"))
+    typer.echo(token)
 
 
 @app.command("list")
@@ -27,4 +32,6 @@ def list_names(config: Config = None) -> None:
 @app.command()
 def remove(name: str, config: Config = None) -> None:
     """Remove a caller's token; the node refuses the caller from the next request on."""
-    Tokens(settings_of(config).data).remove(name)
+    settings = settings_of(config)
+    Tokens(settings.data).remove(name)
+    record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:token:{name}", "a token was removed"))

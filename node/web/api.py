@@ -14,6 +14,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from ainode.node import __version__
+from ainode.node.audit.messages import Message
+from ainode.node.audit.recorder import drop
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, UID_PATTERN, Location
 from ainode.node.jobs.retries import deliver_study
@@ -24,6 +26,7 @@ from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.guard import Guard
 from ainode.node.web.limits import Complaints
+from ainode.node.web.logins import Logins
 from ainode.node.web.puller import is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.state import StudyStatus, study_status
@@ -57,6 +60,8 @@ class Dependencies:
     """called after the announcement is committed"""
     liveness: Liveness
     readiness: Readiness
+    record: Callable[[Message], None] = drop
+    """writes into the audit trail"""
 
 
 class _Question(BaseModel):
@@ -140,7 +145,13 @@ def application(dependencies: Dependencies) -> FastAPI:
         redirect_slashes=False,  # the address of a redirect would hold the Host that the caller sends
     )
     timeout_s = dependencies.settings.node.network_timeout_s
-    app.add_middleware(Guard, tokens=dependencies.tokens, complaints=dependencies.complaints, timeout_s=timeout_s)
+    app.add_middleware(
+        Guard,
+        tokens=dependencies.tokens,
+        complaints=dependencies.complaints,
+        logins=Logins(dependencies.record),
+        timeout_s=timeout_s,
+    )
     app.add_exception_handler(RequestValidationError, _refusal)
 
     _add_states(app, dependencies)

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ainode.node.web.limits import Body, Complaints, Tally, site
+from ainode.node.web.logins import Logins
 from ainode.node.web.tokens import Tokens
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
@@ -39,8 +40,11 @@ class Refusal(Exception):
 class Guard:
     """Middleware: passes a request with its caller's name in `state`, and with limits on its body."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, complaints: Complaints, timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, tokens: Tokens, complaints: Complaints, logins: Logins, timeout_s: float
+    ) -> None:
         self._app, self._tokens, self._complaints, self._timeout_s = app, tokens, complaints, timeout_s
+        self._logins = logins
         self._running: Counter[str] = Counter()
         self._requests = Tally()
         self._lookups = CapacityLimiter(_LOOKUPS_AT_ONCE)
@@ -83,6 +87,7 @@ class Guard:
             owner = await to_thread.run_sync(self._tokens.owner, token.strip(), limiter=self._lookups)
         if owner is None:
             raise await self._stranger(address)
+        self._logins.accepted(owner, address)
         if self._running[owner] >= _MAX_RUNNING:
             raise Refusal(429, f"{_MAX_RUNNING} requests of {owner} run; wait for an answer", Retry_After="1")
         self._count(f"caller {owner}", _MAX_A_MINUTE)
@@ -101,6 +106,7 @@ class Guard:
         not be able to shut out its callers, and nobody guesses 256 random bits.
         """
         count = self._complaints.note("token_refused", "refused a caller without a valid token", address)
+        self._logins.refused(address, count)
         if not await to_thread.run_sync(self._tokens.names, limiter=self._lookups):
             return Refusal(503, "no caller has a token yet: create a token with `ainode token add NAME`")
         if count > _MAX_REFUSALS_A_MINUTE:

@@ -7,6 +7,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ainode.node.archive.web import WebLink
+from ainode.node.audit.messages import Message
+from ainode.node.audit.recorder import drop
 from ainode.node.deciding.events import IntakeEvent, StudyAnnounced
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import UID
@@ -36,6 +38,8 @@ class Neighbors:
     """puts an event into the intake's queue"""
     liveness: Liveness
     engine: sa.Engine
+    record: Callable[[Message], None] = drop
+    """writes into the audit trail"""
 
 
 class Web:
@@ -66,6 +70,7 @@ class Web:
                 self._on_announced,
                 neighbors.liveness,
                 Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
+                neighbors.record,
             )
         )
         self._server = WebServer(interface, settings.web, complaints)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pynetdicom import AE
-from support import Orthanc
+from support import Orthanc, free_port, installed
 from support.node import RunningNode, configured, running
 from support.studies import SIDE, written
 from support.syslog import Event, events
@@ -27,6 +27,12 @@ def trail(node: RunningNode) -> list[Event]:
 def verified(node: RunningNode) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["audit", "verify", "--config", str(node.config)])
     return result.exit_code, result.stdout
+
+
+def run_command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def refused_association(node: RunningNode) -> None:
@@ -124,3 +130,49 @@ def test_no_trail_is_no_proof(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["audit", "verify", str(tmp_path / "absent")])
     assert result.exit_code == 1
     assert "no audit trail is there" in result.output
+
+
+def test_commands_that_change_who_may_call_or_what_reads_are_in_the_trail_of_a_node_that_runs(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node")
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"0" * 16)
+    with running(node):
+        run_command("token", "add", "console", "--config", str(node.config))
+        labels = ("--name", "own", "--model", "spine_radiograph", "--licence", "none", "--trained-on", "nothing")
+        run_command("weights", "import", str(weights), *labels, "--config", str(node.config))
+        run_command("token", "remove", "console", "--config", str(node.config))
+    changes = [(event.code, event.subjects[0], event.details["Alert Description"]) for event in trail(node)[2:-1]]
+    assert changes == [
+        ("110113 110137", "urn:ainode:token:console", "a token was added"),
+        ("110113 110131", "urn:ainode:weights:own", "imported"),
+        ("110113 110137", "urn:ainode:token:console", "a token was removed"),
+    ]
+    assert verified(node)[0] == 0
+
+
+def test_the_callers_of_the_web_interface_and_strangers_to_it_are_in_the_trail(tmp_path: Path) -> None:
+    installed("fastapi", "uvicorn", "requests")
+    import requests
+    from support.web_bench import MULTIPART, multipart
+
+    port = free_port()
+    node = configured(tmp_path / "node", more=f"[web]\nenabled = true\nport = {port}")
+    with running(node):
+        token = run_command("token", "add", "console", "--config", str(node.config)).strip()
+        address = f"http://127.0.0.1:{port}/studies/1.2.3"
+        for _ in range(3):
+            assert requests.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code == 404
+        for _ in range(12):
+            requests.get(address, headers={"Authorization": "Bearer guess"}, timeout=10)
+        requests.post(
+            f"http://127.0.0.1:{port}/dicom-web/studies",
+            data=multipart(written(tmp_path, "uploaded").paths[0].read_bytes()),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": MULTIPART},
+            timeout=30,
+        ).raise_for_status()
+    events_after = trail(node)[3:-1]
+    logins = [(event.outcome, event.titles[0]) for event in events_after if event.code == "110114 110122"]
+    assert logins == [("0", "console"), ("4", "unknown"), ("4", "unknown")]
+    received = [event for event in events_after if event.code == "110104"]
+    assert [(event.titles, event.counts) for event in received] == [(["console", "AINODE"], {DX: 1})]
+    assert token not in "".join(path.read_text() for path in (node.folder / "data" / "audit").iterdir())
