@@ -80,7 +80,7 @@ def port_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     """Yield a sentence for each port that the node cannot have."""
     tables = {"node": settings.node} | ({"web": settings.web} if settings.web.enabled else {})
     # Without a lock no node has run on the data folder, so that no receiver of a killed node can hold the port.
-    wait_s = _LONGEST_END_S if os.path.exists(settings.data / LOCK_NAME) else 0.0  # noqa: PTH110 - a name may be too long
+    wait_s = _LONGEST_END_S if os.path.exists(settings.data / LOCK_NAME) else 0.0
     for name, table in tables.items():
         try:
             _bind(table.bind, table.port, wait_s)
@@ -132,7 +132,7 @@ def _folder_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     """Yield a sentence if the data folder cannot be made or written, or has too small a disk."""
     subject, folder = sources.key("node", "data"), settings.data
     nearest = _nearest_folder(folder)
-    if not nearest.is_dir():
+    if not os.path.isdir(nearest):
         yield f"{subject}: {nearest} is no folder; give the path of a folder"
         return
     yield from _error_lines(f"{sources.origin('node', 'group')}: ", Permissions.of_group, settings.node.group)
@@ -157,9 +157,9 @@ def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     if url.drivername != "sqlite" or not settings.database.url:
         return
     path, subject = Path(str(url.database)), sources.key("database", "url")
-    if path.is_dir():
+    if os.path.isdir(path):
         yield f"{subject}: {path} is a folder; give the path of a file in it"
-    elif path.parent != settings.data and not path.parent.is_dir():
+    elif path.parent != settings.data and not os.path.isdir(path.parent):
         yield f"{subject}: the folder {path.parent} does not exist; make the folder, or give another"
     elif not os.access(_nearest_folder(path), os.W_OK):
         yield f"{subject}: {path} cannot be written; change the rights, or give another file"

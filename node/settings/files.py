@@ -1,6 +1,7 @@
 """Reads node.toml and routes.toml as values; a file that cannot be read says in words what is wrong with it."""
 
 import difflib
+import os
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -25,18 +26,25 @@ def routes_beside(node_path: Path) -> Path:
     Raises: ConfigError if the folder has a file instead whose name resembles routes.toml.
     """
     path = node_path.with_name(_ROUTES)
-    if path.exists():
+    if os.path.exists(path):
         return path
-    if path.is_symlink():
-        raise ConfigError(f"{path}: is a link to a file that does not exist; correct the link, or remove it")
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    for name in sorted(names):
+    if os.path.lexists(path):
+        raise ConfigError(f"{path}: is a link to a file that cannot be reached; correct the link, or remove it")
+    for name in _names(path.parent):
         if difflib.SequenceMatcher(a=name.lower(), b=_ROUTES).ratio() >= _RESEMBLANCE:
             raise ConfigError(
                 f"{path.with_name(name)}: is not read, and the folder has no {_ROUTES}, so that the routes that ship "
                 f"would run; rename it to {_ROUTES}, or move it away"
             )
     return shipped(_ROUTES)
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder, none where it cannot be read: then node.toml cannot be read either."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def toml_values(path: Path) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def _content(path: Path) -> bytes:
 
     Raises: ConfigError if the file cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{path}: is a folder; give the path of the file in it, such as {path / 'node.toml'}")
     try:
         return path.read_bytes()

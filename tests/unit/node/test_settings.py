@@ -209,6 +209,27 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load(tmp_path / "absent.toml")
 
 
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that the process may not enter, root included."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    written(folder)
+    folder.chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    folder.chmod(0o700)
+
+
+def test_a_file_in_a_folder_that_the_user_may_not_enter_is_named(closed_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"node\.toml: cannot be read \(Permission denied\); "):
+        load(closed_folder / "node.toml")
+
+
 def test_a_route_becomes_the_domain_s_with_its_destinations(tmp_path: Path) -> None:
     routes = """
     [[route]]
