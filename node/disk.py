@@ -17,17 +17,22 @@ from ainode.node.errors import OutOfResources
 
 _PART: Final = ".part"
 """ends the name of a file or folder that is being written"""
+MIN_FREE_FILES: Final = 1_000
+"""one study of 1,000 images takes 1,000 files"""
 _PART_MODE: Final = stat.S_ISGID | 0o755
 
 
 def refuse_full(folder: Path, min_free_bytes: int) -> None:
-    """Return if the disk of a folder is above its watermark.
+    """Return if the disk of a folder is above its watermark, in bytes and in files; a watermark of 0 is none.
 
     Raises: OutOfResources, OSError.
     """
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize < min_free_bytes:
         raise OutOfResources("disk has less free space than node.min_free_bytes; send again later")
+    # A file system without a fixed number of inodes states 0 of 0.
+    if min_free_bytes and disk.f_files and disk.f_favail < MIN_FREE_FILES:
+        raise OutOfResources(f"disk has room for {disk.f_favail} more files only; send again later")
 
 
 def is_full(error: Exception) -> bool:

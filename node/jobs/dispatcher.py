@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +27,18 @@ _SWEEP_S: Final = 60.0
 _LONGEST_STANDSTILL_S: Final = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """When a task may begin."""
+
+    unconfirmed: tuple[str, ...]
+    """the destinations that are asked for no proof"""
+    longest_pause_s: float
+    """no task waits longer: a later time is that of a clock that was set back"""
+    has_room: Callable[[], bool]
+    """whether a reading that has waited once may begin again: each attempt takes some of the room on the disk"""
+
+
 class Dispatcher:
     """A thread that looks at the ledger when it is woken, when a task falls due, and every two seconds."""
 
@@ -36,16 +48,11 @@ class Dispatcher:
         start_workflow: Callable[[Waiting], None],
         sweep: Callable[[], Mapping[str, int]],
         now: Callable[[], datetime],
-        *,
-        unconfirmed: tuple[str, ...],
-        longest_pause_s: float,
+        conditions: Conditions,
     ) -> None:
-        """Keep the arguments; `sweep` returns name and turn of the tasks that a workflow works at.
-
-        No task waits longer than `longest_pause_s`: a later time is that of a clock that was set back.
-        """
+        """Keep the arguments; `sweep` returns name and turn of the tasks that a workflow works at."""
         self._tasks, self._start_workflow, self._sweep, self._now = tasks, start_workflow, sweep, now
-        self._unconfirmed, self._longest_pause_s = unconfirmed, longest_pause_s
+        self._conditions = conditions
         self._turns: dict[str, int] = {}
         self._ended: set[tuple[str, int]] = set()
         self._swept_at: datetime | None = None
@@ -120,11 +127,12 @@ class Dispatcher:
         # Before the list: what ends while the list is read has another time there than the workflow wrote down.
         with self._lock:
             working = set(self._turns)
-        for waiting in self._tasks.waiting(self._unconfirmed):
+        has_room = self._conditions.has_room()
+        for waiting in self._tasks.waiting(self._conditions.unconfirmed):
             due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
-            if 0 < due_s <= self._longest_pause_s:
+            if 0 < due_s <= self._conditions.longest_pause_s:
                 wait_s = min(wait_s, due_s)
-            elif waiting.task.name not in working:
+            elif waiting.task.name not in working and (has_room or not waiting.task.is_repeated_reading):
                 self._begin(waiting)
         return wait_s
 

@@ -8,7 +8,7 @@ from ainode.node.audit.messages import Subject, accessed, study_subject
 from ainode.node.back_off import back_off_s
 from ainode.node.disk import is_full, refuse_full, sha256_of, write_durably
 from ainode.node.domain import Document, JobState, OutOfScope, Reading, Request, Result
-from ainode.node.errors import NodeError
+from ainode.node.errors import NodeError, OutOfResources
 from ainode.node.identity import wishes
 from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.jobs.stations import Stations
@@ -55,7 +55,7 @@ class Readings:
             return
         job = stations.ledger.job(task.job)  # after the move: from then on `ainode retry` releases nothing
         try:
-            refuse_full(stations.settings.data, stations.settings.node.min_free_bytes)
+            self._refuse_full()
             reading = stations.read(job.handler, self._request(job))
             kept_documents = tuple(self._keep(job, document) for document in reading.documents)
         except (NodeError, OSError) as error:
@@ -64,6 +64,20 @@ class Readings:
         else:
             self._stations.record(accessed(job.handler, _audited(job, reading)))
             self._report(job, reading, kept_documents)
+
+    def has_room(self) -> bool:
+        """Return whether the disk is above the watermark that documents keep, too.
+
+        Raises: OSError.
+        """
+        try:
+            self._refuse_full()
+        except OutOfResources:
+            return False
+        return True
+
+    def _refuse_full(self) -> None:
+        refuse_full(self._stations.settings.data, self._stations.settings.node.min_free_bytes)
 
     def _note_failure(self, task: Task, error: NodeError | OSError) -> None:
         """Write down why a reading failed; try again where that can help, and without end while the disk is full."""

@@ -17,7 +17,7 @@ from ainode.node.back_off import back_off_s
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
 from ainode.node.jobs import engine
-from ainode.node.jobs.dispatcher import Dispatcher
+from ainode.node.jobs.dispatcher import Conditions, Dispatcher
 from ainode.node.jobs.queues import (
     APPLICATION_VERSION,
     delivery_queue,
@@ -88,8 +88,11 @@ class Jobs(DBOSConfiguredInstance):
             self._start,
             self._activity.turns,
             self._stations.now,
-            unconfirmed=self._stations.courier.unconfirmed,
-            longest_pause_s=max(settings.delivery.longest_wait_s, LONGEST_PAUSE_S),
+            Conditions(
+                self._stations.courier.unconfirmed,
+                max(settings.delivery.longest_wait_s, LONGEST_PAUSE_S),
+                self._readings.has_room,
+            ),
         )
         engine.remove_older_versions()
         unfinished = len(self._stations.ledger.tasks.waiting(self._stations.courier.unconfirmed))

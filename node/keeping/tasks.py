@@ -54,6 +54,11 @@ class Task:
         return f"{self.job}:{self.kind}:{self.destination}"
 
     @property
+    def is_repeated_reading(self) -> bool:
+        """Return whether the task is the reading of a study that was postponed before."""
+        return self.kind is TaskKind.READ and self.due_at is not None
+
+    @property
     def workflow(self) -> str:
         """Return the identifier of the workflow of this turn."""
         return f"{self.name}:{self.turn}"

@@ -9,13 +9,11 @@ from typing import Final
 import sqlalchemy as sa
 
 from ainode.node.deciding.liveness import Liveness
-from ainode.node.disk import refuse_full
+from ainode.node.disk import MIN_FREE_FILES, refuse_full
 from ainode.node.errors import DatabaseUnavailable, OutOfResources
 from ainode.node.keeping.schema import jobs
 
 _LIMIT_S: Final = 2.0
-# One study of 1,000 images takes 1,000 files.
-_MIN_FREE_INODES: Final = 1_000
 
 
 class Readiness:
@@ -53,7 +51,7 @@ class Readiness:
         except OSError as error:
             return f"the data folder cannot be used: {error.strerror}"
         # A file system without a fixed number of inodes states 0 of 0.
-        if disk.f_files and disk.f_favail < _MIN_FREE_INODES:
+        if disk.f_files and disk.f_favail < MIN_FREE_FILES:
             return f"the disk has room for {disk.f_favail} more files only; make room"
         return ""
 

@@ -30,7 +30,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with fillable_disk(tmp_path / "node" / "data") as mounted:
+    with fillable_disk(tmp_path / "node" / "data", names=3000) as mounted:
         yield mounted
 
 

@@ -1,0 +1,101 @@
+"""A disk below its watermark: nothing is read, nothing is spent, and what waits costs no room."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.disks import SmallDisk, fillable_disk
+
+from ainode.node.disk import MIN_FREE_FILES, refuse_full
+from ainode.node.domain import UID, JobState, OutOfScope, Reading, Request
+from ainode.node.errors import OutOfResources
+from ainode.node.jobs.courier import Courier
+from ainode.node.jobs.dispatcher import Conditions, Dispatcher
+from ainode.node.jobs.readings import Readings
+from ainode.node.jobs.stations import Stations
+from ainode.node.keeping import database
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
+from ainode.node.keeping.tasks import Task, TaskKind, Waiting
+from ainode.node.routes import Route
+from ainode.node.settings import NodeTable, Settings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+TASK = Task("job", TaskKind.READ)
+MORE_THAN_ANY_DISK = 1 << 50
+MIB = 1 << 20
+
+
+@pytest.fixture
+def stations(tmp_path: Path) -> Iterator[Stations]:
+    """Return stations with a waiting job, whose disk is above its watermark."""
+    engine = database.connect(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.migrate(engine)
+    settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=1), routes=(Route("chest", "reader"),))
+    ledger = Ledger(engine)
+    ledger.open(Job("job", UID("1.2"), "chest", "reader", {UID("1.2.3"): "00"}, NOW, NOW, ()))
+    yield Stations(settings, Catalog(engine), ledger, Courier(settings, ledger), read, lambda: NOW)
+    engine.dispose()
+
+
+def read(handler: str, request: Request) -> Reading:
+    assert (handler, request.study_instance_uid) == ("reader", "1.2")
+    return Reading(OutOfScope("no chest", "wrong-body-part"), (), "{}", 0.0)
+
+
+def full(stations: Stations) -> Stations:
+    """Return the stations with a watermark above every disk; the reader must not be asked."""
+    node = stations.settings.node.model_copy(update={"min_free_bytes": MORE_THAN_ANY_DISK})
+    return replace(stations, settings=stations.settings.model_copy(update={"node": node}), read=refuse)
+
+
+def refuse(handler: str, request: Request) -> Reading:
+    raise AssertionError(handler, request)
+
+
+def test_no_study_is_read_below_the_watermark_and_each_is_read_when_there_is_room(stations: Stations) -> None:
+    ledger = stations.ledger
+    ledger.tasks.begin(TASK)
+    Readings(full(stations)).read(TASK)
+    job, (waiting,) = ledger.job("job"), ledger.tasks.waiting(())
+    assert job.state is JobState.WAITING
+    assert "disk of the node is full" in job.reason
+    assert (waiting.task.attempts, waiting.task.due_at) == (0, NOW + timedelta(seconds=10))
+    Readings(stations).read(TASK)
+    assert ledger.job("job").state is JobState.OUT_OF_SCOPE
+
+
+def begun(stations: Stations) -> list[Waiting]:
+    """Return what a dispatcher begins with a look a minute later."""
+    tasks: list[Waiting] = []
+    conditions = Conditions((), longest_pause_s=60, has_room=Readings(stations).has_room)
+    dispatcher = Dispatcher(stations.ledger.tasks, tasks.append, dict, lambda: LATER, conditions)
+    dispatcher.look()
+    return tasks
+
+
+def test_a_job_that_waits_for_room_is_begun_again_only_when_there_is_room(stations: Stations) -> None:
+    """Each attempt writes rows: a thousand waiting jobs would fill the disk."""
+    stations.ledger.tasks.postpone(TASK, NOW, attempts=0)
+    assert len(begun(full(stations))) == 1  # the first attempt writes the reason down
+    stations.ledger.tasks.postpone(TASK, NOW, attempts=0)
+    assert not begun(full(stations))
+    assert len(begun(stations)) == 1
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with fillable_disk(tmp_path / "disk", names=3 * MIN_FREE_FILES) as disk:
+        yield disk
+
+
+def test_a_disk_without_room_for_the_files_of_a_study_is_below_its_watermark(disk: SmallDisk) -> None:
+    refuse_full(disk.folder, MIB)
+    disk.fill_names()
+    refuse_full(disk.folder, 0)
+    with pytest.raises(OutOfResources, match="room for 0 more files only"):
+        refuse_full(disk.folder, MIB)
