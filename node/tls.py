@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ainode.node.certificates import identities, next_update, valid_until
-from ainode.node.errors import ConfigError
+from ainode.node.errors import ArchiveUnreachable, ConfigError
 
 if TYPE_CHECKING:
     from ainode.node.settings import AuditTable, NodeTable, Peer, WebTable
@@ -120,6 +120,18 @@ def client_files(peer: "Peer") -> tuple[str | bool, tuple[str, str] | None]:
         f"peer {peer.name}: ca_file, tls_certificate, tls_key", peer.ca_file, peer.tls_certificate, peer.tls_key
     ):
         return peer.ca_file or True, (peer.tls_certificate, peer.tls_key) if peer.tls_certificate else None
+
+
+@contextmanager
+def patience_with_files() -> Iterator[None]:
+    """Let a call to a peer be tried again if a file of the peer is broken: the file was sound when the node started.
+
+    Raises: ArchiveUnreachable.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ArchiveUnreachable(str(error)) from error
 
 
 def caller_identities(connection: object) -> frozenset[str]:

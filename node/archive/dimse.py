@@ -52,12 +52,13 @@ class Link:
     ) -> Iterator[Association]:
         """Open an association, over TLS if the peer has TLS; release it at the end, abort it if the body fails.
 
-        Raises: ArchiveUnreachable without an association; ArchiveRefused if the peer accepts no presentation context;
-        ConfigError if the [[peer]] has no address, or a file that it names is missing.
+        Raises: ArchiveUnreachable without an association, or if a file that the [[peer]] names cannot be used;
+        ArchiveRefused if the peer accepts no presentation context; ConfigError if the [[peer]] has no address.
         """
         if not self.peer.speaks_dimse:
             raise ConfigError(f"peer {self.peer.name}: give its ae_title, host and port in node.toml")
-        tls_args = (tls.calling(self.peer), self.peer.host) if self.peer.tls else None
+        with tls.patience_with_files():
+            tls_args = (tls.calling(self.peer), self.peer.host) if self.peer.tls else None
         # Otherwise pynetdicom logs every value of every query and answer.
         _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
         with closing(_Caller(self.local_ae_title)) as caller:

@@ -57,14 +57,15 @@ class WebLink:
         max_bytes = float("inf") if streamed else self.max_bytes
         with requests.Session() as session:
             adapter = _Adapter(self.timeout_s, deadline, max_bytes)
-            adapter.init_poolmanager(1, 1, ssl_context=tls.calling_web(self.peer))
+            with tls.patience_with_files():
+                adapter.init_poolmanager(1, 1, ssl_context=tls.calling_web(self.peer))
+                session.verify, session.cert = tls.client_files(self.peer)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             session.trust_env = False  # neither a proxy setting nor ~/.netrc redirects patient data
             session.max_redirects = 0
             session.headers["Accept-Encoding"] = "identity"
             session.auth = credentials(self.peer)
-            session.verify, session.cert = tls.client_files(self.peer)
             try:
                 yield session
             except requests.exceptions.SSLError:

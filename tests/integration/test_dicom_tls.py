@@ -611,10 +611,14 @@ def test_tls_on_one_side_only_is_no_association(keys: Keys, tmp_path: Path) -> N
     assert isinstance(refused.error, ArchiveUnreachable)
 
 
-def test_a_file_that_a_peer_names_and_nobody_has_is_named(keys: Keys, tmp_path: Path) -> None:
-    link = caller_of(1, keys, ca_file=str(tmp_path / "absent.pem"))
-    with pytest.raises(ConfigError, match=r"pacs: ca_file: .*absent\.pem cannot be read"):
-        dimse.echo(link)
+def test_a_file_of_a_peer_that_cannot_be_used_is_named_and_the_call_tried_again(keys: Keys, tmp_path: Path) -> None:
+    absent = {"ca_file": str(tmp_path / "absent.pem")}
+    with pytest.raises(ArchiveUnreachable, match=r"pacs: ca_file: .*absent\.pem cannot be read"):
+        dimse.echo(caller_of(1, keys, **absent))
+    between = with_certificate(keys) | {"tls_key": str(keys.other.key)}  # the certificate is new, the key is not yet
+    (refused,) = send(caller_of(1, keys, **between), [Outgoing.of(a_file())])
+    assert isinstance(refused.error, ArchiveUnreachable)
+    assert "key values mismatch" in str(refused.error)
     with pytest.raises(ValueError, match="tls_certificate and tls_key"):
         caller_of(1, keys, tls_key="b")
 
@@ -642,8 +646,9 @@ def test_a_web_service_that_asks_for_our_certificate_gets_it(keys: Keys, tmp_pat
         (refused,) = stow.send(WebLink(trusting, 5.0), [document])
         (sent,) = stow.send(WebLink(trusting.model_copy(update=with_certificate(keys)), 5.0), [document])
         absent = trusting.model_copy(update={"ca_file": str(tmp_path / "absent.pem")})
-        with pytest.raises(ConfigError, match=r"absent\.pem cannot be read"):
-            stow.send(WebLink(absent, 5.0), [document])
+        (waiting,) = stow.send(WebLink(absent, 5.0), [document])
+    assert isinstance(waiting.error, ArchiveUnreachable)
+    assert "absent.pem cannot be read" in str(waiting.error)
     assert isinstance(refused.error, ArchiveUnreachable)
     assert sent.error is None
 
