@@ -68,31 +68,43 @@ class _Formatter(logging.Formatter):
         return printable(self.formatMessage(record))
 
     def _words(self, record: logging.LogRecord) -> str:
-        if record.name.partition(".")[0] in _OWN:
+        if _is_own(record):
             return record.getMessage()
         return f"the library's words may hold a header's value ({_place(record.pathname, record.lineno)})"
 
 
-class _Warnings:
-    """Logs the first warning of each place in the code."""
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in _OWN
+
+
+class _FirstOfPlace(logging.Filter):
+    """Passes the first record of each place where a library warns: without its words the next says no more."""
 
     def __init__(self) -> None:
-        self._places: set[tuple[str, str, int]] = set()
+        super().__init__()
+        self._places: set[tuple[str, int]] = set()
 
-    def show(
-        self,
-        message: Warning | str,  # noqa: ARG002 - may hold the value of a header
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,  # noqa: ARG002 - the signature is that of `warnings.showwarning`
-        line: str | None = None,  # noqa: ARG002
-    ) -> None:
-        """Log a warning."""
-        place = category.__name__, filename, lineno
-        if place not in self._places:
-            self._places.add(place)
-            log.warning("%s (%s)", category.__name__, _place(filename, lineno), extra={"action": "library_warns"})
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log the record."""
+        if _is_own(record) or record.levelno > logging.WARNING:
+            return True
+        place = record.pathname, record.lineno
+        is_first = place not in self._places
+        self._places.add(place)
+        return is_first
+
+
+def _show_warning(
+    message: Warning | str,  # noqa: ARG001 - may hold the value of a header
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 - the signature is that of `warnings.showwarning`
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Log a warning as a record of the place that warns."""
+    logger = logging.getLogger(category.__name__)
+    logger.handle(logger.makeRecord(logger.name, logging.WARNING, filename, lineno, "", (), None))
 
 
 def configure(stream: TextIO | None = None) -> None:
@@ -101,6 +113,7 @@ def configure(stream: TextIO | None = None) -> None:
     Warnings and what ends a thread or the process become records, too.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_FirstOfPlace())
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.raiseExceptions = False  # the complaint about a record that cannot be written repeats its values
@@ -117,7 +130,7 @@ def configure(stream: TextIO | None = None) -> None:
 
 
 def _take_warnings() -> None:
-    warnings.showwarning = _Warnings().show
+    warnings.showwarning = _show_warning
     if not sys.warnoptions:
         # Other actions keep the text of each warning for ever, and every value of a header makes another text.
         warnings.simplefilter("always")

@@ -163,7 +163,11 @@ def test_nothing_that_a_handler_or_its_libraries_print_warn_of_or_log_leaves_the
     reader_of(**{part: PRINT}).needs()
     output = capfd.readouterr()
     assert PATIENT not in output.out + output.err
-    for words in ("UserWarning (", "WARNING a_library: the library's words", "ended by ValueError ("):
+    for words in (
+        "UserWarning: the library's words",
+        "WARNING a_library: the library's words",
+        "ended by ValueError (",
+    ):
         assert words in output.err
 
 

@@ -79,7 +79,14 @@ def test_a_warning_is_logged_once_for_its_place_and_never_in_its_words(log: io.S
     for number in range(3):
         warnings.warn(f"Invalid value for VR UI: '{PATIENT}{number}'", UserWarning, stacklevel=1)
     (line,) = log.getvalue().splitlines()
-    assert re.search(r"UserWarning \(node/test_logs.py:\d+\) action=library_warns", line)
+    assert re.search(r"WARNING UserWarning: the library's words may hold .* \(node/test_logs.py:\d+\)", line)
+
+
+def test_a_library_that_warns_of_each_value_is_logged_once_and_its_errors_each_time(log: io.StringIO) -> None:
+    for number in range(3):
+        logging.getLogger("pydicom").warning("value %d", number)
+        logging.getLogger("dbos").error("value %d", number)
+    assert [line.split()[2] for line in log.getvalue().splitlines()] == ["WARNING", "ERROR", "ERROR", "ERROR"]
 
 
 def test_warnings_of_ever_new_values_take_no_memory(log: io.StringIO) -> None:
