@@ -30,6 +30,7 @@ from ainode.node.jobs.readings import LONGEST_PAUSE_S, Readings
 from ainode.node.jobs.requests import route_for
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.workflow_file import identity, set_aside_if_damaged
+from ainode.node.keeping.database import connection_arguments
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.tasks import Task, TaskKind, Waiting
 
@@ -65,6 +66,7 @@ class Jobs(DBOSConfiguredInstance):
         config: DBOSConfig = {
             "name": "ainode",
             "system_database_url": system_database_url(settings),
+            "db_engine_kwargs": {"connect_args": connection_arguments(system_database_url(settings))},
             "application_version": APPLICATION_VERSION,
             "executor_id": settings.node.name,
             # Each queue would warn ten times a second of a database that is away; the dispatcher says it once.

@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -26,12 +26,24 @@ _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", s
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # secure_delete: what was removed or replaced is gone from the file, too.
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON", "secure_delete=ON")
+# PostgreSQL, appendix A: lock_not_available.
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 # Any number that no other program on the server uses: "ainode" in ASCII.
 _MIGRATION_LOCK: Final = 0x61696E6F6465
 # The name of the engine's option that says which file was opened.
 _FILE: Final = "ainode_file"
 # SQLite takes 32,766 parameters in a statement (sqlite.org/limits.html), PostgreSQL 65,535; a few are left for others.
 _MOST_PARAMETERS: Final = 30_000
+_LIBPQ: Final = frozenset({"postgresql", "postgresql+psycopg", "postgresql+psycopg2"})
+# postgresql.org/docs/current/libpq-connect.html: without them a connection through a dead network hangs for two hours.
+_KEEPALIVES: Final[Mapping[str, object]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 35_000,
+}
+_LOCK_WAIT_S: Final = 30.0
 # More threads than the node has wait for a locked database at once; none of them must wait for a connection too.
 _MAX_CONNECTIONS: Final = 60
 
@@ -42,12 +54,22 @@ def connect(url: str) -> sa.Engine:
     An error of a statement is without the values of the statement.
     A statement or a commit raises DatabaseUnavailable where the same statement can succeed later.
     """
-    engine = sa.create_engine(url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS, hide_parameters=True)
+    arguments = connection_arguments(url)
+    engine = sa.create_engine(
+        url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS, hide_parameters=True, connect_args=arguments
+    )
     sa.event.listen(engine, "handle_error", _raise_unavailable)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
         sa.event.listen(engine, "connect", lambda *_: _remember_file(engine))
     return engine
+
+
+def connection_arguments(url: str) -> dict[str, object]:
+    """Return what bounds the wait for a PostgreSQL whose machine or network is gone, less what the address says."""
+    address = sa.make_url(url)
+    is_libpq = address.drivername in _LIBPQ
+    return {name: value for name, value in _KEEPALIVES.items() if is_libpq and name not in address.query}
 
 
 def existing(url: str) -> sa.Engine:
@@ -90,14 +112,15 @@ def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the dr
     cursor.close()
 
 
-def migrate(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, lock_wait_s: float = _LOCK_WAIT_S) -> None:
     """Bring the tables to this version's shape: made at once in an empty database, migrated in an older one.
 
     A kill leaves what stood before, or the new tables with their revision.
-    Raises: ConfigError if the database is damaged, or holds rows of an unknown version.
+    Raises: ConfigError if the database is damaged, or holds rows of an unknown version; DatabaseUnavailable if it is
+    away, or another program holds the tables for `lock_wait_s`.
     """
     try:
-        with _exclusive(engine) as connection:
+        with _exclusive(engine, lock_wait_s) as connection:
             current = _revision(connection)
             if current is None:
                 _create(connection)
@@ -110,17 +133,30 @@ def migrate(engine: sa.Engine) -> None:
                 "files, or restore a back-up; without a back-up the index is rebuilt from the spool, and the history "
                 "of jobs is lost"
             ) from error
+        if _is_locked(error):
+            raise DatabaseUnavailable(
+                f"{error}; another program holds the tables that this version has to change, such as a back-up, an "
+                "open shell or another node: end it (PostgreSQL lists it in pg_stat_activity), and start again"
+            ) from error
         raise
+
+
+def _is_locked(error: DatabaseUnavailable) -> bool:
+    """Return whether another program kept a lock for too long."""
+    return (
+        getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+        or getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+    )
 
 
 def upgrade(engine: sa.Engine) -> None:
     """Run the migrations that the database has not seen."""
-    with _exclusive(engine) as connection:
+    with _exclusive(engine, _LOCK_WAIT_S) as connection:
         _upgrade(connection)
 
 
 @contextlib.contextmanager
-def _exclusive(engine: sa.Engine) -> Iterator[Connection]:
+def _exclusive(engine: sa.Engine, lock_wait_s: float) -> Iterator[Connection]:
     """Yield a connection whose statements, those that make tables too, are one transaction; no other migrates then.
 
     The driver of SQLite begins a transaction by itself for a change of rows, and none for a change of tables.
@@ -132,6 +168,9 @@ def _exclusive(engine: sa.Engine) -> Iterator[Connection]:
             connection.commit()
     else:
         with engine.begin() as connection:
+            # The server ends the transaction of a node that is gone: a cut network does not tell the server.
+            for name, seconds in (("lock_timeout", lock_wait_s), ("idle_in_transaction_session_timeout", _LOCK_WAIT_S)):
+                connection.execute(sa.select(sa.func.set_config(name, f"{seconds * 1000:.0f}", True)))  # noqa: FBT003
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             yield connection
 

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from ainode.node.domain import UID
-from ainode.node.errors import ConfigError
+from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.identity import content_hash
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
@@ -78,6 +79,58 @@ def test_a_kill_after_any_statement_of_an_upgrade_prevents_no_later_start(tmp_pa
         is_at_end = not is_killed(f"sqlite:///{path}", database.migrate, statement)
         assert_current(f"sqlite:///{path}")
     assert statement > 10
+
+
+@pytest.mark.parametrize("before", ["", "0001"])
+def test_a_kill_in_the_middle_of_the_tables_of_postgresql_leaves_what_stood_before(
+    empty_postgresql: str, before: str
+) -> None:
+    engine = database.connect(empty_postgresql)
+    statement, is_at_end = 1, False
+    while not is_at_end:
+        statement += 7
+        if before:
+            migrate_to(engine, before)
+        is_at_end = not is_killed(empty_postgresql, database.migrate, statement)
+        assert is_at_end or database.revision(engine) == (before or None)
+        assert_current(empty_postgresql)
+        with engine.begin() as connection:
+            metadata.drop_all(connection)
+            database._version.drop(connection)
+    assert statement > 20
+    engine.dispose()
+
+
+def test_tables_that_another_program_holds_are_named_to_the_operator_and_migrated_afterwards(url: str) -> None:
+    engine, other = database.connect(url), sa.create_engine(url)
+    sa.event.listen(engine, "connect", _do_not_wait)
+    migrate_to(engine, "0001")
+    with other.connect() as connection:
+        if other.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(sa.text("INSERT INTO senders VALUES ('A', '[]')"))
+        connection.execute(sa.text("SELECT * FROM jobs"))
+        with pytest.raises(DatabaseUnavailable, match=r"another program holds the tables .* pg_stat_activity"):
+            database.migrate(engine, 0.1)
+    database.migrate(engine)
+    assert database.revision(engine) == database.HEAD
+    engine.dispose()
+    other.dispose()
+
+
+def _do_not_wait(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA busy_timeout=100")
+
+
+def test_a_connection_to_a_postgresql_that_is_cut_off_ends_within_a_minute(empty_postgresql: str) -> None:
+    engine = database.connect(f"{empty_postgresql}&keepalives_count=2")
+    with engine.connect() as connection:
+        parameters = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]
+    engine.dispose()
+    names = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+    assert [parameters[name] for name in names] == ["10", "20", "5", "2", "35000"]
+    assert database.connection_arguments("sqlite:///catalog.sqlite") == {}
 
 
 def migrate_to(engine: sa.Engine, revision: str) -> None:
