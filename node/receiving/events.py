@@ -10,7 +10,7 @@ from ainode.node.domain import UID, InstanceRef
 
 @dataclass(frozen=True, slots=True)
 class AssociationOpened:
-    """The node accepted an association; `association` identifies the association in later events."""
+    """The node accepted an association, which is about to store; `association` identifies it in later events."""
 
     association: str
     calling_ae_title: str

@@ -236,20 +236,41 @@ class Receiver:
 
     def _serve(self, association: Association, place: Place, calling_ae_title: str) -> None:
         name = uuid.uuid4().hex
+        opened = AssociationOpened(name, calling_ae_title, place.address, datetime.now(UTC))
+        report = _Report(opened, self._on_event)
         is_peer = calling_ae_title in self._policy.peers
         stores = self._spool, self._commitments
         allowance = self._allowances.of_caller(*self._policy.caller(calling_ae_title, place.address))
         services = Services(
-            name, calling_ae_title, is_peer, *stores, self._on_event, self._refusals, place.address, allowance
+            name, calling_ae_title, is_peer, *stores, report.put, self._refusals, place.address, allowance
         )
-        self._on_event(AssociationOpened(name, calling_ae_title, place.address, datetime.now(UTC)))
         is_released = False
         try:
             for message in association.messages():
                 answer = services.answer(message)
                 if answer is not None:
-                    place.has_stored = place.has_stored or answer.is_kept
+                    place.has_stored = report.is_begun
                     association.respond(message, response(message.command, answer.status, answer.comment))
             is_released = True
         finally:
-            self._on_event(AssociationEnded(name, datetime.now(UTC), is_released))
+            report.end(is_released=is_released)
+
+
+class _Report:
+    """The events of one association; an association that leaves nothing in the node has none."""
+
+    def __init__(self, opened: AssociationOpened, on_event: Callable[[Event], None]) -> None:
+        self._opened, self._on_event = opened, on_event
+        self.is_begun = False
+
+    def put(self, event: Event) -> None:
+        """Report an event, and before the first that the association was opened."""
+        if not self.is_begun:
+            self.is_begun = True
+            self._on_event(self._opened)
+        self._on_event(event)
+
+    def end(self, *, is_released: bool) -> None:
+        """Report the end of an association that was reported."""
+        if self.is_begun:
+            self._on_event(AssociationEnded(self._opened.association, datetime.now(UTC), is_released))

@@ -62,6 +62,7 @@ class _Configuration:
     commitments: Path
     limits: Limits
     tls: "ServerFiles | None"
+    queued_events: int = _QUEUED_EVENTS
 
 
 class ReceiverProcess:
@@ -147,9 +148,9 @@ class ReceiverProcess:
 class _Outbox:
     """The queue of events that the child sends to the parent."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, queued_events: int = _QUEUED_EVENTS) -> None:
         self._connection = connection
-        self._queue: EventQueue[Event | None] = EventQueue(_QUEUED_EVENTS)
+        self._queue: EventQueue[Event | None] = EventQueue(queued_events)
         self._thread = threading.Thread(target=self._send, name="events", daemon=True)
         self._thread.start()
 
@@ -235,7 +236,7 @@ def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: 
     logs.configure()
     configuration: _Configuration = connection.recv()
     _limit_memory(configuration.policy)
-    outbox = _Outbox(connection)
+    outbox = _Outbox(connection, configuration.queued_events)
     spool = Spool(configuration.spool, configuration.limits)
     receiver = Receiver(
         configuration.policy,

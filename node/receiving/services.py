@@ -34,8 +34,6 @@ class Answer:
 
     status: int
     comment: str = ""
-    is_kept: bool = False
-    """whether the request has left something on disk"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class Services:
             self._log_refusal(message, error)
             return Answer(error.status, str(error))
         self.on_event(event)
-        return Answer(SUCCESS, is_kept=True)
+        return Answer(SUCCESS)
 
     def _write_to_spool(self, message: Message) -> InstanceStored:
         """Write the instance of a C-STORE into the spool, and return the event of its storage."""
@@ -117,7 +115,7 @@ class Services:
             is_full = isinstance(error, OutOfResources)
             return Answer(_RESOURCE_LIMITATION if is_full else _PROCESSING_FAILURE, str(error))
         self.on_event(CommitmentSaved(path, requestor))
-        return Answer(SUCCESS, is_kept=True)
+        return Answer(SUCCESS)
 
     def _log_refusal(self, message: Message, error: ReceiveError) -> None:
         value = message.command.uid(Tag.AFFECTED_SOP_INSTANCE_UID).decode("ascii", "replace")

@@ -136,6 +136,17 @@ def test_dcmtk_sends_a_study_and_its_events_come_in_order(running: Running, clie
         assert one.path.stat().st_size == one.size_bytes
 
 
+def test_an_association_that_stores_nothing_is_no_event(running: Running) -> None:
+    with Caller(running.port) as caller:
+        assert status(caller.store(b"noise")) == 0xC000
+        assert caller.release() == 6
+    with Caller(running.port) as caller:
+        assert status(caller.store(data_set())) == 0
+        assert caller.release() == 6
+    running.until_ended()
+    assert len(running.events) == 3
+
+
 def test_an_instance_is_on_disk_before_it_is_answered(running: Running) -> None:
     with Caller(running.port) as caller:
         assert status(caller.store(data_set())) == 0

@@ -70,7 +70,7 @@ SOP_CLASS = element(0x00081150, CT.encode() + b"\0")
 REFERENCE = element(0xFFFEE000, SOP_CLASS + element(0x00081155, b"1.2.840.113619.2.55\0"))
 REQUESTS = {
     "empty items": (commitment_request(EMPTY_ITEMS), 0x0110),
-    "short items": (commitment_request(SHORT_ITEM * 500_000), 0x0110),
+    "short items": (commitment_request(SHORT_ITEM * 110_000), 0x0110),
     "100,000 references": (commitment_request(REFERENCE * 100_000), 0x0000),
     "beyond the longest": (commitment_request(EMPTY_ITEMS * 4), 0x0110),
 }

@@ -1,5 +1,6 @@
 """The receiver in its own process: what a kill, a pause, a slow parent and a dead parent leave of what was answered."""
 
+import dataclasses
 import errno
 import os
 import resource
@@ -179,10 +180,11 @@ def test_an_outbox_whose_parent_is_gone_lets_go_whoever_waits_for_room() -> None
     assert not sender.is_alive()
 
 
-def open_and_release(port: int, *, timeout_s: float = 10) -> None:
-    """Make two events."""
+def store_and_release(port: int, *, timeout_s: float = 10) -> None:
+    """Make three events."""
     with Caller(port) as caller:
         caller.socket.settimeout(timeout_s)
+        assert status(caller.store(data_set(size=10))) == 0
         assert caller.release() == 6
 
 
@@ -190,7 +192,7 @@ def answered_calls(port: int, *, limit: int) -> int:
     """Return how many callers are answered before a caller waits for three seconds."""
     for count in range(limit):
         try:
-            open_and_release(port, timeout_s=3)
+            store_and_release(port, timeout_s=3)
         except TimeoutError:
             return count
     return limit
@@ -200,9 +202,10 @@ def test_while_nobody_takes_events_a_caller_waits_and_the_receiver_stops_all_the
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     process = ReceiverProcess(Settings(node=NodeTable(data=tmp_path, min_free_bytes=0)), listener=listener)
+    process._configuration = dataclasses.replace(process._configuration, queued_events=300)
     events = EventQueue[Event](100)
     process.start(events.put)
-    assert _QUEUED_EVENTS / 2 < answered_calls(port, limit=2 * _QUEUED_EVENTS) < _QUEUED_EVENTS
+    assert (100 + 300) / 3 < answered_calls(port, limit=2000) < 2000
     assert len(events) == 100
     events.close()
     stopping = threading.Thread(target=process.stop, daemon=True)
@@ -215,14 +218,14 @@ def test_while_nobody_takes_events_a_caller_waits_and_the_receiver_stops_all_the
 
 
 def test_a_receiver_whose_accepting_thread_ends_ends_with_it(child: Child) -> None:
-    open_and_release(child.port)
+    store_and_release(child.port)
     child.process._listener.shutdown(socket.SHUT_RDWR)
     assert child.process._process.wait(10) == 1
     assert child.process.fault() == "the receiver ended"
 
 
 def test_a_suspended_receiver_is_a_fault_within_five_seconds_until_it_goes_on(child: Child) -> None:
-    open_and_release(child.port)
+    store_and_release(child.port)
     assert child.process.fault() == ""
     os.kill(child.process.pid, signal.SIGSTOP)
     suspended_at = time.monotonic()
@@ -236,11 +239,11 @@ def test_a_suspended_receiver_is_a_fault_within_five_seconds_until_it_goes_on(ch
 
 
 def test_a_receiver_without_a_free_file_descriptor_is_a_fault_until_it_has_some(child: Child) -> None:
-    open_and_release(child.port)
-    wait(lambda: len(child.events) == 2)
+    store_and_release(child.port)
+    wait(lambda: len(child.events) == 3)
     limits = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
-    caller = threading.Thread(target=open_and_release, args=(child.port,))
+    caller = threading.Thread(target=store_and_release, args=(child.port,))
     caller.start()
     wait(lambda: os.strerror(errno.EMFILE) in child.process.fault())
     assert psutil.Process(child.process.pid).cpu_percent(0.5) < 50
@@ -256,9 +259,9 @@ def test_a_receiver_that_has_no_room_for_a_thread_goes_on_when_there_is_room(chi
     enough_for_no_stack = psutil.Process(child.process.pid).memory_info().vms + (200 << 10)
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, (enough_for_no_stack, limits[1]))
     with pytest.raises((ConnectionError, struct.error)):
-        open_and_release(child.port)
+        store_and_release(child.port)
     resource.prlimit(child.process.pid, resource.RLIMIT_AS, limits)
-    open_and_release(child.port)
+    store_and_release(child.port)
     assert child.process.is_alive()
 
 

@@ -24,8 +24,6 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = UID("1.2.840.10008.1.2")
 SUCCESS, PROCESSING_FAILURE, CLASS_NOT_SUPPORTED, UNRECOGNIZED = 0x0000, 0x0110, 0x0122, 0x0211
 
-KEPT = Answer(SUCCESS, is_kept=True)
-
 
 @dataclass
 class Bench:
@@ -121,7 +119,7 @@ def test_what_the_context_does_not_have_is_refused(bench: Bench, operation: int,
 def test_a_stored_instance_is_reported_from_where_it_lies(bench: Bench, step: int) -> None:
     content = data_set()
     pieces = [content[at : at + step] for at in range(0, len(content), step)]
-    assert bench.answer(CommandField.C_STORE, pieces) == KEPT
+    assert bench.answer(CommandField.C_STORE, pieces) == Answer(SUCCESS)
     (event,) = bench.events
     assert isinstance(event, InstanceStored)
     assert (event.ref.study_instance_uid, event.ref.sop_instance_uid) == ("1.4", "1.3.1")
@@ -172,7 +170,7 @@ def test_a_command_that_names_no_instance_is_not_repeated_in_the_log(
 
 def test_a_request_for_commitment_is_on_disk_before_it_is_answered(bench: Bench) -> None:
     content = encoded(reference("ReferencedSOPSequence"))
-    assert bench.answer(CommandField.N_ACTION, [content], abstract=STORAGE_COMMITMENT) == KEPT
+    assert bench.answer(CommandField.N_ACTION, [content], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
     (path,) = bench.commitments.paths()
     assert bench.events == [CommitmentSaved(path, "CALLER")]
     assert load(path) == CommitmentRequest("CALLER", UID("1.7"), ((UID(CT), UID("1.3.1")),))
@@ -181,9 +179,7 @@ def test_a_request_for_commitment_is_on_disk_before_it_is_answered(bench: Bench)
 
 def test_a_report_of_commitment_is_on_disk_with_its_failures_before_it_is_answered(bench: Bench) -> None:
     content = encoded(reference("FailedSOPSequence", FailureReason=0x0112))
-    assert bench.answer(CommandField.N_EVENT_REPORT, [content], abstract=STORAGE_COMMITMENT) == Answer(
-        SUCCESS, is_kept=True
-    )
+    assert bench.answer(CommandField.N_EVENT_REPORT, [content], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
     (path,) = bench.commitments.paths()
     assert bench.events == [CommitmentSaved(path, "")]
     assert load(path) == CommitmentReport(UID("1.7"), (), ((UID("1.3.1"), 0x0112),))
@@ -208,9 +204,7 @@ def test_who_cannot_be_reported_to_is_answered_with_what_to_configure(tmp_path: 
     assert len(answer.comment) <= 64
     assert not bench.files()
     report = encoded(reference("FailedSOPSequence", FailureReason=0x0112))
-    assert bench.answer(CommandField.N_EVENT_REPORT, [report], abstract=STORAGE_COMMITMENT) == Answer(
-        SUCCESS, is_kept=True
-    )
+    assert bench.answer(CommandField.N_EVENT_REPORT, [report], abstract=STORAGE_COMMITMENT) == Answer(SUCCESS)
 
 
 def test_a_commitment_that_is_too_long_is_a_failure(bench: Bench) -> None:
