@@ -35,6 +35,7 @@ from ainode.node.keeping.permissions import Permissions
 from ainode.node.keeping.retention import JobRetention, StudyRetention
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.priors.gathering import Priors
+from ainode.node.priors.patient_ids import PatientIds
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
 from ainode.node.receiving.process import ReceiverProcess
@@ -68,7 +69,8 @@ class Node:
         self.catalog = Catalog(self._engine)
         self.ledger = Ledger(self._engine)
         self._announcements = Announcements(self._engine)
-        self._audit = Recorder.of(settings)
+        self._stopping = threading.Event()
+        self._audit = Recorder.of(settings, PatientIds(self.catalog, self._stopping).of_study)
         self._events = intake_queue()
         self._put = Transfers(self._audit.record, self._events.put).put
         handlers = {route.handler for route in settings.routes}
@@ -91,7 +93,6 @@ class Node:
         self._intake = self._intake_thread()
         self._liveness = Liveness(self._receiver.fault, self._intake.fault, self._jobs.fault)
         self._web = self._web_station() if settings.web.enabled else None
-        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Open the door, recover what a crash left, go on."""
@@ -111,19 +112,18 @@ class Node:
 
     def wait(self) -> bool:
         """Return True when a stop was asked for, False when a part of the node ended by itself."""
+        parts = (
+            ("receiver", "the receiver process", self._receiver),
+            ("web", "the web interface or a puller", self._web),
+            ("audit", "the thread of the audit trail", self._audit),
+            ("dispatcher", "the dispatcher of jobs", self._jobs),
+            ("intake", "the intake", self._intake),
+        )
         while not self._stopping.wait(1.0):
-            if not self._receiver.is_alive():
-                log.error("the receiver process ended; stopping", extra={"action": "receiver_died"})
-                return False
-            if self._web and not self._web.is_alive():
-                log.error("the web interface or a puller ended; stopping", extra={"action": "web_died"})
-                return False
-            if not self._jobs.is_alive():
-                log.error("the dispatcher of jobs ended; stopping", extra={"action": "dispatcher_died"})
-                return False
-            if not self._intake.is_alive():
-                log.error("the intake ended; stopping", extra={"action": "intake_died"})
-                return False
+            for name, words, part in parts:
+                if part and not part.is_alive():
+                    log.error("%s ended; stopping", words, extra={"action": f"{name}_died"})
+                    return False
             if database.is_lost(self._engine) or self._jobs.is_lost():
                 message = "the database file was removed or replaced under the node; stopping: what is written is lost"
                 log.error(message, extra={"action": "database_lost"})

@@ -59,6 +59,10 @@ class Forwarder:
         """Begin where the last process ended."""
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
     def wake(self) -> None:
         """Tell that the trail has more."""
         self._news.set()

@@ -7,8 +7,8 @@ when the message becomes XML.
 import base64
 import html
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from types import MappingProxyType
@@ -170,9 +170,13 @@ def study_subject(
     return Subject(uid, _STUDY, _REPORT, details=tuple(details.items()), sop_classes=sop_classes)
 
 
-def patient(patient_id: str) -> Subject:
-    """Return the patient as the object of a message."""
-    return Subject(patient_id, _PATIENT, _IS_PATIENT, kind=_PERSON)
+def with_patient(message: Message, patient_id_of: Callable[[str], str]) -> Message:
+    """Return a message with the patient of its study as another object, if it has a study and the patient is known."""
+    studies = [subject.identifier for subject in message.subjects if subject.identifier_type == _STUDY]
+    if len(message.subjects) != 1 or not studies or not (patient_id := patient_id_of(studies[0])):
+        return message
+    patient = Subject(patient_id, _PATIENT, _IS_PATIENT, kind=_PERSON)
+    return replace(message, subjects=(*message.subjects, patient))
 
 
 _SECURITY_ALERT: Final = Code("110113", "Security Alert")

@@ -4,12 +4,22 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from ainode.node.audit.forwarder import Forwarder
-from ainode.node.audit.messages import RECORDING_STOPPED, SERIOUS_FAILURE, Message, Participant, alert, started, stopped
+from ainode.node.audit.messages import (
+    RECORDING_STOPPED,
+    SERIOUS_FAILURE,
+    Message,
+    Participant,
+    alert,
+    started,
+    stopped,
+    with_patient,
+)
 from ainode.node.audit.trail import Trail
 from ainode.node.settings import Settings
 
@@ -38,18 +48,26 @@ class Recorder:
     """Takes messages from any thread and writes them; a disk that is full costs no study and is tried again."""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Recorder":
+    def of(cls, settings: Settings, patient_id_of: Callable[[str], str]) -> "Recorder":
         """Return the recorder of a node, which drops every message where `[audit]` is not enabled.
+
+        `patient_id_of` returns the Patient ID of a study, and is asked only where `[audit]` wants it.
 
         Raises: ConfigError if a certificate for the collector is missing, or is not what it should be.
         """
         if not settings.audit.enabled:
             return cls(None)
-        return cls(Trail.of(settings), Forwarder(settings) if settings.audit.syslog_host else None)
+        forwarder = Forwarder(settings) if settings.audit.syslog_host else None
+        return cls(Trail.of(settings), forwarder, patient_id_of if settings.audit.patient_id else None)
 
-    def __init__(self, trail: Trail | None, forwarder: Forwarder | None = None) -> None:
+    def __init__(
+        self,
+        trail: Trail | None,
+        forwarder: Forwarder | None = None,
+        patient_id_of: Callable[[str], str] | None = None,
+    ) -> None:
         """Start no thread yet."""
-        self._trail, self._forwarder = trail, forwarder
+        self._trail, self._forwarder, self._patient_id_of = trail, forwarder, patient_id_of
         self._waiting: deque[tuple[datetime, Message]] = deque()
         self._lost, self._is_stopping, self._is_failing = 0, False, False
         self._changed = threading.Condition()
@@ -62,6 +80,11 @@ class Recorder:
             self._thread.start()
         if self._forwarder:
             self._forwarder.start()
+
+    def is_alive(self) -> bool:
+        """Return whether messages are still written, and forwarded."""
+        is_forwarding = self._forwarder is None or self._forwarder.is_alive()
+        return self._trail is None or (self._thread.is_alive() and is_forwarding)
 
     def record(self, message: Message) -> None:
         """Hand over a message; return at once. The oldest is lost when too many wait, and the trail will say so."""
@@ -108,6 +131,8 @@ class Recorder:
             sentence = f"{lost} messages were lost while the trail could not be written"
             message = alert(RECORDING_STOPPED, trail.folder.as_uri(), sentence, outcome=SERIOUS_FAILURE)
             batch = [(datetime.now(UTC), message), *batch]
+        if self._patient_id_of:
+            batch = [(time, with_patient(message, self._patient_id_of)) for time, message in batch]
         try:
             trail.append(batch)
         except OSError as error:

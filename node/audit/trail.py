@@ -116,14 +116,14 @@ class Trail:
     def _tail(self) -> Link:
         """Return the last record on disk, after the removal of what a power cut left of an unfinished line."""
         for path in reversed(files(self.folder)):
-            with path.open("r+b") as file:
+            with path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
                 content = file.read()
-                if torn_bytes := len(content) - content.rfind(b"\n") - 1:
-                    file.truncate(size - torn_bytes)
-                    about = {"action": "audit_record_torn", "path": path.name}
-                    _log.warning("audit: %d bytes of an unfinished record were removed", torn_bytes, extra=about)
+            if torn_bytes := len(content) - content.rfind(b"\n") - 1:
+                os.truncate(path, size - torn_bytes)
+                about = {"action": "audit_record_torn", "path": path.name}
+                _log.warning("audit: %d bytes of an unfinished record were removed", torn_bytes, extra=about)
             for line in reversed(content.splitlines(keepends=True)):
                 if record := record_of(line):
                     return record.link

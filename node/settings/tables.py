@@ -226,6 +226,8 @@ class AuditTable(Frozen):
     """`[audit]`: the trail of PS3.15 A.5 in `data`/audit, and the syslog collector that gets a copy over TLS."""
 
     enabled: bool = True
+    patient_id: bool = False
+    """whether messages about a study name its patient by Patient ID, as PS3.15 A.5.3 asks"""
     syslog_host: Host = ""
     """a collector of RFC 5425, whose certificate names the host; '' for none"""
     syslog_port: Port = 6514

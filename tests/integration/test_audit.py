@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydicom import dcmread
 from pynetdicom import AE
 from support import Orthanc, free_port, installed
 from support.node import RunningNode, configured, running
@@ -176,3 +177,15 @@ def test_the_callers_of_the_web_interface_and_strangers_to_it_are_in_the_trail(t
     received = [event for event in events_after if event.code == "110104"]
     assert [(event.titles, event.counts) for event in received] == [(["console", "AINODE"], {DX: 1})]
     assert token not in "".join(path.read_text() for path in (node.folder / "data" / "audit").iterdir())
+
+
+def test_the_patient_of_a_study_is_in_the_trail_where_the_configuration_asks(tmp_path: Path) -> None:
+    node = configured(tmp_path / "node", more="[audit]\npatient_id = true")
+    study = written(tmp_path, "identified")
+    with running(node):
+        send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in study.paths])
+        node.read(study.uid)
+    about_study = [(event.code, *event.subjects) for event in trail(node) if study.uid in event.subjects]
+    patient_id = dcmread(study.paths[0]).PatientID
+    assert patient_id
+    assert about_study == [("110104", study.uid, patient_id), ("110103", study.uid, patient_id)]

@@ -55,7 +55,7 @@ def test_a_collector_gets_every_record_as_it_is_in_the_trail_from_start_to_stop(
     tmp_path: Path, certificates: dict[str, Certificate]
 ) -> None:
     with Collector(certificates["ca"], certificates["collector"]) as collector:
-        recorder = Recorder.of(settings_for(tmp_path, collector.port, certificates))
+        recorder = Recorder.of(settings_for(tmp_path, collector.port, certificates), str)
         recorder.start()
         record_some(recorder, 50)
         collector.until(lambda: len(collector.messages) == 51)
@@ -70,7 +70,7 @@ def test_no_record_is_lost_while_a_collector_is_away_is_killed_or_the_node_is_ki
 ) -> None:
     port = free_port()
     settings = settings_for(tmp_path, port, certificates)
-    recorder = Recorder.of(settings)
+    recorder = Recorder.of(settings, str)
     recorder.start()
     record_some(recorder, 20)
     arrived: list[int] = []
@@ -103,7 +103,7 @@ def test_what_was_proved_to_be_delivered_is_not_sent_again(
 ) -> None:
     with Collector(certificates["ca"], certificates["collector"]) as collector:
         settings = settings_for(tmp_path, collector.port, certificates)
-        recorder = Recorder.of(settings)
+        recorder = Recorder.of(settings, str)
         recorder.start()
         record_some(recorder, 9)
         collector.until(lambda: len(collector.messages) == 10)
@@ -126,7 +126,7 @@ def test_a_collector_whose_certificate_is_not_trusted_gets_nothing(
     stranger = authority(tmp_path, "stranger")
     with Collector(certificates["ca"], certificates["collector"]) as collector:
         recorder = Recorder.of(
-            settings_for(tmp_path / "data", collector.port, certificates, ca_file=str(stranger.path))
+            settings_for(tmp_path / "data", collector.port, certificates, ca_file=str(stranger.path)), str
         )
         recorder.start()
         collector.until(lambda: "the certificate is not trusted" in caplog.text)
@@ -141,7 +141,7 @@ def test_a_collector_without_our_certificate_is_told_of_in_the_log(
     caplog.set_level(logging.INFO)
     with Collector(certificates["ca"], certificates["collector"]) as collector:
         settings = settings_for(tmp_path, collector.port, certificates, tls_certificate="", tls_key="")
-        recorder = Recorder.of(settings)
+        recorder = Recorder.of(settings, str)
         recorder.start()
         collector.until(lambda: "gets no copy" in caplog.text)
         recorder.stop()
