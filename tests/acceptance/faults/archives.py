@@ -13,7 +13,7 @@ from pydicom import Dataset
 from support.archives import SmallArchive, serving
 from support.proxy import Fault, Harm, Side
 
-from ainode.node.domain import UID, DeliveryState
+from ainode.node.domain import DeliveryState
 from ainode.node.jobs.retries import retry
 from ainode.node.settings import load
 
@@ -100,5 +100,5 @@ def _retry_refused(installation: Installation) -> None:
     """Do what the operator does about dead letters, `ainode retry`."""
     ledger, settings = installation.node.ledger, load(installation.node.config)
     for job in ledger.jobs():
-        if any(delivery.state is DeliveryState.FAILED for delivery in ledger.deliveries(UID(job.id))):
+        if any(delivery.state is DeliveryState.FAILED for delivery in ledger.deliveries(job.id)):
             retry(settings, ledger, job.id)

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from acceptance.faults import models
+from acceptance.faults import models, stow
 from acceptance.faults.archives import archive_rows
 from acceptance.faults.clocks import clock_rows, environment, modules
 from acceptance.faults.disks import disk_rows, power_cuts
 from acceptance.faults.endurance import endurance_row
 from acceptance.faults.installation import Installation, Site, installed
 from acceptance.faults.judgement import Row, judged
-from acceptance.faults.kills import KILLS, kill_database, kill_rows
+from acceptance.faults.kills import KILLS, kill_database, kill_node, kill_rows
 from acceptance.faults.network import network_rows
 from acceptance.faults.sender import new_studies
 from support.disks import loop_disk
 from support.postgresql import postgresql_server
-from support.servers import Orthanc, orthanc
+from support.servers import Orthanc, free_port, orthanc
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ SHORT: Final = Scale(
     connections=6, kills=10, kills_at_once=1, studies=20, instances=100, archive_studies=2, archive_fault_s=2, poison=1
 )
 _LONGEST_NOTE: Final = 300
-_SHARE_OF_PROCESSES: Final = 0.8
+_SHARE_OF_PROCESSES: Final = 0.7
+_SHARE_OF_WEB: Final = 0.1
 _SHARE_OF_DATABASE: Final = 0.1
 _SHARE_OF_POWER: Final = 0.1
 COLUMNS: Final = tuple(field.name for field in fields(Row) if field.name != "note")
@@ -98,6 +99,14 @@ def _kills(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
         yield from kill_rows(installation, KILLS, times, seed=scale.seed, at_once=scale.kills_at_once)
 
 
+def _web(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
+    times, port = math.ceil(scale.kills * _SHARE_OF_WEB), free_port()
+    with undisturbed(Site(folder, more=stow.keys(port)), archive) as installation:
+        stow.use_stow(installation, port)
+        kills = {"node, by STOW-RS": kill_node}
+        yield from kill_rows(installation, kills, times, seed=scale.seed, at_once=scale.kills_at_once)
+
+
 def _database(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
     times = math.ceil(scale.kills * _SHARE_OF_DATABASE)
     with postgresql_server() as server:
@@ -146,6 +155,7 @@ GROUPS: Final[dict[str, Callable[[Path, Orthanc, Scale], Iterator[Row]]]] = {
     "network": _network,
     "archives": _archives,
     "kills": _kills,
+    "web": _web,
     "database": _database,
     "power": _power,
     "disks": _disks,

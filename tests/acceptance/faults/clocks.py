@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 from acceptance.faults.installation import Installation
 from acceptance.faults.judgement import Row, judged
-from acceptance.faults.sender import new_study
+from acceptance.faults.sender import SentStudy, new_study
+
+from ainode.node.domain import UID
 
 JUMPS: Final = {"clock forward by 3 h": "+3h", "clock back by 6 h": "-3h", "clock right again": "+0"}
+_REFUSED_S: Final = 30.0
 _LIBRARY: Final = "faketime/libfaketimeMT.so.1"
 _SLEEP: Final = """
 import threading, time
@@ -47,12 +51,24 @@ def modules(file: Path) -> Path:
 
 
 def clock_rows(installation: Installation, file: Path) -> Iterator[Row]:
-    """Yield a row for each jump; studies arrive before and after it, and nobody says how many instances they have."""
+    """Yield a row for each jump, while studies wait for silence and documents wait for their archive."""
     for name, offset in JUMPS.items():
-        waiting = [new_study(announced=False) for _ in range(3)]
+        installation.exit.close()
+        read = [new_study()]
+        installation.modality.send(read)
+        installation.wait(partial(_is_refused, installation, read[0]), within_s=_REFUSED_S)
+        waiting = [new_study(announced=False) for _ in range(2)]
         installation.modality.send(waiting)
         file.write_text(f"{offset}\n", encoding="ascii")
+        installation.exit.open()
         over_at = time.monotonic()
         arriving = [new_study(announced=number % 2 == 0) for number in range(2)]
         installation.modality.send(arriving)
-        yield judged(installation, Row(name, times=1), [*waiting, *arriving], over_at=over_at)
+        yield judged(installation, Row(name, times=1), [*read, *waiting, *arriving], over_at=over_at)
+
+
+def _is_refused(installation: Installation, study: SentStudy) -> bool:
+    """Return whether the documents of a study wait for another attempt."""
+    ledger = installation.node.ledger
+    deliveries = [delivery for job in ledger.jobs(study=UID(study.uid)) for delivery in ledger.deliveries(job.id)]
+    return bool(deliveries) and all(delivery.error for delivery in deliveries)

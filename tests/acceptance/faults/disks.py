@@ -23,7 +23,7 @@ def power_cuts(installation: Installation, disk: LoopDisk, times: int, *, seed: 
         studies = new_studies(4)
         with installation.modality.sending(studies):
             time.sleep(chance.uniform(0, _LONGEST_PAUSE_S))
-            with installation.no_start():
+            with installation.ending():
                 suspend(installation)
                 disk.cut_power(installation.kill)
             over_at = time.monotonic()
@@ -65,7 +65,7 @@ def read_only(installation: Installation, disk: LoopDisk) -> Iterator[None]:
     """Refuse every write; at the end the operator stops the node, and mounts the disk anew."""
     disk.refuse_writes()
     yield
-    with installation.no_start():
+    with installation.ending():
         installation.kill()
         disk.mount_anew()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ modality = ["DX"]
 tags = { SeriesDescription = "healthy" }
 destinations = DESTINATIONS
 """
+_END_S: Final = 30.0
 _TABLES: Final = """
 [delivery]
 attempts = 500
@@ -53,32 +55,44 @@ class Installation:
 
     _starting: AbstractContextManager[bool] = field(default_factory=threading.RLock)
 
+    _is_killed: bool = False
+    _deaths: int = 0
+
     def keep_alive(self) -> None:
-        """Start the node if the node has ended, as a supervisor does."""
+        """Start the node if the node has ended, as a supervisor does, and count an end that nobody asked for."""
         with self._starting:
             assert self.node.process
             if self.node.process.poll() is not None:
+                self._deaths += not self._is_killed
+                self._is_killed = False
                 self.start()
+
+    def deaths(self) -> int:
+        """Return how often the node has ended by itself since the last question."""
+        deaths, self._deaths = self._deaths, 0
+        return deaths
+
+    @contextmanager
+    def ending(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Yield the process of the node, which ends meanwhile because a fault is meant to end it."""
+        with self._starting:
+            assert self.node.process
+            self._is_killed = True
+            yield self.node.process
+            self.node.process.wait(_END_S)
 
     def start(self) -> None:
         """Start the node."""
         self.starts.append(self.node.start())
 
-    @contextmanager
-    def no_start(self) -> Iterator[None]:
-        """Let nobody start the node meanwhile."""
-        with self._starting:
-            yield
-
     def kill(self) -> None:
         """Kill the node and all below it, and close what this process has open in its folder."""
-        assert self.node.process
-        below = psutil.Process(self.node.process.pid).children(recursive=True)
-        self.node.kill()
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(below, timeout=10)
+        with self.ending() as process:
+            below = psutil.Process(process.pid).children(recursive=True)
+            for victim in (process, *below):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
+        psutil.wait_procs(below, timeout=_END_S)
         self.node.engine.dispose()
 
     def wait(self, condition: Callable[[], bool], *, within_s: float) -> bool:

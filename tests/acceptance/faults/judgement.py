@@ -39,6 +39,8 @@ class Row:
     """documents of one kind beyond one for each content of a study, and jobs beyond one"""
     stuck: int = 0
     """studies that have not reached an end"""
+    died: int = 0
+    """how often the node ended by itself, though nothing was done to its processes"""
     recovery_s: float = 0.0
     """the longest time from the end of the fault until everything had reached its end"""
     note: str = ""
@@ -46,11 +48,11 @@ class Row:
     @property
     def cost(self) -> int:
         """Return how much went wrong."""
-        return self.lost + self.missing + self.duplicate + self.stuck
+        return self.lost + self.missing + self.duplicate + self.stuck + self.died
 
     def __add__(self, other: "Row") -> "Row":
         """Return the row of both."""
-        counts = ("times", "acked", "lost", "documents", "missing", "duplicate", "stuck")
+        counts = ("times", "acked", "lost", "documents", "missing", "duplicate", "stuck", "died")
         sums = {name: getattr(self, name) + getattr(other, name) for name in counts}
         note = self.note or other.note
         return Row(self.fault, **sums, recovery_s=max(self.recovery_s, other.recovery_s), note=note)
@@ -104,6 +106,7 @@ def judged(
         missing=sum(max(0, expected - len(fate.newest & fate.archived)) for fate in fates),
         duplicate=sum(fate.duplicates for fate in (*fates, *(_fate(installation, study) for study in refused))),
         stuck=len(still_open),
+        died=installation.deaths(),
         recovery_s=recovery_s,
     )
 

@@ -18,7 +18,6 @@ from support.postgresql import PostgreSQL
 RECEIVER: Final = "ainode.node.receiving.process"
 READER: Final = "ainode.node.reading.serving"
 _LONGEST_PAUSE_S: Final = 1.5
-_END_S: Final = 30.0
 _AWAY_S: Final = 1.0
 
 
@@ -39,15 +38,15 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 def kill_node(installation: Installation) -> None:
     """Kill the node; whoever sends next starts the node again."""
-    installation.node.kill()
+    with installation.ending() as process:
+        process.kill()
 
 
 def kill_receiver(installation: Installation) -> None:
     """Kill the receiver, whereupon the node ends by itself."""
-    for process in processes(installation, RECEIVER):
-        process.kill()
-    assert installation.node.process
-    installation.node.process.wait(_END_S)
+    with installation.ending():
+        for process in processes(installation, RECEIVER):
+            process.kill()
 
 
 def kill_reader(installation: Installation) -> None:

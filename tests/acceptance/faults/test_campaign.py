@@ -26,6 +26,6 @@ def test_no_fault_costs_an_instance_that_was_answered_or_its_documents(
     assert all(row.times for row in table)
 
 
-@pytest.mark.parametrize("column", ["lost", "missing", "duplicate", "stuck"])
+@pytest.mark.parametrize("column", ["lost", "missing", "duplicate", "stuck", "died"])
 def test_a_row_with_a_cost_is_seen(column: str) -> None:
     assert Row("fault", **{column: 1}).cost == 1
