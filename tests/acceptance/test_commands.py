@@ -221,6 +221,7 @@ def test_files_are_sent_to_a_peer_and_a_received_study_is_explained(tmp_path: Pa
     with running(node):
         own = Peer(name="node", ae_title="AINODE", host="127.0.0.1", port=node.port)
         sender = configured(tmp_path / "sender", peers=[own])
+        sender.config.write_text(sender.config.read_text().replace("[node]", '[node]\nae_title = "SENDER"', 1))
         done = ainode("send", paths, "node", "--config", sender.config, home=tmp_path)
         assert "1 of 1 stored by node" in done.stdout, done.stderr
         study = str(dcmread(next(paths.iterdir())).StudyInstanceUID)
