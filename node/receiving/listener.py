@@ -216,7 +216,7 @@ class Receiver:
         self._serve(association, place, request.calling_ae_title)
 
     def _is_admitted(self, place: Place, calling_ae_title: str) -> bool:
-        caller, limits = self._policy.caller(calling_ae_title, place.address)
+        caller, limits = self._policy.caller(calling_ae_title, place.network)
         return self._places.admit(place, caller, limits.max_associations)
 
     def _reject(self, place: Place, request: Proposal, reason: Rejection, fault: str) -> None:
@@ -240,7 +240,7 @@ class Receiver:
         report = _Report(opened, self._on_event)
         is_peer = calling_ae_title in self._policy.peers
         stores = self._spool, self._commitments
-        allowance = self._allowances.of_caller(*self._policy.caller(calling_ae_title, place.address))
+        allowance = self._allowances.of_caller(*self._policy.caller(calling_ae_title, place.network))
         services = Services(
             name, calling_ae_title, is_peer, *stores, report.put, self._refusals, place.address, allowance
         )

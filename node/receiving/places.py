@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from ipaddress import IPv6Address, IPv6Network
 from operator import itemgetter
 from typing import Final
 
@@ -27,6 +28,8 @@ _BRISK_BYTES_PER_S: Final = 16_000
 # The receiver stood still for this long, as in a suspended container: no caller is to blame for the time.
 _STANDSTILL_S: Final = 2.0
 _SHORTEST_WAIT_S: Final = 0.01
+# RFC 4291 2.5.1: the interface identifier has 64 bits.
+_HOST_PREFIX: Final = 64
 
 
 class Stage(Enum):
@@ -50,8 +53,14 @@ class Place:
     caller: str = ""
     """whose associations are counted together"""
     has_stored: bool = False
+    network: str = field(init=False)
+    """whose connections are counted together"""
     turn: threading.Condition = field(default_factory=threading.Condition)
     """wakes the thread of a caller who waits for an association"""
+
+    def __post_init__(self) -> None:
+        """Tell the network from the address."""
+        self.network = network_of(self.address)
 
     def arrears_s(self, now_s: float) -> float:
         """Return how long an association has used its slot in vain; nothing, or less, if the association uses it well.
@@ -77,13 +86,21 @@ class Place:
         return ""
 
 
+def network_of(address: str) -> str:
+    """Return an IPv4 address as it is, and of an IPv6 address its network of 64 bits, all of which a host may use."""
+    if ":" not in address:
+        return address
+    parsed = IPv6Address(address.partition("%")[0])
+    return str(parsed.ipv4_mapped or IPv6Network((parsed, _HOST_PREFIX), strict=False))
+
+
 def displaced(openings: list[Place]) -> Place:
-    """Return the connection that makes room for a new one: the oldest of the address that has most of them.
+    """Return the connection that makes room for a new one: the oldest of the address, or network, with most of them.
 
     A caller who has requested an association, and waits for a slot, goes only where there is no other.
     """
-    counts = Counter(place.address for place in openings)
-    return max(openings, key=lambda place: (counts[place.address], place.stage == Stage.OPENING, -place.since_s))
+    counts = Counter(place.network for place in openings)
+    return max(openings, key=lambda place: (counts[place.network], place.stage == Stage.OPENING, -place.since_s))
 
 
 class Places:

@@ -339,6 +339,8 @@ RUDE = {
     "an unknown PDU": struct.pack(">BxI", 0x42, 4) + bytes(4),
     "a second request": associate(((CT, IMPLICIT),), called="AINODE", calling="CALLER"),
     "a PDU longer than agreed": struct.pack(">BxIIBB", 4, 0x7FFFFFFF, 0x7FFFFFFB, 1, 2),
+    "a PDU of four gigabytes": struct.pack(">BxIIBB", 4, 0xFFFFFFFF, 0xFFFFFFFB, 1, 2),
+    "a value of four gigabytes": struct.pack(">BxIIBB", 4, 100, 0xFFFFFFFF, 1, 2),
     "an empty PDU": struct.pack(">BxII", 4, 0, 0),
     "a value longer than its PDU": struct.pack(">BxIIBB", 4, 100, 200, 1, 2),
     "a value without context": struct.pack(">BxII", 4, 6, 0) + bytes(2),

@@ -66,6 +66,12 @@ def test_the_oldest_connection_of_the_busiest_address_makes_room() -> None:
     assert displaced(places) is places[1]
 
 
+def test_the_addresses_of_one_ipv6_network_are_counted_together() -> None:
+    places = open_places(("10.0.0.1", 9), ("2001:db8::1", 2), ("2001:db8::2", 5), ("::ffff:10.0.0.1", 8))
+    assert displaced(places) is places[0]
+    assert displaced(places[:3]) is places[2]
+
+
 def test_beyond_the_places_a_new_connection_takes_that_of_a_silent_one(callers: Callers) -> None:
     sender = callers.connect(address="10.0.0.2", age_s=5)
     silent = [callers.connect() for _ in range(MAX_OPENINGS - 1)]
