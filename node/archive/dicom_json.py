@@ -34,6 +34,11 @@ _TAGS: Final = {
 }
 # PS3.19 A.1.6: the namespace of the Native DICOM Model.
 _NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
+# Of one document: an object of JSON takes two bytes in the document and a hundred in memory. The instances of the
+# largest study have a million and a half objects and lists.
+_MAX_CONTAINERS: Final = 2_000_000
+_MAX_MARKS: Final = 4_000_000
+_MAX_DIGITS: Final = 10
 _MODEL, _ATTRIBUTE, _ITEM, _VALUE = "NativeDicomModel", "DicomAttribute", "Item", "Value"
 
 
@@ -50,6 +55,12 @@ def texts(dataset: JsonDataset, keyword: str) -> tuple[str, ...]:
 def text(dataset: JsonDataset, keyword: str) -> str:
     """Return the first value of an element as a text, '' if the element is absent."""
     return next(iter(texts(dataset, keyword)), "")
+
+
+def number(dataset: JsonDataset, keyword: str) -> int | None:
+    """Return the first value of an element as a number, None if the element is absent or no number of 32 bits."""
+    value = text(dataset, keyword)
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS else None
 
 
 def _values(dataset: JsonDataset, keyword: str) -> Sequence[object]:
@@ -77,9 +88,13 @@ def _datasets_of_part(content: bytes) -> list[JsonDataset]:
 
     A character that is no UTF-8 costs its text alone: no UID has one.
     """
+    if content.count(b"{") + content.count(b"[") > _MAX_CONTAINERS or content.count(b"<") > _MAX_MARKS:
+        raise ValueError("too many elements")
     document = content.decode("utf-8-sig", "replace")
     try:
         answer = json.loads(document)
+    except RecursionError:
+        raise ValueError("too many levels") from None
     except ValueError:
         return [_dataset_of_xml(document)]
     if isinstance(answer, dict):  # some servers answer a single match without a list
@@ -100,7 +115,10 @@ def _dataset_of_xml(document: str) -> JsonDataset:
         raise ValueError("neither JSON nor XML") from error
     if root is None or _local(root) != _MODEL:
         raise ValueError("no data set")
-    return _elements_of(root)
+    try:
+        return _elements_of(root)
+    except RecursionError:
+        raise ValueError("too many levels") from None
 
 
 def _elements_of(node: ET.Element) -> JsonDataset:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 
@@ -22,8 +23,12 @@ from ainode.node.archive.search import (
 from ainode.node.archive.web import WebLink
 from ainode.node.disk import refuse_full
 from ainode.node.domain import UID, is_uid
+from ainode.node.errors import ArchiveUnreachable
 
 _BLOCK_BYTES = 65_536
+_MAX_FILES = 100_000
+# So many bytes of a file are written before the next look at the free room of the disk.
+_BYTES_BETWEEN_LOOKS = 1 << 26
 # The stored transfer syntax (PS3.18 8.7.3.5.2): a new encoding costs time, and changes the bytes.
 _ACCEPT_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -72,10 +77,22 @@ class WebArchive:
         )
         with self._link.session("WADO-RS for a series", deadline, streamed=True) as session:
             for number, content in enumerate(instance_files(session, address)):
+                if number == _MAX_FILES:
+                    raise ArchiveUnreachable(
+                        f"{self._link.peer.name}: sends more than {_MAX_FILES} instances of a series"
+                    )
                 refuse_full(folder, self._min_free_bytes)
                 with (folder / f"{number:06d}.dcm").open("xb") as file:
-                    for block in content:
-                        file.write(block)
+                    self._write(file, content)
+
+    def _write(self, file: BinaryIO, content: Iterator[bytes]) -> None:
+        """Write one file, as long as the disk has room."""
+        unwatched_bytes = 0
+        for block in content:
+            unwatched_bytes += file.write(block)
+            if unwatched_bytes >= _BYTES_BETWEEN_LOOKS:
+                refuse_full(Path(file.name).parent, self._min_free_bytes)
+                unwatched_bytes = 0
 
 
 def instance_files(session: requests.Session, address: str) -> Iterator[Iterator[bytes]]:

@@ -133,7 +133,12 @@ class Orthanc:
             raise ValueError("no Orthanc") from error
 
     def _call(self, method: str, path: str, **content: Any) -> Response:  # noqa: ANN401 - the keywords of requests
-        """Send a request to a path of Orthanc and return the answer; an HTTP error is raised."""
+        """Send a request to a path of Orthanc and return the answer; an HTTP error is raised.
+
+        Raises: ValueError if the path, which may come from an answer, would lead to another server.
+        """
+        if not path.startswith("/"):
+            raise ValueError("no path")
         answer = self._session.request(method, f"{self._link.peer.orthanc.rstrip('/')}{path}", **content)
         answer.raise_for_status()
         return answer

@@ -16,6 +16,9 @@ from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
 
 # The limit of one study; a dynamic CT has some ten thousand instances.
 _MAX_INSTANCES: Final = 100_000
+# The time limit of a whole search, where the caller has none, and how many pages may repeat what was listed before.
+_MAX_SEARCH_S: Final = 3600.0
+_MAX_REPETITIONS: Final = 10
 # In this order: some servers know the first alone, some the second.
 _ACCEPTED: Final = ("application/dicom+json", 'multipart/related; type="application/dicom+xml"')
 # How a server refuses a limit, an offset or a field that it does not like, or fails at it.
@@ -63,7 +66,8 @@ def matches(link: WebLink, search: Search, deadline: Deadline | None = None) -> 
     Raises: ArchiveUnreachable, also above the largest number of matches; ArchiveRefused.
     """
     keys: set[str] = set()
-    place = _Place(_TERMS)
+    place, repetitions = _Place(_TERMS), 0
+    deadline = deadline or Deadline.within(_MAX_SEARCH_S)
     while True:
         with link.session(search.name, deadline) as session:
             page, place = _page(session, link, search, place)
@@ -72,6 +76,9 @@ def matches(link: WebLink, search: Search, deadline: Deadline | None = None) -> 
         yield from new_matches.values()
         if len(keys) > search.max_matches:
             raise ArchiveUnreachable(f"{link.peer.name}: lists more than {search.max_matches} matches of {search.name}")
+        repetitions += 2 * len(new_matches) < len(page)
+        if repetitions > _MAX_REPETITIONS:
+            raise ArchiveUnreachable(f"{link.peer.name}: repeats itself at {search.name}")
         limit = place.terms[0].limit
         if limit is None or len(page) > limit or not page:
             return

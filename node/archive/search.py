@@ -17,6 +17,8 @@ from ainode.node.errors import ArchiveUnreachable
 MAX_STUDIES = 50_000
 """No patient has more studies: an archive that lists more ignores the query."""
 MAX_SERIES = 2_000
+# PS3.5 6.2: an Integer String is a number of 32 bits.
+_MAX_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +128,5 @@ def series_entry(study_instance_uid: UID, text: Callable[[str], str]) -> SeriesE
         modality=text("Modality"),
         body_part=text("BodyPartExamined"),
         description=text("SeriesDescription"),
-        instance_count=int(count) if count.isdecimal() else None,
+        instance_count=int(count) if count.isascii() and count.isdecimal() and len(count) <= _MAX_DIGITS else None,
     )

@@ -12,7 +12,7 @@ from typing import Final
 import requests
 
 from ainode.node.archive.comments import response_comment, warning_comment
-from ainode.node.archive.dicom_json import JsonDataset, datasets_of, items, text
+from ainode.node.archive.dicom_json import JsonDataset, datasets_of, items, number, text
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.multipart import Body
 from ainode.node.archive.store import Outgoing, SendOutcome
@@ -113,5 +113,5 @@ def _named_uid(item: JsonDataset) -> str:
 
 
 def _status(item: JsonDataset, keyword: str, default: int) -> int:
-    value = text(item, keyword)
-    return int(value) if value.isascii() and value.isdecimal() else default
+    value = number(item, keyword)
+    return default if value is None else value

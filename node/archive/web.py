@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from ainode.node import tls
 from ainode.node.archive.comments import response_comment, warning_comment
+from ainode.node.archive.paced import pool_classes
 from ainode.node.archive.search import Deadline
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer
@@ -63,7 +64,6 @@ class WebLink:
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             session.trust_env = False  # neither a proxy setting nor ~/.netrc redirects patient data
-            session.max_redirects = 0
             session.headers["Accept-Encoding"] = "identity"
             session.auth = credentials(self.peer)
             try:
@@ -110,26 +110,37 @@ class ServerFailed(ArchiveUnreachable):
 
 
 class _Adapter(HTTPAdapter):
-    """Ends an answer that is slower than the deadline or longer than `max_bytes`."""
+    """Ends an answer that is slower than the deadline, longer than `max_bytes`, or a redirect."""
 
     def __init__(self, timeout_s: float, deadline: Deadline | None, max_bytes: float) -> None:
-        super().__init__()
         self._timeout_s, self._deadline, self._max_bytes = timeout_s, deadline, max_bytes
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Make the pool of connections, whose time limits are limits on the whole."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = pool_classes(self._timeout_s, self._deadline)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
         """Send a request as the base class does, within the remaining time."""
         kwargs["timeout"] = (self._deadline or Deadline()).remaining_s(self._timeout_s)
         response = super().send(request, *args, **kwargs)
-        # Without a deadline of the caller the time limit starts with the answer, however long the request took.
-        response.raw = _Bounded(response.raw, self._deadline or Deadline.within(self._timeout_s), self._max_bytes)
+        if response.is_redirect:
+            response.raw.close()
+            raise requests.TooManyRedirects(response=response)
+        # The node asks for no encoding: an encoded stream may be any number of bytes.
+        if self._max_bytes == float("inf") and response.headers.get("Content-Encoding", "identity") != "identity":
+            response.raw.close()
+            raise requests.exceptions.ContentDecodingError(response=response)
+        response.raw = _Bounded(response.raw, self._max_bytes)
         return response
 
 
 class _Bounded:
     """The body of a response; `requests` reads the body by `stream`."""
 
-    def __init__(self, raw: BaseHTTPResponse, deadline: Deadline, max_bytes: float) -> None:
-        self._raw, self._deadline, self._max_bytes = raw, deadline, max_bytes
+    def __init__(self, raw: BaseHTTPResponse, max_bytes: float) -> None:
+        self._raw, self._max_bytes = raw, max_bytes
         self.close, self.release_conn = raw.close, raw.release_conn
 
     def stream(self, amount: int | None = None, *, decode_content: bool = True) -> Iterator[bytes]:
@@ -140,7 +151,6 @@ class _Bounded:
                 received_bytes += len(block)
                 if received_bytes > self._max_bytes:
                     raise ArchiveUnreachable(f"the archive's answer is longer than {self._max_bytes:.0f} bytes")
-                self._deadline.check()
                 yield block
             whole = True
         finally:

@@ -148,7 +148,7 @@ def test_whatever_a_pull_provokes_ends_that_pull_only(tmp_path: Path, caplog: py
         assert pull.puller.is_alive()
         known = pull.known(STUDY)
     assert (known.state, known.reason) == (Fetching.FAILED, "not pulled: RuntimeError while pulling; see the log")
-    assert "own_documents" in caplog.text
+    assert "sender_counts.py" in caplog.text
     assert PATIENT_NAME not in caplog.text
 
 
