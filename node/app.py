@@ -72,7 +72,7 @@ class Node:
         self._stopping = threading.Event()
         self._audit = Recorder.of(settings, PatientIds(self.catalog, self._stopping).of_study)
         self._events = intake_queue()
-        self._put = Transfers(self._audit.record, self._events.put).put
+        self._transfers = Transfers(self._audit.record, self._events.put)
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
         self._readers.kill_leftovers()
@@ -96,9 +96,10 @@ class Node:
 
     def start(self) -> None:
         """Open the door, recover what a crash left, go on."""
+        self._started_at = _now()
         self._audit.start()
         self._record_configuration()
-        self._receiver.start(self._put)
+        self._receiver.start(self._transfers.put)
         self._resumed = self._jobs.launch()
         self._intake.start()
         if self._web:
@@ -153,6 +154,10 @@ class Node:
         if any(counts):
             sentence = "recovered: %d instances, %d studies; resumed: %d tasks of jobs; set aside: %d files"
             log.info(sentence, *counts, extra={"action": "recovered"})
+        if self._audit.was_killed:
+            for study in self.catalog.unrouted():
+                early = (item for item in self.catalog.instances(study) if item.received_at < self._started_at)
+                self._transfers.recovered((item.calling_ae_title, item.ref) for item in early)
         self._commitments.recover()
 
     def _record_configuration(self) -> None:
@@ -205,4 +210,6 @@ class Node:
         from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
 
         parts = self.catalog, self.ledger, self._announcements
-        return Web(self._settings, Neighbors(*parts, self._put, self._liveness, self._engine, self._audit.record))
+        return Web(
+            self._settings, Neighbors(*parts, self._transfers.put, self._liveness, self._engine, self._audit.record)
+        )

@@ -5,6 +5,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -68,6 +69,8 @@ class Recorder:
     ) -> None:
         """Start no thread yet."""
         self._trail, self._forwarder, self._patient_id_of = trail, forwarder, patient_id_of
+        self.was_killed = False
+        """whether the last process of the node did not record its stop; known after `start`"""
         self._waiting: deque[tuple[datetime, Message]] = deque()
         self._lost, self._is_stopping, self._is_failing = 0, False, False
         self._changed = threading.Condition()
@@ -76,6 +79,8 @@ class Recorder:
     def start(self) -> None:
         """Record the start of the node."""
         if self._trail:
+            with suppress(OSError):  # the thread says so
+                self.was_killed = self._trail.is_open()
             self.record(started())
             self._thread.start()
         if self._forwarder:

@@ -32,6 +32,7 @@ _LINE: Final = re.compile(
     re.DOTALL,
 )
 _HEAD: Final = re.compile(rb"(\d{18}) ([0-9a-f]{64})\n")
+_STOP: Final = b'<EventTypeCode csd-code="110121"'
 _NO_DIGEST: Final = "0" * 64
 _FILE_BYTES: Final = 16 * 1024**2
 # Longer than any line.
@@ -98,6 +99,16 @@ class Trail:
                 content += line
             _append(path, bytes(content))
             os.pwrite(head_descriptor, f"{last.number:018} {last.digest}\n".encode(), 0)
+
+    def is_open(self) -> bool:
+        """Return whether the last message is no stop of the node: the node was killed, or a command wrote since.
+
+        Raises: OSError.
+        """
+        for path in reversed(files(self.folder)):
+            if last_lines := path.read_bytes().splitlines()[-1:]:
+                return _STOP not in last_lines[0]
+        return False
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -176,14 +187,15 @@ def _append(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
-def faults(folder: Path, file: Path | None = None) -> Iterator[str]:
+def faults(folder: Path, file: Path | None = None, *, first: int = 1) -> Iterator[str]:
     """Yield a sentence for each record that is not as it was written, and for records that are missing.
 
-    `file` is a single file, whose first record may have any number, and which no `head` belongs to.
+    `file` is a single file, whose first record may have any number, and which no `head` belongs to. `first` is the
+    number of the first record of a trail whose older files are elsewhere.
     Raises: OSError.
     """
     head, sizes = state(folder) if file is None else (None, {file: file.stat().st_size})
-    at_head, last = Link(), None if file else Link()
+    at_head, last = Link(), None if file else Link(first - 1, "" if first > 1 else _NO_DIGEST)
     for path, size in sizes.items():
         for position, line in enumerate(lines(path, 0, size), 1):
             record, number = record_of(line), last.number + 1 if last else 1

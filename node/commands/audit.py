@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ainode.node.audit.trail import faults, files
+from ainode.node.audit.trail import faults, files, state
 from ainode.node.terminal import Config, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail: verify.")
@@ -21,6 +21,7 @@ def verify(
     file: Annotated[
         Path | None, typer.Argument(help="one file, such as a copy elsewhere; the whole trail if left out")
     ] = None,
+    first: Annotated[int, typer.Option(min=1, help="number of the first record here, if older files were moved")] = 1,
     config: Config = None,
 ) -> None:
     """Compare each record of the audit trail with its digest and with the record before; exit 1 if one differs."""
@@ -29,9 +30,11 @@ def verify(
         typer.echo(f"{file or folder}: no audit trail is there; [audit] enabled = true writes one", err=True)
         raise typer.Exit(1)
     is_faulty = False
-    for fault in faults(folder, file):
+    for fault in faults(folder, file, first=first):
         typer.echo(fault)
         is_faulty = True
     if is_faulty:
         raise typer.Exit(1)
-    typer.echo(f"{file or folder}: every record is as it was written")
+    head = None if file else state(folder)[0]
+    end = f"; the last is record {head.number}, sha256 {head.digest}" if head else ""
+    typer.echo(f"{file or folder}: every record is as it was written{end}")

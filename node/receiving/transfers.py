@@ -2,12 +2,12 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from ainode.node.audit.messages import DESTINATION, SOURCE, Message, Participant, refused, study_subject, transferred
-from ainode.node.domain import UID
+from ainode.node.domain import UID, InstanceRef
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event, InstanceStored
 
 # An association with more studies, or of more kinds of instances, has several records: it takes no memory without end.
@@ -55,6 +55,16 @@ class Transfers(Generic[Other]):
                 if association:
                     self._write(association)
         self._on_event(event)
+
+    def recovered(self, instances: Iterable[tuple[str, InstanceRef]]) -> None:
+        """Record instances, by sender, that came before the node was killed, which may have recorded some of them."""
+        counts: defaultdict[tuple[str, UID], Counter[str]] = defaultdict(Counter)
+        for title, ref in instances:
+            counts[title, ref.study_instance_uid][ref.sop_class_uid] += 1
+        for (title, uid), sop_classes in counts.items():
+            sender = Participant(title, title, role=SOURCE, is_requestor=True)
+            subject = study_subject(uid, sop_classes, {"recovered": "the node was killed before the study was routed"})
+            self._record(transferred(sender, Participant(role=DESTINATION), subject))
 
     def _count(self, event: InstanceStored) -> None:
         with self._lock:

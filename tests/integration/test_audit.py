@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pydicom import dcmread
-from pynetdicom import AE
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, build_context
 from support import Orthanc, free_port, installed
 from support.node import RunningNode, configured, running
 from support.studies import SIDE, written
@@ -84,7 +85,9 @@ def test_a_node_records_a_changed_configuration_and_a_changed_byte_is_found_by_t
     assert sentences == ["the first start with a trail", "changed since the last start: configuration"]
     (path,) = folder.glob("audit-*.log")
     assert [file.stat().st_mode & 0o777 for file in (path, folder)] == [0o600, 0o700]
-    assert verified(node) == (0, f"{folder}: every record is as it was written\n")
+    number, digest = (folder / "head").read_text().split()
+    words = f"every record is as it was written; the last is record {int(number)}, sha256 {digest}\n"
+    assert verified(node) == (0, f"{folder}: {words}")
     content = bytearray(path.read_bytes())
     content[-30] ^= 1
     path.write_bytes(content)
@@ -94,25 +97,24 @@ def test_a_node_records_a_changed_configuration_and_a_changed_byte_is_found_by_t
     )
 
 
-def test_a_kill_in_the_middle_of_associations_leaves_a_chain_that_goes_on(tmp_path: Path) -> None:
+def test_what_an_association_brought_before_a_kill_is_in_a_chain_that_goes_on(tmp_path: Path) -> None:
     node = configured(tmp_path / "node", silence_s=5.0)
-    paths = [
-        path
-        for number in range(3)
-        for path in testing.write([testing.noise(SIDE, SIDE, seed=number)], tmp_path / str(number), study=str(number))
-    ]
+    images = [testing.noise(SIDE, SIDE, seed=number) for number in range(3)]
+    paths = testing.write(images, tmp_path / "images", study="cut off")
     node.start()
     try:
-        send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
-        node.until(lambda: len(trail(node)) > 3, within_s=20)
-        node.kill()
+        with Link(node.peer, "MODALITY").associate([build_context(DX, ExplicitVRLittleEndian)]) as association:
+            for path in paths:
+                assert association.send_c_store(dcmread(path)).Status == 0
+            node.kill()
         node.start()
+        node.until(lambda: any(event.code == "110104" for event in trail(node)), within_s=60)
     finally:
         node.stop()
-    assert [event.number for event in trail(node)] == list(range(1, len(trail(node)) + 1))
-    codes = [event.code for event in trail(node)]
-    assert codes.count("110100 110120") == 2
-    assert codes.count("110104") == 3  # one association, three studies
+    assert [event.code for event in trail(node)].count("110100 110120") == 2
+    received = [event for event in trail(node) if event.code == "110104"]
+    assert [(event.titles, event.counts) for event in received] == [(["MODALITY", "AINODE"], {DX: 3})]
+    assert "killed" in received[0].details["recovered"]
     assert verified(node)[0] == 0
 
 

@@ -142,7 +142,14 @@ def test_a_new_file_begins_when_a_file_is_large_and_the_chain_goes_over_to_it(
     assert len(paths) > 2
     assert list(faults(trail.folder)) == []
     assert list(faults(trail.folder, paths[1])) == []  # a copy of one file proves itself
+    middle = paths[1].read_bytes()
     paths[1].unlink()
+    assert len(list(faults(trail.folder))) == 1
+    paths[1].write_bytes(middle)
+    paths[0].unlink()  # an operator has moved the oldest file to an archive
+    number = int(paths[1].stem.removeprefix("audit-"))
+    assert list(faults(trail.folder, first=number)) == []
+    assert len(list(faults(trail.folder, first=number - 1))) == 1
     assert len(list(faults(trail.folder))) == 1
 
 
