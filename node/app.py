@@ -32,7 +32,7 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.permissions import Permissions
-from ainode.node.keeping.retention import JobRetention, StudyRetention
+from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.patient_ids import PatientIds
@@ -196,6 +196,7 @@ class Node:
 
         def sweep(now: datetime) -> None:
             self._readers.kill_unused()
+            remove_abandoned(spool.root, now)
             study_retention.sweep(now)
             job_retention.sweep(now)
             priors.sweep(now, (job.id for job in self.ledger.jobs(states=(JobState.WAITING, JobState.READING))))

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from ainode.node.domain import JobState
 from ainode.node.keeping.announcements import Announcements
@@ -13,6 +14,7 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.spool import Spool
 
 log = logging.getLogger(__name__)
+_ABANDONED: Final = timedelta(hours=1)
 
 
 class StudyRetention:
@@ -38,6 +40,19 @@ class StudyRetention:
                     continue
                 self._catalog.forget(study)
                 self._announcements.forget(study)
+
+
+def remove_abandoned(spool: Path, now: datetime) -> None:
+    """Remove from the folders of writers what nobody has written to for an hour.
+
+    The writer ended without its last step, as on a disk that failed. A writer that lives is refused long before.
+    """
+    for path in spool.glob("tmp*/*"):
+        try:
+            if path.lstat().st_mtime < (now - _ABANDONED).timestamp():
+                path.unlink()
+        except OSError as error:
+            _log_rest(error, {})
 
 
 class JobRetention:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -60,7 +60,7 @@ class Priors:
         """
         self._settings, self._record = settings, record
         self._shelf = Shelf(settings.data / "priors", settings.node.min_free_bytes)
-        self._move_lock = threading.Lock()
+        self._move_lock, self._move_turn = threading.Lock(), threading.Lock()
         self._archive_of = archive_of or self._configured_archive
 
     def record(self, job: str) -> PriorRecord:
@@ -88,13 +88,19 @@ class Priors:
         """
         record = self._shelf.record(job)
         if record is None and route.priors:
-            record = self._search_result(_Search(route.priors, route.companions), study_file)
+            with self._turn(route.priors):
+                record = self._search_result(_Search(route.priors, route.companions), study_file)
             self._shelf.write_record(job, record)
             log_fields = {"action": "priors_gathered", "job": job, "route": route.name, "peer": route.priors.source}
             log.info(
                 "priors: %d files in %.1f s", len(record.files), record.query_s + record.retrieve_s, extra=log_fields
             )
         return record or PriorRecord()
+
+    def _turn(self, rule: PriorRule) -> AbstractContextManager[object]:
+        """Return what a search waits for before its time begins: C-MOVEs share a port, and come one after the other."""
+        is_move = any(peer.name == rule.source and peer.retrieve == "move" for peer in self._settings.peers)
+        return self._move_turn if is_move else nullcontext()
 
     def _configured_archive(self, peer: Peer) -> Archive:
         """Return the archive that the configuration of a peer describes.

@@ -6,9 +6,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
@@ -396,6 +398,38 @@ def test_an_archive_that_answers_slowly_is_left_at_the_time_limit(tmp_path: Path
         gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current)
         assert time.monotonic() - started < 2
     assert "within 1 s" in gathered.notes[0]
+
+
+class OnePort:
+    """An archive whose retrievals come one after the other, as C-MOVEs to one port do."""
+
+    def __init__(self) -> None:
+        self.port = threading.Lock()
+
+    def studies(self, query: StudyQuery, _: Deadline) -> Iterator[StudyEntry]:
+        yield StudyEntry(UID("1.2.1"), query.patient, "20250101", "", ("CT",))
+
+    def series(self, _: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
+        """Wait for the port, and use it for a second."""
+        with self.port:
+            time.sleep(1)
+        deadline.check()
+        return ()
+
+    def fetch(self, *_: object) -> None:
+        raise NotImplementedError
+
+
+def test_the_time_of_a_search_by_move_begins_when_the_searches_before_it_have_ended(
+    tmp_path: Path, current: Path
+) -> None:
+    peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=1, retrieve="move")
+    archive = OnePort()
+    priors = Priors(settings(tmp_path, peer), lambda _: archive)
+    with ThreadPoolExecutor(3) as threads:
+        gather = partial(priors.gather, route=route("scp", timeout_s=1.8), study_file=current)
+        records = [*threads.map(gather, ["first", "second", "third"])]
+    assert [record.notes for record in records] == [("Earlier studies: scp has none that fits.",)] * 3
 
 
 def test_what_arrived_before_the_time_limit_is_used(tmp_path: Path, current: Path) -> None:

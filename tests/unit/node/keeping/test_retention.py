@@ -14,7 +14,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
-from ainode.node.keeping.retention import JobRetention, StudyRetention
+from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
 from ainode.node.keeping.spool import Limits, Spool
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -158,3 +158,15 @@ def test_a_study_that_was_never_routed_is_not_removed_however_old(tmp_path: Path
     assert catalog.studies() == {"1.2.1"}
     assert folder.exists()
     engine.dispose()
+
+
+def test_what_a_writer_left_in_the_spool_goes_after_an_hour_and_what_is_written_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Limits(0, 1000))
+    Spool(tmp_path, Limits(0, 1000), writing="tmp-web")
+    names = ("tmp/left", "tmp-web/left", "tmp/written", "new/left", "kept/left")
+    for name in names:
+        (tmp_path / name).write_bytes(b"1")
+        if name.endswith("left"):
+            os.utime(tmp_path / name, (0, 3600))
+    remove_abandoned(spool.root, datetime.fromtimestamp(7201, UTC))
+    assert [name for name in names if (tmp_path / name).exists()] == ["tmp/written", "new/left", "kept/left"]
