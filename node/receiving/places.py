@@ -28,6 +28,8 @@ _BRISK_BYTES_PER_S: Final = 16_000
 # The receiver stood still for this long, as in a suspended container: no caller is to blame for the time.
 _STANDSTILL_S: Final = 2.0
 _SHORTEST_WAIT_S: Final = 0.01
+# A sender begins its first message within a round trip, and a busy machine takes some 20 ms until the sender runs.
+_LEAST_PATIENCE_S: Final = 0.05
 # RFC 4291 2.5.1: the interface identifier has 64 bits.
 _HOST_PREFIX: Final = 64
 
@@ -166,7 +168,7 @@ class Places:
             if not rivals:
                 return True
             arrears_s, worst = max(((rival.arrears_s(now_s), rival) for rival in rivals), key=itemgetter(0))
-            patience_s = PATIENCE_S / len(self._queue)
+            patience_s = max(PATIENCE_S / len(self._queue), _LEAST_PATIENCE_S)
             if arrears_s >= patience_s:
                 _cut(worst, "other callers need the association, which has stored nothing or is stuck in a message")
                 return True

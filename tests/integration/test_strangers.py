@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support import run
 from support.caller import Caller, data_set, status
 from support.certificates import Certificate, authority, issued
 from support.hostile import DIMSE, hostile_callers
 
+from ainode.node import testing
 from ainode.node.receiving.events import Event
 from ainode.node.receiving.listener import listen
 from ainode.node.receiving.process import ReceiverProcess
@@ -65,6 +67,13 @@ def test_a_c_store_among_200_hostile_callers_is_answered_within_a_second(
             assert statistics.median(durations_s) < LONGEST_ANSWER_S
         # An association that rests between instances was not cut for anybody.
         assert status(resting.store(data_set("1.3.9"), instance="1.3.9")) == 0
+
+
+def test_dcmtk_sends_a_study_among_200_hostile_callers(child: Child, tmp_path: Path) -> None:
+    paths = testing.write((testing.noise(64, 64, seed=number) for number in range(5)), tmp_path / "in", study="s")
+    with hostile_callers(child.port, tuple(DIMSE)):
+        sent = run("storescu", "-aec", "AINODE", "127.0.0.1", str(child.port), *map(str, paths))
+    assert sent.returncode == 0, sent.stderr
 
 
 @pytest.fixture(scope="module")
