@@ -3,6 +3,7 @@
 import grp
 import logging
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,8 +44,12 @@ class Permissions:
         return cls(0o750 | inherited, 0o640, group_id)
 
     def apply_to_process(self) -> None:
-        """Let all files that this process and its children make from now on have the permissions."""
+        """Let all files that this process and its children make from now on have the permissions.
+
+        A crash leaves no file with the memory of a process, in which images and headers lie.
+        """
         os.umask(~self.folder_mode & 0o777)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def apply_to(self, folder: Path) -> None:
         """Give the permissions to a folder and all below it: an earlier version let everybody read.

@@ -3,7 +3,10 @@
 import grp
 import logging
 import os
+import resource
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from ainode.node.settings import NodeTable, Settings
 
 
 @pytest.fixture(autouse=True)
-def _umask() -> Iterator[None]:
+def _process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # nobody can raise a limit again
     umask = os.umask(0o022)
     yield
     os.umask(umask)
@@ -76,6 +80,17 @@ def test_what_a_process_and_its_children_write_is_for_its_user_alone(tmp_path: P
         (part / "1.dcm").touch()
         place_durably(part, data / "priors" / "series")
     assert modes(data) == {("d", 0o700), ("f", 0o600)}
+
+
+def test_no_process_of_a_node_leaves_its_memory_in_a_file_when_it_crashes() -> None:
+    script = (
+        "import subprocess, sys\n"
+        "from ainode.node.keeping.permissions import Permissions\n"
+        "Permissions().apply_to_process()\n"
+        "subprocess.run([sys.executable, '-c', 'import resource; print(resource.getrlimit(resource.RLIMIT_CORE))'])"
+    )
+    started = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert started.stdout == "(0, 0)\n"
 
 
 def test_members_of_the_configured_group_read_what_was_there_and_what_comes(tmp_path: Path) -> None:
