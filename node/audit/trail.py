@@ -187,50 +187,6 @@ def _append(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
-def faults(folder: Path, file: Path | None = None, *, first: int = 1) -> Iterator[str]:
-    """Yield a sentence for each record that is not as it was written, and for records that are missing.
-
-    `file` is a single file, whose first record may have any number, and which no `head` belongs to. `first` is the
-    number of the first record of a trail whose older files are elsewhere.
-    Raises: OSError.
-    """
-    head, sizes = state(folder) if file is None else (None, {file: file.stat().st_size})
-    at_head, last = Link(), None if file else Link(first - 1, "" if first > 1 else _NO_DIGEST)
-    for path, size in sizes.items():
-        for position, line in enumerate(lines(path, 0, size), 1):
-            record, number = record_of(line), last.number + 1 if last else 1
-            if record is None:
-                ending = "was changed" if line.endswith(b"\n") else "is not whole"
-                yield f"{path.name}: line {position}, record {number}: {ending}"
-                last = Link(number, "")
-                continue
-            if last:
-                yield from _breaks(last, record, f"{path.name}: line {position}")
-            last = record.link
-            if head and last.number == head.number:
-                at_head = last
-    if file is None:
-        yield from _end_faults(head, at_head, last or Link())
-
-
-def _breaks(last: Link, record: Record, place: str) -> Iterator[str]:
-    """Yield why a record does not follow the last one."""
-    if record.link.number != last.number + 1:
-        yield f"{place}: record {record.link.number} stands where record {last.number + 1} belongs"
-    elif last.digest and record.previous != last.digest:
-        yield f"{place}: record {record.link.number} does not continue the record before"
-
-
-def _end_faults(head: Link | None, at_head: Link, last: Link) -> Iterator[str]:
-    if head is None:
-        if last.number:
-            yield "head: absent or damaged; whether the last records are here cannot be told"
-    elif head.number > last.number:
-        yield f"head: records {last.number + 1} to {head.number} are missing at the end"
-    elif head != at_head:
-        yield f"head: record {head.number} is another one than was written"
-
-
 def state(folder: Path) -> tuple[Link | None, dict[Path, int]]:
     """Return the head and the size of each file at a moment at which nobody writes."""
     try:

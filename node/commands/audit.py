@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ainode.node.audit.trail import faults, files, state
+from ainode.node.audit.trail import files, state
+from ainode.node.audit.verification import copy_faults, trail_faults
 from ainode.node.terminal import Config, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail: verify.")
@@ -30,7 +31,7 @@ def verify(
         typer.echo(f"{file or folder}: no audit trail is there; [audit] enabled = true writes one", err=True)
         raise typer.Exit(1)
     is_faulty = False
-    for fault in faults(folder, file, first=first):
+    for fault in copy_faults(file) if file else trail_faults(folder, first=first):
         typer.echo(fault)
         is_faulty = True
     if is_faulty:

@@ -15,7 +15,8 @@ from ainode.node.audit import trail as trail_module
 from ainode.node.audit.messages import SOFTWARE_CONFIGURATION as CONFIGURATION
 from ainode.node.audit.messages import AuditSource, Message, alert, started, stopped
 from ainode.node.audit.recorder import Recorder
-from ainode.node.audit.trail import Trail, faults, files, record_of
+from ainode.node.audit.trail import Trail, files, record_of
+from ainode.node.audit.verification import copy_faults, trail_faults
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ def test_each_record_is_a_valid_message_of_rfc_5424_and_of_ps3_15_and_names_the_
         assert f'previous="{digest}"'.encode() in line
         (digest,) = re.findall(r' sha256="([0-9a-f]{64})"', line.decode())
         assert hashlib.sha256(line.replace(f' sha256="{digest}"'.encode(), b"")).hexdigest() == digest
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
 
 
 def test_every_single_byte_that_is_changed_is_found_and_the_record_is_named(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_every_single_byte_that_is_changed_is_found_and_the_record_is_named(tmp_
         changed = bytearray(content)
         changed[position] ^= 1
         path.write_bytes(changed)
-        sentences = list(faults(trail.folder))
+        sentences = list(trail_faults(trail.folder))
         assert sentences[0].startswith(f"{path.name}: line 2, record 2: "), sentences
 
 
@@ -87,7 +88,7 @@ def test_a_record_that_is_removed_moved_repeated_inserted_or_cut_off_is_found(
     trail = filled(tmp_path, 1, 2, 3, 4)
     path, lines = lines_of(trail)
     path.write_bytes(b"".join(change(lines)))  # type: ignore[operator]
-    assert any(sentence in fault for fault in faults(trail.folder)), list(faults(trail.folder))
+    assert any(sentence in fault for fault in trail_faults(trail.folder)), list(trail_faults(trail.folder))
 
 
 def test_a_record_that_was_cut_off_at_the_end_stays_missing_after_the_next_record(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_record_that_was_cut_off_at_the_end_stays_missing_after_the_next_recor
     path, lines = lines_of(trail)
     path.write_bytes(b"".join(lines[:2]))
     filled(tmp_path, 4)
-    assert list(faults(trail.folder)) == [f"{path.name}: line 3: record 4 stands where record 3 belongs"]
+    assert list(trail_faults(trail.folder)) == [f"{path.name}: line 3: record 4 stands where record 3 belongs"]
 
 
 def test_a_record_that_was_rewritten_with_a_digest_of_its_own_breaks_the_chain(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_record_that_was_rewritten_with_a_digest_of_its_own_breaks_the_chain(t
     digest = hashlib.sha256(bare).hexdigest()
     lines[1] = bare.replace(b'"] ', f'" sha256="{digest}"] '.encode(), 1)
     path.write_bytes(b"".join(lines))
-    assert list(faults(trail.folder)) == [f"{path.name}: line 3: record 3 does not continue the record before"]
+    assert list(trail_faults(trail.folder)) == [f"{path.name}: line 3: record 3 does not continue the record before"]
 
 
 def test_the_unfinished_line_of_a_power_cut_is_removed_and_the_chain_goes_on(
@@ -116,7 +117,7 @@ def test_the_unfinished_line_of_a_power_cut_is_removed_and_the_chain_goes_on(
     path.write_bytes(b"".join(lines) + lines[1][:100])  # the head tells of what was synced alone
     caplog.set_level(logging.WARNING)
     filled(tmp_path, 3)
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
     assert "100 bytes of an unfinished record were removed" in caplog.text
 
 
@@ -126,11 +127,13 @@ def test_a_head_that_a_kill_left_behind_is_no_fault_and_no_head_is_one(tmp_path:
     earlier = head.read_bytes()
     filled(tmp_path, 3)
     head.write_bytes(earlier)
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
     head.unlink()
-    assert list(faults(trail.folder)) == ["head: absent or damaged; whether the last records are here cannot be told"]
+    assert list(trail_faults(trail.folder)) == [
+        "head: absent or damaged; whether the last records are here cannot be told"
+    ]
     filled(tmp_path, 4)
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
 
 
 def test_a_new_file_begins_when_a_file_is_large_and_the_chain_goes_over_to_it(
@@ -140,17 +143,33 @@ def test_a_new_file_begins_when_a_file_is_large_and_the_chain_goes_over_to_it(
     trail = filled(tmp_path, *range(1, 8))
     paths = files(trail.folder)
     assert len(paths) > 2
-    assert list(faults(trail.folder)) == []
-    assert list(faults(trail.folder, paths[1])) == []  # a copy of one file proves itself
+    assert list(trail_faults(trail.folder)) == []
+    assert list(copy_faults(paths[1])) == []  # a copy of one file proves itself
     middle = paths[1].read_bytes()
     paths[1].unlink()
-    assert len(list(faults(trail.folder))) == 1
+    assert len(list(trail_faults(trail.folder))) == 1
     paths[1].write_bytes(middle)
     paths[0].unlink()  # an operator has moved the oldest file to an archive
     number = int(paths[1].stem.removeprefix("audit-"))
-    assert list(faults(trail.folder, first=number)) == []
-    assert len(list(faults(trail.folder, first=number - 1))) == 1
-    assert len(list(faults(trail.folder))) == 1
+    assert list(trail_faults(trail.folder, first=number)) == []
+    assert len(list(trail_faults(trail.folder, first=number - 1))) == 1
+    assert len(list(trail_faults(trail.folder))) == 1
+
+
+def test_a_copy_in_which_the_collector_wrote_records_twice_is_no_fault_and_another_record_of_a_number_is(
+    tmp_path: Path,
+) -> None:
+    path, lines = lines_of(filled(tmp_path, 1, 2, 3, 4))
+    copy = tmp_path / "copy.log"
+    copy.write_bytes(b"".join([*lines[:3], *lines[1:]]))
+    assert list(copy_faults(copy)) == []
+    path.unlink()
+    other = lines_of(filled(tmp_path / "other", 5, 6))[1]
+    copy.write_bytes(b"".join([*lines[:3], other[1], lines[3]]))
+    assert list(copy_faults(copy)) == [
+        "copy.log: line 4: record 2 stands where record 4 belongs",
+        "copy.log: line 5: record 4 stands where record 3 belongs",
+    ]
 
 
 def _append_some(folder: Path) -> None:
@@ -166,7 +185,7 @@ def test_processes_that_write_at_the_same_time_make_one_chain(tmp_path: Path) ->
     for process in processes:
         process.join()
     folder = a_trail(tmp_path).folder
-    assert list(faults(folder)) == []
+    assert list(trail_faults(folder)) == []
     assert [event.number for event in events(folder)] == list(range(1, 121))
 
 
@@ -174,7 +193,7 @@ def test_strangers_cannot_break_a_record_with_what_they_send(tmp_path: Path) -> 
     trail = a_trail(tmp_path)
     hostile = '"]<x>&\n\0\r\x85\u2028\ud800[] sha256="' + "0" * 64 + '"' + "y" * 5000
     trail.append([(NOW, alert(CONFIGURATION, hostile, hostile))])
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
     (event,) = events(trail.folder)
     assert event.details["Alert Description"].startswith('"]<x>&')
 
@@ -200,7 +219,7 @@ def test_a_disk_that_refuses_costs_no_message_and_is_logged_once(
     recorder.stop()
     assert caplog.text.count("cannot be written") == 1
     assert len(events(trail.folder)) == 202
-    assert list(faults(trail.folder)) == []
+    assert list(trail_faults(trail.folder)) == []
 
 
 def test_messages_beyond_the_bound_are_counted_in_the_trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
