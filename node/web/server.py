@@ -16,8 +16,10 @@ from ainode.node.web.connections import BoundedProtocol, Places
 from ainode.node.web.limits import Complaints
 
 _CONNECTIONS: Final = 384
-# So many connections are accepted at a time; each is read before as many others can displace the connection.
-_BACKLOG: Final = 128
+# So many connections are accepted at a time: each is read before the connections behind can displace the connection.
+_ACCEPTED_AT_ONCE: Final = 128
+# So many more wait in the kernel: beyond, a caller tries again after a second.
+_QUEUE: Final = 1_024
 _CLOSING_S: Final = 5
 _HEADERS: Final = [
     ("Cache-Control", "no-store"),
@@ -49,17 +51,18 @@ class WebServer:
         config = uvicorn.Config(
             app,
             http=protocol,
+            loop="asyncio",
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,  # whoever connects from this machine could write any address into the log
             headers=_HEADERS,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=_CLOSING_S,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each malformed request
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="web", daemon=True
         )
@@ -77,3 +80,13 @@ class WebServer:
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
+
+
+class _Server(uvicorn.Server):
+    """A server whose queue of connections is longer than the number of connections that it accepts at once."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_QUEUE)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import CTImageStorage
 from support import a_file, installed
+from support.web_archives import certificate
 
 installed("fastapi", "uvicorn", "requests")
 
@@ -276,6 +277,22 @@ def test_a_caller_with_too_many_requests_at_once_is_told_to_wait(bench: Bench, h
         status, answered_head, _ = answer_of(answered)
     assert status == 429
     assert "retry-after: 1" in answered_head.lower()
+
+
+def test_silent_callers_of_https_displace_each_other_before_and_in_the_handshake(tmp_path: Path) -> None:
+    pem = certificate(tmp_path)
+    bench = Bench(tmp_path / "node", certificate=pem)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00"
+    with ExitStack() as stack:
+        stack.callback(bench.engine.dispose)
+        stack.callback(bench.web.stop)
+        lines = [stack.enter_context(connection(bench, hello[: number % 2 * 7])) for number in range(600)]
+        begin = time.monotonic()
+        with requests.Session() as session:
+            address = f"https://127.0.0.1:{bench.settings.web.port}/health"
+            assert session.get(address, verify=str(pem), timeout=10).status_code == 200
+        assert time.monotonic() - begin < 1
+        assert lines[0].recv(1) == b""
 
 
 # Guesses, answers
