@@ -41,6 +41,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.anatomy import body_part, contradiction
+from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import display_values
 from ainode.node.reading.weights import ModelEnvironment
@@ -246,11 +247,11 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     """
     part, view = body_part(instance.header), instance.text("ViewPosition").upper()
     if instance.text("Modality") not in _MODALITIES:
-        reason, code = f"Modality is {instance.text('Modality') or 'absent'}, CR or DX is read", "wrong-modality"
+        reason, code = f"Modality is {as_code(instance.text('Modality'))}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
         reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
     elif view and view not in card.views:
-        reason, code = f"View Position is {view}; read is {', '.join(card.views)}", "wrong-view"
+        reason, code = f"View Position is {as_code(view)}; read is {', '.join(card.views)}", "wrong-view"
     elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
         reason, code = misfit_reason
     else:

@@ -14,14 +14,16 @@ import numpy as np
 
 from ainode.node.domain import Instance, Value
 from ainode.node.imaging.contrast import phase
+from ainode.node.imaging.free_text import as_code
 
 Slices: TypeAlias = tuple[Instance, ...]
 _Key: TypeAlias = "tuple[object, ...]"
 
+_KERNEL = "ConvolutionKernel"
 # Attributes of one reconstruction: its slices share the value.
 _RECONSTRUCTION = {
     "FrameOfReferenceUID": "Frame of Reference UID",
-    "ConvolutionKernel": "Convolution Kernel",
+    _KERNEL: "Convolution Kernel",
     "KVP": "KVP",
     "ContrastBolusAgent": "Contrast/Bolus Agent",
     "SliceThickness": "Slice Thickness",
@@ -120,7 +122,7 @@ def distinction(groups: Iterable[Sequence[Instance]]) -> str:
             return _difference_of(keyword, *values)
     kinds = _kind(first[0]), _kind(second[0])
     if kinds[0] != kinds[1]:
-        return f"Image Type is {'/'.join(kinds[0])} and {'/'.join(kinds[1])}"
+        return f"Image Type is {as_code('/'.join(kinds[0]))} and {as_code('/'.join(kinds[1]))}"
     return _other_time(first, second) or _other_content(first, second)
 
 
@@ -350,12 +352,16 @@ def _difference_of(keyword: str, *values: frozenset[object]) -> str:
     """Return the values of an attribute in two groups; of what a person typed, that the values differ."""
     if keyword in _TYPED:
         return f"{_NAMES[keyword]} {'differs' if all(values) else 'is given in one of them alone'}"
-    return f"{_NAMES[keyword]} is {' and '.join(map(_shown, values))}"
+    return f"{_NAMES[keyword]} is {' and '.join(_shown(keyword, group_values) for group_values in values)}"
 
 
-def _shown(values: frozenset[object]) -> str:
+def _shown(keyword: str, values: frozenset[object]) -> str:
     texts = sorted(map(_text, values))
-    return (texts[0][:_SHOWN] + (", …" if len(texts) > 1 else "")) if texts else "absent"
+    if not texts:
+        return "absent"
+    text = texts[0][:_SHOWN]
+    # A kernel has lower case letters: B31f.
+    return (text if keyword == _KERNEL else as_code(text)) + (", …" if len(texts) > 1 else "")
 
 
 def _text(value: object) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.node.domain import Instance
+from ainode.node.imaging.free_text import as_code
 
 # PS3.3 C.11.1.1.2 has HU; devices write the unit in words, or leave it out.
 _NAMES = frozenset({"", "HU", "[HU]", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"})
@@ -48,8 +49,8 @@ def _header_reason(instance: Instance) -> str:
         for keyword, attribute in (("RescaleSlope", "Rescale Slope"), ("RescaleIntercept", "Rescale Intercept")):
             number = instance.header.get(keyword, "")
             if not isinstance(number, int | float) or (keyword == "RescaleSlope" and number <= 0):
-                return f"{attribute} is {number if number != '' else 'absent'}"
-    return "" if unit.strip().upper() in _NAMES else f"{name} is {unit!r}"
+                return f"{attribute} is {as_code(number)}"
+    return "" if unit.strip().upper() in _NAMES else f"{name} is {as_code(unit)!r}"
 
 
 def values_reason(values: NDArray[np.float32]) -> str:

@@ -18,6 +18,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from ainode.node.domain import Window
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.decoding import BROKEN_FILE, first_frame
+from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.lookup_tables import mapped, palette_colors, white_value
 
 # Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
@@ -108,8 +109,9 @@ def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
             return _in_8_bits(entries, entries.dtype.itemsize * 8)
         return _in_8_bits(*palette_colors(stored, header))
     if photometric not in _COLOR_SPACES:
+        name = as_code(photometric) if photometric else "no color space"
         raise BrokenSeries(
-            f"instance {header.get('SOPInstanceUID')}: its colors are in {photometric or 'no color space'}; "
+            f"instance {header.get('SOPInstanceUID')}: its colors are in {name}; "
             f"{', '.join(_COLOR_SPACES)} and PALETTE COLOR are read",
         )
     bits = int(header.BitsStored)
@@ -138,8 +140,9 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
     """
     header, stored = first_frame(path)
     if not _is_gray(header):
+        name = as_code(header.get("PhotometricInterpretation"))
         raise BrokenSeries(
-            f"instance {header.get('SOPInstanceUID')}: a color image ({header.get('PhotometricInterpretation')}); "
+            f"instance {header.get('SOPInstanceUID')}: a color image ({name}); "
             "only MONOCHROME1 and MONOCHROME2 have modality values",
         )
     return header, _modality_values(header, stored)

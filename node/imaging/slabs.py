@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from ainode.node.domain import Instance
-from ainode.node.imaging.free_text import unaccented
+from ainode.node.imaging.free_text import as_code, unaccented
 
 # Image Type (PS3.3 C.8.2.1.1.1): words of manufacturers for images that are no slices.
 _NOT_SLICES = re.compile(
@@ -48,7 +48,7 @@ def slab_reason(instance: Instance) -> str:
     for value in instance.text("ImageType").split("\\"):
         words = unaccented(value)
         if _NOT_SLICES.search(words) or _SLAB.search(words):
-            return f"Image Type says {value!r}"
+            return f"Image Type says {as_code(value)!r}"
     for attribute, keyword in (
         ("Series Description", "SeriesDescription"),
         ("Derivation Description", "DerivationDescription"),

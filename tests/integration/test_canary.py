@@ -20,7 +20,7 @@ from pydicom import Dataset
 from support import free_port, installed
 from support.archives import SmallArchive, serving
 from support.caller import CT, Caller, data_set, store_request
-from support.canaries import QUOTATION, WORDS, Elements, as_file, deformed, image, rows, traces, typed
+from support.canaries import QUOTATION, WORDS, Elements, as_file, deformed, image, rows, traces, typed, typed_in
 from support.node import ROOT, RunningNode, configured, running
 from support.studies import statuses
 
@@ -122,6 +122,8 @@ def studies(folder: Path) -> dict[str, tuple[Path, ...]]:
         elements = typed(word, encoding=encoding, groups=(0x0008, 0x0010))
         write(name, image(name, "READ"), elements | {0x00080005: ("CS", terms.encode())})
     write("deformed", image("deformed", "READ"), typed() | deformed())
+    colors = {0x00280004: ("CS", typed_in(0x00280004, WORDS[0]).encode())}
+    write("colors", image("colors", "PIXELS"), typed() | colors)
     write("unroutable", image("unroutable", "READ", Modality="MG"), typed())
     write("late", image("READ", "READ", 2), typed())
     return made

@@ -662,6 +662,11 @@ def test_the_series_of_hounsfield_units_is_read_beside_a_material_map() -> None:
         ({"SeriesDescription": "Carter"}, {"SeriesDescription": "Moyer"}),
         ({"ContrastBolusAgent": "Carter"}, {"ContrastBolusAgent": "Moyer"}),
         ({"BodyPartExamined": "ABDOMEN Carter"}, {}),
+        ({"RescaleType": "Carter"}, {}),
+        ({"RescaleSlope": "Carter"}, {}),
+        ({"ImageType": ("DERIVED", "PRIMARY", "Carter MIP")}, {}),
+        ({"KVP": "Carter"}, {"KVP": "Moyer"}),
+        ({"PatientPosition": "Carter"}, {"PatientPosition": "Moyer"}),
     ],
 )
 def test_no_reason_quotes_what_a_person_typed(header: dict[str, Value], other: dict[str, Value]) -> None:
