@@ -1,8 +1,19 @@
 """What the node asks of other systems, and where it sends, in the words of the audit trail."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ainode.node.audit.messages import DESTINATION, SOURCE, Message, Participant, queried
+from ainode.node.archive.store import SendOutcome
+from ainode.node.audit.messages import (
+    DESTINATION,
+    SOURCE,
+    Message,
+    Participant,
+    queried,
+    study_subject,
+    transferred,
+)
 from ainode.node.settings import Peer
 
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model - FIND.
@@ -17,3 +28,18 @@ def participant_of(peer: Peer, *, is_source: bool = False) -> Participant:
 def query_of(peer: Peer, *, by_web: bool = False) -> Message:
     """Return the message about a query to a peer, by C-FIND or by QIDO-RS."""
     return queried(participant_of(peer), peer.dicomweb if by_web else _STUDY_ROOT_FIND)
+
+
+def transfers_to(peer: Peer, outcomes: Iterable[tuple[str, str, SendOutcome]]) -> Iterator[Message]:
+    """Yield a message for what a peer took of each study, and one for each reason of what the peer did not take.
+
+    `outcomes` has study, SOP class and answer of each instance.
+    """
+    counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for uid, sop_class, outcome in outcomes:
+        status = "none" if outcome.status is None else f"0x{outcome.status:04X}"
+        failure = f"{type(outcome.error).__name__}, status {status}" if outcome.error else ""
+        counts[uid, failure][sop_class] += 1
+    node = Participant(role=SOURCE, is_requestor=True)
+    for (uid, failure), sop_classes in counts.items():
+        yield transferred(node, participant_of(peer), study_subject(uid, sop_classes), failure)

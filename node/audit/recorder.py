@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import Final
 
 from ainode.node.audit.forwarder import Forwarder
 from ainode.node.audit.messages import (
+    MINOR_FAILURE,
+    NODE_AUTHENTICATION,
     RECORDING_STOPPED,
     SERIOUS_FAILURE,
     Message,
@@ -28,6 +31,9 @@ _log = logging.getLogger(__name__)
 # About 20 MB: what may wait for a disk that is full.
 _WAITING_MESSAGES: Final = 10_000
 _MAX_BATCH: Final = 500
+# Whoever can knock could fill the disk; the log and its own bounds tell of the others.
+_STRANGERS_A_MINUTE: Final = 60
+_MINUTE_S: Final = 60.0
 _PAUSE_S: Final = 5.0
 
 
@@ -72,6 +78,7 @@ class Recorder:
         self.was_killed = False
         """whether the last process of the node did not record its stop; known after `start`"""
         self._waiting: deque[tuple[datetime, Message]] = deque()
+        self._strangers, self._minute_end_s = 0, 0.0
         self._lost, self._is_stopping, self._is_failing = 0, False, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(trail,), name="audit", daemon=True)
@@ -96,20 +103,37 @@ class Recorder:
         if self._trail is None:
             return
         with self._changed:
-            if len(self._waiting) >= _WAITING_MESSAGES:
-                self._waiting.popleft()
-                self._lost += 1
-            self._waiting.append((datetime.now(UTC), message))
-            self._changed.notify()
+            is_of_stranger = message.outcome == MINOR_FAILURE
+            if is_of_stranger:
+                self._begin_minute(self._trail)
+                self._strangers += 1
+            if not is_of_stranger or self._strangers <= _STRANGERS_A_MINUTE:
+                self._add(message)
+
+    def _begin_minute(self, trail: Trail) -> None:
+        """Record how many refusals of the last minute are not in the trail, once the minute is over."""
+        if time.monotonic() < self._minute_end_s and not self._is_stopping:
+            return
+        if (more := self._strangers - _STRANGERS_A_MINUTE) > 0:
+            sentence = f"{more} further refusals within a minute are not in the trail"
+            self._add(alert(NODE_AUTHENTICATION, trail.folder.as_uri(), sentence, outcome=MINOR_FAILURE))
+        self._strangers, self._minute_end_s = 0, time.monotonic() + _MINUTE_S
+
+    def _add(self, message: Message) -> None:
+        if len(self._waiting) >= _WAITING_MESSAGES:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append((datetime.now(UTC), message))
+        self._changed.notify()
 
     def stop(self) -> None:
         """Record the stop of the node, and write what waits, unless the disk refuses."""
         if self._trail is None:
             return
-        self.record(stopped())
         with self._changed:
             self._is_stopping = True
-            self._changed.notify()
+            self._begin_minute(self._trail)
+            self._add(stopped())
         self._thread.join()
         if self._forwarder:
             self._forwarder.stop()
@@ -137,7 +161,7 @@ class Recorder:
             message = alert(RECORDING_STOPPED, trail.folder.as_uri(), sentence, outcome=SERIOUS_FAILURE)
             batch = [(datetime.now(UTC), message), *batch]
         if self._patient_id_of:
-            batch = [(time, with_patient(message, self._patient_id_of)) for time, message in batch]
+            batch = [(instant, with_patient(message, self._patient_id_of)) for instant, message in batch]
         try:
             trail.append(batch)
         except OSError as error:

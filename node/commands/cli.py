@@ -250,15 +250,23 @@ def doctor(name: str, config: Config = None) -> None:
 @app.command("send")
 def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... NAME")], config: Config = None) -> None:
     """Send files to a configured peer, by the transport that the peer's key `deliver` names."""
+    from ainode.node.archive.audited import transfers_to
     from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
+    from ainode.node.audit.recorder import record_command
     from ainode.node.offline.inputs import files
+    from ainode.node.priors.shelf import study_identity
 
-    *paths, name = arguments
+    *names, name = arguments
     settings = settings_of(config)
     peer = settings.peer(name)
-    outgoing = [Outgoing.of(path) for path in files(Path(path) for path in paths)]
+    paths = list(files(Path(path) for path in names))
+    outgoing = [Outgoing.of(path) for path in paths]
     answers = transport(peer, settings.node.ae_title).send(outgoing)
+    studies = (study_identity(path).study_instance_uid for path in paths)
+    classes = (document.sop_class_uid for document in outgoing)
+    for message in transfers_to(peer, zip(studies, classes, answers, strict=True)):
+        record_command(settings, message)
     unproven = [answer for answer in answers if not answer.is_proven]
     for answer in unproven:
         reason = answer.error or f"{name} reports success, and does not name it as stored; look for it there"

@@ -1,8 +1,7 @@
 """Sends the documents of a job to a destination and proves that they arrived."""
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -10,11 +9,11 @@ from typing import Final
 from pydicom.uid import generate_uid
 
 from ainode.node.archive import commitment
-from ainode.node.archive.audited import participant_of
+from ainode.node.archive.audited import transfers_to
 from ainode.node.archive.delivery import Transport, transport
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, SendOutcome
-from ainode.node.audit.messages import SOURCE, Message, Participant, study_subject, transferred
+from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState
@@ -168,7 +167,9 @@ class Courier:
             else:
                 self._outbox.refused(delivery, status=status, error=str(error), comment=words)
                 _log_dead_letter(delivery, f"refused with status {_hexadecimal(status)}")
-        for message in _transfers(peer, zip(whole, answers, strict=True)):
+        refs = (delivery.document.ref for delivery in whole)
+        sent = ((ref.study_instance_uid, ref.sop_class_uid, answer) for ref, answer in zip(refs, answers, strict=True))
+        for message in transfers_to(peer, sent):
             self._record(message)
         for reason in reasons:
             _log_failure(waiting[0].document.job, peer.name, reason)
@@ -235,19 +236,6 @@ def _refusal_of_unproven(peer: Peer, answer: SendOutcome) -> ArchiveUnreachable 
         f'{peer.name}: reports success, and does not name what it stored: set confirm = "query" for this [[peer]], or '
         "correct its address `dicomweb` (a proxy or a sign-in page answers so)"
     )
-
-
-def _transfers(peer: Peer, answered: Iterable[tuple[Delivery, SendOutcome]]) -> Iterator[Message]:
-    """Yield the messages of the audit trail: one for what the archive took, one for each reason of what it did not."""
-    counts: defaultdict[tuple[UID, str], Counter[str]] = defaultdict(Counter)
-    for delivery, answer in answered:
-        ref = delivery.document.ref
-        failure = f"{type(answer.error).__name__}, status {_hexadecimal(answer.status)}" if answer.error else ""
-        counts[ref.study_instance_uid, failure][ref.sop_class_uid] += 1
-    for (uid, failure), sop_classes in counts.items():
-        yield transferred(
-            Participant(role=SOURCE, is_requestor=True), participant_of(peer), study_subject(uid, sop_classes), failure
-        )
 
 
 def _log_failure(job: str, destination: str, reason: str) -> None:

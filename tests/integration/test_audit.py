@@ -5,7 +5,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
-from support import Orthanc, free_port, installed
+from support import Orthanc, free_port, installed, storescp
 from support.node import RunningNode, configured, running
 from support.studies import SIDE, written
 from support.syslog import Event, events
@@ -191,3 +191,13 @@ def test_the_patient_of_a_study_is_in_the_trail_where_the_configuration_asks(tmp
     patient_id = dcmread(study.paths[0]).PatientID
     assert patient_id
     assert about_study == [("110104", study.uid, patient_id), ("110103", study.uid, patient_id)]
+
+
+def test_files_that_a_command_sends_are_in_the_trail(tmp_path: Path) -> None:
+    with storescp(tmp_path / "archive") as server:
+        node = configured(tmp_path / "node", peers=[server.peer])
+        study = written(tmp_path, "sent", instances=2)
+        run_command("send", *map(str, study.paths), "storescp", "--config", str(node.config))
+    (sent,) = trail(node)
+    assert (sent.code, sent.titles[:2], sent.subjects) == ("110104", ["AINODE", "STORESCP"], [study.uid])
+    assert sent.counts == {DX: 2}

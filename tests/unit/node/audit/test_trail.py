@@ -13,7 +13,7 @@ from support.syslog import events
 
 from ainode.node.audit import trail as trail_module
 from ainode.node.audit.messages import SOFTWARE_CONFIGURATION as CONFIGURATION
-from ainode.node.audit.messages import AuditSource, Message, alert, started, stopped
+from ainode.node.audit.messages import AuditSource, Message, Participant, alert, refused, started, stopped
 from ainode.node.audit.recorder import Recorder
 from ainode.node.audit.trail import Trail, files, record_of
 from ainode.node.audit.verification import copy_faults, trail_faults
@@ -239,3 +239,19 @@ def test_a_message_waits_for_no_disk(tmp_path: Path) -> None:
     recorder.record(Message(started().event, "E", ()))
     recorder.stop()
     assert not list(tmp_path.iterdir())
+
+
+def test_strangers_who_knock_all_day_do_not_fill_the_trail_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ainode.node.audit.recorder._STRANGERS_A_MINUTE", 5)
+    recorder = Recorder(a_trail(tmp_path))
+    recorder.start()
+    for number in range(100):
+        recorder.record(refused(Participant(f"S{number}", address=f"2001:db8::{number:x}"), "no"))
+    recorder.record(alert(CONFIGURATION, "urn:x", "x"))
+    recorder.stop()
+    codes = [event.code for event in events(tmp_path / "audit")]
+    assert codes == ["110100 110120", *["110113 110126"] * 5, "110113 110131", "110113 110126", "110100 110121"]
+    (last,) = [event for event in events(tmp_path / "audit") if "further" in event.details.get("Alert Description", "")]
+    assert last.details["Alert Description"] == "95 further refusals within a minute are not in the trail"
