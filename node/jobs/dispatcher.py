@@ -137,12 +137,15 @@ class Dispatcher:
         return wait_s
 
     def _take_over(self, sweep: Callable[[], Mapping[str, int]]) -> None:
-        """Believe the engine about which tasks are worked at, and the workflows that ended while it was asked."""
+        """Believe the engine about which tasks are worked at, less what ended since the engine was asked before.
+
+        The engine writes down the end of a workflow a moment after the workflow.
+        """
         with self._lock:
-            self._ended.clear()
+            ended, self._ended = self._ended, set()
         turns = sweep()
         with self._lock:
-            self._turns = dict(turns.items() - self._ended)
+            self._turns = dict(turns.items() - ended - self._ended)
 
     def _begin(self, waiting: Waiting) -> None:
         task = replace(waiting.task, turn=self._tasks.begin(waiting.task))

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _POLLING_S: Final = 0.1
 _SEARCHES_AT_ONCE: Final = 8
 _DELIVERIES_AT_ONCE: Final = 8
-# The engine takes the least number first, and no greater number (dbos, SetEnqueueOptions).
-_LAST_PRIORITY: Final = 2**31 - 1
+# The engine takes the least number first; a route has 1 to 1,000.
+_AFTER_ALL_ROUTES: Final = 1_000
 _OUTAGE_PAUSE_S: Final = 2.0
 _STATES: Final = {
     TaskKind.SEND: DeliveryState.WAITING,
@@ -138,9 +138,8 @@ class Jobs(DBOSConfiguredInstance):
             self._refuse(task, error)
             self._dispatcher.ended(task)
             return
-        # A study that could not be read, perhaps for its own fault, comes after all others.
-        is_last = task.kind is TaskKind.READ and task.attempts > 0
-        priority = _LAST_PRIORITY if is_last else waiting.priority
+        # What failed before, perhaps for its own fault, comes after all that was not tried yet.
+        priority = waiting.priority + (_AFTER_ALL_ROUTES if task.attempts else 0)
         with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=priority):
             DBOS.enqueue_workflow(queue, self.work, task.job, task.kind.value, task.destination, task.turn, is_search)
 

@@ -12,6 +12,8 @@ from typing import Final
 
 _LENGTH: Final = struct.Struct(">Q")
 _BLOCK_BYTES: Final = 1 << 20
+# More than the documents of any study; the length of an answer is the word of the other process.
+_MOST_BYTES: Final = 1 << 32
 _PATIENCE_MS: Final = 200
 # What `pickle` names as its errors on bytes that nobody pickled.
 _UNPICKLING_ERRORS: Final = (
@@ -55,9 +57,11 @@ class Channel:
     def receive(self, refuse_overdue: Callable[[], None]) -> bytes:
         """Return the bytes of an answer; `refuse_overdue` is called while the answer is not whole.
 
-        Raises: EOFError, OSError if the process ended; what `refuse_overdue` raises.
+        Raises: EOFError, OSError if the process ended; NotAnAnswer; what `refuse_overdue` raises.
         """
         (length,) = _LENGTH.unpack(self._received(_LENGTH.size, refuse_overdue))
+        if length > _MOST_BYTES:
+            raise NotAnAnswer
         return self._received(length, refuse_overdue)
 
     def close(self) -> None:

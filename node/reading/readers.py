@@ -28,13 +28,14 @@ class Readers:
     ) -> None:
         """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to."""
         self._models = models
-        self._mark = f"{hashlib.sha256(str(models.cache.absolute()).encode()).hexdigest()[:16]}."
-        self._readers = {name: Reader(name, models, limits, mark=self._mark) for name in handlers}
+        self.mark = f"{hashlib.sha256(str(models.cache.absolute()).encode()).hexdigest()[:16]}."
+        """how the marks of the readers of this data folder begin"""
+        self._readers = {name: Reader(name, models, limits, mark=self.mark) for name in handlers}
         self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}
 
     def kill_leftovers(self) -> None:
         """Kill what the readers of a killed node had started; the node that calls holds the lock of the data folder."""
-        if count := family.kill_marked(self._mark):
+        if count := family.kill_marked(self.mark):
             log.warning("killed: %d processes of readers of a node that died", count, extra={"action": "leftovers"})
 
     def read(self, handler: str, request: Request) -> Reading:

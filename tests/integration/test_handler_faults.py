@@ -285,6 +285,15 @@ def assert_ends(pid: int) -> None:
         assert time.monotonic() < deadline
 
 
+def test_a_process_that_announces_an_endless_answer_is_killed_before_the_node_keeps_any_of_it(
+    reader_of: Callable[..., Reader], tmp_path: Path
+) -> None:
+    endless = HALF_ANSWER.replace("1 << 20", "1 << 40")
+    with pytest.raises(HandlerError, match="sent bytes that are no answer"):
+        reader_of(read=endless).read(a_request(tmp_path))
+    assert not children()
+
+
 @pytest.mark.parametrize("start", [CHILD, ORPHAN], ids=["child", "orphan of another session"])
 @pytest.mark.parametrize(("end", "error"), [(HANG, ReaderTimeout), (EXIT, HandlerError)])
 def test_what_a_handler_started_dies_with_its_reader(
@@ -317,7 +326,7 @@ def test_memory_that_a_reader_shares_with_its_children_counts_once(
 
 def test_what_the_readers_of_a_killed_node_had_started_is_killed_at_the_next_start(tmp_path: Path) -> None:
     node, other = (Answers(folder).readers for folder in (tmp_path, tmp_path / "other"))
-    environment = os.environ | {family.MARK: f"{node._mark}0123"}
+    environment = os.environ | {family.MARK: f"{node.mark}0123"}
     with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as process:
         other.kill_leftovers()
         assert process.poll() is None

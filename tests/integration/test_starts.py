@@ -1,6 +1,7 @@
 """Starts of a whole node: those that its data folder does not allow, and those that have something to take up."""
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,13 +15,17 @@ from support.studies import stored, written
 from ainode.node import testing
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.reading import family
+from ainode.node.reading.readers import Readers
+from ainode.node.reading.weights import environment
+from ainode.node.settings import load
 
 
 def refusal(node: RunningNode) -> str:
     """Start a node that is refused; return what it wrote."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
+    variables = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(node.config)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
     assert done.returncode == 2
     return done.stderr
 
@@ -38,6 +43,15 @@ def test_a_second_node_on_one_data_folder_is_refused_in_one_line_and_the_first_g
         first.kill()
         second.start()
         second.stop()
+
+
+def test_a_start_ends_what_the_readers_of_a_killed_node_had_started(tmp_path: Path) -> None:
+    node = configured(tmp_path)
+    settings = load(node.config)
+    mark = Readers((), environment(settings), settings.reader, print).mark
+    inherited = os.environ | {family.MARK: f"{mark}0123"}
+    with subprocess.Popen(["sleep", "600"], env=inherited, start_new_session=True) as process, running(node):
+        assert process.wait(10) == -signal.SIGKILL
 
 
 def test_a_node_whose_database_file_is_damaged_says_in_one_line_what_to_do(tmp_path: Path) -> None:
@@ -104,9 +118,9 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
 
 
 def jobs_output(node: RunningNode) -> str:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "1000"}
+    variables = os.environ | {"PYTHONPATH": f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}", "COLUMNS": "1000"}
     command = [sys.executable, "-m", "ainode.node.commands.cli", "jobs", "--config", str(node.config)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=True).stdout
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""A disk below its watermark: nothing is read, nothing is spent, and what waits costs no room."""
+"""When a task begins; below the watermark of the disk nothing is read, and what waits costs no room."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -85,6 +85,25 @@ def test_a_job_that_waits_for_room_is_begun_again_only_when_there_is_room(statio
     stations.ledger.tasks.postpone(TASK, NOW, attempts=0)
     assert not begun(full(stations))
     assert len(begun(stations)) == 1
+
+
+def test_a_workflow_whose_end_the_engine_has_not_written_down_yet_does_not_hold_back_the_next_attempt(
+    stations: Stations,
+) -> None:
+    """The engine writes the end of a workflow a moment after the workflow has ended."""
+    tasks: list[Waiting] = []
+    times = iter([NOW, LATER + timedelta(minutes=1)])
+    dispatcher = Dispatcher(
+        stations.ledger.tasks,
+        tasks.append,
+        lambda: {waiting.task.name: waiting.task.turn for waiting in tasks},
+        lambda: next(times),
+        Conditions((), longest_pause_s=60, has_room=lambda: True),
+    )
+    dispatcher.look()
+    dispatcher.ended(tasks[0].task)
+    dispatcher.look()
+    assert len(tasks) == 2
 
 
 @pytest.fixture
