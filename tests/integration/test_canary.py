@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from pydicom import Dataset
+from pynetdicom import evt
 from support import free_port, installed
 from support.archives import SmallArchive, serving
 from support.caller import CT, Caller, data_set, store_request
@@ -41,6 +42,9 @@ handler = "support.talkative"
 modality = ["DX"]
 tags = {Rows = ">=16", AccessionNumber = "*", PatientName = "*", SeriesDescription = "*", InstitutionName = "!zz"}
 destinations = ["good", "refusing", "away"]
+[route.priors]
+from = "good"
+allow_missing_birth_date = true
 
 [[route]]
 name = "never"
@@ -61,6 +65,26 @@ ORDERS = ("READ", "DECLINE", "SHOUT", "RAISE", "DECODE", "CRASH", "PIXELS")
 # PS3.8 9.3.8
 _ABORT = 0x07
 SCALED = "[delivery]\nattempts = 2\nfirst_wait_s = 0.1\nlongest_wait_s = 0.2"
+
+
+class Describing(SmallArchive):
+    """An archive that describes an earlier study in words, and hands none out."""
+
+    def _find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        query = event.identifier
+        if query.QueryRetrieveLevel not in {"STUDY", "SERIES"}:
+            yield from super()._find(event)
+            return
+        answer = Dataset()
+        answer.SpecificCharacterSet = query.get("SpecificCharacterSet")
+        for element in query:
+            if element.VR in {"LO", "PN", "SH"}:
+                answer.add_new(element.tag, element.VR, typed_in(int(element.tag), WORDS[0]))
+        answer.QueryRetrieveLevel, answer.PatientID = query.QueryRetrieveLevel, query.get("PatientID")
+        answer.StudyInstanceUID, answer.SeriesInstanceUID = testing.uid("earlier"), testing.uid("earlier series")
+        answer.StudyDate, answer.StudyTime, answer.Modality = "20250101", "120000", "DX"
+        answer.ModalitiesInStudy, answer.NumberOfSeriesRelatedInstances = "DX", 1
+        yield 0xFF00, answer
 
 
 @dataclass
@@ -175,7 +199,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     temporary.mkdir()
     words = f"{QUOTATION} has another birth date"
     with ExitStack() as stack:
-        ports = [stack.enter_context(serving(SmallArchive(*answer))) for answer in ((), (0xC000, words))]
+        ports = [stack.enter_context(serving(archive)) for archive in (Describing(), SmallArchive(0xC000, words))]
         peers = [
             Peer(name=name, ae_title=name.upper(), host="127.0.0.1", port=peer_port)
             for name, peer_port in zip(("good", "refusing", "away"), (*ports, free_port()), strict=True)
@@ -227,7 +251,7 @@ def test_every_fault_was_reached(world: World) -> None:
     log = world.node.log.read_text()
     for action in (
         *("spool_damaged", "object_refused", "delivery_failed", "dead_letter", "handler_failed"),
-        *("uncaught", "job_opened", "complete"),
+        *("uncaught", "job_opened", "complete", "prior_left_out"),
     ):
         assert f"action={action}" in log, action
     assert {"WARNING UserWarning: ", "WARNING pydicom: ", "ERROR a_library: "} <= {*re.findall(r"[A-Z]+ \w+: ", log)}
