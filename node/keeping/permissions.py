@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ainode.node.errors import ConfigError
 
+# Below the data folder: what no group reads.
+_OF_THE_USER: Final = frozenset({"audit", "tokens"})
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +76,8 @@ class Permissions:
             is_right = stat.S_IMODE(status.st_mode) == mode and self.group_id in {None, status.st_gid}
             if is_folder and (is_entered or not is_right):
                 for child in path.iterdir():
-                    yield from self._apply(child)
+                    permissions = Permissions() if is_entered and child.name in _OF_THE_USER else self
+                    yield from permissions._apply(child)  # noqa: SLF001 - of this class
             if not is_right:
                 try:
                     self._change(path, mode)

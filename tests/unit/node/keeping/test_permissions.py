@@ -107,6 +107,16 @@ def test_members_of_the_configured_group_read_what_was_there_and_what_comes(tmp_
     assert {path.lstat().st_gid for path in (data, *data.rglob("*"))} == {group.gr_gid}
 
 
+def test_no_group_reads_the_audit_trail_or_the_digests_of_tokens(tmp_path: Path) -> None:
+    data = a_data_folder(tmp_path / "data")
+    write_durably(data / "audit" / "2026-01-01.log", b"content")
+    write_durably(data / "tokens", b"{}")
+    Permissions.of_group(other_group().gr_name).apply_to(data)
+    assert modes(data / "audit") == {("d", 0o700), ("f", 0o600)}
+    assert modes(data / "tokens") == {("f", 0o600)}
+    assert modes(data / "documents") == {("d", 0o2750), ("f", 0o640)}
+
+
 def test_the_own_group_of_a_process_needs_no_bit_that_a_unit_of_systemd_forbids() -> None:
     permissions = Permissions.of_group(grp.getgrgid(os.getegid()).gr_name)
     assert permissions.folder_mode == 0o750
