@@ -23,6 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from support import Orthanc, Storescp, a_file, free_port, instance_ref, orthanc, run, shared, storescp
 from support.certificates import authority, fingerprint, issued
+from support.entities import served
 from support.servers import dcmqrscp
 
 from ainode.node import tls
@@ -86,13 +87,8 @@ def scp(
     for service in services:
         entity.add_supported_context(service)
     entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
-    peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=port or free_port())
-    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=list(handlers))
-    assert server is not None
-    try:
-        yield peer
-    finally:
-        server.shutdown()
+    with served(entity, *handlers, port=port or 0) as server_port:
+        yield Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=server_port)
 
 
 @contextmanager

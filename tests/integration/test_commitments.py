@@ -13,6 +13,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 from support import free_port
+from support.entities import served
 from support.node import RunningNode, configured, running
 
 from ainode.node import testing
@@ -38,11 +39,8 @@ def requestor(peer: Peer, *, answer: int = 0x0000) -> Iterator["Queue[Commitment
 
     entity = AE(peer.ae_title)
     entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
-    server = entity.start_server(("127.0.0.1", peer.port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
-    try:
+    with served(entity, (evt.EVT_N_EVENT_REPORT, take), port=peer.port):
         yield reports
-    finally:
-        server.shutdown()
 
 
 def stored(node: RunningNode, folder: Path, title: str) -> Dataset:

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from support import a_file, free_port, instance_ref
+from support.entities import served
 from support.node import RunningNode, configured, running
 from support.rows import put_delivery, read
 
@@ -93,12 +94,8 @@ def sender(reports: list[Commitment]) -> Iterator[Peer]:
 
     entity = AE("MODALITY")
     entity.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)])
-    assert server is not None
-    try:
-        yield Peer(name="modality", ae_title="MODALITY", host="127.0.0.1", port=server.server_address[1])
-    finally:
-        server.shutdown()
+    with served(entity, (evt.EVT_N_EVENT_REPORT, take)) as port:
+        yield Peer(name="modality", ae_title="MODALITY", host="127.0.0.1", port=port)
 
 
 def test_what_was_stored_just_before_it_is_asked_for_is_committed(tmp_path: Path) -> None:

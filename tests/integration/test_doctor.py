@@ -17,6 +17,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 from support import Orthanc, free_port, storescp
+from support.entities import served
 from support.judges import module_errors
 from support.node import ROOT, configured
 from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
@@ -125,13 +126,8 @@ def test_an_archive_without_comprehensive_3d_is_to_get_comprehensive(*, refuses_
     for specimen in synthetic_study("old", NOW):
         if refuses_late or specimen.ref.sop_class_uid != SR_3D:
             entity.add_supported_context(specimen.ref.sop_class_uid)
-    peer = Peer(name="old", ae_title="OLD", host="127.0.0.1", port=free_port(), confirm="none")
-    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    assert server is not None
-    try:
-        examination = examined(peer)
-    finally:
-        server.shutdown()
+    with served(entity, (evt.EVT_C_STORE, store)) as port:
+        examination = examined(Peer(name="old", ae_title="OLD", host="127.0.0.1", port=port, confirm="none"))
     assert examination.outcome("store Comprehensive 3D SR") == "no"
     assert advice(examination)["sr"] == "comprehensive"
     assert problems(examination) == ('sr = "3d" does not work there; set sr = "comprehensive"',)
@@ -250,13 +246,8 @@ def archive_of(*handlers: tuple[evt.EventType, Callable[[evt.Event], Any]]) -> I
     entity = AE("OWN")
     for uid in ("1.2.840.10008.1.1", FIND, *(specimen.ref.sop_class_uid for specimen in synthetic_study("x", NOW))):
         entity.add_supported_context(uid)
-    peer = Peer(name="own", ae_title="OWN", host="127.0.0.1", port=free_port(), confirm="none")
-    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=list(handlers))
-    assert server is not None
-    try:
-        yield peer
-    finally:
-        server.shutdown()
+    with served(entity, *handlers) as port:
+        yield Peer(name="own", ae_title="OWN", host="127.0.0.1", port=port, confirm="none")
 
 
 def test_a_query_that_fails_for_now_is_tried_once_more_before_the_doctor_advises() -> None:

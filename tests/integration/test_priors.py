@@ -25,6 +25,7 @@ from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, DeflatedExplic
 from pynetdicom import AE, evt
 from support import Orthanc, free_port, orthanc
 from support.disks import SMALL_DISK_BYTES, small_disk
+from support.entities import served
 from support.node import RunningNode, configured, running
 from support.web_archives import a_file_of, dicomweb_orthanc, http, said
 
@@ -344,14 +345,8 @@ def listing(
     for uid in (FIND, GET):
         entity.add_supported_context(uid)
     entity.add_supported_context(CTImageStorage, scu_role=True, scp_role=True)
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_FIND, archive.find), (evt.EVT_C_GET, archive.get)]
-    peer = Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=free_port())
-    server = entity.start_server((peer.host, peer.port), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        yield peer
-    finally:
-        server.shutdown()
+    with served(entity, (evt.EVT_C_FIND, archive.find), (evt.EVT_C_GET, archive.get)) as port:
+        yield Peer(name="scp", ae_title="SCP", host="127.0.0.1", port=port)
 
 
 def test_an_archive_that_is_not_there_is_said_at_once(tmp_path: Path, current: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from support.entities import served
+
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _COMMITMENT = "1.2.840.10008.1.20.1"
 _KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -67,14 +69,6 @@ def serving(archive: SmallArchive) -> Iterator[int]:
     entity.supported_contexts = AllStoragePresentationContexts
     entity.add_supported_context(_FIND)
     entity.add_supported_context(_COMMITMENT, scu_role=True, scp_role=True)
-    handlers: list[evt.EventHandlerType] = [
-        (evt.EVT_C_STORE, archive._store),
-        (evt.EVT_C_FIND, archive._find),
-        (evt.EVT_N_ACTION, archive._commit),
-    ]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
+    answers = ((evt.EVT_C_STORE, archive._store), (evt.EVT_C_FIND, archive._find), (evt.EVT_N_ACTION, archive._commit))
+    with served(entity, *answers) as port:
+        yield port

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from support import a_file, free_port, instance_ref
+from support.entities import served
 from support.web_archives import a_file_of
 
 from ainode.node import testing
@@ -325,12 +326,8 @@ def silent_archive(port: int, refused: Collection[str] = ()) -> Iterator[list[st
 
     entity = AE("ARCHIVE")
     entity.supported_contexts = AllStoragePresentationContexts
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    assert server is not None
-    try:
+    with served(entity, (evt.EVT_C_STORE, store), port=port):
         yield stored
-    finally:
-        server.shutdown()
 
 
 @contextmanager
