@@ -165,7 +165,7 @@ def application(dependencies: Dependencies) -> FastAPI:
         return HTMLResponse(_page(app))
 
     app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(_caller)])
-    Upload(dependencies.doorway).add_routes(app, _caller)
+    Upload(dependencies.doorway, dependencies.complaints).add_routes(app, _caller)
     return app
 
 

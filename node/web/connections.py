@@ -19,6 +19,11 @@ from ainode.node.web.limits import Complaints, site
 
 # Of a head, counted from the connection or from the answer before.
 _HEAD_S: Final = 10.0
+# So many bytes are parsed at a time as long as there is no whole head: h11 measures only a head that is not whole.
+_HEAD_BYTES: Final = 16_384
+# The chunks of a body may be small, but not all of them: each costs as much as a large chunk.
+_MANY_CHUNKS: Final = 1_000
+_SMALL_CHUNK_BYTES: Final = 64
 # What is left of a body after the answer is read for so long, and no more bytes, so that the answer arrives.
 _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 65_536
@@ -55,6 +60,27 @@ class Places:
         self._silent.pop(connection, None)
 
 
+class _Connection(h11.Connection):
+    """The parser of h11, which refuses a body of many small chunks."""
+
+    _chunks, _bytes = 0, 0
+
+    def next_event(self) -> Any:  # noqa: ANN401 - as the base class
+        """Return the next event.
+
+        Raises: h11.RemoteProtocolError if the bytes are no HTTP, or the chunks are too small.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += 1
+            self._bytes += len(event.data)
+            if self._chunks > _MANY_CHUNKS and self._bytes < self._chunks * _SMALL_CHUNK_BYTES:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 class BoundedProtocol(H11Protocol):
     """The protocol of uvicorn with time limits and, if there is a context, TLS."""
 
@@ -66,6 +92,7 @@ class BoundedProtocol(H11Protocol):
         **options: Any,  # noqa: ANN401 - as the base class
     ) -> None:
         super().__init__(**options)
+        self.conn = _Connection(h11.SERVER, _HEAD_BYTES)
         self._places, self._complaints, self._context = places, complaints, context
         self._address, self._unread_bytes, self._early = "", 0, b""
         self._timer: asyncio.TimerHandle | None = None
@@ -110,7 +137,11 @@ class BoundedProtocol(H11Protocol):
         if self.flow is None:  # the bytes came together with the end of the handshake
             self._early += data
             return
-        super().data_received(data)
+        begin = 0
+        while begin < len(data) and not self.transport.is_closing():
+            end = len(data) if self._is_working() else begin + _HEAD_BYTES
+            super().data_received(data[begin:end])
+            begin = end
         if self._is_unread():
             self._unread_bytes += len(data)
             if self._unread_bytes > _LINGER_BYTES:

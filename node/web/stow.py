@@ -23,6 +23,7 @@ from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
 from ainode.node.web.doorway import ArrivingFile, Doorway, Visit
+from ainode.node.web.limits import Complaints
 
 _log = logging.getLogger(__name__)
 _UPLOADS_AT_ONCE: Final = 8
@@ -105,8 +106,8 @@ def _failure_reason(status: int) -> dict[str, Any]:
 class Upload:
     """The two routes of STOW-RS; each caller has uploads of its own, so that slow uploads delay no other caller."""
 
-    def __init__(self, doorway: Doorway) -> None:
-        self._doorway = doorway
+    def __init__(self, doorway: Doorway, complaints: Complaints) -> None:
+        self._doorway, self._complaints = doorway, complaints
         self._limits: defaultdict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(_UPLOADS_AT_ONCE))
 
     def add_routes(self, app: FastAPI, caller: Callable[..., str]) -> None:
@@ -146,7 +147,7 @@ class Upload:
         try:
             return await to_thread.run_sync(receive, limiter=self._limits[sender])
         except (ClientDisconnect, HTTPException) as error:
-            _log.warning("upload broke off: %s", type(error).__name__, extra={"action": "upload_lost"})
+            self._complaints.note("upload_lost", f"upload broke off: {type(error).__name__}", address)
             return Response("the body ended early or is too slow; the instances stored before are kept", 408)
         except ValueError as error:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error

@@ -105,6 +105,7 @@ ATTACKS = {
     "chunk of a negative size": (upload(b"-5\r\nhello\r\n0\r\n\r\n", CHUNKED), 400),
     "chunk extension of 40 kB": (upload(b"5;" + b"a" * 40_000, CHUNKED), 400),
     "trailer of 40 kB": (upload(b"0\r\nX: " + b"a" * 40_000, CHUNKED), 400),
+    "chunks of one byte": (upload(b"1\r\nA\r\n" * 50_000, CHUNKED), 400),
     "gzip": (upload(gzip.compress(STORED), "Content-Encoding: gzip"), 415),
     "deflate": (question("{}", "Content-Encoding: deflate"), 415),
     "XML as an upload": (upload(DOCTYPE, 'Content-Type: multipart/related; type="application/dicom+xml"'), 415),
@@ -205,6 +206,16 @@ def test_more_silent_connections_than_places_displace_each_other(bench: Bench, t
         assert lines[0].recv(1) == b""
 
 
+def test_a_crowd_of_one_address_displaces_no_silent_caller_of_another(bench: Bench) -> None:
+    address = ("127.0.0.1", bench.settings.web.port)
+    with ExitStack() as stack:
+        early = stack.enter_context(socket.create_connection(address, timeout=5, source_address=("127.0.0.3", 0)))
+        for _ in range(600):
+            stack.enter_context(socket.create_connection(address, timeout=5, source_address=("127.0.0.2", 0)))
+        early.sendall(head("/health", "", method="GET"))
+        assert answer_of(early)[0] == 200
+
+
 def wait_for_connections(port: int, count: int) -> None:
     """Wait until the kernel lists so many connections to a port of this machine."""
     address, deadline = f"0100007F:{port:04X} ", time.monotonic() + 30
@@ -293,6 +304,19 @@ def test_silent_callers_of_https_displace_each_other_before_and_in_the_handshake
             assert session.get(address, verify=str(pem), timeout=10).status_code == 200
         assert time.monotonic() - begin < 1
         assert lines[0].recv(1) == b""
+
+
+def test_tiny_chunks_and_tiny_headers_do_not_delay_health(bench: Bench, token: str, hostile_token: str) -> None:
+    chunks = head("/dicom-web/studies", hostile_token, UPLOAD, CHUNKED) + b"1\r\nA\r\n" * 40_000
+    headers = head("/health", "", *["a:"] * 60_000, method="GET")
+    with ExitStack() as stack:
+        for content in (chunks, headers) * 20:
+            line = stack.enter_context(connection(bench))
+            line.settimeout(0.1)
+            with suppress(ConnectionError, TimeoutError):
+                line.sendall(content)
+        assert seconds_of_health(bench) < 0.2
+        assert bench.store(token, a_file()).status_code == 200
 
 
 # Guesses, answers
