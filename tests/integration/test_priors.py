@@ -36,6 +36,7 @@ from ainode.node.archive.multipart import Body
 from ainode.node.archive.search import Archive, Deadline, SeriesEntry, StudyEntry, StudyQuery
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
+from ainode.node.audit.messages import Message
 from ainode.node.domain import (
     UID,
     JobState,
@@ -129,8 +130,21 @@ def test_the_two_newest_studies_of_the_same_patient_come_with_their_images_and_r
     archive: tuple[Orthanc, Peer], tmp_path: Path, current: Path, move_port: int, way: str
 ) -> None:
     peer = archive[1].model_copy(update={"retrieve": way})
-    priors = Priors(settings(tmp_path, peer, move_port=move_port))
+    messages: list[Message] = []
+    priors = Priors(settings(tmp_path, peer, move_port=move_port), record=messages.append)
     gathered = priors.gather("job", route("orthanc"), current)
+    query, *transfers = messages
+    assert query.event.value == "110112"
+    assert query.subjects[0].identifier == (peer.dicomweb if way == "dicomweb" else "1.2.840.10008.5.1.4.1.2.2.1")
+    assert [
+        (entry.event.value, entry.subjects[0].identifier, sum(entry.subjects[0].sop_classes.values()))
+        for entry in transfers
+    ] == [
+        ("110104", "1.2.1", 3),
+        ("110104", "1.2.1", 1),
+        ("110104", "1.2.2", 3),
+        ("110104", "1.2.2", 1),
+    ]
     found = [dcmread(one.path, stop_before_pixels=True) for one in gathered.files]
     assert studies(gathered.files) == ["1.2.1", "1.2.2"]
     assert sorted((one.SeriesInstanceUID, one.Modality) for one in found) == [
