@@ -126,7 +126,7 @@ class World:
 
 def studies(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Write a study for each order, in character sets that are right, wrong and unknown, whole and broken."""
-    made: dict[str, tuple[Path, ...]] = {}
+    files: dict[str, tuple[Path, ...]] = {}
 
     def write(name: str, dataset: Dataset, elements: Elements) -> None:
         dataset.file_meta.ImplementationVersionName = f"{WORDS[0]} 1"
@@ -134,7 +134,7 @@ def studies(folder: Path) -> dict[str, tuple[Path, ...]]:
         dataset.file_meta.PrivateInformation = WORDS[0].encode()
         path = folder / f"{name}.dcm"
         path.write_bytes(as_file(dataset, elements))
-        made[name] = (path,)
+        files[name] = (path,)
 
     folder.mkdir()
     for name in ORDERS:
@@ -150,7 +150,7 @@ def studies(folder: Path) -> dict[str, tuple[Path, ...]]:
     write("colors", image("colors", "PIXELS"), typed() | colors)
     write("unroutable", image("unroutable", "READ", Modality="MG"), typed())
     write("late", image("READ", "READ", 2), typed())
-    return made
+    return files
 
 
 def refuse(node: RunningNode) -> None:
@@ -171,16 +171,16 @@ def refuse(node: RunningNode) -> None:
                 assert kind == _ABORT or decode(body[6:]).number(Tag.STATUS) != 0x0000
 
 
-def ask(world: World, made: dict[str, tuple[Path, ...]]) -> None:
+def ask(world: World, files: dict[str, tuple[Path, ...]]) -> None:
     """Ask everything over HTTP and by commands."""
-    study, part = testing.uid("READ"), made["deformed"][0].read_bytes()
+    study, part = testing.uid("READ"), files["deformed"][0].read_bytes()
     multipart = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b0'}
     for content in (part, part[:-5000], part[:400], b"no dicom " + WORDS[0].encode()):
         body = b"--b0\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--b0--\r\n"
         world.call("POST", "/dicom-web/studies", data=body, headers=multipart)
     world.call("POST", f"/studies/{study}/read", json={"positions": [{"position_mm": [1, 2, 3]}]})
     world.call("POST", f"/studies/{study}/read", json={"positions": [{"position_mm": [1, 2, f"{WORDS[0]}"]}]})
-    for name in made:
+    for name in files:
         world.call("GET", f"/studies/{testing.uid(name)}")
         world.call("GET", f"/studies/{testing.uid(name)}/explanation")
     job = next(job for job in world.node.ledger.jobs() if job.state is JobState.FAILED)
@@ -188,8 +188,8 @@ def ask(world: World, made: dict[str, tuple[Path, ...]]) -> None:
     world.command("explain", study)
     world.command("replay", testing.uid("deformed"))
     world.command("retry", job.id)
-    world.command("read", str(made["deformed"][0]), "--out", str(world.node.folder / "out"))
-    world.command("send", str(made["deformed"][0]), "away")
+    world.command("read", str(files["deformed"][0]), "--out", str(world.node.folder / "out"))
+    world.command("send", str(files["deformed"][0]), "away")
 
 
 @pytest.fixture(scope="module")
@@ -212,18 +212,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         damaged = folder / "node" / "data" / "spool" / "new" / "1.dcm"
         damaged.parent.mkdir(parents=True)
         damaged.write_bytes(f"no DICOM of {WORDS[0]}".encode())
-        made = studies(folder / "sent")
+        files = studies(folder / "sent")
         with running(node):
-            late = made.pop("late")
+            late = files.pop("late")
             refuse(node)
-            assert set(statuses(node, [path for paths in made.values() for path in paths])) == {0}
+            assert set(statuses(node, [path for paths in files.values() for path in paths])) == {0}
             for name in ("READ", "RAISE", "CRASH", "deformed"):
                 node.read(testing.uid(name))
             assert statuses(node, late) == [0]
             node.until(lambda: len(node.ledger.jobs(study=UID(testing.uid("READ")))) == 2, within_s=60)
-            for name in made.keys() - {"unroutable"}:
+            for name in files.keys() - {"unroutable"}:
                 node.read(testing.uid(name))
-            ask(world, made)
+            ask(world, files)
             world.states = {str(job.study_instance_uid): job.state for job in node.ledger.jobs()}
             shutil.copytree(folder / "node" / "data", world.data)
     return world
@@ -260,8 +260,8 @@ def test_every_fault_was_reached(world: World) -> None:
 
 
 def test_words_of_a_patient_are_in_instances_and_documents_and_nowhere_else(world: World) -> None:
-    findings = {place: found for place, content in places(world) if (found := traces(content))}
-    assert not findings, "\n".join(f"{place}: {found}" for place, found in findings.items())
+    findings = {place: forms for place, content in places(world) if (forms := traces(content))}
+    assert not findings, "\n".join(f"{place}: {forms}" for place, forms in findings.items())
 
 
 def test_the_words_of_an_archive_are_with_their_delivery_alone(world: World) -> None:
@@ -317,9 +317,9 @@ def test_a_planted_word_is_found_in_each_place(world: World, place: str) -> None
     before = path.read_bytes() if path.exists() else b""
     with path.open("ab") as file:
         file.write(WORDS[0].encode())
-    found = {name for name, content in places(world) if traces(content)}
+    names = {name for name, content in places(world) if traces(content)}
     path.write_bytes(before)
-    assert found == {"log" if place == "node.log" else str(path)}
+    assert names == {"log" if place == "node.log" else str(path)}
 
 
 def test_instances_and_documents_hold_the_words(world: World) -> None:

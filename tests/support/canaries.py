@@ -98,10 +98,10 @@ def image(study: str, order: str, number: int = 1, side: int = 320, **header: st
     """Return a radiograph of noise whose Image Type gives the handler an order."""
     kind = ("ORIGINAL", "PRIMARY", order)
     noise = testing.noise(side, side, seed=number, BodyPartExamined="TSPINE")
-    made = testing.SyntheticImage(
+    synthetic = testing.SyntheticImage(
         noise.rows, noise.columns, noise.pixels, {**noise.header, "ImageType": kind, **header}
     )
-    return testing.dataset(made, study=study, number=number)
+    return testing.dataset(synthetic, study=study, number=number)
 
 
 @cache

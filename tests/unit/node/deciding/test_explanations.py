@@ -43,17 +43,17 @@ def bench(tmp_path: Path) -> IntakeBench:
     return bench
 
 
-def found(bench: IntakeBench) -> dict[str, str]:
+def values_of(bench: IntakeBench) -> dict[str, str]:
     return {check["attribute"]: check["found"] for row in bench.catalog.explanation(STUDY) for check in row["checks"]}
 
 
 def test_the_catalog_keeps_codes_and_numbers_and_of_words_that_they_were_there(bench: IntakeBench) -> None:
-    values = found(bench)
+    values = values_of(bench)
     assert {keyword for keyword in HEADER if values[keyword] == NOT_KEPT} == {
         *("AccessionNumber", "SeriesDescription", "ProtocolName", "ImageComments", "InstitutionName")
     }
-    kept = {keyword: values[keyword] for keyword in ("Modality", "ImageType", "Rows", "ViewPosition", "KVP")}
-    assert kept == {
+    codes = {keyword: values[keyword] for keyword in ("Modality", "ImageType", "Rows", "ViewPosition", "KVP")}
+    assert codes == {
         "Modality": "DX",
         "ImageType": r"ORIGINAL\PRIMARY",
         "Rows": "8 x 8",
