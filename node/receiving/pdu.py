@@ -15,6 +15,9 @@ from ainode.node.errors import NodeError
 APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 # PS3.8 9.3.2.2: identifiers are odd numbers from 1 to 255.
 _MAX_CONTEXTS: Final = 128
+# 128 contexts with 70 transfer syntaxes each, which are more than PS3.6 has. A request of empty items would take the
+# interpreter from every other caller.
+_MAX_ITEMS: Final = 10_000
 RELEASE_RESPONSE: Final = struct.pack(">BxII", 0x06, 4, 0)
 
 
@@ -129,23 +132,25 @@ def proposal(body: bytes) -> Proposal:
     if len(body) < fixed_bytes:
         raise ProtocolViolation("the A-ASSOCIATE-RQ is cut off")
     version, called, calling = struct.unpack_from(">H2x16s16s", body)
-    application_context, contexts, roles = "", [], []
-    for kind, value in _items(body[fixed_bytes:]):
+    application_context, contexts, roles, budget = "", [], [], iter(range(_MAX_ITEMS))
+    for kind, value in _items(body[fixed_bytes:], budget):
         if kind == _Item.APPLICATION_CONTEXT:
             application_context = _text(value)
         elif kind == _Item.PRESENTATION_CONTEXT_RQ:
-            contexts.append(_context(value))
+            contexts.append(_context(value, budget))
             if len(contexts) > _MAX_CONTEXTS:
                 raise ProtocolViolation(f"the A-ASSOCIATE-RQ has more than {_MAX_CONTEXTS} presentation contexts")
         elif kind == _Item.USER_INFORMATION:
-            roles = [_role(item) for item_type, item in _items(value) if item_type == _Item.ROLE_SELECTION]
+            roles = [_role(item) for item_type, item in _items(value, budget) if item_type == _Item.ROLE_SELECTION]
     return Proposal(version, _text(called), _text(calling), application_context, tuple(contexts), tuple(roles))
 
 
-def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and the value of each item."""
+def _items(encoded: bytes, budget: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the value of each item, of which the whole request has as many as the budget."""
     position = 0
     while position < len(encoded):
+        if next(budget, None) is None:
+            raise ProtocolViolation(f"the A-ASSOCIATE-RQ has more than {_MAX_ITEMS} items")
         if position + 4 > len(encoded):
             raise ProtocolViolation("an item of the A-ASSOCIATE-RQ is cut off")
         kind, length = struct.unpack_from(">BxH", encoded, position)
@@ -159,10 +164,10 @@ def _text(value: bytes) -> str:
     return value.decode("ascii", "replace").strip("\0 ")
 
 
-def _context(value: bytes) -> ProposedContext:
+def _context(value: bytes, budget: Iterator[int]) -> ProposedContext:
     if len(value) < 4:  # noqa: PLR2004 - identifier and three reserved bytes
         raise ProtocolViolation("a presentation context is cut off")
-    items = [(kind, _text(item)) for kind, item in _items(value[4:])]
+    items = [(kind, _text(item)) for kind, item in _items(value[4:], budget)]
     abstract_syntaxes = [text for kind, text in items if kind == _Item.ABSTRACT_SYNTAX]
     transfer_syntaxes = tuple(text for kind, text in items if kind == _Item.TRANSFER_SYNTAX)
     if len(abstract_syntaxes) != 1 or not transfer_syntaxes:

@@ -94,6 +94,16 @@ def test_a_request_with_more_contexts_than_there_are_identifiers_is_refused() ->
         proposal(bytes(68) + context * 5000)
 
 
+def test_a_request_of_more_items_than_any_caller_needs_is_refused_before_they_are_read() -> None:
+    syntaxes = b"\x40\0\0\x011" * 60
+    context = b"\x20\0" + (4 + 5 + len(syntaxes)).to_bytes(2, "big") + bytes(4) + b"\x30\0\0\x011" + syntaxes
+    assert len(proposal(bytes(68) + context * 128).contexts[127].transfer_syntaxes) == 60
+    roles = b"\x54\0\0\x04" + bytes(4)
+    for items in (b"\x99\0\0\0" * 60_000, (b"\x50\0\xfa\0" + roles * 8000) * 3):
+        with pytest.raises(ProtocolViolation, match="more than 10000 items"):
+            proposal(bytes(68) + items)
+
+
 @given(st.data())
 def test_a_damaged_request_is_understood_or_refused(data: st.DataObject) -> None:
     body = bytearray(request()[6:])
