@@ -46,7 +46,12 @@ def _compared(operator: str, limit: float) -> Fits:
 
 
 def _worded(pattern: str) -> Fits:
-    expression = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.IGNORECASE | re.DOTALL)
+    first, *others = map(re.escape, pattern.split("*"))
+    # An atomic group gives nothing back: a value of any length costs one walk, however many stars a pattern has.
+    expression = re.compile(
+        first + "".join(f"(?>.*?{part})" for part in others[:-1]) + "".join(f".*{part}" for part in others[-1:]),
+        re.IGNORECASE | re.DOTALL,
+    )
     number = _number(pattern)
 
     def fits(text: str) -> bool:

@@ -67,3 +67,10 @@ def test_what_is_no_pattern_is_refused(pattern: str) -> None:
 def test_a_comparison_agrees_with_python(limit: float, value: float) -> None:
     assert compiled(f">={limit}")(value) == (value >= limit)
     assert compiled(f"!>={limit}")(value) == (value < limit)
+
+
+@pytest.mark.timeout(10)
+def test_a_pattern_of_many_stars_takes_no_time_over_a_long_value() -> None:
+    assert not compiled("*a*a*a*a*a*a*a*a*a*ab")("a" * 1000)
+    assert not compiled("*A*B*")("a" * 1_000_000)
+    assert compiled("*a*b*ab")("xxaxbxab")
