@@ -30,6 +30,11 @@ T = TypeVar("T")
 _WEB_PACKAGES: Final = ("fastapi", "uvicorn")
 # The receiver of a node that was killed notes that within a second, and ends its associations.
 _LONGEST_END_S: Final = 3.0
+# What commands and earlier versions leave in a data folder, and what a disk of its own, or a configuration there, has.
+_OWN_NAMES: Final = (
+    *("spool", "documents", "priors", "commitments", "weights", "networks", "audit", "tokens", "catalog.sqlite"),
+    *("workflows.sqlite", "lost+found", "node.toml", "routes.toml"),
+)
 _PORT_PAUSE_S: Final = 0.1
 # PS3.5 6.2.
 _MAX_AE_TITLE: Final = 16
@@ -141,6 +146,7 @@ def _folder_problems(settings: Settings, sources: Sources) -> Iterator[str]:
         yield f"{subject}: {nearest} is on a read-only disk; give a folder on a disk that can be written"
     elif not os.access(nearest, os.W_OK | os.X_OK):
         yield f"{subject}: {nearest} cannot be written; change its rights, or give another folder"
+    yield from _strangers_in(folder, subject)
     if max(map(len, map(os.fsencode, folder.parts))) > os.pathconf(nearest, "PC_NAME_MAX"):
         yield f"{subject}: has a name that is too long for the disk; give a shorter one"
     total_bytes = disk.f_blocks * disk.f_frsize
@@ -151,14 +157,29 @@ def _folder_problems(settings: Settings, sources: Sources) -> Iterator[str]:
         )
 
 
+def _strangers_in(folder: Path, subject: str) -> Iterator[str]:
+    """Yield a sentence if a folder on which no node has run holds what is of others: a start takes it from them."""
+    if not os.path.isdir(folder) or not os.access(folder, os.R_OK | os.X_OK) or os.path.lexists(folder / LOCK_NAME):
+        return
+    names = (name for name in sorted(os.listdir(folder)) if not name.startswith((".", *_OWN_NAMES)))
+    if name := next(names, None):
+        yield (
+            f"{subject}: {folder} holds {name!r}, which is not of a node, and a start would take all files in the "
+            "folder from their users; give a folder for the node alone"
+        )
+
+
 def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     """Yield a sentence if SQLite cannot make its file."""
     url = make_url(settings.database_url)
     if url.drivername != "sqlite" or not settings.database.url:
         return
     path, subject = Path(str(url.database)), sources.key("database", "url")
+    others = {settings.data / LOCK_NAME, settings.data / "workflows.sqlite"}
     if os.path.isdir(path):
         yield f"{subject}: {path} is a folder; give the path of a file in it"
+    elif (os.path.exists(path) and not path.is_file()) or path in others:
+        yield f"{subject}: {path} is a device, or a file that the node uses otherwise; give another file"
     elif path.parent != settings.data and not os.path.isdir(path.parent):
         yield f"{subject}: the folder {path.parent} does not exist; make the folder, or give another"
     elif not os.access(_nearest_folder(path), os.W_OK):
@@ -169,7 +190,13 @@ def _caller_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     for entry in settings.node.allow:
         caller = partial(allowed_caller, are_certified=bool(settings.node.tls_client_ca))
         yield from _error_lines(f"{sources.origin('node', 'allow')}: ", caller, entry)
-        if len(entry.rpartition("@")[0]) > _MAX_AE_TITLE:
+        title = entry.rpartition("@")[0]
+        if title != "*" and ("*" in title or "\\" in title or title != title.strip() or not title.isascii()):
+            yield (
+                f"{sources.key('node', 'allow')}: {entry!r}: no caller has this AE title; give all of it in letters, "
+                "digits and single spaces, or * alone for any"
+            )
+        if len(title) > _MAX_AE_TITLE:
             yield f"{sources.key('node', 'allow')}: {entry!r}: no AE title has more than 16 characters; shorten it"
     yield from _error_lines(f"{sources.origin('peer')}: ", bound_certificates, settings)
 

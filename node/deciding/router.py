@@ -229,11 +229,12 @@ def refuse_broken(route: Route) -> None:
     Raises: ConfigError naming the route and its unknown modality, body part or keyword, or its broken pattern.
     """
     subject = f"route {route.name!r}"
-    for modality in (*route.modality, *route.companions):
+    priors = route.priors
+    for modality in (*route.modality, *route.companions, *(priors.modality if priors else ())):
         if not _MODALITY.fullmatch(modality):
             raise ConfigError(f"{subject}: {modality!r} is no Modality; give one such as CT, in capital letters")
     _refuse_unknown_part(route, subject)
-    for tags in (route.tags, *route.required_series):
+    for tags in (route.tags, *route.required_series, *((priors.tags,) if priors else ())):
         for keyword, pattern in tags.items():
             if tag_for_keyword(keyword) is None:
                 raise ConfigError(f"{subject}: {keyword!r} is no keyword of PS3.6; give one such as PixelSpacing")
@@ -245,7 +246,8 @@ def refuse_broken(route: Route) -> None:
 
 def _refuse_unknown_part(route: Route, subject: str) -> None:
     """Raise ConfigError if no image can show the body parts of a route."""
-    if unknown := sorted({part.upper() for part in route.body_part} - PARTS):
+    named_parts = (*route.body_part, *(route.priors.body_part if route.priors else ()))
+    if unknown := sorted({part.upper() for part in named_parts} - PARTS):
         known_parts = ", ".join(sorted(PARTS))
         raise ConfigError(f"{subject}: body part {unknown[0]!r} is unknown; give one of {known_parts}")
     parts = {part.upper() for part in route.body_part}

@@ -4,12 +4,15 @@ import importlib.util
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from ainode.node.settings.tables import Peer, Settings
 from ainode.node.settings.wording import Sources
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 # A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
 _RESERVED = frozenset({"read", "priors"})
@@ -74,21 +77,33 @@ def _peers_that_are_the_node(settings: Settings, sources: Sources) -> Iterator[s
             yield f"{subject}.port: host and port are those of this node; give those of the peer {name}"
         for key, url in (("dicomweb", peer.dicomweb), ("orthanc", peer.orthanc)):
             address = urlsplit(url)
-            if web.enabled and _port(url) == web.port and _is_here(address.hostname or "", web.bind):
+            if web.enabled and address.port == web.port and _is_here(address.hostname or "", web.bind):
                 yield f"{subject}.{key}: is the address of this node's [web]; give that of the peer {name}"
-
-
-def _port(url: str) -> int | None:
-    try:
-        return urlsplit(url).port
-    except ValueError:
-        return None
 
 
 def _is_here(host: str, bind: str) -> bool:
     """Return whether a host is the address where the node listens, as far as the words tell."""
-    own = {bind} | (_LOOPBACK if bind in _LOOPBACK | _EVERY_ADDRESS else frozenset())
-    return host.lower() in own | ({socket.gethostname().lower()} if bind in _EVERY_ADDRESS else set())
+    name, own = host.lower().rstrip("."), _address(bind)
+    address, is_everywhere = _address(name), bind in _EVERY_ADDRESS
+    if address is None:
+        return name == bind.lower() or (is_everywhere and name == socket.gethostname().lower())
+    if address.is_unspecified or address.is_loopback:
+        # A call to 0.0.0.0 goes to this machine.
+        is_usual = address.is_unspecified or str(address) in _LOOPBACK
+        return is_everywhere or address == own or (is_usual and str(own) in _LOOPBACK)
+    return address == own
+
+
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a name is, as C libraries read it (127.1, 0x7f000001); None if the name is none."""
+    if name.lower() in _LOCAL_NAMES:
+        return IPv4Address("127.0.0.1")
+    with suppress(OSError):
+        return IPv4Address(socket.inet_aton(name))
+    with suppress(ValueError):
+        address = IPv6Address(name)
+        return address.ipv4_mapped or address
+    return None
 
 
 def _shared_ports(settings: Settings, sources: Sources) -> Iterator[str]:
@@ -108,7 +123,7 @@ def _shared_ports(settings: Settings, sources: Sources) -> Iterator[str]:
 
 
 def _is_overlapping(bind: str, other: str) -> bool:
-    return bind == other or not _EVERY_ADDRESS.isdisjoint({bind, other})
+    return _address(bind) == _address(other) or not _EVERY_ADDRESS.isdisjoint({bind, other})
 
 
 def _unfit_destinations(settings: Settings, names: Iterable[str], subject: str) -> Iterator[str]:

@@ -76,6 +76,8 @@ def _content(path: Path) -> bytes:
     """
     if os.path.isdir(path):
         raise ConfigError(f"{path}: is a folder; give the path of the file in it, such as {path / 'node.toml'}")
+    if os.path.exists(path) and not path.is_file():
+        raise ConfigError(f"{path}: is a device or a pipe, which may never end; give the path of a file")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -31,6 +31,7 @@ from ainode.node.settings.values import (
     Port,
     Seconds,
     Url,
+    refuse_no_text,
 )
 
 
@@ -42,13 +43,11 @@ class Frozen(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_what_pydantic_takes(cls, value: object, field: ValidationInfo) -> object:
-        """Refuse true and false where a number is due, which would be 1 and 0, and NUL, which ends a path."""
+        """Refuse true and false where a number is due, which would be 1 and 0, and text that can be no path."""
         if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation in {int, float}:
             message = "true and false are no numbers; give a number"
             raise ValueError(message)
-        if isinstance(value, str) and "\0" in value:
-            message = "holds a NUL character; remove it"
-            raise ValueError(message)
+        refuse_no_text(value)
         return value
 
 
@@ -116,7 +115,7 @@ class NodeTable(_Certified):
     @field_validator("data")
     @classmethod
     def _refuse_no_folder(cls, folder: Path) -> Path:
-        if folder == Path():
+        if not str(folder).strip(" ."):
             message = "is empty; give the path of a folder"
             raise ValueError(message)
         try:
@@ -191,6 +190,9 @@ class DatabaseTable(Frozen):
             raise ValueError(message) from error
         if address.drivername not in {"postgresql+psycopg", "sqlite"}:
             message = f"{address.drivername!r} is no database that the node can use; give {forms}"
+            raise ValueError(message)
+        if address.drivername == "sqlite" and (address.host or address.query):
+            message = f"has a host, or words after a question mark, which SQLite does not take; give {forms}"
             raise ValueError(message)
         if not address.database or address.database == ":memory:":
             message = f"names no database, or one that ends with the process; give {forms}"
@@ -314,6 +316,15 @@ class Peer(Frozen):
         _refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
         if self.calling_certificates and not self.ae_title:
             message = f"peer {self.name!r}: calling_certificates are bound to no AE title; give ae_title"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_files_without_tls(self) -> Self:
+        is_secured = self.tls or "https" in (self.dicomweb[:5], self.orthanc[:5])
+        if (self.ca_file or self.crl_files or self.tls_certificate) and not is_secured:
+            remedy = "give tls = true, or an https address"
+            message = f"peer {self.name!r}: ca_file, crl_files and tls_certificate have no effect without TLS; {remedy}"
             raise ValueError(message)
         return self
 

@@ -1,7 +1,9 @@
 """The types of the values in node.toml: their ranges, and the words for what does not fit."""
 
+import os
 from functools import partial
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -39,6 +41,35 @@ Seconds = Annotated[float, Field(ge=0.05, le=30 * 86_400.0)]
 Bytes = Annotated[int, Field(ge=0, le=1024**5)]
 
 
+def refuse_no_text(value: object) -> None:
+    """Return if a value is no text, or a text, or a list of texts, that the system takes as a path.
+
+    Raises: ValueError.
+    """
+    for text in value if isinstance(value, list) else (value,):
+        try:
+            is_broken = isinstance(text, str) and b"\0" in os.fsencode(text)
+        except UnicodeEncodeError:  # JSON can write half of a surrogate pair
+            is_broken = True
+        if is_broken:
+            message = "holds a NUL character, or half a character; remove it"
+            raise ValueError(message)
+
+
+def _refuse_no_host(url: str) -> str:
+    """Return an address.
+
+    Raises: ValueError if no machine can be called there.
+    """
+    try:
+        is_callable = not url or (bool(urlsplit(url).hostname) and urlsplit(url).port != 0)
+    except ValueError:
+        is_callable = False
+    if not is_callable:
+        raise ValueError(PATTERN_WORDS[_URL])
+    return url
+
+
 def _refuse_slower(rate: int, slowest: int) -> int:
     """Return a rate per minute.
 
@@ -56,4 +87,4 @@ PerMinute = Annotated[int, Field(ge=0, le=10**9), AfterValidator(partial(_refuse
 BytesPerMinute = Annotated[Bytes, AfterValidator(partial(_refuse_slower, slowest=2 * 1024**2))]
 # The identity of a certificate, in the form in which identities are compared.
 Identity = Annotated[str, AfterValidator(identity)]
-Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL)]
+Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL), AfterValidator(_refuse_no_host)]

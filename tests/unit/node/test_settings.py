@@ -204,6 +204,13 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: str) -> None:
         load(written(tmp_path, content))
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "node.toml")
+    (sentence,) = refusals(tmp_path / "node.toml")
+    assert sentence.startswith(f"{tmp_path / 'node.toml'}: is a device or a pipe")
+    assert sentence.endswith("give the path of a file")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
         load(tmp_path / "absent.toml")

@@ -60,9 +60,21 @@ def test_a_handler_is_looked_for_without_running_a_line_of_it(tmp_path: Path, mo
     for path in (package / "__init__.py", package / "inner" / "__init__.py", package / "inner" / "handler.py"):
         path.write_text("raise SystemExit('ran')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    assert problems_of_handler(tmp_path, "site_of_ours.inner.handler") == []
-    assert len(problems_of_handler(tmp_path, "site_of_ours.inner.other")) == 1
-    assert len(problems_of_handler(tmp_path, "site_of_ours.handler.inner")) == 1
+    assert problems_of_handler(tmp_path / "data", "site_of_ours.inner.handler") == []
+    assert len(problems_of_handler(tmp_path / "data", "site_of_ours.inner.other")) == 1
+    assert len(problems_of_handler(tmp_path / "data", "site_of_ours.handler.inner")) == 1
+
+
+def test_a_folder_of_a_node_is_taken_whatever_lies_in_it(tmp_path: Path) -> None:
+    settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=0))
+    for name in (".bashrc", "lost+found", "spool", "tokens", "catalog.sqlite-wal"):
+        (tmp_path / name).touch()
+    assert list(start_checks.problems(settings, SOURCES)) == []
+    (tmp_path / "letters").touch()
+    (problem,) = start_checks.problems(settings, SOURCES)
+    assert "holds 'letters', which is not of a node" in problem
+    FolderLock(tmp_path).release()
+    assert list(start_checks.problems(settings, SOURCES)) == []
 
 
 def test_every_handler_that_ships_is_found() -> None:
