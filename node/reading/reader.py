@@ -20,8 +20,8 @@ from typing import Final, TypeVar
 from ainode.node import errors
 from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
 from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
-from ainode.node.reading import family
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
+from ainode.node.reading.family import MARK, Family
 from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -58,7 +58,7 @@ def _started(end: socket.socket, mark: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-c", _START, str(end.fileno()), *(path or str(Path.cwd()) for path in sys.path)],
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
-        env=os.environ | {family.MARK: mark},
+        env=os.environ | {MARK: mark},
         start_new_session=True,
     )
 
@@ -73,6 +73,7 @@ class Reader:
         self._limits = limits
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._family: Family | None = None
         self._channel: Channel | None = None
         self._used_at = self._measured_at = time.monotonic()
         # The studies at which the process was killed, or ended by itself.
@@ -146,11 +147,11 @@ class Reader:
         if time.monotonic() > deadline:
             source = "[reader] time_limit_s" if limit_s == self._limits.time_limit_s else "the limit before a study"
             raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source})")
-        if self._process is None or time.monotonic() - self._measured_at < _MEASURE_S:
+        if self._family is None or time.monotonic() - self._measured_at < _MEASURE_S:
             return
         self._measured_at = time.monotonic()
         limit_bytes = self._limits.memory_limit_bytes
-        if family.memory_bytes(self._process.pid, limit_bytes) > limit_bytes:
+        if self._family.memory_bytes(limit_bytes) > limit_bytes:
             raise ReaderDied(
                 f"{subject}: {self._name} was killed above {limit_bytes} bytes ([reader] memory_limit_bytes), the "
                 "processes that it started included"
@@ -167,6 +168,7 @@ class Reader:
             self._channel = Channel(end)
             with process_end:
                 self._process = self._starter.submit(_started, process_end, self._mark).result()
+            self._family = Family(self._process.pid, self._mark)
             self._channel.send(self._opening, refuse_overdue)
         return self._channel
 
@@ -174,10 +176,11 @@ class Reader:
         """Kill the process and its descendants; return its exit code, None if no process was started."""
         if self._channel:
             self._channel.close()
-        process, self._process, self._channel = self._process, None, None
-        if process is None:
+        process, family = self._process, self._family
+        self._process = self._family = self._channel = None
+        if process is None or family is None:
             return None
-        family.kill(process.pid, self._mark)
+        family.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(_DEATH_S)
         return None

@@ -101,6 +101,8 @@ def children() -> list[psutil.Process]:
 CHILD = "Path(__file__).with_name('child').write_text(str(subprocess.Popen(['sleep', '600']).pid))"
 # The process in between ends at once, so that nobody is the parent of the process that it started.
 ORPHAN = f"if os.fork() == 0:\n    os.setsid()\n    {CHILD}\n    os._exit(0)\nos.wait()"
+# A process of another session and with an environment of its own is known only from what the node saw before.
+STRANGER = f"{CHILD.replace(']).pid', '], env={}, start_new_session=True).pid')}\ntime.sleep(1)"
 EXIT, CRASH = "os._exit(3)", "ctypes.string_at(0)"
 ENDINGS = {
     RAISE: "ValueError",
@@ -294,7 +296,7 @@ def test_a_process_that_announces_an_endless_answer_is_killed_before_the_node_ke
     assert not children()
 
 
-@pytest.mark.parametrize("start", [CHILD, ORPHAN], ids=["child", "orphan of another session"])
+@pytest.mark.parametrize("start", [CHILD, ORPHAN, STRANGER], ids=["child", "orphan of another session", "stranger"])
 @pytest.mark.parametrize(("end", "error"), [(HANG, ReaderTimeout), (EXIT, HandlerError)])
 def test_what_a_handler_started_dies_with_its_reader(
     reader_of: Callable[..., Reader], tmp_path: Path, start: str, end: str, error: type[NodeError]
