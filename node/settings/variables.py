@@ -64,7 +64,7 @@ def overridden(values: Mapping[str, Any], entries: Iterable[Variable]) -> dict[s
 
 def unknown(environment: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each AINODE_* variable that names no table, and that nothing else is known to read."""
-    known = _names()
+    full_names = _names()
     others = _OF_OTHERS | _credentials(values)
     problems = []
     for name, value in sorted(environment.items()):
@@ -73,8 +73,8 @@ def unknown(environment: Mapping[str, str], values: Mapping[str, Any]) -> list[s
         if _OF_A_CLUSTER.fullmatch(f"{name}={value}"):
             continue
         key = name.upper().removeprefix(_PREFIX)
-        resembling = [full_name for full_name in known if full_name.endswith(f"__{key}")]
-        resembling = resembling or difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.7)
+        resembling = [full_name for full_name in full_names if full_name.endswith(f"__{key}")]
+        resembling = resembling or difflib.get_close_matches(name.upper(), full_names, n=1, cutoff=0.7)
         question = f" (did you mean {resembling[0]}?)" if resembling else ""
         problems.append(f"{name}: is no setting{question}; write AINODE_<TABLE>__<KEY>, or rename the variable")
     return problems
