@@ -14,8 +14,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 
+from ainode.node.receiving.places import network_of
 from ainode.node.tls import HANDSHAKE_S
-from ainode.node.web.limits import Complaints, site
+from ainode.node.web.limits import Complaints
 
 # Of a head, counted from the connection or from the answer before.
 _HEAD_S: Final = 10.0
@@ -102,7 +103,7 @@ class BoundedProtocol(H11Protocol):
         """Take a place, and begin; over TLS, begin after a handshake that has a time limit."""
         self.transport = transport
         self._address = (get_remote_addr(transport) or ("", 0))[0]
-        self._places.wait(self, site(self._address))
+        self._places.wait(self, network_of(self._address))
         self._end_after(_HEAD_S)
         if self._context is None:
             super().connection_made(transport)
@@ -157,7 +158,7 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of a body that nobody wants."""
         self._unread_bytes = 0
-        self._places.wait(self, site(self._address))
+        self._places.wait(self, network_of(self._address))
         self._end_after(_LINGER_S if self._is_unread() else _HEAD_S)
         super().on_response_complete()
 

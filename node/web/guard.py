@@ -8,7 +8,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ainode.node.web.limits import Body, Complaints, Tally, site
+from ainode.node.receiving.places import network_of
+from ainode.node.web.limits import Body, Complaints, Tally
 from ainode.node.web.logins import Logins
 from ainode.node.web.tokens import Tokens
 
@@ -79,7 +80,7 @@ class Guard:
         address = scope["client"][0] if scope["client"] else ""
         if scope["path"] in PUBLIC:
             if scope["path"] not in _PROBES:
-                self._count(f"address {site(address)}", _MAX_PAGES_A_MINUTE)
+                self._count(f"address {network_of(address)}", _MAX_PAGES_A_MINUTE)
             return ""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         owner = None

@@ -2,30 +2,20 @@
 
 import logging
 import time
-from ipaddress import IPv6Network, ip_address
 from typing import Final
 
 import anyio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
+from ainode.node.receiving.places import network_of
+
 _log = logging.getLogger(__name__)
 _MINUTE_S: Final = 60.0
 _MAX_NAMES: Final = 1_024
-# One site of IPv6 has 2**64 addresses (RFC 4291 2.5.1).
-_SITE_BITS: Final = 64
 _LOGGED_COUNTS: Final = frozenset(10**exponent for exponent in range(12))
 # A tenth of a line of ISDN: who sends more slowly holds a place and sends nothing.
 _LOWEST_BYTES_PER_S: Final = 1_024
-
-
-def site(address: str) -> str:
-    """Return the address that is counted: of IPv6 the network of a site, whose addresses one caller has all."""
-    try:
-        is_v6 = ip_address(address).version == 6  # noqa: PLR2004 - the version of the protocol
-    except ValueError:
-        return address
-    return str(IPv6Network(f"{address.partition('%')[0]}/{_SITE_BITS}", strict=False)) if is_v6 else address
 
 
 class Tally:
@@ -59,7 +49,7 @@ class Complaints:
 
     def note(self, action: str, sentence: str, address: str) -> int:
         """Count one more complaint about an address and return the count of the current minute."""
-        count = self._tally.count(f"{action} {site(address)}")
+        count = self._tally.count(f"{action} {network_of(address)}")
         if count in _LOGGED_COUNTS:
             extra = {"action": action, "address": address}
             _log.warning("%s (number %d within a minute)", sentence, count, extra=extra)

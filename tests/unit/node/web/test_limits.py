@@ -11,7 +11,7 @@ installed("fastapi", "uvicorn")
 from starlette.exceptions import HTTPException  # noqa: E402
 from starlette.types import Message  # noqa: E402
 
-from ainode.node.web.limits import Body, Complaints, Tally, site  # noqa: E402
+from ainode.node.web.limits import Body, Complaints, Tally  # noqa: E402
 
 
 def test_ten_thousand_addresses_are_counted_in_the_memory_of_a_thousand() -> None:
@@ -22,19 +22,9 @@ def test_ten_thousand_addresses_are_counted_in_the_memory_of_a_thousand() -> Non
     assert tally.count("address beyond") == 10_000 - 1_024 + 1
 
 
-@pytest.mark.parametrize(
-    ("address", "counted"),
-    [
-        ("10.1.2.3", "10.1.2.3"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::ffff:0:0:2", "2001:db8::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("no address", "no address"),
-    ],
-)
-def test_the_addresses_of_one_site_are_counted_together(address: str, counted: str) -> None:
-    assert site(address) == counted
+def test_the_addresses_of_one_network_of_ipv6_are_one_stranger() -> None:
+    complaints = Complaints()
+    assert [complaints.note("x", "x", f"2001:db8::{number}") for number in (1, 2)] == [1, 2]
 
 
 def test_a_thousand_complaints_about_one_address_are_four_lines(caplog: pytest.LogCaptureFixture) -> None:
