@@ -12,8 +12,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from ainode.node.archive.search import Deadline
 
-# Of a request that is sent; a slower archive would hold a delivery for days.
-_LOWEST_BYTES_PER_S: Final = 1_024
+# Of a request that is sent: over TLS each record of 16 kB has a time limit of its own, and a delivery could take days.
+_LOWEST_BYTES_PER_S: Final = 4_096
 
 
 def pool_classes(timeout_s: float, deadline: Deadline | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from support.web_archives import http, said, web_peer
 
 from ainode.node.archive import orthanc, stow
 from ainode.node.archive.dicomweb import WebArchive
+from ainode.node.archive.paced import pool_classes
 from ainode.node.archive.qido import confirm_by_query, instance_uids
 from ainode.node.archive.search import Deadline, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
@@ -143,6 +144,21 @@ def test_a_search_at_a_hostile_archive_ends_soon_and_in_bounded_memory(answer: s
     assert "SECRET" not in str(caught.value)
     assert peak_bytes < MAX_BYTES
     assert time.monotonic() - begin < 10
+
+
+def test_an_archive_that_takes_a_request_in_drops_is_left() -> None:
+    connection = pool_classes(0.1, None)["http"].ConnectionCls("archive")
+    connection.sock, archive_socket = socket.socketpair()
+    connection.putrequest("POST", "/studies")
+
+    def send_drops() -> None:
+        begin = time.monotonic()
+        while time.monotonic() - begin < 5:
+            connection.send(b"-")
+            time.sleep(0.02)
+
+    with archive_socket, closing(connection), pytest.raises(TimeoutError, match="too slowly"):
+        send_drops()
 
 
 # Where an archive points
