@@ -1,5 +1,5 @@
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,24 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_postgresql(server: str) -> str:
+def postgresql_of(server: str) -> Callable[[], str]:
+    """What makes an empty database of the shared PostgreSQL, and returns its address."""
+
+    def create() -> str:
+        name = f"test_{secrets.token_hex(4)}"
+        engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return server.replace("/postgres?", f"/{name}?")
+
+    return create
+
+
+@pytest.fixture
+def empty_postgresql(postgresql_of: Callable[[], str]) -> str:
     """The address of an empty database of the shared PostgreSQL."""
-    name = f"test_{secrets.token_hex(4)}"
-    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.replace("/postgres?", f"/{name}?")
+    return postgresql_of()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import secrets
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from support import engine_tables
 
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError, DatabaseUnavailable
@@ -99,6 +101,20 @@ def test_a_kill_in_the_middle_of_the_tables_of_postgresql_leaves_what_stood_befo
             database._version.drop(connection)
     assert statement > 20
     engine.dispose()
+
+
+@pytest.mark.long
+def test_a_kill_while_the_engine_makes_its_own_tables_prevents_no_later_start(
+    postgresql_of: Callable[[], str], tmp_path: Path
+) -> None:
+    for address_of in (lambda: f"sqlite:///{tmp_path / secrets.token_hex(4)}.sqlite", postgresql_of):
+        is_at_end, statement = False, 1
+        while not is_at_end:
+            url = address_of()
+            is_at_end = engine_tables.made(url, killed_after=statement)
+            assert engine_tables.made(url), statement
+            statement += 25
+        assert statement > 100
 
 
 def test_tables_that_another_program_holds_are_named_to_the_operator_and_migrated_afterwards(url: str) -> None:
