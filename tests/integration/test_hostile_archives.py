@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from support import a_file
+from support import a_file, instance_ref
 from support.web_archives import http, said, web_peer
 
 from ainode.node.archive import orthanc, stow
@@ -132,12 +132,13 @@ def link(address: str, timeout_s: float = 1.0) -> WebLink:
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_a_search_at_a_hostile_archive_ends_soon_and_in_bounded_memory(answer: str) -> None:
+    is_endless = "drip" in answer or "without end" in answer
     with archive(ANSWERS[answer]) as address:
         begin = time.monotonic()
         tracemalloc.start()
         try:
             with pytest.raises(ArchiveError) as caught:
-                list(WebArchive(link(address)).studies(QUERY, Deadline.within(1.0)))
+                list(WebArchive(link(address)).studies(QUERY, Deadline.within(1.0 if is_endless else 20.0)))
             peak_bytes = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -209,7 +210,7 @@ def test_no_address_in_an_answer_is_called() -> None:
             web = WebLink(peer, 1.0)
             (outcome,) = stow.send(web, [document])
             assert list(WebArchive(web).studies(QUERY, Deadline.within(1.0)))
-            confirm_by_query(web, [])
+            confirm_by_query(web, [instance_ref(content)])
     assert outcome.status is None
     assert requests == []
 
