@@ -88,13 +88,10 @@ def _datasets_of_part(content: bytes) -> list[JsonDataset]:
 
     A character that is no UTF-8 costs its text alone: no UID has one.
     """
-    if content.count(b"{") + content.count(b"[") > _MAX_CONTAINERS or content.count(b"<") > _MAX_MARKS:
-        raise ValueError("too many elements")
+    refuse_large(content)
     document = content.decode("utf-8-sig", "replace")
     try:
         answer = json.loads(document)
-    except RecursionError:
-        raise ValueError("too many levels") from None
     except ValueError:
         return [_dataset_of_xml(document)]
     if isinstance(answer, dict):  # some servers answer a single match without a list
@@ -102,6 +99,15 @@ def _datasets_of_part(content: bytes) -> list[JsonDataset]:
     if not isinstance(answer, list):
         raise ValueError("no data set")  # noqa: TRY004 - the session translates ValueError
     return [dataset for dataset in answer if isinstance(dataset, dict)]
+
+
+def refuse_large(content: bytes) -> None:
+    """Refuse a document in JSON or XML that would take more memory than the answer about a whole study.
+
+    Raises: ValueError if the document has too many elements.
+    """
+    if content.count(b"{") + content.count(b"[") > _MAX_CONTAINERS or content.count(b"<") > _MAX_MARKS:
+        raise ValueError("too many elements")
 
 
 def _dataset_of_xml(document: str) -> JsonDataset:
@@ -115,10 +121,7 @@ def _dataset_of_xml(document: str) -> JsonDataset:
         raise ValueError("neither JSON nor XML") from error
     if root is None or _local(root) != _MODEL:
         raise ValueError("no data set")
-    try:
-        return _elements_of(root)
-    except RecursionError:
-        raise ValueError("too many levels") from None
+    return _elements_of(root)
 
 
 def _elements_of(node: ET.Element) -> JsonDataset:

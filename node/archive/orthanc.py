@@ -15,6 +15,7 @@ import requests
 from requests import Response, Session
 
 from ainode.node.archive.comments import response_comment
+from ainode.node.archive.dicom_json import refuse_large
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.search import Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
@@ -45,13 +46,13 @@ class Orthanc:
         """
         if not orthanc_studies:
             query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study_instance_uid}}
-            return (_identifiers(self._call("POST", "/tools/find", json=query).json()),)
+            return (_identifiers(self._json("POST", "/tools/find", json=query)),)
         return tuple(self._of_study(study_instance_uid, orthanc_study) for orthanc_study in orthanc_studies)
 
     def _of_study(self, study_instance_uid: UID, orthanc_study: str) -> dict[UID, str]:
         path = f"/studies/{orthanc_study}"
         try:
-            study, entries = self._call("GET", path).json(), self._call("GET", f"{path}/instances").json()
+            study, entries = self._json("GET", path), self._json("GET", f"{path}/instances")
         except requests.HTTPError as error:
             if error.response.status_code == HTTPStatus.NOT_FOUND:
                 return {}
@@ -76,7 +77,7 @@ class Orthanc:
         content, uid = document.content, document.sop_instance_uid
         with content.open("rb") if isinstance(content, Path) else BytesIO(content) as stream:
             try:
-                answer = self._call("POST", "/instances", data=stream).json()
+                answer = self._json("POST", "/instances", data=stream)
             except requests.HTTPError as error:
                 status, words = error.response.status_code, response_comment(error.response)
                 http_error = self._link.http_error(status, f"POST /instances of {document}", words)
@@ -116,7 +117,7 @@ class Orthanc:
 
     def _paths(self, uid: UID, level: str) -> tuple[str, ...]:
         """Return the REST paths of the resources of a level (Study, Instance) that have a UID."""
-        entries = self._call("POST", "/tools/lookup", data=uid).json()
+        entries = self._json("POST", "/tools/lookup", data=uid)
         try:
             return tuple(str(entry["Path"]) for entry in entries if entry["Type"] == level)
         except (TypeError, KeyError) as error:
@@ -128,9 +129,18 @@ class Orthanc:
         Raises: ValueError if the answer is not an answer of Orthanc.
         """
         try:
-            return str(self._call("GET", "/system").json()["Version"])
+            return str(self._json("GET", "/system")["Version"])
         except (TypeError, KeyError) as error:
             raise ValueError("no Orthanc") from error
+
+    def _json(self, method: str, path: str, **content: Any) -> Any:  # noqa: ANN401 - parsed JSON
+        """Return the document of an answer, which may be anything.
+
+        Raises: ValueError if the answer is no JSON, or too large.
+        """
+        answer = self._call(method, path, **content)
+        refuse_large(answer.content)
+        return answer.json()
 
     def _call(self, method: str, path: str, **content: Any) -> Response:  # noqa: ANN401 - the keywords of requests
         """Send a request to a path of Orthanc and return the answer; an HTTP error is raised.

@@ -55,9 +55,8 @@ class WebLink:
         Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials that node.toml names are missing.
         """
         name = self.peer.name
-        max_bytes = float("inf") if streamed else self.max_bytes
         with requests.Session() as session:
-            adapter = _Adapter(self.timeout_s, deadline, max_bytes)
+            adapter = _Adapter(self.timeout_s, deadline, self.max_bytes)
             with tls.patience_with_files():
                 adapter.init_poolmanager(1, 1, ssl_context=tls.calling_web(self.peer))
                 session.verify, session.cert = tls.client_files(self.peer)
@@ -81,7 +80,7 @@ class WebLink:
             except (requests.RequestException, HTTPError) as error:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(f"{name}: {request} failed ({kind}); try again later") from None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(f"{name}: the answer to {request} cannot be understood ({kind})") from None
 
@@ -110,9 +109,9 @@ class ServerFailed(ArchiveUnreachable):
 
 
 class _Adapter(HTTPAdapter):
-    """Ends an answer that is slower than the deadline, longer than `max_bytes`, or a redirect."""
+    """Ends an answer that is slower than the deadline, longer than `max_bytes` and no stream, or a redirect."""
 
-    def __init__(self, timeout_s: float, deadline: Deadline | None, max_bytes: float) -> None:
+    def __init__(self, timeout_s: float, deadline: Deadline | None, max_bytes: int) -> None:
         self._timeout_s, self._deadline, self._max_bytes = timeout_s, deadline, max_bytes
         super().__init__()
 
@@ -121,18 +120,24 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = pool_classes(self._timeout_s, self._deadline)
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002 - as the base class
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> requests.Response:
         """Send a request as the base class does, within the remaining time."""
         kwargs["timeout"] = (self._deadline or Deadline()).remaining_s(self._timeout_s)
-        response = super().send(request, *args, **kwargs)
+        response = super().send(request, stream, *args, **kwargs)
         if response.is_redirect:
             response.raw.close()
             raise requests.TooManyRedirects(response=response)
         # The node asks for no encoding: an encoded stream may be any number of bytes.
-        if self._max_bytes == float("inf") and response.headers.get("Content-Encoding", "identity") != "identity":
+        if stream and response.headers.get("Content-Encoding", "identity") != "identity":
             response.raw.close()
             raise requests.exceptions.ContentDecodingError(response=response)
-        response.raw = _Bounded(response.raw, self._max_bytes)
+        response.raw = _Bounded(response.raw, float("inf") if stream else self._max_bytes)
         return response
 
 

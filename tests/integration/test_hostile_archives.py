@@ -162,6 +162,23 @@ def test_an_archive_that_takes_a_request_in_drops_is_left() -> None:
         send_drops()
 
 
+ORTHANC_ANSWERS = {name: ANSWERS[name] for name in ("a body without end", "nested JSON", "17 million empty objects")}
+
+
+@pytest.mark.parametrize("answer", ORTHANC_ANSWERS)
+def test_the_list_of_a_hostile_orthanc_is_bounded_although_its_files_are_not(answer: str) -> None:
+    with archive(ORTHANC_ANSWERS[answer]) as address:
+        rest = WebLink(Peer(name="rest", deliver="orthanc", orthanc=address), 1.0)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ArchiveUnreachable), orthanc.pull_session(rest) as session:
+                session.instances(UID("1.2.3"))
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < MAX_BYTES
+
+
 # Where an archive points
 
 
