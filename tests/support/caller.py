@@ -21,8 +21,9 @@ class Caller:
         called: str = "AINODE",
         calling: str = "CALLER",
         tls: ssl.SSLContext | None = None,
+        timeout_s: float = 10,
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         try:
             if tls:
                 self.socket = tls.wrap_socket(self.socket)

@@ -37,13 +37,22 @@ class Scale:
     """so many kills follow each other before everything has to recover"""
     archive_studies: int = 20
     archive_fault_s: int = 8
+    disk_fault_s: int = 6
     poison: int = 3
     """studies on which each model fails"""
     seed: int = 1
 
 
 SHORT: Final = Scale(
-    connections=6, kills=10, kills_at_once=1, studies=20, instances=100, archive_studies=2, archive_fault_s=2, poison=1
+    connections=6,
+    kills=8,
+    kills_at_once=1,
+    studies=10,
+    instances=50,
+    archive_studies=2,
+    archive_fault_s=1,
+    disk_fault_s=2,
+    poison=1,
 )
 _LONGEST_NOTE: Final = 300
 _SHARE_OF_PROCESSES: Final = 0.7
@@ -125,12 +134,11 @@ def _power(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
 
 
 def _disks(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
-    del scale
     with (
         loop_disk(folder / "data", size_mib=48, names=1000) as disk,
         undisturbed(Site(folder), archive) as installation,
     ):
-        yield from disk_rows(installation, disk)
+        yield from disk_rows(installation, disk, scale.disk_fault_s)
 
 
 def _clocks(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:

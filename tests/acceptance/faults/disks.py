@@ -13,7 +13,6 @@ from acceptance.faults.sender import new_studies
 from support.disks import LoopDisk
 
 _LONGEST_PAUSE_S: Final = 2.0
-_FAULT_S: Final = 4.0
 
 
 def power_cuts(installation: Installation, disk: LoopDisk, times: int, *, seed: int) -> Row:
@@ -32,13 +31,13 @@ def power_cuts(installation: Installation, disk: LoopDisk, times: int, *, seed: 
     return row
 
 
-def disk_rows(installation: Installation, disk: LoopDisk) -> Iterator[Row]:
+def disk_rows(installation: Installation, disk: LoopDisk, fault_s: float) -> Iterator[Row]:
     """Yield a row for each way in which a disk takes nothing."""
     for name, fault in FAULTS.items():
         before, during = new_studies(3), new_studies(3)
         installation.modality.send(before)
         with fault(installation, disk):
-            installation.modality.send(during, within_s=_FAULT_S)
+            installation.modality.send(during, within_s=fault_s)
         over_at = time.monotonic()
         installation.modality.send(during)
         yield judged(installation, Row(name, times=1), [*before, *during], over_at=over_at)

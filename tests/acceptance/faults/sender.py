@@ -25,6 +25,7 @@ SUCCESS: Final = 0x0000
 STEP_BYTES: Final = 12_000
 """of a data set in each PDU, so that an instance is several PDUs"""
 SENDING_S: Final = 90.0
+_ANSWER_S: Final = 5.0
 _PAUSE_S: Final = 0.1
 _P_DATA: Final = 4
 _PLACE: Final = "2.25.{:038d}"
@@ -127,7 +128,7 @@ class Modality:
         digests = study.digests
         context = (DIGITAL_X_RAY, EXPLICIT)
         no_answer = contextlib.suppress(OSError, EOFError, struct.error, CannotUnderstand)
-        with no_answer, Caller(self.port, context) as caller:
+        with no_answer, Caller(self.port, context, timeout_s=_ANSWER_S) as caller:
             caller.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for uid in [uid for uid in study.instances if uid not in acked]:
                 if _status(caller, uid, study.instances[uid]) == SUCCESS:
