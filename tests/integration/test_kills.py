@@ -203,7 +203,7 @@ def prepared(world: World, prepare: Callable[[World, Ledger], None]) -> Path:
         ("supersede", superseded_and_sent, 1),
         ("report", waiting, 12),
         pytest.param("report", waiting, 1, marks=pytest.mark.long),
-        ("sweep", everything_open, 24),
+        ("sweep", everything_open, 16),
         pytest.param("sweep", everything_open, 1, marks=pytest.mark.long),
         ("retain", confirmed, 4),
         pytest.param("retain", confirmed, 1, marks=pytest.mark.long),

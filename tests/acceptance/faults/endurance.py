@@ -21,6 +21,8 @@ _WAVE: Final = 10
 _OUTSTANDING: Final = 40
 _SETTLED: Final = 0.25
 """the part of the run in which caches fill, which is not judged"""
+_LEAST_STUDIES: Final = 100
+"""of fewer studies a slope says nothing"""
 _PER: Final = 1000
 _MB: Final = 1e6
 _WITHIN_S: Final = 600.0
@@ -40,8 +42,10 @@ def endurance_row(installation: Installation, studies: int, instances: int) -> R
             samples[name].append((len(sent) * per_study, resident))
     row = judged(installation, Row("no fault"), sent, within_s=_WITHIN_S)
     seconds = time.monotonic() - started
-    slopes = ", ".join(f"{name} {_slope(points):+.2f}" for name, points in samples.items())
-    note = f"{len(sent)} studies in {seconds:.0f} s; MB per {_PER} instances: {slopes}"
+    note = f"{len(sent)} studies in {seconds:.0f} s"
+    if len(sent) >= _LEAST_STUDIES:
+        slopes = ", ".join(f"{name} {_slope(points):+.2f}" for name, points in samples.items())
+        note = f"{note}; MB per {_PER} instances: {slopes}"
     return row + Row(row.fault, times=1, note=note)
 
 
@@ -63,4 +67,4 @@ def _resident_mb(installation: Installation) -> dict[str, float]:
 def _slope(points: list[tuple[int, float]]) -> float:
     """Return the growth in MB per 1,000 instances, by least squares over what follows the first part."""
     instances, resident = np.asarray(points[int(len(points) * _SETTLED) :]).T
-    return float(np.polyfit(instances, resident, 1)[0] * _PER) if len(instances) > 1 else float("nan")
+    return float(np.polyfit(instances, resident, 1)[0] * _PER)
