@@ -43,3 +43,10 @@ def test_what_is_open_stands_in_the_document_on_security() -> None:
     for statement in STATEMENTS["vulnerabilities"]:
         if statement["analysis"]["state"] == "exploitable":
             assert statement["id"] in text
+
+
+def test_each_test_that_the_document_on_security_names_is_there() -> None:
+    text = (ROOT / "node" / "SECURITY.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(\w[\w/]*\.py)`", text))
+    assert len(names) > 20
+    assert not [name for name in names if not list((ROOT / "tests").rglob(name))]
