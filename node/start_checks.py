@@ -31,10 +31,9 @@ _WEB_PACKAGES: Final = ("fastapi", "uvicorn")
 # The receiver of a node that was killed notes that within a second, and ends its associations.
 _LONGEST_END_S: Final = 3.0
 # What commands and earlier versions leave in a data folder, and what a disk of its own, or a configuration there, has.
-_OWN_NAMES: Final = (
-    *("spool", "documents", "priors", "commitments", "weights", "networks", "audit", "tokens", "catalog.sqlite"),
-    *("workflows.sqlite", "lost+found", "node.toml", "routes.toml"),
-)
+_OWN_FOLDERS: Final = ("spool", "documents", "priors", "commitments", "weights", "networks", "audit")
+_OWN_FILES: Final = ("tokens", "catalog.sqlite", "workflows.sqlite")
+_OWN_NAMES: Final = (*_OWN_FOLDERS, *_OWN_FILES, "lost+found", "node.toml", "routes.toml")
 _PORT_PAUSE_S: Final = 0.1
 # PS3.5 6.2.
 _MAX_AE_TITLE: Final = 16
@@ -147,6 +146,7 @@ def _folder_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     elif not os.access(nearest, os.W_OK | os.X_OK):
         yield f"{subject}: {nearest} cannot be written; change its rights, or give another folder"
     yield from _strangers_in(folder, subject)
+    yield from _damage_in(folder, subject)
     if max(map(len, map(os.fsencode, folder.parts))) > os.pathconf(nearest, "PC_NAME_MAX"):
         yield f"{subject}: has a name that is too long for the disk; give a shorter one"
     total_bytes = disk.f_blocks * disk.f_frsize
@@ -167,6 +167,16 @@ def _strangers_in(folder: Path, subject: str) -> Iterator[str]:
             f"{subject}: {folder} holds {name!r}, which is not of a node, and a start would take all files in the "
             "folder from their users; give a folder for the node alone"
         )
+
+
+def _damage_in(folder: Path, subject: str) -> Iterator[str]:
+    """Yield a sentence for each file of a data folder where a folder belongs, and for each folder in a file's place."""
+    for name in _OWN_FOLDERS:
+        if os.path.lexists(folder / name) and not os.path.isdir(folder / name):
+            yield f"{subject}: {folder / name} is no folder; move the file away, or give another data folder"
+    for name in _OWN_FILES:
+        if os.path.isdir(folder / name):
+            yield f"{subject}: {folder / name} is a folder; move the folder away, or give another data folder"
 
 
 def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:

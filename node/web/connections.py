@@ -165,14 +165,13 @@ class BoundedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; the request that runs meanwhile, if any, ends as if the caller had left."""
         self._complaints.note("malformed_request", "a request is no HTTP", self._address)
-        is_answered = self._is_working() and self.cycle.response_started
         if self._is_working():
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if is_answered:
-            self.abort()
-        else:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
+        else:  # an answer has begun, or is complete
+            self.abort()
 
     def pause_writing(self) -> None:
         """Limit the time in which nobody reads the answer."""

@@ -262,6 +262,18 @@ def test_a_stranger_is_refused_before_the_body_and_cannot_go_on_sending(bench: B
         assert send_until_cut_off(line, bytes(1 << 16), 0.1) < 4
 
 
+def test_a_body_that_stops_being_http_after_the_answer_ends_the_connection_without_an_error(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection(bench, head("/dicom-web/studies", "wrong", UPLOAD, CHUNKED)) as line:
+        assert answer_of(line)[0] >= 400
+        with suppress(ConnectionError):
+            line.sendall(b"no chunk\r\n")
+            assert not line.recv(1)
+    bench.call("GET", "/health")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_eight_dripping_uploads_end_and_delay_no_other_caller(bench: Bench, token: str, hostile_token: str) -> None:
     drip = head("/dicom-web/studies", hostile_token, UPLOAD, "Content-Length: 1000000") + STORED[:100]
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,7 +67,7 @@ def test_a_handler_is_looked_for_without_running_a_line_of_it(tmp_path: Path, mo
 
 def test_a_folder_of_a_node_is_taken_whatever_lies_in_it(tmp_path: Path) -> None:
     settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=0))
-    for name in (".bashrc", "lost+found", "spool", "tokens", "catalog.sqlite-wal"):
+    for name in (".bashrc", "lost+found", "tokens", "catalog.sqlite-wal"):
         (tmp_path / name).touch()
     assert list(start_checks.problems(settings, SOURCES)) == []
     (tmp_path / "letters").touch()
@@ -100,3 +100,19 @@ def test_a_start_on_a_read_only_disk_is_refused_by_the_key_of_the_data_folder(re
     assert problem == (
         f"node.toml: node.data: {read_only} is on a read-only disk; give a folder on a disk that can be written"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "sentence"),
+    [
+        ("spool", Path.touch, "is no folder"),
+        ("audit", Path.touch, "is no folder"),
+        ("catalog.sqlite", Path.mkdir, "is a folder"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_of_the_node_is_named_and_a_folder_in_a_file_s_place(
+    tmp_path: Path, name: str, make: Callable[[Path], None], sentence: str
+) -> None:
+    make(tmp_path / name)
+    (problem,) = start_checks.problems(Settings(node=NodeTable(data=tmp_path)), SOURCES)
+    assert problem.startswith(f"node.toml: node.data: {tmp_path / name} {sentence}")
