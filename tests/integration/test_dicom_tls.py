@@ -607,7 +607,7 @@ def test_tls_on_one_side_only_is_no_association(keys: Keys, tmp_path: Path) -> N
         (refused,) = send(caller_of(server.port, keys), [document])
     assert isinstance(refused.error, ArchiveUnreachable)
     with storescp(tmp_path / "tls", *server_options(keys), "-ic") as server:
-        (refused,) = send(caller_of(server.port, keys, tls=False), [document])
+        (refused,) = send(caller_of(server.port, keys, tls=False, ca_file=""), [document])
     assert isinstance(refused.error, ArchiveUnreachable)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import select
 import socket
 import statistics
@@ -229,7 +230,8 @@ def wait_for_connections(port: int, count: int) -> None:
 def test_two_hundred_hostile_callers_delay_neither_health_nor_an_upload(bench: Bench, token: str) -> None:
     port = bench.settings.web.port
     command = [sys.executable, "-m", "support.hostile", str(port), "--http"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as crowd:
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # pytest's own, which a new process does not have
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | paths) as crowd:
         wait_for_connections(port, 150)
         assert seconds_of_health(bench) < 0.2
         assert bench.store(token, a_file()).status_code == 200

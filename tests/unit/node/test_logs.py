@@ -45,11 +45,18 @@ def test_a_line_tells_what_it_is_about_and_nothing_else(log: io.StringIO) -> Non
 
 
 def test_no_value_makes_a_second_line_or_moves_the_cursor_of_a_terminal(log: io.StringIO) -> None:
-    forged = "SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e\udc80"
+    forged = "SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e"
     logging.getLogger("ainode.node").warning("refused: %s", forged, extra={"peer": forged})
     (line,) = log.getvalue().split("\n")[:-1]
     assert line.isprintable()
-    assert line.count(r"SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e\udc80") == 2
+    assert line.count(r"SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e") == 2
+
+
+def test_half_a_surrogate_is_written_as_an_escape(log: io.StringIO) -> None:
+    handlers = [handler for handler in logging.getLogger().handlers if getattr(handler, "stream", None) is log]
+    # Not by a logger: pytest would keep the record, and no worker can send the record on.
+    handlers[0].handle(logging.LogRecord("ainode.node", logging.WARNING, __file__, 1, "refused: \udc80", (), None))
+    assert log.getvalue().endswith("refused: \\udc80\n")
 
 
 def test_the_words_of_a_library_stay_out_and_its_place_in_the_code_does_not(log: io.StringIO) -> None:

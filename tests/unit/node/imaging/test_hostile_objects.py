@@ -1,6 +1,7 @@
 """Objects made to harm a reader are read or refused, in bounded time and memory, and end no process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ READ = {
 def test_hostile_objects_are_read_or_refused_in_bounded_time_and_memory(tmp_path: Path) -> None:
     hostile_objects.write(tmp_path)
     command = [sys.executable, "-W", "ignore", "-m", "support.hostile_objects", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # pytest's own, which a new process does not have
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | paths)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert {name for name, *_ in rows} == set(hostile_objects.OBJECTS)
     assert {name for name, outcome, *_ in rows if outcome == "read"} == READ
