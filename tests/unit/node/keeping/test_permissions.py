@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from ainode.node.app import Node
 from ainode.node.disk import part_folder, place_durably, write_durably
@@ -19,6 +20,9 @@ from ainode.node.keeping import database
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.settings import NodeTable, Settings
 
+_ENGINES: list[Engine] = []
+"""the open databases of a test: the last one that closes a database removes its log"""
+
 
 @pytest.fixture(autouse=True)
 def _process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -26,6 +30,8 @@ def _process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     umask = os.umask(0o022)
     yield
     os.umask(umask)
+    while _ENGINES:
+        _ENGINES.pop().dispose()
 
 
 def modes(folder: Path) -> set[tuple[str, int]]:
@@ -47,6 +53,7 @@ def a_data_folder(folder: Path) -> Path:
         write_durably(folder / name, b"content")
     engine = database.connect(f"sqlite:///{folder / 'catalog.sqlite'}")
     database.migrate(engine)
+    _ENGINES.append(engine)
     assert {path.name for path in folder.glob("catalog*")} > {"catalog.sqlite"}, "no write-ahead log was made"
     return folder
 
