@@ -241,6 +241,9 @@ class Intake:
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
                 self._open_jobs(readable.study, arriving, now)
                 decisions = router.decide(readable.study, self._settings.routes) + readable.decisions()
+                if not any(decision.matched for decision in decisions):
+                    sentence = "no route takes the study; `ainode explain %s` says why"
+                    log.info(sentence, study_uid, extra=about | {"action": "no_route"})
                 self._mark_routed(study_uid, content, decisions)
 
     def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:

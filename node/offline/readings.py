@@ -222,7 +222,11 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
     rows = catalog.explanation(study)
     if rows is None and not jobs:
-        raise LookupError(f"study {study}: not routed here; give a path, or see `ainode jobs`")
+        count = len(catalog.instances(study))
+        state = (
+            f"{count} instances are here, and the node waits for the last one" if count else "the node has none of it"
+        )
+        raise LookupError(f"study {study}: not routed here: {state}; give a path, or ask again when more has arrived")
     lines = [f"study {study}"]
     if rows is None:
         lines.append("  the files, and why each route matched or not, were removed after [node] retention_days")

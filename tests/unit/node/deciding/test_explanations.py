@@ -90,8 +90,15 @@ def test_after_retention_the_command_tells_that_the_files_are_gone_and_what_beca
     lines = stored_explanation(STUDY, bench.settings)
     assert lines[1] == "  the files, and why each route matched or not, were removed after [node] retention_days"
     assert lines[2].endswith(f"by spine_radiograph: {JobState.WAITING}")
-    with pytest.raises(LookupError, match="not routed here"):
+    with pytest.raises(LookupError, match="not routed here: the node has none of it"):
         stored_explanation("1.2.3", bench.settings)
+
+
+def test_a_study_that_is_not_complete_yet_is_told_from_a_study_that_never_came(tmp_path: Path) -> None:
+    bench = intake_bench(tmp_path)
+    bench.send(1, at=NOW)
+    with pytest.raises(LookupError, match="of 1 instances that came, the node waits for the last"):
+        stored_explanation(STUDY, bench.settings)
 
 
 @pytest.mark.parametrize(
