@@ -223,9 +223,7 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     rows = catalog.explanation(study)
     if rows is None and not jobs:
         count = len(catalog.instances(study))
-        state = (
-            f"{count} instances are here, and the node waits for the last one" if count else "the node has none of it"
-        )
+        state = f"{count} instances came, and the node waits for the last one" if count else "the node has none of it"
         raise LookupError(f"study {study}: not routed here: {state}; give a path, or ask again when more has arrived")
     lines = [f"study {study}"]
     if rows is None:
