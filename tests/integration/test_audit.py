@@ -120,11 +120,11 @@ def test_what_an_association_brought_before_a_kill_is_in_a_chain_that_goes_on(tm
 
 def test_a_node_without_room_for_the_trail_goes_on_and_says_so(tmp_path: Path) -> None:
     node = configured(tmp_path / "node")
-    (tmp_path / "node" / "data").mkdir()
-    (tmp_path / "node" / "data" / "audit").write_bytes(b"in the way")
+    obstacle = tmp_path / "node" / "data" / "audit" / "head"
+    obstacle.mkdir(parents=True)
     with running(node):
         node.until(lambda: "the trail cannot be written" in node.log.read_text(), within_s=20)
-        (tmp_path / "node" / "data" / "audit").unlink()
+        obstacle.rmdir()
         node.until(lambda: "the trail is written again" in node.log.read_text(), within_s=20)
     assert trail(node)[0].code == "110100 110120"
 
