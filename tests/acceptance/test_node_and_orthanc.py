@@ -143,9 +143,10 @@ def test_a_poison_study_ends_as_a_dead_letter_and_spares_the_next(node: RunningN
 def test_a_disk_that_takes_no_document_fails_the_job_visibly_and_a_retry_revives_it(tmp_path: Path) -> None:
     node = configured(tmp_path / "node")
     blocked = tmp_path / "node" / "data" / "documents"
-    blocked.parent.mkdir()
-    blocked.write_text("a file where the folder has to be")
     with running(node):
+        if blocked.exists():
+            blocked.rmdir()
+        blocked.write_text("a file where the folder has to be")
         study, paths = study_files(tmp_path, "full disk")
         deliver(node, *paths)
         job, _ = node.read(study)
