@@ -3,25 +3,17 @@
 Everything that a hostile study or a broken handler could crash happens in that process (`serving.py`).
 """
 
-import contextlib
-import os
-import secrets
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 from ainode.node import errors
 from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
 from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
-from ainode.node.reading.family import MARK, Family
+from ainode.node.reading.child import Child
 from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -29,13 +21,7 @@ from ainode.node.settings import ReaderTable
 _Answer = TypeVar("_Answer", Needs, Reading)
 NEEDS_LIMIT_S: Final = 60.0
 """the time limit of a handler's import, of its build() and of its weights() together"""
-# The memory is measured no more often: a long answer comes in a thousand blocks.
-_MEASURE_S: Final = 0.1
-# A process that ignores SIGKILL waits for a disk or a device; the node goes on without it.
-_DEATH_S: Final = 10.0
-_START: Final = (
-    "import sys; sys.path[:] = sys.argv[2:]; from ainode.node.reading.serving import serve; serve(int(sys.argv[1]))"
-)
+_PROCESS: Final = "ainode.node.reading.serving"
 
 
 def _error_of(failure: Failure) -> NodeError:
@@ -44,42 +30,19 @@ def _error_of(failure: Failure) -> NodeError:
     return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process has ended, and do not collect its exit code.
-
-    Until the code is collected, the number of the process and of its group belongs to nobody else.
-    """
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _started(end: socket.socket, mark: str) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own; whatever the process starts inherits the mark."""
-    return subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-c", _START, str(end.fileno()), *(path or str(Path.cwd()) for path in sys.path)],
-        pass_fds=(end.fileno(),),
-        stdin=subprocess.DEVNULL,
-        env=os.environ | {MARK: mark},
-        start_new_session=True,
-    )
-
-
 class Reader:
     """The process of one handler; the process answers one question at a time."""
 
     def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable, *, mark: str = "") -> None:
         """Start no process yet; the mark of the process and of its children begins with `mark`."""
-        self._name, self._mark = name, f"{mark}{secrets.token_hex(8)}"
+        self._name = name
         self._opening = Opening(name, environment)
         self._limits = limits
         self._lock = threading.RLock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._family: Family | None = None
-        self._channel: Channel | None = None
-        self._used_at = self._measured_at = time.monotonic()
+        self._child = Child(_PROCESS, name, mark=mark)
+        self._used_at = time.monotonic()
         # The studies at which the process was killed, or ended by itself.
         self._suspects: set[str] = set()
-        # Linux ends the process with the thread that started the process, so this thread lives as long as the reader.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"start {name}")
 
     def read(self, request: Request) -> Reading:
         """Return the handler's reading of the study; wait while the process answers another question.
@@ -93,7 +56,7 @@ class Reader:
         with self._lock:
             is_suspect = study in self._suspects
             if is_suspect:
-                self._kill()
+                self._child.kill()
             try:
                 reading = self._ask(request, Reading, f"study {study}", self._limits.time_limit_s)
             except (ReaderTimeout, ReaderDied):
@@ -101,7 +64,7 @@ class Reader:
                 raise
             finally:
                 if is_suspect:
-                    self._kill()
+                    self._child.kill()
             self._suspects.discard(study)
             return reading
 
@@ -122,15 +85,17 @@ class Reader:
                 channel.send(question, refuse_overdue)
                 answer = answer_in(channel.receive(refuse_overdue))
                 if isinstance(answer, Failure) and not answer.is_built:
-                    self._kill()
+                    self._child.kill()
             except (ReaderTimeout, ReaderDied):
-                self._kill()
+                self._child.kill()
                 raise
             except NotAnAnswer as error:
-                self._kill()
+                self._child.kill()
                 raise HandlerError(f"{subject}: the reader of {self._name} sent bytes that are no answer") from error
             except (EOFError, OSError) as error:
-                raise ReaderDied(f"{subject}: the reader of {self._name} ended with code {self._kill()}") from error
+                raise ReaderDied(
+                    f"{subject}: the reader of {self._name} ended with code {self._child.kill()}"
+                ) from error
             finally:
                 self._used_at = time.monotonic()
         if isinstance(answer, Failure):
@@ -147,11 +112,8 @@ class Reader:
         if time.monotonic() > deadline:
             source = "[reader] time_limit_s" if limit_s == self._limits.time_limit_s else "the limit before a study"
             raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source})")
-        if self._family is None or time.monotonic() - self._measured_at < _MEASURE_S:
-            return
-        self._measured_at = time.monotonic()
         limit_bytes = self._limits.memory_limit_bytes
-        if self._family.memory_bytes(limit_bytes) > limit_bytes:
+        if self._child.exceeds(limit_bytes):
             raise ReaderDied(
                 f"{subject}: {self._name} was killed above {limit_bytes} bytes ([reader] memory_limit_bytes), the "
                 "processes that it started included"
@@ -162,35 +124,18 @@ class Reader:
 
         Raises: OSError; what `refuse_overdue` raises.
         """
-        if self._channel is None or self._process is None or _has_ended(self._process):
-            self._kill()
-            end, process_end = socket.socketpair()
-            self._channel = Channel(end)
-            with process_end:
-                self._process = self._starter.submit(_started, process_end, self._mark).result()
-            self._family = Family(self._process.pid, self._mark)
-            self._channel.send(self._opening, refuse_overdue)
-        return self._channel
-
-    def _kill(self) -> int | None:
-        """Kill the process and its descendants; return its exit code, None if no process was started."""
-        if self._channel:
-            self._channel.close()
-        process, family = self._process, self._family
-        self._process = self._family = self._channel = None
-        if process is None or family is None:
-            return None
-        family.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(_DEATH_S)
-        return None
+        if channel := self._child.channel:
+            return channel
+        channel = self._child.start()
+        channel.send(self._opening, refuse_overdue)
+        return channel
 
     def kill_if_unused(self) -> None:
         """Kill the process if the process has answered nothing for `idle_s`; a process that reads goes on."""
         if self._lock.acquire(blocking=False):
             try:
-                if self._process and time.monotonic() - self._used_at > self._limits.idle_s:
-                    self._kill()
+                if self._child.is_started and time.monotonic() - self._used_at > self._limits.idle_s:
+                    self._child.kill()
             finally:
                 self._lock.release()
 
@@ -200,5 +145,5 @@ class Reader:
         The next start of the node resumes the job of the study.
         """
         if self._lock.acquire(blocking=False):
-            self._kill()
+            self._child.kill()
             self._lock.release()

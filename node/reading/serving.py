@@ -1,33 +1,19 @@
 """The process of a handler: it answers one question after the other until the node closes the channel."""
 
-import contextlib
-import ctypes
 import importlib
-import os
 import pickle
-import signal
-import socket
 from dataclasses import dataclass
 from io import BufferedRWPair
-from pathlib import Path
-from typing import Final, TextIO
 
 from ainode.node import errors
 from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerError, NodeError
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.channel import Failure, question_from, write_answer
+from ainode.node.reading.child_process import channel_of, log_stream
 from ainode.node.reading.loaded_handler import LoadedHandler
 from ainode.node.reading.plain import plain
 from ainode.node.reading.weights import ModelEnvironment
-
-# linux/prctl.h
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-# proc(5): the kernel without memory kills this process and its children first, and not the node.
-_FIRST_VICTIM: Final = "1000"
-_STDOUT: Final = 1
-_STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +26,7 @@ class Opening:
 
 def serve(descriptor: int) -> None:
     """Answer the questions of a node on an inherited socket."""
-    library = ctypes.CDLL(None, use_errno=True)
-    # Linux ends this process when the thread that started it ends, however it ends.
-    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Orphans below this process stay below it, where the node finds them.
-    library.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="ascii")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=descriptor) as end, end.makefile("rwb") as file:
-        end.set_inheritable(False)
+    with channel_of(descriptor) as file:
         opening = question_from(file)
         if isinstance(opening, Opening):
             _answer_all(file, opening)
@@ -58,7 +35,7 @@ def serve(descriptor: int) -> None:
 def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
     from ainode.node import logs  # noqa: PLC0415
 
-    logs.configure(_taken_from_the_handler())
+    logs.configure(log_stream())
     handler = LoadedHandler(opening.handler, opening.environment)
     while True:
         try:
@@ -67,18 +44,6 @@ def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
             return
         write_answer(file, _answer(opening.handler, handler, question))
         _load_encoders()
-
-
-def _taken_from_the_handler() -> TextIO:
-    """Return standard error for the log alone; what a handler or its libraries print goes nowhere.
-
-    A printed line may hold the value of a header. Libraries in C write to the descriptors, so these are replaced.
-    """
-    stream = os.fdopen(os.dup(_STDERR), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    with Path(os.devnull).open("wb") as nothing:
-        for descriptor in (_STDOUT, _STDERR):
-            os.dup2(nothing.fileno(), descriptor)
-    return stream
 
 
 def _load_encoders() -> None:
