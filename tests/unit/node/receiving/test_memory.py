@@ -115,7 +115,7 @@ def test_an_association_that_takes_too_much_memory_ends_and_the_receiver_goes_on
     resource.prlimit(child.process.pid, resource.RLIMIT_DATA, (child.data_bytes() + (4 << 20), limits[1]))
     with pytest.raises((AssertionError, OSError)):
         request(child.port, content)
-    # What is left of so little memory may be too little for another thread, and the node restarts a receiver that hangs.
+    # What is left of so little memory may be too little for another thread; the node restarts a receiver that hangs.
     resource.prlimit(child.process.pid, resource.RLIMIT_DATA, limits)
     assert request(child.port, commitment_request(REFERENCE)) == 0x0000
     assert child.process.fault() == ""
