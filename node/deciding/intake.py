@@ -26,7 +26,7 @@ from ainode.node.errors import HandlerStarting
 from ainode.node.identity import configuration_hash, is_ours, job_id
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.keeping.announcements import Announcements
-from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.catalog import Catalog, Completion
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Spool, Spooled
 from ainode.node.reading.weights import HandlerWeights
@@ -219,11 +219,11 @@ class Intake:
 
     def _close(self, study: UID, arriving: ArrivingStudy, now: datetime, reason: str) -> None:
         """Route a complete study, and watch it no longer."""
-        self._route(study, arriving, now)
+        self._route(study, arriving, Completion(now, reason))
         log.info("study complete: %s", reason, extra={"action": "complete", "study_instance_uid": study})
         self._watching.routed(study)
 
-    def _route(self, study_uid: UID, arriving: ArrivingStudy, now: datetime) -> None:
+    def _route(self, study_uid: UID, arriving: ArrivingStudy, completion: Completion) -> None:
         """Decide, explain, open a job for each route that takes a series; jobs first, so that a crash repeats it."""
         content = self._catalog.content(study_uid)
         readable = self._study(study_uid, arriving)
@@ -232,19 +232,19 @@ class Intake:
             case SetAside():
                 log.error("study set aside: %s", readable, extra=about | {"action": "set_aside"})
                 self._catalog.note_problem(study_uid, f"set aside: {readable}")
-                self._mark_routed(study_uid, content, readable.decisions(self._settings.routes))
+                self._mark_routed(study_uid, content, readable.decisions(self._settings.routes), completion)
             case ReadableStudy():
                 for item in readable.unread:
                     uid = item.ref.sop_instance_uid
                     unread = about | {"action": "header_unread", "sop_instance_uid": uid}
                     log.error("an instance cannot be read: %s", item.reason, extra=unread)
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
-                self._open_jobs(readable.study, arriving, now)
+                self._open_jobs(readable.study, arriving, completion.at)
                 decisions = router.decide(readable.study, self._settings.routes) + readable.decisions()
                 if not any(decision.matched for decision in decisions):
                     sentence = "no route takes the study; `ainode explain %s` says why"
                     log.info(sentence, study_uid, extra=about | {"action": "no_route"})
-                self._mark_routed(study_uid, content, decisions)
+                self._mark_routed(study_uid, content, decisions, completion)
 
     def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:
         """Open a job for each route that takes a series of the study; a route that fails costs no other route.
@@ -272,9 +272,11 @@ class Intake:
         if chosen.series:
             self._doors.open_job(self._job(chosen, route, now, locations, refusal))
 
-    def _mark_routed(self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision]) -> None:
+    def _mark_routed(
+        self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision], completion: Completion
+    ) -> None:
         explanation = [asdict(storable(decision)) for decision in decisions]
-        self._catalog.mark_routed(study, content=content, explanation=explanation)
+        self._catalog.mark_routed(study, content=content, explanation=explanation, completion=completion)
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:
         content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}

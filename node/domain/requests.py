@@ -111,3 +111,5 @@ class Reading:
     seconds: float
     demonstration_weights: tuple[str, ...] = ()
     """names of the handler's weights that were of status `demonstration` when it answered"""
+    compose_seconds: float = 0.0
+    """the part of the duration in which the documents were made"""

@@ -1,7 +1,7 @@
 """The search for the priors of a study and the reading of the study: one attempt each, its outcome in the ledger."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from ainode.node.audit.messages import Subject, accessed, study_subject
@@ -51,7 +51,7 @@ class Readings:
     def read(self, task: Task) -> None:
         """Run the reader once and commit the documents; else the reason, and whether the study is read again."""
         stations = self._stations
-        if not stations.ledger.move(task.job, JobState.READING):
+        if not stations.ledger.move(task.job, JobState.READING, at=stations.now()):
             return
         job = stations.ledger.job(task.job)  # after the move: from then on `ainode retry` releases nothing
         try:
@@ -93,7 +93,7 @@ class Readings:
             ledger.tasks.postpone(task, now + timedelta(seconds=pause_s), attempts=attempts)
             ledger.move(task.job, JobState.WAITING, reason=str(error))
         else:
-            ledger.move(task.job, JobState.FAILED, reason=str(error))
+            ledger.move(task.job, JobState.FAILED, reason=str(error), at=now)
 
     def _wait_for_room(self, task: Task, error: NodeError | OSError) -> None:
         ledger = self._stations.ledger
@@ -106,7 +106,7 @@ class Readings:
     def _report(self, job: Job, reading: Reading, kept_documents: tuple[KeptDocument, ...]) -> None:
         ledger, settings = self._stations.ledger, self._stations.settings
         job = addressed(job, reading, route_of(job, settings), ledger)
-        outcome = _outcome(reading, self._priors.record(job.id))
+        outcome = _outcome(reading, self._priors.record(job.id), self._stations.now())
         if ledger.report(job, kept_documents, outcome, wishes=wishes(settings, job.destinations)):
             about = {"action": "read", "job": job.id, "route": job.route}
             answer = reading.answer
@@ -135,11 +135,14 @@ def _audited(job: Job, reading: Reading | None = None) -> Subject:
     return study_subject(job.study_instance_uid, {"": len(job.content)}, details)
 
 
-def _outcome(reading: Reading, prior_record: PriorRecord) -> Outcome:
+def _outcome(reading: Reading, prior_record: PriorRecord, now: datetime) -> Outcome:
     searched = prior_record.query_s or prior_record.retrieve_s
     overheads = {"query": prior_record.query_s, "retrieve": prior_record.retrieve_s} if searched else {}
+    if reading.compose_seconds:
+        overheads["compose"] = reading.compose_seconds
     match reading.answer:
         case OutOfScope(reason):
-            return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds, overheads)
+            return Outcome(JobState.OUT_OF_SCOPE, reading.summary, reason, reading.seconds, overheads, now)
         case Result() as result:
-            return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds, {**overheads, **result.seconds})
+            overheads |= result.seconds
+            return Outcome(JobState.REPORTED, reading.summary, "", reading.seconds, overheads, now)

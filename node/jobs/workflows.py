@@ -214,7 +214,7 @@ class Jobs(DBOSConfiguredInstance):
         """Make a dead letter of a task: `ainode jobs` shows the reason, `ainode retry` revives the task."""
         reason = str(error or "")
         if task.kind is TaskKind.READ:
-            self._stations.ledger.move(task.job, JobState.FAILED, reason=reason)
+            self._stations.ledger.move(task.job, JobState.FAILED, reason=reason, at=self._stations.now())
             log.error("reading given up: %s", reason, extra={"action": "read_failed", "job": task.job})
         else:
             self._stations.courier.give_up(task.job, task.destination, _STATES[task.kind], reason=reason)

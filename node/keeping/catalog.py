@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.identity import content_hash
 from ainode.node.keeping.database import aware, chunks, insert, reference, reference_values
-from ainode.node.keeping.schema import instances, senders, studies
+from ainode.node.keeping.schema import completions, instances, senders, studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,14 @@ class StoredInstance:
     path: Path
     calling_ae_title: str
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """When and why a study counted as complete."""
+
+    at: datetime
+    reason: str
 
 
 def _stored(row: Any) -> StoredInstance:  # noqa: ANN401
@@ -166,10 +174,12 @@ class Catalog:
             raise LookupError(f"study {study}: never received here")
         return aware(received)
 
-    def mark_routed(self, study: UID, *, content: Mapping[UID, str], explanation: object) -> None:
+    def mark_routed(
+        self, study: UID, *, content: Mapping[UID, str], explanation: object, completion: Completion | None = None
+    ) -> None:
         """Write down which content was routed, and the explanation; nothing keeps the study from being routed then.
 
-        A study whose content changed meanwhile waits for routing still.
+        A study whose content changed meanwhile waits for routing still. The completion outlives the study.
         """
         routed = content_hash(content)
         with self._engine.begin() as connection:
@@ -180,6 +190,20 @@ class Catalog:
                 "fault": "",
             }
             connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
+            if completion:
+                self._complete(connection, study, completion, len(content))
+
+    def _complete(self, connection: Connection, study: UID, completion: Completion, instance_count: int) -> None:
+        row = sa.select(
+            studies.c.study_instance_uid,
+            sa.literal(completion.at, completions.c.at.type),
+            sa.literal(completion.reason, sa.Text),
+            sa.literal(instance_count, sa.Integer),
+            studies.c.first_received_at,
+            studies.c.last_received_at,
+        ).where(studies.c.study_instance_uid == study)
+        statement = insert(self._engine, completions).from_select([column.name for column in completions.c], row)
+        connection.execute(statement.on_conflict_do_nothing())
 
     def note_problem(self, study: UID, problem: str) -> None:
         """Write down which instances of the study cannot be read and why, '' if all can."""

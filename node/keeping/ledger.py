@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -25,6 +25,8 @@ from ainode.node.keeping.tasks import Tasks
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
 """destination to the optional documents that it gets"""
+_TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at"}
+"""the column that says when a job came into a state"""
 
 
 class Ledger:
@@ -123,10 +125,14 @@ class Ledger:
         with self._engine.connect() as connection:
             return tuple(job_of(row) for row in connection.execute(query))
 
-    def move(self, job: str, state: JobState, *, reason: str = "") -> bool:
-        """Change the state of a job; return False if the state of the job may not follow, such as after superseded."""
+    def move(self, job: str, state: JobState, *, reason: str = "", at: datetime | None = None) -> bool:
+        """Change the state of a job; return False if the state of the job may not follow, such as after superseded.
+
+        `at`: when the reading begins, or failed.
+        """
+        times = {_TIMES[state]: at} if state in _TIMES else {}
         with self._engine.begin() as connection:
-            return self._move(connection, job, state, reason=reason)
+            return self._move(connection, job, state, reason=reason, **times)
 
     def _move(self, connection: Connection, job: str, state: JobState, **values: object) -> bool:
         """Change the state of a job, and other columns of the job with it: the only place that changes a state."""

@@ -44,11 +44,15 @@ class Job:
     result: str = ""
     seconds: float = 0.0
     overheads: Mapping[str, float] = field(default_factory=dict)
-    """seconds of parts, by name: `query` and `retrieve` of priors before the reading, and what its handler timed"""
+    """seconds of parts: `query` and `retrieve` before the reading; `compose`, and what its handler timed, within it"""
     withheld: str = ""
     """why the documents of a live route stay in the node; empty where they leave"""
     refusal: str = ""
     """why nobody may read the study, such as images of two patients; empty where the handler decides"""
+    reading_at: datetime | None = None
+    """when the last attempt to read began"""
+    finished_at: datetime | None = None
+    """when the job had an answer, or failed"""
 
     @property
     def explanation(self) -> str:
@@ -83,6 +87,7 @@ class Outcome:
     reason: str
     seconds: float
     overheads: Mapping[str, float] = field(default_factory=dict)
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,8 @@ class Delivery:
     """the archive's own words when it was asked for a proof"""
     transactions: tuple[str, ...] = ()
     """Transaction UIDs of all requests of commitment"""
+    tried_at: datetime | None = None
+    """before the first byte left"""
 
     @property
     def is_taken_with_warning(self) -> bool:
@@ -158,6 +165,8 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         overheads=json.loads(row.overheads),
         withheld=row.withheld,
         refusal=row.refusal,
+        reading_at=aware(row.reading_at) if row.reading_at else None,
+        finished_at=aware(row.finished_at) if row.finished_at else None,
     )
 
 
@@ -188,4 +197,5 @@ def delivery_of(row: Any) -> Delivery:  # noqa: ANN401
         archive_comment=row.archive_comment,
         proof_comment=row.proof_comment,
         transactions=tuple(row.transactions.split()),
+        tried_at=aware(row.tried_at) if row.tried_at else None,
     )

@@ -33,6 +33,18 @@ studies = sa.Table(
     sa.Column("fault", sa.Text, nullable=False, server_default=""),
 )
 
+# When and why a study counted as complete, once for each time that the study was routed; it outlives the instances.
+completions = sa.Table(
+    "completions",
+    metadata,
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("at", _time, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("instance_count", sa.Integer, nullable=False),
+    sa.Column("first_received_at", _time, nullable=False),
+    sa.Column("last_received_at", _time, nullable=False),
+)
+
 instances = sa.Table(
     "instances",
     metadata,
@@ -98,6 +110,9 @@ jobs = sa.Table(
     sa.Column("refusal", sa.Text, nullable=False, server_default=""),
     # whether the search for priors has ended
     sa.Column("searched", sa.Boolean, nullable=False, server_default=sa.false()),
+    # when the last attempt to read began, and when the job had an answer or failed
+    sa.Column("reading_at", _time),
+    sa.Column("finished_at", _time),
 )
 
 documents = sa.Table(

@@ -34,6 +34,7 @@ def read(request: Request, handler: Handler) -> Reading:
     instances = (instance for item in (study, *study.priors) for instance in item.instances)
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     context = dataclasses.replace(request.context, source_series_numbers=_series_numbers(study))
+    answered = time.monotonic()
     match answer:
         case Result():
             documents = reports.documents(answer, sources, context)
@@ -41,7 +42,9 @@ def read(request: Request, handler: Handler) -> Reading:
             documents = reports.documents_out_of_scope(answer, sources, context)
         case _:
             documents = ()
-    return Reading(answer, documents, reports.result_json(answer, request.context), time.monotonic() - started)
+    ended = time.monotonic()
+    summary = reports.result_json(answer, request.context)
+    return Reading(answer, documents, summary, ended - started, compose_seconds=ended - answered)
 
 
 def _series_numbers(study: Study) -> frozenset[int]:

@@ -9,6 +9,7 @@ from ainode.node import testing
 from ainode.node.deciding.events import CountAnswered
 from ainode.node.domain import UID
 from ainode.node.keeping.records import Job
+from ainode.node.keeping.study_records import StudyRecords
 from ainode.node.receiving.events import AssociationOpened
 from ainode.node.settings import NodeTable
 
@@ -33,6 +34,16 @@ def test_a_study_is_read_after_the_silence_and_its_job_names_every_instance(benc
     (job,) = bench.opened
     assert set(job.content) == {testing.uid("study", "instance", number) for number in (1, 2)}
     assert job.created_at == NOW
+
+
+def test_the_reason_why_a_study_was_complete_is_kept_for_each_time_that_it_was(bench: IntakeBench) -> None:
+    bench.send(1, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    bench.send(2, at=NOW + timedelta(seconds=60))
+    bench.intake.route_complete(NOW + timedelta(seconds=120))
+    early, late = StudyRecords(bench.engine).completions(STUDY)
+    assert (early.at, early.instance_count, late.instance_count) == (NOW + timedelta(seconds=11), 1, 2)
+    assert early.reason == "10.0 s of silence, for a sender without history"
 
 
 def test_a_study_whose_count_the_sender_confirms_is_read_at_once(bench: IntakeBench) -> None:

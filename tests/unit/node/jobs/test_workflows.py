@@ -161,6 +161,9 @@ def test_a_reading_that_fails_for_now_is_tried_again(bench: Bench) -> None:
     bench.jobs.open(a_job("again"))
     job = bench.until("again", JobState.REPORTED)
     assert (job.attempts, job.reason, len(bench.reader.studies)) == (2, "", 2)
+    assert job.reading_at
+    assert job.finished_at
+    assert job.reading_at <= job.finished_at
 
 
 def test_a_study_that_cannot_be_read_ends_at_once_with_its_reason_and_spares_the_next(bench: Bench) -> None:
@@ -170,6 +173,7 @@ def test_a_study_that_cannot_be_read_ends_at_once_with_its_reason_and_spares_the
     bench.until("next", JobState.REPORTED)
     job = bench.ledger.job("broken")
     assert (job.state, job.attempts, job.reason) == (JobState.FAILED, 1, "series 1.2.3: a slice is missing")
+    assert job.finished_at
 
 
 def test_of_the_studies_that_wait_the_most_urgent_is_read_first_and_one_at_a_time(bench: Bench) -> None:
