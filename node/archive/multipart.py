@@ -26,15 +26,23 @@ def boundary_of(content_type: str) -> bytes | None:
 def parts(blocks: Iterable[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]:
     """Yield the content of each part as blocks; the next part is reached even if the caller leaves blocks unread.
 
+    Raises: as `entries`.
+    """
+    return (content for _, content in entries(blocks, boundary))
+
+
+def entries(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[bytes, Iterator[bytes]]]:
+    """Yield the header lines of each part, and its content as blocks, of which the caller may leave some unread.
+
     Raises: ValueError if the message ends before its last boundary, has no boundary, or has too long a preamble.
     """
     source = _Source(iter(blocks))
     delimiter = b"\r\n--" + boundary
-    _skip_head(source.until(delimiter))
+    _head(source.until(delimiter))
     while source.peek(2) != b"--":
-        _skip_head(source.until(b"\r\n\r\n"))
+        head = _head(source.until(b"\r\n\r\n"))
         content = source.until(delimiter)
-        yield content
+        yield head, content
         deque(content, maxlen=0)
 
 
@@ -77,16 +85,17 @@ class _Source:
         del self.buffer[: index + len(delimiter)]
 
 
-def _skip_head(blocks: Iterator[bytes]) -> None:
-    """Read what stands before the content of a part.
+def _head(blocks: Iterator[bytes]) -> bytes:
+    """Return what stands before the content of a part.
 
     Raises: ValueError if the bytes are too many.
     """
-    head_bytes = 0
+    head = bytearray()
     for block in blocks:
-        head_bytes += len(block)
-        if head_bytes > _MAX_HEAD_BYTES:
+        head += block
+        if len(head) > _MAX_HEAD_BYTES:
             raise ValueError("the preamble or the header lines of a part are too long")
+    return bytes(head)
 
 
 @dataclass(frozen=True, slots=True)

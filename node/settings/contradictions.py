@@ -26,6 +26,11 @@ def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
     yield from _shared_ports(settings, sources)
     if not settings.node.allow and not settings.web.enabled:
         yield f'{sources.key("node", "allow")}: nobody may call; give entries such as "*@127.0.0.0/8"'
+    if settings.web.open_upload and not _is_loopback(settings.web.bind):
+        yield (
+            f"{sources.key('web', 'open_upload')}: anybody in the network could upload; give bind an address of this "
+            'machine such as "127.0.0.1", or set open_upload = false'
+        )
     for route in settings.routes:
         yield from _unfit_destinations(settings, route.destinations, f"{sources.routes}: route {route.name!r}")
         if route.priors:
@@ -92,6 +97,11 @@ def _is_here(host: str, bind: str) -> bool:
         is_usual = address.is_unspecified or str(address) in _LOOPBACK
         return is_everywhere or address == own or (is_usual and str(own) in _LOOPBACK)
     return address == own
+
+
+def _is_loopback(bind: str) -> bool:
+    address = _address(bind)
+    return address is not None and address.is_loopback
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | None:

@@ -222,6 +222,11 @@ class WebTable(_Certified):
     enabled: bool = False
     bind: Bind = "127.0.0.1"
     port: Port = 8080
+    max_upload_bytes: Annotated[Bytes, Field(ge=1024**2)] = 2 * 1024**3
+    max_upload_files: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """of one upload to try or to explain; a ZIP archive may hold as many files, and unpack to four times the bytes"""
+    open_upload: bool = False
+    """whether POST /upload takes a radiograph without a token, from this machine alone"""
 
 
 class AuditTable(Frozen):
