@@ -2,13 +2,13 @@
 
 from ainode.node.settings.files import shipped
 from ainode.node.settings.loading import load, sources
+from ainode.node.settings.peers import Peer
 from ainode.node.settings.tables import (
     AuditTable,
     CompletenessTable,
     DatabaseTable,
     DeliveryTable,
     NodeTable,
-    Peer,
     PriorsTable,
     ReaderTable,
     Settings,

@@ -8,7 +8,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
-from ainode.node.settings.tables import Peer, Settings
+from ainode.node.settings.peers import Peer
+from ainode.node.settings.tables import Settings
 from ainode.node.settings.wording import Sources
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})

@@ -14,7 +14,9 @@ from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
 from ainode.node.settings.contradictions import contradictions
 from ainode.node.settings.files import routes_beside, shipped, toml_values
-from ainode.node.settings.tables import Frozen, Peer, Settings, Tables
+from ainode.node.settings.frozen import Frozen
+from ainode.node.settings.peers import Peer
+from ainode.node.settings.tables import Settings, Tables
 from ainode.node.settings.variables import overridden, unknown, variables
 from ainode.node.settings.wording import Sources, refusals
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_origin
 
-from ainode.node.settings.tables import Frozen, Tables
+from ainode.node.settings.frozen import Frozen
+from ainode.node.settings.tables import Tables
 
 _PREFIX: Final = "AINODE_"
 _PEERS: Final = "peer"

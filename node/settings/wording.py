@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ainode.node.routes import PriorRule, Route
-from ainode.node.settings.tables import Frozen, Peer, Tables
+from ainode.node.settings.frozen import Frozen
+from ainode.node.settings.peers import Peer
+from ainode.node.settings.tables import Tables
 from ainode.node.settings.values import PATTERN_WORDS
 from ainode.node.settings.variables import Variable
 

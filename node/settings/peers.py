@@ -1,0 +1,99 @@
+"""`[[peer]]` of node.toml: another DICOM application entity."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from ainode.node.settings.frozen import Frozen, refuse_half_pair
+from ainode.node.settings.values import NAME, AETitleText, BytesPerMinute, Host, Identity, PerMinute, Url
+
+
+class Peer(Frozen):
+    """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME)]
+    ae_title: AETitleText = ""
+    host: Host = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    sr: Literal["3d", "comprehensive"] = "3d"
+    presentation_state: bool = False
+    """whether the peer also gets the regions, as Grayscale Softcopy Presentation States"""
+    segmentation: Literal["none", "fractional", "labelmap"] = "none"
+    """whether the peer also gets the saliency, as Segmentations, and of which type"""
+    confirm: Literal["commitment", "query", "none"] = "query"
+    deliver: Literal["dimse", "dicomweb", "orthanc"] = "dimse"
+    retrieve: Literal["get", "move", "dicomweb"] = "get"
+    """how the node searches and fetches earlier studies: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
+    dicomweb: Url = ""
+    orthanc: Url = ""
+    """the REST address of a peer that is an Orthanc: the node pulls announced studies from the address"""
+    user_env: str = ""
+    password_env: str = ""
+    token_env: str = ""
+    """names of the environment variables with the credentials for `dicomweb` and `orthanc`: a file holds no secret"""
+    tls: bool = False
+    """whether the DIMSE port of the peer speaks TLS; the addresses `dicomweb` and `orthanc` start with https if so"""
+    ca_file: str = ""
+    """PEM file of the authorities that the node trusts for the peer; with '', the authorities of the system"""
+    crl_files: tuple[str, ...] = ()
+    """PEM files with the revocation lists of these authorities; without a list in force the node does not call"""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    """PEM files of the node, for a peer that requires a certificate"""
+    calling_certificates: tuple[Identity, ...] = ()
+    """certificates of the peer when the peer calls: SHA-256 fingerprints, DNS names, IP addresses or Common Names"""
+    max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_instances_per_minute: PerMinute = 0
+    max_bytes_per_minute: BytesPerMinute = 0
+    """limits of the peer when the peer calls; 0 is the limit that `[node]` has for each caller"""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        """Refuse a peer with half an address or none that the node needs, two credentials, or half a key pair."""
+        if bool(self.host) != bool(self.port) or (self.host and not self.ae_title):
+            message = f"peer {self.name!r}: has half an address; give ae_title, host and port, or the ae_title alone"
+            raise ValueError(message)
+        if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
+            message = f"peer {self.name!r}: deliver or retrieve is by DICOMweb; give `dicomweb`, its address"
+            raise ValueError(message)
+        if self.deliver == "orthanc" and not self.orthanc:
+            message = f"peer {self.name!r}: deliver is by Orthanc's REST interface; give `orthanc`, its address"
+            raise ValueError(message)
+        by_web = self.deliver == "orthanc" or self.deliver == self.retrieve == "dicomweb"
+        web_alone = by_web and self.confirm != "commitment"
+        if not (web_alone or self.speaks_dimse or self.only_calls):
+            message = (
+                f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone, or "
+                'deliver = "orthanc"'
+            )
+            raise ValueError(message)
+        if self.token_env and self.user_env:
+            message = f"peer {self.name!r}: has two credentials; give token_env, or user_env and password_env, not both"
+            raise ValueError(message)
+        if bool(self.user_env) != bool(self.password_env):
+            message = f"peer {self.name!r}: half of a credential is missing; give user_env and password_env, or neither"
+            raise ValueError(message)
+        refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
+        if self.calling_certificates and not self.ae_title:
+            message = f"peer {self.name!r}: calling_certificates are bound to no AE title; give ae_title"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_files_without_tls(self) -> Self:
+        is_secured = self.tls or "https" in (self.dicomweb[:5], self.orthanc[:5])
+        if (self.ca_file or self.crl_files or self.tls_certificate) and not is_secured:
+            remedy = "give tls = true, or an https address"
+            message = f"peer {self.name!r}: ca_file, crl_files and tls_certificate have no effect without TLS; {remedy}"
+            raise ValueError(message)
+        return self
+
+    @property
+    def speaks_dimse(self) -> bool:
+        """Return whether the peer has an AE title, a host and a port, so that the node can call the peer by DIMSE."""
+        return bool(self.ae_title and self.host and self.port)
+
+    @property
+    def only_calls(self) -> bool:
+        """Return whether the peer calls the node and has no address, so that the node cannot call the peer."""
+        return bool(self.ae_title) and not (self.host or self.dicomweb or self.orthanc)
