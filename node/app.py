@@ -43,6 +43,9 @@ from ainode.node.receiving.transfers import Transfers
 from ainode.node.settings import Settings
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ainode.node.web.api import Dependencies
     from ainode.node.web.station import Web
 
 log = logging.getLogger(__name__)
@@ -210,7 +213,20 @@ class Node:
     def _web_station(self) -> "Web":
         from ainode.node.web.station import Neighbors, Web  # noqa: PLC0415 - an extra, and 20 MB resident
 
-        parts = self.catalog, self.ledger, self._announcements
-        return Web(
-            self._settings, Neighbors(*parts, self._transfers.put, self._liveness, self._engine, self._audit.record)
+        neighbors = Neighbors(
+            self.catalog,
+            self.ledger,
+            self._announcements,
+            self._transfers.put,
+            self._liveness,
+            self._engine,
+            self._audit.record,
+            self._pages if self._settings.console.enabled else None,
         )
+        return Web(self._settings, neighbors)
+
+    def _pages(self, web: "Dependencies") -> "FastAPI":
+        from ainode.node.console.application import console  # noqa: PLC0415 - costs memory only where it is enabled
+        from ainode.node.console.parts import Parts  # noqa: PLC0415
+
+        return console(Parts(web, self._engine, self._readers))

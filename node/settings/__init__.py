@@ -6,6 +6,7 @@ from ainode.node.settings.peers import Peer
 from ainode.node.settings.tables import (
     AuditTable,
     CompletenessTable,
+    ConsoleTable,
     DatabaseTable,
     DeliveryTable,
     NodeTable,
@@ -19,6 +20,7 @@ from ainode.node.settings.wording import Sources
 __all__ = [
     "AuditTable",
     "CompletenessTable",
+    "ConsoleTable",
     "DatabaseTable",
     "DeliveryTable",
     "NodeTable",

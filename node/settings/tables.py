@@ -201,6 +201,15 @@ class WebTable(_Certified):
     """whether POST /upload takes a radiograph without a token, from this machine alone"""
 
 
+class ConsoleTable(Frozen):
+    """`[console]`: people's pages, which [web] serves under /console/."""
+
+    enabled: bool = True
+    """with [web] enabled only"""
+    patient: Literal["hidden", "initials", "full"] = "hidden"
+    """what the pages show of a patient's name and Patient ID"""
+
+
 class AuditTable(Frozen):
     """`[audit]`: the trail of PS3.15 A.5 in `data`/audit, and the syslog collector that gets a copy over TLS."""
 
@@ -244,6 +253,7 @@ class Tables(Frozen):
     database: DatabaseTable = DatabaseTable()
     delivery: DeliveryTable = DeliveryTable()
     web: WebTable = WebTable()
+    console: ConsoleTable = ConsoleTable()
     priors: PriorsTable = PriorsTable()
     audit: AuditTable = AuditTable()
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,7 @@ from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.guard import Guard
+from ainode.node.web.headers import DefaultHeaders
 from ainode.node.web.limits import Complaints
 from ainode.node.web.logins import Logins
 from ainode.node.web.puller import is_pulled
@@ -134,8 +135,11 @@ class Ready(BaseModel):
     parts: dict[str, PartState]
 
 
-def application(dependencies: Dependencies) -> FastAPI:
-    """Return the HTTP application; its page at /docs uses no script and no other server."""
+def application(dependencies: Dependencies, pages: FastAPI | None = None) -> FastAPI:
+    """Return the HTTP application, with people's pages if there are any.
+
+    Its own page at /docs uses no script and no other server.
+    """
     app = FastAPI(
         title="ainode",
         version=__version__,
@@ -152,12 +156,17 @@ def application(dependencies: Dependencies) -> FastAPI:
         logins=Logins(dependencies.record),
         timeout_s=timeout_s,
     )
+    app.add_middleware(DefaultHeaders)
     app.add_exception_handler(RequestValidationError, _refusal)
 
     _add_states(app, dependencies)
+    if pages:
+        app.mount("/console", pages)
 
     @app.get("/", include_in_schema=False)
-    async def root() -> None:
+    async def root() -> Response:
+        if pages:
+            return RedirectResponse("/console/")
         raise HTTPException(404, "nothing is at this address; see /health, /ready and /docs")
 
     @app.get("/docs", include_in_schema=False)

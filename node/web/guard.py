@@ -15,6 +15,8 @@ from ainode.node.web.tokens import Tokens
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 """the paths that need no token; none reads a body"""
+PAGES: Final = "/console"
+"""below this path a person's session decides, and not a token"""
 _PROBES: Final = frozenset({"/health", "/ready"})
 _UPLOADS: Final = "/dicom-web/"
 # A question is short; the spool limits each uploaded file.
@@ -78,7 +80,7 @@ class Guard:
         Raises: Refusal 401 or 503 if the caller has no token, 429 if the caller asks too much.
         """
         address = scope["client"][0] if scope["client"] else ""
-        if scope["path"] in PUBLIC:
+        if scope["path"] in PUBLIC or is_page(scope):
             if scope["path"] not in _PROBES:
                 self._count(f"address {network_of(address)}", _MAX_PAGES_A_MINUTE)
             return ""
@@ -117,6 +119,12 @@ class Guard:
         return Refusal(401, remedy, WWW_Authenticate="Bearer")
 
 
+def is_page(scope: Scope) -> bool:
+    """Return whether a request is for a page of the console."""
+    path: str = scope["path"]
+    return path == PAGES or path.startswith(f"{PAGES}/")
+
+
 def _refuse_framing(headers: Headers) -> None:
     """Refuse a body with two lengths, of which a proxy may believe the other (RFC 9112 6.1)."""
     if "transfer-encoding" in headers and "content-length" in headers:
@@ -133,5 +141,5 @@ def _refuse_content(scope: Scope, headers: Headers) -> None:
     if length.isdecimal() and int(length) > _MAX_QUESTION_BYTES:
         raise Refusal(413, f"the body is longer than {_MAX_QUESTION_BYTES} bytes")
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if scope["method"] == "POST" and not media_type.endswith(("/json", "+json")):
+    if scope["method"] == "POST" and not is_page(scope) and not media_type.endswith(("/json", "+json")):
         raise Refusal(415, "send application/json")

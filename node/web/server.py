@@ -21,11 +21,6 @@ _ACCEPTED_AT_ONCE: Final = 128
 # So many more wait in the kernel: beyond, a caller tries again after a second.
 _QUEUE: Final = 1_024
 _CLOSING_S: Final = 5
-_HEADERS: Final = [
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
-]
 
 
 class WebServer:
@@ -57,7 +52,6 @@ class WebServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # whoever connects from this machine could write any address into the log
-            headers=_HEADERS,
             backlog=_ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=_CLOSING_S,
         )

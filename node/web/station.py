@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from fastapi import FastAPI
 
 from ainode.node.archive.web import WebLink
 from ainode.node.audit.messages import Message
@@ -40,6 +41,8 @@ class Neighbors:
     engine: sa.Engine
     record: Callable[[Message], None] = drop
     """writes into the audit trail"""
+    pages: Callable[[Dependencies], FastAPI] | None = None
+    """makes the application of people's pages, None without pages"""
 
 
 class Web:
@@ -58,22 +61,21 @@ class Web:
         links = [WebLink(peer, settings.node.network_timeout_s) for peer in settings.peers if is_pulled(peer)]
         self._pullers = {link.peer.name: Puller(link, dependencies) for link in links}
         complaints = Complaints()
-        interface = application(
-            Dependencies(
-                settings,
-                catalog,
-                ledger,
-                announcements,
-                Tokens(settings.data),
-                complaints,
-                doorway,
-                self._on_announced,
-                neighbors.liveness,
-                Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
-                neighbors.record,
-            )
+        parts = Dependencies(
+            settings,
+            catalog,
+            ledger,
+            announcements,
+            Tokens(settings.data),
+            complaints,
+            doorway,
+            self._on_announced,
+            neighbors.liveness,
+            Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
+            neighbors.record,
         )
-        self._server = WebServer(interface, settings.web, complaints)
+        pages = neighbors.pages(parts) if neighbors.pages else None
+        self._server = WebServer(application(parts, pages), settings.web, complaints)
 
     def start(self) -> None:
         """Continue the pulls that wait, and begin to serve callers."""

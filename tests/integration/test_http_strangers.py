@@ -25,6 +25,7 @@ import requests  # noqa: E402
 from support.web_bench import MULTIPART, Bench, multipart  # noqa: E402
 
 from ainode.node.receiving.events import InstanceStored  # noqa: E402
+from ainode.node.settings import ConsoleTable  # noqa: E402
 
 EVIL = "evil.example"
 STUDY = "1.2.3"
@@ -356,14 +357,17 @@ def test_a_thousand_guesses_are_told_to_wait_and_write_four_lines(
 
 def test_every_answer_forbids_to_sniff_to_keep_and_to_run_anything(bench: Bench, token: str) -> None:
     for path in ("/", "/health", "/docs", "/nothing", f"/studies/{STUDY}"):
-        headers = bench.call("GET", path, token).headers
+        headers = bench.call("GET", path, token, allow_redirects=False).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
         assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
-def test_the_root_names_the_addresses_that_need_no_token(bench: Bench) -> None:
+def test_without_the_console_the_root_names_the_addresses_that_need_no_token(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, console=ConsoleTable(enabled=False))
     answer = bench.call("GET", "/")
+    bench.web.stop()
+    bench.engine.dispose()
     assert answer.status_code == 404
     assert "/health" in answer.json()["detail"]
 

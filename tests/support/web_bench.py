@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
+from fastapi import FastAPI
 
+from ainode.node.console.application import console
+from ainode.node.console.parts import Parts
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.liveness import Liveness
@@ -16,9 +19,11 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Limits, Spool
-from ainode.node.reading.weights import HandlerWeights
+from ainode.node.reading.readers import Readers
+from ainode.node.reading.weights import HandlerWeights, environment
 from ainode.node.routes import Route
-from ainode.node.settings import NodeTable, Peer, Settings, WebTable
+from ainode.node.settings import ConsoleTable, NodeTable, Peer, Settings, WebTable
+from ainode.node.web.api import Dependencies
 from ainode.node.web.station import Neighbors, Web
 from ainode.node.web.tokens import Tokens
 from support.servers import free_port
@@ -39,6 +44,9 @@ class Bench:
     put_event: Callable[[IntakeEvent], None] = field(init=False)
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
+    console: ConsoleTable = field(default_factory=ConsoleTable)
+    pages: FastAPI = field(init=False)
+    """the console"""
 
     def __post_init__(self) -> None:
         self.put_event = self.events.append
@@ -47,6 +55,7 @@ class Bench:
         self.settings = Settings(
             node=NodeTable(data=self.folder, min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30),
             web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
+            console=self.console,
             peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
             routes=(route,),
         )
@@ -64,10 +73,16 @@ class Bench:
                 lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
                 Liveness(lambda: self.fault, lambda: "", lambda: ""),
                 self.engine,
+                pages=self._pages if self.console.enabled else None,
             ),
         )
         self.restart()
         self.web.start()
+
+    def _pages(self, web: Dependencies) -> FastAPI:
+        readers = Readers((), environment(self.settings), self.settings.reader, lambda _: None)
+        self.pages = console(Parts(web, self.engine, readers))
+        return self.pages
 
     def restart(self) -> None:
         """Forget what the intake holds in memory."""

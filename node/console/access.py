@@ -1,0 +1,95 @@
+"""Who may see and do what: the visit of a person, the roles, and the token that every form carries (CSRF)."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import HTTPException, Request
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+class Role(IntEnum):
+    """What a person may do; each role may do what the roles before it may."""
+
+    VIEWER = 1
+    """looks"""
+    READER = 2
+    """judges results, and tries files"""
+    OPERATOR = 3
+    """has studies read again, delivered, cancelled or preferred"""
+    ADMINISTRATOR = 4
+    """persons, routes, configuration"""
+
+    @property
+    def word(self) -> str:
+        """Return the name of the role as people read it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A person who is logged in."""
+
+    person: str
+    role: Role
+    csrf: str
+    """the token that each form of this visit sends back"""
+
+    def may(self, role: str) -> bool:
+        """Return whether the person has a role, by its word; for templates."""
+        return self.role >= Role[role.upper()]
+
+
+class LoginNeeded(Exception):
+    """Nobody is logged in; the browser is sent to the login page, and comes back to `address`."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("log in")
+        self.address = address
+
+
+VisitOf = Callable[[Request], Awaitable[Visit | None]]
+
+
+def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
+    """Return the dependency of a page: the visit of a person who has the role.
+
+    The dependency raises LoginNeeded if nobody is logged in, and HTTPException 403 if the person has a lesser role, or
+    if a request that changes something does not carry the token of the visit.
+    """
+
+    async def visit(request: Request) -> Visit:
+        visit_of: VisitOf = request.app.state.visit_of
+        visit = await visit_of(request)
+        if visit is None:
+            raise LoginNeeded(_address(request))
+        request.state.visit = visit
+        if visit.role < role:
+            raise HTTPException(403, f"this needs the role {role.word}; you are {visit.role.word}")
+        if request.method not in _SAFE_METHODS:
+            await _refuse_forgery(request, visit)
+        return visit
+
+    return visit
+
+
+async def _refuse_forgery(request: Request, visit: Visit) -> None:
+    """Refuse a request that another site may have made the browser send."""
+    token = request.headers.get("x-csrf", "")
+    if not token and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        field = (await request.form()).get("csrf", "")
+        token = field if isinstance(field, str) else ""
+    if not hmac.compare_digest(token.encode(), visit.csrf.encode()):
+        raise HTTPException(403, "the form is not from this visit; load the page again, and send the form again")
+
+
+def _address(request: Request) -> str:
+    """Return path and query of a page, where the browser goes after the login; the first page for anything else."""
+    if request.method not in _SAFE_METHODS:
+        return "/console/"
+    query = request.url.query
+    return quote(request.url.path) + (f"?{query}" if query else "")

@@ -1,0 +1,82 @@
+"""The pages of the console as an application of its own, which the HTTP application of the node mounts."""
+
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import FastAPI, Form, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from ainode.node.console import worklist
+from ainode.node.console.access import LoginNeeded, Visit
+from ainode.node.console.pages import STATIC, THEMES, Pages, render
+from ainode.node.console.parts import Parts
+
+_PAGES: Final = (worklist,)
+# The address of a file changes with its content.
+_A_YEAR_S: Final = 31_536_000
+_A_YEAR: Final = {"Cache-Control": f"public, max-age={_A_YEAR_S}, immutable"}
+
+
+def console(parts: Parts) -> FastAPI:
+    """Return the application of the console."""
+    app = FastAPI(title="ainode console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.pages = Pages(parts.settings)
+    app.state.visit_of = _nobody
+    app.add_exception_handler(LoginNeeded, _to_login)
+    app.add_exception_handler(AnyHTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for page in _PAGES:
+        app.include_router(page.router(parts))
+    app.add_api_route("/static/{path:path}", _static)
+    app.add_api_route("/theme", _theme, methods=["POST"])
+    return app
+
+
+async def _nobody(_: Request) -> Visit | None:
+    return None
+
+
+async def _static(path: str) -> Response:
+    """Return a file that belongs to the pages."""
+    parts = PurePosixPath(path).parts
+    file = STATIC.joinpath(*parts)
+    if ".." in parts or "\0" in path or not file.is_file():
+        raise HTTPException(404, "the console has no such file")
+    return FileResponse(file, headers=_A_YEAR)
+
+
+async def _theme(theme: Annotated[str, Form()] = "", address: Annotated[str, Form()] = "") -> Response:
+    """Keep the colors that a person prefers, and show the page again."""
+    answer = RedirectResponse(address if address.startswith("/console/") else "/console/", 303)
+    answer.set_cookie("theme", theme if theme in THEMES else "", max_age=_A_YEAR_S, path="/console", samesite="lax")
+    return answer
+
+
+def _to_login(request: Request, error: Exception) -> Response:
+    """Send a browser to the login page; a part of a page, asked for by htmx, makes the whole page go there."""
+    address = f"/console/login?next={quote(getattr(error, 'address', ''), safe='')}"
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": address})
+    return RedirectResponse(address, 303)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """Return the page of an error, which says what a person can do."""
+    status = error.status_code if isinstance(error, AnyHTTPException) else 500
+    detail = str(error.detail) if isinstance(error, AnyHTTPException) else ""
+    headers = getattr(error, "headers", None) or {}
+    phrase = HTTPStatus(status).phrase
+    page = render(request, "error.html", status=status, phrase=phrase, detail="" if detail == phrase else detail)
+    page.headers.update(headers)
+    return page
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    """Return the page of a form or address that does not fit, without repeating its values."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else ()
+    texts = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in problems]
+    return render(request, "error.html", status=422, phrase="The address or form does not fit", detail="; ".join(texts))

@@ -1,0 +1,42 @@
+"""The parts of the node that the pages use."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ainode.node.keeping.announcements import Announcements
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.reading.readers import Readers
+from ainode.node.settings import Settings
+from ainode.node.web.api import Dependencies
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Handed to every page; a page changes the node through these alone."""
+
+    web: Dependencies
+    """what the machines' interface uses: doorway, tokens, liveness, readiness, audit trail"""
+    engine: sa.Engine
+    readers: Readers
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings of the node."""
+        return self.web.settings
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the index of instances and studies."""
+        return self.web.catalog
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return jobs, documents and deliveries."""
+        return self.web.ledger
+
+    @property
+    def announcements(self) -> Announcements:
+        """Return the announced studies."""
+        return self.web.announcements

@@ -1,0 +1,76 @@
+"""The console on a real socket, over a real database, with a person of each role."""
+
+from collections.abc import Iterator
+
+import pytest
+from support import installed
+
+installed("fastapi", "uvicorn", "requests", "jinja2")
+
+import requests  # noqa: E402
+from fastapi import Request  # noqa: E402
+from support.web_bench import Bench  # noqa: E402
+
+from ainode.node.console.access import Role, Visit  # noqa: E402
+
+CSRF = "the token of the visit"
+
+
+class Browser:
+    """Somebody with a role who looks at pages; without a role, nobody is logged in."""
+
+    def __init__(self, bench: Bench, role: Role | None) -> None:
+        self.bench = bench
+        self.session = requests.Session()
+        if role:
+            self.session.headers["X-Role"] = role.name
+
+    def get(self, path: str, **options: object) -> requests.Response:
+        return self._call("GET", path, **options)
+
+    def post(self, path: str, fields: dict[str, str] | None = None, **options: object) -> requests.Response:
+        """Send a form with the token of the visit."""
+        return self._call("POST", path, data={"csrf": CSRF, **(fields or {})}, **options)
+
+    def _call(self, method: str, path: str, **options: object) -> requests.Response:
+        address = f"http://127.0.0.1:{self.bench.settings.web.port}{path}"
+        return self.session.request(method, address, timeout=20, allow_redirects=False, **options)  # type: ignore[arg-type]
+
+
+async def visit_of(request: Request) -> Visit | None:
+    name = request.headers.get("x-role", "")
+    return Visit(f"the {name.lower()}", Role[name], CSRF) if name else None
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("console"))
+    made.pages.state.visit_of = visit_of
+    yield made
+    made.web.stop()
+    made.engine.dispose()
+
+
+@pytest.fixture
+def nobody(bench: Bench) -> Browser:
+    return Browser(bench, None)
+
+
+@pytest.fixture
+def viewer(bench: Bench) -> Browser:
+    return Browser(bench, Role.VIEWER)
+
+
+@pytest.fixture
+def reader(bench: Bench) -> Browser:
+    return Browser(bench, Role.READER)
+
+
+@pytest.fixture
+def operator(bench: Bench) -> Browser:
+    return Browser(bench, Role.OPERATOR)
+
+
+@pytest.fixture
+def administrator(bench: Bench) -> Browser:
+    return Browser(bench, Role.ADMINISTRATOR)
