@@ -11,6 +11,8 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from ainode.node.domain import UID
+from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.routes import Check, RouteDecision
 
 NOT_KEPT: Final = "a value that is not kept"
@@ -50,6 +52,36 @@ def completed(stored: RouteDecision, decisions: Iterable[RouteDecision]) -> Rout
         return replace(check, found=values.get(key, NOT_KEPT)) if check.found == NOT_KEPT else check
 
     return _replaced(stored, with_value)
+
+
+def nearest_mismatch(decisions: Iterable[RouteDecision]) -> Mismatch | None:
+    """Return the first failed condition of the decision that came farthest; None if a route matched.
+
+    Of decisions that came equally far, the decision with the fewest failed conditions counts, then the first.
+    """
+    decided = tuple(decisions)
+    if not decided:
+        return Mismatch(UnreadReason.NO_ROUTE, "", UID(""), "routes.toml", "a route", "none")
+    if any(decision.matched for decision in decided):
+        return None
+    nearest = min(decided, key=lambda decision: (-_first_failure(decision), _failures(decision)))
+    check = storable(nearest).checks[_first_failure(nearest)]
+    return Mismatch(
+        UnreadReason.NO_ROUTE,
+        nearest.route,
+        nearest.series_instance_uid,
+        check.attribute,
+        check.expected,
+        check.found,
+    )
+
+
+def _first_failure(decision: RouteDecision) -> int:
+    return next(number for number, check in enumerate(decision.checks) if not check.passed)
+
+
+def _failures(decision: RouteDecision) -> int:
+    return sum(not check.passed for check in decision.checks)
 
 
 def _replaced(decision: RouteDecision, change: Callable[[Check], Check]) -> RouteDecision:

@@ -15,7 +15,7 @@ from typing import Final
 from ainode.node import logs
 from ainode.node.deciding import router
 from ainode.node.deciding.events import CountAnswered, HandlerKnown, IntakeEvent, StudyAnnounced
-from ainode.node.deciding.explanations import storable
+from ainode.node.deciding.explanations import nearest_mismatch, storable
 from ainode.node.deciding.faults import attempt, passes, reason_of
 from ainode.node.deciding.indexing import Indexing
 from ainode.node.deciding.leftovers import Leftovers, Recovery
@@ -29,6 +29,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, Completion
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.spool import Spool, Spooled
+from ainode.node.keeping.unread import Mismatch
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
 from ainode.node.routes import Route, RouteDecision
@@ -232,7 +233,8 @@ class Intake:
             case SetAside():
                 log.error("study set aside: %s", readable, extra=about | {"action": "set_aside"})
                 self._catalog.note_problem(study_uid, f"set aside: {readable}")
-                self._mark_routed(study_uid, content, readable.decisions(self._settings.routes), completion)
+                decisions = readable.decisions(self._settings.routes)
+                self._mark_routed(study_uid, content, decisions, completion, readable.mismatch())
             case ReadableStudy():
                 for item in readable.unread:
                     uid = item.ref.sop_instance_uid
@@ -240,11 +242,12 @@ class Intake:
                     log.error("an instance cannot be read: %s", item.reason, extra=unread)
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
                 self._open_jobs(readable.study, arriving, completion.at)
-                decisions = router.decide(readable.study, self._settings.routes) + readable.decisions()
-                if not any(decision.matched for decision in decisions):
+                decisions = router.decide(readable.study, self._settings.routes)
+                mismatch = nearest_mismatch(decisions)
+                if mismatch:
                     sentence = "no route takes the study; `ainode explain %s` says why"
                     log.info(sentence, study_uid, extra=about | {"action": "no_route"})
-                self._mark_routed(study_uid, content, decisions, completion)
+                self._mark_routed(study_uid, content, decisions + readable.decisions(), completion, mismatch)
 
     def _open_jobs(self, study: Study, arriving: ArrivingStudy, now: datetime) -> None:
         """Open a job for each route that takes a series of the study; a route that fails costs no other route.
@@ -273,10 +276,17 @@ class Intake:
             self._doors.open_job(self._job(chosen, route, now, locations, refusal))
 
     def _mark_routed(
-        self, study: UID, content: Mapping[UID, str], decisions: Iterable[RouteDecision], completion: Completion
+        self,
+        study: UID,
+        content: Mapping[UID, str],
+        decisions: Iterable[RouteDecision],
+        completion: Completion,
+        mismatch: Mismatch | None,
     ) -> None:
         explanation = [asdict(storable(decision)) for decision in decisions]
-        self._catalog.mark_routed(study, content=content, explanation=explanation, completion=completion)
+        self._catalog.mark_routed(
+            study, content=content, explanation=explanation, completion=completion, mismatch=mismatch
+        )
 
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:
         content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}

@@ -13,6 +13,7 @@ from ainode.node.domain import UID, Instance, InstanceRef, Study
 from ainode.node.encoding import headers
 from ainode.node.errors import NodeError
 from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.routes import Check, Route, RouteDecision
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,11 @@ class SetAside:
         """Return the first reason as one sentence."""
         check = self.checks[0]
         return f"{check.attribute} should be {check.expected} but is {check.found}; send the study again"
+
+    def mismatch(self) -> Mismatch:
+        """Return the first reason as the list of unread studies keeps it."""
+        check, series = self.checks[0], self.series_instance_uids[0]
+        return Mismatch(UnreadReason.SET_ASIDE, "", series, check.attribute, check.expected, check.found)
 
     def decisions(self, routes: Iterable[Route]) -> tuple[RouteDecision, ...]:
         """Return the decision of every route on every series, for the explanation of the study."""

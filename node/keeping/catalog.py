@@ -17,6 +17,7 @@ from ainode.node.domain import UID, InstanceRef
 from ainode.node.identity import content_hash
 from ainode.node.keeping.database import aware, chunks, insert, reference, reference_values
 from ainode.node.keeping.schema import completions, instances, senders, studies
+from ainode.node.keeping.unread import Mismatch, replace_mismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +176,18 @@ class Catalog:
         return aware(received)
 
     def mark_routed(
-        self, study: UID, *, content: Mapping[UID, str], explanation: object, completion: Completion | None = None
+        self,
+        study: UID,
+        *,
+        content: Mapping[UID, str],
+        explanation: object,
+        completion: Completion | None = None,
+        mismatch: Mismatch | None = None,
     ) -> None:
         """Write down which content was routed, and the explanation; nothing keeps the study from being routed then.
 
-        A study whose content changed meanwhile waits for routing still. The completion outlives the study.
+        A study whose content changed meanwhile waits for routing still. The completion outlives the study, and so does
+        `mismatch`, which tells why no route took the study.
         """
         routed = content_hash(content)
         with self._engine.begin() as connection:
@@ -190,6 +198,7 @@ class Catalog:
                 "fault": "",
             }
             connection.execute(sa.update(studies).where(studies.c.study_instance_uid == study).values(values))
+            replace_mismatch(self._engine, connection, study, mismatch)
             if completion:
                 self._complete(connection, study, completion, len(content))
 

@@ -45,6 +45,21 @@ completions = sa.Table(
     sa.Column("last_received_at", _time, nullable=False),
 )
 
+# Why no route took a study that is routed: the first condition that failed of the nearest route.
+mismatches = sa.Table(
+    "mismatches",
+    metadata,
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    # no_route or set_aside
+    sa.Column("reason", sa.String(16), nullable=False),
+    sa.Column("received_at", _time, nullable=False, index=True),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("attribute", sa.Text, nullable=False),
+    sa.Column("expected", sa.Text, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 instances = sa.Table(
     "instances",
     metadata,

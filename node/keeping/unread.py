@@ -1,0 +1,217 @@
+"""The studies that were not read, and why: no route, a model that declined, a failure, images that are still awaited.
+
+What no route took stands in `mismatches`, as a start of the node or the intake decided; the rest follows from the jobs,
+the studies that are not routed yet, and the announcements.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ainode.node.domain import UID, JobState
+from ainode.node.keeping.database import aware, insert
+from ainode.node.keeping.schema import announcements, history, jobs, mismatches, studies
+
+
+class UnreadReason(StrEnum):
+    """Why a study was not read."""
+
+    NO_ROUTE = "no_route"
+    """no route matched a series of the study"""
+    SET_ASIDE = "set_aside"
+    """its files and the index disagree, or no file can be read"""
+    DECLINED = "declined"
+    """the model, or the node before the model, refused what the route chose"""
+    FAILED = "failed"
+    """the reading ended in an error"""
+    AWAITED = "awaited"
+    """not complete yet, or not routed yet"""
+    NOT_FETCHED = "not_fetched"
+    """announced, and nothing of the study came"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The condition that kept a study from the route that was nearest to it."""
+
+    reason: UnreadReason
+    """no_route or set_aside"""
+    route: str
+    """'' where the study is set aside"""
+    series_instance_uid: UID
+    attribute: str
+    expected: str
+    value: str
+    """as the catalog may keep it"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadStudy:
+    """A study that was not read, or was not read by one route; the fields are columns of the query."""
+
+    study_instance_uid: UID
+    reason: UnreadReason
+    at: datetime
+    """when its last image came, its job was opened, or the study was announced"""
+    route: str
+    attribute: str
+    expected: str
+    value: str
+    words: str
+    """what the model, the error or the announcement says"""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which studies a question is about; '' and None leave nothing out."""
+
+    reason: str = ""
+    route: str = ""
+    attribute: str = ""
+    """the attribute of the condition that failed"""
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many studies were not read for the same reason."""
+
+    reason: UnreadReason
+    route: str
+    attribute: str
+    expected: str
+    count: int
+
+
+_COLUMNS: Final = ("study_instance_uid", "reason", "at", "route", "attribute", "expected", "value", "words")
+_JOB_REASONS: Final[Mapping[JobState, UnreadReason]] = {
+    JobState.OUT_OF_SCOPE: UnreadReason.DECLINED,
+    JobState.FAILED: UnreadReason.FAILED,
+}
+
+
+class UnreadStudies:
+    """Answers questions about the studies that were not read."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def page(self, criteria: Filter, *, count: int, offset: int = 0) -> tuple[UnreadStudy, ...]:
+        """Return some of the studies, the newest first."""
+        rows = _rows()
+        query = sa.select(rows).where(*_conditions(rows, criteria))
+        query = query.order_by(rows.c.at.desc(), rows.c.study_instance_uid, rows.c.route).limit(count).offset(offset)
+        with self._engine.connect() as connection:
+            return tuple(_unread(row) for row in connection.execute(query))
+
+    def of_study(self, study: UID) -> tuple[UnreadStudy, ...]:
+        """Return why one study was not read, a row for each route that opened a job; () if nothing is wrong."""
+        rows = _rows()
+        with self._engine.connect() as connection:
+            query = sa.select(rows).where(rows.c.study_instance_uid == study).order_by(rows.c.at.desc(), rows.c.route)
+            return tuple(_unread(row) for row in connection.execute(query))
+
+    def tallies(self, criteria: Filter) -> tuple[Tally, ...]:
+        """Return how many studies were not read for which reason, the most frequent reason first."""
+        rows = _rows()
+        columns = (rows.c.reason, rows.c.route, rows.c.attribute, rows.c.expected)
+        count = sa.func.count().label("count")
+        query = sa.select(*columns, count).where(*_conditions(rows, criteria)).group_by(*columns)
+        with self._engine.connect() as connection:
+            result = connection.execute(query.order_by(count.desc(), *columns))
+            return tuple(
+                Tally(UnreadReason(row.reason), row.route, row.attribute, row.expected, row._mapping["count"])  # noqa: SLF001 - public; `count` is a method of a row
+                for row in result
+            )
+
+
+def replace_mismatch(engine: sa.Engine, connection: Connection, study: UID, mismatch: Mismatch | None) -> None:
+    """Write down why no route took a study that is indexed; None removes what stood there."""
+    connection.execute(sa.delete(mismatches).where(mismatches.c.study_instance_uid == study))
+    if mismatch is None:
+        return
+    received = sa.select(studies.c.last_received_at).where(studies.c.study_instance_uid == study)
+    values = {
+        "study_instance_uid": study,
+        "reason": mismatch.reason,
+        "received_at": received.scalar_subquery(),
+        "route": mismatch.route,
+        "series_instance_uid": mismatch.series_instance_uid,
+        "attribute": mismatch.attribute,
+        "expected": mismatch.expected,
+        "value": mismatch.value,
+    }
+    connection.execute(insert(engine, mismatches).values(values))
+
+
+def _rows() -> sa.Subquery:
+    """Return the query of every row, as columns of `UnreadStudy`."""
+    parts = (_unmatched(), *(_ended(table) for table in (jobs, history)), _unrouted(), _absent())
+    return sa.union_all(*parts).subquery("unread")
+
+
+def _columns(**columns: Any) -> list[Any]:  # noqa: ANN401 - columns and expressions of several types
+    """Return the columns of a part of the query in the one order of all parts; a column that is left out is ''."""
+    return [columns.get(name, sa.literal("")).label(name) for name in _COLUMNS]
+
+
+def _unmatched() -> sa.Select[Any]:
+    names = ("study_instance_uid", "reason", "route", "attribute", "expected", "value")
+    return sa.select(*_columns(at=mismatches.c.received_at, **{name: mismatches.c[name] for name in names}))
+
+
+def _ended(table: sa.Table) -> sa.Select[Any]:
+    """Return the part of the jobs that have no result."""
+    reason = sa.case(*((table.c.state == state, reason.value) for state, reason in _JOB_REASONS.items()), else_="")
+    names = ("study_instance_uid", "route")
+    columns = _columns(
+        reason=reason, at=table.c.queued_at, words=table.c.reason, **{name: table.c[name] for name in names}
+    )
+    return sa.select(*columns).where(table.c.state.in_(_JOB_REASONS))
+
+
+def _unrouted() -> sa.Select[Any]:
+    """Return the part of the studies that wait for more images or for their routing."""
+    columns = _columns(
+        study_instance_uid=studies.c.study_instance_uid,
+        reason=sa.literal(UnreadReason.AWAITED.value),
+        at=studies.c.last_received_at,
+        words=sa.case((studies.c.fault != "", studies.c.fault), else_=studies.c.problem),
+    )
+    return sa.select(*columns).where(~studies.c.is_routed)
+
+
+def _absent() -> sa.Select[Any]:
+    """Return the part of the announced studies of which nothing came, and nothing is known from earlier."""
+    uid = announcements.c.study_instance_uid
+    columns = _columns(
+        study_instance_uid=uid,
+        reason=sa.literal(UnreadReason.NOT_FETCHED.value),
+        at=announcements.c.announced_at,
+        words=announcements.c.reason,
+    )
+    is_here = (sa.exists().where(table.c.study_instance_uid == uid) for table in (studies, jobs, history))
+    return sa.select(*columns).where(~sa.or_(*is_here))
+
+
+def _conditions(rows: sa.Subquery, criteria: Filter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [
+        rows.c[name] == value for name in ("reason", "route", "attribute") if (value := getattr(criteria, name))
+    ]
+    if criteria.since:
+        conditions.append(rows.c.at >= criteria.since)
+    if criteria.before:
+        conditions.append(rows.c.at < criteria.before)
+    return conditions
+
+
+def _unread(row: Any) -> UnreadStudy:  # noqa: ANN401 - rows have the columns of their query
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    uid, reason = UID(row.study_instance_uid), UnreadReason(row.reason)
+    return UnreadStudy(**{**values, "study_instance_uid": uid, "reason": reason, "at": aware(row.at)})
