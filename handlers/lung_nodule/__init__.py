@@ -145,7 +145,7 @@ class LungNodule:
         return f"{prediction.probability:.2%}, {prediction.profile}, {status} weights"
 
     def _result(self, selection: Selection, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Result:
-        from ainode.handlers.lung_nodule.findings import continued, evidence, key_images  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.findings import continued, course, evidence, key_images  # noqa: PLC0415
 
         scores = {"probability": max(nodule.prediction.probability for nodule in nodules)}
         for nodule in nodules:
@@ -161,6 +161,7 @@ class LungNodule:
             key_images=key_images(nodules),
             scores=scores,
             continues=continued(selection, nodules),
+            course=course(nodules),
         )
 
 

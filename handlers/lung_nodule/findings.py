@@ -20,6 +20,7 @@ from ainode.node.domain import (
     Region,
     Saliency,
     Selection,
+    TimePoint,
     Window,
 )
 
@@ -207,6 +208,34 @@ class Nodule:
             if isinstance(place.size, NoduleSize):
                 scores[f"{self.name} volume in mm3 of time point {number}"] = round(place.size.volume_mm3, 1)
         return scores
+
+    def course(self) -> Iterator[TimePoint]:
+        """Yield the nodule at each date, the oldest first: attention, size, and the change until the current study."""
+        weights: list[float | None] = [weight for _, weight in self._attention()] or [None]
+        changes = {number: change for number, _, change in self.changes}
+        numbered = (*reversed(self.trace.priors), (0, self.place))
+        for (number, place), weight in zip(numbered, reversed(weights), strict=True):
+            values = {} if weight is None else {"attention": weight}
+            values |= _course_values(place, changes.get(number))
+            study = place.key_slice.study_instance_uid
+            yield TimePoint(self.name, study, self.place.days_after(place) if number else 0.0, values)
+
+
+def _course_values(place: Place, change: Growth | Omission | None) -> dict[str, float]:
+    """Return the sizes at a date, and the change until the current study, by name and unit."""
+    values = {}
+    if isinstance(place.size, NoduleSize):
+        values = {"diameter in mm": place.size.diameter_mm, "volume in mm3": place.size.volume_mm3}
+    if isinstance(change, Growth):
+        values["growth since then in percent"] = change.percent
+        if change.doubling_time_days is not None:
+            values["volume doubling time since then in days"] = change.doubling_time_days
+    return {name: round(value, 1) for name, value in values.items()}
+
+
+def course(nodules: Sequence[Nodule]) -> tuple[TimePoint, ...]:
+    """Return each nodule at each of its dates, the oldest first."""
+    return tuple(time_point for nodule in nodules for time_point in nodule.course())
 
 
 def by_nodule(texts: Mapping[str, str]) -> str:

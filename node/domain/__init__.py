@@ -33,6 +33,7 @@ from ainode.node.domain.findings import (
     Region,
     Result,
     Saliency,
+    TimePoint,
     WeightsStatus,
     Window,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Study",
     "SyntheticImage",
     "SyntheticStudy",
+    "TimePoint",
     "Value",
     "Verdict",
     "WeightsStatus",

@@ -200,6 +200,19 @@ class Algorithm:
 
 
 @dataclass(frozen=True, slots=True)
+class TimePoint:
+    """What was measured of one finding at one of several dates."""
+
+    finding: str
+    """the finding's tracking identifier"""
+    study_instance_uid: UID
+    days_before: float | None
+    """days before the current study; None where a study has no date"""
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """numbers by name and unit, such as `diameter in mm`"""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The answer of a model on a study; evidence begins with the images of the current study."""
 
@@ -218,6 +231,8 @@ class Result:
     """reports of this node on earlier studies, whose lesions this result follows"""
     seconds: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     """duration of each part of the reading, such as `register`; no document states it, a rerun repeats their bytes"""
+    course: tuple[TimePoint, ...] = ()
+    """each finding at each date, the oldest first; the documents state what of it is a measurement of a finding"""
 
     @property
     def presence(self) -> Presence | None:

@@ -11,6 +11,7 @@ from ainode.node.domain import (
     Measurement,
     OutOfScope,
     Result,
+    TimePoint,
     Verdict,
     WeightsStatus,
 )
@@ -67,6 +68,17 @@ def _result_fields(result: Result) -> dict[str, object]:
             "known_limits": algorithm.known_limits,
         },
         "evidence": [ref.sop_instance_uid for ref in result.evidence],
+        "key_images": [ref.sop_instance_uid for ref in result.key_images],
+        "course": [_time_point_fields(time_point) for time_point in result.course],
+    }
+
+
+def _time_point_fields(time_point: TimePoint) -> dict[str, object]:
+    return {
+        "finding": time_point.finding,
+        "study_instance_uid": time_point.study_instance_uid,
+        "days_before": time_point.days_before,
+        "values": dict(time_point.values),
     }
 
 

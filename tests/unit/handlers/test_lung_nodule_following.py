@@ -115,6 +115,18 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
     assert said(result)["time points"] == "3"
     assert said(result)["growth"].count(", slices 1.2 and 1.2 mm") == 2
     assert list(dict.fromkeys(ref.study_instance_uid for ref in result.evidence)) == newest_first
+    assert [(point.study_instance_uid, point.days_before) for point in result.course] == [
+        (newest_first[2], 365),
+        (newest_first[1], 180),
+        (newest_first[0], 0),
+    ]
+    assert [point.values["attention"] for point in result.course] == pytest.approx(
+        [one.value for one in reversed(found["attention-weight"])], abs=1e-4
+    )
+    sizes = [point.values["diameter in mm"] for point in result.course]
+    assert sizes == pytest.approx([8, 10, 13], abs=1)
+    doubling_days = [point.values.get("volume doubling time since then in days") for point in result.course]
+    assert doubling_days == [pytest.approx(found["doubling-time"][1].value, abs=1), pytest.approx(days, rel=0.1), None]
 
 
 def test_the_size_of_today_is_reported_in_whole_millimeters(handler: LungNodule, now: Study) -> None:
