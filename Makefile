@@ -1,4 +1,4 @@
-# Eight words: demo, test, acceptance, faults, lint, install, picture, sbom. Everything lands in .venv; Debian packages are installed where we are root.
+# Nine words: demo, test, acceptance, faults, lint, install, picture, sbom, vendor. Everything lands in .venv; Debian packages are installed where we are root.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,14 +8,23 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 OHIF_VERSION := 3.13.2
 OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 
-.PHONY: demo test acceptance faults lint install picture sbom tools ohif clean
+# The judge of accessibility, for the tests that look at the console in a browser; kept as well.
+AXE_VERSION := 4.14.1
+AXE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/axe/$(AXE_VERSION)
+
+# The scripts of others in the console. They are kept in the repository, each with its licence.
+HTMX := htmx.org-2.0.11
+HTMX_SSE := htmx-ext-sse-2.2.4
+VENDOR := node/console/static/vendor
+
+.PHONY: demo test acceptance faults lint install picture sbom vendor tools ohif axe clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
 
 # A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
 # A network that computes in one thread does not wait for the core of the other worker.
-test: tools ohif lint
+test: tools ohif axe lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # the proofs that take minutes, which `test` leaves out
@@ -50,6 +59,16 @@ sbom: | $(VENV)/bin/python
 	build/sbom/tools/bin/cyclonedx-py environment --short-PURLs --pyproject pyproject.toml --output-file build/sbom/ainode.cdx.json build/sbom/site
 	build/sbom/tools/bin/pip-audit --vulnerability-service osv --no-deps --disable-pip --requirement constraints.txt
 
+# the scripts of the console again, in the versions above; a test compares their bytes with the list beside them
+vendor:
+	mkdir -p build/vendor
+	cd build/vendor && npm pack --silent $(subst -2,@2,$(HTMX) $(HTMX_SSE)) && for name in $(HTMX) $(HTMX_SSE); do mkdir -p $$name && tar -xzf $$name.tgz -C $$name; done
+	cp build/vendor/$(HTMX)/package/dist/htmx.min.js $(VENDOR)/htmx.min.js
+	cp build/vendor/$(HTMX)/package/LICENSE $(VENDOR)/htmx.LICENSE
+	cp build/vendor/$(HTMX_SSE)/package/dist/sse.min.js $(VENDOR)/sse.min.js
+	cp build/vendor/$(HTMX_SSE)/package/LICENSE $(VENDOR)/sse.LICENSE
+	cd $(VENDOR) && sha256sum *.js *.LICENSE > SHA256SUMS
+
 tools:
 	docker/debian-packages test
 
@@ -58,6 +77,11 @@ ohif: $(OHIF)/package/dist/index.html
 # without npm or its registry the tests that need it are skipped by name
 $(OHIF)/package/dist/index.html:
 	-mkdir -p $(OHIF) && cd $(OHIF) && npm pack --silent @ohif/app@$(OHIF_VERSION) && tar -xzf ohif-app-$(OHIF_VERSION).tgz
+
+axe: $(AXE)/package/axe.min.js
+
+$(AXE)/package/axe.min.js:
+	-mkdir -p $(AXE) && cd $(AXE) && npm pack --silent axe-core@$(AXE_VERSION) && tar -xzf axe-core-$(AXE_VERSION).tgz
 
 $(VENV)/bin/python:
 	docker/debian-packages run

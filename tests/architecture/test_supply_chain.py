@@ -1,5 +1,6 @@
 """What is said of the libraries' known holes stays true."""
 
+import hashlib
 import json
 import re
 import tomllib
@@ -50,3 +51,15 @@ def test_each_test_that_the_document_on_security_names_is_there() -> None:
     names = set(re.findall(r"`(\w[\w/]*\.py)`", text))
     assert len(names) > 20
     assert not [name for name in names if not list((ROOT / "tests").rglob(name))]
+
+
+def test_each_script_of_others_is_the_one_that_was_fetched_and_has_its_licence() -> None:
+    folder = ROOT / "node" / "console" / "static" / "vendor"
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    digests = {name: digest for digest, name in (line.split() for line in lines)}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert files.pop("SHA256SUMS")
+    assert files == digests
+    assert {name.partition(".")[0] for name in files if name.endswith(".js")} == {
+        name.partition(".")[0] for name in files if name.endswith(".LICENSE")
+    }
