@@ -15,6 +15,7 @@ from ainode.node import logs
 from ainode.node.commands.audit import app as audit_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
+from ainode.node.commands.users import app as user_app
 from ainode.node.errors import HandlerError, NodeError, ReportError
 from ainode.node.terminal import Config, settings_of, table
 
@@ -35,6 +36,7 @@ app.add_typer(models_app)
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
+app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
 
 
@@ -101,6 +103,18 @@ def serve(config: Config = None) -> None:
     # fails the job because the reader was stopped.
     logging.shutdown()
     os._exit(0 if is_requested else 1)
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="folder for node.toml and routes.toml; this folder if left out")
+    ] = Path(),
+) -> None:
+    """Write the configuration of a new node with its console on, for this machine alone; overwrite nothing."""
+    from ainode.node.commands.init import write_configuration
+
+    print(write_configuration(folder))
 
 
 @app.command()

@@ -192,3 +192,23 @@ history = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("removed_at", _time, nullable=False),
 )
+
+persons = sa.Table(
+    "persons",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    # argon2id with its parameters and salt; '' for who comes through a proxy alone
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("created_at", _time, nullable=False),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("person", sa.String(64), sa.ForeignKey("persons.name"), nullable=False, index=True),
+    sa.Column("csrf", sa.String(64), nullable=False),
+    sa.Column("created_at", _time, nullable=False),
+    sa.Column("seen_at", _time, nullable=False),
+)

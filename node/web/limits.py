@@ -27,13 +27,23 @@ class Tally:
 
     def count(self, name: str) -> int:
         """Count one more of a name and return the count of the current minute."""
+        self._begin_minute()
+        self._counts[self._place(name)] = count = self.current(name) + 1
+        return count
+
+    def current(self, name: str) -> int:
+        """Return the count of a name in the current minute."""
+        self._begin_minute()
+        return self._counts.get(self._place(name), 0)
+
+    def _begin_minute(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._end_s:
             self._counts.clear()
             self._end_s = now_s + _MINUTE_S
-        name = name if name in self._counts or len(self._counts) < _MAX_NAMES else ""
-        self._counts[name] = count = self._counts.get(name, 0) + 1
-        return count
+
+    def _place(self, name: str) -> str:
+        return name if name in self._counts or len(self._counts) < _MAX_NAMES else ""
 
     @property
     def remaining_s(self) -> int:

@@ -49,6 +49,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_mismatches_received_at"), "mismatches", ["received_at"])
     _fill_mismatches(op.get_bind(), mismatches)
+    _create_persons()
 
 
 def _fill_mismatches(connection: sa.Connection, mismatches: sa.Table) -> None:
@@ -81,8 +82,32 @@ def _mismatch(row: Any, decision: Mapping[str, Any], check: Mapping[str, Any]) -
     }
 
 
+def _create_persons() -> None:
+    op.create_table(
+        "persons",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("password", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_persons")),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("person", sa.String(64), nullable=False),
+        sa.Column("csrf", sa.String(64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["person"], ["persons.name"], name=op.f("fk_sessions_person")),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_sessions")),
+    )
+    op.create_index(op.f("ix_sessions_person"), "sessions", ["person"])
+
+
 def downgrade() -> None:
     """Drop what `upgrade` added."""
+    op.drop_table("sessions")
+    op.drop_table("persons")
     for name in _TIMES:
         op.drop_column("jobs", name)
     op.drop_table("completions")
