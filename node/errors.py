@@ -14,6 +14,7 @@
     │   ├── ReaderTimeout        the model was killed at its time limit
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
     ├── ReportError              a result that cannot be encoded
+    ├── CannotRender             a file that a page cannot show
     ├── DatabaseUnavailable      locked, full, away or gone: whatever needed the database is tried again
     └── ArchiveError
         ├── ArchiveUnreachable   retried with back-off
@@ -99,6 +100,10 @@ class ReaderDied(HandlerError):
 
 class ReportError(NodeError):
     """A result that cannot be encoded as a valid DICOM object."""
+
+
+class CannotRender(NodeError):
+    """A page cannot show a file: damaged, or more than the process that decodes files may take."""
 
 
 class DatabaseUnavailable(NodeError):

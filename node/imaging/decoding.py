@@ -1,4 +1,4 @@
-"""The header and the stored values of the first frame of an image file.
+"""The header and the stored values of one frame of an image file, the first unless another is asked for.
 
 Bits above Bits Stored never leave this module, whatever the transfer syntax: old archives keep overlays in these bits,
 and a transcoder compresses the overlays too.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_fragments, parse_basic_offsets
+from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
@@ -60,13 +60,13 @@ _FLOATING = "f"
 _MAX_COMPONENTS = 4
 
 
-def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
-    """Return the header and the stored values of the first frame, colors still in their photometric interpretation.
+def decoded_frame(path: Path, index: int = 0) -> tuple[Dataset, NDArray[Any]]:
+    """Return the header and the stored values of a frame, colors still in their photometric interpretation.
 
     Raises: BrokenSeries if the object has no pixel data, or no decoder knows its transfer syntax; one of BROKEN_FILE.
     """
     header = _header(path)
-    stream = _codestream(path, header)
+    stream = _codestream(path, header, index)
     sizes = [(header.Rows, header.Columns), *([(stream.rows, stream.columns)] if stream else [])]
     for rows, columns in sizes:
         if not 0 < rows * columns <= MAX_PIXELS:
@@ -76,7 +76,7 @@ def first_frame(path: Path) -> tuple[Dataset, NDArray[Any]]:
     decoded = Dataset()
     frame = pixel_array(
         _source(path, header.file_meta.TransferSyntaxUID),
-        index=0,
+        index=index,
         raw=True,
         ds_out=decoded,
         # On a damaged file the faster RLE decoder panics in Rust, and no `except Exception` stops the panic.
@@ -150,8 +150,8 @@ def _source(path: Path, syntax: UID) -> Path | Dataset:
     return path
 
 
-def _codestream(path: Path, header: Dataset) -> Codestream | None:
-    """Return what the codestream of the first frame says; None for a frame that is not compressed.
+def _codestream(path: Path, header: Dataset, index: int) -> Codestream | None:
+    """Return what the codestream of a frame says; None for a frame that is not compressed.
 
     Decoders allocate memory by the size in the codestream, not by the size in the header: a file of 80 kB with
     60,000 x 60,000 in its codestream took 14 GB and 75 s.
@@ -163,5 +163,7 @@ def _codestream(path: Path, header: Dataset) -> Codestream | None:
         dcmread(file, stop_before_pixels=True)
         # Tag, VR, reserved and undefined length of Pixel Data (PS3.5 A.4).
         file.seek(12, 1)
+        if index:
+            return codestream(get_frame(file, index, number_of_frames=int(header.NumberOfFrames)))
         parse_basic_offsets(file)
         return codestream(next(iter(generate_fragments(file))))

@@ -1,10 +1,11 @@
-"""The first frame of an image file: modality values, brightness on a viewer's screen, and an 8-bit picture.
+"""A frame of an image file, mostly the first: modality values, brightness on a viewer's screen, and an 8-bit picture.
 
 Every error of reading a broken file becomes BrokenSeries.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
 from ainode.node.domain import Window
 from ainode.node.errors import BrokenSeries
-from ainode.node.imaging.decoding import BROKEN_FILE, first_frame
+from ainode.node.imaging.decoding import BROKEN_FILE, decoded_frame
 from ainode.node.imaging.free_text import as_code
+from ainode.node.imaging.functional_groups import frame_header
 from ainode.node.imaging.lookup_tables import mapped, palette_colors, white_value
 
 # Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
@@ -28,6 +30,41 @@ _COLOR_SPACES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PICTURE_BITS = 8
 # With 32 bits of stored values, float32 holds every product; no unit needs as much.
 _MAX_RESCALE = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame as a viewer needs the frame.
+
+    Shapes: `values` (rows, columns) float32, or (rows, columns, 3) uint8 RGB.
+    Units: `values` and `window` those of Rescale Type; Hounsfield units for CT.
+    """
+
+    header: Dataset
+    """with what the functional groups say of the frame"""
+    values: NDArray[Any]
+    window: tuple[float, float] | None
+    """center and width through which a gray frame is shown first; None for colors"""
+
+
+def frame(path: Path, index: int = 0) -> Frame:
+    """Return a frame with the window of its header; the percentiles replace a window that leaves the frame flat.
+
+    Raises: BrokenSeries if the file cannot be decoded.
+    """
+    with _decoding(path):
+        header, stored = decoded_frame(path, index)
+        header = frame_header(header, index)
+        if not _is_gray(header):
+            return Frame(header, _rgb_values(header, stored), None)
+        values = _modality_values(header, stored)
+        return Frame(header, values, _window(header, values) or automatic_window(values))
+
+
+def automatic_window(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return center and width between the percentiles 0.5 and 99.5."""
+    low, high = np.percentile(_sample(values), (0.5, 99.5))
+    return float(low + high) / 2, max(float(high - low), 1e-6)
 
 
 def modality_values(path: Path) -> NDArray[np.float32]:
@@ -63,7 +100,7 @@ def picture(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
     Raises: BrokenSeries if the file cannot be decoded.
     """
     with _decoding(path):
-        header, stored = first_frame(path)
+        header, stored = decoded_frame(path)
         if _is_gray(header):
             values = _modality_values(header, stored)
             brightness = _windowed(values, window.center, window.width) if window else _brightness(header, values)
@@ -138,7 +175,7 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
 
     Raises: BrokenSeries if the image is a color image.
     """
-    header, stored = first_frame(path)
+    header, stored = decoded_frame(path)
     if not _is_gray(header):
         name = as_code(header.get("PhotometricInterpretation"))
         raise BrokenSeries(
@@ -186,6 +223,14 @@ def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.floa
 def _windowed(values: NDArray[np.float32], center: float, width: float) -> NDArray[np.float32]:
     """Return modality values as brightness from 0 to 1 through a window (PS3.3 C.11.2.1.2.1)."""
     return np.asarray(((values - center + 0.5) / (width - 1) + 0.5).clip(0, 1), np.float32)
+
+
+def _window(header: Dataset, values: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return center and width of the first window; None without a window that shows the values."""
+    center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    if header.get("VOILUTSequence") or center is None or width is None or width <= 1:
+        return None
+    return (center, width) if _contrast(_windowed(values, center, width)) >= _MIN_CONTRAST else None
 
 
 def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:

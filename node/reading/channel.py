@@ -54,13 +54,13 @@ class Channel:
             self._wait(select.POLLOUT, refuse_overdue)
             remainder = remainder[self._end.send(remainder) :]
 
-    def receive(self, refuse_overdue: Callable[[], None]) -> bytes:
+    def receive(self, refuse_overdue: Callable[[], None], *, most_bytes: int = _MOST_BYTES) -> bytes:
         """Return the bytes of an answer; `refuse_overdue` is called while the answer is not whole.
 
         Raises: EOFError, OSError if the process ended; NotAnAnswer; what `refuse_overdue` raises.
         """
         (length,) = _LENGTH.unpack(self._received(_LENGTH.size, refuse_overdue))
-        if length > _MOST_BYTES:
+        if length > most_bytes:
             raise NotAnAnswer
         return self._received(length, refuse_overdue)
 

@@ -1,0 +1,68 @@
+"""The elements of a file as rows of a table, without pixels and without end neither in depth nor in length."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom import DataElement, Dataset, dcmread
+
+from ainode.node.logs import printable
+
+_ROWS: Final = 2_000
+_DEPTH: Final = 6
+_ITEMS: Final = 50
+_CHARACTERS: Final = 200
+# pydicom leaves a longer value on the disk until somebody asks for the value.
+_DEFERRED_BYTES: Final = 65_536
+_BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_PATIENT_GROUP: Final = 0x0010
+# Free text and names of persons, in which a patient's identity may stand (PS3.15 table E.1-1).
+_FREE_TEXT: Final = frozenset({"LT", "PN", "ST", "UT"})
+_IDENTIFYING: Final = frozenset({"AccessionNumber", "StudyID", "StudyDescription", "SeriesDescription"})
+
+
+def header_rows(path: Path, *, is_anonymous: bool) -> list[dict[str, Any]]:
+    """Return tag, name, VR, value and depth of each element; names are those of the standard.
+
+    Raises: one of BROKEN_FILE.
+    """
+    data_set = dcmread(path, stop_before_pixels=True, defer_size=_DEFERRED_BYTES)
+    rows = _rows(data_set.file_meta, 0, is_anonymous=is_anonymous), _rows(data_set, 0, is_anonymous=is_anonymous)
+    return list(islice((row for part in rows for row in part), _ROWS))
+
+
+def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool) -> Iterator[dict[str, Any]]:
+    for tag in sorted(data_set.keys()):
+        raw = data_set.get_item(tag)
+        length = getattr(raw, "length", None)
+        if length is not None and length != 0xFFFFFFFF and length > _DEFERRED_BYTES and raw.VR != "SQ":  # noqa: PLR2004
+            yield _row(tag, "", str(raw.VR or ""), f"{length:,} bytes", depth)
+            continue
+        element = data_set[tag]
+        value = "(not shown)" if is_anonymous and _may_identify(element) else _text(element)
+        yield _row(tag, element.name, str(element.VR), value, depth)
+        if element.VR == "SQ" and depth < _DEPTH:
+            for number, item in enumerate(element.value[:_ITEMS], start=1):
+                yield _row(tag, f"Item {number}", "", "", depth + 1)
+                yield from _rows(item, depth + 2, is_anonymous=is_anonymous)
+
+
+def _row(tag: int, name: str, vr: str, value: str, depth: int) -> dict[str, Any]:
+    tag_text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    return {"tag": tag_text, "name": printable(name), "vr": vr, "value": printable(value), "depth": depth}
+
+
+def _may_identify(element: DataElement) -> bool:
+    is_named = element.tag.group == _PATIENT_GROUP or element.keyword in _IDENTIFYING
+    return element.VR != "SQ" and (is_named or element.VR in _FREE_TEXT or element.tag.is_private)
+
+
+def _text(element: DataElement) -> str:
+    if element.VR == "SQ":
+        return f"{len(element.value)} items"
+    if element.VR in _BULK:
+        return f"{len(element.value or b''):,} bytes"
+    values = [str(value) for value in islice(element.value, _CHARACTERS)] if element.VM > 1 else [str(element.value)]
+    text = " \\ ".join("" if value == "None" else value for value in values)
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]} …"

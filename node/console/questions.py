@@ -1,0 +1,59 @@
+"""What a page may ask of the process that decodes files (`rendering_process.py`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of the process; each costs an answer, and never the node."""
+
+    time_s: float = 20.0
+    """of one answer"""
+    memory_bytes: int = 1 << 30
+    idle_s: float = 60.0
+    """an unused process gives its memory back after this long"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderQuestion:
+    """The elements of a file, without pixels."""
+
+    path: Path
+    is_anonymous: bool
+    """whether values that name the patient or other persons are left out"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesQuestion:
+    """The slices of the files of a series, and where the slices lie."""
+
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesQuestion:
+    """The values of a frame."""
+
+    path: Path
+    frame: int
+    longest_side: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailQuestion:
+    """A small picture of a frame."""
+
+    path: Path
+    frame: int
+    longest_side: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionsQuestion:
+    """The regions that a report of the node draws."""
+
+    path: Path
+
+
+Question = HeaderQuestion | SeriesQuestion | ValuesQuestion | ThumbnailQuestion | RegionsQuestion
