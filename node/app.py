@@ -6,6 +6,7 @@ web, pullers     ->
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -95,6 +96,7 @@ class Node:
         self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
         self._liveness = Liveness(self._receiver.fault, self._intake.fault, self._jobs.fault)
+        self._stop_rendering: Callable[[], None] = lambda: None
         self._web = self._web_station() if settings.web.enabled else None
 
     def start(self) -> None:
@@ -141,6 +143,7 @@ class Node:
         self._events.close()  # the next start finds on disk what the intake does not take now
         if self._web:
             self._web.stop()
+        self._stop_rendering()
         self._receiver.stop()
         self._intake.stop()
         self._readers.kill_idle()
@@ -229,4 +232,6 @@ class Node:
         from ainode.node.console.application import console  # noqa: PLC0415 - costs memory only where it is enabled
         from ainode.node.console.parts import Parts  # noqa: PLC0415
 
-        return console(Parts(web, self._engine, self._readers))
+        parts = Parts(web, self._engine, self._readers)
+        self._stop_rendering = parts.rendering.stop
+        return console(parts)

@@ -1,9 +1,10 @@
 """The parts of the node that the pages use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from ainode.node.console.rendering import Rendering
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
@@ -20,6 +21,8 @@ class Parts:
     """what the machines' interface uses: doorway, tokens, liveness, readiness, audit trail"""
     engine: sa.Engine
     readers: Readers
+    rendering: Rendering = field(default_factory=Rendering)
+    """decodes files in a process of its own"""
 
     @property
     def settings(self) -> Settings:

@@ -47,6 +47,8 @@ class Bench:
     console: ConsoleTable = field(default_factory=ConsoleTable)
     pages: FastAPI = field(init=False)
     """the console"""
+    parts: Parts = field(init=False)
+    """what the pages use"""
 
     def __post_init__(self) -> None:
         self.put_event = self.events.append
@@ -81,7 +83,8 @@ class Bench:
 
     def _pages(self, web: Dependencies) -> FastAPI:
         readers = Readers((), environment(self.settings), self.settings.reader, lambda _: None)
-        self.pages = console(Parts(web, self.engine, readers))
+        self.parts = Parts(web, self.engine, readers)
+        self.pages = console(self.parts)
         return self.pages
 
     def restart(self) -> None:

@@ -48,6 +48,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made.pages.state.visit_of = visit_of
     yield made
     made.web.stop()
+    made.parts.rendering.stop()
     made.engine.dispose()
 
 
