@@ -17,10 +17,11 @@ from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, Jo
 from ainode.node.identity import returned_job_id
 from ainode.node.keeping import transitions
 from ainode.node.keeping.announcements import locations_json
+from ainode.node.keeping.answers import write_answer
 from ainode.node.keeping.database import insert, reference, reference_values
 from ainode.node.keeping.outbox import Outbox, deliveries_of
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
-from ainode.node.keeping.schema import deliveries, documents, history, jobs, tasks
+from ainode.node.keeping.schema import answers, deliveries, documents, history, jobs, tasks
 from ainode.node.keeping.tasks import Tasks
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
@@ -92,6 +93,7 @@ class Ledger:
         older_jobs = connection.execute(query).scalars().all()
         for older_job in older_jobs:
             self._move(connection, older_job, JobState.SUPERSEDED)
+        connection.execute(sa.update(answers).where(answers.c.job.in_(older_jobs)).values(is_superseded=True))
         sent_reports = connection.execute(
             sa.select(documents)
             .join(deliveries, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
@@ -180,7 +182,7 @@ class Ledger:
         *,
         wishes: Wishes = MappingProxyType({}),
     ) -> bool:
-        """Commit the documents of a job that is read, and a waiting delivery of each document to each destination.
+        """Commit the documents of a job that is read, its answer, and a waiting delivery to each destination.
 
         Optional documents go where `wishes` names their kind. Return False, and change nothing, if the job is not
         `reading`: the documents that were encoded first are the ones that leave, and none of a superseded job.
@@ -189,6 +191,7 @@ class Ledger:
             values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
             if not self._move(connection, job.id, **values):
                 return False
+            write_answer(connection, job, reading)
             for position, document in enumerate(kept_documents):
                 row = {
                     **reference_values(document.ref),

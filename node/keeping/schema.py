@@ -212,3 +212,30 @@ sessions = sa.Table(
     sa.Column("created_at", _time, nullable=False),
     sa.Column("seen_at", _time, nullable=False),
 )
+
+# What each job answered, in the columns that figures and searches need; it outlives the job.
+answers = sa.Table(
+    "answers",
+    metadata,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("handler", sa.Text, nullable=False),
+    # of the algorithm; '' where the study was refused
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("weights_sha256", sa.String(64), nullable=False),
+    # of the strongest verdict; '' without a verdict
+    sa.Column("presence", sa.String(16), nullable=False),
+    sa.Column("probability", sa.Float),
+    sa.Column("threshold", sa.Float),
+    sa.Column("headline", sa.Text, nullable=False),
+    # of a refusal; '' where the study was read
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("at", _time, nullable=False, index=True),
+    # whether a later job of the route read the study again
+    sa.Column("is_superseded", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("ix_answers_handler_at", "handler", "at"),
+    sa.Index("ix_answers_route_at", "route", "at"),
+)

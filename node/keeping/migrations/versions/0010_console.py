@@ -50,6 +50,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_mismatches_received_at"), "mismatches", ["received_at"])
     _fill_mismatches(op.get_bind(), mismatches)
     _create_persons()
+    _add_answers()
 
 
 def _fill_mismatches(connection: sa.Connection, mismatches: sa.Table) -> None:
@@ -104,8 +105,90 @@ def _create_persons() -> None:
     op.create_index(op.f("ix_sessions_person"), "sessions", ["person"])
 
 
+_answers = sa.table(
+    "answers",
+    *(
+        sa.column(name)
+        for name in ("job", "study_instance_uid", "route", "handler", "model", "version", "weights_sha256")
+    ),
+    *(sa.column(name) for name in ("presence", "probability", "threshold", "headline", "code", "seconds")),
+    sa.column("at", sa.DateTime(timezone=True)),
+    sa.column("is_superseded", sa.Boolean()),
+)
+_READ_AT_ONCE = 500
+
+
+def _add_answers() -> None:
+    """Make the table of answers, and fill it from the results that jobs and history hold."""
+    op.create_table(
+        "answers",
+        sa.Column("job", sa.String(32), nullable=False),
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("handler", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("weights_sha256", sa.String(64), nullable=False),
+        sa.Column("presence", sa.String(16), nullable=False),
+        sa.Column("probability", sa.Float()),
+        sa.Column("threshold", sa.Float()),
+        sa.Column("headline", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("is_superseded", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.PrimaryKeyConstraint("job", name=op.f("pk_answers")),
+    )
+    # Rows come in batches: the results of a year together are more than the memory of a node.
+    for name in ("history", "jobs"):
+        last = ""
+        while batch := _finished(name, last):
+            last = batch[-1].id
+            rows = [_answer(row) for row in batch if row.result]
+            op.get_bind().execute(sa.delete(_answers).where(_answers.c.job.in_([row["job"] for row in rows])))
+            op.bulk_insert(_answers, rows)
+    for column in ("study_instance_uid", "at"):
+        op.create_index(op.f(f"ix_answers_{column}"), "answers", [column])
+    for column in ("handler", "route"):
+        op.create_index(f"ix_answers_{column}_at", "answers", [column, "at"])
+
+
+def _finished(name: str, after: str) -> list[sa.Row[tuple[object, ...]]]:
+    names = ("id", "study_instance_uid", "route", "handler", "state", "result", "seconds")
+    table = sa.table(name, *map(sa.column, names), sa.column("queued_at", sa.DateTime(timezone=True)))
+    query = sa.select(table).where(table.c.id > after).order_by(table.c.id).limit(_READ_AT_ONCE)
+    return list(op.get_bind().execute(query).all())
+
+
+def _answer(row: sa.Row[tuple[object, ...]]) -> dict[str, object]:
+    result = json.loads(row.result)
+    refusal, algorithm, verdict = (result.get(key) or {} for key in ("out_of_scope", "algorithm", "verdict"))
+    presence = verdict.get("presence") or ""
+    verdicts = (finding.get("verdict") or {} for finding in result.get("findings", ()))
+    of_presence = [item for item in verdicts if item and item["presence"] == presence]
+    strongest = max(of_presence, key=lambda item: item["probability"], default={})
+    return {
+        "job": row.id,
+        "study_instance_uid": row.study_instance_uid,
+        "route": row.route,
+        "handler": row.handler,
+        "model": algorithm.get("name", ""),
+        "version": algorithm.get("version", ""),
+        "weights_sha256": algorithm.get("weights_sha256", ""),
+        "presence": presence,
+        "probability": strongest.get("probability", result.get("scores", {}).get("probability")),
+        "threshold": strongest.get("threshold"),
+        "headline": verdict.get("headline") or "",
+        "code": (refusal.get("code") or "unknown") if refusal else "",
+        "seconds": row.seconds,
+        "at": row.queued_at,
+        "is_superseded": row.state == "superseded",
+    }
+
+
 def downgrade() -> None:
     """Drop what `upgrade` added."""
+    op.drop_table("answers")
     op.drop_table("sessions")
     op.drop_table("persons")
     for name in _TIMES:
