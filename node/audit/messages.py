@@ -31,6 +31,9 @@ class Code:
 
 SOURCE: Final = Code("110153", "Source Role ID")
 DESTINATION: Final = Code("110152", "Destination Role ID")
+DESTINATION_MEDIA: Final = Code("110154", "Destination Media")
+# PS3.16 CID 405
+_ADDRESS: Final = Code("110037", "URI")
 _APPLICATION: Final = Code("110150", "Application")
 # PS3.16 CID 401, the types of a Security Alert.
 NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
@@ -59,6 +62,8 @@ class Participant:
     address: str = ""
     role: Code | None = None
     is_requestor: bool = False
+    medium: Code | None = None
+    """of PS3.16 CID 405, where something is exported to"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,13 @@ def accessed(process: str, study: Subject, failure: str = "") -> Message:
     return Message(event, "R", participants, subjects=(study,), outcome=outcome, failure=failure)
 
 
+def exported(person: str, address: str, study: Subject) -> Message:
+    """Return the export of what the node holds of a study to a person's browser (A.5.3.5)."""
+    exporter = Participant(person, role=SOURCE, is_requestor=True)
+    browser = Participant(address, address=address, role=DESTINATION_MEDIA, medium=_ADDRESS)
+    return Message(Code("110106", "Export"), "R", (exporter, Participant(), browser), subjects=(study,))
+
+
 def queried(archive: Participant, target: str) -> Message:
     """Return a query that the node sends (A.5.3.10); `target` is a SOP class or an address of QIDO-RS.
 
@@ -218,6 +230,7 @@ def _participant(participant: Participant, source: AuditSource) -> str:
             **(access if address else {}),
         },
         _coded("RoleIDCode", participant.role),
+        _element("MediaIdentifier", {}, _coded("MediaType", participant.medium)) if participant.medium else "",
     )
 
 

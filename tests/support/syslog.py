@@ -105,6 +105,8 @@ _SCHEMA: dict[str, tuple[set[str], set[str], list[tuple[str, int, int | None]]]]
     "EventTypeCode": _CODED,
     "RoleIDCode": _CODED,
     "ActiveParticipant": ({"UserID", "UserIsRequestor"}, _ACCESS, [("RoleIDCode", 0, None), ("MediaIdentifier", 0, 1)]),
+    "MediaIdentifier": (set(), set(), [("MediaType", 1, 1)]),
+    "MediaType": _CODED,
     "AuditSourceIdentification": ({"AuditSourceID"}, {"AuditEnterpriseSiteID"}, [("AuditSourceTypeCode", 0, None)]),
     "AuditSourceTypeCode": ({"csd-code"}, {"codeSystemName", "displayName", "originalText"}, []),
     "ParticipantObjectIdentification": (

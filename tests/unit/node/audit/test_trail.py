@@ -13,7 +13,17 @@ from support.syslog import events
 
 from ainode.node.audit import trail as trail_module
 from ainode.node.audit.messages import SOFTWARE_CONFIGURATION as CONFIGURATION
-from ainode.node.audit.messages import AuditSource, Message, Participant, alert, refused, started, stopped
+from ainode.node.audit.messages import (
+    AuditSource,
+    Message,
+    Participant,
+    alert,
+    exported,
+    refused,
+    started,
+    stopped,
+    study_subject,
+)
 from ainode.node.audit.recorder import Recorder
 from ainode.node.audit.trail import Trail, files, record_of
 from ainode.node.audit.verification import copy_faults, trail_faults
@@ -50,6 +60,19 @@ def test_each_record_is_a_valid_message_of_rfc_5424_and_of_ps3_15_and_names_the_
         (digest,) = re.findall(r' sha256="([0-9a-f]{64})"', line.decode())
         assert hashlib.sha256(line.replace(f' sha256="{digest}"'.encode(), b"")).hexdigest() == digest
     assert list(trail_faults(trail.folder)) == []
+
+
+def test_an_export_names_the_person_the_study_and_the_address_that_it_went_to(tmp_path: Path) -> None:
+    trail = a_trail(tmp_path)
+    study = study_subject("1.2.3", {"1.2.840.10008.5.1.4.1.1.88.34": 1}, {"files": "report.pdf"})
+    trail.append([(NOW, exported("erika", "192.0.2.7", study))])
+    (event,) = events(trail.folder)
+    persons = [part.attrib["UserID"] for part in event.root.iter("ActiveParticipant")]
+    assert (persons[0], persons[2]) == ("erika", "192.0.2.7")
+    (medium,) = event.root.iter("MediaType")
+    assert medium.attrib["csd-code"] == "110037"
+    (entity,) = event.root.iter("ParticipantObjectIdentification")
+    assert entity.attrib["ParticipantObjectID"] == "1.2.3"
 
 
 def test_every_single_byte_that_is_changed_is_found_and_the_record_is_named(tmp_path: Path) -> None:

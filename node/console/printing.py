@@ -1,0 +1,32 @@
+"""A report on paper, from what the node keeps of a reading; it runs in the process that decodes files."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom import dcmread
+
+from ainode.node.domain import NO_UID, Document, DocumentKind, InstanceRef
+from ainode.node.reports import report_pdf, report_text
+from ainode.node.reports.answers import answer_of
+
+_NO_REF = InstanceRef(NO_UID, NO_UID, NO_UID, NO_UID)
+
+
+def printed_pdf(summary: str, documents: tuple[tuple[str, Path], ...]) -> bytes:
+    """Return the report.pdf of a result.json and its documents, each with its kind, in the order of sending."""
+    kept = tuple(Document(DocumentKind(kind), _NO_REF, path.read_bytes()) for kind, path in documents)
+    return report_pdf(answer_of(summary), kept)
+
+
+def printed_text(summary: str) -> bytes:
+    """Return the report.txt of a result.json."""
+    return report_text(answer_of(summary)).encode()
+
+
+def picture(path: Path) -> bytes:
+    """Return the pixels of a capture as PNG, as they were sent."""
+    content = BytesIO()
+    Image.fromarray(np.asarray(dcmread(path).pixel_array)).save(content, "PNG", compress_level=1)
+    return content.getvalue()
