@@ -63,26 +63,48 @@ def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
     """
 
     async def visit(request: Request) -> Visit:
-        visit_of: VisitOf = request.app.state.visit_of
-        visit = await visit_of(request)
-        if visit is None:
-            raise LoginNeeded(_address(request))
-        request.state.visit = visit
-        if visit.role < role:
-            raise HTTPException(403, f"this needs the role {role.word}; you are {visit.role.word}")
+        visit = await _visit(request, role)
         if request.method not in _SAFE_METHODS:
-            await _refuse_forgery(request, visit)
+            refuse_forgery(visit, await _token(request))
         return visit
 
     return visit
 
 
-async def _refuse_forgery(request: Request, visit: Visit) -> None:
-    """Refuse a request that another site may have made the browser send."""
+def with_files(role: Role) -> Callable[[Request], Awaitable[Visit]]:
+    """Return the dependency of a form with files, as `of`; the page calls `refuse_forgery` once it has the fields."""
+
+    async def visit(request: Request) -> Visit:
+        return await _visit(request, role)
+
+    return visit
+
+
+async def _visit(request: Request, role: Role) -> Visit:
+    visit_of: VisitOf = request.app.state.visit_of
+    visit = await visit_of(request)
+    if visit is None:
+        raise LoginNeeded(_address(request))
+    request.state.visit = visit
+    if visit.role < role:
+        raise HTTPException(403, f"this needs the role {role.word}; you are {visit.role.word}")
+    return visit
+
+
+async def _token(request: Request) -> str:
+    """Return the token that the request carries in a header or in a field of its form."""
     token = request.headers.get("x-csrf", "")
     if not token and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         field = (await request.form()).get("csrf", "")
         token = field if isinstance(field, str) else ""
+    return token
+
+
+def refuse_forgery(visit: Visit, token: str) -> None:
+    """Refuse a request that another site may have made the browser send.
+
+    Raises: HTTPException.
+    """
     if not hmac.compare_digest(token.encode(), visit.csrf.encode()):
         raise HTTPException(403, "the form is not from this visit; load the page again, and send the form again")
 

@@ -10,12 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from ainode.node.console import worklist
+from ainode.node.console import unread, worklist
 from ainode.node.console.access import LoginNeeded, Visit
 from ainode.node.console.pages import STATIC, THEMES, Pages, render
 from ainode.node.console.parts import Parts
 
-_PAGES: Final = (worklist,)
+_PAGES: Final = (worklist, unread)
 # The address of a file changes with its content.
 _A_YEAR_S: Final = 31_536_000
 _A_YEAR: Final = {"Cache-Control": f"public, max-age={_A_YEAR_S}, immutable"}

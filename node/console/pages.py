@@ -38,7 +38,7 @@ class Destination:
     role: Role = Role.VIEWER
 
 
-NAVIGATION: Final = (Destination("Worklist", "/console/"),)
+NAVIGATION: Final = (Destination("Worklist", "/console/"), Destination("Not read", "/console/unread"))
 
 
 class Pages:

@@ -1,0 +1,70 @@
+"""The pages that answer why a study was not read."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from integration.console.conftest import Browser
+from support.web_bench import Bench
+
+from ainode.node.domain import UID, InstanceRef, JobState
+from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.records import Job, Outcome
+from ainode.node.keeping.unread import Mismatch, UnreadReason
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def studies(bench: Bench) -> None:
+    """Index 61 studies: 60 that no route took, a day apart, and one that a model declined."""
+    for number in range(61):
+        study, at = UID(f"1.2.{number}"), NOW + timedelta(days=number)
+        ref = InstanceRef(study, UID(f"{study}.1"), UID("1.2"), UID(f"{study}.1.1"))
+        bench.catalog.index([StoredInstance(ref, UID("1.2.840"), "ff", 1, Path("x"), "PACS", at)])
+        attribute = "Modality" if number < 50 else "BodyPartExamined"
+        mismatch = Mismatch(UnreadReason.NO_ROUTE, "spine", UID("1"), attribute, "<SPINE>", "CHEST")
+        content = bench.catalog.content(study)
+        bench.catalog.mark_routed(study, content=content, explanation=[], mismatch=mismatch if number < 60 else None)
+    job = Job("job", UID("1.2.60"), "spine", "spine_radiograph", {}, NOW, NOW, ())
+    bench.ledger.open(job)
+    bench.ledger.move("job", JobState.READING)
+    bench.ledger.report(job, (), Outcome(JobState.OUT_OF_SCOPE, "", "shows no spine", 1.0))
+
+
+def test_the_list_names_study_reason_route_and_the_condition_that_failed(viewer: Browser) -> None:
+    page = viewer.get("/console/unread").text
+    assert "BodyPartExamined should be &lt;SPINE&gt; but is CHEST" in page
+    assert 'href="/console/studies/1.2.59"' in page
+    assert page.index("1.2.59") < page.index("1.2.58")
+    assert "1 to 50 of 61" in page
+    older = viewer.get("/console/unread?page=2").text
+    assert "51 to 61 of 61" in older
+    assert "shows no spine" in older
+
+
+def test_a_count_links_to_the_studies_that_it_counts(viewer: Browser) -> None:
+    page = viewer.get("/console/unread").text
+    link = "/console/unread?reason=no_route&amp;route=spine&amp;attribute=BodyPartExamined"
+    assert link in page
+    assert "1 to 10 of 10" in viewer.get(link.replace("&amp;", "&")).text
+
+
+def test_a_filter_by_date_counts_the_days_of_the_node_and_the_last_one_too(viewer: Browser) -> None:
+    assert "1 to 2 of 2" in viewer.get("/console/unread?since=2026-03-02&until=2026-03-03&reason=no_route").text
+    answer = viewer.get("/console/unread?since=yesterday")
+    assert answer.status_code == 422
+    assert "no date; give one such as 2026-03-31" in answer.text
+    assert viewer.get("/console/unread?until=9999-12-31").status_code == 422
+
+
+def test_htmx_gets_the_part_of_the_page_that_a_filter_changes(viewer: Browser) -> None:
+    part = viewer.get("/console/unread?reason=declined", headers={"HX-Request": "true"}).text
+    assert "shows no spine" in part
+    assert "<html" not in part
+
+
+def test_an_empty_list_says_what_to_do_next(viewer: Browser) -> None:
+    page = viewer.get("/console/unread?route=absent").text
+    assert "No study fits these filters" in page
+    assert "Widen the dates" in page
