@@ -226,11 +226,13 @@ def check(config: Config = None) -> None:
     Exit 2 if the configuration is wrong, so that `ainode serve` would not start. A live route has the state `shadow`
     while the route does not allow the demonstration weights of its handler.
     """
-    from ainode.node.commands.checks import check_lines, configuration_lines
+    from ainode.node import start_checks
+    from ainode.node.diagnosis.checks import READY, check_lines
     from ainode.node.settings import sources
 
     settings = settings_of(config)
-    groups = [*configuration_lines(settings, sources(config))], [*check_lines(settings)]
+    problems = [("configuration", "not ready", problem) for problem in start_checks.problems(settings, sources(config))]
+    groups = problems or [("configuration", READY, "")], [*check_lines(settings)]
     print(table(("what", "state", "remedy"), itertools.chain(*groups)))
     is_wrong, is_unready = (any(state == "not ready" for _, state, _ in lines) for lines in groups)
     raise typer.Exit(2 if is_wrong else int(is_unready))
@@ -242,8 +244,8 @@ def doctor(name: str, config: Config = None) -> None:
     import json
     from datetime import UTC, datetime
 
-    from ainode.node.commands.diagnosis import advice, problems
-    from ainode.node.commands.doctor import examine
+    from ainode.node.diagnosis.advice import advice, problems
+    from ainode.node.diagnosis.doctor import examine
 
     settings = settings_of(config)
     examination = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))

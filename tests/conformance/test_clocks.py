@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 from support.judges import module_errors
 
 from ainode.node import reports
-from ainode.node.commands.checks import check_lines
+from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import DocumentContext
 from ainode.node.identity import configuration_hash, document_context
 from ainode.node.routes import Route

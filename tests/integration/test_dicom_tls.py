@@ -33,9 +33,9 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.archive.web import WebLink
 from ainode.node.certificates import identity
-from ainode.node.commands.checks import check_lines
-from ainode.node.commands.diagnosis import problems
-from ainode.node.commands.doctor import examine
+from ainode.node.diagnosis.advice import problems
+from ainode.node.diagnosis.checks import check_lines
+from ainode.node.diagnosis.doctor import examine
 from ainode.node.domain import DeliveryState
 from ainode.node.errors import ArchiveUnreachable, ConfigError
 from ainode.node.keeping.spool import Limits, Spool

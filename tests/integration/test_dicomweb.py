@@ -27,7 +27,7 @@ from ainode.node.archive.search import Deadline, SeriesEntry, StudyQuery
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.stow import send
 from ainode.node.archive.web import WebLink, credentials
-from ainode.node.commands.checks import check_lines
+from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import UID, DeliveryState, Patient
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, ConfigError
 from ainode.node.settings import Peer, Settings

@@ -23,9 +23,9 @@ from support.node import ROOT, configured
 from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
 
 from ainode.node.archive.multipart import boundary_of, parts
-from ainode.node.commands.diagnosis import Examination, Trial, advice, problems
-from ainode.node.commands.doctor import examine
-from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
+from ainode.node.diagnosis.advice import Examination, Trial, advice, problems
+from ainode.node.diagnosis.doctor import examine
+from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import NodeTable, Peer, PriorsTable, Settings
 
@@ -202,7 +202,7 @@ def test_an_archive_of_small_pages_is_confirmed_by_query() -> None:
 
 
 def test_what_an_archive_takes_and_drops_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ainode.node.commands.doctor._INDEXED_S", 0.0)
+    monkeypatch.setattr("ainode.node.diagnosis.doctor._INDEXED_S", 0.0)
     kept: dict[str, Dataset] = {}
     with http(small_pages(kept, most=200, dropped=SR_3D)) as peer:
         examination = examined(peer)

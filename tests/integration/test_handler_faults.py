@@ -27,7 +27,7 @@ from support.faults import (
 )
 
 from ainode.node import testing
-from ainode.node.commands.checks import check_lines
+from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import UID, DocumentContext, File, OutOfScope, Request
 from ainode.node.errors import (
     BrokenSeries,

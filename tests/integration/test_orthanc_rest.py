@@ -22,9 +22,9 @@ from ainode.node.archive.orthanc import Orthanc as OrthancSession
 from ainode.node.archive.orthanc import confirm_by_query, send
 from ainode.node.archive.store import Outgoing
 from ainode.node.archive.web import ServerFailed, WebLink
-from ainode.node.commands.checks import check_lines
-from ainode.node.commands.diagnosis import advice, problems
-from ainode.node.commands.doctor import examine
+from ainode.node.diagnosis.advice import advice, problems
+from ainode.node.diagnosis.checks import check_lines
+from ainode.node.diagnosis.doctor import examine
 from ainode.node.domain import UID, DeliveryState
 from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
 from ainode.node.keeping.records import Delivery

@@ -8,8 +8,8 @@ from support import a_file
 
 from ainode.node.archive.delivery import transport
 from ainode.node.archive.store import Outgoing
-from ainode.node.commands.checks import check_lines
-from ainode.node.commands.doctor import examine
+from ainode.node.diagnosis.checks import check_lines
+from ainode.node.diagnosis.doctor import examine
 from ainode.node.errors import ConfigError
 from ainode.node.settings import NodeTable, Peer, Settings
 

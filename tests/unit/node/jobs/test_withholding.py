@@ -8,7 +8,7 @@ import pytest
 from support import a_file, instance_ref
 from support.rows import read
 
-from ainode.node.commands.checks import check_lines
+from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import (
     UID,
     Algorithm,

@@ -29,8 +29,8 @@ from ainode.node.archive.retrieve import DimseArchive, MoveTarget
 from ainode.node.archive.search import Archive, Deadline
 from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
-from ainode.node.commands.diagnosis import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
-from ainode.node.commands.doctor_objects import PATIENT, Specimen, synthetic_study
+from ainode.node.diagnosis.advice import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
+from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ConfigError
 from ainode.node.receiving.negotiation import allowed_callers, bound_certificates

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ainode.node import start_checks, tls
+from ainode.node import tls
 from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
@@ -16,22 +16,16 @@ from ainode.node.identity import on_clock
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
-from ainode.node.settings import Peer, ReaderTable, Settings, Sources
+from ainode.node.settings import Peer, ReaderTable, Settings
 
 Line = tuple[str, str, str]
 """the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
-_READY = "ready"
+READY = "ready"
 _ECHO_S = 5.0
 _NOTICE = timedelta(days=30)
 _RENEW = "replace the file: a running node takes the new file up without a restart"
 # A reader process that imports a network library takes some 200 MB.
 _READERS_AT_ONCE = 4
-
-
-def configuration_lines(settings: Settings, sources: Sources) -> Iterator[Line]:
-    """Yield a line for each reason why `ainode serve` would not start, or a line that says `ready`."""
-    problems = list(start_checks.problems(settings, sources))
-    yield from [("configuration", "not ready", problem) for problem in problems] or [("configuration", _READY, "")]
 
 
 def check_lines(settings: Settings) -> Iterator[Line]:
@@ -52,7 +46,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
                 qido.echo(WebLink(peer, _ECHO_S))
             if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
                 orthanc.echo(WebLink(peer, _ECHO_S))
-            yield (f"peer {peer.name}", _READY, "it only calls the node: no host and port" if peer.only_calls else "")
+            yield (f"peer {peer.name}", READY, "it only calls the node: no host and port" if peer.only_calls else "")
         except NodeError as error:
             yield (f"peer {peer.name}", "not ready", str(error))
 
@@ -65,7 +59,7 @@ def _disk_line(settings: Settings) -> Line:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < settings.node.min_free_bytes:
         return ("disk", "not ready", f"{free_bytes} bytes free below {folder}; [node] min_free_bytes requires more")
-    return ("disk", _READY, "")
+    return ("disk", READY, "")
 
 
 def _clock_line(settings: Settings) -> Line:
@@ -73,9 +67,9 @@ def _clock_line(settings: Settings) -> Line:
     now = on_clock(settings, datetime.now(UTC))
     time = f"documents say {now:%Y-%m-%d %H:%M}"
     if settings.node.time_zone:
-        return ("clock", _READY, f"{time} and the offset {now:%z} of {settings.node.time_zone}")
+        return ("clock", READY, f"{time} and the offset {now:%z} of {settings.node.time_zone}")
     hint = 'set [node] time_zone, such as "Europe/Berlin", if the hospital has another clock'
-    return ("clock", _READY, f"{time}, the time of this process ({now:%Z}), and no offset from UTC; {hint}")
+    return ("clock", READY, f"{time}, the time of this process ({now:%Z}), and no offset from UTC; {hint}")
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:
@@ -111,8 +105,8 @@ def _validity(certificate: str | Path, revocation_lists: Iterable[str | Path]) -
     if expired:
         return ("not ready", f"{', '.join(expired)}; {_RENEW}")
     if certificate and (end := tls.expiry(certificate)) < now + _NOTICE:
-        return (_READY, f"{certificate} expires on {end:%Y-%m-%d}; {_RENEW}")
-    return (_READY, "")
+        return (READY, f"{certificate} expires on {end:%Y-%m-%d}; {_RENEW}")
+    return (READY, "")
 
 
 def _route_lines(settings: Settings) -> Iterator[Line]:
@@ -154,4 +148,4 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs])
         return (name, "not ready", f"missing: {packages}; pip install 'ainode[models,detect]'")
     if withholding_reason:
         return (name, "shadow", withholding_reason)
-    return (name, _READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')
+    return (name, READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')
