@@ -56,4 +56,34 @@ class RegionsQuestion:
     path: Path
 
 
-Question = HeaderQuestion | SeriesQuestion | ValuesQuestion | ThumbnailQuestion | RegionsQuestion
+@dataclass(frozen=True, slots=True)
+class TreeQuestion:
+    """The content of a structured report as a tree."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PictureQuestion:
+    """The pixels of a capture as they were sent."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PrintQuestion:
+    """The report.pdf of a result.json and of its documents, each with its kind, in the order of sending."""
+
+    summary: str
+    documents: tuple[tuple[str, Path], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuestion:
+    """The report.txt of a result.json."""
+
+    summary: str
+
+
+DocumentQuestion = TreeQuestion | PictureQuestion | PrintQuestion | TextQuestion
+Question = HeaderQuestion | SeriesQuestion | ValuesQuestion | ThumbnailQuestion | RegionsQuestion | DocumentQuestion

@@ -11,9 +11,13 @@ from pydicom import config
 from ainode.node.console.header_rows import header_rows
 from ainode.node.console.questions import (
     HeaderQuestion,
+    PictureQuestion,
+    PrintQuestion,
     RegionsQuestion,
     SeriesQuestion,
+    TextQuestion,
     ThumbnailQuestion,
+    TreeQuestion,
     ValuesQuestion,
 )
 from ainode.node.console.report_regions import report_regions
@@ -51,6 +55,23 @@ def _content(question: object) -> bytes:
             return _thumbnail(frame(path, number), longest_side)
         case RegionsQuestion(path):
             return json.dumps(report_regions(path)).encode()
+    return _of_documents(question)
+
+
+def _of_documents(question: object) -> bytes:
+    """Return what a question wants of the documents of a reading; their libraries are imported when one asks."""
+    from ainode.node.console import printing  # noqa: PLC0415
+    from ainode.node.console.report_tree import report_tree  # noqa: PLC0415
+
+    match question:
+        case TreeQuestion(path):
+            return json.dumps(report_tree(path)).encode()
+        case PictureQuestion(path):
+            return printing.picture(path)
+        case PrintQuestion(summary, documents):
+            return printing.printed_pdf(summary, documents)
+        case TextQuestion(summary):
+            return printing.printed_text(summary)
     raise TypeError(type(question).__name__)
 
 

@@ -15,10 +15,14 @@ from typing import Any, Final
 from ainode.node.console.questions import (
     HeaderQuestion,
     Limits,
+    PictureQuestion,
+    PrintQuestion,
     Question,
     RegionsQuestion,
     SeriesQuestion,
+    TextQuestion,
     ThumbnailQuestion,
+    TreeQuestion,
     ValuesQuestion,
 )
 from ainode.node.errors import CannotRender
@@ -72,6 +76,23 @@ class Rendering:
         """Return the regions of a structured report: see `report_regions.py`."""
         regions: list[dict[str, Any]] = json.loads(self._answer(RegionsQuestion(path)))
         return regions
+
+    def tree(self, path: Path) -> dict[str, Any]:
+        """Return the content of a structured report: see `report_tree.py`."""
+        root: dict[str, Any] = json.loads(self._answer(TreeQuestion(path)))
+        return root
+
+    def picture(self, path: Path) -> bytes:
+        """Return the pixels of a capture as PNG, as they were sent."""
+        return self._answer(PictureQuestion(path))
+
+    def pdf(self, summary: str, documents: Sequence[tuple[str, Path]]) -> bytes:
+        """Return the report.pdf of a result.json and of its documents, each with its kind, in the order of sending."""
+        return self._answer(PrintQuestion(summary, tuple(documents)))
+
+    def text(self, summary: str) -> bytes:
+        """Return the report.txt of a result.json."""
+        return self._answer(TextQuestion(summary))
 
     def stop(self) -> None:
         """End the process."""

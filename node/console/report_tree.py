@@ -14,6 +14,7 @@ _DEEPEST: Final = 30
 # PS3.16 CID 240, and the general absence of SNOMED CT.
 _SIGNS: Final = {"272519000": "negative", "2667000": "negative", "52101004": "positive"}
 _NO_UNITS: Final = frozenset({"1", "{no units}"})
+_DIMENSIONS: Final = 3
 _TRACKING_IDENTIFIER: Final = "112039"
 
 
@@ -113,7 +114,7 @@ def _region(item: Dataset) -> str:
 
 
 def _place(item: Dataset) -> str:
-    count = len(item.get("GraphicData", ())) // 3
+    count = len(item.get("GraphicData", ())) // _DIMENSIONS
     return f"{str(item.get('GraphicType', '')).lower()} of {count} point{'' if count == 1 else 's'} in the patient"
 
 

@@ -1,10 +1,10 @@
 """The commands `ainode read`, `explain` and `replay`: read files without a network, write documents into a folder."""
 
 import dataclasses
-import hashlib
 import json
+import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,12 +26,12 @@ from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.identity import document_context
 from ainode.node.imaging import ct_look
 from ainode.node.imaging.patients import patient_contradiction
-from ainode.node.jobs.requests import request_of
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import ReadOptions, UnreadFile, dicom_studies
+from ainode.node.offline.replays import comparison, replayed_request
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.verification import verified
@@ -259,30 +259,12 @@ def replay(study_instance_uid: str, settings: Settings, weights: Path | None) ->
     if not finished:
         raise LookupError(f"study {study_instance_uid}: nothing was read here; see `ainode jobs`")
     job = finished[-1]
-    routes = {route.name: route for route in settings.routes}
-    if job.route not in routes:
-        raise ConfigError(f"route {job.route!r} of the last job is no longer in routes.toml")
-    request = request_of(job, routes[job.route], settings, catalog)
-    documents = ledger.documents(job.id)
-    # The kinds of the stored documents, whatever the destinations ask for now.
-    kinds = {document.kind for document in documents}
-    optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in kinds)
-    request = dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional))
-    reading = _reading(request, job.handler, environment(settings, weights))
-    old_summary, new_summary = json.loads(job.result), json.loads(reading.summary)
+    request = replayed_request(job, settings, ledger, catalog)
+    compared = comparison(job, ledger.documents(job.id), _reading(request, job.handler, environment(settings, weights)))
     lines = [f"study {study_instance_uid}, route {job.route}, job {job.id}"]
-    lines += _score_lines(old_summary.get("scores", {}), new_summary.get("scores", {}))
-    old = {document.ref.sop_instance_uid: document.sha256 for document in documents}
-    new = {
-        document.ref.sop_instance_uid: hashlib.sha256(document.content).hexdigest() for document in reading.documents
-    }
-    identical_count = sum(old.get(uid) == digest for uid, digest in new.items())
-    lines.append(f"documents: {identical_count} of {len(new)} byte-identical")
-    return old == new, lines
-
-
-def _score_lines(old: Mapping[str, float], new: Mapping[str, float]) -> list[str]:
-    """Return a line with the old and the new value of each score."""
-    return [
-        f"  {name}: {old.get(name, float('nan')):.6f} -> {new.get(name, float('nan')):.6f}" for name in {**old, **new}
+    lines += [
+        f"  {name}: {math.nan if old is None else old:.6f} -> {math.nan if new is None else new:.6f}"
+        for name, old, new in compared.scores
     ]
+    lines.append(f"documents: {compared.identical_count} of {len(compared.documents)} byte-identical")
+    return compared.is_same, lines

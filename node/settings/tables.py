@@ -26,6 +26,7 @@ from ainode.node.settings.values import (
     PerMinute,
     Port,
     Seconds,
+    ViewerUrl,
 )
 
 
@@ -208,6 +209,12 @@ class ConsoleTable(Frozen):
     """with [web] enabled only"""
     patient: Literal["hidden", "initials", "full"] = "hidden"
     """what the pages show of a patient's name and Patient ID"""
+    ohif: ViewerUrl = ""
+    stone: ViewerUrl = ""
+    weasis: ViewerUrl = ""
+    """addresses of viewers of the archive, with {study} in place of the Study Instance UID"""
+    other_weights: tuple[Path, ...] = ()
+    """folders of other weights, each with a manifest, that a person may choose to have a study read again with"""
 
 
 class AuditTable(Frozen):

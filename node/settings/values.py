@@ -81,6 +81,18 @@ def _refuse_slower(rate: int, slowest: int) -> int:
     return rate
 
 
+def _refuse_no_study(template: str) -> str:
+    """Return the template of an address of a viewer.
+
+    Raises: ValueError if the template has no place for the study, or is no address.
+    """
+    is_address = template.startswith(("https://", "http://", "weasis://"))
+    if template and ("{study}" not in template or not is_address or not template.isprintable() or " " in template):
+        message = 'is no address of a viewer; give one with {study} in it, such as "https://host/viewer?study={study}"'
+        raise ValueError(message)
+    return template
+
+
 # One a second: DCMTK and most modalities wait for an answer for 30 s or more.
 PerMinute = Annotated[int, Field(ge=0, le=10**9), AfterValidator(partial(_refuse_slower, slowest=60))]
 # A PDU of the usual size in four seconds.
@@ -88,3 +100,5 @@ BytesPerMinute = Annotated[Bytes, AfterValidator(partial(_refuse_slower, slowest
 # The identity of a certificate, in the form in which identities are compared.
 Identity = Annotated[str, AfterValidator(identity)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL), AfterValidator(_refuse_no_host)]
+# Where a viewer shows a study: `{study}` stands for its Study Instance UID.
+ViewerUrl = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000), AfterValidator(_refuse_no_study)]

@@ -1,0 +1,182 @@
+"""What happened to a study, event by event, with the duration of each step and the words of the archive. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ainode.node.domain import DeliveryState, JobState
+from ainode.node.keeping.records import Delivery, Job
+from ainode.node.keeping.study_records import KeptCompletion, Reception
+
+_UNFINISHED: Final = frozenset({JobState.WAITING, JobState.READING})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A step in the course of a study."""
+
+    at: datetime | None
+    """None for what still has to happen"""
+    title: str
+    detail: str = ""
+    seconds: float | None = None
+    """how long the step took, or what came before it was waited for"""
+    kind: str = "plain"
+    """the color of its mark: good, busy, sent, warn, bad or plain"""
+    job: str = ""
+
+
+def timeline(
+    completions: Sequence[KeptCompletion],
+    reception: Reception | None,
+    jobs: Sequence[Job],
+    deliveries: Mapping[str, Sequence[Delivery]],
+    headlines: Mapping[str, str],
+) -> tuple[Event, ...]:
+    """Return the events of a study, oldest first; what is awaited comes last.
+
+    `deliveries` and `headlines` are by job.
+    """
+    events = [*_received(completions, reception)]
+    for job in jobs:
+        events += _read(job, headlines.get(job.id, ""))
+        events += _superseded(job, jobs)
+        events += _delivered(job, deliveries.get(job.id, ()))
+    return (*sorted(filter(_has_happened, events), key=_time), *(event for event in events if event.at is None))
+
+
+def _has_happened(event: Event) -> bool:
+    return event.at is not None
+
+
+def _time(event: Event) -> datetime:
+    return event.at or datetime.max.replace(tzinfo=UTC)
+
+
+def _received(completions: Sequence[KeptCompletion], reception: Reception | None) -> Iterator[Event]:
+    senders = f"from {', '.join(reception.senders)}" if reception else ""
+    times = [item.first_received_at for item in completions] + ([reception.first_received_at] if reception else [])
+    first = min(times, default=None)
+    if first:
+        yield Event(first, "First instance received", senders)
+    count, last = 0, first
+    for completion in completions:
+        arrivals = completion.instance_count - count
+        if completion.last_received_at != last or not count:
+            yield _last_received(completion, arrivals, is_late=bool(count), since=last)
+        pause_s = (completion.at - completion.last_received_at).total_seconds()
+        words = f"{completion.instance_count} instances; {completion.reason}"
+        yield Event(completion.at, "Complete" if not count else "Complete again", words, max(pause_s, 0.0))
+        count, last = completion.instance_count, completion.last_received_at
+    if reception and not reception.is_routed:
+        is_late = bool(count)
+        title = "Late instance received" if is_late else "Last instance so far received"
+        yield Event(reception.last_received_at, title, f"{reception.instance_count} instances here now")
+        yield Event(None, "Waiting until the study is complete", "", None, "busy")
+
+
+def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, since: datetime | None) -> Event:
+    duration_s = (completion.last_received_at - since).total_seconds() if since else None
+    if not is_late:
+        return Event(completion.last_received_at, "Last instance received", f"{arrivals} instances", duration_s)
+    words = f"{arrivals} more instances" if arrivals > 0 else "instances came again, or others under the same UIDs"
+    return Event(completion.last_received_at, "Late instances received", words, duration_s, "warn")
+
+
+def _read(job: Job, headline: str) -> Iterator[Event]:
+    yield Event(job.queued_at, f"Matched by route {job.route}", "the job was queued", job=job.id)
+    if job.state is JobState.WAITING:
+        yield Event(None, "Waiting to be read", job.reason, None, "busy", job.id)
+        return
+    if job.reading_at:
+        words = f"attempt {job.attempts}" if job.attempts > 1 else f"handler {job.handler}"
+        waited_s = (job.reading_at - job.queued_at).total_seconds()
+        yield Event(job.reading_at, "Reading began", words, waited_s, job=job.id)
+    if job.state is JobState.READING:
+        yield Event(None, "Being read", "", None, "busy", job.id)
+        return
+    yield from _answered(job, headline)
+
+
+def _answered(job: Job, headline: str) -> Iterator[Event]:
+    """Yield the end of a reading: the answer and the documents, the refusal or the failure."""
+    if job.finished_at is None:
+        return
+    compose_s = job.overheads.get("compose", 0.0)
+    if job.result:
+        read_at = job.finished_at - timedelta(seconds=compose_s)
+        if "out_of_scope" in job.result and not headline:
+            headline = job.reason
+        yield Event(read_at, "Read", headline, max(job.seconds - compose_s, 0.0), job=job.id)
+        if compose_s:
+            yield Event(job.finished_at, "Documents composed", job.withheld, compose_s, job=job.id)
+    elif job.reason:
+        yield Event(job.finished_at, "Reading failed", job.reason, None, "bad", job.id)
+
+
+def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
+    if job.state is not JobState.SUPERSEDED:
+        return
+    later = [other for other in jobs if other.route == job.route and other.queued_at > job.queued_at]
+    if later:
+        words = f"a later reading by route {job.route} takes its place"
+        yield Event(min(other.queued_at for other in later), "Superseded", words, None, "warn", job.id)
+
+
+def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:
+    by_destination: dict[str, list[Delivery]] = {}
+    for delivery in deliveries:
+        by_destination.setdefault(delivery.destination, []).append(delivery)
+    for destination, group in by_destination.items():
+        yield from _sent(job, destination, group)
+        yield from _confirmed(job, destination, group)
+        if job.state is not JobState.SUPERSEDED:
+            yield from _open(job, destination, group)
+
+
+def _sent(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+    sent = [delivery for delivery in group if delivery.sent_at]
+    if not sent:
+        return
+    tried = min((delivery.tried_at for delivery in sent if delivery.tried_at), default=None)
+    last = max(delivery.sent_at for delivery in sent if delivery.sent_at)
+    statuses = sorted({delivery.archive_status for delivery in sent if delivery.archive_status is not None})
+    comments = dict.fromkeys(delivery.archive_comment for delivery in sent if delivery.archive_comment)
+    words = [
+        f"{len(sent)} of {len(group)} documents",
+        *(f"status 0x{status:04X}" for status in statuses),
+        *(f'the archive says: "{comment}"' for comment in comments),
+    ]
+    duration_s = (last - tried).total_seconds() if tried else None
+    yield Event(last, f"Sent to {destination}", "; ".join(words), duration_s, "sent", job.id)
+
+
+def _confirmed(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+    confirmed = [delivery for delivery in group if delivery.confirmed_at and delivery.state is DeliveryState.CONFIRMED]
+    if not confirmed:
+        return
+    last = max(delivery.confirmed_at for delivery in confirmed if delivery.confirmed_at)
+    sent = max((delivery.sent_at for delivery in confirmed if delivery.sent_at), default=None)
+    proofs = ", ".join(sorted({delivery.proof for delivery in confirmed if delivery.proof}))
+    is_whole = len(confirmed) == len(group)
+    words = f"{len(confirmed)} of {len(group)} documents" + (f", by {proofs}" if proofs else "")
+    duration_s = (last - sent).total_seconds() if sent else None
+    title = f"Confirmed by {destination}" if is_whole else f"Confirmed by {destination} in part"
+    yield Event(last, title, words, duration_s, "good" if is_whole else "warn", job.id)
+
+
+def _open(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+    """Yield what has not arrived."""
+    titles = {
+        DeliveryState.WAITING: ("Waiting to be sent to", "busy"),
+        DeliveryState.SENT: ("Sent, not confirmed by", "sent"),
+        DeliveryState.CHECKING: ("Asked again whether it has the documents:", "busy"),
+        DeliveryState.FAILED: ("Not delivered to", "bad"),
+    }
+    for state, (title, kind) in titles.items():
+        unfinished = [delivery for delivery in group if delivery.state is state]
+        if unfinished:
+            reasons = dict.fromkeys(delivery.explanation for delivery in unfinished if delivery.explanation)
+            words = "; ".join((f"{len(unfinished)} of {len(group)} documents", *reasons))
+            yield Event(None, f"{title} {destination}", words, None, kind, job.id)
