@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import ModelError
-from ainode.models.training.curves import curves, losses
 from ainode.models.training.metrics import (
     auc,
     bootstrap_estimate,
@@ -157,12 +156,9 @@ def finished_weights(out: Path) -> Mapping[str, Path]:
 
 
 def evaluate(  # the model, its data and weights, the folder of the figures
-    model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test", run: Path | None = None
+    model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test"
 ) -> Mapping[str, object]:
-    """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics.
-
-    metrics.json has the points of the curves, too: of the evaluation, and of the losses in the folder of a training.
-    """
+    """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics."""
     # Of the extra "train"; and torch, which a training on TensorFlow does without.
     from ainode.models.running.runtime import sha256_of  # noqa: PLC0415
     from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415
@@ -171,8 +167,7 @@ def evaluate(  # the model, its data and weights, the folder of the figures
     digests = {name: sha256_of(weights[name]) for name in evaluation.weights or weights}
     metrics = {"model": model, "weights": digests, "part": part, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
-    points = {**curves(evaluation), "losses": losses(run) if run else {}}
-    (out / "metrics.json").write_text(json.dumps({**metrics, "curves": points}, indent=2) + "\n", "utf-8")
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
     evaluation_plots(
         evaluation.truth,
         evaluation.scores,

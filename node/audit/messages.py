@@ -38,6 +38,7 @@ _APPLICATION: Final = Code("110150", "Application")
 # PS3.16 CID 401, the types of a Security Alert.
 NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
 SOFTWARE_CONFIGURATION: Final = Code("110131", "Software Configuration")
+RESTRICTED_FUNCTION: Final = Code("110132", "Use of Restricted Function")
 RECORDING_STOPPED: Final = Code("110133", "Audit Recording Stopped")
 USER_ATTRIBUTES: Final = Code("110137", "User Security Attributes Changed")
 _URI: Final = Code("12", "URI", "RFC-3881")
@@ -136,9 +137,12 @@ def authenticated(caller: Participant, failure: str = "") -> Message:
     """Return the login of a caller of the web interface, or the failure of a login (A.5.3.12)."""
     outcome = MINOR_FAILURE if failure else SUCCESS
     kind = Code("110122", "Login")
-    return Message(
-        Code("110114", "User Authentication"), "E", (caller, Participant()), kind, outcome=outcome, failure=failure
-    )
+    return Message(_AUTHENTICATION, "E", (caller, Participant()), kind, outcome=outcome, failure=failure)
+
+
+def logged_out(caller: Participant) -> Message:
+    """Return the logout of a person (A.5.3.12)."""
+    return Message(_AUTHENTICATION, "E", (caller, Participant()), Code("110123", "Logout"))
 
 
 def transferred(source: Participant, destination: Participant, study: Subject, failure: str = "") -> Message:
@@ -192,6 +196,7 @@ def with_patient(message: Message, patient_id_of: Callable[[str], str]) -> Messa
 
 
 _SECURITY_ALERT: Final = Code("110113", "Security Alert")
+_AUTHENTICATION: Final = Code("110114", "User Authentication")
 
 
 def xml(message: Message, time: datetime, source: AuditSource) -> str:

@@ -2,32 +2,27 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
 
 from fastapi import HTTPException, Request
 
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+from ainode.node.audit.messages import Message, Participant
+from ainode.node.keeping.people import Role
 
-
-class Role(IntEnum):
-    """What a person may do; each role may do what the roles before it may."""
-
-    VIEWER = 1
-    """looks"""
-    READER = 2
-    """judges results, and tries files"""
-    OPERATOR = 3
-    """has studies read again, delivered, cancelled or preferred"""
-    ADMINISTRATOR = 4
-    """persons, routes, configuration"""
-
-    @property
-    def word(self) -> str:
-        """Return the name of the role as people read it."""
-        return self.name.lower()
+__all__ = [
+    "SAFE_METHODS",
+    "LoginNeeded",
+    "NoteAction",
+    "Role",
+    "Visit",
+    "VisitOf",
+    "of",
+    "page_address",
+    "refuse_forgery",
+]
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +33,18 @@ class Visit:
     role: Role
     csrf: str
     """the token that each form of this visit sends back"""
+    session: str = ""
+    """digest of the session's token, '' for a person whom a proxy names"""
+    address: str = ""
+    """address of the browser"""
+
+    def participant(self) -> Participant:
+        """Return the person as the participant of a message of the audit trail."""
+        return Participant(self.person, address=self.address, is_requestor=True)
+
+    def signed(self, message: Message) -> Message:
+        """Return a message of the audit trail with the person as one more participant."""
+        return replace(message, participants=(*message.participants, self.participant()))
 
     def may(self, role: str) -> bool:
         """Return whether the person has a role, by its word; for templates."""
@@ -53,6 +60,7 @@ class LoginNeeded(Exception):
 
 
 VisitOf = Callable[[Request], Awaitable[Visit | None]]
+NoteAction = Callable[[Request, Visit], None]
 
 
 def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
@@ -63,9 +71,11 @@ def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
     """
 
     async def visit(request: Request) -> Visit:
-        visit = await _visit(request, role)
-        if request.method not in _SAFE_METHODS:
+        visit = _visit(request, role)
+        if request.method not in SAFE_METHODS:
             refuse_forgery(visit, await _token(request))
+            note_action: NoteAction = request.app.state.note_action
+            note_action(request, visit)
         return visit
 
     return visit
@@ -75,17 +85,15 @@ def with_files(role: Role) -> Callable[[Request], Awaitable[Visit]]:
     """Return the dependency of a form with files, as `of`; the page calls `refuse_forgery` once it has the fields."""
 
     async def visit(request: Request) -> Visit:
-        return await _visit(request, role)
+        return _visit(request, role)
 
     return visit
 
 
-async def _visit(request: Request, role: Role) -> Visit:
-    visit_of: VisitOf = request.app.state.visit_of
-    visit = await visit_of(request)
+def _visit(request: Request, role: Role) -> Visit:
+    visit: Visit | None = getattr(request.state, "visit", None)
     if visit is None:
-        raise LoginNeeded(_address(request))
-    request.state.visit = visit
+        raise LoginNeeded(page_address(request))
     if visit.role < role:
         raise HTTPException(403, f"this needs the role {role.word}; you are {visit.role.word}")
     return visit
@@ -103,15 +111,15 @@ async def _token(request: Request) -> str:
 def refuse_forgery(visit: Visit, token: str) -> None:
     """Refuse a request that another site may have made the browser send.
 
-    Raises: HTTPException.
+    Raises: HTTPException 403 if the token is not the token of the visit.
     """
     if not hmac.compare_digest(token.encode(), visit.csrf.encode()):
         raise HTTPException(403, "the form is not from this visit; load the page again, and send the form again")
 
 
-def _address(request: Request) -> str:
+def page_address(request: Request) -> str:
     """Return path and query of a page, where the browser goes after the login; the first page for anything else."""
-    if request.method not in _SAFE_METHODS:
+    if request.method not in SAFE_METHODS:
         return "/console/"
     query = request.url.query
     return quote(request.url.path) + (f"?{query}" if query else "")

@@ -10,10 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from ainode.node.console import unread, worklist
-from ainode.node.console.access import LoginNeeded, Visit
+from ainode.node.console import login, unread, worklist
+from ainode.node.console.access import LoginNeeded
+from ainode.node.console.doorkeeper import Doorkeeper
 from ainode.node.console.pages import STATIC, THEMES, Pages, render
 from ainode.node.console.parts import Parts
+from ainode.node.console.persons import Persons
+from ainode.node.console.visits import Visits
+from ainode.node.keeping.people import People
 
 _PAGES: Final = (worklist, unread)
 # The address of a file changes with its content.
@@ -25,19 +29,20 @@ def console(parts: Parts) -> FastAPI:
     """Return the application of the console."""
     app = FastAPI(title="ainode console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.pages = Pages(parts.settings)
-    app.state.visit_of = _nobody
+    visits = Visits(parts.settings, People(parts.engine), parts.web.record)
+    app.state.visit_of, app.state.is_open, app.state.note_action = visits.of, visits.is_open, visits.note_action
+    app.add_middleware(Doorkeeper, to_login=_to_login, refused=_refused)
     app.add_exception_handler(LoginNeeded, _to_login)
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     for page in _PAGES:
         app.include_router(page.router(parts))
+    desk = login.Desk(visits, parts.web.complaints)
+    app.include_router(login.router(desk))
+    app.include_router(Persons(desk).router())
     app.add_api_route("/static/{path:path}", _static)
     app.add_api_route("/theme", _theme, methods=["POST"])
     return app
-
-
-async def _nobody(_: Request) -> Visit | None:
-    return None
 
 
 async def _static(path: str) -> Response:

@@ -38,7 +38,11 @@ class Destination:
     role: Role = Role.VIEWER
 
 
-NAVIGATION: Final = (Destination("Worklist", "/console/"), Destination("Not read", "/console/unread"))
+NAVIGATION: Final = (
+    Destination("Worklist", "/console/"),
+    Destination("Not read", "/console/unread"),
+    Destination("Persons", "/console/persons", Role.ADMINISTRATOR),
+)
 
 
 class Pages:

@@ -57,17 +57,17 @@ def password_hash(password: str) -> str:
     return _HASHER.hash(_normal(password))
 
 
-def is_password(kept_hash: str, password: str) -> bool:
+def is_password(stored_hash: str, password: str) -> bool:
     """Return whether a password is the one of the hash; '' takes as long as any hash, and has no password."""
     try:
-        return _HASHER.verify(kept_hash or _nobody(), _normal(password[:_MAX_LENGTH])) and bool(kept_hash)
+        return _HASHER.verify(stored_hash or _nobody(), _normal(password[:_MAX_LENGTH])) and bool(stored_hash)
     except (VerificationError, InvalidHashError):
         return False
 
 
-def is_outdated(kept_hash: str) -> bool:
+def is_outdated(stored_hash: str) -> bool:
     """Return whether the hash has other parameters than a new hash would have."""
-    return _HASHER.check_needs_rehash(kept_hash)
+    return _HASHER.check_needs_rehash(stored_hash)
 
 
 def _nobody() -> str:

@@ -149,9 +149,9 @@ class People:
 
         Raises: ConfigError if there is no such person, or the password is refused.
         """
-        kept_hash = _kept(password, name)
+        stored_hash = _kept(password, name)
         with self._engine.begin() as connection:
-            change = sa.update(persons).where(persons.c.name == name).values(password=kept_hash)
+            change = sa.update(persons).where(persons.c.name == name).values(password=stored_hash)
             _refuse_none(connection.execute(change), name)
             _end_sessions(connection, name)
 
@@ -176,7 +176,7 @@ class People:
         with self._engine.connect() as connection:
             return str(connection.execute(sa.select(persons.c.password).where(persons.c.name == name)).scalar() or "")
 
-    def open(self, name: str, now: datetime, limits: SessionLimits, kept_hash: str | None = None) -> str | None:
+    def open(self, name: str, now: datetime, limits: SessionLimits, stored_hash: str | None = None) -> str | None:
         """Open a session, and return its token; None if the person is gone or has another password than a moment ago.
 
         Sessions that are over are removed.
@@ -193,7 +193,7 @@ class People:
             connection.execute(sa.delete(sessions).where(~_is_open(now, limits)))
             query = sa.select(persons.c.password).where(persons.c.name == name).with_for_update()
             current = connection.execute(query).scalar()
-            if current is None or kept_hash not in {None, current}:
+            if current is None or stored_hash not in {None, current}:
                 return None
             connection.execute(sa.insert(sessions).values(values))
         return token

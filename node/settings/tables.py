@@ -1,5 +1,6 @@
 """The tables of node.toml, and the settings of a node: frozen, valid once constructed."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from ainode.node.routes import Route
 from ainode.node.settings.frozen import Frozen, refuse_half_pair
 from ainode.node.settings.peers import Peer
 from ainode.node.settings.values import (
+    HEADER,
     PRINTED,
     AETitle,
     Bind,
@@ -23,6 +25,7 @@ from ainode.node.settings.values import (
     BytesPerMinute,
     Days,
     Host,
+    Network,
     PerMinute,
     Port,
     Seconds,
@@ -200,6 +203,8 @@ class WebTable(_Certified):
     """of one upload to try or to explain; a ZIP archive may hold as many files, and unpack to four times the bytes"""
     open_upload: bool = False
     """whether POST /upload takes a radiograph without a token, from this machine alone"""
+    hosts: tuple[Host, ...] = ()
+    """further names by which browsers call the node, such as that of a proxy"""
 
 
 class ConsoleTable(Frozen):
@@ -215,6 +220,25 @@ class ConsoleTable(Frozen):
     """addresses of viewers of the archive, with {study} in place of the Study Instance UID"""
     other_weights: tuple[Path, ...] = ()
     """folders of other weights, each with a manifest, that a person may choose to have a study read again with"""
+    session_idle_s: Annotated[Seconds, Field(ge=60)] = 3_600.0
+    session_s: Annotated[Seconds, Field(ge=60)] = 43_200.0
+    """a person logs in again after an hour without a request, and after twelve hours in any case"""
+    proxies: tuple[Network, ...] = ()
+    """addresses of reverse proxies, whose X-Forwarded-For, X-Forwarded-Proto and `login_header` the node believes"""
+    login_header: Annotated[str, StringConstraints(pattern=HEADER)] = ""
+    """header in which these proxies name the person who is logged in there"""
+
+    @model_validator(mode="after")
+    def _refuse_header_of_strangers(self) -> Self:
+        if self.login_header and not self.proxies:
+            message = "login_header would let anybody name a person; give proxies, the addresses that may set it"
+            raise ValueError(message)
+        return self
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return the addresses of the proxies."""
+        return tuple(map(ip_network, self.proxies))
 
 
 class AuditTable(Frozen):

@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from ipaddress import ip_network
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -16,11 +17,14 @@ NAME: Final = r"^[A-Za-z0-9_.-]+$"
 PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
 # A name or an address, without a scheme and without a port; colons are those of IPv6.
 _HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
+# RFC 9110 5.1, less what no header is named.
+HEADER: Final = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
 # An address holds no user and no password: the environment holds both.
 _URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
 PATTERN_WORDS: Final = {
     _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
     PRINTED: "has a backslash or a control character; remove it",
+    HEADER: "is no name of an HTTP header; give one such as X-Remote-User",
     NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
     _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
     _URL: "is no address such as https://archive.example/dicom-web; correct it, leave out a query, and let user_env "
@@ -70,6 +74,19 @@ def _refuse_no_host(url: str) -> str:
     return url
 
 
+def _refuse_no_network(text: str) -> str:
+    """Return the address of a machine or a network.
+
+    Raises: ValueError.
+    """
+    try:
+        ip_network(text)
+    except ValueError as error:
+        message = f"{text!r} is no address of a machine or a network; give one such as 10.0.0.5 or 10.0.0.0/24"
+        raise ValueError(message) from error
+    return text
+
+
 def _refuse_slower(rate: int, slowest: int) -> int:
     """Return a rate per minute.
 
@@ -102,3 +119,4 @@ Identity = Annotated[str, AfterValidator(identity)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL), AfterValidator(_refuse_no_host)]
 # Where a viewer shows a study: `{study}` stands for its Study Instance UID.
 ViewerUrl = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000), AfterValidator(_refuse_no_study)]
+Network = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_refuse_no_network)]

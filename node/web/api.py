@@ -148,13 +148,12 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
         redoc_url=None,
         redirect_slashes=False,  # the address of a redirect would hold the Host that the caller sends
     )
-    timeout_s = dependencies.settings.node.network_timeout_s
     app.add_middleware(
         Guard,
         tokens=dependencies.tokens,
         complaints=dependencies.complaints,
         logins=Logins(dependencies.record),
-        timeout_s=timeout_s,
+        settings=dependencies.settings,
     )
     app.add_middleware(DefaultHeaders)
     app.add_exception_handler(RequestValidationError, _refusal)

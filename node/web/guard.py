@@ -1,6 +1,7 @@
 """Who may ask, and how often: a request is refused by its head, before the node reads a byte of its body."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 from anyio import CapacityLimiter, to_thread
@@ -9,25 +10,62 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ainode.node.receiving.places import network_of
+from ainode.node.settings import Settings
+from ainode.node.web.hosts import Hosts
 from ainode.node.web.limits import Body, Complaints, Tally
 from ainode.node.web.logins import Logins
 from ainode.node.web.tokens import Tokens
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 """the paths that need no token; none reads a body"""
-PAGES: Final = "/console"
-"""below this path a person's session decides, and not a token"""
 _PROBES: Final = frozenset({"/health", "/ready"})
-_UPLOADS: Final = "/dicom-web/"
-# A question is short; the spool limits each uploaded file.
+# A question or a form without files is short.
 _MAX_QUESTION_BYTES: Final = 65_536
 # Of one caller: requests that run, and requests within a minute. Uploads of single instances are some hundred a second.
 _MAX_RUNNING: Final = 64
 _MAX_A_MINUTE: Final = 60_000
 # Of one address: pages without a token, and refusals before the refusals say how long to wait.
 _MAX_PAGES_A_MINUTE: Final = 600
+# A viewer scrolls through 30 slices a second, and several persons may share the address of a proxy.
+_MAX_CONSOLE_A_MINUTE: Final = 12_000
 _MAX_REFUSALS_A_MINUTE: Final = 10
 _LOOKUPS_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What the requests below an address may bring."""
+
+    prefix: str
+    max_bytes: float
+    """without a limit here, the spool or `uploads.py` limits each file"""
+    media_types: tuple[str, ...]
+    """endings of the types that a body may have"""
+    is_of_persons: bool = False
+    """whether a person's session decides, and not a token"""
+
+    def holds(self, path: str) -> bool:
+        """Return whether an address is in the area."""
+        return not self.prefix or path == self.prefix or path.startswith(f"{self.prefix}/")
+
+
+_FORMS: Final = ("/x-www-form-urlencoded", "/form-data", "/json")
+_AREAS: Final = (
+    Area("/console/trials", float("inf"), _FORMS, is_of_persons=True),
+    Area("/console/routes", float("inf"), _FORMS, is_of_persons=True),
+    Area("/console", _MAX_QUESTION_BYTES, _FORMS, is_of_persons=True),
+    Area("/dicom-web", float("inf"), ("",)),
+    Area("/api/read", float("inf"), ("/form-data",)),
+    Area("/upload", float("inf"), ("/form-data",)),
+    Area("", _MAX_QUESTION_BYTES, ("/json", "+json")),
+)
+"""the first that holds an address counts"""
+_WORDS: Final = {
+    "/x-www-form-urlencoded": "a form",
+    "/form-data": "multipart/form-data",
+    "/json": "application/json",
+    "": "a body",
+}
 
 
 class Refusal(Exception):
@@ -44,10 +82,12 @@ class Guard:
     """Middleware: passes a request with its caller's name in `state`, and with limits on its body."""
 
     def __init__(
-        self, app: ASGIApp, *, tokens: Tokens, complaints: Complaints, logins: Logins, timeout_s: float
+        self, app: ASGIApp, *, tokens: Tokens, complaints: Complaints, logins: Logins, settings: Settings
     ) -> None:
-        self._app, self._tokens, self._complaints, self._timeout_s = app, tokens, complaints, timeout_s
-        self._logins = logins
+        self._app, self._tokens, self._complaints, self._logins = app, tokens, complaints, logins
+        self._timeout_s = settings.node.network_timeout_s
+        self._hosts = Hosts(settings.web.bind, settings.web.hosts)
+        self._open_paths = PUBLIC | ({"/upload"} if settings.web.open_upload else set())
         self._running: Counter[str] = Counter()
         self._requests = Tally()
         self._lookups = CapacityLimiter(_LOOKUPS_AT_ONCE)
@@ -59,28 +99,39 @@ class Guard:
             return
         try:
             headers = Headers(scope=scope)
+            area = next(area for area in _AREAS if area.holds(scope["path"]))
             _refuse_framing(headers)
-            caller = await self._caller(scope, headers)
-            _refuse_content(scope, headers)
+            if area.is_of_persons or scope["path"] in self._open_paths - PUBLIC:
+                self._refuse_foreign_name(headers)
+            caller = await self._caller(scope, headers, area)
+            _refuse_content(scope, headers, area)
         except Refusal as refusal:
             await refusal.response(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        max_bytes = float("inf") if scope["path"].startswith(_UPLOADS) else _MAX_QUESTION_BYTES
-        body = Body(receive, timeout_s=self._timeout_s, max_bytes=max_bytes)
+        body = Body(receive, timeout_s=self._timeout_s, max_bytes=area.max_bytes)
         self._running[caller] += 1
         try:
             await self._app(scope, body.receive, send)
         finally:
             self._running[caller] -= 1
 
-    async def _caller(self, scope: Scope, headers: Headers) -> str:
+    def _refuse_foreign_name(self, headers: Headers) -> None:
+        """Refuse a page by a name that is not the node's: another site may have pointed its name here."""
+        if not self._hosts.is_own(headers.get("host", "")):
+            remedy = "call it by its address or its own name, or add the name to `hosts` of [web] in node.toml"
+            raise Refusal(421, f"the node does not have the name in this address; {remedy}")
+
+    async def _caller(self, scope: Scope, headers: Headers, area: Area) -> str:
         """Return the name of the caller, '' where no token is needed.
 
         Raises: Refusal 401 or 503 if the caller has no token, 429 if the caller asks too much.
         """
         address = scope["client"][0] if scope["client"] else ""
-        if scope["path"] in PUBLIC or is_page(scope):
+        if area.is_of_persons:
+            self._count(f"person at {network_of(address)}", _MAX_CONSOLE_A_MINUTE)
+            return ""
+        if scope["path"] in self._open_paths:
             if scope["path"] not in _PROBES:
                 self._count(f"address {network_of(address)}", _MAX_PAGES_A_MINUTE)
             return ""
@@ -119,27 +170,19 @@ class Guard:
         return Refusal(401, remedy, WWW_Authenticate="Bearer")
 
 
-def is_page(scope: Scope) -> bool:
-    """Return whether a request is for a page of the console."""
-    path: str = scope["path"]
-    return path == PAGES or path.startswith(f"{PAGES}/")
-
-
 def _refuse_framing(headers: Headers) -> None:
     """Refuse a body with two lengths, of which a proxy may believe the other (RFC 9112 6.1)."""
     if "transfer-encoding" in headers and "content-length" in headers:
         raise Refusal(400, "send Content-Length or Transfer-Encoding, not both", Connection="close")
 
 
-def _refuse_content(scope: Scope, headers: Headers) -> None:
-    """Refuse a body that is compressed, or is announced as too long, or is no JSON where JSON is asked."""
+def _refuse_content(scope: Scope, headers: Headers, area: Area) -> None:
+    """Refuse a body that is compressed, is announced as too long, or is of another type than the area takes."""
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "send the body without Content-Encoding", Accept_Encoding="identity")
-    if scope["path"].startswith(_UPLOADS):
-        return
     length = headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > _MAX_QUESTION_BYTES:
-        raise Refusal(413, f"the body is longer than {_MAX_QUESTION_BYTES} bytes")
-    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if scope["method"] == "POST" and not is_page(scope) and not media_type.endswith(("/json", "+json")):
-        raise Refusal(415, "send application/json")
+    if length.isdecimal() and int(length) > area.max_bytes:
+        raise Refusal(413, f"the body is longer than {area.max_bytes} bytes")
+    media_type = headers.get("content-type", area.media_types[0]).partition(";")[0].strip().lower()
+    if scope["method"] == "POST" and not media_type.endswith(area.media_types):
+        raise Refusal(415, f"send {_WORDS[area.media_types[0]]}")

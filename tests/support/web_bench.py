@@ -8,6 +8,8 @@ from pathlib import Path
 import requests
 from fastapi import FastAPI
 
+from ainode.node.audit.messages import Message
+from ainode.node.audit.recorder import drop
 from ainode.node.console.application import console
 from ainode.node.console.parts import Parts
 from ainode.node.deciding.events import IntakeEvent
@@ -45,6 +47,7 @@ class Bench:
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
     console: ConsoleTable = field(default_factory=ConsoleTable)
+    record: Callable[[Message], None] = drop
     pages: FastAPI = field(init=False)
     """the console"""
     parts: Parts = field(init=False)
@@ -75,6 +78,7 @@ class Bench:
                 lambda event: self.put_event(event),  # noqa: PLW0108 - a test replaces the function
                 Liveness(lambda: self.fault, lambda: "", lambda: ""),
                 self.engine,
+                self.record,
                 pages=self._pages if self.console.enabled else None,
             ),
         )

@@ -42,10 +42,15 @@ async def visit_of(request: Request) -> Visit | None:
     return Visit(f"the {name.lower()}", Role[name], CSRF) if name else None
 
 
+async def is_open(_: Visit) -> bool:
+    return True
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made = Bench(tmp_path_factory.mktemp("console"))
     made.pages.state.visit_of = visit_of
+    made.pages.state.is_open = is_open
     yield made
     made.web.stop()
     made.parts.rendering.stop()
