@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import ModelError
+from ainode.models.training.curves import curves, losses
 from ainode.models.training.metrics import (
     auc,
     bootstrap_estimate,
@@ -156,9 +157,12 @@ def finished_weights(out: Path) -> Mapping[str, Path]:
 
 
 def evaluate(  # the model, its data and weights, the folder of the figures
-    model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test"
+    model: str, data: Path, weights: Mapping[str, Path], out: Path, part: Part = "test", run: Path | None = None
 ) -> Mapping[str, object]:
-    """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics."""
+    """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics.
+
+    metrics.json has the points of the curves, too: of the evaluation, and of the losses in the folder of a training.
+    """
     # Of the extra "train"; and torch, which a training on TensorFlow does without.
     from ainode.models.running.runtime import sha256_of  # noqa: PLC0415
     from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415
@@ -167,7 +171,8 @@ def evaluate(  # the model, its data and weights, the folder of the figures
     digests = {name: sha256_of(weights[name]) for name in evaluation.weights or weights}
     metrics = {"model": model, "weights": digests, "part": part, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+    points = {**curves(evaluation), "losses": losses(run) if run else {}}
+    (out / "metrics.json").write_text(json.dumps({**metrics, "curves": points}, indent=2) + "\n", "utf-8")
     evaluation_plots(
         evaluation.truth,
         evaluation.scores,

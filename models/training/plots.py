@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
 
-from ainode.models.training.metrics import Estimate, auc, proportion
+from ainode.models.training.curves import calibration, log_columns
+from ainode.models.training.metrics import auc
 
-# The columns of a log that are no figures of the model.
-_NO_CURVES = frozenset({"epoch", "seconds", "learning_rate"})
-_BINS = 10
 _CHANCE_LINE = {"color": "0.6", "linestyle": ":"}
 
 
@@ -41,14 +38,12 @@ def evaluation_plots(
 
 def loss_plot(log: Path, path: Path) -> Path:
     """Draw a log.csv: every column of a loss to the left, every other figure to the right; return the PNG."""
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    columns = log_columns(log)
     figure, axes = _figure()
     twin = axes.twinx()
-    for name in rows[0] if rows else ():
-        if name not in _NO_CURVES:
-            side, style = (axes, "-") if "loss" in name else (twin, "--")
-            side.plot([float(row["epoch"]) for row in rows], [float(row[name]) for row in rows], style, label=name)
+    for name in [name for name in columns if name != "epoch"]:
+        side, style = (axes, "-") if "loss" in name else (twin, "--")
+        side.plot(columns["epoch"], columns[name], style, label=name)
     axes.set(xlabel="epoch", ylabel="loss")
     twin.set_ylabel("score")
     figure.legend(loc="outside upper center", ncols=3, fontsize="small")
@@ -90,17 +85,14 @@ def _draw_precision_recall(path: Path, truth: NDArray[np.bool_], scores: NDArray
 
 def _draw_calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     """Draw each tenth of the probabilities with the interval of its share: a bin of few cases says little."""
-    bin_numbers = np.minimum((scores * _BINS).astype(int), _BINS - 1)
-    members = [bin_numbers == is_member for is_member in np.unique(bin_numbers)]
-    means = [float(scores[is_member].mean()) for is_member in members]
-    shares: list[Estimate] = [proportion(int(truth[is_member].sum()), int(is_member.sum())) for is_member in members]
+    means, shares = zip(*calibration(truth, scores), strict=True)
     # Rounding may put the end of the interval of a share of 0 or 1 beyond the share.
     error_bars = [
-        [max(0.0, is_member.value - is_member.low) for is_member in shares],
-        [max(0.0, is_member.high - is_member.value) for is_member in shares],
+        [max(0.0, share.value - share.low) for share in shares],
+        [max(0.0, share.high - share.value) for share in shares],
     ]
     figure, axes = _figure()
-    axes.errorbar(means, [is_member.value for is_member in shares], yerr=error_bars, fmt="o", capsize=3)
+    axes.errorbar(means, [share.value for share in shares], yerr=error_bars, fmt="o", capsize=3)
     for mean, share in zip(means, shares, strict=True):
         axes.annotate(str(share.n), (mean, share.value), xytext=(6, 4), textcoords="offset points", fontsize="small")
     axes.plot((0, 1), (0, 1), **_CHANCE_LINE)

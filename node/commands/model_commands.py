@@ -207,4 +207,4 @@ def evaluate(
     served_names = (entry.name for entry in store.entries() if entry.model == model)
     with _as_config_error(models.ModelError):
         files = models.finished_weights(weights) if weights else {name: store.verified(name) for name in served_names}
-        print(json.dumps(models.evaluate(model, data, files, out, part), indent=2))
+        print(json.dumps(models.evaluate(model, data, files, out, part, weights), indent=2))

@@ -56,7 +56,7 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     out = tmp_path / "run"
     experiment.train(known, tmp_path, out, TrainingOptions(seed=7))
     assert (out / "loss.png").stat().st_size > 1000
-    experiment.evaluate(known, tmp_path, experiment.finished_weights(out), tmp_path / "report")
+    experiment.evaluate(known, tmp_path, experiment.finished_weights(out), tmp_path / "report", run=out)
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text("utf-8"))
     # The malignant case that is scored like the others costs half of its 8 pairs of 32.
     assert metrics["auc"]["value"] == pytest.approx(1 - 4 / 32)
@@ -66,6 +66,8 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     assert metrics["weights"] == {"known/only": hashlib.sha256(b"\x07").hexdigest()}
     # Four malignant cases of two patients: the interval is of patients, and says how many there are.
     assert (metrics["sensitivity"]["n"], metrics["sensitivity"]["groups"]) == (4, 2)
+    assert metrics["curves"]["losses"] == {"": {"epoch": [0, 1], "loss": [1.0, 0.5], "score": [0.5, 0.7]}}
+    assert metrics["curves"]["confusion"]["counts"] == [[4, 0, 0], [0, 4, 0], [0, 1, 3]]
     pictures = {path.name for path in (tmp_path / "report").glob("*.png")}
     assert pictures == {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
 

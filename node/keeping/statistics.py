@@ -1,0 +1,181 @@
+"""What jobs answered over a period: the numbers behind the figures of a model, and two routes side by side."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from ainode.node.domain import UID, Presence
+from ainode.node.keeping.database import aware
+from ainode.node.keeping.schema import answers
+
+MOST_ANSWERS: Final = 50_000
+"""so many of the newest answers of a period are looked at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From a time, included, to a time, excluded."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerCount:
+    """How often a handler read and refused over a period; answers that a later reading replaced count no more."""
+
+    handler: str
+    model: str
+    """of the algorithm; '' for a handler that refused everything"""
+    answers: int
+    refusals: int
+    positives: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCount:
+    """How often a handler gave one kind of answer with one set of weights."""
+
+    version: str
+    weights_sha256: str
+    presence: str
+    """'' without a verdict"""
+    code: str
+    """of a refusal; '' where the study was read"""
+    answers: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The answers of a handler over a period, the oldest first.
+
+    Shapes: every array (n,). Units: seconds; `at` seconds since 1970. A probability that is not there is NaN.
+    """
+
+    at: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    presences: NDArray[np.str_]
+    """'' without a verdict, and where the study was refused"""
+    is_cut: bool = False
+    """whether the period has more answers"""
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Return the probabilities that are there."""
+        return self.probabilities[np.isfinite(self.probabilities)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a route answered on a study."""
+
+    job: str
+    presence: str
+    probability: float | None
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What two routes answered on the same study."""
+
+    study_instance_uid: UID
+    at: datetime
+    first: Reply
+    second: Reply
+
+
+class Statistics:
+    """Counts answers."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def handlers(self, period: Period) -> tuple[HandlerCount, ...]:
+        """Return every handler that answered in a period."""
+        query = (
+            sa.select(
+                answers.c.handler,
+                sa.func.max(answers.c.model).label("model"),
+                sa.func.count().label("answers"),
+                _count_if(answers.c.code != "").label("refusals"),
+                _count_if(answers.c.presence == Presence.PRESENT).label("positives"),
+                sa.func.max(answers.c.at).label("last_at"),
+            )
+            .where(*_within(period), ~answers.c.is_superseded)
+            .group_by(answers.c.handler)
+            .order_by(answers.c.handler)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(HandlerCount(**{**row._mapping, "last_at": aware(row.last_at)}) for row in rows)  # noqa: SLF001 - public
+
+    def counts(self, handler: str, period: Period) -> tuple[AnswerCount, ...]:
+        """Return every kind of answer of a handler, the newest weights first."""
+        kinds = [answers.c[name] for name in ("version", "weights_sha256", "presence", "code")]
+        last_at = sa.func.max(answers.c.at).label("last_at")
+        query = (
+            sa.select(*kinds, sa.func.count().label("answers"), sa.func.min(answers.c.at).label("first_at"), last_at)
+            .where(answers.c.handler == handler, *_within(period), ~answers.c.is_superseded)
+            .group_by(*kinds)
+            .order_by(last_at.desc())
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(AnswerCount(*row[:5], aware(row.first_at), aware(row.last_at)) for row in rows)
+
+    def sample(self, handler: str, period: Period, weights_sha256: str = "") -> Sample:
+        """Return the answers of a handler, by one set of weights if given, without what was read again later."""
+        conditions = [answers.c.handler == handler, *_within(period), ~answers.c.is_superseded]
+        if weights_sha256:
+            conditions.append(answers.c.weights_sha256 == weights_sha256)
+        query = (
+            sa.select(answers.c.at, answers.c.probability, answers.c.seconds, answers.c.presence)
+            .where(*conditions)
+            .order_by(answers.c.at.desc())
+            .limit(MOST_ANSWERS + 1)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        oldest_first = rows[:MOST_ANSWERS][::-1]
+        times, probabilities, seconds, presences = zip(*oldest_first, strict=True) if oldest_first else ((),) * 4
+        return Sample(
+            np.array([aware(at).timestamp() for at in times], np.float64),
+            np.array(probabilities, np.float64),
+            np.array(seconds, np.float64),
+            np.array(presences, np.str_),
+            is_cut=len(rows) > MOST_ANSWERS,
+        )
+
+    def pairs(self, routes: tuple[str, str], period: Period) -> tuple[Pair, ...]:
+        """Return the studies that both routes answered, the newest first."""
+        first, second = answers.alias("first"), answers.alias("second")
+        columns = [table.c[name] for table in (first, second) for name in ("job", "presence", "probability", "code")]
+        query = (
+            sa.select(first.c.study_instance_uid, first.c.at, *columns)
+            .join(second, first.c.study_instance_uid == second.c.study_instance_uid)
+            .where(first.c.route == routes[0], second.c.route == routes[1])
+            .where(first.c.at >= period.since, first.c.at < period.until)
+            .where(~first.c.is_superseded, ~second.c.is_superseded)
+            .order_by(first.c.at.desc(), first.c.job)
+            .limit(MOST_ANSWERS)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(Pair(UID(row[0]), aware(row[1]), Reply(*row[2:6]), Reply(*row[6:10])) for row in rows)
+
+
+def _within(period: Period) -> tuple[sa.ColumnElement[bool], ...]:
+    return answers.c.at >= period.since, answers.c.at < period.until
+
+
+def _count_if(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
+    return sa.func.sum(sa.case((condition, 1), else_=0))
