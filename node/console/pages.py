@@ -41,6 +41,7 @@ class Destination:
 NAVIGATION: Final = (
     Destination("Worklist", "/console/"),
     Destination("Not read", "/console/unread"),
+    Destination("Routes", "/console/routes"),
     Destination("Persons", "/console/persons", Role.ADMINISTRATOR),
 )
 

@@ -36,7 +36,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield _disk_line(settings)
     yield _clock_line(settings)
     yield from _tls_lines(settings)
-    yield from _route_lines(settings)
+    yield from route_lines(settings)
     for peer in settings.peers:
         yield from _peer_certificate_lines(peer)
         try:
@@ -109,7 +109,7 @@ def _validity(certificate: str | Path, revocation_lists: Iterable[str | Path]) -
     return (READY, "")
 
 
-def _route_lines(settings: Settings) -> Iterator[Line]:
+def route_lines(settings: Settings) -> Iterator[Line]:
     """Yield the line of each route; each handler is asked in a reader process of its own, all of them at once."""
     models = environment(settings)
     handlers = sorted({route.handler for route in settings.routes})

@@ -266,6 +266,12 @@ class Catalog:
         with self._engine.connect() as connection:
             return frozenset(map(UID, connection.execute(sa.select(studies.c.study_instance_uid)).scalars()))
 
+    def newest(self, count: int) -> tuple[UID, ...]:
+        """Return the studies whose last instances arrived last, the newest first."""
+        query = sa.select(studies.c.study_instance_uid).order_by(studies.c.last_received_at.desc()).limit(count)
+        with self._engine.connect() as connection:
+            return tuple(UID(uid) for uid in connection.execute(query).scalars())
+
     def explanation(self, study: UID) -> Any:  # noqa: ANN401 - what was given to `mark_routed`
         """Return the stored explanation, None where the study was never routed."""
         query = sa.select(studies.c.explanation).where(studies.c.study_instance_uid == study)

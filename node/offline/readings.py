@@ -15,22 +15,20 @@ from ainode.node.domain import (
     UID,
     DocumentKind,
     File,
-    Looking,
     OutOfScope,
     Reading,
     Request,
-    Selection,
     Study,
 )
-from ainode.node.errors import BrokenSeries, ConfigError
+from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
-from ainode.node.imaging import ct_look
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.inputs import ReadOptions, UnreadFile, dicom_studies
+from ainode.node.offline.explaining import PIXELS, explanation_of
+from ainode.node.offline.inputs import ReadOptions, UnreadFile
 from ainode.node.offline.replays import comparison, replayed_request
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
@@ -172,35 +170,17 @@ def headline(summary: str) -> str:
 
 def explanation(path: Path, settings: Settings) -> list[str]:
     """Return the lines that say which series below a path each route chooses, and whether its handler reads them."""
-    studies, unread = dicom_studies([path], settings)
-    lines = [*unread_lines(unread)]
-    for study in studies:
-        lines.append(f"study {study.study_instance_uid}, {len(study.instances)} instances")
-        for decision in router.decide(study, settings.routes):
+    explained = explanation_of([path], settings)
+    lines = [*unread_lines(explained.unread)]
+    for study in explained.studies:
+        lines.append(f"study {study.study_instance_uid}, {study.instance_count} instances")
+        for decision in study.decisions:
             lines += _decision_lines(decision)
-        for route in routes_for(study, settings, None):
-            lines += _selection_lines(study, route, environment(settings))
+        for statement in study.statements:
+            mark = "FAIL" if statement.are_looks_refused else "ok  "
+            lines.append(f"  {statement.handler} {statement.sentence}")
+            lines += [f"      {mark} {PIXELS}: {text}" for text in statement.looks]
     return lines
-
-
-def _selection_lines(study: Study, route: Route, models: ModelEnvironment) -> list[str]:
-    """Return a line that says whether the handler of a route reads a study, and a line for each CT that it looks at.
-
-    Raises: ConfigError if the handler raises an error of another type than NodeError.
-    """
-    handler = registry.handler(route.handler, models)
-    with boundary(route.handler, f"in select() of study {study.study_instance_uid}", ConfigError):
-        try:
-            chosen = router.chosen(study, route)
-            answer, selection = pipeline.selection_of(chosen, handler), handler.select(chosen)
-            seen: list[str] = []
-            if isinstance(selection, Selection) and isinstance(handler, Looking):
-                seen = [str(look) for look in ct_look.looks(selection)]
-        except BrokenSeries as error:
-            return [f"  {route.handler} cannot read it: {error}"]
-    statement = f"declines: {answer.reason}" if isinstance(answer, OutOfScope) else "reads it"
-    mark = "FAIL" if isinstance(answer, OutOfScope) and answer.code in ct_look.CODES else "ok  "
-    return [f"  {route.handler} {statement}", *(f"      {mark} {ct_look.PIXELS}: {text}" for text in seen)]
 
 
 def _decision_lines(decision: RouteDecision) -> list[str]:

@@ -1,7 +1,7 @@
 """What an operator configures: passed to every station, never fetched."""
 
 from ainode.node.settings.files import shipped
-from ainode.node.settings.loading import load, sources
+from ainode.node.settings.loading import load, sources, with_routes
 from ainode.node.settings.peers import Peer
 from ainode.node.settings.tables import (
     AuditTable,
@@ -33,4 +33,5 @@ __all__ = [
     "load",
     "shipped",
     "sources",
+    "with_routes",
 ]

@@ -76,6 +76,21 @@ def load(config: Path | None = None) -> Settings:
     return settings
 
 
+def with_routes(settings: Settings, path: Path) -> Settings:
+    """Return the settings with the routes of another routes.toml, such as a changed one that is not in force yet.
+
+    Raises: ConfigError with a line for each problem, which names the file, the key and the remedy.
+    """
+    origin, values = Sources(path.with_name("node.toml"), path), toml_values(path)
+    try:
+        routes = _RoutesFile.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(refusals(origin, values, error, of_routes=True))) from None
+    changed = settings.model_copy(update={"routes": routes.route})
+    _refuse(contradictions(changed, origin))
+    return changed
+
+
 def _refuse(problems: Iterable[str]) -> None:
     """Raise ConfigError with a line for each problem, if there is one."""
     if lines := list(problems):

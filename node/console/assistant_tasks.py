@@ -1,0 +1,103 @@
+"""The tasks of an assistant, in a process of their own: each returns what JSON holds."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from ainode.node.console.assistant import ANSWER, REASON, Task
+from ainode.node.console.changed_routes import compared
+from ainode.node.deciding import router
+from ainode.node.deciding.explanations import completed
+from ainode.node.deciding.stored_study import ReadableStudy, stored_study
+from ainode.node.diagnosis.checks import Line, route_lines
+from ainode.node.domain import UID
+from ainode.node.errors import NodeError
+from ainode.node.keeping import database
+from ainode.node.keeping.catalog import Catalog
+from ainode.node.offline import zip_files
+from ainode.node.offline.explaining import StudyExplanation, explanation_of
+from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.routes import Check, RouteDecision
+from ainode.node.settings import Settings
+
+
+def answer(task: Task) -> bytes:
+    """Return the answer of a task, or the reason why there is none."""
+    try:
+        return ANSWER + json.dumps(_TASKS[task.name](task.settings, **task.arguments)).encode()
+    except NodeError as error:
+        return REASON + str(error).encode()
+
+
+def _explained(settings: Settings, folder: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return why uploaded files would be read or not; `names` has the caller's name of each file."""
+    paths = [_unpacked(Path(path), Path(folder)) for path in names]
+    explained = explanation_of(paths, settings)
+    words = {str(path): name for path, name in zip(paths, names.values(), strict=True)}
+    return {
+        "studies": list(map(_plain_study, explained.studies)),
+        "unread": [
+            {"name": _named(str(file.path), words), "reason": _named(file.reason, words)} for file in explained.unread
+        ],
+    }
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Return a file, or the folder with the files of a ZIP archive."""
+    if format_of(path).kind is not FileKind.ZIP:
+        return path
+    return zip_files.unpack(path, folder / "unpacked" / path.name)
+
+
+def _named(text: str, words: Mapping[str, str]) -> str:
+    """Return a text with the names of the caller in the place of the node's paths, as `study.zip/000001`."""
+    for path, name in words.items():
+        text = text.replace(path, name)
+    return text
+
+
+def _plain_study(study: StudyExplanation) -> dict[str, Any]:
+    return {
+        "uid": study.study_instance_uid,
+        "instance_count": study.instance_count,
+        "decisions": [_plain(decision) for decision in study.decisions],
+        "statements": [asdict(statement) for statement in study.statements],
+    }
+
+
+def _plain(decision: RouteDecision) -> dict[str, Any]:
+    return {**asdict(decision), "matched": decision.matched, "sentence": router.explained(decision)}
+
+
+def _stored(settings: Settings, study: str, decisions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the decisions that the catalog keeps of a study, with the values that only its files have."""
+    stored = Catalog(database.existing(settings.database_url)).instances(UID(study))
+    readable = stored_study(stored, {}, router.keywords(settings.routes)) if stored else None
+    current = router.decide(readable.study, settings.routes) if isinstance(readable, ReadableStudy) else ()
+    return [_plain(completed(decision_of(row), current)) for row in decisions]
+
+
+def decision_of(row: Mapping[str, Any]) -> RouteDecision:
+    """Return the decision that the catalog keeps as plain values."""
+    checks = tuple(Check(**check) for check in row["checks"])
+    return RouteDecision(row["route"], UID(row["series_instance_uid"]), checks)
+
+
+def _changed(settings: Settings, path: str, study_count: int, seconds: float) -> dict[str, Any]:
+    """Return what a changed routes.toml would have changed for the newest studies."""
+    return compared(settings, Path(path), study_count=study_count, limit_s=seconds)
+
+
+def _ready(settings: Settings) -> list[Line]:
+    """Return a line for each route: its name, whether it is ready, and the reason or the remedy."""
+    return list(route_lines(settings))
+
+
+_TASKS: Final[Mapping[str, Callable[..., Any]]] = {
+    "explain": _explained,
+    "stored": _stored,
+    "changed": _changed,
+    "ready": _ready,
+}
