@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,6 +41,8 @@ class KeptSeries:
 
     series_instance_uid: UID
     sop_class_uid: UID
+    middle: UID
+    """SOP Instance UID of an instance in the middle, for a small picture"""
     instance_count: int
     size_bytes: int
 
@@ -81,15 +84,23 @@ class StudyRecords:
 
     def series(self, study: UID) -> tuple[KeptSeries, ...]:
         """Return the series of the study in the order in which they came."""
-        keys = instances.c.series_instance_uid, instances.c.sop_class_uid
+        names = "series_instance_uid", "sop_class_uid", "sop_instance_uid", "size_bytes"
         query = (
-            sa.select(*keys, sa.func.count().label("number"), sa.func.sum(instances.c.size_bytes).label("size"))
+            sa.select(*(instances.c[name] for name in names))
             .where(instances.c.study_instance_uid == study)
-            .group_by(*keys)
-            .order_by(sa.func.min(instances.c.received_at), *keys)
+            .order_by(instances.c.received_at, instances.c.sop_instance_uid)
         )
+        groups: dict[tuple[str, str], list[sa.Row[Any]]] = {}
         with self._engine.connect() as connection:
-            return tuple(
-                KeptSeries(UID(row.series_instance_uid), UID(row.sop_class_uid), row.number, int(row.size))
-                for row in connection.execute(query)
+            for row in connection.execute(query):
+                groups.setdefault((row.series_instance_uid, row.sop_class_uid), []).append(row)
+        return tuple(
+            KeptSeries(
+                UID(series),
+                UID(sop_class),
+                UID(rows[len(rows) // 2].sop_instance_uid),
+                len(rows),
+                sum(row.size_bytes for row in rows),
             )
+            for (series, sop_class), rows in groups.items()
+        )

@@ -11,6 +11,7 @@ import requests  # noqa: E402
 from fastapi import Request  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
+from ainode.node.audit.messages import Message  # noqa: E402
 from ainode.node.console.access import Role, Visit  # noqa: E402
 
 CSRF = "the token of the visit"
@@ -47,8 +48,14 @@ async def is_open(_: Visit) -> bool:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    made = Bench(tmp_path_factory.mktemp("console"))
+def messages() -> list[Message]:
+    """What the audit trail gets."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, messages: list[Message]) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("console"), record=messages.append)
     made.pages.state.visit_of = visit_of
     made.pages.state.is_open = is_open
     yield made

@@ -1,0 +1,162 @@
+"""The page of a study: how it went through the node, what was answered, what was sent, and its files."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+
+from ainode.node.audit.messages import accessed, study_subject
+from ainode.node.console.access import Role, Visit, of
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.console.study_answers import Answer, answer_of, headline
+from ainode.node.console.timeline import timeline
+from ainode.node.domain import UID, UID_PATTERN, JobState
+from ainode.node.errors import CannotRender
+from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.records import Job
+from ainode.node.keeping.study_records import KeptSeries, StudyRecords
+from ainode.node.settings.tables import ConsoleTable
+from ainode.node.web.state import study_status
+
+StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
+Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
+_MOST_DESCRIBED: Final = 40
+"""series whose headers are read for one page"""
+_DESCRIBED: Final = {
+    "(0008,0060)": "modality",
+    "(0018,0015)": "body_part",
+    "(0020,0011)": "number",
+    "(0008,103E)": "description",
+}
+_STATE_KINDS: Final = {
+    "announced": "busy",
+    "receiving": "busy",
+    "no_route": "warn",
+    "reading": "busy",
+    "reported": "plain",
+    "out_of_scope": "warn",
+    "failed": "bad",
+}
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the page."""
+    routes = APIRouter()
+    page = StudyPage(parts)
+    routes.add_api_route("/studies/{study}", page.show)
+    routes.add_api_route("/studies/{study}/progress", page.progress)
+    routes.add_api_route("/studies/{study}/series", page.series)
+    routes.add_api_route("/studies/{study}/metadata", page.metadata)
+    return routes
+
+
+def viewer_links(table: ConsoleTable, study: str) -> tuple[tuple[str, str], ...]:
+    """Return the name and the address of each configured viewer of a study."""
+    templates = ("OHIF", table.ohif), ("Stone Web Viewer", table.stone), ("Weasis", table.weasis)
+    return tuple((name, template.replace("{study}", study)) for name, template in templates if template)
+
+
+class StudyPage:
+    """The page of a study, and the parts of the page that are loaded later."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._records = parts, StudyRecords(parts.engine)
+
+    def show(self, request: Request, study: StudyUid, visit: Viewer) -> Response:
+        """Return the page; the trail names the person who looked at the study."""
+        values = self._values(UID(study))
+        details = {"part": "page of the console"}
+        self._parts.web.record(accessed(visit.person, study_subject(study, {"": values["instance_count"]}, details)))
+        described = "described" in request.query_params
+        rows = self._series_rows(UID(study), is_described=described)
+        return render(request, "study.html", **values, series=rows, described=described)
+
+    def progress(self, request: Request, study: StudyUid, _: Viewer) -> Response:
+        """Return the timeline alone, for a page that is open while a study is read."""
+        return render(request, "_study_timeline.html", **self._values(UID(study)))
+
+    def series(self, request: Request, study: StudyUid, _: Viewer) -> Response:
+        """Return the series with what their headers say."""
+        rows = self._series_rows(UID(study), is_described=True)
+        return render(request, "_study_series.html", study=study, series=rows, described=True)
+
+    def metadata(self, request: Request, study: StudyUid, _: Viewer, instance: str = "") -> Response:
+        """Return the header of an instance, by default of one of the first series."""
+        uid = instance or next((row.middle for row in self._records.series(UID(study))), "")
+        stored = self._parts.catalog.versions([uid]).get((UID(study), UID(uid)))
+        if stored is None or not stored.path.exists():
+            raise HTTPException(404, f"study {study}: the node does not hold instance {uid}; the archive has it")
+        rows, problem = self._header(stored)
+        is_part = "hx-request" in request.headers
+        template = "_study_metadata.html" if is_part else "study_metadata.html"
+        values: dict[str, Any] = {"study": study, "instance": uid, "rows": rows, "problem": problem}
+        return render(request, template, **values, is_anonymous=self._is_anonymous)
+
+    @property
+    def _is_anonymous(self) -> bool:
+        """Return whether the pages leave out what may name the patient."""
+        return self._parts.settings.console.patient != "full"
+
+    def _header(self, stored: StoredInstance) -> tuple[list[dict[str, Any]], str]:
+        try:
+            return self._parts.rendering.header(stored.path, is_anonymous=self._is_anonymous), ""
+        except CannotRender as error:
+            return [], str(error)
+
+    def _values(self, study: UID) -> dict[str, Any]:
+        """Return what the templates of the page show.
+
+        Raises: HTTPException 404 if nobody sent or announced the study.
+        """
+        parts, records = self._parts, self._records
+        completions, reception = records.completions(study), records.reception(study)
+        jobs, history = parts.ledger.jobs(study=study), parts.ledger.history(study)
+        status = study_status(study, parts.catalog, parts.ledger, parts.announcements)
+        if status is None and not (completions or history):
+            raise HTTPException(404, f"study {study}: nobody sent the study to this node, and nobody announced it")
+        deliveries = {job.id: parts.ledger.deliveries(job.id) for job in jobs}
+        headlines = {job.id: headline(job.result, job.reason) for job in jobs}
+        state = status.state if status else "reported"
+        return {
+            "study": study,
+            "state": state,
+            "state_kind": _STATE_KINDS[state],
+            "reason": status.reason if status else "",
+            "problem": status.problem if status else "",
+            "reception": reception,
+            "is_removed": reception is None and bool(completions or jobs or history),
+            "instance_count": reception.instance_count if reception else 0,
+            "retention_days": parts.settings.node.retention_days,
+            "viewers": viewer_links(parts.settings.console, study),
+            "events": timeline(completions, reception, jobs, deliveries, headlines),
+            "is_moving": any(job.state in {JobState.WAITING, JobState.READING} for job in jobs)
+            or bool(reception and not reception.is_routed),
+            "answers": self._answers(jobs),
+            "earlier": [job for job in jobs if job.state is JobState.SUPERSEDED],
+            "headlines": headlines,
+            "history": history,
+            "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
+            "explanation": parts.catalog.explanation(study),
+        }
+
+    def _answers(self, jobs: Sequence[Job]) -> tuple[Answer, ...]:
+        """Return the answers that count, the newest first."""
+        ledger = self._parts.ledger
+        live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
+        return tuple(answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id)) for job in live_jobs)
+
+    def _series_rows(self, study: UID, *, is_described: bool) -> list[tuple[KeptSeries, dict[str, str]]]:
+        """Return each series, with what the header of its middle instance says if that is wanted."""
+        series = self._records.series(study)
+        stored = self._parts.catalog.versions(item.middle for item in series[:_MOST_DESCRIBED]) if is_described else {}
+        return [(item, self._description(stored.get((study, item.middle)))) for item in series]
+
+    def _description(self, stored: StoredInstance | None) -> dict[str, str]:
+        if stored is None:
+            return {}
+        try:
+            rows = self._parts.rendering.header(stored.path, is_anonymous=self._is_anonymous)
+        except CannotRender as error:
+            return {"problem": str(error)}
+        return {_DESCRIBED[row["tag"]]: row["value"] for row in rows if row["tag"] in _DESCRIBED and not row["depth"]}

@@ -1,0 +1,218 @@
+"""The page of a study over a real ledger: its course, its documents as they were made, and who took them."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conformance.made import CONTEXT, EVERYTHING, source, sources_of
+from conformance.test_verdicts import VERDICTS, judged
+from integration.console.conftest import Browser
+from pydicom import dcmread
+from pypdf import PdfReader
+from support import instance_ref
+from support.web_bench import Bench
+
+from ainode.node import reports
+from ainode.node.audit.messages import Message
+from ainode.node.domain import UID, Document, JobState, TimePoint
+from ainode.node.keeping.catalog import Completion, StoredInstance
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+HOSTILE = "Mustermann^<script>alert(1)</script>"
+JOB = "a" * 32
+
+
+@dataclass
+class ReadStudy:
+    """A study that was received, complete, read and sent."""
+
+    study: UID
+    path: Path
+    documents: tuple[Document, ...]
+    text: str
+    pdf: bytes
+
+    @property
+    def address(self) -> str:
+        return f"/console/studies/{self.study}"
+
+    @property
+    def files(self) -> str:
+        return f"{self.address}/jobs/{JOB}"
+
+
+@pytest.fixture(scope="module")
+def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
+    folder = tmp_path_factory.mktemp("read")
+    path = source(folder, PatientName=HOSTILE, PatientID="P-17", StudyDate="20260203")
+    ref = instance_ref(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    bench.catalog.index(
+        [StoredInstance(ref, UID("1.2.840.10008.1.2.1"), sha256, path.stat().st_size, path, "MODALITY", NOW)]
+    )
+    completion = Completion(NOW + timedelta(seconds=10), "10.0 s of silence, for a sender without history")
+    content = bench.catalog.content(ref.study_instance_uid)
+    bench.catalog.mark_routed(ref.study_instance_uid, content=content, explanation=[], completion=completion)
+    result = replace(
+        judged(path, next(iter(VERDICTS.values())), boxes=1),
+        scores={"probability": 0.9, "network a probability": 0.25},
+        course=tuple(
+            TimePoint("nodule 1", UID(f"1.2.{days}"), days, {"attention": 0.5, "diameter in mm": 9 - days / 100})
+            for days in (180.0, 0.0)
+        ),
+    )
+    documents = reports.documents(result, sources_of(path), EVERYTHING)
+    job = Job(
+        id=JOB,
+        study_instance_uid=ref.study_instance_uid,
+        route="spine",
+        handler="spine_radiograph",
+        content=content,
+        created_at=NOW,
+        queued_at=NOW + timedelta(seconds=10),
+        destinations=("pacs",),
+    )
+    assert bench.ledger.open(job)
+    bench.ledger.move(JOB, JobState.READING, at=NOW + timedelta(seconds=13))
+    kept = []
+    for document in documents:
+        kept_path = bench.folder / "documents" / JOB / f"{document.ref.sop_instance_uid}.dcm"
+        kept_path.parent.mkdir(parents=True, exist_ok=True)
+        kept_path.write_bytes(document.content)
+        digest = hashlib.sha256(document.content).hexdigest()
+        kept.append(KeptDocument(JOB, document.ref, document.kind, kept_path, digest))
+    summary = reports.result_json(result, CONTEXT)
+    outcome = Outcome(JobState.REPORTED, summary, "", 4.0, {"compose": 1.0}, NOW + timedelta(seconds=17))
+    assert bench.ledger.report(job, kept, outcome)
+    for delivery in bench.ledger.deliveries(JOB):
+        bench.ledger.outbox.claim(JOB, "pacs", NOW + timedelta(seconds=18))
+        bench.ledger.outbox.sent(delivery, status=0xB000, comment="coerced <b>", at=NOW + timedelta(seconds=20))
+    return ReadStudy(
+        ref.study_instance_uid, path, documents, reports.report_text(result), reports.report_pdf(result, documents)
+    )
+
+
+def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
+    viewer: Browser, read: ReadStudy
+) -> None:
+    page = viewer.get(read.address).text
+    order = [
+        "First instance received",
+        "10.0 s of silence",
+        "Matched by route spine",
+        "Reading began",
+        "Documents composed",
+        "Sent to pacs",
+        "Sent, not confirmed by pacs",
+    ]
+    places = [page.index(words) for words in order]
+    assert places == sorted(places)
+    assert "status 0xB000" in page
+    assert "coerced &lt;b&gt;" in page
+    assert "badge good" not in page
+
+
+def test_a_network_s_probability_is_a_bar_and_two_dates_are_plotted(viewer: Browser, read: ReadStudy) -> None:
+    page = viewer.get(read.address).text
+    assert '<meter min="0" max="1" value="0.25"' in page
+    assert "180 days before" in page
+    assert page.count("<svg") == 2
+
+
+def test_the_documents_and_reports_are_downloaded_as_they_were_made(viewer: Browser, read: ReadStudy) -> None:
+    for document in read.documents:
+        answer = viewer.get(f"{read.files}/documents/{document.ref.sop_instance_uid}.dcm")
+        assert answer.content == document.content
+        assert dcmread(io.BytesIO(answer.content)).SOPInstanceUID == document.ref.sop_instance_uid
+    assert viewer.get(f"{read.files}/report.txt").text == read.text
+    printed = viewer.get(f"{read.files}/report.pdf").content
+    assert printed == read.pdf
+    (page, *_) = PdfReader(io.BytesIO(printed)).pages
+    assert "P-17" in page.extract_text()
+
+
+def test_everything_is_in_the_zip_under_the_names_of_the_command_line(viewer: Browser, read: ReadStudy) -> None:
+    answer = viewer.get(f"{read.files}/all.zip")
+    assert HOSTILE[:4] not in answer.headers["Content-Disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert {"result.json", "report.txt", "report.pdf", "sr-1.dcm", "sc-1.dcm"} <= set(names)
+        contents = {archive.read(name) for name in names}
+    assert {document.content for document in read.documents} <= contents
+
+
+def test_the_report_is_a_tree_with_units_and_negatives_in_words(viewer: Browser, read: ReadStudy) -> None:
+    (report,) = (document for document in read.documents if document.kind == "sr")
+    page = viewer.get(f"{read.files}/documents/{report.ref.sop_instance_uid}/tree").text
+    assert "Imaging Measurement Report" in page
+    assert "Percent" in page
+    assert ">absent<" in page or ">present<" in page
+
+
+def test_a_capture_is_shown_with_the_pixels_that_were_sent(viewer: Browser, read: ReadStudy) -> None:
+    import numpy as np
+    from PIL import Image
+
+    capture = next(document for document in read.documents if document.kind == "sc")
+    answer = viewer.get(f"{read.files}/documents/{capture.ref.sop_instance_uid}.png")
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert (shown == dcmread(io.BytesIO(capture.content)).pixel_array).all()
+
+
+def test_html_in_a_name_is_shown_as_text(viewer: Browser, bench: Bench, read: ReadStudy) -> None:
+    (instance,) = bench.catalog.content(read.study)
+    for path in (read.address, f"{read.address}/metadata?instance={instance}", f"{read.address}?described=1"):
+        answer = viewer.get(path)
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+
+
+def test_an_address_of_another_study_or_job_or_no_uid_is_refused_in_words(viewer: Browser, read: ReadStudy) -> None:
+    uid = read.documents[0].ref.sop_instance_uid
+    assert viewer.get("/console/studies/1.2.3").status_code == 404
+    assert viewer.get("/console/studies/1..%2f2").status_code in {404, 422}
+    assert viewer.get("/console/studies/a").status_code == 422
+    assert viewer.get(f"/console/studies/1.2.3/jobs/{JOB}/documents/{uid}.dcm").status_code == 404
+    assert viewer.get(f"{read.address}/jobs/{'b' * 32}/report.pdf").status_code == 404
+    assert viewer.get(f"{read.address}/jobs/{JOB}/documents/1.2.3.dcm").status_code == 404
+
+
+def test_a_document_that_was_changed_on_the_disk_does_not_leave(viewer: Browser, bench: Bench, read: ReadStudy) -> None:
+    document = bench.ledger.documents(JOB)[0]
+    content = document.path.read_bytes()
+    document.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        for name in (f"documents/{document.ref.sop_instance_uid}.dcm", "all.zip", "report.pdf"):
+            answer = viewer.get(f"{read.files}/{name}")
+            assert answer.status_code == 410
+            assert "gone or changed" in answer.text
+    finally:
+        document.path.write_bytes(content)
+
+
+def test_nobody_who_is_not_logged_in_gets_a_file(nobody: Browser, read: ReadStudy) -> None:
+    assert nobody.get(f"{read.files}/report.pdf").status_code == 303
+    assert nobody.get(read.address).status_code == 303
+
+
+def test_the_audit_trail_names_who_took_which_files_of_which_study(
+    viewer: Browser, messages: list[Message], read: ReadStudy
+) -> None:
+    messages.clear()
+    viewer.get(f"{read.files}/all.zip")
+    (message,) = messages
+    assert message.event.value == "110106"
+    assert message.participants[0].user_id == "the viewer"
+    assert message.participants[2].address == "127.0.0.1"
+    (study,) = message.subjects
+    assert study.identifier == read.study
+    assert sum(study.sop_classes.values()) == len(read.documents)
+    assert "report.pdf" in dict(study.details)["files"]
+    viewer.get(read.address)
+    assert [message.event.value for message in messages] == ["110106", "110103"]
