@@ -62,13 +62,9 @@ def _plain_study(study: StudyExplanation) -> dict[str, Any]:
     return {
         "uid": study.study_instance_uid,
         "instance_count": study.instance_count,
-        "decisions": [_plain(decision) for decision in study.decisions],
+        "decisions": [asdict(decision) for decision in study.decisions],
         "statements": [asdict(statement) for statement in study.statements],
     }
-
-
-def _plain(decision: RouteDecision) -> dict[str, Any]:
-    return {**asdict(decision), "matched": decision.matched, "sentence": router.explained(decision)}
 
 
 def _stored(settings: Settings, study: str, decisions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,10 +72,10 @@ def _stored(settings: Settings, study: str, decisions: Sequence[Mapping[str, Any
     stored = Catalog(database.existing(settings.database_url)).instances(UID(study))
     readable = stored_study(stored, {}, router.keywords(settings.routes)) if stored else None
     current = router.decide(readable.study, settings.routes) if isinstance(readable, ReadableStudy) else ()
-    return [_plain(completed(decision_of(row), current)) for row in decisions]
+    return [asdict(completed(_decision(row), current)) for row in decisions]
 
 
-def decision_of(row: Mapping[str, Any]) -> RouteDecision:
+def _decision(row: Mapping[str, Any]) -> RouteDecision:
     """Return the decision that the catalog keeps as plain values."""
     checks = tuple(Check(**check) for check in row["checks"])
     return RouteDecision(row["route"], UID(row["series_instance_uid"]), checks)

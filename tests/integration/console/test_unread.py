@@ -1,16 +1,21 @@
 """The pages that answer why a study was not read."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from integration.console.conftest import Browser
+from integration.console.conftest import Browser, visit_of
 from support.web_bench import Bench
 
+from ainode.node import testing
+from ainode.node.console.access import Role
 from ainode.node.domain import UID, InstanceRef, JobState
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.records import Job, Outcome
 from ainode.node.keeping.unread import Mismatch, UnreadReason
+from ainode.node.settings import ConsoleTable
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -68,3 +73,31 @@ def test_an_empty_list_says_what_to_do_next(viewer: Browser) -> None:
     page = viewer.get("/console/unread?route=absent").text
     assert "No study fits these filters" in page
     assert "Widen the dates" in page
+
+
+def test_a_reason_leads_to_every_condition_of_every_route(viewer: Browser, bench: Bench) -> None:
+    uid, check = UID("1.2.3"), {"attribute": "Modality", "expected": "CT", "found": "<b>", "passed": False}
+    decision = {"route": "chest", "series_instance_uid": "1.2.3.4", "checks": [check]}
+    bench.catalog.mark_routed(uid, content=bench.catalog.content(uid), explanation=[decision])
+    page = viewer.get("/console/studies/1.2.3/explanation").text
+    assert "Modality should be CT but is &lt;b&gt;" in page
+    assert viewer.get("/console/studies/9.9/explanation").status_code == 404
+    assert viewer.get("/console/studies/nothing/explanation").status_code == 422
+
+
+@pytest.mark.parametrize(("patient", "is_told"), [("hidden", False), ("full", True)])
+def test_values_that_may_be_words_are_read_from_the_files_where_the_patient_is_shown_in_full(
+    tmp_path: Path, patient: Literal["hidden", "full"], *, is_told: bool
+) -> None:
+    bench = Bench(tmp_path / "node", console=ConsoleTable(patient=patient))
+    bench.pages.state.visit_of = visit_of
+    content = io.BytesIO()
+    image = testing.noise(8, 8, seed=1, BodyPartExamined="HAND", ManufacturerModelName="Ursula 16")
+    testing.dataset(image, study="study").save_as(content, enforce_file_format=True)
+    bench.store(bench.tokens.add("modality"), content.getvalue())
+    bench.take()
+    bench.take(later=timedelta(minutes=1))
+    page = Browser(bench, Role.READER).get(f"/console/studies/{testing.uid('study')}/explanation?values=1").text
+    bench.web.stop()
+    bench.engine.dispose()
+    assert ("Ursula 16" in page, "a value that is not kept" in page) == (is_told, not is_told)
