@@ -166,12 +166,13 @@ def read(
     """
     from ainode.node.offline import inputs
     from ainode.node.offline import readings as offline
+    from ainode.node.offline.options import read_options
     from ainode.node.reading import weights
 
     settings = settings_of(config)
     models = weights.environment(settings)
-    read_options = inputs.read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
-    options = offline.options_for(model, read_options)
+    texts = read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
+    options = offline.options_for(model, texts)
     readable = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
     for line in offline.unread_lines(readable.unread):
         print(line, file=sys.stderr)

@@ -28,7 +28,8 @@ from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.explaining import PIXELS, explanation_of
-from ainode.node.offline.inputs import ReadOptions, UnreadFile
+from ainode.node.offline.inputs import UnreadFile
+from ainode.node.offline.options import ReadOptions
 from ainode.node.offline.replays import comparison, replayed_request
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary

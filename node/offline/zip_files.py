@@ -3,14 +3,12 @@
 import lzma
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
 from ainode.node.errors import BrokenSeries
 
-# A whole-body CT has 1 GB, a study of several phases ten times as much.
-_MAX_BYTES: Final = 20 * 1024**3
-_MAX_FILES: Final = 100_000
 # Deflate makes at most a thousandth of its input; images of much air come to a tenth.
 _MAX_RATIO: Final = 200
 _SMALL_BYTES: Final = 64 * 1024**2
@@ -20,7 +18,20 @@ _BLOCK_BYTES: Final = 1024**2
 _DAMAGED: Final = (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, lzma.LZMAError)
 
 
-def unpack(path: Path, folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an archive may unpack to."""
+
+    # A whole-body CT has 1 GB, a study of several phases ten times as much.
+    max_bytes: int = 20 * 1024**3
+    max_files: int = 100_000
+
+
+TRUSTED: Final = Bounds()
+"""of an archive that a person of this machine names"""
+
+
+def unpack(path: Path, folder: Path, bounds: Bounds = Bounds()) -> Path:
     """Unpack a ZIP archive into a folder, and return the folder. No name of the archive becomes a path.
 
     Raises: BrokenSeries if the archive is damaged, encrypted, or larger than the bounds.
@@ -29,7 +40,7 @@ def unpack(path: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            _refuse_unfit(entries, path.stat().st_size)
+            _refuse_unfit(entries, path.stat().st_size, bounds)
             for number, entry in enumerate(entries):
                 with (folder / f"{number:06d}").open("wb") as target:
                     _unpack_entry(archive, entry, target)
@@ -55,7 +66,7 @@ def _block(source: IO[bytes]) -> bytes:
         raise BrokenSeries("the ZIP archive is damaged; make it again") from error
 
 
-def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int) -> None:
+def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int, bounds: Bounds) -> None:
     """Refuse an archive that is encrypted, or whose entries claim more than the bounds.
 
     Raises: BrokenSeries.
@@ -65,10 +76,10 @@ def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int) -> None:
     size_bytes = sum(entry.file_size for entry in entries)
     if any(entry.flag_bits & _ENCRYPTED for entry in entries):
         raise BrokenSeries("the ZIP archive has a password; unpack it")
-    if len(entries) > _MAX_FILES or size_bytes > _MAX_BYTES:
+    if len(entries) > bounds.max_files or size_bytes > bounds.max_bytes:
         raise BrokenSeries(
-            f"the ZIP archive has {len(entries)} files of {size_bytes} bytes ({_MAX_FILES} files of {_MAX_BYTES} bytes "
-            "are read); unpack it, and give a folder"
+            f"the ZIP archive has {len(entries)} files of {size_bytes} bytes ({bounds.max_files} files of "
+            f"{bounds.max_bytes} bytes are read); unpack it, and give a folder"
         )
     if size_bytes > max(_SMALL_BYTES, packed_bytes * _MAX_RATIO):
         raise BrokenSeries(

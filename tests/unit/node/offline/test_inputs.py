@@ -11,8 +11,9 @@ from ainode.node import testing
 from ainode.node.domain import DocumentContext, File, Request, Selection, Study, SyntheticImage
 from ainode.node.errors import BrokenSeries, ConfigError
 from ainode.node.offline import inputs
+from ainode.node.offline import options as option_texts
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.inputs import PointKind, ReadOptions
+from ainode.node.offline.options import PointKind, ReadOptions
 from ainode.node.reading import pipeline
 from ainode.node.settings import Settings
 
@@ -203,12 +204,12 @@ def test_pictures_beside_dicom_in_a_folder_are_its_thumbnails(tmp_path: Path) ->
 )
 def test_what_was_mistyped_is_said(said: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong):
-        inputs.read_options(**({"points": (), "point_is": "mm", "body_part": ""} | said))
+        option_texts.read_options(**({"points": (), "point_is": "mm", "body_part": ""} | said))
 
 
 @pytest.mark.parametrize("point_is", ["mm", "index"])
 def test_a_point_too_far_away_to_be_a_position_is_refused(tmp_path: Path, point_is: str) -> None:
-    options = inputs.read_options(["0,0,1e7"], point_is=point_is, body_part="")
+    options = option_texts.read_options(["0,0,1e7"], point_is=point_is, body_part="")
     picture = tmp_path / "a.png"
     Image.new("L", (9, 8)).save(picture)
     paths = [a_volume(tmp_path / "a.nrrd", 1)] if point_is == "index" else [picture]

@@ -17,8 +17,9 @@ from support import a_file
 
 from ainode.node.errors import BrokenSeries
 from ainode.node.offline import inputs, zip_files
-from ainode.node.offline.inputs import Inputs, ReadOptions
+from ainode.node.offline.inputs import Inputs
 from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.offline.options import ReadOptions
 from ainode.node.offline.picture_files import picture
 from ainode.node.offline.readings import unread_lines
 from ainode.node.offline.volume_files import grid
