@@ -2,6 +2,7 @@
 
     NodeError
     ├── ConfigError              the operator edits a file; at start only, exit 2
+    │   └── PointRefused         a point of a reading of files lies outside of the images: give another
     ├── ReceiveError             the sender is told: `status` answers the C-STORE
     │   ├── OutOfResources       0xA700
     │   ├── DataSetMismatch      0xA900
@@ -36,6 +37,10 @@ class NodeError(Exception):
 
 class ConfigError(NodeError):
     """A configuration file is wrong: names the file, the key and the remedy."""
+
+
+class PointRefused(ConfigError):
+    """A point is no position in the images of its study."""
 
 
 class ReceiveError(NodeError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Location, Position, Study, is_position
-from ainode.node.errors import ConfigError
+from ainode.node.errors import ConfigError, PointRefused
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.offline.options import PointKind, ReadOptions
 from ainode.node.offline.volume_files import Grid
@@ -59,7 +59,7 @@ def _points_by_study(inputs: list[InputStudy], options: ReadOptions) -> list[tup
 def refuse_shared_frames(studies: Sequence[Study]) -> None:
     """Refuse a location of an earlier study whose frame of reference does not tell its study.
 
-    Raises: ConfigError.
+    Raises: PointRefused.
     """
     study_counts = Counter(
         frame for study in studies for frame in {instance.text("FrameOfReferenceUID") for instance in study.instances}
@@ -67,7 +67,7 @@ def refuse_shared_frames(studies: Sequence[Study]) -> None:
     for study in studies[:-1]:
         frames = [location.frame_of_reference_uid for location in study.locations]
         if any(frame == "" or study_counts[frame] > 1 for frame in frames):
-            raise ConfigError(
+            raise PointRefused(
                 f"the point of study {study.study_instance_uid} has no Frame of Reference UID of its own: the images "
                 "at the point have no or several frames of reference, or share the frame with another study; "
                 "give one --point alone, which is of the newest study"
@@ -77,17 +77,17 @@ def refuse_shared_frames(studies: Sequence[Study]) -> None:
 def _location(entry: InputStudy, point: Position, kind: PointKind) -> Location:
     """Return the location of a point, with the series and the frame of reference of the images around the point.
 
-    Raises: ConfigError if the point is no position, or lies outside of the images.
+    Raises: PointRefused if the point is no position, or lies outside of the images.
     """
     candidates = (stack(series.instances) for series in entry.study.series)
     stacks = [candidate for candidate in candidates if isinstance(candidate, Stack)]
     position = _position_of_index(entry.grid, stacks, point) if kind is PointKind.INDEX else point
     if not is_position(position):
-        raise ConfigError(f"point {_text(point)} is no position: a number is more than {FARTHEST_MM:g} mm")
+        raise PointRefused(f"point {_text(point)} is no position: a number is more than {FARTHEST_MM:g} mm")
     around = [candidate for candidate in stacks if candidate.holds(position)]
     if stacks and not around:
         meaning = "i,j,k from 0" if kind is PointKind.INDEX else "LPS mm (see --point-is)"
-        raise ConfigError(
+        raise PointRefused(
             f"point {_text(point)} is outside of the images of study {entry.study.study_instance_uid}; "
             f"its numbers are read as {meaning}"
         )
@@ -103,11 +103,11 @@ def _text(point: Position) -> str:
 def _position_of_index(grid: Grid | None, stacks: Sequence[Stack], index: Position) -> Position:
     """Return the position in mm of a voxel index of a volume file, or of the only series of slices.
 
-    Raises: ConfigError if there are several series.
+    Raises: PointRefused if there are several series.
     """
     if grid:
         return grid.position(index)
     if len(stacks) != 1:
-        raise ConfigError(f"a voxel index needs one series of slices, not {len(stacks)}; give the point in mm")
+        raise PointRefused(f"a voxel index needs one series of slices, not {len(stacks)}; give the point in mm")
     column, row, slice_ = index
     return stacks[0].position(slice_, row, column)

@@ -24,7 +24,7 @@ NEEDS_LIMIT_S: Final = 60.0
 _PROCESS: Final = "ainode.node.reading.serving"
 
 
-def _error_of(failure: Failure) -> NodeError:
+def error_of(failure: Failure) -> NodeError:
     """Return the error to raise for a failure."""
     kind = getattr(errors, failure.kind, HandlerError)
     return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
@@ -99,7 +99,7 @@ class Reader:
             finally:
                 self._used_at = time.monotonic()
         if isinstance(answer, Failure):
-            raise _error_of(answer)
+            raise error_of(answer)
         if not isinstance(answer, kind):
             raise HandlerError(f"{subject}: the reader of {self._name} answered with no {kind.__name__}")
         return answer

@@ -17,9 +17,10 @@ from ainode.node.reading.weights import ModelEnvironment
 
 
 def names() -> tuple[str, ...]:
-    """Return the name of every handler that is installed."""
-    package = importlib.import_module("ainode.handlers")
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
+    """Return the name of every handler that is installed; no code of a handler runs."""
+    spec = importlib.util.find_spec("ainode.handlers")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(folders)))
 
 
 def refuse_unknown(name: str) -> None:

@@ -1,0 +1,177 @@
+"""What a trial does, step by step: synthetic study or files, conversion, a reading per study and route, the outcome.
+
+`trial.json` in the folder of the trial has the outcome. Its paths are relative to the folder.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ainode.node import testing
+from ainode.node.disk import refuse_full
+from ainode.node.domain import Reading, Study
+from ainode.node.errors import ConfigError, HandlerError, ReportError
+from ainode.node.offline import inputs, upload_answer
+from ainode.node.offline import readings as offline
+from ainode.node.offline.inputs import Inputs
+from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.offline.options import PointKind, ReadOptions
+from ainode.node.offline.trial_question import CONTENT, SLOTS, Stage, TrialOptions, TrialQuestion
+from ainode.node.offline.zip_files import Bounds
+from ainode.node.reading import registry
+from ainode.node.reading.weights import environment
+from ainode.node.routes import Route
+from ainode.node.settings import Settings
+
+Step = Mapping[str, str | int]
+# An archive of a CT unpacks to two or three times its size.
+_UNPACKED_PER_PACKED: Final = 4
+_ALONE: Final = frozenset({FileKind.NRRD, FileKind.NIFTI, FileKind.ZIP})
+"""the kinds of files that are a study, or several, by themselves"""
+_MAX_UNREAD: Final = 50
+_SEED: Final = 0
+
+
+def steps(question: TrialQuestion) -> Iterator[Step]:
+    """Do a trial, and yield each step when it begins.
+
+    Raises: NodeError.
+    """
+    folder, settings, options = question.folder, question.settings, question.options
+    refuse_full(folder, settings.node.min_free_bytes)
+    yield _step(Stage.CONVERTING)
+    if options.is_example:
+        _write_example(options.handler, folder, settings)
+    readable = _inputs(folder, settings, options)
+    handler = options.handler or None
+    tasks = [
+        (study, route)
+        for study in readable.studies
+        for route in (() if options.is_look else offline.routes_for(study, settings, handler))
+    ]
+    entries = []
+    for number, (study, route) in enumerate(tasks, start=1):
+        yield _step(Stage.READING, number, len(tasks))
+        entries.append(_read(study, route, number, question, readable))
+    content = {
+        "studies": [_study_entry(study, folder) for study in _all_studies(readable.studies)],
+        "readings": entries,
+        "unread": [
+            {"path": _relative(file.path, folder), "reason": file.reason.replace(f"{folder}/", "")}
+            for file in readable.unread[:_MAX_UNREAD]
+        ],
+        "unread_count": len(readable.unread),
+    }
+    (folder / CONTENT).write_text(json.dumps(content, indent=2), "utf-8")
+    yield _step(Stage.DONE)
+
+
+def _step(stage: Stage, number: int = 0, count: int = 0) -> Step:
+    return {"stage": stage.value, "number": number, "count": count}
+
+
+def _write_example(handler: str, folder: Path, settings: Settings) -> None:
+    """Write the synthetic study of a handler, as if a person had uploaded the study."""
+    example = registry.handler(handler, environment(settings)).demonstration(_SEED)
+    study = f"example of {handler}, seed {_SEED}"
+    testing.write(example.images, folder / SLOTS[0], study=study, positions_mm=example.positions_mm)
+
+
+def _inputs(folder: Path, settings: Settings, options: TrialOptions) -> Inputs:
+    """Return the studies in the uploaded files.
+
+    Raises: ConfigError if there is none, with the reason of the first file; BrokenSeries.
+    """
+    paths: list[Path] = []
+    points = []
+    dates = 0
+    for slot, point in zip(SLOTS, (*options.points, *[None] * len(SLOTS)), strict=False):
+        slot_paths = _paths(folder / slot)
+        dates += bool(slot_paths)
+        paths += slot_paths
+        points += [point] * len(slot_paths)
+    if dates > 1 and not options.handler and not options.is_look:
+        raise ConfigError("several dates are compared by one model; choose the model")
+    web = settings.web
+    read_options = ReadOptions(
+        points_of_paths=tuple(points),
+        point_kind=PointKind.INDEX if options.is_index else PointKind.MM,
+        body_part=options.body_part,
+        zip_bounds=Bounds(_UNPACKED_PER_PACKED * web.max_upload_bytes, web.max_upload_files),
+    )
+    handler = None if options.is_look else options.handler or None
+    readable = inputs.input_studies(
+        paths, folder / "converted", options=offline.options_for(handler, read_options), settings=settings
+    )
+    if not readable.studies:
+        lines = [line.replace(f"{folder}/", "") for line in offline.unread_lines(readable.unread)]
+        raise ConfigError("; ".join(lines) or "nothing was uploaded; choose a file")
+    return readable
+
+
+def _paths(slot: Path) -> list[Path]:
+    """Return what of a date is read together: each volume or archive by itself, the other files as one folder."""
+    files = sorted(slot.iterdir()) if slot.exists() else []
+    alone = [file for file in files if format_of(file).kind in _ALONE]
+    if not alone:
+        return [slot] if files else []
+    return files
+
+
+def _all_studies(studies: Sequence[Study]) -> Iterator[Study]:
+    """Yield each study behind its priors, the oldest first."""
+    for study in studies:
+        yield from study.priors
+        yield study
+
+
+def _study_entry(study: Study, folder: Path) -> Mapping[str, object]:
+    """Return what a page needs of a study: its files by series. No patient attribute is among it."""
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "series": [
+            {
+                "series_instance_uid": series.instances[0].ref.series_instance_uid,
+                "modality": series.instances[0].text("Modality"),
+                "files": [_relative(instance.path, folder) for instance in series.instances],
+                "sop_instance_uids": [instance.ref.sop_instance_uid for instance in series.instances],
+            }
+            for series in study.series
+        ],
+    }
+
+
+def _read(study: Study, route: Route, number: int, question: TrialQuestion, readable: Inputs) -> dict[str, object]:
+    """Read a study by a route, save the documents, and return what a page needs of the reading."""
+    folder, settings = question.folder, question.settings
+    entry: dict[str, object] = {
+        "study_instance_uid": study.study_instance_uid,
+        "prior_uids": [prior.study_instance_uid for prior in study.priors],
+        "route": route.name,
+        "handler": route.handler,
+        "folder": f"result/{number}",
+        "points": [list(location.position_mm) for location in study.locations],
+        "error": "",
+    }
+    try:
+        reading = offline.read(study, route, settings, environment(settings), readable.notes(study))
+        paths = offline.save(reading, folder / "result" / str(number))
+    except (HandlerError, ReportError) as error:  # the other readings go on
+        return entry | {"error": str(error).replace(f"{folder}/", "")}
+    if question.options.has_upload_answer:
+        upload_answer.write(folder, study, reading)
+    return entry | _outcome(reading, paths)
+
+
+def _outcome(reading: Reading, paths: Sequence[Path]) -> dict[str, object]:
+    return {
+        "answer": offline.verdict(reading),
+        "is_refusal": offline.is_refusal(reading),
+        "seconds": reading.seconds,
+        "documents": [{"name": path.name, "bytes": path.stat().st_size} for path in paths],
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name

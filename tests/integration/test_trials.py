@@ -1,0 +1,225 @@
+"""Trials by their real process: what becomes of files that a person, or a stranger, drops; no network of a model."""
+
+import gzip
+import io
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+nrrd = pytest.importorskip("nrrd")
+nibabel = pytest.importorskip("nibabel")
+
+from ainode.node import testing  # noqa: E402
+from ainode.node.offline.trial_question import Stage, TrialOptions, trial_options  # noqa: E402
+from ainode.node.offline.trials import Trial, TrialRefused, Trials  # noqa: E402
+from ainode.node.settings import NodeTable, ReaderTable, Settings, WebTable, load  # noqa: E402
+
+LOOK = TrialOptions(is_look=True)
+OWNER = "a person"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def trials(data: Path) -> Iterator[Trials]:
+    settings = Settings(
+        node=NodeTable(data=data, min_free_bytes=0),
+        web=WebTable(max_upload_bytes=1 << 20, max_upload_files=50),
+        reader=ReaderTable(time_limit_s=60),
+        routes=load().routes,
+    )
+    made = Trials(settings, data / "trials")
+    made.start()
+    yield made
+    made.stop()
+    assert not (data / "trials").exists()
+
+
+def uploaded(trials: Trials, *contents: bytes, name: str = "scan.dcm", slot: str = "files") -> Trial:
+    trial = trials.open(OWNER)
+    (trial.folder / slot).mkdir()
+    for number, content in enumerate(contents, start=1):
+        (trial.folder / slot / f"{number:06d}").write_bytes(content)
+        trial.names[f"{slot}/{number:06d}"] = name
+    return trial
+
+
+def ended(trial: Trial) -> Trial:
+    deadline = time.monotonic() + 60
+    while not trial.state.stage.is_final:
+        assert time.monotonic() < deadline, trial.state
+        time.sleep(0.02)
+    return trial
+
+
+def outcome(trials: Trials, trial: Trial, options: TrialOptions = LOOK) -> Trial:
+    trials.read(trial, options)
+    return ended(trial)
+
+
+def a_volume(seed: int = 0, shape: tuple[int, ...] = (8, 9, 5), **header: object) -> bytes:
+    values = np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.int16)
+    file = io.BytesIO()
+    space = {"space": "left-posterior-superior", "space directions": np.diag((1.0, 1.0, 2.0)), "space origin": (0, 0, 0)}
+    nrrd.write(file, values, {**space, **header})
+    return file.getvalue()
+
+
+def a_zip(contents: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def a_picture() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 100, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def radiograph(folder: Path, **header: str) -> bytes:
+    (path,) = testing.write([testing.noise(64, 64, **header)], folder, study="radiograph")
+    return path.read_bytes()
+
+
+def test_each_kind_of_file_becomes_a_study(trials: Trials, tmp_path: Path) -> None:
+    nifti = gzip.compress(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag((1, 1, 2, 1))).to_bytes())
+    image = radiograph(tmp_path)
+    for content, modality in (
+        (image, "DX"),
+        (a_volume(), "CT"),
+        (nifti, "CT"),
+        (a_picture(), "XC"),
+        (a_zip({"a/b.dcm": image}), "DX"),
+    ):
+        trial = outcome(trials, uploaded(trials, content))
+        (study,) = trial.content()["studies"]
+        assert study["series"][0]["modality"] == modality
+        assert all((trial.folder / file).is_file() for file in study["series"][0]["files"])
+        trials.discard(trial)
+        assert not trial.folder.exists()
+
+
+def test_nobody_else_learns_of_a_trial(trials: Trials) -> None:
+    trial = uploaded(trials, b"content")
+    with pytest.raises(LookupError, match="no such trial"):
+        trials.of("somebody else", trial.identifier)
+    assert trials.of(OWNER, trial.identifier) is trial
+    trials.discard(trial)
+    with pytest.raises(LookupError):
+        trials.of(OWNER, trial.identifier)
+
+
+BOMB = a_zip({"zeros": bytes(80 << 20)})
+HOSTILE = {
+    "a ZIP bomb": (BOMB, "has 1 files of 83886080 bytes"),
+    "a ZIP archive in a ZIP archive": (a_zip({"inner.zip": BOMB}), "ZIP archive, not DICOM"),
+    "an archive of many files": (a_zip({str(number): b"" for number in range(51)}), "has 51 files"),
+    "an archive with paths": (a_zip({"../../../../tmp/escaped": b"text that is no image"}), "a text"),
+    "a text named .dcm": (b"Patient: nobody. This is no image at all.", "scan.dcm: it is a text; give the images"),
+    "a page of HTML": (b"<html><script>alert(1)</script></html>", "it is a text"),
+    "a program": (b"\x7fELF" + bytes(100), "it is a program"),
+    "an NRRD of three patients": (
+        a_volume(shape=(3, 8, 9, 5), **{"space directions": np.array([[np.nan] * 3, *np.eye(3)]), "kinds": ["list", *["domain"] * 3]}),
+        "the file holds 3 x 8 x 9 x 5 values, no single volume of numbers; export one time point",
+    ),
+    "a NIfTI without an orientation": (
+        nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None).to_bytes(),
+        "does not define the orientation of the patient",
+    ),
+    "an empty file": (b"", "it is empty; copy it again"),
+    "half a DICOM file": (bytes(128) + b"DICM" + bytes(50), "scan.dcm"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_has_a_clear_message_and_leaves_nothing(trials: Trials, name: str) -> None:
+    content, words = HOSTILE[name]
+    trial = outcome(trials, uploaded(trials, content))
+    assert trial.state.stage is Stage.FAILED
+    assert words in trial.state.error
+    assert str(trial.folder) not in trial.state.error
+    assert not trial.folder.exists()
+    assert not Path("/tmp/escaped").exists()
+    trials.discard(trial)
+
+
+def test_a_point_outside_of_the_images_may_be_given_again(trials: Trials) -> None:
+    trial = outcome(trials, uploaded(trials, a_volume()), trial_options("ct_tumor", ["500, 0, 0"]))
+    assert (trial.state.stage, "point 500,0,0 is outside" in trial.state.error) == (Stage.FAILED, True)
+    trial = outcome(trials, trial, TrialOptions(is_look=True, points=((1.0, 2.0, 4.0),)))
+    assert trial.state.stage is Stage.DONE
+    trials.discard(trial)
+
+
+def test_three_dates_have_a_point_each_and_any_may_be_missing(trials: Trials) -> None:
+    trial = trials.open(OWNER)
+    for seed, slot in enumerate(("files", "files_2", "files_3")):
+        (trial.folder / slot).mkdir()
+        (trial.folder / slot / "000001").write_bytes(a_volume(seed))
+    options = trial_options("lung_nodule", ["1,2,4", "", "3 2 4"], point_is="index")
+    (reading,) = outcome(trials, trial, options).content()["readings"]
+    assert reading["points"] == [[3.0, 2.0, 8.0], [1.0, 2.0, 8.0]]
+    assert len(reading["prior_uids"]) == 2
+    trials.discard(trial)
+
+
+def test_several_dates_without_a_model_are_refused(trials: Trials) -> None:
+    trial = uploaded(trials, a_volume(), slot="files")
+    (trial.folder / "files_2").mkdir()
+    (trial.folder / "files_2" / "000002").write_bytes(a_volume(2))
+    assert "choose the model" in outcome(trials, trial, TrialOptions()).state.error
+
+
+def test_a_trial_that_is_discarded_while_it_waits_is_never_read(data: Path) -> None:
+    busy = threading.Event()
+    settings = Settings(node=NodeTable(data=data, min_free_bytes=0))
+
+    def is_busy() -> bool:
+        busy.set()
+        return True
+
+    waiting = Trials(settings, data / "waiting", is_busy=is_busy)
+    waiting.start()
+    trial = uploaded(waiting, a_volume())
+    waiting.read(trial, LOOK)
+    assert busy.wait(10)
+    assert trial.state.stage is Stage.WAITING
+    waiting.stop()
+    assert not (data / "waiting").exists()
+
+
+def test_too_many_trials_of_an_owner_are_refused(trials: Trials) -> None:
+    several = [trials.open("a script") for _ in range(8)]
+    with pytest.raises(TrialRefused, match="too many trials"):
+        trials.open("a script")
+    trials.open("another script")
+    trials.fail(several[3], "the upload broke off")
+    assert trials.open("a script")
+    for trial in (*trials.all_of("a script"), *trials.all_of("another script")):
+        trials.discard(trial)
+
+
+@pytest.mark.parametrize("name", ["../../tokens", "result/1/../../trial.json", "files/000001", "result/1/x.html", ""])
+def test_no_name_of_a_document_leads_out_of_the_results(trials: Trials, name: str) -> None:
+    trial = uploaded(trials, b"content")
+    with pytest.raises(LookupError):
+        trial.document(name)
+    trials.discard(trial)
+
+
+@pytest.mark.parametrize("text", ["1,2", "a,b,c", "1e400,0,0", "nan,0,0", "1,2,3,4", "__import__('os'),1,2"])
+def test_what_is_no_point_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a point is no three numbers"):
+        trial_options("", [text])
