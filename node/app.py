@@ -224,6 +224,7 @@ class Node:
             self._liveness,
             self._engine,
             self._audit.record,
+            self._readers.mark,
             self._pages if self._settings.console.enabled else None,
         )
         return Web(self._settings, neighbors)

@@ -22,6 +22,7 @@ from ainode.node.jobs.retries import deliver_study
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.offline.trials import Trials
 from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.guard import Guard
@@ -33,6 +34,8 @@ from ainode.node.web.readiness import Readiness
 from ainode.node.web.state import StudyStatus, study_status
 from ainode.node.web.stow import Upload
 from ainode.node.web.tokens import Tokens
+from ainode.node.web.trial_requests import TrialRequests
+from ainode.node.web.uploads import Uploads
 
 StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study Instance UID")]
 _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
@@ -61,6 +64,8 @@ class Dependencies:
     """called after the announcement is committed"""
     liveness: Liveness
     readiness: Readiness
+    uploads: Uploads
+    trials: Trials
     record: Callable[[Message], None] = drop
     """writes into the audit trail"""
 
@@ -117,8 +122,13 @@ class ReadQuestion(_Question):
 class Health(BaseModel):
     """The state and version of the node."""
 
-    status: str
+    status: str = Field(description="`healthy`, or what is wrong")
     version: str
+    models_loaded: tuple[str, ...] = Field(
+        description="handlers that the node reads with; each loads its networks at its first study"
+    )
+    device: str
+    timestamp: datetime
 
 
 class PartState(BaseModel):
@@ -174,19 +184,35 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
 
     app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(_caller)])
     Upload(dependencies.doorway, dependencies.complaints).add_routes(app, _caller)
+    _add_trials(app, dependencies)
     return app
+
+
+def _add_trials(app: FastAPI, dependencies: Dependencies) -> None:
+    """Add the requests that read files and keep nothing."""
+    router = APIRouter(tags=["files"], dependencies=[Depends(_caller)])
+    requests = TrialRequests(dependencies.settings, dependencies.uploads, dependencies.trials)
+    requests.add_routes(app, router)
+    app.include_router(router)
 
 
 def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
     """Add the two questions that need no token, and that are answered while every thread of a request waits."""
     limit = CapacityLimiter(_READY_AT_ONCE)
+    models = tuple(sorted({route.handler for route in dependencies.settings.routes}))
 
     @app.get("/health", tags=["node"])
     async def health(response: Response) -> Health:
         """Return 200 if the node receives studies and takes them up, else 503 and the reason; needs no token."""
         fault = dependencies.liveness.fault()
         response.status_code = 503 if fault else 200
-        return Health(status=fault or "ok", version=__version__)
+        return Health(
+            status=fault or "healthy",
+            version=__version__,
+            models_loaded=models,
+            device=dependencies.settings.reader.device,
+            timestamp=datetime.now(UTC),
+        )
 
     @app.get("/ready", tags=["node"])
     async def ready(response: Response) -> Ready:
@@ -307,6 +333,7 @@ def _page(app: FastAPI) -> str:
     """Return the OpenAPI description of the application as plain HTML."""
     rows = [
         f"<dt><code>{method.upper()} {escape(path)}</code><dd>{escape(operation.get('description', ''))}"
+        + "".join(f"<pre>{escape(sample['source'])}</pre>" for sample in operation.get("x-codeSamples", ()))
         for path, operations in app.openapi()["paths"].items()
         for method, operation in operations.items()
     ]

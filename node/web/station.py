@@ -12,11 +12,12 @@ from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.deciding.events import IntakeEvent, StudyAnnounced
 from ainode.node.deciding.liveness import Liveness
-from ainode.node.domain import UID
+from ainode.node.domain import UID, JobState
 from ainode.node.keeping.announcements import Announcement, Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.offline.trials import Trials
 from ainode.node.receiving.negotiation import policy
 from ainode.node.settings import Settings
 from ainode.node.web.api import Dependencies, application
@@ -26,6 +27,7 @@ from ainode.node.web.puller import Puller, PullerDependencies, is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.server import WebServer
 from ainode.node.web.tokens import Tokens
+from ainode.node.web.uploads import FOLDER, Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Neighbors:
     engine: sa.Engine
     record: Callable[[Message], None] = drop
     """writes into the audit trail"""
+    mark: str = ""
+    """how the marks of the node's reader processes begin"""
     pages: Callable[[Dependencies], FastAPI] | None = None
     """makes the application of people's pages, None without pages"""
 
@@ -61,6 +65,8 @@ class Web:
         links = [WebLink(peer, settings.node.network_timeout_s) for peer in settings.peers if is_pulled(peer)]
         self._pullers = {link.peer.name: Puller(link, dependencies) for link in links}
         complaints = Complaints()
+        self._uploads = Uploads(settings)
+        self._trials = Trials(settings, settings.data / FOLDER, mark=neighbors.mark, is_busy=self._is_reading)
         parts = Dependencies(
             settings,
             catalog,
@@ -72,6 +78,8 @@ class Web:
             self._on_announced,
             neighbors.liveness,
             Readiness(neighbors.engine, neighbors.liveness, settings.data, settings.node.min_free_bytes),
+            self._uploads,
+            self._trials,
             neighbors.record,
         )
         pages = neighbors.pages(parts) if neighbors.pages else None
@@ -80,6 +88,8 @@ class Web:
     def start(self) -> None:
         """Continue the pulls that wait, and begin to serve callers."""
         self._spool.sweep()
+        self._uploads.remove_leftovers()
+        self._trials.start()
         for puller in self._pullers.values():
             puller.start()
         self._server.start()
@@ -91,8 +101,13 @@ class Web:
     def stop(self) -> None:
         """Accept no more requests, and end each pull after its current file."""
         self._server.stop()
+        self._trials.stop()
         for puller in self._pullers.values():
             puller.stop()
+
+    def _is_reading(self) -> bool:
+        """Return whether a study is being read."""
+        return bool(self._neighbors.ledger.jobs(states=(JobState.READING,)))
 
     def _on_pulled(self, study: UID) -> None:
         self._neighbors.put_event(StudyAnnounced(study))

@@ -69,7 +69,11 @@ def outcome(trials: Trials, trial: Trial, options: TrialOptions = LOOK) -> Trial
 def a_volume(seed: int = 0, shape: tuple[int, ...] = (8, 9, 5), **header: object) -> bytes:
     values = np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.int16)
     file = io.BytesIO()
-    space = {"space": "left-posterior-superior", "space directions": np.diag((1.0, 1.0, 2.0)), "space origin": (0, 0, 0)}
+    space = {
+        "space": "left-posterior-superior",
+        "space directions": np.diag((1.0, 1.0, 2.0)),
+        "space origin": (0, 0, 0),
+    }
     nrrd.write(file, values, {**space, **header})
     return file.getvalue()
 
@@ -131,7 +135,10 @@ HOSTILE = {
     "a page of HTML": (b"<html><script>alert(1)</script></html>", "it is a text"),
     "a program": (b"\x7fELF" + bytes(100), "it is a program"),
     "an NRRD of three patients": (
-        a_volume(shape=(3, 8, 9, 5), **{"space directions": np.array([[np.nan] * 3, *np.eye(3)]), "kinds": ["list", *["domain"] * 3]}),
+        a_volume(
+            shape=(3, 8, 9, 5),
+            **{"space directions": np.array([[np.nan] * 3, *np.eye(3)]), "kinds": ["list", *["domain"] * 3]},
+        ),
         "the file holds 3 x 8 x 9 x 5 values, no single volume of numbers; export one time point",
     ),
     "a NIfTI without an orientation": (

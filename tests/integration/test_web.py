@@ -92,7 +92,7 @@ def test_a_token_stands_in_no_file_and_in_no_log(bench: Bench, token: str, caplo
 
 
 def test_health_needs_no_token_and_states_the_fault_of_the_receiver(bench: Bench) -> None:
-    assert bench.call("GET", "/health").json()["status"] == "ok"
+    assert bench.call("GET", "/health").json()["status"] == "healthy"
     bench.fault = "the receiver ended"
     answer = bench.call("GET", "/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "the receiver ended")
