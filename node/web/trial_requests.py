@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 import anyio
@@ -143,11 +144,10 @@ class TrialRequests:
             trial = self._trials.open(caller)
         except TrialRefused as error:
             raise HTTPException(429, str(error)) from error
-        try:
+        with ExitStack() as unless_received:
+            unless_received.callback(self._trials.discard, trial)
             form = await self._uploads.receive(request, trial.folder, caller=caller)
-        except BaseException:
-            self._trials.discard(trial)
-            raise
+            unless_received.pop_all()
         trial.names = {str(file.path.relative_to(trial.folder)): file.name for file in form.all_files}
         return trial, form
 
