@@ -16,6 +16,7 @@ from ainode.node.audit.recorder import Recorder
 from ainode.node.deciding.events import HandlerKnown, intake_queue
 from ainode.node.deciding.intake import Doors, Intake
 from ainode.node.deciding.intake_thread import Duties, Errands, IntakeThread
+from ainode.node.deciding.labels import label
 from ainode.node.deciding.leftovers import Recovery
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts, own_documents
@@ -32,6 +33,7 @@ from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
 from ainode.node.keeping.spool import Limits, Spool
@@ -73,6 +75,8 @@ class Node:
         self.catalog = Catalog(self._engine)
         self.ledger = Ledger(self._engine)
         self._announcements = Announcements(self._engine)
+        self._patients = PatientIndex(self._engine, naming(settings))
+        self._patients.restrict()
         self._stopping = threading.Event()
         self._audit = Recorder.of(settings, PatientIds(self.catalog, self._stopping).of_study)
         self._events = intake_queue()
@@ -205,11 +209,13 @@ class Node:
             remove_abandoned(spool.root, now)
             study_retention.sweep(now)
             job_retention.sweep(now)
+            self._patients.remove_orphans()
             priors.sweep(now, (job.id for job in self.ledger.jobs(states=(JobState.WAITING, JobState.READING))))
 
         counts = SenderCounts(settings, self.ledger, self._errands, self._events.put, self._audit.record)
         own = partial(own_documents, self.ledger)
-        doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements, own)
+        label_study = partial(label, index=self._patients)
+        doors = Doors(self._jobs.open, counts.ask, self._readers.weights, self._announcements, own, label_study)
         duties = Duties(self._recovered, self._commitments.take, sweep, _now)
         return IntakeThread(self._events, Intake(settings, spool, self.catalog, doors), duties)
 

@@ -55,6 +55,8 @@ class Doors:
     announcements: Announcements
     own_documents: Callable[[UID], Iterable[InstanceRef]]
     """the node's own documents of a study, which no sender owes the node"""
+    label: Callable[[Study], None] = lambda _: None
+    """keeps how people name a study, where pages may show names"""
 
 
 class Intake:
@@ -241,6 +243,7 @@ class Intake:
                     unread = about | {"action": "header_unread", "sop_instance_uid": uid}
                     log.error("an instance cannot be read: %s", item.reason, extra=unread)
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
+                self._doors.label(readable.study)
                 self._open_jobs(readable.study, arriving, completion.at)
                 decisions = router.decide(readable.study, self._settings.routes)
                 mismatch = nearest_mismatch(decisions)

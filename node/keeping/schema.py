@@ -76,6 +76,21 @@ instances = sa.Table(
     sa.Index(None, "sop_instance_uid"),
 )
 
+# The only table with names in clear; what it may hold is decided by `[console] patient`.
+patient_index = sa.Table(
+    "patient_index",
+    metadata,
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("patient_id", sa.Text, nullable=False),
+    sa.Column("accession_number", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("study_date", sa.Text, nullable=False),
+    sa.Column("modalities", sa.Text, nullable=False),
+    # all of these as a search compares them
+    sa.Column("sought", sa.Text, nullable=False),
+)
+
 senders = sa.Table(
     "senders",
     metadata,

@@ -51,6 +51,7 @@ def upgrade() -> None:
     _fill_mismatches(op.get_bind(), mismatches)
     _create_persons()
     _add_answers()
+    _create_patient_index()
 
 
 def _fill_mismatches(connection: sa.Connection, mismatches: sa.Table) -> None:
@@ -186,8 +187,20 @@ def _answer(row: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     }
 
 
+def _create_patient_index() -> None:
+    """Add the table of names; a study that arrived before has no row."""
+    names = ("name", "patient_id", "accession_number", "description", "study_date", "modalities", "sought")
+    op.create_table(
+        "patient_index",
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in names),
+        sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_patient_index")),
+    )
+
+
 def downgrade() -> None:
     """Drop what `upgrade` added."""
+    op.drop_table("patient_index")
     op.drop_table("answers")
     op.drop_table("sessions")
     op.drop_table("persons")
