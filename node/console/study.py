@@ -127,6 +127,7 @@ class StudyPage:
             "reception": reception,
             "is_removed": reception is None and bool(completions or jobs or history),
             "instance_count": reception.instance_count if reception else 0,
+            "other_weights": parts.settings.console.other_weights,
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
             "events": timeline(completions, reception, jobs, deliveries, headlines),
