@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fastapi import HTTPException, Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ainode.node.console.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
@@ -21,8 +22,8 @@ Refuse = Callable[[Request, Exception], Response]
 class Doorkeeper:
     """Middleware: everything but the login page and static files is for persons who are logged in."""
 
-    def __init__(self, app: ASGIApp, *, to_login: Refuse, refused: Refuse) -> None:
-        self._app, self._to_login, self._refused = app, to_login, refused
+    def __init__(self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, look_s: float = _LOOK_S) -> None:
+        self._app, self._to_login, self._refused, self._look_s = app, to_login, refused, look_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass the request on."""
@@ -42,10 +43,10 @@ class Doorkeeper:
         if visit is None:
             await self._to_login(request, LoginNeeded(page_address(request)))(scope, receive, send)
             return
-        answer = _Answer(send, visit, scope["app"].state.is_open)
+        answer = _Answer(send, visit, scope["app"].state.is_open, self._look_s)
         try:
             await self._app(scope, receive, answer.send)
-        except OSError:
+        except (OSError, ClientDisconnect):
             if not answer.is_over:
                 raise
 
@@ -53,9 +54,9 @@ class Doorkeeper:
 class _Answer:
     """An answer to a visit: what has no end ends with the visit."""
 
-    def __init__(self, send: Send, visit: Visit, is_open: IsOpen) -> None:
-        self._send, self._visit, self._is_open = send, visit, is_open
-        self._look_at_s = time.monotonic() + _LOOK_S
+    def __init__(self, send: Send, visit: Visit, is_open: IsOpen, look_s: float) -> None:
+        self._send, self._visit, self._is_open, self._look_s = send, visit, is_open, look_s
+        self._look_at_s = time.monotonic() + look_s
         self.is_over = False
 
     async def send(self, message: Message) -> None:
@@ -64,7 +65,7 @@ class _Answer:
         Raises: OSError if the visit is over, as if the browser were gone.
         """
         if message.get("more_body") and time.monotonic() > self._look_at_s:
-            self._look_at_s = time.monotonic() + _LOOK_S
+            self._look_at_s = time.monotonic() + self._look_s
             if not await self._is_open(self._visit):
                 self.is_over = True
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
