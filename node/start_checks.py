@@ -28,6 +28,7 @@ from ainode.node.web.tokens import Tokens
 
 T = TypeVar("T")
 _WEB_PACKAGES: Final = ("fastapi", "uvicorn")
+_CONSOLE_PACKAGES: Final = ("argon2", "jinja2", "python_multipart")
 # The receiver of a node that was killed notes that within a second, and ends its associations.
 _LONGEST_END_S: Final = 3.0
 # What commands and earlier versions leave in a data folder, and what a disk of its own, or a configuration there, has.
@@ -219,10 +220,16 @@ def _certificate_problems(settings: Settings, sources: Sources) -> Iterator[str]
         yield from _error_lines(f"{origin}: ", lambda files: tls.accepting(files, "[web]"), files)
 
 
+def missing_packages(settings: Settings) -> list[str]:
+    """Return the names of the packages that the interface or its console needs and that are not installed."""
+    names = (*_WEB_PACKAGES, *(_CONSOLE_PACKAGES if settings.console.enabled else ()))
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
 def _web_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     if not settings.web.enabled:
         return
-    if missing := [name for name in _WEB_PACKAGES if importlib.util.find_spec(name) is None]:
+    if missing := missing_packages(settings):
         packages = " and ".join(missing)
         yield (
             f"{sources.key('web', 'enabled')}: needs the missing package {packages}; pip install 'ainode[web]', or "

@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,13 +124,24 @@ def demo(
         bool, typer.Option("--keep", help="keep the received files and the documents in ./ainode-demo, too")
     ] = False,
     seed: Annotated[int, typer.Option(help="seed of the synthetic studies")] = 0,
+    console: Annotated[
+        bool | None,
+        typer.Option("--console/--no-console", help="keep the console open until Ctrl-C; by default on a terminal"),
+    ] = None,
 ) -> None:
-    """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents."""
+    """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents.
+
+    The address of the node's console is printed first, with a name and a password.
+    """
     from ainode.node.commands.demo import next_steps, run
 
-    rows, is_complete = run(keep=keep, seed=seed)
-    print(table(("route", "answer", "report", "captures", "seconds"), rows))
-    print(next_steps())
+    stays = sys.stdin.isatty() if console is None else console
+
+    def print_rows(rows: list[tuple[str, str, str, str, str]]) -> None:
+        print(table(("route", "answer", "report", "captures", "seconds"), rows))
+        print(next_steps() + ("\nThe console is open; Ctrl-C ends the demonstration." if stays else ""), flush=True)
+
+    is_complete = run(keep=keep, seed=seed, on_console=partial(print, flush=True), on_rows=print_rows, stays=stays)
     raise typer.Exit(0 if is_complete else 1)
 
 

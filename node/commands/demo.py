@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import secrets
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
@@ -18,15 +20,20 @@ from ainode.node.app import Node
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.offline import readings as offline
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
-from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, load
+from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
+from ainode.node.start_checks import missing_packages
 
 Row = tuple[str, str, str, str, str]
 """route, answer, name of the report, names of the captures, seconds"""
+Tell = Callable[[str], None]
+_PERSON = "demo"
+_PASSWORD_BYTES = 15
 _LIMIT_S = 300.0
 _POLL_S = 0.2
 _ENDED = frozenset({DeliveryState.CONFIRMED, DeliveryState.FAILED})
@@ -65,26 +72,50 @@ def demonstration_settings(folder: Path, archive: Peer) -> Settings:
     )
 
 
-def run(*, keep: bool, seed: int) -> tuple[list[Row], bool]:
-    """Run the demonstration; return a row per study, and whether the archive has documents of every study.
+def run(*, keep: bool, seed: int, on_console: Tell, on_rows: Callable[[list[Row]], None], stays: bool) -> bool:
+    """Run the demonstration; return whether the archive has documents of every study.
 
-    The reports, and the captures as PNG pictures, stay in ./ainode-demo.
+    `on_console` gets where the console is and who may log in, before the first study; `on_rows` a row per study. A
+    demonstration that stays ends with Ctrl-C. The reports, and the captures as PNG pictures, stay in ./ainode-demo.
     """
     _results_folder().mkdir(exist_ok=True)
     with _folder(keep=keep) as folder:
         port = free_port()
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
-        settings = demonstration_settings(folder, archive)
+        settings = with_console(demonstration_settings(folder, archive))
         node = Node(settings)
         with testing.EmbeddedArchive(folder / "archive", port):
             node.start()
             try:
+                on_console(_welcome(settings))
                 studies = {name: _send(name, settings, folder / "sent", seed) for name in registry.names()}
                 rows = [_row(name, study, node.ledger, folder / "archive") for name, study in studies.items()]
+                on_rows(rows)
+                with contextlib.suppress(KeyboardInterrupt):
+                    if stays:
+                        node.wait()
             finally:
                 node.request_stop()
                 node.stop()
-    return rows, all(report and captures for _, _, report, captures, _ in rows)
+    return all(report and captures for _, _, report, captures, _ in rows)
+
+
+def with_console(settings: Settings) -> Settings:
+    """Return settings with the console on, if the packages of the extra `web` are there."""
+    is_installed = not missing_packages(settings.model_copy(update={"web": WebTable(enabled=True)}))
+    return settings.model_copy(update={"web": WebTable(enabled=is_installed, port=free_port())})
+
+
+def _welcome(settings: Settings) -> str:
+    """Add a person with a random password, and return where and how the person logs in."""
+    if not settings.web.enabled:
+        return "console: pip install 'ainode[web]' installs its packages"
+    from ainode.node.keeping.people import People, Role  # noqa: PLC0415 - of the extra `web`
+
+    password, engine = secrets.token_urlsafe(_PASSWORD_BYTES), database.connect(settings.database_url)
+    People(engine).add(_PERSON, Role.ADMINISTRATOR, password, datetime.now(UTC))
+    engine.dispose()
+    return f"console: http://127.0.0.1:{settings.web.port}/  name: {_PERSON}  password: {password}"
 
 
 def next_steps() -> str:

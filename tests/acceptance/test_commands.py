@@ -27,7 +27,7 @@ from ainode.node.settings import Peer
 PATHS = f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"
 
 
-def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.CompletedProcess[str]":
+def ainode(*arguments: object, home: Path, before: str = "", stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """Run a command with an empty home directory; `before` is a folder whose modules win."""
     environment = {
         "HOME": str(home),
@@ -38,6 +38,7 @@ def ainode(*arguments: object, home: Path, before: str = "") -> "subprocess.Comp
     return subprocess.run(
         [sys.executable, "-m", "ainode.node.commands.cli", *map(str, arguments)],
         env=environment,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -93,6 +94,26 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
     assert "Next:\n" in done.stdout
+    assert re.match(r"console: http://127\.0\.0\.1:\d+/  name: demo  password: \S{20}\n", done.stdout)
+
+
+def test_the_first_administrator_is_made_by_a_command_and_has_no_default_password(tmp_path: Path) -> None:
+    installed("argon2")
+    assert ainode("init", tmp_path / "my", home=tmp_path).returncode == 0
+    config = ("--config", tmp_path / "my" / "node.toml")
+    refused = ainode("user", "add", "Chief", "--role", "administrator", *config, home=tmp_path)
+    assert (refused.returncode, "--password-stdin" in refused.stderr) == (2, True)
+    for password, status in (("too short\n", 2), ("four words of a person\n", 0)):
+        options = ("--role", "administrator", "--password-stdin", *config)
+        assert ainode("user", "add", "Chief", *options, home=tmp_path, stdin=password).returncode == status
+    rows = ainode("user", "list", *config, home=tmp_path).stdout.splitlines()
+    assert [row.split()[:2] for row in rows] == [["name", "role"], ["chief", "administrator"]]
+    assert ainode("user", "role", "chief", "viewer", *config, home=tmp_path).returncode == 2
+    assert ainode("user", "remove", "chief", *config, home=tmp_path).returncode == 0
+    trail = (tmp_path / "my" / "data" / "audit").glob("*")
+    text = "".join(path.read_text(encoding="utf-8") for path in trail if path.is_file())
+    assert text.count("urn:ainode:person:chief") == 2
+    assert "four words" not in text
 
 
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:

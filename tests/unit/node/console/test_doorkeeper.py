@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import anyio
+import anyio.lowlevel
 from support import installed
 
 installed("fastapi")
@@ -32,7 +33,7 @@ def application(events: list[str]) -> FastAPI:
         try:
             while True:
                 yield b"tick\n"
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
         finally:
             events.append("the page looks no more")
 
