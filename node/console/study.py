@@ -81,26 +81,27 @@ class StudyPage:
         rows = self._series_rows(UID(study), is_described=True)
         return render(request, "_study_series.html", study=study, series=rows, described=True)
 
-    def metadata(self, request: Request, study: StudyUid, _: Viewer, instance: str = "") -> Response:
+    def metadata(self, request: Request, study: StudyUid, visit: Viewer, instance: str = "") -> Response:
         """Return the header of an instance, by default of one of the first series."""
         uid = instance or next((row.middle for row in self._records.series(UID(study))), "")
         stored = self._parts.catalog.versions([uid]).get((UID(study), UID(uid)))
         if stored is None or not stored.path.exists():
             raise HTTPException(404, f"study {study}: the node does not hold instance {uid}; the archive has it")
-        rows, problem = self._header(stored)
+        is_anonymous = self._is_anonymous or visit.role < Role.READER
+        rows, problem = self._header(stored, is_anonymous=is_anonymous)
         is_part = "hx-request" in request.headers
         template = "_study_metadata.html" if is_part else "study_metadata.html"
         values: dict[str, Any] = {"study": study, "instance": uid, "rows": rows, "problem": problem}
-        return render(request, template, **values, is_anonymous=self._is_anonymous)
+        return render(request, template, **values, is_anonymous=is_anonymous)
 
     @property
     def _is_anonymous(self) -> bool:
         """Return whether the pages leave out what may name the patient."""
         return self._parts.settings.console.patient != "full"
 
-    def _header(self, stored: StoredInstance) -> tuple[list[dict[str, Any]], str]:
+    def _header(self, stored: StoredInstance, *, is_anonymous: bool) -> tuple[list[dict[str, Any]], str]:
         try:
-            return self._parts.rendering.header(stored.path, is_anonymous=self._is_anonymous), ""
+            return self._parts.rendering.header(stored.path, is_anonymous=is_anonymous), ""
         except CannotRender as error:
             return [], str(error)
 

@@ -1,6 +1,7 @@
 """What a person takes away of a reading: documents, result.json, report.txt, report.pdf, and all of them as one ZIP.
 
-A document leaves only if it still has the bytes that were made; the audit trail names person, study and files.
+A file that names the patient needs a reader; what names no patient is for whoever looks. A document leaves only if it
+still has the bytes that were made; the audit trail names person, study and files.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
 InstanceUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
+Reader = Annotated[Visit, Depends(of(Role.READER))]
 _Content = TypeVar("_Content")
 _BLOCK: Final = 1 << 20
 _NOT_KEPT: Final = {"Cache-Control": "no-store"}
@@ -52,7 +54,7 @@ class StudyFiles:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def document(self, request: Request, study: StudyUid, job: JobId, uid: InstanceUid, visit: Viewer) -> Response:
+    def document(self, request: Request, study: StudyUid, job: JobId, uid: InstanceUid, visit: Reader) -> Response:
         """Return a document as it was made."""
         document = self._document(study, job, uid)
         file = _opened(document)
@@ -90,7 +92,7 @@ class StudyFiles:
         self._record(request, visit, study, [], "report.txt")
         return Response(content, media_type="text/plain; charset=utf-8", headers=_download("report.txt"))
 
-    def pdf(self, request: Request, study: StudyUid, job: JobId, visit: Viewer) -> Response:
+    def pdf(self, request: Request, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return the report.pdf of a job, as `ainode read` makes one: it names the patient."""
         documents = self._documents(study, job)
         for document in documents:
@@ -99,7 +101,7 @@ class StudyFiles:
         self._record(request, visit, study, documents, "report.pdf")
         return Response(content, media_type="application/pdf", headers=_download("report.pdf"))
 
-    def everything(self, request: Request, study: StudyUid, job: JobId, visit: Viewer) -> Response:
+    def everything(self, request: Request, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return all files of a job as one ZIP, which is made while it is sent."""
         documents, row = self._documents(study, job), self._job(study, job)
         for document in documents:

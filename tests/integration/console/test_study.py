@@ -124,20 +124,20 @@ def test_a_network_s_probability_is_a_bar_and_two_dates_are_plotted(viewer: Brow
     assert page.count("<svg") == 2
 
 
-def test_the_documents_and_reports_are_downloaded_as_they_were_made(viewer: Browser, read: ReadStudy) -> None:
+def test_the_documents_and_reports_are_downloaded_as_they_were_made(reader: Browser, read: ReadStudy) -> None:
     for document in read.documents:
-        answer = viewer.get(f"{read.files}/documents/{document.ref.sop_instance_uid}.dcm")
+        answer = reader.get(f"{read.files}/documents/{document.ref.sop_instance_uid}.dcm")
         assert answer.content == document.content
         assert dcmread(io.BytesIO(answer.content)).SOPInstanceUID == document.ref.sop_instance_uid
-    assert viewer.get(f"{read.files}/report.txt").text == read.text
-    printed = viewer.get(f"{read.files}/report.pdf").content
+    assert reader.get(f"{read.files}/report.txt").text == read.text
+    printed = reader.get(f"{read.files}/report.pdf").content
     assert printed == read.pdf
     (page, *_) = PdfReader(io.BytesIO(printed)).pages
     assert "P-17" in page.extract_text()
 
 
-def test_everything_is_in_the_zip_under_the_names_of_the_command_line(viewer: Browser, read: ReadStudy) -> None:
-    answer = viewer.get(f"{read.files}/all.zip")
+def test_everything_is_in_the_zip_under_the_names_of_the_command_line(reader: Browser, read: ReadStudy) -> None:
+    answer = reader.get(f"{read.files}/all.zip")
     assert HOSTILE[:4] not in answer.headers["Content-Disposition"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
@@ -173,27 +173,36 @@ def test_html_in_a_name_is_shown_as_text(viewer: Browser, bench: Bench, read: Re
         assert "<script>alert" not in answer.text
 
 
-def test_an_address_of_another_study_or_job_or_no_uid_is_refused_in_words(viewer: Browser, read: ReadStudy) -> None:
+def test_an_address_of_another_study_or_job_or_no_uid_is_refused_in_words(reader: Browser, read: ReadStudy) -> None:
     uid = read.documents[0].ref.sop_instance_uid
-    assert viewer.get("/console/studies/1.2.3").status_code == 404
-    assert viewer.get("/console/studies/1..%2f2").status_code in {404, 422}
-    assert viewer.get("/console/studies/a").status_code == 422
-    assert viewer.get(f"/console/studies/1.2.3/jobs/{JOB}/documents/{uid}.dcm").status_code == 404
-    assert viewer.get(f"{read.address}/jobs/{'b' * 32}/report.pdf").status_code == 404
-    assert viewer.get(f"{read.address}/jobs/{JOB}/documents/1.2.3.dcm").status_code == 404
+    assert reader.get("/console/studies/1.2.3").status_code == 404
+    assert reader.get("/console/studies/1..%2f2").status_code in {404, 422}
+    assert reader.get("/console/studies/a").status_code == 422
+    assert reader.get(f"/console/studies/1.2.3/jobs/{JOB}/documents/{uid}.dcm").status_code == 404
+    assert reader.get(f"{read.address}/jobs/{'b' * 32}/report.pdf").status_code == 404
+    assert reader.get(f"{read.address}/jobs/{JOB}/documents/1.2.3.dcm").status_code == 404
 
 
-def test_a_document_that_was_changed_on_the_disk_does_not_leave(viewer: Browser, bench: Bench, read: ReadStudy) -> None:
+def test_a_document_that_was_changed_on_the_disk_does_not_leave(reader: Browser, bench: Bench, read: ReadStudy) -> None:
     document = bench.ledger.documents(JOB)[0]
     content = document.path.read_bytes()
     document.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
         for name in (f"documents/{document.ref.sop_instance_uid}.dcm", "all.zip", "report.pdf"):
-            answer = viewer.get(f"{read.files}/{name}")
+            answer = reader.get(f"{read.files}/{name}")
             assert answer.status_code == 410
             assert "gone or changed" in answer.text
     finally:
         document.path.write_bytes(content)
+
+
+def test_who_only_looks_gets_no_file_that_names_the_patient(viewer: Browser, read: ReadStudy) -> None:
+    uid = read.documents[0].ref.sop_instance_uid
+    for name in (f"documents/{uid}.dcm", "all.zip", "report.pdf"):
+        assert viewer.get(f"{read.files}/{name}").status_code == 403
+    for name in ("report.txt", "result.json"):
+        assert "P-17" not in viewer.get(f"{read.files}/{name}").text
+    assert "report.pdf" not in viewer.get(read.address).text
 
 
 def test_nobody_who_is_not_logged_in_gets_a_file(nobody: Browser, read: ReadStudy) -> None:
@@ -202,17 +211,17 @@ def test_nobody_who_is_not_logged_in_gets_a_file(nobody: Browser, read: ReadStud
 
 
 def test_the_audit_trail_names_who_took_which_files_of_which_study(
-    viewer: Browser, messages: list[Message], read: ReadStudy
+    reader: Browser, messages: list[Message], read: ReadStudy
 ) -> None:
     messages.clear()
-    viewer.get(f"{read.files}/all.zip")
+    reader.get(f"{read.files}/all.zip")
     (message,) = messages
     assert message.event.value == "110106"
-    assert message.participants[0].user_id == "the viewer"
+    assert message.participants[0].user_id == "the reader"
     assert message.participants[2].address == "127.0.0.1"
     (study,) = message.subjects
     assert study.identifier == read.study
     assert sum(study.sop_classes.values()) == len(read.documents)
     assert "report.pdf" in dict(study.details)["files"]
-    viewer.get(read.address)
+    reader.get(read.address)
     assert [message.event.value for message in messages] == ["110106", "110103"]
