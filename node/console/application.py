@@ -10,7 +10,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from ainode.node.console import explanations, login, routes, study, study_files, study_rereading, unread, worklist
+from ainode.node.console import (
+    answer_search,
+    compare,
+    explanations,
+    live,
+    login,
+    models,
+    routes,
+    study,
+    study_files,
+    study_rereading,
+    unread,
+    worklist,
+)
 from ainode.node.console.access import LoginNeeded
 from ainode.node.console.doorkeeper import Doorkeeper
 from ainode.node.console.pages import STATIC, THEMES, Pages, render
@@ -19,7 +32,19 @@ from ainode.node.console.persons import Persons
 from ainode.node.console.visits import Visits
 from ainode.node.keeping.people import People
 
-_PAGES: Final = (worklist, unread, explanations, routes, study, study_files, study_rereading)
+_PAGES: Final = (
+    worklist,
+    unread,
+    explanations,
+    routes,
+    study,
+    study_files,
+    study_rereading,
+    models,
+    live,
+    compare,
+    answer_search,
+)
 # The address of a file changes with its content.
 _A_YEAR_S: Final = 31_536_000
 _A_YEAR: Final = {"Cache-Control": f"public, max-age={_A_YEAR_S}, immutable"}

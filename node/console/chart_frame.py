@@ -17,7 +17,7 @@ COLORS: Final = 4
 _HEIGHT: Final = 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 12.0, 44.0
 _LEGEND_ROW: Final = 18.0
-_TICKS: Final = 5
+_TICKS, _DATES = 5, 4
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _LONGEST_TEXT: Final = 72
 CHARACTER: Final = 6.6
@@ -64,9 +64,9 @@ def unit_axis(label: str) -> Axis:
 
 
 def date_axis(label: str, days: Sequence[date]) -> Axis:
-    """Return an axis of days, whose values are `day.toordinal()`; at most five days have a tick."""
+    """Return an axis of days, whose values are `day.toordinal()`; at most four days have a tick."""
     numbers = sorted({day.toordinal() for day in days})
-    chosen = numbers[:: max(1, -(-len(numbers) // _TICKS))]
+    chosen = numbers[:: max(1, -(-len(numbers) // _DATES))]
     ticks = tuple((float(number), date.fromordinal(number).isoformat()) for number in chosen)
     return Axis(label, float(numbers[0]), float(numbers[-1]), ticks) if numbers else Axis(label, 0.0, 1.0)
 

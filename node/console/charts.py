@@ -181,8 +181,10 @@ def estimate_chart(title: str, estimates: Sequence[Estimate], axis: Axis) -> Mar
 
 
 def _in_words(estimate: Estimate) -> str:
-    interval = f"{number_text(estimate.low)} to {number_text(estimate.high)}"
-    return f"{short(estimate.name, 44)}: {number_text(estimate.value)} ({interval})"
+    numbers = estimate.value, estimate.low, estimate.high
+    is_share = all(0 <= number <= 1 for number in numbers)
+    value, low, high = (f"{number:.3f}" if is_share else number_text(number) for number in numbers)
+    return f"{short(estimate.name, 44)}: {value} ({low} to {high})"
 
 
 def _listed(estimates: Sequence[Estimate], count: int) -> str:

@@ -42,6 +42,7 @@ NAVIGATION: Final = (
     Destination("Worklist", "/console/"),
     Destination("Not read", "/console/unread"),
     Destination("Routes", "/console/routes"),
+    Destination("Models", "/console/models"),
     Destination("Persons", "/console/persons", Role.ADMINISTRATOR),
 )
 

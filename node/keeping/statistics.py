@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
@@ -64,6 +64,8 @@ class Sample:
     seconds: NDArray[np.float64]
     presences: NDArray[np.str_]
     """'' without a verdict, and where the study was refused"""
+    is_read: NDArray[np.bool_]
+    """whether the study was not refused"""
     is_cut: bool = False
     """whether the period has more answers"""
 
@@ -137,8 +139,9 @@ class Statistics:
         conditions = [answers.c.handler == handler, *_within(period), ~answers.c.is_superseded]
         if weights_sha256:
             conditions.append(answers.c.weights_sha256 == weights_sha256)
+        columns = [answers.c[name] for name in ("at", "probability", "seconds", "presence")]
         query = (
-            sa.select(answers.c.at, answers.c.probability, answers.c.seconds, answers.c.presence)
+            sa.select(*columns, answers.c.code == "")
             .where(*conditions)
             .order_by(answers.c.at.desc())
             .limit(MOST_ANSWERS + 1)
@@ -146,12 +149,14 @@ class Statistics:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         oldest_first = rows[:MOST_ANSWERS][::-1]
-        times, probabilities, seconds, presences = zip(*oldest_first, strict=True) if oldest_first else ((),) * 4
+        empty: tuple[tuple[Any, ...], ...] = ((),) * 5
+        times, probabilities, seconds, presences, is_read = zip(*oldest_first, strict=True) if oldest_first else empty
         return Sample(
             np.array([aware(at).timestamp() for at in times], np.float64),
             np.array(probabilities, np.float64),
             np.array(seconds, np.float64),
             np.array(presences, np.str_),
+            np.array(is_read, np.bool_),
             is_cut=len(rows) > MOST_ANSWERS,
         )
 

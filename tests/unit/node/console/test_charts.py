@@ -164,7 +164,7 @@ def test_a_histogram_has_a_bar_a_bin_and_a_line_for_the_reference() -> None:
 
 
 def test_a_figure_is_written_out_beside_its_interval() -> None:
-    assert "weights: 0.8 (0.7 to 0.9)" in texts(estimates())
+    assert "weights: 0.800 (0.700 to 0.900)" in texts(estimates())
     first, _ = shapes(estimates(), "line", "chart-interval")
     width = float(first.get("x2", "")) - float(first.get("x1", ""))
     whole = [float(line.get("x1", "")) for line in shapes(estimates(), "line", "chart-grid")]

@@ -1,0 +1,123 @@
+"""A shadow route beside a live route on the same studies: how often they differ, and where."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Final
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from markupsafe import Markup
+
+from ainode.node.console import charts
+from ainode.node.console.charts import Axis
+from ainode.node.console.days import days, last_days, today_of, zone_of
+from ainode.node.console.intervals import wilson
+from ainode.node.console.models import Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.keeping.statistics import Pair, Reply, Statistics
+from ainode.node.routes import Route, RouteMode
+
+_DAYS: Final = 90
+_SHOWN: Final = 100
+_BINS: Final = 20
+ANSWERS: Final = ("present", "indeterminate", "absent", "no verdict", "refused")
+_Route = Annotated[str, Query(max_length=64)]
+_Day = Annotated[str, Query(max_length=10)]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The answers of two routes on the same studies."""
+
+    n: int
+    agreement: tuple[float, float, float]
+    """the share of studies with the same answer, and its interval"""
+    table: tuple[tuple[str, tuple[int, ...]], ...]
+    """an answer of the first route, with the counts of the answers of the second"""
+    mean_difference: float | None
+    """of the probabilities, second less first; None where no study has both"""
+    largest: float | None
+    differences: Markup
+    disagreements: tuple[Pair, ...]
+    """the newest, a hundred at most"""
+    disagreement_count: int
+
+
+def answer(reply: Reply) -> str:
+    """Return what a route answered, as one word of `ANSWERS`."""
+    return "refused" if reply.code else reply.presence or "no verdict"
+
+
+def comparison(pairs: tuple[Pair, ...]) -> Comparison:
+    """Return how two routes compare over pairs of answers."""
+    counts = {(first, second): 0 for first in ANSWERS for second in ANSWERS}
+    for pair in pairs:
+        counts[answer(pair.first), answer(pair.second)] += 1
+    different = [pair for pair in pairs if answer(pair.first) != answer(pair.second)]
+    gaps = np.array(
+        [
+            pair.second.probability - pair.first.probability
+            for pair in pairs
+            if pair.first.probability is not None and pair.second.probability is not None
+        ]
+    )
+    return Comparison(
+        n=len(pairs),
+        agreement=wilson(len(pairs) - len(different), len(pairs)),
+        table=tuple((first, tuple(counts[first, second] for second in ANSWERS)) for first in ANSWERS),
+        mean_difference=float(gaps.mean()) if gaps.size else None,
+        largest=float(gaps[np.argmax(np.abs(gaps))]) if gaps.size else None,
+        differences=_chart(gaps) if gaps.size else Markup(),
+        disagreements=tuple(different[:_SHOWN]),
+        disagreement_count=len(different),
+    )
+
+
+def _chart(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Markup:
+    edges = np.linspace(-1, 1, _BINS + 1)
+    shares = np.histogram(gaps, edges)[0] / gaps.size
+    ticks = tuple((tick / 2, f"{tick / 2:+.1f}") for tick in range(-2, 3))
+    axis = Axis("probability of the second less that of the first", -1.0, 1.0, ticks)
+    return charts.histogram("Differences", [float(edge) for edge in edges], [float(share) for share in shares], axis)
+
+
+def choices(routes: tuple[Route, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of routes to compare, a live route before a shadow."""
+    ordered = sorted(routes, key=lambda route: route.mode is RouteMode.SHADOW)
+    return tuple(
+        (first.name, second.name)
+        for first, second in combinations(ordered, 2)
+        if RouteMode.SHADOW in {first.mode, second.mode}
+    )
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the page."""
+    routes, statistics = APIRouter(), Statistics(parts.engine)
+    zone = zone_of(parts.settings)
+    pairs_to_choose = choices(parts.settings.routes)
+
+    @routes.get("/compare")
+    def compare(  # one parameter for each field of the address
+        request: Request, _: Visit, first: _Route = "", second: _Route = "", since: _Day = "", until: _Day = ""
+    ) -> Response:
+        """Return the comparison of two routes."""
+        period = days(since, until, last_days(_DAYS, today_of(zone)))
+        if not (first and second) and pairs_to_choose:
+            first, second = pairs_to_choose[0]
+        pairs = statistics.pairs((first, second), period.period(zone)) if first and second else ()
+        return render(
+            request,
+            "compare.html",
+            first=first,
+            second=second,
+            names=[route.name for route in parts.settings.routes],
+            period=period,
+            answers=ANSWERS,
+            answer=answer,
+            comparison=comparison(pairs),
+            has_shadow=bool(pairs_to_choose),
+        )
+
+    return routes

@@ -1,0 +1,218 @@
+"""The pages about models: cards, test figures, live figures, shadows, earlier answers."""
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from integration.console.conftest import Browser
+from support.answers import an_answer, many, put_answers
+from support.web_bench import Bench
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _answers(bench: Bench) -> None:
+    """Put answers of a hundred days, and of a shadow with other weights on the last ten studies."""
+    rows = list(many(400, NOW, days=100))
+    other = {"route": "skin next", "handler": "skin_next", "weights_sha256": "b" * 64}
+    shadows = [
+        an_answer(1000 + number, NOW - HOUR, 0.9, study_instance_uid=row["study_instance_uid"], **other)
+        for number, row in enumerate(rows[-10:])
+    ]
+    formula = an_answer(2000, NOW - HOUR, 0.75, route="=HYPERLINK(1)", headline="@SUM(1)", handler="hostile")
+    marked = an_answer(2001, NOW - HOUR, 0.75, route="<script>alert(1)</script>", handler="hostile")
+    put_answers(bench.engine, [*rows, *shadows, formula, marked])
+
+
+def svgs(page: str) -> list[str]:
+    return re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+PAGES = ("models", "models/skin_lesion", "models/skin_lesion/live", "compare?first=skin&second=skin+next", "answers")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_about_models_has_no_style_or_script_in_it_and_whole_charts(viewer: Browser, path: str) -> None:
+    answer = viewer.get(f"/console/{path}")
+    assert answer.status_code == 200
+    assert not re.search(r"style=|<script>|javascript:|onclick", answer.text)
+    for svg in svgs(answer.text):
+        fromstring(svg)  # noqa: S314 - our own
+
+
+def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_answered(viewer: Browser) -> None:
+    page = words(viewer.get("/console/models").text)
+    for name in ("ct_pneumonia", "ct_tumor", "lung_nodule", "skin_lesion", "spine_radiograph"):
+        assert name in page
+    assert "Is the skin lesion in this picture malignant" in page
+    assert "research weights" in page
+    assert "0.885 (0.851 to 0.915)" in page
+    assert re.search(r"Last 30 days .* answered, \d+ positive, \d+ refused", page)
+
+
+def test_a_card_says_what_the_model_is_not_for_and_which_bytes_the_node_serves(viewer: Browser) -> None:
+    page = words(viewer.get("/console/models/skin_lesion").text)
+    for text in (
+        "any clinical decision",
+        "AUC 0.818 and sensitivity 0.575 on pictures of another hospital",
+        "6da5a3bf7d8139f3c19126b89ee3ac587997f54bad302d6453d9f83c69a5a8d7",
+        "CC BY-NC 4.0",
+        "652 cases of 446 independent groups",
+        "logistic regression on 16 x 16 pixels",
+    ):
+        assert text in page
+
+
+def test_the_figures_of_a_site_are_shown_with_their_curves_and_told_from_the_bytes_served(
+    viewer: Browser, bench: Bench
+) -> None:
+    folder = bench.folder / "weights" / "cards" / "our_model"
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "card.toml").write_text('task = "ours"\nnot_for = ["<b>nothing</b>"]\n')
+    estimate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
+    curves = {
+        "roc": [[0, 0], [0.5, 0.9], [1, 1]],
+        "calibration": [{**estimate, "predicted": 0.5}],
+        "confusion": {"names": ["no", "yes"], "counts": [[5, 1], [2, 4]]},
+        "losses": {"": {"epoch": [0, 1], "val_loss": [1, 0.5], "accuracy": [0, 1]}},
+    }
+    metrics = {"model": "our_model", "weights": {"ours": "ff"}, "auc": estimate, "curves": curves}
+    (folder / "metrics" / "ours.json").write_text(json.dumps(metrics))
+    (folder / "metrics" / "wrong.json").write_text("[]")
+    page = viewer.get("/console/models/our_model").text
+    assert "&lt;b&gt;nothing&lt;/b&gt;" in page
+    assert "other bytes than the node serves now" in page
+    assert "wrong.json is no metrics.json" in page
+    titles = [fromstring(svg).findtext("{http://www.w3.org/2000/svg}title") for svg in svgs(page)]  # noqa: S314
+    assert titles == [
+        *("ours against baselines", "ROC of ours", "Calibration of ours", "Confusion of ours", "Losses of ours"),
+    ]
+
+
+def test_figures_without_curves_name_the_command_that_makes_them(viewer: Browser, bench: Bench) -> None:
+    folder = bench.folder / "weights" / "cards" / "plain_model"
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "card.toml").write_text('task = "ours"\n')
+    (folder / "metrics" / "ours.json").write_text('{"model": "plain_model"}')
+    assert "ainode evaluate plain_model --data DIR --out OUT" in viewer.get("/console/models/plain_model").text
+
+
+@pytest.mark.parametrize("name", ["absent", "..%2f..%2fweights", "a%00b"])
+def test_a_model_that_is_not_there_is_no_page(viewer: Browser, name: str) -> None:
+    assert viewer.get(f"/console/models/{name}").status_code in {404, 422}
+
+
+def test_a_manifest_that_cannot_be_read_is_told_and_spares_the_pages(viewer: Browser, bench: Bench) -> None:
+    manifest = bench.folder / "weights" / "manifest.toml"
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.write_text("[[weights]]\n")
+    try:
+        answer = viewer.get("/console/models")
+    finally:
+        manifest.unlink()
+    assert answer.status_code == 200
+    assert "name is missing" in answer.text
+
+
+def test_the_live_figures_tell_volume_drift_refusals_and_times(viewer: Browser) -> None:
+    page = viewer.get("/console/models/skin_lesion/live").text
+    assert len(svgs(page)) == 3
+    text = words(page)
+    assert re.search(r"Volume: \d+ answers", text)
+    assert re.search(r"Population stability index 0\.\d+; without a change below 0\.\d+ in 95 of 100 cases", text)
+    assert re.search(r"Kolmogorov-Smirnov distance 0\.\d+, p 0\.\d+", text)
+    assert re.search(r"Median \d\.\d s 95th percentile \d\.\d s", text)
+    assert re.search(r"too-small \d+ \d+\.\d %", text)
+
+
+def test_a_period_without_answers_says_what_to_do(viewer: Browser) -> None:
+    page = viewer.get("/console/models/skin_lesion/live?since=2020-01-01&until=2020-01-31").text
+    assert "Nothing was answered in this period" in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=yesterday",
+        "since=2026-02-30",
+        "since=0001-01-01",
+        "until=9999-12-31",
+        "since=2026-02-01&until=2026-01-01",
+    ],
+)
+@pytest.mark.parametrize("path", ["models/skin_lesion/live", "compare"])
+def test_a_date_that_is_none_is_refused_with_what_is_wrong(viewer: Browser, path: str, query: str) -> None:
+    answer = viewer.get(f"/console/{path}?{query}")
+    assert answer.status_code == 422
+    assert "date" in answer.text or "ends before it begins" in answer.text
+
+
+def test_a_shadow_stands_beside_the_live_route_with_the_studies_on_which_they_differ(viewer: Browser) -> None:
+    page = viewer.get("/console/compare?first=skin&second=skin+next").text
+    share, total, count = re.search(r"([\d.]+) % of (\d+) studies .* (\d+) differ", words(page)).groups()  # type: ignore[union-attr]
+    assert (int(total), float(share)) == (10, 100 * (10 - int(count)) / 10)
+    assert page.count("/console/studies/") == int(count) > 0
+    assert "No route is a shadow" in page
+
+
+def test_the_pages_of_a_search_have_every_answer_once_and_keep_the_conditions(viewer: Browser) -> None:
+    address, jobs = "/console/answers?presence=absent&high=0.4", []
+    while address:
+        page = viewer.get(address).text
+        jobs += re.findall(r'/console/studies/([\d.]+)"', page)
+        older = re.search(r'rel="next" href="([^"]+)"', page)
+        address = unescape(older[1]) if older else ""
+    (count,) = re.findall(r"(\d+) answers\.", page)
+    assert len(jobs) == len(set(jobs)) == int(count) > 50
+
+
+def test_a_part_of_a_page_is_enough_where_htmx_asks(viewer: Browser) -> None:
+    part = viewer.get("/console/answers?presence=refused", headers={"HX-Request": "true"}).text
+    assert "<html" not in part
+    assert "refused: too-small" in part
+
+
+@pytest.mark.parametrize("query", ["low=x", "low=2.5", "presence=maybe", "page=0", "since=x"])
+def test_a_condition_that_does_not_fit_is_refused(viewer: Browser, query: str) -> None:
+    assert viewer.get(f"/console/answers?{query}").status_code == 422
+
+
+def test_the_csv_has_every_answer_and_a_spreadsheet_runs_none_of_it(viewer: Browser) -> None:
+    answer = viewer.get("/console/answers.csv?weights=" + "a" * 10)
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    (page,) = re.findall(r"(\d+) answers\.", viewer.get("/console/answers?weights=" + "a" * 10).text)
+    assert len(rows) == int(page) > 300
+    (hostile,) = [row for row in rows if "HYPERLINK" in row["route"]]
+    assert (hostile["route"], hostile["headline"], hostile["probability"]) == ("'=HYPERLINK(1)", "'@SUM(1)", "0.75")
+    assert datetime.fromisoformat(hostile["at"]).tzinfo is not None
+    assert not {name for name in rows[0] if re.search("patient|name|birth|accession", name)}
+
+
+def test_a_route_named_as_a_script_is_text(viewer: Browser) -> None:
+    page = viewer.get("/console/answers?route=" + "%3Cscript%3Ealert(1)%3C/script%3E").text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize("path", [*PAGES, "answers.csv"])
+def test_nobody_sees_a_model_without_a_login(nobody: Browser, path: str) -> None:
+    assert nobody.get(f"/console/{path}").status_code == 303
+
+
+def test_no_address_of_a_card_leaves_its_folder(viewer: Browser, bench: Bench) -> None:
+    (bench.folder / "weights" / "card.toml").write_text('task = "beside the cards"')
+    for name in ("..", "%2e%2e", "cards"):
+        assert "beside the cards" not in viewer.get(f"/console/models/{name}").text
