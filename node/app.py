@@ -37,11 +37,13 @@ from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.logs import RecentLines
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.patient_ids import PatientIds
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
 from ainode.node.receiving.process import ReceiverProcess
+from ainode.node.receiving.receptions import Receptions
 from ainode.node.receiving.transfers import Transfers
 from ainode.node.settings import Settings
 
@@ -81,6 +83,7 @@ class Node:
         self._audit = Recorder.of(settings, PatientIds(self.catalog, self._stopping).of_study)
         self._events = intake_queue()
         self._transfers = Transfers(self._audit.record, self._events.put)
+        self._receptions, self._recent_lines = Receptions(), RecentLines()
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
         self._readers.kill_leftovers()
@@ -108,7 +111,9 @@ class Node:
         self._started_at = _now()
         self._audit.start()
         self._record_configuration()
-        self._receiver.start(self._transfers.put)
+        if self._settings.web.enabled and self._settings.console.enabled:
+            self._recent_lines.begin()
+        self._receiver.start(self._receptions.watched(self._transfers.put))
         self._resumed = self._jobs.launch()
         self._intake.start()
         if self._web:
@@ -155,6 +160,7 @@ class Node:
         self._errands.stop()
         self._commitments.stop()
         self._audit.stop()
+        self._recent_lines.end()
         self._engine.dispose()
         self._lock.release()
 
@@ -239,6 +245,6 @@ class Node:
         from ainode.node.console.application import console  # noqa: PLC0415 - costs memory only where it is enabled
         from ainode.node.console.parts import Parts  # noqa: PLC0415
 
-        parts = Parts(web, self._engine, self._readers)
+        parts = Parts(web, self._engine, self._readers, receptions=self._receptions, recent_lines=self._recent_lines)
         self._stop_rendering = parts.rendering.stop
         return console(parts)

@@ -10,7 +10,11 @@ import sys
 import threading
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TextIO
@@ -105,6 +109,44 @@ def _show_warning(
     """Log a warning as a record of the place that warns."""
     logger = logging.getLogger(category.__name__)
     logger.handle(logger.makeRecord(logger.name, logging.WARNING, filename, lineno, "", (), None))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A record of the log as people read it."""
+
+    at: datetime
+    level: str
+    text: str
+    study_instance_uid: str
+
+
+class RecentLines(logging.Handler):
+    """Keeps the last lines of this process in memory; it hears the node's own modules between `begin` and `end`."""
+
+    def __init__(self, count: int = 2_000) -> None:
+        """Keep so many lines."""
+        super().__init__(logging.INFO)
+        self._lines: deque[Line] = deque(maxlen=count)
+        self.setFormatter(_Formatter("%(message)s"))
+
+    def begin(self) -> None:
+        """Begin to listen."""
+        logging.getLogger(_OWN[0]).addHandler(self)
+
+    def end(self) -> None:
+        """Listen no more."""
+        logging.getLogger(_OWN[0]).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        at, study = datetime.fromtimestamp(record.created, UTC), getattr(record, "study_instance_uid", "")
+        self._lines.append(Line(at, record.levelname, self.format(record), str(study)))
+
+    def newest(self, text: str = "", *, count: int = 200) -> tuple[Line, ...]:
+        """Return the newest lines that hold a text, the newest first."""
+        lines = (line for line in reversed(tuple(self._lines)) if text in line.text)
+        return tuple(islice(lines, count))
 
 
 def configure(stream: TextIO | None = None) -> None:

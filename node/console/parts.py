@@ -8,7 +8,9 @@ from ainode.node.console.rendering import Rendering
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.logs import RecentLines
 from ainode.node.reading.readers import Readers
+from ainode.node.receiving.receptions import Receptions
 from ainode.node.settings import Settings
 from ainode.node.web.api import Dependencies
 
@@ -23,6 +25,11 @@ class Parts:
     readers: Readers
     rendering: Rendering = field(default_factory=Rendering)
     """decodes files in a process of its own"""
+
+    receptions: Receptions = field(default_factory=Receptions)
+    """which associations are open, and which callers were refused"""
+    recent_lines: RecentLines = field(default_factory=RecentLines)
+    """the last lines of the log"""
 
     @property
     def settings(self) -> Settings:

@@ -67,6 +67,11 @@ class Child:
         self._measured_at = time.monotonic()
         return self._family.memory_bytes(limit_bytes) > limit_bytes
 
+    def memory_bytes(self, limit_bytes: int) -> int:
+        """Return the memory of the process and its descendants, counted up to a limit; 0 without a process."""
+        family = self._family
+        return family.memory_bytes(limit_bytes) if family else 0
+
     def kill(self) -> int | None:
         """Kill the process and its descendants; return its exit code, None if no process was started."""
         if self._channel:

@@ -6,6 +6,7 @@ Everything that a hostile study or a broken handler could crash happens in that 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -30,6 +31,19 @@ def error_of(failure: Failure) -> NodeError:
     return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
 
 
+@dataclass(frozen=True, slots=True)
+class ReaderState:
+    """What the process of a handler does at a moment."""
+
+    handler: str
+    subject: str
+    """what the process works at; '' while it waits"""
+    seconds: float
+    """since the process began this work, or answered last"""
+    memory_bytes: int
+    """0 where no process runs"""
+
+
 class Reader:
     """The process of one handler; the process answers one question at a time."""
 
@@ -40,6 +54,7 @@ class Reader:
         self._limits = limits
         self._lock = threading.RLock()
         self._child = Child(_PROCESS, name, mark=mark)
+        self._subject = ""
         self._used_at = time.monotonic()
         # The studies at which the process was killed, or ended by itself.
         self._suspects: set[str] = set()
@@ -80,6 +95,7 @@ class Reader:
         """Return the answer of the process; sending the question, waiting and receiving stand under the limits."""
         with self._lock:
             try:
+                self._subject, self._used_at = subject, time.monotonic()
                 refuse_overdue = partial(self._refuse_overdue, subject, limit_s, time.monotonic() + limit_s)
                 channel = self._start_unless_running(refuse_overdue)
                 channel.send(question, refuse_overdue)
@@ -97,7 +113,7 @@ class Reader:
                     f"{subject}: the reader of {self._name} ended with code {self._child.kill()}"
                 ) from error
             finally:
-                self._used_at = time.monotonic()
+                self._subject, self._used_at = "", time.monotonic()
         if isinstance(answer, Failure):
             raise error_of(answer)
         if not isinstance(answer, kind):
@@ -129,6 +145,11 @@ class Reader:
         channel = self._child.start()
         channel.send(self._opening, refuse_overdue)
         return channel
+
+    def state(self) -> ReaderState:
+        """Return what the process does; nobody waits for it."""
+        memory_bytes = self._child.memory_bytes(self._limits.memory_limit_bytes)
+        return ReaderState(self._name, self._subject, time.monotonic() - self._used_at, memory_bytes)
 
     def kill_if_unused(self) -> None:
         """Kill the process if the process has answered nothing for `idle_s`; a process that reads goes on."""

@@ -8,7 +8,7 @@ from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerStarting, NodeError
 from ainode.node.reading import family
 from ainode.node.reading.inquiry import Inquiry
-from ainode.node.reading.reader import Reader
+from ainode.node.reading.reader import Reader, ReaderState
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -58,6 +58,10 @@ class Readers:
         except NodeError as error:
             log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
             return HandlerWeights()
+
+    def states(self) -> tuple[ReaderState, ...]:
+        """Return what each reader does."""
+        return tuple(reader.state() for reader in self._readers.values())
 
     def kill_unused(self) -> None:
         """Kill each process that has answered nothing for `idle_s` of [reader]."""

@@ -1,0 +1,199 @@
+"""What waits and since when, what was given up, and what passed between the node and each peer."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.keeping.announcements import Fetching
+from ainode.node.keeping.database import aware
+from ainode.node.keeping.schema import announcements, deliveries, documents, instances, jobs, studies
+
+_WAITING_DELIVERIES: Final = (DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Entries of one kind that wait."""
+
+    name: str
+    count: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A reading, or the documents of a job on their way to one destination, that failed and is tried no more."""
+
+    job: str
+    study_instance_uid: UID
+    route: str
+    destination: str
+    """'' of a reading"""
+    count: int
+    """documents; 1 of a reading"""
+    reason: str
+    queued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The documents that one destination got or misses."""
+
+    destination: str
+    waiting: int
+    sent: int
+    confirmed: int
+    """since the beginning of the period"""
+    failed: int
+    last_confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one AE title sent."""
+
+    ae_title: str
+    study_count: int
+    instance_count: int
+    size_bytes: int
+    last_received_at: datetime
+
+
+class Backlog:
+    """Answers questions about queues; a question changes nothing."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def queues(self) -> tuple[Queue, ...]:
+        """Return each queue, in the order of a study's way through the node."""
+        queries = [
+            ("studies announced, to be fetched", _oldest(announcements.c.announced_at, _is_fetched_later())),
+            ("studies not complete, or not routed", _oldest(studies.c.last_received_at, ~studies.c.is_routed)),
+            ("readings that wait", _oldest(jobs.c.queued_at, jobs.c.state == JobState.WAITING)),
+            ("readings that run", _oldest(jobs.c.queued_at, jobs.c.state == JobState.READING)),
+        ]
+        of_state = sa.select(sa.func.count(), sa.func.min(jobs.c.queued_at)).select_from(_deliveries())
+        words = ("documents to be sent", "documents sent, not confirmed", "documents to be checked in an archive")
+        queries += [
+            (name, of_state.where(deliveries.c.state == state))
+            for name, state in zip(words, _WAITING_DELIVERIES, strict=True)
+        ]
+        with self._engine.connect() as connection:
+            rows = [(name, *connection.execute(query).one()) for name, query in queries]
+        return tuple(Queue(name, count, aware(oldest) if oldest else None) for name, count, oldest in rows)
+
+    def dead_letters(self, *, count: int, offset: int = 0) -> tuple[DeadLetter, ...]:
+        """Return what failed and is tried no more, the newest job first."""
+        query = _dead_letters().order_by(sa.desc("queued_at"), "job", "destination").limit(count).offset(offset)
+        with self._engine.connect() as connection:
+            return tuple(
+                DeadLetter(
+                    row.job,
+                    UID(row.study_instance_uid),
+                    row.route,
+                    row.destination,
+                    row.number,
+                    row.reason,
+                    aware(row.queued_at),
+                )
+                for row in connection.execute(query)
+            )
+
+    def dead_letter_count(self) -> int:
+        """Return how many dead letters there are."""
+        with self._engine.connect() as connection:
+            count = sa.select(sa.func.count()).select_from(_dead_letters().subquery())
+            return int(connection.execute(count).scalar_one())
+
+    def traffic(self, since: datetime) -> tuple[Traffic, ...]:
+        """Return what each destination got; a confirmed document counts from `since` on."""
+        state, confirmed = deliveries.c.state, deliveries.c.confirmed_at
+        query = sa.select(
+            deliveries.c.destination,
+            _sum(state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))).label("waiting"),
+            _sum(state == DeliveryState.SENT).label("sent"),
+            _sum((state == DeliveryState.CONFIRMED) & (confirmed >= since)).label("confirmed"),
+            _sum(state == DeliveryState.FAILED).label("failed"),
+            sa.func.max(confirmed).label("last_confirmed_at"),
+        ).group_by(deliveries.c.destination)
+        with self._engine.connect() as connection:
+            return tuple(
+                Traffic(
+                    row.destination,
+                    row.waiting,
+                    row.sent,
+                    row.confirmed,
+                    row.failed,
+                    aware(row.last_confirmed_at) if row.last_confirmed_at else None,
+                )
+                for row in connection.execute(query.order_by(deliveries.c.destination))
+            )
+
+    def sources(self, since: datetime) -> tuple[Source, ...]:
+        """Return what each AE title sent of the studies that arrived since a time."""
+        query = (
+            sa.select(
+                instances.c.calling_ae_title,
+                sa.func.count(sa.distinct(instances.c.study_instance_uid)).label("study_count"),
+                sa.func.count().label("instance_count"),
+                sa.func.sum(instances.c.size_bytes).label("size_bytes"),
+                sa.func.max(instances.c.received_at).label("last_received_at"),
+            )
+            .join(studies, studies.c.study_instance_uid == instances.c.study_instance_uid)
+            .where(studies.c.last_received_at >= since, instances.c.received_at >= since)
+            .group_by(instances.c.calling_ae_title)
+            .order_by(instances.c.calling_ae_title)
+        )
+        with self._engine.connect() as connection:
+            return tuple(
+                Source(row[0], row.study_count, row.instance_count, int(row.size_bytes), aware(row.last_received_at))
+                for row in connection.execute(query)
+            )
+
+
+def _oldest(time: sa.Column[Any], condition: sa.ColumnElement[bool]) -> sa.Select[int, Any]:
+    return sa.select(sa.func.count(), sa.func.min(time)).where(condition)
+
+
+def _is_fetched_later() -> sa.ColumnElement[bool]:
+    return announcements.c.state == Fetching.WAITING
+
+
+def _deliveries() -> sa.FromClause:
+    """Return the deliveries of jobs that count, with their documents and jobs."""
+    own = documents.c.sop_instance_uid == deliveries.c.sop_instance_uid
+    counting = (jobs.c.id == documents.c.job) & (jobs.c.state != JobState.SUPERSEDED)
+    return deliveries.join(documents, own).join(jobs, counting)
+
+
+def _sum(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
+    return sa.func.sum(sa.case((condition, 1), else_=0))
+
+
+def _dead_letters() -> sa.Select[Any]:
+    names = ("study_instance_uid", "route", "queued_at")
+    columns = [jobs.c[name] for name in names]
+    readings = sa.select(
+        jobs.c.id.label("job"),
+        *columns,
+        sa.literal("").label("destination"),
+        sa.literal(1).label("number"),
+        jobs.c.reason,
+    ).where(jobs.c.state == JobState.FAILED)
+    unsent = (
+        sa.select(
+            jobs.c.id.label("job"),
+            *columns,
+            deliveries.c.destination,
+            sa.func.count().label("number"),
+            sa.func.max(deliveries.c.error).label("reason"),
+        )
+        .select_from(_deliveries())
+        .where(deliveries.c.state == DeliveryState.FAILED)
+        .group_by(jobs.c.id, *columns, deliveries.c.destination)
+    )
+    return sa.select(sa.union_all(readings, unsent).subquery())

@@ -1,0 +1,108 @@
+"""What the system page asks the database: queues, dead letters, traffic of peers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping import database
+from ainode.node.keeping.backlog import Backlog
+from ainode.node.keeping.catalog import Catalog, StoredInstance
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.schema import deliveries
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = database.connect(url)
+    database.migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def open_job(engine: sa.Engine, name: str, minute: int = 0, destinations: tuple[str, ...] = ()) -> Job:
+    at = NOW + timedelta(minutes=minute)
+    job = Job(name, UID(f"1.2.{minute}"), "chest", "any", {}, at, at, destinations)
+    Ledger(engine).open(job)
+    return job
+
+
+def report(engine: sa.Engine, job: Job, documents: int) -> None:
+    ledger = Ledger(engine)
+    ledger.move(job.id, JobState.READING)
+    kept = [
+        KeptDocument(
+            job.id,
+            InstanceRef(job.study_instance_uid, UID("1"), UID("1"), UID(f"{job.study_instance_uid}.{number}")),
+            DocumentKind.STRUCTURED_REPORT,
+            Path("x"),
+            "ff",
+        )
+        for number in range(documents)
+    ]
+    assert ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0))
+
+
+def set_state(engine: sa.Engine, state: DeliveryState, **values: object) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(deliveries).values(state=state, **values))
+
+
+def test_each_queue_tells_how_many_wait_and_since_when(engine: sa.Engine) -> None:
+    assert {queue.count for queue in Backlog(engine).queues()} == {0}
+    open_job(engine, "a", 2)
+    open_job(engine, "b", 1)
+    report(engine, open_job(engine, "c", 3, ("PACS",)), 2)
+    queues = {queue.name: (queue.count, queue.oldest) for queue in Backlog(engine).queues()}
+    assert queues["readings that wait"] == (2, NOW + timedelta(minutes=1))
+    assert queues["documents to be sent"] == (2, NOW + timedelta(minutes=3))
+    assert queues["readings that run"] == (0, None)
+
+
+def test_dead_letters_are_failed_readings_and_failed_documents_by_destination(engine: sa.Engine) -> None:
+    failed = open_job(engine, "a", 1)
+    Ledger(engine).move(failed.id, JobState.READING)
+    Ledger(engine).move(failed.id, JobState.FAILED, reason="weights missing")
+    report(engine, open_job(engine, "b", 2, ("PACS",)), 3)
+    set_state(engine, DeliveryState.FAILED, error="0xA900")
+    letters = Backlog(engine).dead_letters(count=10)
+    assert [(letter.job, letter.destination, letter.count, letter.reason) for letter in letters] == [
+        ("b", "PACS", 3, "0xA900"),
+        ("a", "", 1, "weights missing"),
+    ]
+    assert Backlog(engine).dead_letter_count() == 2
+    assert [letter.job for letter in Backlog(engine).dead_letters(count=1, offset=1)] == ["a"]
+
+
+def test_the_traffic_of_a_destination_counts_what_was_confirmed_in_the_period(engine: sa.Engine) -> None:
+    report(engine, open_job(engine, "a", 1, ("PACS",)), 2)
+    set_state(engine, DeliveryState.CONFIRMED, confirmed_at=NOW)
+    (traffic,) = Backlog(engine).traffic(NOW - timedelta(hours=1))
+    assert (traffic.destination, traffic.confirmed, traffic.last_confirmed_at) == ("PACS", 2, NOW)
+    (traffic,) = Backlog(engine).traffic(NOW + timedelta(hours=1))
+    assert (traffic.confirmed, traffic.waiting, traffic.failed) == (0, 0, 0)
+
+
+def test_a_source_counts_studies_instances_and_bytes_of_the_period(engine: sa.Engine) -> None:
+    rows = [
+        StoredInstance(
+            InstanceRef(UID(f"1.{number // 2}"), UID("1"), UID("1"), UID(f"1.9.{number}")),
+            UID("1"),
+            "ff",
+            100,
+            Path("x"),
+            "CT1",
+            NOW + timedelta(days=number),
+        )
+        for number in range(4)
+    ]
+    for row in rows:
+        Catalog(engine).index([row])
+    (source,) = Backlog(engine).sources(NOW + timedelta(days=1))
+    assert (source.ae_title, source.study_count, source.instance_count, source.size_bytes) == ("CT1", 2, 3, 300)
