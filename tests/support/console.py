@@ -82,8 +82,8 @@ def console(node: RunningNode, port: int) -> Iterator[Console]:
 
 
 def picture(page: Page, name: str) -> Path | None:
-    """Keep a picture of the whole page where AINODE_PICTURES names a folder."""
-    folder = os.environ.get("AINODE_PICTURES")
+    """Keep a picture of the whole page where CONSOLE_PICTURES names a folder."""
+    folder = os.environ.get("CONSOLE_PICTURES")
     if not folder:
         return None
     path = Path(folder) / f"{name}.png"

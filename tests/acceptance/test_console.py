@@ -1,0 +1,99 @@
+"""The console of a real node with studies of every model and a real Orthanc, as persons see it in Chromium."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import Orthanc, installed, orthanc
+from support.node import configured, running, shipped_routes
+
+installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
+
+from playwright.sync_api import Page  # noqa: E402
+from support import axe  # noqa: E402
+from support.console import Console, add_persons, console, picture, web_tables  # noqa: E402
+
+from ainode.node import testing  # noqa: E402
+from ainode.node.archive.dimse import Link  # noqa: E402
+from ainode.node.archive.store import Outgoing, send  # noqa: E402
+from ainode.node.domain import UID  # noqa: E402
+from ainode.node.reading import registry  # noqa: E402
+from ainode.node.reading.weights import environment  # noqa: E402
+from ainode.node.settings import load  # noqa: E402
+
+PATIENT = "Synthetic"
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A console, its archive, and the study of each model."""
+
+    console: Console
+    archive: Orthanc
+    studies: dict[str, UID]
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    folder = tmp_path_factory.mktemp("hospital")
+    port, tables = web_tables('patient = "full"')
+    with orthanc(folder / "archive") as archive:
+        node = configured(folder / "node", peers=[archive.peer], routes=shipped_routes(), more=tables)
+        with running(node), console(node, port) as pages:
+            add_persons(node)
+            studies = {name: sent(name, pages, folder / "sent") for name in registry.names()}
+            for study in studies.values():
+                node.read(study, within_s=300)
+            yield Hospital(pages, archive, studies)
+
+
+def sent(name: str, pages: Console, folder: Path) -> UID:
+    """Send the synthetic study of a model; return its Study Instance UID."""
+    study = f"console of {name}"
+    example = registry.handler(name, environment(load(pages.node.config))).demonstration(0)
+    paths = testing.write(example.images, folder / name, study=study, positions_mm=example.positions_mm)
+    assert not any(answer.error for answer in send(Link(pages.node.peer, "MODALITY"), map(Outgoing.of, paths)))
+    return UID(testing.uid(study))
+
+
+def addresses(hospital: Hospital) -> dict[str, str]:
+    """Return the address of every page by a name for its picture."""
+    study = hospital.studies["lung_nodule"]
+    return {
+        "worklist": "/console/",
+        "study": f"/console/studies/{study}",
+        "unread": "/console/unread",
+        "routes": "/console/routes",
+        "route-tester": "/console/routes/test",
+        "persons": "/console/persons",
+    }
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone-light", "phone-dark"])
+def test_nobody_is_kept_from_any_page_by_its_look(hospital: Hospital, look: str) -> None:
+    page = hospital.console.person("administrator", dark=look.endswith("dark"), phone=look.startswith("phone"))
+    problems = {}
+    for name, address in addresses(hospital).items():
+        answer = page.goto(address)
+        assert answer
+        assert answer.status == 200, address
+        picture(page, f"{name}-{look}")
+        problems[name] = [*axe.problems(page), *sideways(page)]
+    page.context.close()
+    assert not any(problems.values()), problems
+
+
+def test_every_page_can_be_used_at_twice_its_size(hospital: Hospital) -> None:
+    page = hospital.console.person("administrator")
+    page.set_viewport_size({"width": 640, "height": 450})
+    for address in addresses(hospital).values():
+        page.goto(address)
+        assert not sideways(page), address
+    page.context.close()
+
+
+def sideways(page: Page) -> list[str]:
+    """Return whether the page, and not a table in it, scrolls sideways."""
+    widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    return [f"the page is {widths[0]} wide on a screen of {widths[1]}"] if widths[0] > widths[1] else []
