@@ -1,11 +1,6 @@
 """A report on paper, from what the node keeps of a reading; it runs in the process that decodes files."""
 
-from io import BytesIO
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
-from pydicom import dcmread
 
 from ainode.node.domain import NO_UID, Document, DocumentKind, InstanceRef
 from ainode.node.reports import report_pdf, report_text
@@ -23,10 +18,3 @@ def printed_pdf(summary: str, documents: tuple[tuple[str, Path], ...]) -> bytes:
 def printed_text(summary: str) -> bytes:
     """Return the report.txt of a result.json."""
     return report_text(answer_of(summary)).encode()
-
-
-def picture(path: Path) -> bytes:
-    """Return the pixels of a capture as PNG, as they were sent."""
-    content = BytesIO()
-    Image.fromarray(np.asarray(dcmread(path).pixel_array)).save(content, "PNG", compress_level=1)
-    return content.getvalue()

@@ -2,11 +2,12 @@
 
 import json
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import config
+from pydicom import config, dcmread
 
 from ainode.node.console.header_rows import header_rows
 from ainode.node.console.questions import (
@@ -21,6 +22,7 @@ from ainode.node.console.questions import (
     ValuesQuestion,
 )
 from ainode.node.console.report_regions import report_regions
+from ainode.node.console.report_tree import report_tree
 from ainode.node.console.slice_values import slice_values
 from ainode.node.console.slices import series_view
 from ainode.node.errors import NodeError
@@ -59,20 +61,32 @@ def _content(question: object) -> bytes:
 
 
 def _of_documents(question: object) -> bytes:
-    """Return what a question wants of the documents of a reading; their libraries are imported when one asks."""
-    from ainode.node.console import printing  # noqa: PLC0415
-    from ainode.node.console.report_tree import report_tree  # noqa: PLC0415
-
+    """Return what a question wants of the documents of a reading."""
     match question:
         case TreeQuestion(path):
             return json.dumps(report_tree(path)).encode()
         case PictureQuestion(path):
-            return printing.picture(path)
+            return _picture(path)
+    return _printed(question)
+
+
+def _printed(question: object) -> bytes:
+    """Return a report on paper; what makes reports takes two seconds to import, and few ask."""
+    from ainode.node.console import printing  # noqa: PLC0415
+
+    match question:
         case PrintQuestion(summary, documents):
             return printing.printed_pdf(summary, documents)
         case TextQuestion(summary):
             return printing.printed_text(summary)
     raise TypeError(type(question).__name__)
+
+
+def _picture(path: Path) -> bytes:
+    """Return the pixels of a capture as PNG, as they were sent."""
+    content = BytesIO()
+    Image.fromarray(np.asarray(dcmread(path).pixel_array)).save(content, "PNG", compress_level=1)
+    return content.getvalue()
 
 
 def _thumbnail(shown: Frame, longest_side: int) -> bytes:
