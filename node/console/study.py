@@ -1,6 +1,7 @@
 """The page of a study: how it went through the node, what was answered, what was sent, and its files."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -14,6 +15,7 @@ from ainode.node.console.timeline import timeline
 from ainode.node.domain import UID, UID_PATTERN, JobState
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.study_records import KeptSeries, StudyRecords
 from ainode.node.settings.tables import ConsoleTable
@@ -57,11 +59,20 @@ def viewer_links(table: ConsoleTable, study: str) -> tuple[tuple[str, str], ...]
     return tuple((name, template.replace("{study}", study)) for name, template in templates if template)
 
 
+def _day(text: str) -> date | None:
+    """Return a Study Date, None if it is none."""
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a date has no zone
+    except ValueError:
+        return None
+
+
 class StudyPage:
     """The page of a study, and the parts of the page that are loaded later."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._records = parts, StudyRecords(parts.engine)
+        self._index = PatientIndex(parts.engine, naming(parts.settings))
 
     def show(self, request: Request, study: StudyUid, visit: Viewer) -> Response:
         """Return the page; the trail names the person who looked at the study."""
@@ -119,6 +130,8 @@ class StudyPage:
         deliveries = {job.id: parts.ledger.deliveries(job.id) for job in jobs}
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
         state = status.state if status else "reported"
+        labels = self._index.shown([study]).get(study, Labels())
+        day = _day(labels.study_date)
         return {
             "study": study,
             "state": state,
@@ -134,7 +147,10 @@ class StudyPage:
             "events": timeline(completions, reception, jobs, deliveries, headlines),
             "is_moving": any(job.state in {JobState.WAITING, JobState.READING} for job in jobs)
             or bool(reception and not reception.is_routed),
-            "answers": self._answers(jobs),
+            "labels": labels,
+            "day": day,
+            "answers": self._answers(jobs, day),
+            "others": self._others(study),
             "earlier": [job for job in jobs if job.state is JobState.SUPERSEDED],
             "headlines": headlines,
             "history": history,
@@ -142,11 +158,28 @@ class StudyPage:
             "explanation": parts.catalog.explanation(study),
         }
 
-    def _answers(self, jobs: Sequence[Job]) -> tuple[Answer, ...]:
+    def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:
         """Return the answers that count, the newest first."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
-        return tuple(answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id)) for job in live_jobs)
+        return tuple(answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id), day) for job in live_jobs)
+
+    def _others(self, study: UID) -> list[tuple[UID, Labels, list[tuple[str, str]]]]:
+        """Return the other studies of the patient, each with the route and the answer of its jobs."""
+        uids = self._index.of_same_patient(study)
+        labels = self._index.shown(uids)
+        return [
+            (
+                uid,
+                labels[uid],
+                [
+                    (job.route, headline(job.result, job.reason))
+                    for job in self._parts.ledger.jobs(study=uid)
+                    if job.state is not JobState.SUPERSEDED
+                ],
+            )
+            for uid in uids
+        ]
 
     def _series_rows(self, study: UID, *, is_described: bool) -> list[tuple[KeptSeries, dict[str, str]]]:
         """Return each series, with what the header of its middle instance says if that is wanted."""

@@ -16,6 +16,8 @@ from ainode.node.keeping.database import chunks, insert
 from ainode.node.keeping.schema import jobs, patient_index, studies
 from ainode.node.settings import Settings
 
+_MOST_STUDIES: Final = 50
+"""of one patient, for one page"""
 _LONGEST: Final = 320
 """PS3.5 6.2: a name has three groups of 64 characters, each of which may be several bytes"""
 
@@ -87,6 +89,19 @@ class PatientIndex:
                 query = sa.select(patient_index).where(patient_index.c.study_instance_uid.in_(some))
                 rows |= {UID(row.study_instance_uid): self._labels(row) for row in connection.execute(query)}
         return rows
+
+    def of_same_patient(self, study: UID) -> tuple[UID, ...]:
+        """Return the other studies with the Patient ID and the name of a study, the newest first; none where hidden."""
+        itself, other = patient_index.alias(), patient_index
+        query = (
+            sa.select(other.c.study_instance_uid)
+            .join(itself, (itself.c.patient_id == other.c.patient_id) & (itself.c.name == other.c.name))
+            .where(itself.c.study_instance_uid == study, other.c.study_instance_uid != study, other.c.patient_id != "")
+            .order_by(other.c.study_date.desc(), other.c.study_instance_uid)
+            .limit(_MOST_STUDIES)
+        )
+        with self._engine.connect() as connection:
+            return tuple(map(UID, connection.execute(query).scalars()))
 
     def _labels(self, row: Any) -> Labels:  # noqa: ANN401
         labels = Labels(**{name: getattr(row, name) for name in Labels.__dataclass_fields__})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conformance.made import CONTEXT, EVERYTHING, source, sources_of
 from conformance.test_verdicts import VERDICTS, judged
-from integration.console.conftest import Browser
+from integration.console.conftest import Browser, is_open, visit_of
 from pydicom import dcmread
 from pypdf import PdfReader
 from support import instance_ref
@@ -18,9 +18,12 @@ from support.web_bench import Bench
 
 from ainode.node import reports
 from ainode.node.audit.messages import Message
-from ainode.node.domain import UID, Document, JobState, TimePoint
+from ainode.node.console.access import Role
+from ainode.node.domain import UID, Document, InstanceRef, JobState, TimePoint
 from ainode.node.keeping.catalog import Completion, StoredInstance
+from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.settings import ConsoleTable
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 HOSTILE = "Mustermann^<script>alert(1)</script>"
@@ -171,6 +174,28 @@ def test_html_in_a_name_is_shown_as_text(viewer: Browser, bench: Bench, read: Re
         answer = viewer.get(path)
         assert answer.status_code == 200
         assert "<script>alert" not in answer.text
+
+
+def test_a_page_that_may_name_the_patient_shows_html_in_the_name_as_text_and_the_other_studies(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "named", console=ConsoleTable(patient="full", ohif="https://pacs/view?study={study}"))
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    index = PatientIndex(bench.engine, Naming.FULL)
+    for study, name in (("1.2.1", HOSTILE), ("1.2.2", HOSTILE), ("1.2.3", "Other^Patient")):
+        ref = InstanceRef(UID(study), UID(f"{study}.1"), UID("1.2.840"), UID(f"{study}.1.1"))
+        bench.catalog.index([StoredInstance(ref, UID("1.2"), "ff", 1, tmp_path / "gone", "MODALITY", NOW)])
+        index.write(UID(study), Labels(name=name, patient_id="P-17", study_date="20260203", description="<i>Spine</i>"))
+    try:
+        page = Browser(bench, Role.VIEWER).get("/console/studies/1.2.1").text
+    finally:
+        bench.web.stop()
+        bench.parts.rendering.stop()
+        bench.engine.dispose()
+    assert "Mustermann, &lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;i&gt;Spine&lt;/i&gt;" in page
+    assert "<script>alert" not in page
+    assert 'href="/console/studies/1.2.2"' in page
+    assert 'href="/console/studies/1.2.3"' not in page
+    assert 'href="https://pacs/view?study=1.2.1"' in page
 
 
 def test_an_address_of_another_study_or_job_or_no_uid_is_refused_in_words(reader: Browser, read: ReadStudy) -> None:
