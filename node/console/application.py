@@ -25,11 +25,12 @@ from ainode.node.console import (
     worklist,
 )
 from ainode.node.console.access import LoginNeeded
-from ainode.node.console.doorkeeper import Doorkeeper
+from ainode.node.console.doorkeeper import Doorkeeper, unavailable
 from ainode.node.console.pages import STATIC, THEMES, Pages, render
 from ainode.node.console.parts import Parts
 from ainode.node.console.persons import Persons
 from ainode.node.console.visits import Visits
+from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.people import People
 
 _PAGES: Final = (
@@ -60,6 +61,8 @@ def console(parts: Parts) -> FastAPI:
     app.add_exception_handler(LoginNeeded, _to_login)
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(Exception, _refused)
     for page in _PAGES:
         app.include_router(page.router(parts))
     desk = login.Desk(visits, parts.web.complaints)
@@ -103,6 +106,11 @@ def _refused(request: Request, error: Exception) -> Response:
     page = render(request, "error.html", status=status, phrase=phrase, detail="" if detail == phrase else detail)
     page.headers.update(headers)
     return page
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """Return the page of a database that does not answer."""
+    return _refused(request, unavailable(error))
 
 
 def _invalid(request: Request, error: Exception) -> Response:

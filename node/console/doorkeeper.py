@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ainode.node.console.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
 from ainode.node.console.callers import is_of_another_site
+from ainode.node.errors import DatabaseUnavailable
 
 _OPEN_PATHS: Final = frozenset({"/console/login", "/console/theme"})
 _OPEN_FOLDER: Final = "/console/static/"
@@ -39,7 +40,11 @@ class Doorkeeper:
             await self._app(scope, receive, send)
             return
         visit_of: VisitOf = scope["app"].state.visit_of
-        request.state.visit = visit = await visit_of(request)
+        try:
+            request.state.visit = visit = await visit_of(request)
+        except DatabaseUnavailable as error:
+            await self._refused(request, unavailable(error))(scope, receive, send)
+            return
         if visit is None:
             await self._to_login(request, LoginNeeded(page_address(request)))(scope, receive, send)
             return
@@ -49,6 +54,11 @@ class Doorkeeper:
         except (OSError, ClientDisconnect):
             if not answer.is_over:
                 raise
+
+
+def unavailable(error: Exception) -> HTTPException:
+    """Return what a page answers while the database does not."""
+    return HTTPException(503, f"the node cannot ask its {error}; try again in a moment")
 
 
 class _Answer:

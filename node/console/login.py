@@ -28,6 +28,7 @@ _HASHES_AT_ONCE: Final = 1
 _HASHES_WAITING: Final = 32
 _MAX_FIELDS: Final = 8
 _UNKNOWN: Final = "unknown"
+_OVER: Final = "Your session is over. Log in again."
 _WRONG: Final = "Name or password is wrong."
 
 
@@ -114,7 +115,7 @@ def router(desk: Desk) -> APIRouter:
         """Return the form of a login."""
         if await visits.of(request):
             return RedirectResponse(_inside(request.query_params.get("next", "")), 303)
-        return await _page(request, visits)
+        return await _page(request, visits, _OVER if visits.cookies.get(request, "session") else "")
 
     @routes.post("/login")
     async def log_in(request: Request) -> Response:

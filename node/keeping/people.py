@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.errors import ConfigError
+from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping import passwords
 from ainode.node.keeping.database import aware, insert
 from ainode.node.keeping.schema import persons, sessions
@@ -211,7 +212,8 @@ class People:
         if row is None:
             return None
         if now - aware(row.seen_at) > _NOTE_AFTER:
-            with self._engine.begin() as connection:
+            # Who sees why the disk is full must not be logged out by the full disk.
+            with suppress(DatabaseUnavailable), self._engine.begin() as connection:
                 connection.execute(sa.update(sessions).where(sessions.c.digest == digest).values(seen_at=now))
         return Session(digest, row.person, Role.of(row.role), row.csrf)
 

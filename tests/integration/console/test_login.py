@@ -259,6 +259,7 @@ def test_the_session_of_a_removed_person_is_over_at_the_next_request(bench: Benc
     assert visitor.is_in()
     assert chief.post(f"/console/persons/{person}/remove", {"csrf": chief.csrf()}).status_code == 303
     assert not visitor.is_in()
+    assert "Your session is over. Log in again." in visitor.get("/console/login").text
     assert visitor.log_in(person).status_code == 401
 
 
@@ -403,6 +404,24 @@ def test_behind_a_proxy_the_guesses_of_a_stranger_count_for_the_stranger_alone(p
     fields = {"csrf": "token", "name": "anna", "password": "a guess"}
     assert [guesser.post("/console/login", fields).status_code for _ in range(6)][-1] == 429
     assert Visitor(proxied, **{"X-Forwarded-For": "198.51.100.8"}).log_in("anna").status_code == 303
+
+
+# Faults
+
+
+def test_a_page_says_that_the_database_does_not_answer(tmp_path: Path) -> None:
+    nodes = with_persons(Bench(tmp_path))
+    node = next(nodes)
+    visitor = Visitor(node)
+    visitor.log_in("anna")
+    node.engine.dispose()
+    for path in tmp_path.glob("catalog.sqlite*"):
+        path.unlink()
+    (tmp_path / "catalog.sqlite").write_bytes(b"damaged" * 1_000)
+    for page in ("/console/", "/console/login"):
+        answer = visitor.get(page)
+        assert (answer.status_code, "cannot ask its database" in answer.text) == (503, True)
+    list(nodes)
 
 
 # The first person
