@@ -21,6 +21,8 @@ from ainode.node.console import (
     study,
     study_files,
     study_rereading,
+    trial_files,
+    trials,
     unread,
     worklist,
 )
@@ -45,6 +47,8 @@ _PAGES: Final = (
     live,
     compare,
     answer_search,
+    trials,
+    trial_files,
 )
 # The address of a file changes with its content.
 _A_YEAR_S: Final = 31_536_000

@@ -43,6 +43,7 @@ NAVIGATION: Final = (
     Destination("Not read", "/console/unread"),
     Destination("Routes", "/console/routes"),
     Destination("Models", "/console/models"),
+    Destination("Try it", "/console/trials", Role.READER),
     Destination("Persons", "/console/persons", Role.ADMINISTRATOR),
 )
 

@@ -66,9 +66,9 @@ class TrialQuestion:
 
 
 def trial_options(
-    handler: str, points: Sequence[str], *, point_is: str = "mm", body_part: str = "", is_look: bool = False
+    handler: str, points: Sequence[str], *, point_is: str = "mm", body_part: str = "", **flags: bool
 ) -> TrialOptions:
-    """Return the options of a form.
+    """Return the options of a form; `flags` are further fields of the options.
 
     Raises: ValueError if a text of the form is none of those that the form asks for.
     """
@@ -83,7 +83,7 @@ def trial_options(
         points=tuple(map(_point, points)),
         is_index=point_is == "index",
         body_part=body_part.upper(),
-        is_look=is_look,
+        **flags,
     )
 
 

@@ -3,6 +3,7 @@
 `trial.json` in the folder of the trial has the outcome. Its paths are relative to the folder.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from ainode.node.offline import readings as offline
 from ainode.node.offline.inputs import Inputs
 from ainode.node.offline.kinds import FileKind, format_of
 from ainode.node.offline.options import PointKind, ReadOptions
-from ainode.node.offline.trial_question import CONTENT, SLOTS, Stage, TrialOptions, TrialQuestion
+from ainode.node.offline.trial_question import CONTENT, SLOTS, Stage, TrialQuestion
 from ainode.node.offline.zip_files import Bounds
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
@@ -31,6 +32,7 @@ _ALONE: Final = frozenset({FileKind.NRRD, FileKind.NIFTI, FileKind.ZIP})
 """the kinds of files that are a study, or several, by themselves"""
 _MAX_UNREAD: Final = 50
 _SEED: Final = 0
+_CONVERTED: Final = "converted"
 
 
 def steps(question: TrialQuestion) -> Iterator[Step]:
@@ -43,7 +45,8 @@ def steps(question: TrialQuestion) -> Iterator[Step]:
     yield _step(Stage.CONVERTING)
     if options.is_example:
         _write_example(options.handler, folder, settings)
-    readable = _inputs(folder, settings, options)
+    dates = _dates(folder)
+    readable = _inputs(dates, question)
     handler = options.handler or None
     tasks = [
         (study, route)
@@ -55,7 +58,7 @@ def steps(question: TrialQuestion) -> Iterator[Step]:
         yield _step(Stage.READING, number, len(tasks))
         entries.append(_read(study, route, number, question, readable))
     content = {
-        "studies": [_study_entry(study, folder) for study in _all_studies(readable.studies)],
+        "studies": [_study_entry(study, folder, dates) for study in _all_studies(readable.studies)],
         "readings": entries,
         "unread": [
             {"path": _relative(file.path, folder), "reason": file.reason.replace(f"{folder}/", "")}
@@ -78,31 +81,32 @@ def _write_example(handler: str, folder: Path, settings: Settings) -> None:
     testing.write(example.images, folder / SLOTS[0], study=study, positions_mm=example.positions_mm)
 
 
-def _inputs(folder: Path, settings: Settings, options: TrialOptions) -> Inputs:
+def _dates(folder: Path) -> list[tuple[Path, int]]:
+    """Return what is read together, and the number of its date from 1."""
+    return [(path, number) for number, slot in enumerate(SLOTS, start=1) for path in _paths(folder / slot)]
+
+
+def _inputs(dates: Sequence[tuple[Path, int]], question: TrialQuestion) -> Inputs:
     """Return the studies in the uploaded files.
 
     Raises: ConfigError if there is none, with the reason of the first file; BrokenSeries.
     """
-    paths: list[Path] = []
-    points = []
-    dates = 0
-    for slot, point in zip(SLOTS, (*options.points, *[None] * len(SLOTS)), strict=False):
-        slot_paths = _paths(folder / slot)
-        dates += bool(slot_paths)
-        paths += slot_paths
-        points += [point] * len(slot_paths)
-    if dates > 1 and not options.handler and not options.is_look:
+    folder, options, web = question.folder, question.options, question.settings.web
+    if len({number for _, number in dates}) > 1 and not options.handler and not options.is_look:
         raise ConfigError("several dates are compared by one model; choose the model")
-    web = settings.web
+    points = dict(enumerate(options.points, start=1))
     read_options = ReadOptions(
-        points_of_paths=tuple(points),
+        points_of_paths=tuple(points.get(number) for _, number in dates),
         point_kind=PointKind.INDEX if options.is_index else PointKind.MM,
         body_part=options.body_part,
         zip_bounds=Bounds(_UNPACKED_PER_PACKED * web.max_upload_bytes, web.max_upload_files),
     )
     handler = None if options.is_look else options.handler or None
     readable = inputs.input_studies(
-        paths, folder / "converted", options=offline.options_for(handler, read_options), settings=settings
+        [path for path, _ in dates],
+        folder / _CONVERTED,
+        options=offline.options_for(handler, read_options),
+        settings=question.settings,
     )
     if not readable.studies:
         lines = [line.replace(f"{folder}/", "") for line in offline.unread_lines(readable.unread)]
@@ -126,16 +130,24 @@ def _all_studies(studies: Sequence[Study]) -> Iterator[Study]:
         yield study
 
 
-def _study_entry(study: Study, folder: Path) -> Mapping[str, object]:
-    """Return what a page needs of a study: its files by series. No patient attribute is among it."""
+def _study_entry(study: Study, folder: Path, dates: Sequence[tuple[Path, int]]) -> Mapping[str, object]:
+    """Return what a page needs of a study: its date, and its files by series. No patient attribute is among it."""
+    first_path = study.instances[0].path
+    places = (
+        number
+        for position, (path, number) in enumerate(dates)
+        if first_path.is_relative_to(path) or first_path.is_relative_to(folder / _CONVERTED / str(position))
+    )
     return {
         "study_instance_uid": study.study_instance_uid,
+        "date": next(places, 1),
         "series": [
             {
                 "series_instance_uid": series.instances[0].ref.series_instance_uid,
                 "modality": series.instances[0].text("Modality"),
-                "files": [_relative(instance.path, folder) for instance in series.instances],
-                "sop_instance_uids": [instance.ref.sop_instance_uid for instance in series.instances],
+                "files": {
+                    instance.ref.sop_instance_uid: _relative(instance.path, folder) for instance in series.instances
+                },
             }
             for series in study.series
         ],
@@ -165,11 +177,16 @@ def _read(study: Study, route: Route, number: int, question: TrialQuestion, read
 
 
 def _outcome(reading: Reading, paths: Sequence[Path]) -> dict[str, object]:
+    documents = zip(reading.documents, paths, strict=False)
     return {
         "answer": offline.verdict(reading),
         "is_refusal": offline.is_refusal(reading),
         "seconds": reading.seconds,
-        "documents": [{"name": path.name, "bytes": path.stat().st_size} for path in paths],
+        "files": [path.name for path in paths],
+        "documents": [
+            {"name": path.name, "kind": document.kind.value, **dataclasses.asdict(document.ref)}
+            for document, path in documents
+        ],
     }
 
 

@@ -128,12 +128,17 @@ class Trials:
             self._thread.join()
         shutil.rmtree(self._root, ignore_errors=True)
 
+    @staticmethod
+    def new_identifier() -> str:
+        """Return an identifier that nobody guesses, for a form that is not yet sent."""
+        return secrets.token_hex(16)
+
     def open(self, owner: str, identifier: str = "") -> Trial:
         """Make a trial with an empty folder, of an identifier that is new and cannot be guessed.
 
         Raises: TrialRefused if there are too many trials, or the identifier is in use.
         """
-        identifier = identifier or secrets.token_hex(16)
+        identifier = identifier or self.new_identifier()
         with self._changed:
             if not re.fullmatch(r"[0-9a-f]{32}", identifier) or identifier in self._trials:
                 raise TrialRefused("the form was sent before; load the page again")

@@ -196,7 +196,7 @@ def _answer(trial: Trial) -> TrialAnswer:
 def _reading(trial: Trial, entry: Mapping[str, Any]) -> TrialReading:
     result = trial.folder / entry["folder"] / "result.json"
     number = entry["folder"].rpartition("/")[2]
-    documents = tuple(f"{number}/{document['name']}" for document in entry.get("documents", ()))
+    documents = tuple(f"{number}/{name}" for name in entry.get("files", ()))
     return TrialReading(
         **{name: entry[name] for name in ("study_instance_uid", "prior_uids", "route", "handler")},
         **{name: entry[name] for name in ("answer", "is_refusal", "seconds") if name in entry},

@@ -110,7 +110,7 @@ def test_each_kind_of_file_becomes_a_study(trials: Trials, tmp_path: Path) -> No
         trial = outcome(trials, uploaded(trials, content))
         (study,) = trial.content()["studies"]
         assert study["series"][0]["modality"] == modality
-        assert all((trial.folder / file).is_file() for file in study["series"][0]["files"])
+        assert all((trial.folder / file).is_file() for file in study["series"][0]["files"].values())
         trials.discard(trial)
         assert not trial.folder.exists()
 
