@@ -1,0 +1,150 @@
+"""The pages on which a person tries files: what they show, whom they refuse, what is left."""
+
+import io
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from integration.console.conftest import CSRF, Browser
+from pydicom import dcmread
+from support.web_bench import Bench
+
+from ainode.node import testing
+from ainode.node.receiving.events import InstanceStored
+
+HTML = "<script>alert(1)</script>"
+
+
+@pytest.fixture(autouse=True)
+def nothing_open(bench: Bench) -> Iterator[None]:
+    """Discard what a test that failed left."""
+    yield
+    for person in ("the reader", "the operator"):
+        for trial in bench.parts.web.trials.all_of(f"person {person}"):
+            bench.parts.web.trials.discard(trial)
+
+
+def a_form(browser: Browser) -> str:
+    """Return the address of a form that is not yet sent."""
+    match = re.search(r'action="(/console/trials/[0-9a-f]{32})"', browser.get("/console/trials").text)
+    assert match
+    return match[1]
+
+
+def radiograph(folder: Path) -> bytes:
+    (path,) = testing.write([testing.noise(64, 64, BodyPartExamined="TSPINE")], folder, study="tried")
+    dataset = dcmread(path)
+    dataset.PatientName, dataset.PatientID = HTML, "<i>1</i>"
+    dataset.save_as(path)
+    return path.read_bytes()
+
+
+def sent(browser: Browser, content: bytes, name: str = "spine.dcm", **fields: str) -> str:
+    """Send a form, and return the address of the trial at its end."""
+    address = a_form(browser)
+    answer = browser.post(address, {"look": "1", **fields}, files={"files": (name, content)})
+    assert (answer.status_code, answer.headers["Location"]) == (303, address)
+    deadline = time.monotonic() + 60
+    while "HX-Redirect" not in browser.get(f"{address}/progress?page=trial").headers:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return address
+
+
+def left(bench: Bench) -> list[Path]:
+    return list((bench.folder / "trials").rglob("*"))
+
+
+def test_a_file_is_shown_and_leaves_nothing_once_it_is_discarded(bench: Bench, reader: Browser, tmp_path: Path) -> None:
+    address = sent(reader, radiograph(tmp_path))
+    page = reader.get(address).text
+    assert "The files are not read yet" in page
+    assert address in reader.get("/console/trials").text
+    answer = reader.post(f"{address}/discard")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/console/trials")
+    assert reader.get(address).status_code == 404
+    assert left(bench) == []
+
+
+def test_html_in_a_name_of_a_patient_or_of_a_file_stands_as_text(reader: Browser, tmp_path: Path) -> None:
+    address = sent(reader, radiograph(tmp_path), name="a<img src=x onerror=alert(1)>")
+    for page in (reader.get(address).text, reader.get("/console/trials").text):
+        assert "<img" not in page
+        assert HTML not in page
+    assert "a&lt;img src=x onerror=alert(1)&gt;" in reader.get("/console/trials").text
+    reader.post(f"{address}/discard")
+
+
+def test_a_file_that_is_no_image_is_named_with_its_reason(bench: Bench, reader: Browser) -> None:
+    address = sent(reader, b"a text that is no image at all", name="scan.dcm")
+    page = reader.get(address).text
+    assert "not read: scan.dcm: it is a text; give the images themselves" in page
+    assert left(bench) == []
+    reader.post(f"{address}/discard")
+
+
+def test_an_upload_that_is_too_large_is_refused_and_the_form_says_so(bench: Bench, reader: Browser) -> None:
+    address = a_form(reader)
+    content = io.BytesIO(bytes(1000))
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(3 << 30), "X-CSRF": CSRF}
+    request = reader.session.prepare_request(
+        requests.Request("POST", f"http://127.0.0.1:{bench.settings.web.port}{address}", data=content)
+    )
+    request.headers.update(headers)
+    assert reader.session.send(request, timeout=20).status_code == 413
+    assert "max_upload_bytes" in reader.get(f"{address}/progress").text
+    assert left(bench) == []
+
+
+@pytest.mark.parametrize("fields", [{"model": "os"}, {"x_1": "1"}, {"x_1": "a", "y_1": "b", "z_1": "c"}])
+def test_a_form_that_does_not_fit_leaves_nothing(bench: Bench, reader: Browser, fields: dict[str, str]) -> None:
+    answer = reader.post(a_form(reader), fields, files={"files": ("a", b"1")})
+    assert answer.status_code == 422
+    assert left(bench) == []
+
+
+def test_a_form_without_its_token_is_refused_and_leaves_nothing(bench: Bench, reader: Browser) -> None:
+    answer = reader.post(a_form(reader), {"csrf": "guessed"}, files={"files": ("a", b"1")})
+    assert answer.status_code == 403
+    assert left(bench) == []
+
+
+def test_a_form_is_taken_once(reader: Browser, tmp_path: Path) -> None:
+    address = sent(reader, radiograph(tmp_path))
+    answer = reader.post(address, {"look": "1"}, files={"files": ("a", b"1")})
+    assert (answer.status_code, "the form was sent before" in answer.text) == (429, True)
+    reader.post(f"{address}/discard")
+
+
+def test_nobody_sees_what_another_person_tries(reader: Browser, operator: Browser, tmp_path: Path) -> None:
+    address = sent(reader, radiograph(tmp_path))
+    assert operator.get(address).status_code == 404
+    assert operator.post(f"{address}/keep").status_code == 404
+    assert operator.get(f"{address}/progress").status_code == 204
+    reader.post(f"{address}/discard")
+
+
+def test_a_viewer_tries_nothing_and_a_reader_keeps_nothing(viewer: Browser, reader: Browser, tmp_path: Path) -> None:
+    assert viewer.get("/console/trials").status_code == 403
+    assert viewer.post(a_form(reader), files={"files": ("a", b"1")}).status_code == 403
+    address = sent(reader, radiograph(tmp_path))
+    assert reader.post(f"{address}/keep").status_code == 403
+    assert "Keep in the node" not in reader.get(address).text
+    reader.post(f"{address}/discard")
+
+
+def test_a_study_that_an_operator_keeps_comes_into_the_node_as_a_received_study(
+    bench: Bench, operator: Browser, tmp_path: Path
+) -> None:
+    content = radiograph(tmp_path)
+    address = sent(operator, content)
+    study = testing.uid("tried")
+    answer = operator.post(f"{address}/keep")
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/console/studies/{study}")
+    (stored,) = (event for event in bench.events if isinstance(event, InstanceStored))
+    assert stored.ref.study_instance_uid == study
+    assert dcmread(stored.path).PixelData == dcmread(io.BytesIO(content)).PixelData
+    assert left(bench) == []
