@@ -10,7 +10,7 @@ from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.access import Role, Visit, of
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.console.study_answers import Answer, answer_of, headline
+from ainode.node.console.study_answers import Answer, answer_of, headline, score_tables
 from ainode.node.console.timeline import timeline
 from ainode.node.domain import UID, UID_PATTERN, JobState
 from ainode.node.errors import CannotRender
@@ -154,6 +154,7 @@ class StudyPage:
             "earlier": [job for job in jobs if job.state is JobState.SUPERSEDED],
             "headlines": headlines,
             "history": history,
+            "score_tables": score_tables([*jobs, *history]),
             "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
             "explanation": parts.catalog.explanation(study),
         }

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from ainode.node.console.charts import Axis, Curve, date_axis, line_chart
 from ainode.node.domain import DeliveryState, DocumentKind, JobState
-from ainode.node.keeping.records import Delivery, Job, KeptDocument
+from ainode.node.keeping.records import Delivery, Job, KeptDocument, PastJob
 
 KIND_WORDS: Final = {
     DocumentKind.STRUCTURED_REPORT: "structured report",
@@ -19,6 +19,7 @@ KIND_WORDS: Final = {
     DocumentKind.SEGMENTATION_FRACTIONAL: "segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "segmentation (label map)",
 }
+_MOST_READINGS: Final = 6
 _SHARES: Final = ("probability", "attention", "before calibration", "score")
 """words in the names of scores that are between 0 and 1"""
 
@@ -227,3 +228,28 @@ def _chart(finding: str, name: str, rows: Sequence[CourseRow]) -> Markup:
 
 def _days_before_ticks(rows: Sequence[CourseRow]) -> tuple[tuple[float, str], ...]:
     return tuple((-(row.days_before or 0.0), f"{row.days_before or 0:.0f}") for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """The scores of one route in the readings of a study, the oldest reading first."""
+
+    route: str
+    times: tuple[datetime, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+
+def score_tables(readings: Sequence[Job | PastJob]) -> tuple[ScoreTable, ...]:
+    """Return the scores of each route that read a study more than once; of many readings, the newest."""
+    by_route: dict[str, list[tuple[datetime, Mapping[str, float]]]] = {}
+    for reading in sorted(readings, key=lambda reading: reading.queued_at):
+        scores = json.loads(reading.result).get("scores", {}) if reading.result else {}
+        if scores:
+            by_route.setdefault(reading.route, []).append((reading.queued_at, scores))
+    return tuple(_score_table(route, group[-_MOST_READINGS:]) for route, group in by_route.items() if len(group) > 1)
+
+
+def _score_table(route: str, group: Sequence[tuple[datetime, Mapping[str, float]]]) -> ScoreTable:
+    names = dict.fromkeys(name for _, scores in group for name in scores)
+    rows = tuple((name, tuple(scores.get(name) for _, scores in group)) for name in names)
+    return ScoreTable(route, tuple(time for time, _ in group), rows)

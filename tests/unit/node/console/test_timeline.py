@@ -1,0 +1,114 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ainode.node.console.study_answers import score_tables
+from ainode.node.console.timeline import Event, timeline
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping.records import Delivery, Job, KeptDocument
+from ainode.node.keeping.study_records import KeptCompletion, Reception
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+COMPLETE = KeptCompletion(after(12), "no instance for 10 s", 3, NOW, after(2))
+JOB = Job("a", UID("1"), "spine", "reader", {}, NOW, after(12), ("pacs",), state=JobState.READING, reading_at=after(20))
+READ = replace(
+    JOB, state=JobState.REPORTED, finished_at=after(30), result="{}", seconds=9.0, overheads={"compose": 1.0}
+)
+DOCUMENT = KeptDocument(
+    "a", InstanceRef(UID("1"), UID("2"), UID("3"), UID("4")), DocumentKind.STRUCTURED_REPORT, Path(), ""
+)
+WAITING = Delivery(DOCUMENT, "pacs", DeliveryState.WAITING, None, "no route to host", "", "", None, None)
+SENT = replace(WAITING, state=DeliveryState.SENT, error="", archive_status=0, tried_at=after(31), sent_at=after(33))
+CONFIRMED = replace(SENT, state=DeliveryState.CONFIRMED, confirmed_at=after(40), proof="query")
+
+
+def events(
+    *jobs: Job,
+    completions: Sequence[KeptCompletion] = (COMPLETE,),
+    reception: Reception | None = None,
+    deliveries: Sequence[Delivery] = (),
+) -> tuple[Event, ...]:
+    return timeline(completions, reception, jobs, {"a": deliveries}, {"a": "pneumonia: absent, 0.1"})
+
+
+def named(shown: Sequence[Event]) -> dict[str, Event]:
+    return {event.title: event for event in shown}
+
+
+def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
+    shown = named(events(READ, deliveries=[CONFIRMED]))
+    seconds = {title: event.seconds for title, event in shown.items()}
+    assert seconds == {
+        "First instance received": None,
+        "Last instance received": 2,
+        "Complete": 10,
+        "Matched by route spine": None,
+        "Reading began": 8,
+        "Read": 8,
+        "Documents composed": 1,
+        "Sent to pacs": 2,
+        "Confirmed by pacs": 7,
+    }
+    assert shown["Read"].detail == "pneumonia: absent, 0.1"
+
+
+def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
+    for deliveries in ([WAITING], [SENT], [CONFIRMED, SENT], [replace(SENT, state=DeliveryState.FAILED), CONFIRMED]):
+        assert "good" not in {event.kind for event in events(READ, deliveries=deliveries)}
+    assert named(events(READ, deliveries=[CONFIRMED, CONFIRMED]))["Confirmed by pacs"].kind == "good"
+
+
+def test_what_is_awaited_stands_last_with_its_reason() -> None:
+    *_, last = events(READ, deliveries=[WAITING])
+    assert (last.at, last.title) == (None, "Waiting to be sent to pacs")
+    assert "no route to host" in last.detail
+    assert events(JOB)[-1].title == "Being read"
+    assert events(replace(JOB, state=JobState.WAITING))[-1].title == "Waiting to be read"
+
+
+def test_late_slices_and_the_reading_that_they_replace_are_told() -> None:
+    late = KeptCompletion(after(100), "no instance for 10 s", 5, NOW, after(90))
+    later = replace(READ, id="b", queued_at=after(100), reading_at=after(101), finished_at=after(105))
+    shown = events(replace(READ, state=JobState.SUPERSEDED), later, completions=(COMPLETE, late))
+    titles = [event.title for event in shown]
+    assert titles.index("Late instances received") < titles.index("Complete again") < titles.index("Superseded")
+    assert named(shown)["Late instances received"].detail == "2 more instances"
+    assert named(shown)["Superseded"].at == after(100)
+
+
+def test_a_study_that_is_asked_for_again_has_no_late_instances() -> None:
+    again = replace(COMPLETE, at=after(500), reason="asked to be read now")
+    titles = [event.title for event in events(READ, completions=(COMPLETE, again))]
+    assert "Late instances received" not in titles
+    assert titles.count("Last instance received") == 1
+    assert "Complete again" in titles
+
+
+def test_a_study_that_is_still_arriving_says_that_it_is_awaited() -> None:
+    reception = Reception(NOW, after(3), 7, 10, ("MODALITY",), is_routed=False)
+    shown = events(completions=(), reception=reception)
+    assert [event.title for event in shown] == [
+        "First instance received",
+        "Last instance so far received",
+        "Waiting until the study is complete",
+    ]
+
+
+def test_a_failed_reading_shows_its_reason() -> None:
+    failed = replace(JOB, state=JobState.FAILED, reason="a slice is missing", finished_at=after(21))
+    assert named(events(failed))["Reading failed"].detail == "a slice is missing"
+
+
+def test_scores_of_several_readings_of_a_route_stand_side_by_side() -> None:
+    first = replace(READ, result='{"scores": {"probability": 0.2, "old": 1.0}}')
+    second = replace(READ, id="b", queued_at=after(500), result='{"scores": {"probability": 0.3}}')
+    (table,) = score_tables([second, first])
+    assert table.rows == (("probability", (0.2, 0.3)), ("old", (1.0, None)))
+    assert score_tables([first]) == ()
