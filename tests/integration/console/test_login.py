@@ -436,16 +436,40 @@ def test_a_node_without_persons_says_in_a_line_how_the_first_is_made(tmp_path: P
     bench.engine.dispose()
 
 
+def routes_of(bench: Bench) -> Iterator[tuple[str, set[str]]]:
+    """Yield the address and the methods of every page, with a UID in place of each parameter."""
+    for entry in bench.pages.routes:
+        for route in getattr(getattr(entry, "original_router", None), "routes", [entry]):
+            if route.path not in {"/login", "/static/{path:path}", "/theme"}:
+                yield "/console" + re.sub(r"{[^}]*}", "1.2.3", route.path), route.methods
+
+
 def test_no_page_but_the_login_is_open(bench: Bench) -> None:
     stranger = Visitor(bench)
-    paths = {
-        str(getattr(route, "path", ""))
-        for entry in bench.pages.routes
-        for route in getattr(getattr(entry, "original_router", None), "routes", [entry])
-    }
-    assert len(paths) > 5
-    for path in paths - {"/login", "/static/{path:path}", "/theme"}:
-        address = "/console" + re.sub(r"{[^}]*}", "1.2.3", path)
-        for call in (stranger.get, lambda address: stranger.post(address, {})):
-            answer = call(address)
+    addresses = {address for address, _ in routes_of(bench)}
+    assert len(addresses) > 5
+    for address in addresses:
+        for answer in (stranger.get(address), stranger.post(address, {})):
             assert (answer.status_code, answer.headers["Location"][:14]) == (303, "/console/login"), address
+
+
+def test_no_page_changes_anything_without_the_token_of_the_visit(bench: Bench, chief: Visitor) -> None:
+    addresses = {address for address, methods in routes_of(bench) if methods - {"GET", "HEAD"}}
+    assert len(addresses) > 5
+    for address in addresses:
+        boundary = {"Content-Type": "multipart/form-data; boundary=b"}
+        assert chief.post(address, {}).status_code in {403, 415}, address
+        assert chief.post(address, {"csrf": "wrong"}).status_code in {403, 415}, address
+        files = chief.session.post(
+            chief.address + address, data=b"--b--\r\n", headers=boundary, allow_redirects=False, timeout=20
+        )
+        assert files.status_code == 403, address
+
+
+def test_a_viewer_changes_nothing_but_the_own_password_and_visit(bench: Bench, person: str) -> None:
+    viewer = Visitor(bench)
+    viewer.log_in(person)
+    token = viewer.csrf("/console/password")
+    own = {"/console/password", "/console/logout"}
+    for address in {address for address, methods in routes_of(bench) if methods - {"GET", "HEAD"}} - own:
+        assert viewer.post(address, {"csrf": token}, **{"X-CSRF": token}).status_code == 403, address
