@@ -13,7 +13,7 @@ from conformance.test_verdicts import VERDICTS, judged
 from integration.console.conftest import Browser, is_open, visit_of
 from pydicom import dcmread
 from pypdf import PdfReader
-from support import instance_ref
+from support import browser, instance_ref
 from support.web_bench import Bench
 
 from ainode.node import reports
@@ -250,3 +250,20 @@ def test_the_audit_trail_names_who_took_which_files_of_which_study(
     assert "report.pdf" in dict(study.details)["files"]
     reader.get(read.address)
     assert [message.event.value for message in messages] == ["110106", "110103"]
+
+
+def test_report_and_header_open_on_the_page_without_a_word_in_the_browser_s_console(
+    bench: Bench, read: ReadStudy
+) -> None:
+    complaints: list[str] = []
+    with browser.page() as page:
+        page.set_extra_http_headers({"X-Role": "READER"})
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(f"http://127.0.0.1:{bench.settings.web.port}{read.address}")
+        page.get_by_text("Structured report, item by item").click()
+        page.get_by_text("Imaging Measurement Report").wait_for()
+        page.get_by_role("cell", name="TSPINE").wait_for()
+        page.get_by_role("link", name="Show", exact=True).click()
+        page.get_by_role("cell", name="(0008,0060)").wait_for()
+        assert "P-17" not in page.content()
+    assert [text for text in complaints if "Failed to load resource" not in text] == []
