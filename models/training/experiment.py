@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -172,7 +173,7 @@ def evaluate(  # the model, its data and weights, the folder of the figures
     metrics = {"model": model, "weights": digests, "part": part, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
     points = {**curves(evaluation), "losses": losses(run) if run else {}}
-    (out / "metrics.json").write_text(json.dumps({**metrics, "curves": points}, indent=2) + "\n", "utf-8")
+    (out / "metrics.json").write_text(_metrics_text({**metrics, "curves": points}), "utf-8")
     evaluation_plots(
         evaluation.truth,
         evaluation.scores,
@@ -180,6 +181,13 @@ def evaluate(  # the model, its data and weights, the folder of the figures
         confusion=(evaluation.labels, evaluation.predicted, evaluation.class_names),
     )
     return metrics
+
+
+def _metrics_text(metrics: Mapping[str, object]) -> str:
+    """Return metrics as JSON with a line for each figure and each point."""
+    # A string of JSON has no line break: only those between the entries are taken out.
+    lists = re.compile(r"\[\n\s+([^][{}]*?)\n\s+\]")
+    return lists.sub(lambda match: "[" + re.sub(r",\n\s+", ", ", match[1]) + "]", json.dumps(metrics, indent=2)) + "\n"
 
 
 def figures(evaluation: Evaluation) -> Mapping[str, object]:
