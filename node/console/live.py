@@ -54,10 +54,9 @@ def router(parts: Parts) -> APIRouter:
         handlers = models.handlers(name, period)
         handler = question.handler if question.handler in handlers else handlers[0]
         counts = statistics.counts(handler, period.period(zone))
-        sample, earlier = (
-            statistics.sample(handler, span.period(zone), question.weights) for span in (period, reference)
-        )
-        change = drift(sample.scores, earlier.scores)
+        sample = statistics.sample(handler, period.period(zone), question.weights)
+        earlier = statistics.scores(handler, reference.period(zone), question.weights)
+        change = drift(sample.scores, earlier)
         return render(
             request,
             "model_live.html",
@@ -70,7 +69,7 @@ def router(parts: Parts) -> APIRouter:
             sample=sample,
             most=MOST_ANSWERS,
             drift=change,
-            drift_words=live_figures.drift_words(change, len(sample.scores), len(earlier.scores)),
+            drift_words=live_figures.drift_words(change, len(sample.scores), len(earlier)),
             counts=counts,
             durations=live_figures.durations(sample),
             refusals=live_figures.refusals(counts),
@@ -78,7 +77,7 @@ def router(parts: Parts) -> APIRouter:
             charts={
                 "volume": live_figures.volume_chart(sample, period, zone),
                 "positives": live_figures.positives_chart(sample, period, zone),
-                "scores": live_figures.scores_chart(sample.scores, earlier.scores),
+                "scores": live_figures.scores_chart(sample.scores, earlier),
             },
         )
 

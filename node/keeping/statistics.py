@@ -1,5 +1,6 @@
 """What jobs answered over a period: the numbers behind the figures of a model, and two routes side by side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -56,7 +57,7 @@ class AnswerCount:
 class Sample:
     """The answers of a handler over a period, the oldest first.
 
-    Shapes: every array (n,). Units: seconds; `at` seconds since 1970. A probability that is not there is NaN.
+    Shapes: every array (n,). Units: seconds; `at` whole seconds since 1970. A probability that is not there is NaN.
     """
 
     at: NDArray[np.float64]
@@ -67,7 +68,7 @@ class Sample:
     is_read: NDArray[np.bool_]
     """whether the study was not refused"""
     is_cut: bool = False
-    """whether the period has more answers"""
+    """whether the period may have more answers"""
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -136,29 +137,34 @@ class Statistics:
 
     def sample(self, handler: str, period: Period, weights_sha256: str = "") -> Sample:
         """Return the answers of a handler, by one set of weights if given, without what was read again later."""
-        conditions = [answers.c.handler == handler, *_within(period), ~answers.c.is_superseded]
-        if weights_sha256:
-            conditions.append(answers.c.weights_sha256 == weights_sha256)
-        columns = [answers.c[name] for name in ("at", "probability", "seconds", "presence")]
-        query = (
-            sa.select(*columns, answers.c.code == "")
-            .where(*conditions)
-            .order_by(answers.c.at.desc())
-            .limit(MOST_ANSWERS + 1)
-        )
-        with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        oldest_first = rows[:MOST_ANSWERS][::-1]
+        second = sa.cast(sa.extract("epoch", answers.c.at), sa.Float)
+        columns = (answers.c.probability, answers.c.seconds, answers.c.presence, answers.c.code == "")
+        rows = self._newest((second, *columns), handler, period, weights_sha256)
         empty: tuple[tuple[Any, ...], ...] = ((),) * 5
-        times, probabilities, seconds, presences, is_read = zip(*oldest_first, strict=True) if oldest_first else empty
+        times, probabilities, seconds, presences, is_read = zip(*rows[::-1], strict=True) if rows else empty
         return Sample(
-            np.array([aware(at).timestamp() for at in times], np.float64),
+            np.array(times, np.float64),
             np.array(probabilities, np.float64),
             np.array(seconds, np.float64),
             np.array(presences, np.str_),
             np.array(is_read, np.bool_),
-            is_cut=len(rows) > MOST_ANSWERS,
+            is_cut=len(rows) == MOST_ANSWERS,
         )
+
+    def scores(self, handler: str, period: Period, weights_sha256: str = "") -> NDArray[np.float64]:
+        """Return the probabilities of the answers of which `sample` returns everything."""
+        rows = self._newest((answers.c.probability,), handler, period, weights_sha256)
+        return np.array([probability for (probability,) in rows if probability is not None], np.float64)
+
+    def _newest(
+        self, columns: tuple[sa.ColumnElement[Any], ...], handler: str, period: Period, weights_sha256: str
+    ) -> Sequence[sa.Row[Any]]:
+        conditions = [answers.c.handler == handler, *_within(period), ~answers.c.is_superseded]
+        if weights_sha256:
+            conditions.append(answers.c.weights_sha256 == weights_sha256)
+        query = sa.select(*columns).where(*conditions).order_by(answers.c.at.desc()).limit(MOST_ANSWERS)
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
 
     def pairs(self, routes: tuple[str, str], period: Period) -> tuple[Pair, ...]:
         """Return the studies that both routes answered, the newest first."""

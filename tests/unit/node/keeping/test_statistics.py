@@ -63,7 +63,7 @@ def test_the_scores_of_a_sample_are_those_of_the_studies_that_were_read(engine: 
     put_answers(engine, [an_answer(1, NOW - DAY, 0.9), an_answer(2, NOW - DAY, None)])
     sample = Statistics(engine).sample("skin_lesion", MARCH)
     assert sorted(zip(sample.presences, sample.is_read, strict=True)) == [("", False), ("present", True)]
-    assert list(sample.scores) == [0.9]
+    assert list(sample.scores) == list(Statistics(engine).scores("skin_lesion", MARCH)) == [0.9]
     assert list(Statistics(engine).sample("skin_lesion", MARCH, WEIGHTS).probabilities) == [0.9]
     assert Statistics(engine).sample("skin_lesion", MARCH, "b" * 64).at.size == 0
     assert Statistics(engine).sample("absent", MARCH).scores.size == 0
