@@ -39,6 +39,7 @@ _STATE_KINDS: Final = {
     "reported": "plain",
     "out_of_scope": "warn",
     "failed": "bad",
+    "cancelled": "warn",
 }
 
 

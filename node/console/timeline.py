@@ -120,7 +120,9 @@ def _answered(job: Job, headline: str) -> Iterator[Event]:
         if compose_s:
             yield Event(job.finished_at, "Documents composed", job.withheld, compose_s, job=job.id)
     elif job.reason:
-        yield Event(job.finished_at, "Reading failed", job.reason, None, "bad", job.id)
+        is_cancelled = job.state is JobState.CANCELLED
+        title, kind = ("Cancelled", "warn") if is_cancelled else ("Reading failed", "bad")
+        yield Event(job.finished_at, title, job.reason, None, kind, job.id)
 
 
 def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:

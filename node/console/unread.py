@@ -17,6 +17,7 @@ WORDS: Final = {
     UnreadReason.SET_ASIDE: ("set aside", "bad"),
     UnreadReason.DECLINED: ("declined", "warn"),
     UnreadReason.FAILED: ("failed", "bad"),
+    UnreadReason.CANCELLED: ("cancelled", "warn"),
     UnreadReason.AWAITED: ("awaited", "busy"),
     UnreadReason.NOT_FETCHED: ("announced, nothing came", "busy"),
 }

@@ -11,6 +11,8 @@ class JobState(StrEnum):
     REPORTED = "reported"
     OUT_OF_SCOPE = "out_of_scope"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """somebody ended the wait before the reading began"""
     SUPERSEDED = "superseded"
 
 

@@ -37,6 +37,8 @@ class Conditions:
     """no task waits longer: a later time is that of a clock that was set back"""
     has_room: Callable[[], bool]
     """whether a reading that has waited once may begin again: each attempt takes some of the room on the disk"""
+    is_queued: Callable[[str], bool] = bool
+    """whether a workflow is in its queue still, and nobody works at the workflow"""
 
 
 class Dispatcher:
@@ -54,6 +56,7 @@ class Dispatcher:
         self._tasks, self._start_workflow, self._sweep, self._now = tasks, start_workflow, sweep, now
         self._conditions = conditions
         self._turns: dict[str, int] = {}
+        self._priorities: dict[str, int] = {}
         self._ended: set[tuple[str, int]] = set()
         self._swept_at: datetime | None = None
         self._is_away = False
@@ -128,13 +131,23 @@ class Dispatcher:
         with self._lock:
             working = set(self._turns)
         has_room = self._conditions.has_room()
-        for waiting in self._tasks.waiting(self._conditions.unconfirmed):
+        tasks = self._tasks.waiting(self._conditions.unconfirmed)
+        former, self._priorities = self._priorities, {waiting.task.name: waiting.priority for waiting in tasks}
+        for waiting in tasks:
             due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
             if 0 < due_s <= self._conditions.longest_pause_s:
                 wait_s = min(wait_s, due_s)
             elif waiting.task.name not in working and (has_room or not waiting.task.is_repeated_reading):
                 self._begin(waiting)
+            elif former.get(waiting.task.name, waiting.priority) != waiting.priority:
+                self._move(waiting)
         return wait_s
+
+    def _move(self, waiting: Waiting) -> None:
+        """Give a task that waits in its queue the place of its new priority, unless its turn has ended meanwhile."""
+        turn = self._turns.get(waiting.task.name)
+        if turn is not None:
+            self._begin(waiting, instead_of=turn)
 
     def _take_over(self, sweep: Callable[[], Mapping[str, int]]) -> None:
         """Believe the engine about which tasks are worked at, less what ended since the engine was asked before.
@@ -147,8 +160,12 @@ class Dispatcher:
         with self._lock:
             self._turns = dict(turns.items() - ended - self._ended)
 
-    def _begin(self, waiting: Waiting) -> None:
+    def _begin(self, waiting: Waiting, *, instead_of: int | None = None) -> None:
+        """Start the next turn of a task; `instead_of` a turn that waits at another place in the queue."""
         task = replace(waiting.task, turn=self._tasks.begin(waiting.task))
+        # Asked once the older turn has lost its effect; a turn that has begun is followed by another when it ends.
+        if instead_of is not None and not self._conditions.is_queued(replace(task, turn=instead_of).workflow):
+            return
         with self._lock:
             self._turns[task.name] = task.turn
         try:

@@ -60,6 +60,12 @@ class Activity:
         return turns
 
 
+def is_queued(workflow: str) -> bool:
+    """Return whether a workflow waits in its queue."""
+    status = DBOS.get_workflow_status(workflow)
+    return status is not None and status.status == "ENQUEUED"
+
+
 def remove_finished(before: datetime) -> int:
     """Remove the rows of workflows that finished before a time; return how many."""
     return _remove(status=list(_FINISHED), completed_before=before.isoformat())

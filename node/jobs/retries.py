@@ -13,6 +13,7 @@ _REMEDIES: Final = {
     JobState.WAITING: "its documents leave when it is read",
     JobState.READING: "its documents leave when it is read",
     JobState.FAILED: "it made no documents; `ainode retry` reads the study again",
+    JobState.CANCELLED: "it made no documents; `ainode retry` reads the study after all",
     JobState.SUPERSEDED: "a later job of the study counts; `ainode jobs` lists it",
 }
 

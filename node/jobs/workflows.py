@@ -94,6 +94,7 @@ class Jobs(DBOSConfiguredInstance):
                 self._stations.courier.unconfirmed,
                 max(settings.delivery.longest_wait_s, LONGEST_PAUSE_S),
                 self._readings.has_room,
+                engine.is_queued,
             ),
         )
         engine.remove_older_versions()

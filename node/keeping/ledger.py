@@ -26,7 +26,7 @@ from ainode.node.keeping.tasks import Tasks
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
 """destination to the optional documents that it gets"""
-_TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at"}
+_TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at", JobState.CANCELLED: "finished_at"}
 """the column that says when a job came into a state"""
 
 
@@ -136,6 +136,12 @@ class Ledger:
         with self._engine.begin() as connection:
             return self._move(connection, job, state, reason=reason, **times)
 
+    def prioritize(self, job: str, priority: int) -> bool:
+        """Give a waiting job another place in its queue, 1 the first; return False if the job does not wait."""
+        is_waiting = (jobs.c.id == job, jobs.c.state == JobState.WAITING)
+        with self._engine.begin() as connection:
+            return bool(connection.execute(sa.update(jobs).where(*is_waiting).values(priority=priority)).rowcount)
+
     def _move(self, connection: Connection, job: str, state: JobState, **values: object) -> bool:
         """Change the state of a job, and other columns of the job with it: the only place that changes a state."""
         if state is JobState.READING:
@@ -147,7 +153,8 @@ class Ledger:
     def searched(self, job: str) -> None:
         """Note that the search for the priors of a job has ended, whatever the search brought."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(jobs).where(jobs.c.id == job).values(searched=True, reason=""))
+            is_open = (jobs.c.id == job, jobs.c.state != JobState.CANCELLED)  # whose reason says who cancelled the job
+            connection.execute(sa.update(jobs).where(*is_open).values(searched=True, reason=""))
             connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
     def address(self, job: str, destinations: Sequence[str], *, withheld: str = "") -> Job:
@@ -220,7 +227,7 @@ class Ledger:
             connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
     def revive(self, job: str, *, unconfirmed: Sequence[str] = ()) -> tuple[str, ...]:
-        """Set failed work back to waiting, and ask again for a proof of what was sent without one.
+        """Set failed and cancelled work back to waiting, and ask again for a proof of what was sent without one.
 
         Nobody asks an `unconfirmed` destination for a proof. Return the destinations to deliver to or to ask, an empty
         text for the reading.
@@ -229,7 +236,8 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(_locked(job))
             # A job that waits or is read has not failed, though WAITING may follow READING.
-            is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state == JobState.FAILED)
+            ended = (JobState.FAILED, JobState.CANCELLED)
+            is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state.in_(ended))
             if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
                 revived: tuple[str, ...] = ("",)
             else:

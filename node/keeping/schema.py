@@ -143,6 +143,8 @@ jobs = sa.Table(
     # when the last attempt to read began, and when the job had an answer or failed
     sa.Column("reading_at", _time),
     sa.Column("finished_at", _time),
+    # The worklist walks along this index alone; what a job reads is too long to be passed over in each row.
+    sa.Index("ix_jobs_queued_at", "queued_at", "id", "study_instance_uid", "route", "state", "priority"),
 )
 
 documents = sa.Table(

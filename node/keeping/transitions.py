@@ -8,10 +8,11 @@ from ainode.node.domain import DeliveryState, JobState
 State = TypeVar("State", JobState, DeliveryState)
 
 JOB: Final[Mapping[JobState, frozenset[JobState]]] = {
-    JobState.WAITING: frozenset({JobState.WAITING, JobState.READING, JobState.FAILED, JobState.SUPERSEDED}),
+    JobState.WAITING: frozenset(JobState) - {JobState.REPORTED, JobState.OUT_OF_SCOPE},
     # A reading that a kill cut off is begun again; a reading that failed for now waits for its next attempt.
-    JobState.READING: frozenset(JobState),
+    JobState.READING: frozenset(JobState) - {JobState.CANCELLED},
     JobState.FAILED: frozenset({JobState.WAITING, JobState.SUPERSEDED}),
+    JobState.CANCELLED: frozenset({JobState.WAITING, JobState.SUPERSEDED}),
     JobState.REPORTED: frozenset({JobState.SUPERSEDED}),
     JobState.OUT_OF_SCOPE: frozenset({JobState.SUPERSEDED}),
     JobState.SUPERSEDED: frozenset(),

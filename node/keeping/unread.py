@@ -29,6 +29,8 @@ class UnreadReason(StrEnum):
     """the model, or the node before the model, refused what the route chose"""
     FAILED = "failed"
     """the reading ended in an error"""
+    CANCELLED = "cancelled"
+    """a person ended the wait before the reading began"""
     AWAITED = "awaited"
     """not complete yet, or not routed yet"""
     NOT_FETCHED = "not_fetched"
@@ -93,6 +95,7 @@ _COLUMNS: Final = ("study_instance_uid", "reason", "at", "route", "attribute", "
 _JOB_REASONS: Final[Mapping[JobState, UnreadReason]] = {
     JobState.OUT_OF_SCOPE: UnreadReason.DECLINED,
     JobState.FAILED: UnreadReason.FAILED,
+    JobState.CANCELLED: UnreadReason.CANCELLED,
 }
 
 

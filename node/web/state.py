@@ -12,7 +12,7 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
 
-StudyState = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed"]
+StudyState = Literal["announced", "receiving", "no_route", "reading", "reported", "out_of_scope", "failed", "cancelled"]
 _UNFINISHED = frozenset({JobState.WAITING, JobState.READING})
 _DELIVERED = frozenset({DeliveryState.SENT, DeliveryState.CONFIRMED})
 
@@ -124,6 +124,7 @@ def _state_and_reason(
         ("failed", job_reasons, JobState.FAILED in job_states),
         ("reported", job_reasons, JobState.REPORTED in job_states),
         ("out_of_scope", job_reasons, JobState.OUT_OF_SCOPE in job_states),
+        ("cancelled", job_reasons, JobState.CANCELLED in job_states),
         ("failed", pull_reason, not has_instances and is_given_up),
         ("announced", pull_reason, not has_instances and announcement is not None),
         ("failed", problem, bool(problem)),

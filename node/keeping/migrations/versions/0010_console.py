@@ -35,6 +35,8 @@ def upgrade() -> None:
     )
     for name in _TIMES:
         op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True)))
+    worklist_columns = ["queued_at", "id", "study_instance_uid", "route", "state", "priority"]
+    op.create_index("ix_jobs_queued_at", "jobs", worklist_columns)
     mismatches = op.create_table(
         "mismatches",
         sa.Column("study_instance_uid", sa.String(64), nullable=False),
@@ -204,6 +206,10 @@ def downgrade() -> None:
     op.drop_table("answers")
     op.drop_table("sessions")
     op.drop_table("persons")
+    op.drop_index("ix_jobs_queued_at", "jobs")
+    # The version before knows no cancelled job.
+    op.execute("UPDATE jobs SET state = 'failed' WHERE state = 'cancelled'")
+    op.execute("UPDATE history SET state = 'failed' WHERE state = 'cancelled'")
     for name in _TIMES:
         op.drop_column("jobs", name)
     op.drop_table("completions")

@@ -190,6 +190,25 @@ def test_of_the_studies_that_wait_the_most_urgent_is_read_first_and_one_at_a_tim
     assert bench.reader.studies == ["1.2.1", "1.2.3", "1.2.4", "1.2.2"]
 
 
+def test_a_queued_job_is_read_first_once_it_is_prioritized_and_never_once_it_is_cancelled(bench: Bench) -> None:
+    bench.reader.free.clear()
+    bench.jobs.open(a_job("before", "1.6.1"))
+    bench.wait(lambda: len(bench.reader.studies) == 1)
+    names = ("early", "unwanted", "late")
+    for number, name in enumerate(names):
+        bench.jobs.open(a_job(name, f"1.6.{number + 2}"))
+    activity = engine.Activity("ainode")
+    bench.wait(lambda: {f"{name}:read:" for name in names} <= activity.turns().keys())
+    turn = activity.turns()["late:read:"]
+    assert bench.ledger.prioritize("late", 1)
+    assert bench.ledger.move("unwanted", JobState.CANCELLED, reason="sent by mistake")
+    bench.wait(lambda: activity.turns()["late:read:"] > turn)
+    bench.reader.free.set()
+    bench.until("early", JobState.REPORTED)
+    assert bench.reader.studies == ["1.6.1", "1.6.4", "1.6.2"]
+    assert bench.ledger.job("unwanted").state is JobState.CANCELLED
+
+
 def test_a_study_that_killed_a_reader_comes_after_all_that_wait_and_is_given_up_after_the_second_time(
     bench: Bench,
 ) -> None:

@@ -236,3 +236,26 @@ def test_a_job_that_is_withheld_later_loses_its_destinations(ledger: Ledger) -> 
     read(ledger, job, [a_document("a", "1.2.9.1")], READ)
     assert ledger.deliveries("a") == ()
     assert job.withheld == "its weights were replaced"
+
+
+def test_a_waiting_job_is_cancelled_with_its_reason_and_is_not_read_until_somebody_revives_it(ledger: Ledger) -> None:
+    ledger.open(a_job())
+    assert ledger.move("a", JobState.CANCELLED, reason="cancelled by ada: sent by mistake", at=NOW)
+    assert not ledger.move("a", JobState.READING)
+    ledger.searched("a")
+    cancelled = ledger.job("a")
+    assert (cancelled.state, cancelled.reason) == (JobState.CANCELLED, "cancelled by ada: sent by mistake")
+    assert cancelled.finished_at == NOW
+    assert ledger.tasks.waiting(()) == ()
+    assert ledger.revive("a") == ("",)
+    assert ledger.job("a").state is JobState.WAITING
+
+
+def test_a_job_that_is_read_is_neither_cancelled_nor_moved_in_its_queue(ledger: Ledger) -> None:
+    ledger.open(a_job())
+    assert ledger.prioritize("a", 1)
+    assert ledger.job("a").priority == 1
+    ledger.move("a", JobState.READING)
+    assert not ledger.move("a", JobState.CANCELLED, reason="late")
+    assert not ledger.prioritize("a", 2)
+    assert (ledger.job("a").state, ledger.job("a").priority) == (JobState.READING, 1)

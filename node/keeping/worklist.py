@@ -1,0 +1,243 @@
+"""The worklist: a row for each job, and a row for each study without a job; ordered and cut into pages by the database.
+
+Each part of the list is read along an index in the order of the list, so that a page costs the same however long the
+list is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+import sqlalchemy as sa
+
+from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.keeping.announcements import Fetching
+from ainode.node.keeping.database import aware
+from ainode.node.keeping.patient_index import matches
+from ainode.node.keeping.schema import announcements, deliveries, documents, jobs, mismatches, patient_index, studies
+
+ORDINARY_PRIORITY: Final = 100
+"""of a route that names none; less is urgent"""
+_UNFINISHED: Final = (JobState.WAITING, JobState.READING)
+Condition: TypeAlias = sa.ColumnElement[bool]
+
+
+class Kind(StrEnum):
+    """What a row is about."""
+
+    JOB = "job"
+    RECEIVED = "received"
+    """a study that waits for more images or for its routing"""
+    UNMATCHED = "unmatched"
+    """a study that no route took"""
+    ANNOUNCED = "announced"
+    """a study of which nothing came"""
+
+
+class EntryState(StrEnum):
+    """The state of a row: that of a job, or of a study without one."""
+
+    WAITING = JobState.WAITING.value
+    READING = JobState.READING.value
+    REPORTED = JobState.REPORTED.value
+    OUT_OF_SCOPE = JobState.OUT_OF_SCOPE.value
+    FAILED = JobState.FAILED.value
+    """a job, an announcement or the routing failed"""
+    CANCELLED = JobState.CANCELLED.value
+    SUPERSEDED = JobState.SUPERSEDED.value
+    """shown only where the state is asked for"""
+    RECEIVING = "receiving"
+    ANNOUNCED = "announced"
+    NO_ROUTE = "no_route"
+    SET_ASIDE = "set_aside"
+
+
+class DocumentsState(StrEnum):
+    """What became of the documents of a job, as a filter."""
+
+    FAILED = "failed"
+    """a destination did not take a document"""
+    OPEN = "open"
+    """a document is not confirmed yet, and not given up"""
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Which rows a question is about; '' and None leave nothing out."""
+
+    state: EntryState | None = None
+    documents: DocumentsState | None = None
+    route: str = ""
+    destination: str = ""
+    study: str = ""
+    """the beginning of a Study Instance UID"""
+    text: str = ""
+    """words of `patient_index`"""
+    since: datetime | None = None
+    before: datetime | None = None
+
+    @property
+    def is_about_jobs(self) -> bool:
+        """Return whether only jobs can fit."""
+        return bool(self.route or self.destination or self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row as the order of the list needs it."""
+
+    kind: Kind
+    key: str
+    """the job, else the Study Instance UID"""
+    study_instance_uid: UID
+    state: EntryState
+    at: datetime
+    """when the job was queued, the last image came, or the study was announced"""
+    route: str
+    is_urgent: bool
+
+
+class Worklist:
+    """Answers questions about the list."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def page(self, criteria: Criteria, *, count: int, offset: int = 0) -> tuple[Entry, ...]:
+        """Return some of the rows: urgent ones that are not read yet, then the newest first."""
+        most = offset + count
+        parts = [
+            sa.select(part.order_by(sa.desc("at"), sa.desc("key")).limit(most).subquery()) for part in _parts(criteria)
+        ]
+        rows = sa.union_all(*parts).subquery("worklist")
+        query = sa.select(rows).order_by(rows.c.is_urgent.desc(), rows.c.at.desc(), rows.c.key.desc())
+        with self._engine.connect() as connection:
+            return tuple(_entry(row) for row in connection.execute(query.limit(count).offset(offset)))
+
+    def count(self, criteria: Criteria) -> int:
+        """Return how many rows there are."""
+        counts = [
+            sa.select(sa.func.count()).select_from(part.subquery()).scalar_subquery() for part in _parts(criteria)
+        ]
+        with self._engine.connect() as connection:
+            return sum(connection.execute(sa.select(*counts)).one())
+
+
+def _parts(criteria: Criteria) -> Iterator[sa.Select[Any]]:
+    """Yield the query of each part of the list that can have a row."""
+    is_urgent = jobs.c.state.in_(_UNFINISHED) & (jobs.c.priority < ORDINARY_PRIORITY)
+    yield _jobs(criteria, is_urgent, rank=1)
+    yield _jobs(criteria, ~is_urgent, rank=0)
+    if criteria.is_about_jobs:
+        return
+    if criteria.state in {None, EntryState.RECEIVING, EntryState.FAILED}:
+        yield _received(criteria)
+    if criteria.state in {None, EntryState.NO_ROUTE, EntryState.SET_ASIDE}:
+        yield _unmatched(criteria)
+    if criteria.state in {None, EntryState.ANNOUNCED, EntryState.FAILED}:
+        yield _announced(criteria)
+
+
+def _jobs(criteria: Criteria, condition: Condition, *, rank: int) -> sa.Select[Any]:
+    columns = _columns(Kind.JOB, jobs.c.id, jobs.c.study_instance_uid, jobs.c.queued_at, jobs.c.state)
+    conditions = [condition, *_common(criteria, jobs.c.study_instance_uid, jobs.c.queued_at)]
+    if criteria.state is None:
+        conditions.append(jobs.c.state != JobState.SUPERSEDED)
+    else:
+        conditions.append(jobs.c.state == criteria.state.value)
+    if criteria.route:
+        conditions.append(jobs.c.route == criteria.route)
+    conditions += _of_documents(criteria)
+    return sa.select(*columns, jobs.c.route.label("route"), sa.literal(rank).label("is_urgent")).where(*conditions)
+
+
+def _of_documents(criteria: Criteria) -> Iterator[Condition]:
+    of_destination = [deliveries.c.destination == criteria.destination] if criteria.destination else []
+    if criteria.documents:
+        is_open = deliveries.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.FAILED)) & ~deliveries.c.settled
+        is_failed = deliveries.c.state == DeliveryState.FAILED
+        of_destination.append(is_failed if criteria.documents is DocumentsState.FAILED else is_open)
+    if of_destination:
+        of_job = (documents.c.job == jobs.c.id, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
+        yield sa.exists().where(*of_job, *of_destination)
+
+
+def _received(criteria: Criteria) -> sa.Select[Any]:
+    uid, at = studies.c.study_instance_uid, studies.c.last_received_at
+    state = sa.case((studies.c.fault != "", EntryState.FAILED.value), else_=EntryState.RECEIVING.value)
+    conditions = [~studies.c.is_routed, _has_no_job(uid), *_common(criteria, uid, at)]
+    return _of_study(criteria, Kind.RECEIVED, uid, at, state, conditions)
+
+
+def _unmatched(criteria: Criteria) -> sa.Select[Any]:
+    uid, at = mismatches.c.study_instance_uid, mismatches.c.received_at
+    is_here = sa.exists().where(studies.c.study_instance_uid == uid, studies.c.is_routed)
+    conditions = [is_here, _has_no_job(uid), *_common(criteria, uid, at)]
+    return _of_study(criteria, Kind.UNMATCHED, uid, at, mismatches.c.reason, conditions)
+
+
+def _announced(criteria: Criteria) -> sa.Select[Any]:
+    uid, at = announcements.c.study_instance_uid, announcements.c.announced_at
+    is_failed = announcements.c.state == Fetching.FAILED
+    state = sa.case((is_failed, EntryState.FAILED.value), else_=EntryState.ANNOUNCED.value)
+    # What was routed as announced asks for nothing any more; the intake has settled it.
+    is_owed = (
+        (announcements.c.state != Fetching.HERE) | announcements.c.read_now | announcements.c.expected.is_not(None)
+    )
+    is_absent = ~sa.exists().where(studies.c.study_instance_uid == uid)
+    conditions = [is_owed, is_absent, _has_no_job(uid), *_common(criteria, uid, at)]
+    return _of_study(criteria, Kind.ANNOUNCED, uid, at, state, conditions)
+
+
+def _of_study(
+    criteria: Criteria,
+    kind: Kind,
+    uid: sa.ColumnElement[str],
+    at: sa.ColumnElement[datetime],
+    state: sa.ColumnElement[str],
+    conditions: list[Condition],
+) -> sa.Select[Any]:
+    if criteria.state is not None:
+        conditions.append(state == criteria.state.value)
+    columns = _columns(kind, uid, uid, at, state)
+    return sa.select(*columns, sa.literal("").label("route"), sa.literal(0).label("is_urgent")).where(*conditions)
+
+
+def _columns(
+    kind: Kind,
+    key: sa.ColumnElement[str],
+    uid: sa.ColumnElement[str],
+    at: sa.ColumnElement[datetime],
+    state: sa.ColumnElement[str],
+) -> list[sa.ColumnElement[Any]]:
+    key_and_study = (key.label("key"), uid.label("study_instance_uid"))
+    return [sa.literal(kind.value).label("kind"), *key_and_study, at.label("at"), state.label("state")]
+
+
+def _common(criteria: Criteria, uid: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> Iterator[Condition]:
+    if criteria.study:
+        yield uid.startswith(criteria.study, autoescape=True)
+    if criteria.text:
+        yield uid.in_(sa.select(patient_index.c.study_instance_uid).where(matches(criteria.text)))
+    if criteria.since:
+        yield at >= criteria.since
+    if criteria.before:
+        yield at < criteria.before
+
+
+def _has_no_job(uid: sa.ColumnElement[str]) -> Condition:
+    return ~sa.exists().where(jobs.c.study_instance_uid == uid)
+
+
+def _entry(row: Any) -> Entry:  # noqa: ANN401 - rows have the columns of their query
+    return Entry(
+        kind=Kind(row.kind),
+        key=row.key,
+        study_instance_uid=UID(row.study_instance_uid),
+        state=EntryState(row.state),
+        at=aware(row.at),
+        route=row.route,
+        is_urgent=bool(row.is_urgent),
+    )

@@ -1,0 +1,204 @@
+"""What a row of the worklist shows beside its place in the list: answer, times, destinations, and whose study it is."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ainode.node.domain import DeliveryState
+from ainode.node.keeping.database import aware
+from ainode.node.keeping.patient_index import Labels, PatientIndex
+from ainode.node.keeping.schema import (
+    announcements,
+    answers,
+    deliveries,
+    documents,
+    instances,
+    jobs,
+    mismatches,
+    studies,
+)
+from ainode.node.keeping.worklist import Entry, Kind
+
+# What is worst is shown for all: a report is confirmed once each of its documents is.
+_WORST_FIRST: Final = (
+    DeliveryState.FAILED,
+    DeliveryState.WAITING,
+    DeliveryState.CHECKING,
+    DeliveryState.SENT,
+    DeliveryState.CONFIRMED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """The documents of a job at one destination."""
+
+    destination: str
+    state: DeliveryState
+    """of the document that is farthest from being confirmed"""
+    at: datetime | None
+    """when the last document was confirmed, or sent"""
+    count: int
+    confirmed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the worklist as people read it."""
+
+    entry: Entry
+    labels: Labels
+    headline: str = ""
+    """the answer in words"""
+    presence: str = ""
+    probability: float | None = None
+    reason: str = ""
+    """why there is no answer, or why the documents stay in the node"""
+    waited_s: float | None = None
+    """from the queue to the last attempt to read; None where the job waits, or no job is there"""
+    took_s: float | None = None
+    finished_at: datetime | None = None
+    whereabouts: tuple[Whereabouts, ...] = ()
+    instance_count: int | None = None
+    """of a study without a job"""
+    has_images: bool = True
+    """whether the node still has files of the study"""
+
+
+class WorklistRows:
+    """Looks up what the rows of a page show: a few queries for all rows together."""
+
+    def __init__(self, engine: sa.Engine, patients: PatientIndex) -> None:
+        self._engine, self._patients = engine, patients
+
+    def of(self, entries: Sequence[Entry]) -> tuple[Row, ...]:
+        """Return a row for each entry, in their order."""
+        uids = {entry.study_instance_uid for entry in entries}
+        labels = self._patients.shown(uids)
+        by_kind = {kind: [entry.key for entry in entries if entry.kind is kind] for kind in Kind}
+        with self._engine.connect() as connection:
+            here = _present(connection, uids)
+            jobs_values = _jobs(connection, by_kind[Kind.JOB])
+            values = {
+                Kind.JOB: jobs_values,
+                Kind.RECEIVED: _received(connection, by_kind[Kind.RECEIVED]),
+                Kind.UNMATCHED: _unmatched(connection, by_kind[Kind.UNMATCHED]),
+                Kind.ANNOUNCED: _announced(connection, by_kind[Kind.ANNOUNCED]),
+            }
+            whereabouts = _whereabouts(connection, by_kind[Kind.JOB])
+        return tuple(
+            Row(
+                entry=entry,
+                labels=labels.get(entry.study_instance_uid, Labels()),
+                has_images=entry.study_instance_uid in here,
+                whereabouts=whereabouts.get(entry.key, ()),
+                **values[entry.kind].get(entry.key, {}),
+            )
+            for entry in entries
+        )
+
+
+Values = Mapping[str, Mapping[str, Any]]
+"""key of an entry to fields of its row"""
+
+
+def _present(connection: Connection, uids: Iterable[str]) -> frozenset[str]:
+    query = sa.select(studies.c.study_instance_uid).where(studies.c.study_instance_uid.in_(uids))
+    return frozenset(connection.execute(query).scalars())
+
+
+def _jobs(connection: Connection, keys: Sequence[str]) -> Values:
+    names = ("queued_at", "reading_at", "finished_at", "seconds", "reason", "withheld")
+    query = (
+        sa.select(jobs.c.id, *(jobs.c[name] for name in names))
+        .add_columns(answers.c.headline, answers.c.presence, answers.c.probability)
+        .select_from(jobs.outerjoin(answers, answers.c.job == jobs.c.id))
+        .where(jobs.c.id.in_(keys))
+    )
+    return {row.id: _job_values(row) for row in connection.execute(query)}
+
+
+def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the columns of their query
+    queued_at, reading_at = aware(row.queued_at), aware(row.reading_at) if row.reading_at else None
+    return {
+        "headline": row.headline or "",
+        "presence": row.presence or "",
+        "probability": row.probability,
+        "reason": "; ".join(filter(None, (row.reason, row.withheld))),
+        "waited_s": max((reading_at - queued_at).total_seconds(), 0.0) if reading_at else None,
+        "took_s": row.seconds or None,
+        "finished_at": aware(row.finished_at) if row.finished_at else None,
+    }
+
+
+def _received(connection: Connection, uids: Sequence[str]) -> Values:
+    counts = (
+        sa.select(instances.c.study_instance_uid, sa.func.count().label("instance_count"))
+        .where(instances.c.study_instance_uid.in_(uids))
+        .group_by(instances.c.study_instance_uid)
+    )
+    query = sa.select(studies.c.study_instance_uid, studies.c.fault, studies.c.problem)
+    rows = connection.execute(query.where(studies.c.study_instance_uid.in_(uids))).all()
+    instance_counts = {row.study_instance_uid: row.instance_count for row in connection.execute(counts)}
+    return {
+        row.study_instance_uid: {
+            "reason": row.fault or row.problem,
+            "instance_count": instance_counts.get(row.study_instance_uid, 0),
+        }
+        for row in rows
+    }
+
+
+def _unmatched(connection: Connection, uids: Sequence[str]) -> Values:
+    names = ("route", "attribute", "expected", "value")
+    query = sa.select(mismatches.c.study_instance_uid, *(mismatches.c[name] for name in names))
+    rows = connection.execute(query.where(mismatches.c.study_instance_uid.in_(uids)))
+    return {row.study_instance_uid: {"reason": _mismatch(row)} for row in rows}
+
+
+def _mismatch(row: Any) -> str:  # noqa: ANN401 - rows have the columns of their query
+    nearest = f"route {row.route}: " if row.route else ""
+    return f"{nearest}{row.attribute} should be {row.expected} but is {row.value}"
+
+
+def _announced(connection: Connection, uids: Sequence[str]) -> Values:
+    query = sa.select(announcements.c.study_instance_uid, announcements.c.reason)
+    rows = connection.execute(query.where(announcements.c.study_instance_uid.in_(uids)))
+    return {row.study_instance_uid: {"reason": row.reason} for row in rows}
+
+
+def _whereabouts(connection: Connection, keys: Sequence[str]) -> Mapping[str, tuple[Whereabouts, ...]]:
+    query = (
+        sa.select(documents.c.job, deliveries.c.destination, deliveries.c.state, sa.func.count().label("number"))
+        .add_columns(sa.func.max(deliveries.c.confirmed_at).label("confirmed_at"))
+        .add_columns(sa.func.max(deliveries.c.sent_at).label("sent_at"))
+        .select_from(deliveries.join(documents))
+        .where(documents.c.job.in_(keys))
+        .group_by(documents.c.job, deliveries.c.destination, deliveries.c.state)
+        .order_by(documents.c.job, deliveries.c.destination)
+    )
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for row in connection.execute(query):
+        groups.setdefault(row.job, {}).setdefault(row.destination, []).append(row)
+    return {
+        job: tuple(_together(destination, rows) for destination, rows in of_job.items())
+        for job, of_job in groups.items()
+    }
+
+
+def _together(destination: str, rows: Sequence[Any]) -> Whereabouts:
+    worst = min(rows, key=lambda row: _WORST_FIRST.index(DeliveryState(row.state)))
+    counts = {row.state: row.number for row in rows}
+    state = DeliveryState(worst.state)
+    at = worst.confirmed_at if state is DeliveryState.CONFIRMED else worst.sent_at
+    return Whereabouts(
+        destination=destination,
+        state=state,
+        at=aware(at) if at else None,
+        count=sum(counts.values()),
+        confirmed_count=counts.get(DeliveryState.CONFIRMED, 0),
+    )
