@@ -1,6 +1,6 @@
 """The page of a study: how it went through the node, what was answered, what was sent, and its files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Final
 
@@ -58,6 +58,16 @@ def viewer_links(table: ConsoleTable, study: str) -> tuple[tuple[str, str], ...]
     """Return the name and the address of each configured viewer of a study."""
     templates = ("OHIF", table.ohif), ("Stone Web Viewer", table.stone), ("Weasis", table.weasis)
     return tuple((name, template.replace("{study}", study)) for name, template in templates if template)
+
+
+def match_reasons(explanation: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return why each route matched a series of the study, such as `Modality is CT, BodyPartExamined is CHEST`."""
+    reasons: dict[str, str] = {}
+    for decision in explanation or ():
+        if decision["checks"] and all(check["passed"] for check in decision["checks"]):
+            words = (f"{check['attribute']} is {check['found']}" for check in decision["checks"])
+            reasons.setdefault(decision["route"], ", ".join(words))
+    return reasons
 
 
 def _day(text: str) -> date | None:
@@ -131,6 +141,7 @@ class StudyPage:
         deliveries = {job.id: parts.ledger.deliveries(job.id) for job in jobs}
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
         state = status.state if status else "reported"
+        explanation = parts.catalog.explanation(study)
         labels = self._index.shown([study]).get(study, Labels())
         day = _day(labels.study_date)
         return {
@@ -145,7 +156,7 @@ class StudyPage:
             "other_weights": parts.settings.console.other_weights,
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
-            "events": timeline(completions, reception, jobs, deliveries, headlines),
+            "events": timeline(completions, reception, jobs, deliveries, headlines, match_reasons(explanation)),
             "is_moving": any(job.state in {JobState.WAITING, JobState.READING} for job in jobs)
             or bool(reception and not reception.is_routed),
             "labels": labels,
@@ -157,7 +168,7 @@ class StudyPage:
             "history": history,
             "score_tables": score_tables([*jobs, *history]),
             "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
-            "explanation": parts.catalog.explanation(study),
+            "explanation": explanation,
         }
 
     def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from ainode.node.domain import DeliveryState, JobState
@@ -33,13 +34,17 @@ def timeline(
     jobs: Sequence[Job],
     deliveries: Mapping[str, Sequence[Delivery]],
     headlines: Mapping[str, str],
+    matches: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Event, ...]:
     """Return the events of a study, oldest first; what is awaited comes last.
 
-    `deliveries` and `headlines` are by job.
+    `deliveries` and `headlines` are by job; `matches` is by route, why the route matched.
     """
     events = [*_received(completions, reception)]
     for job in jobs:
+        reason = matches.get(job.route, "")
+        words = f"because {reason}" if reason else "the job was queued"
+        events.append(Event(job.queued_at, f"Matched by route {job.route}", words, job=job.id))
         events += _read(job, headlines.get(job.id, ""))
         events += _superseded(job, jobs)
         events += _delivered(job, deliveries.get(job.id, ()))
@@ -93,7 +98,6 @@ def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, 
 
 
 def _read(job: Job, headline: str) -> Iterator[Event]:
-    yield Event(job.queued_at, f"Matched by route {job.route}", "the job was queued", job=job.id)
     if job.state is JobState.WAITING:
         yield Event(None, "Waiting to be read", job.reason, None, "busy", job.id)
         return

@@ -3,6 +3,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ainode.node.console.study import match_reasons
 from ainode.node.console.study_answers import score_tables
 from ainode.node.console.timeline import Event, timeline
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
@@ -57,6 +58,16 @@ def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
         "Confirmed by pacs": 7,
     }
     assert shown["Read"].detail == "pneumonia: absent, 0.1"
+
+
+def test_a_route_says_why_it_matched() -> None:
+    check = {"attribute": "Modality", "expected": "CT", "found": "CT", "passed": True}
+    matched = {"route": "spine", "checks": [check, {**check, "attribute": "Rows", "found": "512"}]}
+    missed = {"route": "other", "checks": [check, {**check, "passed": False}]}
+    reasons = match_reasons([missed, matched])
+    assert reasons == {"spine": "Modality is CT, Rows is 512"}
+    shown = named(timeline([COMPLETE], None, [READ], {}, {}, reasons))
+    assert shown["Matched by route spine"].detail == "because Modality is CT, Rows is 512"
 
 
 def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
