@@ -103,7 +103,7 @@ class Node:
         self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
         self._liveness = Liveness(self._receiver.fault, self._intake.fault, self._jobs.fault)
-        self._stop_rendering: Callable[[], None] = lambda: None
+        self._stop_pages: Callable[[], None] = lambda: None
         self._web = self._web_station() if settings.web.enabled else None
 
     def start(self) -> None:
@@ -152,7 +152,7 @@ class Node:
         self._events.close()  # the next start finds on disk what the intake does not take now
         if self._web:
             self._web.stop()
-        self._stop_rendering()
+        self._stop_pages()
         self._receiver.stop()
         self._intake.stop()
         self._readers.kill_idle()
@@ -246,5 +246,5 @@ class Node:
         from ainode.node.console.parts import Parts  # noqa: PLC0415
 
         parts = Parts(web, self._engine, self._readers, receptions=self._receptions, recent_lines=self._recent_lines)
-        self._stop_rendering = parts.rendering.stop
+        self._stop_pages = parts.stop
         return console(parts)

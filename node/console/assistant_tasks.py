@@ -1,8 +1,9 @@
 """The tasks of an assistant, in a process of their own: each returns what JSON holds."""
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from ainode.node.deciding import router
 from ainode.node.deciding.explanations import completed
 from ainode.node.deciding.stored_study import ReadableStudy, stored_study
 from ainode.node.diagnosis.checks import Line, route_lines
-from ainode.node.domain import UID
+from ainode.node.domain import UID, AssessmentRequest
 from ainode.node.errors import NodeError
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
@@ -91,9 +92,18 @@ def _ready(settings: Settings) -> list[Line]:
     return list(route_lines(settings))
 
 
+def _assessed(_: Settings, request: AssessmentRequest) -> dict[str, Any]:
+    """Return the document of a judgement, and its four UIDs."""
+    from ainode.node.reports.assessment import assessment  # noqa: PLC0415 - no other task needs highdicom
+
+    document = assessment(request)
+    return {"ref": list(astuple(document.ref)), "content": base64.b64encode(document.content).decode()}
+
+
 _TASKS: Final[Mapping[str, Callable[..., Any]]] = {
     "explain": _explained,
     "stored": _stored,
     "changed": _changed,
     "ready": _ready,
+    "assess": _assessed,
 }

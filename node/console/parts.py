@@ -1,5 +1,6 @@
 """The parts of the node that the pages use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -25,11 +26,18 @@ class Parts:
     readers: Readers
     rendering: Rendering = field(default_factory=Rendering)
     """decodes files in a process of its own"""
-
+    endings: list[Callable[[], None]] = field(default_factory=list)
+    """what a page wants done when the node stops"""
     receptions: Receptions = field(default_factory=Receptions)
     """which associations are open, and which callers were refused"""
     recent_lines: RecentLines = field(default_factory=RecentLines)
     """the last lines of the log"""
+
+    def stop(self) -> None:
+        """End what the pages have started."""
+        self.rendering.stop()
+        for end in self.endings:
+            end()
 
     @property
     def settings(self) -> Settings:

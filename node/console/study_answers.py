@@ -18,6 +18,7 @@ KIND_WORDS: Final = {
     DocumentKind.PRESENTATION_STATE: "presentation state",
     DocumentKind.SEGMENTATION_FRACTIONAL: "segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "segmentation (label map)",
+    DocumentKind.ASSESSMENT: "assessment by a person",
 }
 _MOST_READINGS: Final = 6
 _SHARES: Final = ("probability", "attention", "before calibration", "score")

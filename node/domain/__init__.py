@@ -38,6 +38,13 @@ from ainode.node.domain.findings import (
     Window,
 )
 from ainode.node.domain.handler import Handler, Looking, Selection, SyntheticImage, SyntheticStudy
+from ainode.node.domain.judgement import (
+    AssessmentCodes,
+    AssessmentRequest,
+    Correction,
+    Judgement,
+    Opinion,
+)
 from ainode.node.domain.requests import (
     Document,
     DocumentContext,
@@ -59,9 +66,12 @@ __all__ = [
     "UID",
     "UID_PATTERN",
     "Algorithm",
+    "AssessmentCodes",
+    "AssessmentRequest",
     "Band",
     "Capture",
     "Code",
+    "Correction",
     "DeliveryState",
     "Document",
     "DocumentContext",
@@ -74,11 +84,13 @@ __all__ = [
     "Instance",
     "InstanceRef",
     "JobState",
+    "Judgement",
     "Location",
     "Looking",
     "Measurement",
     "Needs",
     "NeedsQuestion",
+    "Opinion",
     "OutOfScope",
     "Outline",
     "Patient",

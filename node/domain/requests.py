@@ -17,11 +17,17 @@ class DocumentKind(StrEnum):
     PRESENTATION_STATE = "pr"
     SEGMENTATION_FRACTIONAL = "seg-fractional"
     SEGMENTATION_LABELMAP = "seg-labelmap"
+    ASSESSMENT = "assessment"
+    """what a person says of the report; no reading makes it"""
 
     @property
     def is_optional(self) -> bool:
-        """Whether only destinations that ask for the kind get it; reports and captures go to every destination."""
-        return self not in {DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE}
+        """Whether only destinations that ask for the kind get it; other kinds go to every destination."""
+        return self not in {
+            DocumentKind.STRUCTURED_REPORT,
+            DocumentKind.SECONDARY_CAPTURE,
+            DocumentKind.ASSESSMENT,
+        }
 
 
 @dataclass(frozen=True, slots=True)

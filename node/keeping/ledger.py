@@ -19,9 +19,10 @@ from ainode.node.keeping import transitions
 from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.answers import write_answer
 from ainode.node.keeping.database import insert, reference, reference_values
+from ainode.node.keeping.judgements import AddendumState
 from ainode.node.keeping.outbox import Outbox, deliveries_of
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
-from ainode.node.keeping.schema import answers, deliveries, documents, history, jobs, tasks
+from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, jobs, tasks
 from ainode.node.keeping.tasks import Tasks
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
@@ -200,16 +201,30 @@ class Ledger:
                 return False
             write_answer(connection, job, reading)
             for position, document in enumerate(kept_documents):
-                row = {
-                    **reference_values(document.ref),
-                    "job": document.job,
-                    "position": position,
-                    "kind": document.kind,
-                    "path": str(document.path),
-                    "sha256": document.sha256,
-                }
+                row = _document_row(document, position)
                 connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
                 self._address(connection, document, job.destinations, wishes)
+        return True
+
+    def append(self, document: KeptDocument, judgement: int) -> bool:
+        """Commit the document of a judgement, and a waiting delivery to each destination of its job.
+
+        Return False, and change nothing, if a newer job has superseded the job: the report is no longer the last word.
+        """
+        uid = document.ref.sop_instance_uid
+        with self._engine.begin() as connection:
+            connection.execute(_locked(document.job))
+            composed = {"state": AddendumState.COMPOSED, "sop_instance_uid": uid, "error": ""}
+            of_judgement = addenda.c.judgement == judgement
+            is_live = sa.exists().where(jobs.c.id == document.job, jobs.c.state == JobState.REPORTED)
+            # SQLite takes its lock here, before it looks at the job.
+            if not connection.execute(sa.update(addenda).where(of_judgement, is_live).values(composed)).rowcount:
+                return False
+            destinations = sa.select(jobs.c.destinations).where(jobs.c.id == document.job)
+            position = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == document.job)
+            row = _document_row(document, connection.execute(position).scalar_one())
+            connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
+            self._address(connection, document, json.loads(connection.execute(destinations).scalar_one()), {})
         return True
 
     def _address(
@@ -311,6 +326,17 @@ class Ledger:
             query = query.where(history.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return tuple(past_job_of(row) for row in connection.execute(query))
+
+
+def _document_row(document: KeptDocument, position: int) -> dict[str, object]:
+    return {
+        **reference_values(document.ref),
+        "job": document.job,
+        "position": position,
+        "kind": document.kind,
+        "path": str(document.path),
+        "sha256": document.sha256,
+    }
 
 
 def _locked(job: str) -> sa.Select[tuple[str]]:

@@ -256,3 +256,38 @@ answers = sa.Table(
     sa.Index("ix_answers_handler_at", "handler", "at"),
     sa.Index("ix_answers_route_at", "route", "at"),
 )
+
+# What persons say of findings and results; a row is never changed, and outlives the job.
+judgements = sa.Table(
+    "judgements",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job", sa.String(32), nullable=False),
+    # tracking identifier; '' for the whole result
+    sa.Column("finding", sa.Text, nullable=False),
+    # what the model said: its words, and present, absent, indeterminate or ''
+    sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("presence", sa.String(16), nullable=False),
+    sa.Column("opinion", sa.String(16), nullable=False),
+    # what holds instead
+    sa.Column("presence_instead", sa.String(16), nullable=False),
+    sa.Column("measurement", sa.Text, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),
+    # never in a log or in the audit trail
+    sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("person", sa.String(64), nullable=False),
+    sa.Column("judged_at", _time, nullable=False, index=True),
+    sa.Index("ix_judgements_job_finding", "job", "finding"),
+)
+
+# The documents of judgements that are to leave: due, composed or failed.
+addenda = sa.Table(
+    "addenda",
+    metadata,
+    sa.Column("judgement", sa.Integer, sa.ForeignKey("judgements.id"), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, server_default=""),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+)

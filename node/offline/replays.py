@@ -74,7 +74,11 @@ def replayed_request(job: Job, settings: Settings, ledger: Ledger, catalog: Cata
 
 def comparison(job: Job, documents: Sequence[KeptDocument], reading: Reading) -> Comparison:
     """Return the difference between the reading of a job and a later reading."""
-    earlier = {document.ref.sop_instance_uid: document.sha256 for document in documents}
+    earlier = {
+        document.ref.sop_instance_uid: document.sha256
+        for document in documents
+        if document.kind is not DocumentKind.ASSESSMENT  # a person made it, and no reading does
+    }
     later = {
         document.ref.sop_instance_uid: hashlib.sha256(document.content).hexdigest() for document in reading.documents
     }

@@ -28,7 +28,7 @@ _MAX_UID_LENGTH = 64
 _PERCENT = Code("%", "UCUM", "Percent")
 _THRESHOLD = Code("122411", "DCM", "Threshold Value")
 # PS3.16 CID 240, which has 272519000 and not 2667000 for absent; CID 240 has no code for indeterminate.
-_PRESENCES = {
+PRESENCES = {
     Presence.PRESENT: codes.SCT.Present,
     Presence.ABSENT: codes.SCT.Absent,
     Presence.INDETERMINATE: codes.SCT.Indeterminate,
@@ -84,7 +84,7 @@ def measurement_groups(finding: Finding, context: GroupContext, number: int) -> 
         "finding_sites": [_finding_site(finding)],
         "algorithm_id": _algorithm_identification(context.algorithm),
         "qualitative_evaluations": [
-            sr.QualitativeEvaluation(coded_concept(concept), sr.CodedConcept.from_code(_PRESENCES[presence]))
+            sr.QualitativeEvaluation(coded_concept(concept), sr.CodedConcept.from_code(PRESENCES[presence]))
             for concept, presence in finding.evaluations
         ],
     }

@@ -13,6 +13,7 @@ _FIRST_NUMBERS = {
     DocumentKind.PRESENTATION_STATE: 920_000_000,
     DocumentKind.SEGMENTATION_FRACTIONAL: 930_000_000,
     DocumentKind.SEGMENTATION_LABELMAP: 940_000_000,
+    DocumentKind.ASSESSMENT: 950_000_000,
 }
 _NUMBERS_PER_KIND = 10_000_000
 # Larger than the number of series of one kind that a reading makes.

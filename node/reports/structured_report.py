@@ -40,10 +40,10 @@ from ainode.node.reports.source_header import (
 )
 
 log = logging.getLogger(__name__)
-_PRIVATE_SCHEME = "99AINODE"
+PRIVATE_SCHEME = "99AINODE"
 """coding scheme of handlers' codes that no public scheme has; 99 begins the name of a private scheme (PS3.16 8)"""
 
-_ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
+ENGLISH = sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _narrative_report(text: str, draft: _Draft) -> sr.ContainerContentItem:
     heading = sr.ContainerContentItem(codes.LN.Conclusions, is_content_continuous=False, relationship_type="CONTAINS")
     heading.ContentSequence = sr.ContentSequence([conclusion])
     root = sr.ContainerContentItem(codes.LN.DiagnosticImagingReport, is_content_continuous=False, template_id="2000")
-    language = sr.LanguageOfContentItemAndDescendants(_ENGLISH)
+    language = sr.LanguageOfContentItemAndDescendants(ENGLISH)
     root.ContentSequence = sr.ContentSequence([*language, *_observation_context(draft), heading])
     return root
 
@@ -167,7 +167,7 @@ def _measurement_report(
         observation_context=_observation_context(draft),
         procedure_reported=procedure,
         imaging_measurements=groups,
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(_ENGLISH),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(ENGLISH),
     )
     # The image library comes before the last item, the measurements (TID 1500 row 6).
     root = report[0]
@@ -195,12 +195,12 @@ def _library_entry(ref: InstanceRef, header: Dataset) -> sr.ImageContentItem:
     return entry
 
 
-def _identify_private_codes(document: Dataset) -> None:
+def identify_private_codes(document: Dataset) -> None:
     """Add the identification of the private coding scheme to a document that uses the scheme (PS3.3 C.12.1.1.8)."""
     designators = (element.value for element in document.iterall() if element.keyword == "CodingSchemeDesignator")
-    if _PRIVATE_SCHEME in designators:
+    if PRIVATE_SCHEME in designators:
         scheme = Dataset()
-        scheme.CodingSchemeDesignator = _PRIVATE_SCHEME
+        scheme.CodingSchemeDesignator = PRIVATE_SCHEME
         scheme.CodingSchemeName = "ainode's own codes, for what no public scheme names"
         scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
         document.CodingSchemeIdentificationSequence = [scheme]
@@ -241,7 +241,7 @@ def _document(content: Dataset, draft: _Draft) -> Document:
         raise ReportError(
             f"study {study}: the result cannot be encoded ({type(error).__name__}; see the log)"
         ) from error
-    _identify_private_codes(document)
+    identify_private_codes(document)
     if draft.requests:
         document.ReferencedRequestSequence = list(draft.requests)
     procedures = map(whole_code, header.get("ProcedureCodeSequence") or ())

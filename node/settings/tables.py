@@ -14,6 +14,7 @@ from pydantic import (
 
 from ainode.node.errors import ConfigError
 from ainode.node.routes import Route
+from ainode.node.settings.assessment_codes import CodesTable
 from ainode.node.settings.frozen import Frozen, refuse_half_pair
 from ainode.node.settings.peers import Peer
 from ainode.node.settings.values import (
@@ -218,6 +219,9 @@ class ConsoleTable(Frozen):
     stone: ViewerUrl = ""
     weasis: ViewerUrl = ""
     """addresses of viewers of the archive, with {study} in place of the Study Instance UID"""
+    addendum: Literal["none", "assessment"] = "none"
+    """whether a person's judgement of a result leaves as a document of its own, to where the result went"""
+    codes: CodesTable = CodesTable()
     other_weights: tuple[Path, ...] = ()
     """folders of other weights, each with a manifest, that a person may choose to have a study read again with"""
     session_idle_s: Annotated[Seconds, Field(ge=60)] = 3_600.0

@@ -60,7 +60,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, messages: list[Message]) -> 
     made.pages.state.is_open = is_open
     yield made
     made.web.stop()
-    made.parts.rendering.stop()
+    made.parts.stop()
     made.engine.dispose()
 
 

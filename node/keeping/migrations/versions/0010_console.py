@@ -54,6 +54,7 @@ def upgrade() -> None:
     _create_persons()
     _add_answers()
     _create_patient_index()
+    _create_judgements()
 
 
 def _fill_mismatches(connection: sa.Connection, mismatches: sa.Table) -> None:
@@ -200,9 +201,40 @@ def _create_patient_index() -> None:
     )
 
 
+def _create_judgements() -> None:
+    words = ("finding", "statement", "presence", "opinion", "presence_instead", "measurement", "label")
+    short = {"presence", "opinion", "presence_instead"}
+    op.create_table(
+        "judgements",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("job", sa.String(32), nullable=False),
+        *(sa.Column(name, sa.String(16) if name in short else sa.Text(), nullable=False) for name in words),
+        sa.Column("value", sa.Float()),
+        sa.Column("reason", sa.String(16), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("person", sa.String(64), nullable=False),
+        sa.Column("judged_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_judgements")),
+    )
+    op.create_index(op.f("ix_judgements_judged_at"), "judgements", ["judged_at"])
+    op.create_index("ix_judgements_job_finding", "judgements", ["job", "finding"])
+    op.create_table(
+        "addenda",
+        sa.Column("judgement", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(64), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["judgement"], ["judgements.id"], name=op.f("fk_addenda_judgement")),
+        sa.PrimaryKeyConstraint("judgement", name=op.f("pk_addenda")),
+    )
+    op.create_index(op.f("ix_addenda_state"), "addenda", ["state"])
+
+
 def downgrade() -> None:
     """Drop what `upgrade` added."""
     op.drop_table("patient_index")
+    op.drop_table("addenda")
+    op.drop_table("judgements")
     op.drop_table("answers")
     op.drop_table("sessions")
     op.drop_table("persons")

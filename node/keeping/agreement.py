@@ -1,0 +1,78 @@
+"""How often persons agreed with a model, and how often a positive answer was right, by month. Pure.
+
+A reading is one case, however many of its findings were judged: findings of one patient are not independent.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from ainode.node.domain import Opinion, Presence
+from ainode.node.keeping.judgements import KeptJudgement
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The readings of a route by a version of a model that persons judged in a month."""
+
+    month: str
+    """such as 2026-11, the month of the last judgement of a reading"""
+    route: str
+    handler: str
+    model: str
+    version: str
+    readings: int
+    """that were judged"""
+    agreed: int
+    """readings of which every judgement is an acceptance"""
+    positives: int
+    """judged readings that say that something is present"""
+    right_positives: int
+    """positives of which a person says so too"""
+
+
+def agreements(judged: Iterable[KeptJudgement], zone: tzinfo | None = None) -> tuple[Agreement, ...]:
+    """Return the figures of each month, route, model and version: the newest month first, then the least agreement.
+
+    Judgements that later ones replaced count no more. Months are those of the zone.
+    """
+    by_job: dict[str, list[KeptJudgement]] = {}
+    for entry in judged:
+        if not entry.is_replaced and entry.route:
+            by_job.setdefault(entry.judgement.job, []).append(entry)
+    by_group: dict[tuple[str, ...], list[Sequence[KeptJudgement]]] = {}
+    for reading in by_job.values():
+        last = max(reading, key=lambda entry: entry.judged_at)
+        month = f"{last.judged_at.astimezone(zone):%Y-%m}"
+        group = (month, last.route, last.handler, last.model, last.version)
+        by_group.setdefault(group, []).append(reading)
+    figures = [_agreement(group, readings) for group, readings in by_group.items()]
+    by_share = sorted(figures, key=lambda item: (item.agreed / item.readings, -item.readings, item.route, item.version))
+    return tuple(sorted(by_share, key=lambda item: item.month, reverse=True))
+
+
+def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[KeptJudgement]]) -> Agreement:
+    positives = [is_right for reading in readings if (is_right := is_right_positive(reading)) is not None]
+    agreed = sum(all(entry.judgement.opinion is Opinion.ACCEPT for entry in reading) for reading in readings)
+    month, route, handler, model, version = group
+    return Agreement(
+        month, route, handler, model, version, len(readings), agreed, len(positives), positives.count(True)
+    )
+
+
+def is_right_positive(reading: Sequence[KeptJudgement]) -> bool | None:
+    """Return whether a person confirms a positive reading; None for a reading that no judgement knows to be positive.
+
+    The judgement of the whole result decides. Without one, a reading with a finding that is confirmed is right.
+    """
+    whole = [entry for entry in reading if not entry.judgement.finding]
+    positives = [entry for entry in whole or reading if entry.presence == Presence.PRESENT]
+    return any(map(_confirms, positives)) if positives else None
+
+
+def _confirms(entry: KeptJudgement) -> bool:
+    """Return whether something is present for the person too; what is rejected or indeterminate is not."""
+    judgement = entry.judgement
+    if judgement.opinion is Opinion.CHANGE:
+        return judgement.correction.presence in {None, Presence.PRESENT}
+    return judgement.opinion is Opinion.ACCEPT
