@@ -88,5 +88,9 @@ def picture(page: Page, name: str) -> Path | None:
         return None
     path = Path(folder) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
+    for image in page.locator("img[loading=lazy]").all():
+        if image.is_visible():
+            image.scroll_into_view_if_needed()
+    page.wait_for_function("[...document.images].every(image => image.complete || image.offsetParent === null)")
     page.screenshot(path=path, full_page=True)
     return path
