@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from pypdf import PdfReader
 from support import Orthanc, installed, orthanc
 from support.node import configured, running, shipped_routes
 
@@ -66,6 +69,9 @@ def addresses(hospital: Hospital) -> dict[str, str]:
         "unread": "/console/unread",
         "routes": "/console/routes",
         "route-tester": "/console/routes/test",
+        "models": "/console/models",
+        "model": "/console/models/lung_nodule",
+        "try": "/console/trials",
         "persons": "/console/persons",
     }
 
@@ -90,6 +96,69 @@ def test_every_page_can_be_used_at_twice_its_size(hospital: Hospital) -> None:
     for address in addresses(hospital).values():
         page.goto(address)
         assert not sideways(page), address
+    page.context.close()
+
+
+def test_what_a_reader_downloads_is_what_the_archive_has(hospital: Hospital, tmp_path: Path) -> None:
+    study = hospital.studies["spine_radiograph"]
+    page = hospital.console.person("reader")
+    page.goto(f"/console/studies/{study}")
+    headline = page.locator(".verdict").inner_text()
+    with page.expect_download() as printed:
+        page.get_by_role("link", name="report.pdf").click()
+    printed.value.save_as(tmp_path / "report.pdf")
+    words = " ".join(PdfReader(tmp_path / "report.pdf").pages[0].extract_text().split())
+    assert headline.partition(",")[0] in words
+    page.get_by_text("DICOM documents").click()
+    with page.expect_download() as report:
+        page.get_by_role("link", name="Structured report 1").click()
+    report.value.save_as(tmp_path / "report.dcm")
+    uid = dcmread(tmp_path / "report.dcm").SOPInstanceUID
+    archived = hospital.archive.download(hospital.archive.instances_of(study)[uid])
+    assert dcmread(BytesIO(archived)).ContentSequence == dcmread(tmp_path / "report.dcm").ContentSequence
+    page.context.close()
+
+
+def test_an_operator_has_a_study_read_once_more_and_sees_no_difference(hospital: Hospital) -> None:
+    page = hospital.console.person("operator")
+    page.goto(f"/console/studies/{hospital.studies['skin_lesion']}")
+    page.get_by_text("Read once more, for a comparison").click()
+    page.get_by_role("button", name="Read once more").click()
+    page.get_by_text("byte for byte").wait_for(timeout=120_000)
+    picture(page, "rereading-light")
+    assert page.get_by_role("row").filter(has_text="Answer").count() == 1
+    page.context.close()
+
+
+def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital, tmp_path: Path) -> None:
+    (path,) = testing.write([testing.noise(300, 300, seed=7, Modality="MR")], tmp_path, study="an MR")
+    page = hospital.console.person("reader")
+    page.goto("/console/routes/test")
+    page.get_by_label("Files or ZIP archives").set_input_files(path)
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("No route takes this study").wait_for(timeout=60_000)
+    assert page.get_by_text("Modality should be CR or DX but is MR").first.is_visible()
+    picture(page, "route-tester-explained")
+    assert testing.uid("an MR") not in {str(study) for study in hospital.console.node.catalog.unrouted()}
+    assert not [*(hospital.console.node.folder / "data" / "trials").rglob("*.dcm")]
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("role", "forbidden"),
+    [("viewer", ("/console/trials", "/console/persons")), ("operator", ("/console/persons",))],
+)
+def test_a_person_reaches_the_pages_of_the_role_and_no_others(
+    hospital: Hospital, role: str, forbidden: tuple[str, ...]
+) -> None:
+    page = hospital.console.person(role)
+    links = {link.get_attribute("href") for link in page.get_by_role("navigation").get_by_role("link").all()}
+    for address in forbidden:
+        answer = page.goto(address)
+        assert answer
+        assert answer.status == 403
+        assert address not in links
+        assert page.get_by_text(f"you are {role}").is_visible()
     page.context.close()
 
 

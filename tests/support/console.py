@@ -91,6 +91,6 @@ def picture(page: Page, name: str) -> Path | None:
     for image in page.locator("img[loading=lazy]").all():
         if image.is_visible():
             image.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.images].every(image => image.complete || image.offsetParent === null)")
+    page.evaluate("Promise.all([...document.images].filter(image => image.offsetParent).map(image => image.decode()))")
     page.screenshot(path=path, full_page=True)
     return path
