@@ -53,7 +53,7 @@ def left(bench: Bench) -> list[Path]:
 
 
 def ended(bench: Bench, token: str, trial: dict[str, Any]) -> dict[str, Any]:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while trial["stage"] not in {"done", "failed"}:
         assert time.monotonic() < deadline, trial
         time.sleep(0.1)
