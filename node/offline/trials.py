@@ -233,10 +233,11 @@ class Trials:
                 if self._queue:
                     return self._queue.popleft()
                 self._changed.wait(_LOOK_S * 10)
-                self._expire()
+                self.remove_expired()
         return None
 
-    def _expire(self) -> None:
+    def remove_expired(self) -> None:
+        """Remove each trial that changed more than `KEPT_S` ago."""
         deadline_s = time.monotonic() - KEPT_S
         for trial in [trial for trial in self._trials.values() if trial.changed_s < deadline_s]:
             self._remove(trial)

@@ -85,7 +85,7 @@ class TrialRequests:
     async def read(self, request: Request) -> TrialAnswer:
         """Read files, and keep nothing: DICOM, ZIP archives, NRRD, NIfTI, pictures; up to three dates of one patient.
 
-        The answer has an `id`. The files and the answer are removed an hour after the last question, or by DELETE.
+        The answer has an `id`. The files and the answer are removed an hour after the reading, or by DELETE.
         """
         trial, form = await self._received(request)
         try:

@@ -17,7 +17,7 @@ nibabel = pytest.importorskip("nibabel")
 
 from ainode.node import testing  # noqa: E402
 from ainode.node.offline.trial_question import Stage, TrialOptions, trial_options  # noqa: E402
-from ainode.node.offline.trials import Trial, TrialRefused, Trials  # noqa: E402
+from ainode.node.offline.trials import KEPT_S, Trial, TrialRefused, Trials  # noqa: E402
 from ainode.node.settings import NodeTable, ReaderTable, Settings, WebTable, load  # noqa: E402
 
 LOOK = TrialOptions(is_look=True)
@@ -229,3 +229,14 @@ def test_no_name_of_a_document_leads_out_of_the_results(trials: Trials, name: st
 def test_what_is_no_point_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a point is no three numbers"):
         trial_options("", [text])
+
+
+def test_a_trial_is_removed_an_hour_after_its_last_change(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = uploaded(trials, b"content")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + KEPT_S - 60)
+    trials.remove_expired()
+    assert trials.of(OWNER, trial.identifier).folder.exists()
+    monkeypatch.setattr(time, "monotonic", lambda: now + KEPT_S + 60)
+    trials.remove_expired()
+    assert not trial.folder.exists()
