@@ -40,9 +40,7 @@ def left(pages: Console) -> list[Path]:
     return list((pages.node.folder / "data" / "trials").rglob("*"))
 
 
-def test_a_dropped_radiograph_is_read_and_shown_and_gone_once_it_is_discarded(
-    pages: Console, radiograph: Path
-) -> None:
+def test_a_dropped_radiograph_is_read_and_shown_and_gone_once_it_is_discarded(pages: Console, radiograph: Path) -> None:
     page = pages.person("reader")
     page.get_by_role("link", name="Try it").click()
     page.get_by_label("Files: DICOM").set_input_files(radiograph)
