@@ -21,6 +21,8 @@ from ainode.node.console import (
     study,
     study_files,
     study_rereading,
+    system,
+    system_trials,
     trial_files,
     trials,
     unread,
@@ -49,6 +51,8 @@ _PAGES: Final = (
     answer_search,
     trials,
     trial_files,
+    system,
+    system_trials,
 )
 # The address of a file changes with its content.
 _A_YEAR_S: Final = 31_536_000

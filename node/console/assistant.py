@@ -42,7 +42,7 @@ class Assistant:
         self._settings = settings
         self._places = threading.BoundedSemaphore(_AT_ONCE)
 
-    def ask(self, name: str, *, limit_s: float, **arguments: object) -> Any:  # noqa: ANN401 - what JSON holds
+    def ask(self, name: str, /, *, limit_s: float, **arguments: object) -> Any:  # noqa: ANN401 - what JSON holds
         """Return the answer of a task.
 
         Raises: CannotRender with words for a page, at a limit of time or memory too.

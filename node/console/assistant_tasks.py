@@ -100,10 +100,22 @@ def _assessed(_: Settings, request: AssessmentRequest) -> dict[str, Any]:
     return {"ref": list(astuple(document.ref)), "content": base64.b64encode(document.content).decode()}
 
 
+def _called(function: str) -> Callable[..., Any]:
+    """Return a task that calls other systems; the others need none of its libraries."""
+
+    def task(settings: Settings, **arguments: object) -> object:
+        from ainode.node.console import system_tasks  # noqa: PLC0415 - composes documents: a second to import
+
+        return getattr(system_tasks, function)(settings, **arguments)
+
+    return task
+
+
 _TASKS: Final[Mapping[str, Callable[..., Any]]] = {
     "explain": _explained,
     "stored": _stored,
     "changed": _changed,
     "ready": _ready,
     "assess": _assessed,
+    **{name: _called(name) for name in ("echo", "doctor", "send")},
 }

@@ -44,6 +44,7 @@ NAVIGATION: Final = (
     Destination("Routes", "/console/routes"),
     Destination("Models", "/console/models"),
     Destination("Try it", "/console/trials", Role.READER),
+    Destination("System", "/console/system"),
     Destination("Persons", "/console/persons", Role.ADMINISTRATOR),
 )
 

@@ -58,7 +58,9 @@ class Bench:
         self.folder.mkdir(exist_ok=True)
         route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
         self.settings = Settings(
-            node=NodeTable(data=self.folder, min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30),
+            node=NodeTable(
+                data=self.folder, port=free_port(), min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30
+            ),
             web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
             console=self.console,
             peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),

@@ -1,0 +1,124 @@
+"""The pages about the node itself: its state, dead letters, records, configuration, peers and the self-test."""
+
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from integration.console.conftest import Browser
+from support.web_bench import Bench
+
+from ainode.node.audit.messages import started
+from ainode.node.audit.trail import Trail
+from ainode.node.console.system_state import configuration
+from ainode.node.domain import UID, JobState
+from ainode.node.keeping.records import Job
+from ainode.node.receiving.events import AssociationOpened, AssociationRefused
+from ainode.node.receiving.process import ReceiverProcess
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def fail(bench: Bench, name: str, study: str) -> None:
+    bench.ledger.open(Job(name, UID(study), "spine", "spine_radiograph", {}, NOW, NOW, ()))
+    bench.ledger.move(name, JobState.READING)
+    bench.ledger.move(name, JobState.FAILED, reason="<weights> missing")
+
+
+def test_the_overview_tells_queues_machine_receiver_and_peers(viewer: Browser, bench: Bench) -> None:
+    put = bench.parts.receptions.watched(lambda _: None)
+    put(AssociationOpened("1", "CT<1>", "10.0.0.1", NOW))
+    put(AssociationRefused("STRANGER", "AINODE", "10.0.0.2", "not in [node] allow"))
+    page = viewer.get("/console/system").text
+    for words in ("readings that wait", "SQLite", "CT&lt;1&gt;@10.0.0.1", "not in [node] allow", "PACS@127.0.0.1:1"):
+        assert words in page
+    assert "Echo" not in page
+    part = viewer.get("/console/system", headers={"HX-Request": "true"}).text
+    assert "<html" not in part
+    assert "readings that wait" in part
+
+
+def test_dead_letters_are_tried_again_one_by_one_and_all_at_once_by_an_operator_alone(
+    viewer: Browser, operator: Browser, bench: Bench
+) -> None:
+    for number in range(3):
+        fail(bench, f"job{number}", f"1.2.{number}")
+    page = viewer.get("/console/system/failures").text
+    assert page.count("&lt;weights&gt; missing") == 3
+    assert "Try again" not in page
+    assert viewer.post("/console/system/failures", {"job": "job0"}).status_code == 403
+    assert operator.post("/console/system/failures", {"job": "job0"}).headers["Location"].endswith("retried=1")
+    assert bench.ledger.job("job0").state is JobState.WAITING
+    assert operator.post("/console/system/failures").headers["Location"].endswith("retried=2")
+    assert "No dead letter" in viewer.get("/console/system/failures").text
+    assert operator.post("/console/system/failures", {"job": "absent"}).headers["Location"].endswith("retried=0")
+
+
+def test_the_log_of_a_study_is_shown_to_an_operator_and_the_trail_to_an_administrator(
+    viewer: Browser, operator: Browser, administrator: Browser, bench: Bench
+) -> None:
+    lines = bench.parts.recent_lines
+    lines.begin()
+    logging.getLogger("ainode.node.deciding").warning("<b>odd", extra={"study_instance_uid": "1.2.77"})
+    lines.end()
+    logging.getLogger("ainode.node.deciding").warning("later", extra={"study_instance_uid": "1.2.77"})
+    Trail.of(bench.settings).append([(NOW, started())])
+    assert viewer.get("/console/system/records").status_code == 403
+    page = operator.get("/console/system/records?about=1.2.77").text
+    assert "&lt;b&gt;odd study_instance_uid=1.2.77" in page
+    assert "later" not in page
+    assert "Application Start" not in operator.get("/console/system/records").text
+    assert "Application Start" in administrator.get("/console/system/records").text
+
+
+def test_the_configuration_shows_no_secret(administrator: Browser, operator: Browser, bench: Bench) -> None:
+    assert operator.get("/console/system/configuration").status_code == 403
+    page = administrator.get("/console/system/configuration").text
+    assert "[node] ae_title" in page
+    assert "[[peer]] pacs port" in page
+    url = "postgresql+psycopg://me:hidden@host/ainode"  # gitleaks:allow
+    database = bench.settings.database.model_copy(update={"url": url})
+    rows = dict(configuration(bench.settings.model_copy(update={"database": database})))
+    assert rows["[database] url"] == "postgresql+psycopg://***@host/ainode"
+
+
+def test_an_echo_says_which_peer_does_not_answer_and_a_stranger_is_no_peer(operator: Browser) -> None:
+    part = operator.post("/console/system/peers/pacs/echo", headers={"HX-Request": "true"}).text
+    assert "C-ECHO" in part
+    assert ">no</span>" in part
+    assert operator.post("/console/system/peers/absent/echo").status_code == 404
+
+
+def test_the_doctor_shows_its_table_and_what_does_not_work(operator: Browser) -> None:
+    page = operator.post("/console/system/peers/pacs/doctor").text
+    assert "C-ECHO" in page
+    assert "deliver = &#34;dimse&#34; does not work there" in page
+
+
+@pytest.fixture
+def receiver(bench: Bench) -> Iterator[ReceiverProcess]:
+    """Run the node's receiver, whose events the intake of the bench takes."""
+    process = ReceiverProcess(bench.settings)
+    process.start(bench.events.append)
+    yield process
+    process.stop()
+
+
+@pytest.mark.usefixtures("receiver")
+def test_the_self_test_goes_through_the_receiver_and_shows_each_hop(operator: Browser, bench: Bench) -> None:
+    page = operator.post("/console/system/test").text
+    study = re.search(r"/console/studies/([0-9.]+)", page)
+    assert study, page
+    assert "the receiver answered each with success" in page
+    bench.take()
+    bench.take(later=timedelta(minutes=5))
+    hops = operator.get(f"/console/system/test/{study[1]}", headers={"HX-Request": "true"}).text
+    assert "complete and routed" in hops
+    assert "no route takes the study" in hops
+    assert "hx-get" not in hops
+
+
+def test_a_self_test_without_a_receiver_says_so(operator: Browser) -> None:
+    page = operator.post("/console/system/test").text
+    assert "the receiver did not take the study" in page
