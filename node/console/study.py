@@ -177,7 +177,7 @@ class StudyPage:
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
         return tuple(answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id), day) for job in live_jobs)
 
-    def _others(self, study: UID) -> list[tuple[UID, Labels, list[tuple[str, str]]]]:
+    def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:
         """Return the other studies of the patient, each with the route and the answer of its jobs."""
         uids = self._index.of_same_patient(study)
         labels = self._index.shown(uids)
@@ -185,6 +185,7 @@ class StudyPage:
             (
                 uid,
                 labels[uid],
+                _day(labels[uid].study_date),
                 [
                     (job.route, headline(job.result, job.reason))
                     for job in self._parts.ledger.jobs(study=uid)
