@@ -23,7 +23,7 @@ from ainode.node.web.limits import Complaints
 
 T = TypeVar("T")
 FIRST_PAGE: Final = "/console/"
-# Each hash takes 19 MiB and a processor for some hundredths of a second.
+# Each hash takes 46 MiB and a processor for some hundredths of a second.
 _HASHES_AT_ONCE: Final = 1
 _HASHES_WAITING: Final = 32
 _MAX_FIELDS: Final = 8

@@ -17,9 +17,10 @@ _MIN_DIFFERENT: Final = 5
 _MIN_UNKNOWN: Final = 8
 _ROWS: Final = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm")
 _WORDS: Final = ("administrator", "password", "passwort", "welcome", "ainode", "admin")
-# OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane. More memory would count against the node's.
-_MEMORY_KIB: Final = 19_456
-_PASSES: Final = 2
+# OWASP Password Storage Cheat Sheet: 46 MiB, one pass, one lane. Memory of this size is mapped, and given back at once
+# (mallopt(3), more than 32 MiB), whereas the C library keeps the 19 MiB of the sheet's other choice for each thread.
+_MEMORY_KIB: Final = 47_104
+_PASSES: Final = 1
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
 _HASHER: Final = PasswordHasher(_PASSES, _MEMORY_KIB, parallelism=1, hash_len=_HASH_BYTES, salt_len=_SALT_BYTES)

@@ -1,9 +1,11 @@
 """Persons, their passwords and roles, and their sessions, on SQLite and on PostgreSQL where there is one."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from support import installed
@@ -64,6 +66,16 @@ def test_a_password_is_kept_as_argon2id_that_another_implementation_verifies(eng
     assert PasswordHasher().verify(kept_hash, WORDS)
     with engine.connect() as connection:
         assert WORDS not in str(connection.execute(sa.select(persons)).all())
+
+
+def test_the_memory_of_a_hash_is_given_back_by_every_thread(people: People) -> None:
+    stored_hash, process = people.password_hash("anna"), psutil.Process()
+    before_bytes = process.memory_info().rss
+    for _ in range(4):
+        thread = threading.Thread(target=passwords.is_password, args=(stored_hash, OTHER_WORDS))
+        thread.start()
+        thread.join()
+    assert process.memory_info().rss - before_bytes < 10_000_000
 
 
 def test_the_password_of_the_person_alone_is_the_password(people: People) -> None:
