@@ -10,6 +10,7 @@ from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping.records import Job, KeptDocument
 from ainode.node.offline.trials import Trial
 
+_VOLUMES: Final = frozenset({"CT", "MR", "PT"})
 _NO_IMAGES: Final = frozenset({"SR", "RTSTRUCT", "SEG", "PR", "KO"})
 
 
@@ -22,6 +23,11 @@ class TrialImages:
     """the date of the form, from 1"""
     series: tuple[tuple[str, str, int], ...]
     """address below which the viewer asks, modality and number of images of each series, the longest first"""
+
+    @property
+    def is_volume(self) -> bool:
+        """Return whether somebody can point at a position in the patient."""
+        return any(modality in _VOLUMES for _, modality, _ in self.series)
 
 
 def answers(trial: Trial, content: Mapping[str, Any]) -> tuple[Answer, ...]:

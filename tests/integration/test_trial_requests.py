@@ -174,6 +174,21 @@ def test_an_upload_needs_a_token(bench: Bench, token: str, radiograph: bytes) ->
     assert bench.call("POST", "/upload", "", files={"file": ("spine.dcm", radiograph)}).status_code == 401
 
 
+def test_an_open_upload_takes_no_token_at_a_name_of_the_node_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, open_upload=True)
+    try:
+        bench.tokens.add("other")
+        files = {"file": ("a.dcm", b"a text that is no image at all")}
+        answer = bench.call("POST", "/upload", files=files)
+        assert (answer.status_code, answer.json()["status"]) == (400, "error")
+        assert bench.call("POST", "/upload", files=files, headers={"Host": "evil.example"}).status_code == 421
+        assert bench.call("POST", "/api/read", files={"files": ("a", b"1")}).status_code == 401
+        assert left(bench) == []
+    finally:
+        bench.web.stop()
+        bench.engine.dispose()
+
+
 def test_the_page_of_the_interface_shows_examples_for_shell_and_python(bench: Bench) -> None:
     page = bench.call("GET", "/docs").text
     assert "curl -H" in page

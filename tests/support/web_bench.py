@@ -46,6 +46,7 @@ class Bench:
     put_event: Callable[[IntakeEvent], None] = field(init=False)
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
+    open_upload: bool = False
     console: ConsoleTable = field(default_factory=ConsoleTable)
     record: Callable[[Message], None] = drop
     pages: FastAPI = field(init=False)
@@ -61,7 +62,13 @@ class Bench:
             node=NodeTable(
                 data=self.folder, port=free_port(), min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30
             ),
-            web=WebTable(enabled=True, port=free_port(), tls_certificate=self.certificate, tls_key=self.certificate),
+            web=WebTable(
+                enabled=True,
+                port=free_port(),
+                tls_certificate=self.certificate,
+                tls_key=self.certificate,
+                open_upload=self.open_upload,
+            ),
             console=self.console,
             peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
             routes=(route,),
