@@ -94,9 +94,7 @@ class StudyFiles:
 
     def pdf(self, request: Request, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return the report.pdf of a job, as `ainode read` makes one: it names the patient."""
-        documents = self._documents(study, job)
-        for document in documents:
-            _opened(document).close()
+        documents = _printed(self._documents(study, job))
         content = self._pdf(self._job(study, job), documents)
         self._record(request, visit, study, documents, "report.pdf")
         return Response(content, media_type="application/pdf", headers=_download("report.pdf"))
@@ -105,11 +103,11 @@ class StudyFiles:
         """Return all files of a job as one ZIP, which is made while it is sent."""
         documents, row = self._documents(study, job), self._job(study, job)
         for document in documents:
-            _opened(document).close()
+            _opened(document).close()  # nothing can be said any more once the ZIP is on its way
         texts = {
             "result.json": row.result.encode(),
             "report.txt": self._text(row),
-            "report.pdf": self._pdf(row, documents),
+            "report.pdf": self._pdf(row, _printed(documents)),
         }
         name = f"study-{study}-{row.id[:8]}.zip"
         self._record(request, visit, study, documents, ", ".join((name, *texts)))
@@ -142,6 +140,8 @@ class StudyFiles:
         return _rendered(lambda: self._parts.rendering.text(job.result))
 
     def _pdf(self, job: Job, documents: Sequence[ShownDocument]) -> bytes:
+        for document in documents:
+            _opened(document).close()
         files = [(str(shown.document.kind), shown.document.path) for shown in documents]
         return _rendered(lambda: self._parts.rendering.pdf(job.result, files))
 
@@ -155,6 +155,12 @@ class StudyFiles:
             counts[sop_class] = counts.get(sop_class, 0) + 1
         address = request.client.host if request.client else "unknown"
         self._parts.web.record(exported(visit.person, address, study_subject(UID(study), counts, {"files": files})))
+
+
+def _printed(documents: Sequence[ShownDocument]) -> list[ShownDocument]:
+    """Return what a report.pdf shows: the first capture, and the last document, which names the patient."""
+    captures = [shown for shown in documents if shown.is_capture][:1]
+    return [*captures, *(shown for shown in documents[-1:] if shown not in captures)]
 
 
 def _rendered(content_of: Callable[[], _Content]) -> _Content:

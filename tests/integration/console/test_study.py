@@ -3,6 +3,7 @@
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -176,26 +177,41 @@ def test_html_in_a_name_is_shown_as_text(viewer: Browser, bench: Bench, read: Re
         assert "<script>alert" not in answer.text
 
 
-def test_a_page_that_may_name_the_patient_shows_html_in_the_name_as_text_and_the_other_studies(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "named", console=ConsoleTable(patient="full", ohif="https://pacs/view?study={study}"))
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A console that names patients, and studies of two patients."""
+    folder = tmp_path_factory.mktemp("named")
+    bench = Bench(folder / "node", console=ConsoleTable(patient="full", ohif="https://pacs/view?study={study}"))
     bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
     index = PatientIndex(bench.engine, Naming.FULL)
     for study, name in (("1.2.1", HOSTILE), ("1.2.2", HOSTILE), ("1.2.3", "Other^Patient")):
         ref = InstanceRef(UID(study), UID(f"{study}.1"), UID("1.2.840"), UID(f"{study}.1.1"))
-        bench.catalog.index([StoredInstance(ref, UID("1.2"), "ff", 1, tmp_path / "gone", "MODALITY", NOW)])
+        bench.catalog.index([StoredInstance(ref, UID("1.2"), "ff", 1, folder / "gone", "MODALITY", NOW)])
+        completion = Completion(NOW + timedelta(seconds=10), "10.0 s of silence")
+        bench.catalog.mark_routed(UID(study), content={}, explanation=[], completion=completion)
         index.write(UID(study), Labels(name=name, patient_id="P-17", study_date="20260203", description="<i>Spine</i>"))
-    try:
-        page = Browser(bench, Role.VIEWER).get("/console/studies/1.2.1").text
-    finally:
-        bench.web.stop()
-        bench.parts.rendering.stop()
-        bench.engine.dispose()
+    yield bench
+    bench.web.stop()
+    bench.parts.rendering.stop()
+    bench.engine.dispose()
+
+
+def test_a_page_that_may_name_the_patient_shows_html_in_the_name_as_text_and_the_other_studies(named: Bench) -> None:
+    page = Browser(named, Role.VIEWER).get("/console/studies/1.2.1").text
     assert "Mustermann, &lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&lt;i&gt;Spine&lt;/i&gt;" in page
     assert "<script>alert" not in page
     assert 'href="/console/studies/1.2.2"' in page
     assert 'href="/console/studies/1.2.3"' not in page
-    assert 'href="https://pacs/view?study=1.2.1"' in page
+
+
+def test_a_study_whose_images_were_removed_says_so_and_leads_to_the_archive(named: Bench) -> None:
+    assert "no longer on this node" not in Browser(named, Role.VIEWER).get("/console/studies/1.2.3").text
+    named.catalog.forget(UID("1.2.3"))
+    page = Browser(named, Role.VIEWER).get("/console/studies/1.2.3").text
+    assert "The images are no longer on this node" in page
+    assert 'href="https://pacs/view?study=1.2.3"' in page
+    assert "10.0 s of silence" in page
 
 
 def test_an_address_of_another_study_or_job_or_no_uid_is_refused_in_words(reader: Browser, read: ReadStudy) -> None:
