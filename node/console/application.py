@@ -26,6 +26,7 @@ from ainode.node.console import (
     trial_files,
     trials,
     unread,
+    viewer,
     worklist,
 )
 from ainode.node.console.access import LoginNeeded
@@ -45,6 +46,7 @@ _PAGES: Final = (
     study,
     study_files,
     study_rereading,
+    viewer,
     models,
     live,
     compare,

@@ -48,7 +48,7 @@ class Frame:
 
 
 def frame(path: Path, index: int = 0) -> Frame:
-    """Return a frame with the window of its header; the percentiles replace a window that leaves the frame flat.
+    """Return a frame with the window of its header; the percentiles replace a window beside which the values lie.
 
     Raises: BrokenSeries if the file cannot be decoded.
     """
@@ -226,11 +226,12 @@ def _windowed(values: NDArray[np.float32], center: float, width: float) -> NDArr
 
 
 def _window(header: Dataset, values: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return center and width of the first window; None without a window that shows the values."""
+    """Return center and width of the first window; None without a window, or if the values lie beside the window."""
     center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if header.get("VOILUTSequence") or center is None or width is None or width <= 1:
         return None
-    return (center, width) if _contrast(_windowed(values, center, width)) >= _MIN_CONTRAST else None
+    is_beside = _contrast(_windowed(values, center, width)) < _MIN_CONTRAST <= _contrast(values) / width
+    return None if is_beside else (center, width)
 
 
 def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -264,7 +265,7 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values[::step, ::step]
 
 
-def _contrast(brightness: NDArray[np.float32]) -> float:
+def _contrast(values: NDArray[np.float32]) -> float:
     """Return the difference between the percentiles 99 and 1."""
-    low, high = np.percentile(_sample(brightness), (1, 99))
+    low, high = np.percentile(_sample(values), (1, 99))
     return float(high - low)

@@ -14,6 +14,7 @@ from ainode.node.jobs.requests import request_of, route_of
 from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.withholding import addressed
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.saliency import FILE_NAME, saliency_file
 from ainode.node.keeping.tasks import Task
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.shelf import PriorRecord
@@ -58,6 +59,7 @@ class Readings:
             self._refuse_full()
             reading = stations.read(job.handler, self._request(job))
             kept_documents = tuple(self._keep(job, document) for document in reading.documents)
+            self._keep_saliency(job, reading)
         except (NodeError, OSError) as error:
             self._note_failure(task, error)
             self._stations.record(accessed(job.handler, _audited(job), type(error).__name__))
@@ -118,6 +120,11 @@ class Readings:
     def _request(self, job: Job) -> Request:
         settings = self._stations.settings
         return request_of(job, route_of(job, settings), settings, self._stations.catalog)
+
+    def _keep_saliency(self, job: Job, reading: Reading) -> None:
+        """Write what people see over the images; another attempt replaces the file."""
+        if isinstance(reading.answer, Result) and (content := saliency_file(reading.answer.captures)):
+            write_durably(self._stations.settings.data / "documents" / job.id / FILE_NAME, content)
 
     def _keep(self, job: Job, document: Document) -> KeptDocument:
         """Write a document where a restart finds the document; the first bytes of a UID stay for good."""

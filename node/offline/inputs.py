@@ -52,10 +52,10 @@ class Inputs:
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield each file of `paths`, and every file below each folder of `paths`."""
+    """Yield each file of `paths`, and every file below each folder of `paths` that is not hidden."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file())
+            yield from sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         else:
             yield path
 

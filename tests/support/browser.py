@@ -7,14 +7,14 @@ from playwright.sync_api import Page, sync_playwright
 
 from support.servers import program
 
-_DRAWS_ITSELF = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 @contextmanager
 def page(width: int = 1400, height: int = 900) -> Iterator[Page]:
     """Open a browser with one page."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(_DRAWS_ITSELF))
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ARGUMENTS))
         try:
             yield browser.new_page(viewport={"width": width, "height": height})
         finally:
