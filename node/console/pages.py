@@ -81,6 +81,10 @@ class Pages:
         content = self._environment.get_template(template).render({**common, **values})
         return HTMLResponse(content, status, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
+    def part(self, template: str, values: Mapping[str, object]) -> str:
+        """Return a part of a page that is the same for everybody who may see the part."""
+        return self._environment.get_template(template).render(values)
+
     def time(self, moment: datetime | None) -> Markup:
         """Return a time in the zone of the node, which a browser can read too; a dash for None."""
         if moment is None:

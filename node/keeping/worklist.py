@@ -4,6 +4,7 @@ Each part of the list is read along an index in the order of the list, so that a
 list is.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
 from ainode.node.keeping.announcements import Fetching
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.patient_index import matches
@@ -74,7 +75,7 @@ class Criteria:
     study: str = ""
     """the beginning of a Study Instance UID"""
     text: str = ""
-    """words of `patient_index`"""
+    """words of `patient_index`, or the beginning of a Study Instance UID"""
     since: datetime | None = None
     before: datetime | None = None
 
@@ -220,7 +221,9 @@ def _common(criteria: Criteria, uid: sa.ColumnElement[str], at: sa.ColumnElement
     if criteria.study:
         yield uid.startswith(criteria.study, autoescape=True)
     if criteria.text:
-        yield uid.in_(sa.select(patient_index.c.study_instance_uid).where(matches(criteria.text)))
+        is_named = uid.in_(sa.select(patient_index.c.study_instance_uid).where(matches(criteria.text)))
+        is_uid = re.fullmatch(UID_PATTERN, criteria.text)
+        yield is_named | uid.startswith(criteria.text, autoescape=True) if is_uid else is_named
     if criteria.since:
         yield at >= criteria.since
     if criteria.before:
