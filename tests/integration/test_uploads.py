@@ -4,6 +4,7 @@ import io
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -117,9 +118,10 @@ def test_an_upload_of_three_gigabytes_is_refused_by_its_length_before_a_byte_of_
     )
     with socket.create_connection(("127.0.0.1", desk.port), timeout=10) as connection:
         connection.sendall(head.encode())
-        answer = connection.recv(65_536)
-    assert b" 413 " in answer.splitlines()[0]
-    assert b"max_upload_bytes" in answer
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 413
+        assert b"max_upload_bytes" in answer.read()
     assert desk.left() == []
 
 

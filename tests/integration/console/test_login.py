@@ -437,39 +437,49 @@ def test_a_node_without_persons_says_in_a_line_how_the_first_is_made(tmp_path: P
 
 
 def routes_of(bench: Bench) -> Iterator[tuple[str, set[str]]]:
-    """Yield the address and the methods of every page, with a UID in place of each parameter."""
+    """Yield the address of every page but the login, with names of parameters, and its methods."""
     for entry in bench.pages.routes:
         for route in getattr(getattr(entry, "original_router", None), "routes", [entry]):
             if route.path not in {"/login", "/static/{path:path}", "/theme"}:
-                yield "/console" + re.sub(r"{[^}]*}", "1.2.3", route.path), route.methods
+                yield f"/console{route.path}", route.methods
+
+
+def changes_of(bench: Bench) -> set[str]:
+    return {path for path, methods in routes_of(bench) if methods - {"GET", "HEAD"}}
+
+
+def filled(path: str) -> str:
+    """Return an address of new identifiers, which are UIDs and hexadecimal digits at once."""
+    return re.sub(r"{[^}]*}", lambda _: f"1{time.monotonic_ns():031d}", path)
 
 
 def test_no_page_but_the_login_is_open(bench: Bench) -> None:
     stranger = Visitor(bench)
-    addresses = {address for address, _ in routes_of(bench)}
-    assert len(addresses) > 5
-    for address in addresses:
-        for answer in (stranger.get(address), stranger.post(address, {})):
-            assert (answer.status_code, answer.headers["Location"][:14]) == (303, "/console/login"), address
+    paths = {path for path, _ in routes_of(bench)}
+    assert len(paths) > 5
+    for path in paths:
+        for answer in (stranger.get(filled(path)), stranger.post(filled(path), {})):
+            assert (answer.status_code, answer.headers["Location"][:14]) == (303, "/console/login"), path
 
 
 def test_no_page_changes_anything_without_the_token_of_the_visit(bench: Bench, chief: Visitor) -> None:
-    addresses = {address for address, methods in routes_of(bench) if methods - {"GET", "HEAD"}}
-    assert len(addresses) > 5
-    for address in addresses:
-        boundary = {"Content-Type": "multipart/form-data; boundary=b"}
-        assert chief.post(address, {}).status_code in {403, 415}, address
-        assert chief.post(address, {"csrf": "wrong"}).status_code in {403, 415}, address
-        files = chief.session.post(
-            chief.address + address, data=b"--b--\r\n", headers=boundary, allow_redirects=False, timeout=20
+    assert len(changes_of(bench)) > 5
+    for path in changes_of(bench):
+        for fields in ({}, {"csrf": "wrong"}):
+            assert chief.post(filled(path), fields).status_code in {403, 415}, path
+        answer = chief.session.post(
+            chief.address + filled(path),
+            data=b"--b--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+            allow_redirects=False,
+            timeout=20,
         )
-        assert files.status_code == 403, address
+        assert answer.status_code == 403, path
 
 
 def test_a_viewer_changes_nothing_but_the_own_password_and_visit(bench: Bench, person: str) -> None:
     viewer = Visitor(bench)
     viewer.log_in(person)
     token = viewer.csrf("/console/password")
-    own = {"/console/password", "/console/logout"}
-    for address in {address for address, methods in routes_of(bench) if methods - {"GET", "HEAD"}} - own:
-        assert viewer.post(address, {"csrf": token}, **{"X-CSRF": token}).status_code == 403, address
+    for path in changes_of(bench) - {"/console/password", "/console/logout"}:
+        assert viewer.post(filled(path), {"csrf": token}, **{"X-CSRF": token}).status_code == 403, path
