@@ -46,7 +46,7 @@ class _RoutesPages:
 
     def table(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return the routes as a table."""
-        rows = [(route, conditions(route)) for route in self._parts.settings.routes]
+        rows = [(route, conditions(route), self._withheld(route)) for route in self._parts.settings.routes]
         return render(request, "routes.html", rows=rows)
 
     def ready(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
@@ -100,6 +100,11 @@ class _RoutesPages:
         question = {"path": str(path), "study_count": _COMPARED_STUDIES, "seconds": _COMPARE_S}
         comparison, problem = self._asked("changed", _COMPARE_S + _GRACE_S, question)
         return comparison, problem.replace(f"{path.parent}/", "")
+
+    def _withheld(self, route: Route) -> str:
+        """Return why the documents of a route stay in the node, as far as its handler has told of its weights."""
+        weights = self._parts.readers.known_weights(route.handler)
+        return route.withholding_reason(weights.demonstration) if weights else ""
 
     def _asked(self, name: str, limit_s: float, arguments: Mapping[str, object]) -> tuple[Any, str]:
         """Return the answer of the assistant, or None and the reason."""

@@ -40,12 +40,16 @@ class _SystemPages:
 
     def overview(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return the page, or the part of it that is asked for again every few seconds."""
-        name = "_system.html" if "hx-request" in request.headers else "system.html"
-        return render(request, name, **self._values())
+        if "hx-request" in request.headers:
+            return render(request, "_system.html", **self._values())
+        since, parts = datetime.now(UTC) - _PERIOD, self._parts
+        traffic = {entry.destination: entry for entry in self._backlog.traffic(since)}
+        peers = [(peer, traffic.get(peer.name)) for peer in parts.settings.peers]
+        return render(request, "system.html", **self._values(), peers=peers, sources=self._backlog.sources(since))
 
     def _values(self) -> dict[str, Any]:
+        """Return what changes from moment to moment, and is cheap to ask for."""
         parts, now = self._parts, datetime.now(UTC)
-        traffic = {entry.destination: entry for entry in self._backlog.traffic(now - _PERIOD)}
         return {
             "now": now,
             "faults": parts.web.readiness.faults(),
@@ -60,8 +64,6 @@ class _SystemPages:
             "disk": system_state.disk_of(parts.settings),
             "database": system_state.database_of(parts.engine),
             "resident_bytes": system_state.resident_bytes(),
-            "peers": [(peer, traffic.get(peer.name)) for peer in parts.settings.peers],
-            "sources": self._backlog.sources(now - _PERIOD),
         }
 
     def failures(

@@ -23,6 +23,11 @@ class Inquiry:
         self._failure = ""
         self._failed_at = 0.0
 
+    def answer(self) -> Needs | None:
+        """Return what the handler has told, None if it has told nothing; the handler is not asked."""
+        with self._lock:
+            return self._needs
+
     def needs(self) -> Needs:
         """Return what the handler needs, if the handler has told.
 

@@ -59,6 +59,15 @@ class Readers:
             log.warning("handler not ready: %s", error, extra={"action": "not_ready", "handler": handler})
             return HandlerWeights()
 
+    def known_weights(self, handler: str) -> HandlerWeights | None:
+        """Return the weights of a handler that has told of them, None otherwise; no process is started."""
+        inquiry = self._inquiries.get(handler)
+        needs = inquiry.answer() if inquiry else None
+        try:
+            return self._models.weights.of_handler(needs.weights) if needs else None
+        except NodeError:  # the weights are missing: the check of the routes says so
+            return None
+
     def states(self) -> tuple[ReaderState, ...]:
         """Return what each reader does."""
         return tuple(reader.state() for reader in self._readers.values())
