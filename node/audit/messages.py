@@ -186,6 +186,11 @@ def study_subject(
     return Subject(uid, _STUDY, _REPORT, details=tuple(details.items()), sop_classes=sop_classes)
 
 
+def table_subject(address: str) -> Subject:
+    """Return a table of many studies as the object of a message."""
+    return Subject(address, _URI, _REPORT)
+
+
 def with_patient(message: Message, patient_id_of: Callable[[str], str]) -> Message:
     """Return a message with the patient of its study as another object, if it has a study and the patient is known."""
     studies = [subject.identifier for subject in message.subjects if subject.identifier_type == _STUDY]

@@ -43,6 +43,7 @@ NAVIGATION: Final = (
     Destination("Not read", "/console/unread"),
     Destination("Routes", "/console/routes"),
     Destination("Models", "/console/models"),
+    Destination("Judgements", "/console/judgements", Role.READER),
     Destination("Try it", "/console/trials", Role.READER),
     Destination("System", "/console/system"),
     Destination("Persons", "/console/persons", Role.ADMINISTRATOR),

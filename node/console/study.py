@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.access import Role, Visit, of
+from ainode.node.console.judging import OPINIONS, Panels
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.study_answers import Answer, answer_of, headline, score_tables
@@ -82,7 +83,7 @@ class StudyPage:
     """The page of a study, and the parts of the page that are loaded later."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._records = parts, StudyRecords(parts.engine)
+        self._parts, self._records, self._panels = parts, StudyRecords(parts.engine), Panels(parts)
         self._index = PatientIndex(parts.engine, naming(parts.settings))
 
     def show(self, request: Request, study: StudyUid, visit: Viewer) -> Response:
@@ -163,6 +164,8 @@ class StudyPage:
             "day": day,
             "answers": self._answers(jobs, day),
             "others": self._others(study),
+            "opinions": OPINIONS,
+            "panels": {job.id: self._panels.of(job) for job in jobs if job.state is not JobState.SUPERSEDED},
             "earlier": [job for job in jobs if job.state is JobState.SUPERSEDED],
             "headlines": headlines,
             "history": history,

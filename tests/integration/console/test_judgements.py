@@ -1,0 +1,260 @@
+"""A person judges an answer on the page of a study: the judgement is kept, counted, exported and sent."""
+
+import csv
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from conformance.made import CONTEXT, source, sources_of
+from conformance.test_verdicts import VERDICTS, judged
+from integration.console.conftest import Browser, is_open, visit_of
+from pydicom import dcmread
+from support import Orthanc, instance_ref, judges
+from support.web_bench import Bench
+
+from ainode.node import reports
+from ainode.node.audit.messages import AuditSource, Message, xml
+from ainode.node.console.addenda import Addenda
+from ainode.node.console.assistant import Assistant
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.jobs.courier import Courier
+from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.judgements import AddendumState, Judgements, KeptJudgement
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.settings import ConsoleTable
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+JOB = "b" * 32
+HOSTILE = "=HYPERLINK(Mustermann)"
+
+
+@dataclass
+class ReadStudy:
+    """A study that was read, and its report as it was made."""
+
+    study: UID
+    report: bytes
+
+    @property
+    def page(self) -> str:
+        return f"/console/studies/{self.study}"
+
+    @property
+    def form(self) -> str:
+        return f"{self.page}/jobs/{JOB}/judgements"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, messages: list[Message]) -> Iterator[Bench]:
+    folder, console = tmp_path_factory.mktemp("console"), ConsoleTable(addendum="assessment")
+    made = Bench(folder, record=messages.append, console=console)
+    made.pages.state.visit_of, made.pages.state.is_open = visit_of, is_open
+    yield made
+    made.web.stop()
+    made.parts.stop()
+    made.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
+    return a_read_study(bench, tmp_path_factory.mktemp("read"), JOB)
+
+
+def a_read_study(bench: Bench, folder: Path, name: str) -> ReadStudy:
+    """Put a study, its job and its documents into the node, as a reading leaves them."""
+    path = source(folder, PatientName="Mustermann^Max", PatientID="P-17")
+    ref, sha256 = instance_ref(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    bench.catalog.index([StoredInstance(ref, UID("1.2.840.10008.1.2.1"), sha256, 1, path, "MODALITY", NOW)])
+    result = judged(path, next(iter(VERDICTS.values())), boxes=1)
+    content = bench.catalog.content(ref.study_instance_uid)
+    job = Job(name, ref.study_instance_uid, "spine", "spine_radiograph", content, NOW, NOW, ("archive",))
+    assert bench.ledger.open(job)
+    kept_documents = []
+    for document in reports.documents(result, sources_of(path), CONTEXT):
+        file = folder / f"{document.ref.sop_instance_uid}.dcm"
+        file.write_bytes(document.content)
+        digest = hashlib.sha256(document.content).hexdigest()
+        kept_documents.append(KeptDocument(name, document.ref, document.kind, file, digest))
+    bench.ledger.move(name, JobState.READING)
+    outcome = Outcome(JobState.REPORTED, reports.result_json(result, CONTEXT), "", 1.0, finished_at=NOW)
+    assert bench.ledger.report(job, kept_documents, outcome)
+    return ReadStudy(ref.study_instance_uid, kept_documents[-1].path.read_bytes())
+
+
+def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def last(bench: Bench, job: str = JOB) -> KeptJudgement:
+    return Judgements(bench.engine).of_job(job)[-1]
+
+
+def test_one_click_accepts_a_result_and_the_page_shows_by_whom(reader: Browser, read: ReadStudy, bench: Bench) -> None:
+    page = reader.get(read.page).text
+    assert 'name="opinion" value="accept"' in page
+    answer = reader.post(read.form, {"opinion": "accept", "finding": ""})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{read.page}#judgement-{JOB}")
+    assert "by the reader" in reader.get(read.page).text
+    entry = last(bench)
+    assert (entry.judgement.opinion, entry.judgement.person, entry.presence) == ("accept", "the reader", "present")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"opinion": "reject"}, "choose a reason"),
+        ({"opinion": "reject", "reason": "nonsense"}, "choose a reason of the list"),
+        ({"opinion": "change", "reason": "other"}, "say what holds instead"),
+        ({"opinion": "change", "reason": "other", "measurement": "Probability", "value": "many"}, "is no number"),
+        ({"opinion": "change", "reason": "other", "measurement": "Length", "value": "3"}, "no such measurement"),
+    ],
+)
+def test_a_judgement_that_says_too_little_is_not_taken_and_told_why(
+    fields: dict[str, str], words: str, reader: Browser, read: ReadStudy, bench: Bench
+) -> None:
+    before = len(Judgements(bench.engine).of_job(JOB))
+    answer = reader.post(read.form, fields)
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert len(Judgements(bench.engine).of_job(JOB)) == before
+
+
+def test_a_viewer_sees_judgements_and_may_not_judge(viewer: Browser, read: ReadStudy) -> None:
+    assert 'value="accept"' not in viewer.get(read.page).text
+    assert viewer.post(read.form, {"opinion": "accept"}).status_code == 403
+    assert viewer.get("/console/judgements").status_code == 403
+    assert viewer.get("/console/judgements.csv").status_code == 403
+
+
+def test_a_form_without_the_token_of_the_visit_is_refused(reader: Browser, read: ReadStudy) -> None:
+    assert reader.post(read.form, {"opinion": "accept", "csrf": "another"}).status_code == 403
+
+
+def test_an_unknown_finding_job_or_study_is_not_found(reader: Browser, read: ReadStudy) -> None:
+    accept = {"opinion": "accept"}
+    assert reader.post(read.form, {**accept, "finding": "box 17"}).status_code == 404
+    assert reader.post(read.form.replace(JOB, "c" * 32), accept).status_code == 404
+    assert reader.post(read.form.replace(read.study, "1.2.3"), accept).status_code == 404
+
+
+def test_the_addendum_is_kept_and_confirmed_by_an_archive_and_the_report_is_not_altered(
+    reader: Browser, read: ReadStudy, bench: Bench, archive: Orthanc, tmp_path: Path
+) -> None:
+    finding = "box 1"
+    comment = "Gefäß & <b>Artefakt</b>"
+    reader.post(read.form, {"opinion": "reject", "finding": finding, "reason": "artifact", "comment": comment})
+    until(lambda: last(bench).addendum == AddendumState.COMPOSED)
+    entry = last(bench)
+    deliveries = [item for item in bench.ledger.deliveries(JOB) if item.document.kind is DocumentKind.ASSESSMENT]
+    assert {(item.destination, item.state) for item in deliveries} == {("archive", DeliveryState.WAITING)}
+    peer = archive.peer.model_copy(update={"name": "archive"})
+    courier = Courier(bench.settings.model_copy(update={"peers": (peer,)}), bench.ledger)
+    assert courier.send(JOB, "archive", NOW)
+    until(lambda: courier.confirm(JOB, "archive", datetime.now(UTC)))
+    assert {item.state for item in bench.ledger.deliveries(JOB)} == {DeliveryState.CONFIRMED}
+    identifiers = archive.instances_of(read.study)
+    path = tmp_path / "assessment.dcm"
+    path.write_bytes(archive.download(identifiers[entry.addendum_uid]))
+    assessment, report = dcmread(path), dcmread(io.BytesIO(read.report))
+    assert assessment.PatientName == report.PatientName == "Mustermann^Max"
+    evidence = assessment.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [item.ReferencedSOPInstanceUID for item in evidence] == [report.SOPInstanceUID]
+    assert judges.module_errors(path) == []
+    assert dcmread(io.BytesIO(archive.download(identifiers[report.SOPInstanceUID]))) == report
+    page = reader.get(read.page).text
+    assert "Gefäß &amp; &lt;b&gt;Artefakt&lt;/b&gt;" in page
+    assert "Addendum" in page
+
+
+def test_a_judgement_is_downloaded_as_the_document_that_leaves(reader: Browser, read: ReadStudy, bench: Bench) -> None:
+    reader.post(read.form, {"opinion": "accept", "finding": "whole image"})
+    until(lambda: last(bench).addendum == AddendumState.COMPOSED)
+    entry = last(bench)
+    answer = reader.get(f"/console/judgements/{entry.id}.dcm")
+    assert answer.headers["content-type"] == "application/dicom"
+    (kept,) = [item for item in bench.ledger.documents(JOB) if item.ref.sop_instance_uid == entry.addendum_uid]
+    assert answer.content == kept.path.read_bytes()
+    assert reader.get("/console/judgements/4711.dcm").status_code == 404
+
+
+def test_the_csv_has_every_judgement_runs_in_no_spreadsheet_and_names_no_patient(
+    reader: Browser, read: ReadStudy, bench: Bench
+) -> None:
+    reader.post(read.form, {"opinion": "accept", "finding": "", "comment": HOSTILE})
+    answer = reader.get("/console/judgements.csv?opinion=accept")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    of_reading = Judgements(bench.engine).of_job(JOB)
+    assert [int(row["judgement"]) for row in rows] == [
+        entry.id for entry in of_reading if entry.judgement.opinion == "accept"
+    ]
+    assert rows[-1]["comment"] == f"'{HOSTILE}"
+    assert rows[-1]["study_instance_uid"] == read.study
+    assert "Max" not in answer.text
+    assert "P-17" not in answer.text
+
+
+def test_the_page_leads_with_the_model_that_persons_agreed_with_least_this_month(
+    reader: Browser, read: ReadStudy
+) -> None:
+    reader.post(read.form, {"opinion": "accept", "finding": ""})
+    page = reader.get("/console/judgements").text
+    assert f"Agreement by model, {datetime.now(UTC).astimezone():%Y-%m}" in page
+    assert "spine_radiograph" in page
+    assert "n = 1" in page
+    assert reader.get("/console/judgements?person=nobody").text.count("No judgement fits") == 1
+    assert reader.get("/console/judgements?since=yesterday").status_code == 422
+    part = reader.get("/console/judgements?opinion=reject", headers={"HX-Request": "true"}).text
+    assert "<html" not in part
+    assert read.study in part
+
+
+def test_the_audit_trail_names_person_and_job_and_neither_comment_nor_patient(
+    reader: Browser, read: ReadStudy, messages: list[Message], caplog: pytest.LogCaptureFixture
+) -> None:
+    messages.clear()
+    reader.post(read.form, {"opinion": "accept", "finding": "", "comment": HOSTILE})
+    about_study = [message for message in messages if any(item.identifier == read.study for item in message.subjects)]
+    assert len(about_study) == 1
+    (message,) = about_study
+    assert ("job", JOB) in message.subjects[0].details
+    assert "the reader" in {participant.user_id for participant in message.participants}
+    texts = [xml(item, NOW, AuditSource("node", "AINODE", "host")) for item in messages]
+    details = [value for item in messages for subject in item.subjects for _, value in subject.details]
+    for text in (*texts, *details, caplog.text):
+        assert "Mustermann" not in text
+
+
+def test_a_reading_that_a_newer_one_replaced_is_not_judged_any_more(
+    reader: Browser, bench: Bench, tmp_path: Path
+) -> None:
+    folder = tmp_path / "superseded"
+    folder.mkdir()
+    name = "d" * 32
+    study = a_read_study(bench, folder, name)
+    job = bench.ledger.job(name)
+    assert bench.ledger.open(replace(job, id="e" * 32))
+    answer = reader.post(study.form.replace(JOB, name), {"opinion": "accept"})
+    assert answer.status_code == 409
+    assert "A newer reading replaced this one" in answer.text
+
+
+def test_what_is_due_at_the_end_of_the_node_is_composed_after_the_next_start(
+    reader: Browser, read: ReadStudy, bench: Bench
+) -> None:
+    judgements = Judgements(bench.engine)
+    reader.post(read.form, {"opinion": "accept", "finding": ""})
+    until(lambda: last(bench).addendum == AddendumState.COMPOSED)
+    entry = last(bench)
+    number = judgements.keep(entry.judgement, NOW, statement="", presence="present", has_addendum=True)
+    addenda = Addenda(bench.settings, bench.ledger, judgements, Assistant(bench.settings))
+    until(lambda: last(bench).addendum == AddendumState.COMPOSED)
+    assert last(bench).id == number
+    addenda.stop()
