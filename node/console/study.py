@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from hashlib import sha256
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
 from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.access import Role, Visit, of
@@ -13,17 +14,20 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.study_answers import Answer, answer_of, headline, score_tables
 from ainode.node.console.timeline import timeline
-from ainode.node.domain import UID, UID_PATTERN, JobState
+from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
-from ainode.node.keeping.records import Job
+from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptSeries, StudyRecords
 from ainode.node.settings.tables import ConsoleTable
 from ainode.node.web.state import study_status
 
 StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
 Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
+_Seen = Annotated[str, Query(max_length=16)]
+_Instance = Annotated[str, Query(pattern=rf"^({UID_PATTERN})?$")]
+_MOVING: Final = frozenset({DeliveryState.WAITING, DeliveryState.CHECKING, DeliveryState.SENT})
 _MOST_DESCRIBED: Final = 40
 """series whose headers are read for one page"""
 _DESCRIBED: Final = {
@@ -71,6 +75,18 @@ def match_reasons(explanation: Sequence[Mapping[str, Any]] | None) -> dict[str, 
     return reasons
 
 
+def _is_moving(jobs: Sequence[Job], deliveries: Mapping[str, Sequence[Delivery]]) -> bool:
+    """Return whether the node is at work on a job, or on the documents of one."""
+    return any(
+        job.state in {JobState.WAITING, JobState.READING}
+        or (
+            job.state is not JobState.SUPERSEDED
+            and any(item.state in _MOVING and not item.settled for item in deliveries.get(job.id, ()))
+        )
+        for job in jobs
+    )
+
+
 def _day(text: str) -> date | None:
     """Return a Study Date, None if it is none."""
     try:
@@ -95,16 +111,20 @@ class StudyPage:
         rows = self._series_rows(UID(study), is_described=described)
         return render(request, "study.html", **values, series=rows, described=described)
 
-    def progress(self, request: Request, study: StudyUid, _: Viewer) -> Response:
-        """Return the timeline alone, for a page that is open while a study is read."""
-        return render(request, "_study_timeline.html", **self._values(UID(study)))
+    def progress(self, request: Request, study: StudyUid, _: Viewer, seen: _Seen = "") -> Response:
+        """Return the timeline alone, for an open page; the whole page anew when a job is in another state."""
+        values = self._values(UID(study))
+        page = render(request, "_study_timeline.html", **values)
+        if seen != values["seen"]:
+            page.headers["HX-Refresh"] = "true"
+        return page
 
     def series(self, request: Request, study: StudyUid, _: Viewer) -> Response:
         """Return the series with what their headers say."""
         rows = self._series_rows(UID(study), is_described=True)
         return render(request, "_study_series.html", study=study, series=rows, described=True)
 
-    def metadata(self, request: Request, study: StudyUid, visit: Viewer, instance: str = "") -> Response:
+    def metadata(self, request: Request, study: StudyUid, visit: Viewer, instance: _Instance = "") -> Response:
         """Return the header of an instance, by default of one of the first series."""
         uid = instance or next((row.middle for row in self._records.series(UID(study))), "")
         stored = self._parts.catalog.versions([uid]).get((UID(study), UID(uid)))
@@ -158,8 +178,8 @@ class StudyPage:
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
             "events": timeline(completions, reception, jobs, deliveries, headlines, match_reasons(explanation)),
-            "is_moving": any(job.state in {JobState.WAITING, JobState.READING} for job in jobs)
-            or bool(reception and not reception.is_routed),
+            "is_moving": _is_moving(jobs, deliveries) or bool(reception and not reception.is_routed),
+            "seen": sha256(" ".join(f"{job.id} {job.state}" for job in jobs).encode()).hexdigest()[:16],
             "labels": labels,
             "day": day,
             "answers": self._answers(jobs, day),

@@ -123,6 +123,8 @@ class Delivery:
     """Transaction UIDs of all requests of commitment"""
     tried_at: datetime | None = None
     """before the first byte left"""
+    settled: bool = False
+    """whether the archive is asked for a proof no more"""
 
     @property
     def is_taken_with_warning(self) -> bool:
@@ -198,4 +200,5 @@ def delivery_of(row: Any) -> Delivery:  # noqa: ANN401
         proof_comment=row.proof_comment,
         transactions=tuple(row.transactions.split()),
         tried_at=aware(row.tried_at) if row.tried_at else None,
+        settled=row.settled,
     )

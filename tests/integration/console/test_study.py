@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -119,6 +120,14 @@ def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
     assert "status 0xB000" in page
     assert "coerced &lt;b&gt;" in page
     assert "badge good" not in page
+
+
+def test_an_open_page_follows_the_study_and_is_loaded_anew_when_a_job_changes(viewer: Browser, read: ReadStudy) -> None:
+    (address,) = re.findall(r'hx-get="([^"]*/progress[^"]*)"', viewer.get(read.address).text)
+    same = viewer.get(address)
+    assert "Sent to pacs" in same.text
+    assert "HX-Refresh" not in same.headers
+    assert viewer.get(address.partition("=")[0] + "=other").headers["HX-Refresh"] == "true"
 
 
 def test_a_network_s_probability_is_a_bar_and_two_dates_are_plotted(viewer: Browser, read: ReadStudy) -> None:
