@@ -13,6 +13,7 @@ from ainode.node.console.judging import OPINIONS, Panels
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.study_answers import Answer, answer_of, headline, score_tables
+from ainode.node.console.study_images import first_series
 from ainode.node.console.timeline import timeline
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
 from ainode.node.errors import CannotRender
@@ -102,14 +103,19 @@ class StudyPage:
         self._parts, self._records, self._panels = parts, StudyRecords(parts.engine), Panels(parts)
         self._index = PatientIndex(parts.engine, naming(parts.settings))
 
-    def show(self, request: Request, study: StudyUid, visit: Viewer) -> Response:
-        """Return the page; the trail names the person who looked at the study."""
+    def show(self, request: Request, study: StudyUid, visit: Viewer, image: _Instance = "") -> Response:
+        """Return the page, with a series in the slice viewer; the trail names the person who looked at the study."""
         values = self._values(UID(study))
         details = {"part": "page of the console"}
         self._parts.web.record(accessed(visit.person, study_subject(study, {"": values["instance_count"]}, details)))
         described = "described" in request.query_params
         rows = self._series_rows(UID(study), is_described=described)
-        return render(request, "study.html", **values, series=rows, described=described)
+        images = [item for item, _ in rows if item.has_images]
+        if image not in {item.series_instance_uid for item in images}:
+            jobs = [answer.job for answer in values["answers"]]
+            image = first_series(UID(study), images, jobs, self._parts.catalog)
+        shown: dict[str, Any] = {"series": rows, "described": described, "viewable": images, "image": image}
+        return render(request, "study.html", **values, **shown)
 
     def progress(self, request: Request, study: StudyUid, _: Viewer, seen: _Seen = "") -> Response:
         """Return the timeline alone, for an open page; the whole page anew when a job is in another state."""

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from ainode.node.domain import UID
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.schema import completions, instances, studies
+
+# PS3.4 B.5: presentation states, structured reports, surfaces and registrations, radiotherapy without images.
+_WITHOUT_IMAGES: Final = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{number}." for number in ("9", "11", "66", "88", "104", "481.3", "481.5", "481.8")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class KeptSeries:
     """SOP Instance UID of an instance in the middle, for a small picture"""
     instance_count: int
     size_bytes: int
+
+    @property
+    def has_images(self) -> bool:
+        """Return whether instances of the SOP class hold images."""
+        return not f"{self.sop_class_uid}.".startswith(_WITHOUT_IMAGES)
 
 
 class StudyRecords:
