@@ -115,8 +115,17 @@ def _refused(request: Request, error: Exception) -> Response:
     detail = str(error.detail) if isinstance(error, AnyHTTPException) else ""
     headers = getattr(error, "headers", None) or {}
     phrase = HTTPStatus(status).phrase
-    page = render(request, "error.html", status=status, phrase=phrase, detail="" if detail == phrase else detail)
+    page = _problem(request, status, phrase, "" if detail == phrase else detail)
     page.headers.update(headers)
+    return page
+
+
+def _problem(request: Request, status: int, phrase: str, detail: str) -> Response:
+    """Return the page of an error; htmx gets a paragraph, which it shows at the top of the page that is open."""
+    is_part = "hx-request" in request.headers
+    page = render(request, "_problem.html" if is_part else "error.html", status=status, phrase=phrase, detail=detail)
+    if is_part:
+        page.headers.update({"HX-Retarget": "#problem", "HX-Reswap": "innerHTML show:top"})
     return page
 
 
@@ -129,4 +138,4 @@ def _invalid(request: Request, error: Exception) -> Response:
     """Return the page of a form or address that does not fit, without repeating its values."""
     problems = error.errors() if isinstance(error, RequestValidationError) else ()
     texts = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in problems]
-    return render(request, "error.html", status=422, phrase="The address or form does not fit", detail="; ".join(texts))
+    return _problem(request, 422, "The address or form does not fit", "; ".join(texts))

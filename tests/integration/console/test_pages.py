@@ -44,3 +44,11 @@ def test_a_page_that_does_not_exist_says_so_as_a_page(viewer: Browser) -> None:
 
 def test_the_address_of_the_node_leads_to_the_console(nobody: Browser) -> None:
     assert nobody.get("/").headers["Location"] == "/console/"
+
+
+def test_an_error_of_a_part_of_a_page_is_told_at_the_top_of_the_page_that_is_open(viewer: Browser) -> None:
+    answer = viewer.get("/console/absent", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["HX-Retarget"]) == (404, "#problem")
+    assert "Not Found" in answer.text
+    assert "<html" not in answer.text
+    assert 'id="problem"' in viewer.get("/console/").text
