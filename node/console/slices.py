@@ -90,7 +90,9 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
         "modality": as_code(headers[0].get("Modality", "")),
         "frame_of_reference": str(headers[0].get("FrameOfReferenceUID", "")),
         "planes": list(planes.values()),
-        "slices": [_row(item, numbers[item.key]) for item in ordered],
+        "slices": [
+            _row(item, numbers[item.key], index) for item, index in zip(ordered, _indices(ordered), strict=True)
+        ],
         "step_mm": _step(ordered, len(planes)),
         "windows": _windows(headers[0]),
         "left_out": left_out[:_MOST_ENTRIES],
@@ -198,13 +200,25 @@ def _runs_backward(ordered: Sequence[_Slice]) -> bool:
     return sum(steps) < 0
 
 
-def _row(item: _Slice, plane: int) -> dict[str, Any]:
+def _indices(ordered: Sequence[_Slice]) -> list[int]:
+    """Return the index of each slice in the volume, which grows along the normal of rows and columns."""
+    heights = [item.height for item in ordered]
+    if any(height is None for height in heights) or len({item.key for item in ordered}) > 1:
+        return list(range(len(ordered)))
+    axes = np.asarray(ordered[0].plane["axes"])
+    sign = 1 if np.allclose(_normal(axes), np.cross(axes[0], axes[1])) else -1
+    order = np.argsort([sign * (height or 0.0) for height in heights], kind="stable")
+    return [int(index) for index in np.argsort(order)]
+
+
+def _row(item: _Slice, plane: int, index: int) -> dict[str, Any]:
     height = item.height
     return {
         "uid": item.uid,
         "frame": item.frame,
         "plane": plane,
         "origin": None if item.origin is None else item.origin.tolist(),
+        "index": index,
         "at": None if height is None else round(height, _ROUNDED),
     }
 

@@ -142,7 +142,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, shown: dict[str, Shown]) -> 
     bench.pages.include_router(routes)
     yield bench
     bench.web.stop()
-    bench.parts.rendering.stop()
+    bench.parts.stop()
     bench.engine.dispose()
 
 
@@ -282,7 +282,7 @@ def test_a_click_on_a_pixel_fills_in_its_position_and_its_index(opened: Viewer, 
     )
     position = opened.page.evaluate("window.point.position")
     assert np.abs(np.array(position) - expected).max() < 0.5 * max(spacing)
-    assert opened.page.evaluate("window.point.index")[:2] == [COLUMN, ROW]
+    assert opened.page.evaluate("window.point.index") == [COLUMN, ROW, MIDDLE]
     values = [float(opened.page.locator(f"#place-{axis}").input_value()) for axis in "xyz"]
     assert np.abs(np.array(values) - position).max() <= 0.051
 

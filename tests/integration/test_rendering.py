@@ -185,6 +185,7 @@ def test_the_slices_of_a_series_lie_in_the_order_of_their_positions(rendering: R
     view = rendering.series([paths[number] for number in (3, 0, 4, 2, 1)])
     assert [item["at"] for item in view["slices"]] == [-5, -2.5, 0, 2.5, 5]
     assert [item["uid"] for item in view["slices"]] == [dcmread(path).SOPInstanceUID for path in paths]
+    assert [item["index"] for item in view["slices"]] == [0, 1, 2, 3, 4]
     (plane,) = view["planes"]
     assert (plane["rows"], plane["columns"], plane["spacing"], plane["aspect"]) == (6, 7, [0.5, 0.8], 0.5 / 0.8)
     assert plane["letters"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}

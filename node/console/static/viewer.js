@@ -1,5 +1,4 @@
 /* The slice viewer of the console: it draws slices that the node decodes, and what a reading found in them.
- *
  * A point in an image is [column, row] from the outer corner of its first pixel, as in a structured report (PS3.3
  * C.18.6.1.1); a position is [x, y, z] in LPS mm. `window.sliceViewer` has the geometry as pure functions. */
 "use strict";
@@ -47,7 +46,7 @@
 
   /** Fetch JSON or bytes; an error has words for the page. */
   async function fetched(address, kind) {
-    const answer = await fetch(address, { credentials: "same-origin" });
+    const answer = await fetch(address);
     if (answer.redirected) throw new Error("You are logged out; load the page again.");
     if (answer.ok) return answer[kind]();
     const reason = await answer.json().catch(() => ({}));
@@ -301,7 +300,7 @@
       const { plane, entry } = this;
       if (!holds(plane, point)) return;
       const position = toPosition(plane, entry.origin, point);
-      const index = [Math.floor(point[0]), Math.floor(point[1]), this.number];
+      const index = [Math.floor(point[0]), Math.floor(point[1]), entry.index];
       this.set({ point: { point, number: this.number } });
       const values = [...(position || ["", "", ""]).map((value) => value && value.toFixed(1)), ...index];
       for (const [n, value] of values.entries()) {
@@ -568,8 +567,7 @@
     describe() {
       const { series, entry, slice } = this;
       const count = series.slices.length;
-      const at = entry.at === null ? "" : `, ${entry.at.toFixed(1)} mm`;
-      const text = `Slice ${this.number + 1} of ${count}${at}`;
+      const text = `Slice ${this.number + 1} of ${count}${entry.at === null ? "" : `, ${entry.at.toFixed(1)} mm`}`;
       this.part("slider").value = this.number + 1;
       this.part("slider").setAttribute("aria-valuetext", text);
       const [center, width] = (this.window || slice?.window || []).map((value) => Number(value.toPrecision(4)));
@@ -583,10 +581,12 @@
     for (const figure of root.querySelectorAll("[data-viewer]")) figure.viewer ??= new Viewer(figure);
   }
 
-  // A link with `data-viewer-show` shows the series at that address in the viewer; without a script the link leads on.
+  // A link with `data-viewer-show` shows the series at that address in the viewer before the link, or in the first.
   document.addEventListener("click", (event) => {
     const link = event.target.closest("[data-viewer-show]");
-    const figure = link && document.querySelector(link.dataset.viewerTarget || "[data-viewer]");
+    const isBefore = (figure) => figure.compareDocumentPosition(link) & Node.DOCUMENT_POSITION_FOLLOWING;
+    const figures = link ? [...document.querySelectorAll("[data-viewer]")] : [];
+    const figure = figures.filter(isBefore).pop() || figures[0];
     if (!figure?.viewer || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     figure.viewer.open(link.dataset.viewerShow);

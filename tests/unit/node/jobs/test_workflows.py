@@ -22,6 +22,7 @@ from ainode.node import testing
 from ainode.node.domain import (
     UID,
     Algorithm,
+    Capture,
     Code,
     DeliveryState,
     Document,
@@ -32,6 +33,7 @@ from ainode.node.domain import (
     Reading,
     Request,
     Result,
+    Saliency,
     WeightsStatus,
 )
 from ainode.node.errors import BrokenSeries, OutOfResources, ReaderTimeout
@@ -43,6 +45,7 @@ from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
+from ainode.node.keeping.saliency import FILE_NAME, saliency_entries, saliency_values
 from ainode.node.keeping.tasks import Task, TaskKind
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
@@ -275,6 +278,20 @@ def test_a_reading_that_runs_twice_keeps_the_bytes_of_its_first_run(bench: Bench
     bench.jobs.open(a_job("twice"))
     bench.until("twice", JobState.REPORTED)
     assert path.read_bytes() == b"what the first run wrote"
+
+
+def test_the_saliency_of_a_reading_is_kept_beside_its_documents(bench: Bench) -> None:
+    document = a_document()
+    capture = Capture(document.ref, "Chest", (), Saliency(1, 3, b"\0\x7f\xff"))
+    answer = replace(ANSWER, captures=(capture, replace(capture, saliency=None)))
+    bench.reader.answers = [replace(reading(document), answer=answer)]
+    bench.jobs.open(a_job("salient"))
+    bench.until("salient", JobState.REPORTED)
+    path = bench.settings.data / "documents" / "salient" / FILE_NAME
+    (entry,) = saliency_entries(path)
+    assert entry == {"image": document.ref.sop_instance_uid, "title": "Chest", "rows": 1, "columns": 3}
+    assert saliency_values(path, 0) == b"\0\x7f\xff"
+    assert [kept.ref for kept in bench.ledger.documents("salient")] == [document.ref]
 
 
 def test_a_start_goes_on_with_the_job_that_a_dead_process_left_in_the_reader(bench: Bench) -> None:

@@ -50,6 +50,13 @@ def gathered(*paths: Path, folder: Path, **options: Any) -> tuple[Study, ...]:  
     return inputs.input_studies(paths, folder / "converted", options=ReadOptions(**options), settings=SETTINGS).studies
 
 
+def test_hidden_files_of_a_folder_are_no_input(tmp_path: Path) -> None:
+    for name in ("b.dcm", ".saliency.zip", "a/.DS_Store", "a/a.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in inputs.files([tmp_path])] == ["a.dcm", "b.dcm"]
+
+
 def test_several_volumes_are_time_points_in_the_order_of_their_names_on_the_command(tmp_path: Path) -> None:
     paths = [a_volume(tmp_path / name, seed) for seed, name in enumerate(("c.nrrd", "a.nrrd", "b.nrrd"))]
     points = ((-9.0, -18.0, 32.0), (-8.0, -17.0, 34.0), (-7.5, -16.0, 36.0))
