@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from ainode.node.console import charts
 from ainode.node.console.charts import Axis
@@ -15,13 +16,21 @@ from ainode.node.console.intervals import wilson
 from ainode.node.console.models import Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.keeping.statistics import Pair, Reply, Statistics
+from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
+from ainode.node.keeping.statistics import Pair, Pairs, Reply, Statistics
 from ainode.node.routes import Route, RouteMode
 
 _DAYS: Final = 90
 _SHOWN: Final = 100
 _BINS: Final = 20
-ANSWERS: Final = ("present", "indeterminate", "absent", "no verdict", "refused")
+ANSWERS: Final = {
+    "present": "present",
+    "indeterminate": "indeterminate",
+    "absent": "absent",
+    UNDECIDED: "no verdict",
+    REFUSED: "refused",
+}
+"""answers as the database has them, in words"""
 _Route = Annotated[str, Query(max_length=64)]
 _Day = Annotated[str, Query(max_length=10)]
 
@@ -45,36 +54,31 @@ class Comparison:
 
 
 def answer(reply: Reply) -> str:
-    """Return what a route answered, as one word of `ANSWERS`."""
-    return "refused" if reply.code else reply.presence or "no verdict"
+    """Return what a route answered in words."""
+    return f"refused ({reply.code})" if reply.code else ANSWERS.get(reply.presence, "no verdict")
 
 
-def comparison(pairs: tuple[Pair, ...]) -> Comparison:
-    """Return how two routes compare over pairs of answers."""
-    counts = {(first, second): 0 for first in ANSWERS for second in ANSWERS}
-    for pair in pairs:
-        counts[answer(pair.first), answer(pair.second)] += 1
-    different = [pair for pair in pairs if answer(pair.first) != answer(pair.second)]
-    gaps = np.array(
-        [
-            pair.second.probability - pair.first.probability
-            for pair in pairs
-            if pair.first.probability is not None and pair.second.probability is not None
-        ]
-    )
+def comparison(pairs: Pairs) -> Comparison:
+    """Return how two routes compare over the studies that both answered."""
+    n = sum(pairs.counts.values())
+    same = sum(count for (first, second), count in pairs.counts.items() if first == second)
+    gaps = pairs.gaps
     return Comparison(
-        n=len(pairs),
-        agreement=wilson(len(pairs) - len(different), len(pairs)),
-        table=tuple((first, tuple(counts[first, second] for second in ANSWERS)) for first in ANSWERS),
+        n=n,
+        agreement=wilson(same, n),
+        table=tuple(
+            (words, tuple(pairs.counts.get((first, second), 0) for second in ANSWERS))
+            for first, words in ANSWERS.items()
+        ),
         mean_difference=float(gaps.mean()) if gaps.size else None,
         largest=float(gaps[np.argmax(np.abs(gaps))]) if gaps.size else None,
         differences=_chart(gaps) if gaps.size else Markup(),
-        disagreements=tuple(different[:_SHOWN]),
-        disagreement_count=len(different),
+        disagreements=pairs.different,
+        disagreement_count=n - same,
     )
 
 
-def _chart(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Markup:
+def _chart(gaps: NDArray[np.float64]) -> Markup:
     edges = np.linspace(-1, 1, _BINS + 1)
     shares = np.histogram(gaps, edges)[0] / gaps.size
     ticks = tuple((tick / 2, f"{tick / 2:+.1f}") for tick in range(-2, 3))
@@ -106,7 +110,7 @@ def router(parts: Parts) -> APIRouter:
         period = days(since, until, last_days(_DAYS, today_of(zone)))
         if not (first and second) and pairs_to_choose:
             first, second = pairs_to_choose[0]
-        pairs = statistics.pairs((first, second), period.period(zone)) if first and second else ()
+        pairs = statistics.pairs((first, second), period.period(zone), most=_SHOWN)
         return render(
             request,
             "compare.html",
@@ -114,7 +118,7 @@ def router(parts: Parts) -> APIRouter:
             second=second,
             names=[route.name for route in parts.settings.routes],
             period=period,
-            answers=ANSWERS,
+            answers=tuple(ANSWERS.values()),
             answer=answer,
             comparison=comparison(pairs),
             has_shadow=bool(pairs_to_choose),

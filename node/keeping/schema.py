@@ -235,7 +235,7 @@ answers = sa.Table(
     "answers",
     metadata,
     sa.Column("job", sa.String(32), primary_key=True),
-    sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
     sa.Column("route", sa.Text, nullable=False),
     sa.Column("handler", sa.Text, nullable=False),
     # of the algorithm; '' where the study was refused
@@ -253,6 +253,7 @@ answers = sa.Table(
     sa.Column("at", _time, nullable=False, index=True),
     # whether a later job of the route read the study again
     sa.Column("is_superseded", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(None, "study_instance_uid", "route"),
     sa.Index("ix_answers_handler_at", "handler", "at"),
     sa.Index("ix_answers_route_at", "route", "at"),
 )

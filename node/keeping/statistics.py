@@ -1,6 +1,6 @@
 """What jobs answered over a period: the numbers behind the figures of a model, and two routes side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from ainode.node.domain import UID, Presence
+from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.schema import answers
 
@@ -80,7 +81,6 @@ class Sample:
 class Reply:
     """What a route answered on a study."""
 
-    job: str
     presence: str
     probability: float | None
     code: str
@@ -94,6 +94,18 @@ class Pair:
     at: datetime
     first: Reply
     second: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The studies that two routes both answered."""
+
+    counts: Mapping[tuple[str, str], int]
+    """how often the first route gave one answer and the second another: a presence, `refused` or `none`"""
+    gaps: NDArray[np.float64]
+    """probabilities of the second route less those of the first"""
+    different: tuple[Pair, ...]
+    """the newest with different answers"""
 
 
 class Statistics:
@@ -166,22 +178,34 @@ class Statistics:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
 
-    def pairs(self, routes: tuple[str, str], period: Period) -> tuple[Pair, ...]:
-        """Return the studies that both routes answered, the newest first."""
+    def pairs(self, routes: tuple[str, str], period: Period, *, most: int) -> Pairs:
+        """Return how two routes answered the same studies, with so many of the studies on which they differ."""
         first, second = answers.alias("first"), answers.alias("second")
-        columns = [table.c[name] for table in (first, second) for name in ("job", "presence", "probability", "code")]
-        query = (
-            sa.select(first.c.study_instance_uid, first.c.at, *columns)
-            .join(second, first.c.study_instance_uid == second.c.study_instance_uid)
-            .where(first.c.route == routes[0], second.c.route == routes[1])
-            .where(first.c.at >= period.since, first.c.at < period.until)
-            .where(~first.c.is_superseded, ~second.c.is_superseded)
-            .order_by(first.c.at.desc(), first.c.job)
-            .limit(MOST_ANSWERS)
+        kinds, gap = (_kind(first), _kind(second)), second.c.probability - first.c.probability
+        both = first.join(second, first.c.study_instance_uid == second.c.study_instance_uid)
+        conditions = (
+            *(first.c.route == routes[0], second.c.route == routes[1], ~first.c.is_superseded, ~second.c.is_superseded),
+            *(first.c.at >= period.since, first.c.at < period.until),
         )
+        columns = [table.c[name] for table in (first, second) for name in ("presence", "probability", "code")]
+        counted = sa.select(*kinds, sa.func.count()).select_from(both).where(*conditions).group_by(*kinds)
+        gaps = sa.select(gap).select_from(both).where(*conditions, gap.is_not(None)).limit(MOST_ANSWERS)
+        different = sa.select(first.c.study_instance_uid, first.c.at, *columns).select_from(both)
+        different = different.where(*conditions, kinds[0] != kinds[1]).order_by(first.c.at.desc()).limit(most)
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(Pair(UID(row[0]), aware(row[1]), Reply(*row[2:6]), Reply(*row[6:10])) for row in rows)
+            return Pairs(
+                {(row[0], row[1]): row[2] for row in connection.execute(counted)},
+                np.array(connection.execute(gaps).scalars().all(), np.float64),
+                tuple(
+                    Pair(UID(row[0]), aware(row[1]), Reply(*row[2:5]), Reply(*row[5:8]))
+                    for row in connection.execute(different)
+                ),
+            )
+
+
+def _kind(table: sa.FromClause) -> sa.Case[str]:
+    """Return what a route answered, as one word."""
+    return sa.case((table.c.code != "", REFUSED), (table.c.presence != "", table.c.presence), else_=UNDECIDED)
 
 
 def _within(period: Period) -> tuple[sa.ColumnElement[bool], ...]:

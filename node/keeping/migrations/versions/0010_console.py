@@ -151,8 +151,8 @@ def _add_answers() -> None:
             rows = [_answer(row) for row in batch if row.result]
             op.get_bind().execute(sa.delete(_answers).where(_answers.c.job.in_([row["job"] for row in rows])))
             op.bulk_insert(_answers, rows)
-    for column in ("study_instance_uid", "at"):
-        op.create_index(op.f(f"ix_answers_{column}"), "answers", [column])
+    op.create_index(op.f("ix_answers_study_instance_uid"), "answers", ["study_instance_uid", "route"])
+    op.create_index(op.f("ix_answers_at"), "answers", ["at"])
     for column in ("handler", "route"):
         op.create_index(f"ix_answers_{column}_at", "answers", [column, "at"])
 

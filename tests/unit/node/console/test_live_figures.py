@@ -16,8 +16,8 @@ from ainode.node.console.compare import choices, comparison
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import Days, days, last_days
 from ainode.node.console.intervals import wilson
-from ainode.node.domain import UID
-from ainode.node.keeping.statistics import AnswerCount, Pair, Reply, Sample
+from ainode.node.keeping.answer_search import REFUSED
+from ainode.node.keeping.statistics import AnswerCount, Pairs, Sample
 from ainode.node.routes import Route, RouteMode
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -103,25 +103,17 @@ def test_the_words_on_drift_say_how_many_scores_are_missing() -> None:
     assert live_figures.drift_words(None, 3, 500)[0].startswith("too few scores to compare: 3 in this period, 500")
 
 
-def pair(first: Reply, second: Reply) -> Pair:
-    return Pair(UID("1.2"), NOW, first, second)
-
-
 def test_two_routes_agree_where_their_answers_are_the_same_refusals_included() -> None:
-    present, absent = Reply("a", "present", 0.75, ""), Reply("b", "absent", 0.25, "")
-    refused = Reply("c", "", None, "too-small")
-    routes = comparison((pair(present, present), pair(present, absent), pair(refused, refused), pair(absent, refused)))
-    table = {
-        first: dict(zip(("present", "indeterminate", "absent", "no verdict", "refused"), row, strict=True))
-        for first, row in routes.table
-    }
+    counts = {("present", "present"): 1, ("present", "absent"): 1, (REFUSED, REFUSED): 1, ("absent", REFUSED): 1}
+    routes = comparison(Pairs(counts, np.array([0.0, -0.5]), ()))
+    rows = dict(routes.table)
     assert (routes.n, routes.agreement[0], routes.disagreement_count) == (4, 0.5, 2)
-    assert (table["present"]["absent"], table["refused"]["refused"], table["absent"]["refused"]) == (1, 1, 1)
+    assert (rows["present"], rows["absent"], rows["refused"]) == ((1, 0, 1, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 1))
     assert (routes.mean_difference, routes.largest) == (-0.25, -0.5)
 
 
 def test_routes_without_a_common_study_have_no_figure() -> None:
-    nothing = comparison(())
+    nothing = comparison(Pairs({}, np.array([]), ()))
     assert (nothing.n, nothing.mean_difference, nothing.disagreements) == (0, None, ())
 
 
