@@ -10,11 +10,14 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from ainode.node.audit.messages import accessed, study_subject
 from ainode.node.console.access import Role, Visit, of
 from ainode.node.console.judging import OPINIONS, Panels
+from ainode.node.console.memos import Memos
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.study_actions import add_actions
 from ainode.node.console.study_answers import Answer, answer_of, headline, score_tables
 from ainode.node.console.study_images import first_series
 from ainode.node.console.timeline import timeline
+from ainode.node.console.worklist_actions import REASONS
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
@@ -52,11 +55,13 @@ _STATE_KINDS: Final = {
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
     routes = APIRouter()
-    page = StudyPage(parts)
+    memos = Memos()
+    page = StudyPage(parts, memos)
     routes.add_api_route("/studies/{study}", page.show)
     routes.add_api_route("/studies/{study}/progress", page.progress)
     routes.add_api_route("/studies/{study}/series", page.series)
     routes.add_api_route("/studies/{study}/metadata", page.metadata)
+    add_actions(routes, parts, memos)
     return routes
 
 
@@ -99,7 +104,9 @@ def _day(text: str) -> date | None:
 class StudyPage:
     """The page of a study, and the parts of the page that are loaded later."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, memos: Memos) -> None:
+        """Show what an action did from `memos`."""
+        self._memos = memos
         self._parts, self._records, self._panels = parts, StudyRecords(parts.engine), Panels(parts)
         self._index = PatientIndex(parts.engine, naming(parts.settings))
 
@@ -114,7 +121,9 @@ class StudyPage:
         if image not in {item.series_instance_uid for item in images}:
             jobs = [answer.job for answer in values["answers"]]
             image = first_series(UID(study), images, jobs, self._parts.catalog)
+        memo = self._memos.text(request.query_params.get("memo", "")) or ""
         shown: dict[str, Any] = {"series": rows, "described": described, "viewable": images, "image": image}
+        shown |= {"memo": memo, "cancel_reasons": REASONS}
         return render(request, "study.html", **values, **shown)
 
     def progress(self, request: Request, study: StudyUid, _: Viewer, seen: _Seen = "") -> Response:

@@ -293,3 +293,15 @@ def test_report_and_header_open_on_the_page_without_a_word_in_the_browser_s_cons
         assert "P-17" not in page.content()
         page.locator(".viewer [data-part=message]").wait_for(state="hidden")
     assert complaints == []
+
+
+def test_an_operator_has_a_study_delivered_again_from_its_page_and_is_told_what_was_done(
+    viewer: Browser, operator: Browser, read: ReadStudy
+) -> None:
+    address = f"{read.address}/actions/deliver-again"
+    assert viewer.post(address, {"job": JOB}).status_code == 403
+    assert operator.post(address, {"job": "b" * 32}).status_code == 404
+    assert operator.post(f"{read.address}/actions/cancel", {"job": JOB, "reason": "<b>"}).status_code == 422
+    answer = operator.post(address, {"job": JOB})
+    assert answer.status_code == 303
+    assert 'role="status"' in operator.get(answer.headers["Location"]).text
