@@ -1,8 +1,10 @@
 """Try it: files that a person drops are read, shown as a study is shown, and kept nowhere unless the person asks."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
@@ -16,13 +18,15 @@ from ainode.node.console.trial_answers import answers, images
 from ainode.node.domain import UID
 from ainode.node.errors import ReceiveError
 from ainode.node.offline.trial_question import SLOTS, Stage, TrialOptions, trial_options
-from ainode.node.offline.trials import Trial, TrialRefused
+from ainode.node.offline.trials import Trial, TrialRefused, TrialState
 from ainode.node.reading import registry
 
 Reader = Annotated[Visit, Depends(access.of(Role.READER))]
 _SENDER: Final = "CONSOLE"
 """the calling AE title of studies that a person keeps"""
 _BLOCK: Final = 1 << 20
+# A second apart.
+_MOST_TRIES: Final = 30
 _AXES: Final = ("x", "y", "z")
 _INDICES: Final = ("i", "j", "k")
 
@@ -130,18 +134,25 @@ class TrialPages:
             unread_count=content["unread_count"],
             models=self._models,
             options=trial.options,
+            next=f"{_address(trial)}/progress?page=trial",
         )
 
-    def progress(self, request: Request, visit: Reader, identifier: str) -> Response:
-        """Return how far a trial is; at its end, the whole page is shown again. Nothing, for a form not yet sent."""
-        try:
-            trial = self._trials.of(owner(visit), identifier)
-        except LookupError:
-            return Response(status_code=204)
-        is_page = request.query_params.get("page") == "trial"
-        if is_page and trial.state.stage.is_final:
-            return Response(status_code=204, headers={"HX-Redirect": _address(trial)})
-        return render(request, "_trial_progress.html", state=trial.state)
+    def progress(self, request: Request, visit: Reader, identifier: str, page: str = "", again: int = 0) -> Response:
+        """Return how far a trial is; at its end, the whole page of the trial is shown again.
+
+        The page with the form asks once the form was sent, be it before the first byte of the form arrived.
+        """
+        state = TrialState()
+        with suppress(LookupError):
+            state = self._trials.of(owner(visit), identifier).state
+            again = 0
+        address = f"/console/trials/{quote(identifier, safe='')}"
+        if page and state.stage.is_final:
+            return Response(status_code=204, headers={"HX-Redirect": address})
+        if again > _MOST_TRIES:
+            state = TrialState(Stage.FAILED, error="The upload did not begin; load the page again.")
+        following = f"{address}/progress?page={'trial' if page else ''}&again={again + 1}"
+        return render(request, "_trial_progress.html", state=state, next="" if state.stage.is_final else following)
 
     async def read(self, request: Request, visit: Reader) -> Response:
         """Have the files of a trial read again, with other positions or by another model."""

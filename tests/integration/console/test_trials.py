@@ -2,6 +2,7 @@
 
 import io
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,23 @@ def test_an_upload_that_is_too_large_is_refused_and_the_form_says_so(bench: Benc
     assert left(bench) == []
 
 
+def test_the_page_of_the_form_shows_how_much_of_the_upload_arrived(bench: Bench, reader: Browser) -> None:
+    address = a_form(reader)
+    head = (
+        f"POST {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Role: READER\r\nX-CSRF: {CSRF}\r\nContent-Length: 2000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=20) as connection:
+        connection.sendall(head.encode() + part + bytes(1_000_000 - len(part)))
+        deadline = time.monotonic() + 20
+        while "1.0 MB of 2.0 MB" not in (text := reader.get(f"{address}/progress").text):
+            assert time.monotonic() < deadline, text
+        assert '<progress max="2000000" value="1000000"' in text
+    while left(bench):
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.parametrize("fields", [{"model": "os"}, {"x_1": "1"}, {"x_1": "a", "y_1": "b", "z_1": "c"}])
 def test_a_form_that_does_not_fit_leaves_nothing(bench: Bench, reader: Browser, fields: dict[str, str]) -> None:
     answer = reader.post(a_form(reader), fields, files={"files": ("a", b"1")})
@@ -123,7 +141,9 @@ def test_nobody_sees_what_another_person_tries(reader: Browser, operator: Browse
     address = sent(reader, radiograph(tmp_path))
     assert operator.get(address).status_code == 404
     assert operator.post(f"{address}/keep").status_code == 404
-    assert operator.get(f"{address}/progress").status_code == 204
+    form = a_form(operator)
+    unsent = operator.get(f"{form}/progress").text
+    assert operator.get(f"{address}/progress").text == unsent.replace(form, address)
     reader.post(f"{address}/discard")
 
 
