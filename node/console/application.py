@@ -25,6 +25,7 @@ from ainode.node.console import (
     system,
     system_trials,
     trial_files,
+    trial_viewer,
     trials,
     unread,
     viewer,
@@ -55,6 +56,7 @@ _PAGES: Final = (
     judgements,
     trials,
     trial_files,
+    trial_viewer,
     system,
     system_trials,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from ainode.node.console.study_answers import Answer, answer_of
@@ -100,3 +101,14 @@ def images(content: Mapping[str, Any], address: str) -> Sequence[TrialImages]:
         )
         for study in content["studies"]
     ]
+
+
+def image_paths(trial: Trial, series: str) -> dict[str, Path]:
+    """Return the files of a series of a trial by SOP Instance UID."""
+    return {
+        uid: trial.folder / file
+        for study in trial.content()["studies"]
+        for entry in study["series"]
+        if entry["series_instance_uid"] == series
+        for uid, file in entry["files"].items()
+    }

@@ -1,6 +1,5 @@
 """The files of a trial: what a person takes away of a reading, and the images that the viewer shows."""
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -98,14 +97,3 @@ class TrialFiles:
             if document.ref.sop_instance_uid == uid and document.path.is_file():
                 return document
         raise HTTPException(404, f"the reading has no document {uid}")
-
-
-def image_paths(trial: Trial, series: str) -> dict[str, Path]:
-    """Return the files of a series of a trial by SOP Instance UID."""
-    return {
-        uid: trial.folder / file
-        for study in trial.content()["studies"]
-        for entry in study["series"]
-        if entry["series_instance_uid"] == series
-        for uid, file in entry["files"].items()
-    }

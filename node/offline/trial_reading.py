@@ -11,8 +11,9 @@ from typing import Final
 
 from ainode.node import testing
 from ainode.node.disk import refuse_full
-from ainode.node.domain import Reading, Study
+from ainode.node.domain import Reading, Result, Study
 from ainode.node.errors import ConfigError, HandlerError, ReportError
+from ainode.node.keeping.saliency import FILE_NAME, saliency_file
 from ainode.node.offline import inputs, upload_answer
 from ainode.node.offline import readings as offline
 from ainode.node.offline.inputs import Inputs
@@ -168,7 +169,10 @@ def _read(study: Study, route: Route, number: int, question: TrialQuestion, read
     }
     try:
         reading = offline.read(study, route, settings, environment(settings), readable.notes(study))
-        paths = offline.save(reading, folder / "result" / str(number))
+        result = folder / "result" / str(number)
+        paths = offline.save(reading, result)
+        if isinstance(reading.answer, Result) and (content := saliency_file(reading.answer.captures)):
+            (result / FILE_NAME).write_bytes(content)
     except (HandlerError, ReportError) as error:  # the other readings go on
         return entry | {"error": str(error).replace(f"{folder}/", "")}
     if question.options.has_upload_answer:
