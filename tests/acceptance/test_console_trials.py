@@ -22,7 +22,7 @@ from ainode.node.settings import load  # noqa: E402
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     folder = tmp_path_factory.mktemp("trials")
     port, tables = web_tables()
-    node = configured(folder / "node", peers=[], routes=shipped_routes("spine_radiograph"), more=tables)
+    node = configured(folder / "node", peers=[], routes=shipped_routes("spine_radiograph", "lung_nodule"), more=tables)
     with running(node), console(node, port) as pages:
         add_persons(node)
         yield pages
@@ -79,3 +79,26 @@ def test_a_file_that_is_no_image_is_refused_on_the_page(pages: Console, tmp_path
     page.get_by_role("alert").get_by_text("not read: scan.dcm: it is a text").wait_for()
     picture(page, "trial-refused")
     assert left(pages) == []
+
+
+def test_a_click_on_a_slice_is_the_position_that_the_model_reads(
+    pages: Console, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = load(pages.node.config)
+    example = registry.handler("lung_nodule", environment(settings)).demonstration(0)
+
+    files = testing.write(example.images, tmp_path_factory.mktemp("thorax"), study="thorax")
+    page = pages.person("reader")
+    page.goto("/console/trials")
+    page.get_by_label("Files: DICOM").set_input_files(files)
+    page.get_by_role("button", name="Look at the images first").click()
+    page.get_by_role("heading", name="Images, and the position of a nodule").wait_for(timeout=300_000)
+    page.locator("[data-part=status]").get_by_text("window").wait_for()
+    page.locator("canvas").click()
+    position = [float(page.locator(f"#point-1-{axis}").input_value()) for axis in "xyz"]
+    picture(page, "trial-pointed")
+    page.get_by_label("Model").select_option("lung_nodule")
+    page.get_by_role("button", name="Read", exact=True).click()
+    page.locator(".answer").wait_for(timeout=300_000)
+    picture(page, "trial-nodule")
+    assert [float(page.locator(f"#point-1-{axis}").input_value()) for axis in "xyz"] == position
