@@ -227,9 +227,9 @@ def _course_values(place: Place, change: Growth | Omission | None) -> dict[str, 
     if isinstance(place.size, NoduleSize):
         values = {"diameter in mm": place.size.diameter_mm, "volume in mm3": place.size.volume_mm3}
     if isinstance(change, Growth):
-        values["growth since then in percent"] = change.percent
+        values["growth until now in percent"] = change.percent
         if change.doubling_time_days is not None:
-            values["volume doubling time since then in days"] = change.doubling_time_days
+            values["doubling time in days"] = change.doubling_time_days
     return {name: round(value, 1) for name, value in values.items()}
 
 

@@ -125,7 +125,7 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
     )
     sizes = [point.values["diameter in mm"] for point in result.course]
     assert sizes == pytest.approx([8, 10, 13], abs=1)
-    doubling_days = [point.values.get("volume doubling time since then in days") for point in result.course]
+    doubling_days = [point.values.get("doubling time in days") for point in result.course]
     assert doubling_days == [pytest.approx(found["doubling-time"][1].value, abs=1), pytest.approx(days, rel=0.1), None]
 
 
