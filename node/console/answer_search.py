@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from ainode.node.audit.messages import exported, table_subject
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import day, midnight, zone_of
 from ainode.node.console.models import Visit
@@ -103,8 +104,10 @@ def router(parts: Parts) -> APIRouter:
         )
 
     @routes.get("/answers.csv")
-    def table(_: Visit, question: Annotated[Question, Query()]) -> Response:
+    def table(request: Request, visit: Visit, question: Annotated[Question, Query()]) -> Response:
         """Return every answer of the search as CSV, without any patient attribute."""
+        address = request.client.host if request.client else "unknown"
+        parts.web.record(exported(visit.person, address, table_subject(request.url.path)))
         lines = csv_blocks(_COLUMNS, _cells(search.every(question.answer_filter(zone))))
         name = f"answers-{datetime.now(UTC).astimezone(zone):%Y-%m-%d}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -1,18 +1,23 @@
 """What a model answers here: volume, positives, scores against a reference period, refusals, times, weights."""
 
+from datetime import date, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ainode.node.console import live_figures
-from ainode.node.console.days import Days, days, last_days, today_of, zone_of
+from ainode.node.console.days import Days, days, last_days, midnight, today_of, zone_of
 from ainode.node.console.drift import drift
+from ainode.node.console.judgements import share
 from ainode.node.console.models import RECENT_DAYS, Models, Name, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.keeping.agreement import Agreement, agreements
+from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.statistics import MOST_ANSWERS, Statistics
 
 _REFERENCE_DAYS: Final = 90
+_A_YEAR: Final = timedelta(days=365)
 _Day = Annotated[str, Query(max_length=10)]
 
 
@@ -45,7 +50,11 @@ class Question:
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
     routes, models, statistics = APIRouter(), Models(parts), Statistics(parts.engine)
-    zone = zone_of(parts.settings)
+    judgements, zone = Judgements(parts.engine), zone_of(parts.settings)
+
+    def judged(handler: str, until: date) -> tuple[Agreement, ...]:
+        figures = agreements(judgements.current(midnight(until - _A_YEAR, zone)), zone)
+        return tuple(item for item in figures if item.handler == handler and item.month <= f"{until:%Y-%m}")
 
     @routes.get("/models/{name}/live")
     def live(request: Request, name: Name, _: Visit, question: Annotated[Question, Depends()]) -> Response:
@@ -56,6 +65,7 @@ def router(parts: Parts) -> APIRouter:
         counts = statistics.counts(handler, period.period(zone))
         sample = statistics.sample(handler, period.period(zone), question.weights)
         earlier = statistics.scores(handler, reference.period(zone), question.weights)
+        agreement = judged(handler, period.until)
         change = drift(sample.scores, earlier)
         return render(
             request,
@@ -73,7 +83,10 @@ def router(parts: Parts) -> APIRouter:
             counts=counts,
             durations=live_figures.durations(sample),
             refusals=live_figures.refusals(counts),
+            figures=agreement,
+            share=share,
             kinds=live_figures.by_weights(counts),
+            agreement=live_figures.agreement_chart(agreement),
             charts={
                 "volume": live_figures.volume_chart(sample, period, zone),
                 "positives": live_figures.positives_chart(sample, period, zone),

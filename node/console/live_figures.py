@@ -10,14 +10,17 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ainode.node.console import charts
-from ainode.node.console.charts import MAX_BARS, Axis, Bar, Curve, unit_axis
+from ainode.node.console.charts import MAX_BARS, Axis, Bar, Curve, Estimate, unit_axis
 from ainode.node.console.days import Days
 from ainode.node.console.drift import FEWEST, Drift
+from ainode.node.console.intervals import wilson
 from ainode.node.domain import Presence
+from ainode.node.keeping.agreement import Agreement
 from ainode.node.keeping.statistics import AnswerCount, Sample
 
 _BINS: Final = 20
 _ENOUGH_FOR_P95: Final = 20
+_MOST_MONTHS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,20 @@ def scores_chart(scores: NDArray[np.float64], reference: NDArray[np.float64]) ->
     lists = [[float(share) for share in values] for values in shares]
     shown = lists[1] if len(reference) else ()
     return charts.histogram("Scores", [float(e) for e in edges], lists[0], unit_axis("probability"), reference=shown)
+
+
+def agreement_chart(figures: tuple[Agreement, ...]) -> Markup | None:
+    """Return how often persons agreed, by month, with intervals; None where nobody judged."""
+    months = sorted({figure.month for figure in figures})
+    counts = [[(item.agreed, item.readings) for item in figures if item.month == month] for month in months]
+    estimates = [
+        Estimate(month, *wilson(sum(agreed for agreed, _ in pairs), sum(n for _, n in pairs)), x=float(number))
+        for number, (month, pairs) in enumerate(zip(months, counts, strict=True))
+    ]
+    every = max(1, -(-len(months) // _MOST_MONTHS))
+    ticks = tuple((float(number), month) for number, month in enumerate(months) if number % every == 0)
+    axes = Axis("month", -0.5, len(months) - 0.5, ticks), unit_axis("share of readings")
+    return charts.interval_chart("Agreement of persons", estimates, *axes) if months else None
 
 
 def _counted(times: NDArray[np.float64], buckets: tuple[Days, ...], zone: ZoneInfo | None) -> NDArray[np.int64]:

@@ -7,11 +7,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from ainode.node.console import access
-from ainode.node.console.days import Days, last_days, today_of, zone_of
+from ainode.node.console.days import Days, last_days, midnight, today_of, zone_of
 from ainode.node.console.evaluation_figures import EvaluationFigures, evaluation_figures
+from ainode.node.console.judgements import share
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.errors import WeightsError
+from ainode.node.keeping.agreement import Agreement, agreements
+from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.statistics import HandlerCount, Statistics
 from ainode.node.reading.cards import Card, card
 from ainode.node.reading.weights import WeightsEntry, environment
@@ -36,6 +39,8 @@ class Overview:
     """of the first test, with its interval"""
     routes: tuple[str, ...]
     counts: tuple[HandlerCount, ...]
+    agreement: str
+    """of persons with the model this month"""
 
 
 class Models:
@@ -44,7 +49,7 @@ class Models:
     def __init__(self, parts: Parts) -> None:
         self._settings = parts.settings
         self._site = parts.settings.data / "weights"
-        self._statistics = Statistics(parts.engine)
+        self._statistics, self._judgements = Statistics(parts.engine), Judgements(parts.engine)
 
     def weights(self) -> tuple[tuple[WeightsEntry, ...], str]:
         """Return the entries of the manifests, or none and what is wrong with a manifest."""
@@ -59,11 +64,18 @@ class Models:
         handlers = {route.handler for route in self._settings.routes}
         names = {entry.model for entry in entries} | {model_of(handler, counts) for handler in handlers}
         names |= {count.model or model_of(count.handler, counts) for count in counts}
-        return tuple(self._model(name, entries, counts) for name in sorted(filter(None, names)))
+        zone = zone_of(self._settings)
+        month = recent.until.replace(day=1)
+        judged = agreements(self._judgements.current(midnight(month, zone)), zone)
+        this_month = [item for item in judged if item.month == f"{month:%Y-%m}"]
+        return tuple(self._model(name, entries, counts, this_month) for name in sorted(filter(None, names)))
 
-    def _model(self, name: str, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount]) -> Overview:
+    def _model(
+        self, name: str, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount], judged: Sequence[Agreement]
+    ) -> Overview:
         own = card(name, self._site)
         tests = [file.evaluation for file in own.evaluations if file.evaluation and file.evaluation.auc]
+        own_month = [item for item in judged if model_of(item.handler, counts) == name]
         aucs = [f"{test.auc.value:.3f} ({test.auc.low:.3f} to {test.auc.high:.3f})" for test in tests if test.auc]
         return Overview(
             name=name,
@@ -72,6 +84,7 @@ class Models:
             auc=" and ".join(aucs),
             routes=tuple(r.name for r in self._settings.routes if model_of(r.handler, counts) == name),
             counts=tuple(count for count in counts if model_of(count.handler, counts) == name),
+            agreement=share(sum(item.agreed for item in own_month), sum(item.readings for item in own_month)),
         )
 
     def handlers(self, name: str, recent: Days) -> tuple[str, ...]:

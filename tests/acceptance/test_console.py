@@ -78,6 +78,9 @@ def addresses(hospital: Hospital) -> dict[str, str]:
         "self-test": "/console/system/test",
         "models": "/console/models",
         "model": "/console/models/lung_nodule",
+        "live": "/console/models/lung_nodule/live",
+        "compare": "/console/compare",
+        "answers": "/console/answers",
         "try": "/console/trials",
         "persons": "/console/persons",
     }

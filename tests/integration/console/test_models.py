@@ -13,6 +13,11 @@ from integration.console.conftest import Browser
 from support.answers import an_answer, many, put_answers
 from support.web_bench import Bench
 
+from ainode.node.audit.messages import Message
+from ainode.node.domain import Correction, Judgement, Opinion
+from ainode.node.keeping.answer_search import AnswerFilter, AnswerSearch
+from ainode.node.keeping.judgements import Judgements
+
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 
@@ -199,6 +204,30 @@ def test_the_csv_has_every_answer_and_a_spreadsheet_runs_none_of_it(viewer: Brow
     assert (hostile["route"], hostile["headline"], hostile["probability"]) == ("'=HYPERLINK(1)", "'@SUM(1)", "0.75")
     assert datetime.fromisoformat(hostile["at"]).tzinfo is not None
     assert not {name for name in rows[0] if re.search("patient|name|birth|accession", name)}
+
+
+def test_whoever_takes_the_table_stands_in_the_audit_trail(viewer: Browser, messages: list[Message]) -> None:
+    messages.clear()
+    viewer.get("/console/answers.csv?presence=present")
+    (message,) = messages
+    assert message.event.meaning == "Export"
+    assert message.participants[0].user_id == "the viewer"
+    assert [subject.identifier for subject in message.subjects] == ["/console/answers.csv"]
+
+
+def test_judgements_of_persons_are_figures_of_the_model(viewer: Browser, bench: Bench) -> None:
+    assert "nobody judged" in words(viewer.get("/console/models").text)
+    positive = AnswerFilter(handler="skin_lesion", presence="present")
+    answers, _ = AnswerSearch(bench.engine).page(positive, offset=0, limit=10)
+    for number, answer in enumerate(answers):
+        opinion = Opinion.ACCEPT if number < 7 else Opinion.REJECT
+        reason = "" if opinion is Opinion.ACCEPT else "other"
+        judgement = Judgement(answer.job, "", opinion, "the reader", Correction(), reason)
+        Judgements(bench.engine).keep(judgement, NOW, statement="lesion", presence="present", has_addendum=False)
+    assert "Agreed this month 70 % (40 to 89, n = 10)" in words(viewer.get("/console/models").text)
+    page = viewer.get("/console/models/skin_lesion/live").text
+    assert "70 % (40 to 89, n = 10)" in words(page)
+    assert len(svgs(page)) == 4
 
 
 def test_a_route_named_as_a_script_is_text(viewer: Browser) -> None:
