@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -96,11 +97,12 @@ def _inputs(dates: Sequence[tuple[Path, int]], question: TrialQuestion) -> Input
     if len({number for _, number in dates}) > 1 and not options.handler and not options.is_look:
         raise ConfigError("several dates are compared by one model; choose the model")
     points = dict(enumerate(options.points, start=1))
+    room_bytes = shutil.disk_usage(folder).free - question.settings.node.min_free_bytes
     read_options = ReadOptions(
         points_of_paths=tuple(points.get(number) for _, number in dates),
         point_kind=PointKind.INDEX if options.is_index else PointKind.MM,
         body_part=options.body_part,
-        zip_bounds=Bounds(_UNPACKED_PER_PACKED * web.max_upload_bytes, web.max_upload_files),
+        zip_bounds=Bounds(min(_UNPACKED_PER_PACKED * web.max_upload_bytes, room_bytes), web.max_upload_files),
     )
     handler = None if options.is_look else options.handler or None
     readable = inputs.input_studies(

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import threading
 import time
 import zipfile
@@ -92,27 +93,22 @@ def a_picture() -> bytes:
     return file.getvalue()
 
 
-def radiograph(folder: Path, **header: str) -> bytes:
-    (path,) = testing.write([testing.noise(64, 64, **header)], folder, study="radiograph")
+def radiograph(folder: Path, *, study: str) -> bytes:
+    (path,) = testing.write([testing.noise(64, 64)], folder, study=study)
     return path.read_bytes()
 
 
 def test_each_kind_of_file_becomes_a_study(trials: Trials, tmp_path: Path) -> None:
     nifti = gzip.compress(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag((1, 1, 2, 1))).to_bytes())
-    image = radiograph(tmp_path)
-    for content, modality in (
-        (image, "DX"),
-        (a_volume(), "CT"),
-        (nifti, "CT"),
-        (a_picture(), "XC"),
-        (a_zip({"a/b.dcm": image}), "DX"),
-    ):
-        trial = outcome(trials, uploaded(trials, content))
-        (study,) = trial.content()["studies"]
-        assert study["series"][0]["modality"] == modality
+    zipped = a_zip({"a/b.dcm": radiograph(tmp_path / "zipped", study="zipped")})
+    contents = radiograph(tmp_path, study="plain"), a_volume(), nifti, a_picture(), zipped
+    trial = outcome(trials, uploaded(trials, *contents))
+    studies = trial.content()["studies"]
+    assert sorted(study["series"][0]["modality"] for study in studies) == ["CT", "CT", "DX", "DX", "XC"]
+    for study in studies:
         assert all((trial.folder / file).is_file() for file in study["series"][0]["files"].values())
-        trials.discard(trial)
-        assert not trial.folder.exists()
+    trials.discard(trial)
+    assert not trial.folder.exists()
 
 
 def test_nobody_else_learns_of_a_trial(trials: Trials) -> None:
@@ -132,7 +128,10 @@ HOSTILE = {
     "a ZIP archive in a ZIP archive": (a_zip({"inner.zip": BOMB}), "ZIP archive, not DICOM"),
     "an archive of many files": (a_zip({str(number): b"" for number in range(51)}), "has 51 files"),
     "an archive with paths": (a_zip({"../../../escaped": b"text that is no image"}), "a text"),
-    "a text named .dcm": (b"Patient: nobody. This is no image at all.", "scan.dcm: it is a text; give the images"),
+    "a text named .dcm": (
+        b"Patient: nobody. This is no image at all.",
+        "it is a text; give the images",
+    ),
     "a page of HTML": (b"<html><script>alert(1)</script></html>", "it is a text"),
     "a program": (b"\x7fELF" + bytes(100), "it is a program"),
     "an NRRD of three patients": (
@@ -144,21 +143,29 @@ HOSTILE = {
         "does not define the orientation of the patient",
     ),
     "an empty file": (b"", "it is empty; copy it again"),
-    "half a DICOM file": (bytes(128) + b"DICM" + bytes(50), "scan.dcm"),
+    "half a DICOM file": (bytes(128) + b"DICM" + bytes(50), "half a DICOM file.dcm: "),
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_has_a_clear_message_and_leaves_nothing(trials: Trials, data: Path, name: str) -> None:
-    content, words = HOSTILE[name]
+@pytest.fixture(scope="module")
+def refusal(trials: Trials, data: Path) -> str:
+    """Return why the hostile files are not read; nothing of them is left."""
     around = {path.name for path in data.parent.iterdir()}
-    trial = outcome(trials, uploaded(trials, content))
+    trial = uploaded(trials, *(content for content, _ in HOSTILE.values()))
+    for file, name in zip(list(trial.names), HOSTILE, strict=True):
+        trial.names[file] = f"{name}.dcm"
+    outcome(trials, trial)
     assert trial.state.stage is Stage.FAILED
-    assert words in trial.state.error
     assert str(trial.folder) not in trial.state.error
     assert not trial.folder.exists()
     assert {path.name for path in data.parent.iterdir()} == around
     trials.discard(trial)
+    return trial.state.error
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_has_a_clear_message_and_leaves_nothing(refusal: str, name: str) -> None:
+    assert re.search(HOSTILE[name][1], refusal), refusal
 
 
 def test_a_point_outside_of_the_images_may_be_given_again(trials: Trials) -> None:
