@@ -214,7 +214,7 @@ def test_the_page_leads_with_the_model_that_persons_agreed_with_least_this_month
     part = reader.get("/console/judgements?opinion=reject", headers={"HX-Request": "true"}).text
     assert "<html" not in part
     assert read.study in part
-    live = reader.get("/console/models/spine_radiograph/live").text
+    live = reader.get(f"/console/models/spine_radiograph/live?since={NOW:%Y-%m-%d}").text
     assert "Agreement of persons" in live
 
 
