@@ -33,10 +33,13 @@ log = logging.getLogger(__name__)
 _PROCESS: Final = "ainode.node.console.rendering_process"
 # More than the largest slice and the longest header; the length of an answer is the word of the other process.
 _MOST_BYTES: Final = 64 << 20
-_ANSWER, _REASON = b"+", b"-"
+_ANSWER: Final = b"+"
+_BUSY: Final = "the process that decodes pictures is busy; try again in a moment"
 LONGEST_SIDE: Final = 2048
 """a larger frame comes reduced by a whole factor: no screen shows more"""
 _THUMBNAIL_SIDE: Final = 160
+# Each waiting question holds a thread that other pages need.
+_MOST_WAITING: Final = 16
 
 
 class Rendering:
@@ -47,6 +50,7 @@ class Rendering:
         self._limits = limits or Limits()
         self._child = Child(_PROCESS, "rendering")
         self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(_MOST_WAITING)
         self._watch: threading.Thread | None = None
         self._stopping = threading.Event()
         self._used_at = 0.0
@@ -56,12 +60,12 @@ class Rendering:
 
         `is_anonymous` leaves out values that name the patient or other persons.
         """
-        rows: list[dict[str, Any]] = json.loads(self._answer(HeaderQuestion(path, is_anonymous)))
+        rows: list[dict[str, Any]] = self._values_of(HeaderQuestion(path, is_anonymous))
         return rows
 
     def series(self, paths: Sequence[Path]) -> dict[str, Any]:
         """Return the slices of a series in the order of their geometry: see `slices.py`."""
-        view: dict[str, Any] = json.loads(self._answer(SeriesQuestion(tuple(paths))))
+        view: dict[str, Any] = self._values_of(SeriesQuestion(tuple(paths)))
         return view
 
     def values(self, path: Path, frame: int = 0, *, longest_side: int = LONGEST_SIDE) -> bytes:
@@ -74,12 +78,12 @@ class Rendering:
 
     def regions(self, path: Path) -> list[dict[str, Any]]:
         """Return the regions of a structured report: see `report_regions.py`."""
-        regions: list[dict[str, Any]] = json.loads(self._answer(RegionsQuestion(path)))
+        regions: list[dict[str, Any]] = self._values_of(RegionsQuestion(path))
         return regions
 
     def tree(self, path: Path) -> dict[str, Any]:
         """Return the content of a structured report: see `report_tree.py`."""
-        root: dict[str, Any] = json.loads(self._answer(TreeQuestion(path)))
+        root: dict[str, Any] = self._values_of(TreeQuestion(path))
         return root
 
     def picture(self, path: Path) -> bytes:
@@ -100,19 +104,33 @@ class Rendering:
         with self._lock:
             self._child.kill()
 
+    def _values_of(self, question: Question) -> Any:  # noqa: ANN401 - of JSON
+        try:
+            return json.loads(self._answer(question))
+        except ValueError as error:
+            raise CannotRender("the process that decodes pictures answered with no JSON") from error
+
     def _answer(self, question: Question) -> bytes:
+        if not self._places.acquire(blocking=False):
+            raise CannotRender(_BUSY)
+        try:
+            content = self._answer_in_turn(question)
+        finally:
+            self._places.release()
+        if content[:1] != _ANSWER:
+            raise CannotRender(content[1:].decode(errors="replace"))
+        return content[1:]
+
+    def _answer_in_turn(self, question: Question) -> bytes:
         limits = self._limits
         if not self._lock.acquire(timeout=limits.time_s):
-            raise CannotRender("the process that decodes pictures is busy; try again")
+            raise CannotRender(_BUSY)
         try:
-            content = self._asked(question, partial(self._refuse_overdue, time.monotonic() + limits.time_s))
+            return self._asked(question, partial(self._refuse_overdue, time.monotonic() + limits.time_s))
         finally:
             self._used_at = time.monotonic()
             self._watch_idle()
             self._lock.release()
-        if content[:1] != _ANSWER:
-            raise CannotRender(content[1:].decode(errors="replace"))
-        return content[1:]
 
     def _asked(self, question: Question, refuse_overdue: Callable[[], None]) -> bytes:
         try:
@@ -141,6 +159,8 @@ class Rendering:
         Raises: CannotRender.
         """
         limits = self._limits
+        if self._stopping.is_set():
+            raise CannotRender("the node stops")
         if time.monotonic() > deadline:
             raise CannotRender(f"the file cannot be shown: decoding took more than {limits.time_s:g} s")
         if self._child.exceeds(limits.memory_bytes):

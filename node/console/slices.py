@@ -72,7 +72,7 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
     slices: list[_Slice] = []
     headers: list[Dataset] = []
     left_out: list[str] = []
-    for path in paths:
+    for path in paths[:_MOST_SLICES]:
         try:
             header = _header(path)
             slices += islice(_slices(header), max(_MOST_SLICES - len(slices), 0))
@@ -95,8 +95,13 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
         ],
         "step_mm": _step(ordered, len(planes)),
         "windows": _windows(headers[0]),
-        "left_out": left_out[:_MOST_ENTRIES],
+        "left_out": left_out[:_MOST_ENTRIES] + _beyond(len(paths)),
     }
+
+
+def _beyond(count: int) -> list[str]:
+    """Return what is said of more files than a person looks at."""
+    return [f"{count - _MOST_SLICES} files beyond the first {_MOST_SLICES}"] if count > _MOST_SLICES else []
 
 
 def _header(path: Path) -> Dataset:

@@ -13,7 +13,8 @@ from conformance.made import CONTEXT, a_finding, a_result, sources_of
 from integration.console.conftest import visit_of
 from numpy.typing import NDArray
 from PIL import Image
-from support import installed, instance_ref, program
+from pydicom import dcmread
+from support import axe, installed, instance_ref, program
 
 installed("playwright", "fastapi", "jinja2")
 
@@ -34,6 +35,8 @@ ROW, COLUMN = 13, 22
 """of the middle of the cross, whose outer corner is a corner of the box; two arms end with the box"""
 ARM = 3
 RIGHT, BOTTOM = 34, 25
+PLACE = 45, 30
+"""column and row of the pixel that a report points at in mm"""
 SLICES = 5
 MIDDLE = 2
 VIEWER = "document.querySelector('figure')?.viewer"
@@ -81,6 +84,15 @@ def cross() -> NDArray[np.uint16]:
     return pixels
 
 
+def position_of(
+    orientation: tuple[float, ...], spacing: tuple[float, float], column: float, row: float
+) -> NDArray[np.float64]:
+    """Return the position of the center of a pixel of the middle slice (PS3.3 C.7.6.2.1.1)."""
+    across, down = np.array(orientation[:3], float), np.array(orientation[3:], float)
+    middle = ORIGIN + 5.0 * MIDDLE * np.cross(across, down)
+    return np.asarray(middle + column * spacing[1] * across + row * spacing[0] * down)
+
+
 def written_series(folder: Path, orientation: tuple[float, ...], spacing: tuple[float, float]) -> Shown:
     """Write slices of which the middle one has a cross, and the report of a box at the middle of the cross."""
     normal = np.cross(orientation[:3], orientation[3:])
@@ -111,10 +123,12 @@ def written_series(folder: Path, orientation: tuple[float, ...], spacing: tuple[
     finding = a_finding(1, image, region=region)
     result = replace(result, findings=(finding,), captures=(replace(result.captures[0], findings=(finding,)),))
     *_, report = reports.documents(result, sources_of(*paths), CONTEXT)
-    report_path, maps = folder / "report.dcm", folder / ".saliency.zip"
+    pointing, report_path, maps = folder / "pointing.dcm", folder / "report.dcm", folder / ".saliency.zip"
+    place = position_of(orientation, spacing, *PLACE)
+    testing.pointing_report([dcmread(path) for path in paths], [tuple(place)]).save_as(pointing)
     report_path.write_bytes(report.content)
     maps.write_bytes(saliency_file(result.captures))
-    return Shown({instance_ref(path).sop_instance_uid: path for path in paths}, [report_path], [maps])
+    return Shown({instance_ref(path).sop_instance_uid: path for path in paths}, [report_path, pointing], [maps])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +254,7 @@ def extent(selected: NDArray[np.bool_], axis: int) -> tuple[float, float]:
 def test_the_pixel_under_a_drawn_box_is_the_pixel_of_the_region(opened: Viewer) -> None:
     """Pixels of the canvas alone decide: where the cross ends, and where the lines of the box are."""
     assert opened.evaluate("return v.number") in {MIDDLE, SLICES - 1 - MIDDLE}
-    opened.evaluate("v.overlays.regions[0].label = ''; v.plane.letters = null; v.draw()")
+    opened.evaluate("v.overlays.regions.splice(1); v.overlays.regions[0].label = ''; v.plane.letters = null; v.draw()")
     opened.settle()
     box = opened.pixels().astype(int)
     yellow = (box[:, :, 0] > 200) & (box[:, :, 1] > 160) & (box[:, :, 2] < 90)
@@ -261,7 +275,16 @@ def test_the_pixel_under_a_drawn_box_is_the_pixel_of_the_region(opened: Viewer) 
     indirect=True,
     ids=str,
 )
-def test_a_click_on_a_pixel_fills_in_its_position_and_its_index(opened: Viewer, request: pytest.FixtureRequest) -> None:
+def test_a_click_fills_in_the_position_of_its_pixel_and_a_position_is_drawn_on_its_pixel_alone(
+    opened: Viewer, request: pytest.FixtureRequest
+) -> None:
+    points = opened.evaluate(
+        "const region = v.overlays.regions.find((entry) => entry.positions);"
+        "return [...v.series.slices.keys()].map((number) => v.pointsOn(region, number));"
+    )
+    number = opened.evaluate("return v.number")
+    assert [index for index, point in enumerate(points) if point] == [number]
+    assert np.abs(np.array(points[number][0]) - np.array(PLACE) - 0.5).max() < 0.01
     orientation, spacing = GEOMETRIES[request.node.callspec.params["opened"][0]]
     opened.evaluate("v.toggleRegions(); v.plane.letters = null; v.draw()")
     opened.settle()
@@ -273,18 +296,27 @@ def test_a_click_on_a_pixel_fills_in_its_position_and_its_index(opened: Viewer, 
     press = opened.page.touchscreen.tap if opened.ratio > 1 else opened.page.mouse.click
     press(corner["x"] + x, corner["y"] + y)
     opened.until("window.point")
-    normal = np.cross(orientation[:3], orientation[3:])
-    expected = (
-        ORIGIN
-        + 5.0 * MIDDLE * normal
-        + COLUMN * spacing[1] * np.array(orientation[:3])
-        + ROW * spacing[0] * np.array(orientation[3:])
-    )
+    expected = position_of(orientation, spacing, COLUMN, ROW)
     position = opened.page.evaluate("window.point.position")
     assert np.abs(np.array(position) - expected).max() < 0.5 * max(spacing)
     assert opened.page.evaluate("window.point.index") == [COLUMN, ROW, MIDDLE]
     values = [float(opened.page.locator(f"#place-{axis}").input_value()) for axis in "xyz"]
     assert np.abs(np.array(values) - position).max() <= 0.051
+
+
+def test_axe_finds_no_serious_problem_in_the_viewer(opened: Viewer) -> None:
+    opened.page.locator("summary").click()
+    assert axe.problems(opened.page) == []
+
+
+def test_the_wheel_scrolls_the_page_behind_the_last_slice(opened: Viewer) -> None:
+    corner = opened.page.locator("canvas").bounding_box()
+    assert corner
+    opened.page.set_viewport_size({"width": 1000, "height": 500})
+    opened.page.mouse.move(corner["x"] + 200, corner["y"] + 100)
+    for _ in range(2 * SLICES):
+        opened.page.mouse.wheel(0, 100)
+    opened.until(f"v.number === {SLICES - 1} && scrollY > 0")
 
 
 def test_everything_can_be_done_by_keyboard(opened: Viewer) -> None:

@@ -8,15 +8,19 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conformance.made import CONTEXT
+from conformance.test_ct_documents import a_slice
+from conformance.test_outlines import outlined, report_of
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_modality_lut
-from support import hostile_objects
+from support import hostile_objects, instance_ref
 from support.node import ROOT
 
 from ainode.node import testing
@@ -218,6 +222,35 @@ def test_a_large_frame_is_reduced_to_the_means_of_its_squares(rendering: Renderi
     assert (head["factor"], head["rows"], head["columns"]) == (2, 51, 30)
     squares = image.pixel_array[:100].reshape(50, 2, 30, 2).mean(axis=(1, 3))
     assert np.abs(values[:50] - squares).max() <= head["step"]
+
+
+def test_the_regions_of_a_report_are_its_boxes_and_outlines_each_once(rendering: Rendering, tmp_path: Path) -> None:
+    path = a_slice(tmp_path / "slice")
+    report = report_of(path, CONTEXT, tmp_path)
+    box, *contours = rendering.regions(report)
+    (finding,) = outlined(path).findings
+    assert finding.region
+    assert finding.outline
+    assert (box["image"], box["frame"]) == (instance_ref(path).sop_instance_uid, 0)
+    assert [tuple(point) for point in box["points"]] == list(finding.region.points)
+    assert box["label"].endswith(" 89 %")
+    assert [tuple(map(tuple, contour["positions"])) for contour in contours] == list(finding.outline.contours)
+    assert {contour["frame_of_reference"] for contour in contours} == {finding.outline.frame_of_reference_uid}
+
+
+def test_too_many_waiting_questions_are_refused_at_once(tmp_path: Path) -> None:
+    path = written(testing.dataset(testing.noise(8, 8), study="busy"), tmp_path)
+    rendering = Rendering()
+    with rendering._lock, ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(rendering.values, path) for _ in range(16)]
+        deadline = time.monotonic() + 60
+        while not (reason := refusal(lambda: rendering.values(path))):
+            assert time.monotonic() < deadline
+        rendering._lock.release()
+        assert all(future.result() for future in waiting)
+        rendering._lock.acquire()
+    assert "busy" in reason
+    rendering.stop()
 
 
 def test_a_header_hides_who_the_patient_is_where_the_page_must(rendering: Rendering, tmp_path: Path) -> None:

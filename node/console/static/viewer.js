@@ -198,7 +198,7 @@
       this.canvas = this.part("canvas");
       this.stage = this.canvas.parentElement;
       this.raster = document.createElement("canvas");
-      Object.assign(this, { maps: new Map(), pointers: new Map() });
+      Object.assign(this, { pointers: new Map(), drawsRegions: true });
       this.listen();
       new ResizeObserver(() => this.draw()).observe(this.stage);
       this.open(figure.dataset.viewer);
@@ -208,8 +208,7 @@
       const base = new URL(address, document.baseURI);
       if (this.slices) this.slices.closed = true;
       Object.assign(this, { series: null, overlays: { regions: [], saliency: [] }, base, number: 0, point: null });
-      Object.assign(this, { view: WHOLE, window: null, inverted: false, drawsRegions: true, rest: 0 });
-      this.maps.clear();
+      Object.assign(this, { maps: new Map(), view: WHOLE, window: null, inverted: false, rest: 0 });
       this.say("Loading the series …");
       try {
         const series = await fetched(base, "json");
@@ -311,7 +310,6 @@
       this.figure.dispatchEvent(new CustomEvent("viewer:point", { bubbles: true, detail }));
     }
 
-    // ---- Events
     listen() {
       const on = (target, kind, act) =>
         target.addEventListener(kind, (event) => this.series && act(event), { passive: false });
@@ -342,9 +340,11 @@
     }
 
     onWheel(event) {
-      event.preventDefault();
       const distance = event.deltaMode ? event.deltaY * 20 : event.deltaY;
-      if (event.ctrlKey || this.series.slices.length === 1) this.zoom(Math.exp(-distance / 300), this.at(event));
+      const end = distance < 0 ? 0 : this.series.slices.length - 1;
+      if (!event.ctrlKey && this.number === end) return; // the page scrolls on
+      event.preventDefault();
+      if (event.ctrlKey) this.zoom(Math.exp(-distance / 300), this.at(event));
       else if (Math.abs(distance) >= 50) this.go(this.number + Math.sign(distance)); // a notch of a wheel
       else this.scroll(distance);
     }
@@ -364,10 +364,9 @@
     }
 
     dragOf(event) {
-      const chosen = this.part("drag").value;
       if (event.button === 1 || event.shiftKey) return "pan";
       if (event.button === 2) return "zoom";
-      if (chosen) return chosen;
+      if (this.part("drag").value) return this.part("drag").value;
       if (event.pointerType !== "touch") return "window";
       return this.series.slices.length > 1 && this.view.zoom === 1 ? "scroll" : "pan";
     }
@@ -505,8 +504,8 @@
 
     paintSaliency(context, place) {
       const [title, opacity] = [this.part("map").value, this.part("opacity").value / 100];
-      const shown = this.overlays.saliency.find((map) => map.image === this.entry.uid && map.title === title);
-      const heat = opacity && shown ? this.heatOf(shown) : null;
+      const maps = this.overlays.saliency.filter((map) => map.image === this.entry.uid);
+      const heat = opacity && maps.length ? this.heatOf(maps.find((map) => map.title === title) || maps[0]) : null;
       if (!heat) return;
       context.imageSmoothingEnabled = true;
       context.globalAlpha = opacity;
@@ -517,8 +516,9 @@
     heatOf(map) {
       if (!this.maps.has(map.address)) {
         this.maps.set(map.address, null);
+        const { maps } = this;
         fetched(new URL(map.address + this.series.query, this.base), "arrayBuffer")
-          .then((buffer) => { this.maps.set(map.address, heatMap(map, new Uint8Array(buffer))); this.draw(); })
+          .then((buffer) => { maps.set(map.address, heatMap(map, new Uint8Array(buffer))); this.draw(); })
           .catch((error) => this.say(error.message));
       }
       return this.maps.get(map.address);
