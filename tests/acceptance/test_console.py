@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydicom import dcmread
 from pypdf import PdfReader
 from support import Orthanc, installed, orthanc
@@ -20,7 +21,8 @@ from support.console import Console, add_persons, console, picture, web_tables  
 from ainode.node import testing  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
-from ainode.node.domain import UID  # noqa: E402
+from ainode.node.domain import UID, DeliveryState  # noqa: E402
+from ainode.node.keeping.schema import deliveries  # noqa: E402
 from ainode.node.reading import registry  # noqa: E402
 from ainode.node.reading.weights import environment  # noqa: E402
 from ainode.node.settings import load  # noqa: E402
@@ -151,6 +153,34 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
     picture(page, "route-tester-explained")
     assert testing.uid("an MR") not in {str(study) for study in hospital.console.node.catalog.unrouted()}
     assert not [*(hospital.console.node.folder / "data" / "trials").rglob("*.dcm")]
+    page.context.close()
+
+
+def test_a_dead_letter_is_tried_again_and_reaches_the_archive(hospital: Hospital) -> None:
+    study, node = hospital.studies["skin_lesion"], hospital.console.node
+    (job, *_) = node.ledger.jobs(study=study)
+    uid = node.ledger.deliveries(job.id)[0].document.ref.sop_instance_uid
+    update = sa.update(deliveries).where(deliveries.c.sop_instance_uid == uid)
+    with node.engine.begin() as connection:
+        connection.execute(update.values(state=DeliveryState.FAILED, error="refused", confirmed_at=None))
+    page = hospital.console.person("operator")
+    page.goto("/console/system")
+    page.get_by_role("link", name="1 dead letter").click()
+    page.get_by_role("row").filter(has_text=study).get_by_role("button", name="Try again").click()
+    page.get_by_text("1 job is tried again").wait_for()
+    page.context.close()
+    node.read(study)
+    assert {entry.state for entry in node.ledger.deliveries(job.id)} == {DeliveryState.CONFIRMED}
+
+
+def test_a_self_test_shows_each_hop_to_the_confirmation_of_the_archive(hospital: Hospital) -> None:
+    page = hospital.console.person("operator")
+    page.goto("/console/system/test")
+    page.get_by_label("a study made for spine-radiograph").check()
+    page.get_by_role("button", name="Send the study").click()
+    confirmed = page.get_by_role("row").filter(has_text=f"confirmed by {hospital.archive.peer.name}")
+    confirmed.get_by_text("done").wait_for(timeout=120_000)
+    picture(page, "self-test-hops")
     page.context.close()
 
 
