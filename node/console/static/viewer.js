@@ -434,17 +434,16 @@
       for (const place of [...regions, ...saliency.map((map) => ({ ...map, frame: 0, label: map.title }))]) {
         const number = this.sliceOf(place);
         const isNamed = entries.has(place.label) || (place.title && [...entries.values()].includes(number));
-        if (number >= 0 && !isNamed) entries.set(place.label, number);
+        if (number >= 0 && !isNamed && this.series.slices.length > 1) entries.set(place.label, number);
       }
       this.part("findings").replaceChildren(...[...entries].map(([label, number]) => this.placeButton(label, number)));
       this.go((this.number === this.start ? [...entries.values()][0] : undefined) ?? this.number);
     }
 
-    placeButton(label, number) {
-      const textContent = this.series.slices.length > 1 ? `${label} (slice ${number + 1})` : label;
+    placeButton(name, number) {
       const button = document.createElement("button");
       button.dataset.go = number;
-      return Object.assign(button, { type: "button", className: "quiet", textContent });
+      return Object.assign(button, { type: "button", className: "quiet", textContent: `${name} (slice ${number + 1})` });
     }
 
     /** Return the number of the slice on which a region lies, or its middle; -1 if it lies on none. */
@@ -533,7 +532,8 @@
         if (ends.length === 1) this.paintMark(context, ends[0], LINE);
         else this.stroke(context, LINE, ends);
         const [left, top] = [0, 1].map((axis) => Math.min(...ends.map((end) => end[axis])));
-        this.write(context, region.label, clamp(left, 4, this.width - 60), Math.max(top - 6, 14), LINE);
+        const below = Math.max(...ends.map((end) => end[1])) + 18;
+        this.write(context, region.label, clamp(left, 4, this.width - 60), top < 20 ? below : top - 6, LINE);
       }
     }
 

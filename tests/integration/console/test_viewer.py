@@ -12,6 +12,7 @@ from support import instance_ref
 from support.web_bench import Bench
 
 from ainode.node import reports
+from ainode.node.console.pages import STATIC
 from ainode.node.domain import UID, JobState, Result
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
@@ -72,6 +73,11 @@ def test_the_regions_are_those_of_the_report_and_the_saliency_that_of_the_readin
     answer = viewer.get(f"{read.address}/{entry['address']}{series['query']}")
     assert answer.content == capture.saliency.values
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_viewer_is_the_only_script_of_our_own_and_below_600_lines() -> None:
+    (script,) = STATIC.glob("*.js")
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 600
 
 
 def test_another_job_draws_nothing_of_this_one(viewer: Browser, read: ReadSeries) -> None:
