@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -20,8 +21,12 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.offline import zip_files
 from ainode.node.offline.explaining import StudyExplanation, explanation_of
 from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.offline.zip_files import Bounds
 from ainode.node.routes import Check, RouteDecision
 from ainode.node.settings import Settings
+
+# As [web] max_upload_files says in config/node.toml.
+_UNPACKED_PER_PACKED: Final = 4
 
 
 def answer(task: Task) -> bytes:
@@ -34,7 +39,8 @@ def answer(task: Task) -> bytes:
 
 def _explained(settings: Settings, folder: str, names: Mapping[str, str]) -> dict[str, Any]:
     """Return why uploaded files would be read or not; `names` has the caller's name of each file."""
-    paths = [_unpacked(Path(path), Path(folder)) for path in names]
+    bounds = _bounds(settings, Path(folder))
+    paths = [_unpacked(Path(path), Path(folder), bounds) for path in names]
     explained = explanation_of(paths, settings)
     words = {str(path): name for path, name in zip(paths, names.values(), strict=True)}
     return {
@@ -45,11 +51,18 @@ def _explained(settings: Settings, folder: str, names: Mapping[str, str]) -> dic
     }
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
+def _bounds(settings: Settings, folder: Path) -> Bounds:
+    """Return what one archive of strangers may unpack to, the room on the disk at most."""
+    room_bytes = shutil.disk_usage(folder).free - settings.node.min_free_bytes
+    web = settings.web
+    return Bounds(min(_UNPACKED_PER_PACKED * web.max_upload_bytes, room_bytes), web.max_upload_files)
+
+
+def _unpacked(path: Path, folder: Path, bounds: Bounds) -> Path:
     """Return a file, or the folder with the files of a ZIP archive."""
     if format_of(path).kind is not FileKind.ZIP:
         return path
-    return zip_files.unpack(path, folder / "unpacked" / path.name)
+    return zip_files.unpack(path, folder / "unpacked" / path.name, bounds)
 
 
 def _named(text: str, words: Mapping[str, str]) -> str:

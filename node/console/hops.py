@@ -7,7 +7,7 @@ from ainode.node.console.parts import Parts
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping.records import Job
 
-_ENDED = frozenset({JobState.REPORTED, JobState.OUT_OF_SCOPE, JobState.FAILED, JobState.SUPERSEDED})
+_UNENDED = frozenset({JobState.WAITING, JobState.READING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ def hops_of(parts: Parts, study: UID) -> tuple[Hop, ...]:
 
 
 def _job_hops(parts: Parts, job: Job) -> Iterator[Hop]:
-    if job.state not in _ENDED:
+    if job.state in _UNENDED:
         yield Hop(f"read by {job.route}", "waiting", job.state)
         return
-    state = "failed" if job.state is JobState.FAILED else "done"
+    state = "failed" if job.state in {JobState.FAILED, JobState.CANCELLED} else "done"
     yield Hop(f"read by {job.route}", state, job.reason or f"{job.state} after {job.seconds:.1f} s")
     documents = parts.ledger.documents(job.id)
     deliveries = parts.ledger.deliveries(job.id)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from ainode.node.console import access
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudies, UnreadStudy
 
 WORDS: Final = {
@@ -76,6 +77,7 @@ def _midnight(text: str, zone: ZoneInfo | None, later: timedelta = timedelta()) 
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
     routes, unread = APIRouter(), UnreadStudies(parts.engine)
+    patients = PatientIndex(parts.engine, naming(parts.settings))
     name = parts.settings.node.time_zone
     zone = ZoneInfo(name) if name else None
     route_names = [route.name for route in parts.settings.routes]
@@ -98,6 +100,7 @@ def router(parts: Parts) -> APIRouter:
             "_unread.html" if is_part else "unread.html",
             question=question,
             rows=rows[:_PAGE],
+            labels=patients.shown(row.study_instance_uid for row in rows),
             tallies=tallies[:_MOST_TALLIES],
             further=sum(tally.count for tally in tallies[_MOST_TALLIES:]),
             total=total,

@@ -30,8 +30,11 @@ def asking(folder: Path, order: str) -> Request:
     return Request(study, (File(path, content_sha256(path)),), CONTEXT, report_out_of_scope=True)
 
 
-def test_a_study_is_read_and_its_report_comes_last(reader: Reader, tmp_path: Path) -> None:
+def test_a_study_is_read_and_its_report_comes_last_and_the_process_waits(reader: Reader, tmp_path: Path) -> None:
+    assert (reader.state().subject, reader.state().memory_bytes) == ("", 0)
     reading = reader.read(asking(tmp_path, "read"))
+    assert reader.state().subject == ""
+    assert reader.state().memory_bytes > 10**7
     assert isinstance(reading.answer, Result)
     assert reading.documents[-1].kind == "sr"
 

@@ -71,6 +71,10 @@ def test_a_form_without_a_file_and_a_damaged_archive_are_told_in_words(reader: B
     assert "choose or drop a file first" in dropped(reader).text
     content = b"PK\x03\x04" + bytes(100)
     assert "the ZIP archive is damaged" in dropped(reader, ("a.zip", content)).text
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", bytes(80 << 20))
+    assert "unpacks to more than" in dropped(reader, ("a.zip", bomb.getvalue())).text
 
 
 def test_a_form_of_another_site_is_refused_and_leaves_nothing(reader: Browser, bench: Bench) -> None:
