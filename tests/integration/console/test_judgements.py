@@ -211,7 +211,7 @@ def test_the_page_leads_with_the_model_that_persons_agreed_with_least_this_month
     assert "n = 1" in page
     assert reader.get("/console/judgements?person=nobody").text.count("No judgement fits") == 1
     assert reader.get("/console/judgements?since=yesterday").status_code == 422
-    part = reader.get("/console/judgements?opinion=reject", headers={"HX-Request": "true"}).text
+    part = reader.get("/console/judgements?opinion=accept", headers={"HX-Request": "true"}).text
     assert "<html" not in part
     assert read.study in part
     live = reader.get(f"/console/models/spine_radiograph/live?since={NOW:%Y-%m-%d}").text
