@@ -1,7 +1,7 @@
 """What persons say of answers: the models they agree with least, the list, and the list as CSV and as documents."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -13,7 +13,7 @@ from ainode.node.console.access import Role, Visit, of
 from ainode.node.console.addenda import Addenda
 from ainode.node.console.assistant import Assistant
 from ainode.node.console.csv_rows import csv_blocks
-from ainode.node.console.days import day, midnight, zone_of
+from ainode.node.console.days import day, midnight, today_of, zone_of
 from ainode.node.console.intervals import wilson
 from ainode.node.console.judging import OPINIONS, Judging, reason_words
 from ainode.node.console.pages import render
@@ -25,8 +25,6 @@ from ainode.node.keeping.judgements import Filter, Judgements, KeptJudgement
 Reader = Annotated[Visit, Depends(of(Role.READER))]
 _PAGE: Final = 50
 _A_DAY: Final = timedelta(days=1)
-_A_YEAR: Final = timedelta(days=396)
-"""thirteen months: the month of now, and the same month of a year before"""
 _COLUMNS: Final = (
     *("judgement", "judged_at", "person", "opinion", "presence_instead", "measurement", "value", "label", "reason"),
     *("comment", "is_replaced", "finding", "statement", "presence", "route", "model", "version"),
@@ -45,11 +43,12 @@ class Question:
         person: Annotated[str, Query(max_length=64)] = "",
         since: Annotated[str, Query(max_length=10)] = "",
         until: Annotated[str, Query(max_length=10)] = "",
+        months: Annotated[int, Query(ge=1, le=13)] = 1,
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     ) -> None:
         """Take the fields of the address."""
         self.route, self.model, self.opinion, self.person = route, model, opinion, person
-        self.since, self.until, self.page = since, until, page
+        self.since, self.until, self.months, self.page = since, until, months, page
 
     def address(self, **changes: str | int) -> str:
         """Return the query of the address with other fields; a changed filter begins with the first page."""
@@ -82,10 +81,10 @@ class JudgementPages:
         """Return the models by agreement in this month, and the judgements that the address asks for."""
         criteria, offset = self._criteria(question), (question.page - 1) * _PAGE
         rows = self._judgements.page(criteria, count=_PAGE + 1, offset=offset)
-        now = datetime.now(UTC)
-        figures = agreements(self._judgements.current(now - _A_YEAR), self._zone)
+        today = today_of(self._zone)
+        figures = agreements(self._judgements.current(self._since(today, question.months)), self._zone)
         is_part = "hx-request" in request.headers
-        month = f"{now.astimezone(self._zone):%Y-%m}"
+        month = f"{today:%Y-%m}"
         return render(
             request,
             "_judgements.html" if is_part else "judgements.html",
@@ -98,8 +97,8 @@ class JudgementPages:
             earlier=[item for item in figures if item.month != month],
             month=month,
             share=share,
-            routes=sorted({item.route for item in figures} | {route.name for route in self._parts.settings.routes}),
-            models=sorted({item.model for item in figures}),
+            routes=[route.name for route in self._parts.settings.routes],
+            models=self._judgements.models(),
             persons=self._judgements.persons(),
             opinions=OPINIONS,
             reason=lambda value: reason_words(self._reasons, value),
@@ -132,6 +131,11 @@ class JudgementPages:
     def _record(self, request: Request, visit: Visit, subject: Subject) -> None:
         address = request.client.host if request.client else "unknown"
         self._parts.web.record(exported(visit.person, address, subject))
+
+    def _since(self, today: date, months: int) -> datetime:
+        """Return the begin of this month, or of an earlier one where the page shows several."""
+        number = today.year * 12 + today.month - months
+        return midnight(date(number // 12, number % 12 + 1, 1), self._zone)
 
     def _criteria(self, question: Question) -> Filter:
         since, until = day(question.since), day(question.until)

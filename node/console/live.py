@@ -53,8 +53,8 @@ def router(parts: Parts) -> APIRouter:
     judgements, zone = Judgements(parts.engine), zone_of(parts.settings)
 
     def judged(handler: str, until: date) -> tuple[Agreement, ...]:
-        figures = agreements(judgements.current(midnight(until - _A_YEAR, zone)), zone)
-        return tuple(item for item in figures if item.handler == handler and item.month <= f"{until:%Y-%m}")
+        figures = agreements(judgements.current(midnight(until - _A_YEAR, zone), handler), zone)
+        return tuple(item for item in figures if item.month <= f"{until:%Y-%m}")
 
     @routes.get("/models/{name}/live")
     def live(request: Request, name: Name, _: Visit, question: Annotated[Question, Depends()]) -> Response:

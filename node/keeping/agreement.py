@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from ainode.node.domain import Opinion, Presence
-from ainode.node.keeping.judgements import KeptJudgement
+from ainode.node.keeping.judgements import JudgedCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,15 @@ class Agreement:
     """positives of which a person says so too"""
 
 
-def agreements(judged: Iterable[KeptJudgement], zone: tzinfo | None = None) -> tuple[Agreement, ...]:
+def agreements(judged: Iterable[JudgedCase], zone: tzinfo | None = None) -> tuple[Agreement, ...]:
     """Return the figures of each month, route, model and version: the newest month first, then the least agreement.
 
-    Judgements that later ones replaced count no more. Months are those of the zone.
+    Months are those of the zone.
     """
-    by_job: dict[str, list[KeptJudgement]] = {}
+    by_job: dict[str, list[JudgedCase]] = {}
     for entry in judged:
-        if not entry.is_replaced and entry.route:
-            by_job.setdefault(entry.judgement.job, []).append(entry)
-    by_group: dict[tuple[str, ...], list[Sequence[KeptJudgement]]] = {}
+        by_job.setdefault(entry.job, []).append(entry)
+    by_group: dict[tuple[str, ...], list[Sequence[JudgedCase]]] = {}
     for reading in by_job.values():
         last = max(reading, key=lambda entry: entry.judged_at)
         month = f"{last.judged_at.astimezone(zone):%Y-%m}"
@@ -51,28 +50,27 @@ def agreements(judged: Iterable[KeptJudgement], zone: tzinfo | None = None) -> t
     return tuple(sorted(by_share, key=lambda item: item.month, reverse=True))
 
 
-def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[KeptJudgement]]) -> Agreement:
+def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[JudgedCase]]) -> Agreement:
     positives = [is_right for reading in readings if (is_right := is_right_positive(reading)) is not None]
-    agreed = sum(all(entry.judgement.opinion is Opinion.ACCEPT for entry in reading) for reading in readings)
+    agreed = sum(all(entry.opinion == Opinion.ACCEPT for entry in reading) for reading in readings)
     month, route, handler, model, version = group
     return Agreement(
         month, route, handler, model, version, len(readings), agreed, len(positives), positives.count(True)
     )
 
 
-def is_right_positive(reading: Sequence[KeptJudgement]) -> bool | None:
+def is_right_positive(reading: Sequence[JudgedCase]) -> bool | None:
     """Return whether a person confirms a positive reading; None for a reading that no judgement knows to be positive.
 
     The judgement of the whole result decides. Without one, a reading with a finding that is confirmed is right.
     """
-    whole = [entry for entry in reading if not entry.judgement.finding]
+    whole = [entry for entry in reading if not entry.finding]
     positives = [entry for entry in whole or reading if entry.presence == Presence.PRESENT]
     return any(map(_confirms, positives)) if positives else None
 
 
-def _confirms(entry: KeptJudgement) -> bool:
+def _confirms(entry: JudgedCase) -> bool:
     """Return whether something is present for the person too; what is rejected or indeterminate is not."""
-    judgement = entry.judgement
-    if judgement.opinion is Opinion.CHANGE:
-        return judgement.correction.presence in {None, Presence.PRESENT}
-    return judgement.opinion is Opinion.ACCEPT
+    if entry.opinion == Opinion.CHANGE:
+        return entry.presence_instead in {"", Presence.PRESENT}
+    return entry.opinion == Opinion.ACCEPT

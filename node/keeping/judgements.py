@@ -13,6 +13,7 @@ from ainode.node.keeping.database import aware
 from ainode.node.keeping.schema import addenda, answers, judgements
 
 _READ_AT_ONCE: Final = 1_000
+_OF_ANSWER: Final = ("route", "handler", "model", "version")
 
 
 class AddendumState(StrEnum):
@@ -59,6 +60,23 @@ class Filter:
     person: str = ""
     since: datetime | None = None
     before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCase:
+    """What figures need of a judgement that counts; a year has tens of thousands."""
+
+    job: str
+    finding: str
+    presence: str
+    """what the model said"""
+    opinion: str
+    presence_instead: str
+    judged_at: datetime
+    route: str
+    handler: str
+    model: str
+    version: str
 
 
 class Judgements:
@@ -120,11 +138,28 @@ class Judgements:
             yield from rows
             last = rows[-1].id
 
-    def current(self, since: datetime) -> tuple[KeptJudgement, ...]:
-        """Return the judgements that count of every job that somebody judged since a time."""
+    def current(self, since: datetime, handler: str = "") -> tuple[JudgedCase, ...]:
+        """Return the judgements that count of every job that somebody judged since a time, of a handler if given."""
         later = judgements.alias()
         lately = sa.select(later.c.job).where(later.c.judged_at >= since)
-        return self._read(~_is_replaced(), judgements.c.job.in_(lately), order=judgements.c.id.asc())
+        columns = [judgements.c[name] for name in ("job", "finding", "presence", "opinion", "presence_instead")]
+        query = (
+            sa.select(*columns, judgements.c.judged_at, *(answers.c[name] for name in _OF_ANSWER))
+            .join(answers, answers.c.job == judgements.c.job)
+            .where(judgements.c.job.in_(lately), *((answers.c.handler == handler,) if handler else ()))
+            .order_by(judgements.c.id)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        # The last row of a finding stays.
+        return tuple(map(_case, {(row.job, row.finding): row for row in rows}.values()))
+
+    def models(self) -> tuple[str, ...]:
+        """Return every model that somebody judged."""
+        judged = sa.exists().where(judgements.c.job == answers.c.job)
+        query = sa.select(answers.c.model).where(judged, answers.c.model != "").distinct().order_by(answers.c.model)
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query).scalars())
 
     def persons(self) -> tuple[str, ...]:
         """Return everybody who judged."""
@@ -167,6 +202,11 @@ class Judgements:
     ) -> tuple[KeptJudgement, ...]:
         with self._engine.connect() as connection:
             return tuple(map(_entry_of, connection.execute(_rows(*conditions).order_by(order).limit(most))))
+
+
+def _case(row: Any) -> JudgedCase:  # noqa: ANN401
+    job, finding, presence, opinion, instead, judged_at, route, handler, model, version = row
+    return JudgedCase(job, finding, presence, opinion, instead, aware(judged_at), route, handler, model, version)
 
 
 def _joined() -> sa.FromClause:

@@ -209,6 +209,8 @@ def test_the_page_leads_with_the_model_that_persons_agreed_with_least_this_month
     assert f"Agreement by model, {datetime.now(UTC).astimezone():%Y-%m}" in page
     assert "spine_radiograph" in page
     assert "n = 1" in page
+    assert "months=13" in page
+    assert "Nothing was judged in the twelve months before." in reader.get("/console/judgements?months=13").text
     assert reader.get("/console/judgements?person=nobody").text.count("No judgement fits") == 1
     assert reader.get("/console/judgements?since=yesterday").status_code == 422
     part = reader.get("/console/judgements?opinion=accept", headers={"HX-Request": "true"}).text

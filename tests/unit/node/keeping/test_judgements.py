@@ -10,7 +10,7 @@ from support.rows import put_job, read
 from ainode.node.domain import UID, Correction, DocumentKind, InstanceRef, JobState, Judgement, Opinion, Presence
 from ainode.node.keeping import database
 from ainode.node.keeping.agreement import agreements
-from ainode.node.keeping.judgements import AddendumState, Filter, Judgements, KeptJudgement
+from ainode.node.keeping.judgements import AddendumState, Filter, JudgedCase, Judgements
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
@@ -79,7 +79,8 @@ def test_a_later_judgement_replaces_the_earlier_of_the_same_finding_alone_and_bo
         keep(judgements, judgement)
     states = [(kept.judgement.finding, kept.judgement.opinion, kept.is_replaced) for kept in judgements.of_job("a")]
     assert states == [("", "accept", False), ("box 1", "reject", True), ("box 1", "accept", False)]
-    assert [kept.judgement.opinion for kept in judgements.current(NOW)] == ["accept", "accept"]
+    assert [(case.finding, case.opinion) for case in judgements.current(NOW)] == [("", "accept"), ("box 1", "accept")]
+    assert judgements.current(NOW, "another_handler") == ()
 
 
 def test_judgements_outlive_the_job_and_its_documents(engine: sa.Engine, judgements: Judgements) -> None:
@@ -114,7 +115,7 @@ def test_the_list_is_filtered_by_route_model_opinion_person_and_time_and_read_in
         assert [kept.id for kept in judgements.all(criteria)] == ids[::-1]
         assert judgements.count(criteria) == len(ids)
     assert [kept.id for kept in judgements.page(Filter(), count=1, offset=1)] == [2]
-    assert judgements.persons() == ("jdoe", "other")
+    assert (judgements.persons(), judgements.models()) == (("jdoe", "other"), ("spine",))
 
 
 def test_the_document_of_a_judgement_goes_to_every_destination_of_the_job(
@@ -165,21 +166,18 @@ def test_a_judgement_that_says_too_little_or_contradicts_itself_cannot_be_made(w
         replace(ACCEPTANCE, **wrong)  # type: ignore[arg-type]
 
 
-def a_kept(job: str, opinion: str = "accept", finding: str = "", **changes: object) -> KeptJudgement:
+def a_case(job: str, opinion: str = "accept", finding: str = "", **changes: object) -> JudgedCase:
     """Return a judgement of a positive reading of model `spine`, in November."""
-    correction = Correction(changes.pop("instead", None), label="x") if opinion == "change" else Correction()  # type: ignore[arg-type]
-    reason = "" if opinion == "accept" else "other"
-    judgement = Judgement(job, finding, Opinion(opinion), "jdoe", correction, reason)
-    kept = KeptJudgement(1, judgement, "", "present", NOW, UID("1.2"), "r", "h", "spine", "1.0.0", is_replaced=False)
-    return replace(kept, **changes)  # type: ignore[arg-type]
+    case = JudgedCase(job, finding, "present", opinion, "", NOW, "r", "h", "spine", "1.0.0")
+    return replace(case, **changes)  # type: ignore[arg-type]
 
 
 def test_agreement_counts_each_reading_once_however_many_findings_were_judged() -> None:
     (figures,) = agreements(
         [
-            *(a_kept("a", finding="box 1"), a_kept("a", finding="box 2"), a_kept("a", "reject", "box 3")),
-            *(a_kept("b"), a_kept("c")),
-            a_kept("d", "reject"),
+            *(a_case("a", finding="box 1"), a_case("a", finding="box 2"), a_case("a", "reject", "box 3")),
+            *(a_case("b"), a_case("c")),
+            a_case("d", "reject"),
         ]
     )
     assert (figures.readings, figures.agreed) == (4, 2)
@@ -190,13 +188,13 @@ def test_agreement_counts_each_reading_once_however_many_findings_were_judged() 
 def test_a_positive_is_right_while_something_is_present_for_the_person_too() -> None:
     (figures,) = agreements(
         [
-            a_kept("another label", "change"),
-            a_kept("still present", "change", instead=Presence.PRESENT),
-            a_kept("absent", "change", instead=Presence.ABSENT),
-            a_kept("undecided", "change", instead=Presence.INDETERMINATE),
-            a_kept("a negative reading", presence="absent"),
-            a_kept("the whole decides", "reject"),
-            a_kept("the whole decides", "accept", "box 1"),
+            a_case("another label", "change"),
+            a_case("still present", "change", presence_instead=Presence.PRESENT),
+            a_case("absent", "change", presence_instead=Presence.ABSENT),
+            a_case("undecided", "change", presence_instead=Presence.INDETERMINATE),
+            a_case("a negative reading", presence="absent"),
+            a_case("the whole decides", "reject"),
+            a_case("the whole decides", "accept", "box 1"),
         ]
     )
     assert (figures.positives, figures.right_positives) == (5, 2)
@@ -207,8 +205,7 @@ def test_months_are_those_of_the_zone_newest_first_and_the_least_agreement_leads
     october = NOW.replace(month=10)
     figures = agreements(
         [
-            *(a_kept("a", judged_at=october), a_kept("b", "reject", route="poor"), a_kept("c", route="good")),
-            a_kept("d", "reject", route="good", is_replaced=True),
+            *(a_case("a", judged_at=october), a_case("b", "reject", route="poor"), a_case("c", route="good")),
         ]
     )
     assert [(item.month, item.route) for item in figures] == [
