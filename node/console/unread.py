@@ -118,7 +118,7 @@ def router(parts: Parts) -> APIRouter:
 
 def sentence(row: UnreadStudy) -> str:
     """Return why a study was not read, as one sentence for a person."""
-    if row.attribute:
+    if row.expected:
         return f"{row.attribute} should be {row.expected} but is {row.value}"
     if row.words:
         return row.words
@@ -129,5 +129,5 @@ def sentence(row: UnreadStudy) -> str:
 
 
 def condition(tally: Tally) -> str:
-    """Return the condition that failed in a group of studies, '' where no condition of a route failed."""
-    return f"{tally.attribute}: {tally.expected}" if tally.attribute else ""
+    """Return the condition that failed in a group of studies, or the code of a refusal in words; '' without either."""
+    return f"{tally.attribute}: {tally.expected}" if tally.expected else tally.attribute.replace("-", " ")

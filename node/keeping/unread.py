@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.database import aware, insert
-from ainode.node.keeping.schema import announcements, history, jobs, mismatches, studies
+from ainode.node.keeping.schema import announcements, answers, history, jobs, mismatches, studies
 
 
 class UnreadReason(StrEnum):
@@ -62,6 +62,7 @@ class UnreadStudy:
     """when its last image came, its job was opened, or the study was announced"""
     route: str
     attribute: str
+    """of the condition that failed, or the code of a refusal"""
     expected: str
     value: str
     words: str
@@ -75,7 +76,7 @@ class Filter:
     reason: str = ""
     route: str = ""
     attribute: str = ""
-    """the attribute of the condition that failed"""
+    """the attribute of the condition that failed, or the code of a refusal"""
     since: datetime | None = None
     before: datetime | None = None
 
@@ -87,6 +88,7 @@ class Tally:
     reason: UnreadReason
     route: str
     attribute: str
+    """of the condition that failed, or the code of a refusal"""
     expected: str
     count: int
 
@@ -174,9 +176,14 @@ def _ended(table: sa.Table) -> sa.Select[Any]:
     reason = sa.case(*((table.c.state == state, reason.value) for state, reason in _JOB_REASONS.items()), else_="")
     names = ("study_instance_uid", "route")
     columns = _columns(
-        reason=reason, at=table.c.queued_at, words=table.c.reason, **{name: table.c[name] for name in names}
+        reason=reason,
+        at=table.c.queued_at,
+        words=table.c.reason,
+        attribute=sa.func.coalesce(answers.c.code, ""),
+        **{name: table.c[name] for name in names},
     )
-    return sa.select(*columns).where(table.c.state.in_(_JOB_REASONS))
+    joined = table.outerjoin(answers, answers.c.job == table.c.id)
+    return sa.select(*columns).select_from(joined).where(table.c.state.in_(_JOB_REASONS))
 
 
 def _unrouted() -> sa.Select[Any]:

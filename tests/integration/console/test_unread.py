@@ -17,6 +17,7 @@ from ainode.node.keeping.records import Job, Outcome
 from ainode.node.keeping.unread import Mismatch, UnreadReason
 from ainode.node.settings import ConsoleTable
 
+REFUSAL = '{"out_of_scope": {"reason": "shows no spine", "code": "wrong-body-part"}}'
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -34,7 +35,7 @@ def studies(bench: Bench) -> None:
     job = Job("job", UID("1.2.60"), "spine", "spine_radiograph", {}, NOW, NOW, ())
     bench.ledger.open(job)
     bench.ledger.move("job", JobState.READING)
-    bench.ledger.report(job, (), Outcome(JobState.OUT_OF_SCOPE, "", "shows no spine", 1.0))
+    bench.ledger.report(job, (), Outcome(JobState.OUT_OF_SCOPE, REFUSAL, "shows no spine", 1.0))
 
 
 def test_the_list_names_study_reason_route_and_the_condition_that_failed(viewer: Browser) -> None:
@@ -52,6 +53,8 @@ def test_a_count_links_to_the_studies_that_it_counts(viewer: Browser) -> None:
     page = viewer.get("/console/unread").text
     link = "/console/unread?reason=no_route&amp;route=spine&amp;attribute=BodyPartExamined"
     assert link in page
+    assert "wrong body part" in page
+    assert "1 to 1 of 1" in viewer.get("/console/unread?attribute=wrong-body-part").text
     assert "1 to 10 of 10" in viewer.get(link.replace("&amp;", "&")).text
 
 

@@ -1,6 +1,7 @@
 """Which studies were not read, and why, as the database answers."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,7 +52,9 @@ def end(engine: sa.Engine, study: str, state: JobState, reason: str, name: str =
     job = Job(f"job {study}", UID(study), name, "any", {}, NOW, NOW, ())
     ledger.open(job)
     ledger.move(job.id, JobState.READING)
-    assert ledger.report(job, (), Outcome(state, "", reason, 1.0))
+    refusal = {"out_of_scope": {"reason": reason, "code": "wrong-body-part"}}
+    result = json.dumps(refusal) if state is JobState.OUT_OF_SCOPE else ""
+    assert ledger.report(job, (), Outcome(state, result, reason, 1.0))
 
 
 def reasons(engine: sa.Engine, criteria: Filter | None = None) -> dict[str, UnreadReason]:
@@ -84,7 +87,8 @@ def test_each_study_without_a_result_stands_in_the_list_with_its_reason_and_a_re
     }
     (row,) = UnreadStudies(engine).of_study(UID("1"))
     assert (row.route, row.attribute, row.expected, row.value) == ("chest", "Modality", "CT", "MR")
-    assert [row.words for row in UnreadStudies(engine).of_study(UID("3"))] == ["no chest"]
+    (declined,) = UnreadStudies(engine).of_study(UID("3"))
+    assert (declined.words, declined.attribute) == ("no chest", "wrong-body-part")
     assert UnreadStudies(engine).of_study(UID("5")) == ()
 
 
