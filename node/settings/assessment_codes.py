@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from ainode.node.domain import AssessmentCodes, Code
 from ainode.node.settings.frozen import Frozen
@@ -41,6 +41,15 @@ class CodesTable(Frozen):
         ("not-for-study", _OWN, "Model not meant for this study"),
         ("other", _OWN, "Other"),
     )
+
+    @field_validator("reasons")
+    @classmethod
+    def _refuse_repeated_reason(cls, reasons: tuple[Triple, ...]) -> tuple[Triple, ...]:
+        values = [value for value, _, _ in reasons]
+        if repeated := sorted({value for value in values if values.count(value) > 1}):
+            message = f"two reasons have the Code Value {repeated[0]!r}; rename one"
+            raise ValueError(message)
+        return reasons
 
     def codes(self) -> AssessmentCodes:
         """Return the codes as nouns of the domain."""
