@@ -18,8 +18,8 @@ from ainode.node.settings import Settings
 
 _PACKAGES: Final = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "dbos", "pydicom", "pynetdicom", "highdicom", "torch")
 _RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
-_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
-_HIDDEN: Final = "***@"
+_SECRET: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=password=)[^&\s]+")
+_HIDDEN: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def versions() -> Iterator[tuple[str, str]]:
 
 
 def configuration(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each key and value in force; an address loses its user and password."""
+    """Yield each key and value in force; an address loses user and password."""
     for name, values in settings.model_dump(mode="json", exclude={"routes", "peers"}).items():
         yield from _rows(f"[{name}]", values)
     for peer in settings.peers:
@@ -100,7 +100,7 @@ def configuration(settings: Settings) -> Iterator[tuple[str, str]]:
 def _rows(table: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if value not in ("", None, (), [], {}):
-            yield f"{table} {key}", _USER_INFO.sub(_HIDDEN, _text(value))
+            yield f"{table} {key}", _SECRET.sub(_HIDDEN, _text(value))
 
 
 def _text(value: object) -> str:

@@ -77,10 +77,10 @@ def test_the_configuration_shows_no_secret(administrator: Browser, operator: Bro
     page = administrator.get("/console/system/configuration").text
     assert "[node] ae_title" in page
     assert "[[peer]] pacs port" in page
-    url = "postgresql+psycopg://me:hidden@host/ainode"  # gitleaks:allow
+    url = "postgresql+psycopg://me:hidden@host/ainode?password=hidden&x=1"  # gitleaks:allow
     database = bench.settings.database.model_copy(update={"url": url})
     rows = dict(configuration(bench.settings.model_copy(update={"database": database})))
-    assert rows["[database] url"] == "postgresql+psycopg://***@host/ainode"
+    assert rows["[database] url"] == "postgresql+psycopg://***@host/ainode?password=***&x=1"
 
 
 def test_an_echo_says_which_peer_does_not_answer_and_a_stranger_is_no_peer(operator: Browser) -> None:
