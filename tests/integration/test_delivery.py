@@ -19,9 +19,10 @@ from support.rows import put_delivery, read
 from ainode.node import testing
 from ainode.node.archive.commitment import Commitment, SopReference, action_information
 from ainode.node.disk import sha256_of
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, Judgement, Opinion
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping import database
+from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer, load
 
@@ -65,6 +66,22 @@ def test_a_delivery_whose_workflow_ended_without_it_is_made_at_the_next_start(no
     put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.WAITING)
     with running(node):
         arrives(node)
+
+
+def test_the_document_of_a_judgement_leaves_after_the_documents_of_the_reading(node: RunningNode) -> None:
+    path = node.folder / "assessment.dcm"
+    path.write_bytes(a_file(rows=8))
+    document = KeptDocument("job", instance_ref(path), DocumentKind.ASSESSMENT, path, sha256_of(path))
+    with running(node):
+        arrives(node)
+        judgement = Judgement("job", "", Opinion.ACCEPT, "jdoe")
+        judgements = Judgements(node.engine)
+        number = judgements.keep(judgement, NOW, statement="", presence="", has_addendum=True)
+        assert node.ledger.append(document, number)
+        assert len(node.ledger.deliveries("job")) == 2
+        node.until(
+            lambda: {item.state for item in node.ledger.deliveries("job")} == {DeliveryState.CONFIRMED}, within_s=60
+        )
 
 
 def test_a_retry_is_taken_up_by_the_node_that_runs_without_a_second_write(node: RunningNode) -> None:
