@@ -129,6 +129,23 @@ def bench_node(
         print(line, flush=True)
 
 
+@bench_app.command("console")
+def bench_console(
+    studies: Annotated[int, typer.Option(min=100, help="studies in the catalog")] = 20_000,
+    pages: Annotated[int, typer.Option(min=1, help="pages that are open at a time")] = 50,
+    requests: Annotated[int, typer.Option(min=20, help="requests for each filter")] = 40,
+    database: Annotated[str, typer.Option(help="address of an empty PostgreSQL, which is filled; else SQLite")] = "",
+) -> None:
+    """Time the worklist of a node with many studies for every filter, and the cost of pages that are open."""
+    import tempfile
+
+    from ainode.node.bench.console import measurement_lines
+
+    with tempfile.TemporaryDirectory() as folder:
+        for line in measurement_lines(Path(folder), studies=studies, pages=pages, requests=requests, url=database):
+            print(line, flush=True)
+
+
 @bench_app.command("infer")
 def bench_infer(
     full_size: Annotated[

@@ -22,6 +22,7 @@ from ainode.node.keeping.schema import announcements, deliveries, documents, job
 ORDINARY_PRIORITY: Final = 100
 """of a route that names none; less is urgent"""
 _UNFINISHED: Final = (JobState.WAITING, JobState.READING)
+_OPEN: Final = (DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING)
 Condition: TypeAlias = sa.ColumnElement[bool]
 
 
@@ -109,9 +110,8 @@ class Worklist:
     def page(self, criteria: Criteria, *, count: int, offset: int = 0) -> tuple[Entry, ...]:
         """Return some of the rows: urgent ones that are not read yet, then the newest first."""
         most = offset + count
-        parts = [
-            sa.select(part.order_by(sa.desc("at"), sa.desc("key")).limit(most).subquery()) for part in _parts(criteria)
-        ]
+        ordered = (part.order_by(sa.desc("at"), sa.desc("key")).limit(most) for part in _parts(criteria))
+        parts = [sa.select(part.subquery()) for part in ordered]
         rows = sa.union_all(*parts).subquery("worklist")
         query = sa.select(rows).order_by(rows.c.is_urgent.desc(), rows.c.at.desc(), rows.c.key.desc())
         with self._engine.connect() as connection:
@@ -126,24 +126,42 @@ class Worklist:
             return sum(connection.execute(sa.select(*counts)).one())
 
 
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What all parts of a query share."""
+
+    criteria: Criteria
+    named: sa.CTE | None
+    """the studies that a text names, looked up once"""
+
+
+def _scope(criteria: Criteria) -> _Scope:
+    if not criteria.text:
+        return _Scope(criteria, None)
+    query = sa.select(patient_index.c.study_instance_uid).where(matches(criteria.text))
+    return _Scope(criteria, query.cte("named").prefix_with("MATERIALIZED"))
+
+
 def _parts(criteria: Criteria) -> Iterator[sa.Select[Any]]:
     """Yield the query of each part of the list that can have a row."""
+    scope = _scope(criteria)
     is_urgent = jobs.c.state.in_(_UNFINISHED) & (jobs.c.priority < ORDINARY_PRIORITY)
-    yield _jobs(criteria, is_urgent, rank=1)
-    yield _jobs(criteria, ~is_urgent, rank=0)
+    yield _jobs(scope, is_urgent, rank=1)
+    yield _jobs(scope, ~is_urgent, rank=0)
     if criteria.is_about_jobs:
         return
     if criteria.state in {None, EntryState.RECEIVING, EntryState.FAILED}:
-        yield _received(criteria)
+        yield _received(scope)
     if criteria.state in {None, EntryState.NO_ROUTE, EntryState.SET_ASIDE}:
-        yield _unmatched(criteria)
+        yield _unmatched(scope)
     if criteria.state in {None, EntryState.ANNOUNCED, EntryState.FAILED}:
-        yield _announced(criteria)
+        yield _announced(scope)
 
 
-def _jobs(criteria: Criteria, condition: Condition, *, rank: int) -> sa.Select[Any]:
+def _jobs(scope: _Scope, condition: Condition, *, rank: int) -> sa.Select[Any]:
+    criteria = scope.criteria
     columns = _columns(Kind.JOB, jobs.c.id, jobs.c.study_instance_uid, jobs.c.queued_at, jobs.c.state)
-    conditions = [condition, *_common(criteria, jobs.c.study_instance_uid, jobs.c.queued_at)]
+    conditions = [condition, *_common(scope, jobs.c.study_instance_uid, jobs.c.queued_at)]
     if criteria.state is None:
         conditions.append(jobs.c.state != JobState.SUPERSEDED)
     else:
@@ -155,31 +173,31 @@ def _jobs(criteria: Criteria, condition: Condition, *, rank: int) -> sa.Select[A
 
 
 def _of_documents(criteria: Criteria) -> Iterator[Condition]:
-    of_destination = [deliveries.c.destination == criteria.destination] if criteria.destination else []
+    conditions = [deliveries.c.destination == criteria.destination] if criteria.destination else []
+    of_job = sa.select(documents.c.job).select_from(deliveries.join(documents))
     if criteria.documents:
-        is_open = deliveries.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.FAILED)) & ~deliveries.c.settled
-        is_failed = deliveries.c.state == DeliveryState.FAILED
-        of_destination.append(is_failed if criteria.documents is DocumentsState.FAILED else is_open)
-    if of_destination:
-        of_job = (documents.c.job == jobs.c.id, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
-        yield sa.exists().where(*of_job, *of_destination)
+        # Few deliveries are open or failed: the search begins with them.
+        states = (DeliveryState.FAILED,) if criteria.documents is DocumentsState.FAILED else _OPEN
+        yield jobs.c.id.in_(of_job.where(deliveries.c.state.in_(states), ~deliveries.c.settled, *conditions))
+    elif conditions:
+        yield sa.exists(of_job.where(documents.c.job == jobs.c.id, *conditions).correlate(jobs))
 
 
-def _received(criteria: Criteria) -> sa.Select[Any]:
+def _received(scope: _Scope) -> sa.Select[Any]:
     uid, at = studies.c.study_instance_uid, studies.c.last_received_at
     state = sa.case((studies.c.fault != "", EntryState.FAILED.value), else_=EntryState.RECEIVING.value)
-    conditions = [~studies.c.is_routed, _has_no_job(uid), *_common(criteria, uid, at)]
-    return _of_study(criteria, Kind.RECEIVED, uid, at, state, conditions)
+    conditions = [~studies.c.is_routed, _has_no_job(uid), *_common(scope, uid, at)]
+    return _of_study(scope.criteria, Kind.RECEIVED, uid, at, state, conditions)
 
 
-def _unmatched(criteria: Criteria) -> sa.Select[Any]:
+def _unmatched(scope: _Scope) -> sa.Select[Any]:
     uid, at = mismatches.c.study_instance_uid, mismatches.c.received_at
     is_here = sa.exists().where(studies.c.study_instance_uid == uid, studies.c.is_routed)
-    conditions = [is_here, _has_no_job(uid), *_common(criteria, uid, at)]
-    return _of_study(criteria, Kind.UNMATCHED, uid, at, mismatches.c.reason, conditions)
+    conditions = [is_here, _has_no_job(uid), *_common(scope, uid, at)]
+    return _of_study(scope.criteria, Kind.UNMATCHED, uid, at, mismatches.c.reason, conditions)
 
 
-def _announced(criteria: Criteria) -> sa.Select[Any]:
+def _announced(scope: _Scope) -> sa.Select[Any]:
     uid, at = announcements.c.study_instance_uid, announcements.c.announced_at
     is_failed = announcements.c.state == Fetching.FAILED
     state = sa.case((is_failed, EntryState.FAILED.value), else_=EntryState.ANNOUNCED.value)
@@ -188,8 +206,8 @@ def _announced(criteria: Criteria) -> sa.Select[Any]:
         (announcements.c.state != Fetching.HERE) | announcements.c.read_now | announcements.c.expected.is_not(None)
     )
     is_absent = ~sa.exists().where(studies.c.study_instance_uid == uid)
-    conditions = [is_owed, is_absent, _has_no_job(uid), *_common(criteria, uid, at)]
-    return _of_study(criteria, Kind.ANNOUNCED, uid, at, state, conditions)
+    conditions = [is_owed, is_absent, _has_no_job(uid), *_common(scope, uid, at)]
+    return _of_study(scope.criteria, Kind.ANNOUNCED, uid, at, state, conditions)
 
 
 def _of_study(
@@ -217,11 +235,12 @@ def _columns(
     return [sa.literal(kind.value).label("kind"), *key_and_study, at.label("at"), state.label("state")]
 
 
-def _common(criteria: Criteria, uid: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> Iterator[Condition]:
+def _common(scope: _Scope, uid: sa.ColumnElement[str], at: sa.ColumnElement[datetime]) -> Iterator[Condition]:
+    criteria = scope.criteria
     if criteria.study:
         yield uid.startswith(criteria.study, autoescape=True)
-    if criteria.text:
-        is_named = uid.in_(sa.select(patient_index.c.study_instance_uid).where(matches(criteria.text)))
+    if scope.named is not None:
+        is_named = uid.in_(sa.select(scope.named.c.study_instance_uid))
         is_uid = re.fullmatch(UID_PATTERN, criteria.text)
         yield is_named | uid.startswith(criteria.text, autoescape=True) if is_uid else is_named
     if criteria.since:
