@@ -98,6 +98,15 @@ class Addenda:
         )
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            # After a fault of the node, too: the next judgement starts another thread.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _work(self) -> None:
         attempts: dict[int, int] = {}
         while not self._stopping.is_set():
             try:
