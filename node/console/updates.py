@@ -79,7 +79,8 @@ class Updates(Generic[T]):
             except DatabaseUnavailable:
                 beat = ""
             await asyncio.sleep(max(_LOOK_S, cost_s / _SHARE))
-        await to_thread.run_sync(self._pulse.rest)
+            if not self._parts:
+                await to_thread.run_sync(self._pulse.rest)  # whoever comes meanwhile is served by this task still
 
     async def _refresh(self) -> float:
         """Render each part, and wake those who watch a part that changed; return the seconds that the work took."""

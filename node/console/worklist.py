@@ -19,7 +19,7 @@ from ainode.node.console.worklist_actions import REASONS, Actions, Chosen
 from ainode.node.console.worklist_question import DOCUMENTS_WORDS, STATE_WORDS, Question, question
 from ainode.node.keeping.patient_index import Naming, PatientIndex, naming
 from ainode.node.keeping.pulse import Pulse
-from ainode.node.keeping.worklist import Worklist
+from ainode.node.keeping.worklist import Criteria, Worklist
 from ainode.node.keeping.worklist_rows import Row, WorklistRows
 
 _PAGE: Final = 50
@@ -36,7 +36,10 @@ Asked = Annotated[Question, Depends(question)]
 class Topic:
     """Rows that somebody watches."""
 
-    question: Question
+    criteria: Criteria
+    page: int
+    is_open: bool
+    """whether nothing is filtered"""
     may_act: bool
 
 
@@ -66,8 +69,8 @@ class WorklistPage:
     def show(self, request: Request, asked: Asked, visit: Viewer) -> Response:
         """Return the list; htmx gets the part that a filter changes."""
         settings = self._parts.settings
-        content = self._content(Topic(asked, visit.may("operator")))
-        total = self._worklist.count(asked.criteria(self._zone, self._memos))
+        topic = self._topic(asked, visit)
+        content, total = self._content(topic), self._worklist.count(topic.criteria)
         first, last = (asked.page - 1) * _PAGE + 1, min(asked.page * _PAGE, total)
         return render(
             request,
@@ -103,8 +106,7 @@ class WorklistPage:
         self, asked: Asked, visit: Viewer, shown: Annotated[str, Query(pattern="^[0-9a-f]{0,16}$")] = ""
     ) -> Response:
         """Return the rows each time that they change, without an end."""
-        asked.criteria(self._zone, self._memos)
-        topic = Topic(asked, visit.may("operator"))
+        topic = self._topic(asked, visit)
         return StreamingResponse(self._updates.events(topic, shown), media_type="text/event-stream", headers=_EVENTS)
 
     def act(
@@ -128,16 +130,17 @@ class WorklistPage:
         effect = self._actions.apply(action, rows, visit, reason) if rows else "No row is chosen: check rows, then act."
         return _to(_question_of(address).address(page=_question_of(address).page, memo=self._memos.keep(effect)))
 
+    def _topic(self, asked: Question, visit: Visit) -> Topic:
+        criteria = asked.criteria(self._zone, self._memos)
+        return Topic(criteria, asked.page, asked.is_open and asked.page == 1, visit.may("operator"))
+
     def _content(self, topic: Topic) -> str:
         """Return the rows as HTML, the same for all who ask the same."""
-        asked = topic.question
-        entries = self._worklist.page(
-            asked.criteria(self._zone, self._memos), count=_PAGE, offset=(asked.page - 1) * _PAGE
-        )
+        entries = self._worklist.page(topic.criteria, count=_PAGE, offset=(topic.page - 1) * _PAGE)
         values: dict[str, Any] = {
             "rows": self._rows.of(entries),
             "may_act": topic.may_act,
-            "is_open": asked.is_open and asked.page == 1,
+            "is_open": topic.is_open,
             "state_words": STATE_WORDS,
             "clock": self._clock,
             "natural": natural_action,

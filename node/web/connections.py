@@ -183,6 +183,12 @@ class BoundedProtocol(H11Protocol):
         super().resume_writing()
         self._end_after(None if self._is_working() else _HEAD_S)
 
+    def shutdown(self) -> None:
+        """End as the base class does; an answer without an end ends at once, and its page asks again later."""
+        super().shutdown()
+        if self._is_working() and (b"accept", b"text/event-stream") in self.cycle.scope["headers"]:
+            self.transport.close()
+
     def abort(self) -> None:
         """Close the connection, whatever is unsent."""
         self.transport.abort()

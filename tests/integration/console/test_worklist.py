@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from integration.console.conftest import Browser
+from integration.console.conftest import Browser, is_open, visit_of
 from support import a_file, instance_ref
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import Message
+from ainode.node.console.access import Role
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
@@ -191,7 +193,8 @@ def test_actions_need_an_operator_a_known_action_and_a_reason_of_the_list(viewer
 def stream(browser: Browser, address: str) -> Iterator[Iterator[str]]:
     """Open the events of a list; the address is that of the page's own element."""
     port = browser.bench.settings.web.port
-    with browser.session.get(f"http://127.0.0.1:{port}{address}", stream=True, timeout=20) as answer:
+    accepted = {"Accept": "text/event-stream"}
+    with browser.session.get(f"http://127.0.0.1:{port}{address}", headers=accepted, stream=True, timeout=20) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield answer.iter_lines(decode_unicode=True)
 
@@ -224,6 +227,28 @@ def test_an_open_page_gets_the_rows_when_they_change_and_nothing_before(bench: B
     assert "<script" not in changed[0]
     with stream(viewer, address) as lines:  # the page of before comes back after a break
         assert "being read" in event(lines)
+
+
+def test_a_search_that_is_forgotten_goes_on_in_the_pages_that_show_it(bench: Bench, viewer: Browser) -> None:
+    queue(bench, "1.10.1")
+    address = viewer.post("/console/search", {"text": "1.10.1"}).headers["location"]
+    with stream(viewer, events_address(viewer.get(address).text)) as lines:
+        for number in range(500):
+            viewer.post("/console/search", {"text": f"other {number}"})
+        assert viewer.get(address).status_code == 410
+        bench.ledger.move("job 1.10.1", JobState.READING)
+        assert "being read" in event(lines)
+
+
+def test_an_open_page_does_not_hold_up_the_stop_of_the_node(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    with stream(Browser(bench, Role.VIEWER), "/console/worklist/events") as lines:
+        event(lines)
+        began_s = time.monotonic()
+        bench.web.stop()
+        assert time.monotonic() - began_s < 4
+    bench.engine.dispose()
 
 
 def test_events_are_for_persons_who_are_logged_in(nobody: Browser) -> None:

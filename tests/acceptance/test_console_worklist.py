@@ -1,0 +1,117 @@
+"""The worklist as people use it in Chromium: live, by keyboard, on a phone, in the dark, without a script."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support import installed
+
+installed("playwright", "fastapi", "uvicorn", "jinja2")
+
+from fastapi import Request  # noqa: E402
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from support import axe  # noqa: E402
+from support.console import DESKTOP, PHONE  # noqa: E402
+from support.servers import program  # noqa: E402
+from support.web_bench import Bench  # noqa: E402
+
+from ainode.node.console.access import Role, Visit  # noqa: E402
+from ainode.node.domain import UID, JobState  # noqa: E402
+from ainode.node.keeping.records import Job  # noqa: E402
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WITHIN_MS = 15_000
+
+
+async def visit_of(_: Request) -> Visit:
+    return Visit("ada", Role.OPERATOR, "token")
+
+
+async def is_open(_: Visit) -> bool:
+    return True
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("worklist"))
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    yield bench
+    bench.web.stop()
+    bench.parts.rendering.stop()
+    bench.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(chromium: Browser, bench: Bench, *, phone: bool = False, dark: bool = False, scripts: bool = True) -> Page:
+    context = chromium.new_context(
+        base_url=f"http://127.0.0.1:{bench.settings.web.port}",
+        viewport=PHONE if phone else DESKTOP,
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=scripts,
+    )
+    page = context.new_page()
+    page.goto("/console/")
+    return page
+
+
+def queue(bench: Bench, study: str, minute: int) -> str:
+    at = NOW + timedelta(minutes=minute)
+    identifier = f"{minute:032x}"
+    assert bench.ledger.open(Job(identifier, UID(study), "spine", "spine_radiograph", {}, at, at, ("pacs",)))
+    return identifier
+
+
+def test_the_first_study_appears_by_itself_and_what_is_checked_stays_checked(chromium: Browser, bench: Bench) -> None:
+    page = opened(chromium, bench)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    assert page.get_by_text("No study has arrived yet").is_visible()
+    first = queue(bench, "1.2.1", 1)
+    link = page.get_by_role("link", name="1.2.1", exact=True)
+    link.wait_for(timeout=WITHIN_MS)
+    box = page.get_by_role("checkbox", name="Study 1.2.1, route spine")
+    box.check()
+    bench.ledger.move(first, JobState.READING)
+    expect(page.locator("tbody")).to_contain_text("being read", timeout=WITHIN_MS)
+    assert box.is_checked()
+    page.get_by_label("State").select_option("failed")
+    page.get_by_text("No study fits these filters").wait_for(timeout=WITHIN_MS)
+    assert "state=failed" in page.url
+    bench.ledger.move(first, JobState.FAILED, reason="the reader ended")
+    expect(page.locator("tbody")).to_contain_text("the reader ended", timeout=WITHIN_MS)
+    assert faults == []
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_readings_are_cancelled_and_a_row_is_opened_by_keyboard_alone(
+    chromium: Browser, bench: Bench, *, scripts: bool
+) -> None:
+    job, study = queue(bench, f"1.3.{scripts:d}", 10 + scripts), f"1.3.{scripts:d}"
+    page = opened(chromium, bench, scripts=scripts)
+    page.get_by_role("checkbox", name=f"Study {study}, route spine").press("Space")
+    page.get_by_text("Cancel readings", exact=True).press("Enter")
+    page.get_by_label("Reason").select_option("wrong patient or study")
+    page.get_by_role("button", name="Cancel the readings that wait").press("Enter")
+    page.get_by_text("Reading cancelled: wrong patient or study.").wait_for(timeout=WITHIN_MS)
+    assert bench.ledger.job(job).reason == "cancelled by ada: wrong patient or study"
+    page.get_by_role("link", name=study, exact=True).press("Enter")
+    page.wait_for_url(f"**/console/studies/{study}")
+
+
+@pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, True)])
+def test_the_list_has_no_serious_problem_for_people_who_see_or_point_otherwise(
+    chromium: Browser, bench: Bench, *, phone: bool, dark: bool
+) -> None:
+    queue(bench, f"1.4.{phone:d}", 20 + phone)
+    page = opened(chromium, bench, phone=phone, dark=dark)
+    page.get_by_text("Cancel readings", exact=True).click()
+    assert axe.problems(page) == []
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
