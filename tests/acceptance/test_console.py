@@ -1,31 +1,31 @@
 """The console of a real node with studies of every model and a real Orthanc, as persons see it in Chromium."""
 
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from pydicom import dcmread
 from pypdf import PdfReader
-from support import Orthanc, installed, orthanc
+from support import Orthanc, free_port, installed, orthanc
 from support.node import configured, running, shipped_routes
 
 installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
 
-from playwright.sync_api import Page  # noqa: E402
+from playwright.sync_api import Locator, Page  # noqa: E402
 from support import axe  # noqa: E402
 from support.console import Console, add_persons, console, picture, web_tables  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
-from ainode.node.domain import UID, DeliveryState  # noqa: E402
-from ainode.node.keeping.schema import deliveries  # noqa: E402
+from ainode.node.domain import UID  # noqa: E402
 from ainode.node.reading import registry  # noqa: E402
 from ainode.node.reading.weights import environment  # noqa: E402
-from ainode.node.settings import load  # noqa: E402
+from ainode.node.settings import Peer, load  # noqa: E402
 
 PATIENT = "Synthetic"
 
@@ -36,21 +36,28 @@ class Hospital:
 
     console: Console
     archive: Orthanc
+    away: Peer
+    """an archive that is switched off"""
     studies: dict[str, UID]
 
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("hospital")
-    port, tables = web_tables('patient = "full"')
+    port, tables = web_tables('patient = "full"\naddendum = "assessment"')
+    away = Peer(name="away", ae_title="AWAY", host="127.0.0.1", port=free_port())
+    routes = shipped_routes(*(name for name in registry.names() if name != "skin_lesion"))
+    routes = routes.replace("DESTINATIONS", '["orthanc"]') + shipped_routes("skin_lesion")
     with orthanc(folder / "archive") as archive:
-        node = configured(folder / "node", peers=[archive.peer], routes=shipped_routes(), more=tables)
+        peers = [archive.peer, away]
+        more = f"{tables}\n\n[delivery]\nattempts = 1"
+        node = configured(folder / "node", peers=peers, routes=routes, more=more)
         with running(node), console(node, port) as pages:
             add_persons(node)
             studies = {name: sent(name, pages, folder / "sent") for name in registry.names()}
             for study in studies.values():
                 node.read(study, within_s=300)
-            yield Hospital(pages, archive, studies)
+            yield Hospital(pages, archive, away, studies)
 
 
 def sent(name: str, pages: Console, folder: Path) -> UID:
@@ -83,6 +90,7 @@ def addresses(hospital: Hospital) -> dict[str, str]:
         "live": "/console/models/lung_nodule/live",
         "compare": "/console/compare",
         "answers": "/console/answers",
+        "judgements": "/console/judgements",
         "try": "/console/trials",
         "persons": "/console/persons",
     }
@@ -156,23 +164,6 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
     page.context.close()
 
 
-def test_a_dead_letter_is_tried_again_and_reaches_the_archive(hospital: Hospital) -> None:
-    study, node = hospital.studies["skin_lesion"], hospital.console.node
-    (job, *_) = node.ledger.jobs(study=study)
-    uid = node.ledger.deliveries(job.id)[0].document.ref.sop_instance_uid
-    update = sa.update(deliveries).where(deliveries.c.sop_instance_uid == uid)
-    with node.engine.begin() as connection:
-        connection.execute(update.values(state=DeliveryState.FAILED, error="refused", confirmed_at=None))
-    page = hospital.console.person("operator")
-    page.goto("/console/system")
-    page.get_by_role("link", name="1 dead letter").click()
-    page.get_by_role("row").filter(has_text=study).get_by_role("button", name="Try again").click()
-    page.get_by_text("1 job is tried again").wait_for()
-    page.context.close()
-    node.read(study)
-    assert {entry.state for entry in node.ledger.deliveries(job.id)} == {DeliveryState.CONFIRMED}
-
-
 def test_a_self_test_shows_each_hop_to_the_confirmation_of_the_archive(hospital: Hospital) -> None:
     page = hospital.console.person("operator")
     page.goto("/console/system/test")
@@ -182,6 +173,57 @@ def test_a_self_test_shows_each_hop_to_the_confirmation_of_the_archive(hospital:
     confirmed.get_by_text("done").wait_for(timeout=120_000)
     picture(page, "self-test-hops")
     page.context.close()
+
+
+def test_a_reader_accepts_a_result_and_the_archive_gets_the_assessment(hospital: Hospital) -> None:
+    study = hospital.studies["ct_pneumonia"]
+    reports = sum("SR" in modality for modality in modalities(hospital.archive, study))
+    page = hospital.console.person("reader")
+    page.goto(f"/console/studies/{study}")
+    page.get_by_role("button", name="Accept the whole result").first.click()
+    page.get_by_text("by the-reader").first.wait_for()
+    hospital.console.node.until(
+        lambda: sum("SR" in modality for modality in modalities(hospital.archive, study)) == reports + 1, within_s=60
+    )
+    reloaded(page, page.get_by_text("Addendum in orthanc").filter(has_text="confirmed"))
+    picture(page, "judged-light")
+    page.goto("/console/judgements")
+    assert page.get_by_text("the-reader").first.is_visible()
+    page.context.close()
+
+
+def test_an_operator_finds_the_dead_letter_and_has_it_delivered(hospital: Hospital, tmp_path: Path) -> None:
+    study = hospital.studies["skin_lesion"]
+    page = hospital.console.person("operator")
+    page.get_by_role("link", name="System").click()
+    page.get_by_role("link", name="Dead letters").first.click()
+    row = page.get_by_role("row").filter(has_text=study)
+    picture(page, "dead-letter")
+    with orthanc(tmp_path, port=hospital.away.port, DicomAet="AWAY") as archive:
+        row.get_by_role("button", name="Try again").click()
+        page.get_by_text("tried again").wait_for()
+        hospital.console.node.read(study)
+        assert len(archive.instances_of(study)) == len(hospital.archive.instances_of(study))
+    page.goto("/console/system/failures")
+    assert page.get_by_role("row").filter(has_text=study).count() == 0
+    page.context.close()
+
+
+def modalities(archive: Orthanc, study: UID) -> list[str]:
+    """Return the modality of each instance of a study in an archive."""
+    return [
+        json.loads(archive.call("GET", f"/instances/{identifier}/simplified-tags"))["Modality"]
+        for identifier in archive.instances_of(study).values()
+    ]
+
+
+def reloaded(page: Page, locator: Locator) -> None:
+    """Load a page again until it shows something."""
+    deadline = time.monotonic() + 60
+    while not locator.count():
+        assert time.monotonic() < deadline, page.locator("main").inner_text()
+        page.wait_for_timeout(200)
+        page.reload()
 
 
 @pytest.mark.parametrize(
