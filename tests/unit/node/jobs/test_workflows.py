@@ -197,15 +197,15 @@ def test_a_queued_job_is_read_first_once_it_is_prioritized_and_never_once_it_is_
     bench.reader.free.clear()
     bench.jobs.open(a_job("before", "1.6.1"))
     bench.wait(lambda: len(bench.reader.studies) == 1)
-    names = ("early", "unwanted", "late")
+    names = ("early", "unwanted", "preferred")
     for number, name in enumerate(names):
         bench.jobs.open(a_job(name, f"1.6.{number + 2}"))
     activity = engine.Activity("ainode")
     bench.wait(lambda: {f"{name}:read:" for name in names} <= activity.turns().keys())
-    turn = activity.turns()["late:read:"]
-    assert bench.ledger.prioritize("late", 1)
+    turn = activity.turns()["preferred:read:"]
+    assert bench.ledger.prioritize("preferred", 1)
     assert bench.ledger.move("unwanted", JobState.CANCELLED, reason="sent by mistake")
-    bench.wait(lambda: activity.turns()["late:read:"] > turn)
+    bench.wait(lambda: activity.turns()["preferred:read:"] > turn)
     bench.reader.free.set()
     bench.until("early", JobState.REPORTED)
     assert bench.reader.studies == ["1.6.1", "1.6.4", "1.6.2"]
