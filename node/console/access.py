@@ -74,8 +74,7 @@ def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
         visit = _visit(request, role)
         if request.method not in SAFE_METHODS:
             refuse_forgery(visit, await _token(request))
-            note_action: NoteAction = request.app.state.note_action
-            note_action(request, visit)
+            _note_action(request, visit)
         return visit
 
     return visit
@@ -85,9 +84,16 @@ def with_files(role: Role) -> Callable[[Request], Awaitable[Visit]]:
     """Return the dependency of a form with files, as `of`; the page calls `refuse_forgery` once it has the fields."""
 
     async def visit(request: Request) -> Visit:
-        return _visit(request, role)
+        visit = _visit(request, role)
+        _note_action(request, visit)
+        return visit
 
     return visit
+
+
+def _note_action(request: Request, visit: Visit) -> None:
+    note_action: NoteAction = request.app.state.note_action
+    note_action(request, visit)
 
 
 def _visit(request: Request, role: Role) -> Visit:

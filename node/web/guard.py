@@ -1,5 +1,6 @@
 """Who may ask, and how often: a request is refused by its head, before the node reads a byte of its body."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -34,9 +35,10 @@ _LOOKUPS_AT_ONCE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """What the requests below an address may bring."""
+    """What the requests to some addresses may bring."""
 
-    prefix: str
+    addresses: re.Pattern[str]
+    """how an address of the area begins"""
     max_bytes: float
     """without a limit here, the spool or `uploads.py` limits each file"""
     media_types: tuple[str, ...]
@@ -44,20 +46,19 @@ class Area:
     is_of_persons: bool = False
     """whether a person's session decides, and not a token"""
 
-    def holds(self, path: str) -> bool:
-        """Return whether an address is in the area."""
-        return not self.prefix or path == self.prefix or path.startswith(f"{self.prefix}/")
-
 
 _FORMS: Final = ("/x-www-form-urlencoded", "/form-data", "/json")
 _AREAS: Final = (
-    Area("/console/trials", float("inf"), _FORMS, is_of_persons=True),
-    Area("/console/routes", float("inf"), _FORMS, is_of_persons=True),
-    Area("/console", _MAX_QUESTION_BYTES, _FORMS, is_of_persons=True),
-    Area("/dicom-web", float("inf"), ("",)),
-    Area("/api/read", float("inf"), ("/form-data",)),
-    Area("/upload", float("inf"), ("/form-data",)),
-    Area("", _MAX_QUESTION_BYTES, ("/json", "+json")),
+    Area(
+        re.compile(r"/console/(trials/[0-9a-f]{32}|routes/(test|change))$"),
+        float("inf"),
+        ("/form-data",),
+        is_of_persons=True,
+    ),
+    Area(re.compile(r"/console(/|$)"), _MAX_QUESTION_BYTES, _FORMS, is_of_persons=True),
+    Area(re.compile(r"/dicom-web(/|$)|/upload$"), float("inf"), ("",)),
+    Area(re.compile(r"/api/read$"), float("inf"), ("/form-data",)),
+    Area(re.compile(""), _MAX_QUESTION_BYTES, ("/json", "+json")),
 )
 """the first that holds an address counts"""
 _WORDS: Final = {
@@ -99,7 +100,7 @@ class Guard:
             return
         try:
             headers = Headers(scope=scope)
-            area = next(area for area in _AREAS if area.holds(scope["path"]))
+            area = next(area for area in _AREAS if area.addresses.match(scope["path"]))
             _refuse_framing(headers)
             if area.is_of_persons or scope["path"] in self._open_paths - PUBLIC:
                 self._refuse_foreign_name(headers)

@@ -236,6 +236,16 @@ def test_who_is_not_logged_in_is_refused_before_the_body_is_read(bench: Bench) -
     assert (answer.status_code, answer.headers["Location"]) == (303, "/console/login?next=%2Fconsole%2F")
 
 
+def test_a_form_is_refused_by_its_length_and_type_where_no_files_are_taken(chief: Visitor) -> None:
+    long = {"csrf": chief.csrf(), "name": "x" * 70_000}
+    for path in ("/console/persons", "/console/trials/example", "/console/login"):
+        assert chief.post(path, long).status_code == 413, path
+    upload = f"/console/trials/{'0' * 32}"
+    assert chief.post(upload, long).status_code == 415
+    assert chief.post("/console/persons", {}, **{"Content-Type": "text/plain"}).status_code == 415
+    assert chief.post("/console/persons", {}, **{"Content-Encoding": "gzip"}).status_code == 415
+
+
 def test_a_login_leads_to_a_page_of_the_node_alone(bench: Bench) -> None:
     for target, location in (
         ("/console/unread", "/console/unread"),
@@ -477,9 +487,9 @@ def test_no_page_changes_anything_without_the_token_of_the_visit(bench: Bench, c
         assert answer.status_code == 403, path
 
 
-def test_a_viewer_changes_nothing_but_the_own_password_and_visit(bench: Bench, person: str) -> None:
+def test_a_viewer_searches_and_changes_nothing_but_the_own_password(bench: Bench, person: str) -> None:
     viewer = Visitor(bench)
     viewer.log_in(person)
     token = viewer.csrf("/console/password")
-    for path in changes_of(bench) - {"/console/password", "/console/logout"}:
-        assert viewer.post(filled(path), {"csrf": token}, **{"X-CSRF": token}).status_code == 403, path
+    for path in changes_of(bench) - {"/console/password", "/console/logout", "/console/search"}:
+        assert viewer.post(filled(path), {"csrf": token}, **{"X-CSRF": token}).status_code in {403, 415}, path
