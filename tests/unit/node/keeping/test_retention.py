@@ -19,7 +19,7 @@ from ainode.node.keeping.spool import Limits, Spool
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-RESULT = '{"scores": [0.75]}'
+RESULT = '{"scores": {"spine": 0.75}}'
 
 
 def reported(ledger: Ledger, folder: Path, name: str, *, queued_at: datetime, **delivery: object) -> Path:
