@@ -240,7 +240,8 @@ def _common(scope: _Scope, uid: sa.ColumnElement[str], at: sa.ColumnElement[date
     if criteria.study:
         yield uid.startswith(criteria.study, autoescape=True)
     if scope.named is not None:
-        is_named = uid.in_(sa.select(scope.named.c.study_instance_uid))
+        # No bare column: SQLite would look thousands of rows up by their study, and read all of each row.
+        is_named = sa.func.coalesce(uid, "").in_(sa.select(scope.named.c.study_instance_uid))
         is_uid = re.fullmatch(UID_PATTERN, criteria.text)
         yield is_named | uid.startswith(criteria.text, autoescape=True) if is_uid else is_named
     if criteria.since:
