@@ -88,9 +88,10 @@ def picture(page: Page, name: str) -> Path | None:
         return None
     path = Path(folder) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for image in page.locator("img[loading=lazy]").all():
-        if image.is_visible():
-            image.scroll_into_view_if_needed()
-    page.evaluate("Promise.all([...document.images].filter(image => image.offsetParent).map(image => image.decode()))")
+    # A picture that is loaded late is loaded now; what cannot be loaded is seen as such.
+    page.evaluate(
+        "Promise.all([...document.images].filter(image => image.offsetParent)"
+        ".map(image => { image.loading = 'eager'; return image.decode().catch(() => null); }))"
+    )
     page.screenshot(path=path, full_page=True)
     return path
