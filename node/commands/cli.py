@@ -84,7 +84,7 @@ def serve(config: Config = None) -> None:
     Exit 0 if a signal asked for the end, 1 if a part of the node ended by itself or the database is away, 2 if the
     configuration is wrong: a supervisor repeats the start after 1 alone.
     """
-    from ainode.node import start_checks
+    from ainode.node import memory, start_checks
     from ainode.node.keeping.permissions import Permissions
     from ainode.node.settings import sources
 
@@ -92,6 +92,7 @@ def serve(config: Config = None) -> None:
     start_checks.refuse_unfit(settings, origin)
     Permissions.of_group(settings.node.group).apply_to_process()
     start_checks.make_data_folder(settings, origin)
+    memory.share_heaps()  # before the first thread
     from ainode.node.app import Node
 
     node = Node(settings)

@@ -12,7 +12,7 @@ from typing import Final
 
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
-from ainode.node import logs
+from ainode.node import logs, memory
 from ainode.node.back_off import back_off_s
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
@@ -178,6 +178,8 @@ class Jobs(DBOSConfiguredInstance):
                 self._refuse(task, NodeError(f"{type(error).__name__} in the node; see the log, then `ainode retry`"))
         finally:
             self._dispatcher.ended(task)
+            if task.kind is TaskKind.READ:
+                memory.give_back()
 
     def _attempt(self, task: Task, *, is_search: bool) -> None:
         courier = self._stations.courier
