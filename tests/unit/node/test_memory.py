@@ -18,7 +18,7 @@ memory.share_heaps()
 gate = threading.Barrier(9)
 
 def use():
-    pieces = [bytes(60_000) for _ in range(300)]
+    pieces = [b"x" * 60_000 for _ in range(300)]
     gate.wait()
     del pieces
     gate.wait()
