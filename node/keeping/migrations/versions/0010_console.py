@@ -170,7 +170,7 @@ def _answer(row: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     presence = verdict.get("presence") or ""
     verdicts = (finding.get("verdict") or {} for finding in result.get("findings", ()))
     of_presence = [item for item in verdicts if item and item["presence"] == presence]
-    strongest = max(of_presence, key=lambda item: item["probability"], default={})
+    strongest = next(iter(of_presence), {})
     return {
         "job": row.id,
         "study_instance_uid": row.study_instance_uid,

@@ -55,7 +55,7 @@ def test_an_answer_is_written_with_the_report_and_outlives_the_job(ledger: Ledge
         "version": "0.1.0",
         "weights_sha256": WEIGHTS,
         "presence": "present",
-        "probability": 0.9,
+        "probability": 0.7,
         "threshold": 0.5,
         "headline": "lesion: present, 0.70, threshold 0.50",
         "code": "",
