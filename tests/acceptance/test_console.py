@@ -15,7 +15,7 @@ from support.node import configured, running, shipped_routes
 
 installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
 
-from playwright.sync_api import Locator, Page  # noqa: E402
+from playwright.sync_api import Locator, Page, expect  # noqa: E402
 from support import axe  # noqa: E402
 from support.console import Console, add_persons, console, picture, web_tables  # noqa: E402
 
@@ -116,6 +116,23 @@ def test_every_page_can_be_used_at_twice_its_size(hospital: Hospital) -> None:
     for address in addresses(hospital).values():
         page.goto(address)
         assert not sideways(page), address
+    page.context.close()
+
+
+def test_the_viewer_on_a_study_page_shows_what_was_found_and_scrolls(hospital: Hospital) -> None:
+    page = hospital.console.person("reader")
+    page.goto(f"/console/studies/{hospital.studies['ct_pneumonia']}#images")
+    viewer = page.locator(".viewer")
+    status = viewer.locator("[data-part=status]")
+    expect(status).to_contain_text("Slice", timeout=60_000)
+    viewer.get_by_role("group", name="Places that were found").get_by_role("button").first.click()
+    marked = status.inner_text()
+    viewer.get_by_label("Saliency", exact=True).fill("50")
+    expect(viewer.locator("[data-part=message]")).to_be_hidden(timeout=60_000)
+    viewer.scroll_into_view_if_needed()
+    picture(page, "viewer-light", whole=False)
+    viewer.locator(".viewer-stage").press("ArrowDown")
+    expect(status).not_to_have_text(marked)
     page.context.close()
 
 

@@ -81,8 +81,8 @@ def console(node: RunningNode, port: int) -> Iterator[Console]:
             browser.close()
 
 
-def picture(page: Page, name: str) -> Path | None:
-    """Keep a picture of the whole page where CONSOLE_PICTURES names a folder."""
+def picture(page: Page, name: str, *, whole: bool = True) -> Path | None:
+    """Keep a picture of the whole page, or of what the screen shows, where CONSOLE_PICTURES names a folder."""
     folder = os.environ.get("CONSOLE_PICTURES")
     if not folder:
         return None
@@ -93,5 +93,5 @@ def picture(page: Page, name: str) -> Path | None:
         "Promise.all([...document.images].filter(image => image.offsetParent)"
         ".map(image => { image.loading = 'eager'; return image.decode().catch(() => null); }))"
     )
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=whole)
     return path
