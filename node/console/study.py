@@ -18,7 +18,7 @@ from ainode.node.console.study_answers import Answer, answer_of, headline, score
 from ainode.node.console.study_images import first_series
 from ainode.node.console.timeline import timeline
 from ainode.node.console.worklist_actions import REASONS
-from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
+from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
@@ -40,6 +40,8 @@ _DESCRIBED: Final = {
     "(0020,0011)": "number",
     "(0008,103E)": "description",
 }
+# The order of the answers; what has no verdict comes last.
+_PRESENCES: Final = (Presence.PRESENT, Presence.INDETERMINATE, Presence.ABSENT, "")
 _STATE_KINDS: Final = {
     "announced": "busy",
     "receiving": "busy",
@@ -184,7 +186,7 @@ class StudyPage:
             "study": study,
             "state": state,
             "state_kind": _STATE_KINDS[state],
-            "reason": status.reason if status else "",
+            "reason": status.reason if status and state != "reported" else "",
             "problem": status.problem if status else "",
             "reception": reception,
             "is_removed": reception is None and bool(completions or jobs or history),
@@ -210,10 +212,11 @@ class StudyPage:
         }
 
     def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:
-        """Return the answers that count, the newest first."""
+        """Return the answers that count: what is present first, what has no verdict last."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
-        return tuple(answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id), day) for job in live_jobs)
+        answers = [answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id), day) for job in live_jobs]
+        return tuple(sorted(answers, key=lambda answer: _PRESENCES.index(answer.presence)))
 
     def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:
         """Return the other studies of the patient, each with the route and the answer of its jobs."""
