@@ -26,7 +26,7 @@ from ainode.node.keeping.records import Job
 from ainode.node.offline import readings as offline
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
-from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
+from ainode.node.settings import CompletenessTable, ConsoleTable, NodeTable, Peer, Settings, WebTable, load
 from ainode.node.start_checks import missing_packages
 
 Row = tuple[str, str, str, str, str]
@@ -101,9 +101,10 @@ def run(*, keep: bool, seed: int, on_console: Tell, on_rows: Callable[[list[Row]
 
 
 def with_console(settings: Settings) -> Settings:
-    """Return settings with the console on, if the packages of the extra `web` are there."""
+    """Return settings with the console on, if the packages of the extra `web` are there; the patients are nobody."""
     is_installed = not missing_packages(settings.model_copy(update={"web": WebTable(enabled=True)}))
-    return settings.model_copy(update={"web": WebTable(enabled=is_installed, port=free_port())})
+    web, pages = WebTable(enabled=is_installed, port=free_port()), ConsoleTable(patient="full")
+    return settings.model_copy(update={"web": web, "console": pages})
 
 
 def _welcome(settings: Settings) -> str:
