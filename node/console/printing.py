@@ -11,8 +11,8 @@ _NO_REF = InstanceRef(NO_UID, NO_UID, NO_UID, NO_UID)
 
 def printed_pdf(summary: str, documents: tuple[tuple[str, Path], ...]) -> bytes:
     """Return the report.pdf of a result.json and its documents, each with its kind, in the order of sending."""
-    kept = tuple(Document(DocumentKind(kind), _NO_REF, path.read_bytes()) for kind, path in documents)
-    return report_pdf(answer_of(summary), kept)
+    pictures = tuple(Document(DocumentKind(kind), _NO_REF, path.read_bytes()) for kind, path in documents)
+    return report_pdf(answer_of(summary), pictures)
 
 
 def printed_text(summary: str) -> bytes:

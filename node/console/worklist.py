@@ -66,28 +66,28 @@ class WorklistPage:
         self._updates = Updates(Pulse(parts.engine), self._content)
         self._zone = zone_of(parts.settings)
 
-    def show(self, request: Request, asked: Asked, visit: Viewer) -> Response:
+    def show(self, request: Request, question: Asked, visit: Viewer) -> Response:
         """Return the list; htmx gets the part that a filter changes."""
         settings = self._parts.settings
-        topic = self._topic(asked, visit)
+        topic = self._topic(question, visit)
         content, total = self._content(topic), self._worklist.count(topic.criteria)
-        first, last = (asked.page - 1) * _PAGE + 1, min(asked.page * _PAGE, total)
+        first, last = (question.page - 1) * _PAGE + 1, min(question.page * _PAGE, total)
         return render(
             request,
             "_worklist.html" if "hx-request" in request.headers else "worklist.html",
-            question=asked,
+            question=question,
             content=content,
             digest=digest_of(content),
             span=f"{first} to {last} of {total}" if last >= first else "",
-            newer=asked.address(page=asked.page - 1) if asked.page > 1 else "",
-            older=asked.address(page=asked.page + 1) if last < total else "",
-            sought=self._memos.text(asked.search) or "" if asked.search else "",
-            effects=(self._memos.text(asked.memo) or "").splitlines() if asked.memo else (),
+            newer=question.address(page=question.page - 1) if question.page > 1 else "",
+            older=question.address(page=question.page + 1) if last < total else "",
+            sought=self._memos.text(question.search) or "" if question.search else "",
+            effects=(self._memos.text(question.memo) or "").splitlines() if question.memo else (),
             has_names=self._has_names,
             state_words=STATE_WORDS,
             documents_words=DOCUMENTS_WORDS,
-            route_names=_with(asked.route, [route.name for route in settings.routes]),
-            destinations=_with(asked.destination, [peer.name for peer in settings.peers]),
+            route_names=_with(question.route, [route.name for route in settings.routes]),
+            destinations=_with(question.destination, [peer.name for peer in settings.peers]),
             reasons=REASONS,
         )
 
@@ -103,10 +103,10 @@ class WorklistPage:
         return _to(_question_of(address).address(search=identifier))
 
     def events(
-        self, asked: Asked, visit: Viewer, shown: Annotated[str, Query(pattern="^[0-9a-f]{0,16}$")] = ""
+        self, question: Asked, visit: Viewer, shown: Annotated[str, Query(pattern="^[0-9a-f]{0,16}$")] = ""
     ) -> Response:
         """Return the rows each time that they change, without an end."""
-        topic = self._topic(asked, visit)
+        topic = self._topic(question, visit)
         return StreamingResponse(self._updates.events(topic, shown), media_type="text/event-stream", headers=_EVENTS)
 
     def act(
@@ -130,9 +130,9 @@ class WorklistPage:
         effect = self._actions.apply(action, rows, visit, reason) if rows else "No row is chosen: check rows, then act."
         return _to(_question_of(address).address(page=_question_of(address).page, memo=self._memos.keep(effect)))
 
-    def _topic(self, asked: Question, visit: Visit) -> Topic:
-        criteria = asked.criteria(self._zone, self._memos)
-        return Topic(criteria, asked.page, asked.is_open and asked.page == 1, visit.may("operator"))
+    def _topic(self, question: Question, visit: Visit) -> Topic:
+        criteria = question.criteria(self._zone, self._memos)
+        return Topic(criteria, question.page, question.is_open and question.page == 1, visit.may("operator"))
 
     def _content(self, topic: Topic) -> str:
         """Return the rows as HTML, the same for all who ask the same."""
