@@ -127,7 +127,7 @@ def test_the_viewer_on_a_study_page_shows_what_was_found_and_scrolls(hospital: H
     expect(status).to_contain_text("Slice", timeout=60_000)
     viewer.get_by_role("group", name="Places that were found").get_by_role("button").first.click()
     marked = status.inner_text()
-    viewer.get_by_label("Saliency", exact=True).fill("50")
+    viewer.locator("[data-part=opacity]").fill("50")
     expect(viewer.locator("[data-part=message]")).to_be_hidden(timeout=60_000)
     viewer.scroll_into_view_if_needed()
     picture(page, "viewer-light", whole=False)
