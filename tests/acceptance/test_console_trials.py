@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import installed
+from support.files import content_of
 from support.node import configured, running, shipped_routes
 
 installed("playwright", "fastapi", "openvino", "torch", "timm", "ultralytics")
@@ -29,7 +30,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 
 
 def left(pages: Console) -> list[Path]:
-    return list((pages.node.folder / "data" / "trials").rglob("*"))
+    return content_of(pages.node.folder / "data" / "trials")
 
 
 def test_an_example_is_one_click_away_and_looks_right_on_a_phone(pages: Console) -> None:

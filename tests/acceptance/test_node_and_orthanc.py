@@ -69,7 +69,7 @@ def test_a_box_at_known_pixels_comes_back_from_the_archive_at_the_same_pixels(
         lambda: f"documents delivered: {len(deliveries)} of {len(deliveries)}" in node.log.read_text(), within_s=30
     )
     assert re.search(r"study read in \d+\.\d s: \w+", node.log.read_text())
-    assert re.search(r"\bread \d+\.\d s\n", run_ainode(node, "jobs"))
+    assert re.search(r"\bread \d+\.\d s; compose \d+\.\d s\n", run_ainode(node, "jobs"))
     (report,) = reports(archive, study)
     drawn = [item.GraphicData for item in walk(report) if item.get("ValueType") == "SCOORD"]
     left, top, right, bottom = BOX

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import free_port, installed
+from support.files import content_of
 
 installed("fastapi", "uvicorn", "requests")
 
@@ -33,7 +34,7 @@ class Desk:
     counts: list[tuple[int, int]]
 
     def left(self) -> list[Path]:
-        return list((self.data / "trials").rglob("*"))
+        return content_of(self.data / "trials")
 
 
 @pytest.fixture(scope="module")

@@ -66,3 +66,8 @@ def instance_ref(content: bytes | Path) -> InstanceRef:
     dataset = dcmread(BytesIO(content) if isinstance(content, bytes) else content, stop_before_pixels=True)
     keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
     return InstanceRef(*(UID(str(dataset[keyword].value)) for keyword in keywords))
+
+
+def content_of(folder: Path) -> list[Path]:
+    """Return what is below a folder; what is removed meanwhile is no error, as it is for `Path.rglob`."""
+    return [Path(path) / name for path, folders, files in os.walk(folder) for name in (*folders, *files)]

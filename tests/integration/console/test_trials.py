@@ -12,6 +12,7 @@ import pytest
 import requests
 from integration.console.conftest import CSRF, Browser
 from pydicom import dcmread
+from support.files import content_of
 from support.web_bench import Bench
 
 from ainode.node import testing
@@ -59,7 +60,7 @@ def sent(browser: Browser, content: bytes, name: str = "spine.dcm", **fields: st
 
 def left(bench: Bench) -> list[Path]:
     try:
-        return list((bench.folder / "trials").rglob("*"))
+        return content_of(bench.folder / "trials")
     except FileNotFoundError:  # removed meanwhile
         return left(bench)
 
