@@ -63,7 +63,7 @@ def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_ans
     assert "Is the skin lesion in this picture malignant" in page
     assert "research weights" in page
     assert "0.885 (0.851 to 0.915)" in page
-    assert re.search(r"Last 30 days .* answered, \d+ positive, \d+ refused", page)
+    assert re.search(r"Last 30 days .* answered, \d+ positive, \d+ declined", page)
 
 
 def test_a_card_says_what_the_model_is_not_for_and_which_bytes_the_node_serves(viewer: Browser) -> None:
