@@ -9,10 +9,9 @@ from support import installed
 
 installed("playwright", "fastapi", "uvicorn", "jinja2", "argon2")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, expect  # noqa: E402
 from support import axe  # noqa: E402
-from support.console import DESKTOP, PASSWORD, PHONE  # noqa: E402
-from support.servers import program  # noqa: E402
+from support.console import PASSWORD, launched, new_page  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node.keeping.people import People, Role  # noqa: E402
@@ -31,20 +30,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 def opened(chromium: Browser, bench: Bench, *, phone: bool = False, dark: bool = False, scripts: bool = True) -> Page:
-    context = chromium.new_context(
-        base_url=f"http://127.0.0.1:{bench.settings.web.port}",
-        viewport=PHONE if phone else DESKTOP,
-        color_scheme="dark" if dark else "light",
-        java_script_enabled=scripts,
-    )
-    return context.new_page()
+    return new_page(chromium, bench.settings.web.port, phone=phone, dark=dark, scripts=scripts)
 
 
 def test_a_first_visit_says_how_the_first_person_is_made(chromium: Browser, bench: Bench) -> None:
@@ -66,9 +57,12 @@ def persons(bench: Bench) -> None:
 def test_a_person_logs_in_adds_another_and_logs_out_by_keyboard_alone(chromium: Browser, bench: Bench) -> None:
     page = opened(chromium, bench)
     page.goto("/console/persons")
+    expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("the-administrator")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Password")).to_be_focused()
     page.keyboard.type(PASSWORD)
+    expect(page.get_by_label("Password")).to_have_value(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url("**/console/persons")
     page.get_by_label("Name", exact=True).press_sequentially("Newcomer")
@@ -86,7 +80,7 @@ def test_a_person_logs_in_adds_another_and_logs_out_by_keyboard_alone(chromium: 
     page.wait_for_url("**/login")
     page.get_by_label("Name").fill("newcomer")
     page.get_by_label("Password").fill(password)
-    page.keyboard.press("Enter")
+    page.get_by_label("Password").press("Enter")
     page.wait_for_url("**/console/")
     assert page.get_by_role("link", name="Persons").count() == 0
     page.goto("/console/persons")

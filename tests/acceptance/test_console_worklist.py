@@ -9,10 +9,9 @@ from support import installed
 installed("playwright", "fastapi", "uvicorn", "jinja2")
 
 from fastapi import Request  # noqa: E402
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, expect  # noqa: E402
 from support import axe  # noqa: E402
-from support.console import DESKTOP, PHONE  # noqa: E402
-from support.servers import program  # noqa: E402
+from support.console import launched, new_page  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node.console.access import Role, Visit  # noqa: E402
@@ -43,20 +42,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 def opened(chromium: Browser, bench: Bench, *, phone: bool = False, dark: bool = False, scripts: bool = True) -> Page:
-    context = chromium.new_context(
-        base_url=f"http://127.0.0.1:{bench.settings.web.port}",
-        viewport=PHONE if phone else DESKTOP,
-        color_scheme="dark" if dark else "light",
-        java_script_enabled=scripts,
-    )
-    page = context.new_page()
+    page = new_page(chromium, bench.settings.web.port, phone=phone, dark=dark, scripts=scripts)
     page.goto("/console/")
     return page
 

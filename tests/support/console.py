@@ -71,14 +71,32 @@ def add_persons(node: RunningNode) -> None:
 
 
 @contextmanager
-def console(node: RunningNode, port: int) -> Iterator[Console]:
-    """Open a browser for the console of a running node."""
+def launched() -> Iterator[Browser]:
+    """Launch Debian's Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
         try:
-            yield Console(node, port, browser)
+            yield browser
         finally:
             browser.close()
+
+
+def new_page(browser: Browser, port: int, *, phone: bool = False, dark: bool = False, scripts: bool = True) -> Page:
+    """Return a page of a new visitor of a console on this machine."""
+    context = browser.new_context(
+        base_url=f"http://127.0.0.1:{port}",
+        viewport=PHONE if phone else DESKTOP,
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=scripts,
+    )
+    return context.new_page()
+
+
+@contextmanager
+def console(node: RunningNode, port: int) -> Iterator[Console]:
+    """Open a browser for the console of a running node."""
+    with launched() as browser:
+        yield Console(node, port, browser)
 
 
 def picture(page: Page, name: str, *, whole: bool = True) -> Path | None:
