@@ -10,33 +10,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from ainode.node.console import (
-    answer_search,
-    compare,
-    explanations,
-    judgements,
-    live,
-    login,
-    models,
-    routes,
-    study,
-    study_files,
-    study_rereading,
-    system,
-    system_trials,
-    trial_files,
-    trial_viewer,
-    trials,
-    unread,
-    viewer,
-    worklist,
-)
-from ainode.node.console.access import LoginNeeded
-from ainode.node.console.doorkeeper import Doorkeeper, unavailable
+from ainode.node.console.entry.access import LoginNeeded
+from ainode.node.console.entry.doorkeeper import Doorkeeper, unavailable
+from ainode.node.console.entry.visits import Visits
+from ainode.node.console.judgements import page as judgements
+from ainode.node.console.models import answer_search, compare, live
+from ainode.node.console.models import page as models
 from ainode.node.console.pages import STATIC, THEMES, Pages, render
 from ainode.node.console.parts import Parts
-from ainode.node.console.persons import Persons
-from ainode.node.console.visits import Visits
+from ainode.node.console.persons import login
+from ainode.node.console.persons.page import Persons
+from ainode.node.console.routing import explanations, routes, unread
+from ainode.node.console.study import files as study_files
+from ainode.node.console.study import page as study
+from ainode.node.console.study import rereading as study_rereading
+from ainode.node.console.study import viewer
+from ainode.node.console.system import page as system
+from ainode.node.console.system import trials as system_trials
+from ainode.node.console.trials import files as trial_files
+from ainode.node.console.trials import page as trials
+from ainode.node.console.trials import viewer as trial_viewer
+from ainode.node.console.worklist import page as worklist
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.people import People
 

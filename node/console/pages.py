@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ainode.node import __version__
-from ainode.node.console.access import Role, Visit
+from ainode.node.console.entry.access import Role, Visit
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")

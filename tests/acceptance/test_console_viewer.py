@@ -26,7 +26,7 @@ from support.web_bench import Bench  # noqa: E402
 
 from ainode.node import reports, testing  # noqa: E402
 from ainode.node.console.pages import POLICY  # noqa: E402
-from ainode.node.console.viewer import Source, add_viewer  # noqa: E402
+from ainode.node.console.study.viewer import Source, add_viewer  # noqa: E402
 from ainode.node.domain import Region, SyntheticImage  # noqa: E402
 from ainode.node.keeping.saliency import saliency_file  # noqa: E402
 

@@ -14,7 +14,7 @@ from support import axe  # noqa: E402
 from support.console import launched, new_page  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
-from ainode.node.console.access import Role, Visit  # noqa: E402
+from ainode.node.console.entry.access import Role, Visit  # noqa: E402
 from ainode.node.domain import UID, JobState  # noqa: E402
 from ainode.node.keeping.records import Job  # noqa: E402
 

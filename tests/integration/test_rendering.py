@@ -24,8 +24,8 @@ from support import hostile_objects, instance_ref
 from support.node import ROOT
 
 from ainode.node import testing
-from ainode.node.console.questions import Limits
-from ainode.node.console.rendering import Rendering
+from ainode.node.console.rendering.client import Rendering
+from ainode.node.console.rendering.questions import Limits
 from ainode.node.errors import CannotRender
 from ainode.node.imaging.decoding import BROKEN_FILE
 

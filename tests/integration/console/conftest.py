@@ -12,7 +12,7 @@ from fastapi import Request  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node.audit.messages import Message  # noqa: E402
-from ainode.node.console.access import Role, Visit  # noqa: E402
+from ainode.node.console.entry.access import Role, Visit  # noqa: E402
 
 CSRF = "the token of the visit"
 

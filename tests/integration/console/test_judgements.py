@@ -19,8 +19,8 @@ from support.web_bench import Bench
 
 from ainode.node import reports
 from ainode.node.audit.messages import AuditSource, Message, xml
-from ainode.node.console.addenda import Addenda
-from ainode.node.console.assistant import Assistant
+from ainode.node.console.assistant.client import Assistant
+from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping.catalog import StoredInstance

@@ -9,7 +9,7 @@ from integration.console.conftest import Browser
 from support.web_bench import Bench
 
 from ainode.node import testing
-from ainode.node.console.rereadings import Rereading, Rereadings
+from ainode.node.console.study.rereadings import Rereading, Rereadings
 from ainode.node.domain import JobState
 from ainode.node.jobs.requests import request_of
 from ainode.node.keeping.records import Job, KeptDocument, Outcome

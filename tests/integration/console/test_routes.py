@@ -123,7 +123,7 @@ def test_the_comparison_names_the_studies_that_a_changed_file_reads_otherwise(
 
 
 def test_the_newest_studies_are_compared_until_the_time_is_over(bench: Bench, tmp_path: Path) -> None:
-    from ainode.node.console.changed_routes import compared
+    from ainode.node.console.assistant.changed_routes import compared
 
     path = tmp_path / "routes.toml"
     path.write_text(CHANGED)

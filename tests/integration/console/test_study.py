@@ -20,7 +20,7 @@ from support.web_bench import Bench
 
 from ainode.node import reports
 from ainode.node.audit.messages import Message
-from ainode.node.console.access import Role
+from ainode.node.console.entry.access import Role
 from ainode.node.domain import UID, Document, InstanceRef, JobState, TimePoint
 from ainode.node.keeping.catalog import Completion, StoredInstance
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex

@@ -11,7 +11,7 @@ from support.web_bench import Bench
 
 from ainode.node.audit.messages import started
 from ainode.node.audit.trail import Trail
-from ainode.node.console.system_state import configuration
+from ainode.node.console.system.state import configuration
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.records import Job
 from ainode.node.receiving.events import AssociationOpened, AssociationRefused

@@ -10,7 +10,7 @@ from integration.console.conftest import Browser, visit_of
 from support.web_bench import Bench
 
 from ainode.node import testing
-from ainode.node.console.access import Role
+from ainode.node.console.entry.access import Role
 from ainode.node.domain import UID, InstanceRef, JobState
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.records import Job, Outcome

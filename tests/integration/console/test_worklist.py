@@ -15,7 +15,7 @@ from support import a_file, instance_ref
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import Message
-from ainode.node.console.access import Role
+from ainode.node.console.entry.access import Role
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 from markupsafe import Markup
 
-from ainode.node.console import charts
-from ainode.node.console.charts import Axis, Bar, Curve, Estimate, unit_axis
+from ainode.node.console.figures import charts
+from ainode.node.console.figures.charts import Axis, Bar, Curve, Estimate, unit_axis
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROC = (Curve("ROC", ((0.0, 0.0), (0.0, 0.5), (0.25, 0.75), (1.0, 1.0))),)

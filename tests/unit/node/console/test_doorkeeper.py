@@ -12,8 +12,8 @@ from fastapi import FastAPI, Request, Response  # noqa: E402
 from fastapi.responses import StreamingResponse  # noqa: E402
 from starlette.types import Message  # noqa: E402
 
-from ainode.node.console.access import Role, Visit  # noqa: E402
-from ainode.node.console.doorkeeper import Doorkeeper  # noqa: E402
+from ainode.node.console.entry.access import Role, Visit  # noqa: E402
+from ainode.node.console.entry.doorkeeper import Doorkeeper  # noqa: E402
 
 
 def application(events: list[str]) -> FastAPI:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ainode.node.console.drift import drift, kolmogorov_p, kolmogorov_smirnov, stability_index
+from ainode.node.console.models.drift import drift, kolmogorov_p, kolmogorov_smirnov, stability_index
 
 
 def beta(n: int, seed: int, a: float = 0.5, b: float = 0.8) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
-from ainode.node.console import live_figures
-from ainode.node.console.compare import choices, comparison
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import Days, days, last_days
-from ainode.node.console.intervals import wilson
+from ainode.node.console.figures.intervals import wilson
+from ainode.node.console.models import live_figures
+from ainode.node.console.models.compare import choices, comparison
 from ainode.node.keeping.answer_search import REFUSED
 from ainode.node.keeping.statistics import AnswerCount, Pairs, Sample
 from ainode.node.routes import Route, RouteMode

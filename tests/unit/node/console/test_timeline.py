@@ -3,9 +3,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ainode.node.console.study import match_reasons
-from ainode.node.console.study_answers import score_tables
-from ainode.node.console.timeline import Event, timeline
+from ainode.node.console.answers import score_tables
+from ainode.node.console.study.page import match_reasons
+from ainode.node.console.study.timeline import Event, timeline
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping.records import Delivery, Job, KeptDocument
 from ainode.node.keeping.study_records import KeptCompletion, Reception

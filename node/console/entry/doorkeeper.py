@@ -1,0 +1,83 @@
+"""What a request must bring before a byte of its body is read: a visit, and a page of this node that made it."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import HTTPException, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ainode.node.console.entry.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
+from ainode.node.console.entry.callers import is_of_another_site
+from ainode.node.errors import DatabaseUnavailable
+
+_OPEN_PATHS: Final = frozenset({"/console/login", "/console/theme"})
+_OPEN_FOLDER: Final = "/console/static/"
+# An answer without an end, such as that of a live page, ends so soon after its visit.
+_LOOK_S: Final = 10.0
+IsOpen = Callable[[Visit], Awaitable[bool]]
+Refuse = Callable[[Request, Exception], Response]
+
+
+class Doorkeeper:
+    """Middleware: everything but the login page and static files is for persons who are logged in."""
+
+    def __init__(self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, look_s: float = _LOOK_S) -> None:
+        self._app, self._to_login, self._refused, self._look_s = app, to_login, refused, look_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        if request.method not in SAFE_METHODS and is_of_another_site(request.headers):
+            refusal = HTTPException(403, "another site made the browser send this; open the page of the node itself")
+            await self._refused(request, refusal)(scope, receive, send)
+            return
+        if scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDER):
+            await self._app(scope, receive, send)
+            return
+        visit_of: VisitOf = scope["app"].state.visit_of
+        try:
+            request.state.visit = visit = await visit_of(request)
+        except DatabaseUnavailable as error:
+            await self._refused(request, unavailable(error))(scope, receive, send)
+            return
+        if visit is None:
+            await self._to_login(request, LoginNeeded(page_address(request)))(scope, receive, send)
+            return
+        answer = _Answer(send, visit, scope["app"].state.is_open, self._look_s)
+        try:
+            await self._app(scope, receive, answer.send)
+        except (OSError, ClientDisconnect):
+            if not answer.is_over:
+                raise
+
+
+def unavailable(error: Exception) -> HTTPException:
+    """Return what a page answers while the database does not."""
+    return HTTPException(503, f"the node cannot ask its {error}; try again in a moment")
+
+
+class _Answer:
+    """An answer to a visit: what has no end ends with the visit."""
+
+    def __init__(self, send: Send, visit: Visit, is_open: IsOpen, look_s: float) -> None:
+        self._send, self._visit, self._is_open, self._look_s = send, visit, is_open, look_s
+        self._look_at_s = time.monotonic() + look_s
+        self.is_over = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on.
+
+        Raises: OSError if the visit is over, as if the browser were gone.
+        """
+        if message.get("more_body") and time.monotonic() > self._look_at_s:
+            self._look_at_s = time.monotonic() + self._look_s
+            if not await self._is_open(self._visit):
+                self.is_over = True
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                raise OSError("the visit is over")
+        await self._send(message)

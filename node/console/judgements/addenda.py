@@ -1,0 +1,153 @@
+"""The documents of judgements: composed in a process of their own, kept, and then sent as any document of the job.
+
+A thread works as long as a document is due. What is due stands in the database, so a kill loses nothing.
+"""
+
+import base64
+import logging
+import platform
+import threading
+from typing import Any, Final
+
+from ainode.node import __version__
+from ainode.node.console.assistant.client import Assistant
+from ainode.node.disk import sha256_of, write_durably
+from ainode.node.domain import (
+    UID,
+    AssessmentRequest,
+    Document,
+    DocumentContext,
+    DocumentKind,
+    InstanceRef,
+)
+from ainode.node.errors import CannotRender, DatabaseUnavailable
+from ainode.node.identity import device_uid, on_clock
+from ainode.node.keeping.judgements import Judgements, KeptJudgement
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import KeptDocument
+from ainode.node.settings import Settings
+
+log = logging.getLogger(__name__)
+TASK: Final = "assess"
+_LIMIT_S: Final = 60.0
+_PAUSES_S: Final = (2.0, 10.0, 60.0)
+_STOP_S: Final = 2.0
+
+
+class Addenda:
+    """Composes the documents of judgements."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, judgements: Judgements, assistant: Assistant) -> None:
+        """Take up what is due from before."""
+        self._settings, self._ledger, self._judgements, self._assistant = settings, ledger, judgements, assistant
+        self._codes = settings.console.codes.codes()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_woken = False
+        self._stopping = threading.Event()
+        if judgements.due():
+            self.wake()
+
+    def wake(self) -> None:
+        """Compose what is due, and return at once."""
+        with self._lock:
+            self._is_woken = True
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(target=self._run, name="addenda", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no further document; the next start composes what is due."""
+        self._stopping.set()
+        if thread := self._thread:
+            thread.join(_STOP_S)
+
+    def document(self, entry: KeptJudgement) -> Document:
+        """Return the document of a judgement, in the words of the file that leaves.
+
+        Raises: CannotRender with the reason why there is none.
+        """
+        request = self._request(entry)
+        answer: dict[str, Any] = self._assistant.ask(TASK, limit_s=_LIMIT_S, request=request)
+        ref = InstanceRef(*map(UID, answer["ref"]))
+        return Document(DocumentKind.ASSESSMENT, ref, base64.b64decode(answer["content"]))
+
+    def _request(self, entry: KeptJudgement) -> AssessmentRequest:
+        job = entry.judgement.job
+        documents = self._ledger.documents(job)
+        reports = [document for document in documents if document.kind is DocumentKind.STRUCTURED_REPORT]
+        if not reports:
+            raise CannotRender(f"job {job}: the report is no longer in the node; the archive has it")
+        report = reports[-1]
+        if not report.path.exists() or sha256_of(report.path) != report.sha256:
+            raise CannotRender(f"job {job}: the report on disk is gone or changed; `ainode replay` makes it anew")
+        replaced = self._judgements.replaced_addendum(entry)
+        predecessors = tuple(document.ref for document in documents if document.ref.sop_instance_uid == replaced)
+        settings = self._settings
+        context = DocumentContext(
+            created=on_clock(settings, entry.judged_at),
+            states_offset=bool(settings.node.time_zone),
+            device_uid=device_uid(settings, platform.node()),
+            device_name=settings.node.name,
+            software_versions=(f"ainode {__version__}",),
+            configuration_hash="",
+            predecessors=predecessors,
+        )
+        return AssessmentRequest(
+            entry.judgement, entry.statement, entry.id, report.ref, report.path, context, self._codes
+        )
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            # After a fault of the node, too: the next judgement starts another thread.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _work(self) -> None:
+        attempts: dict[int, int] = {}
+        while not self._stopping.is_set():
+            try:
+                for entry in self._judgements.due():
+                    self._compose(entry, attempts)
+                if self._has_ended():
+                    return
+            except (DatabaseUnavailable, OSError) as error:
+                log.warning("addenda wait: %s", error, extra={"action": "addenda_wait"})
+                self._stopping.wait(_PAUSES_S[-1])
+
+    def _has_ended(self) -> bool:
+        """Return whether nothing is due; then the thread is over, and a later judgement starts another."""
+        with self._lock:
+            if self._is_woken:
+                self._is_woken = False
+            elif not self._judgements.due():
+                self._thread = None
+                return True
+        return False
+
+    def _compose(self, entry: KeptJudgement, attempts: dict[int, int]) -> None:
+        """Compose one document and commit it with its deliveries; give up after a few attempts."""
+        about = {"action": "addendum", "job": entry.judgement.job}
+        try:
+            document = self.document(entry)
+        except CannotRender as error:
+            attempt = attempts[entry.id] = attempts.get(entry.id, 0) + 1
+            if attempt > len(_PAUSES_S):
+                self._judgements.give_up(entry.id, str(error))
+                log.error("addendum given up: %s", error, extra=about)  # noqa: TRY400 - the words are all
+                return
+            log.warning("addendum failed: %s", error, extra=about)
+            self._stopping.wait(_PAUSES_S[attempt - 1])
+            return
+        ref = document.ref
+        path = self._settings.data / "documents" / entry.judgement.job / f"{ref.sop_instance_uid}.dcm"
+        if not path.exists():
+            write_durably(path, document.content)
+        kept_document = KeptDocument(entry.judgement.job, ref, document.kind, path, sha256_of(path))
+        if self._ledger.append(kept_document, entry.id):
+            log.info("addendum composed", extra=about)
+        else:
+            self._judgements.give_up(entry.id, "a newer reading replaced the reading that was judged")

@@ -1,0 +1,206 @@
+"""What a person may judge of an answer, and the judgements so far: the panel on the page of a study."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Form, HTTPException, Path, Response
+from fastapi.responses import RedirectResponse
+
+from ainode.node.audit.messages import accessed, study_subject
+from ainode.node.console.answers import headline
+from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.judgements.addenda import Addenda
+from ainode.node.console.parts import Parts
+from ainode.node.domain import UID, UID_PATTERN, Code, Correction, JobState, Judgement, Opinion, Presence
+from ainode.node.keeping.judgements import Judgements, KeptJudgement
+from ainode.node.keeping.records import Job, PastJob
+
+StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+Reader = Annotated[Visit, Depends(of(Role.READER))]
+OPINIONS: Final[Mapping[str, tuple[str, str]]] = {
+    Opinion.ACCEPT: ("accepted", "good"),
+    Opinion.CHANGE: ("changed", "warn"),
+    Opinion.REJECT: ("rejected", "bad"),
+}
+"""an opinion in words, and the color of its badge"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A finding of a result, or the whole result, and what persons say of it."""
+
+    finding: str
+    """tracking identifier; '' for the whole result"""
+    statement: str
+    presence: str
+    measurements: tuple[tuple[str, str], ...] = ()
+    """name and unit"""
+    judgements: tuple[KeptJudgement, ...] = ()
+    """the newest first; the first counts"""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The judgements of one answer."""
+
+    job: str
+    subjects: tuple[Subject, ...]
+    reasons: Sequence[Code]
+    may_be_judged: bool
+    has_addendum: bool
+    """whether a judgement leaves as a document"""
+
+    def reason(self, value: str) -> str:
+        """Return a reason in words."""
+        return reason_words(self.reasons, value)
+
+
+def reason_words(reasons: Sequence[Code], value: str) -> str:
+    """Return a reason in words; a reason that is no longer in the list, as its code."""
+    return next((code.meaning for code in reasons if code.value == value), value)
+
+
+class Fields:
+    """What the form of a judgement sends."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the fields of the form
+        self,
+        opinion: Annotated[Opinion, Form()],
+        finding: Annotated[str, Form(max_length=400)] = "",
+        presence: Annotated[str, Form(max_length=16)] = "",
+        measurement: Annotated[str, Form(max_length=400)] = "",
+        value: Annotated[str, Form(max_length=40)] = "",
+        label: Annotated[str, Form(max_length=2_000)] = "",
+        reason: Annotated[str, Form(max_length=16)] = "",
+        comment: Annotated[str, Form(max_length=2_000)] = "",
+    ) -> None:
+        """Take the fields of the form."""
+        self.opinion, self.finding, self.presence, self.measurement = opinion, finding, presence, measurement
+        self.value, self.label, self.reason, self.comment = value, label.strip(), reason, comment.strip()
+
+    def judgement(self, job: str, person: str) -> Judgement:
+        """Return the judgement of a person.
+
+        Raises: ValueError with what is missing or contradicts itself.
+        """
+        return Judgement(job, self.finding, self.opinion, person, self._correction(), self.reason, self.comment)
+
+    def _correction(self) -> Correction:
+        if self.opinion is not Opinion.CHANGE:
+            return Correction()
+        try:
+            value = float(self.value.replace(",", ".")) if self.value else None
+        except ValueError as error:
+            message = "the corrected value is no number; write it as 12.5"
+            raise ValueError(message) from error
+        presence = Presence(self.presence) if self.presence else None
+        return Correction(presence, self.measurement if value is not None else "", value, self.label)
+
+
+class Panels:
+    """Shows the judgements of answers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._judgements = Judgements(parts.engine)
+        self._reasons = parts.settings.console.codes.codes().reasons
+        self.is_sent = parts.settings.console.addendum == "assessment"
+        """whether a judgement of a report that left is a document, too"""
+
+    def of(self, job: Job | PastJob) -> Panel:
+        """Return the panel of an answer."""
+        has_addendum = self.is_sent and isinstance(job, Job) and bool(job.destinations)
+        entries = self._judgements.of_job(job.id)
+        return panel_of(job, entries, reasons=self._reasons, has_addendum=has_addendum)
+
+
+class Judging:
+    """Takes judgements of answers."""
+
+    def __init__(self, parts: Parts, addenda: Addenda) -> None:
+        self._parts, self._addenda = parts, addenda
+        self._judgements, self._panels = Judgements(parts.engine), Panels(parts)
+
+    def judge(self, study: StudyUid, job: JobId, fields: Annotated[Fields, Depends()], visit: Reader) -> Response:
+        """Keep a judgement, and show the answer again."""
+        row = self._job(study, job)
+        panel = self._panels.of(row)
+        subject = next((item for item in panel.subjects if item.finding == fields.finding), None)
+        if subject is None:
+            raise HTTPException(404, f"job {job}: the answer has no such finding")
+        try:
+            judgement = fields.judgement(job, visit.person)
+        except ValueError as error:
+            raise HTTPException(422, f"The judgement was not taken: {error}.") from error
+        if judgement.correction.measurement and judgement.correction.measurement not in dict(subject.measurements):
+            raise HTTPException(422, "The judgement was not taken: the finding has no such measurement.")
+        if judgement.reason and judgement.reason not in {code.value for code in panel.reasons}:
+            raise HTTPException(422, "The judgement was not taken: choose a reason of the list.")
+        self._judgements.keep(
+            judgement,
+            datetime.now(UTC),
+            statement=subject.statement,
+            presence=subject.presence,
+            has_addendum=panel.has_addendum,
+        )
+        self._record(visit, study, judgement)
+        if panel.has_addendum:
+            self._addenda.wake()
+        return RedirectResponse(f"/console/studies/{study}#judgement-{job}", 303)
+
+    def _record(self, visit: Visit, study: str, judgement: Judgement) -> None:
+        """Write into the audit trail who judged which answer how, and nothing that the person wrote."""
+        details = {"part": "judgement", "job": judgement.job, "opinion": judgement.opinion.value}
+        self._parts.web.record(accessed(visit.person, study_subject(study, {}, details)))
+
+    def _job(self, study: str, job: str) -> Job | PastJob:
+        """Return the job that is judged.
+
+        Raises: HTTPException 404; 409 for a job that a newer one superseded.
+        """
+        past = {entry.id: entry for entry in self._parts.ledger.history(UID(study))}
+        try:
+            row: Job | PastJob = past[job] if job in past else self._parts.ledger.job(job)
+        except LookupError as error:
+            raise HTTPException(404, f"job {job}: the node has no such answer") from error
+        if row.study_instance_uid != study or not _is_answer(row):
+            raise HTTPException(404, f"study {study}: has no answer {job} that can be judged")
+        if row.state is JobState.SUPERSEDED:
+            raise HTTPException(409, "A newer reading replaced this one; judge the newer one on the page of the study.")
+        return row
+
+
+def panel_of(
+    job: Job | PastJob, judgements: Sequence[KeptJudgement], *, reasons: Sequence[Code], has_addendum: bool
+) -> Panel:
+    """Return the panel of an answer with its judgements, oldest first; a panel without subjects for a refusal."""
+    by_finding: dict[str, list[KeptJudgement]] = {}
+    for entry in reversed(judgements):
+        by_finding.setdefault(entry.judgement.finding, []).append(entry)
+    values = json.loads(job.result) if _is_answer(job) else {}
+    subjects = _subjects(values, job.result, by_finding) if values else ()
+    return Panel(job.id, subjects, reasons, job.state is not JobState.SUPERSEDED, has_addendum)
+
+
+def _is_answer(job: Job | PastJob) -> bool:
+    return bool(job.result) and "out_of_scope" not in json.loads(job.result)
+
+
+def _subjects(
+    values: Mapping[str, Any], result: str, judgements: Mapping[str, Sequence[KeptJudgement]]
+) -> tuple[Subject, ...]:
+    """Return the whole result, and each finding by its name."""
+    verdict = values.get("verdict") or {}
+    statements = iter(verdict.get("statements", ()))
+    whole = Subject("", headline(result), verdict.get("presence") or "", (), tuple(judgements.get("", ())))
+    findings = []
+    for finding in values.get("findings", ()):
+        name, own_verdict = finding["name"], finding.get("verdict") or {}
+        statement = next(statements, name) if own_verdict else name
+        measurements = tuple((item["name"], item["unit"]) for item in finding.get("measurements", ()))
+        history = tuple(judgements.get(name, ()))
+        findings.append(Subject(name, statement, own_verdict.get("presence") or "", measurements, history))
+    return whole, *findings

@@ -1,0 +1,123 @@
+"""Earlier answers: searched by route, score, verdict, date and study, page by page, or all of them as CSV."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from ainode.node.audit.messages import exported, table_subject
+from ainode.node.console.csv_rows import csv_blocks
+from ainode.node.console.days import day, midnight, zone_of
+from ainode.node.console.models.page import Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, Answer, AnswerFilter, AnswerSearch
+
+_PAGE: Final = 50
+PRESENCES: Final = {
+    "present": "present",
+    "indeterminate": "indeterminate",
+    "absent": "absent",
+    UNDECIDED: "read, no verdict",
+    REFUSED: "refused",
+}
+"""how an address names an answer, and the words for people"""
+_COLUMNS: Final = (
+    *("job", "study_instance_uid", "route", "handler", "model", "version", "weights_sha256", "presence"),
+    *("probability", "threshold", "headline", "code", "seconds", "at", "is_superseded"),
+)
+_Text = Annotated[str, Field(max_length=64)]
+_Score = Annotated[str, Field(max_length=10, pattern=r"^\s*([01]?(\.\d*)?)\s*$")]
+_Day = Annotated[str, Field(max_length=10)]
+
+
+class Question(BaseModel):
+    """The conditions that an address names, as a person typed them."""
+
+    study: _Text = ""
+    route: _Text = ""
+    weights: _Text = ""
+    presence: Literal["", "present", "indeterminate", "absent", "none", "refused"] = ""
+    code: _Text = ""
+    low: _Score = ""
+    high: _Score = ""
+    since: _Day = ""
+    until: _Day = ""
+    page: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+    def answer_filter(self, zone: ZoneInfo | None) -> AnswerFilter:
+        """Return the filter; the last day is included.
+
+        Raises: HTTPException for a date that is none.
+        """
+        since, until = day(self.since), day(self.until)
+        return AnswerFilter(
+            study=self.study.strip(),
+            route=self.route,
+            weights_sha256=self.weights,
+            presence=self.presence,
+            code=self.code,
+            low=_number(self.low),
+            high=_number(self.high),
+            since=midnight(since, zone) if since else None,
+            until=midnight(until + timedelta(days=1), zone) if until else None,
+        )
+
+    def address(self, **changes: object) -> str:
+        """Return the query of an address with these conditions, and others."""
+        fields = {**self.model_dump(exclude={"page"}), **changes}
+        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text.strip(" .") else None
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the pages."""
+    routes, search = APIRouter(), AnswerSearch(parts.engine)
+    zone = zone_of(parts.settings)
+
+    @routes.get("/answers")
+    def answers(request: Request, _: Visit, question: Annotated[Question, Query()]) -> Response:
+        """Return a page of the answers; htmx gets the part that a condition changes."""
+        offset = (question.page - 1) * _PAGE
+        rows, count = search.page(question.answer_filter(zone), offset=offset, limit=_PAGE)
+        is_part = "hx-request" in request.headers
+        return render(
+            request,
+            "_answers.html" if is_part else "answers.html",
+            question=question,
+            rows=rows,
+            count=count,
+            span=f"{offset + 1} to {offset + len(rows)} of {count}" if rows else "",
+            newer=question.address(page=question.page - 1) if question.page > 1 else "",
+            older=question.address(page=question.page + 1) if offset + len(rows) < count else "",
+            route_names=() if is_part else search.values("route"),
+            codes=() if is_part else search.values("code"),
+            presences=PRESENCES,
+        )
+
+    @routes.get("/answers.csv")
+    def table(request: Request, visit: Visit, question: Annotated[Question, Query()]) -> Response:
+        """Return every answer of the search as CSV, without any patient attribute."""
+        address = request.client.host if request.client else "unknown"
+        parts.web.record(exported(visit.person, address, table_subject(request.url.path)))
+        lines = csv_blocks(_COLUMNS, _cells(search.every(question.answer_filter(zone))))
+        name = f"answers-{datetime.now(UTC).astimezone(zone):%Y-%m-%d}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+    return routes
+
+
+def _cells(answers: Iterator[Answer]) -> Iterator[list[object]]:
+    for answer in answers:
+        cells = {name: getattr(answer, name) for name in _COLUMNS}
+        cells |= {"at": answer.at.astimezone(UTC).isoformat(timespec="seconds"), "seconds": round(answer.seconds, 3)}
+        yield [cells[name] for name in _COLUMNS]

@@ -1,0 +1,97 @@
+"""What a model answers here: volume, positives, scores against a reference period, refusals, times, weights."""
+
+from datetime import date, timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from ainode.node.console.days import Days, days, last_days, midnight, today_of, zone_of
+from ainode.node.console.judgements.page import share
+from ainode.node.console.models import live_figures
+from ainode.node.console.models.drift import drift
+from ainode.node.console.models.page import RECENT_DAYS, Models, Name, Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.keeping.agreement import Agreement, agreements
+from ainode.node.keeping.judgements import Judgements
+from ainode.node.keeping.statistics import MOST_ANSWERS, Statistics
+
+_REFERENCE_DAYS: Final = 90
+_A_YEAR: Final = timedelta(days=365)
+_Day = Annotated[str, Query(max_length=10)]
+
+
+class Question:
+    """The periods, the handler and the weights that an address names."""
+
+    def __init__(  # one parameter for each field of the address
+        self,
+        since: _Day = "",
+        until: _Day = "",
+        reference_since: _Day = "",
+        reference_until: _Day = "",
+        handler: Annotated[str, Query(max_length=200)] = "",
+        weights: Annotated[str, Query(max_length=64)] = "",
+    ) -> None:
+        """Take the fields of the address."""
+        self._texts = since, until, reference_since, reference_until
+        self.handler, self.weights = handler, weights
+
+    def periods(self, default: Days) -> tuple[Days, Days]:
+        """Return the period and its reference, by default the 90 days before.
+
+        Raises: HTTPException for a date that is none.
+        """
+        since, until, reference_since, reference_until = self._texts
+        period = days(since, until, default)
+        return period, days(reference_since, reference_until, period.before(_REFERENCE_DAYS))
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the page."""
+    routes, models, statistics = APIRouter(), Models(parts), Statistics(parts.engine)
+    judgements, zone = Judgements(parts.engine), zone_of(parts.settings)
+
+    def judged(handler: str, until: date) -> tuple[Agreement, ...]:
+        figures = agreements(judgements.current(midnight(until - _A_YEAR, zone), handler), zone)
+        return tuple(item for item in figures if item.month <= f"{until:%Y-%m}")
+
+    @routes.get("/models/{name}/live")
+    def live(request: Request, name: Name, _: Visit, question: Annotated[Question, Depends()]) -> Response:
+        """Return the figures of a period."""
+        period, reference = question.periods(last_days(RECENT_DAYS, today_of(zone)))
+        handlers = models.handlers(name, period)
+        handler = question.handler if question.handler in handlers else handlers[0]
+        counts = statistics.counts(handler, period.period(zone))
+        sample = statistics.sample(handler, period.period(zone), question.weights)
+        earlier = statistics.scores(handler, reference.period(zone), question.weights)
+        agreement = judged(handler, period.until)
+        change = drift(sample.scores, earlier)
+        return render(
+            request,
+            "model_live.html",
+            name=name,
+            handler=handler,
+            handlers=handlers,
+            weights=question.weights,
+            period=period,
+            reference=reference,
+            sample=sample,
+            most=MOST_ANSWERS,
+            drift=change,
+            drift_words=live_figures.drift_words(change, len(sample.scores), len(earlier)),
+            counts=counts,
+            durations=live_figures.durations(sample),
+            refusals=live_figures.refusals(counts),
+            figures=agreement,
+            share=share,
+            kinds=live_figures.by_weights(counts),
+            agreement=live_figures.agreement_chart(agreement),
+            charts={
+                "volume": live_figures.volume_chart(sample, period, zone),
+                "positives": live_figures.positives_chart(sample, period, zone),
+                "scores": live_figures.scores_chart(sample.scores, earlier),
+            },
+        )
+
+    return routes

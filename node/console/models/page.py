@@ -1,0 +1,145 @@
+"""Models: what each is and is not for, how it did on its test, and what it answers here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+
+from ainode.node.console.days import Days, last_days, midnight, today_of, zone_of
+from ainode.node.console.entry import access
+from ainode.node.console.judgements.page import share
+from ainode.node.console.models.evaluation_figures import EvaluationFigures, evaluation_figures
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.errors import WeightsError
+from ainode.node.keeping.agreement import Agreement, agreements
+from ainode.node.keeping.judgements import Judgements
+from ainode.node.keeping.statistics import HandlerCount, Statistics
+from ainode.node.reading.cards import Card, card
+from ainode.node.reading.weights import WeightsEntry, environment
+
+RECENT_DAYS: Final = 30
+_EVER_DAYS: Final = 3_650
+STATUS: Final = {"demonstration": "warn", "research": "sent", "site": "plain"}
+"""how far weights may be trusted, and the color of the badge"""
+Name = Annotated[str, Path(pattern=r"^[\w.-]{1,200}$")]
+Visit = Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A model in the list of all."""
+
+    name: str
+    card: Card
+    statuses: tuple[str, ...]
+    """of the weights that the node serves"""
+    auc: str
+    """of the first test, with its interval"""
+    routes: tuple[str, ...]
+    counts: tuple[HandlerCount, ...]
+    agreement: str
+    """of persons with the model this month"""
+
+
+class Models:
+    """Answers what the pages ask about models."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._settings = parts.settings
+        self._site = parts.settings.data / "weights"
+        self._statistics, self._judgements = Statistics(parts.engine), Judgements(parts.engine)
+
+    def weights(self) -> tuple[tuple[WeightsEntry, ...], str]:
+        """Return the entries of the manifests, or none and what is wrong with a manifest."""
+        try:
+            return environment(self._settings).weights.entries(), ""
+        except WeightsError as error:
+            return (), str(error)
+
+    def overview(self, entries: Sequence[WeightsEntry], recent: Days) -> tuple[Overview, ...]:
+        """Return every model that has weights, a route or an answer."""
+        counts = self._statistics.handlers(recent.period(zone_of(self._settings)))
+        handlers = {route.handler for route in self._settings.routes}
+        names = {entry.model for entry in entries} | {model_of(handler, counts) for handler in handlers}
+        names |= {count.model or model_of(count.handler, counts) for count in counts}
+        zone = zone_of(self._settings)
+        month = recent.until.replace(day=1)
+        judged = agreements(self._judgements.current(midnight(month, zone)), zone)
+        this_month = [item for item in judged if item.month == f"{month:%Y-%m}"]
+        return tuple(self._model(name, entries, counts, this_month) for name in sorted(filter(None, names)))
+
+    def _model(
+        self, name: str, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount], judged: Sequence[Agreement]
+    ) -> Overview:
+        own = card(name, self._site)
+        tests = [file.evaluation for file in own.evaluations if file.evaluation and file.evaluation.auc]
+        own_month = [item for item in judged if model_of(item.handler, counts) == name]
+        aucs = [f"{test.auc.value:.3f} ({test.auc.low:.3f} to {test.auc.high:.3f})" for test in tests if test.auc]
+        return Overview(
+            name=name,
+            card=own,
+            statuses=tuple(dict.fromkeys(entry.status.value for entry in entries if entry.model == name)),
+            auc=" and ".join(aucs),
+            routes=tuple(r.name for r in self._settings.routes if model_of(r.handler, counts) == name),
+            counts=tuple(count for count in counts if model_of(count.handler, counts) == name),
+            agreement=share(sum(item.agreed for item in own_month), sum(item.readings for item in own_month)),
+        )
+
+    def handlers(self, name: str, recent: Days) -> tuple[str, ...]:
+        """Return the handlers that answer with a model, the one with the most answers first."""
+        counts = self._statistics.handlers(recent.period(zone_of(self._settings)))
+        by_answers = sorted(counts, key=lambda count: -count.answers)
+        handlers = [*(count.handler for count in by_answers), *(route.handler for route in self._settings.routes)]
+        return tuple(dict.fromkeys(text for text in handlers if model_of(text, counts) == name)) or (name,)
+
+    def card(self, name: str) -> Card:
+        """Return the card of a model."""
+        return card(name, self._site)
+
+
+def model_of(handler: str, counts: Iterable[HandlerCount]) -> str:
+    """Return the model of a handler: the model that it named in its answers, else the last part of its own name."""
+    named = (count.model for count in counts if count.handler == handler and count.model)
+    return next(named, handler.rpartition(".")[2])
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the pages."""
+    routes, models = APIRouter(), Models(parts)
+    zone = zone_of(parts.settings)
+
+    @routes.get("/models")
+    def overview(request: Request, _: Visit) -> Response:
+        entries, problem = models.weights()
+        recent = last_days(RECENT_DAYS, today_of(zone))
+        rows = models.overview(entries, recent)
+        return render(request, "models.html", models=rows, problem=problem, recent=recent, colors=STATUS)
+
+    @routes.get("/models/{name}")
+    def model(request: Request, name: Name, _: Visit) -> Response:
+        entries, problem = models.weights()
+        own = [entry for entry in entries if entry.model == name]
+        model_card = models.card(name)
+        if not own and model_card.problem and models.handlers(name, last_days(_EVER_DAYS, today_of(zone))) == (name,):
+            raise HTTPException(404, f"no weights, card or answer of a model {name!r}; see the list of models")
+        folder = parts.settings.data / "weights" / "cards" / name
+        return render(
+            request,
+            "model.html",
+            name=name,
+            card=model_card,
+            weights=own,
+            evaluations=_evaluations(model_card, own),
+            problem=problem,
+            colors=STATUS,
+            folder=folder,
+        )
+
+    return routes
+
+
+def _evaluations(model_card: Card, entries: Sequence[WeightsEntry]) -> tuple[EvaluationFigures, ...]:
+    digests = {entry.name: entry.sha256 for entry in entries}
+    return tuple(evaluation_figures(file, digests) for file in model_card.evaluations)

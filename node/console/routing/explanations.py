@@ -1,0 +1,60 @@
+"""The explanation of one study: what each route decided, as the catalog keeps it or as the files say it now."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
+
+from ainode.node.console.assistant.client import Assistant
+from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.console.routing.unread import WORDS, sentence
+from ainode.node.deciding.explanations import NOT_KEPT
+from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.errors import CannotRender
+from ainode.node.keeping.unread import UnreadStudies
+
+_READ_S: Final = 120.0
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the page."""
+    routes, unread, assistant = APIRouter(), UnreadStudies(parts.engine), Assistant(parts.settings)
+
+    @routes.get("/studies/{study}/explanation")
+    def explanation(
+        request: Request,
+        study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
+        visit: Annotated[Visit, Depends(access.of(Role.VIEWER))],
+        values: str = "",
+    ) -> Response:
+        """Return the decisions; values that may be a person's words only for whoever may see a patient in full."""
+        rows = unread.of_study(UID(study))
+        decisions, problem = parts.catalog.explanation(UID(study)), ""
+        if decisions is None and not rows:
+            raise HTTPException(404, f"study {study}: the node has not routed the study, and nobody announced it")
+        may_read_values = parts.settings.console.patient == "full" and visit.role >= Role.READER
+        if values and decisions and may_read_values:
+            try:
+                decisions = assistant.ask("stored", limit_s=_READ_S, study=study, decisions=decisions)
+            except CannotRender as error:
+                problem = str(error)
+        return render(
+            request,
+            "explanation.html",
+            study=study,
+            rows=rows,
+            words=WORDS,
+            sentence=sentence,
+            decisions=decisions,
+            problem=problem,
+            has_values_in_files=_has_values_in_files(decisions or ()),
+            may_read_values=may_read_values,
+        )
+
+    return routes
+
+
+def _has_values_in_files(decisions: Any) -> bool:  # noqa: ANN401 - what the catalog keeps
+    return any(check["found"] == NOT_KEPT for decision in decisions for check in decision["checks"])

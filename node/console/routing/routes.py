@@ -1,0 +1,131 @@
+"""The routes: what each asks for, whether it is ready, what a dropped file would meet, what a change would change."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from ainode.node.console.assistant.client import Assistant
+from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.errors import CannotRender
+from ainode.node.routes import BodyPartSource, Route
+from ainode.node.web.uploads import Uploads
+
+_EXPLAIN_S: Final = 180.0
+_READY_S: Final = 180.0
+_COMPARE_S: Final = 60.0
+_COMPARED_STUDIES: Final = 200
+_GRACE_S: Final = 30.0
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the pages."""
+    routes, pages = APIRouter(), _RoutesPages(parts)
+    routes.add_api_route("/routes", pages.table)
+    routes.add_api_route("/routes/ready", pages.ready)
+    routes.add_api_route("/routes/test", pages.tester)
+    routes.add_api_route("/routes/test", pages.test, methods=["POST"])
+    routes.add_api_route("/routes/change", pages.change)
+    routes.add_api_route("/routes/change", pages.compare, methods=["POST"])
+    return routes
+
+
+class _RoutesPages:
+    """The pages about routes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._assistant, self._uploads = Assistant(parts.settings), Uploads(parts.settings)
+
+    def table(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+        """Return the routes as a table."""
+        rows = [(route, conditions(route), self._withheld(route)) for route in self._parts.settings.routes]
+        return render(request, "routes.html", rows=rows)
+
+    def ready(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+        """Return whether each route is ready, asked of its handler in a process of its own."""
+        lines, problem = self._asked("ready", _READY_S, {})
+        is_part = "hx-request" in request.headers
+        return render(request, "_ready.html" if is_part else "ready.html", lines=lines or [], problem=problem)
+
+    def tester(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.READER))]) -> Response:
+        """Return the page on which a person drops files."""
+        return render(request, "route_tester.html", explained=None, problem="")
+
+    async def test(
+        self, request: Request, visit: Annotated[Visit, Depends(access.with_files(Role.READER))]
+    ) -> Response:
+        """Explain dropped files, and keep nothing."""
+        with self._uploads.folder() as folder:
+            form = await self._uploads.receive(request, folder, caller=visit.person)
+            access.refuse_forgery(visit, request.headers.get("x-csrf", "") or form.values.get("csrf", ""))
+            names = {str(file.path): file.name for file in form.all_files}
+            explained, problem = None, "choose or drop a file first" if not names else ""
+            if names:
+                explained, problem = await to_thread.run_sync(
+                    partial(self._asked, "explain", _EXPLAIN_S, {"folder": str(folder), "names": names})
+                )
+        name = "_tested.html" if "hx-request" in request.headers else "route_tester.html"
+        return render(request, name, explained=explained, problem=problem)
+
+    def change(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))]) -> Response:
+        """Return the page on which an administrator gives a changed routes.toml."""
+        return render(request, "route_change.html", comparison=None, problem="", text="")
+
+    async def compare(
+        self, request: Request, visit: Annotated[Visit, Depends(access.with_files(Role.ADMINISTRATOR))]
+    ) -> Response:
+        """Say what is wrong with a changed routes.toml, or what it would have changed."""
+        with self._uploads.folder() as folder:
+            form = await self._uploads.receive(request, folder, caller=visit.person)
+            access.refuse_forgery(visit, request.headers.get("x-csrf", "") or form.values.get("csrf", ""))
+            text = form.values.get("text", "")
+            path = folder / "routes.toml"
+            if form.all_files:
+                path = form.all_files[0].path.rename(path)
+            else:
+                path.write_text(text, encoding="utf-8")
+            comparison, problem = await to_thread.run_sync(self._compared, path)
+        name = "_compared.html" if "hx-request" in request.headers else "route_change.html"
+        return render(request, name, comparison=comparison, problem=problem, text=text)
+
+    def _compared(self, path: Path) -> tuple[Any, str]:
+        question = {"path": str(path), "study_count": _COMPARED_STUDIES, "seconds": _COMPARE_S}
+        comparison, problem = self._asked("changed", _COMPARE_S + _GRACE_S, question)
+        return comparison, problem.replace(f"{path.parent}/", "")
+
+    def _withheld(self, route: Route) -> str:
+        """Return why the documents of a route stay in the node, as far as its handler has told of its weights."""
+        weights = self._parts.readers.known_weights(route.handler)
+        return route.withholding_reason(weights.demonstration) if weights else ""
+
+    def _asked(self, name: str, limit_s: float, arguments: Mapping[str, object]) -> tuple[Any, str]:
+        """Return the answer of the assistant, or None and the reason."""
+        try:
+            return self._assistant.ask(name, limit_s=limit_s, **arguments), ""
+        except CannotRender as error:
+            return None, str(error)
+
+
+def conditions(route: Route) -> list[str]:
+    """Return what a route asks of a series, a sentence for each condition."""
+    parts = " or ".join(route.body_part)
+    if route.body_part_from is BodyPartSource.PIXELS:
+        parts += ", or a CT that names no part and whose pixels show it"
+    lines = [
+        f"Modality {' or '.join(route.modality)}" if route.modality else "any image",
+        f"body part {parts}" if parts else "",
+        *(f"{keyword} {pattern}" for keyword, pattern in route.tags.items()),
+        *(f"a further series with {json.dumps(dict(tags))}" for tags in route.required_series),
+        f"at least {route.min_instances} images" if route.min_instances > 1 else "",
+        f"beside it: {', '.join(route.companions)}" if route.companions else "",
+        f"earlier studies from {route.priors.source}, {route.priors.count} at most" if route.priors else "",
+    ]
+    return list(filter(None, lines))

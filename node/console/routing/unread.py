@@ -1,0 +1,133 @@
+"""Why not: the studies that were not read, why, and how many of each reason."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+
+from ainode.node.console.entry import access
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.keeping.patient_index import PatientIndex, naming
+from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudies, UnreadStudy
+
+WORDS: Final = {
+    UnreadReason.NO_ROUTE: ("no route matched", "warn"),
+    UnreadReason.SET_ASIDE: ("set aside", "bad"),
+    UnreadReason.DECLINED: ("declined", "warn"),
+    UnreadReason.FAILED: ("failed", "bad"),
+    UnreadReason.CANCELLED: ("cancelled", "warn"),
+    UnreadReason.AWAITED: ("awaited", "busy"),
+    UnreadReason.NOT_FETCHED: ("announced, nothing came", "busy"),
+}
+"""a reason in words, and the color of its badge"""
+_PAGE: Final = 50
+_MOST_TALLIES: Final = 12
+_A_DAY: Final = timedelta(days=1)
+
+
+class Question:
+    """What an address asks for; `text` fields are as a person may type or share them."""
+
+    def __init__(
+        self,
+        reason: Annotated[str, Query(max_length=16)] = "",
+        route: Annotated[str, Query(max_length=64)] = "",
+        attribute: Annotated[str, Query(max_length=64)] = "",
+        since: Annotated[str, Query(max_length=10)] = "",
+        until: Annotated[str, Query(max_length=10)] = "",
+        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    ) -> None:
+        """Take the fields of the address."""
+        self.reason, self.route, self.attribute = reason, route, attribute
+        self.since, self.until, self.page = since, until, page
+
+    def criteria(self, zone: ZoneInfo | None) -> Filter:
+        """Return the filter; days are those of the node, the last day included.
+
+        Raises: HTTPException for a date that is none.
+        """
+        return Filter(
+            reason=self.reason if self.reason in set(UnreadReason) else "",
+            route=self.route,
+            attribute=self.attribute,
+            since=_midnight(self.since, zone),
+            before=_midnight(self.until, zone, _A_DAY),
+        )
+
+    def address(self, **changes: str | int) -> str:
+        """Return the address with other fields; a changed filter begins with the first page."""
+        names = ("reason", "route", "attribute", "since", "until")
+        fields = {**{name: getattr(self, name) for name in names}, **changes}
+        return f"?{urlencode({name: value for name, value in fields.items() if value})}"
+
+
+def _midnight(text: str, zone: ZoneInfo | None, later: timedelta = timedelta()) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.combine(date.fromisoformat(text), time()) + later
+        return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, f"{text!r} is no date; give one such as 2026-03-31") from error
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the page."""
+    routes, unread = APIRouter(), UnreadStudies(parts.engine)
+    patients = PatientIndex(parts.engine, naming(parts.settings))
+    name = parts.settings.node.time_zone
+    zone = ZoneInfo(name) if name else None
+    route_names = [route.name for route in parts.settings.routes]
+
+    @routes.get("/unread")
+    def studies(
+        request: Request,
+        question: Annotated[Question, Depends()],
+        _: Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))],
+    ) -> Response:
+        """Return the list; htmx gets the part that a filter changes."""
+        criteria = question.criteria(zone)
+        offset = (question.page - 1) * _PAGE
+        rows = unread.page(criteria, count=_PAGE + 1, offset=offset)
+        tallies = unread.tallies(criteria)
+        total = sum(tally.count for tally in tallies)
+        is_part = "hx-request" in request.headers
+        return render(
+            request,
+            "_unread.html" if is_part else "unread.html",
+            question=question,
+            rows=rows[:_PAGE],
+            labels=patients.shown(row.study_instance_uid for row in rows),
+            tallies=tallies[:_MOST_TALLIES],
+            further=sum(tally.count for tally in tallies[_MOST_TALLIES:]),
+            total=total,
+            span=f"{offset + 1} to {offset + len(rows[:_PAGE])} of {total}" if rows else "",
+            newer=question.address(page=question.page - 1) if question.page > 1 else "",
+            older=question.address(page=question.page + 1) if len(rows) > _PAGE else "",
+            route_names=route_names,
+            words=WORDS,
+            sentence=sentence,
+            condition=condition,
+        )
+
+    return routes
+
+
+def sentence(row: UnreadStudy) -> str:
+    """Return why a study was not read, as one sentence for a person."""
+    if row.expected:
+        return f"{row.attribute} should be {row.expected} but is {row.value}"
+    if row.words:
+        return row.words
+    return {
+        UnreadReason.AWAITED: "more images may come, or the node has not routed the study yet",
+        UnreadReason.NOT_FETCHED: "the node waits for the first image",
+    }.get(row.reason, "the node kept no reason")
+
+
+def condition(tally: Tally) -> str:
+    """Return the condition that failed in a group of studies, or the code of a refusal in words; '' without either."""
+    return f"{tally.attribute}: {tally.expected}" if tally.expected else tally.attribute.replace("-", " ")

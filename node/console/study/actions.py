@@ -1,0 +1,41 @@
+"""What an operator does to the readings of one study, from the page of the study; `worklist_actions.py` does it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Response
+from fastapi.responses import RedirectResponse
+
+from ainode.node.console.entry.access import Role, Visit, of
+from ainode.node.console.memos import Memos
+from ainode.node.console.parts import Parts
+from ainode.node.console.worklist.actions import REASONS, Actions, Chosen
+from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.keeping.worklist import Kind
+
+StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
+Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
+
+
+def add_actions(routes: APIRouter, parts: Parts, memos: Memos) -> None:
+    """Add the address of the actions; the page of the study then shows what was done."""
+    actions = Actions(parts)
+
+    def act(
+        study: StudyUid,
+        action: str,
+        visit: Operator,
+        job: Annotated[str, Form(pattern=r"^([0-9a-f]{32})?$")] = "",
+        reason: Annotated[str, Form()] = "",
+    ) -> Response:
+        """Do an action to a job of the study, or to the study where no job is named."""
+        if action not in actions.by_name:
+            raise HTTPException(404, "the page of a study has no such action")
+        if action == "cancel" and reason not in REASONS:
+            raise HTTPException(422, "a reading is cancelled with a reason; choose one of the list")
+        if job and job not in {row.id for row in parts.ledger.jobs(study=UID(study))}:
+            raise HTTPException(404, f"study {study}: has no reading {job}")
+        chosen = Chosen(Kind.JOB, job) if job else Chosen(Kind.UNMATCHED, study)
+        memo = memos.keep(actions.apply(action, [chosen], visit, reason))
+        return RedirectResponse(f"/console/studies/{study}?memo={memo}", 303)
+
+    routes.add_api_route("/studies/{study}/actions/{action}", act, methods=["POST"])

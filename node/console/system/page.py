@@ -1,0 +1,137 @@
+"""The system: what runs, what waits, what was given up, what passes between the node and others."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from ainode.node.audit.search import newest
+from ainode.node.console.entry import access
+from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.pages import render
+from ainode.node.console.parts import Parts
+from ainode.node.console.system import state as system_state
+from ainode.node.jobs.retries import retry
+from ainode.node.keeping.backlog import Backlog, DeadLetter
+
+_PERIOD: Final = timedelta(days=1)
+_LETTERS: Final = 50
+_MOST_RETRIED: Final = 1_000
+_RECORDS: Final = 200
+
+
+def router(parts: Parts) -> APIRouter:
+    """Return the routes of the pages."""
+    routes, pages = APIRouter(), _SystemPages(parts)
+    routes.add_api_route("/system", pages.overview)
+    routes.add_api_route("/system/failures", pages.failures)
+    routes.add_api_route("/system/failures", pages.retry, methods=["POST"])
+    routes.add_api_route("/system/records", pages.records)
+    routes.add_api_route("/system/configuration", pages.configuration)
+    return routes
+
+
+class _SystemPages:
+    """The pages about the node itself."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._backlog = parts, Backlog(parts.engine)
+
+    def overview(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
+        """Return the page, or the part of it that is asked for again every few seconds."""
+        if "hx-request" in request.headers:
+            return render(request, "_system.html", **self._values())
+        since, parts = datetime.now(UTC) - _PERIOD, self._parts
+        traffic = {entry.destination: entry for entry in self._backlog.traffic(since)}
+        peers = [(peer, traffic.get(peer.name)) for peer in parts.settings.peers]
+        return render(request, "system.html", **self._values(), peers=peers, sources=self._backlog.sources(since))
+
+    def _values(self) -> dict[str, Any]:
+        """Return what changes from moment to moment, and is cheap to ask for."""
+        parts, now = self._parts, datetime.now(UTC)
+        return {
+            "now": now,
+            "faults": parts.web.readiness.faults(),
+            "queues": self._backlog.queues(),
+            "readers": parts.readers.states(),
+            "reader_limit_bytes": parts.settings.reader.memory_limit_bytes,
+            "dead_letter_count": self._backlog.dead_letter_count(),
+            "associations": parts.receptions.open(),
+            "refusals": parts.receptions.refusals(),
+            "max_associations": parts.settings.node.max_associations,
+            "address": f"{parts.settings.node.ae_title}@{parts.settings.node.bind}:{parts.settings.node.port}",
+            "disk": system_state.disk_of(parts.settings),
+            "database": system_state.database_of(parts.engine),
+            "resident_bytes": system_state.resident_bytes(),
+        }
+
+    def failures(
+        self,
+        request: Request,
+        _: Annotated[Visit, Depends(access.of(Role.VIEWER))],
+        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+        retried: Annotated[int, Query(ge=0)] = 0,
+    ) -> Response:
+        """Return what failed and is tried no more."""
+        letters = self._backlog.dead_letters(count=_LETTERS + 1, offset=(page - 1) * _LETTERS)
+        address = "/console/system/failures?page="
+        return render(
+            request,
+            "failures.html",
+            letters=letters[:_LETTERS],
+            total=self._backlog.dead_letter_count(),
+            retried=retried,
+            newer=f"{address}{page - 1}" if page > 1 else "",
+            older=f"{address}{page + 1}" if len(letters) > _LETTERS else "",
+        )
+
+    def retry(
+        self,
+        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        job: Annotated[str, Form(max_length=64)] = "",
+    ) -> Response:
+        """Try one job again, or every job of the dead letters; the dispatcher takes up what waits."""
+        letters: Sequence[DeadLetter] = () if job else self._backlog.dead_letters(count=_MOST_RETRIED)
+        count = self._retried(dict.fromkeys(letter.job for letter in letters) if not job else (job,))
+        return RedirectResponse(f"/console/system/failures?retried={count}", 303)
+
+    def _retried(self, jobs: Iterable[str]) -> int:
+        """Return how many of the jobs are tried again; a job of which nothing failed any more is left alone."""
+        count = 0
+        for job in jobs:
+            try:
+                retry(self._parts.settings, self._parts.ledger, job)
+            except LookupError:
+                continue
+            count += 1
+        return count
+
+    def records(
+        self,
+        request: Request,
+        visit: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        about: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
+        """Return the newest lines of the log, and for an administrator of the audit trail, that name something."""
+        settings = self._parts.settings
+        is_trail_shown = settings.audit.enabled and visit.role >= Role.ADMINISTRATOR
+        return render(
+            request,
+            "records.html",
+            about=about,
+            lines=self._parts.recent_lines.newest(about, count=_RECORDS),
+            is_trail_shown=is_trail_shown,
+            is_audited=settings.audit.enabled,
+            events=newest(settings.data / "audit", about, count=_RECORDS) if is_trail_shown else (),
+        )
+
+    def configuration(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.ADMINISTRATOR))]) -> Response:
+        """Return the configuration in force, without secrets, and the versions."""
+        return render(
+            request,
+            "configuration.html",
+            rows=list(system_state.configuration(self._parts.settings)),
+            versions=list(system_state.versions()),
+        )
