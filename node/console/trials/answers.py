@@ -33,10 +33,11 @@ class TrialImages:
 
 def answers(trial: Trial, content: Mapping[str, Any]) -> tuple[Answer, ...]:
     """Return the answers of a trial; the identifier of an answer's job is the number of the reading."""
-    return tuple(_answer(trial, entry) for entry in content["readings"])
+    return tuple(answer(trial, entry) for entry in content["readings"])
 
 
-def _answer(trial: Trial, entry: Mapping[str, Any]) -> Answer:
+def answer(trial: Trial, entry: Mapping[str, Any]) -> Answer:
+    """Return the answer of a reading."""
     path, number = trial.folder / entry["folder"], reading_number(entry)
     result = path / "result.json"
     is_refusal = entry.get("is_refusal", False)
@@ -96,7 +97,7 @@ def images(content: Mapping[str, Any], address: str) -> Sequence[TrialImages]:
                     len(series["files"]),
                 )
                 for series in sorted(study["series"], key=lambda series: -len(series["files"]))
-                if series["modality"] not in {"SR", "RTSTRUCT", "SEG", "PR", "KO"}
+                if series["modality"] not in _NO_IMAGES
             ),
         )
         for study in content["studies"]

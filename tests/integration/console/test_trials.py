@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,4 +212,10 @@ def test_the_answer_of_a_trial_is_shown_as_that_of_a_study_without_what_only_a_s
     assert "Demonstration weights" in page.text
     addresses = set(re.findall(r'(?:href|action|hx-[a-z]+)="(/console/[^"]*)"', page.text))
     assert not [address for address in addresses if address.startswith("/console/studies/")]
-    assert operator.get(f"/console/trials/{trial.identifier}/readings/1/result.json").json() == result
+    files = f"/console/trials/{trial.identifier}/readings/1"
+    assert operator.get(f"{files}/result.json").json() == result
+    assert operator.get(f"{files}/all.zip").status_code == 410, "the file of the report is not there"
+    (trial.folder / "result" / "1" / "sr-1.dcm").write_bytes(b"a report")
+    with zipfile.ZipFile(io.BytesIO(operator.get(f"{files}/all.zip").content)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert contents == {"result.json": json.dumps(result).encode(), "sr-1.dcm": b"a report"}
