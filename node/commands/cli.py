@@ -84,7 +84,8 @@ def serve(config: Config = None) -> None:
     Exit 0 if a signal asked for the end, 1 if a part of the node ended by itself or the database is away, 2 if the
     configuration is wrong: a supervisor repeats the start after 1 alone.
     """
-    from ainode.node import memory, start_checks
+    from ainode.node import start_checks
+    from ainode.node.jobs import memory
     from ainode.node.keeping.permissions import Permissions
     from ainode.node.settings import sources
 

@@ -12,11 +12,11 @@ from typing import Final
 
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
-from ainode.node import logs, memory
+from ainode.node import logs
 from ainode.node.back_off import back_off_s
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
-from ainode.node.jobs import engine
+from ainode.node.jobs import engine, memory
 from ainode.node.jobs.dispatcher import Conditions, Dispatcher
 from ainode.node.jobs.queues import (
     APPLICATION_VERSION,

@@ -9,7 +9,7 @@ from support.node import ROOT
 
 USE = """
 import os, threading
-from ainode.node import memory
+from ainode.node.jobs import memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
