@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -164,13 +164,43 @@ def evaluate(  # the model, its data and weights, the folder of the figures
 
     metrics.json has the points of the curves, too: of the evaluation, and of the losses in the folder of a training.
     """
-    # Of the extra "train"; and torch, which a training on TensorFlow does without.
-    from ainode.models.running.runtime import sha256_of  # noqa: PLC0415
-    from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415
+    from ainode.models.running.runtime import sha256_of  # noqa: PLC0415  # torch, which TensorFlow does without
 
     evaluation = experiment(model).evaluate(data, weights, part)
     digests = {name: sha256_of(weights[name]) for name in evaluation.weights or weights}
-    metrics = {"model": model, "weights": digests, "part": part, **figures(evaluation)}
+    return write_evaluation(evaluation, {"model": model, "weights": digests, "part": part}, out, run)
+
+
+def of_two_classes(
+    truth: Sequence[bool],
+    scores: Sequence[float],
+    groups: Sequence[str],
+    threshold: float,
+    further: Mapping[str, object],
+) -> Evaluation:
+    """Return the evaluation of answers that something else than an experiment gave; each argument has (n,) entries."""
+    ill = np.asarray(scores, np.float64)
+    return Evaluation(
+        class_names=("negative", "positive"),
+        labels=np.asarray(truth, np.int64),
+        probabilities=np.stack((1 - ill, ill), axis=1),
+        groups=np.asarray(groups, np.str_),
+        positive=("positive",),
+        threshold=threshold,
+        further=further,
+    )
+
+
+def write_evaluation(
+    evaluation: Evaluation, title: Mapping[str, object], out: Path, run: Path | None = None
+) -> Mapping[str, object]:
+    """Write metrics.json and the plots of an evaluation into `out`; return the metrics, which `title` begins.
+
+    The losses are those of the folder of a training, if there is one.
+    """
+    from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415  # of the extra "train"
+
+    metrics = {**title, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
     points = {**curves(evaluation), "losses": losses(run) if run else {}}
     (out / "metrics.json").write_text(_metrics_text({**metrics, "curves": points}), "utf-8")

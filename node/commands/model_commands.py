@@ -1,13 +1,16 @@
 """The commands about models: `weights`, `train`, `evaluate`, `bench`."""
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ainode.node.errors import ConfigError
+from ainode.node.settings import Settings
 from ainode.node.terminal import Config, settings_of, table
 
 models_app = typer.Typer()
@@ -205,23 +208,68 @@ def train(
 
 @models_app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion")],
+    model: Annotated[str, typer.Argument(help="folder of models/, such as skin_lesion; with --external a handler")],
     data: Annotated[Path, typer.Option(help="folder of the data set")],
     out: Annotated[Path, typer.Option(help="folder for metrics.json and plots")],
     weights: Annotated[
         Path | None, typer.Option(help="folder of a training; if left out, the weights that the node serves")
     ] = None,
     part: Annotated[str, typer.Option(help="test, or train")] = "test",
+    external: Annotated[
+        Path | None,
+        typer.Option(help="CSV of truths (path,label[,patient][,point]) of DICOM below --data, read as `ainode read`"),
+    ] = None,
+    route: Annotated[str, typer.Option(help="with --external: a route of routes.toml, its conditions included")] = "",
+    record: Annotated[
+        bool, typer.Option("--record", help="with --external: keep the figures beside the weights of this node")
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Evaluate a model on a data set and print the metrics: with confidence intervals, beside trivial baselines."""
+    """Evaluate a model on a data set and print the metrics: with confidence intervals, beside trivial baselines.
+
+    With --external the data are a site's own patients: the node reads them as it reads a received study, refuses what
+    it would refuse, and answers.csv has a line for each row of the table.
+    """
     import json
 
     from ainode.node.reading.registry import laboratory
     from ainode.node.reading.weights import environment
 
-    models, store = laboratory(), environment(settings_of(config)).weights
+    settings, models = settings_of(config), laboratory()
+    if external:
+        if weights or part != "test":
+            raise ConfigError("--external reads with the weights that the node serves: leave out --weights and --part")
+        print(
+            json.dumps(
+                _external_metrics(settings, model, external, data, out, route=route, is_recorded=record), indent=2
+            )
+        )
+        return
+    if route or record:
+        raise ConfigError("--route and --record go with --external; leave them out")
+    store = environment(settings).weights
     served_names = (entry.name for entry in store.entries() if entry.model == model)
     with _as_config_error(models.ModelError):
         files = models.finished_weights(weights) if weights else {name: store.verified(name) for name in served_names}
         print(json.dumps(models.evaluate(model, data, files, out, part, weights), indent=2))
+
+
+def _external_metrics(
+    settings: Settings, handler: str, table: Path, data: Path, out: Path, *, route: str, is_recorded: bool
+) -> Mapping[str, object]:
+    """Return the figures of a handler on a site's own patients, recorded if that is wanted."""
+    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
+    from ainode.node.audit.recorder import record_command
+    from ainode.node.offline import external
+    from ainode.node.reading.weights import environment
+
+    if route:
+        handler = external.handler_of(route, settings)
+    trial = external.Trial(settings, environment(settings), handler, route, out / "converted")
+    metrics = external.evaluate(trial, table, data, out, partial(print, file=sys.stderr, flush=True))
+    if is_recorded:
+        path = external.record(out / "metrics.json", settings.data / "weights", handler)
+        record_command(
+            settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:evaluation:{handler}", "recorded", {"file": path.name})
+        )
+    return metrics

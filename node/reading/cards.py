@@ -1,7 +1,8 @@
 """Model cards and the figures of their tests, read as data: no code of a model runs.
 
 A card is `card.toml` of a folder, with `metrics/*.json` as `ainode evaluate` writes them beside it. The folder of a
-model that ships is the model's own; a site's is `<data>/weights/cards/MODEL/`, and wins.
+model that ships is the model's own; a site's is `<data>/weights/cards/MODEL/`, and wins. What a site measured on its
+own patients, `<data>/weights/external/MODEL/*.json`, stands beside either.
 """
 
 import re
@@ -131,7 +132,7 @@ def card(model: str, site: Path) -> Card:
     if folder is None:
         problem = f"no card: put card.toml into {site / 'cards' / model}"
         return Card(model, problem=problem if _FOLDER.fullmatch(model) else "no model can have that name")
-    evaluations = tuple(_evaluations(folder / "metrics"))
+    evaluations = (*_evaluations(folder / "metrics"), *_evaluations(site / "external" / model))
     try:
         entries = tomllib.loads((folder / "card.toml").read_text("utf-8"))
     except (OSError, ValueError) as error:
