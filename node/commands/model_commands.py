@@ -265,7 +265,7 @@ def _external_metrics(
 
     if route:
         handler = external.handler_of(route, settings)
-    trial = external.Trial(settings, environment(settings), handler, route, out / "converted")
+    trial = external.Trial(settings, environment(settings), handler, route)
     metrics = external.evaluate(trial, table, data, out, partial(print, file=sys.stderr, flush=True))
     if is_recorded:
         path = external.record(out / "metrics.json", settings.data / "weights", handler)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TextIO
 
 from ainode.node.disk import sha256_of
@@ -57,26 +58,23 @@ class Trial:
     settings: Settings
     models: ModelEnvironment
     handler: str
-    route: str
+    route: str = ""
     """a route of routes.toml whose conditions count too; '' for the handler alone"""
-    folder: Path
-    """for converted files"""
 
     def answer(self, case: Case) -> CaseAnswer:
         """Return what the model answers on a case; a case that cannot be read says why."""
         began_s = time.monotonic()
         try:
-            answer = self._answer(case)
+            with TemporaryDirectory() as folder:
+                answer = self._answer(case, Path(folder))
         except (NodeError, OSError) as error:
             answer = CaseAnswer(case, code=NOT_READ, reason=f"not read: {error}")
         group = case.patient or answer.group or f"row {case.row}"
         return replace(answer, group=group, seconds=time.monotonic() - began_s)
 
-    def _answer(self, case: Case) -> CaseAnswer:
+    def _answer(self, case: Case, folder: Path) -> CaseAnswer:
         options = offline.options_for(self.handler, read_options(case.points))
-        readable = inputs.input_studies(
-            case.paths, self.folder / f"row-{case.row}", options=options, settings=self.settings
-        )
+        readable = inputs.input_studies(case.paths, folder, options=options, settings=self.settings)
         study = _only_study(readable)
         routes = offline.routes_for(study, self.settings, None if self.route else self.handler)
         route = next((route for route in routes if route.name in {self.route, self.handler}), None)

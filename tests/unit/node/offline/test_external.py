@@ -32,9 +32,9 @@ def table(path: Path, *rows: tuple[str, ...], header: str = "path,label") -> Pat
     return path
 
 
-def trial(tmp_path: Path) -> external.Trial:
+def trial() -> external.Trial:
     loaded = settings.load()
-    return external.Trial(loaded, environment(loaded), HANDLER, "", tmp_path / "converted")
+    return external.Trial(loaded, environment(loaded), HANDLER)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (study(data, "g", "silent", "5"), "0"),
     ]
     lines: list[str] = []
-    external.evaluate(trial(out), table(out / "truths.csv", *rows), data, out / "figures", lines.append)
+    external.evaluate(trial(), table(out / "truths.csv", *rows), data, out / "figures", lines.append)
     (out / "lines.txt").write_text("\n".join(lines), "utf-8")
     return data, out
 
@@ -121,7 +121,7 @@ def test_answers_of_one_kind_alone_give_no_figure_and_the_codes_say_why(
 ) -> None:
     truths = table(tmp_path / "truths.csv", ("f", "1"), ("d", "0"))
     with pytest.raises(ConfigError, match="1 of 2 rows were answered"):
-        external.evaluate(trial(tmp_path), truths, site[0], tmp_path / "figures", str)
+        external.evaluate(trial(), truths, site[0], tmp_path / "figures", str)
     assert "declined" in (tmp_path / "figures" / "answers.csv").read_text("utf-8")
 
 
@@ -132,5 +132,5 @@ def test_a_row_with_two_studies_is_not_read_and_says_so(site: tuple[Path, Path],
             if path.is_file():
                 (tmp_path / "both" / f"{name}-{path.name}").write_bytes(path.read_bytes())
     (both, _) = cases(table(tmp_path / "truths.csv", ("both", "1"), ("both", "0")), tmp_path)
-    answer = trial(tmp_path).answer(both)
+    answer = trial().answer(both)
     assert (answer.code, "2 studies" in answer.reason) == (external.NOT_READ, True)
