@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -14,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ainode.node import __version__
+from ainode.node.console.days import zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.settings import Settings
 
@@ -54,7 +54,7 @@ class Pages:
     """Renders templates."""
 
     def __init__(self, settings: Settings) -> None:
-        self._zone = ZoneInfo(settings.node.time_zone) if settings.node.time_zone else None
+        self._zone = zone_of(settings)
         self._environment = Environment(
             loader=FileSystemLoader(Path(__file__).with_name("templates")),
             autoescape=True,

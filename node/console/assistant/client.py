@@ -27,7 +27,7 @@ REASON: Final = b"-"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A function of `assistant_tasks.py`, and its arguments."""
+    """A function of `tasks.py`, and its arguments."""
 
     name: str
     settings: Settings = field(repr=False)

@@ -117,9 +117,9 @@ def _called(function: str) -> Callable[..., Any]:
     """Return a task that calls other systems; the others need none of its libraries."""
 
     def task(settings: Settings, **arguments: object) -> object:
-        from ainode.node.console.assistant import trials as system_tasks  # noqa: PLC0415 - composes documents: a second to import
+        from ainode.node.console.assistant import trials  # noqa: PLC0415 - composes documents: a second to import
 
-        return getattr(system_tasks, function)(settings, **arguments)
+        return getattr(trials, function)(settings, **arguments)
 
     return task
 

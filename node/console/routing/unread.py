@@ -1,12 +1,13 @@
 """Why not: the studies that were not read, why, and how many of each reason."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from ainode.node.console.days import day, midnight, zone_of
 from ainode.node.console.entry import access
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
@@ -25,7 +26,6 @@ WORDS: Final = {
 """a reason in words, and the color of its badge"""
 _PAGE: Final = 50
 _MOST_TALLIES: Final = 12
-_A_DAY: Final = timedelta(days=1)
 
 
 class Question:
@@ -49,12 +49,13 @@ class Question:
 
         Raises: HTTPException for a date that is none.
         """
+        since, until = day(self.since), day(self.until)
         return Filter(
             reason=self.reason if self.reason in set(UnreadReason) else "",
             route=self.route,
             attribute=self.attribute,
-            since=_midnight(self.since, zone),
-            before=_midnight(self.until, zone, _A_DAY),
+            since=midnight(since, zone) if since else None,
+            before=midnight(until + timedelta(days=1), zone) if until else None,
         )
 
     def address(self, **changes: str | int) -> str:
@@ -64,22 +65,11 @@ class Question:
         return f"?{urlencode({name: value for name, value in fields.items() if value})}"
 
 
-def _midnight(text: str, zone: ZoneInfo | None, later: timedelta = timedelta()) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.combine(date.fromisoformat(text), time()) + later
-        return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
-    except (ValueError, OverflowError) as error:
-        raise HTTPException(422, f"{text!r} is no date; give one such as 2026-03-31") from error
-
-
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
     routes, unread = APIRouter(), UnreadStudies(parts.engine)
     patients = PatientIndex(parts.engine, naming(parts.settings))
-    name = parts.settings.node.time_zone
-    zone = ZoneInfo(name) if name else None
+    zone = zone_of(parts.settings)
     route_names = [route.name for route in parts.settings.routes]
 
     @routes.get("/unread")

@@ -12,7 +12,7 @@ from ainode.node.console.entry import access
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.console.system import state as system_state
+from ainode.node.console.system import state
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping.backlog import Backlog, DeadLetter
 
@@ -62,9 +62,9 @@ class _SystemPages:
             "refusals": parts.receptions.refusals(),
             "max_associations": parts.settings.node.max_associations,
             "address": f"{parts.settings.node.ae_title}@{parts.settings.node.bind}:{parts.settings.node.port}",
-            "disk": system_state.disk_of(parts.settings),
-            "database": system_state.database_of(parts.engine),
-            "resident_bytes": system_state.resident_bytes(),
+            "disk": state.disk_of(parts.settings),
+            "database": state.database_of(parts.engine),
+            "resident_bytes": state.resident_bytes(),
         }
 
     def failures(
@@ -132,6 +132,6 @@ class _SystemPages:
         return render(
             request,
             "configuration.html",
-            rows=list(system_state.configuration(self._parts.settings)),
-            versions=list(system_state.versions()),
+            rows=list(state.configuration(self._parts.settings)),
+            versions=list(state.versions()),
         )
