@@ -66,11 +66,6 @@ def is_password(stored_hash: str, password: str) -> bool:
         return False
 
 
-def is_outdated(stored_hash: str) -> bool:
-    """Return whether the hash has other parameters than a new hash would have."""
-    return _HASHER.check_needs_rehash(stored_hash)
-
-
 def _nobody() -> str:
     """Return a hash with the parameters of every other hash, which no password has."""
     salt, digest = (base64.b64encode(bytes(size)).decode().rstrip("=") for size in (_SALT_BYTES, _HASH_BYTES))
