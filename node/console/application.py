@@ -1,5 +1,7 @@
 """The pages of the console as an application of its own, which the HTTP application of the node mounts."""
 
+import logging
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Annotated, Final
@@ -34,6 +36,7 @@ from ainode.node.console.worklist import page as worklist
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping.people import People
 
+log = logging.getLogger(__name__)
 _PAGES: Final = (
     worklist,
     unread,
@@ -107,19 +110,27 @@ def _to_login(request: Request, error: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     """Return the page of an error, which says what a person can do."""
-    status = error.status_code if isinstance(error, AnyHTTPException) else 500
-    detail = str(error.detail) if isinstance(error, AnyHTTPException) else ""
-    headers = getattr(error, "headers", None) or {}
-    phrase = HTTPStatus(status).phrase
-    page = _problem(request, status, phrase, "" if detail == phrase else detail)
-    page.headers.update(headers)
+    if not isinstance(error, AnyHTTPException):
+        return _failed(request, error)
+    phrase = HTTPStatus(error.status_code).phrase
+    page = _problem(request, error.status_code, phrase, "" if error.detail == phrase else str(error.detail))
+    page.headers.update(error.headers or {})
     return page
 
 
-def _problem(request: Request, status: int, phrase: str, detail: str) -> Response:
+def _failed(request: Request, error: Exception) -> Response:
+    """Log which page failed where in the code, and return a page that says when, and where the line stands."""
+    # The address of the route, not of the request: a request may carry what a person typed.
+    address = f"/console{getattr(request.scope.get('route'), 'path', '')}"
+    log.error("a page failed", exc_info=error, extra={"action": "page_failed", "path": address})
+    return _problem(request, 500, "The page failed", "", failed_at=datetime.now(UTC))
+
+
+def _problem(request: Request, status: int, phrase: str, detail: str, *, failed_at: datetime | None = None) -> Response:
     """Return the page of an error; htmx gets a paragraph, which it shows at the top of the page that is open."""
     is_part = "hx-request" in request.headers
-    page = render(request, "_problem.html" if is_part else "error.html", status=status, phrase=phrase, detail=detail)
+    template, values = "_problem.html" if is_part else "error.html", {"phrase": phrase, "detail": detail}
+    page = render(request, template, status=status, **values, failed_at=failed_at)
     if is_part:
         page.headers.update({"HX-Retarget": "#problem", "HX-Reswap": "innerHTML show:top"})
     return page

@@ -1,6 +1,10 @@
 """What holds for every page."""
 
+import pytest
 from integration.console.conftest import Browser
+from support.web_bench import Bench
+
+from ainode.node.logs import _Formatter
 
 
 def test_nobody_who_is_not_logged_in_sees_a_page(nobody: Browser) -> None:
@@ -52,3 +56,23 @@ def test_an_error_of_a_part_of_a_page_is_told_at_the_top_of_the_page_that_is_ope
     assert "Not Found" in answer.text
     assert "<html" not in answer.text
     assert 'id="problem"' in viewer.get("/console/").text
+
+
+def test_a_page_that_fails_names_itself_and_the_place_in_the_log_and_says_when_and_where_to_look(
+    bench: Bench, viewer: Browser, operator: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(name: str) -> None:
+        message = f"the value {name}"
+        raise LookupError(message)
+
+    bench.pages.add_api_route("/failing/{name}", fail)
+    answer = operator.get("/console/failing/SECRET^NAME?text=SECRET^NAME")
+    (record,) = [record for record in caplog.records if getattr(record, "action", "") == "page_failed"]
+    line = _Formatter("%(levelname)s %(message)s").format(record)
+    assert line.startswith("ERROR a page failed action=page_failed path=/console/failing/{name} LookupError (")
+    assert "console/test_pages.py:" in line
+    assert "SECRET" not in line
+    assert answer.status_code == 500
+    assert '<time datetime="' in answer.text
+    assert 'href="/console/system/records?about=page_failed"' in answer.text
+    assert "an operator finds it" in viewer.get("/console/failing/x", headers={"HX-Request": "true"}).text
