@@ -206,6 +206,7 @@ class Node:
             settings.node.job_retention_days,
             documents=settings.data / "documents",
             ledger=self.ledger,
+            catalog=self.catalog,
             remove_workflows=engine.remove_finished,
         )
         priors = Priors(settings)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from ainode.node import tls
@@ -11,8 +12,9 @@ from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs
-from ainode.node.errors import NodeError
+from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
+from ainode.node.keeping import database
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
@@ -23,6 +25,9 @@ Line = tuple[str, str, str]
 READY = "ready"
 _ECHO_S = 5.0
 _NOTICE = timedelta(days=30)
+_FIRST_PERSON = (
+    "nobody can log in yet: `ainode user add NAME --role administrator` adds a person (with the --config of this check)"
+)
 _RENEW = "replace the file: a running node takes the new file up without a restart"
 # A reader process that imports a network library takes some 200 MB.
 _READERS_AT_ONCE = 4
@@ -36,6 +41,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield _disk_line(settings)
     yield _clock_line(settings)
     yield from _tls_lines(settings)
+    yield from _console_lines(settings)
     yield from route_lines(settings)
     for peer in settings.peers:
         yield from _peer_certificate_lines(peer)
@@ -70,6 +76,35 @@ def _clock_line(settings: Settings) -> Line:
         return ("clock", READY, f"{time} and the offset {now:%z} of {settings.node.time_zone}")
     hint = 'set [node] time_zone, such as "Europe/Berlin", if the hospital has another clock'
     return ("clock", READY, f"{time}, the time of this process ({now:%Z}), and no offset from UTC; {hint}")
+
+
+def _console_lines(settings: Settings) -> Iterator[Line]:
+    """Yield a line if the console is on and its packages are there: whether somebody can log in."""
+    if not (settings.web.enabled and settings.console.enabled) or not find_spec("argon2"):
+        return
+    try:
+        yield ("console", READY, "" if _has_person(settings) else _FIRST_PERSON)
+    except NodeError as error:
+        yield ("console", "not ready", str(error))
+
+
+def _has_person(settings: Settings) -> bool:
+    """Return whether a person has a password, or a proxy names the persons; no database is made.
+
+    Raises: DatabaseUnavailable.
+    """
+    from ainode.node.keeping.people import People  # noqa: PLC0415 - of the extra `web`
+
+    try:
+        engine = database.existing(settings.database_url)
+    except ConfigError:  # no node has run yet
+        return False
+    try:
+        # A database of another version is brought up to date at the next start.
+        persons = People(engine).all() if database.revision(engine) == database.HEAD else ()
+    finally:
+        engine.dispose()
+    return any(person.has_password or settings.console.login_header for person in persons)
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:

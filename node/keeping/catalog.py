@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.identity import content_hash
 from ainode.node.keeping.database import aware, chunks, insert, reference, reference_values
-from ainode.node.keeping.schema import completions, instances, senders, studies
+from ainode.node.keeping.schema import completions, instances, jobs, mismatches, senders, studies
 from ainode.node.keeping.unread import Mismatch, replace_mismatch
 
 
@@ -290,6 +290,18 @@ class Catalog:
         with self._engine.begin() as connection:
             connection.execute(sa.delete(instances).where(instances.c.study_instance_uid == study))
             connection.execute(sa.delete(studies).where(studies.c.study_instance_uid == study))
+
+    def forget_past(self, before: datetime) -> None:
+        """Remove when studies that are gone were complete, and why no route took them, where that is older."""
+        here = sa.select(studies.c.study_instance_uid)
+        with_job = sa.select(jobs.c.study_instance_uid)
+        is_over = (completions.c.at < before, completions.c.study_instance_uid.not_in(here))
+        is_unmatched = (mismatches.c.received_at < before, mismatches.c.study_instance_uid.not_in(here))
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(completions).where(*is_over, completions.c.study_instance_uid.not_in(with_job))
+            )
+            connection.execute(sa.delete(mismatches).where(*is_unmatched))
 
     def sender_history(self, ae_title: str) -> Any:  # noqa: ANN401 - what was given to `remember_sender`
         """Return the history of the sender, None for a new sender."""

@@ -56,13 +56,22 @@ def remove_abandoned(spool: Path, now: datetime) -> None:
 
 
 class JobRetention:
-    """Removes the documents and deliveries of old jobs; what the jobs answered stays as their history."""
+    """Removes the documents and deliveries of old jobs; what the jobs answered stays as their history.
+
+    When a study was complete, and why no route took a study, goes with them.
+    """
 
     def __init__(
-        self, days: int, *, documents: Path, ledger: Ledger, remove_workflows: Callable[[datetime], object]
+        self,
+        days: int,
+        *,
+        documents: Path,
+        ledger: Ledger,
+        catalog: Catalog,
+        remove_workflows: Callable[[datetime], object],
     ) -> None:
         """Keep jobs for `days` after the last delivery was confirmed; 0 keeps them for good."""
-        self._days, self._documents, self._ledger = days, documents, ledger
+        self._days, self._documents, self._ledger, self._catalog = days, documents, ledger, catalog
         self._remove_workflows = remove_workflows
 
     def sweep(self, now: datetime) -> None:
@@ -72,6 +81,7 @@ class JobRetention:
         before = now - timedelta(days=self._days)
         for job in self._ledger.expired(before):
             self._ledger.archive(job, before, now)
+        self._catalog.forget_past(before)
         self._remove_documents(before)
         self._remove_workflows(before)
 

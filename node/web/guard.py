@@ -3,15 +3,18 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from html import escape
+from http import HTTPStatus
 from typing import Final
 
 from anyio import CapacityLimiter, to_thread
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ainode.node.receiving.places import network_of
 from ainode.node.settings import Settings
+from ainode.node.web.headers import prefers_html
 from ainode.node.web.hosts import Hosts
 from ainode.node.web.limits import Body, Complaints, Tally
 from ainode.node.web.logins import Logins
@@ -74,9 +77,14 @@ class Refusal(Exception):
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
-        self.response = JSONResponse(
-            {"detail": detail}, status, {name.replace("_", "-"): value for name, value in headers.items()}
-        )
+        self._status, self._detail = status, detail
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def response(self, accept_header: str) -> Response:
+        """Return the answer: a page for a browser that shows one, else JSON."""
+        if prefers_html(accept_header):
+            return HTMLResponse(_page(self._status, self._detail), self._status, self._headers)
+        return JSONResponse({"detail": self._detail}, self._status, self._headers)
 
 
 class Guard:
@@ -98,16 +106,18 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        area = next(area for area in _AREAS if area.addresses.match(scope["path"]))
         try:
-            headers = Headers(scope=scope)
-            area = next(area for area in _AREAS if area.addresses.match(scope["path"]))
             _refuse_framing(headers)
             if area.is_of_persons or scope["path"] in self._open_paths - PUBLIC:
                 self._refuse_foreign_name(headers)
             caller = await self._caller(scope, headers, area)
             _refuse_content(scope, headers, area)
         except Refusal as refusal:
-            await refusal.response(scope, receive, send)
+            # A machine is never answered with a page, whatever its library accepts.
+            accept_header = headers.get("accept", "") if area.is_of_persons else ""
+            await refusal.response(accept_header)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         body = Body(receive, timeout_s=self._timeout_s, max_bytes=area.max_bytes)
@@ -126,7 +136,7 @@ class Guard:
     async def _caller(self, scope: Scope, headers: Headers, area: Area) -> str:
         """Return the name of the caller, '' where no token is needed.
 
-        Raises: Refusal 401 or 503 if the caller has no token, 429 if the caller asks too much.
+        Raises: Refusal 401 if the caller has no token, 429 if the caller asks too much.
         """
         address = scope["client"][0] if scope["client"] else ""
         if area.is_of_persons:
@@ -163,12 +173,21 @@ class Guard:
         count = self._complaints.note("token_refused", "refused a caller without a valid token", address)
         self._logins.refused(address, count)
         if not await to_thread.run_sync(self._tokens.names, limiter=self._lookups):
-            return Refusal(503, "no caller has a token yet: create a token with `ainode token add NAME`")
+            remedy = "no caller has a token yet: create a token with `ainode token add NAME`"
+            return Refusal(401, remedy, WWW_Authenticate="Bearer")
         if count > _MAX_REFUSALS_A_MINUTE:
             wait_s = str(self._complaints.remaining_s)
             return Refusal(429, "too many requests without a valid token", Retry_After=wait_s)
         remedy = "send `Authorization: Bearer TOKEN`; `ainode token add NAME` creates a token"
         return Refusal(401, remedy, WWW_Authenticate="Bearer")
+
+
+def _page(status: int, detail: str) -> str:
+    phrase = HTTPStatus(status).phrase
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{phrase}</title></head>'
+        f"<body><h1>{phrase}</h1><p>{escape(detail)}</p></body></html>"
+    )
 
 
 def _refuse_framing(headers: Headers) -> None:

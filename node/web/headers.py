@@ -1,5 +1,6 @@
-"""The headers that protect an answer, unless the answer has its own."""
+"""What a caller accepts, and the headers that protect an answer, unless the answer has its own."""
 
+import re
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -13,6 +14,26 @@ _DEFAULTS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_PAGE_OR_JSON: Final = ("text/html", "application/json", "application/*", "*/*")
+
+
+def media_ranges(accept_header: str) -> list[str]:
+    """Return the media ranges that a caller accepts, the preferred first (RFC 9110 12.5.1)."""
+    ranges = [media_range.strip() for media_range in accept_header.lower().split(",")]
+    return sorted(filter(_weight, ranges), key=_weight, reverse=True)
+
+
+def _weight(media_range: str) -> float:
+    """Return the weight of a media range (RFC 9110 12.4.2)."""
+    weight = re.search(r";\s*q=([01](\.\d*)?)", media_range)
+    return float(weight[1]) if weight else 1.0
+
+
+def prefers_html(accept_header: str) -> bool:
+    """Return whether a caller would rather have a page than JSON; a caller that takes anything would not."""
+    names = (media_range.partition(";")[0].rstrip() for media_range in media_ranges(accept_header))
+    return next((name == "text/html" for name in names if name in _PAGE_OR_JSON), False)
 
 
 class DefaultHeaders:

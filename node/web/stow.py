@@ -5,7 +5,6 @@ breaks off, the node keeps the instances that it stored before.
 """
 
 import logging
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +22,7 @@ from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
 from ainode.node.web.doorway import ArrivingFile, Doorway, Visit
+from ainode.node.web.headers import media_ranges
 from ainode.node.web.limits import Complaints
 
 _log = logging.getLogger(__name__)
@@ -200,19 +200,12 @@ def _response(answer: _Answer, accept_header: str) -> Response:
 
 def _preferred_form(accept_header: str) -> str:
     """Return the media type of the answer: the first of the media ranges with the largest weight that names a form."""
-    media_ranges = [media_range.strip() for media_range in accept_header.lower().split(",")]
-    for media_range in sorted(filter(_weight, media_ranges), key=_weight, reverse=True):
+    for media_range in media_ranges(accept_header):
         if "json" in media_range or media_range.startswith(("*/", "application/*")):
             return _JSON
         if _XML in media_range or media_range.startswith("application/xml"):
             return _MULTIPART if media_range.startswith(_MULTIPART) else _XML
     return _JSON
-
-
-def _weight(media_range: str) -> float:
-    """Return the weight of a media range (RFC 9110 12.4.2)."""
-    weight = re.search(r";\s*q=([01](\.\d*)?)", media_range)
-    return float(weight[1]) if weight else 1.0
 
 
 def _store_parts(visit: Visit, contents: Iterator[Iterator[bytes]], study: UID | None) -> _Answer:

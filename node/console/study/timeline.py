@@ -1,7 +1,7 @@
 """What happened to a study, event by event, with the duration of each step and the words of the archive. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -25,7 +25,8 @@ class Event:
     """how long the step took, or what came before it was waited for"""
     kind: str = "plain"
     """the color of its mark: good, busy, sent, warn, bad or plain"""
-    job: str = ""
+    route: str = ""
+    """which reads the study in this step"""
 
 
 def timeline(
@@ -42,13 +43,19 @@ def timeline(
     """
     events = [*_received(completions, reception)]
     for job in jobs:
-        reason = matches.get(job.route, "")
-        words = f"because {reason}" if reason else "the job was queued"
-        events.append(Event(job.queued_at, f"Matched by route {job.route}", words, job=job.id))
-        events += _read(job, headlines.get(job.id, ""))
-        events += _superseded(job, jobs)
-        events += _delivered(job, deliveries.get(job.id, ()))
+        steps = _of_job(job, jobs, deliveries.get(job.id, ()), headlines.get(job.id, ""), matches.get(job.route, ""))
+        events += (replace(step, route=job.route) for step in steps)
     return (*sorted(filter(_has_happened, events), key=_time), *(event for event in events if event.at is None))
+
+
+def _of_job(
+    job: Job, jobs: Sequence[Job], deliveries: Sequence[Delivery], headline: str, reason: str
+) -> Iterator[Event]:
+    words = f"because {reason}" if reason else "the job was queued"
+    yield Event(job.queued_at, f"Matched by route {job.route}", words)
+    yield from _read(job, headline)
+    yield from _superseded(job, jobs)
+    yield from _delivered(job, deliveries)
 
 
 def _has_happened(event: Event) -> bool:
@@ -99,14 +106,14 @@ def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, 
 
 def _read(job: Job, headline: str) -> Iterator[Event]:
     if job.state is JobState.WAITING:
-        yield Event(None, "Waiting to be read", job.reason, None, "busy", job.id)
+        yield Event(None, "Waiting to be read", job.reason, None, "busy")
         return
     if job.reading_at:
         words = f"attempt {job.attempts}" if job.attempts > 1 else f"handler {job.handler}"
         waited_s = (job.reading_at - job.queued_at).total_seconds()
-        yield Event(job.reading_at, "Reading began", words, waited_s, job=job.id)
+        yield Event(job.reading_at, "Reading began", words, waited_s)
     if job.state is JobState.READING:
-        yield Event(None, "Being read", "", None, "busy", job.id)
+        yield Event(None, "Being read", "", None, "busy")
         return
     yield from _answered(job, headline)
 
@@ -120,13 +127,13 @@ def _answered(job: Job, headline: str) -> Iterator[Event]:
         read_at = job.finished_at - timedelta(seconds=compose_s)
         if "out_of_scope" in job.result and not headline:
             headline = job.reason
-        yield Event(read_at, "Read", headline, max(job.seconds - compose_s, 0.0), job=job.id)
+        yield Event(read_at, "Read", headline, max(job.seconds - compose_s, 0.0))
         if compose_s:
-            yield Event(job.finished_at, "Documents composed", job.withheld, compose_s, job=job.id)
+            yield Event(job.finished_at, "Documents composed", job.withheld, compose_s)
     elif job.reason:
         is_cancelled = job.state is JobState.CANCELLED
         title, kind = ("Cancelled", "warn") if is_cancelled else ("Reading failed", "bad")
-        yield Event(job.finished_at, title, job.reason, None, kind, job.id)
+        yield Event(job.finished_at, title, job.reason, None, kind)
 
 
 def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -135,7 +142,7 @@ def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
     later = [other for other in jobs if other.route == job.route and other.queued_at > job.queued_at]
     if later:
         words = f"a later reading by route {job.route} takes its place"
-        yield Event(min(other.queued_at for other in later), "Superseded", words, None, "warn", job.id)
+        yield Event(min(other.queued_at for other in later), "Superseded", words, None, "warn")
 
 
 def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:
@@ -143,13 +150,13 @@ def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:
     for delivery in deliveries:
         by_destination.setdefault(delivery.destination, []).append(delivery)
     for destination, group in by_destination.items():
-        yield from _sent(job, destination, group)
-        yield from _confirmed(job, destination, group)
+        yield from _sent(destination, group)
+        yield from _confirmed(destination, group)
         if job.state is not JobState.SUPERSEDED:
-            yield from _open(job, destination, group)
+            yield from _open(destination, group)
 
 
-def _sent(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+def _sent(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
     sent = [delivery for delivery in group if delivery.sent_at]
     if not sent:
         return
@@ -163,10 +170,10 @@ def _sent(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Eve
         *(f'the archive says: "{comment}"' for comment in comments),
     ]
     duration_s = (last - tried).total_seconds() if tried else None
-    yield Event(last, f"Sent to {destination}", "; ".join(words), duration_s, "sent", job.id)
+    yield Event(last, f"Sent to {destination}", "; ".join(words), duration_s, "sent")
 
 
-def _confirmed(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+def _confirmed(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
     confirmed = [delivery for delivery in group if delivery.confirmed_at and delivery.state is DeliveryState.CONFIRMED]
     if not confirmed:
         return
@@ -177,10 +184,10 @@ def _confirmed(job: Job, destination: str, group: Sequence[Delivery]) -> Iterato
     words = f"{len(confirmed)} of {len(group)} documents" + (f", by {proofs}" if proofs else "")
     duration_s = (last - sent).total_seconds() if sent else None
     title = f"Confirmed by {destination}" if is_whole else f"Confirmed by {destination} in part"
-    yield Event(last, title, words, duration_s, "good" if is_whole else "warn", job.id)
+    yield Event(last, title, words, duration_s, "good" if is_whole else "warn")
 
 
-def _open(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+def _open(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
     """Yield what has not arrived."""
     titles = {
         DeliveryState.WAITING: ("Waiting to be sent to", "busy"),
@@ -193,4 +200,4 @@ def _open(job: Job, destination: str, group: Sequence[Delivery]) -> Iterator[Eve
         if unfinished:
             reasons = dict.fromkeys(delivery.explanation for delivery in unfinished if delivery.explanation)
             words = "; ".join((f"{len(unfinished)} of {len(group)} documents", *reasons))
-            yield Event(None, f"{title} {destination}", words, None, kind, job.id)
+            yield Event(None, f"{title} {destination}", words, None, kind)

@@ -377,6 +377,17 @@ def test_a_page_is_refused_by_a_name_that_is_not_the_nodes(bench: Bench) -> None
     assert "`hosts` of [web]" in answer.json()["detail"]
 
 
+def test_a_browser_gets_a_page_that_says_why_its_name_is_refused_and_a_script_gets_json(bench: Bench) -> None:
+    browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+    answer = Visitor(bench).get("/console/", Host=EVIL, Accept=browsers)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (421, "text/html; charset=utf-8")
+    assert "<h1>Misdirected Request</h1><p>the node does not have the name in this address" in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for accepts in ("*/*", "application/json, text/html;q=0.5", ""):
+        answer = Visitor(bench).get("/console/", Host=EVIL, Accept=accepts)
+        assert answer.json()["detail"].startswith("the node does not have the name"), accepts
+
+
 def test_a_page_is_shown_by_every_name_and_address_of_the_node(bench: Bench) -> None:
     for host in ("localhost", "LOCALHOST:8080", "192.0.2.7", "192.0.2.7:80", "[::1]:8080", "127.0.0.1"):
         assert Visitor(bench).get("/console/login", Host=host).status_code == 200

@@ -123,3 +123,9 @@ def test_scores_of_several_readings_of_a_route_stand_side_by_side() -> None:
     (table,) = score_tables([second, first])
     assert table.rows == (("probability", (0.2, 0.3)), ("old", (1.0, None)))
     assert score_tables([first]) == ()
+
+
+def test_each_step_of_a_reading_names_its_route_and_a_step_of_the_study_names_none() -> None:
+    other = replace(READ, id="b", route="other")
+    routes = {(event.title, event.route) for event in timeline([COMPLETE], None, [READ, other], {}, {}) if event.at}
+    assert {("Reading began", READ.route), ("Reading began", "other"), ("Complete", "")} <= routes

@@ -11,11 +11,14 @@ from support.rows import put_delivery, read
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
-from ainode.node.keeping.catalog import Catalog, StoredInstance
+from ainode.node.keeping.catalog import Catalog, Completion, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
+from ainode.node.keeping.saliency import FILE_NAME
+from ainode.node.keeping.schema import completions, mismatches
 from ainode.node.keeping.spool import Limits, Spool
+from ainode.node.keeping.unread import Mismatch, UnreadReason
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,7 +42,8 @@ def reported(ledger: Ledger, folder: Path, name: str, *, queued_at: datetime, **
 
 
 def retention(ledger: Ledger, folder: Path, days: int = 90) -> JobRetention:
-    return JobRetention(days, documents=folder, ledger=ledger, remove_workflows=lambda _: None)
+    catalog = Catalog(ledger._engine)
+    return JobRetention(days, documents=folder, ledger=ledger, catalog=catalog, remove_workflows=lambda _: None)
 
 
 def test_a_job_is_removed_when_its_last_delivery_was_confirmed_long_ago_and_its_answer_stays(
@@ -53,6 +57,17 @@ def test_a_job_is_removed_when_its_last_delivery_was_confirmed_long_ago_and_its_
     assert (old.parent.exists(), new.exists()) == (False, True)
     (past,) = ledger.history()
     assert (past.id, past.state, past.result, past.removed_at) == ("old", JobState.REPORTED, RESULT, NOW)
+
+
+def test_the_saliency_of_a_reading_goes_with_the_documents_of_its_job(ledger: Ledger, tmp_path: Path) -> None:
+    path = reported(ledger, tmp_path, "old", queued_at=NOW - 100 * DAY, state=DeliveryState.CONFIRMED)
+    saliency = path.with_name(FILE_NAME)
+    saliency.write_bytes(b"1")
+    os.utime(path.parent, ((NOW - 100 * DAY).timestamp(),) * 2)
+    retention(ledger, tmp_path, days=101).sweep(NOW)
+    assert saliency.exists()
+    retention(ledger, tmp_path).sweep(NOW)
+    assert list(tmp_path.rglob("*.zip")) == []
 
 
 def test_a_job_with_a_document_that_still_has_to_leave_is_not_removed(ledger: Ledger, tmp_path: Path) -> None:
@@ -146,6 +161,28 @@ def test_a_folder_of_a_study_that_cannot_be_removed_keeps_no_other_study(tmp_pat
     assert catalog.studies() == {"1.2.1"}
     assert not leaves.exists()
     engine.dispose()
+
+
+def test_why_a_study_was_not_read_goes_with_the_jobs_of_its_time_once_its_images_are_gone(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    engine = ledger._engine
+    spool, catalog = Spool(tmp_path / "spool", Limits(0, 1 << 20)), Catalog(engine)
+    mismatch = Mismatch(UnreadReason.NO_ROUTE, "spine", UID("1.2.3"), "Modality", "DX", "MR")
+    for study in (UID("1.2.1"), UID("1.2.2")):
+        indexed(catalog, spool, study, routed=False)
+        completion, content = Completion(NOW - 40 * DAY, "silence"), catalog.content(study)
+        catalog.mark_routed(study, content=content, explanation=[], completion=completion, mismatch=mismatch)
+    catalog.forget(UID("1.2.2"))
+
+    def kept(days: int) -> list[list[str]]:
+        retention(ledger, tmp_path / "documents", days).sweep(NOW)
+        with engine.connect() as connection:
+            tables = (completions, mismatches)
+            return [sorted(connection.execute(sa.select(table.c.study_instance_uid)).scalars()) for table in tables]
+
+    assert kept(days=0) == kept(days=41) == [["1.2.1", "1.2.2"]] * 2
+    assert kept(days=39) == [["1.2.1"]] * 2
 
 
 def test_a_study_that_was_never_routed_is_not_removed_however_old(tmp_path: Path) -> None:
