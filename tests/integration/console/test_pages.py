@@ -36,8 +36,15 @@ def test_the_first_page_with_everything_it_loads_is_below_100_kilobytes(viewer: 
 
 def test_a_static_file_stays_in_the_browser_and_no_other_file_is_served(nobody: Browser) -> None:
     assert "immutable" in nobody.get("/console/static/style.css").headers["Cache-Control"]
-    for path in ("..%2fpages.py", "%2e%2e/pages.py", "vendor", "absent.js", "%00"):
+    for path in ("..%2fpages.py", "%2e%2e/pages.py", "vendor", "absent.js", "%00", "x" * 5_000):
         assert nobody.get(f"/console/static/{path}").status_code == 404
+
+
+def test_no_file_outside_the_pages_is_served_by_its_whole_path(nobody: Browser, bench: Bench) -> None:
+    for path in ("/etc/passwd", f"{bench.folder}/catalog.sqlite"):
+        for address in (path, path.replace("/", "%2f"), f"/{path}", f".{path}", f"vendor{path}", f"//{path}"):
+            answer = nobody.get(f"/console/static/{address}")
+            assert (answer.status_code, "root:" in answer.text, "SQLite" in answer.text) == (404, False, False), address
 
 
 def test_a_page_that_does_not_exist_says_so_as_a_page(viewer: Browser) -> None:
