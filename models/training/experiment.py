@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -75,6 +75,8 @@ class Evaluation:
     """the manifest's names of the weights that gave the results; empty if all weights of the call did"""
     further: Mapping[str, object] = field(default_factory=dict)
     """further figures of this model"""
+    drawings: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
+    """further plots: the name of each file, and what draws it"""
 
     @property
     def truth(self) -> NDArray[np.bool_]:
@@ -210,6 +212,8 @@ def write_evaluation(
         out,
         confusion=(evaluation.labels, evaluation.predicted, evaluation.class_names),
     )
+    for name, draw in evaluation.drawings.items():
+        draw(out / name)
     return metrics
 
 
