@@ -132,6 +132,7 @@ def _job(number: int, study: UID, at: datetime, state: JobState, images: int) ->
         "destinations": json.dumps(DESTINATIONS),
         "created_at": at,
         "queued_at": at,
+        "listed_at": at,
         "attempts": 1,
         "reason": "" if state is JobState.REPORTED else "series 1.2.3: a slice is missing; resend the series",
         "result": "" if state is JobState.FAILED else _RESULT,

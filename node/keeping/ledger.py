@@ -69,6 +69,7 @@ class Ledger:
                 "refusal": job.refusal,
             }
             connection.execute(sa.insert(jobs).values(row))
+            _list_together(connection, job)
         return self.job(identifier)
 
     def _new_identifier(self, connection: Connection, job: Job) -> str | None:
@@ -326,6 +327,14 @@ class Ledger:
             query = query.where(history.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return tuple(past_job_of(row) for row in connection.execute(query))
+
+
+def _list_together(connection: Connection, job: Job) -> None:
+    """Bring every job of a study to the place of its newest job in the worklist."""
+    newest = sa.select(sa.func.max(jobs.c.queued_at)).where(jobs.c.study_instance_uid == job.study_instance_uid)
+    listed_at = connection.execute(newest).scalar_one()
+    of_study = jobs.c.study_instance_uid == job.study_instance_uid
+    connection.execute(sa.update(jobs).where(of_study).values(listed_at=listed_at))
 
 
 def _document_row(document: KeptDocument, position: int) -> dict[str, object]:

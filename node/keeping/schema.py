@@ -143,8 +143,10 @@ jobs = sa.Table(
     # when the last attempt to read began, and when the job had an answer or failed
     sa.Column("reading_at", _time),
     sa.Column("finished_at", _time),
+    # when the newest job of the study was queued: rows of a study stand together in the worklist
+    sa.Column("listed_at", _time),
     # The worklist walks along this index alone; what a job reads is too long to be passed over in each row.
-    sa.Index("ix_jobs_queued_at", "queued_at", "id", "study_instance_uid", "route", "state", "priority"),
+    sa.Index("ix_jobs_listed_at", "listed_at", "study_instance_uid", "route", "id", "queued_at", "state", "priority"),
 )
 
 documents = sa.Table(

@@ -5,7 +5,7 @@ list is.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,12 +108,14 @@ class Worklist:
         self._engine = engine
 
     def page(self, criteria: Criteria, *, count: int, offset: int = 0) -> tuple[Entry, ...]:
-        """Return some of the rows: urgent ones that are not read yet, then the newest first."""
+        """Return some of the rows: studies with an urgent job that is not read yet, then the newest first.
+
+        The rows of a study follow each other, at the place of the newest of them.
+        """
         most = offset + count
-        ordered = (part.order_by(sa.desc("at"), sa.desc("key")).limit(most) for part in _parts(criteria))
-        parts = [sa.select(part.subquery()) for part in ordered]
+        parts = [sa.select(part.order_by(*_order(sa.column)).limit(most).subquery()) for part in _parts(criteria)]
         rows = sa.union_all(*parts).subquery("worklist")
-        query = sa.select(rows).order_by(rows.c.is_urgent.desc(), rows.c.at.desc(), rows.c.key.desc())
+        query = sa.select(rows).order_by(rows.c.rank.desc(), *_order(rows.c.__getitem__))
         with self._engine.connect() as connection:
             return tuple(_entry(row) for row in connection.execute(query.limit(count).offset(offset)))
 
@@ -146,8 +148,9 @@ def _parts(criteria: Criteria) -> Iterator[sa.Select[Any]]:
     """Yield the query of each part of the list that can have a row."""
     scope = _scope(criteria)
     is_urgent = jobs.c.state.in_(_UNFINISHED) & (jobs.c.priority < ORDINARY_PRIORITY)
-    yield _jobs(scope, is_urgent, rank=1)
-    yield _jobs(scope, ~is_urgent, rank=0)
+    urgent_studies = sa.select(jobs.c.study_instance_uid).where(is_urgent)
+    yield _jobs(scope, jobs.c.study_instance_uid.in_(urgent_studies), is_urgent, rank=1)
+    yield _jobs(scope, jobs.c.study_instance_uid.not_in(urgent_studies), sa.false(), rank=0)
     if criteria.is_about_jobs:
         return
     if criteria.state in {None, EntryState.RECEIVING, EntryState.FAILED}:
@@ -158,7 +161,12 @@ def _parts(criteria: Criteria) -> Iterator[sa.Select[Any]]:
         yield _announced(scope)
 
 
-def _jobs(scope: _Scope, condition: Condition, *, rank: int) -> sa.Select[Any]:
+def _order(column: Callable[[str], sa.ColumnElement[Any]]) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return the order of rows of the same rank."""
+    return column("listed_at").desc(), column("study_instance_uid").desc(), column("route"), column("key")
+
+
+def _jobs(scope: _Scope, condition: Condition, is_urgent: Condition, *, rank: int) -> sa.Select[Any]:
     criteria = scope.criteria
     columns = _columns(Kind.JOB, jobs.c.id, jobs.c.study_instance_uid, jobs.c.queued_at, jobs.c.state)
     conditions = [condition, *_common(scope, jobs.c.study_instance_uid, jobs.c.queued_at)]
@@ -169,7 +177,8 @@ def _jobs(scope: _Scope, condition: Condition, *, rank: int) -> sa.Select[Any]:
     if criteria.route:
         conditions.append(jobs.c.route == criteria.route)
     conditions += _of_documents(criteria)
-    return sa.select(*columns, jobs.c.route.label("route"), sa.literal(rank).label("is_urgent")).where(*conditions)
+    columns += [jobs.c.listed_at.label("listed_at"), jobs.c.route.label("route")]
+    return sa.select(*columns, is_urgent.label("is_urgent"), sa.literal(rank).label("rank")).where(*conditions)
 
 
 def _of_documents(criteria: Criteria) -> Iterator[Condition]:
@@ -220,8 +229,8 @@ def _of_study(
 ) -> sa.Select[Any]:
     if criteria.state is not None:
         conditions.append(state == criteria.state.value)
-    columns = _columns(kind, uid, uid, at, state)
-    return sa.select(*columns, sa.literal("").label("route"), sa.literal(0).label("is_urgent")).where(*conditions)
+    columns = [*_columns(kind, uid, uid, at, state), at.label("listed_at"), sa.literal("").label("route")]
+    return sa.select(*columns, sa.false().label("is_urgent"), sa.literal(0).label("rank")).where(*conditions)
 
 
 def _columns(

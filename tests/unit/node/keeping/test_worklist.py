@@ -120,6 +120,23 @@ def test_urgent_jobs_come_first_until_they_are_read(full: sa.Engine) -> None:
     assert entries(full)[-1] == ("1.0", "reported")
 
 
+def test_the_rows_of_a_study_stand_together_at_the_place_of_the_newest(full: sa.Engine) -> None:
+    queue(full, "1.6", 30, name="chest")
+    rows = [(entry.study_instance_uid, entry.route) for entry in page(full)]
+    assert rows[:3] == [("1.6", "chest"), ("1.6", "spine"), ("1.9", "spine")]
+    queue(full, "1.9", 5, name="abdomen")
+    rows = [(entry.study_instance_uid, entry.route) for entry in page(full)]
+    assert rows[2:5] == [("1.9", "abdomen"), ("1.9", "spine"), ("1.8", "spine")]
+    pages = [Worklist(full).page(Criteria(), count=2, offset=offset) for offset in range(0, 12, 2)]
+    assert tuple(entry for part in pages for entry in part) == page(full)
+
+
+def test_an_urgent_job_brings_the_rows_of_its_study_to_the_top_and_is_alone_called_urgent(full: sa.Engine) -> None:
+    queue(full, "1.7", 8, priority=1, name="chest")
+    rows = [(entry.study_instance_uid, entry.route, entry.is_urgent) for entry in page(full)][:3]
+    assert rows == [("1.7", "chest", True), ("1.7", "spine", False), ("1.9", "spine", False)]
+
+
 def test_pages_follow_each_other_without_a_gap_and_without_a_row_twice(full: sa.Engine) -> None:
     queue(full, "1.0", -60, priority=1)
     whole = page(full)
