@@ -102,7 +102,36 @@ def test_the_list_has_no_serious_problem_for_people_who_see_or_point_otherwise(
 ) -> None:
     queue(bench, f"1.4.{phone:d}", 20 + phone)
     page = opened(chromium, bench, phone=phone, dark=dark)
+    if phone:
+        page.get_by_text("Filters", exact=True).click()
+        page.get_by_text("Checked rows", exact=True).click()
     page.get_by_text("Cancel readings", exact=True).click()
     assert axe.problems(page) == []
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_first_screen_of_a_phone_has_the_whole_menu_and_the_first_studies(
+    chromium: Browser, bench: Bench, *, scripts: bool
+) -> None:
+    studies = [f"1.5.{number}" for number in range(3)]
+    for number, study in enumerate(studies):
+        queue(bench, study, 40 + 4 * scripts + number)
+    page = opened(chromium, bench, phone=True, scripts=scripts)
+    for entry in page.get_by_role("navigation", name="Pages").get_by_role("link").all():
+        expect(entry).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("row").filter(has_text=studies[-1])).to_be_in_viewport(ratio=1)
+    expect(page.locator("select[name=route]")).to_be_hidden()
+    page.get_by_text("Filters", exact=True).click()
+    expect(page.locator("select[name=route]")).to_be_visible()
+    page.goto("/console/?route=spine")
+    expect(page.locator("select[name=route]")).to_have_value("spine")
+    expect(page.locator("select[name=route]")).to_be_visible()
+
+
+def test_a_wide_screen_shows_filters_and_actions_without_a_click(chromium: Browser, bench: Bench) -> None:
+    page = opened(chromium, bench)
+    expect(page.locator("select[name=route]")).to_be_visible()
+    expect(page.get_by_role("button", name="Read next").first).to_be_visible()
+    expect(page.get_by_text("Filters", exact=True)).to_be_hidden()

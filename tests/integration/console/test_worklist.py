@@ -70,6 +70,21 @@ def test_the_newest_are_on_the_first_page_and_the_page_after_goes_on_where_the_f
     assert 'href="/console/?page=1"' in older
 
 
+def test_the_rows_of_a_study_stand_below_each_other_and_the_first_says_whose_they_are(
+    bench: Bench, viewer: Browser
+) -> None:
+    at = NOW + timedelta(minutes=90)
+    for name in ("late", "early"):
+        job = Job(f"{name} 1.5.20", UID("1.5.20"), name, "spine_radiograph", {}, at, at, ("pacs",))
+        assert bench.ledger.open(job)
+    rows = re.findall(r"<tr role=\"row\".*?</tr>", viewer.get("/console/?study=1.5.2").text, re.DOTALL)[1:]
+    routes = [re.findall(r'<td role="cell">(\w+)</td>', row)[0] for row in rows[:4]]
+    assert routes == ["early", "late", "spine", "spine"]
+    assert [bool("follows" in row) for row in rows[:4]] == [False, True, True, False]
+    assert "<code>1.5.20</code>" in rows[0]
+    assert 'href="/console/studies/1.5.20#answer-late 1.5.20"' in rows[1]
+
+
 def test_a_report_is_green_only_once_its_destination_confirmed_it(bench: Bench, viewer: Browser) -> None:
     row = row_of(viewer.get("/console/?state=reported").text, "1.5.3")
     assert "fracture: present" in row
