@@ -1,4 +1,4 @@
-"""Connections over HTTP: the head of a request has a time limit as a whole, and silent connections make room.
+"""Connections over HTTP: what a stranger sends has a time limit as a whole, and silent connections make room.
 
 uvicorn has no time limit for a head, nor for an answer that nobody reads, and answers 503 to everybody while many
 connections are silent.
@@ -16,9 +16,9 @@ from uvicorn.protocols.utils import get_remote_addr
 
 from ainode.node.receiving.places import network_of
 from ainode.node.tls import HANDSHAKE_S
-from ainode.node.web.limits import Complaints
+from ainode.node.web.limits import ADMITTED, Complaints
 
-# Of a head, counted from the connection or from the answer before.
+# Of a head, and of the body of a stranger, counted from the connection or from the answer before.
 _HEAD_S: Final = 10.0
 # So many bytes are parsed at a time as long as there is no whole head: h11 measures only a head that is not whole.
 _HEAD_BYTES: Final = 16_384
@@ -52,7 +52,7 @@ class Places:
             oldest.abort()
 
     def work(self, connection: "BoundedProtocol") -> None:
-        """Note that a connection has a request with a whole head, which nobody displaces."""
+        """Note that a connection has a request that is whole, or of a caller who is known: nobody displaces it."""
         self._silent.pop(connection, None)
 
     def leave(self, connection: "BoundedProtocol") -> None:
@@ -149,8 +149,15 @@ class BoundedProtocol(H11Protocol):
                 self.flow.pause_reading()
 
     def handle_events(self) -> None:
-        """Handle what arrived; with a whole head the connection is no longer silent."""
+        """Handle what arrived; with a whole request, or if the caller is known, the connection is no longer silent."""
         super().handle_events()
+        if self._is_working():
+            self.cycle.scope["state"][ADMITTED] = self._admit
+            if not self.cycle.more_body:
+                self._admit()
+
+    def _admit(self) -> None:
+        """Keep the place of a request, and limit its time no longer as that of a stranger."""
         if self._is_working():
             self._places.work(self)
             self._end_after(None)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
@@ -10,13 +11,14 @@ from typing import Final
 from anyio import CapacityLimiter, to_thread
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ainode.node.receiving.places import network_of
 from ainode.node.settings import Settings
 from ainode.node.web.headers import prefers_html
 from ainode.node.web.hosts import Hosts
-from ainode.node.web.limits import Body, Complaints, Tally
+from ainode.node.web.limits import Body, Complaints, Tally, admit
 from ainode.node.web.logins import Logins
 from ainode.node.web.tokens import Tokens
 
@@ -120,10 +122,14 @@ class Guard:
             await refusal.response(accept_header)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        if not area.is_of_persons:
+            admit(scope)
         body = Body(receive, timeout_s=self._timeout_s, max_bytes=area.max_bytes)
         self._running[caller] += 1
         try:
-            await self._app(scope, body.receive, send)
+            # There is nobody to answer when the caller leaves, and nothing to log.
+            with suppress(ClientDisconnect):
+                await self._app(scope, body.receive, send)
         finally:
             self._running[caller] -= 1
 

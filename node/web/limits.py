@@ -6,7 +6,7 @@ from typing import Final
 
 import anyio
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from ainode.node.receiving.places import network_of
 
@@ -14,6 +14,8 @@ _log = logging.getLogger(__name__)
 _MINUTE_S: Final = 60.0
 _MAX_NAMES: Final = 1_024
 _LOGGED_COUNTS: Final = frozenset(10**exponent for exponent in range(12))
+ADMITTED: Final = "admitted"
+"""where the state of a request has the function that says to its connection that the caller is known"""
 # A tenth of a line of ISDN: who sends more slowly holds a place and sends nothing.
 _LOWEST_BYTES_PER_S: Final = 1_024
 
@@ -69,6 +71,13 @@ class Complaints:
     def remaining_s(self) -> int:
         """Return the seconds until the counts begin again, at least 1."""
         return self._tally.remaining_s
+
+
+def admit(scope: Scope) -> None:
+    """Let a request keep its connection while its body arrives; a stranger's body has the time of a head."""
+    admitted = scope.get("state", {}).get(ADMITTED)
+    if admitted:
+        admitted()
 
 
 class Body:

@@ -1,7 +1,9 @@
 """What a request must bring before a byte of its body is read: a visit, and a page of this node that made it."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from fastapi import HTTPException, Request, Response
@@ -11,11 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ainode.node.console.entry.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
 from ainode.node.console.entry.callers import is_of_another_site
 from ainode.node.errors import DatabaseUnavailable
+from ainode.node.web.limits import admit
 
 _OPEN_PATHS: Final = frozenset({"/console/login", "/console/theme"})
 _OPEN_FOLDER: Final = "/console/static/"
 # An answer without an end, such as that of a live page, ends so soon after its visit.
 _LOOK_S: Final = 10.0
+# Of one person, and of all: pages that are live, and other requests. The rest of the connections is for machines.
+_MAX_OF_PERSON: Final = 48
+_MAX_OF_ALL: Final = 128
 IsOpen = Callable[[Visit], Awaitable[bool]]
 Refuse = Callable[[Request, Exception], Response]
 
@@ -25,6 +31,7 @@ class Doorkeeper:
 
     def __init__(self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, look_s: float = _LOOK_S) -> None:
         self._app, self._to_login, self._refused, self._look_s = app, to_login, refused, look_s
+        self._running = _Running()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass the request on."""
@@ -37,7 +44,8 @@ class Doorkeeper:
             await self._refused(request, refusal)(scope, receive, send)
             return
         if scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDER):
-            await self._app(scope, receive, send)
+            with suppress(ClientDisconnect):
+                await self._app(scope, receive, send)
             return
         visit_of: VisitOf = scope["app"].state.visit_of
         try:
@@ -48,17 +56,61 @@ class Doorkeeper:
         if visit is None:
             await self._to_login(request, LoginNeeded(page_address(request)))(scope, receive, send)
             return
+        try:
+            with self._running.request(visit.person, is_stream=_is_stream(request)):
+                await self._answer(scope, receive, send, visit)
+        except TooManyRequests as error:
+            refusal = HTTPException(429, str(error), {"Retry-After": "1"})
+            await self._refused(request, refusal)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        """Pass on the request of a person, whose connection nobody displaces."""
+        admit(scope)
         answer = _Answer(send, visit, scope["app"].state.is_open, self._look_s)
         try:
-            await self._app(scope, receive, answer.send)
-        except (OSError, ClientDisconnect):
+            with suppress(ClientDisconnect):
+                await self._app(scope, receive, answer.send)
+        except OSError:
             if not answer.is_over:
                 raise
+
+
+def _is_stream(request: Request) -> bool:
+    return request.headers.get("accept", "") == "text/event-stream"
 
 
 def unavailable(error: Exception) -> HTTPException:
     """Return what a page answers while the database does not."""
     return HTTPException(503, f"the node cannot ask its {error}; try again in a moment")
+
+
+class TooManyRequests(Exception):
+    """A request beyond the number that may run at once."""
+
+
+class _Running:
+    """Counts the requests that run: a person who opens five hundred pages must not close the node for the others."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def request(self, person: str, *, is_stream: bool) -> Iterator[None]:
+        """Count a request while it runs.
+
+        Raises: TooManyRequests.
+        """
+        kind = "live pages" if is_stream else "requests"
+        limits = {f"{kind} of {person}": _MAX_OF_PERSON, kind: _MAX_OF_ALL}
+        for name, limit in limits.items():
+            if self._counts[name] >= limit:
+                raise TooManyRequests(f"{limit} {name} run already; close pages, or wait for an answer")
+        self._counts.update(limits.keys())
+        try:
+            yield
+        finally:
+            self._counts.subtract(limits.keys())
+            self._counts += Counter()  # forgets the persons of whom nothing runs
 
 
 class _Answer:

@@ -75,7 +75,8 @@ class Question(BaseModel):
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text.strip(" .") else None
+    digits = text.strip()
+    return float(digits) if digits.strip(".") else None
 
 
 def router(parts: Parts) -> APIRouter:

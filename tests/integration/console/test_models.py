@@ -188,6 +188,11 @@ def test_a_part_of_a_page_is_enough_where_htmx_asks(viewer: Browser) -> None:
     assert "refused: too-small" in part
 
 
+def test_a_score_of_white_space_is_no_condition(viewer: Browser) -> None:
+    for text in ("%0a", "%20.%0a", "%09"):
+        assert viewer.get(f"/console/answers?low={text}").status_code == 200
+
+
 @pytest.mark.parametrize("query", ["low=x", "low=2.5", "presence=maybe", "page=0", "since=x"])
 def test_a_condition_that_does_not_fit_is_refused(viewer: Browser, query: str) -> None:
     assert viewer.get(f"/console/answers?{query}").status_code == 422
