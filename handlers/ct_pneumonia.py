@@ -54,6 +54,7 @@ PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 
 _PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 _LUNG = Code("39607008", "SCT", "Lung")
+_DEVIATION = Code("deviation-of-draws", "99AINODE", "Standard deviation of probability over draws of noise")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _DEMONSTRATION: Header = {
     "BodyPartExamined": "CHEST",
@@ -131,12 +132,13 @@ class CtPneumonia:
     def _algorithm(self, reading: "_Reading") -> Algorithm:
         card = self._card
         z, y, x = reading.slices.spacing_mm
+        draws = len(reading.prediction.draws)
         parameters = {
             **threshold_texts(card.threshold, card.band),
             "network": card.size,
             "read": str(reading.chest),
             "slices": f"{len(reading.slices.instances)} of {z:.2f} mm, pixels {y:.2f} x {x:.2f} mm",
-            "sampling": "25 DDIM steps, seeded by the Study Instance UID",
+            "sampling": f"mean of {draws} draws, 25 DDIM steps each, seeded by the Study Instance UID",
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         store = self._environment.weights
@@ -169,6 +171,9 @@ class _Reading:
         prediction = self.prediction
         scores = {
             "probability": prediction.probability,
+            "lowest draw": min(prediction.draws),
+            "highest draw": max(prediction.draws),
+            "deviation of draws": prediction.deviation,
             "diffusion mean": prediction.label_map,
             "classifier": prediction.classifier,
             "global prior": prediction.global_prior,
@@ -181,10 +186,13 @@ class _Reading:
     def finding(self) -> Finding:
         """Return the answer for the whole stack."""
         share, card, key_images = self.prediction.probability, self._card, self.key_images()
-        verdict = verdict_on(share, card.threshold, card.band)
-        return Finding(
-            "pneumonia", _PNEUMONIA, _LUNG, (percent(PROBABILITY, share, key_images),), key_images, verdict=verdict
+        band = undecided(self.prediction.draws, card.threshold, card.band)
+        measurements = (
+            percent(PROBABILITY, share, key_images),
+            percent(_DEVIATION, self.prediction.deviation, key_images),
         )
+        verdict = verdict_on(share, card.threshold, band)
+        return Finding("pneumonia", _PNEUMONIA, _LUNG, measurements, key_images, verdict=verdict)
 
     def key_images(self) -> tuple[InstanceRef, ...]:
         """Return the slices through the middles of the regions, from the feet to the head, each once."""
@@ -198,6 +206,10 @@ class _Reading:
                 image=self.slices.instances[number].ref,
                 title=f"Pneumonia on chest CT, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
                 captions=(
+                    (
+                        f"{len(prediction.draws)} draws of noise: {min(prediction.draws):.2f} to "
+                        f"{max(prediction.draws):.2f}"
+                    ),
                     (
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
                         f"global {prediction.global_prior:.2f}"
@@ -243,6 +255,14 @@ class _Reading:
             right=min(right + 1, float(self.slices.columns)),
             bottom=min(bottom + 1, float(self.slices.rows)),
         )
+
+
+def undecided(draws: Sequence[float], threshold: float, band: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the band that decides nothing: the card's, widened to the draws where the draws lie on both sides."""
+    low, high = min(draws), max(draws)
+    if not low <= threshold <= high or low == high:
+        return band
+    return (min(low, band[0]), max(high, band[1])) if band else (low, high)
 
 
 def seed_of(study_instance_uid: UID, card: Card) -> int:

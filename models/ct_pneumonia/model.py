@@ -1,11 +1,12 @@
 """The pneumonia read: four graphs and, between them, the choice of regions and the steps of the sampling.
 
 The first graph reads the chest (logits, saliency, features), the second reads the regions at the saliency's maxima, the
-third fuses the features of both, and the fourth, the U-Net, runs 25 times.
+third fuses the features of both, and the fourth, the U-Net, runs 25 times on eight draws of noise at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.thorax import thorax
 from ainode.models.running.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
 
+DRAWS = 8
+"""of the noise that the sampling starts from; the answer is their mean"""
 _MAP = (2, POINTS, POINTS, POINTS)
 _NOISE = 2 * POINTS**3
 _EMBED = 128
@@ -48,11 +51,13 @@ class Region:
 class Prediction:
     """The model's reading of one volume.
 
-    `probability` is 0.5 of the label map's mean, 0.3 of the classifier and 0.2 of the global prior, each a probability
-    of pneumonia. Shapes: saliency (16, 16, 8) or (8, 8, 4), x, y, z, 0 to 1: the DCG's evidence in each cell.
+    `probability` is the mean of `draws`, one probability for each draw of noise: 0.5 of the label map's mean, 0.3 of
+    the classifier and 0.2 of the global prior, each a probability of pneumonia.
+
+    Shapes: saliency (16, 16, 8) or (8, 8, 4), x, y, z, 0 to 1: the DCG's evidence in each cell.
     """
 
-    probability: float
+    draws: tuple[float, ...]
     label_map: float
     classifier: float
     global_prior: float
@@ -61,6 +66,16 @@ class Prediction:
     saliency: Array
     shape: tuple[int, ...]
     """the volume's shape (Z, Y, X)"""
+
+    @property
+    def probability(self) -> float:
+        """Return the probability of pneumonia."""
+        return math.fsum(self.draws) / len(self.draws)
+
+    @property
+    def deviation(self) -> float:
+        """Return the standard deviation of the draws."""
+        return float(np.std(self.draws))
 
     def saliency_at(self, index: NDArray[np.float64]) -> Array:
         """Return the saliency at voxels of the volume; index (3, ...), z, y, x, continuous."""
@@ -104,7 +119,7 @@ class PneumoniaModel:
             Chest: (1, 1, *SHAPE),
             Regions: (count, 1, *REGION),
             Fusion: (1, count + 1, _EMBED),
-            Step: (1, 2 * _NOISE + 1 + _EMBED),
+            Step: (DRAWS, 2 * _NOISE + 1 + _EMBED),
         }
 
         def graph(part: type[Chest | Regions | Fusion | Step], execution: Execution) -> Runner:
@@ -144,13 +159,13 @@ class PneumoniaModel:
         local, attention, features = self.regions(region_inputs(inputs, starts))
         fused, classified = self.fusion(np.concatenate([chest, features])[None])
         priors = [torch.from_numpy(logits_of_prior).softmax(dim=1) for logits_of_prior in (logits, local)]
-        clean = self._label_map(seed, DenseGuidanceMap()(*priors).numpy(), fused)
-        parts = torch.stack([clean.mean(dim=(2, 3, 4)), torch.from_numpy(classified), *priors], dim=1)
-        mixed = float(mixed_probabilities(parts)[0, 1])
-        label_map, classifier, global_prior, local_prior = parts[0, :, 1].tolist()
+        clean = self._label_maps(seed, DenseGuidanceMap()(*priors).numpy(), fused).mean(dim=(2, 3, 4))
+        same = (part.expand(DRAWS, -1) for part in (torch.from_numpy(classified), *priors))
+        parts = torch.stack([clean, *same], dim=1)
+        classifier, global_prior, local_prior = parts[0, 1:, 1].tolist()
         return Prediction(
-            probability=mixed,
-            label_map=min(max(label_map, 0.0), 1.0),
+            draws=tuple(mixed_probabilities(parts)[:, 1].tolist()),
+            label_map=float(clean[:, 1].clamp(0, 1).mean()),
             classifier=classifier,
             global_prior=global_prior,
             local_prior=local_prior,
@@ -162,12 +177,14 @@ class PneumoniaModel:
             shape=hounsfield.shape,
         )
 
-    def _label_map(self, seed: int, guidance: Array, fused: Array) -> Tensor:
-        """Return the label map (1, 2, 8, 8, 8)."""
+    def _label_maps(self, seed: int, guidance: Array, fused: Array) -> Tensor:
+        """Return the label maps (8, 2, 8, 8, 8), one for each draw."""
+        same = [np.repeat(part.reshape(1, -1), DRAWS, axis=0) for part in (guidance, fused)]
 
         def predicted(current: Tensor, time: int) -> Tensor:
-            row = [current.numpy().ravel(), guidance.ravel(), np.full(1, time, np.float32), fused.ravel()]
-            return torch.from_numpy(self.step(np.concatenate(row)[None])[0])
+            times = np.full((DRAWS, 1), time, np.float32)
+            rows = [current.numpy().reshape(DRAWS, -1), same[0], times, same[1]]
+            return torch.from_numpy(self.step(np.concatenate(rows, axis=1))[0])
 
         schedule = Schedule()
         return schedule.sampled_map(
@@ -176,9 +193,9 @@ class PneumoniaModel:
 
 
 def noise(seed: int) -> Array:
-    """Return the noise of a seed, (1, 2, 8, 8, 8); NumPy draws the noise, because its stream is the same everywhere."""
-    values = np.random.default_rng(seed).standard_normal(_NOISE)
-    return values.astype(np.float32).reshape(1, *_MAP)
+    """Return the noise of a seed, (8, 2, 8, 8, 8); NumPy draws the noise, because its stream is the same everywhere."""
+    values = np.random.default_rng(seed).standard_normal(DRAWS * _NOISE)
+    return values.astype(np.float32).reshape(DRAWS, *_MAP)
 
 
 def region_inputs(inputs: Array, starts: NDArray[np.int64]) -> Array:
@@ -229,17 +246,17 @@ class Fusion(nn.Module):
 
 
 class Step(nn.Module):
-    """The fourth graph: the noise (1, 2, 8, 8, 8) in a map; one row holds map, guidance, time step and features."""
+    """The fourth graph: the noise (n, 2, 8, 8, 8) in maps; each row holds map, guidance, time step and features."""
 
     def __init__(self, network: Pneumonia) -> None:
         super().__init__()
         self.unet = network.unet
 
-    def forward(self, row: Tensor) -> Tensor:
-        """Shapes: (1, 1024 + 1024 + 1 + 128) in."""
-        maps = row[:, : 2 * _NOISE].reshape(1, 2 * _MAP[0], *_MAP[1:])
-        time = row[:, 2 * _NOISE : 2 * _NOISE + 1].reshape(1, 1, 1, 1, 1).expand(1, 1, *_MAP[1:])
-        return cast("Tensor", self.unet(maps, time, row[:, 2 * _NOISE + 1 :]))
+    def forward(self, rows: Tensor) -> Tensor:
+        """Shapes: (n, 1024 + 1024 + 1 + 128) in."""
+        maps = rows[:, : 2 * _NOISE].reshape(-1, 2 * _MAP[0], *_MAP[1:])
+        times = rows[:, 2 * _NOISE : 2 * _NOISE + 1].reshape(-1, 1, 1, 1, 1).expand(-1, 1, *_MAP[1:])
+        return cast("Tensor", self.unet(maps, times, rows[:, 2 * _NOISE + 1 :]))
 
 
 def _region(start: NDArray[np.int64], attention: float, shape: tuple[int, ...]) -> Region:

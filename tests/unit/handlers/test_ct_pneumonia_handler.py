@@ -9,12 +9,13 @@ import pytest
 from support import bodies
 from support.files import shared
 
-from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of
+from ainode.handlers import verdict_on
+from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of, undecided
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.node import testing
 from ainode.node.disk import sha256_of
-from ainode.node.domain import UID, Handler, OutOfScope, Result, Selection, Study, SyntheticImage
+from ainode.node.domain import UID, Handler, OutOfScope, Presence, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
 from ainode.node.imaging.geometry import Stack, stack, volume
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
@@ -123,6 +124,37 @@ def test_the_order_of_slices_and_the_way_they_lie_do_not_change_the_probability(
 def test_the_seed_hangs_on_the_study_alone() -> None:
     card = read_card()
     assert seed_of(UID("1.2.3"), card) == seed_of(UID("1.2.3"), card) != seed_of(UID("1.2.4"), card)
+
+
+@pytest.mark.parametrize(
+    ("draws", "band", "expected"),
+    [
+        ((0.2, 0.3), None, None),
+        ((0.3, 0.5), None, (0.3, 0.5)),
+        ((0.4, 0.4), None, None),
+        ((0.3, 0.5), (0.35, 0.6), (0.3, 0.6)),
+        ((0.1, 0.2), (0.35, 0.6), (0.35, 0.6)),
+    ],
+)
+def test_draws_on_both_sides_of_the_threshold_decide_nothing(
+    draws: tuple[float, ...], band: tuple[float, float] | None, expected: tuple[float, float] | None
+) -> None:
+    decided = undecided(draws, 0.4, band)
+    assert decided == expected
+    probability = sum(draws) / len(draws)
+    if expected and expected[0] <= probability <= expected[1]:
+        assert verdict_on(probability, 0.4, decided).presence is Presence.INDETERMINATE
+
+
+def test_the_spread_of_the_draws_stands_beside_their_mean(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
+) -> None:
+    result = read(drawn, a_study(slices, tmp_path))
+    scores = result.scores
+    assert scores["lowest draw"] < scores["probability"] < scores["highest draw"]
+    deviation = result.findings[0].measurements[1]
+    assert deviation.value == pytest.approx(100 * scores["deviation of draws"], abs=0.01)
+    assert "mean of 8 draws," in dict(result.algorithm.parameters)["sampling"]
 
 
 @pytest.mark.parametrize(

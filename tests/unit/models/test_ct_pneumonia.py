@@ -161,9 +161,14 @@ def test_the_read_on_openvino_is_that_of_pytorch_within_0_005(tmp_path: Path) ->
         scan = thorax(seed, seed, scanned=SCAN, consolidations=3 * seed).values
         made = ours.predict(scan, seed)
         with torch.inference_mode():
-            parts = network(torch.from_numpy(network_input(scan)), torch.from_numpy(noise(seed)))
+            volume, draws = torch.from_numpy(network_input(scan)), torch.from_numpy(noise(seed))
+            parts = torch.cat([network(volume, draw[None]) for draw in draws])
             saliency = network.dcg_model.global_encoder(torch.from_numpy(network_input(scan)))[1].sigmoid()
-        assert made.probability == pytest.approx(float(mixed_probabilities(parts)[0, 1]), abs=0.005)
+        assert made.draws == pytest.approx(mixed_probabilities(parts)[:, 1].tolist(), abs=0.005)
+        assert len(made.draws) == 8
+        assert made.probability == pytest.approx(float(np.mean(made.draws)))
+        assert made.deviation == pytest.approx(float(np.std(made.draws)))
+        assert made.deviation > 0
         assert made.local_prior == pytest.approx(float(parts[0, 3, 1]), abs=0.005)
         np.testing.assert_allclose(made.saliency, saliency[0, 0], atol=0.005)
         assert math.fsum(region.attention for region in made.regions) == pytest.approx(1, abs=1e-5)
