@@ -197,7 +197,7 @@ def test_a_reader_accepts_a_result_and_the_archive_gets_the_assessment(hospital:
     reports = sum("SR" in modality for modality in modalities(hospital.archive, study))
     page = hospital.console.person("reader")
     page.goto(f"/console/studies/{study}")
-    page.get_by_role("button", name="Accept the whole result").first.click()
+    page.locator(".judged").first.get_by_role("button", name="Accept").first.click()
     page.get_by_text("by the-reader").first.wait_for()
     hospital.console.node.until(
         lambda: sum("SR" in modality for modality in modalities(hospital.archive, study)) == reports + 1, within_s=60

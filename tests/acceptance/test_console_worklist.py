@@ -135,3 +135,16 @@ def test_a_wide_screen_shows_filters_and_actions_without_a_click(chromium: Brows
     expect(page.locator("select[name=route]")).to_be_visible()
     expect(page.get_by_role("button", name="Read next").first).to_be_visible()
     expect(page.get_by_text("Filters", exact=True)).to_be_hidden()
+
+
+def test_a_folded_part_of_a_study_opens_by_its_link_without_a_script(chromium: Browser, bench: Bench) -> None:
+    queue(bench, "1.6.1", 60)
+    page = opened(chromium, bench, scripts=False)
+    page.goto("/console/studies/1.6.1")
+    expect(page.locator("#earlier")).to_be_hidden()
+    page.get_by_role("link", name="Earlier readings").click()
+    expect(page.locator("#earlier")).to_be_visible()
+    expect(page.get_by_role("heading", name="Earlier readings")).to_be_in_viewport()
+    page.goto("/console/worklist")
+    page.goto("/console/studies/1.6.1#why")
+    expect(page.locator("#why")).to_be_visible()

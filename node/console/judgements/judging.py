@@ -54,6 +54,13 @@ class Panel:
     has_addendum: bool
     """whether a judgement leaves as a document"""
 
+    @property
+    def rows(self) -> tuple[Subject, ...]:
+        """Return the subjects that are shown: where the only finding is the whole result, the finding alone."""
+        whole, *findings = self.subjects
+        is_the_same = [finding.statement for finding in findings] == [whole.statement]
+        return tuple(findings) if is_the_same and not whole.judgements else self.subjects
+
     def reason(self, value: str) -> str:
         """Return a reason in words."""
         return reason_words(self.reasons, value)

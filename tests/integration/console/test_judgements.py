@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -65,12 +66,12 @@ def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     return a_read_study(bench, tmp_path_factory.mktemp("read"), JOB)
 
 
-def a_read_study(bench: Bench, folder: Path, name: str) -> ReadStudy:
+def a_read_study(bench: Bench, folder: Path, name: str, *, boxes: int = 1) -> ReadStudy:
     """Put a study, its job and its documents into the node, as a reading leaves them."""
     path = source(folder, PatientName="Mustermann^Max", PatientID="P-17")
     ref, sha256 = instance_ref(path), hashlib.sha256(path.read_bytes()).hexdigest()
     bench.catalog.index([StoredInstance(ref, UID("1.2.840.10008.1.2.1"), sha256, 1, path, "MODALITY", NOW)])
-    result = judged(path, next(iter(VERDICTS.values())), boxes=1)
+    result = judged(path, next(iter(VERDICTS.values())), boxes=boxes)
     content = bench.catalog.content(ref.study_instance_uid)
     job = Job(name, ref.study_instance_uid, "spine", "spine_radiograph", content, NOW, NOW, ("archive",))
     assert bench.ledger.open(job)
@@ -262,3 +263,17 @@ def test_what_is_due_at_the_end_of_the_node_is_composed_after_the_next_start(
     until(lambda: last(bench).addendum == AddendumState.COMPOSED)
     assert last(bench).id == number
     addenda.stop()
+
+
+def test_a_result_of_one_finding_is_judged_in_one_row_unless_somebody_judged_the_whole(
+    bench: Bench, reader: Browser, tmp_path: Path
+) -> None:
+    job = "d" * 32
+    read = a_read_study(bench, tmp_path, job, boxes=0)
+    address, rows = f"{read.page}/jobs/{job}/judgements", '<li class="judged">'
+    (finding,) = re.findall(r'name="finding" value="([^"]+)"', reader.get(read.page).text)[:1]
+    reader.post(address, {"finding": finding, "opinion": "accept"})
+    assert reader.get(read.page).text.count(rows) == 1
+    assert reader.get("/console/judgements").text.count(f"#judgement-{job}") == 1
+    reader.post(address, {"finding": "", "opinion": "accept"})
+    assert reader.get(read.page).text.count(rows) == 2

@@ -102,6 +102,20 @@ def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     )
 
 
+def test_a_reader_meets_the_answer_first_and_finds_each_part_in_the_list_at_the_top(
+    viewer: Browser, read: ReadStudy
+) -> None:
+    page = viewer.get(read.address).text
+    order = ['class="verdict', 'class="captures"', "All scores", 'id="timeline"', 'id="series"', 'id="why"']
+    places = [page.index(words) for words in (*order, 'id="earlier"')]
+    assert places == sorted(places)
+    jumps = re.findall(r'href="#([^"]+)"', page[: places[0]])
+    assert jumps[1:] == [f"answer-{JOB}", "images", "timeline", "series", "why", "earlier"]
+    assert all(f'id="{name}"' in page for name in jumps)
+    folded = re.findall(r'<details class="part">.*?<section id="(\w+)"', page, re.DOTALL)
+    assert folded == ["why", "earlier"]
+
+
 def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
     viewer: Browser, read: ReadStudy
 ) -> None:
