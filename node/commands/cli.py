@@ -93,7 +93,7 @@ def serve(config: Config = None) -> None:
     start_checks.refuse_unfit(settings, origin)
     Permissions.of_group(settings.node.group).apply_to_process()
     start_checks.make_data_folder(settings, origin)
-    memory.share_heaps()  # before the first thread
+    memory.bound_heaps()  # before the first thread
     from ainode.node.app import Node
 
     node = Node(settings)

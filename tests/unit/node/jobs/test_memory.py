@@ -7,14 +7,17 @@ import sys
 import pytest
 from support.node import ROOT
 
-USE = """
+BEGINNING = """
 import os, threading
 from ainode.node.jobs import memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-memory.share_heaps()
+memory.bound_heaps()
+"""
+
+USE_IN_THREADS = """
 gate = threading.Barrier(9)
 
 def use():
@@ -35,12 +38,31 @@ for thread in threads:
     thread.join()
 """
 
+USE_LARGE_PIECES_AMONG_SMALL = """
+first = b"x" * 30_000_000
+del first
+large, small = [], []
+for _ in range(100):
+    large.append(b"x" * 1_000_000)
+    small.append(b"x" * 1_000)
+most = resident()
+large.clear()
+print(most - resident())
+"""
 
-def test_what_threads_have_used_goes_back_to_the_system() -> None:
+
+def freed_bytes(use: str) -> int:
+    """Return how much smaller a process is at the end of a use than at its peak."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the C library is not glibc")
     environment = os.environ | {"PYTHONPATH": str(ROOT / ".ns")}
-    printed = subprocess.run(
-        [sys.executable, "-c", USE], stdout=subprocess.PIPE, text=True, check=True, env=environment
-    )
-    assert int(printed.stdout) > 100_000_000
+    command = [sys.executable, "-c", BEGINNING + use]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
+
+
+def test_what_threads_have_used_goes_back_to_the_system() -> None:
+    assert freed_bytes(USE_IN_THREADS) > 100_000_000
+
+
+def test_a_large_piece_goes_back_at_once_though_small_pieces_of_its_time_stay() -> None:
+    assert freed_bytes(USE_LARGE_PIECES_AMONG_SMALL) > 90_000_000
