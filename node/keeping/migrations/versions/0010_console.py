@@ -12,7 +12,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_TIMES = ("reading_at", "finished_at", "listed_at")
+_TIMES = ("reading_at", "finished_at")
 
 _studies = sa.table(
     "studies",
@@ -35,12 +35,8 @@ def upgrade() -> None:
     )
     for name in _TIMES:
         op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True)))
-    op.execute(
-        "UPDATE jobs SET listed_at = (SELECT max(other.queued_at) FROM jobs AS other "
-        "WHERE other.study_instance_uid = jobs.study_instance_uid)"
-    )
-    worklist_columns = ["listed_at", "study_instance_uid", "route", "id", "queued_at", "state", "priority"]
-    op.create_index("ix_jobs_listed_at", "jobs", worklist_columns)
+    worklist_columns = ["queued_at", "id", "study_instance_uid", "route", "state", "priority"]
+    op.create_index("ix_jobs_queued_at", "jobs", worklist_columns)
     mismatches = op.create_table(
         "mismatches",
         sa.Column("study_instance_uid", sa.String(64), nullable=False),
@@ -242,7 +238,7 @@ def downgrade() -> None:
     op.drop_table("answers")
     op.drop_table("sessions")
     op.drop_table("persons")
-    op.drop_index("ix_jobs_listed_at", "jobs")
+    op.drop_index("ix_jobs_queued_at", "jobs")
     # The version before knows no cancelled job.
     op.execute("UPDATE jobs SET state = 'failed' WHERE state = 'cancelled'")
     op.execute("UPDATE history SET state = 'failed' WHERE state = 'cancelled'")
