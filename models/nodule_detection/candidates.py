@@ -120,7 +120,7 @@ def _least_bend(values: Values, places: NDArray[np.intp]) -> NDArray[np.float64]
 
     def at(*offset: int) -> NDArray[np.float64]:
         z, y, x = (places + np.asarray(offset)).T
-        return values[z, y, x].astype(np.float64)
+        return np.asarray(values[z, y, x], np.float64)
 
     hessian = np.empty((len(places), 3, 3))
     units = np.eye(3, dtype=int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,20 @@ from ainode.models.following.grid import Grid
 from ainode.models.nodule_detection.card import read_card
 from ainode.models.nodule_detection.dataset import Chest, Nodule, chests_of, nodules_of
 from ainode.models.nodule_detection.examples import hits, implanted_scans, is_near
-from ainode.models.nodule_detection.froc import RATES, curve, sensitivity_at, threshold_at
+from ainode.models.nodule_detection.froc import RATES, Points, curve, sensitivity_at, threshold_at
 from ainode.models.nodule_detection.implanting import Implant
 from ainode.models.nodule_detection.model import NoduleDetector, distinct
 from ainode.models.nodule_detection.search import Search, search_of
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluation, Part
 from ainode.models.training.metrics import grouped_proportion
+from ainode.models.training.plots import froc_plot
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 SMALLEST_MM = 6.0
 RATE = 4.0
 """false marks a scan, of the goal"""
-_PASSES = 2
-_EXAMPLES = 240
+_EXAMPLES = 120
 """the training nodules that the baselines are fitted on"""
 _SEEDS: Mapping[Part, int] = {"train": 100, "test": 200}
 _MISSED = -1.0
@@ -72,19 +73,20 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     chests = {of: chests_of(data, of) for of in ("train", "test")}
     with tempfile.TemporaryDirectory() as cache:
         model = NoduleDetector.load({card.network: weights[name]}, execution=Execution(Path(cache), "cpu"))
-        tested = [_marks(model, chest, chests["train"][0], nodules, _PASSES, _SEEDS[part]) for chest in chests[part]]
-        other = chests["test" if part == "train" else "train"]
-        familiar = (
-            [_marks(model, chest, other[0], nodules, 1, _SEEDS[part]) for chest in other] if part == "test" else []
-        )
+        tested = [_marks(model, chest, chests["train"][0], nodules, _SEEDS[part]) for chest in chests[part]]
+        # The training's own chests, with the same nodules: they tell whether the chest matters.
+        large = [nodule for nodule in nodules if nodule.diameter_mm >= SMALLEST_MM]
+        others = chests["train"] if part == "test" else ()
+        familiar = [_marks(model, chest, chests["test"][0], large, _SEEDS[part]) for chest in others]
         plain = [case for chest in chests[part] for case in _plain_cases(model, chest)]
         examples = _examples(model, chests["train"], learned[:_EXAMPLES])
     cases = [case for marks in tested for case in marks.implants] + plain
-    return _evaluation(cases, examples, model.calibration.threshold, _figures(tested, familiar, plain, model))
+    points = curve([case.score for case in _nodules(tested, SMALLEST_MM)], *_false(tested))
+    return _evaluation(cases, examples, model.calibration.threshold, _figures(tested, familiar, plain, model), points)
 
 
 def _evaluation(
-    cases: Sequence[Case], examples: Sequence[Case], threshold: float, further: Mapping[str, object]
+    cases: Sequence[Case], examples: Sequence[Case], threshold: float, further: Mapping[str, object], froc: Points
 ) -> Evaluation:
     """Return the results of cases, each a nodule or none, beside baselines that were fitted on the examples."""
     score = np.clip([case.score for case in cases], 0, 1)
@@ -101,7 +103,8 @@ def _evaluation(
             **pixel_baseline([c.picture for c in examples], truth, [c.picture for c in cases]),
             "candidates alone, by roundness": Baseline(np.asarray([case.strength for case in cases]), "part"),
         },
-        further=further,
+        further={**further, "froc_curve": froc},
+        drawings={"froc.png": partial(froc_plot, froc)},
     )
 
 
@@ -141,7 +144,6 @@ def _figures(
             marks.chest: float((marks.false_scores > threshold).sum() / marks.scans) for marks in (*tested, *familiar)
         },
         "marks_of_chests_as_they_are": float(sum(case.score > threshold for case in plain) / len(tested)),
-        "froc_curve": curve([case.score for case in _nodules(tested, SMALLEST_MM)], *_false(tested)),
     }
 
 
@@ -161,13 +163,11 @@ def _sensitivities(marks: Sequence[Marks], smallest_mm: float) -> Mapping[str, o
     return {f"{rate:.0f}": asdict(sensitivity_at(scores, patients, *_false(marks), rate)) for rate in RATES}
 
 
-def _marks(
-    model: NoduleDetector, chest: Chest, donor: Chest, nodules: Sequence[Nodule], passes: int, seed: int
-) -> Marks:
-    """Return the results on a chest with nodules and controls implanted in turns."""
+def _marks(model: NoduleDetector, chest: Chest, donor: Chest, nodules: Sequence[Nodule], seed: int) -> Marks:
+    """Return the results on a chest with every nodule, and controls, implanted in turns."""
     implants: list[Case] = []
     false_scores, scans = [], 0
-    for _, scan, places in implanted_scans((chest,), (donor,), nodules, passes, seed):
+    for _, scan, places in implanted_scans((chest,), (donor,), nodules, 1, seed):
         search = search_of(scan)
         probabilities = model.probabilities(search)
         others = np.full(len(probabilities), fill_value=True)
@@ -217,7 +217,7 @@ def _plain_cases(model: NoduleDetector, chest: Chest) -> list[Case]:
 def _examples(model: NoduleDetector, chests: Sequence[Chest], nodules: Sequence[Nodule]) -> list[Case]:
     """Return cases to fit baselines on: training nodules in the training's chests, and those chests as they are."""
     marks = [
-        _marks(model, chest, chests[0], nodules[number :: len(chests)], 1, _SEEDS["train"])
+        _marks(model, chest, chests[0], nodules[number :: len(chests)], _SEEDS["train"])
         for number, chest in enumerate(chests)
     ]
     implants = [case for scans in marks for case in scans.implants]

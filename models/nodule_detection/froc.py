@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ainode.models.training.metrics import Estimate, bootstrap_estimate
 
+Points = tuple[tuple[float, float], ...]
+
 RATES = (1.0, 2.0, 4.0, 8.0)
 """false marks a scan"""
 
@@ -43,10 +45,8 @@ def sensitivity_at(
     return bootstrap_estimate(lambda marked, _: float(marked.mean()), is_marked, is_marked, patients)
 
 
-def curve(nodule_scores: ArrayLike, false_scores: ArrayLike, scans: float) -> list[list[float]]:
+def curve(nodule_scores: ArrayLike, false_scores: ArrayLike, scans: float) -> Points:
     """Return points of the curve: false marks a scan, and the part of the nodules that is marked."""
     rates = np.geomspace(0.125, 16, 29)
-    return [
-        [round(float(rate), 4), round(float(part), 4)]
-        for rate, part in zip(rates, sensitivities(nodule_scores, false_scores, scans, tuple(rates)), strict=True)
-    ]
+    parts = sensitivities(nodule_scores, false_scores, scans, tuple(rates))
+    return tuple((round(float(rate), 4), round(float(part), 4)) for rate, part in zip(rates, parts, strict=True))

@@ -23,7 +23,7 @@ from ainode.models.running.checkpoints import save_half
 from ainode.models.training.epochs import Batch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
 
-_EPOCHS, _BATCHES, _BATCH = 40, 40, 32
+_EPOCHS, _BATCHES, _BATCH = 20, 40, 32
 _RATE = 2e-3
 _POSITIVE, _CONTROL = 12, 4
 """the nodules and the controls of a batch; the rest are other candidates"""

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from ainode.models.training.curves import calibration, log_columns
 from ainode.models.training.metrics import auc
 
+_FROC_TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
 _CHANCE_LINE = {"color": "0.6", "linestyle": ":"}
 
 
@@ -34,6 +35,19 @@ def evaluation_plots(
         _draw_calibration(folder / "calibration.png", truth, score_array),
         _draw_table(folder / "confusion.png", table, names),
     )
+
+
+def froc_plot(points: Sequence[tuple[float, float]], path: Path) -> Path:
+    """Draw a free-response ROC: the part of the lesions that is marked, over false marks a scan; return the PNG."""
+    figure, axes = _figure()
+    axes.plot(*zip(*points, strict=True))
+    ticks = [tick for tick in _FROC_TICKS if points[0][0] <= tick <= points[-1][0]]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.set(xlabel="false marks a scan", ylabel="part of the lesions that is marked", ylim=(0, 1.02))
+    axes.grid(color="0.9")
+    figure.savefig(path)
+    return path
 
 
 def loss_plot(log: Path, path: Path) -> Path:
