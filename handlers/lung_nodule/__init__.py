@@ -171,12 +171,16 @@ def build(environment: ModelEnvironment) -> LungNodule:
 
 
 def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
-    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    """Return head and rows of how long a whole reading and a search for nodules take, ours beside eager PyTorch."""
     from ainode.models.benchmarking import Table  # noqa: PLC0415
     from ainode.models.lung_nodule.benchmark import HEAD, benchmark_rows  # noqa: PLC0415
+    from ainode.models.nodule_detection import card as detection_card  # noqa: PLC0415
+    from ainode.models.nodule_detection.benchmark import search_rows  # noqa: PLC0415
 
     rows = benchmark_rows(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
-    return Table(HEAD, rows)
+    detector = detection_card.read_card()
+    paths = {detector.network: environment.weights.verified(f"{detector.name}/{detector.network}")}
+    return Table(HEAD, [*rows, *search_rows(paths, cache=environment.cache, runs=runs)])
 
 
 def registering() -> tuple[float, ...]:

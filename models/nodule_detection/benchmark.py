@@ -23,7 +23,7 @@ _FIRST = 20
 _MOST_RUNS = 3
 
 
-def benchmark_rows(paths: Mapping[str, Path], *, cache: Path, runs: int, threads: int = 2) -> list[Sequence[object]]:
+def search_rows(paths: Mapping[str, Path], *, cache: Path, runs: int, threads: int = 2) -> list[Sequence[object]]:
     """Return a row for eager PyTorch and a row for ainode, each of a chest of 300 slices of 512 x 512."""
     torch.set_num_threads(threads)
     executions = {

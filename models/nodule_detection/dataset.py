@@ -21,6 +21,8 @@ CHESTS_OF: dict[Part, tuple[str, ...]] = {"train": ("normal001", "luna_normal_1"
 _IN_PLANE_MM = 0.6
 # A pixel of 8 bits of such a chest: 0 is -1350, 255 is 150 Hounsfield units (SOURCE.md of the set).
 _GRAY_STEP, _GRAY_ZERO, _OUTSIDE_HU = 1500 / 255, -1350.0, -1024.0
+# Below these slices the lungs of a chest are blank in its file (right lung from 23 to 30, left lung from 28 to 30).
+_FIRST_SLICE = {"luna_normal_2": 31}
 _BALL = np.pi / 6
 _PLACES = 5000
 
@@ -120,7 +122,7 @@ def _chest(path: Path) -> Chest:
         values[gray == 0] = _OUTSIDE_HU
     z, y, x = _triple(table["spacing"])
     spacing = (z, y, x) if np.isfinite([y, x]).all() else (z, _IN_PLANE_MM, _IN_PLANE_MM)
-    scan = Grid(values, (0.0, 0.0, 0.0), spacing, AXES)
+    scan = Grid(values[_FIRST_SLICE.get(path.stem, 0) :], (0.0, 0.0, 0.0), spacing, AXES)
     lungs = lungs_of(scan)
     if not isinstance(lungs, Lungs):
         raise ModelError(f"{path}: {lungs.reason}")

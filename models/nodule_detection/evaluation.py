@@ -29,8 +29,9 @@ from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, short
 SMALLEST_MM = 6.0
 RATE = 4.0
 """false marks a scan, of the goal"""
-_EXAMPLES = 120
+_EXAMPLES = 96
 """the training nodules that the baselines are fitted on"""
+_NODULES_OF_A_FAMILIAR_CHEST = 48
 _SEEDS: Mapping[Part, int] = {"train": 100, "test": 200}
 _MISSED = -1.0
 """the score of an implant without a candidate: below every probability"""
@@ -75,7 +76,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         model = NoduleDetector.load({card.network: weights[name]}, execution=Execution(Path(cache), "cpu"))
         tested = [_marks(model, chest, chests["train"][0], nodules, _SEEDS[part]) for chest in chests[part]]
         # The training's own chests, with the same nodules: they tell whether the chest matters.
-        large = [nodule for nodule in nodules if nodule.diameter_mm >= SMALLEST_MM]
+        large = [nodule for nodule in nodules if nodule.diameter_mm >= SMALLEST_MM][:_NODULES_OF_A_FAMILIAR_CHEST]
         others = chests["train"] if part == "test" else ()
         familiar = [_marks(model, chest, chests["test"][0], large, _SEEDS[part]) for chest in others]
         plain = [case for chest in chests[part] for case in _plain_cases(model, chest)]

@@ -90,7 +90,8 @@ def implanted(
 
 def _graft(nodule: Nodule, scan: Grid, random: np.random.Generator) -> _Graft:
     """Return a nodule on voxels of the scan's spacing, mirrored and turned by chance, off the lattice by chance."""
-    values, mask = nodule.values, nodule.mask
+    # The cut-out often ends at the nodule: the next slice is a copy, and no part of the nodule.
+    values, mask = np.pad(nodule.values, 1, mode="edge"), np.pad(nodule.mask, 1)
     for axis in (0, 2):
         if random.random() < 0.5:  # noqa: PLR2004  # every second
             values, mask = np.flip(values, axis), np.flip(mask, axis)
