@@ -29,9 +29,9 @@ from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, short
 SMALLEST_MM = 6.0
 RATE = 4.0
 """false marks a scan, of the goal"""
-_EXAMPLES = 96
+_EXAMPLES = 48
 """the training nodules that the baselines are fitted on"""
-_NODULES_OF_A_FAMILIAR_CHEST = 48
+_NODULES_OF_A_FAMILIAR_CHEST = 24
 _SEEDS: Mapping[Part, int] = {"train": 100, "test": 200}
 _MISSED = -1.0
 """the score of an implant without a candidate: below every probability"""
