@@ -26,7 +26,6 @@ from ainode.models.running.runtime import Execution
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "weights" / card.read_card().file
 REAL = ROOT.parent / "shared" / "data" / "dicom" / "ct_chest_thin_R01-001"
-LABELLED = ROOT.parent / "shared" / "data" / "labelled"
 SPACING = (3.0, 2.0, 2.0)
 BALLS = (Ball((0.1, 0.3, 0.5), 9.0), Ball((-0.2, 0.5, -0.5), 14.0))
 START = (0.0, 0.0, 0.0)

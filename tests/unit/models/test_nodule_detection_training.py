@@ -51,6 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         put_nodules(folder / "nodule_lidc_hu" / f"{part}.npz")
     for number, name in enumerate(("normal001", "luna_normal_1", "luna_normal_2")):
         values = thorax(number, 1, scanned=Field((30, 110, 140), SPACING)).values
+        if name == "luna_normal_2":
+            # The lowest slices of this chest are blank in its file, and are cut off.
+            values = np.concatenate([np.full((31, *values.shape[1:]), -1024.0), values])
         path = folder / "chest_backgrounds" / f"{name}.npz"
         np.savez(path, hu=values.astype(np.int16), spacing=np.asarray(SPACING))
     return folder
