@@ -3,104 +3,44 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pydicom import dcmread
 from pypdf import PdfReader
-from support import Orthanc, free_port, installed, orthanc
-from support.node import configured, running, shipped_routes
+from support import Orthanc, installed, orthanc
 
 installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
 
 from playwright.sync_api import Locator, Page, expect  # noqa: E402
-from support import axe  # noqa: E402
-from support.console import Console, add_persons, console, picture, web_tables  # noqa: E402
+from support import axe, keyboard  # noqa: E402
+from support.console import log_in, picture  # noqa: E402
+from support.hospital import Hospital, every_page, opened  # noqa: E402
 
 from ainode.node import testing  # noqa: E402
-from ainode.node.archive.dimse import Link  # noqa: E402
-from ainode.node.archive.store import Outgoing, send  # noqa: E402
 from ainode.node.domain import UID  # noqa: E402
-from ainode.node.reading import registry  # noqa: E402
-from ainode.node.reading.weights import environment  # noqa: E402
-from ainode.node.settings import Peer, load  # noqa: E402
 
 PATIENT = "Synthetic"
 
 
-@dataclass(frozen=True)
-class Hospital:
-    """A console, its archive, and the study of each model."""
-
-    console: Console
-    archive: Orthanc
-    away: Peer
-    """an archive that is switched off"""
-    studies: dict[str, UID]
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    with opened(tmp_path_factory.mktemp("hospital")) as hospital:
+        yield hospital
 
 
 @pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    folder = tmp_path_factory.mktemp("hospital")
-    port, tables = web_tables('patient = "full"\naddendum = "assessment"')
-    away = Peer(name="away", ae_title="AWAY", host="127.0.0.1", port=free_port())
-    routes = shipped_routes(*(name for name in registry.names() if name != "skin_lesion"))
-    routes = routes.replace("DESTINATIONS", '["orthanc"]') + shipped_routes("skin_lesion")
-    with orthanc(folder / "archive") as archive:
-        peers = [archive.peer, away]
-        more = f"{tables}\n\n[delivery]\nattempts = 1"
-        node = configured(folder / "node", peers=peers, routes=routes, more=more)
-        with running(node), console(node, port) as pages:
-            add_persons(node)
-            studies = {name: sent(name, pages, folder / "sent") for name in registry.names()}
-            for study in studies.values():
-                node.read(study, within_s=300)
-            yield Hospital(pages, archive, away, studies)
-
-
-def sent(name: str, pages: Console, folder: Path) -> UID:
-    """Send the synthetic study of a model; return its Study Instance UID."""
-    study = f"console of {name}"
-    example = registry.handler(name, environment(load(pages.node.config))).demonstration(0)
-    paths = testing.write(example.images, folder / name, study=study, positions_mm=example.positions_mm)
-    assert not any(answer.error for answer in send(Link(pages.node.peer, "MODALITY"), map(Outgoing.of, paths)))
-    return UID(testing.uid(study))
-
-
-def addresses(hospital: Hospital) -> dict[str, str]:
-    """Return the address of every page by a name for its picture."""
-    study = hospital.studies["lung_nodule"]
-    return {
-        "worklist": "/console/",
-        "study": f"/console/studies/{study}",
-        "unread": "/console/unread",
-        "routes": "/console/routes",
-        "route-tester": "/console/routes/test",
-        "route-change": "/console/routes/change",
-        "explanation": f"/console/studies/{study}/explanation",
-        "system": "/console/system",
-        "failures": "/console/system/failures",
-        "records": "/console/system/records",
-        "configuration": "/console/system/configuration",
-        "self-test": "/console/system/test",
-        "models": "/console/models",
-        "model": "/console/models/lung_nodule",
-        "live": "/console/models/lung_nodule/live",
-        "compare": "/console/compare",
-        "answers": "/console/answers",
-        "judgements": "/console/judgements",
-        "try": "/console/trials",
-        "persons": "/console/persons",
-    }
+def pages(hospital: Hospital) -> dict[str, str]:
+    return every_page(hospital)
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone-light", "phone-dark"])
-def test_nobody_is_kept_from_any_page_by_its_look(hospital: Hospital, look: str) -> None:
+def test_nobody_is_kept_from_any_page_by_its_look(hospital: Hospital, pages: dict[str, str], look: str) -> None:
     page = hospital.console.person("administrator", dark=look.endswith("dark"), phone=look.startswith("phone"))
     problems = {}
-    for name, address in addresses(hospital).items():
+    for name, address in pages.items():
         answer = page.goto(address)
         assert answer
         assert answer.status == 200, address
@@ -110,12 +50,34 @@ def test_nobody_is_kept_from_any_page_by_its_look(hospital: Hospital, look: str)
     assert not any(problems.values()), problems
 
 
-def test_every_page_can_be_used_at_twice_its_size(hospital: Hospital) -> None:
+def test_every_page_can_be_used_at_twice_its_size(hospital: Hospital, pages: dict[str, str]) -> None:
     page = hospital.console.person("administrator")
     page.set_viewport_size({"width": 640, "height": 450})
-    for address in addresses(hospital).values():
+    for address in pages.values():
         page.goto(address)
         assert not sideways(page), address
+    page.context.close()
+
+
+def test_every_page_can_be_used_without_a_mouse(hospital: Hospital, pages: dict[str, str]) -> None:
+    page = hospital.console.person("administrator")
+    problems = {}
+    for address in pages.values():
+        page.goto(address)
+        problems[address] = keyboard.problems(page)
+    page.context.close()
+    assert not any(problems.values()), problems
+
+
+def test_a_part_of_a_page_that_is_replaced_leaves_the_focus_where_it_is(hospital: Hospital) -> None:
+    page = hospital.console.person("viewer")
+    page.goto("/console/system")
+    queues = page.get_by_role("region", name="Queues").last
+    queues.focus()
+    before = queues.element_handle()
+    assert before
+    before.wait_for_element_state("hidden")  # it is replaced
+    expect(queues).to_be_focused()
     page.context.close()
 
 
@@ -209,6 +171,20 @@ def test_a_reader_accepts_a_result_and_the_archive_gets_the_assessment(hospital:
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def plain(hospital: Hospital) -> Page:
+    """Return a page of an administrator whose browser runs no script."""
+    return hospital.console.person("administrator", scripts=False)
+
+
+def test_without_a_script_what_failed_is_tried_again(hospital: Hospital, plain: Page) -> None:
+    study = hospital.studies["skin_lesion"]
+    plain.goto("/console/system/failures")
+    plain.get_by_role("row").filter(has_text=study).get_by_role("button", name="Try again").click()
+    plain.get_by_text("tried again").wait_for()
+    hospital.console.node.read(study)
+
+
 def test_an_operator_finds_the_dead_letter_and_has_it_delivered(hospital: Hospital, tmp_path: Path) -> None:
     study = hospital.studies["skin_lesion"]
     page = hospital.console.person("operator")
@@ -226,12 +202,132 @@ def test_an_operator_finds_the_dead_letter_and_has_it_delivered(hospital: Hospit
     page.context.close()
 
 
+def test_without_a_script_every_filter_and_the_colors_are_plain_forms(
+    hospital: Hospital, plain: Page, pages: dict[str, str]
+) -> None:
+    for address in pages.values():
+        plain.goto(address)
+        for number in range(plain.locator("form[method=get]").count()):
+            button = plain.locator("form[method=get]").nth(number).get_by_role("button")
+            with plain.expect_navigation() as answer:
+                button.click()
+            assert answer.value.ok, address
+            assert urlsplit(plain.url).path == urlsplit(address).path
+    plain.goto("/console/")
+    plain.get_by_label("State").select_option("failed")
+    plain.get_by_role("button", name="Show").click()
+    assert plain.get_by_text("No study fits these filters").is_visible()
+    plain.get_by_role("button", name="Dark colors").click()
+    assert plain.locator("html[data-theme=dark]").count() == 1
+    assert "state=failed" in plain.url
+    plain.get_by_role("searchbox").fill(hospital.studies["ct_tumor"])
+    plain.get_by_role("button", name="Search").click()
+    plain.get_by_role("link", name="Search").or_(plain.locator("tbody tr")).first.wait_for()
+    plain.get_by_role("button", name="Light colors").click()
+
+
+def test_without_a_script_a_study_is_delivered_judged_and_looked_into(hospital: Hospital, plain: Page) -> None:
+    study = hospital.studies["ct_tumor"]
+    plain.goto("/console/")
+    plain.get_by_role("checkbox", name=f"Study {study}").first.check()
+    plain.get_by_role("button", name="Deliver again").first.click()
+    assert plain.get_by_role("status").first.is_visible()
+    plain.locator(f'a[href="/console/studies/{study}"]').first.click()
+    plain.get_by_role("button", name="Deliver again").first.click()
+    assert plain.get_by_role("status").first.is_visible()
+    plain.get_by_text("Reject", exact=True).first.click()
+    form = plain.locator("form.stacked").filter(has=plain.get_by_role("button", name="Reject the whole result"))
+    form.get_by_label("Reason").select_option("other")
+    form.get_by_label("Comment").fill("seen without a script")
+    form.get_by_role("button", name="Reject").click()
+    assert plain.get_by_text("seen without a script").first.is_visible()
+    plain.get_by_text("item by item").first.click()
+    plain.get_by_role("link", name="Show the report").first.click()
+    assert plain.get_by_text("Imaging Measurements").first.is_visible()
+    plain.go_back()
+    plain.get_by_role("link", name="Show what the headers say").click()
+    plain.locator("#series-table").get_by_role("link", name="Show", exact=True).first.click()
+    assert plain.get_by_role("cell", name="Modality").first.is_visible()
+    plain.go_back()
+    assert plain.get_by_text("The viewer needs JavaScript").is_visible()
+    assert plain.get_by_role("button", name="Zoom in").count() == 0
+
+
+def test_without_a_script_files_are_explained_and_tried(plain: Page, tmp_path: Path) -> None:
+    (path,) = testing.write([testing.noise(300, 300, seed=8, Modality="MR")], tmp_path, study="a plain MR")
+    plain.goto("/console/routes/test")
+    plain.get_by_label("Files or ZIP archives").set_input_files(path)
+    plain.get_by_role("button", name="Explain").click()
+    plain.get_by_text("No route takes this study").wait_for(timeout=60_000)
+    plain.goto("/console/trials")
+    plain.get_by_label("Files: DICOM").set_input_files(path)
+    plain.get_by_role("button", name="Read", exact=True).click()
+    followed(plain, "Load the page again", plain.get_by_text("No route takes these files"))
+    plain.get_by_role("button", name="Discard").click()
+    plain.get_by_role("heading", name="Try it").wait_for()
+    plain.goto("/console/routes/change")
+    plain.get_by_label("or its text").fill("[[route]]")
+    plain.get_by_role("button", name="Check and compare").click()
+    plain.get_by_text("The file cannot be taken").wait_for()
+
+
+def test_without_a_script_a_peer_is_called_and_a_study_is_sent(hospital: Hospital, plain: Page) -> None:
+    plain.goto("/console/system")
+    plain.get_by_role("button", name=f"Echo of {hospital.archive.peer.name}").click()
+    plain.get_by_role("heading", name=f"Trial of {hospital.archive.peer.name}").wait_for()
+    assert plain.get_by_text("yes").first.is_visible()
+    plain.get_by_role("button", name="Dark colors").click()
+    plain.get_by_role("heading", name="System").wait_for()
+    plain.goto("/console/system/test")
+    plain.get_by_role("button", name="Send the study").click()
+    followed(plain, "Look again", plain.get_by_role("row").filter(has_text="done").nth(1))
+
+
+def test_without_a_script_a_person_is_added_changed_and_removed(hospital: Hospital, plain: Page) -> None:
+    plain.goto("/console/persons")
+    plain.get_by_label("Name", exact=True).fill("newcomer")
+    plain.get_by_label("Role", exact=True).select_option("viewer")
+    plain.get_by_role("button", name="Add").click()
+    row = plain.get_by_role("row").filter(has_text="newcomer")
+    row.get_by_label("Role of newcomer").select_option("reader")
+    row.get_by_role("button", name="Change").click()
+    row.locator("summary", has_text="New password").click()
+    row.get_by_role("button", name="New password").click()
+    password = plain.get_by_role("status").locator("code").inner_text()
+    other = plain.context.browser.new_context(base_url=hospital.console.address, java_script_enabled=False).new_page()  # type: ignore[union-attr]
+    log_in(other, "newcomer", password)
+    other.goto("/console/password")
+    other.get_by_label("Current password").fill(password)
+    other.get_by_label("New password, 15").fill(password[::-1])
+    other.get_by_label("New password again").fill(password[::-1])
+    other.get_by_role("button", name="Change the password").click()
+    log_in(other, "newcomer", password[::-1])
+    assert other.get_by_text("reader", exact=True).is_visible()
+    other.get_by_role("button", name="Log out").click()
+    other.get_by_role("heading", name="Log in").wait_for()
+    other.context.close()
+    row.locator("summary", has_text="Remove").click()
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_have_count(0)
+
+
 def modalities(archive: Orthanc, study: UID) -> list[str]:
     """Return the modality of each instance of a study in an archive."""
     return [
         json.loads(archive.call("GET", f"/instances/{identifier}/simplified-tags"))["Modality"]
         for identifier in archive.instances_of(study).values()
     ]
+
+
+def followed(page: Page, name: str, locator: Locator) -> None:
+    """Follow the link that loads the page again until the page shows something."""
+    again = page.get_by_role("link", name=name)
+    deadline = time.monotonic() + 120
+    while not locator.count():
+        assert time.monotonic() < deadline, page.locator("main").inner_text()
+        again.or_(locator).first.wait_for()
+        if again.count():
+            again.click()
 
 
 def reloaded(page: Page, locator: Locator) -> None:

@@ -20,7 +20,7 @@ installed("playwright", "fastapi", "jinja2")
 
 from fastapi import APIRouter, Request  # noqa: E402
 from fastapi.responses import HTMLResponse  # noqa: E402
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 from support.browser import ARGUMENTS  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
@@ -345,6 +345,34 @@ def test_everything_can_be_done_by_keyboard(opened: Viewer) -> None:
     assert page.locator('[data-do="regions"]').get_attribute("aria-pressed") == "false"
     press("Enter")
     assert page.locator("#place-i").input_value() == str(COLUMNS // 2)
+
+
+def test_each_control_of_the_viewer_works_by_keys_and_none_keeps_the_focus(opened: Viewer) -> None:
+    page = opened.page
+
+    def press(selector: str, key: str) -> None:
+        page.locator(selector).press(key)
+        opened.settle()
+
+    press('[data-part="slider"]', "Home")
+    press('[data-part="slider"]', "ArrowRight")
+    assert opened.evaluate("return v.number") == 1
+    press('[data-part="findings"] button:first-child', "Enter")
+    assert opened.evaluate("return v.number") == MIDDLE
+    press('[data-part="preset"]', "ArrowDown")
+    assert opened.evaluate("return v.window") == [500, 1000]
+    press('[data-part="opacity"]', "ArrowRight")
+    assert page.locator('[data-part="opacity"]').input_value() == "5"
+    press('[data-do="in"]', "Enter")
+    press('[data-do="invert"]', "Space")
+    assert opened.evaluate("return [v.view.zoom, v.inverted]") == [1.25, True]
+    press('[data-do="reset"]', "Enter")
+    assert opened.evaluate("return [v.view.zoom, v.inverted]") == [1, False]
+    press(".viewer-stage", "Tab")
+    expect(page.locator('[data-part="slider"]')).to_be_focused()
+    press('[data-part="slider"]', "Shift+Tab")
+    press(".viewer-stage", "Shift+Tab")
+    expect(page.locator(".viewer :focus")).to_have_count(0)
 
 
 def test_the_mouse_scrolls_drags_the_window_and_reads_values(opened: Viewer) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from support import Orthanc, installed, orthanc, run, shared
 from support.judges import module_errors, set_errors, template_errors, tree_errors
 from support.node import ROOT, RunningNode, configured, running, shipped_routes
 from support.pointing import Position, pointing_report
+from support.regions import center_mm, regions
 
 from ainode.node.domain import UID, DeliveryState, JobState, Result
 from ainode.node.encoding import headers
@@ -68,23 +69,6 @@ def judged(documents: list[Path], sources: list[Path]) -> list[str]:
     found = [error for path in documents for error in module_errors(path)]
     found += [error for path in reports for error in (*tree_errors(path), *template_errors(path))]
     return found + [error for error in set_errors(documents, sources) if "AccessionNumber" not in error]
-
-
-def regions(item: Dataset) -> Iterator[tuple[np.ndarray, str]]:
-    """Yield every region's points, as (column, row), and the image that it lies on."""
-    if item.get("ValueType") == "SCOORD" and item.RelationshipType == "CONTAINS":
-        image = item.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        yield np.asarray(item.GraphicData, float).reshape(-1, 2), image
-    for child in item.get("ContentSequence", ()):
-        yield from regions(child)
-
-
-def center_mm(points: np.ndarray, image: Dataset) -> np.ndarray:
-    """Return the middle of a region in LPS mm, by the standard's formula (PS3.3 C.7.6.2.1.1)."""
-    column, row = (points.min(axis=0) + points.max(axis=0)) / 2 - 0.5
-    orientation, spacing = np.asarray(image.ImageOrientationPatient, float), image.PixelSpacing
-    position = np.asarray(image.ImagePositionPatient, float)
-    return position + orientation[:3] * column * spacing[1] + orientation[3:] * row * spacing[0]
 
 
 def _of_the_node(node: RunningNode, path: Path) -> float:

@@ -38,7 +38,7 @@ class Console:
         """Return the address that a person types."""
         return f"http://127.0.0.1:{self.port}"
 
-    def person(self, role: str, *, dark: bool = False, phone: bool = False) -> Page:
+    def person(self, role: str, *, dark: bool = False, phone: bool = False, scripts: bool = True) -> Page:
         """Return a page of a browser in which a person of a role is logged in."""
         context = self.browser.new_context(
             base_url=self.address,
@@ -46,15 +46,21 @@ class Console:
             color_scheme="dark" if dark else "light",
             has_touch=phone,
             device_scale_factor=3 if phone else 1,
+            java_script_enabled=scripts,
         )
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.goto("/")
-        page.get_by_label("Name").fill(f"the-{role}")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("heading", name="Worklist").wait_for()
+        log_in(page, f"the-{role}", PASSWORD)
         return page
+
+
+def log_in(page: Page, name: str, password: str) -> None:
+    """Log a person in, from the first page."""
+    page.goto("/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Worklist").wait_for()
 
 
 def add_persons(node: RunningNode) -> None:
