@@ -276,8 +276,9 @@ def test_without_a_script_a_peer_is_called_and_a_study_is_sent(hospital: Hospita
     plain.get_by_role("button", name=f"Echo of {hospital.archive.peer.name}").click()
     plain.get_by_role("heading", name=f"Trial of {hospital.archive.peer.name}").wait_for()
     assert plain.get_by_text("yes").first.is_visible()
-    plain.get_by_role("button", name="Dark colors").click()
-    plain.get_by_role("heading", name="System").wait_for()
+    for colors in ("Dark colors", "Light colors"):
+        plain.get_by_role("button", name=colors).click()
+        plain.get_by_role("heading", name="System").wait_for()
     plain.goto("/console/system/test")
     plain.get_by_role("button", name="Send the study").click()
     followed(plain, "Look again", plain.get_by_role("row").filter(has_text="done").nth(1))
