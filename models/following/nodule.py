@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist, squareform
 
+from ainode.models.following.extents import Mask, axes_mm, contours, maximum_mm
 from ainode.models.following.grid import Grid, Omission, Position, Values, triple
-
-Mask = NDArray[np.bool_]
 
 _STEP_MM = 0.6
 _HALF_MM = 33.0
@@ -37,8 +31,6 @@ _EDGE_MM = 1.5
 """the reach of a scanner's blur beyond the edge at half density"""
 _RING_MM = (2.0, 6.0)
 _CORE, _USUAL_LUNG_HU = 0.6, -850.0
-_RIM = 0.5
-"""voxels from the outermost centers to the edge: the mean of balls of 5 to 20 mm"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,48 +216,13 @@ def _volume(segmentation: _Segmentation) -> float:
 def _size(segmentation: _Segmentation, scan: Grid) -> NoduleSize:
     """Return the size of a nodule that is cut out of a scan."""
     voxels = np.argwhere(segmentation.region.mask)
-    long_axis, short_axis = max((_axes(slice_) for slice_ in segmentation.region.mask if slice_.any()), key=sum)
+    long_axis, short_axis = axes_mm(segmentation.region.mask, _STEP_MM)
     return NoduleSize(
         position_mm=triple(segmentation.patch.positions(voxels.mean(axis=0))),
         long_axis_mm=long_axis,
         short_axis_mm=short_axis,
-        maximum_mm=(float(pdist(_hull(voxels)).max(initial=0.0)) + _RIM) * _STEP_MM,
+        maximum_mm=maximum_mm(segmentation.region.mask, _STEP_MM),
         volume_mm3=_volume(segmentation),
         density_hu=segmentation.tissue.nodule,
-        outline=tuple(_contours(segmentation, scan)),
+        outline=tuple(contours(segmentation.patch, segmentation.region.mask, scan)),
     )
-
-
-def _contours(segmentation: _Segmentation, scan: Grid) -> Iterator[tuple[Position, ...]]:
-    """Yield the contour of the largest part of the region in each slice of the scan, from the feet to the head."""
-    patch, mask = segmentation.patch, segmentation.region.mask
-    layers = np.arange(len(mask))
-    depths = scan.indices(patch.positions(np.stack([layers, 0 * layers, 0 * layers], -1)))[:, 0]
-    for number in range(math.ceil(depths[0]), math.floor(depths[-1]) + 1):
-        layer = int(np.abs(depths - number).argmin())
-        contours, _ = cv2.findContours(mask[layer].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        points = max((contour.reshape(-1, 2) for contour in contours), key=len, default=np.empty((0, 2)))
-        if len(points) > 2:  # noqa: PLR2004 - a polygon
-            # A point between two layers would leave the plane of the contour.
-            indices = np.array([(layer, row, column) for column, row in (*points, points[0])])
-            corners = patch.positions(indices)
-            yield tuple(triple(corner) for corner in corners)
-
-
-def _axes(slice_: Mask) -> tuple[float, float]:
-    """Return the longest diameter of a mask's slice, and the mask's width across that diameter, in mm."""
-    points = _hull(np.argwhere(slice_))
-    distances = squareform(pdist(points))
-    first, second = np.unravel_index(int(distances.argmax()), distances.shape)
-    diameter = points[second] - points[first]
-    length = float(np.linalg.norm(diameter))
-    across = np.ptp(points @ np.asarray((-diameter[1], diameter[0]))) / length if length else 0.0
-    return (length + _RIM) * _STEP_MM, (float(across) + _RIM) * _STEP_MM
-
-
-def _hull(points: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the corners of the points' convex hull; all points if they are too few or on one line or plane."""
-    try:
-        return np.asarray(points[ConvexHull(points).vertices])
-    except (QhullError, ValueError):
-        return points
