@@ -59,7 +59,7 @@ def queue(bench: Bench, study: str, minute: int) -> str:
     return identifier
 
 
-def test_the_first_study_appears_by_itself_and_what_is_checked_stays_checked(chromium: Browser, bench: Bench) -> None:
+def test_the_first_study_appears_by_itself_and_checks_and_focus_stay(chromium: Browser, bench: Bench) -> None:
     page = opened(chromium, bench)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -69,9 +69,11 @@ def test_the_first_study_appears_by_itself_and_what_is_checked_stays_checked(chr
     link.wait_for(timeout=WITHIN_MS)
     box = page.get_by_role("checkbox", name="Study 1.2.1, route spine")
     box.check()
+    link.focus()
     bench.ledger.move(first, JobState.READING)
     expect(page.locator("tbody")).to_contain_text("being read", timeout=WITHIN_MS)
     assert box.is_checked()
+    expect(link).to_be_focused()
     page.get_by_label("State").select_option("failed")
     page.get_by_text("No study fits these filters").wait_for(timeout=WITHIN_MS)
     assert "state=failed" in page.url
