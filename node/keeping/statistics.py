@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from ainode.node.domain import UID, Presence
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
@@ -56,25 +54,25 @@ class AnswerCount:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The answers of a handler over a period, the oldest first.
+    """The answers of a handler over a period, the oldest first; every field has an entry for each answer.
 
-    Shapes: every array (n,). Units: seconds; `at` whole seconds since 1970. A probability that is not there is NaN.
+    Units: seconds; `at` whole seconds since 1970.
     """
 
-    at: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    seconds: NDArray[np.float64]
-    presences: NDArray[np.str_]
+    at: Sequence[float] = ()
+    probabilities: Sequence[float | None] = ()
+    seconds: Sequence[float] = ()
+    presences: Sequence[str] = ()
     """'' without a verdict, and where the study was refused"""
-    is_read: NDArray[np.bool_]
+    is_read: Sequence[bool] = ()
     """whether the study was not refused"""
     is_cut: bool = False
     """whether the period may have more answers"""
 
     @property
-    def scores(self) -> NDArray[np.float64]:
+    def scores(self) -> tuple[float, ...]:
         """Return the probabilities that are there."""
-        return self.probabilities[np.isfinite(self.probabilities)]
+        return tuple(probability for probability in self.probabilities if probability is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class Pairs:
 
     counts: Mapping[tuple[str, str], int]
     """how often the first route gave one answer and the second another: a presence, `refused` or `none`"""
-    gaps: NDArray[np.float64]
+    gaps: Sequence[float]
     """probabilities of the second route less those of the first"""
     different: tuple[Pair, ...]
     """the newest with different answers"""
@@ -154,19 +152,12 @@ class Statistics:
         rows = self._newest((second, *columns), handler, period, weights_sha256)
         empty: tuple[tuple[Any, ...], ...] = ((),) * 5
         times, probabilities, seconds, presences, is_read = zip(*rows[::-1], strict=True) if rows else empty
-        return Sample(
-            np.array(times, np.float64),
-            np.array(probabilities, np.float64),
-            np.array(seconds, np.float64),
-            np.array(presences, np.str_),
-            np.array(is_read, np.bool_),
-            is_cut=len(rows) == MOST_ANSWERS,
-        )
+        return Sample(times, probabilities, seconds, presences, is_read, is_cut=len(rows) == MOST_ANSWERS)
 
-    def scores(self, handler: str, period: Period, weights_sha256: str = "") -> NDArray[np.float64]:
+    def scores(self, handler: str, period: Period, weights_sha256: str = "") -> tuple[float, ...]:
         """Return the probabilities of the answers of which `sample` returns everything."""
         rows = self._newest((answers.c.probability,), handler, period, weights_sha256)
-        return np.array([probability for (probability,) in rows if probability is not None], np.float64)
+        return tuple(probability for (probability,) in rows if probability is not None)
 
     def _newest(
         self, columns: tuple[sa.ColumnElement[Any], ...], handler: str, period: Period, weights_sha256: str
@@ -195,7 +186,7 @@ class Statistics:
         with self._engine.connect() as connection:
             return Pairs(
                 {(row[0], row[1]): row[2] for row in connection.execute(counted)},
-                np.array(connection.execute(gaps).scalars().all(), np.float64),
+                connection.execute(gaps).scalars().all(),
                 tuple(
                     Pair(UID(row[0]), aware(row[1]), Reply(*row[2:5]), Reply(*row[5:8]))
                     for row in connection.execute(different)

@@ -1,17 +1,18 @@
 """A shadow route beside a live route on the same studies: how often they differ, and where."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 from typing import Annotated, Final
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from ainode.node.console.days import days, last_days, today_of, zone_of
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import Axis
+from ainode.node.console.figures.distribution import bin_edges, shares
 from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.models.page import Visit
 from ainode.node.console.pages import render
@@ -70,20 +71,19 @@ def comparison(pairs: Pairs) -> Comparison:
             (words, tuple(pairs.counts.get((first, second), 0) for second in ANSWERS))
             for first, words in ANSWERS.items()
         ),
-        mean_difference=float(gaps.mean()) if gaps.size else None,
-        largest=float(gaps[np.argmax(np.abs(gaps))]) if gaps.size else None,
-        differences=_chart(gaps) if gaps.size else Markup(),
+        mean_difference=fmean(gaps) if gaps else None,
+        largest=max(gaps, key=abs) if gaps else None,
+        differences=_chart(gaps) if gaps else Markup(),
         disagreements=pairs.different,
         disagreement_count=n - same,
     )
 
 
-def _chart(gaps: NDArray[np.float64]) -> Markup:
-    edges = np.linspace(-1, 1, _BINS + 1)
-    shares = np.histogram(gaps, edges)[0] / gaps.size
+def _chart(gaps: Sequence[float]) -> Markup:
+    edges = bin_edges(-1, 1, _BINS)
     ticks = tuple((tick / 2, f"{tick / 2:+.1f}") for tick in range(-2, 3))
     axis = Axis("probability of the second less that of the first", -1.0, 1.0, ticks)
-    return charts.histogram("Differences", [float(edge) for edge in edges], [float(share) for share in shares], axis)
+    return charts.histogram("Differences", edges, shares(gaps, edges), axis)
 
 
 def choices(routes: tuple[Route, ...]) -> tuple[tuple[str, str], ...]:

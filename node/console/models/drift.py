@@ -1,11 +1,13 @@
 """Whether scores of a period are distributed as those of a reference period: two tests, with the numbers of cases."""
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+from ainode.node.console.figures.distribution import quantile
 
 FEWEST: Final = 20
 """of scores in each period: with fewer, neither figure says anything"""
@@ -16,7 +18,7 @@ _WORTH_A_LOOK, _TO_ACT_ON = 0.1, 0.25
 _CHI_SQUARED_95: Final = (3.841, 5.991, 7.815, 9.488, 11.070, 12.592, 14.067, 15.507, 16.919)
 _SIGNIFICANT: Final = 0.01
 _TERMS: Final = 100
-Scores = NDArray[np.float64]
+Scores = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,25 @@ def stability_index(scores: Scores, reference: Scores) -> tuple[float, int]:
     Half a case is added to each bin, so that an empty bin has a logarithm. The index is the sum of both
     Kullback-Leibler divergences; without a change it follows chi squared (Yurdakul, 2018).
     """
-    edges = np.unique(np.quantile(reference, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    bins = len(edges) + 1
-    shares = [
-        (np.bincount(np.searchsorted(edges, values, side="left"), minlength=bins) + 0.5) / (len(values) + bins / 2)
-        for values in (scores, reference)
-    ]
-    return float(np.sum((shares[0] - shares[1]) * np.log(shares[0] / shares[1]))), bins
+    ordered = sorted(reference)
+    edges = sorted({quantile(ordered, number / _BINS) for number in range(1, _BINS)})
+    shares, reference_shares = (_smoothed_shares(values, edges) for values in (sorted(scores), ordered))
+    terms = ((a - b) * math.log(a / b) for a, b in zip(shares, reference_shares, strict=True))
+    return math.fsum(terms), len(edges) + 1
+
+
+def _smoothed_shares(ordered: Scores, edges: Sequence[float]) -> list[float]:
+    """Return the share of the sorted scores in each bin, half a case added; a score on an edge is in the lower bin."""
+    places = [0, *(bisect_right(ordered, edge) for edge in edges), len(ordered)]
+    cases = len(ordered) + (len(edges) + 1) / 2
+    return [(upper - lower + 0.5) / cases for lower, upper in pairwise(places)]
 
 
 def kolmogorov_smirnov(scores: Scores, reference: Scores) -> float:
     """Return the largest distance between the cumulative distributions of two samples."""
-    places = np.concatenate((scores, reference))
-    heights = [np.searchsorted(np.sort(sample), places, side="right") / len(sample) for sample in (scores, reference)]
-    return float(np.max(np.abs(heights[0] - heights[1])))
+    first, second = sorted(scores), sorted(reference)
+    places = {*first, *second}
+    return max(abs(bisect_right(first, x) / len(first) - bisect_right(second, x) / len(second)) for x in places)
 
 
 def kolmogorov_p(distance: float, n: int, n_reference: int) -> float:

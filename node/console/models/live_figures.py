@@ -1,17 +1,19 @@
 """What a model answered lately, as charts and sentences; pure functions of the samples."""
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress, pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from ainode.node.console.days import Days
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import MAX_BARS, Axis, Bar, Curve, Estimate, unit_axis
+from ainode.node.console.figures.distribution import bin_edges, quantile, shares
 from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.models.drift import FEWEST, Drift
 from ainode.node.domain import Presence
@@ -66,8 +68,9 @@ def volume_chart(sample: Sample, days: Days, zone: ZoneInfo | None) -> Markup:
 def positives_chart(sample: Sample, days: Days, zone: ZoneInfo | None) -> Markup:
     """Return the share of positive studies among those with a verdict, over time."""
     buckets = days.buckets(MAX_BARS)
-    positive = _counted(sample.at[sample.presences == Presence.PRESENT], buckets, zone)
-    judged = _counted(sample.at[sample.presences != ""], buckets, zone)
+    answers = tuple(zip(sample.at, sample.presences, strict=True))
+    positive = _counted([at for at, presence in answers if presence == Presence.PRESENT], buckets, zone)
+    judged = _counted([at for at, presence in answers if presence], buckets, zone)
     points = tuple(
         (float(bucket.since.toordinal()), hits / n if n else float("nan"))
         for bucket, hits, n in zip(buckets, positive, judged, strict=True)
@@ -78,13 +81,11 @@ def positives_chart(sample: Sample, days: Days, zone: ZoneInfo | None) -> Markup
     )
 
 
-def scores_chart(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> Markup:
+def scores_chart(scores: Sequence[float], reference: Sequence[float]) -> Markup:
     """Return the distribution of the scores, over that of the reference."""
-    edges = np.linspace(0, 1, _BINS + 1)
-    shares = [np.histogram(values, edges)[0] / max(1, len(values)) for values in (scores, reference)]
-    lists = [[float(share) for share in values] for values in shares]
-    shown = lists[1] if len(reference) else ()
-    return charts.histogram("Scores", [float(e) for e in edges], lists[0], unit_axis("probability"), reference=shown)
+    edges = bin_edges(0, 1, _BINS)
+    shown = shares(reference, edges) if reference else ()
+    return charts.histogram("Scores", edges, shares(scores, edges), unit_axis("probability"), reference=shown)
 
 
 def agreement_chart(figures: tuple[Agreement, ...]) -> Markup | None:
@@ -101,10 +102,11 @@ def agreement_chart(figures: tuple[Agreement, ...]) -> Markup | None:
     return charts.interval_chart("Agreement of persons", estimates, *axes) if months else None
 
 
-def _counted(times: NDArray[np.float64], buckets: tuple[Days, ...], zone: ZoneInfo | None) -> NDArray[np.int64]:
+def _counted(times: Sequence[float], buckets: tuple[Days, ...], zone: ZoneInfo | None) -> list[int]:
+    """Return how many of the ascending times are in each bucket."""
     periods = [bucket.period(zone) for bucket in buckets]
-    edges = np.array([*(period.since.timestamp() for period in periods), periods[-1].until.timestamp()])
-    return np.diff(np.searchsorted(times, edges, side="left"))
+    edges = [*(period.since for period in periods), periods[-1].until]
+    return [upper - lower for lower, upper in pairwise(bisect_left(times, edge.timestamp()) for edge in edges)]
 
 
 def _name(bucket: Days) -> str:
@@ -118,11 +120,11 @@ def _bucket_label(buckets: tuple[Days, ...]) -> str:
 
 def durations(sample: Sample) -> Durations | None:
     """Return median and 95th percentile of the reading time; None without a reading."""
-    seconds = sample.seconds[sample.is_read]
-    if not seconds.size:
+    seconds = sorted(compress(sample.seconds, sample.is_read))
+    if not seconds:
         return None
-    p95 = float(np.percentile(seconds, 95)) if seconds.size >= _ENOUGH_FOR_P95 else None
-    return Durations(seconds.size, float(np.median(seconds)), p95)
+    p95 = quantile(seconds, 0.95) if len(seconds) >= _ENOUGH_FOR_P95 else None
+    return Durations(len(seconds), quantile(seconds, 0.5), p95)
 
 
 def refusals(counts: tuple[AnswerCount, ...]) -> tuple[Refusals, ...]:

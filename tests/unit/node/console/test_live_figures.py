@@ -7,7 +7,6 @@ from itertools import pairwise
 from xml.etree.ElementTree import fromstring
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pytest
 from fastapi import HTTPException
 
@@ -27,11 +26,11 @@ NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
 
 def a_sample(*answers: tuple[datetime, float | None, str]) -> Sample:
     return Sample(
-        np.array([at.timestamp() for at, _, _ in answers]),
-        np.array([probability for _, probability, _ in answers], np.float64),
-        np.array([2.0] * len(answers)),
-        np.array([presence for _, _, presence in answers], np.str_),
-        np.array([probability is not None for _, probability, _ in answers], np.bool_),
+        [at.timestamp() for at, _, _ in answers],
+        [probability for _, probability, _ in answers],
+        [2.0] * len(answers),
+        [presence for _, _, presence in answers],
+        [probability is not None for _, probability, _ in answers],
     )
 
 
@@ -105,7 +104,7 @@ def test_the_words_on_drift_say_how_many_scores_are_missing() -> None:
 
 def test_two_routes_agree_where_their_answers_are_the_same_refusals_included() -> None:
     counts = {("present", "present"): 1, ("present", "absent"): 1, (REFUSED, REFUSED): 1, ("absent", REFUSED): 1}
-    routes = comparison(Pairs(counts, np.array([0.0, -0.5]), ()))
+    routes = comparison(Pairs(counts, [0.0, -0.5], ()))
     rows = dict(routes.table)
     assert (routes.n, routes.agreement[0], routes.disagreement_count) == (4, 0.5, 2)
     assert (rows["present"], rows["absent"], rows["refused"]) == ((1, 0, 1, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 1))
@@ -113,7 +112,7 @@ def test_two_routes_agree_where_their_answers_are_the_same_refusals_included() -
 
 
 def test_routes_without_a_common_study_have_no_figure() -> None:
-    nothing = comparison(Pairs({}, np.array([]), ()))
+    nothing = comparison(Pairs({}, [], ()))
     assert (nothing.n, nothing.mean_difference, nothing.disagreements) == (0, None, ())
 
 
