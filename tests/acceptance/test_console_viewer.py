@@ -1,5 +1,6 @@
 """The slice viewer in a real browser: the pixel under a drawn box is the pixel of the region in the report."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -456,3 +457,51 @@ def test_a_damaged_slice_is_named_and_the_others_are_shown(
     viewer.evaluate("v.go(0)")
     viewer.until("v.part('message').textContent.includes('cannot be decoded')")
     context.close()
+
+
+def overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the area that two rectangles [left, top, right, bottom] share."""
+    sides = (min(first[axis + 2], second[axis + 2]) - max(first[axis], second[axis]) for axis in (0, 1))
+    return math.prod(max(side, 0.0) for side in sides)
+
+
+CROWD: dict[str, list[tuple[float, float, float, float]]] = {
+    "in a row": [(100 + 30 * number, 200, 125 + 30 * number, 225) for number in range(6)],
+    "in a column": [(300, 100 + 26 * number, 330, 124 + 26 * number) for number in range(5)],
+    "in a corner": [(0, 0, 40, 30), (45, 0, 90, 30), (0, 35, 40, 70)],
+    "at the same place": [(200, 200, 240, 240)] * 4,
+}
+
+
+@pytest.mark.parametrize("name", CROWD)
+def test_labels_of_regions_cover_neither_each_other_nor_a_region_and_lie_in_the_picture(
+    opened: Viewer, name: str
+) -> None:
+    taken: list[Sequence[float]] = list(CROWD[name])
+    for box in CROWD[name]:
+        arguments = f"{list(box)}, [110, 18], {[list(place) for place in taken]}, [700, 500]"
+        label = opened.page.evaluate(f"sliceViewer.labelPlace({arguments})")
+        assert [overlap(label, place) for place in taken] == [0] * len(taken)
+        assert overlap(label, (0, 0, 700, 500)) == pytest.approx(110 * 18)
+        taken.append(label)
+
+
+def test_the_label_of_a_region_is_drawn_beside_the_region_and_not_over_its_neighbor(opened: Viewer) -> None:
+    """A neighbor stands where the label of the first region would be written."""
+    opened.evaluate("v.plane.letters = null; v.overlays.regions.splice(1); v.draw()")
+    opened.settle()
+    opened.evaluate("""
+        const [region] = v.overlays.regions;
+        const [left, top] = [0, 1].map((axis) => Math.min(...region.points.map((point) => point[axis])));
+        const [right, high] = [left + 90 / v.place.across, 30 / v.place.down];
+        const points = [[left, top - high], [right, top - high], [right, top - 1], [left, top - 1]];
+        region.label = "finding 1, malignant";
+        v.overlays.regions.push({ ...region, points, label: "" });
+        v.draw();
+    """)
+    opened.settle()
+    places = opened.evaluate("return v.overlays.regions[1].points.map((point) => sliceViewer.toCanvas(v.place, point))")
+    (left, top), (right, bottom) = ([int(value * opened.ratio) for value in places[corner]] for corner in (0, 2))
+    inside = opened.pixels().astype(int)[top + 4 : bottom - 4, left + 4 : right - 4]
+    assert inside.size
+    assert not ((inside[:, :, 0] > 200) & (inside[:, :, 1] > 160) & (inside[:, :, 2] < 90)).any()

@@ -39,6 +39,20 @@
     return { point, distance: Math.abs(dot(offset, cross(across, down))) };
   }
 
+  /** Return the rectangle of a text near its region: in the picture, over as little as may be of the places taken. */
+  function labelPlace([left, top, right, bottom], [wide, high], taken, [width, height]) {
+    const columns = [left, right - wide].map((x) => clamp(x, 2, Math.max(width - wide - 2, 2)));
+    const lines = [0, 1, 2, 3].flatMap((line) => [top - 2 - (line + 1) * high, bottom + 2 + line * high]);
+    const near = lines.flatMap((y) => columns.map((x) => [x, y]));
+    near.splice(4, 0, [right + 4, top], [left - wide - 4, top]);
+    near.push([columns[0], clamp(top + 2, 2, Math.max(height - high - 2, 2))]); // a region larger than the picture
+    const share = (a, b, axis) => Math.max(Math.min(a[axis + 2], b[axis + 2]) - Math.max(a[axis], b[axis]), 0);
+    const covered = (spot) => taken.reduce((sum, other) => sum + share(spot, other, 0) * share(spot, other, 1), 0);
+    const spots = near.map(([x, y]) => [x, y, x + wide, y + high]);
+    const seen = spots.filter((spot) => spot[0] >= 0 && spot[1] >= 0 && spot[2] <= width && spot[3] <= height);
+    return (seen.length ? seen : spots.slice(-1)).reduce((a, b) => (covered(b) < covered(a) ? b : a));
+  }
+
   // ---- Slices -----------------------------------------------------------------------------------------------------
   const MOST_BYTES = (navigator.deviceMemory || 4) <= 2 ? 96e6 : 256e6;
   const MOST_REQUESTS = 3;
@@ -64,8 +78,7 @@
   /** Loads slices, the nearest first, and forgets those that were not looked at for long. */
   class Slices {
     constructor(base, series, onChange) {
-      Object.assign(this, { base, series, onChange, kept: new Map(), failed: new Map() });
-      Object.assign(this, { running: 0, bytes: 0, target: 0, step: 1 });
+      Object.assign(this, { base, series, onChange, kept: new Map(), failed: new Map(), running: 0, bytes: 0, target: 0 });
     }
 
     at(number) {
@@ -109,8 +122,7 @@
       this.bytes += slice.values.byteLength;
       for (const [other, old] of this.kept) {
         if (this.bytes <= MOST_BYTES || other === this.target || other === number) continue;
-        this.kept.delete(other);
-        this.bytes -= old.values.byteLength;
+        if (this.kept.delete(other)) this.bytes -= old.values.byteLength;
       }
     }
   }
@@ -155,9 +167,8 @@
     bytes.forEach((value, n) => {
       const place = (value / 255) * (HEAT.length - 1);
       const first = Math.min(Math.floor(place), HEAT.length - 2);
-      for (let band = 0; band < 3; band += 1) {
-        image.data[4 * n + band] = HEAT[first][band] + (place - first) * (HEAT[first + 1][band] - HEAT[first][band]);
-      }
+      const mixed = (low, band) => low + (place - first) * (HEAT[first + 1][band] - low);
+      HEAT[first].forEach((low, band) => { image.data[4 * n + band] = mixed(low, band); });
       image.data[4 * n + 3] = value;
     });
     context.putImageData(image, 0, 0);
@@ -166,17 +177,14 @@
 
   // ---- The viewer -------------------------------------------------------------------------------------------------
   const WHOLE = { zoom: 1, x: 0, y: 0 };
-  const LINE = "#ffd400";
-  const MARK = "#4fd8ff";
-  const HALO = "rgba(0, 0, 0, 0.75)";
+  const [LINE, MARK, HALO] = ["#ffd400", "#4fd8ff", "rgba(0, 0, 0, 0.75)"];
   const FONT = "600 14px system-ui, sans-serif";
+  const step = (count) => (v) => v.go(v.number + count);
   const KEYS = {
-    ArrowUp: (v) => v.go(v.number - 1), ArrowDown: (v) => v.go(v.number + 1),
-    ArrowLeft: (v) => v.go(v.number - 1), ArrowRight: (v) => v.go(v.number + 1),
+    ArrowUp: step(-1), ArrowDown: step(1), ArrowLeft: step(-1), ArrowRight: step(1),
     "Shift ArrowUp": (v) => v.pan(0, 30), "Shift ArrowDown": (v) => v.pan(0, -30),
     "Shift ArrowLeft": (v) => v.pan(30, 0), "Shift ArrowRight": (v) => v.pan(-30, 0),
-    PageUp: (v) => v.go(v.number - 10), PageDown: (v) => v.go(v.number + 10),
-    Home: (v) => v.go(0), End: (v) => v.go(Infinity),
+    PageUp: step(-10), PageDown: step(10), Home: step(-Infinity), End: step(Infinity),
     "+": (v) => v.zoom(1.25), "=": (v) => v.zoom(1.25), "-": (v) => v.zoom(0.8),
     r: (v) => v.reset(), 0: (v) => v.reset(), i: (v) => v.set({ inverted: !v.inverted }), o: (v) => v.toggleRegions(),
     "[": (v) => v.changeWindow(0, 1 / 1.1), "]": (v) => v.changeWindow(0, 1.1),
@@ -184,10 +192,11 @@
     n: (v) => v.nextFinding(1), p: (v) => v.nextFinding(-1), Enter: (v) => v.mark([v.width / 2, v.height / 2]),
   };
   const BUTTONS = { in: "+", out: "-", reset: "r", invert: "i", regions: "o" };
+  const EVENTS = { keydown: "onKey", wheel: "onWheel", pointerdown: "onDown", pointermove: "onMove", pointerup: "onUp",
+    pointercancel: "onUp" };
   const DRAGS = {
     window: (v, dx, dy) => v.changeWindow(dy / v.height, Math.exp((2 * dx) / v.width)),
-    pan: (v, dx, dy) => v.pan(dx, dy),
-    zoom: (v, dx, dy) => v.zoom(Math.exp(-dy / 200)),
+    pan: (v, dx, dy) => v.pan(dx, dy), zoom: (v, dx, dy) => v.zoom(Math.exp(-dy / 200)),
     scroll: (v, dx, dy) => v.scroll(dy),
   };
 
@@ -196,9 +205,8 @@
       this.figure = figure;
       this.part = (name) => figure.querySelector(`[data-part="${name}"]`);
       this.canvas = this.part("canvas");
-      this.stage = this.canvas.parentElement;
-      this.raster = document.createElement("canvas");
-      Object.assign(this, { pointers: new Map(), drawsRegions: true });
+      const [stage, raster] = [this.canvas.parentElement, document.createElement("canvas")];
+      Object.assign(this, { stage, raster, pointers: new Map(), drawsRegions: true });
       this.listen();
       new ResizeObserver(() => this.draw()).observe(this.stage);
       this.open(figure.dataset.viewer);
@@ -234,10 +242,7 @@
     get place() { return placement(this.plane, this.view, this.width, this.height); }
 
     // ---- What a person does
-    set(values) {
-      Object.assign(this, values);
-      this.draw();
-    }
+    set(values) { Object.assign(this, values).draw(); }
 
     go(number) {
       if (!this.series) return;
@@ -255,18 +260,13 @@
     /** Zoom so that the point of the image below a place of the canvas stays. */
     zoom(factor, [x, y] = [this.width / 2, this.height / 2]) {
       const zoom = clamp(this.view.zoom * factor, 0.25, 40);
-      const change = zoom / this.view.zoom;
-      const from = [x - this.width / 2, y - this.height / 2];
+      const [change, from] = [zoom / this.view.zoom, [x - this.width / 2, y - this.height / 2]];
       const [left, top] = [from[0] + (this.view.x - from[0]) * change, from[1] + (this.view.y - from[1]) * change];
       this.set({ view: { zoom, x: left, y: top } });
     }
 
     pan(dx, dy) { this.set({ view: { ...this.view, x: this.view.x + dx, y: this.view.y + dy } }); }
-
-    reset() {
-      this.set({ view: WHOLE, inverted: false });
-      this.preset("");
-    }
+    reset() { this.set({ view: WHOLE, inverted: false }); this.preset(""); }
 
     toggleRegions() {
       this.set({ drawsRegions: !this.drawsRegions });
@@ -313,11 +313,7 @@
     listen() {
       const on = (target, kind, act) =>
         target.addEventListener(kind, (event) => this.series && act(event), { passive: false });
-      on(this.stage, "keydown", (event) => this.onKey(event));
-      on(this.stage, "wheel", (event) => this.onWheel(event));
-      on(this.stage, "pointerdown", (event) => this.onDown(event));
-      on(this.stage, "pointermove", (event) => this.onMove(event));
-      for (const kind of ["pointerup", "pointercancel"]) on(this.stage, kind, (event) => this.onUp(event));
+      for (const [kind, act] of Object.entries(EVENTS)) on(this.stage, kind, (event) => this[act](event));
       on(this.stage, "pointerleave", () => { this.part("cursor").textContent = ""; });
       on(this.stage, "contextmenu", (event) => event.preventDefault());
       on(this.part("slider"), "input", (event) => this.go(Number(event.target.value) - 1));
@@ -463,12 +459,11 @@
     }
 
     draw() {
-      if (!this.series || this.pending) return;
-      this.pending = requestAnimationFrame(() => { this.pending = 0; this.paint(); });
+      this.pending ||= this.series && requestAnimationFrame(() => { this.pending = 0; this.paint(); });
     }
 
     paint() {
-      const { slice, canvas, width, height } = this;
+      const { slice, canvas, width, height, place, plane } = this;
       const ratio = window.devicePixelRatio || 1;
       if (!width || !height) return;
       Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
@@ -477,7 +472,6 @@
       this.say(slice ? "" : this.slices.failed.get(this.number) || "Loading …");
       this.describe();
       if (!slice) return;
-      const { place, plane } = this;
       this.paintImage(context, slice, place);
       if (this.drawsRegions) this.paintRegions(context, place);
       if (this.point?.number === this.number) this.paintMark(context, toCanvas(place, this.point.point));
@@ -524,16 +518,23 @@
     }
 
     paintRegions(context, place) {
+      const labels = [];
       for (const region of this.overlays.regions) {
         const points = this.pointsOn(region, this.number);
         if (!points?.length) continue;
-        const closed = region.type === "POLYGON" ? [...points, points[0]] : points;
-        const ends = closed.map((point) => toCanvas(place, point));
+        const ends = (region.type === "POLYGON" ? [...points, points[0]] : points).map((end) => toCanvas(place, end));
         if (ends.length === 1) this.paintMark(context, ends[0], LINE);
         else this.stroke(context, LINE, ends);
-        const [left, top] = [0, 1].map((axis) => Math.min(...ends.map((end) => end[axis])));
-        const below = Math.max(...ends.map((end) => end[1])) + 18;
-        this.write(context, region.label, clamp(left, 4, this.width - 60), top < 20 ? below : top - 6, LINE);
+        const [margin, sides] = [ends.length === 1 ? 14 : 2, [0, 1].map((axis) => ends.map((end) => end[axis]))];
+        const far = ([most, more]) => sides.map((side) => most(...side) + more);
+        labels.push([region.label, [[Math.min, -margin], [Math.max, margin]].flatMap(far)]);
+      }
+      const taken = labels.map(([, bounds]) => bounds);
+      context.font = FONT;
+      for (const [label, bounds] of labels.filter(([text]) => text)) {
+        const size = [context.measureText(label).width, 18];
+        taken.push(labelPlace(bounds, size, taken, [this.width, this.height]));
+        this.write(context, label, taken.at(-1)[0], taken.at(-1)[3] - 5, LINE);
       }
     }
 
@@ -593,7 +594,6 @@
     figure.scrollIntoView({ block: "nearest" });
   });
   document.addEventListener("htmx:load", (event) => start(event.target.parentElement || document));
-  window.sliceViewer = { placement, toCanvas, toImage, toPosition, toPoint };
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => start(document));
-  else start(document);
+  window.sliceViewer = { placement, toCanvas, toImage, toPosition, toPoint, labelPlace };
+  start(document); // the script is deferred
 })();
