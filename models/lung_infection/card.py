@@ -23,7 +23,7 @@ class Decision:
 class Card:
     """The entries of the card that the model needs; people read the rest of the file.
 
-    Units: `slices_mm` is the least distance between two slices that are read.
+    Units: `slices_mm` is the least distance between two slices that are read, `max_pixel_mm` the largest pixel.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Card:
     network: str
     file: str
     slices_mm: float
+    max_pixel_mm: float
     decision: Decision
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from ainode.models.errors import UnusablePicture
+from ainode.models.lung_infection.aerated import possible_lung
 from ainode.models.lung_infection.card import Card, read_card
 from ainode.models.lung_infection.network import InfectionNetwork
 from ainode.models.lung_infection.outline import outlined
@@ -51,6 +52,12 @@ class Prediction:
         places = (slices, *((axis + 0.5) * scale - 0.5 for axis in index[1:]))
         return np.asarray(map_coordinates(self.infected.astype(np.float32), places, order=1, mode="nearest"))
 
+    def infected_on_grid(self, shape: tuple[int, int, int]) -> Array:
+        """Return the infection, 0 to 1, on an even grid (x, y, z) from the first voxel of the volume to the last."""
+        ends = zip(self.shape, shape[::-1], strict=True)
+        axes = np.meshgrid(*(np.linspace(0, count - 1, size) for count, size in ends), indexing="ij")
+        return self.infected_at(np.asarray(axes)).transpose(2, 1, 0)
+
     def _on_slice(self, mask: Mask) -> Mask:
         return on_slice(mask.astype(np.float32), *self.shape[1:]) > 0.5  # noqa: PLR2004  # the nearest pixel's border
 
@@ -89,7 +96,8 @@ class InfectionModel:
     def predict(self, hounsfield: Array, spacing_mm: float) -> Prediction:
         """Return the reading of one volume.
 
-        Of slices closer together than the card's distance, every second, third, … is read.
+        Of slices closer together than the card's distance, every second, third, … is read. Lung lies where the body
+        encloses air: the network has seen no neck, no belly and no chest that was cut out of its scan.
 
         Shapes: (Z, Y, X), axes to the head, the back and the left. Slices `spacing_mm` apart.
         Units: Hounsfield units.
@@ -101,7 +109,8 @@ class InfectionModel:
         if not np.isfinite(chosen).all():
             raise UnusablePicture("the volume holds values that are not finite")
         pictures = np.stack([slice_picture(slice_) for slice_ in chosen])
-        lung, infected = outlined(self.probabilities(pictures), self.card.decision)
+        possible = np.stack([possible_lung(slice_) for slice_ in chosen])
+        lung, infected = outlined(self.probabilities(pictures) * possible[:, None], self.card.decision)
         shares = shares_of(lung, infected)
         if shares.both is None:
             raise UnusablePicture("no lung was outlined on any slice")

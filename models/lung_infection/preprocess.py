@@ -33,7 +33,7 @@ def slice_picture(hounsfield: Slice) -> Picture:
     Shapes: (rows, columns) in, (256, 256) out.
     Units: Hounsfield units in; gray levels 0 to 255 out.
     """
-    square = _squared(np.clip(np.asarray(hounsfield, np.float32), _LOWEST_HU, _HIGHEST_HU))
+    square = squared(np.clip(np.asarray(hounsfield, np.float32), _LOWEST_HU, _HIGHEST_HU))
     resized = cast("Any", cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
     return equalized(stretched(resized))
 
@@ -65,7 +65,8 @@ def on_slice(map_of_picture: Array, rows: int, columns: int) -> Array:
     return np.asarray(cv2.resize(map_of_picture, (side, side), interpolation=cv2.INTER_LINEAR)[:rows, :columns])
 
 
-def _squared(values: Slice) -> Slice:
+def squared(values: Slice) -> Slice:
+    """Return a slice with air at its right or lower edge, so that it is a square."""
     rows, columns = values.shape
     side = max(rows, columns)
     return np.pad(values, ((0, side - rows), (0, side - columns)), constant_values=_LOWEST_HU)

@@ -2,8 +2,7 @@
 
     ainode train lung_infection --data DIR --out RUN
 
-The weights are those of the last epoch, of all patients: how many epochs was chosen once, by a training without two
-patients, as the card says.
+The weights are those of the last epoch, of all patients; the card says what a training without two patients chose.
 """
 
 from __future__ import annotations

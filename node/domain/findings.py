@@ -170,6 +170,41 @@ class Capture:
     """the gray values that the picture shows; None: as the image says"""
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a model outlined on images, by its codes (PS3.3 C.8.20.4)."""
+
+    label: str
+    category: Code
+    kind: Code
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """Which segment each pixel of an image belongs to, row by row: 0 to none, 1 to the first segment."""
+
+    image: InstanceRef
+    rows: int
+    columns: int
+    labels: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that does not hold its labels."""
+        if len(self.labels) != self.rows * self.columns:
+            message = f"{len(self.labels)} labels do not fill {self.rows} x {self.columns}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """Segments on the images of one series; a pixel belongs to one segment at most."""
+
+    name: str
+    """Content Label: capitals, digits, spaces and underscores, 16 at most (CS)"""
+    segments: tuple[Segment, ...]
+    maps: tuple[LabelMap, ...]
+
+
 class WeightsStatus(StrEnum):
     """How far weights may be trusted."""
 
@@ -233,6 +268,8 @@ class Result:
     """duration of each part of the reading, such as `register`; no document states it, a rerun repeats their bytes"""
     course: tuple[TimePoint, ...] = ()
     """each finding at each date, the oldest first; the documents state what of it is a measurement of a finding"""
+    segmented: Segmented | None = field(default=None, repr=False, hash=False, compare=False)
+    """what was outlined on the images of the current study, for destinations that ask for segmentations"""
 
     @property
     def presence(self) -> Presence | None:

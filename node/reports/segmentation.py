@@ -1,7 +1,9 @@
-"""The saliency as Segmentations of a single segment, in the pixels of the images that were read.
+"""The saliency, and what a model outlined, as Segmentations in the pixels of the images that were read.
 
-A fractional segmentation has the saliency itself, 0 to 255. A label map marks the pixels whose saliency is above half
-of 255, the threshold at which this node reads a fractional segmentation (`marks_drawn.segment_marks`).
+The saliency is a single segment. A fractional segmentation has the saliency itself, 0 to 255. A label map marks the
+pixels whose saliency is above half of 255, the threshold at which this node reads a fractional segmentation
+(`marks_drawn.segment_marks`). Outlines go to each destination that asks for either, as a label map or as a binary
+segmentation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +20,19 @@ from pydicom.sr.codedict import codes
 from ainode.node.domain import (
     UID,
     Algorithm,
+    Code,
     Document,
     DocumentContext,
     DocumentKind,
     InstanceRef,
     Result,
     Saliency,
+    Segment,
 )
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.heat import resized_saliency
 from ainode.node.reports.macros import valid_text
+from ainode.node.reports.measurement_groups import coded_concept
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
@@ -43,13 +48,29 @@ _TYPES = {
     DocumentKind.SEGMENTATION_FRACTIONAL: SegmentationTypeValues.FRACTIONAL,
     DocumentKind.SEGMENTATION_LABELMAP: SegmentationTypeValues.LABELMAP,
 }
+_OUTLINE_TYPES = {**_TYPES, DocumentKind.SEGMENTATION_FRACTIONAL: SegmentationTypeValues.BINARY}
 _MAX_SALIENCY = 255
+_ATTENTION = Segment(
+    "model attention",
+    Code("309825002", "SCT", "Spatial and Relational Concept"),
+    Code("130404", "DCM", "Saliency"),
+)
 _PLANE_KEYWORDS = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 @dataclass(frozen=True, slots=True)
+class _Content:
+    """What tells one segmentation of a result from another."""
+
+    type: SegmentationTypeValues
+    label: str
+    descriptions: tuple[SegmentDescription, ...]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class _Frame:
-    """The saliency of an image, at each pixel of the image."""
+    """The saliency of an image at each pixel of the image, or the number of the segment."""
 
     ref: InstanceRef
     header: Dataset
@@ -65,7 +86,9 @@ class _Frame:
 def segmentations(
     result: Result, sources: Mapping[UID, Path], context: DocumentContext, *, kind: DocumentKind
 ) -> tuple[Document, ...]:
-    """Return the saliency of the captures as a segmentation for each series and geometry, each in a new series.
+    """Return the saliency of the captures as a segmentation for each series and geometry, and the outlines as another.
+
+    Each is in a new series.
 
     Images of earlier studies and multi-frame images are left out, and images without a position in the patient, such
     as radiographs: OHIF 3.13.2 turns black at such a segmentation. A label map without a marked pixel is left out too.
@@ -79,9 +102,36 @@ def segmentations(
     nonempty_groups = [
         group for group in groups.values() if kind is not DocumentKind.SEGMENTATION_LABELMAP or _labels(group).any()
     ]
+    contents = [(group, _saliency_content(group, result.algorithm, kind)) for group in nonempty_groups]
+    if outlined := tuple(_outlined_frames(result, sources)):
+        contents.append((list(outlined), _outline_content(outlined, result, kind)))
     return tuple(
-        _document(group, result, context, kind=kind, number=number) for number, group in enumerate(nonempty_groups)
+        _document(group, content, result, context, kind=kind, number=number)
+        for number, (group, content) in enumerate(contents)
     )
+
+
+def _saliency_content(frames: Sequence[_Frame], algorithm: Algorithm, kind: DocumentKind) -> _Content:
+    pixels = _labels(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames)
+    return _Content(_TYPES[kind], "MODEL_ATTENTION", (_segment_description(_ATTENTION, 1, algorithm),), pixels)
+
+
+def _outline_content(frames: Sequence[_Frame], result: Result, kind: DocumentKind) -> _Content:
+    segmented = result.segmented
+    descriptions = tuple(
+        _segment_description(segment, number, result.algorithm)
+        for number, segment in enumerate(segmented.segments if segmented else (), start=1)
+    )
+    name = segmented.name if segmented else ""
+    return _Content(_OUTLINE_TYPES[kind], name, descriptions, np.stack([frame.values for frame in frames]))
+
+
+def _outlined_frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
+    """Yield a frame for each image with a labelled pixel."""
+    for label_map in result.segmented.maps if result.segmented else ():
+        labels = np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
+        if labels.any():
+            yield _Frame(label_map.image, header_of(label_map.image, sources), labels)
 
 
 def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
@@ -108,25 +158,31 @@ def _fractions(frames: Sequence[_Frame]) -> NDArray[np.float32]:
     return np.stack([frame.values for frame in frames]).astype(np.float32) / np.float32(_MAX_SALIENCY)
 
 
-def _document(
-    frames: Sequence[_Frame], result: Result, context: DocumentContext, *, kind: DocumentKind, number: int
+def _document(  # the frames, their content, and what every document states
+    frames: Sequence[_Frame],
+    content: _Content,
+    result: Result,
+    context: DocumentContext,
+    *,
+    kind: DocumentKind,
+    number: int,
 ) -> Document:
     """Return the segmentation of frames that share a segmentation key; `number` counts the result's segmentations."""
     first = frames[0]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
     segmentation = Segmentation(
         source_images=[_source_image(frame) for frame in frames],
-        pixel_array=_labels(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames),
-        segmentation_type=_TYPES[kind],
-        segment_descriptions=[_segment_description(result.algorithm)],
+        pixel_array=content.pixels,
+        segmentation_type=content.type,
+        segment_descriptions=content.descriptions,
         series_instance_uid=made_uid(f"{kind} series", digest, str(number)),
         series_number=series_number(kind, digest, context, number),
         sop_instance_uid=made_uid(kind, digest, str(number)),
         instance_number=1,
         max_fractional_value=_MAX_SALIENCY,
-        # An image without a marked pixel has a frame too.
-        omit_empty_frames=False,
-        content_label="MODEL_ATTENTION",
+        # An image whose saliency marks no pixel has a frame too.
+        omit_empty_frames=content.type is SegmentationTypeValues.BINARY,
+        content_label=content.label,
         **common_arguments(result, first.header, context),
     )
     _make_repeatable(segmentation, made_uid(f"{kind} dimensions", digest, str(number)))
@@ -153,18 +209,18 @@ def _source_image(frame: _Frame) -> Dataset:
     return image
 
 
-def _segment_description(algorithm: Algorithm) -> SegmentDescription:
+def _segment_description(segment: Segment, number: int, algorithm: Algorithm) -> SegmentDescription:
     parameters = {
         **dict(algorithm.parameters),
         "weights sha256": algorithm.weights_sha256,
         "weights status": str(algorithm.weights_status),
     }
     return SegmentDescription(
-        segment_number=1,
+        segment_number=number,
         # No color is given: OHIF 3.13.2 would paint a label map in the color of its background.
-        segment_label="model attention",
-        segmented_property_category=codes.cid7150.SpatialAndRelationalConcept,
-        segmented_property_type=codes.DCM.Saliency,
+        segment_label=segment.label,
+        segmented_property_category=coded_concept(segment.category),
+        segmented_property_type=coded_concept(segment.kind),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
             algorithm.name, codes.cid7162.ArtificialIntelligence, algorithm.version, parameters=parameters

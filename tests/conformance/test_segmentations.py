@@ -18,7 +18,18 @@ from support.locations import locations
 
 from ainode.node import reports
 from ainode.node.disk import sha256_of
-from ainode.node.domain import UID, Capture, Document, DocumentKind, Result, Saliency
+from ainode.node.domain import (
+    UID,
+    Capture,
+    Code,
+    Document,
+    DocumentKind,
+    LabelMap,
+    Result,
+    Saliency,
+    Segment,
+    Segmented,
+)
 from ainode.node.encoding import headers
 
 FRACTIONAL, LABELMAP = DocumentKind.SEGMENTATION_FRACTIONAL, DocumentKind.SEGMENTATION_LABELMAP
@@ -262,3 +273,36 @@ def test_our_own_segmentation_is_no_nodule_that_somebody_pointed_at(tmp_path: Pa
     other.save_as(own[0])
     changed = headers.instance(own[0], sha256=sha256_of(own[0]))
     assert [one.source for one in locations([*instances[:3], changed], own_reports=True)] == ["SEG"]
+
+
+def outlined(folder: Path, kind: DocumentKind) -> tuple[Dataset, list[Path], list[Map]]:
+    """Return the segmentation of two segments on three slices, the slices, and the labels of each."""
+    paths = slices(folder, 3)
+    maps = [np.zeros((SIDE, SIDE), np.uint8) for _ in paths]
+    maps[0][10:20, 30:50], maps[0][12:14, 32:36], maps[2][40:44, 5:9] = 1, 2, 2
+    refs = [instance_ref(path) for path in paths]
+    labels = tuple(LabelMap(ref, SIDE, SIDE, values.tobytes()) for ref, values in zip(refs, maps, strict=True))
+    code = Code("39607008", "SCT", "Lung")
+    category = Code("91723000", "SCT", "Anatomical Structure")
+    segments = tuple(Segment(name, category, code) for name in ("lung", "infection"))
+    result = replace(
+        a_result(paths[0]), captures=(), evidence=tuple(refs), segmented=Segmented("LUNG_INFECTION", segments, labels)
+    )
+    documents = reports.documents(result, sources_of(*paths), replace(CONTEXT, optional=(kind,)))
+    (content,) = (document.content for document in documents if document.kind is kind)
+    return dcmread(BytesIO(content)), paths, maps
+
+
+@pytest.mark.parametrize("kind", [FRACTIONAL, LABELMAP])
+def test_outlines_lie_on_the_pixels_and_slices_that_they_were_made_on(tmp_path: Path, kind: DocumentKind) -> None:
+    segmentation, paths, maps = outlined(tmp_path, kind)
+    assert [segment.SegmentLabel for segment in segmentation.SegmentSequence][-2:] == ["lung", "infection"]
+    frames = np.atleast_3d(segmentation.pixel_array).reshape(-1, SIDE, SIDE)
+    read_maps = {str(dcmread(path).SOPInstanceUID): np.zeros((SIDE, SIDE), np.uint8) for path in paths}
+    for frame, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        source_image = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        is_binary = "SegmentIdentificationSequence" in groups
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber if is_binary else 1
+        read_maps[source_image] = np.maximum(read_maps[source_image], frame * number)
+    for path, labels in zip(paths, maps, strict=True):
+        assert (read_maps[str(dcmread(path).SOPInstanceUID)] == labels).all()

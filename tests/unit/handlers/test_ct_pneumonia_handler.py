@@ -1,5 +1,6 @@
 """The handler of chest CT: what it takes, what it declines and why, and that the answer is the same on every way."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.node import testing
 from ainode.node.disk import sha256_of
-from ainode.node.domain import UID, Handler, OutOfScope, Presence, Result, Selection, Study, SyntheticImage
+from ainode.node.domain import UID, Code, Handler, OutOfScope, Presence, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
 from ainode.node.imaging.geometry import Stack, stack, volume
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
@@ -38,6 +39,27 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> CtPneumonia:
         'licence = "none"\nstatus = "demonstration"\nversion = "0"\n',
         "utf-8",
     )
+    return build(ModelEnvironment(WeightStore(folder), folder / "cache", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def outlining(drawn: CtPneumonia, tmp_path_factory: pytest.TempPathFactory) -> CtPneumonia:
+    """Return the handler of a site that has weights of the infection, too: they call each bright pixel infected."""
+    from unit.models.bright_infection import bright_network
+
+    from ainode.models.lung_infection.card import read_card as read_infection_card
+    from ainode.models.running.checkpoints import save_half
+
+    folder, cards = tmp_path_factory.mktemp("site"), (read_card(), read_infection_card())
+    shutil.copy(drawn._environment.weights.site / cards[0].file, folder)
+    save_half(bright_network(), folder / cards[1].file)
+    entries = (
+        f'[[weights]]\nname = "{card.weights}"\nmodel = "{card.name}"\nfile = "{card.file}"\n'
+        f'sha256 = "{sha256_of(folder / card.file)}"\nbytes = {(folder / card.file).stat().st_size}\n'
+        'licence = "none"\nstatus = "site"\nversion = "0"\n'
+        for card in cards
+    )
+    (folder / "manifest.toml").write_text("\n".join(entries), "utf-8")
     return build(ModelEnvironment(WeightStore(folder), folder / "cache", device="cpu"))
 
 
@@ -119,6 +141,77 @@ def test_the_order_of_slices_and_the_way_they_lie_do_not_change_the_probability(
     first = read(drawn, a_study(slices, tmp_path / "as made")).scores
     second = read(drawn, a_study(change(slices), tmp_path / "changed")).scores
     assert second["probability"] == pytest.approx(first["probability"], abs=1e-4)
+
+
+def crossed(images: Sequence[SyntheticImage], number: int) -> list[SyntheticImage]:
+    """Draw a cross as bright as bone into the left lung of one slice, a speck as bright into the corner of each slice.
+
+    Bones are as dark as muscle, so that nothing else is bright.
+    """
+    changed_images = []
+    for at, image in enumerate(images):
+        pixels = np.frombuffer(image.pixels, "<u2").reshape(image.rows, image.columns).copy()
+        pixels = np.minimum(pixels, 1024 + 60)
+        pixels[:2, :2] = 1024 + 1500
+        if at == number:
+            pixels[78:103, 128:133] = pixels[88:93, 118:143] = 1024 + 1400
+        changed_images.append(replace(image, pixels=pixels.astype("<u2").tobytes()))
+    return changed_images
+
+
+@pytest.mark.parametrize("change", [lambda images: images, mirrored], ids=["as made", "turned"])
+def test_a_cross_in_the_left_lung_is_outlined_at_its_place_in_segmentation_and_capture(
+    outlining: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path, change: Change
+) -> None:
+    study = a_study(change(crossed(slices, 20)), tmp_path)
+    result = read(outlining, study)
+    assert result.segmented is not None
+    maps = {
+        label_map.image: np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
+        for label_map in result.segmented.maps
+    }
+    crossing = study.series[0].instances[20].ref
+    infected = maps[crossing] == 2
+    rows, columns = np.nonzero(infected)
+    center = ((rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2)
+    expected = (90, 130) if change is not mirrored else (191 - 90, 191 - 130)
+    assert center == pytest.approx(expected, abs=1)
+    assert infected.sum() > 80, "the arms of the cross; equalization darkens where they meet"
+    (capture,) = (capture for capture in result.captures if capture.title.startswith("Infection"))
+    assert capture.image == crossing
+    assert capture.saliency is not None
+    drawn_pixels = np.frombuffer(capture.saliency.values, np.uint8).reshape(192, 192)
+    assert (drawn_pixels == 255 * infected).all()
+    right, left = result.findings[1:]
+    assert (right.laterality, left.laterality) == (
+        Code("24028007", "SCT", "Right"),
+        Code("7771000", "SCT", "Left"),
+    )
+    assert left.measurements[0].value > 10 * right.measurements[0].value
+    assert set(right.evidence) <= set(result.key_images)
+    assert result.scores["infected share of both lungs in percent"] > 0
+
+
+def test_without_weights_of_the_infection_the_report_says_what_makes_them(
+    drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
+) -> None:
+    result = read(drawn, a_study(slices, tmp_path))
+    assert len(result.findings) == 1
+    assert result.segmented is None
+    assert "`ainode train lung_infection`" in dict(result.algorithm.parameters)["infection"]
+    assert all(any("Infected share not measured" in text for text in capture.captions) for capture in result.captures)
+
+
+def test_the_regions_that_are_read_closely_lie_where_the_infection_is(
+    outlining: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
+) -> None:
+    result = read(outlining, a_study(crossed(slices, 20), tmp_path))
+    boxes = [finding.region for capture in result.captures for finding in capture.findings if finding.region]
+    assert any(
+        min(x for x, _ in box.points) <= 130 <= max(x for x, _ in box.points)
+        and min(y for _, y in box.points) <= 90 <= max(y for _, y in box.points)
+        for box in boxes
+    )
 
 
 def test_the_seed_hangs_on_the_study_alone() -> None:

@@ -15,6 +15,7 @@ from support.files import shared
 from torch import Tensor, nn
 
 from ainode.models.errors import ModelError, UnusablePicture
+from ainode.models.lung_infection.aerated import possible_lung
 from ainode.models.lung_infection.augment import varied
 from ainode.models.lung_infection.card import Decision, read_card
 from ainode.models.lung_infection.dataset import INFECTION, LUNG, Slices, healthy_files, healthy_slices, slices_of_part
@@ -43,6 +44,14 @@ class Bright(nn.Module):
 def model_of(network: nn.Module, cache: Path) -> InfectionModel:
     execution = Execution(cache, device="torch-cpu")
     return InfectionModel.of(lambda: network, "drawn", execution=execution, card=read_card())  # type: ignore[arg-type, return-value]
+
+
+def a_body(count: int, rows: int, columns: int) -> NDArray[np.float32]:
+    """Return slices of lung in a body in air."""
+    values = np.full((count, rows, columns), -1000, np.float32)
+    values[:, rows // 16 : -rows // 16, columns // 16 : -columns // 16] = 40
+    values[:, rows // 8 : -rows // 8, columns // 8 : -columns // 8] = -800
+    return values
 
 
 def equalized_by_hand(picture: Picture, limit: float, tiles: int) -> Picture:
@@ -104,7 +113,7 @@ def test_a_slice_of_one_value_is_black() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(256, 256), (512, 512), (300, 420)])
 def test_a_cross_in_the_slice_is_outlined_at_its_place(tmp_path: Path, rows: int, columns: int) -> None:
     row, column, arm = rows // 3, 2 * columns // 3, rows // 10
-    hounsfield = np.full((4, rows, columns), -800, np.float32)
+    hounsfield = a_body(4, rows, columns)
     hounsfield[2, row - 3 : row + 4, column - arm : column + arm + 1] = 300
     hounsfield[2, row - arm : row + arm + 1, column - 3 : column + 4] = 300
     prediction = model_of(Bright(), tmp_path).predict(hounsfield, 5.0)
@@ -117,7 +126,7 @@ def test_a_cross_in_the_slice_is_outlined_at_its_place(tmp_path: Path, rows: int
 
 
 def test_of_thin_slices_some_are_read(tmp_path: Path) -> None:
-    prediction = model_of(Bright(), tmp_path).predict(np.full((30, 64, 64), -800, np.float32), 0.625)
+    prediction = model_of(Bright(), tmp_path).predict(a_body(30, 64, 64), 0.625)
     assert prediction.numbers == tuple(range(2, 30, 4))
 
 
@@ -148,6 +157,16 @@ def test_lungs_that_meet_are_parted_at_the_middle() -> None:
     shares = shares_of(lung, infected)
     assert shares.right == pytest.approx(1, abs=0.05)
     assert shares.left == pytest.approx(0, abs=0.05)
+
+
+def test_lung_lies_where_the_body_encloses_air_and_what_such_air_closes_around() -> None:
+    hounsfield = a_body(1, 256, 256)[0]
+    hounsfield[100:120, 100:120] = 30
+    possible = possible_lung(hounsfield)
+    assert possible[110, 110], "a consolidation"
+    assert not possible[:30].any()
+    assert not possible[4, 4]
+    assert not possible_lung(np.full((64, 64), -1000, np.float32)).any()
 
 
 def test_no_lung_has_no_share() -> None:

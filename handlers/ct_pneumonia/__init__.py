@@ -18,7 +18,9 @@ from ainode.handlers import (
     verdict_on,
     voxels_under,
 )
+from ainode.handlers.ct_pneumonia.infection import LUNG, PNEUMONIA, Infection, InfectionReader
 from ainode.models.ct_pneumonia.card import Card, read_card
+from ainode.models.ct_pneumonia.preprocess import SHAPE
 from ainode.models.errors import UnusablePicture
 from ainode.node.domain import (
     UID,
@@ -31,6 +33,7 @@ from ainode.node.domain import (
     OutOfScope,
     Position,
     Result,
+    Segmented,
     Selection,
     Series,
     Study,
@@ -52,8 +55,6 @@ if TYPE_CHECKING:
 PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 """what reading needs beside the node's own packages"""
 
-_PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
-_LUNG = Code("39607008", "SCT", "Lung")
 _DEVIATION = Code("deviation-of-draws", "99AINODE", "Standard deviation of probability over draws of noise")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _DEMONSTRATION: Header = {
@@ -71,10 +72,11 @@ class CtPneumonia:
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
         self._card = read_card()
+        self._infection = InfectionReader(environment)
 
     def weights(self) -> tuple[str, ...]:
-        """Return the name of the network's weights."""
-        return (self._card.weights,)
+        """Return the name of the network's weights, and those of the outline of infection where a site has them."""
+        return (self._card.weights, *self._infection.weights)
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the slices of the best stack of the chest, by their headers."""
@@ -108,11 +110,14 @@ class CtPneumonia:
         chest = lungs(slices, volume(slices), self._requirements())
         if isinstance(chest, OutOfScope):
             return chest
+        infection = self._infection.read(chest)
+        cells = infection.prediction.infected_on_grid(SHAPE) if isinstance(infection, Infection) else None
+        seed = seed_of(selection.study_instance_uid, self._card)
         try:
-            prediction = self._model.predict(chest.volume.values, seed_of(selection.study_instance_uid, self._card))
+            prediction = self._model.predict(chest.volume.values, seed, cells)
         except UnusablePicture as error:
             return OutOfScope(str(error), "unusable-pixels", refs(chest.slices.instances))
-        return self._result(selection, _Reading(chest, prediction, self._card))
+        return self._result(selection, _Reading(chest, prediction, infection, self._card))
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest with consolidations."""
@@ -139,31 +144,33 @@ class CtPneumonia:
             "read": str(reading.chest),
             "slices": f"{len(reading.slices.instances)} of {z:.2f} mm, pixels {y:.2f} x {x:.2f} mm",
             "sampling": f"mean of {draws} draws, 25 DDIM steps each, seeded by the Study Instance UID",
+            "infection": str(reading.infection),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         store = self._environment.weights
         return algorithm(card, store, weights=self.weights(), parameters=parameters)
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
-        key_images = reading.key_images()
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(reading),
             title="Pneumonia on chest CT",
             procedure=_PROCEDURE,
-            findings=(reading.finding(),),
+            findings=reading.findings(),
             captures=reading.captures(),
             evidence=refs(reading.slices.instances),
-            key_images=key_images,
+            key_images=reading.shown_images(),
             scores=reading.scores(),
+            segmented=reading.segmented(),
         )
 
 
 class _Reading:
     """What the model says of one chest, in the node's words and on the slices' own pixels."""
 
-    def __init__(self, chest: CtPart, prediction: "Prediction", card: Card) -> None:
+    def __init__(self, chest: CtPart, prediction: "Prediction", infection: Infection | str, card: Card) -> None:
         self.chest, self.slices, self.prediction = chest, chest.slices, prediction
+        self.infection = infection
         self._card = card
 
     def scores(self) -> Mapping[str, float]:
@@ -181,7 +188,18 @@ class _Reading:
             "saliency peak": float(prediction.saliency.max()),
         }
         regions = enumerate(prediction.regions, start=1)
+        if isinstance(self.infection, Infection):
+            scores |= self.infection.scores()
         return scores | {f"region {number} attention": region.attention for number, region in regions}
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the answer, and the infected share of each lung where it was measured."""
+        shares = self.infection.findings() if isinstance(self.infection, Infection) else ()
+        return (self.finding(), *shares)
+
+    def segmented(self) -> Segmented | None:
+        """Return the outlines of lung and infection; None where they were not measured."""
+        return self.infection.segmented() if isinstance(self.infection, Infection) else None
 
     def finding(self) -> Finding:
         """Return the answer for the whole stack."""
@@ -192,16 +210,22 @@ class _Reading:
             percent(_DEVIATION, self.prediction.deviation, key_images),
         )
         verdict = verdict_on(share, card.threshold, band)
-        return Finding("pneumonia", _PNEUMONIA, _LUNG, measurements, key_images, verdict=verdict)
+        return Finding("pneumonia", PNEUMONIA, LUNG, measurements, key_images, verdict=verdict)
 
     def key_images(self) -> tuple[InstanceRef, ...]:
         """Return the slices through the middles of the regions, from the feet to the head, each once."""
         return tuple(self.slices.instances[number].ref for number in self._key_slices())
 
+    def shown_images(self) -> tuple[InstanceRef, ...]:
+        """Return the key images, and the image that the infected shares refer to."""
+        shares = self.infection.findings() if isinstance(self.infection, Infection) else ()
+        return tuple(dict.fromkeys((*self.key_images(), *(ref for finding in shares for ref in finding.evidence))))
+
     def captures(self) -> tuple[Capture, ...]:
-        """Return a picture of each key slice with the saliency and the regions on it."""
+        """Return a picture of each key slice with the saliency and the regions on it, and one of the infection."""
         prediction, finding = self.prediction, self.finding()
-        return tuple(
+        infection = self.infection.captures(finding) if isinstance(self.infection, Infection) else ()
+        return infection + tuple(
             Capture(
                 image=self.slices.instances[number].ref,
                 title=f"Pneumonia on chest CT, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
@@ -214,7 +238,7 @@ class _Reading:
                         f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
                         f"global {prediction.global_prior:.2f}"
                     ),
-                    "Lines: the guidance network's own map, which chose the boxed regions",
+                    self._caption(),
                 ),
                 saliency=saliency(prediction.saliency_at(voxels_under(self.slices, number, self.chest.volume))),
                 findings=self._boxes(number),
@@ -222,6 +246,11 @@ class _Reading:
             )
             for number in self._key_slices()
         )
+
+    def _caption(self) -> str:
+        if isinstance(self.infection, Infection):
+            return f"{self.infection.caption}; boxes: regions read closely"
+        return "Infected share not measured. Lines: the guidance network's own map, which chose the boxed regions"
 
     def _key_slices(self) -> list[int]:
         last = len(self.slices.instances) - 1
@@ -239,7 +268,7 @@ class _Reading:
             box = self._box(number, region, image)
             if box is not None:
                 label = f"region {order}, attention {region.attention:.0%}"
-                drawn.append(Finding(f"region {order}", _PNEUMONIA, _LUNG, (), (image,), region=box, label=label))
+                drawn.append(Finding(f"region {order}", PNEUMONIA, LUNG, (), (image,), region=box, label=label))
         return tuple(drawn)
 
     def _box(self, number: int, region: "Region", image: InstanceRef) -> ImageRegion | None:
