@@ -1,4 +1,4 @@
-"""How numbers are distributed, without NumPy, which would take the process of the node 14 MB."""
+"""How numbers are distributed; the quantiles of NumPy import its masked arrays, 2 MB in the process of the node."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
