@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from ainode.node.console.entry.access import LoginNeeded
 from ainode.node.console.entry.doorkeeper import Doorkeeper, unavailable
+from ainode.node.console.entry.looks import Looks
 from ainode.node.console.entry.visits import Visits
 from ainode.node.console.judgements import page as judgements
 from ainode.node.console.models import answer_search, compare, live
@@ -68,7 +69,8 @@ def console(parts: Parts) -> FastAPI:
     app.state.pages = Pages(parts.settings)
     visits = Visits(parts.settings, People(parts.engine), parts.web.record)
     app.state.visit_of, app.state.is_open, app.state.note_action = visits.of, visits.is_open, visits.note_action
-    app.add_middleware(Doorkeeper, to_login=_to_login, refused=_refused)
+    looks = Looks(parts.web.record, has_names=parts.settings.console.patient != "hidden")
+    app.add_middleware(Doorkeeper, to_login=_to_login, refused=_refused, looks=looks)
     app.add_exception_handler(LoginNeeded, _to_login)
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

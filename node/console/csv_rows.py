@@ -2,11 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-# OWASP, CSV Injection: a cell that begins so is a formula to a spreadsheet.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+# OWASP, CSV Injection: a cell that begins so is a formula to a spreadsheet, with the letters of full width too.
+# Where the spreadsheet of a country parts cells by semicolons or tabulators, a cell begins behind them, too.
+_FORMULA: Final = re.compile(r"(^|(?:;|(?<!^)[\t\r\n])\s*[\"']?)(?=[=+\-@\t\r\n\uFF1D\uFF0B\uFF0D\uFF20])")
 _BLOCK: Final = 65_536
 
 
@@ -25,6 +27,6 @@ def csv_blocks(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Itera
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+    if isinstance(value, str):
+        return _FORMULA.sub(r"\1'", value)
     return "" if value is None else value

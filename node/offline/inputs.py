@@ -20,6 +20,7 @@ from ainode.node.priors.rules import patient_difference
 from ainode.node.priors.shelf import study_identity
 from ainode.node.settings import Settings
 
+_UNPACKED = "unpacked"
 _NAMES = {
     FileKind.NRRD: "NRRD volume",
     FileKind.NIFTI: "NIfTI volume",
@@ -132,9 +133,12 @@ def _converted_inputs(
     Raises: BrokenSeries where time points are compared.
     """
     inputs, other_paths, unconverted = [], dict[int, Path](), []
+    bounds = options.zip_bounds
     for number, argument in enumerate(paths):
         try:
-            path = _unpacked(argument, folder / str(number), options.zip_bounds)
+            path = _unpacked(argument, folder / str(number), bounds)
+            if path != argument:
+                bounds = zip_files.remaining(bounds, folder / str(number) / _UNPACKED)
             converted = _converted_study(path, folder / str(number), options)
         except BrokenSeries as error:
             if options.time_points > 1:
@@ -184,7 +188,7 @@ def _unpacked(path: Path, folder: Path, bounds: zip_files.Bounds) -> Path:
     """
     if not path.is_file() or format_of(path).kind is not FileKind.ZIP:
         return path
-    unpacked = zip_files.unpack(path, folder / "unpacked", bounds)
+    unpacked = zip_files.unpack(path, folder / _UNPACKED, bounds)
     kinds = {file: format_of(file).kind for file in files([unpacked])}
     volumes = [file for file, kind in kinds.items() if kind in {FileKind.NRRD, FileKind.NIFTI}]
     has_images = any(kind is FileKind.PICTURE for kind in kinds.values()) or _has_dicom(kinds)

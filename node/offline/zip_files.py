@@ -1,6 +1,7 @@
 """The files of a ZIP archive, unpacked within bounds and under names of our own."""
 
 import lzma
+import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ TRUSTED: Final = Bounds()
 def unpack(path: Path, folder: Path, bounds: Bounds = Bounds()) -> Path:
     """Unpack a ZIP archive into a folder, and return the folder. No name of the archive becomes a path.
 
-    Raises: BrokenSeries if the archive is damaged, encrypted, or larger than the bounds.
+    Raises: BrokenSeries if the archive is damaged, encrypted, or larger than the bounds; nothing of it is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -44,9 +45,20 @@ def unpack(path: Path, folder: Path, bounds: Bounds = Bounds()) -> Path:
             for number, entry in enumerate(entries):
                 with (folder / f"{number:06d}").open("wb") as target:
                     _unpack_entry(archive, entry, target)
-    except _DAMAGED as error:
+    except (*_DAMAGED, BrokenSeries) as error:
+        shutil.rmtree(folder)
+        if isinstance(error, BrokenSeries):
+            raise
         raise BrokenSeries(f"the ZIP archive is damaged ({type(error).__name__}); make it again") from error
     return folder
+
+
+def remaining(bounds: Bounds, folder: Path) -> Bounds:
+    """Return what further archives may unpack to, after an archive that was unpacked into a folder."""
+    if bounds is TRUSTED:
+        return bounds
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    return Bounds(bounds.max_bytes - sum(sizes), bounds.max_files - len(sizes))
 
 
 def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: BinaryIO) -> None:

@@ -3,7 +3,7 @@
 import base64
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Final
@@ -39,8 +39,7 @@ def answer(task: Task) -> bytes:
 
 def _explained(settings: Settings, folder: str, names: Mapping[str, str]) -> dict[str, Any]:
     """Return why uploaded files would be read or not; `names` has the caller's name of each file."""
-    bounds = _bounds(settings, Path(folder))
-    paths = [_unpacked(Path(path), Path(folder), bounds) for path in names]
+    paths = list(_unpacked(map(Path, names), Path(folder), _bounds(settings, Path(folder))))
     explained = explanation_of(paths, settings)
     words = {str(path): name for path, name in zip(paths, names.values(), strict=True)}
     return {
@@ -52,17 +51,21 @@ def _explained(settings: Settings, folder: str, names: Mapping[str, str]) -> dic
 
 
 def _bounds(settings: Settings, folder: Path) -> Bounds:
-    """Return what one archive of strangers may unpack to, the room on the disk at most."""
+    """Return what the archives of a stranger may unpack to together, the room on the disk at most."""
     room_bytes = shutil.disk_usage(folder).free - settings.node.min_free_bytes
     web = settings.web
     return Bounds(min(_UNPACKED_PER_PACKED * web.max_upload_bytes, room_bytes), web.max_upload_files)
 
 
-def _unpacked(path: Path, folder: Path, bounds: Bounds) -> Path:
-    """Return a file, or the folder with the files of a ZIP archive."""
-    if format_of(path).kind is not FileKind.ZIP:
-        return path
-    return zip_files.unpack(path, folder / "unpacked" / path.name, bounds)
+def _unpacked(paths: Iterable[Path], folder: Path, bounds: Bounds) -> Iterator[Path]:
+    """Yield files, and in the place of each ZIP archive the folder with its files."""
+    for path in paths:
+        if format_of(path).kind is FileKind.ZIP:
+            unpacked = zip_files.unpack(path, folder / "unpacked" / path.name, bounds)
+            bounds = zip_files.remaining(bounds, unpacked)
+            yield unpacked
+        else:
+            yield path
 
 
 def _named(text: str, words: Mapping[str, str]) -> str:

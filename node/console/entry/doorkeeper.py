@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import HTTPException, Request, Response
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ainode.node.console.entry.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
 from ainode.node.console.entry.callers import is_of_another_site
+from ainode.node.console.entry.looks import Looks
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.web.limits import admit
 
@@ -29,9 +32,11 @@ Refuse = Callable[[Request, Exception], Response]
 class Doorkeeper:
     """Middleware: everything but the login page and static files is for persons who are logged in."""
 
-    def __init__(self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, look_s: float = _LOOK_S) -> None:
+    def __init__(
+        self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, looks: Looks, look_s: float = _LOOK_S
+    ) -> None:
         self._app, self._to_login, self._refused, self._look_s = app, to_login, refused, look_s
-        self._running = _Running()
+        self._looks, self._running = looks, _Running()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass the request on."""
@@ -67,9 +72,16 @@ class Doorkeeper:
         """Pass on the request of a person, whose connection nobody displaces."""
         admit(scope)
         answer = _Answer(send, visit, scope["app"].state.is_open, self._look_s)
+        note = partial(self._looks.note, visit, scope["method"], scope["path"])
+
+        async def send_and_note(message: Message) -> None:
+            if message.get("status", HTTPStatus.BAD_REQUEST) < HTTPStatus.BAD_REQUEST:
+                note()
+            await answer.send(message)
+
         try:
             with suppress(ClientDisconnect):
-                await self._app(scope, receive, answer.send)
+                await self._app(scope, receive, send_and_note)
         except OSError:
             if not answer.is_over:
                 raise

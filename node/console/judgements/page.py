@@ -106,12 +106,12 @@ class JudgementPages:
 
     def csv(self, request: Request, question: Annotated[Question, Depends()], visit: Reader) -> Response:
         """Return the judgements that the address asks for, with UIDs and nothing else of a patient."""
-        self._record(request, visit, table_subject(request.url.path))
+        self._record(visit, table_subject(request.url.path))
         lines = csv_blocks(_COLUMNS, _cells(self._judgements.all(self._criteria(question))))
         headers = {"Content-Disposition": 'attachment; filename="judgements.csv"', "Cache-Control": "no-store"}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
-    def document(self, request: Request, number: Annotated[int, Path(ge=1, le=2**31 - 1)], visit: Reader) -> Response:
+    def document(self, number: Annotated[int, Path(ge=1, le=2**31 - 1)], visit: Reader) -> Response:
         """Return a judgement as Structured Report, sent or not."""
         entry = self._judgements.numbered(number)
         if entry is None:
@@ -121,16 +121,15 @@ class JudgementPages:
         except CannotRender as error:
             raise HTTPException(503, str(error)) from error
         files = {"files": f"judgement-{number}.dcm"}
-        self._record(request, visit, study_subject(entry.study_instance_uid, {}, files))
+        self._record(visit, study_subject(entry.study_instance_uid, {}, files))
         headers = {
             "Content-Disposition": f'attachment; filename="judgement-{number}.dcm"',
             "Cache-Control": "no-store",
         }
         return Response(content, media_type="application/dicom", headers=headers)
 
-    def _record(self, request: Request, visit: Visit, subject: Subject) -> None:
-        address = request.client.host if request.client else "unknown"
-        self._parts.web.record(exported(visit.person, address, subject))
+    def _record(self, visit: Visit, subject: Subject) -> None:
+        self._parts.web.record(exported(visit.person, visit.address, subject))
 
     def _since(self, today: date, months: int) -> datetime:
         """Return the begin of this month, or of an earlier one where the page shows several."""

@@ -107,8 +107,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/answers.csv")
     def table(request: Request, visit: Visit, question: Annotated[Question, Query()]) -> Response:
         """Return every answer of the search as CSV, without any patient attribute."""
-        address = request.client.host if request.client else "unknown"
-        parts.web.record(exported(visit.person, address, table_subject(request.url.path)))
+        parts.web.record(exported(visit.person, visit.address, table_subject(request.url.path)))
         lines = csv_blocks(_COLUMNS, _cells(search.every(question.answer_filter(zone))))
         name = f"answers-{datetime.now(UTC).astimezone(zone):%Y-%m-%d}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -52,11 +52,11 @@ class StudyFiles:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def document(self, request: Request, study: StudyUid, job: JobId, uid: InstanceUid, visit: Reader) -> Response:
+    def document(self, study: StudyUid, job: JobId, uid: InstanceUid, visit: Reader) -> Response:
         """Return a document as it was made."""
         document = self._document(study, job, uid)
         answer = taken_document(document)
-        self._record(request, visit, study, [document], document.file_name)
+        self._record(visit, study, [document], document.file_name)
         return answer
 
     def picture(self, study: StudyUid, job: JobId, uid: InstanceUid, _: Viewer) -> Response:
@@ -67,26 +67,26 @@ class StudyFiles:
         """Return a structured report, item by item."""
         return tree(request, self._parts.rendering, self._document(study, job, uid))
 
-    def result(self, request: Request, study: StudyUid, job: JobId, visit: Viewer) -> Response:
+    def result(self, study: StudyUid, job: JobId, visit: Viewer) -> Response:
         """Return the result.json of a job."""
         content = self._job(study, job).result.encode()
-        self._record(request, visit, study, [], "result.json")
+        self._record(visit, study, [], "result.json")
         return taken_text("result.json", content)
 
-    def text(self, request: Request, study: StudyUid, job: JobId, visit: Viewer) -> Response:
+    def text(self, study: StudyUid, job: JobId, visit: Viewer) -> Response:
         """Return the report.txt of a job, in the words of `ainode read`."""
         content = self._text(self._job(study, job))
-        self._record(request, visit, study, [], "report.txt")
+        self._record(visit, study, [], "report.txt")
         return taken_text("report.txt", content)
 
-    def pdf(self, request: Request, study: StudyUid, job: JobId, visit: Reader) -> Response:
+    def pdf(self, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return the report.pdf of a job, as `ainode read` makes one: it names the patient."""
         documents = _printed(self._documents(study, job))
         content = self._pdf(self._job(study, job), documents)
-        self._record(request, visit, study, documents, "report.pdf")
+        self._record(visit, study, documents, "report.pdf")
         return taken_text("report.pdf", content)
 
-    def everything(self, request: Request, study: StudyUid, job: JobId, visit: Reader) -> Response:
+    def everything(self, study: StudyUid, job: JobId, visit: Reader) -> Response:
         """Return all files of a job as one ZIP."""
         documents, row = self._documents(study, job), self._job(study, job)
         texts = {
@@ -96,7 +96,7 @@ class StudyFiles:
         }
         name = f"study-{study}-{row.id[:8]}.zip"
         answer = taken_zip(name, texts, documents, row.finished_at or row.queued_at)
-        self._record(request, visit, study, documents, ", ".join((name, *texts)))
+        self._record(visit, study, documents, ", ".join((name, *texts)))
         return answer
 
     def _job(self, study: str, job: str) -> Job:
@@ -127,16 +127,14 @@ class StudyFiles:
         files = [(str(shown.document.kind), shown.document.path) for shown in documents]
         return rendered(lambda: self._parts.rendering.pdf(job.result, files))
 
-    def _record(
-        self, request: Request, visit: Visit, study: str, documents: Sequence[ShownDocument], files: str
-    ) -> None:
+    def _record(self, visit: Visit, study: str, documents: Sequence[ShownDocument], files: str) -> None:
         """Write into the audit trail who takes which files of a study where."""
         counts: dict[str, int] = {}
         for shown in documents:
             sop_class = shown.document.ref.sop_class_uid
             counts[sop_class] = counts.get(sop_class, 0) + 1
-        address = request.client.host if request.client else "unknown"
-        self._parts.web.record(exported(visit.person, address, study_subject(UID(study), counts, {"files": files})))
+        subject = study_subject(UID(study), counts, {"files": files})
+        self._parts.web.record(exported(visit.person, visit.address, subject))
 
 
 def _printed(documents: Sequence[ShownDocument]) -> list[ShownDocument]:

@@ -180,8 +180,7 @@ class TrialPages:
         ]
         if not paths:
             raise HTTPException(422, "there is nothing to keep: the files are not read yet, or cannot be read")
-        address = request.client.host if request.client else ""
-        study = self._stored(paths, address)
+        study = self._stored(paths, visit.address)
         self._trials.discard(trial)
         return RedirectResponse(f"/console/studies/{study}", 303)
 

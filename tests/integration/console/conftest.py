@@ -40,7 +40,9 @@ class Browser:
 
 async def visit_of(request: Request) -> Visit | None:
     name = request.headers.get("x-role", "")
-    return Visit(f"the {name.lower()}", Role[name], CSRF) if name else None
+    person = request.headers.get("x-person", f"the {name.lower()}")
+    address = request.client.host if request.client else ""
+    return Visit(person, Role[name], CSRF, address=address) if name else None
 
 
 async def is_open(_: Visit) -> bool:

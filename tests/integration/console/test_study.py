@@ -291,6 +291,25 @@ def test_the_audit_trail_names_who_took_which_files_of_which_study(
     assert [message.event.value for message in messages] == ["110106", "110103"]
 
 
+def test_a_look_at_a_part_of_a_study_without_its_page_is_in_the_trail_once(
+    viewer: Browser, read: ReadStudy, messages: list[Message]
+) -> None:
+    ref = instance_ref(read.path)
+    series = f"/series/{ref.series_instance_uid}"
+    thumbnail = f"{series}/thumbnails/{ref.sop_instance_uid}/0"
+    for path in ("/metadata", "/series", "/progress", "/explanation", f"{series}/series.json", thumbnail):
+        messages.clear()
+        for _ in range(2):
+            assert viewer.get(f"{read.address}{path}", headers={"X-Person": f"who sees {path}"}).status_code == 200
+        (look,) = messages
+        assert look.event.value == "110103"
+        assert look.participants[1].user_id == f"who sees {path}"
+        assert look.subjects[0].identifier == read.study
+    messages.clear()
+    assert viewer.get(f"{read.address}{series}/thumbnails/1.2/0", headers={"X-Person": "x"}).status_code == 404
+    assert not messages
+
+
 def test_report_and_header_open_on_the_page_without_a_word_in_the_browser_s_console(
     bench: Bench, read: ReadStudy
 ) -> None:

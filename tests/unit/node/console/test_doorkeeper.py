@@ -14,6 +14,7 @@ from starlette.types import Message  # noqa: E402
 
 from ainode.node.console.entry.access import Role, Visit  # noqa: E402
 from ainode.node.console.entry.doorkeeper import Doorkeeper  # noqa: E402
+from ainode.node.console.entry.looks import Looks  # noqa: E402
 
 
 def application(events: list[str]) -> FastAPI:
@@ -42,7 +43,8 @@ def application(events: list[str]) -> FastAPI:
         return StreamingResponse(ticks(), media_type="text/event-stream")
 
     app.state.visit_of, app.state.is_open = visit_of, is_open
-    app.add_middleware(Doorkeeper, to_login=refused, refused=refused, look_s=0.0)
+    trail = Looks(lambda _: None, has_names=False)
+    app.add_middleware(Doorkeeper, to_login=refused, refused=refused, looks=trail, look_s=0.0)
     return app
 
 
@@ -73,3 +75,13 @@ def test_a_live_page_ends_with_the_visit_and_without_an_error() -> None:
     assert len(messages) == 4  # the head, two ticks and the end
     assert not messages[-1]["more_body"]
     assert events == ["the page looks no more"]
+
+
+def test_a_list_is_a_look_at_patients_where_the_list_shows_them() -> None:
+    visit = Visit("anna", Role.VIEWER, "token")
+    for has_names in (True, False):
+        messages: list[object] = []
+        looks = Looks(messages.append, has_names=has_names)
+        for path in ("/console/", "/console/unread", "/console/", "/console/models"):
+            looks.note(visit, "GET", path)
+        assert len(messages) == 2 * has_names

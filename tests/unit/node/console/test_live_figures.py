@@ -137,12 +137,19 @@ def test_a_cell_that_a_spreadsheet_would_run_begins_with_an_apostrophe(cell: str
     assert row == [f"'{cell}"]
 
 
+@pytest.mark.parametrize("cell", ["a;=1+1", "a\t@SUM(1)", "a\n=1", 'a; "=1', "\uff1d1+1"])
+def test_a_part_of_a_cell_that_some_spreadsheet_would_run_begins_with_an_apostrophe(cell: str) -> None:
+    (row,) = list(csv.reader(io.StringIO("".join(csv_blocks(("a",), [[cell]])), newline="")))[1:]
+    assert row != [cell]
+    assert row[0].replace("'", "") == cell
+
+
 def test_numbers_and_plain_texts_of_a_csv_stay_as_they_are_and_come_in_blocks() -> None:
     def rows() -> Iterator[Sequence[object]]:
-        yield from ([-0.5, 'a "quoted", text', None] for _ in range(5_000))
+        yield from ([-0.5, 'a "quoted", text - 5; none', None] for _ in range(5_000))
 
     blocks = list(csv_blocks(("a", "b", "c"), rows()))
     read = list(csv.reader(io.StringIO("".join(blocks), newline="")))
     assert 1 < len(blocks) < 10
-    assert read[1] == ["-0.5", 'a "quoted", text', ""]
+    assert read[1] == ["-0.5", 'a "quoted", text - 5; none', ""]
     assert len(read) == 5_001

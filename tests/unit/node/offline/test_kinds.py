@@ -177,7 +177,30 @@ def test_a_zip_archive_that_unpacks_to_a_multiple_of_its_size_is_refused(tmp_pat
         archive.writestr("zeros", bytes(100 * 1024**2))
     with pytest.raises(BrokenSeries, match="200 times its size"):
         zip_files.unpack(tmp_path / "bomb.zip", tmp_path / "unpacked")
-    assert not list((tmp_path / "unpacked").iterdir())
+    assert not (tmp_path / "unpacked").exists()
+
+
+def test_archives_that_come_together_share_what_they_may_unpack_to(tmp_path: Path) -> None:
+    for name in ("a.zip", "b.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("image", bytes(6_000))
+    options = ReadOptions(zip_bounds=zip_files.Bounds(10_000, 10))
+    paths = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    unread = inputs.input_studies(paths, tmp_path / "folder", options=options, settings=Settings()).unread
+    assert unread[0].path.name == "b.zip"
+    assert "(9 files of 4000 bytes are read)" in unread[0].reason
+
+
+def test_nothing_is_left_of_an_archive_that_is_damaged_at_its_end(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("first", bytes(50_000))
+        archive.writestr("last", bytes(50_000))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[90_000] = 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(BrokenSeries, match="damaged"):
+        zip_files.unpack(tmp_path / "a.zip", tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
 
 
 def test_a_damaged_zip_archive_is_refused_by_its_name(tmp_path: Path) -> None:
