@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -111,6 +112,9 @@ def drop(page: Page, field: Locator, files: Sequence[Path]) -> None:
     session = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+    deadline = time.monotonic() + 60
+    while field.evaluate("(field) => field.files.length") != len(files):
+        assert time.monotonic() < deadline, "the files were not taken"
 
 
 def type_position(page: Page, number: int, position: Sequence[float] | None) -> None:
