@@ -15,7 +15,7 @@ SLOTS: Final = ("files", "files_2", "files_3")
 CONTENT: Final = "trial.json"
 """the file in the folder of a trial with its studies, readings and unread files"""
 UPLOAD_ANSWER: Final = "upload.json"
-_NUMBER: Final = r"[-+]?\d{1,7}(\.\d{0,9})?"
+_NUMBER: Final = r"[-+]?\d{1,7}(\.\d{0,20})?"
 _POINT: Final = re.compile(rf"\s*({_NUMBER})\s*[,; ]\s*({_NUMBER})\s*[,; ]\s*({_NUMBER})\s*")
 _BODY_PART: Final = re.compile(r"[A-Z0-9 _]{0,16}")
 _HANDLER: Final = re.compile(r"[A-Za-z0-9_.]{0,100}")

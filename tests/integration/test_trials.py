@@ -232,6 +232,11 @@ def test_no_name_of_a_document_leads_out_of_the_results(trials: Trials, name: st
     trials.discard(trial)
 
 
+def test_a_point_with_all_the_digits_of_a_float_is_that_point() -> None:
+    point = (-1.3498990679218291, 15.960635677112345, 126.26487686431988)
+    assert trial_options("", [", ".join(map(str, point))]).points == (point,)
+
+
 @pytest.mark.parametrize("text", ["1,2", "a,b,c", "1e400,0,0", "nan,0,0", "1,2,3,4", "__import__('os'),1,2"])
 def test_what_is_no_point_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a point is no three numbers"):
