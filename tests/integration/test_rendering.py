@@ -215,6 +215,14 @@ def test_the_letters_of_the_edges_follow_the_orientation(
     assert " ".join(edges[edge] for edge in ("left", "right", "top", "bottom")) == letters
 
 
+def test_a_window_without_an_end_is_no_window_of_a_series(rendering: Rendering, tmp_path: Path) -> None:
+    data_set = testing.dataset(testing.noise(8, 8), study="window")
+    data_set.WindowCenter, data_set.WindowWidth = [40, 50], ["1e400", 400]
+    windows = rendering.series([written(data_set, tmp_path)])["windows"]
+    assert (windows[0]["center"], windows[0]["width"]) == (50, 400)
+    assert not any(window["width"] == float("inf") for window in windows)
+
+
 def test_a_large_frame_is_reduced_to_the_means_of_its_squares(rendering: Rendering, tmp_path: Path) -> None:
     image = testing.dataset(testing.noise(101, 60, seed=3), study="reduced")
     path = written(image, tmp_path)

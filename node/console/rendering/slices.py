@@ -248,7 +248,7 @@ def _windows(header: Dataset) -> list[dict[str, Any]]:
             "width": float(width),
         }
         for number, (center, width) in enumerate(islice(pairs, _MOST_ENTRIES))
-        if np.isfinite(float(center)) and float(width) > 1
+        if np.isfinite([float(center), float(width)]).all() and float(width) > 1
     ]
     if header.get("Modality") == "CT":
         windows += [{"name": name, "center": center, "width": width} for name, center, width in _CT_WINDOWS]

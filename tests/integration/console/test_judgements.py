@@ -268,7 +268,7 @@ def test_what_is_due_at_the_end_of_the_node_is_composed_after_the_next_start(
 def test_a_result_of_one_finding_is_judged_in_one_row_unless_somebody_judged_the_whole(
     bench: Bench, reader: Browser, tmp_path: Path
 ) -> None:
-    job = "d" * 32
+    job = "f" * 32
     read = a_read_study(bench, tmp_path, job, boxes=0)
     address, rows = f"{read.page}/jobs/{job}/judgements", '<li class="judged">'
     (finding,) = re.findall(r'name="finding" value="([^"]+)"', reader.get(read.page).text)[:1]
