@@ -231,10 +231,10 @@ def test_without_a_script_a_study_is_delivered_judged_and_looked_into(hospital: 
     plain.goto("/console/")
     plain.get_by_role("checkbox", name=f"Study {study}").first.check()
     plain.get_by_role("button", name="Deliver again").first.click()
-    assert plain.get_by_role("status").first.is_visible()
+    plain.get_by_role("status").first.wait_for()
     plain.locator(f'a[href="/console/studies/{study}"]').first.click()
     plain.get_by_role("button", name="Deliver again").first.click()
-    assert plain.get_by_role("status").first.is_visible()
+    plain.get_by_role("status").first.wait_for()
     rejection = plain.locator(".judged-how details:has(button.bad)").first
     rejection.locator("summary").click()
     rejection.get_by_label("Reason").select_option("other")

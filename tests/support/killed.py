@@ -145,7 +145,8 @@ def _supersede(_: World, ledger: Ledger) -> None:
 
 
 def _retain(world: World, ledger: Ledger) -> None:
-    retention = JobRetention(1, documents=world.data / "documents", ledger=ledger, remove_workflows=_leave)
+    documents, catalog = world.data / "documents", Catalog(world.engine())
+    retention = JobRetention(1, documents=documents, ledger=ledger, catalog=catalog, remove_workflows=_leave)
     retention.sweep(_now() + timedelta(days=30))
 
 
