@@ -4,7 +4,6 @@ The files are a stranger's. Whatever they crash or fill is this process, which t
 """
 
 import os
-import pickle
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,7 @@ from ainode.node import errors
 from ainode.node.errors import BrokenSeries, NodeError
 from ainode.node.offline.trial_question import TrialQuestion
 from ainode.node.reading.boundary import boundary
-from ainode.node.reading.channel import Failure, question_from, write_answer
+from ainode.node.reading.channel import Failure, answer_bytes, question_from, write_answer
 from ainode.node.reading.child_process import channel_of, log_stream
 
 # Live studies go first.
@@ -32,10 +31,10 @@ def serve(descriptor: int) -> None:
 
             with boundary("", "while the files were tried", BrokenSeries):
                 for step in trial_reading.steps(question):
-                    write_answer(file, pickle.dumps(step))
+                    write_answer(file, answer_bytes(step))
         except NodeError as error:
             kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
-            write_answer(file, pickle.dumps(Failure(kind, _words(error, question.folder), is_built=True)))
+            write_answer(file, answer_bytes(Failure(kind, _words(error, question.folder), is_built=True)))
 
 
 def _prepare() -> None:

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from io import BufferedRWPair
 from typing import Final
 
@@ -61,7 +62,7 @@ class Channel:
         """
         (length,) = _LENGTH.unpack(self._received(_LENGTH.size, refuse_overdue))
         if length > most_bytes:
-            raise NotAnAnswer
+            raise NotAnAnswer(f"an answer of {length} bytes; {most_bytes} are taken at most")
         return self._received(length, refuse_overdue)
 
     def close(self) -> None:
@@ -87,6 +88,14 @@ class Channel:
             refuse_overdue()
 
 
+class _Pickler(pickle.Pickler):
+    """Writes an enumeration by its value: Python 3.11.2 of Debian 12 writes `getattr`, which `_Unpickler` refuses."""
+
+    def reducer_override(self, value: object) -> tuple[type[Enum], tuple[object]]:
+        """Return how a value is built anew."""
+        return (type(value), (value.value,)) if isinstance(value, Enum) else NotImplemented
+
+
 class _Unpickler(pickle.Unpickler):
     """Builds the nouns of the node alone: another class would import the code of a handler into the node's process."""
 
@@ -94,18 +103,27 @@ class _Unpickler(pickle.Unpickler):
         """Return a class of the domain, or `Failure`."""
         if module.startswith("ainode.node.domain.") or (module, name) == (__name__, Failure.__name__):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name}")
+        raise pickle.UnpicklingError(f"{module}.{name} is no noun of the node")
+
+
+def answer_bytes(answer: object) -> bytes:
+    """Return an answer as the bytes that `answer_in` takes."""
+    file = io.BytesIO()
+    _Pickler(file).dump(answer)
+    return file.getvalue()
 
 
 def answer_in(content: bytes) -> object:
     """Return the object in the bytes of an answer.
 
-    Raises: NotAnAnswer.
+    Raises: NotAnAnswer that says why, without a value of the answer.
     """
     try:
         return _Unpickler(io.BytesIO(content)).load()
+    except pickle.UnpicklingError as error:
+        raise NotAnAnswer(str(error)) from error
     except _UNPICKLING_ERRORS as error:
-        raise NotAnAnswer from error
+        raise NotAnAnswer(type(error).__name__) from error
 
 
 def question_from(file: BufferedRWPair) -> object:

@@ -107,7 +107,10 @@ class Reader:
                 raise
             except NotAnAnswer as error:
                 self._child.kill()
-                raise HandlerError(f"{subject}: the reader of {self._name} sent bytes that are no answer") from error
+                raise HandlerError(
+                    f"{subject}: the reader of {self._name} sent bytes that are no answer ({error}); the study is not "
+                    "at fault: update the handler or ainode, then `ainode retry` the job"
+                ) from error
             except (EOFError, OSError) as error:
                 raise ReaderDied(
                     f"{subject}: the reader of {self._name} ended with code {self._child.kill()}"

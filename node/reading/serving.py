@@ -1,7 +1,6 @@
 """The process of a handler: it answers one question after the other until the node closes the channel."""
 
 import importlib
-import pickle
 from dataclasses import dataclass
 from io import BufferedRWPair
 
@@ -9,7 +8,7 @@ from ainode.node import errors
 from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerError, NodeError
 from ainode.node.reading.boundary import boundary
-from ainode.node.reading.channel import Failure, question_from, write_answer
+from ainode.node.reading.channel import Failure, answer_bytes, question_from, write_answer
 from ainode.node.reading.child_process import channel_of, log_stream
 from ainode.node.reading.loaded_handler import LoadedHandler
 from ainode.node.reading.plain import plain
@@ -59,10 +58,10 @@ def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
     """Return the answer of the handler as bytes; an error of the handler is an answer, too."""
     try:
         if not isinstance(question, Request):
-            return pickle.dumps(handler.needs())
+            return answer_bytes(handler.needs())
         _load_encoders()
         with boundary(name, f"while reading study {question.study_instance_uid}", HandlerError):
-            return pickle.dumps(plain(handler.read(question), (Reading,), "reading"))
+            return answer_bytes(plain(handler.read(question), (Reading,), "reading"))
     except NodeError as error:
         kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
-        return pickle.dumps(Failure(kind, str(error), handler.is_built))
+        return answer_bytes(Failure(kind, str(error), handler.is_built))

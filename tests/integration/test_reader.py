@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,3 +70,34 @@ def test_an_unexpected_error_ends_its_own_job_without_a_retry(reader: Reader, tm
         reader.read(asking(tmp_path, "raise"))
     assert not raised.value.retry
     assert isinstance(reader.read(asking(tmp_path, "decline")).answer, OutOfScope)
+
+
+def is_of_our_minor_version(interpreter: Path) -> bool:
+    if not interpreter.exists():
+        return False
+    version = subprocess.run([interpreter, "--version"], check=True, capture_output=True, text=True).stdout
+    return version.startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}.")
+
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+READ_A_STUDY = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from ainode.node.reading.reader import Reader
+from ainode.node.reading.weights import ModelEnvironment, WeightStore
+from ainode.node.settings import ReaderTable
+from integration.test_reader import asking
+folder = Path(sys.argv[1])
+reader = Reader("support.handler", ModelEnvironment(WeightStore(folder), folder), ReaderTable(time_limit_s=60))
+print(reader.read(asking(folder, "read")).documents[-1].kind)
+reader.kill_unless_reading()
+"""
+
+
+@pytest.mark.skipif(not is_of_our_minor_version(SYSTEM_PYTHON), reason="the system has no Python of our minor version")
+def test_a_study_is_read_by_the_python_of_the_operating_system(tmp_path: Path) -> None:
+    folders = [folder for folder in sys.path if folder and not Path(folder).is_relative_to(sys.base_prefix)]
+    options = ["-P", "-c", READ_A_STUDY, str(tmp_path), *folders]
+    answer = subprocess.run([SYSTEM_PYTHON, *options], capture_output=True, text=True, timeout=120, check=False)
+    assert answer.stdout.split() == ["sr"], answer.stderr
