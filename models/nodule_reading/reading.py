@@ -1,0 +1,40 @@
+"""The reading of a nodule at a point: the outline, then the probability of malignancy around the outline's middle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ainode.models.following import Grid, Omission, Position
+from ainode.models.lung_nodule.model import Prediction, Reader
+from ainode.models.lung_nodule.patches import Scan
+from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
+
+
+@dataclass(frozen=True, slots=True)
+class NoduleReader:
+    """Outlines nodules and judges them by a single scan: the only place that says which network judges."""
+
+    outlines: OutlineModel
+    judge: Reader
+
+    def outline(self, scan: Grid, position_mm: Position) -> OutlinedNodule | Omission:
+        """Return the outline of the nodule at a position, or why nothing is read there: no nodule, or a mass."""
+        nodule = self.outlines.outline(scan, position_mm)
+        return nodule if isinstance(nodule, Omission) else nodule.refusal or nodule
+
+    def prediction(self, nodule: OutlinedNodule, scan: Grid, slices_below: int = 0) -> Prediction:
+        """Return how likely an outlined nodule of a scan is malignant, with the map of the evidence.
+
+        `slices_below` is the number of the whole scan's slices below `scan`.
+        Raises: UnusablePicture if the scan shows nothing at the nodule.
+        """
+        return self.judge([scan_around(nodule.size.position_mm, scan, slices_below)])
+
+
+def scan_around(position_mm: Position, scan: Grid, slices_below: int = 0) -> Scan:
+    """Return a scan as the networks of malignancy take the scan, around a position within the scan."""
+    last = np.asarray(scan.values.shape) - 1
+    z, y, x = (float(index) for index in np.clip(scan.indices(position_mm), 0, last))
+    return Scan(scan.values, scan.spacing_mm, (z, y, x), slices_below)
