@@ -89,6 +89,8 @@ def configuration_hash(settings: Settings, route: Route, locations: tuple[Locati
             "locations": [_location_values(location) for location in locations],
             "priors": _prior_rule_values(route.priors) if route.priors else None,
             **({"time_zone": settings.node.time_zone} if settings.node.time_zone else {}),
+            # Absent without a search, so that documents of other routes keep their UIDs.
+            **({"candidates": route.wanted_candidates} if route.detect else {}),
         }
     )[:16]
 

@@ -73,6 +73,15 @@ class Route:
     report_out_of_scope: bool = False
     allow_demonstration: bool = False
     """whether a live route answers with demonstration weights"""
+    detect: bool = False
+    """whether the handler searches for what nobody pointed at; what it finds are candidates"""
+    most_candidates: Annotated[int, Ge(1), Le(20)] = 5
+    """candidates of a search that are reported, the surest first; the others are counted"""
+
+    @property
+    def wanted_candidates(self) -> int:
+        """Return how many candidates the handler searches; 0 without a search."""
+        return self.most_candidates if self.detect else 0
 
     @property
     def live_destinations(self) -> tuple[str, ...]:

@@ -201,7 +201,8 @@ def chosen(study: Study, route: Route) -> Study:
     decided = [(series, *_decision(study, series, route)) for series in study.series]
     matched = [replace(series, instances=tuple(images)) for series, decision, images in decided if decision.matched]
     companions = [companion for series in study.series if (companion := _companion(series, route)).instances]
-    return replace(study, series=(*matched, *companions) if matched else ())
+    series = (*matched, *companions) if matched else ()
+    return replace(study, series=series, wanted_candidates=route.wanted_candidates)
 
 
 def _companion(series: Series, route: Route) -> Series:

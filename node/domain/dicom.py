@@ -127,6 +127,8 @@ class Study:
     """earlier studies of the same patient, oldest first"""
     locations: tuple[Location, ...] = ()
     """locations that the request names; `imaging.positions` adds those that objects of the study name"""
+    wanted_candidates: int = 0
+    """as many candidates the route lets the handler search where nobody pointed; 0: no search"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:

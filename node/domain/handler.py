@@ -17,6 +17,8 @@ class Selection:
     locations: tuple[Location, ...] = ()
     declined: Mapping[str, "OutOfScope"] = field(default_factory=dict, hash=False)
     """locations, organs and images that are not read, by name such as `nodule 11` or by UID, with the reason"""
+    wanted_candidates: int = 0
+    """as many candidates `read` searches beside the locations; 0: no search"""
 
     @property
     def instances(self) -> tuple[Instance, ...]:

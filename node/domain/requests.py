@@ -105,6 +105,8 @@ class Request:
     """sentences for the reader of the report, such as why a prior is missing"""
     refusal: str = ""
     """why nobody may read the study, whatever its images show; '' if the handler decides"""
+    wanted_candidates: int = 0
+    """as many candidates the handler searches where nobody pointed; 0: no search"""
 
 
 @dataclass(frozen=True, slots=True)

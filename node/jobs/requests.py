@@ -62,4 +62,5 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         notes=(*gathered.notes, *filter(None, [catalog.problem(job.study_instance_uid)])),
         locations=job.locations,
         refusal=job.refusal,
+        wanted_candidates=route.wanted_candidates,
     )

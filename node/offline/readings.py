@@ -74,6 +74,7 @@ def read(
         locations=study.locations,
         notes=notes,
         refusal=patient_contradiction(study.instances),
+        wanted_candidates=route.wanted_candidates,
     )
     return _reading(request, route.handler, models)
 

@@ -79,7 +79,12 @@ def _study(request: Request) -> Study:
         by_study.setdefault(instance.ref.study_instance_uid, []).append(instance)
     priors = sorted(map(headers.study, by_study.values()), key=_age)
     current = headers.study(_instances(request.files))
-    return dataclasses.replace(current, priors=tuple(priors), locations=request.locations)
+    return dataclasses.replace(
+        current,
+        priors=tuple(priors),
+        locations=request.locations,
+        wanted_candidates=request.wanted_candidates,
+    )
 
 
 def _age(prior: Study) -> tuple[str, ...]:

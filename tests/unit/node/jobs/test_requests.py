@@ -85,6 +85,22 @@ def test_what_was_asked_for_and_superseded_enters_the_request_and_its_digest(
     assert asked.report_out_of_scope
 
 
+def test_a_search_enters_the_request_and_its_digest_and_without_one_the_digest_stays(
+    settings: Settings, catalog: Catalog
+) -> None:
+    catalog.index([stored(1)])
+    plain, searching = (
+        request_of(job_over(stored(1)), replace(ROUTE, detect=detect, most_candidates=3), settings, catalog)
+        for detect in (False, True)
+    )
+    assert (plain.wanted_candidates, searching.wanted_candidates) == (0, 3)
+    assert searching.context.configuration_hash != plain.context.configuration_hash
+    assert (
+        plain.context.configuration_hash
+        == request_of(job_over(stored(1)), ROUTE, settings, catalog).context.configuration_hash
+    )
+
+
 def test_a_route_with_priors_whose_job_was_never_searched_for_says_so_in_the_report(
     settings: Settings, catalog: Catalog
 ) -> None:
