@@ -16,6 +16,7 @@
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
     ├── ReportError              a result that cannot be encoded
     ├── CannotRender             a file that a page cannot show
+    │   └── Busy                 too many people wait for the same work of the node
     ├── DatabaseUnavailable      locked, full, away or gone: whatever needed the database is tried again
     └── ArchiveError
         ├── ArchiveUnreachable   retried with back-off
@@ -109,6 +110,10 @@ class ReportError(NodeError):
 
 class CannotRender(NodeError):
     """A page cannot show a file: damaged, or more than the process that decodes files may take."""
+
+
+class Busy(CannotRender):
+    """Too many people wait for the same work of the node; a moment later there is an answer."""
 
 
 class DatabaseUnavailable(NodeError):

@@ -33,7 +33,7 @@ from ainode.node.console.trials import files as trial_files
 from ainode.node.console.trials import page as trials
 from ainode.node.console.trials import viewer as trial_viewer
 from ainode.node.console.worklist import page as worklist
-from ainode.node.errors import DatabaseUnavailable
+from ainode.node.errors import Busy, DatabaseUnavailable
 from ainode.node.keeping.people import People
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def console(parts: Parts) -> FastAPI:
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(Busy, _busy)
     app.add_exception_handler(Exception, _refused)
     for page in _PAGES:
         app.include_router(page.router(parts))
@@ -140,6 +141,11 @@ def _problem(request: Request, status: int, phrase: str, detail: str, *, failed_
 def _unavailable(request: Request, error: Exception) -> Response:
     """Return the page of a database that does not answer."""
     return _refused(request, unavailable(error))
+
+
+def _busy(request: Request, error: Exception) -> Response:
+    """Return the page of work that too many people have asked for."""
+    return _refused(request, HTTPException(503, str(error), {"Retry-After": "60"}))
 
 
 def _invalid(request: Request, error: Exception) -> Response:

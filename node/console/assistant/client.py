@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from ainode.node.errors import CannotRender
+from ainode.node.errors import Busy, CannotRender
 from ainode.node.reading.channel import NotAnAnswer
 from ainode.node.reading.child import Child
 from ainode.node.settings import Settings
@@ -20,7 +20,10 @@ from ainode.node.settings import Settings
 log = logging.getLogger(__name__)
 _PROCESS: Final = "ainode.node.console.assistant.process"
 _AT_ONCE: Final = 2
+# Each that waits holds a thread that other pages need.
+_MOST_WAITING: Final = 2
 _PATIENCE_S: Final = 20.0
+_BUSY: Final = "the node does such work for other people just now; try again in a minute"
 ANSWER: Final = b"+"
 REASON: Final = b"-"
 
@@ -40,24 +43,33 @@ class Assistant:
     def __init__(self, settings: Settings) -> None:
         """Start no process yet."""
         self._settings = settings
+        self._entrance = threading.BoundedSemaphore(_AT_ONCE + _MOST_WAITING)
         self._places = threading.BoundedSemaphore(_AT_ONCE)
 
     def ask(self, name: str, /, *, limit_s: float, **arguments: object) -> Any:  # noqa: ANN401 - what JSON holds
         """Return the answer of a task.
 
-        Raises: CannotRender with words for a page, at a limit of time or memory too.
+        Raises: CannotRender with words for a page, at a limit of time or memory too; Busy if there are too many questions.
         """
-        if not self._places.acquire(timeout=_PATIENCE_S):
-            raise CannotRender("the node works for other people just now; try again in a minute")
-        child = Child(_PROCESS, name)
+        if not self._entrance.acquire(blocking=False):
+            raise Busy(_BUSY)
         try:
-            content = self._answer(child, Task(name, self._settings, arguments), limit_s)
+            content = self._answer_in_turn(Task(name, self._settings, arguments), limit_s)
         finally:
-            child.kill()
-            self._places.release()
+            self._entrance.release()
         if content[:1] != ANSWER:
             raise CannotRender(content[1:].decode(errors="replace"))
         return json.loads(content[1:])
+
+    def _answer_in_turn(self, task: Task, limit_s: float) -> bytes:
+        if not self._places.acquire(timeout=_PATIENCE_S):
+            raise Busy(_BUSY)
+        child = Child(_PROCESS, task.name)
+        try:
+            return self._answer(child, task, limit_s)
+        finally:
+            child.kill()
+            self._places.release()
 
     def _answer(self, child: Child, task: Task, limit_s: float) -> bytes:
         refuse_overdue = partial(self._refuse_overdue, child, limit_s, time.monotonic() + limit_s)

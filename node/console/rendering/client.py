@@ -25,7 +25,7 @@ from ainode.node.console.rendering.questions import (
     TreeQuestion,
     ValuesQuestion,
 )
-from ainode.node.errors import CannotRender
+from ainode.node.errors import Busy, CannotRender
 from ainode.node.reading.channel import Channel, NotAnAnswer
 from ainode.node.reading.child import Child
 
@@ -112,7 +112,7 @@ class Rendering:
 
     def _answer(self, question: Question) -> bytes:
         if not self._places.acquire(blocking=False):
-            raise CannotRender(_BUSY)
+            raise Busy(_BUSY)
         try:
             content = self._answer_in_turn(question)
         finally:
@@ -124,7 +124,7 @@ class Rendering:
     def _answer_in_turn(self, question: Question) -> bytes:
         limits = self._limits
         if not self._lock.acquire(timeout=limits.time_s):
-            raise CannotRender(_BUSY)
+            raise Busy(_BUSY)
         try:
             return self._asked(question, partial(self._refuse_overdue, time.monotonic() + limits.time_s))
         finally:

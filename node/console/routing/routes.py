@@ -14,7 +14,7 @@ from ainode.node.console.entry import access
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.errors import CannotRender
+from ainode.node.errors import Busy, CannotRender
 from ainode.node.routes import BodyPartSource, Route
 from ainode.node.web.uploads import Uploads
 
@@ -107,9 +107,14 @@ class _RoutesPages:
         return route.withholding_reason(weights.demonstration) if weights else ""
 
     def _asked(self, name: str, limit_s: float, arguments: Mapping[str, object]) -> tuple[Any, str]:
-        """Return the answer of the assistant, or None and the reason."""
+        """Return the answer of the assistant, or None and the reason.
+
+        Raises: Busy.
+        """
         try:
             return self._assistant.ask(name, limit_s=limit_s, **arguments), ""
+        except Busy:
+            raise
         except CannotRender as error:
             return None, str(error)
 

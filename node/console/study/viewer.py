@@ -13,7 +13,7 @@ from ainode.node.console.entry.access import Role, of
 from ainode.node.console.parts import Parts
 from ainode.node.console.rendering.client import Rendering
 from ainode.node.domain import UID, DocumentKind, JobState
-from ainode.node.errors import CannotRender
+from ainode.node.errors import Busy, CannotRender
 from ainode.node.keeping.saliency import FILE_NAME, saliency_entries, saliency_values
 
 # Pixels and words of a patient: nothing of them stays in a browser.
@@ -114,7 +114,7 @@ class _Answers:
         try:
             view = self.rendering.series(files)
         except CannotRender as reason:
-            return _refused(str(reason), 422)
+            return _not_rendered(reason)
         query = f"?{request.url.query}" if request.url.query else ""
         return JSONResponse({**view, "query": query}, headers=_NOT_KEPT)
 
@@ -165,7 +165,11 @@ def _rendered(
     try:
         return Response(render(path, frame), media_type=media_type, headers=headers)
     except CannotRender as reason:
-        return _refused(str(reason), 422)
+        return _not_rendered(reason)
+
+
+def _not_rendered(reason: CannotRender) -> JSONResponse:
+    return _refused(str(reason), 503 if isinstance(reason, Busy) else 422)
 
 
 def _refused(reason: str, status: int) -> JSONResponse:

@@ -12,7 +12,7 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system.hops import hops_of
 from ainode.node.domain import UID, UID_PATTERN
-from ainode.node.errors import CannotRender, ConfigError
+from ainode.node.errors import Busy, CannotRender, ConfigError
 
 _ECHO_S: Final = 60.0
 _DOCTOR_S: Final = 300.0
@@ -86,8 +86,13 @@ class _TrialPages:
         return render(request, template, study=study, sent=sent, hops=hops, is_over=all(hop.is_over for hop in hops))
 
     def _asked(self, task: str, limit_s: float, **arguments: object) -> tuple[Any, str]:
-        """Return the answer of the assistant, or None and the reason."""
+        """Return the answer of the assistant, or None and the reason.
+
+        Raises: Busy.
+        """
         try:
             return self._assistant.ask(task, limit_s=limit_s, **arguments), ""
+        except Busy:
+            raise
         except CannotRender as error:
             return None, str(error)

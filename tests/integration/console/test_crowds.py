@@ -67,3 +67,20 @@ def test_the_forms_of_a_person_that_never_end_are_limited_too(bench: Bench, view
         assert reader.get("/console/").status_code == 200
     while viewer.get("/console/").status_code == 429:
         pass
+
+
+def test_many_who_ask_what_a_process_must_find_out_hold_no_thread_of_other_pages(bench: Bench, viewer: Browser) -> None:
+    """Forty is the number of threads of the server."""
+    with crowd(bench, 40, "GET /console/routes/ready", "X-Role: READER", "Connection: close") as connections:
+        assert viewer.get("/console/routes").status_code == 200
+        pages = [whole(connection) for connection in connections]
+    refusals = [page for page in pages if page.startswith(b"HTTP/1.1 503")]
+    assert len(refusals) >= 30
+    assert len(refusals) + sum(page.startswith(b"HTTP/1.1 200") for page in pages) == 40
+    assert all(b"retry-after: 60" in page and b"try again in a minute" in page for page in refusals)
+
+
+def whole(connection: socket.socket) -> bytes:
+    """Return an answer to its end."""
+    with connection.makefile("rb") as file:
+        return file.read()
