@@ -20,6 +20,7 @@ from ainode.node.web.headers import prefers_html
 from ainode.node.web.hosts import Hosts
 from ainode.node.web.limits import Body, Complaints, Tally, admit
 from ainode.node.web.logins import Logins
+from ainode.node.web.texts import CHARSET_REFUSED, NUL_REFUSED, NulSearch, has_nul, is_utf_8
 from ainode.node.web.tokens import Tokens
 
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
@@ -50,6 +51,11 @@ class Area:
     """endings of the types that a body may have"""
     is_of_persons: bool = False
     """whether a person's session decides, and not a token"""
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether a body holds text alone, no file."""
+        return self.max_bytes == _MAX_QUESTION_BYTES
 
 
 _FORMS: Final = ("/x-www-form-urlencoded", "/form-data", "/json")
@@ -112,6 +118,7 @@ class Guard:
         area = next(area for area in _AREAS if area.addresses.match(scope["path"]))
         try:
             _refuse_framing(headers)
+            _refuse_nul(scope)
             if area.is_of_persons or scope["path"] in self._open_paths - PUBLIC:
                 self._refuse_foreign_name(headers)
             caller = await self._caller(scope, headers, area)
@@ -124,7 +131,8 @@ class Guard:
         scope.setdefault("state", {})["caller"] = caller
         if not area.is_of_persons:
             admit(scope)
-        body = Body(receive, timeout_s=self._timeout_s, max_bytes=area.max_bytes)
+        search = NulSearch(headers.get("content-type", "")) if area.is_text else None
+        body = Body(receive, timeout_s=self._timeout_s, max_bytes=area.max_bytes, search=search)
         self._running[caller] += 1
         try:
             # There is nobody to answer when the caller leaves, and nothing to log.
@@ -202,6 +210,12 @@ def _refuse_framing(headers: Headers) -> None:
         raise Refusal(400, "send Content-Length or Transfer-Encoding, not both", Connection="close")
 
 
+def _refuse_nul(scope: Scope) -> None:
+    """Refuse an address with a NUL; `Body` looks for NUL in the body."""
+    if has_nul(scope):
+        raise Refusal(400, NUL_REFUSED)
+
+
 def _refuse_content(scope: Scope, headers: Headers, area: Area) -> None:
     """Refuse a body that is compressed, is announced as too long, or is of another type than the area takes."""
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -209,6 +223,8 @@ def _refuse_content(scope: Scope, headers: Headers, area: Area) -> None:
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > area.max_bytes:
         raise Refusal(413, f"the body is longer than {area.max_bytes} bytes")
+    if area.is_text and not is_utf_8(headers.get("content-type", "")):
+        raise Refusal(415, CHARSET_REFUSED)
     media_type = headers.get("content-type", area.media_types[0]).partition(";")[0].strip().lower()
     if scope["method"] == "POST" and not media_type.endswith(area.media_types):
         raise Refusal(415, f"send {_WORDS[area.media_types[0]]}")

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope
 
 from ainode.node.receiving.places import network_of
+from ainode.node.web.texts import NUL_REFUSED, NulSearch
 
 _log = logging.getLogger(__name__)
 _MINUTE_S: Final = 60.0
@@ -83,15 +84,18 @@ def admit(scope: Scope) -> None:
 class Body:
     """The body of a request: `receive` ends a body that is too long, pauses too long, or is too slow as a whole."""
 
-    def __init__(self, receive: Receive, *, timeout_s: float, max_bytes: float) -> None:
-        """`timeout_s` limits a pause, and is the advance that a body has on the lowest rate."""
+    def __init__(
+        self, receive: Receive, *, timeout_s: float, max_bytes: float, search: NulSearch | None = None
+    ) -> None:
+        """`timeout_s` limits a pause, and is the advance that a body has on the lowest rate; `search` is for text."""
         self._receive, self._timeout_s, self._max_bytes = receive, timeout_s, max_bytes
         self._received_bytes, self._waiting_s, self._is_whole = 0, 0.0, False
+        self._search = search
 
     async def receive(self) -> Message:
         """Return the next message of the request.
 
-        Raises: HTTPException 408 or 413 if the body exceeds a limit.
+        Raises: HTTPException 408 or 413 if the body exceeds a limit, 400 if a text has a NUL.
         """
         if self._is_whole:
             return await self._receive()
@@ -107,4 +111,6 @@ class Body:
         self._is_whole = not message.get("more_body", False)
         if self._received_bytes > self._max_bytes:
             raise HTTPException(413, f"the body is longer than {self._max_bytes} bytes")
+        if self._search and self._search.has_nul(message.get("body", b"")):
+            raise HTTPException(400, NUL_REFUSED)
         return message

@@ -22,6 +22,7 @@ from ainode.node.archive.multipart import boundary_of, entries
 from ainode.node.disk import is_full, make_folder, refuse_full
 from ainode.node.errors import OutOfResources
 from ainode.node.settings import Settings
+from ainode.node.web.texts import NUL_REFUSED
 
 FOLDER: Final = "trials"
 """the folder below the data folder; nothing in it outlives the node"""
@@ -232,6 +233,8 @@ def _value(content: Iterator[bytes]) -> str:
         value += block
         if len(value) > _MAX_VALUE_BYTES:
             raise HTTPException(413, f"a value of the form is longer than {_MAX_VALUE_BYTES} bytes")
+    if b"\0" in value:
+        raise HTTPException(400, NUL_REFUSED)
     return value.decode("utf-8", "replace")
 
 

@@ -25,6 +25,7 @@ from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import HandlerWeights, environment
 from ainode.node.routes import Route
 from ainode.node.settings import ConsoleTable, NodeTable, Peer, Settings, WebTable
+from ainode.node.settings.tables import DatabaseTable
 from ainode.node.web.api import Dependencies
 from ainode.node.web.station import Neighbors, Web
 from ainode.node.web.tokens import Tokens
@@ -47,6 +48,8 @@ class Bench:
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
     open_upload: bool = False
+    database_url: str = ""
+    """'' for SQLite"""
     console: ConsoleTable = field(default_factory=ConsoleTable)
     record: Callable[[Message], None] = drop
     pages: FastAPI = field(init=False)
@@ -70,6 +73,7 @@ class Bench:
                 open_upload=self.open_upload,
             ),
             console=self.console,
+            database=DatabaseTable(url=self.database_url),
             peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
             routes=(route,),
         )

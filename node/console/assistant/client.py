@@ -49,7 +49,7 @@ class Assistant:
     def ask(self, name: str, /, *, limit_s: float, **arguments: object) -> Any:  # noqa: ANN401 - what JSON holds
         """Return the answer of a task.
 
-        Raises: CannotRender with words for a page, at a limit of time or memory too; Busy if there are too many questions.
+        Raises: CannotRender with words for a page, at a limit of time or memory too; Busy if too many wait.
         """
         if not self._entrance.acquire(blocking=False):
             raise Busy(_BUSY)

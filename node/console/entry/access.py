@@ -16,6 +16,7 @@ __all__ = [
     "LoginNeeded",
     "NoteAction",
     "Role",
+    "RoleCheck",
     "Visit",
     "VisitOf",
     "of",
@@ -63,32 +64,36 @@ VisitOf = Callable[[Request], Awaitable[Visit | None]]
 NoteAction = Callable[[Request, Visit], None]
 
 
-def of(role: Role) -> Callable[[Request], Awaitable[Visit]]:
-    """Return the dependency of a page: the visit of a person who has the role.
+@dataclass(frozen=True, slots=True)
+class RoleCheck:
+    """The dependency of a page: the visit of a person who has the role."""
 
-    The dependency raises LoginNeeded if nobody is logged in, and HTTPException 403 if the person has a lesser role, or
-    if a request that changes something does not carry the token of the visit.
-    """
+    role: Role
+    has_files: bool = False
+    """whether the page itself calls `refuse_forgery`, once it has the fields of its form with files"""
 
-    async def visit(request: Request) -> Visit:
-        visit = _visit(request, role)
+    async def __call__(self, request: Request) -> Visit:
+        """Return the visit.
+
+        Raises: LoginNeeded if nobody is logged in; HTTPException 403 if the person has a lesser role, or if a request
+        that changes something does not carry the token of the visit.
+        """
+        visit = _visit(request, self.role)
         if request.method not in SAFE_METHODS:
-            refuse_forgery(visit, await _token(request))
+            if not self.has_files:
+                refuse_forgery(visit, await _token(request))
             _note_action(request, visit)
         return visit
 
-    return visit
+
+def of(role: Role) -> RoleCheck:
+    """Return the dependency of a page."""
+    return RoleCheck(role)
 
 
-def with_files(role: Role) -> Callable[[Request], Awaitable[Visit]]:
-    """Return the dependency of a form with files, as `of`; the page calls `refuse_forgery` once it has the fields."""
-
-    async def visit(request: Request) -> Visit:
-        visit = _visit(request, role)
-        _note_action(request, visit)
-        return visit
-
-    return visit
+def with_files(role: Role) -> RoleCheck:
+    """Return the dependency of a page with a form with files."""
+    return RoleCheck(role, has_files=True)
 
 
 def _note_action(request: Request, visit: Visit) -> None:
