@@ -89,11 +89,13 @@ $(VENV)/bin/python:
 
 # torch first and alone: asked for by another package, an unpinned one brings several GB of CUDA packages
 $(VENV)/.models: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "pip installs PyTorch and the packages of the models, about 1.5 GB: it is silent for two to ten minutes, this once"
 	$(PIP) torch torchvision
 	$(PIP) --editable '.[models,detect,read,web]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.models
+	@echo "pip installs the tools of the tests: it is silent for some minutes, this once"
 	$(PIP) --editable '.[models,detect,read,web,train,postgresql,dev]'
 	touch $@
 

@@ -133,17 +133,13 @@ def demo(
 ) -> None:
     """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents.
 
-    The address of the node's console is printed first, with a name and a password.
+    Each step is a line, the address of the node's console, a name and a password among the first. Exit 1 if a study was
+    not read, or its documents are not in the archive: the last lines say which study, why, and what to do.
     """
-    from ainode.node.commands.demo import next_steps, run
+    from ainode.node.commands.demo import run
 
     stays = sys.stdin.isatty() if console is None else console
-
-    def print_rows(rows: list[tuple[str, str, str, str, str]]) -> None:
-        print(table(("route", "answer", "report", "captures", "seconds"), rows))
-        print(next_steps() + ("\nThe console is open; Ctrl-C ends the demonstration." if stays else ""), flush=True)
-
-    is_complete = run(keep=keep, seed=seed, on_console=partial(print, flush=True), on_rows=print_rows, stays=stays)
+    is_complete = run(keep=keep, seed=seed, tell=partial(print, flush=True), stays=stays)
     raise typer.Exit(0 if is_complete else 1)
 
 

@@ -53,6 +53,20 @@ def a_study(folder: Path, order: str = "read", **header: str) -> Path:
     return folder
 
 
+def without_packages(folder: Path, names: tuple[str, ...]) -> Path:
+    """Return a folder of modules in whose presence a Python has none of some packages."""
+    (folder / "only").mkdir()
+    (folder / "only" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {names!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    return folder / "only"
+
+
 def test_the_help_says_what_ainode_is_and_which_command_a_newcomer_types_first(tmp_path: Path) -> None:
     done = ainode("--help", home=tmp_path)
     sentence = " ".join(done.stdout.split())
@@ -93,8 +107,24 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
+    assert "5 of 5 synthetic studies were read" in done.stdout
     assert "Next:\n" in done.stdout
-    assert re.match(r"console: http://127\.0\.0\.1:\d+/  name: demo  password: \S{20}\n", done.stdout)
+    assert re.search(r"^console: http://127\.0\.0\.1:\d+/  name: demo  password: \S{20}$", done.stdout, re.MULTILINE)
+    steps = ("the node starts", "5 synthetic studies are", "sent 1 of 5: ", "reading 5 of 5: ", "read 5 of 5: ")
+    assert sorted(steps, key=done.stdout.index) == list(steps)
+
+
+def test_a_demonstration_in_which_no_study_is_read_says_why_of_each_and_ends_with_exit_1(tmp_path: Path) -> None:
+    before = without_packages(tmp_path, ("torch", "openvino", "timm", "ultralytics", "cv2"))
+    done = ainode("demo", home=tmp_path, before=str(before))
+    assert done.returncode == 1
+    assert "FAILED: only 0 of 5 synthetic studies were read" in done.stdout
+    assert re.search(r"^FAILED 1 of 5: ct_pneumonia: .* is missing; pip install", done.stdout, re.MULTILINE)
+    for name in ("ct-pneumonia", "ct_tumor", "lung-nodule", "skin_lesion", "spine_radiograph"):
+        assert re.search(rf"^  {name}: .*(torch|cv2) is missing; pip install", done.stdout, re.MULTILINE), name
+    assert "check\n      see which packages" in done.stdout
+    assert "Next:" not in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_the_first_administrator_is_made_by_a_command_and_has_no_default_password(tmp_path: Path) -> None:
@@ -255,18 +285,10 @@ def test_files_are_sent_to_a_peer_and_a_received_study_is_explained(tmp_path: Pa
 
 def test_a_node_without_network_libraries_receives_and_says_which_package_its_route_lacks(tmp_path: Path) -> None:
     blocked = ("torch", "openvino", "timm", "ultralytics", "cv2", "monai", "tensorflow")
-    (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {blocked!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-    )
+    before = without_packages(tmp_path, blocked)
     routes = (ROOT / "config" / "routes.toml").read_text(encoding="utf-8")
     node = configured(tmp_path / "node", routes=routes)
-    node.before = tmp_path / "only"
+    node.before = before
     with running(node):
         paths = sorted(a_study(tmp_path / "in").iterdir())
         sent = send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
