@@ -21,7 +21,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from ainode.node.domain import Header, Position, SyntheticImage
+from ainode.node.domain import SYNTHETIC_PATIENT_ID, Header, Position, SyntheticImage
 
 _SUCCESS, _PENDING, _SOP_CLASS_NOT_SUPPORTED = 0x0000, 0xFF00, 0x0122
 _DIGITAL_X_RAY, _CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
@@ -46,7 +46,7 @@ def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:
     result.StudyInstanceUID = uid(study)
     common = sorted((keyword, value) for keyword, value in image.header.items() if keyword not in _OF_ONE_SLICE)
     result.SeriesInstanceUID = uid(study, "series", common)
-    result.PatientName, result.PatientID = "Synthetic^Nobody", "SYNTHETIC"
+    result.PatientName, result.PatientID = "Synthetic^Nobody", SYNTHETIC_PATIENT_ID
     result.PatientBirthDate, result.PatientSex = "", "O"
     result.StudyDate, result.StudyTime, result.StudyID = "20260101", "120000", "1"
     result.AccessionNumber, result.ReferringPhysicianName = "", ""

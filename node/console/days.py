@@ -11,6 +11,7 @@ from ainode.node.keeping.statistics import Period
 from ainode.node.settings import Settings
 
 _A_DAY: Final = timedelta(days=1)
+_DATE_LENGTH: Final = len("YYYYMMDD")
 _FIRST, _LAST = date(2000, 1, 1), date(2999, 12, 31)
 
 
@@ -93,3 +94,9 @@ def day(text: str) -> date | None:
     if not _FIRST <= written <= _LAST:
         raise HTTPException(422, f"{text!r} is no date between {_FIRST} and {_LAST}")
     return written
+
+
+def day_of(text: str) -> str:
+    """Return a date of a header (PS3.5 6.2, DA) as pages write dates; what is no date as it stands."""
+    is_date = len(text) == _DATE_LENGTH and text.isdecimal()
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if is_date else text

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ainode.node import __version__
-from ainode.node.console.days import zone_of
+from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.settings import Settings
 
@@ -62,7 +62,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"time": self.time, "duration": duration, "bytes": size}
+        self._environment.filters |= {"time": self.time, "duration": duration, "bytes": size, "day": day_of}
         self._environment.globals |= {
             "version": __version__,
             "node_name": settings.node.name,

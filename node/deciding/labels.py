@@ -4,13 +4,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ainode.node.domain import Study
+from ainode.node.domain import SYNTHETIC_PATIENT_ID, Study
 from ainode.node.encoding import headers
 from ainode.node.encoding.file_content import FileContent
 from ainode.node.errors import CannotUnderstand
 from ainode.node.keeping.patient_index import Labels, PatientIndex
 
-_KEYWORDS: Final = frozenset({"PatientName", "PatientID", "AccessionNumber", "StudyDescription", "StudyDate"})
+_KEYWORDS: Final = frozenset(
+    {"PatientName", "PatientID", "AccessionNumber", "StudyDescription", "SeriesDescription", "StudyDate"}
+)
 
 
 def label(study: Study, index: PatientIndex) -> None:
@@ -20,7 +22,7 @@ def label(study: Study, index: PatientIndex) -> None:
 
 
 def labels_of(study: Study) -> Labels:
-    """Return the labels of a study by its first file.
+    """Return the labels of a study by its first file; a study without a description has that of the series.
 
     Raises: CannotUnderstand; OSError.
     """
@@ -29,9 +31,10 @@ def labels_of(study: Study) -> Labels:
         name=values.get("PatientName", ""),
         patient_id=values.get("PatientID", ""),
         accession_number=values.get("AccessionNumber", ""),
-        description=values.get("StudyDescription", ""),
+        description=values.get("StudyDescription") or values.get("SeriesDescription", ""),
         study_date=values.get("StudyDate", ""),
         modalities=" ".join(sorted({series.modality for series in study.series})),
+        is_synthetic=values.get("PatientID") == SYNTHETIC_PATIENT_ID,
     )
 
 

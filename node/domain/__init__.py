@@ -40,7 +40,14 @@ from ainode.node.domain.findings import (
     WeightsStatus,
     Window,
 )
-from ainode.node.domain.handler import Handler, Looking, Selection, SyntheticImage, SyntheticStudy
+from ainode.node.domain.handler import (
+    SYNTHETIC_PATIENT_ID,
+    Handler,
+    Looking,
+    Selection,
+    SyntheticImage,
+    SyntheticStudy,
+)
 from ainode.node.domain.judgement import (
     AssessmentCodes,
     AssessmentRequest,
@@ -66,6 +73,7 @@ __all__ = [
     "NO_UID",
     "OWN_REPORT",
     "REQUEST",
+    "SYNTHETIC_PATIENT_ID",
     "UID",
     "UID_PATTERN",
     "Algorithm",

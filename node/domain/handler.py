@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from ainode.node.domain.dicom import UID, Header, Instance, Location, Position, Series, Study
 from ainode.node.domain.findings import OutOfScope, Result
@@ -36,6 +36,10 @@ class SyntheticImage:
     header: Header = field(hash=False)
     samples: int = 1
     """1 for gray, 3 for interleaved RGB"""
+
+
+SYNTHETIC_PATIENT_ID: Final = "SYNTHETIC"
+"""the Patient ID of each study that the node makes up"""
 
 
 @dataclass(frozen=True, slots=True)

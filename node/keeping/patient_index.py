@@ -26,8 +26,10 @@ class Naming(StrEnum):
     """What pages show of a patient."""
 
     HIDDEN = "hidden"
-    """no name, no Patient ID, no description; the table does not hold them either"""
+    """no name, no Patient ID, no description, and the table does not hold them either; no accession number, though a
+    search finds it"""
     INITIALS = "initials"
+    """the initials and the accession number"""
     FULL = "full"
 
 
@@ -46,10 +48,12 @@ class Labels:
     patient_id: str = field(default="", repr=False)
     accession_number: str = field(default="", repr=False)
     description: str = field(default="", repr=False)
-    """Study Description"""
+    """Study Description, else Series Description"""
     study_date: str = ""
     """YYYYMMDD"""
     modalities: str = ""
+    is_synthetic: bool = False
+    """whether the node made the study up, so that no patient is in it"""
 
 
 class PatientIndex:
@@ -75,7 +79,7 @@ class PatientIndex:
             return
         if self._naming is Naming.HIDDEN:
             labels = replace(labels, name="", patient_id="", description="")
-        row = {name: text[:_LONGEST] for name, text in asdict(labels).items()}
+        row = {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in asdict(labels).items()}
         row |= {"sought": _sought(row["name"], row["patient_id"], row["accession_number"], row["description"])}
         statement = insert(self._engine, patient_index).values(study_instance_uid=study, **row)
         with self._engine.begin() as connection:
@@ -110,7 +114,7 @@ class PatientIndex:
         if self._naming is Naming.INITIALS:
             # An identifier of which a part is shown still finds the patient in a list.
             return replace(labels, name=initials(labels.name), patient_id="", description="")
-        return replace(labels, name="", patient_id="", description="")
+        return replace(labels, name="", patient_id="", accession_number="", description="")
 
     def remove_orphans(self) -> None:
         """Remove the labels of studies of which the node has neither files nor jobs any more."""

@@ -87,7 +87,8 @@ patient_index = sa.Table(
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("study_date", sa.Text, nullable=False),
     sa.Column("modalities", sa.Text, nullable=False),
-    # all of these as a search compares them
+    sa.Column("is_synthetic", sa.Boolean, nullable=False, server_default=sa.false()),
+    # all texts of these as a search compares them
     sa.Column("sought", sa.Text, nullable=False),
 )
 

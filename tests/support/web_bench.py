@@ -51,6 +51,10 @@ class Bench:
     database_url: str = ""
     """'' for SQLite"""
     console: ConsoleTable = field(default_factory=ConsoleTable)
+    peers: tuple[Peer, ...] = (Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),)
+    routes: tuple[Route, ...] = (
+        Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",)),
+    )
     record: Callable[[Message], None] = drop
     pages: FastAPI = field(init=False)
     """the console"""
@@ -60,7 +64,6 @@ class Bench:
     def __post_init__(self) -> None:
         self.put_event = self.events.append
         self.folder.mkdir(exist_ok=True)
-        route = Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",))
         self.settings = Settings(
             node=NodeTable(
                 data=self.folder, port=free_port(), min_free_bytes=0, network_timeout_s=5, max_object_bytes=1 << 30
@@ -74,8 +77,8 @@ class Bench:
             ),
             console=self.console,
             database=DatabaseTable(url=self.database_url),
-            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),),
-            routes=(route,),
+            peers=self.peers,
+            routes=self.routes,
         )
         self.engine = database.connect(self.settings.database_url)
         database.migrate(self.engine)

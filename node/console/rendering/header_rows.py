@@ -19,7 +19,23 @@ _BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PATIENT_GROUP: Final = 0x0010
 # Free text and names of persons, in which a patient's identity may stand (PS3.15 table E.1-1).
 _FREE_TEXT: Final = frozenset({"LT", "PN", "ST", "UT"})
-_IDENTIFYING: Final = frozenset({"AccessionNumber", "StudyID", "StudyDescription", "SeriesDescription"})
+_IDENTIFYING: Final = frozenset(
+    {
+        "AccessionNumber",
+        "AdmissionID",
+        "FillerOrderNumberImagingServiceRequest",
+        "PerformedProcedureStepID",
+        "PlacerOrderNumberImagingServiceRequest",
+        "ProtocolName",
+        "ReasonForStudy",
+        "ReasonForTheRequestedProcedure",
+        "RequestedProcedureID",
+        "ScheduledProcedureStepID",
+        "ServiceEpisodeID",
+        "StudyID",
+    }
+)
+"""beside every description"""
 
 
 def header_rows(path: Path, *, is_anonymous: bool) -> list[dict[str, Any]]:
@@ -54,7 +70,8 @@ def _row(tag: int, name: str, vr: str, value: str, depth: int) -> dict[str, Any]
 
 
 def _may_identify(element: DataElement) -> bool:
-    is_named = element.tag.group == _PATIENT_GROUP or element.keyword in _IDENTIFYING
+    keyword = element.keyword
+    is_named = element.tag.group == _PATIENT_GROUP or keyword in _IDENTIFYING or keyword.endswith("Description")
     return element.VR != "SQ" and (is_named or element.VR in _FREE_TEXT or element.tag.is_private)
 
 

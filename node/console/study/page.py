@@ -1,6 +1,7 @@
 """The page of a study: how it went through the node, what was answered, what was sent, and its files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final
@@ -40,6 +41,7 @@ _DESCRIBED: Final = {
     "(0020,0011)": "number",
     "(0008,103E)": "description",
 }
+_UNQUOTED: Final = "words that may name the patient; `ainode jobs` shows them"
 # The order of the answers; what has no verdict comes last.
 _PRESENCES: Final = (Presence.PRESENT, Presence.INDETERMINATE, Presence.ABSENT, "")
 _STATE_KINDS: Final = {
@@ -92,6 +94,14 @@ def _is_moving(jobs: Sequence[Job], deliveries: Mapping[str, Sequence[Delivery]]
             and any(item.state in _MOVING and not item.settled for item in deliveries.get(job.id, ()))
         )
         for job in jobs
+    )
+
+
+def _without_words(delivery: Delivery) -> Delivery:
+    return replace(
+        delivery,
+        archive_comment=delivery.archive_comment and _UNQUOTED,
+        proof_comment=delivery.proof_comment and _UNQUOTED,
     )
 
 
@@ -159,6 +169,11 @@ class StudyPage:
         """Return whether the pages leave out what may name the patient."""
         return self._parts.settings.console.patient != "full"
 
+    def _deliveries(self, job: Job) -> tuple[Delivery, ...]:
+        """Return the deliveries of a job; the words of an archive may quote a Patient ID."""
+        deliveries = self._parts.ledger.deliveries(job.id)
+        return tuple(map(_without_words, deliveries)) if self._is_anonymous else tuple(deliveries)
+
     def _header(self, stored: StoredInstance, *, is_anonymous: bool) -> tuple[list[dict[str, Any]], str]:
         try:
             return self._parts.rendering.header(stored.path, is_anonymous=is_anonymous), ""
@@ -176,7 +191,7 @@ class StudyPage:
         status = study_status(study, parts.catalog, parts.ledger, parts.announcements)
         if status is None and not (completions or history):
             raise HTTPException(404, f"study {study}: nobody sent the study to this node, and nobody announced it")
-        deliveries = {job.id: parts.ledger.deliveries(job.id) for job in jobs}
+        deliveries = {job.id: self._deliveries(job) for job in jobs}
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
         state = status.state if status else "reported"
         explanation = parts.catalog.explanation(study)
@@ -215,7 +230,7 @@ class StudyPage:
         """Return the answers that count: what is present first, what has no verdict last."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
-        answers = [answer_of(job, ledger.documents(job.id), ledger.deliveries(job.id), day) for job in live_jobs]
+        answers = [answer_of(job, ledger.documents(job.id), self._deliveries(job), day) for job in live_jobs]
         return tuple(sorted(answers, key=lambda answer: _PRESENCES.index(answer.presence)))
 
     def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:

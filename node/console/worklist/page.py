@@ -25,7 +25,6 @@ from ainode.node.keeping.worklist_rows import Row, WorklistRows
 _PAGE: Final = 50
 _MOST_ROWS: Final = 500
 _MOST_TEXT: Final = 200
-_DATE_LENGTH: Final = len("YYYYMMDD")
 _EVENTS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 Viewer = Annotated[Visit, Depends(of(Role.VIEWER))]
 Operator = Annotated[Visit, Depends(of(Role.OPERATOR))]
@@ -144,7 +143,6 @@ class WorklistPage:
             "state_words": STATE_WORDS,
             "clock": self._clock,
             "natural": natural_action,
-            "day_of": day_of,
         }
         return self._pages.part("_worklist_rows.html", values)
 
@@ -165,12 +163,6 @@ def natural_action(row: Row) -> tuple[str, str] | None:
     if row.entry.state == "waiting" and not row.entry.is_urgent:
         return "prioritize", "Read next"
     return None
-
-
-def day_of(text: str) -> str:
-    """Return a date of a header (PS3.5 6.2, DA) as pages write dates; what is no date as it stands."""
-    is_date = len(text) == _DATE_LENGTH and text.isdecimal()
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if is_date else text
 
 
 def _question_of(address: str) -> Question:
