@@ -7,6 +7,8 @@ import errno
 import importlib.util
 import os
 import socket
+import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -38,6 +40,9 @@ _OWN_NAMES: Final = (*_OWN_FOLDERS, *_OWN_FILES, "lost+found", "node.toml", "rou
 _PORT_PAUSE_S: Final = 0.1
 # PS3.5 6.2.
 _MAX_AE_TITLE: Final = 16
+# From this Python on, DBOS asks for unixepoch('subsec'), which SQLite has since 3.42.
+_MILLISECONDS_FROM: Final = (3, 12)
+_MILLISECONDS_IN_SQLITE: Final = (3, 42)
 _CREDENTIALS: Final = ("user_env", "password_env", "token_env")
 
 
@@ -181,8 +186,14 @@ def _damage_in(folder: Path, subject: str) -> Iterator[str]:
 
 
 def _database_problems(settings: Settings, sources: Sources) -> Iterator[str]:
-    """Yield a sentence if SQLite cannot make its file."""
+    """Yield a sentence if SQLite is too old for the workflows, or cannot make its file."""
     url = make_url(settings.database_url)
+    is_too_old = sys.version_info >= _MILLISECONDS_FROM and sqlite3.sqlite_version_info < _MILLISECONDS_IN_SQLITE
+    if url.drivername == "sqlite" and is_too_old:
+        yield (
+            f"{sources.key('database', 'url')}: this Python has SQLite {sqlite3.sqlite_version}; its workflows need "
+            "3.42; give a PostgreSQL, or install ainode with a Python that has a newer SQLite"
+        )
     if url.drivername != "sqlite" or not settings.database.url:
         return
     path, subject = Path(str(url.database)), sources.key("database", "url")

@@ -292,6 +292,8 @@ def _server_context(files: ServerFiles, table: str) -> ssl.SSLContext:
 def _profile(context: ssl.SSLContext) -> None:
     """Restrict a context to the profile of the module."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 asks for all of RFC 5280, and a hospital's own authority often leaves out the key identifier.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_ciphers(_SUITES)
 

@@ -554,6 +554,16 @@ def test_documents_go_to_dcmtk_over_tls_byte_for_byte(keys: Keys, tmp_path: Path
     assert len(server.files()) == 20
 
 
+def test_an_authority_without_a_key_identifier_is_trusted_on_each_python(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict_since_python_3_13 = ssl.create_default_context(cafile=str(keys.ca.path))
+    strict_since_python_3_13.verify_flags |= ssl.VERIFY_X509_STRICT
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_: strict_since_python_3_13)
+    with storescp(tmp_path, *server_options(keys), "-ic") as server:
+        dimse.echo(caller_of(server.port, keys))
+
+
 def test_a_server_that_aborts_while_we_send_leaves_the_documents_to_a_retry(keys: Keys, tmp_path: Path) -> None:
     documents = [Outgoing.of(a_file(rows=2048)) for _ in range(3)]
     with storescp(tmp_path, *server_options(keys), "-ic", "--abort-during") as server:

@@ -1,5 +1,7 @@
 import socket
+import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from ainode.node import start_checks
 from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.reading import registry
 from ainode.node.routes import Route
-from ainode.node.settings import NodeTable, Settings, Sources, WebTable
+from ainode.node.settings import DatabaseTable, NodeTable, Settings, Sources, WebTable
 
 SOURCES = Sources(Path("node.toml"), Path("routes.toml"))
 
@@ -116,3 +118,27 @@ def test_a_file_in_the_place_of_a_folder_of_the_node_is_named_and_a_folder_in_a_
     make(tmp_path / name)
     (problem,) = start_checks.problems(Settings(node=NodeTable(data=tmp_path)), SOURCES)
     assert problem.startswith(f"node.toml: node.data: {tmp_path / name} {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("python", "sqlite", "url", "count"),
+    [
+        ((3, 13, 0), (3, 40, 1), "", 1),
+        ((3, 13, 0), (3, 46, 1), "", 0),
+        ((3, 11, 2), (3, 40, 1), "", 0),
+        ((3, 13, 0), (3, 40, 1), "postgresql+psycopg://ainode@localhost/ainode", 0),
+    ],
+)
+def test_an_sqlite_that_is_too_old_for_the_workflows_of_this_python_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    python: tuple[int, ...],
+    sqlite: tuple[int, ...],
+    url: str,
+    count: int,
+) -> None:
+    monkeypatch.setattr(sys, "version_info", python)
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", sqlite)
+    settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=0), database=DatabaseTable(url=url))
+    problems = list(start_checks.problems(settings, SOURCES))
+    assert ["workflows need 3.42; give a PostgreSQL" in problem for problem in problems] == [True] * count
