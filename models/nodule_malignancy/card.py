@@ -20,6 +20,8 @@ class Card:
     network: str
     file: str
     threshold: float
+    traits: tuple[str, ...]
+    """the numbers of an outlined nodule, in the order of the head's weights"""
 
     def __post_init__(self) -> None:
         """Refuse a threshold that no probability can cross."""
@@ -29,7 +31,8 @@ class Card:
 def _card(entries: Entries) -> Card:
     network = entries["network"]
     values = {"network": network["name"], "file": network["file"], "limits": limits_of(entries)}
-    return from_entries(Card, entries, **values, threshold=entries["threshold"]["value"])
+    values |= {"threshold": entries["threshold"]["value"], "traits": network["traits"]}
+    return from_entries(Card, entries, **values)
 
 
 read_card = CardReader(CARD_PATH, _card)

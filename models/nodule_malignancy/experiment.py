@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ainode import weights as shipped
 from ainode.models.nodule_malignancy import training
@@ -54,7 +57,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     placed = scenes(Source(nodules, chests), MASK_BLEND)
     with tempfile.TemporaryDirectory() as cache:
         paths = {"outline": outline_path(), "head": weights[name]}
-        model = MalignancyModel.load(paths, execution=Execution(Path(cache), "torch-cpu"))
+        model = MalignancyModel.load(paths, execution=Execution(Path(cache), "cpu"))
         outcomes = [outcome(model.outlines, seen) for seen in placed]
         beside = [outcome(model.outlines, seen, FARTHEST_MM) for seen in placed]
     scores, scores_beside = (np.array([_score(model, item) for item in items]) for items in (outcomes, beside))
@@ -148,7 +151,7 @@ def _baselines(data: Path, nodules: Sequence[Nodule], outcomes: Sequence[Outcome
     fitting, chest = read_nodules(data, "train"), read_chests(data, "train")[0]
     labels = np.array([int(nodule.malignant) for nodule in fitting])
     rows, cases = (_radiomics(items, chest) for items in (fitting, nodules))
-    rule = training.fitted(rows, labels, strength=1.0)
+    rule = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000)).fit(rows, labels)
     layers, tested = (
         [np.asarray(n.values[len(n.values) // 2], np.float32) for n in items] for items in (fitting, nodules)
     )

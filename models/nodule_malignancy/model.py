@@ -25,7 +25,7 @@ Row = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A logistic regression on the traits, and the solid shares between which a nodule is part-solid.
+    """A linear rule on the traits, and the solid shares between which a nodule is part-solid.
 
     Shapes: mean, scale and weights (traits,), in the order in which `traits` gives the traits.
     """
@@ -85,14 +85,16 @@ class MalignancyModel:
 
     def reading(self, nodule: OutlinedNodule) -> Reading:
         """Return the reading of an outlined nodule; a mass gets no probability."""
-        own_traits, share = traits_of(nodule), share_of(nodule)
+        own_traits = traits_of(nodule)
+        share = own_traits["solid share"]
         likely = None if nodule.refusal else self.head.probability(row_of(own_traits))
         return Reading(nodule, likely, share, self.head.kind(share), own_traits, nodule.refusal)
 
 
 def traits_of(nodule: OutlinedNodule) -> Mapping[str, float]:
-    """Return the traits of an outlined nodule."""
-    return traits(nodule.cells.values, nodule.mask, nodule.cells.spacing_mm[0])
+    """Return the traits of an outlined nodule, and how sure its outline is."""
+    own_traits = traits(nodule.cells.values, nodule.mask, nodule.cells.spacing_mm[0])
+    return {**own_traits, "presence": nodule.presence, "solid share": share_of(nodule)}
 
 
 def share_of(nodule: OutlinedNodule) -> float:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ainode.models.nodule_malignancy.card import read_card
-from ainode.models.nodule_malignancy.model import row_of, share_of, traits_of
-from ainode.models.nodule_outline.evaluation import MASK_BLEND, WHOLE_BLEND, grid_of, middle_of, scenes
+from ainode.models.nodule_malignancy.model import row_of, traits_of
+from ainode.models.nodule_outline.evaluation import MASK_BLEND, WHOLE_BLEND, outcome, scenes
+from ainode.models.nodule_outline.implant import Blend
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
 from ainode.models.nodule_outline.nodules import read_chests, read_nodules
-from ainode.models.nodule_outline.training import Source
+from ainode.models.nodule_outline.training import FARTHEST_MM, Source
 from ainode.models.running.checkpoints import save_table
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import TrainingOptions
@@ -28,100 +30,136 @@ from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 
+Values = NDArray[np.float64]
+
+# By its mask or with the whole cut-out, pointed at in its middle or beside; another place in a chest by the seed.
+VIEWS: tuple[tuple[Blend, float, int], ...] = (
+    (MASK_BLEND, 0.0, 1),
+    (WHOLE_BLEND, 0.0, 1),
+    (MASK_BLEND, FARTHEST_MM, 2),
+    (WHOLE_BLEND, FARTHEST_MM, 2),
+)
 # The first of two equal ones stays: the one that holds the weights smaller.
-_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-_FOLDS = 5
+_STRENGTHS = (100.0, 30.0, 10.0, 3.0)
+_FOLDS, _REPEATS = 5, 3
+_HIGHEST_RATING = 5
 GROUND_GLASS, SOLID = 2, 5
 """the readers' texture: up to 2 is ground glass, 5 is solid"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The traits of outlined nodules; a nodule without an outline has NaN.
+    """The traits of outlined nodules, several views of each; a view without an outline has NaN.
 
-    Shapes: traits (n, traits); labels, textures, patients and shares (n,).
+    Shapes: traits (views, n, traits); labels, suspicions, textures and patients (n,).
     """
 
-    traits: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    traits: Values
     labels: NDArray[np.int64]
+    suspicions: NDArray[np.int64]
     textures: NDArray[np.int64]
     patients: NDArray[np.str_]
 
-    def outlined(self) -> Rows:
-        """Return the rows of the nodules that have an outline."""
-        has = np.isfinite(self.shares)
-        return Rows(self.traits[has], self.shares[has], self.labels[has], self.textures[has], self.patients[has])
+    @property
+    def target(self) -> Values:
+        """Return the mean of the label and of the readers' rating from 0 to 1: a rating says more than yes and no."""
+        return np.asarray((self.labels + (self.suspicions - 1) / (_HIGHEST_RATING - 1)) / 2, np.float64)
+
+    @property
+    def has_outline(self) -> NDArray[np.bool_]:
+        """Return which views have an outline, (views, n)."""
+        return np.isfinite(self.traits[..., 0])
 
 
-def rows_of(model: OutlineModel, source: Source, seed: int) -> Rows:
-    """Return the traits of implanted nodules: every second by the mask, the others with the whole cut-out."""
-    traits, shares = [], []
-    for nodules, blend in ((source.nodules[::2], MASK_BLEND), (source.nodules[1::2], WHOLE_BLEND)):
-        for seen in tqdm(scenes(Source(nodules, source.chests), blend, seed), mininterval=10.0):
-            nodule = model.outline(grid_of(seen), middle_of(seen))
-            outlined = nodule if isinstance(nodule, OutlinedNodule) else None
-            traits.append(row_of(traits_of(outlined)) if outlined else None)
-            shares.append(share_of(outlined) if outlined else np.nan)
-    absent = np.full(max(len(row) for row in traits if row is not None), np.nan)
-    nodules = (*source.nodules[::2], *source.nodules[1::2])
+def rows_of(model: OutlineModel, source: Source, out: Path) -> Rows:
+    """Return the traits of implanted nodules; a file of `out` keeps those of a view for a training that is resumed."""
+    views = []
+    for number, (blend, off_mm, seed) in enumerate(VIEWS):
+        path = out / f"view_{number}.npy"
+        if not path.is_file():
+            partial = path.with_suffix(".part.npy")
+            np.save(partial, np.stack(list(_view(model, source, (blend, off_mm, seed)))))
+            partial.replace(path)
+        views.append(np.load(path))
     return Rows(
-        traits=np.stack([absent if row is None else row for row in traits]),
-        shares=np.array(shares),
-        labels=np.array([int(nodule.malignant) for nodule in nodules]),
-        textures=np.array([nodule.texture for nodule in nodules]),
-        patients=np.array([nodule.patient for nodule in nodules]),
+        traits=np.stack(views),
+        labels=np.array([int(nodule.malignant) for nodule in source.nodules]),
+        suspicions=np.array([nodule.suspicion for nodule in source.nodules]),
+        textures=np.array([nodule.texture for nodule in source.nodules]),
+        patients=np.array([nodule.patient for nodule in source.nodules]),
     )
+
+
+def _view(model: OutlineModel, source: Source, view: tuple[Blend, float, int]) -> Iterator[Values]:
+    """Yield the traits of each nodule, NaN without an outline."""
+    blend, off_mm, seed = view
+    absent = np.full(len(read_card().traits), np.nan)
+    for seen in tqdm(scenes(source, blend, seed), mininterval=10.0):
+        nodule = outcome(model, seen, off_mm, seed).nodule
+        yield row_of(traits_of(nodule)) if isinstance(nodule, OutlinedNodule) else absent
 
 
 def train(data: Path, outline: Path, out: Path, options: TrainingOptions) -> Path:
     """Outline the training nodules with the weights of a file, fit the head; return the file of the head."""
+    del options  # the views have seeds of their own, and nothing else is drawn
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "traits.npz"
-    if not path.is_file():
-        source = Source(read_nodules(data, "train"), read_chests(data, "train"))
-        model = OutlineModel.load(outline, execution=Execution(out / "cache", "torch-cpu"))
-        np.savez(path, **asdict(rows_of(model, source, options.seed)))
-    rows = Rows(**np.load(path)).outlined()
-    strength = chosen_strength(rows)
-    rule = fitted(rows.traits, rows.labels, strength)
+    source = Source(read_nodules(data, "train"), read_chests(data, "train"))
+    model = OutlineModel.load(outline, execution=Execution(out / "cache", "cpu", threads=1))
+    rows = rows_of(model, source, out)
+    strength, slope, offset = chosen_rule(rows)
+    rule = fitted(rows, np.arange(len(rows.labels)), strength)
     scaler, regression = rule[0], rule[1]
     table = {
         "mean": scaler.mean_,
         "scale": scaler.scale_,
-        "weights": regression.coef_[0],
-        "offset": regression.intercept_,
+        "weights": regression.coef_ * slope,
+        "offset": np.array([regression.intercept_ * slope + offset]),
         "bounds": np.array(chosen_bounds(rows)),
     }
     return save_table({name: torch.from_numpy(values) for name, values in table.items()}, out / read_card().file)
 
 
-def chosen_strength(rows: Rows) -> float:
-    """Return the strength of the fit with the highest AUC on patients that were left out."""
-    split = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
-    areas = {}
-    for strength in _STRENGTHS:
-        rule = _rule(strength)
-        scores = cross_val_predict(
-            rule, rows.traits, rows.labels, groups=rows.patients, cv=split, method="predict_proba"
-        )
-        areas[strength] = auc(rows.labels, scores[:, 1])
-        log.info("strength %g: AUC on patients left out %.4f", strength, areas[strength])
-    return max(areas, key=areas.__getitem__)
+def chosen_rule(rows: Rows) -> tuple[float, float, float]:
+    """Return the strength with the highest AUC on patients left out, with Platt's slope and offset of those scores."""
+    scores = {strength: _scores_left_out(rows, strength) for strength in _STRENGTHS}
+    shown = rows.has_outline
+    labels = np.broadcast_to(rows.labels, shown.shape)[shown]
+    areas = {strength: auc(labels, mean[shown]) for strength, mean in scores.items()}
+    for strength, area in areas.items():
+        log.info("strength %g: AUC on patients left out %.4f", strength, area)
+    strength = max(areas, key=areas.__getitem__)
+    line = LogisticRegression(C=1e6).fit(scores[strength][shown][:, None], labels)
+    return strength, float(line.coef_[0, 0]), float(line.intercept_[0])
 
 
-def fitted(traits: NDArray[np.float64], labels: NDArray[np.int64], strength: float) -> Pipeline:
-    """Return a logistic regression on scaled traits."""
-    return _rule(strength).fit(traits, labels)
+def _scores_left_out(rows: Rows, strength: float) -> Values:
+    """Return the scores of patients that were left out, the mean of several splits, (views, n)."""
+    scores = np.zeros(rows.traits.shape[:2])
+    for seed in range(_REPEATS):
+        split = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+        for learning, tested in split.split(rows.labels, rows.labels, rows.patients):
+            rule = fitted(rows, learning, strength)
+            for view, traits in enumerate(rows.traits):
+                scores[view, tested] += rule.predict(np.nan_to_num(traits[tested])) / _REPEATS
+    return scores
+
+
+def fitted(rows: Rows, chosen: NDArray[np.intp], strength: float) -> Pipeline:
+    """Return the linear rule of the chosen nodules."""
+    shown = rows.has_outline[:, chosen]
+    target = np.broadcast_to(rows.target[chosen], shown.shape)[shown]
+    return linear_rule(strength).fit(rows.traits[:, chosen][shown], target)
 
 
 def chosen_bounds(rows: Rows) -> tuple[float, float]:
     """Return the solid shares that best separate ground glass, part-solid and solid, each kind counting the same."""
-    kinds = kinds_of(rows.textures)
+    shown = rows.has_outline
+    kinds = np.broadcast_to(kinds_of(rows.textures), shown.shape)[shown]
+    shares = rows.traits[shown][:, read_card().traits.index("solid share")]
     steps = np.linspace(0, 1, 41)[:-1]
 
     def balanced(bounds: tuple[float, float]) -> float:
-        drawn = (rows.shares > bounds[0]).astype(int) + (rows.shares > bounds[1])
+        drawn = (shares > bounds[0]).astype(int) + (shares > bounds[1])
         return float(np.mean([(drawn[kinds == kind] == kind).mean() for kind in np.unique(kinds)]))
 
     return max(((low, high) for low in steps for high in steps if low <= high), key=balanced)
@@ -132,5 +170,6 @@ def kinds_of(textures: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray((textures > GROUND_GLASS).astype(np.int64) + (textures >= SOLID))
 
 
-def _rule(strength: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=3000))
+def linear_rule(strength: float) -> Pipeline:
+    """Return a ridge regression on scaled traits."""
+    return make_pipeline(StandardScaler(), Ridge(alpha=strength))

@@ -14,6 +14,7 @@ from ainode.models.nodule_outline.cells import Array
 
 _LOWEST_HU, _HIGHEST_HU = -1000.0, 600.0
 _RIM_MM, _NEAR_MM, _FAR_MM = 1.5, 2.1, 5.0
+_REACH_MM = 8.0
 # Parts of the nodule by density: calcium; soft tissue, as the solid part of a nodule is measured; air.
 _CALCIUM_HU, SOLID_HU, _AIR_HU = 200.0, -300.0, -600.0
 _USUAL_LUNG_HU = -850.0
@@ -36,6 +37,9 @@ class _Body:
 
     @classmethod
     def of(cls, values: Array, mask: Mask, cell_mm: float) -> _Body:
+        """Return the body with as much around it as the traits reach."""
+        around = _around(mask, int(np.ceil(_REACH_MM / cell_mm)))
+        values, mask = values[around], mask[around]
         depth, height = (
             np.asarray(ndimage.distance_transform_edt(part, sampling=cell_mm), np.float64) for part in (mask, ~mask)
         )
@@ -61,6 +65,13 @@ def solid_share(values: Array, mask: Mask, cell_mm: float) -> float:
     body = _Body.of(values, mask, cell_mm)
     inner = body.values[body.depth_mm > min(_RIM_MM, body.depth_mm.max() / 2)]
     return float((inner > SOLID_HU).mean())
+
+
+def _around(mask: Mask, margin: int) -> tuple[slice, ...]:
+    """Return the window of a mask with a margin of cells."""
+    places = np.argwhere(mask)
+    low, high = places.min(axis=0) - margin, places.max(axis=0) + margin + 1
+    return tuple(slice(max(0, int(first)), int(last)) for first, last in zip(low, high, strict=True))
 
 
 def _form(body: _Body) -> Mapping[str, float]:

@@ -115,4 +115,14 @@ def _lung_patch(chest: Chest, place: Triple) -> Nodule:
     grids = np.meshgrid(*(np.arange(n) for n in values.shape), indexing="ij")
     squares = [((g - m) * step) ** 2 for g, m, step in zip(grids, middle, chest.spacing_mm, strict=True)]
     ball: NDArray[np.bool_] = np.sqrt(sum(squares)) <= FARTHEST_MM
-    return Nodule(values, ball, chest.spacing_mm, malignant=False, diameter_mm=0.0, texture=0, patient="", number=0)
+    return Nodule(
+        values,
+        ball,
+        chest.spacing_mm,
+        malignant=False,
+        diameter_mm=0.0,
+        texture=0,
+        suspicion=1,
+        patient="",
+        number=0,
+    )

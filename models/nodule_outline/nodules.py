@@ -40,6 +40,8 @@ class Nodule:
     diameter_mm: float
     texture: int
     """the readers' most frequent rating: 1 ground glass, 3 part-solid, 5 solid"""
+    suspicion: int
+    """the readers' most frequent rating of malignancy, 1 to 5"""
     patient: str
     number: int
 
@@ -113,7 +115,7 @@ def read_nodules(data: Path, part: Part) -> tuple[Nodule, ...]:
     """Return the nodules of one part."""
     table = np.load(data / NODULES / f"{part}.npz")
     offsets = table["offset"]
-    texture = table["rating_names"].tolist().index("texture")
+    texture, suspicion = (table["rating_names"].tolist().index(name) for name in ("texture", "malignancy"))
     voxels, masks = table["hu"], np.unpackbits(table["mask_packed"])[: offsets[-1]].astype(bool)
     return tuple(
         Nodule(
@@ -123,6 +125,7 @@ def read_nodules(data: Path, part: Part) -> tuple[Nodule, ...]:
             malignant=bool(label),
             diameter_mm=float(table["diameter_mm"][row]),
             texture=int(table["ratings"][row, texture]),
+            suspicion=int(table["ratings"][row, suspicion]),
             patient=str(table["patient"][row]),
             number=int(table["nodule_id"][row]),
         )

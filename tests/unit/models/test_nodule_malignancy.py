@@ -52,6 +52,13 @@ def test_the_solid_share_is_all_of_soft_tissue_and_nothing_of_ground_glass(densi
     assert solid_share(*lesion(7.0, density_hu), CELL_MM) == share
 
 
+def test_the_card_names_the_traits_in_the_order_of_the_weights() -> None:
+    head = head_of(WEIGHTS / read_card().file)
+    names = (*traits(*lesion(7.0, 30.0), CELL_MM), "presence", "solid share")
+    assert read_card().traits == names
+    assert head.weights.shape == (len(names),)
+
+
 def test_a_kind_is_solid_only_above_both_bounds() -> None:
     head = Head(np.zeros(1), np.ones(1), np.ones(1), 0.0, (0.2, 0.8))
     assert [head.kind(share) for share in (0.1, 0.5, 0.9)] == ["ground glass", "part-solid", "solid"]

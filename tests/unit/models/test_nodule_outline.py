@@ -126,7 +126,9 @@ def test_an_implanted_nodule_keeps_its_values_within_the_mask_and_the_chest_keep
     (chest,) = read_chests(data, "test")
     mask = ball(5.0)
     values = np.where(mask, 700, -900).astype(np.int16)
-    nodule = Nodule(values, mask, (2.0, 0.8, 0.8), malignant=True, diameter_mm=10, texture=5, patient="P", number=1)
+    nodule = Nodule(
+        values, mask, (2.0, 0.8, 0.8), malignant=True, diameter_mm=10, texture=5, suspicion=5, patient="P", number=1
+    )
     seen = scene(Implant.of(nodule), chest, (20.0, 45.0, 30.0), Blend(1.0, 1.0))
     assert seen.mask.sum() == mask.sum()
     assert (seen.values[seen.mask] == chest.highest_hu).all()
