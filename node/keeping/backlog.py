@@ -39,6 +39,17 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Failures:
+    """The readings that failed in a period and were not repeated with success."""
+
+    count: int
+    first_queued_at: datetime | None
+    """None where no reading failed"""
+    last_reason: str
+    """of the reading that failed last"""
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """The documents that one destination got or misses."""
 
@@ -79,7 +90,7 @@ class Backlog:
         of_state = sa.select(sa.func.count(), sa.func.min(jobs.c.queued_at)).select_from(_deliveries())
         words = ("documents to be sent", "documents sent, not confirmed", "documents to be checked in an archive")
         queries += [
-            (name, of_state.where(deliveries.c.state == state))
+            (name, of_state.where(deliveries.c.state == state, ~deliveries.c.settled))
             for name, state in zip(words, _WAITING_DELIVERIES, strict=True)
         ]
         with self._engine.connect() as connection:
@@ -108,6 +119,25 @@ class Backlog:
         with self._engine.connect() as connection:
             count = sa.select(sa.func.count()).select_from(_dead_letters().subquery())
             return int(connection.execute(count).scalar_one())
+
+    def failures(self, since: datetime) -> Failures:
+        """Return the readings that failed since a time."""
+        # A job that an earlier version failed has no time of its end.
+        ended_at = sa.func.coalesce(jobs.c.finished_at, jobs.c.queued_at)
+        conditions = jobs.c.state == JobState.FAILED, ended_at >= since
+        counts = sa.select(sa.func.count(), sa.func.min(jobs.c.queued_at)).where(*conditions)
+        newest = sa.select(jobs.c.reason).where(*conditions).order_by(ended_at.desc()).limit(1)
+        with self._engine.connect() as connection:
+            count, first = connection.execute(counts).one()
+            return Failures(count, aware(first) if first else None, connection.execute(newest).scalar() or "")
+
+    def undelivered_count(self, since: datetime) -> int:
+        """Return how many documents were given up that were tried, or whose job was queued, since a time."""
+        tried_at = sa.func.coalesce(deliveries.c.tried_at, jobs.c.queued_at)
+        query = sa.select(sa.func.count()).select_from(_deliveries())
+        with self._engine.connect() as connection:
+            conditions = deliveries.c.state == DeliveryState.FAILED, tried_at >= since
+            return int(connection.execute(query.where(*conditions)).scalar_one())
 
     def traffic(self, since: datetime) -> tuple[Traffic, ...]:
         """Return what each destination got; a confirmed document counts from `since` on."""

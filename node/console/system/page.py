@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ainode.node.audit.search import newest
+from ainode.node.console.days import zone_of
 from ainode.node.console.entry import access
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system import state
+from ainode.node.console.system.verdict import statements
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping.backlog import Backlog, DeadLetter
 
@@ -51,13 +53,20 @@ class _SystemPages:
     def _values(self) -> dict[str, Any]:
         """Return what changes from moment to moment, and is cheap to ask for."""
         parts, now = self._parts, datetime.now(UTC)
+        faults, queues, dead_letters = (
+            parts.web.readiness.faults(),
+            self._backlog.queues(),
+            self._backlog.dead_letter_count(),
+        )
+        failures, zone = self._backlog.failures(now - _PERIOD), zone_of(parts.settings)
         return {
             "now": now,
-            "faults": parts.web.readiness.faults(),
-            "queues": self._backlog.queues(),
+            "statements": statements(faults, failures, dead_letters, queues, now=now, zone=zone),
+            "faults": faults,
+            "queues": queues,
             "readers": parts.readers.states(),
             "reader_limit_bytes": parts.settings.reader.memory_limit_bytes,
-            "dead_letter_count": self._backlog.dead_letter_count(),
+            "dead_letter_count": dead_letters,
             "associations": parts.receptions.open(),
             "refusals": parts.receptions.refusals(),
             "max_associations": parts.settings.node.max_associations,

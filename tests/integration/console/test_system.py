@@ -23,7 +23,32 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 def fail(bench: Bench, name: str, study: str) -> None:
     bench.ledger.open(Job(name, UID(study), "spine", "spine_radiograph", {}, NOW, NOW, ()))
     bench.ledger.move(name, JobState.READING)
-    bench.ledger.move(name, JobState.FAILED, reason="<weights> missing")
+    bench.ledger.move(name, JobState.FAILED, reason="<weights> missing", at=datetime.now(UTC))
+
+
+def head(viewer: Browser) -> str:
+    """Return the words at the head of the page, before the badges of the parts."""
+    part = viewer.get("/console/system", headers={"HX-Request": "true"}).text
+    return " ".join(re.sub("<[^>]+>", " ", part.partition('class="states"')[0]).split())
+
+
+def test_the_head_says_that_all_is_well_until_a_reading_fails_and_then_what_is_wrong(
+    viewer: Browser, operator: Browser, bench: Bench
+) -> None:
+    assert "All is well" in head(viewer)
+    for number in range(2):
+        fail(bench, f"wrong{number}", f"1.3.{number}")
+    words = head(viewer)
+    assert "2 readings failed in the last 24 hours: see them in the worklist" in words
+    assert "the last: &lt;weights&gt; missing" in words
+    assert "2 dead letters" in words
+    assert "All is well" not in words
+    link = re.search(r'href="(/console/\?state=failed[^"]*)"', viewer.get("/console/system").text)
+    assert link
+    rows = viewer.get(link[1].replace("&amp;", "&")).text
+    assert all(f"1.3.{number}" in rows for number in range(2))
+    operator.post("/console/system/failures")
+    assert "Readings that wait: 2, the oldest for" in head(viewer)
 
 
 def test_the_overview_tells_queues_machine_receiver_and_peers(viewer: Browser, bench: Bench) -> None:

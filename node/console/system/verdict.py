@@ -1,0 +1,70 @@
+"""What is wrong with the node at a moment, in words for the head of the page; pure functions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from ainode.node.keeping.backlog import Failures, Queue
+
+# Readings take minutes; what has waited for longer waits behind something.
+LONG_WAIT: Final = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One thing that is wrong, and the page that has more of it."""
+
+    text: str
+    address: str = ""
+    link: str = ""
+    """what the link is called"""
+    detail: str = ""
+
+
+def statements(
+    faults: Mapping[str, str],
+    failures: Failures,
+    dead_letters: int,
+    queues: Sequence[Queue],
+    *,
+    now: datetime,
+    zone: ZoneInfo | None,
+) -> tuple[Statement, ...]:
+    """Return what is wrong, the worst first; nothing where all is well."""
+    return (
+        *(Statement(f"The {name} is not ready: {fault}") for name, fault in faults.items() if fault),
+        *_of_failures(failures, zone),
+        *_of_dead_letters(dead_letters),
+        *_of_queues(queues, now),
+    )
+
+
+def _of_failures(failures: Failures, zone: ZoneInfo | None) -> Iterator[Statement]:
+    if failures.first_queued_at:
+        noun = "reading" if failures.count == 1 else "readings"
+        fields = {"state": "failed", "since": f"{failures.first_queued_at.astimezone(zone):%Y-%m-%d}"}
+        yield Statement(
+            f"{failures.count} {noun} failed in the last 24 hours",
+            f"/console/?{urlencode(fields)}",
+            "see them in the worklist",
+            f"the last: {failures.last_reason or 'no reason was kept'}",
+        )
+
+
+def _of_dead_letters(count: int) -> Iterator[Statement]:
+    if count:
+        text = "1 dead letter: a reading or documents that the node tries no more by itself"
+        if count > 1:
+            text = f"{count} dead letters: readings and documents that the node tries no more by itself"
+        yield Statement(text, "/console/system/failures", "see why, and try again")
+
+
+def _of_queues(queues: Sequence[Queue], now: datetime) -> Iterator[Statement]:
+    for queue in queues:
+        if queue.oldest and now - queue.oldest > LONG_WAIT:
+            minutes = int((now - queue.oldest).total_seconds() // 60)
+            wait = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"  # noqa: PLR2004 - two hours
+            yield Statement(f"{queue.name.capitalize()}: {queue.count}, the oldest for {wait}")
