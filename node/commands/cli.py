@@ -8,22 +8,18 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ainode.node import logs
 from ainode.node.commands.audit import app as audit_app
+from ainode.node.commands.job_commands import jobs_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
 from ainode.node.errors import HandlerError, NodeError, ReportError
 from ainode.node.terminal import Config, settings_of, table
-
-if TYPE_CHECKING:
-    from ainode.node.keeping.ledger import Ledger
-    from ainode.node.keeping.records import Job
-    from ainode.node.settings import Settings
 
 _HELP = (
     "ainode receives DICOM studies, reads each study with the AI model that is made for it, and sends reports and "
@@ -33,6 +29,7 @@ _HELP = (
 _EVERYTHING_REFUSED = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
+app.add_typer(jobs_app)
 app.add_typer(models_app)
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
@@ -55,26 +52,6 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"ainode: {logs.printable(line)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, NodeError) and error.retry else 2)
-
-
-def _ledger(settings: "Settings") -> "Ledger":
-    from ainode.node.keeping import database
-    from ainode.node.keeping.ledger import Ledger
-
-    return Ledger(database.existing(settings.database_url))
-
-
-def _course(job: "Job") -> str:
-    """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
-    from ainode.node.offline.readings import headline
-
-    if job.reason:
-        return job.explanation
-    parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
-    durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
-    answer = [headline(job.result)] if job.result else []
-    silence = job.withheld or ("" if job.destinations else "the route sends nothing")
-    return "; ".join(filter(None, (*answer, *durations, silence)))
 
 
 @app.command()
@@ -232,10 +209,11 @@ def explain(
 
 @app.command()
 def check(config: Config = None) -> None:
-    """Print whether configuration, disk, certificates, routes and peers are ready; exit 1 if one is not ready.
+    """Print whether configuration, disk, certificates, readers, routes and peers are ready; exit 1 if one is not ready.
 
     Exit 2 if the configuration is wrong, so that `ainode serve` would not start. A live route has the state `shadow`
-    while the route does not allow the demonstration weights of its handler.
+    while the route does not allow the demonstration weights of its handler. Readings and deliveries that failed in the
+    last 24 hours have the state `attention`, which changes no exit status.
     """
     from ainode.node import start_checks
     from ainode.node.diagnosis.checks import READY, check_lines
@@ -301,72 +279,6 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
         print(logs.printable(f"{answer.sop_instance_uid}: {reason}{words}"), file=sys.stderr)
     print(f"{len(answers) - len(unproven)} of {len(answers)} stored by {name}")
     raise typer.Exit(1 if unproven else 0)
-
-
-@app.command()
-def jobs(
-    study: Annotated[str, typer.Argument(help="Study Instance UID; all studies if left out")] = "",
-    config: Config = None,
-) -> None:
-    """List jobs and the delivery of each document, and what cannot be read."""
-    from ainode.node.domain import UID
-
-    settings = settings_of(config)
-    ledger = _ledger(settings)
-    rows: list[tuple[object, ...]] = []
-    for job in ledger.jobs(study=UID(study) if study else None):
-        rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job)))
-        for delivery in ledger.deliveries(job.id):
-            time = delivery.confirmed_at
-            proof = f"{time:%Y-%m-%d %H:%M:%S}Z by {delivery.proof}" if time else ""
-            document = delivery.document
-            cells = ("", delivery.state, delivery.destination, document.kind, document.ref.sop_instance_uid)
-            rows.append((*cells, "; ".join(filter(None, (proof, delivery.explanation)))))
-    for past_job in ledger.history(UID(study) if study else None):
-        removal = f"{past_job.reason} documents removed {past_job.removed_at:%Y-%m-%d}".strip()
-        rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
-    rows += _problem_rows(settings, study)
-    print(table(("job", "state", "route/peer", "kind", "study/document", "why/took/proof"), rows))
-
-
-def _problem_rows(settings: "Settings", study: str) -> list[tuple[object, ...]]:
-    """Return a row for each study with a problem, and for the damaged files, which name no study."""
-    from ainode.node.domain import UID
-    from ainode.node.keeping import database
-    from ainode.node.keeping.catalog import Catalog
-
-    problems = Catalog(database.existing(settings.database_url)).problems(UID(study) if study else None)
-    rows: list[tuple[object, ...]] = [("", "problem", "", "", uid, problem) for uid, problem in problems.items()]
-    damaged = settings.data / "spool" / "damaged"
-    if not study and damaged.exists() and (count := len(list(damaged.iterdir()))):
-        rows.append(("", "damaged", "", "", f"{count} files", f"see {damaged}; send their studies again, remove them"))
-    return rows
-
-
-@app.command()
-def retry(job: str, config: Config = None) -> None:
-    """Repeat a failed job or its failed deliveries, or deliver the documents that the route withheld and now allows."""
-    from ainode.node.jobs.retries import retry as retried
-
-    settings = settings_of(config)
-    destinations = retried(settings, _ledger(settings), job)
-    print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in destinations) + " tried again")
-
-
-@app.command()
-def deliver(
-    job: str,
-    destination: Annotated[str, typer.Argument(help="name of a [[peer]]; every destination if left out")] = "",
-    config: Config = None,
-) -> None:
-    """Ask the destinations of a job which documents they still have, and send the missing ones again, byte for byte."""
-    from ainode.node.jobs.retries import deliver as delivered
-
-    settings = settings_of(config)
-    destinations = delivered(settings, _ledger(settings), job, destination)
-    print(
-        f"job {job}: the node asks {', '.join(destinations)} and sends what is missing; `ainode jobs` shows the outcome"
-    )
 
 
 @app.command()

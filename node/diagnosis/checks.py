@@ -1,11 +1,16 @@
 """`ainode check`: a line for each part of the node that must be ready before the node can read and return a study."""
 
+import platform
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+
+from sqlalchemy import Engine
 
 from ainode.node import tls
 from ainode.node.archive import dimse, orthanc, qido
@@ -15,14 +20,19 @@ from ainode.node.domain import Needs
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
+from ainode.node.keeping.backlog import Backlog
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
 from ainode.node.settings import Peer, ReaderTable, Settings
 
 Line = tuple[str, str, str]
-"""the name of a part, its state (`ready`, `shadow` or `not ready`), the remedy or the reason; '' needs neither"""
+"""name of a part, state (`ready`, `shadow`, `attention` or `not ready`), the remedy or the reason; '' needs neither"""
 READY = "ready"
+_LOOKED_BACK = timedelta(days=1)
+ATTENTION = "attention"
+"""nothing keeps the node from reading, and somebody has to look at what it did"""
+_LOOK = "`ainode jobs --failed` says why and `ainode retry JOB` tries again (with the --config of this check)"
 _ECHO_S = 5.0
 _NOTICE = timedelta(days=30)
 _FIRST_PERSON = (
@@ -34,7 +44,7 @@ _READERS_AT_ONCE = 4
 
 
 def check_lines(settings: Settings) -> Iterator[Line]:
-    """Yield the lines of disk, certificates, routes and peers; an error is a line, and never raised.
+    """Yield the lines of disk, certificates, what failed lately, routes and peers; an error is a line, never raised.
 
     Every weight file is compared with its digest. Every peer is called, by C-ECHO, QIDO-RS or Orthanc's REST interface.
     """
@@ -42,6 +52,8 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield _clock_line(settings)
     yield from _tls_lines(settings)
     yield from _console_lines(settings)
+    yield from _failure_lines(settings)
+    yield _reader_line(settings)
     yield from route_lines(settings)
     for peer in settings.peers:
         yield from _peer_certificate_lines(peer)
@@ -89,22 +101,64 @@ def _console_lines(settings: Settings) -> Iterator[Line]:
 
 
 def _has_person(settings: Settings) -> bool:
-    """Return whether a person has a password, or a proxy names the persons; no database is made.
+    """Return whether a person has a password, or a proxy names the persons.
 
     Raises: DatabaseUnavailable.
     """
     from ainode.node.keeping.people import People  # noqa: PLC0415 - of the extra `web`
 
+    with _catalog(settings) as engine:
+        persons = People(engine).all() if engine else ()
+    return any(person.has_password or settings.console.login_header for person in persons)
+
+
+@contextmanager
+def _catalog(settings: Settings) -> Iterator[Engine | None]:
+    """Yield the database; None where no node has run yet, and where the next start brings the database up to date.
+
+    Raises: DatabaseUnavailable.
+    """
     try:
         engine = database.existing(settings.database_url)
-    except ConfigError:  # no node has run yet
-        return False
+    except ConfigError:
+        yield None
+        return
     try:
-        # A database of another version is brought up to date at the next start.
-        persons = People(engine).all() if database.revision(engine) == database.HEAD else ()
+        yield engine if database.revision(engine) == database.HEAD else None
     finally:
         engine.dispose()
-    return any(person.has_password or settings.console.login_header for person in persons)
+
+
+def _failure_lines(settings: Settings) -> Iterator[Line]:
+    """Yield a line if readings failed on the last day, and one if documents were given up."""
+    since = datetime.now(UTC) - _LOOKED_BACK
+    try:
+        with _catalog(settings) as engine:
+            if engine is None:
+                return
+            backlog = Backlog(engine)
+            failures, undelivered = backlog.failures(since), backlog.undelivered_count(since)
+    except NodeError as error:
+        yield ("catalog", "not ready", str(error))
+        return
+    if failures.count:
+        last = failures.last_reason or "no reason was kept"
+        yield ("readings", ATTENTION, f"{failures.count} failed in the last 24 hours, {_LOOK}; the last: {last}")
+    if undelivered:
+        yield ("deliveries", ATTENTION, f"{undelivered} documents were given up in the last 24 hours, {_LOOK}")
+
+
+def _reader_line(settings: Settings) -> Line:
+    """Return the line of the way between the node and a reader process: a whole answer of nobody takes that way."""
+    reader = Reader("rehearsal", environment(settings), settings.reader)
+    try:
+        reader.rehearse()
+    except NodeError as error:
+        python = f"Python {platform.python_version()} ({sys.executable})"
+        return ("reader", "not ready", f"{error}; {python} can read no study: try another Python, and report this line")
+    finally:
+        reader.kill_unless_reading()
+    return ("reader", READY, "")
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:

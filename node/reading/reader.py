@@ -15,6 +15,7 @@ from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
 from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
 from ainode.node.reading.child import Child
+from ainode.node.reading.rehearsal import RehearsalQuestion, rehearsed_reading
 from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -90,6 +91,15 @@ class Reader:
         """
         limit_s = min(NEEDS_LIMIT_S, self._limits.time_limit_s)
         return self._ask(NeedsQuestion(), Needs, "import, build() and weights()", limit_s)
+
+    def rehearse(self) -> None:
+        """Return if the process starts, and answers with a whole reading as after a study; no handler is loaded.
+
+        Raises: as `needs`; HandlerError if another reading arrives than was sent.
+        """
+        limit_s = min(NEEDS_LIMIT_S, self._limits.time_limit_s)
+        if self._ask(RehearsalQuestion(), Reading, "rehearsal", limit_s) != rehearsed_reading():
+            raise HandlerError("rehearsal: the reading that arrived is not the reading that the reader sent")
 
     def _ask(self, question: object, kind: type[_Answer], subject: str, limit_s: float) -> _Answer:
         """Return the answer of the process; sending the question, waiting and receiving stand under the limits."""

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from support.node import ROOT, configured, running
 from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
-from ainode.node.domain import JobState
+from ainode.node.domain import UID, JobState
+from ainode.node.keeping import database
+from ainode.node.keeping.records import Job
 from ainode.node.settings import Peer
 
 PATHS = f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"
@@ -144,6 +147,39 @@ def test_the_first_administrator_is_made_by_a_command_and_has_no_default_passwor
     text = "".join(path.read_text(encoding="utf-8") for path in trail if path.is_file())
     assert text.count("urn:ainode:person:chief") == 2
     assert "four words" not in text
+
+
+def test_a_failed_reading_is_a_line_of_check_with_the_command_that_lists_it(tmp_path: Path) -> None:
+    node = configured(tmp_path)
+    (tmp_path / "data").mkdir(exist_ok=True)
+    database.migrate(node.engine)
+    well = ainode("check", "--config", node.config, home=tmp_path).stdout
+    assert re.search(r"^reader +ready", well, re.MULTILINE)
+    assert "attention" not in well
+    now = datetime.now(UTC)
+    for name in ("failed", "waits"):
+        node.ledger.open(Job(name, UID(f"1.2.{len(name)}"), "spine", "support.handler", {}, now, now, ()))
+    node.ledger.move("failed", JobState.READING)
+    node.ledger.move("failed", JobState.FAILED, reason="it broke", at=now)
+    done = ainode("check", "--config", node.config, home=tmp_path)
+    assert done.returncode == 0
+    line = r"^readings +attention +1 failed in the last 24 hours, `ainode jobs --failed` says why.*the last: it broke$"
+    assert re.search(line, done.stdout, re.MULTILINE), done.stdout
+    rows = ainode("jobs", "--failed", "--config", node.config, home=tmp_path).stdout
+    assert "it broke" in rows
+    assert "waits" not in rows
+
+
+def test_a_reader_process_that_cannot_answer_is_not_ready(tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "sitecustomize.py").write_text(
+        "import os, sys\nif any('ainode.node.reading.serving' in word for word in sys.orig_argv):\n    os._exit(9)\n"
+    )
+    done = ainode("check", "--config", configured(tmp_path).config, home=tmp_path, before=str(tmp_path / "only"))
+    assert done.returncode == 1
+    assert re.search(
+        r"^reader +not ready +rehearsal: .*ended with code 9.* can read no study", done.stdout, re.MULTILINE
+    )
 
 
 def test_an_archive_that_does_not_answer_is_not_ready(tmp_path: Path) -> None:

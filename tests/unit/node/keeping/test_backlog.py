@@ -106,3 +106,30 @@ def test_a_source_counts_studies_instances_and_bytes_of_the_period(engine: sa.En
         Catalog(engine).index([row])
     (source,) = Backlog(engine).sources(NOW + timedelta(days=1))
     assert (source.ae_title, source.study_count, source.instance_count, source.size_bytes) == ("CT1", 2, 3, 300)
+
+
+def test_the_readings_that_failed_in_a_period_are_counted_with_the_last_reason(engine: sa.Engine) -> None:
+    assert Backlog(engine).failures(NOW).count == 0
+    ledger = Ledger(engine)
+    for minute, name in enumerate(("old", "first", "last")):
+        open_job(engine, name, minute)
+        ledger.move(name, JobState.READING)
+        ledger.move(name, JobState.FAILED, reason=f"{name} broke", at=NOW + timedelta(hours=minute))
+    failures = Backlog(engine).failures(NOW + timedelta(minutes=30))
+    assert (failures.count, failures.last_reason) == (2, "last broke")
+    assert failures.first_queued_at == NOW + timedelta(minutes=1)
+
+
+def test_documents_that_were_given_up_are_counted_from_their_last_try_on(engine: sa.Engine) -> None:
+    report(engine, open_job(engine, "a", destinations=("pacs",)), documents=2)
+    set_state(engine, DeliveryState.FAILED, tried_at=NOW + timedelta(hours=1))
+    assert Backlog(engine).undelivered_count(NOW) == 2
+    assert Backlog(engine).undelivered_count(NOW + timedelta(hours=2)) == 0
+
+
+def test_a_document_of_which_nobody_asks_a_proof_does_not_wait(engine: sa.Engine) -> None:
+    report(engine, open_job(engine, "a", destinations=("pacs",)), documents=1)
+    set_state(engine, DeliveryState.SENT)
+    assert sum(queue.count for queue in Backlog(engine).queues()) == 1
+    set_state(engine, DeliveryState.SENT, settled=True)
+    assert sum(queue.count for queue in Backlog(engine).queues()) == 0
