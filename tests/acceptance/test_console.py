@@ -146,7 +146,7 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
 def test_a_self_test_shows_each_hop_to_the_confirmation_of_the_archive(hospital: Hospital) -> None:
     page = hospital.console.person("operator")
     page.goto("/console/system/test")
-    page.get_by_label("a study made for spine-radiograph").check()
+    page.get_by_label("The whole way of spine-radiograph").check()
     page.get_by_role("button", name="Send the study").click()
     confirmed = page.get_by_role("row").filter(has_text=f"confirmed by {hospital.archive.peer.name}")
     confirmed.get_by_text("done").wait_for(timeout=120_000)
@@ -280,6 +280,7 @@ def test_without_a_script_a_peer_is_called_and_a_study_is_sent(hospital: Hospita
         plain.get_by_role("button", name=colors).click()
         plain.get_by_role("heading", name="System").wait_for()
     plain.goto("/console/system/test")
+    plain.get_by_label("Up to the routes alone").check()
     plain.get_by_role("button", name="Send the study").click()
     followed(plain, "Look again", plain.get_by_role("row").filter(has_text="done").nth(1))
 

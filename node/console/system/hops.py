@@ -1,13 +1,17 @@
-"""How far a synthetic study came: each hop of its way through the node."""
+"""How far a synthetic study came: each hop of its way through the node, those that were not run included."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ainode.node.console.parts import Parts
 from ainode.node.domain import UID, DeliveryState, JobState
-from ainode.node.keeping.records import Job
+from ainode.node.keeping.records import Delivery, Job
 
-_UNENDED = frozenset({JobState.WAITING, JobState.READING})
+_UNENDED: Final = frozenset({JobState.WAITING, JobState.READING})
+_FAILED: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
+_WORDS: Final = {JobState.OUT_OF_SCOPE: "declined", JobState.REPORTED: "done"}
+_READ, _DOCUMENTS, _DELIVERED = "read by a model", "documents made", "documents confirmed by an archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Hop:
 
     name: str
     state: str
-    """done, waiting or failed"""
+    """done, declined, waiting, failed or not run"""
     detail: str
 
     @property
@@ -25,8 +29,8 @@ class Hop:
         return self.state != "waiting"
 
 
-def hops_of(parts: Parts, study: UID) -> tuple[Hop, ...]:
-    """Return the hops of a study, in the order of its way."""
+def hops_of(parts: Parts, study: UID, route: str = "") -> tuple[Hop, ...]:
+    """Return the hops of a study, in the order of its way; `route` is the route that the study was made for."""
     stored = parts.catalog.instances(study)
     if not stored:
         return (Hop("indexed", "waiting", "the receiver answered; the intake has not taken the study yet"),)
@@ -36,27 +40,52 @@ def hops_of(parts: Parts, study: UID) -> tuple[Hop, ...]:
         return (*hops, Hop("complete", "waiting", "the node waits whether more images come ([completeness])"))
     hops.append(Hop("complete and routed", "done", "every route was held against the study"))
     jobs = parts.ledger.jobs(study=study)
+    if route and route not in {job.route for job in jobs}:
+        reason = f"route {route} did not take the study that its own handler made; the page of the study says why"
+        hops.append(Hop(f"read by {route}", "failed", reason))
+    elif not jobs:
+        hops.append(Hop(_READ, "not run", "no route takes this study, as is meant of a test that ends at the routes"))
     if not jobs:
-        return (*hops, Hop("read", "done", "no route takes the study, as is meant where it stops at the routes"))
+        return (*hops, *_not_run("no model read the study", _DOCUMENTS, _DELIVERED))
     return (*hops, *(hop for job in jobs for hop in _job_hops(parts, job)))
 
 
+def _not_run(reason: str, *names: str) -> Iterator[Hop]:
+    return (Hop(name, "not run", reason) for name in names)
+
+
 def _job_hops(parts: Parts, job: Job) -> Iterator[Hop]:
+    names = f"documents of {job.route}", f"documents of {job.route} confirmed by an archive"
     if job.state in _UNENDED:
-        yield Hop(f"read by {job.route}", "waiting", job.state)
+        yield Hop(f"read by {job.route}", "waiting", job.reason or job.state)
         return
-    state = "failed" if job.state in {JobState.FAILED, JobState.CANCELLED} else "done"
-    yield Hop(f"read by {job.route}", state, job.reason or f"{job.state} after {job.seconds:.1f} s")
+    if job.state in _FAILED:
+        yield Hop(f"read by {job.route}", "failed", job.reason or job.state)
+        yield from _not_run("the study was not read", *names)
+        return
+    detail = job.reason or f"{job.state} after {job.seconds:.1f} s"
+    yield Hop(f"read by {job.route}", _WORDS.get(job.state, str(job.state)), detail)
     documents = parts.ledger.documents(job.id)
+    if not documents and job.state is JobState.OUT_OF_SCOPE:
+        yield from _not_run("the model declined the study, and its route reports no such answer", *names)
+        return
+    yield Hop(names[0], "done" if documents else "failed", f"{len(documents)} made")
     deliveries = parts.ledger.deliveries(job.id)
-    yield Hop(f"documents of {job.route}", "done", f"{len(documents)} made; {job.withheld or _addressed(job)}")
+    if not deliveries:
+        yield from _not_run(job.withheld or "the route sends nothing: the documents stay in the node", names[1])
+    yield from _delivery_hops(job, deliveries)
+
+
+def _delivery_hops(job: Job, deliveries: Sequence[Delivery]) -> Iterator[Hop]:
     for destination in dict.fromkeys(delivery.destination for delivery in deliveries):
-        states = [delivery.state for delivery in deliveries if delivery.destination == destination]
+        own = [delivery for delivery in deliveries if delivery.destination == destination]
+        states = [delivery.state for delivery in own]
         confirmed = states.count(DeliveryState.CONFIRMED)
+        name = f"documents of {job.route} confirmed by {destination}"
+        if any(delivery.settled and delivery.state is DeliveryState.SENT for delivery in own):
+            yield Hop(name, "not run", f'{len(own)} sent; confirm = "none" asks {destination} for no proof')
+            continue
         is_waiting = any(entry not in {DeliveryState.CONFIRMED, DeliveryState.FAILED} for entry in states)
         state = "waiting" if is_waiting else "done" if confirmed == len(states) else "failed"
-        yield Hop(f"confirmed by {destination}", state, f"{confirmed} of {len(states)}")
-
-
-def _addressed(job: Job) -> str:
-    return f"they go to {', '.join(job.destinations)}" if job.destinations else "the route sends nothing"
+        reasons = (delivery.explanation for delivery in own if delivery.state is DeliveryState.FAILED)
+        yield Hop(name, state, "; ".join(filter(None, (f"{confirmed} of {len(states)}", next(reasons, "")))))

@@ -2,8 +2,9 @@
 
 import secrets
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Path, Query, Request, Response
 
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.entry import access
@@ -63,27 +64,41 @@ class _TrialPages:
         _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
         route: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
-        """Send a synthetic study to the receiver, and show how far it came."""
+        """Send a synthetic study to the receiver, and show how far it came; '' names no route, so that nothing is read.
+
+        Raises: HTTPException for a route that the node does not have.
+        """
         handlers = {entry.name: entry.handler for entry in self._parts.settings.routes}
-        token = secrets.token_hex(8)
-        sent, problem = self._asked("send", _SEND_S, handler=handlers.get(route, ""), token=token)
+        if route and route not in handlers:
+            raise HTTPException(404, f"no route is named {route!r}; choose a route of the page")
+        sent, problem = self._asked("send", _SEND_S, handler=handlers.get(route, ""), token=secrets.token_hex(8))
         if problem:
             return render(request, "self_test.html", routes=self._parts.settings.routes, problem=problem)
-        return self._hops(request, sent["study"], sent)
+        return self._hops(request, sent["study"], route, sent)
 
     def hops(
         self,
         request: Request,
         study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
         _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        route: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         """Return how far the synthetic study came."""
-        return self._hops(request, study, None)
+        return self._hops(request, study, route, None)
 
-    def _hops(self, request: Request, study: str, sent: dict[str, Any] | None) -> Response:
-        hops = hops_of(self._parts, UID(study))
+    def _hops(self, request: Request, study: str, route: str, sent: dict[str, Any] | None) -> Response:
+        hops = hops_of(self._parts, UID(study), route)
         template = "_hops.html" if "hx-request" in request.headers else "hops.html"
-        return render(request, template, study=study, sent=sent, hops=hops, is_over=all(hop.is_over for hop in hops))
+        query = f"?{urlencode({'route': route})}" if route else ""
+        values: dict[str, Any] = {
+            "study": study,
+            "route": route,
+            "sent": sent,
+            "hops": hops,
+            "address": f"/console/system/test/{study}{query}",
+            "is_over": all(hop.is_over for hop in hops),
+        }
+        return render(request, template, **values)
 
     def _asked(self, task: str, limit_s: float, **arguments: object) -> tuple[Any, str]:
         """Return the answer of the assistant, or None and the reason.

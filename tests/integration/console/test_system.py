@@ -130,8 +130,25 @@ def receiver(bench: Bench) -> Iterator[ReceiverProcess]:
     process.stop()
 
 
+def cells(page: str) -> list[tuple[str, ...]]:
+    """Return the words of each row of a table."""
+    rows = re.findall("<tr>(.*?)</tr>", page, re.DOTALL)
+    texts = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    return [tuple(re.sub("<[^>]+>", "", text) for text in row) for row in texts]
+
+
+def test_the_first_choice_of_the_self_test_is_a_study_that_a_model_reads(operator: Browser) -> None:
+    page = operator.get("/console/system/test").text
+    values = re.findall(r'name="route" value="([^"]*)"( checked)?', page)
+    assert values == [("spine", " checked"), ("", "")]
+    assert "no delivery is tested" in page
+    assert operator.post("/console/system/test", {"route": "absent"}).status_code == 404
+
+
 @pytest.mark.usefixtures("receiver")
-def test_the_self_test_goes_through_the_receiver_and_shows_each_hop(operator: Browser, bench: Bench) -> None:
+def test_the_self_test_goes_through_the_receiver_and_says_of_each_hop_that_did_not_run_that_it_did_not(
+    operator: Browser, bench: Bench
+) -> None:
     page = operator.post("/console/system/test").text
     study = re.search(r"/console/studies/([0-9.]+)", page)
     assert study, page
@@ -139,9 +156,18 @@ def test_the_self_test_goes_through_the_receiver_and_shows_each_hop(operator: Br
     bench.take()
     bench.take(later=timedelta(minutes=5))
     hops = operator.get(f"/console/system/test/{study[1]}", headers={"HX-Request": "true"}).text
-    assert "complete and routed" in hops
-    assert "no route takes the study" in hops
+    states = {name: state for name, state, _ in cells(hops)}
+    assert states["complete and routed"] == "done"
+    assert {states[what] for what in states if "read" in what or "documents" in what} == {"not run"}
+    assert "no route takes this study" in hops
+    assert "3 of 5 hops were not run" in hops
     assert "hx-get" not in hops
+    of_route = operator.get(f"/console/system/test/{study[1]}?route=spine").text
+    assert "route spine did not take the study that its own handler made" in of_route
+    fail(bench, "hop", study[1])
+    states = {name: state for name, state, _ in cells(operator.get(f"/console/system/test/{study[1]}").text)}
+    assert states["read by spine"] == "failed"
+    assert {state for name, state in states.items() if name.startswith("documents of spine")} == {"not run"}
 
 
 def test_a_self_test_without_a_receiver_says_so(operator: Browser) -> None:
