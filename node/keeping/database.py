@@ -53,12 +53,14 @@ def connect(url: str) -> sa.Engine:
 
     An error of a statement is without the values of the statement.
     A statement or a commit raises DatabaseUnavailable where the same statement can succeed later.
+    A text is kept without NUL: PostgreSQL keeps none, and a header may hold one.
     """
     arguments = connection_arguments(url)
     engine = sa.create_engine(
         url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS, hide_parameters=True, connect_args=arguments
     )
     sa.event.listen(engine, "handle_error", _raise_unavailable)
+    sa.event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare)
         sa.event.listen(engine, "connect", lambda *_: _remember_file(engine))
@@ -88,6 +90,20 @@ def _remember_file(engine: sa.Engine) -> None:
     """Remember which file the first connection opened."""
     if _FILE not in engine.get_execution_options():
         engine.update_execution_options(**{_FILE: _file_identity(engine)})
+
+
+def _without_nul(*event: Any) -> tuple[str, Any]:  # noqa: ANN401 - the event `before_cursor_execute` of SQLAlchemy
+    """Return a statement, and its parameters without NUL."""
+    _, _, statement, parameters, _, has_rows = event
+    return statement, [*map(_plain, parameters)] if has_rows else _plain(parameters)
+
+
+def _plain(parameters: Any) -> Any:  # noqa: ANN401 - a tuple or a dict, as the driver takes it
+    values = parameters.values() if isinstance(parameters, dict) else parameters
+    if not any(isinstance(value, str) and "\0" in value for value in values):
+        return parameters
+    plain = [value.replace("\0", "") if isinstance(value, str) else value for value in values]
+    return dict(zip(parameters, plain, strict=True)) if isinstance(parameters, dict) else tuple(plain)
 
 
 def _raise_unavailable(context: sa.engine.ExceptionContext) -> None:

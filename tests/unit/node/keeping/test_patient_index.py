@@ -44,6 +44,16 @@ def test_where_names_are_hidden_no_name_is_held_and_the_accession_number_is_foun
     assert not found(engine, "müller")
 
 
+def test_a_header_with_a_nul_is_kept_without_it_in_either_database(url: str) -> None:
+    engine = database.connect(url)
+    database.migrate(engine)
+    index = PatientIndex(engine, Naming.FULL)
+    index.write(STUDY, Labels("Roe^\0Jane\0", accession_number="\0"))
+    assert index.shown([STUDY])[STUDY] == Labels("Roe, Jane")
+    assert found(engine, "ja\0ne")
+    engine.dispose()
+
+
 def test_initials_are_shown_and_the_whole_name_is_found(engine: sa.Engine) -> None:
     index = PatientIndex(engine, Naming.INITIALS)
     index.write(STUDY, LABELS)
