@@ -60,6 +60,12 @@ def written(data_set: Dataset, folder: Path, name: str = "image") -> Path:
     return path
 
 
+def coded(value: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", meaning
+    return code
+
+
 def refusal(ask: Callable[[], object]) -> str:
     """Return why a question has no answer, '' where it has one."""
     try:
@@ -266,11 +272,23 @@ def test_a_header_hides_who_the_patient_is_where_the_page_must(rendering: Render
     data_set.AccessionNumber, data_set.StudyDescription = "Accession-Word", "Spine of Nobody"
     data_set.RequestAttributesSequence = [Dataset()]
     data_set.RequestAttributesSequence[0].RequestingPhysician = "Hidden^Too"
+    data_set.AdmissionID, data_set.PatientState, data_set.CurrentPatientLocation = "Hidden-4711", "Hidden", "Hidden"
+    data_set.InstitutionName, data_set.StationName, data_set.ProtocolName = "Hidden Hospital", "HIDDEN", "Hidden"
+    data_set.StudyDate, data_set.PatientAge = "20190731", "033Y"
+    data_set.private_block(0x0011, "HIDDEN CREATOR", create=True).add_new(1, "CS", "HIDDEN")
+    data_set.add_new(0x00181030, "CS", "HIDDEN")  # a device that calls a free text a code
+    data_set.add_new(0x60004000, "LT", "Hidden")
+    data_set.AdmittingDiagnosesCodeSequence = [coded("1", "Hidden")]
+    data_set.AnatomicRegionSequence = [coded("421060004", "Vertebral column")]
     path = written(data_set, tmp_path)
     shown = {row["name"]: row["value"] for row in rendering.header(path, is_anonymous=False)}
     assert (shown["Patient's Name"], shown["Rows"]) == ("Synthetic^Nobody", "8")
     hidden = json.dumps(rendering.header(path, is_anonymous=True))
-    assert not any(word in hidden for word in ("Nobody", "SYNTHETIC", "Accession-Word", "Hidden"))
+    words = ("nobody", "synthetic", "accession-word", "hidden", "20190731", "033y")
+    assert not any(word in hidden.lower() for word in words)
+    rows = {row["name"]: row["value"] for row in rendering.header(path, is_anonymous=True)}
+    assert (rows["Rows"], rows["Modality"], rows["Code Meaning"]) == ("8", "DX", "Vertebral column")
+    assert rows["SOP Instance UID"] == data_set.SOPInstanceUID
 
 
 def test_a_thumbnail_is_a_small_jpeg_with_square_pixels(rendering: Rendering, tmp_path: Path) -> None:

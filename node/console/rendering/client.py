@@ -58,7 +58,7 @@ class Rendering:
     def header(self, path: Path, *, is_anonymous: bool) -> list[dict[str, Any]]:
         """Return the elements of a file as rows of `tag`, `name`, `vr`, `value` and `depth`, without pixels.
 
-        `is_anonymous` leaves out values that name the patient or other persons.
+        `is_anonymous` leaves out every value that may say who the patient is.
         """
         rows: list[dict[str, Any]] = self._values_of(HeaderQuestion(path, is_anonymous))
         return rows

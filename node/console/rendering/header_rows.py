@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydicom import DataElement, Dataset, dcmread
 
+from ainode.node.console.rendering.impersonal import is_impersonal
 from ainode.node.logs import printable
 
 _ROWS: Final = 2_000
@@ -16,30 +17,12 @@ _CHARACTERS: Final = 200
 # pydicom leaves a longer value on the disk until somebody asks for the value.
 _DEFERRED_BYTES: Final = 65_536
 _BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_PATIENT_GROUP: Final = 0x0010
-# Free text and names of persons, in which a patient's identity may stand (PS3.15 table E.1-1).
-_FREE_TEXT: Final = frozenset({"LT", "PN", "ST", "UT"})
-_IDENTIFYING: Final = frozenset(
-    {
-        "AccessionNumber",
-        "AdmissionID",
-        "FillerOrderNumberImagingServiceRequest",
-        "PerformedProcedureStepID",
-        "PlacerOrderNumberImagingServiceRequest",
-        "ProtocolName",
-        "ReasonForStudy",
-        "ReasonForTheRequestedProcedure",
-        "RequestedProcedureID",
-        "ScheduledProcedureStepID",
-        "ServiceEpisodeID",
-        "StudyID",
-    }
-)
-"""beside every description"""
 
 
 def header_rows(path: Path, *, is_anonymous: bool) -> list[dict[str, Any]]:
     """Return tag, name, VR, value and depth of each element; names are those of the standard.
+
+    `is_anonymous` shows the values alone of which is known that they are no patient attribute.
 
     Raises: one of BROKEN_FILE.
     """
@@ -48,7 +31,7 @@ def header_rows(path: Path, *, is_anonymous: bool) -> list[dict[str, Any]]:
     return list(islice((row for part in rows for row in part), _ROWS))
 
 
-def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool) -> Iterator[dict[str, Any]]:
+def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool, sequence: str = "") -> Iterator[dict[str, Any]]:
     for tag in sorted(data_set.keys()):
         raw = data_set.get_item(tag)
         length = getattr(raw, "length", None)
@@ -56,23 +39,17 @@ def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool) -> Iterator[dict
             yield _row(tag, "", str(raw.VR or ""), f"{length:,} bytes", depth)
             continue
         element = data_set[tag]
-        value = "(not shown)" if is_anonymous and _may_identify(element) else _text(element)
+        value = _text(element) if not is_anonymous or is_impersonal(element, sequence) else "(not shown)"
         yield _row(tag, element.name, str(element.VR), value, depth)
         if element.VR == "SQ" and depth < _DEPTH:
             for number, item in enumerate(element.value[:_ITEMS], start=1):
                 yield _row(tag, f"Item {number}", "", "", depth + 1)
-                yield from _rows(item, depth + 2, is_anonymous=is_anonymous)
+                yield from _rows(item, depth + 2, is_anonymous=is_anonymous, sequence=element.keyword)
 
 
 def _row(tag: int, name: str, vr: str, value: str, depth: int) -> dict[str, Any]:
     tag_text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     return {"tag": tag_text, "name": printable(name), "vr": vr, "value": printable(value), "depth": depth}
-
-
-def _may_identify(element: DataElement) -> bool:
-    keyword = element.keyword
-    is_named = element.tag.group == _PATIENT_GROUP or keyword in _IDENTIFYING or keyword.endswith("Description")
-    return element.VR != "SQ" and (is_named or element.VR in _FREE_TEXT or element.tag.is_private)
 
 
 def _text(element: DataElement) -> str:

@@ -21,7 +21,7 @@ class HeaderQuestion:
 
     path: Path
     is_anonymous: bool
-    """whether values that name the patient or other persons are left out"""
+    """whether every value that may say who the patient is is left out"""
 
 
 @dataclass(frozen=True, slots=True)
