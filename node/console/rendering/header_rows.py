@@ -39,9 +39,9 @@ def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool, sequence: str = 
             yield _row(tag, "", str(raw.VR or ""), f"{length:,} bytes", depth)
             continue
         element = data_set[tag]
-        value = _text(element) if not is_anonymous or is_impersonal(element, sequence) else "(not shown)"
-        yield _row(tag, element.name, str(element.VR), value, depth)
-        if element.VR == "SQ" and depth < _DEPTH:
+        is_shown = not is_anonymous or is_impersonal(element, sequence)
+        yield _row(tag, element.name, str(element.VR), _text(element) if is_shown else "(not shown)", depth)
+        if element.VR == "SQ" and is_shown and depth < _DEPTH:
             for number, item in enumerate(element.value[:_ITEMS], start=1):
                 yield _row(tag, f"Item {number}", "", "", depth + 1)
                 yield from _rows(item, depth + 2, is_anonymous=is_anonymous, sequence=element.keyword)
