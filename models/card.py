@@ -82,3 +82,43 @@ def refuse_unreachable_threshold(name: str, threshold: float) -> None:
     """Raise CardError unless the threshold lies between 0 and 1, both excluded; `name` is the model."""
     if not 0 < threshold < 1:
         raise CardError(f"{name}: threshold {threshold} is not between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCard:
+    """The entries that a model of one network needs; people read the rest of the file."""
+
+    name: str
+    version: str
+    limits: Limits
+    network: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdCard(NetworkCard):
+    """The entries of a model of one network with a threshold on its probability."""
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that no probability can cross."""
+        refuse_unreachable_threshold(self.name, self.threshold)
+
+
+NetworkCards = TypeVar("NetworkCards", bound=NetworkCard)
+
+
+def network_card(card_class: type[NetworkCards], entries: Entries) -> NetworkCards:
+    """Return the card of a model of one network; further fields come from the table of the network.
+
+    Raises: KeyError naming the missing entry.
+    """
+    network = entries["network"]
+    values = {"network": network["name"], "limits": limits_of(entries), **_threshold(entries)}
+    return from_entries(card_class, entries, network, **values)
+
+
+def _threshold(entries: Entries) -> Entries:
+    """Return the entry of the threshold, if there is one."""
+    return {"threshold": entries["threshold"]["value"]} if "threshold" in entries else {}

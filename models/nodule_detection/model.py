@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ainode.models.card import NetworkCard
 from ainode.models.errors import CheckpointRefused, MissingNetwork
 from ainode.models.following.grid import Grid, Omission, Position, triple
-from ainode.models.nodule_detection.card import Card, read_card
+from ainode.models.nodule_detection.card import read_card
 from ainode.models.nodule_detection.network import NoduleNetwork
 from ainode.models.nodule_detection.search import SIDE, Search, searched
 from ainode.models.running.checkpoints import load
@@ -71,7 +72,7 @@ class Calibration:
 class NoduleDetector:
     """A loaded model. `weights_sha256` is the digest of the file of its weights."""
 
-    card: Card
+    card: NetworkCard
     calibration: Calibration
     weights_sha256: str
     run: Runner

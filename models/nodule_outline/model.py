@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ainode.models.card import ThresholdCard
 from ainode.models.following import Grid, NoduleSize, Omission, Position
 from ainode.models.following.extents import Mask, axes_mm, contours, maximum_mm
 from ainode.models.following.grid import triple
-from ainode.models.nodule_outline.card import Card, read_card
+from ainode.models.nodule_outline.card import read_card
 from ainode.models.nodule_outline.cells import CELL_MM, SIDE, WIDE_CELL_MM, Array, Triple, cube, distance_mm, pictures
 from ainode.models.nodule_outline.network import OutlineNetwork
 from ainode.models.running.checkpoints import load
@@ -76,11 +77,11 @@ class _View:
 class OutlineModel:
     """The loaded network."""
 
-    card: Card
+    card: ThresholdCard
     run: Runner
 
     @classmethod
-    def load(cls, path: Path, *, execution: Execution, card: Card | None = None) -> OutlineModel:
+    def load(cls, path: Path, *, execution: Execution, card: ThresholdCard | None = None) -> OutlineModel:
         """Load the network from the file of its weights.
 
         Raises: CheckpointRefused if the file holds another network; PrecisionRefused if a lower precision moves a
