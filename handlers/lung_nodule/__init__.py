@@ -11,6 +11,7 @@ from ainode.handlers import algorithm, loaded, threshold_texts
 from ainode.handlers.lung_nodule.selecting import TITLE, nodule_name, selected
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import read_card
+from ainode.models.nodule_reading.weights import OUTLINE
 from ainode.node.domain import (
     Algorithm,
     Code,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.places import TracedNodule
     from ainode.models.benchmarking import Table
     from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
+    from ainode.models.nodule_reading.reading import NoduleReader
 
 PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "timm", "torch")
 """what reading needs beside the node's own packages"""
@@ -53,8 +55,8 @@ class LungNodule:
         return tuple(self._card.files)
 
     def weights(self) -> tuple[str, ...]:
-        """Return the names of every network's weights."""
-        return tuple(f"{self._card.name}/{profile}" for profile in self._profiles())
+        """Return the names of every network's weights, that of the outline last."""
+        return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE)
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
@@ -78,7 +80,7 @@ class LungNodule:
         """Return a finding with probability, attention, size and growth for every position, and its saliency."""
         from ainode.handlers.lung_nodule.tracing import trace  # noqa: PLC0415 - brings the networks' libraries along
 
-        tracing = trace(selection)
+        tracing = trace(selection, self._reader.outlines.outline)
         names = (name for name in map(nodule_name, count(1)) if name not in selection.declined)
         answers = {name: self._answer(name, answer) for name, answer in zip(names, tracing.nodules, strict=False)}
         refusals = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
@@ -94,13 +96,13 @@ class LungNodule:
 
         if isinstance(traced_nodule, OutOfScope):
             return traced_nodule
-        scans = [place.scan for place in traced_nodule.places]
+        place, scans = traced_nodule.current, [place.scan for place in traced_nodule.places]
         try:
-            current_alone = self._model.predict(scans[-1:])
+            current_alone = self._reader.prediction(traced_nodule.outlined, place.grid, place.slices_below)
             prediction = current_alone if len(scans) == 1 else self._model.predict(scans)
         except UnusablePicture as error:
-            return OutOfScope(f"{name}: {error}", "unusable-pixels", (traced_nodule.current.key_slice,))
-        return Nodule(name, traced_nodule, prediction, current_alone)
+            return OutOfScope(f"{name}: {error}", "unusable-pixels", (place.key_slice,))
+        return Nodule.of(name, traced_nodule, prediction, current_alone)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest CT around one nodule, and where the nodule is."""
@@ -114,11 +116,21 @@ class LungNodule:
 
         return loaded(LungNoduleModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
+    @cached_property
+    def _reader(self) -> "NoduleReader":
+        from ainode.models.nodule_outline.model import OutlineModel  # noqa: PLC0415
+        from ainode.models.nodule_reading.reading import NoduleReader  # noqa: PLC0415
+
+        path = self._environment.weights.verified(OUTLINE)
+        outlines = loaded(OutlineModel.load, path, name=OUTLINE, environment=self._environment)
+        return NoduleReader(outlines, self._model.single_scan_reader)
+
     def _algorithm(self, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
-        from ainode.handlers.lung_nodule.findings import by_nodule, parameters  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.statements import by_nodule, parameters  # noqa: PLC0415
 
         card = self._card
-        weights_names = {f"{card.name}/{nodule.prediction.profile}" for nodule in nodules}
+        # The outline decides whether there is a nodule, and what is said of its size.
+        weights_names = {OUTLINE, *(f"{card.name}/{nodule.prediction.profile}" for nodule in nodules)}
         places = [place for nodule in nodules for place in nodule.trace.places]
         parameters_by_name = {
             **threshold_texts(card.threshold, card.band),
@@ -145,7 +157,9 @@ class LungNodule:
         return f"{prediction.probability:.2%}, {prediction.profile}, {status} weights"
 
     def _result(self, selection: Selection, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Result:
-        from ainode.handlers.lung_nodule.findings import continued, course, evidence, key_images  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.findings import course  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.outlines import segmented  # noqa: PLC0415
+        from ainode.handlers.lung_nodule.references import continued, evidence, key_images  # noqa: PLC0415
 
         scores = {"probability": max(nodule.prediction.probability for nodule in nodules)}
         for nodule in nodules:
@@ -162,6 +176,9 @@ class LungNodule:
             scores=scores,
             continues=continued(selection, nodules),
             course=course(nodules),
+            segmented=segmented(
+                {nodule.name: nodule.place for nodule in nodules}, self._reader.outlines.card.threshold
+            ),
         )
 
 

@@ -1,21 +1,30 @@
 """The place of a nodule in one CT, with decoded slices and size; and one nodule through its dates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
-from ainode.models.following import FollowedNodule, Grid, NoduleSize, Omission, nodule_size
+from ainode.handlers.lung_nodule.sizes import Size, size_of
+from ainode.models.following import FollowedNodule, Grid, Omission
 from ainode.models.lung_nodule.patches import Scan
+from ainode.models.nodule_outline.model import OutlinedNodule
+from ainode.models.nodule_reading.reading import scan_around
 from ainode.node.domain import UID, Instance, InstanceRef, Location, OutOfScope, Position, refs
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 
-# Half of what the measurement looks at, 33 mm; the network's cube needs 25 mm.
+# The outline begins up to 6 mm beside the mark, and its widest cube reaches 25 mm from there; the network's, 25 mm.
 _REACH_MM = 34.0
+# Drawn where no outline was found: LIDC-IDRI's nodules are smaller, with few exceptions.
+_BOX_MM = 20.0
 # A slice narrower than this shows one lung, and not where the middle of the body is.
 _BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
+
+
+Outliner = Callable[[Grid, Position], OutlinedNodule | Omission]
+"""outlines the nodule at a position of a scan, or says why there is none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +37,13 @@ class Spot:
     """the registration that carried the nodule into this CT; None where the nodule is marked in this CT"""
     mark_distance_mm: float | None = None
     """distance from the mark to the registered position; None where the nodule was not registered"""
+    outlined: OutlinedNodule | Omission | None = None
+    """the outline, where the nodule was outlined already"""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A nodule in one CT: the decoded slices around the nodule, and its size.
+    """A nodule in one CT: the decoded slices around the nodule, and its outline.
 
     `volume.values` is a view: nodules whose slices overlap share the array.
     """
@@ -40,8 +51,34 @@ class Place:
     spot: Spot
     slices: Stack
     volume: Volume
-    scan: Scan
-    size: NoduleSize | Omission
+    slices_below: int
+    """the number of the whole CT's slices below the volume"""
+    outlined: OutlinedNodule | Omission
+
+    @property
+    def grid(self) -> Grid:
+        """Return the decoded slices as the models take a scan."""
+        return following_grid(self.volume)
+
+    @property
+    def center_mm(self) -> Position:
+        """Return the middle of the outline; without an outline, the location."""
+        return self.location.position_mm if isinstance(self.outlined, Omission) else self.outlined.size.position_mm
+
+    @property
+    def width_mm(self) -> float:
+        """Return the width of the box around the nodule: the long axis of the outline."""
+        return _BOX_MM if isinstance(self.outlined, Omission) else self.outlined.size.long_axis_mm
+
+    @property
+    def scan(self) -> Scan:
+        """Return the decoded slices around the center, as the networks of malignancy take a scan."""
+        return scan_around(self.center_mm, self.grid, self.slices_below)
+
+    @property
+    def size(self) -> Size | Omission:
+        """Return the size of the nodule, and whose size it is; or why it has none."""
+        return size_of(self.location, self.outlined, self.grid)
 
     @property
     def location(self) -> Location:
@@ -71,13 +108,13 @@ class Place:
 
     @property
     def pixel_position(self) -> tuple[int, float, float]:
-        """Return slice, row and column of the position."""
-        number, row, column = self.slices.pixel(self.location.position_mm)
+        """Return slice, row and column of the center."""
+        number, row, column = self.slices.pixel(self.center_mm)
         return round(min(max(number, 0), len(self.slices.instances) - 1)), row, column
 
     @property
     def key_slice(self) -> InstanceRef:
-        """Return the slice that holds the position."""
+        """Return the slice through the center."""
         return self.slices.instances[self.pixel_position[0]].ref
 
     def days_after(self, earlier: "Place") -> float | None:
@@ -94,6 +131,13 @@ class TracedNodule:
     """the place at each prior, the newest prior first; `Omission` where the nodule was not found"""
     tracking_uid: UID
     """Tracking UID across studies, empty where no mark has one; no two nodules of a reading share a Tracking UID"""
+
+    @property
+    def outlined(self) -> OutlinedNodule:
+        """Return the outline in the current study; what has none there is no nodule."""
+        if isinstance(self.current.outlined, Omission):
+            raise ValueError(self.current.outlined.reason)  # noqa: TRY004 - a caller's slip
+        return self.current.outlined
 
     @property
     def priors(self) -> tuple[tuple[int, Place], ...]:
@@ -150,7 +194,7 @@ def days_before(days: float | None) -> str:
     return "on a day that is not known" if days is None else f"{days:.0f} day{'' if days == 1 else 's'} before"
 
 
-def places_in(ct: Stack, spots: Sequence[Spot], ct_volume: Volume | None = None) -> list[Place]:
+def places_in(ct: Stack, spots: Sequence[Spot], outline: Outliner, ct_volume: Volume | None = None) -> list[Place]:
     """Return the places of nodules in one CT; decode and keep only the slices around the nodules, each slice once.
 
     Where `ct_volume`, the decoded CT, is at hand, the slices are cropped from it and copied, so that the rest is freed.
@@ -162,7 +206,7 @@ def places_in(ct: Stack, spots: Sequence[Spot], ct_volume: Volume | None = None)
     for spot, window in zip(spots, windows, strict=True):
         slab, slab_volume = next((slab, slab_volume) for slab, slab_volume in slabs.items() if _is_within(window, slab))
         cropped = _cropped(slab_volume, _slices_below(ct, window, slab), window)
-        places.append(_place(spot, window, cropped))
+        places.append(_place(spot, window, cropped, outline))
     return places
 
 
@@ -175,12 +219,10 @@ _Window = tuple[int, int]
 """Number of the first slice, and of the slice after the last."""
 
 
-def _place(spot: Spot, window: _Window, window_volume: Volume) -> Place:
-    ct, position_mm = spot.ct, spot.location.position_mm
-    slices_below = _slices_below(ct, window, (0, len(ct.instances)))
-    scan = Scan(window_volume.values, window_volume.spacing_mm, window_volume.index(position_mm), slices_below)
-    size = spot.followed.size if spot.followed else nodule_size(following_grid(window_volume), position_mm)
-    return Place(spot, _substack(ct, window), window_volume, scan, size)
+def _place(spot: Spot, window: _Window, window_volume: Volume, outline: Outliner) -> Place:
+    slices_below = _slices_below(spot.ct, window, (0, len(spot.ct.instances)))
+    outlined = spot.outlined or outline(following_grid(window_volume), spot.location.position_mm)
+    return Place(spot, _substack(spot.ct, window), window_volume, slices_below, outlined)
 
 
 def _window(ct: Stack, location: Location) -> _Window:

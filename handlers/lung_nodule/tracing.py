@@ -13,6 +13,7 @@ from math import dist, inf
 import numpy as np
 
 from ainode.handlers.lung_nodule.places import (
+    Outliner,
     Place,
     Spot,
     TracedNodule,
@@ -22,7 +23,9 @@ from ainode.handlers.lung_nodule.places import (
     places_in,
 )
 from ainode.handlers.lung_nodule.selecting import WANTED, stack_at
-from ainode.models.following import FollowedNodule, Grid, NoduleSize, Omission, nodule_through_transform, register
+from ainode.handlers.lung_nodule.sizes import refusal_of
+from ainode.models.following import FollowedNodule, Grid, Omission, RigidTransform, nodule_through_transform, register
+from ainode.models.nodule_outline.model import OutlinedNodule
 from ainode.node.domain import NO_UID, REQUEST, UID, Instance, Location, OutOfScope, Position, Selection, Series
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.ct_series import ct_stack
@@ -44,8 +47,8 @@ class Tracing:
     """duration of registering and following; 0 where every nodule is marked at every date"""
 
 
-def trace(selection: Selection) -> Tracing:
-    """Return every marked nodule at each date; out of scope if the current CT does not show the nodule.
+def trace(selection: Selection, outline: Outliner) -> Tracing:
+    """Return every marked nodule at each date; out of scope if the current CT does not show a nodule there.
 
     Raises: BrokenSeries if the slices around a mark cannot be decoded; a date to which a nodule is carried is left out
     instead.
@@ -54,7 +57,8 @@ def trace(selection: Selection) -> Tracing:
     for series in selection.series:
         studies.setdefault(series.instances[0].ref.study_instance_uid, []).append(series)
     marked_study, spots = _newest_marked_study(studies, selection.locations)
-    carriage = _Carriage(_places(spots), [location for location in selection.locations if _is_framed(location)])
+    framed = [location for location in selection.locations if _is_framed(location)]
+    carriage = _Carriage(_places(spots, outline), framed, outline)
     places_by_date = [
         carriage.nodules if uid == marked_study else carriage.places(series) for uid, series in studies.items()
     ]
@@ -62,10 +66,12 @@ def trace(selection: Selection) -> Tracing:
     first_image = studies[selection.study_instance_uid][0].instances[0]
     nodules: list[TracedNodule | OutOfScope] = []
     for number, (place, tracking_uid) in enumerate(zip(current, _tracking_uids(places_by_date), strict=True)):
-        if isinstance(place, Place):
-            nodules.append(TracedNodule(place, tuple(places[number] for places in earlier), tracking_uid))
-        else:
+        if isinstance(place, Omission):
             nodules.append(_refusal(place, carriage.nodules[number], first_image))
+        elif refusal := refusal_of(place.location, place.outlined):
+            nodules.append(OutOfScope(_refusal_text(place, refusal), refusal.code, (place.key_slice,)))
+        else:
+            nodules.append(TracedNodule(place, tuple(places[number] for places in earlier), tracking_uid))
     return Tracing(tuple(nodules), carriage.seconds)
 
 
@@ -80,7 +86,7 @@ def _tracking_uids(places_by_date: Sequence[Sequence[Place | Omission]]) -> list
     return tracking_uids
 
 
-def _places(spots: Sequence[Spot], volumes: Mapping[UID, Volume] | None = None) -> list[Place]:
+def _places(spots: Sequence[Spot], outline: Outliner, volumes: Mapping[UID, Volume] | None = None) -> list[Place]:
     """Return the places of nodules in the CTs of one date.
 
     Raises: BrokenSeries if the slices around one cannot be decoded.
@@ -91,7 +97,8 @@ def _places(spots: Sequence[Spot], volumes: Mapping[UID, Volume] | None = None) 
     places: dict[int, Place] = {}
     for uid, numbers_in_ct in numbers.items():
         spots_in_ct = [spots[number] for number in numbers_in_ct]
-        places |= zip(numbers_in_ct, places_in(spots_in_ct[0].ct, spots_in_ct, (volumes or {}).get(uid)), strict=True)
+        places_in_ct = places_in(spots_in_ct[0].ct, spots_in_ct, outline, (volumes or {}).get(uid))
+        places |= zip(numbers_in_ct, places_in_ct, strict=True)
     return [places[number] for number in range(len(spots))]
 
 
@@ -99,6 +106,12 @@ def _refusal(left_out: Omission, marked_place: Place, current_image: Instance) -
     day_text = days_before(days_between(marked_place.slices.instances[0], current_image))
     sentence = f"the nodule that {marked_place.location.source} points at in the CT {day_text} is not found in this one"
     return OutOfScope(f"{sentence}: {left_out.reason}", left_out.code)
+
+
+def _refusal_text(place: Place, refusal: Omission) -> str:
+    """Return why nothing is read at a place, with who pointed there."""
+    position = ", ".join(f"{value:.1f}" for value in place.location.position_mm)
+    return f"at ({position}) mm, by {place.location.source}: {refusal.reason}"
 
 
 def _newest_marked_study(
@@ -133,6 +146,7 @@ class _Carriage:
     nodules: Sequence[Place]
     locations: Sequence[Location]
     """the locations of every date"""
+    outline: Outliner
     seconds: float = 0.0
     _coarse: dict[UID, Grid] = field(default_factory=dict)
     """coarse copies of the CTs that hold the marks, by series"""
@@ -148,7 +162,7 @@ class _Carriage:
         free_marks = [mark for mark in marks if mark.location.tracking_uid not in tracking_uids]
         spots = _chosen_spots(own_marks, carried, free_marks)
         try:
-            places = iter(_places([spot for spot in spots if isinstance(spot, Spot)], volumes))
+            places = iter(_places([spot for spot in spots if isinstance(spot, Spot)], self.outline, volumes))
         except BrokenSeries as error:
             return [Omission("broken", str(error)) if isinstance(spot, Spot) else spot for spot in spots]
         return [next(places) if isinstance(spot, Spot) else spot for spot in spots]
@@ -195,24 +209,28 @@ class _Carriage:
         uids = [_series_uid(nodule.ct) for nodule in nodules]
         transforms = {uid: register(self._coarse[uid], target) for uid in dict.fromkeys(uids)}
         for nodule, uid in zip(nodules, uids, strict=True):
-            transform, position_mm = transforms[uid], nodule.location.position_mm
-            if isinstance(transform, Omission):
-                yield None, transform
-            else:
-                followed = nodule_through_transform(following_grid(nodule.volume), target, position_mm, transform)
-                registered_mm = followed.position_mm if isinstance(followed, FollowedNodule) else transform(position_mm)
-                yield registered_mm, _followed_spot(nodule, followed, ct)
+            transform = transforms[uid]
+            yield (None, transform) if isinstance(transform, Omission) else self._moved(nodule, transform, ct, target)
+
+    def _moved(self, nodule: Place, transform: RigidTransform, ct: Stack, target: Grid) -> _Carried:
+        """Return the position of a nodule in a registered CT, and the spot of its outline there."""
+        followed = nodule_through_transform(following_grid(nodule.volume), target, nodule.center_mm, transform)
+        if isinstance(followed, Omission):
+            return transform(nodule.center_mm), followed
+        outlined = self.outline(target, followed.place.position_mm)
+        spot = _followed_spot(nodule.location.tracking_uid, followed, outlined, ct)
+        return spot.location.position_mm if isinstance(spot, Spot) else transform(nodule.center_mm), spot
 
 
-def _followed_spot(nodule: Place, followed: FollowedNodule | Omission, ct: Stack) -> Spot | Omission:
-    """Return the spot of a nodule that was followed into a CT."""
-    if isinstance(followed, Omission):
-        return followed
-    if not ct.holds(followed.position_mm):
+def _followed_spot(
+    tracking_uid: UID, followed: FollowedNodule, outlined: OutlinedNodule | Omission, ct: Stack
+) -> Spot | Omission:
+    """Return the spot of a nodule that was followed into a CT: the middle of its outline there."""
+    position_mm = followed.place.position_mm if isinstance(outlined, Omission) else outlined.size.position_mm
+    if not ct.holds(position_mm):
         return Omission("outside", "the nodule's place is outside of the scan")
-    tracking_uid = nodule.location.tracking_uid
-    location = Location(followed.position_mm, "registration", ct.frame_of_reference_uid, tracking_uid)
-    return Spot(ct, location, followed)
+    location = Location(position_mm, "registration", ct.frame_of_reference_uid, tracking_uid)
+    return Spot(ct, location, followed, outlined=outlined)
 
 
 def _chosen_spots(
@@ -249,8 +267,8 @@ def _reach_mm(spot: Spot | Omission) -> float:
     """Return the largest distance in mm between the registered position of a nodule and a mark of the nodule."""
     if isinstance(spot, Omission) or spot.followed is None:
         return _NOT_FOUND_MM
-    size = spot.followed.size
-    return size.maximum_mm / 2 + _BESIDE_MM if isinstance(size, NoduleSize) else _UNMEASURED_MM
+    outlined = spot.outlined
+    return outlined.size.maximum_mm / 2 + _BESIDE_MM if isinstance(outlined, OutlinedNodule) else _UNMEASURED_MM
 
 
 def _series_uid(ct: Stack) -> UID:

@@ -1,4 +1,4 @@
-"""Following a nodule through the CTs of one patient: the transform between two scans, the nodule's place, size, growth.
+"""Following a nodule through the CTs of one patient: the transform between two scans, the nodule's place, its growth.
 
 The limits of refusal were measured on phantoms and a real scan: moved, warped as by breathing, noisy, in thick slices.
 
@@ -9,7 +9,7 @@ The limits of refusal were measured on phantoms and a real scan: moved, warped a
 The correlation shows that a match failed. It does not tell two patients apart: phantoms of two reach 0.72 to 0.95.
 """
 
-from ainode.models.following.follow import FollowedNodule, followed_nodule, nodule_through_transform
+from ainode.models.following.follow import FollowedNodule, nodule_through_transform
 from ainode.models.following.grid import Grid, Omission, Position
 from ainode.models.following.growth import Growth, growth, thickness_omission
 from ainode.models.following.local import NodulePlace, nodule_place
@@ -25,7 +25,6 @@ __all__ = [
     "Omission",
     "Position",
     "RigidTransform",
-    "followed_nodule",
     "growth",
     "nodule_place",
     "nodule_size",

@@ -1,4 +1,4 @@
-"""The growth of a nodule between two measurements of its size."""
+"""The growth of a nodule between two measurements of its volume."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import log
 
 from ainode.models.following.grid import Omission
-from ainode.models.following.nodule import NoduleSize
 
 # A smaller change may be two measurements of one size. Source: van Klaveren et al., N Engl J Med 2009 (NELSON).
 _SIGNIFICANT = 0.25
@@ -39,14 +38,14 @@ def thickness_omission(earlier_mm: float, later_mm: float) -> Omission | None:
     return Omission("slices", reason)
 
 
-def growth(earlier: NoduleSize, later: NoduleSize, days: float) -> Growth | Omission:
-    """Return the growth between two sizes measured `days` apart, or why there is none.
+def growth(earlier_mm3: float, later_mm3: float, days: float) -> Growth | Omission:
+    """Return the growth between two volumes measured `days` apart, or why there is none.
 
     Source: Schwartz, A biomathematical approach to clinical tumor growth, Cancer 1961 (volume doubling time).
     """
     if days < _SHORTEST_DAYS:
         return Omission("too-soon", f"the scans are {days:.1f} days apart; growth needs {_SHORTEST_DAYS:.0f} or more")
-    ratio = later.volume_mm3 / earlier.volume_mm3
+    ratio = later_mm3 / earlier_mm3
     percent = 100 * (ratio - 1)
     if ratio - 1 >= _SIGNIFICANT:
         return Growth(percent, days, days * log(2) / log(ratio))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from ainode.models.following import Grid, Omission, Position
 from ainode.models.lung_nodule.model import Prediction, Reader
 from ainode.models.lung_nodule.patches import Scan
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
+
+_HALF_VOXEL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,11 @@ def scan_around(position_mm: Position, scan: Grid, slices_below: int = 0) -> Sca
     last = np.asarray(scan.values.shape) - 1
     z, y, x = (float(index) for index in np.clip(scan.indices(position_mm), 0, last))
     return Scan(scan.values, scan.spacing_mm, (z, y, x), slices_below)
+
+
+def is_cut(nodule: OutlinedNodule, scan: Grid) -> bool:
+    """Return whether the outline reaches the edge of the scan, so that a part of the nodule may lie outside."""
+    cells = np.argwhere(binary_dilation(nodule.mask))
+    index = scan.indices(nodule.cells.positions(cells))
+    last = np.asarray(scan.values.shape) - 1
+    return bool(((index < -_HALF_VOXEL) | (index > last + _HALF_VOXEL)).any())

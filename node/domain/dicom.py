@@ -90,8 +90,29 @@ class Series:
     instances: tuple[Instance, ...]
 
 
-REQUEST, OWN_REPORT = "request", "own report"
-"""Values of `Location.source`, beside `SR`, `SEG`, `RTSTRUCT` and `registration` (carried from another date)."""
+REQUEST, OWN_REPORT, SEARCH, OWN_SEARCH = "request", "own report", "search", "own report of a search"
+"""Values of `Location.source`, beside `SR`, `SEG`, `RTSTRUCT` and `registration` (carried from another date).
+
+Nobody pointed at what the node's own search marked, now or in an earlier report of the node.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The size of a lesion as someone drew or measured it; None where the object does not say.
+
+    Units: mm, mm3; the short axis is perpendicular to the long axis.
+    """
+
+    long_axis_mm: float
+    short_axis_mm: float | None = None
+    volume_mm3: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are no sizes."""
+        sizes = (self.long_axis_mm, self.short_axis_mm, self.volume_mm3)
+        if not all(0 < size < FARTHEST_MM**3 for size in sizes if size is not None):
+            raise ValueError(f"{sizes} are no sizes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +121,15 @@ class Location:
 
     position_mm: Position
     source: str
-    """who named the location: `request`, `own report`, `SR`, `SEG`, `RTSTRUCT` or `registration`"""
+    """who named the location: `request`, `search`, an own report, `SR`, `SEG`, `RTSTRUCT` or `registration`"""
     frame_of_reference_uid: UID = NO_UID
     """empty where the source names no frame of reference: then the study must have a single frame of reference"""
     tracking_uid: UID = NO_UID
     """Tracking UID of the SR's measurement group; the result carries it on, so that both describe the same lesion"""
     series_instance_uid: UID = NO_UID
     """series whose images the location was drawn on; empty where the source does not say"""
+    extent: Extent | None = None
+    """the size of what is there, as the source gives it"""
 
     def __post_init__(self) -> None:
         """Refuse numbers that are no position."""

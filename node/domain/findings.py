@@ -98,6 +98,10 @@ class Finding:
     laterality: Code | None = None
     """the side of the site"""
     outline: Outline | None = None
+    qualities: tuple[tuple[Code, Code], ...] = ()
+    """what is said of the finding in codes: concept and value, such as density and solid"""
+    is_candidate: bool = False
+    """whether a search of the node marked it and nobody pointed at it: then its presence is not certain"""
 
     @property
     def evaluations(self) -> tuple[tuple[Code, Presence], ...]:
@@ -106,7 +110,8 @@ class Finding:
             return ()
         if self.verdict.about is None:
             return ((self.concept, self.verdict.presence),)
-        return (self.concept, Presence.PRESENT), (self.verdict.about, self.verdict.presence)
+        presence = Presence.INDETERMINATE if self.is_candidate else Presence.PRESENT
+        return (self.concept, presence), (self.verdict.about, self.verdict.presence)
 
     @property
     def conclusion(self) -> str:
@@ -177,6 +182,8 @@ class Segment:
     label: str
     category: Code
     kind: Code
+    finding: str = ""
+    """tracking identifier of the finding that is outlined; then report and segmentation track one lesion"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +204,7 @@ class LabelMap:
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """Segments on the images of one series; a pixel belongs to one segment at most."""
+    """Segments on the images of the current study; a pixel belongs to one segment at most."""
 
     name: str
     """Content Label: capitals, digits, spaces and underscores, 16 at most (CS)"""

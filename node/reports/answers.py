@@ -78,6 +78,9 @@ def _finding(values: Mapping[str, Any]) -> Finding:
         label=values["label"],
         verdict=_verdict(verdict) if verdict else None,
         laterality=_code(values["laterality"]) if values["laterality"] else None,
+        # Older nodes neither described findings nor searched.
+        qualities=tuple((_code(item["name"]), _code(item["value"])) for item in values.get("qualities", ())),
+        is_candidate=values.get("is_candidate", False),
     )
 
 

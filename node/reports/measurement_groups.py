@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import RE_VALID_UID
 
-from ainode.node.domain import Algorithm, Code, Finding, InstanceRef, Measurement, Outline, Presence, Region
+from ainode.node.domain import UID, Algorithm, Code, Finding, InstanceRef, Measurement, Outline, Presence, Region
 from ainode.node.errors import ReportError
 from ainode.node.identity import made_uid
 from ainode.node.reports.limits import limits
@@ -61,11 +61,25 @@ def coded_concept(code: Code) -> sr.CodedConcept:
     return sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _tracking_identifier(finding: Finding, context: GroupContext, number: int) -> sr.TrackingIdentifier:
-    """Return the identifier with the lesion's tracking UID; without a valid UID, a UID is made from the reading."""
+def tracking_uid(finding: Finding, digest: str, number: int) -> UID:
+    """Return the lesion's tracking UID; without a valid UID, one is made from the digest of the reading.
+
+    `number` is the finding's index in the result. Report and segmentation of a reading name a lesion alike.
+    """
     is_valid = re.fullmatch(RE_VALID_UID, finding.tracking_uid) and len(finding.tracking_uid) <= _MAX_UID_LENGTH
-    uid = finding.tracking_uid if is_valid else made_uid("tracking", context.digest, str(number))
+    return finding.tracking_uid if is_valid else made_uid("tracking", digest, str(number))
+
+
+def _tracking_identifier(finding: Finding, context: GroupContext, number: int) -> sr.TrackingIdentifier:
+    uid = tracking_uid(finding, context.digest, number)
     return sr.TrackingIdentifier(uid=uid, identifier=finding.conclusion)
+
+
+def _evaluations(finding: Finding) -> list[sr.QualitativeEvaluation]:
+    """Return the presences of a finding, then its qualities."""
+    presences = [(concept, sr.CodedConcept.from_code(PRESENCES[presence])) for concept, presence in finding.evaluations]
+    qualities = [(concept, coded_concept(value)) for concept, value in finding.qualities]
+    return [sr.QualitativeEvaluation(coded_concept(concept), value) for concept, value in (*presences, *qualities)]
 
 
 def _source_images(images: Iterable[InstanceRef]) -> list[sr.SourceImageForMeasurementGroup]:
@@ -83,10 +97,7 @@ def measurement_groups(finding: Finding, context: GroupContext, number: int) -> 
         "finding_type": coded_concept(finding.concept),
         "finding_sites": [_finding_site(finding)],
         "algorithm_id": _algorithm_identification(context.algorithm),
-        "qualitative_evaluations": [
-            sr.QualitativeEvaluation(coded_concept(concept), sr.CodedConcept.from_code(PRESENCES[presence]))
-            for concept, presence in finding.evaluations
-        ],
+        "qualitative_evaluations": _evaluations(finding),
     }
     outline = finding.outline if context.comprehensive_3d else None
     of_images: list[sr.Measurement] = []

@@ -28,11 +28,12 @@ from ainode.node.domain import (
     Result,
     Saliency,
     Segment,
+    Segmented,
 )
 from ainode.node.identity import made_uid, run_digest
 from ainode.node.reports.heat import resized_saliency
 from ainode.node.reports.macros import valid_text
-from ainode.node.reports.measurement_groups import coded_concept
+from ainode.node.reports.measurement_groups import coded_concept, tracking_uid
 from ainode.node.reports.requests import copy_requests
 from ainode.node.reports.series import series_number
 from ainode.node.reports.source_header import (
@@ -103,8 +104,13 @@ def segmentations(
         group for group in groups.values() if kind is not DocumentKind.SEGMENTATION_LABELMAP or _labels(group).any()
     ]
     contents = [(group, _saliency_content(group, result.algorithm, kind)) for group in nonempty_groups]
-    if outlined := tuple(_outlined_frames(result, sources)):
-        contents.append((list(outlined), _outline_content(outlined, result, kind)))
+    digest = run_digest(result.evidence, context, algorithm=result.algorithm)
+    if result.segmented:
+        tracking = _tracking(result, digest)
+        contents += [
+            (group, _outline_content(group, result.segmented, result.algorithm, tracking, kind))
+            for group in _outlined_groups(result.segmented, sources)
+        ]
     return tuple(
         _document(group, content, result, context, kind=kind, number=number)
         for number, (group, content) in enumerate(contents)
@@ -116,22 +122,41 @@ def _saliency_content(frames: Sequence[_Frame], algorithm: Algorithm, kind: Docu
     return _Content(_TYPES[kind], "MODEL_ATTENTION", (_segment_description(_ATTENTION, 1, algorithm),), pixels)
 
 
-def _outline_content(frames: Sequence[_Frame], result: Result, kind: DocumentKind) -> _Content:
-    segmented = result.segmented
+_Tracking = Mapping[str, tuple[str, UID]]
+"""identifier and UID of each lesion in the report, by the tracking identifier of the finding"""
+
+
+def _tracking(result: Result, digest: str) -> _Tracking:
+    return {
+        finding.tracking_identifier: (finding.conclusion, tracking_uid(finding, digest, index))
+        for index, finding in enumerate(result.findings)
+    }
+
+
+def _outline_content(
+    frames: Sequence[_Frame], segmented: Segmented, algorithm: Algorithm, tracking: _Tracking, kind: DocumentKind
+) -> _Content:
+    """Return the segments that the frames show, numbered from 1."""
+    pixels = np.stack([frame.values for frame in frames])
+    labels = [int(label) for label in np.unique(pixels) if label]
+    segments = [segmented.segments[label - 1] for label in labels]
     descriptions = tuple(
-        _segment_description(segment, number, result.algorithm)
-        for number, segment in enumerate(segmented.segments if segmented else (), start=1)
+        _segment_description(segment, number, algorithm, tracking.get(segment.finding))
+        for number, segment in enumerate(segments, start=1)
     )
-    name = segmented.name if segmented else ""
-    return _Content(_OUTLINE_TYPES[kind], name, descriptions, np.stack([frame.values for frame in frames]))
+    numbers = np.where(pixels > 0, np.searchsorted(labels, pixels) + 1, 0).astype(np.uint8)
+    return _Content(_OUTLINE_TYPES[kind], segmented.name, descriptions, numbers)
 
 
-def _outlined_frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
-    """Yield a frame for each image with a labelled pixel."""
-    for label_map in result.segmented.maps if result.segmented else ():
+def _outlined_groups(segmented: Segmented, sources: Mapping[UID, Path]) -> list[list[_Frame]]:
+    """Return a frame for each image with a labelled pixel, those of one series and geometry together."""
+    groups: dict[tuple[str, ...], list[_Frame]] = {}
+    for label_map in segmented.maps:
         labels = np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
         if labels.any():
-            yield _Frame(label_map.image, header_of(label_map.image, sources), labels)
+            frame = _Frame(label_map.image, header_of(label_map.image, sources), labels)
+            groups.setdefault(frame.segmentation_key, []).append(frame)
+    return list(groups.values())
 
 
 def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
@@ -209,7 +234,10 @@ def _source_image(frame: _Frame) -> Dataset:
     return image
 
 
-def _segment_description(segment: Segment, number: int, algorithm: Algorithm) -> SegmentDescription:
+def _segment_description(
+    segment: Segment, number: int, algorithm: Algorithm, tracking: tuple[str, UID] | None = None
+) -> SegmentDescription:
+    """Return the description of a segment; `tracking` is the identifier and the UID of the lesion in the report."""
     parameters = {
         **dict(algorithm.parameters),
         "weights sha256": algorithm.weights_sha256,
@@ -225,6 +253,8 @@ def _segment_description(segment: Segment, number: int, algorithm: Algorithm) ->
         algorithm_identification=AlgorithmIdentificationSequence(
             algorithm.name, codes.cid7162.ArtificialIntelligence, algorithm.version, parameters=parameters
         ),
+        tracking_id=tracking[0] if tracking else None,
+        tracking_uid=tracking[1] if tracking else None,
     )
 
 

@@ -102,6 +102,8 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
             for measurement in finding.measurements
         ],
         "region": region,
+        "qualities": [{"name": concept.meaning, "value": value.meaning} for concept, value in finding.qualities],
+        "is_candidate": finding.is_candidate,
     }
 
 
@@ -175,7 +177,8 @@ def _finding_rows(finding: Finding, image_names: Mapping[UID, str]) -> Iterator[
     """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
     measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
     side = f"{finding.laterality.meaning.lower()} " if finding.laterality else ""
-    sentence = f"{finding.concept.meaning}, {side}{finding.site.meaning.lower()}; {measurements}"
+    qualities = "".join(f", {value.meaning.lower()}" for _, value in finding.qualities)
+    sentence = f"{finding.concept.meaning}{qualities}, {side}{finding.site.meaning.lower()}; {measurements}"
     yield finding.conclusion, sentence
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)

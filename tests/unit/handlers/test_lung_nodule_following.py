@@ -14,10 +14,10 @@ from support.locations import locations
 
 installed("torch", "timm", "openvino", "safetensors")
 
-from unit.models.lung_nodule_weights import random_weights_in  # noqa: E402  # after the packages were seen to be here
+from unit.models.lung_nodule_weights import random_store  # noqa: E402  # after the packages were seen to be here
 
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
-from ainode.handlers.lung_nodule.places import TracedNodule  # noqa: E402
+from ainode.handlers.lung_nodule.places import Outliner, TracedNodule  # noqa: E402
 from ainode.handlers.lung_nodule.tracing import trace  # noqa: E402
 from ainode.node import reports, testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
@@ -33,11 +33,10 @@ from ainode.node.domain import (  # noqa: E402
     Study,
     SyntheticImage,
     Value,
-    WeightsStatus,
 )
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.geometry import Stack, stack, volume  # noqa: E402
-from ainode.node.reading.weights import ModelEnvironment, WeightsEntry, WeightStore  # noqa: E402
+from ainode.node.reading.weights import ModelEnvironment  # noqa: E402
 
 REAL = "data/dicom/ct_chest_thin_R01-001"
 NOW, THEN, LONG_AGO = "20260101", "20250705", "20250101"
@@ -48,12 +47,13 @@ CONTEXT = DocumentContext(datetime(2026, 1, 1, tzinfo=UTC), UID("1.2.3.4"), "tes
 def handler(tmp_path_factory: pytest.TempPathFactory) -> LungNodule:
     """A handler whose weights have the right shape and no worth."""
     folder = tmp_path_factory.mktemp("weights")
-    store = WeightStore(folder / "site", folder / "none")
-    for name, path in random_weights_in(folder).items():
-        words = {"licence": "none", "model": "lung_nodule", "version": "0", "training_data": "none"}
-        status = WeightsStatus.RESEARCH
-        store.add(path, WeightsEntry(f"lung_nodule/{name}", path, "", 0, status=status, **words))
-    return build(ModelEnvironment(store, folder / "cache", device="cpu"))
+    return build(ModelEnvironment(random_store(folder), folder / "cache", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def outline(handler: LungNodule) -> Outliner:
+    """Return the outlines of the shipped network."""
+    return handler._reader.outlines.outline
 
 
 def studied(made: Dated, folder: Path, name: str, *, point: bool = False) -> Study:
@@ -124,7 +124,7 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
         [one.value for one in reversed(found["attention-weight"])], abs=1e-4
     )
     sizes = [point.values["diameter in mm"] for point in result.course]
-    assert sizes == pytest.approx([8, 10, 13], abs=1)
+    assert sizes == pytest.approx([8, 10, 13], abs=1.5)
     doubling_days = [point.values.get("doubling time in days") for point in result.course]
     assert doubling_days == [pytest.approx(found["doubling-time"][1].value, abs=1), pytest.approx(days, rel=0.1), None]
 
@@ -132,10 +132,12 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
 def test_the_size_of_today_is_reported_in_whole_millimeters(handler: LungNodule, now: Study) -> None:
     result = read(handler, now)
     found = {code: (one[0].value, one[0].unit.value) for code, one in measured(result).items()}
-    assert found["81827009"] == (13, "mm")
-    assert found["103339001"][0] in {13, 14}
-    assert found["103340004"][0] in {12, 13}
-    assert found["118565006"][0] == pytest.approx(ball_mm3(13), rel=0.1)
+    # The outline is as generous as the readers whom the network learned from.
+    assert found["81827009"] == (14, "mm")
+    assert found["103339001"][0] == pytest.approx(14, abs=1)
+    assert found["103340004"][0] == pytest.approx(13.5, abs=1)
+    assert found["118565006"][0] == pytest.approx(ball_mm3(13), rel=0.25)
+    assert said(result)["size"] == "nodule 1: by the node's outline"
     assert found["118565006"][1] == "mm3"
     assert "volume-growth" not in found
     region = result.findings[0].region
@@ -182,15 +184,17 @@ def test_a_prior_that_cannot_be_read_is_said(handler: LungNodule, now: Study, tm
     assert "prior 2: broken, " in said(result)["priors left out"]
 
 
-def test_ground_glass_is_followed_and_neither_size_nor_growth_is_reported(handler: LungNodule, tmp_path: Path) -> None:
+def test_ground_glass_is_followed_and_called_so_and_no_growth_is_said(handler: LungNodule, tmp_path: Path) -> None:
     glass = studied(dated(NOW, 16.0, density_hu=-600.0), tmp_path, "now", point=True)
-    prior = studied(dated(THEN, 14.0, density_hu=-600.0), tmp_path, "then")
+    prior = studied(dated(THEN, 13.0, density_hu=-600.0), tmp_path, "then")
     result = read(handler, replace(glass, priors=(prior,)))
     found = measured(result)
-    assert set(found) == {"111047", "attention-weight"}
     assert len(found["attention-weight"]) == 2
-    assert {"size left out", "growth left out"} <= set(said(result))
-    assert any(line.startswith("Not measured: ") for line in result.captures[0].captions)
+    assert found["81827009"][0].value > 0
+    assert "volume-growth" not in found
+    assert said(result)["growth left out"].startswith("nodule 1 since prior 1: not-solid, ")
+    assert [value.meaning for _, value in result.findings[0].qualities] == ["Ground glass opacity"]
+    assert any(line.endswith(", ground glass") for line in result.captures[0].captions)
 
 
 def test_the_report_has_the_tracking_uid_of_who_pointed(handler: LungNodule, now: Study) -> None:
@@ -287,7 +291,7 @@ def reports_of(study: Study) -> set[UID]:
 
 
 def test_what_only_the_oldest_study_points_at_is_carried_to_the_newest_and_to_the_one_between(
-    handler: LungNodule, now: Study, pointed_then: Study, tmp_path: Path
+    handler: LungNodule, outline: Outliner, now: Study, pointed_then: Study, tmp_path: Path
 ) -> None:
     oldest = studied(dated(LONG_AGO, 8.0), tmp_path, "long ago", point=True)
     result = read(handler, replace(unpointed(now), priors=(oldest, unpointed(pointed_then))))
@@ -302,7 +306,7 @@ def test_what_only_the_oldest_study_points_at_is_carried_to_the_newest_and_to_th
     assert region is not None
     selection = handler.select(replace(now, priors=()))
     assert isinstance(selection, Selection)
-    (nodule,) = trace(selection).nodules
+    (nodule,) = trace(selection, outline).nodules
     assert isinstance(nodule, TracedNodule)
     assert region.image == nodule.current.key_slice
     (left, top), (right, bottom) = region.points[0], region.points[2]
@@ -421,11 +425,11 @@ def beside(made: Dated, diameter_mm: float = 6.0) -> Dated:
     return Dated(tuple(images), made.position_mm)
 
 
-def marked(now: Study, then: Study, *marks: Location) -> list[TracedNodule]:
+def marked(outline: Outliner, now: Study, then: Study, *marks: Location) -> list[TracedNodule]:
     """Return the nodules of two studies that are marked so; the first marks are in the newest study."""
     frames = {one: UID(one.instances[0].text("FrameOfReferenceUID")) for one in (now, then)}
     framed = [replace(one, frame_of_reference_uid=frames[then if one.source == "prior" else now]) for one in marks]
-    nodules = trace(Selection(now.study_instance_uid, (*now.series, *then.series), tuple(framed))).nodules
+    nodules = trace(Selection(now.study_instance_uid, (*now.series, *then.series), tuple(framed)), outline).nodules
     assert all(isinstance(one, TracedNodule) for one in nodules)
     return [one for one in nodules if isinstance(one, TracedNodule)]
 
@@ -435,11 +439,11 @@ def marked(now: Study, then: Study, *marks: Location) -> list[TracedNodule]:
     [(("2.25.1", "2.25.2"), "2.25.2"), (("2.25.1", "2.25.2"), "2.25.3"), (("", ""), "2.25.3"), (("2.25.1",), "2.25.3")],
 )
 def test_a_nodule_is_not_followed_to_the_mark_of_the_one_beside_it(
-    pair: tuple[Study, Study, tuple[Position, ...]], today: tuple[str, ...], then: str
+    outline: Outliner, pair: tuple[Study, Study, tuple[Position, ...]], today: tuple[str, ...], then: str
 ) -> None:
     now, prior, (first_then, second_then, *both_now) = pair
     here = (Location(at, "SR", tracking_uid=UID(uid)) for at, uid in zip(both_now, today, strict=False))
-    first, *second = marked(now, prior, *here, Location(second_then, "prior", tracking_uid=UID(then)))
+    first, *second = marked(outline, now, prior, *here, Location(second_then, "prior", tracking_uid=UID(then)))
     ((_, place),) = first.priors
     assert place.location.source == "registration"
     assert place.location.position_mm == pytest.approx(first_then, abs=1)
@@ -449,16 +453,22 @@ def test_a_nodule_is_not_followed_to_the_mark_of_the_one_beside_it(
         assert one.tracking_uid == (today[1] or then)
 
 
-def test_two_nodules_of_one_name_are_not_called_alike(pair: tuple[Study, Study, tuple[Position, ...]]) -> None:
+def test_two_nodules_of_one_name_are_not_called_alike(
+    outline: Outliner, pair: tuple[Study, Study, tuple[Position, ...]]
+) -> None:
     now, prior, (*_, first, second) = pair
     name = UID("2.25.1")
-    nodules = marked(now, prior, Location(first, "SR", tracking_uid=name), Location(second, "SR", tracking_uid=name))
+    nodules = marked(
+        outline, now, prior, Location(first, "SR", tracking_uid=name), Location(second, "SR", tracking_uid=name)
+    )
     assert [one.tracking_uid for one in nodules] == [name, ""]
 
 
-def test_nodules_share_the_slices_that_they_have_in_common(pair: tuple[Study, Study, tuple[Position, ...]]) -> None:
+def test_nodules_share_the_slices_that_they_have_in_common(
+    outline: Outliner, pair: tuple[Study, Study, tuple[Position, ...]]
+) -> None:
     now, prior, (*_, first, second) = pair
-    one, other = marked(now, prior, Location(first, "SR"), Location(second, "SR"))
+    one, other = marked(outline, now, prior, Location(first, "SR"), Location(second, "SR"))
     for here, there in zip(one.places, other.places, strict=True):
         assert np.shares_memory(here.volume.values, there.volume.values)
         assert here.volume.values.shape[0] == len(here.slices.instances)
@@ -500,23 +510,28 @@ def test_thick_slices_that_overlap_are_thick(handler: LungNodule, now: Study, tm
 # What the report says of each
 
 
-def test_what_is_said_of_several_nodules_names_them(handler: LungNodule, tmp_path: Path) -> None:
-    made = dated(NOW, 13.0)
-    x, y, z = made.position_mm
-    paths = testing.write(made.images, tmp_path / "now", study="now", positions_mm=((x, y, z - 30), (x, y, z)))
-    prior = studied(dated(THEN, 10.0, shifted_mm=20.0), tmp_path, "then")
-    result = read(handler, replace(of_files(paths), priors=(prior,)))
-    assert said(result)["profile"] == "nodule 1: lidc; nodule 2: temporal"
-    assert said(result)["time points"] == "nodule 1: 1; nodule 2: 2"
+def test_what_is_said_of_several_nodules_names_them(
+    handler: LungNodule, pair: tuple[Study, Study, tuple[Position, ...]]
+) -> None:
+    now, prior, (*_, first, second) = pair
+    frame = UID(now.instances[0].text("FrameOfReferenceUID"))
+    both = tuple(Location(position, "request", frame) for position in (first, second))
+    result = read(handler, replace(now, priors=(prior,), locations=both))
+    assert said(result)["profile"] == "nodule 1: temporal; nodule 2: temporal"
+    assert said(result)["time points"] == "nodule 1: 2; nodule 2: 2"
     alone = [result.scores[f"nodule {n} probability of the current scan alone"] for n in (1, 2)]
     told = (f"nodule {n}: {one:.2%}, lidc, research weights" for n, one in enumerate(alone, start=1))
     assert said(result)["current scan alone"] == "; ".join(told)
+    assert len(result.captures) == len(result.findings) == 2
+    assert [segment.finding for segment in result.segmented.segments] == ["nodule 1", "nodule 2"]  # type: ignore[union-attr]
 
 
 # The real thin CT, and the same patient lying otherwise
 
 
-def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: LungNodule, tmp_path: Path) -> None:
+def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(
+    handler: LungNodule, outline: Outliner, tmp_path: Path
+) -> None:
     folder = shared(REAL)
     paths = sorted((folder / "dicom").rglob("*.dcm"))
     x, y, z = json.loads((folder / "nodule.json").read_text("utf-8"))["nodule_center_LPS_mm"]
@@ -524,7 +539,7 @@ def test_a_real_ct_moved_and_turned_is_matched_within_two_millimeters(handler: L
     prior, there = moved(study, (x, y, z), tmp_path)
     selection = handler.select(replace(study, priors=(prior,)))
     assert isinstance(selection, Selection)
-    (nodule,) = trace(selection).nodules
+    (nodule,) = trace(selection, outline).nodules
     assert isinstance(nodule, TracedNodule)
     ((number, place),) = nodule.priors
     assert number == 1

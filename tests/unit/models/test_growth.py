@@ -62,10 +62,6 @@ def _refused(scan: Grid, position: Position) -> str:
     return answer.code
 
 
-def _of_volume(volume_mm3: float) -> NoduleSize:
-    return NoduleSize((0.0, 0.0, 0.0), 10.0, 10.0, 10.0, volume_mm3, SOLID_HU)
-
-
 @pytest.mark.parametrize(
     ("diameter_mm", "spacing_mm"),
     [(5.0, THIN), (5.0, USUAL), (5.0, THICK), (8.0, THICK), (12.0, USUAL), (20.0, THIN), (20.0, THICK)],
@@ -138,13 +134,13 @@ def test_the_growth_is_the_phantoms(spacing_mm: tuple[float, float, float]) -> N
         grid = Grid(drawn.values, (0.0, 0.0, 0.0), spacing_mm, AXES)
         x, y, z = grid.positions(drawn.nodule_centers[0])
         sizes.append(_sized(grid, (float(x), float(y), float(z))))
-    change = growth(sizes[0], sizes[1], days=180)
+    change = growth(sizes[0].volume_mm3, sizes[1].volume_mm3, days=180)
     assert isinstance(change, Growth)
     assert change.percent == pytest.approx(100 * (_ball(after_mm) / _ball(before_mm) - 1), rel=0.1)
 
 
 def test_a_nodule_of_twice_the_volume_after_a_hundred_days_doubles_in_a_hundred_days() -> None:
-    change = growth(_of_volume(400), _of_volume(800), days=100)
+    change = growth(400, 800, days=100)
     assert isinstance(change, Growth)
     assert change.percent == pytest.approx(100)
     assert change.doubling_time_days == pytest.approx(100)
@@ -157,14 +153,14 @@ def test_a_nodule_of_twice_the_volume_after_a_hundred_days_doubles_in_a_hundred_
 def test_without_significant_growth_there_is_no_doubling_time_and_the_reason_is_said(
     later_mm3: float, said: str
 ) -> None:
-    change = growth(_of_volume(400), _of_volume(later_mm3), days=100)
+    change = growth(400, later_mm3, days=100)
     assert isinstance(change, Growth)
     assert change.doubling_time_days is None
     assert said in change.reason
 
 
 def test_two_scans_of_one_day_say_nothing_of_growth() -> None:
-    answer = growth(_of_volume(400), _of_volume(800), days=0.4)
+    answer = growth(400, 800, days=0.4)
     assert isinstance(answer, Omission)
     assert answer.code == "too-soon"
 
