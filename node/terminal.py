@@ -1,4 +1,4 @@
-"""The parts that every command uses: the option `--config`, and tables."""
+"""The parts that every command uses: the refusal of empty arguments, the option `--config`, and tables."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -7,12 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ainode.node.errors import ConfigError
 from ainode.node.logs import printable
 
 if TYPE_CHECKING:
     from ainode.node.settings import Settings
 
 Config = Annotated[Path | None, typer.Option("--config", help="path of node.toml; routes.toml lies in the same folder")]
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Return if no argument of a command is empty, nor the value of an option.
+
+    Python takes an empty path for the folder in which the command was typed: `ainode read "$UNSET"` would read it.
+    Raises: ConfigError.
+    """
+    for number, argument in enumerate(arguments):
+        is_value_missing = argument.startswith("--") and argument.endswith("=")
+        if is_value_missing or not argument.strip():
+            place = argument if is_value_missing else f"after {arguments[number - 1]}" if number else "the first"
+            raise ConfigError(
+                f"an argument is empty ({place}); a shell variable may have no value: "
+                'give a value, or leave the argument out. This folder is "."'
+            )
 
 
 def settings_of(config: Path | None) -> "Settings":

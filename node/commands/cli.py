@@ -19,7 +19,7 @@ from ainode.node.commands.model_commands import bench_app, models_app, weights_a
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
 from ainode.node.errors import HandlerError, NodeError, ReportError
-from ainode.node.terminal import Config, settings_of, table
+from ainode.node.terminal import Config, refuse_empty, settings_of, table
 
 _HELP = (
     "ainode receives DICOM studies, reads each study with the AI model that is made for it, and sends reports and "
@@ -45,6 +45,7 @@ def main() -> None:
     """
     logs.configure()
     try:
+        refuse_empty(sys.argv[1:])
         typer.main.get_command(app)()  # `app()` replaces the hook of `logs`, which prints no word of a library
     except (NodeError, LookupError) as error:
         if isinstance(error, (KeyError, IndexError)):  # of a library: may hold the value of a header

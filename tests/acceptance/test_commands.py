@@ -22,6 +22,7 @@ from support.node import ROOT, configured, running
 from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
+from ainode.node.commands import cli
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping import database
 from ainode.node.keeping.records import Job
@@ -236,6 +237,32 @@ def test_what_no_route_takes_is_said_and_a_model_can_be_asked_for_by_name(tmp_pa
     assert "FAIL BodyPartExamined: expected SPINE, found HAND" in explained
     asked = ("read", paths, "--out", tmp_path / "out", "--model", "support.handler", "--config", node.config)
     assert ainode(*asked, home=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (("read", "", "--out", "out"), "after read"),
+        (("read", "in", "--out", ""), "after --out"),
+        (("read", "in", "--out="), "--out="),
+        (("explain", ""), "after explain"),
+        (("send", "in", "", "pacs"), "after in"),
+        (("check", "--config", ""), "after --config"),
+        (("init", ""), "after init"),
+        (("train", "skin_lesion", "--data", "", "--out", "out"), "after --data"),
+        (("evaluate", "skin_lesion", "--data", "in", "--out", "out", "--weights", " "), "after --weights"),
+        (("weights", "import", ""), "after import"),
+        (("audit", "verify", ""), "after verify"),
+    ],
+)
+def test_an_empty_argument_is_not_taken_for_the_folder_of_the_caller(
+    command: tuple[str, ...], place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ainode", *command])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert f"an argument is empty ({place}); a shell variable may have no value" in capsys.readouterr().err
 
 
 def test_a_study_that_every_model_refuses_has_an_exit_status_of_its_own(tmp_path: Path) -> None:
