@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, Presence
+from ainode.node.domain import UID, JobState, Presence
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
 from ainode.node.keeping.database import aware
-from ainode.node.keeping.schema import answers
+from ainode.node.keeping.schema import answers, jobs
 
 MOST_ANSWERS: Final = 50_000
 """so many of the newest answers of a period are looked at"""
@@ -26,15 +26,23 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class HandlerCount:
-    """How often a handler read and refused over a period; answers that a later reading replaced count no more."""
+    """How the readings of a handler over a period ended; answers that a later reading replaced count no more."""
 
     handler: str
     model: str
     """of the algorithm; '' for a handler that refused everything"""
     answers: int
+    """studies that the model answered: neither refused nor failed"""
     refusals: int
+    failures: int
     positives: int
+    """of the answers"""
     last_at: datetime
+
+    @property
+    def studies(self) -> int:
+        """Return how many readings ended, however they ended."""
+        return self.answers + self.refusals + self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +121,12 @@ class Statistics:
         self._engine = engine
 
     def handlers(self, period: Period) -> tuple[HandlerCount, ...]:
-        """Return every handler that answered in a period."""
+        """Return every handler of which a reading ended in a period."""
         query = (
             sa.select(
                 answers.c.handler,
                 sa.func.max(answers.c.model).label("model"),
-                sa.func.count().label("answers"),
+                _count_if(answers.c.code == "").label("answers"),
                 _count_if(answers.c.code != "").label("refusals"),
                 _count_if(answers.c.presence == Presence.PRESENT).label("positives"),
                 sa.func.max(answers.c.at).label("last_at"),
@@ -128,8 +136,15 @@ class Statistics:
             .order_by(answers.c.handler)
         )
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(HandlerCount(**{**row._mapping, "last_at": aware(row.last_at)}) for row in rows)  # noqa: SLF001 - public
+            rows = {row.handler: row for row in connection.execute(query)}
+            failed = {row.handler: row for row in connection.execute(_failures(period))}
+        return tuple(_handler_count(name, rows.get(name), failed.get(name)) for name in sorted({*rows, *failed}))
+
+    def failures(self, handler: str, period: Period) -> int:
+        """Return how many readings of a handler failed in a period."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(_failures(period).where(jobs.c.handler == handler)).all()
+        return sum(row.failures for row in rows)
 
     def counts(self, handler: str, period: Period) -> tuple[AnswerCount, ...]:
         """Return every kind of answer of a handler, the newest weights first."""
@@ -192,6 +207,21 @@ class Statistics:
                     for row in connection.execute(different)
                 ),
             )
+
+
+def _failures(period: Period) -> sa.Select[Any]:
+    # A job that an earlier version failed has no time of its end.
+    at = sa.func.coalesce(jobs.c.finished_at, jobs.c.queued_at)
+    columns = (jobs.c.handler, sa.func.count().label("failures"), sa.func.max(at).label("last_at"))
+    conditions = jobs.c.state == JobState.FAILED, at >= period.since, at < period.until
+    return sa.select(*columns).where(*conditions).group_by(jobs.c.handler)
+
+
+def _handler_count(handler: str, row: Any, failed: Any) -> HandlerCount:  # noqa: ANN401 - rows of a query, or None
+    last_at = max(aware(entry.last_at) for entry in (row, failed) if entry)
+    counts = {name: getattr(row, name) if row else 0 for name in ("answers", "refusals", "positives")}
+    model = row.model if row else ""
+    return HandlerCount(handler, model, failures=failed.failures if failed else 0, last_at=last_at, **counts)
 
 
 def _kind(table: sa.FromClause) -> sa.Case[str]:

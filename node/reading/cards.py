@@ -113,10 +113,12 @@ class Card:
     task: str = ""
     scope: tuple[Row, ...] = ()
     """modality, body part, views, and what the pixels must be like"""
+    limits: tuple[str, ...] = ()
+    """the worst that is known of the model, the worst first"""
     not_for: tuple[str, ...] = ()
     known_limits: tuple[str, ...] = ()
-    independent: tuple[Row, ...] = ()
-    """what others found, by weights"""
+    independent: tuple[str, ...] = ()
+    """what others found, a sentence each, with the name of the weights before it"""
     licence: tuple[Row, ...] = ()
     training: tuple[Row, ...] = ()
     corrections: tuple[Row, ...] = ()
@@ -143,9 +145,10 @@ def card(model: str, site: Path) -> Card:
         status=_text(entries.get("status", "")),
         task=_text(entries.get("task", "")),
         scope=(*_rows(entries, "modality", "body_part", "views"), *_rows(_table(entries, "input"))),
+        limits=_texts(entries.get("limits", ())),
         not_for=_texts(entries.get("not_for", ())),
         known_limits=(*_texts(entries.get("known_limits", ())), *_cautions(entries)),
-        independent=tuple(_rows(_table(entries, "independent_evaluation"))),
+        independent=tuple(_findings_of_others(_table(entries, "independent_evaluation"))),
         licence=tuple(_rows(_table(entries, "licence"))),
         training=tuple(_rows(_table(entries, "training"))),
         corrections=tuple((_text(row.get("what")), _text(row.get("why"))) for row in _tables(entries, "correction")),
@@ -192,6 +195,11 @@ def _cautions(entries: Mapping[str, Any]) -> Iterator[str]:
     for organ in _tables(entries, "organ"):
         if caution := organ.get("caution"):
             yield f"{_text(organ.get('name'))}: {_text(caution)}"
+
+
+def _findings_of_others(table: Mapping[str, Any]) -> Iterator[str]:
+    for weights, sentences in table.items():
+        yield from (f"{weights.replace('_', ' ')}: {sentence}" for sentence in _texts(sentences))
 
 
 def _rows(table: Mapping[str, Any], *keys: str) -> Iterator[Row]:

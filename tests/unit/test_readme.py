@@ -1,9 +1,12 @@
-"""The pictures of the README: small, of phantoms, described for those who cannot see them."""
+"""The README: its pictures are described, and the limits that it states are those of the cards."""
 
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
+
+from ainode.node.reading.cards import card
 
 ROOT = Path(__file__).parents[2]
 PICTURES = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
@@ -22,3 +25,22 @@ def test_the_capture_says_what_it_is_of_and_is_drawn_by_one_command() -> None:
     ((text, name),) = ((text, name) for text, name in PICTURES if "capture" in name)
     assert all(word in text for word in ("synthetic", "present", "threshold", "research use only"))
     assert name in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+MODELS = {
+    "Spine": "spine_radiograph",
+    "Lung nodule": "lung_nodule",
+    "Lung tumor": "ct_tumor",
+    "CT pneumonia": "ct_pneumonia",
+    "Skin": "skin_lesion",
+}
+LIMITS = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Limits\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("subject", MODELS)
+def test_each_figure_of_the_limits_of_the_readme_stands_among_the_limits_of_the_card(
+    subject: str, tmp_path: Path
+) -> None:
+    (statement,) = (" ".join(part.split()) for part in LIMITS.split("\n- ") if part.startswith(f"{subject}:"))
+    figures = set(re.findall(r"-?\d\.\d{3}|\d+ of \d+", statement))
+    assert figures <= set(re.findall(r"-?\d\.\d{3}|\d+ of \d+", " ".join(card(MODELS[subject], tmp_path).limits)))

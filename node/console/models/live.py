@@ -63,6 +63,7 @@ def router(parts: Parts) -> APIRouter:
         handlers = models.handlers(name, period)
         handler = question.handler if question.handler in handlers else handlers[0]
         counts = statistics.counts(handler, period.period(zone))
+        failures = statistics.failures(handler, period.period(zone))
         sample = statistics.sample(handler, period.period(zone), question.weights)
         earlier = statistics.scores(handler, reference.period(zone), question.weights)
         agreement = judged(handler, period.until)
@@ -81,8 +82,9 @@ def router(parts: Parts) -> APIRouter:
             drift=change,
             drift_words=live_figures.drift_words(change, len(sample.scores), len(earlier)),
             counts=counts,
+            course=live_figures.course(counts, failures),
             durations=live_figures.durations(sample),
-            refusals=live_figures.refusals(counts),
+            refusals=live_figures.refusals(counts, failures),
             figures=agreement,
             share=share,
             kinds=live_figures.by_weights(counts),

@@ -54,7 +54,7 @@ class Refusals:
     code: str
     count: int
     share: float
-    """of all answers"""
+    """of all readings that ended: answered, refused or failed"""
 
 
 def volume_chart(sample: Sample, days: Days, zone: ZoneInfo | None) -> Markup:
@@ -127,9 +127,18 @@ def durations(sample: Sample) -> Durations | None:
     return Durations(len(seconds), quantile(seconds, 0.5), p95)
 
 
-def refusals(counts: tuple[AnswerCount, ...]) -> tuple[Refusals, ...]:
+def course(counts: tuple[AnswerCount, ...], failures: int) -> tuple[tuple[str, str], ...]:
+    """Return how many readings were answered, declined and failed, each with its share of all that ended."""
+    declined = sum(count.answers for count in counts if count.code)
+    answered = sum(count.answers for count in counts) - declined
+    total = answered + declined + failures
+    numbers = (("Answered", answered), ("Declined", declined), ("Failed", failures))
+    return tuple((name, f"{number} of {total} ({100 * number / total:.0f} %)") for name, number in numbers if total)
+
+
+def refusals(counts: tuple[AnswerCount, ...], failures: int) -> tuple[Refusals, ...]:
     """Return the refusals by code, the most frequent first."""
-    total = sum(count.answers for count in counts)
+    total = sum(count.answers for count in counts) + failures
     by_code: dict[str, int] = {}
     for count in counts:
         if count.code:

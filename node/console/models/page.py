@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -16,7 +17,7 @@ from ainode.node.errors import WeightsError
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.statistics import HandlerCount, Statistics
-from ainode.node.reading.cards import Card, card
+from ainode.node.reading.cards import Card, EvaluationFile, card
 from ainode.node.reading.weights import WeightsEntry, environment
 
 RECENT_DAYS: Final = 30
@@ -29,6 +30,29 @@ Visit = Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))]
 
 
 @dataclass(frozen=True, slots=True)
+class TestFigure:
+    """What a test of a model says in one line."""
+
+    name: str
+    """of the weights, such as `lung`"""
+    auc: str
+    """with its interval"""
+    shortcut: str
+    """the highest AUC of what knows no anatomy, on the same cases; '' where none was measured"""
+    is_beaten: bool
+    """whether a shortcut is as good as the lower end of the interval"""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a handler did over the last days."""
+
+    handler: str
+    words: str
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """A model in the list of all."""
 
@@ -36,10 +60,9 @@ class Overview:
     card: Card
     statuses: tuple[str, ...]
     """of the weights that the node serves"""
-    auc: str
-    """of the first test, with its interval"""
+    tests: tuple[TestFigure, ...]
     routes: tuple[str, ...]
-    counts: tuple[HandlerCount, ...]
+    counts: tuple[Course, ...]
     agreement: str
     """of persons with the model this month"""
 
@@ -75,16 +98,18 @@ class Models:
         self, name: str, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount], judged: Sequence[Agreement]
     ) -> Overview:
         own = card(name, self._site)
-        tests = [file.evaluation for file in own.evaluations if file.evaluation and file.evaluation.auc]
         own_month = [item for item in judged if model_of(item.handler, counts) == name]
-        aucs = [f"{test.auc.value:.3f} ({test.auc.low:.3f} to {test.auc.high:.3f})" for test in tests if test.auc]
         return Overview(
             name=name,
             card=own,
             statuses=tuple(dict.fromkeys(entry.status.value for entry in entries if entry.model == name)),
-            auc=" and ".join(aucs),
+            tests=tuple(test for file in own.evaluations if (test := figure_of(file))),
             routes=tuple(r.name for r in self._settings.routes if model_of(r.handler, counts) == name),
-            counts=tuple(count for count in counts if model_of(count.handler, counts) == name),
+            counts=tuple(
+                Course(count.handler, count_words(count), count.last_at)
+                for count in counts
+                if model_of(count.handler, counts) == name
+            ),
             agreement=share(sum(item.agreed for item in own_month), sum(item.readings for item in own_month)),
         )
 
@@ -98,6 +123,31 @@ class Models:
     def card(self, name: str) -> Card:
         """Return the card of a model."""
         return card(name, self._site)
+
+
+def figure_of(file: EvaluationFile) -> TestFigure | None:
+    """Return the figure of a test, None of a test without an AUC."""
+    evaluation = file.evaluation
+    if evaluation is None or evaluation.auc is None:
+        return None
+    auc = evaluation.auc
+    shortcuts = [baseline.auc.value for baseline in evaluation.baselines.values() if baseline.kind == "shortcut"]
+    best = max(shortcuts, default=0.0)
+    words = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}, n {auc.n})"
+    return TestFigure(file.name, words, f"{best:.3f}" if shortcuts else "", best >= auc.low)
+
+
+def count_words(count: HandlerCount) -> str:
+    """Return how the readings of a handler ended, each share with what it is a share of."""
+    of_studies = {"answered": count.answers, "declined": count.refusals, "failed": count.failures}
+    parts = [f"{number} {word} ({_percent(number, count.studies)})" for word, number in of_studies.items()]
+    if count.answers:
+        parts.append(f"{count.positives} positive ({_percent(count.positives, count.answers)} answered)")
+    return f"{count.studies} readings ended: {', '.join(parts)}"
+
+
+def _percent(number: int, total: int) -> str:
+    return f"{100 * number / total:.0f} % of {total}"
 
 
 def model_of(handler: str, counts: Iterable[HandlerCount]) -> str:
@@ -133,6 +183,11 @@ def router(parts: Parts) -> APIRouter:
             card=model_card,
             weights=own,
             evaluations=_evaluations(model_card, own),
+            beaten=[
+                f"test {test.name}: shortcuts that know no anatomy reach AUC {test.shortcut} beside {test.auc}"
+                for file in model_card.evaluations
+                if (test := figure_of(file)) and test.is_beaten
+            ],
             problem=problem,
             colors=STATUS,
             folder=folder,

@@ -14,9 +14,10 @@ from support.answers import an_answer, many, put_answers
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import Message
-from ainode.node.domain import Correction, Judgement, Opinion
+from ainode.node.domain import UID, Correction, JobState, Judgement, Opinion
 from ainode.node.keeping.answer_search import AnswerFilter, AnswerSearch
 from ainode.node.keeping.judgements import Judgements
+from ainode.node.keeping.records import Job
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -62,8 +63,49 @@ def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_ans
         assert name in page
     assert "Is the skin lesion in this picture malignant" in page
     assert "research weights" in page
-    assert "0.885 (0.851 to 0.915)" in page
-    assert re.search(r"Last 30 days .* answered, \d+ positive, \d+ declined", page)
+    assert "0.885 (0.851 to 0.915, n 652)" in page
+    assert "Test AUC, lung 0.985 (0.954 to 1.000, n 179); shortcuts 0.998" in page
+    assert "Test AUC, pancreas 0.791 (0.737 to 0.843, n 240); shortcuts 0.603" in page
+
+
+def test_answers_refusals_and_failures_are_counted_apart_and_each_share_names_what_it_is_of(
+    viewer: Browser, bench: Bench
+) -> None:
+    bench.ledger.open(Job("broken", UID("1.2.9"), "skin", "skin_lesion", {}, NOW, NOW, ()))
+    bench.ledger.move("broken", JobState.READING)
+    bench.ledger.move("broken", JobState.FAILED, reason="it broke", at=NOW - HOUR)
+    number = r"(\d+) {} \(\d+ % of (\d+)\)"
+    parts = ", ".join(map(number.format, ("answered", "declined", "failed")))
+    card = words(viewer.get("/console/models").text).partition(" skin_lesion: ")[2]
+    match = re.search(rf"(\d+) readings ended: {parts}, \d+ positive \(\d+ % of (\d+) answered\)", card)
+    assert match, card
+    total, answered, _, declined, _, failed, _, of_answered = map(int, match.groups())
+    assert {total, answered + declined + failed, *map(int, match.groups()[2:7:2])} == {total}
+    assert (failed, of_answered) == (1, answered)
+    live = words(viewer.get("/console/models/skin_lesion/live").text)
+    assert re.search(rf"Answered {answered} of {total} .* Failed 1 of {total} ", live)
+
+
+SHORTCUT = "nine numbers that know no anatomy (noise, grays, fill and aspect of the picture) reach AUC 0.945"
+
+
+@pytest.mark.parametrize(
+    ("model", "sentences"),
+    [
+        ("ct_tumor", (SHORTCUT, "12 of 12 real chest CT were called malignant, two healthy ones included")),
+        ("ct_tumor", ("test lung: shortcuts that know no anatomy reach AUC 0.998 beside 0.985",)),
+        ("skin_lesion", ("a sensitivity of 0.575", "any color photograph gets a number")),
+        ("spine_radiograph", ("116 of 116 real whole-spine films were called abnormal",)),
+        ("lung_nodule", ("AUC 0.880 beside 0.884 on the test part", "0.020 (-0.001 to 0.042)")),
+        ("ct_pneumonia", ("three ill chests got 0.78, 0.33 and 0.29, a healthy one 0.29",)),
+    ],
+)
+def test_the_page_of_a_model_begins_with_the_worst_that_is_known_of_it(
+    viewer: Browser, model: str, sentences: tuple[str, ...]
+) -> None:
+    page = words(viewer.get(f"/console/models/{model}").text)
+    limits = page.partition(" Limits ")[2].partition(" Not for ")[0]
+    assert all(sentence in limits for sentence in sentences), limits
 
 
 def test_a_card_says_what_the_model_is_not_for_and_which_bytes_the_node_serves(viewer: Browser) -> None:
@@ -115,7 +157,7 @@ def test_figures_without_curves_name_the_command_that_makes_them(viewer: Browser
 
 @pytest.mark.parametrize("name", ["absent", "..%2f..%2fweights", "a%00b"])
 def test_a_model_that_is_not_there_is_no_page(viewer: Browser, name: str) -> None:
-    assert viewer.get(f"/console/models/{name}").status_code in {404, 422}
+    assert viewer.get(f"/console/models/{name}").status_code in {400, 404, 422}
 
 
 def test_a_manifest_that_cannot_be_read_is_told_and_spares_the_pages(viewer: Browser, bench: Bench) -> None:
@@ -134,7 +176,7 @@ def test_the_live_figures_tell_volume_drift_refusals_and_times(viewer: Browser) 
     page = viewer.get("/console/models/skin_lesion/live").text
     assert len(svgs(page)) == 3
     text = words(page)
-    assert re.search(r"Volume: \d+ answers", text)
+    assert re.search(r"Volume: \d+ studies, answered or declined", text)
     assert re.search(r"Population stability index 0\.\d+; without a change below 0\.\d+ in 95 of 100 cases", text)
     assert re.search(r"Kolmogorov-Smirnov distance 0\.\d+, p 0\.\d+", text)
     assert re.search(r"Median \d\.\d s 95th percentile \d\.\d s", text)

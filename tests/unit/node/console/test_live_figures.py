@@ -80,7 +80,7 @@ def test_refusals_are_counted_by_code_as_a_share_of_all_answers() -> None:
         AnswerCount("1", "a", "absent", "", 8, NOW - timedelta(1), NOW),
         AnswerCount("", "", "", "no-image", 5, NOW, NOW),
     ]
-    assert [(row.code, row.count, row.share) for row in live_figures.refusals(tuple(counts))] == [
+    assert [(row.code, row.count, row.share) for row in live_figures.refusals(tuple(counts), 0)] == [
         ("no-image", 5, 0.25),
         ("too-small", 3, 0.15),
     ]

@@ -6,8 +6,11 @@ import pytest
 import sqlalchemy as sa
 from support.answers import WEIGHTS, an_answer, many, put_answers
 
+from ainode.node.domain import UID, JobState
 from ainode.node.keeping import database, statistics
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, AnswerFilter, AnswerSearch
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
 from ainode.node.keeping.statistics import Period, Statistics
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -38,7 +41,9 @@ def test_a_period_begins_with_its_first_moment_and_ends_before_its_last(engine: 
     assert list(sample.at) == [times[1].timestamp(), times[2].timestamp()]
 
 
-def test_positives_and_refusals_are_counted_by_handler_without_what_was_read_again(engine: sa.Engine) -> None:
+def test_how_readings_ended_is_counted_by_handler_without_what_was_read_again(
+    engine: sa.Engine,
+) -> None:
     at = NOW - DAY
     put_answers(
         engine,
@@ -50,12 +55,20 @@ def test_positives_and_refusals_are_counted_by_handler_without_what_was_read_aga
             an_answer(5, at + timedelta(hours=1), None, handler="ct_tumor"),
         ],
     )
+    ledger = Ledger(engine)
+    failed = (("1", "skin_lesion", at), ("2", "broken", at), ("3", "broken", NOW - 400 * DAY))
+    for name, handler, end in failed:
+        ledger.open(Job(name, UID(f"1.2.{name}"), "skin", handler, {}, at, at, ()))
+        ledger.move(name, JobState.READING)
+        ledger.move(name, JobState.FAILED, reason="broke", at=end)
     counts = Statistics(engine).handlers(MARCH)
-    assert [(c.handler, c.model, c.answers, c.refusals, c.positives) for c in counts] == [
-        ("ct_tumor", "", 1, 1, 0),
-        ("skin_lesion", "skin_lesion", 3, 1, 1),
+    assert [(c.handler, c.model, c.answers, c.refusals, c.failures, c.positives, c.studies) for c in counts] == [
+        ("broken", "", 0, 0, 1, 0, 1),
+        ("ct_tumor", "", 0, 1, 0, 0, 1),
+        ("skin_lesion", "skin_lesion", 2, 1, 1, 1, 4),
     ]
-    assert counts[0].last_at == at + timedelta(hours=1)
+    assert counts[1].last_at == at + timedelta(hours=1)
+    assert Statistics(engine).failures("broken", MARCH) == 1
 
 
 def test_the_scores_of_a_sample_are_those_of_the_studies_that_were_read(engine: sa.Engine) -> None:

@@ -28,6 +28,7 @@ def test_every_model_that_ships_has_a_card_with_scope_limits_licence_and_tests(m
     assert {"code"} <= set(dict(shipped.licence))
     assert shipped.training
     assert shipped.known_limits
+    assert shipped.limits
     for test in shipped.evaluations:
         assert test.evaluation is not None, test.problem
         assert test.evaluation.auc is not None
