@@ -15,7 +15,7 @@ from support import Orthanc, installed, orthanc
 installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
 
 from playwright.sync_api import Locator, Page, expect  # noqa: E402
-from support import axe, keyboard  # noqa: E402
+from support import axe, cut_off, keyboard  # noqa: E402
 from support.console import log_in, picture  # noqa: E402
 from support.hospital import Hospital, every_page, opened  # noqa: E402
 
@@ -46,6 +46,7 @@ def test_nobody_is_kept_from_any_page_by_its_look(hospital: Hospital, pages: dic
         assert answer.status == 200, address
         picture(page, f"{name}-{look}")
         problems[name] = [*axe.problems(page), *sideways(page)]
+        problems[name] += cut_off.faults(page) if look == "phone-light" else []
     page.context.close()
     assert not any(problems.values()), problems
 

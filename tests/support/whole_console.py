@@ -78,7 +78,7 @@ def whole_console(folder: Path, console: ConsoleTable) -> Iterator[Bench]:
         Peer(name=name, ae_title=f"{name.upper()[8:13]}_ARCHIVE_XYZ"[:16], host="127.0.0.1", port=1)
         for name in DESTINATIONS
     ]
-    spine = Route(HANDLER, HANDLER, ("DX", "CR"), ("SPINE", "TSPINE"), tags={"StudyDescription": "*SPINE*"})
+    spine = Route(HANDLER, HANDLER, ("DX", "CR"), ("SPINE", "TSPINE"), tags={"Manufacturer": "*phantoms*"})
     routes = (
         replace(spine, name="spine-of-every-department", destinations=DESTINATIONS),
         replace(spine, name="spine-shadow", mode=RouteMode.SHADOW),

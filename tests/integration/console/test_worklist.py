@@ -78,7 +78,7 @@ def test_the_rows_of_a_study_stand_below_each_other_and_the_first_says_whose_the
         job = Job(f"{name} 1.5.20", UID("1.5.20"), name, "spine_radiograph", {}, at, at, ("pacs",))
         assert bench.ledger.open(job)
     rows = re.findall(r"<tr role=\"row\".*?</tr>", viewer.get("/console/?study=1.5.2").text, re.DOTALL)[1:]
-    routes = [re.findall(r'<td role="cell">(\w+)</td>', row)[0] for row in rows[:4]]
+    routes = [re.findall(r'data-label="Route">(\w+)</td>', row)[0] for row in rows[:4]]
     assert routes == ["early", "late", "spine", "spine"]
     assert [bool("follows" in row) for row in rows[:4]] == [False, True, True, False]
     assert "<code>1.5.20</code>" in rows[0]

@@ -1,0 +1,83 @@
+"""The console on a phone: nothing is cut off, with the longest texts that DICOM and the node have."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from support import installed
+
+installed("playwright", "fastapi", "jinja2", "highdicom")
+
+from integration.console.conftest import CSRF, is_open  # noqa: E402
+from playwright.sync_api import Page, expect  # noqa: E402
+from support import cut_off  # noqa: E402
+from support.console import PHONE, launched, picture  # noqa: E402
+from support.whole_console import FAILED, READ, UNMATCHED, whole_console  # noqa: E402
+
+from ainode.node.console.entry.access import Role, Visit  # noqa: E402
+from ainode.node.settings import ConsoleTable  # noqa: E402
+
+FIRST = ("/console/", *(f"/console/studies/{study}" for study in (READ, FAILED, UNMATCHED)))
+LEAST = 24
+"""kinds of pages"""
+ROUTES = '[[route]]\nname = "another"\nhandler = "spine_radiograph"\nmodality = ["CT"]\nbody_part = ["CHEST"]\n'
+
+
+async def visit_of(_: object) -> Visit:
+    return Visit("somebody-with-a-long-name-administrator", Role.ADMINISTRATOR, CSRF)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Return a page of an administrator, on a phone."""
+    with whole_console(tmp_path_factory.mktemp("phone"), ConsoleTable(patient="full")) as bench, launched() as browser:
+        bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+        context = browser.new_context(base_url=f"http://127.0.0.1:{bench.settings.web.port}", viewport=PHONE)
+        yield context.new_page()
+
+
+def each_kind(page: Page) -> Iterator[str]:
+    """Open each kind of page that a page links to; yield its address."""
+    pending, kinds = [*reversed(FIRST)], set(FIRST)
+    while pending:
+        address = pending.pop()
+        page.goto(address)
+        yield address
+        for link in page.evaluate("[...document.querySelectorAll('a[href^=\"/console/\"]')].map((a) => a.pathname)"):
+            kind = re.sub(
+                r"/([0-9]+(\.[0-9]+)+|[0-9a-f]{32})(?=/|$)", "/ID", re.sub("/models/[^/]+", "/models/M", link)
+            )
+            if kind not in kinds and not re.search(r"\.[a-z]+$|/studies/ID$", kind):
+                kinds.add(kind)
+                pending.append(link)
+
+
+def test_no_page_is_wider_than_a_phone_and_no_text_is_cut_off(page: Page) -> None:
+    faults = {}
+    for address in each_kind(page):
+        faults[address] = cut_off.faults(page)
+        picture(page, f"long-{len(faults):02}")
+    assert not {address: found for address, found in faults.items() if found}
+    assert len(faults) >= LEAST
+
+
+def test_what_a_changed_file_of_routes_would_change_fits_a_phone(page: Page) -> None:
+    page.goto("/console/routes/change")
+    page.get_by_label("or its text").fill(ROUTES)
+    page.get_by_role("button", name="Check and compare").click()
+    expect(page.get_by_role("row").filter(has_text="spine-of-every-department")).to_be_visible(timeout=60_000)
+    picture(page, "long-routes-compared")
+    assert not cut_off.faults(page)
+
+
+def test_all_dead_letters_are_tried_again_on_a_phone_and_the_next_visit_asks_anew(page: Page) -> None:
+    page.goto("/console/system/failures")
+    page.locator("summary", has_text="Try all again").click()
+    picture(page, "long-failures-question")
+    page.get_by_role("button", name="Try all again").click()
+    expect(page.get_by_text("2 jobs are tried again")).to_be_visible()
+    picture(page, "long-failures-tried")
+    assert not cut_off.faults(page)
+    page.get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_text("No dead letter")).to_be_visible()
+    expect(page.get_by_text("tried again")).to_have_count(0)
