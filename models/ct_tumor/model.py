@@ -136,7 +136,7 @@ class TumorModel:
         while batch := tuple(islice(remaining, _BATCH)):
             squares = np.zeros((_BATCH, self.organ.side, self.organ.side), np.uint8)
             squares[: len(batch)] = [square for _, square, _ in batch]
-            logits, maps = self.network.run(network_input(squares) * np.float32(self.network.scale))
+            logits, maps = self.network.read(network_input(squares))
             probabilities = self.calibration.probabilities(logits.astype(np.float64))
             for (index, _, placement), probabilities_of_slice, maps_of_slice in zip(
                 batch, probabilities, maps, strict=False

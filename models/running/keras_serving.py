@@ -1,4 +1,4 @@
-"""Keras networks ready to run, shipped or original: logits, and the activation maps of the same pass.
+"""Keras networks ready to run, shipped or original: logits, and the activation maps of the same pass in their place.
 
 On the torch backend a Keras network is a torch module, so `runtime.runner` takes it to OpenVINO or CUDA.
 """
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ainode.models.errors import CheckpointRefused
 from ainode.models.running.keras_network import array_of, backend, efficientnet_lite0, load
+from ainode.models.running.receptive_field import field_shift
 from ainode.models.running.runtime import Array, Execution, Precision, Recipe, Runner, runner
+from ainode.models.running.saliency import recentered_map
 
 ORIGINALS = frozenset({".h5", ".hdf5", ".keras"})
 _EIGHT_BITS = 255.0
@@ -43,10 +46,18 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network ready to run: pictures, 0 to 255 times `scale`, in; logits and maps out."""
+    """A network ready to run: pictures, 0 to 255 times `scale`, in; logits, maps and the maps' shift out."""
 
     run: Runner
     scale: float = 1.0
+
+    def read(self, pictures: Array) -> tuple[Array, Array]:
+        """Return logits (B, outputs) and maps (B, outputs, h, w), each map where its evidence lies in the pictures.
+
+        Shapes: pictures (B, side, side, 3), 0 to 255.
+        """
+        logits, maps, shift = self.run(pictures * np.float32(self.scale))
+        return logits, recentered_map(maps, shift)
 
 
 def ready_network(path: Path, form: Form, execution: Execution) -> Network:
@@ -74,14 +85,17 @@ def _ready_original(path: Path, form: Form, execution: Execution) -> Network:
     if remove_activation(network, path=path) != form.activation:
         raise CheckpointRefused(f"{path}: its answer is no {form.activation}")
     if has_linear_head(network):
-        return Network(_mapped_runner(lambda: network, "original", form, execution), 1 / _EIGHT_BITS)
+        runner_of_original = _mapped_runner(lambda: network, "original", form, execution, brightest=1.0)
+        return Network(runner_of_original, 1 / _EIGHT_BITS)
     device = "cuda" if execution.device.startswith("cuda") else "cpu"
     return Network(gradcam_runner(network, device=device), 1 / _EIGHT_BITS)
 
 
-def _mapped_runner(build: Callable[[], Any], name: str, form: Form, execution: Execution) -> Runner:
+def _mapped_runner(
+    build: Callable[[], Any], name: str, form: Form, execution: Execution, *, brightest: float = _EIGHT_BITS
+) -> Runner:
     """Return a runner of a network whose head is pooling and a linear layer, with its map in the same graph."""
-    recipe = mapped_recipe(build, form.side, f"{name} {form.key}")
+    recipe = mapped_recipe(build, form.side, f"{name} {form.key}", brightest=brightest)
     return runner(replace(recipe, shape=(form.batch, *recipe.shape[1:])), execution)
 
 
@@ -168,31 +182,36 @@ def _is_keras_class(keras: Any, name: str) -> bool:  # noqa: ANN401  # the modul
 
 
 class MappedNetwork(nn.Module):
-    """A network that returns its logits and, of the same pass, the activation map of each logit.
+    """A network that returns its logits and, of the same pass, the activation map of each logit, and the maps' shift.
 
     Only for heads of average pooling and one linear layer: the logit is the mean of its map plus
     the bias, and the map is Grad-CAM before its ReLU up to a factor.
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, section 3.1.
     """
 
-    def __init__(self, network: Any) -> None:  # noqa: ANN401  # a keras.Model on the torch backend
+    shift: Tensor
+    """of the maps, see `field_shift`: measured once, so that it is kept in the converted graph"""
+
+    def __init__(self, network: Any, *, brightest: float = _EIGHT_BITS) -> None:  # noqa: ANN401  # a keras.Model on torch
         super().__init__()
         last_maps, (pooling, *_, dense) = _maps_and_head(network)
         self.turn = pooling.data_format == "channels_first"
         self.body = backend("torch").Model(network.inputs, last_maps)
         self.kernel = nn.Parameter(torch.from_numpy(array_of(dense.kernel)))
         self.bias = nn.Parameter(torch.from_numpy(array_of(dense.bias)))
+        self.register_buffer("shift", field_shift(self.features, network.input_shape[1], brightest))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, outputs) logits and (B, outputs, h, w) maps of (B, rows, columns, 3) pictures."""
+    def features(self, pictures: Tensor) -> Tensor:
+        """Return the last features, (B, channels, h, w), of (B, rows, columns, 3) pictures."""
         # Keras moves its inputs to its own device, which is the CPU outside of this context.
         with backend("torch").device(str(pictures.device)):
-            features = self.body(pictures, training=False)
-        if self.turn:
-            maps = nn.functional.conv2d(features, self.kernel.T[:, :, None, None])
-        else:
-            maps = (features @ self.kernel).permute(0, 3, 1, 2)
-        return maps.mean(dim=(2, 3)) + self.bias, maps
+            features: Tensor = self.body(pictures, training=False)
+        return features if self.turn else features.permute(0, 3, 1, 2)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (B, outputs) logits, (B, outputs, h, w) maps and their shift of (B, rows, columns, 3) pictures."""
+        maps = nn.functional.conv2d(self.features(pictures), self.kernel.T[:, :, None, None])
+        return maps.mean(dim=(2, 3)) + self.bias, maps, self.shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +222,12 @@ class GradCam:
     """
 
     features_and_logits: Any
+    shift: Array
     device: str = "cpu"
     precision: Precision = "f32"
 
     def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
-        """Return (B, outputs) logits and (B, outputs, h, w) maps of (B, rows, columns, 3) pictures."""
+        """Return (B, outputs) logits, (B, outputs, h, w) maps and their shift of (B, rows, columns, 3) pictures."""
         pictures = torch.from_numpy(inputs).to(self.device).requires_grad_()
         with backend("torch").device(self.device):
             features, logits = self.features_and_logits(pictures, training=False)
@@ -215,7 +235,7 @@ class GradCam:
         for output in range(logits.shape[1]):
             (slope,) = torch.autograd.grad(logits[:, output].sum(), features, retain_graph=True)
             maps.append((slope.mean(dim=(1, 2), keepdim=True) * features).sum(dim=3))
-        return logits.detach().cpu().numpy(), torch.stack(maps, 1).detach().cpu().numpy()
+        return logits.detach().cpu().numpy(), torch.stack(maps, 1).detach().cpu().numpy(), self.shift
 
 
 def has_linear_head(network: Any) -> bool:  # noqa: ANN401  # a keras.Model
@@ -228,8 +248,15 @@ def has_linear_head(network: Any) -> bool:  # noqa: ANN401  # a keras.Model
 
 def gradcam_runner(network: Any, *, device: str = "cpu") -> GradCam:  # noqa: ANN401  # a keras.Model on the torch backend
     """Return a runner of a network whose maps are Grad-CAM by autograd."""
-    features_and_logits = backend("torch").Model(network.inputs, [_maps_and_head(network)[0], network.outputs[0]])
-    return GradCam(features_and_logits.to(device), device)
+    keras = backend("torch")
+    features_and_logits = keras.Model(network.inputs, [_maps_and_head(network)[0], network.outputs[0]])
+
+    def features(pictures: Tensor) -> Tensor:
+        maps: Tensor = features_and_logits(pictures, training=False)[0]
+        return maps.permute(0, 3, 1, 2)
+
+    shift = field_shift(features, network.input_shape[1], brightest=1.0).numpy()
+    return GradCam(features_and_logits.to(device), shift, device)
 
 
 def remove_activation(network: Any, *, path: Path) -> str:  # noqa: ANN401  # a keras.Model
@@ -264,7 +291,7 @@ def _maps_and_head(network: Any) -> tuple[Any, list[Any]]:  # noqa: ANN401  # a 
     return tensor, layers
 
 
-def mapped_recipe(build: Callable[[], Any], side: int, key: str) -> Recipe:
-    """Return the recipe of one graph of a network and its map; `build` is called on the torch backend."""
+def mapped_recipe(build: Callable[[], Any], side: int, key: str, *, brightest: float = _EIGHT_BITS) -> Recipe:
+    """Return the recipe of one graph of a network, its map and the map's shift; `build` is called on torch."""
     backend("torch")
-    return Recipe(lambda: MappedNetwork(build()), (1, side, side, 3), f"keras mapped {key}")
+    return Recipe(lambda: MappedNetwork(build(), brightest=brightest), (1, side, side, 3), f"keras placed map {key}")

@@ -1,4 +1,4 @@
-"""Activation maps: one map scaled to a peak of 1, and several networks' maps as one."""
+"""Activation maps: a map scaled to a peak of 1, a map in its place, and several networks' maps as one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Map = NDArray[np.float32]
 
@@ -18,6 +19,16 @@ def rectified_map(activation: Map) -> Map:
     positive = np.maximum(activation, 0)
     peak = float(positive.max(initial=0.0))
     return (positive / peak if peak > 0 else positive).astype(np.float32)
+
+
+def recentered_map(activation: Map, shift: NDArray[np.float32]) -> Map:
+    """Return a map whose cells look at what lies under them; `shift` is how far below and right of a cell it looks.
+
+    Linear between cells; beyond the outer cells the map goes on as they are.
+    Shapes: activation (..., h, w); shift (2,), in cells; out as activation.
+    """
+    no_shift = (0.0,) * (activation.ndim - 2)
+    return np.asarray(ndimage.shift(activation, (*no_shift, *shift.tolist()), order=1, mode="nearest"), np.float32)
 
 
 def weighted_map(maps: NDArray[np.float32], weights: Sequence[float]) -> Map:

@@ -69,10 +69,10 @@ class SkinLesionModel:
         Shapes: picture (rows, columns, 3) uint8.
         Raises: UnusablePicture when the picture is too small, uniform or without color.
         """
-        square = network_input(picture, self.card.side) * np.float32(self.network.scale)
+        square = network_input(picture, self.card.side)
         logits, maps = [], []
         for down, right in FLIPS[: self.calibration.views]:
-            logit, map_ = self.network.run(np.ascontiguousarray(square[:, ::down, ::right]))
+            logit, map_ = self.network.read(np.ascontiguousarray(square[:, ::down, ::right]))
             logits.append(float(logit[0, 0]))
             maps.append(map_[0, 0, ::down, ::right])
         mean = np.mean(logits, dtype=np.float64)

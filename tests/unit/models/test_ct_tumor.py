@@ -232,7 +232,7 @@ def test_an_original_h5_gives_tensorflows_answers_and_grad_cam(originals: Path, 
     assert np.abs(ours.probabilities(squares) - theirs["answers"]).max() < 1e-4
     reading = ours.read_pictures([windowed_slice(a_volume()[4], LUNG.level, LUNG.width)])
     assert reading.slices[0].map.shape == (7, 7)
-    _, maps = ours.network.run(np.repeat(network_input(squares[:1]) / np.float32(255), 8, axis=0))
+    _, maps, _ = ours.network.run(np.repeat(network_input(squares[:1]) / np.float32(255), 8, axis=0))
     mine = maps[0, LUNG.positive_index]
     assert np.abs(rectified_map(mine) - rectified_map(theirs["maps"][0])).max() < 1e-3
 

@@ -147,20 +147,23 @@ def test_a_daisy_is_a_daisy_with_the_imagenet_weights() -> None:
 
 def test_openvino_gives_the_logits_and_maps_of_the_network(lite: Any, tmp_path: Path) -> None:  # noqa: ANN401
     pictures = some_pictures(_SIDE, count=1)
-    logits, maps = runner(mapped_recipe(lambda: lite, _SIDE, "test"), Execution(tmp_path, "cpu"))(pictures)
+    logits, maps, shift = runner(mapped_recipe(lambda: lite, _SIDE, "test"), Execution(tmp_path, "cpu"))(pictures)
+    mapped = MappedNetwork(lite)
     with torch.inference_mode():
         expected = lite(pictures, training=False).numpy()
-        expected_maps = MappedNetwork(lite)(torch.from_numpy(pictures))[1].numpy()
+        expected_maps = mapped(torch.from_numpy(pictures))[1].numpy()
     np.testing.assert_allclose(probabilities(logits), probabilities(expected), atol=1e-5)
     np.testing.assert_allclose(maps, expected_maps, atol=1e-3)
+    np.testing.assert_allclose(shift, mapped.shift.numpy(), atol=1e-6)
 
 
 def test_the_map_of_the_forward_pass_is_grad_cam(lite: Any) -> None:  # noqa: ANN401
     pictures = some_pictures(_SIDE, count=1)
     assert has_linear_head(lite)
+    mapped = MappedNetwork(lite)
     with torch.inference_mode():
-        logits, maps = (one.numpy() for one in MappedNetwork(lite)(torch.from_numpy(pictures)))
-    by_gradient_logits, by_gradient = gradcam_runner(lite)(pictures)
+        logits, maps, _ = (tensor.numpy() for tensor in mapped(torch.from_numpy(pictures)))
+    by_gradient_logits, by_gradient, _ = gradcam_runner(lite)(pictures)
     cells = maps.shape[2] * maps.shape[3]
     np.testing.assert_allclose(by_gradient_logits, logits, atol=1e-4)
     np.testing.assert_allclose(by_gradient * cells, maps, atol=1e-4)
@@ -214,7 +217,7 @@ def test_an_original_file_answers_as_keras_predict_on_tensorflow(tmp_path: Path,
     assert ("tensorflow" in sys.modules) == before
     assert remove_activation(network, path=path) == ("sigmoid" if head == "flat" else "softmax")
     assert has_linear_head(network) == (head == "pooled")
-    logits, maps = gradcam_runner(network)(pictures)
+    logits, maps, _ = gradcam_runner(network)(pictures)
     assert maps.shape == (2, expected.shape[1], 4, 4)
     assert np.abs(probabilities(logits) - expected).max() < 1e-5
 
