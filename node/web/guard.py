@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ainode.node.receiving.places import network_of
 from ainode.node.settings import Settings
 from ainode.node.web.headers import prefers_html
-from ainode.node.web.hosts import Hosts
+from ainode.node.web.hosts import Hosts, is_of_another_site
 from ainode.node.web.limits import Body, Complaints, Tally, admit
 from ainode.node.web.logins import Logins
 from ainode.node.web.texts import CHARSET_REFUSED, NUL_REFUSED, NulSearch, has_nul, is_utf_8
@@ -119,8 +119,11 @@ class Guard:
         try:
             _refuse_framing(headers)
             _refuse_nul(scope)
-            if area.is_of_persons or scope["path"] in self._open_paths - PUBLIC:
+            is_open_upload = scope["path"] in self._open_paths - PUBLIC
+            if area.is_of_persons or is_open_upload:
                 self._refuse_foreign_name(headers)
+            if is_open_upload:
+                _refuse_another_site(headers)
             caller = await self._caller(scope, headers, area)
             _refuse_content(scope, headers, area)
         except Refusal as refusal:
@@ -208,6 +211,12 @@ def _refuse_framing(headers: Headers) -> None:
     """Refuse a body with two lengths, of which a proxy may believe the other (RFC 9112 6.1)."""
     if "transfer-encoding" in headers and "content-length" in headers:
         raise Refusal(400, "send Content-Length or Transfer-Encoding, not both", Connection="close")
+
+
+def _refuse_another_site(headers: Headers) -> None:
+    """Refuse what the page of another site made a browser send, which reaches the addresses of its own machine."""
+    if is_of_another_site(headers):
+        raise Refusal(403, "another site made the browser send this; scripts send no Origin")
 
 
 def _refuse_nul(scope: Scope) -> None:

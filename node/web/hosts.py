@@ -1,4 +1,6 @@
-"""By which names a browser may call the node: a foreign name that leads here is how another site reads pages.
+"""What a browser says of the site that made it call: its name for the node, and whether the site is the node itself.
+
+A foreign name that leads here is how another site reads pages.
 
 Source: OWASP, DNS rebinding. An address is no name, so nobody else can point an address here.
 """
@@ -7,6 +9,9 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
 
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain"})
 
@@ -23,6 +28,16 @@ class Hosts:
         """Return whether the value of a Host header names this node, by a name or by any address."""
         name = _without_port(host.strip().lower()).rstrip(".")
         return bool(name) and (name in self._names or _is_address(name))
+
+
+def is_of_another_site(headers: Headers) -> bool:
+    """Return whether a browser says that another site made it send the request (Fetch Metadata, RFC 6454 7.3)."""
+    if site := headers.get("sec-fetch-site"):
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 def _without_port(host: str) -> str:

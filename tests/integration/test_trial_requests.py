@@ -174,7 +174,7 @@ def test_an_upload_needs_a_token(bench: Bench, token: str, radiograph: bytes) ->
     assert bench.call("POST", "/upload", "", files={"file": ("spine.dcm", radiograph)}).status_code == 401
 
 
-def test_an_open_upload_takes_no_token_at_a_name_of_the_node_alone(tmp_path: Path) -> None:
+def test_an_open_upload_takes_no_token_at_a_name_of_the_node_alone_and_from_no_other_site(tmp_path: Path) -> None:
     bench = Bench(tmp_path, open_upload=True)
     try:
         bench.tokens.add("other")
@@ -182,6 +182,10 @@ def test_an_open_upload_takes_no_token_at_a_name_of_the_node_alone(tmp_path: Pat
         answer = bench.call("POST", "/upload", files=files)
         assert (answer.status_code, answer.json()["status"]) == (400, "error")
         assert bench.call("POST", "/upload", files=files, headers={"Host": "evil.example"}).status_code == 421
+        own = {"Origin": f"http://127.0.0.1:{bench.settings.web.port}"}
+        assert bench.call("POST", "/upload", files=files, headers=own).status_code == 400
+        for foreign in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert bench.call("POST", "/upload", files=files, headers=foreign).status_code == 403
         assert bench.call("POST", "/api/read", files={"files": ("a", b"1")}).status_code == 401
         assert left(bench) == []
     finally:

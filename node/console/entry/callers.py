@@ -1,7 +1,6 @@
-"""Where a request comes from: its address and its transport, behind a reverse proxy too, and the site that made it."""
+"""Where a request comes from: its address and its transport, behind a reverse proxy too."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -41,13 +40,3 @@ def is_in(address: str, networks: Networks) -> bool:
         return False
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     return any(parsed in network for network in networks)
-
-
-def is_of_another_site(headers: Headers) -> bool:
-    """Return whether a browser says that another site made it send the request (Fetch Metadata, RFC 6454 7.3)."""
-    if site := headers.get("sec-fetch-site"):
-        return site not in {"same-origin", "none"}
-    origin = headers.get("origin")
-    if origin is None:
-        return False
-    return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()

@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ainode.node.console.entry.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
-from ainode.node.console.entry.callers import is_of_another_site
 from ainode.node.console.entry.looks import Looks
 from ainode.node.errors import DatabaseUnavailable
+from ainode.node.web.hosts import is_of_another_site
 from ainode.node.web.limits import admit
 
 _OPEN_PATHS: Final = frozenset({"/console/login", "/console/theme"})
