@@ -32,6 +32,7 @@ from ainode.node.console.system import trials as system_trials
 from ainode.node.console.trials import files as trial_files
 from ainode.node.console.trials import page as trials
 from ainode.node.console.trials import viewer as trial_viewer
+from ainode.node.console.trials.owners import departures
 from ainode.node.console.worklist import page as worklist
 from ainode.node.errors import Busy, DatabaseUnavailable
 from ainode.node.keeping.people import People
@@ -67,7 +68,9 @@ def console(parts: Parts) -> FastAPI:
     """Return the application of the console."""
     app = FastAPI(title="ainode console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.pages = Pages(parts.settings)
-    visits = Visits(parts.settings, People(parts.engine), parts.web.record)
+    people = People(parts.engine)
+    parts.web.trials.end_with_owners(departures(people))
+    visits = Visits(parts.settings, people, parts.web.record)
     app.state.visit_of, app.state.is_open, app.state.note_action = visits.of, visits.is_open, visits.note_action
     looks = Looks(parts.web.record, has_names=parts.settings.console.patient != "hidden")
     app.add_middleware(Doorkeeper, to_login=_to_login, refused=_refused, looks=looks)

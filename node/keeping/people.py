@@ -5,7 +5,7 @@ import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final
 
@@ -62,6 +62,11 @@ class Person:
     has_password: bool
     """without a password, the person comes through a proxy that names persons"""
 
+    @property
+    def identity(self) -> str:
+        """Return what tells the person from a later one of the same name."""
+        return _identity(self.created_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -72,6 +77,8 @@ class Session:
     person: str
     role: Role
     csrf: str
+    identity: str
+    """of the person, as `Person.identity`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +210,7 @@ class People:
         """Return the open session of a token with the person's role of this moment, None if there is none."""
         digest = session_digest(token)
         query = (
-            sa.select(sessions, persons.c.role)
+            sa.select(sessions, persons.c.role, persons.c.created_at.label("added_at"))
             .join(persons, persons.c.name == sessions.c.person)
             .where(sessions.c.digest == digest, _is_open(now, limits))
         )
@@ -215,7 +222,7 @@ class People:
             # Who sees why the disk is full must not be logged out by the full disk.
             with suppress(DatabaseUnavailable), self._engine.begin() as connection:
                 connection.execute(sa.update(sessions).where(sessions.c.digest == digest).values(seen_at=now))
-        return Session(digest, row.person, Role.of(row.role), row.csrf)
+        return Session(digest, row.person, Role.of(row.role), row.csrf, _identity(row.added_at))
 
     def is_session_open(self, digest: str, now: datetime, limits: SessionLimits) -> bool:
         """Return whether a session is still open; the question is no sign of life of the person."""
@@ -227,6 +234,10 @@ class People:
         """End a session."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(sessions).where(sessions.c.digest == digest))
+
+
+def _identity(created_at: datetime) -> str:
+    return aware(created_at).astimezone(UTC).isoformat()
 
 
 def _kept(password: str | None, name: str) -> str:

@@ -33,6 +33,8 @@ _MOST_OF_OWNER: Final = 8
 _PATIENCE_S: Final = 60.0
 """how long a trial waits for live studies; then it is read beside them"""
 _LOOK_S: Final = 1.0
+# How often the node looks for owners who are gone.
+_OWNERS_S: Final = 4.0
 _DOCUMENT: Final = re.compile(r"result/\d{1,4}/[a-z][a-z-]{0,20}(-\d{1,4})?\.(dcm|json|txt|pdf)")
 
 
@@ -111,7 +113,13 @@ class Trials:
         self._queue: deque[Trial] = deque()
         self._changed = threading.Condition()
         self._is_stopping = False
+        self._is_gone: Callable[[str], bool] = lambda _: False
+        self._owners_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="trials", daemon=True)
+
+    def end_with_owners(self, is_gone: Callable[[str], bool]) -> None:
+        """Discard each trial whose owner is gone, also while it is read; call before `start`."""
+        self._is_gone = is_gone
 
     def start(self) -> None:
         """Begin to read what is tried."""
@@ -227,14 +235,26 @@ class Trials:
         self._child.kill()
 
     def _next(self) -> Trial | None:
-        """Return the next trial to read, None at the end of the node; remove expired trials while there is none."""
-        with self._changed:
-            while not self._is_stopping:
+        """Return the next trial to read, None at the end of the node; remove trials that nobody wants meanwhile."""
+        while not self._is_stopping:
+            with self._changed:
                 if self._queue:
                     return self._queue.popleft()
-                self._changed.wait(_LOOK_S * 10)
-                self.remove_expired()
+                self._changed.wait(_OWNERS_S)
+            self.remove_expired()
+            self._discard_orphans()
         return None
+
+    def _discard_orphans(self) -> None:
+        """Discard the trials of owners who are gone, a few seconds after the last look."""
+        if time.monotonic() < self._owners_at_s:
+            return
+        self._owners_at_s = time.monotonic() + _OWNERS_S
+        trials = tuple(self._trials.values())
+        gone = {owner for owner in {trial.owner for trial in trials} if self._is_gone(owner)}
+        for trial in trials:
+            if trial.owner in gone:
+                self.discard(trial)
 
     def remove_expired(self) -> None:
         """Remove each trial that changed more than `KEPT_S` ago."""
@@ -247,6 +267,7 @@ class Trials:
         while time.monotonic() < deadline_s and self._is_busy():
             with self._changed:
                 self._changed.wait(_LOOK_S)
+            self._discard_orphans()
             self._refuse_discarded(trial)
 
     def _refuse_discarded(self, trial: Trial) -> None:
@@ -265,6 +286,7 @@ class Trials:
         begun_s = time.monotonic()
 
         def refuse_overdue() -> None:
+            self._discard_orphans()
             self._refuse_discarded(trial)
             if time.monotonic() - begun_s > limit_s:
                 raise errors.ReaderTimeout(f"it took longer than {limit_s:g} s ([reader] time_limit_s); send less")

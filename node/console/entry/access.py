@@ -38,6 +38,8 @@ class Visit:
     """digest of the session's token, '' for a person whom a proxy names"""
     address: str = ""
     """address of the browser"""
+    identity: str = ""
+    """what tells the person from a later one of the same name"""
 
     def participant(self) -> Participant:
         """Return the person as the participant of a message of the audit trail."""

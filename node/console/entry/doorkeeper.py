@@ -1,31 +1,29 @@
 """What a request must bring before a byte of its body is read: a visit, and a page of this node that made it."""
 
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from fastapi import HTTPException, Request, Response
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ainode.node.console.entry.access import SAFE_METHODS, LoginNeeded, Visit, VisitOf, page_address
 from ainode.node.console.entry.looks import Looks
+from ainode.node.console.entry.presence import LOOK_S, Presence
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.web.hosts import is_of_another_site
 from ainode.node.web.limits import admit
 
 _OPEN_PATHS: Final = frozenset({"/console/login", "/console/theme"})
 _OPEN_FOLDER: Final = "/console/static/"
-# An answer without an end, such as that of a live page, ends so soon after its visit.
-_LOOK_S: Final = 10.0
 # Of one person, and of all: pages that are live, and other requests. The rest of the connections is for machines.
 _MAX_OF_PERSON: Final = 48
 _MAX_OF_ALL: Final = 128
-IsOpen = Callable[[Visit], Awaitable[bool]]
 Refuse = Callable[[Request, Exception], Response]
 
 
@@ -33,10 +31,10 @@ class Doorkeeper:
     """Middleware: everything but the login page and static files is for persons who are logged in."""
 
     def __init__(
-        self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, looks: Looks, look_s: float = _LOOK_S
+        self, app: ASGIApp, *, to_login: Refuse, refused: Refuse, looks: Looks, look_s: float = LOOK_S
     ) -> None:
-        self._app, self._to_login, self._refused, self._look_s = app, to_login, refused, look_s
-        self._looks, self._running = looks, _Running()
+        self._app, self._to_login, self._refused = app, to_login, refused
+        self._looks, self._running, self._presence = looks, _Running(), Presence(look_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass the request on."""
@@ -71,20 +69,14 @@ class Doorkeeper:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         """Pass on the request of a person, whose connection nobody displaces."""
         admit(scope)
-        answer = _Answer(send, visit, scope["app"].state.is_open, self._look_s)
-        note = partial(self._looks.note, visit, scope["method"], scope["path"])
-
-        async def send_and_note(message: Message) -> None:
-            if message.get("status", HTTPStatus.BAD_REQUEST) < HTTPStatus.BAD_REQUEST:
-                note()
-            await answer.send(message)
-
-        try:
-            with suppress(ClientDisconnect):
-                await self._app(scope, receive, send_and_note)
-        except OSError:
-            if not answer.is_over:
-                raise
+        answer = _Answer(send, partial(self._looks.note, visit, scope["method"], scope["path"]))
+        with self._presence.request(visit, scope["app"].state.is_open) as work, suppress(ClientDisconnect):
+            await self._app(scope, receive, answer.send)
+        if work.cancelled_caught:
+            if answer.has_begun:
+                await answer.end()
+            else:
+                await self._to_login(Request(scope), LoginNeeded("/console/"))(scope, receive, send)
 
 
 def _is_stream(request: Request) -> bool:
@@ -126,22 +118,24 @@ class _Running:
 
 
 class _Answer:
-    """An answer to a visit: what has no end ends with the visit."""
+    """What of an answer the browser got."""
 
-    def __init__(self, send: Send, visit: Visit, is_open: IsOpen, look_s: float) -> None:
-        self._send, self._visit, self._is_open, self._look_s = send, visit, is_open, look_s
-        self._look_at_s = time.monotonic() + look_s
-        self.is_over = False
+    def __init__(self, send: Send, note: Callable[[], None]) -> None:
+        """`note` is called for an answer that is no refusal."""
+        self._send, self._note = send, note
+        self.has_begun, self._has_end = False, False
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on.
-
-        Raises: OSError if the visit is over, as if the browser were gone.
-        """
-        if message.get("more_body") and time.monotonic() > self._look_at_s:
-            self._look_at_s = time.monotonic() + self._look_s
-            if not await self._is_open(self._visit):
-                self.is_over = True
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-                raise OSError("the visit is over")
+        """Pass a part of the answer on."""
+        if message["type"] == "http.response.start":
+            self.has_begun, self._has_end = True, "content-length" in Headers(raw=message.get("headers", []))
+            if message["status"] < HTTPStatus.BAD_REQUEST:
+                self._note()
+        else:
+            self._has_end = self._has_end or not message.get("more_body", False)
         await self._send(message)
+
+    async def end(self) -> None:
+        """End an answer whose end was open; an answer of a certain length breaks off with the connection."""
+        if not self._has_end:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -76,12 +76,13 @@ class Visits:
         if name := self._proxied_name(request):
             person = self.people.person(name)
             csrf = hmac.new(self._secret, name.encode(), hashlib.sha256).hexdigest()
-            return Visit(name, person.role, csrf, address=address) if person else None
+            return Visit(name, person.role, csrf, address=address, identity=person.identity) if person else None
         token = self.cookies.get(request, "session")
         session = self.people.session(token, _now(), self._limits) if token else None
         if session is None:
             return None
-        return Visit(session.person, session.role, session.csrf, session=session.digest, address=address)
+        about = {"session": session.digest, "address": address, "identity": session.identity}
+        return Visit(session.person, session.role, session.csrf, **about)
 
     def _proxied_name(self, request: Request) -> str:
         """Return the person whom a listed proxy names, '' for nobody; a stranger's header does not count."""
@@ -97,7 +98,7 @@ class Visits:
         if visit.session:
             return self.people.is_session_open(visit.session, _now(), self._limits)
         person = self.people.person(visit.person)
-        return person is not None and person.role == visit.role
+        return person is not None and (person.role, person.identity) == (visit.role, visit.identity)
 
 
 def _now() -> datetime:

@@ -15,6 +15,7 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.trials.answers import answers, images
+from ainode.node.console.trials.owners import owner
 from ainode.node.domain import UID
 from ainode.node.errors import ReceiveError
 from ainode.node.offline.trial_question import SLOTS, Stage, TrialOptions, trial_options
@@ -53,11 +54,6 @@ def trial_of(parts: Parts, request: Request, visit: Visit) -> Trial:
         return parts.web.trials.of(owner(visit), request.path_params["identifier"])
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
-
-
-def owner(visit: Visit) -> str:
-    """Return the owner of what a person tries; no token has such a name."""
-    return f"person {visit.person}"
 
 
 class TrialPages:
