@@ -28,7 +28,7 @@ def nothing_open(bench: Bench) -> Iterator[None]:
     """Discard what a test that failed left."""
     yield
     for person in ("the reader", "the operator"):
-        for trial in bench.parts.web.trials.all_of(f"person {person}"):
+        for trial in bench.parts.web.trials.all_of(f"person {person} "):
             bench.parts.web.trials.discard(trial)
 
 
@@ -181,7 +181,7 @@ def test_the_answer_of_a_trial_is_shown_as_that_of_a_study_without_what_only_a_s
     bench: Bench, operator: Browser
 ) -> None:
     study, route = testing.uid("answered"), "spine"
-    trial = bench.parts.web.trials.open("person the operator")
+    trial = bench.parts.web.trials.open("person the operator ")
     (trial.folder / "result" / "1").mkdir(parents=True)
     result = {
         "verdict": {"presence": "present", "headline": "abnormal: present, 0.98", "statements": []},
