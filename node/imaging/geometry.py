@@ -240,7 +240,9 @@ def volume(slices: Stack) -> Volume:
         decoded = modality_values(instance.path)
         if decoded.shape != values.shape[1:]:
             uid = instance.ref.sop_instance_uid
-            raise BrokenSeries(f"instance {uid}: its image is {decoded.shape}, its header says {values.shape[1:]}")
+            raise BrokenSeries(
+                f"instance {uid}: its image is {decoded.shape}, its header says {values.shape[1:]}; resend the image"
+            )
         values[number] = decoded
     axes = np.asarray((slices.normal, slices.column_axis, slices.row_axis))
     return _canonical_volume(values, np.asarray(slices.origin_mm), axes, slices.spacing_mm)

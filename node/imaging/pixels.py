@@ -149,7 +149,7 @@ def _rgb_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
         name = as_code(photometric) if photometric else "no color space"
         raise BrokenSeries(
             f"instance {header.get('SOPInstanceUID')}: its colors are in {name}; "
-            f"{', '.join(_COLOR_SPACES)} and PALETTE COLOR are read",
+            f"{', '.join(_COLOR_SPACES)} and PALETTE COLOR are read; convert the image at its source",
         )
     bits = int(header.BitsStored)
     if bits > _PICTURE_BITS and stored.max() < 2**_PICTURE_BITS:
@@ -180,7 +180,7 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
         name = as_code(header.get("PhotometricInterpretation"))
         raise BrokenSeries(
             f"instance {header.get('SOPInstanceUID')}: a color image ({name}); "
-            "only MONOCHROME1 and MONOCHROME2 have modality values",
+            "only MONOCHROME1 and MONOCHROME2 have modality values; send the gray image",
         )
     return header, _modality_values(header, stored)
 

@@ -301,10 +301,12 @@ class Trials:
                 trial.set(**_state_of(answer_in(channel.receive(refuse_overdue))))
                 begun_s = time.monotonic()
         except NotAnAnswer as error:
-            raise errors.HandlerError("the process that read the files sent no answer") from error
+            raise errors.HandlerError("the process that read the files sent no answer; update ainode") from error
         except (EOFError, OSError) as error:
             code = self._child.kill()
-            raise errors.ReaderDied(f"the process that read the files ended with code {code}") from error
+            raise errors.ReaderDied(
+                f"the process that read the files ended with code {code}; try again, or send fewer files"
+            ) from error
 
 
 def _state_of(answer: object) -> Mapping[str, Any]:
@@ -317,4 +319,4 @@ def _state_of(answer: object) -> Mapping[str, Any]:
     match answer:
         case {"stage": str(stage), "number": int(number), "count": int(count)} if stage in set(Stage):
             return {"stage": Stage(stage), "number": number, "count": count}
-    raise errors.HandlerError("the process that read the files sent no step")
+    raise errors.HandlerError("the process that read the files sent no step; update ainode")

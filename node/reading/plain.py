@@ -45,7 +45,11 @@ def _plain(value: object, hint: object, place: str) -> object:
 
 
 def _refusal(value: object, wish: str, place: str) -> HandlerError:
-    return HandlerError(f"{place} is {_name(value)}, not {wish}")
+    return _fault(f"{place} is {_name(value)}, not {wish}")
+
+
+def _fault(words: str) -> HandlerError:
+    return HandlerError(f"{words}; the handler is wrong, not the study: see handlers/README.md")
 
 
 def _name(value: object) -> str:
@@ -66,7 +70,7 @@ def _items(value: object, hints: tuple[object, ...], place: str) -> tuple[object
         raise _refusal(value, "a tuple", place)
     item_hints = hints[:1] * len(value) if hints[-1] is ... else hints
     if len(value) != len(item_hints):
-        raise HandlerError(f"{place} has {len(value)} items, not {len(item_hints)}")
+        raise _fault(f"{place} has {len(value)} items, not {len(item_hints)}")
     return tuple(
         _plain(item, hint, f"{place}[{number}]")
         for number, (item, hint) in enumerate(zip(value, item_hints, strict=True))
@@ -94,7 +98,7 @@ def _noun(value: object, kind: type, place: str) -> object:
     fields = {}
     for name, hint in _hints(kind).items():
         if not hasattr(value, name):
-            raise HandlerError(f"{place} has no {name}")
+            raise _fault(f"{place} has no {name}")
         fields[name] = _plain(getattr(value, name), hint, f"{place}.{name}")
     return kind(**fields)
 
@@ -104,7 +108,7 @@ def _scalar(value: object, hint: object, place: str) -> object:
         return value
     if hint is float and isinstance(value, Real):
         if not math.isfinite(value):
-            raise HandlerError(f"{place} is {float(value)}, and not finite")
+            raise _fault(f"{place} is {float(value)}, and not finite")
         return float(value)
     if hint is int and isinstance(value, Integral):
         return int(value)

@@ -3,6 +3,7 @@
 Everything that a hostile study or a broken handler could crash happens in that process (`serving.py`).
 """
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,14 @@ def error_of(failure: Failure) -> NodeError:
     """Return the error to raise for a failure."""
     kind = getattr(errors, failure.kind, HandlerError)
     return HandlerError(failure.message) if issubclass(kind, ArchiveError) else kind(failure.message)
+
+
+def _ended(code: int | None) -> str:
+    """Return how a process ended by itself, and what to do; a negative code is the signal that ended the process."""
+    if code == -signal.SIGKILL:
+        return f"ended with code {code}: the system kills so what takes the last memory; give the machine more memory"
+    crash = "crashed in a library" if code is not None and code < 0 else "was ended by its own code"
+    return f"ended with code {code}: it {crash}; `ainode check` tells whether it starts, `ainode retry` repeats the job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +131,16 @@ class Reader:
                     "at fault: update the handler or ainode, then `ainode retry` the job"
                 ) from error
             except (EOFError, OSError) as error:
-                raise ReaderDied(
-                    f"{subject}: the reader of {self._name} ended with code {self._child.kill()}"
-                ) from error
+                raise ReaderDied(f"{subject}: the reader of {self._name} {_ended(self._child.kill())}") from error
             finally:
                 self._subject, self._used_at = "", time.monotonic()
         if isinstance(answer, Failure):
             raise error_of(answer)
         if not isinstance(answer, kind):
-            raise HandlerError(f"{subject}: the reader of {self._name} answered with no {kind.__name__}")
+            raise HandlerError(
+                f"{subject}: the reader of {self._name} answered with no {kind.__name__}; the study is not at fault: "
+                "update the handler or ainode, then `ainode retry` the job"
+            )
         return answer
 
     def _refuse_overdue(self, subject: str, limit_s: float, deadline: float) -> None:
@@ -139,13 +149,16 @@ class Reader:
         Raises: ReaderTimeout, ReaderDied.
         """
         if time.monotonic() > deadline:
-            source = "[reader] time_limit_s" if limit_s == self._limits.time_limit_s else "the limit before a study"
-            raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source})")
+            source, remedy = "the limit before a study", "the handler starts too slowly: see its maker"
+            if limit_s == self._limits.time_limit_s:
+                source = "[reader] time_limit_s"
+                remedy = "raise the limit, or keep such studies out by a condition of the route"
+            raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source}); {remedy}")
         limit_bytes = self._limits.memory_limit_bytes
         if self._child.exceeds(limit_bytes):
             raise ReaderDied(
                 f"{subject}: {self._name} was killed above {limit_bytes} bytes ([reader] memory_limit_bytes), the "
-                "processes that it started included"
+                "processes that it started included; raise the limit where the machine has the memory"
             )
 
     def _start_unless_running(self, refuse_overdue: Callable[[], None]) -> Channel:

@@ -67,4 +67,11 @@ def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
             return answer_bytes(plain(handler.read(question), (Reading,), "reading"))
     except NodeError as error:
         kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
-        return answer_bytes(Failure(kind, str(error), handler.is_built))
+        return answer_bytes(Failure(kind, _about(question, str(error)), handler.is_built))
+
+
+def _about(question: object, message: str) -> str:
+    """Return a message that names the study that was asked for."""
+    if not isinstance(question, Request) or question.study_instance_uid in message:
+        return message
+    return f"study {question.study_instance_uid}: {message}"

@@ -72,7 +72,9 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
     Source: PS3.16 TID 1500, 1600; PS3.3 A.35.13.
     """
     if not result.evidence:
-        raise ReportError(f"study {result.study_instance_uid}: a result without evidence cannot be reported")
+        raise ReportError(
+            f"study {result.study_instance_uid}: a result without evidence cannot be reported; the handler is wrong"
+        )
     regions = [finding.region.image for finding in result.findings if finding.region]
     headers = {ref: header_of(ref, sources) for ref in (result.evidence[0], *result.key_images, *regions)}
     draft = _Draft(

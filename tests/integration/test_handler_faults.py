@@ -380,6 +380,8 @@ def test_rubbish_is_an_error_that_names_it(
     with pytest.raises(NodeError, match=reason) as raised:
         reader_of(**{part: statement}).read(a_request(tmp_path))
     assert not raised.value.retry
+    assert f"study {STUDY}" in str(raised.value)
+    assert ": see handlers/README.md" in str(raised.value) or "(see node/domain/handler.py)" in str(raised.value)
 
 
 def test_what_a_handler_derives_from_the_nouns_of_the_node_arrives_as_the_nouns(

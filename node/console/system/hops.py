@@ -35,7 +35,13 @@ def hops_of(parts: Parts, study: UID, route: str = "") -> tuple[Hop, ...]:
     if not stored:
         return (Hop("indexed", "waiting", "the receiver answered; the intake has not taken the study yet"),)
     on_disk = sum(entry.path.exists() for entry in stored)
-    hops = [Hop("on the disk and indexed", "done" if on_disk == len(stored) else "failed", f"{on_disk} instances")]
+    hops = [
+        Hop(
+            "on the disk and indexed",
+            "done" if on_disk == len(stored) else "failed",
+            f"{on_disk} {'instance' if on_disk == 1 else 'instances'}",
+        )
+    ]
     if not parts.catalog.is_routed(study):
         return (*hops, Hop("complete", "waiting", "the node waits whether more images come ([completeness])"))
     hops.append(Hop("complete and routed", "done", "every route was held against the study"))

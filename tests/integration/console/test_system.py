@@ -121,6 +121,18 @@ def test_the_doctor_shows_its_table_and_what_does_not_work(operator: Browser) ->
     assert "deliver = &#34;dimse&#34; does not work there" in page
 
 
+def test_the_page_of_a_failed_study_says_what_to_do_and_where_the_log_has_more(
+    viewer: Browser, operator: Browser, bench: Bench
+) -> None:
+    fail(bench, "c" * 32, "1.2.55")
+    page = operator.get("/console/studies/1.2.55").text
+    assert "Not read.</strong> &lt;weights&gt; missing" in page
+    assert f"ainode retry {'c' * 32}" in page
+    assert f'href="/console/system/records?about={"c" * 32}"' in page
+    assert f"journalctl -u ainode | grep {'c' * 32}" in page
+    assert "/console/system/records" not in viewer.get("/console/studies/1.2.55").text
+
+
 @pytest.fixture
 def receiver(bench: Bench) -> Iterator[ReceiverProcess]:
     """Run the node's receiver, whose events the intake of the bench takes."""
