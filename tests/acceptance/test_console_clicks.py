@@ -11,7 +11,7 @@ from support import installed, program
 installed("playwright", "fastapi", "jinja2")
 
 from integration.console.conftest import visit_of  # noqa: E402
-from playwright.sync_api import Locator, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Locator, Page, expect, sync_playwright  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node.bench.full_catalog import ROUTES, fill, study_of  # noqa: E402
@@ -83,7 +83,7 @@ def person(page: Page) -> Person:
 def test_why_was_this_study_not_read(person: Person) -> None:
     person.click(person.page.get_by_role("link", name="Not read"))
     row = person.page.get_by_role("row").filter(has_text=UNMATCHED)
-    assert row.get_by_text("Modality should be DX or CR but is MR").is_visible()
+    expect(row.get_by_text("Modality should be DX or CR but is MR")).to_be_visible()
     assert person.clicks <= 3
 
 
