@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from ainode.node.console import words
 from ainode.node.console.entry.access import LoginNeeded
 from ainode.node.console.entry.doorkeeper import Doorkeeper, unavailable
 from ainode.node.console.entry.looks import Looks
@@ -57,6 +58,7 @@ _PAGES: Final = (
     trial_viewer,
     system,
     system_trials,
+    words,
 )
 # The address of a file changes with its content.
 _A_YEAR_S: Final = 31_536_000

@@ -41,7 +41,7 @@ class Answer:
     @property
     def words(self) -> str:
         """Return the answer in words."""
-        return self.headline or (f"refused: {self.code}" if self.code else "no verdict")
+        return self.headline or (f"declined: {self.code}" if self.code else "no verdict")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import pydicom.uid
 import sqlalchemy as sa
 
 from ainode.node.domain import UID
@@ -55,6 +56,11 @@ class KeptSeries:
     def has_images(self) -> bool:
         """Return whether instances of the SOP class hold images."""
         return not f"{self.sop_class_uid}.".startswith(_WITHOUT_IMAGES)
+
+    @property
+    def kind(self) -> str:
+        """Return the SOP class in the words of the standard, such as `CT Image`; what the standard lacks as its UID."""
+        return pydicom.uid.UID(self.sop_class_uid).name.replace(" Storage", "")
 
 
 class StudyRecords:

@@ -70,6 +70,16 @@ def test_what_a_changed_file_of_routes_would_change_fits_a_phone(page: Page) -> 
     assert not cut_off.faults(page)
 
 
+def test_a_button_that_takes_something_away_differs_by_more_than_its_color(page: Page) -> None:
+    page.goto("/console/persons")
+    mark = "(button) => [getComputedStyle(button, '::before').content, getComputedStyle(button).borderWidth]"
+    removal = page.locator("summary", has_text="Remove").first.evaluate(mark)
+    password = page.locator("summary", has_text="New password").first.evaluate(mark)
+    assert "✕" in removal[0]
+    assert password[0] == "none"
+    assert removal[1] != password[1]
+
+
 def test_all_dead_letters_are_tried_again_on_a_phone_and_the_next_visit_asks_anew(page: Page) -> None:
     page.goto("/console/system/failures")
     page.locator("summary", has_text="Try all again").click()

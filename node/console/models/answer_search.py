@@ -24,7 +24,7 @@ PRESENCES: Final = {
     "indeterminate": "indeterminate",
     "absent": "absent",
     UNDECIDED: "read, no verdict",
-    REFUSED: "refused",
+    REFUSED: "declined",
 }
 """how an address names an answer, and the words for people"""
 _COLUMNS: Final = (

@@ -29,7 +29,7 @@ ANSWERS: Final = {
     "indeterminate": "indeterminate",
     "absent": "absent",
     UNDECIDED: "no verdict",
-    REFUSED: "refused",
+    REFUSED: "declined",
 }
 """answers as the database has them, in words"""
 _Route = Annotated[str, Query(max_length=64)]
@@ -56,7 +56,7 @@ class Comparison:
 
 def answer(reply: Reply) -> str:
     """Return what a route answered in words."""
-    return f"refused ({reply.code})" if reply.code else ANSWERS.get(reply.presence, "no verdict")
+    return f"declined ({reply.code})" if reply.code else ANSWERS.get(reply.presence, "no verdict")
 
 
 def comparison(pairs: Pairs) -> Comparison:

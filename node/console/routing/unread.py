@@ -16,11 +16,11 @@ from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudie
 
 WORDS: Final = {
     UnreadReason.NO_ROUTE: ("no route matched", "warn"),
-    UnreadReason.SET_ASIDE: ("set aside", "bad"),
-    UnreadReason.DECLINED: ("declined", "warn"),
+    UnreadReason.SET_ASIDE: ("files unusable", "bad"),
+    UnreadReason.DECLINED: ("declined: not for the model", "warn"),
     UnreadReason.FAILED: ("failed", "bad"),
     UnreadReason.CANCELLED: ("cancelled", "warn"),
-    UnreadReason.AWAITED: ("awaited", "busy"),
+    UnreadReason.AWAITED: ("not complete yet", "busy"),
     UnreadReason.NOT_FETCHED: ("announced, nothing came", "busy"),
 }
 """a reason in words, and the color of its badge"""

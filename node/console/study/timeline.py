@@ -142,7 +142,7 @@ def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
     later = [other for other in jobs if other.route == job.route and other.queued_at > job.queued_at]
     if later:
         words = f"a later reading by route {job.route} takes its place"
-        yield Event(min(other.queued_at for other in later), "Superseded", words, None, "warn")
+        yield Event(min(other.queued_at for other in later), "Replaced", words, None, "warn")
 
 
 def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:

@@ -44,7 +44,7 @@ def hops_of(parts: Parts, study: UID, route: str = "") -> tuple[Hop, ...]:
     ]
     if not parts.catalog.is_routed(study):
         return (*hops, Hop("complete", "waiting", "the node waits whether more images come ([completeness])"))
-    hops.append(Hop("complete and routed", "done", "every route was held against the study"))
+    hops.append(Hop("complete and routed", "done", "every route was checked against the study"))
     jobs = parts.ledger.jobs(study=study)
     if route and route not in {job.route for job in jobs}:
         reason = f"route {route} did not take the study that its own handler made; the page of the study says why"

@@ -104,7 +104,7 @@ class Actions:
         if job.state in _UNFINISHED:
             raise Refusal(f"job {job.id} is {job.state}, and will be read without that")
         if job.state is JobState.SUPERSEDED:
-            raise Refusal(f"job {job.id} is superseded; choose the later reading of the study")
+            raise Refusal(f"job {job.id} is replaced by a later reading; choose the later reading of the study")
         if job.state in {JobState.FAILED, JobState.CANCELLED}:
             retry(self._parts.settings, self._parts.ledger, job.id)
             return "reading waits again"

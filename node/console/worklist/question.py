@@ -16,14 +16,14 @@ STATE_WORDS: Final = {
     EntryState.ANNOUNCED: "announced",
     EntryState.RECEIVING: "receiving",
     EntryState.NO_ROUTE: "no route matched",
-    EntryState.SET_ASIDE: "set aside",
+    EntryState.SET_ASIDE: "files unusable",
     EntryState.WAITING: "waiting",
     EntryState.READING: "being read",
     EntryState.REPORTED: "read",
-    EntryState.OUT_OF_SCOPE: "declined",
+    EntryState.OUT_OF_SCOPE: "declined: not for the model",
     EntryState.FAILED: "failed",
     EntryState.CANCELLED: "cancelled",
-    EntryState.SUPERSEDED: "superseded",
+    EntryState.SUPERSEDED: "replaced by a later reading",
 }
 """a state in words, in the order in which a study goes through them"""
 DOCUMENTS_WORDS: Final = {

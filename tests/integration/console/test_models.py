@@ -227,7 +227,7 @@ def test_the_pages_of_a_search_have_every_answer_once_and_keep_the_conditions(vi
 def test_a_part_of_a_page_is_enough_where_htmx_asks(viewer: Browser) -> None:
     part = viewer.get("/console/answers?presence=refused", headers={"HX-Request": "true"}).text
     assert "<html" not in part
-    assert "refused: too-small" in part
+    assert "declined: too-small" in part
 
 
 def test_a_score_of_white_space_is_no_condition(viewer: Browser) -> None:

@@ -172,7 +172,7 @@ def test_the_self_test_goes_through_the_receiver_and_says_of_each_hop_that_did_n
     assert states["complete and routed"] == "done"
     assert {states[what] for what in states if "read" in what or "documents" in what} == {"not run"}
     assert "no route takes this study" in hops
-    assert "3 of 5 hops were not run" in hops
+    assert "3 of 5 steps were not run" in hops
     assert "hx-get" not in hops
     of_route = operator.get(f"/console/system/test/{study[1]}?route=spine").text
     assert "route spine did not take the study that its own handler made" in of_route

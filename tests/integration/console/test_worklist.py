@@ -98,6 +98,18 @@ def test_a_report_is_green_only_once_its_destination_confirmed_it(bench: Bench, 
     assert '<span class="badge good">in pacs, confirmed 2026-03-02 12:00</span>' in row
 
 
+def test_a_long_reason_has_a_link_to_the_whole_of_it(bench: Bench, viewer: Browser) -> None:
+    reason = f"{'a slice is missing, ' * 20}resend the series"
+    job = queue(bench, "1.5.71", -2000)
+    bench.ledger.move(job, JobState.READING)
+    bench.ledger.move(job, JobState.FAILED, reason=reason)
+    row = row_of(viewer.get("/console/?study=1.5.71").text, "1.5.71")
+    assert "resend the series" not in row
+    (address,) = re.findall('<a href="([^"]*)">whole reason', row)
+    assert address == f"/console/studies/1.5.71#answer-{job}"
+    assert reason in viewer.get(address).text
+
+
 def test_filters_stand_in_the_address_and_wrong_ones_are_refused_in_words(viewer: Browser) -> None:
     address = "/console/?state=waiting&route=spine&since=2026-03-01&until=2026-03-01&study=1.5.7"
     page = viewer.get(address).text

@@ -107,7 +107,7 @@ def test_two_routes_agree_where_their_answers_are_the_same_refusals_included() -
     routes = comparison(Pairs(counts, [0.0, -0.5], ()))
     rows = dict(routes.table)
     assert (routes.n, routes.agreement[0], routes.disagreement_count) == (4, 0.5, 2)
-    assert (rows["present"], rows["absent"], rows["refused"]) == ((1, 0, 1, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 1))
+    assert (rows["present"], rows["absent"], rows["declined"]) == ((1, 0, 1, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 1))
     assert (routes.mean_difference, routes.largest) == (-0.25, -0.5)
 
 

@@ -89,7 +89,7 @@ def test_late_slices_and_the_reading_that_they_replace_are_told() -> None:
     later = replace(READ, id="b", queued_at=after(100), reading_at=after(101), finished_at=after(105))
     shown = events(replace(READ, state=JobState.SUPERSEDED), later, completions=(COMPLETE, late))
     titles = [event.title for event in shown]
-    assert titles.index("Late instances received") < titles.index("Complete again") < titles.index("Superseded")
+    assert titles.index("Late instances received") < titles.index("Complete again") < titles.index("Replaced")
     assert named(shown)["Late instances received"].detail == "2 more instances"
     assert named(shown)["Superseded"].at == after(100)
 
