@@ -91,7 +91,7 @@ def test_late_slices_and_the_reading_that_they_replace_are_told() -> None:
     titles = [event.title for event in shown]
     assert titles.index("Late instances received") < titles.index("Complete again") < titles.index("Replaced")
     assert named(shown)["Late instances received"].detail == "2 more instances"
-    assert named(shown)["Superseded"].at == after(100)
+    assert named(shown)["Replaced"].at == after(100)
 
 
 def test_a_study_that_is_asked_for_again_has_no_late_instances() -> None:
