@@ -18,6 +18,7 @@ from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, UID_PATTERN, Location
+from ainode.node.errors import DatabaseUnavailable
 from ainode.node.jobs.retries import deliver_study
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
@@ -26,7 +27,7 @@ from ainode.node.offline.trials import Trials
 from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
 from ainode.node.web.guard import Guard
-from ainode.node.web.headers import DefaultHeaders
+from ainode.node.web.headers import PROTECTION, DefaultHeaders
 from ainode.node.web.limits import Complaints
 from ainode.node.web.logins import Logins
 from ainode.node.web.puller import is_pulled
@@ -167,6 +168,8 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
     )
     app.add_middleware(DefaultHeaders)
     app.add_exception_handler(RequestValidationError, _refusal)
+    app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(Exception, _failed)
 
     _add_states(app, dependencies)
     if pages:
@@ -230,6 +233,16 @@ def _refusal(_: Request, error: Exception) -> JSONResponse:
     problems = error.errors() if isinstance(error, RequestValidationError) else ()
     detail = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in problems]
     return JSONResponse({"detail": detail}, 422)
+
+
+def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    """Return status 503 while the database does not answer."""
+    return JSONResponse({"detail": f"the node cannot ask its {error}; try again"}, 503, {"Retry-After": "10"})
+
+
+def _failed(_: Request, __: Exception) -> JSONResponse:
+    """Return status 500 in words; no middleware adds its headers any more."""
+    return JSONResponse({"detail": "the request failed; the log of the node says where"}, 500, dict(PROTECTION))
 
 
 def _word(fault: str) -> Literal["ready", "not ready"]:

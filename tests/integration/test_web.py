@@ -118,6 +118,24 @@ def test_a_database_whose_file_is_damaged_is_not_ready(bench: Bench) -> None:
     assert list(unready_parts(bench.call("GET", "/ready"))) == ["database"]
 
 
+def test_a_question_is_answered_in_words_while_the_database_is_away_and_where_the_node_fails(
+    bench: Bench, token: str
+) -> None:
+    def fail(_: IntakeEvent) -> None:
+        raise ValueError("Kanari")
+
+    bench.put_event = fail
+    failed = bench.call("POST", "/studies/1.2.3/announce", token, json={"instances": 1})
+    assert (failed.status_code, failed.json()["detail"][:18]) == (500, "the request failed")
+    assert failed.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    bench.engine.dispose()
+    for path in bench.folder.glob("catalog.sqlite*"):
+        path.write_bytes(b"no database" * 1000)
+    away = bench.call("GET", "/studies/1.2.3", token)
+    assert (away.status_code, away.headers["Retry-After"]) == (503, "10")
+    assert "the node cannot ask its database" in away.json()["detail"]
+
+
 def test_a_database_that_does_not_answer_is_not_ready_within_three_seconds(bench: Bench) -> None:
     postgresql = socket.create_server(("127.0.0.1", 0))  # takes connections and answers nobody
     address = f"postgresql+psycopg://nobody@127.0.0.1:{postgresql.getsockname()[1]}/nothing"
