@@ -35,8 +35,10 @@ from ainode.node.console.trials import page as trials
 from ainode.node.console.trials import viewer as trial_viewer
 from ainode.node.console.trials.owners import departures
 from ainode.node.console.worklist import page as worklist
+from ainode.node.disk import is_full
 from ainode.node.errors import Busy, DatabaseUnavailable
 from ainode.node.keeping.people import People
+from ainode.node.web.uploads import DISK_FULL
 
 log = logging.getLogger(__name__)
 _PAGES: Final = (
@@ -81,6 +83,7 @@ def console(parts: Parts) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(Busy, _busy)
+    app.add_exception_handler(OSError, _disk_failed)
     app.add_exception_handler(Exception, _refused)
     for page in _PAGES:
         app.include_router(page.router(parts))
@@ -151,6 +154,11 @@ def _unavailable(request: Request, error: Exception) -> Response:
 def _busy(request: Request, error: Exception) -> Response:
     """Return the page of work that too many people have asked for."""
     return _refused(request, HTTPException(503, str(error), {"Retry-After": "60"}))
+
+
+def _disk_failed(request: Request, error: Exception) -> Response:
+    """Return the page of a full disk, or of a page that failed."""
+    return _refused(request, HTTPException(507, DISK_FULL) if is_full(error) else error)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

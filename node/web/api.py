@@ -17,6 +17,7 @@ from ainode.node import __version__
 from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.deciding.liveness import Liveness
+from ainode.node.disk import is_full
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, UID_PATTERN, Location
 from ainode.node.errors import DatabaseUnavailable
 from ainode.node.jobs.retries import deliver_study
@@ -36,7 +37,7 @@ from ainode.node.web.state import StudyStatus, study_status
 from ainode.node.web.stow import Upload
 from ainode.node.web.tokens import Tokens
 from ainode.node.web.trial_requests import TrialRequests
-from ainode.node.web.uploads import Uploads
+from ainode.node.web.uploads import DISK_FULL, Uploads
 
 StudyUID = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$", description="Study Instance UID")]
 _UID_OR_NONE: Final = rf"^({UID_PATTERN})?$"
@@ -169,6 +170,7 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
     app.add_middleware(DefaultHeaders)
     app.add_exception_handler(RequestValidationError, _refusal)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(OSError, _disk_failed)
     app.add_exception_handler(Exception, _failed)
 
     _add_states(app, dependencies)
@@ -238,6 +240,16 @@ def _refusal(_: Request, error: Exception) -> JSONResponse:
 def _unavailable(_: Request, error: Exception) -> JSONResponse:
     """Return status 503 while the database does not answer."""
     return JSONResponse({"detail": f"the node cannot ask its {error}; try again"}, 503, {"Retry-After": "10"})
+
+
+def _disk_failed(_: Request, error: Exception) -> JSONResponse:
+    """Return status 507 while the disk is full.
+
+    Raises: `error`, if the error is another.
+    """
+    if not is_full(error):
+        raise error
+    return JSONResponse({"detail": DISK_FULL}, 507)
 
 
 def _failed(_: Request, __: Exception) -> JSONResponse:

@@ -26,6 +26,7 @@ from ainode.node.web.texts import NUL_REFUSED
 
 FOLDER: Final = "trials"
 """the folder below the data folder; nothing in it outlives the node"""
+DISK_FULL: Final = "the disk of the node is full; try again later"
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_FIELDS: Final = 100
 _MAX_VALUE_BYTES: Final = 65_536
@@ -116,7 +117,7 @@ class Uploads:
         except OSError as error:
             if not is_full(error):
                 raise
-            raise HTTPException(507, "the disk of the node is full; try again later") from error
+            raise HTTPException(507, DISK_FULL) from error
 
     def _look(self, folder: Path) -> Callable[[int, int], None]:
         """Return what is done with each new count of bytes: refuse too many bytes, and a disk that fills."""

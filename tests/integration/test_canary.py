@@ -23,6 +23,7 @@ from support import free_port, installed
 from support.archives import SmallArchive, serving
 from support.caller import CT, Caller, data_set, store_request
 from support.canaries import QUOTATION, WORDS, Elements, as_file, deformed, image, rows, traces, typed, typed_in
+from support.hostile_visits import HostileVisit
 from support.node import ROOT, RunningNode, configured, running
 from support.studies import statuses
 
@@ -193,6 +194,18 @@ def ask(world: World, files: dict[str, tuple[Path, ...]]) -> None:
     world.command("send", str(files["deformed"][0]), "away")
 
 
+def visit(world: World, files: dict[str, tuple[Path, ...]]) -> None:
+    """Type the words into the console, see the studies there, and upload what has the words."""
+    person, uids = HostileVisit(world.node, world.port), [testing.uid(name) for name in ("READ", "deformed")]
+    answers = [*person.type_everywhere(f"{WORDS[0]}^Ana", uids)]
+    for content in (files["deformed"][0].read_bytes(), f"no dicom of {WORDS[0]}".encode()):
+        answers += person.upload_everywhere(f"{WORDS[0]}^Ana.dcm", content)
+    faults = [f"{answer.url} {answer.text}" for answer in answers if answer.status_code == 500]
+    assert not faults
+    trials = world.node.folder / "data" / "trials"
+    world.node.until(lambda: not any(trials.iterdir()), within_s=60)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("canary")
@@ -225,6 +238,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             for name in files.keys() - {"unroutable"}:
                 node.read(testing.uid(name))
             ask(world, files)
+            visit(world, files)
             world.states = {str(job.study_instance_uid): job.state for job in node.ledger.jobs()}
             shutil.copytree(folder / "node" / "data", world.data)
     remove_names(world.data / "catalog.sqlite")

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from ainode.node.settings import Settings
 T = TypeVar("T")
 _LOOKUPS_AT_ONCE: Final = 8
 _SECRET_BYTES: Final = 32
+# A UID, or what the node made; a number without a dot may be a Patient ID.
+_IDENTIFIER: Final = re.compile(r"[0-9]+(\.[0-9]+)+|[0-9a-f]{32}")
 
 
 class Visits:
@@ -29,6 +32,7 @@ class Visits:
     def __init__(self, settings: Settings, people: People, record: Callable[[Message], None]) -> None:
         self.people, self.record = people, record
         self._header, self._proxies = settings.console.login_header, settings.console.networks
+        self._peers = frozenset(peer.name for peer in settings.peers)
         self.cookies = Cookies(settings.web.port, self._proxies)
         console = settings.console
         self._limits = SessionLimits(timedelta(seconds=console.session_idle_s), timedelta(seconds=console.session_s))
@@ -63,9 +67,17 @@ class Visits:
         self.record(logged_out(visit.participant()))
 
     def note_action(self, request: Request, visit: Visit) -> None:
-        """Record that a person does what not everybody may do; the address of an action names no patient."""
-        uri = f"urn:ainode:{request.method} {request.url.path}"
+        """Record that a person does what not everybody may do."""
+        uri = f"urn:ainode:{request.method} {self._plain_path(request)}"
         self.record(visit.signed(alert(RESTRICTED_FUNCTION, uri, f"as {visit.role.word}")))
+
+    def _plain_path(self, request: Request) -> str:
+        """Return the path of a route with UIDs, identifiers of the node and names of peers; a person may type words."""
+        path = f"{request.scope['root_path']}{request.scope['route'].path}"
+        for name, value in request.path_params.items():
+            if _IDENTIFIER.fullmatch(value) or value in self._peers:
+                path = path.replace(f"{{{name}}}", value)
+        return path
 
     def address(self, request: Request) -> str:
         """Return the address of the caller, behind a listed proxy too."""

@@ -12,6 +12,7 @@ import pytest
 from acceptance.faults import models, stow
 from acceptance.faults.archives import archive_rows
 from acceptance.faults.clocks import clock_rows, environment, modules
+from acceptance.faults.console import console_rows
 from acceptance.faults.disks import disk_rows, power_cuts
 from acceptance.faults.endurance import endurance_row
 from acceptance.faults.installation import Installation, Site, installed
@@ -40,6 +41,8 @@ class Scale:
     disk_fault_s: int = 6
     poison: int = 3
     """studies on which each model fails"""
+    attacks: int = 1
+    """how often the console is attacked, a minute each"""
     seed: int = 1
 
 
@@ -53,6 +56,7 @@ SHORT: Final = Scale(
     archive_fault_s=1,
     disk_fault_s=2,
     poison=1,
+    attacks=0,
 )
 _LONGEST_NOTE: Final = 300
 _SHARE_OF_PROCESSES: Final = 0.7
@@ -154,6 +158,14 @@ def _models(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
         yield from models.model_rows(installation, scale.poison)
 
 
+def _console(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
+    del archive
+    if not scale.attacks:
+        pytest.skip("the console is attacked in the long form alone")
+    for number in range(scale.attacks):
+        yield from console_rows(folder / str(number))
+
+
 def _endurance(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
     with undisturbed(Site(folder), archive) as installation:
         yield endurance_row(installation, scale.studies, scale.instances)
@@ -169,6 +181,7 @@ GROUPS: Final[dict[str, Callable[[Path, Orthanc, Scale], Iterator[Row]]]] = {
     "disks": _disks,
     "clocks": _clocks,
     "models": _models,
+    "console": _console,
     "endurance": _endurance,
 }
 
