@@ -1,42 +1,25 @@
-"""How likely is this lung nodule malignant? One to three CTs; someone else says where the nodule is in one of them."""
+"""How likely is this lung nodule malignant? One to three CTs; someone else, or a search, says where the nodule is."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ainode.handlers import algorithm, loaded, threshold_texts
-from ainode.handlers.lung_nodule.selecting import TITLE, nodule_name, selected
-from ainode.models.errors import UnusablePicture
+from ainode.handlers.lung_nodule.selecting import selected
 from ainode.models.lung_nodule.card import read_card
-from ainode.models.nodule_reading.weights import OUTLINE
-from ainode.node.domain import (
-    Algorithm,
-    Code,
-    OutOfScope,
-    Result,
-    Selection,
-    Study,
-    SyntheticStudy,
-)
+from ainode.models.nodule_reading.weights import DETECTION, OUTLINE
+from ainode.node.domain import OutOfScope, Result, Selection, Study, SyntheticStudy
 from ainode.node.imaging.ct_look import looks
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
-    from ainode.handlers.lung_nodule.findings import Nodule
-    from ainode.handlers.lung_nodule.places import TracedNodule
+    from ainode.handlers.lung_nodule.answering import Answering
     from ainode.models.benchmarking import Table
-    from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
-    from ainode.models.nodule_reading.reading import NoduleReader
 
 PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "timm", "torch")
 """what reading needs beside the node's own packages"""
 TIME_POINTS = 3
 """as many studies of a patient are read together: the current one and its newest priors"""
 
-_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 _SITE = "fmcib"
 
 
@@ -55,8 +38,10 @@ class LungNodule:
         return tuple(self._card.files)
 
     def weights(self) -> tuple[str, ...]:
-        """Return the names of every network's weights, that of the outline last."""
-        return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE)
+        """Return the names of every network's weights, those of a search only where they are here."""
+        known = {entry.name for entry in self._environment.weights.entries()}
+        searching = (DETECTION,) if DETECTION in known else ()
+        return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE, *searching)
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""
@@ -77,32 +62,8 @@ class LungNodule:
         return next(filter(None, chest_refusals), selection) if all(chest_refusals) else selection
 
     def read(self, selection: Selection) -> Result | OutOfScope:
-        """Return a finding with probability, attention, size and growth for every position, and its saliency."""
-        from ainode.handlers.lung_nodule.tracing import trace  # noqa: PLC0415 - brings the networks' libraries along
-
-        tracing = trace(selection, self._reader.outlines.outline)
-        names = (name for name in map(nodule_name, count(1)) if name not in selection.declined)
-        answers = {name: self._answer(name, answer) for name, answer in zip(names, tracing.nodules, strict=False)}
-        refusals = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
-        nodules = [answer for answer in answers.values() if not isinstance(answer, OutOfScope)]
-        if not nodules:
-            return next(iter(refusals.values()))
-        result = self._result(selection, nodules, {**refusals, **selection.declined})
-        return replace(result, seconds={"register": tracing.register_s} if tracing.register_s else {})
-
-    def _answer(self, name: str, traced_nodule: "TracedNodule | OutOfScope") -> "Nodule | OutOfScope":
-        """Return what the model says of a nodule, or why it says nothing."""
-        from ainode.handlers.lung_nodule.findings import Nodule  # noqa: PLC0415
-
-        if isinstance(traced_nodule, OutOfScope):
-            return traced_nodule
-        place, scans = traced_nodule.current, [place.scan for place in traced_nodule.places]
-        try:
-            current_alone = self._reader.prediction(traced_nodule.outlined, place.grid, place.slices_below)
-            prediction = current_alone if len(scans) == 1 else self._model.predict(scans)
-        except UnusablePicture as error:
-            return OutOfScope(f"{name}: {error}", "unusable-pixels", (place.key_slice,))
-        return Nodule.of(name, traced_nodule, prediction, current_alone)
+        """Return a finding with probability, attention, size and growth for every nodule, and its saliency."""
+        return self._answering.read(selection)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest CT around one nodule, and where the nodule is."""
@@ -111,75 +72,10 @@ class LungNodule:
         return synthetic_study(seed)
 
     @cached_property
-    def _model(self) -> "LungNoduleModel":
-        from ainode.models.lung_nodule.model import LungNoduleModel  # noqa: PLC0415
+    def _answering(self) -> "Answering":
+        from ainode.handlers.lung_nodule.answering import Answering  # noqa: PLC0415 - brings the networks along
 
-        return loaded(LungNoduleModel.load, self.paths(), name=self._card.name, environment=self._environment)
-
-    @cached_property
-    def _reader(self) -> "NoduleReader":
-        from ainode.models.nodule_outline.model import OutlineModel  # noqa: PLC0415
-        from ainode.models.nodule_reading.reading import NoduleReader  # noqa: PLC0415
-
-        path = self._environment.weights.verified(OUTLINE)
-        outlines = loaded(OutlineModel.load, path, name=OUTLINE, environment=self._environment)
-        return NoduleReader(outlines, self._model.single_scan_reader)
-
-    def _algorithm(self, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
-        from ainode.handlers.lung_nodule.statements import by_nodule, parameters  # noqa: PLC0415
-
-        card = self._card
-        # The outline decides whether there is a nodule, and what is said of its size.
-        weights_names = {OUTLINE, *(f"{card.name}/{nodule.prediction.profile}" for nodule in nodules)}
-        places = [place for nodule in nodules for place in nodule.trace.places]
-        parameters_by_name = {
-            **threshold_texts(card.threshold, card.band),
-            "profile": by_nodule({nodule.name: nodule.prediction.profile for nodule in nodules}),
-            "time points": by_nodule({nodule.name: str(len(nodule.trace.places)) for nodule in nodules}),
-            "current scan alone": by_nodule(
-                {nodule.name: self._current_alone_text(nodule.current_alone) for nodule in nodules}
-            ),
-            "position from": ", ".join(sorted({place.location.source for place in places})),
-            **parameters(nodules, refusals),
-            "precision": f"{self._model.precision} on {self._model.device}",
-        }
-        return algorithm(
-            card,
-            self._environment.weights,
-            weights=self.weights(),
-            parameters=parameters_by_name,
-            decisive=weights_names,
-        )
-
-    def _current_alone_text(self, prediction: "Prediction") -> str:
-        """Return the probability of the current scan alone, and what its weights may be trusted for."""
-        status = self._environment.weights.status({f"{self._card.name}/{prediction.profile}"})
-        return f"{prediction.probability:.2%}, {prediction.profile}, {status} weights"
-
-    def _result(self, selection: Selection, nodules: Sequence["Nodule"], refusals: Mapping[str, OutOfScope]) -> Result:
-        from ainode.handlers.lung_nodule.findings import course  # noqa: PLC0415
-        from ainode.handlers.lung_nodule.outlines import segmented  # noqa: PLC0415
-        from ainode.handlers.lung_nodule.references import continued, evidence, key_images  # noqa: PLC0415
-
-        scores = {"probability": max(nodule.prediction.probability for nodule in nodules)}
-        for nodule in nodules:
-            scores |= nodule.scores()
-        return Result(
-            study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(nodules, refusals),
-            title=TITLE,
-            procedure=_PROCEDURE,
-            findings=tuple(nodule.finding(self._card) for nodule in nodules),
-            captures=tuple(nodule.capture(self._card) for nodule in nodules),
-            evidence=evidence(selection, nodules),
-            key_images=key_images(nodules),
-            scores=scores,
-            continues=continued(selection, nodules),
-            course=course(nodules),
-            segmented=segmented(
-                {nodule.name: nodule.place for nodule in nodules}, self._reader.outlines.card.threshold
-            ),
-        )
+        return Answering(self._environment, self._card, self.paths(), self.weights())
 
 
 def build(environment: ModelEnvironment) -> LungNodule:

@@ -13,7 +13,7 @@ from ainode.models.following import Growth, Omission
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
 from ainode.models.nodule_reading.density import Density, density_of
-from ainode.node.domain import Capture, Code, Finding, Measurement, Region, Saliency, TimePoint, Window
+from ainode.node.domain import Capture, Code, Finding, Measurement, Region, Saliency, TimePoint, Verdict, Window
 
 _LUNG = Code("39607008", "SCT", "Lung")
 _SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
@@ -30,6 +30,10 @@ _NO_UNITS = Code("1", "UCUM", "no units")
 _MM = Code("mm", "UCUM", "mm")
 _MM3 = Code("mm3", "UCUM", "mm3")
 _DAYS = Code("d", "UCUM", "d")
+_SURENESS = Code("mark-probability", "99AINODE", "Probability that the mark is a nodule")
+_MARKED_BY = Code("marked-by", "99AINODE", "Marked by")
+_PERSON = Code("person-or-system", "99AINODE", "A person or another system")
+_SEARCH = Code("node-search", "99AINODE", "The node's own search, as a candidate")
 _DENSITY = Code("111035", "DCM", "Lesion Density")
 # Of these PS3.16 has a code for ground glass alone.
 _DENSITIES = {
@@ -44,6 +48,33 @@ Changes = tuple[tuple[int, Place, Growth | Omission], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Whether a person or a search of the node marked a nodule.
+
+    Units: `sureness` 0 to 1, the detector's of a nodule at the place; None where the search marked it at a prior.
+    """
+
+    is_candidate: bool = False
+    sureness: float | None = None
+    is_evaluated: bool = False
+    """whether the site has measured the search, so that a verdict may be negative"""
+
+    def verdict(self, probability: float, card: Card) -> Verdict:
+        """Return the verdict of malignancy; of a candidate none is negative before the search was measured."""
+        band = card.band
+        if self.is_candidate and not self.is_evaluated:
+            band = (0.0, max(card.threshold, band[1] if band else 0.0))
+        return verdict_on(probability, card.threshold, band, about=MALIGNANT)
+
+    @property
+    def words(self) -> str:
+        """Return the caption of a candidate; empty for what a person marked."""
+        sureness = "" if self.sureness is None else f", probability of a nodule {self.sureness:.2f}"
+        text = f"A candidate of the node's search{sureness}; nobody pointed at it"
+        return text if self.is_candidate else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Nodule:
     """The predictions and the measurements of one nodule."""
 
@@ -52,13 +83,12 @@ class Nodule:
     prediction: Prediction
     current_alone: Prediction
     """prediction from the current scan alone"""
-    changes: Changes
+    origin: Origin
 
-    @classmethod
-    def of(cls, name: str, trace: TracedNodule, prediction: Prediction, current_alone: Prediction) -> "Nodule":
-        """Return a nodule with its changes."""
-        changes = tuple((number, place, change_between(place, trace.current)) for number, place in trace.priors)
-        return cls(name, trace, prediction, current_alone, changes)
+    @property
+    def changes(self) -> Changes:
+        """Return the change since each prior that shows the nodule."""
+        return tuple((number, place, change_between(place, self.place)) for number, place in self.trace.priors)
 
     @property
     def place(self) -> Place:
@@ -92,14 +122,18 @@ class Nodule:
             tracking_uid=self.trace.tracking_uid,
             concept=NODULE,
             site=_LUNG,
-            measurements=(probability, *self._growth(), *self._sizes(), *attention),
+            measurements=(probability, *self._growth(), *self._sizes(), *self._sureness(), *attention),
             evidence=self.place.refs,
             region=self._region(),
             label=f"{self.name}: {self.prediction.probability:.0%}",
-            verdict=verdict_on(self.prediction.probability, card.threshold, card.band, about=MALIGNANT),
+            verdict=self.origin.verdict(self.prediction.probability, card),
             laterality=_SIDES.get(side_of_body(self.place.volume, self.place.center_mm)),
             outline=outline_of(self.place),
-            qualities=((_DENSITY, _DENSITIES[self.density]),),
+            qualities=(
+                (_DENSITY, _DENSITIES[self.density]),
+                (_MARKED_BY, _SEARCH if self.origin.is_candidate else _PERSON),
+            ),
+            is_candidate=self.origin.is_candidate,
         )
 
     @property
@@ -122,6 +156,10 @@ class Nodule:
             if value is not None:
                 key = (self.place.key_slice,)
                 yield Measurement(concept, round(value), unit, key, of_outline=size.is_outlined)
+
+    def _sureness(self) -> Iterator[Measurement]:
+        if self.origin.sureness is not None:
+            yield percent(_SURENESS, self.origin.sureness, (self.place.key_slice,))
 
     def _growth(self) -> Iterator[Measurement]:
         for _, earlier, change in self.changes:
@@ -167,6 +205,8 @@ class Nodule:
             f"{self.name} probability": self.prediction.probability,
             f"{self.name} probability of the current scan alone": self.current_alone.probability,
         }
+        if self.origin.sureness is not None:
+            scores[f"{self.name} probability of a nodule"] = self.origin.sureness
         for number, (_, attention) in enumerate(self.attention, start=1):
             scores[f"{self.name} attention of time point {number}"] = attention
         for number, place in enumerate(reversed(self.trace.places), start=1):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from ainode.node.domain import NO_UID, Instance, Location, OutOfScope, Selection, Series, Study, refs
+from ainode.node.domain import CANDIDATE, NO_UID, Instance, Location, OutOfScope, Selection, Series, Study, refs
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack
@@ -47,7 +47,9 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     priors = study.priors[-(time_points - 1) :]
     dates = [current_date, *(_date(prior, _prior_marks(prior, study)) for prior in reversed(priors))]
     locations = tuple(dict.fromkeys(chain.from_iterable(date.locations for date in dates)))
-    if not locations:
+    # Who pointed into the current study decides what is read there: nothing else is searched.
+    wanted = 0 if current_date.locations else study.wanted_candidates
+    if not locations and not wanted:
         reason = "no nodule was pointed at: no position came with the request, and no SR, SEG or RTSTRUCT has one"
         prior_text = (
             f", nor has any of the {len(priors)} earlier studies" if priors else "; no earlier study came with it"
@@ -55,8 +57,8 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
         return OutOfScope(reason + prior_text, "no-position")
     series = tuple(chain.from_iterable(date.series for date in dates))
     # The newest date with a mark decides which nodules are read; marks at other dates only help to place these nodules.
-    declined = next(date.declined for date in dates if date.locations)
-    return Selection(study.study_instance_uid, series, locations, declined)
+    declined = next((date.declined for date in dates if date.locations), {})
+    return Selection(study.study_instance_uid, series, locations, declined, wanted)
 
 
 def _requested(study: Study) -> list[PointedLocation]:
@@ -112,6 +114,11 @@ def _date(study: Study, marks: Sequence[PointedLocation]) -> _Date:
 def nodule_name(number: int) -> str:
     """Return the name of the nodule at the mark of that number, from 1."""
     return f"nodule {number}"
+
+
+def candidate_name(number: int) -> str:
+    """Return the name of what a search marked; an own report with such a name says that nobody pointed there."""
+    return f"{CANDIDATE} {number}"
 
 
 def _too_many(marks: int) -> dict[str, OutOfScope]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def captions(nodule: "Nodule") -> Iterator[str]:
     """Yield the captions of a nodule's picture."""
+    if nodule.origin.words:
+        yield nodule.origin.words
     if nodule.carried_from:
         yield f"Nobody pointed here; position carried from {nodule.carried_from}"
     if weights := [f"{weight:.2f}" for _, weight in reversed(nodule.attention)]:

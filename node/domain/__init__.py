@@ -1,6 +1,7 @@
 """The nouns of the node: frozen, standard library only, valid once constructed."""
 
 from ainode.node.domain.dicom import (
+    CANDIDATE,
     FARTHEST_MM,
     NO_UID,
     OWN_REPORT,
@@ -72,6 +73,7 @@ from ainode.node.domain.states import DeliveryState, JobState
 from ainode.node.domain.verdict import Band, Presence, Verdict
 
 __all__ = [
+    "CANDIDATE",
     "FARTHEST_MM",
     "NO_UID",
     "OWN_REPORT",

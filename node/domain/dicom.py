@@ -90,6 +90,8 @@ class Series:
     instances: tuple[Instance, ...]
 
 
+CANDIDATE = "candidate"
+"""the first word of the tracking identifier of what a search of the node marked"""
 REQUEST, OWN_REPORT, SEARCH, OWN_SEARCH = "request", "own report", "search", "own report of a search"
 """Values of `Location.source`, beside `SR`, `SEG`, `RTSTRUCT` and `registration` (carried from another date).
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from ainode.node.domain import UID, Position, is_position
+from ainode.node.domain import UID, Extent, Position, is_position
 from ainode.node.imaging.geometry import triple
 
 Points: TypeAlias = NDArray[np.float64]
@@ -48,6 +48,8 @@ class Mark:
     """names, descriptions and code meanings of the item"""
     codes: tuple[str, ...]
     """code values of the item"""
+    extent: Extent | None = None
+    """the size of the item as drawn or measured"""
 
     @property
     def is_lesion(self) -> bool:

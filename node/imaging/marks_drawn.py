@@ -1,6 +1,7 @@
 """Marks of segmentations and RT structure sets: the center of each segment and of each region of interest."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,18 @@ from pydicom.uid import RLELossless
 from ainode.node.domain import UID, Position, is_position
 from ainode.node.errors import BrokenSeries
 from ainode.node.imaging.decoding import MAX_PIXELS
+from ainode.node.imaging.extents import Layer, extent_of, layer_of, mask_layer
 from ainode.node.imaging.geometry import triple
-from ainode.node.imaging.marks import Mark, center_and_area, code_and_meaning, first_item, items, joint_center, numbers
+from ainode.node.imaging.marks import (
+    Mark,
+    Points,
+    center_and_area,
+    code_and_meaning,
+    first_item,
+    items,
+    joint_center,
+    numbers,
+)
 
 # No scan has so many slices times segments, and no organ has so many contours.
 _MAX_FRAMES = 20_000
@@ -35,13 +46,22 @@ def segment_marks(header: Dataset, path: Path) -> list[Mark]:
     if (syntax := header.file_meta.TransferSyntaxUID).is_encapsulated and syntax != RLELossless:
         raise BrokenSeries(f"the segmentation is compressed as {syntax}; uncompressed and RLE are read")
     sums: dict[int, NDArray[np.float64]] = {}
+    layers: dict[int, list[Layer]] = {}
     for frame, values in enumerate(_frames(header, path)):
         for number, mask in _masks(header, frame, values):
-            sums[number] = sums.get(number, np.zeros(4)) + _position_sum(_functional_groups(header, frame), mask)
+            groups = _functional_groups(header, frame)
+            position_sum = _position_sum(groups, mask)
+            sums[number] = sums.get(number, np.zeros(4)) + position_sum
+            if position_sum[3] and np.isfinite(position_sum).all():
+                layers.setdefault(number, []).append(_mask_layer(groups, mask))
+    thickness = _group_numbers(_functional_groups(header, 0), "PixelMeasuresSequence", "SliceThickness")
     descriptions = {int(segment.SegmentNumber): segment for segment in items(header, "SegmentSequence")}
     series_uids = {str(series.SeriesInstanceUID) for series in items(header, "ReferencedSeriesSequence")}
     return [
-        _segment_mark(descriptions.get(number, Dataset()), triple(total[:3] / total[3]), header, series_uids)
+        replace(
+            _segment_mark(descriptions.get(number, Dataset()), triple(total[:3] / total[3]), header, series_uids),
+            extent=extent_of(layers.get(number, ()), float(thickness[0]) if thickness.size == 1 else None),
+        )
         for number, total in sorted(sums.items())
         if total[3]
     ]
@@ -96,6 +116,14 @@ def _position_sum(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> N
     return np.asarray((*(center * rows.size), rows.size)) if is_position(center) else np.full(4, np.nan)
 
 
+def _mask_layer(groups: tuple[Dataset, Dataset], mask: NDArray[np.bool_]) -> Layer:
+    """Return the layer of a mask in a frame whose functional groups have its place."""
+    origin = _group_numbers(groups, "PlanePositionSequence", "ImagePositionPatient")
+    row_axis, column_axis = _group_numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient").reshape(2, 3)
+    row_mm, column_mm = _group_numbers(groups, "PixelMeasuresSequence", "PixelSpacing")
+    return mask_layer(mask, origin, row_mm * column_axis, column_mm * row_axis)
+
+
 def _segment_mark(description: Dataset, position_mm: Position, header: Dataset, series_uids: set[str]) -> Mark:
     """Return the mark of a segment; `description` is the segment's item in Segment Sequence."""
     codes = [
@@ -135,21 +163,25 @@ def roi_marks(structures: Dataset) -> list[Mark]:
     marks = []
     for region in items(structures, "StructureSetROISequence"):
         number = int(region.ROINumber)
-        position = joint_center(_contour_centers(contours.get(number, Dataset())))
+        shapes = list(_contours(contours.get(number, Dataset())))
+        position = joint_center(center for center, _ in shapes)
         if position:
-            marks.append(_roi_mark(region, observations.get(number, Dataset()), position, series_uids))
+            mark = _roi_mark(region, observations.get(number, Dataset()), position, series_uids)
+            layers = [layer_of(points, area) for (_, area), points in shapes if area]
+            marks.append(replace(mark, extent=extent_of(layers)))
     return marks
 
 
-def _contour_centers(roi_contour: Dataset) -> Iterator[tuple[Position, float]]:
-    """Yield center and area of each contour of a region of interest; a contour with broken points is left out."""
+def _contours(roi_contour: Dataset) -> Iterator[tuple[tuple[Position, float], Points]]:
+    """Yield center and area, and the points, of each contour of a region of interest; broken points are left out."""
     for contour in items(roi_contour, "ContourSequence")[:_MAX_CONTOURS]:
         data = numbers(contour, "ContourData")
         if data.size and not data.size % _POSITION_VALUES:
             closed = str(contour.get("ContourGeometricType")).startswith("CLOSED")
-            shape = center_and_area(data.reshape(-1, _POSITION_VALUES), closed=closed)
+            points = data.reshape(-1, _POSITION_VALUES)
+            shape = center_and_area(points, closed=closed)
             if shape:
-                yield shape
+                yield shape, points
 
 
 def _roi_mark(region: Dataset, observation: Dataset, position_mm: Position, series_uids: set[str]) -> Mark:

@@ -8,6 +8,7 @@ import numpy as np
 from pydicom import Dataset
 
 from ainode.node.domain import UID, Instance, Position
+from ainode.node.imaging.extents import measured_extent
 from ainode.node.imaging.marks import Mark, Points, center_and_area, code_and_meaning, items, joint_center, numbers
 
 _CENTER_CONCEPT = "111010"  # DCM, in the CAD templates (TID 4104)
@@ -90,6 +91,7 @@ def _mark(group: Dataset, regions: list[_Node], report: Dataset, images: Mapping
         tracking_uid=_tracking_uid(group),
         texts=tuple(text for _, text in codes_and_texts if text),
         codes=tuple(code for code, _ in codes_and_texts if code),
+        extent=measured_extent(group),
     )
 
 

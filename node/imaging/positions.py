@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from ainode.node.domain import FARTHEST_MM, OWN_REPORT, UID, Instance, Location, is_position
+from ainode.node.domain import CANDIDATE, FARTHEST_MM, OWN_REPORT, OWN_SEARCH, UID, Instance, Location, is_position
 from ainode.node.errors import BrokenSeries
 from ainode.node.identity import is_ours
 from ainode.node.imaging.decoding import BROKEN_FILE
@@ -114,12 +114,24 @@ def _contents(instance: Instance, images: Mapping[UID, Instance]) -> _Contents:
             extra={"action": "positions_skipped", "sop_instance_uid": uid},
         )
         return _EMPTY
-    source = OWN_REPORT if is_ours(instance) else kind
+    sources = [_own_source(mark) if is_ours(instance) else kind for mark in lesion_marks]
     locations = (
-        Location(mark.position_mm, source, mark.frame_of_reference_uid, mark.tracking_uid, mark.series_instance_uid)
-        for mark in lesion_marks
+        Location(
+            mark.position_mm,
+            source,
+            mark.frame_of_reference_uid,
+            mark.tracking_uid,
+            mark.series_instance_uid,
+            None if is_ours(instance) else mark.extent,  # the node measures again what it measured
+        )
+        for mark, source in zip(lesion_marks, sources, strict=True)
     )
     return _Contents(tuple(locations), superseded)
+
+
+def _own_source(mark: Mark) -> str:
+    """Return whether a lesion of the node's own report was pointed at, or marked by a search."""
+    return OWN_SEARCH if any(text.startswith(CANDIDATE) for text in mark.texts) else OWN_REPORT
 
 
 def _marks_with_position(marks: Sequence[Mark], kind: str, instance: Instance) -> tuple[Mark, ...]:

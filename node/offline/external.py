@@ -61,6 +61,11 @@ class Trial:
     route: str = ""
     """a route of routes.toml whose conditions count too; '' for the handler alone"""
 
+    @property
+    def is_searching(self) -> bool:
+        """Return whether the route asks the handler to search where nobody pointed."""
+        return any(route.detect for route in self.settings.routes if route.name == self.route)
+
     def answer(self, case: Case) -> CaseAnswer:
         """Return what the model answers on a case; a case that cannot be read says why."""
         began_s = time.monotonic()
@@ -188,6 +193,8 @@ def evaluate(
     digests = {name: trial.models.weights.entry(name).sha256 for name in needs.weights}
     today = datetime.now(UTC).date().isoformat()
     title = {"model": trial.handler, "weights": digests, "part": "external", "measured_on": today}
+    if trial.is_searching:
+        title["detect"] = True
     written: Mapping[str, object] = laboratory.write_evaluation(evaluation, title, out)
     return written
 

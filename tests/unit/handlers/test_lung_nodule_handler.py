@@ -19,10 +19,11 @@ from ainode.handlers.lung_nodule.places import side_of_body  # noqa: E402
 from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
 from ainode.models.lung_nodule.model import Prediction  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan  # noqa: E402
-from ainode.models.nodule_reading.weights import OUTLINE  # noqa: E402
+from ainode.models.nodule_reading.weights import DETECTION, OUTLINE  # noqa: E402
 from ainode.node import testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
     UID,
+    Extent,
     Handler,
     Location,
     OutOfScope,
@@ -58,7 +59,7 @@ def a_study(folder: Path, *, name: str = "study", point: bool = True, **header: 
 
 def test_it_is_a_handler(handler: LungNodule) -> None:
     assert isinstance(handler, Handler)
-    assert handler.weights() == ("lung_nodule/lidc", "lung_nodule/temporal", "nodule_outline/implanted")
+    assert handler.weights() == ("lung_nodule/lidc", "lung_nodule/temporal", "nodule_outline/implanted", DETECTION)
 
 
 def test_a_site_that_names_fmcib_gets_the_originals_files_only(tmp_path: Path) -> None:
@@ -166,6 +167,24 @@ def test_the_sizes_come_with_the_outline_that_they_were_measured_on(handler: Lun
     assert outlined == {"Diameter", "Long axis", "Short axis", "Volume"}
 
 
+def test_a_size_that_somebody_drew_is_the_size_and_the_document_says_whose(handler: LungNodule, tmp_path: Path) -> None:
+    study, position = a_study(tmp_path, point=False)
+    drawn = Location(position, "SEG", extent=Extent(12.0, 10.0, 700.0))
+    selection = Selection(study.study_instance_uid, study.series, (drawn,))
+    result = handler.read(selection)
+    assert isinstance(result, Result)
+    sizes = {one.concept.meaning: one.value for one in result.findings[0].measurements if one.unit.value[:2] == "mm"}
+    assert sizes == {"Diameter": 11, "Long axis": 12, "Short axis": 10, "Volume": 700}
+    assert not any(one.of_outline for one in result.findings[0].measurements)
+    assert dict(result.algorithm.parameters)["size"] == "nodule 1: by SEG"
+    words = "as the SEG of a person or another system says"
+    assert any(words in line for line in result.captures[0].captions)
+    mass = handler.read(replace(selection, locations=(replace(drawn, extent=Extent(31.0)),)))
+    assert isinstance(mass, OutOfScope)
+    assert mass.code == "mass"
+    assert mass.reason.endswith("31 mm, as the SEG says, more than 30 mm: a mass, not a nodule")
+
+
 @pytest.mark.parametrize(
     ("width_mm", "x", "side"),
     [(350, 60, "left"), (350, -60, "right"), (350, 10, ""), (200, 60, "")],
@@ -261,14 +280,16 @@ def test_a_mark_is_read_in_the_series_that_it_was_drawn_on(handler: LungNodule, 
 
 def test_one_date_is_inferred_once(handler: LungNodule, tmp_path: Path) -> None:
     runs: list[int] = []
-    model = handler._model
+    answering = handler._answering
+    reader = answering.reader
 
     def counted(scans: Sequence[Scan | None], /) -> Prediction:
         runs.append(len(scans))
-        return model.single_scan_reader(scans)
+        return reader.judge(scans)
 
-    counting = copy(handler)
-    vars(counting)["_reader"] = replace(handler._reader, judge=counted)
+    counting, changed = copy(handler), copy(answering)
+    vars(changed)["reader"] = replace(reader, judge=counted)
+    vars(counting)["_answering"] = changed
     read(counting, a_study(tmp_path)[0])
     assert runs == [1]
 
@@ -296,7 +317,7 @@ def test_the_real_nodule_is_shown_as_the_training_slices_are(handler: LungNodule
 
     study = the_real_nodule()
     selection = Selection(study.study_instance_uid, study.series, study.locations)
-    (nodule,) = trace(selection, handler._reader.outlines.outline).nodules
+    (nodule,) = trace(selection, handler._answering.reader.outlines.outline).nodules
     assert isinstance(nodule, TracedNodule)
     picture, _ = middle_slice(nodule.current.scan)
     table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255

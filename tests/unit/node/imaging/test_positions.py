@@ -480,7 +480,10 @@ def structures(names: Sequence[str], **interpreted: str) -> Dataset:
 
 def test_the_gross_tumor_volume_of_a_plan_is_at_its_center_and_organs_are_not(tmp_path: Path) -> None:
     (location,) = found(tmp_path, structures(["Lungs-GTV", "GTV_1", "Heart", "PTV"]))
-    assert location == Location((22.0, 22.0, 2.0), "RTSTRUCT", UID(FRAME))
+    extent = location.extent
+    assert location == Location((22.0, 22.0, 2.0), "RTSTRUCT", UID(FRAME), extent=extent)
+    assert extent is not None
+    assert extent.volume_mm3 == pytest.approx(3 * 2 * 4 * 4)
 
 
 @pytest.mark.parametrize(
