@@ -192,9 +192,8 @@ def evaluate(
     )
     digests = {name: trial.models.weights.entry(name).sha256 for name in needs.weights}
     today = datetime.now(UTC).date().isoformat()
-    title = {"model": trial.handler, "weights": digests, "part": "external", "measured_on": today}
-    if trial.is_searching:
-        title["detect"] = True
+    searching = {"detect": True} if trial.is_searching else {}
+    title = {"model": trial.handler, "weights": digests, "part": "external", "measured_on": today, **searching}
     written: Mapping[str, object] = laboratory.write_evaluation(evaluation, title, out)
     return written
 

@@ -69,7 +69,7 @@ def test_a_site_that_names_fmcib_gets_the_originals_files_only(tmp_path: Path) -
     entry = WeightsEntry("lung_nodule/fmcib", tmp_path / "encoder.torch", "", 1, status=WeightsStatus.SITE, **words)
     store.add(entry.path, entry)
     names = build(ModelEnvironment(store, tmp_path)).weights()
-    assert names == ("lung_nodule/fmcib", "lung_nodule/fmcib_recurrent", "lung_nodule/fmcib_linear", OUTLINE)
+    assert names == ("lung_nodule/fmcib", "lung_nodule/fmcib_recurrent", "lung_nodule/fmcib_linear", OUTLINE, DETECTION)
 
 
 def test_the_position_comes_from_the_report_in_the_study(handler: LungNodule, tmp_path: Path) -> None:
