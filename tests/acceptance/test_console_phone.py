@@ -11,7 +11,7 @@ installed("playwright", "fastapi", "jinja2", "highdicom")
 from integration.console.conftest import CSRF, is_open  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 from support import cut_off  # noqa: E402
-from support.console import PHONE, launched, picture  # noqa: E402
+from support.console import DESKTOP, PHONE, launched, picture  # noqa: E402
 from support.whole_console import FAILED, READ, UNMATCHED, whole_console  # noqa: E402
 
 from ainode.node.console.entry.access import Role, Visit  # noqa: E402
@@ -52,11 +52,14 @@ def each_kind(page: Page) -> Iterator[str]:
                 pending.append(link)
 
 
-def test_no_page_is_wider_than_a_phone_and_no_text_is_cut_off(page: Page) -> None:
+def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_on_phone_and_desktop(page: Page) -> None:
     faults = {}
     for address in each_kind(page):
         faults[address] = cut_off.faults(page)
         picture(page, f"long-{len(faults):02}")
+        page.set_viewport_size(DESKTOP)
+        faults[address] += cut_off.faults(page)
+        page.set_viewport_size(PHONE)
     assert not {address: found for address, found in faults.items() if found}
     assert len(faults) >= LEAST
 
