@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ainode.models.nodule_detection.card import read_card
-from ainode.models.nodule_detection.dataset import chests_of, nodules_of
+from ainode.models.nodule_detection.dataset import CHESTS_OF, chests_of, nodules_of
 from ainode.models.nodule_detection.examples import Examples, learning_examples, network_cubes
 from ainode.models.nodule_detection.froc import sensitivities, threshold_at
 from ainode.models.nodule_detection.network import NoduleNetwork
@@ -22,6 +23,8 @@ from ainode.models.nodule_detection.search import LARGER_SIDE, SIDE
 from ainode.models.running.checkpoints import save_half
 from ainode.models.training.epochs import Batch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
+
+log = logging.getLogger(__name__)
 
 _EPOCHS, _BATCHES, _BATCH = 20, 40, 32
 _RATE = 2e-3
@@ -34,8 +37,8 @@ _CHOOSING_PATIENTS = 5
 _SEED_TO_CHOOSE = 77
 OPERATING_RATE = 4.0
 """false marks a scan at the threshold"""
-_SCANS_TO_CHOOSE = 0.5
-"""one lung"""
+_ONE_LUNG = 0.5
+"""scans"""
 _SMOOTHING = 0.02
 _EXAMPLES = ("learning.npz", "choosing.npz")
 _ONCE = 100
@@ -43,47 +46,92 @@ _ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The examples to learn from and those to choose on."""
+    """The examples to learn from and those to choose on, which are of so many scans: one lung is half a scan."""
 
     learning: Examples
     choosing: Examples
+    scans: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A trained network, its logits of the examples to choose on, and Platt's line over the logits."""
+
+    network: NoduleNetwork
+    logits: NDArray[np.float64]
+    line: LogisticRegression
+
+    def threshold(self, parts: Parts) -> float:
+        """Return the probability above which the examples to choose on have the false marks of the operating point."""
+        logit = threshold_at(self.logits[_others(parts.choosing)], parts.scans, OPERATING_RATE)
+        return float(self.line.predict_proba([[logit]])[0, 1])
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> dict[str, Path]:
-    """Train the network on the part `train` of `data`; return the file of weights by its manifest name."""
+    """Train the network on the part `train` of `data`; return the file of weights by its manifest name.
+
+    For the threshold each chest is left out once: in its own chests a network makes fewer false marks than in others.
+    """
     card = read_card()
+    thresholds = []
+    for number in range(len(CHESTS_OF["train"])):
+        parts = _stored_parts(data, out / f"without_{number}", options, number)
+        thresholds.append(_learned(parts, out / f"without_{number}", options).threshold(parts))
+        log.info("chest %d left out: threshold %.4f", number, thresholds[-1])
     parts = _stored_parts(data, out, options)
-    network = NoduleNetwork().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    plan = Plan.of(options, _EPOCHS, _BATCHES, learning_rate=_RATE)
-    fit(network, lambda epoch: batches(parts.learning, options.seed, epoch), _loss, _scorer(parts.choosing), plan, out)
+    learned = _learned(parts, out, options)
     path = out / card.file
-    save_half(network.cpu(), path, _settings(network, parts.choosing))
+    save_half(learned.network.cpu(), path, _settings(learned.line, thresholds))
     for name in _EXAMPLES:
-        (out / name).unlink()
+        for file in (out / name, *out.glob(f"without_*/{name}")):
+            file.unlink()
     return {f"{card.name}/{card.network}": path}
 
 
-def _stored_parts(data: Path, out: Path, options: TrainingOptions) -> Parts:
+def _learned(parts: Parts, out: Path, options: TrainingOptions) -> Learned:
+    """Return a network trained on parts."""
+    network = NoduleNetwork().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    plan = Plan.of(options, _EPOCHS, _BATCHES, learning_rate=_RATE)
+    fit(network, lambda epoch: batches(parts.learning, options.seed, epoch), _loss, _scorer(parts), plan, out)
+    logits = logits_of(network, parts.choosing)
+    # The line is that of the candidates of one lung.
+    weights = np.where(parts.choosing.truth, 1.0, _ONE_LUNG / parts.scans)
+    line = LogisticRegression(C=1e3).fit(logits[:, None], parts.choosing.truth, sample_weight=weights)
+    return Learned(network, logits, line)
+
+
+def _stored_parts(data: Path, out: Path, options: TrainingOptions, left_out: int | None = None) -> Parts:
     """Return the examples; they stay in `out` until the training has ended, for a training that is resumed."""
+    out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in _EXAMPLES]
     if not (options.resume and all(file.is_file() for file in files)):
-        parts = parts_of(data, options.seed)
+        parts = parts_of(data, options.seed, left_out)
         for file, examples in zip(files, (parts.learning, parts.choosing), strict=True):
             examples.save(file)
-    return Parts(*map(Examples.stored, files))
+    learning, choosing = map(Examples.stored, files)
+    return Parts(learning, choosing, _ONE_LUNG if left_out is None else 1.0)
 
 
-def parts_of(data: Path, seed: int) -> Parts:
-    """Return the examples: the left lung of the last chest and a fifth of the patients are kept to choose on."""
+def parts_of(data: Path, seed: int, left_out: int | None = None) -> Parts:
+    """Return the examples: a fifth of the patients are kept to choose on, in a chest that is left out.
+
+    Without such a chest the left lung of the last one is kept to choose on.
+    """
     nodules, (first, *_, last) = nodules_of(data, "train"), chests_of(data, "train")
-    right, left = last.halves()
     patients = np.unique([nodule.patient for nodule in nodules])
     choosing = set(np.random.default_rng(seed).permutation(patients)[: len(patients) // _CHOOSING_PATIENTS])
     learners = [nodule for nodule in nodules if nodule.patient not in choosing]
     choosers = [nodule for nodule in nodules if nodule.patient in choosing]
+    if left_out is None:
+        right, kept = last.halves()
+        shown, donors, scans = [first, right], [last, first], _ONE_LUNG
+    else:
+        kept, other = (first, last) if left_out == 0 else (last, first)
+        shown, donors, scans = [other], [other], 1.0
     return Parts(
-        learning_examples((first, right), (last, first), learners, _PASSES, seed, _OTHERS),
-        learning_examples((left,), (first,), choosers, _PASSES_TO_CHOOSE, seed + _SEED_TO_CHOOSE, 0),
+        learning_examples(shown, donors, learners, _PASSES, seed, _OTHERS),
+        learning_examples((kept,), (first,), choosers, _PASSES_TO_CHOOSE, seed + _SEED_TO_CHOOSE, 0),
+        scans,
     )
 
 
@@ -146,15 +194,20 @@ def _loss(network: nn.Module, batch: Batch) -> Tensor:
     return functional.binary_cross_entropy_with_logits(network(cubes), smooth)
 
 
-def _scorer(examples: Examples) -> Callable[[nn.Module], float]:
+def _scorer(parts: Parts) -> Callable[[nn.Module], float]:
     """Return the score of a network: the mean part of the nodules that it marks, over the rates of false marks."""
-    others = ~examples.truth & ~examples.is_control
+    truth, others = parts.choosing.truth, _others(parts.choosing)
 
     def score(network: nn.Module) -> float:
-        logits = logits_of(network, examples)
-        return float(sensitivities(logits[examples.truth], logits[others], _SCANS_TO_CHOOSE).mean())
+        logits = logits_of(network, parts.choosing)
+        return float(sensitivities(logits[truth], logits[others], parts.scans).mean())
 
     return score
+
+
+def _others(examples: Examples) -> NDArray[np.bool_]:
+    """Return which examples are candidates of the chest itself."""
+    return ~examples.truth & ~examples.is_control
 
 
 def logits_of(network: nn.Module, examples: Examples) -> NDArray[np.float64]:
@@ -170,14 +223,11 @@ def logits_of(network: nn.Module, examples: Examples) -> NDArray[np.float64]:
     return np.concatenate(parts).astype(np.float64)
 
 
-def _settings(network: nn.Module, examples: Examples) -> dict[str, str]:
-    """Return Platt's line over the logits, and the probability above which there are 4 false marks a scan."""
-    logits = logits_of(network, examples)
-    line = LogisticRegression(C=1e3).fit(logits[:, None], examples.truth)
-    others = logits[~examples.truth & ~examples.is_control]
-    threshold = line.predict_proba([[threshold_at(others, _SCANS_TO_CHOOSE, OPERATING_RATE)]])[0, 1]
+def _settings(line: LogisticRegression, thresholds: Sequence[float]) -> dict[str, str]:
+    """Return Platt's line over the logits, and the threshold: in the middle of those of the chests left out."""
+    logits = np.log(thresholds) - np.log1p(-np.asarray(thresholds))
     return {
         "slope": f"{line.coef_[0, 0]:.4f}",
         "intercept": f"{line.intercept_[0]:.4f}",
-        "threshold": f"{threshold:.4f}",
+        "threshold": f"{1 / (1 + np.exp(-logits.mean())):.4f}",
     }
