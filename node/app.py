@@ -5,6 +5,7 @@ web, pullers     ->
 """
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -118,6 +119,8 @@ class Node:
         self._intake.start()
         if self._web:
             self._web.start()
+        else:
+            shutil.rmtree(self._settings.trials, ignore_errors=True)  # of a node that died, and had a web interface
         node = self._settings.node
         log.info("ready: %s on %s:%d", node.ae_title, node.bind, node.port, extra={"action": "ready"})
 

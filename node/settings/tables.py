@@ -326,6 +326,11 @@ class Settings(Tables):
         return self.node.data.expanduser()
 
     @property
+    def trials(self) -> Path:
+        """Return the folder of files that are tried; nothing in it outlives the node."""
+        return self.data / "trials"
+
+    @property
     def database_url(self) -> str:
         """Return the SQLAlchemy address of the database; by default, a SQLite file in the data folder."""
         return self.database.url or f"sqlite:///{self.data / 'catalog.sqlite'}"

@@ -27,7 +27,7 @@ from ainode.node.web.puller import Puller, PullerDependencies, is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.server import WebServer
 from ainode.node.web.tokens import Tokens
-from ainode.node.web.uploads import FOLDER, Uploads
+from ainode.node.web.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Web:
         self._pullers = {link.peer.name: Puller(link, dependencies) for link in links}
         complaints = Complaints()
         self._uploads = Uploads(settings)
-        self._trials = Trials(settings, settings.data / FOLDER, mark=neighbors.mark, is_busy=self._is_reading)
+        self._trials = Trials(settings, settings.trials, mark=neighbors.mark, is_busy=self._is_reading)
         parts = Dependencies(
             settings,
             catalog,

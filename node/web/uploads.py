@@ -24,8 +24,6 @@ from ainode.node.errors import OutOfResources
 from ainode.node.settings import Settings
 from ainode.node.web.texts import NUL_REFUSED
 
-FOLDER: Final = "trials"
-"""the folder below the data folder; nothing in it outlives the node"""
 DISK_FULL: Final = "the disk of the node is full; try again later"
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_FIELDS: Final = 100
@@ -62,7 +60,7 @@ class Uploads:
     """Takes forms with files; each caller has uploads of its own, so that slow uploads delay no other caller."""
 
     def __init__(self, settings: Settings) -> None:
-        self._root = settings.data / FOLDER
+        self._root = settings.trials
         self._limits, self._min_free_bytes = settings.web, settings.node.min_free_bytes
         self._at_once: defaultdict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(_UPLOADS_AT_ONCE))
 

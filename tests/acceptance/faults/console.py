@@ -129,16 +129,24 @@ class _Attacked:
         return self._until(lambda: self._status(header) == 200)
 
     def kill(self) -> float:
-        """Kill the node while uploads come in, and start it again."""
+        """Kill the node while uploads come in; start it again with the web interface, and once more without."""
+        self._kill_in_uploads()
+        recovery_s = self._node.start()
+        self._lost += len(self._files())
+        self._expect_pages(200)
+        self._kill_in_uploads()
+        text = self._node.config.read_text()
+        self._node.config.write_text(text.replace("[web]\nenabled = true", "[web]\nenabled = false"))
+        recovery_s = max(recovery_s, self._node.start())
+        self._lost += len(self._files())
+        return recovery_s
+
+    def _kill_in_uploads(self) -> None:
         with ExitStack() as stack:
             for path in _UPLOADS:
                 self._begin_upload(stack, path)
             self._until(lambda: len(self._files()) >= len(_UPLOADS))
             self._node.kill()
-        recovery_s = self._node.start()
-        self._lost += len(self._files())
-        self._expect_pages(200)
-        return recovery_s
 
     def _begin_upload(self, stack: ExitStack, path: str) -> None:
         """Send a part of an upload."""
