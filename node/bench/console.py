@@ -1,4 +1,4 @@
-"""The worklist of a node with many studies: the time of a page for every filter, and the cost of pages that are open.
+"""The worklist of a node with many studies: the time of a page for every filter, the cost of pages, and the memory.
 
 The node is a real one whose catalog was filled before its start, with every job finished. The pages that are open get
 the rows that a browser gets; nothing draws them.
@@ -25,6 +25,7 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 
 from ainode.node.bench.full_catalog import DESTINATIONS, ROUTES, fill, job_of, name_of, study_of
+from ainode.node.bench.memory import LIMIT_MB, every_page, memory_of, read_at_once
 from ainode.node.bench.servers import Server, free_port, machine_description, node_command, running
 from ainode.node.errors import ConfigError
 from ainode.node.keeping import database
@@ -37,6 +38,8 @@ _PERSON: Final = "bench"
 _WINDOW_S: Final = 20.0
 _SETTLED_S: Final = 5.0
 _TIMEOUT_S: Final = 60
+_READERS: Final = 6
+_TIMES: Final = 3
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -131,7 +134,7 @@ def _node(folder: Path, count: int, url: str) -> Iterator[Node]:
     database.migrate(engine)
     now = datetime.now(UTC)
     fill(engine, count, now)
-    People(engine).add(_PERSON, Role.OPERATOR, None, now)
+    People(engine).add(_PERSON, Role.ADMINISTRATOR, None, now)
     with running(Server("node", "", command, ready_text="ready: "), folder) as (process, _):
         yield Node(port, process.pid, engine)
     engine.dispose()
@@ -142,13 +145,25 @@ def measurement_lines(folder: Path, *, studies: int, pages: int, requests: int, 
     yield machine_description()
     with _node(folder, studies, url) as node:
         yield f"{studies} studies, {node.engine.dialect.name}, {requests} requests a filter"
+        yield from _memory_lines(node)
         latencies = [_latency(node, name, address, requests) for name, address in tuple(_addresses(node, studies))]
         rows = [
             (item.name, item.row_count, f"{item.median_s * 1000:.0f}", f"{item.p95_s * 1000:.0f}") for item in latencies
         ]
         yield table(("worklist", "rows", "p50 ms", "p95 ms"), rows)
+        yield f"\nresident after these requests: {' + '.join(memory_of(node.process).row[:2])} MB"
         yield f"\nprocessor time of the node, as a share of one core, over {_WINDOW_S:.0f} s each"
         yield from _cost_lines(node, pages)
+
+
+def _memory_lines(node: Node) -> Iterator[str]:
+    """Yield the memory of node and receiver after the start, and after the pages were read by few and by many."""
+    rows = [("after the start", *memory_of(node.process).row)]
+    addresses = every_page(node.connection, node.headers)
+    rows.append((f"after a page of each of {len(addresses)} kinds", *memory_of(node.process).row))
+    read_at_once(node.connection, node.headers, addresses, connections=_READERS, times=_TIMES)
+    rows.append((f"after {_READERS} connections read each {_TIMES} times", *memory_of(node.process).row))
+    yield table(("resident MB", "node", "receiver", f"together (limit {LIMIT_MB})"), rows) + "\n"
 
 
 def _cost_lines(node: Node, pages: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ainode.node import testing
+from ainode.node.bench.processes import receivers, resident_bytes, status_bytes
 from ainode.node.bench.servers import (
     AE_TITLE,
     DEBIAN_PACKAGES,
@@ -121,7 +122,7 @@ def _measured_run(server: Server, scenario: Scenario, images: Sequence[Path], fo
         sender_folders = list(_sender_folders(Path(name) / "parts", sent_images, scenario.associations))
         with running(server, Path(name), environment) as (process, port):
             seconds = _sending_seconds(scenario.client, sender_folders, port, environment)
-            resident = _resident_bytes(process.pid)
+            resident = resident_bytes(process.pid)
     return Run(len(sent_images), sum(path.stat().st_size for path in sent_images), seconds, resident)
 
 
@@ -163,32 +164,6 @@ _SERVERS: Final = (
 )
 
 
-def _process_tree(root: int) -> set[int]:
-    """Return the ids of a process and of all processes below it."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # the process has ended
-        parents[int(stat.parent.name)] = int(fields[1])
-    tree = {root}
-    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-        tree |= more
-    return tree
-
-
-def _status_bytes(pid: int, field: str) -> int:
-    """Return a memory field of the process's status, 0 where absent."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
-
-
-def _resident_bytes(root: int) -> int:
-    """Return the resident memory of a process and all below it; a page that two of them share counts twice."""
-    return sum(_status_bytes(pid, "VmRSS") for pid in _process_tree(root))
-
-
 def _peak_bytes(folder: Path) -> int:
     """Return the peak memory of the receiver process that receives an instance of 1 GB."""
     source = folder / "large"
@@ -196,13 +171,7 @@ def _peak_bytes(folder: Path) -> int:
     _write_large(source / "large.dcm")
     with running(_SERVERS[0], folder, os.environ | {"TCP_NODELAY": "1"}) as (process, port):
         _sending_seconds("storescu", [source], port, os.environ | {"TCP_NODELAY": "1"})
-        module = b"ainode.node.receiving.process"
-        receivers = [pid for pid in _process_tree(process.pid) if module in _command_line(pid)]
-        return max(_status_bytes(pid, "VmHWM") for pid in receivers)
-
-
-def _command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return max(status_bytes(pid, "VmHWM") for pid in receivers(process.pid))
 
 
 def _write_large(path: Path) -> None:

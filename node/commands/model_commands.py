@@ -139,7 +139,7 @@ def bench_console(
     requests: Annotated[int, typer.Option(min=20, help="requests for each filter")] = 40,
     database: Annotated[str, typer.Option(help="address of an empty PostgreSQL, which is filled; else SQLite")] = "",
 ) -> None:
-    """Time the worklist of a node with many studies for every filter, and the cost of pages that are open."""
+    """Time the worklist of a node with many studies for every filter; measure what open pages and all pages cost."""
     import tempfile
 
     from ainode.node.bench.console import measurement_lines

@@ -1,0 +1,37 @@
+"""What the kernel tells of processes (proc(5)): who started whom, and how much memory each holds."""
+
+from pathlib import Path
+from typing import Final
+
+_RECEIVER: Final = b"ainode.node.receiving.process"
+
+
+def process_tree(root: int) -> set[int]:
+    """Return the ids of a process and of all processes below it."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # the process has ended
+        parents[int(stat.parent.name)] = int(fields[1])
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return tree
+
+
+def status_bytes(pid: int, field: str) -> int:
+    """Return a memory field of the process's status, 0 where absent."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+def resident_bytes(root: int) -> int:
+    """Return the resident memory of a process and all below it; a page that two of them share counts twice."""
+    return sum(status_bytes(pid, "VmRSS") for pid in process_tree(root))
+
+
+def receivers(node: int) -> list[int]:
+    """Return the ids of the receiver processes of a node."""
+    return [pid for pid in process_tree(node) if _RECEIVER in Path(f"/proc/{pid}/cmdline").read_bytes()]
