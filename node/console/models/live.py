@@ -12,6 +12,7 @@ from ainode.node.console.models.drift import drift
 from ainode.node.console.models.page import RECENT_DAYS, Models, Name, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.jobs import memory
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.statistics import MOST_ANSWERS, Statistics
@@ -58,7 +59,13 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get("/models/{name}/live")
     def live(request: Request, name: Name, _: Visit, question: Annotated[Question, Depends()]) -> Response:
-        """Return the figures of a period."""
+        """Return the figures of a period; what up to 50,000 answers took goes back to the system."""
+        try:
+            return figures_page(request, name, question)
+        finally:
+            memory.give_back()
+
+    def figures_page(request: Request, name: str, question: Question) -> Response:
         period, reference = question.periods(last_days(RECENT_DAYS, today_of(zone)))
         handlers = models.handlers(name, period)
         handler = question.handler if question.handler in handlers else handlers[0]
