@@ -1,7 +1,8 @@
 """Is there a tumor of the lung or of the pancreas on this CT? Every slice is read, the study from its slices.
 
 The body part of a series says which organ is read: a chest the lung, an abdomen with contrast the pancreas, a scan of
-both, both. Slices that came as pictures, windowed already, are read too.
+both, both. Slices that came as pictures, windowed already, are read too. The lung of a whole CT is not judged by its
+slices: where the route says `detect = true` nodules are searched in it, elsewhere it is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ from ainode.handlers import (
     threshold_texts,
     verdict_on,
 )
-from ainode.handlers.ct_tumor.slices import OrganSlices, organ_instances, organ_slices
+from ainode.handlers.ct_tumor.candidates import CAUTION, UNSEARCHED, WEIGHTS, Candidates, LungSearch
+from ainode.handlers.ct_tumor.slices import OrganSlices, are_pictures, organ_instances, organ_slices
 from ainode.models.ct_tumor.card import Organ, read_card
 from ainode.models.errors import UnusablePicture
 from ainode.node.domain import (
@@ -32,6 +34,8 @@ from ainode.node.domain import (
     Code,
     Finding,
     Header,
+    Instance,
+    InstanceRef,
     OutOfScope,
     Presence,
     Result,
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
     from ainode.models.benchmarking import Table
     from ainode.models.ct_tumor.model import Reading, SliceReading, TumorModel
 
-PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
+PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "scipy", "torch")
 """what reading needs beside the node's own packages"""
 PICTURES = "slice"
 """what a picture file that `ainode read` is given shows, as the original took it"""
@@ -69,6 +73,7 @@ _PROBABILITIES = {
 }
 """names of the probabilities of classes that were not chosen"""
 _SITES = {"lung": Code("39607008", "SCT", "Lung"), "pancreas": Code("15776009", "SCT", "Pancreas")}
+_LUNG = "lung"
 _KEY_SLICES = 3
 _DEMONSTRATION: Header = {
     "BodyPartExamined": "ABDOMEN",
@@ -87,18 +92,20 @@ class CtTumor:
         self._environment = environment
         self._card = read_card()
         self._models: dict[str, TumorModel] = {}
+        self._search = LungSearch(environment)
 
     def weights(self) -> tuple[str, ...]:
-        """Return the names of both organs' weights."""
-        return tuple(self._weights(organ) for organ in self._card.organs)
+        """Return the names of both organs' weights, and those of the search."""
+        return (*(self._weights(organ) for organ in self._card.organs), *WEIGHTS)
 
     def select(self, study: Study) -> Selection | OutOfScope:
         """Return the best stack of each organ, or slices that are pictures, by their headers."""
-        answers = {organ.name: organ_instances(organ, study.series) for organ in self._card.organs}
+        answers = {organ.name: _answered(organ, study) for organ in self._card.organs}
         chosen = {instance for answer in answers.values() if isinstance(answer, tuple) for instance in answer}
         declined = {name: answer for name, answer in answers.items() if isinstance(answer, OutOfScope)}
         if chosen:
-            return replace(selection_of(study, chosen), declined=declined)
+            selection = selection_of(study, chosen)
+            return replace(selection, declined=declined, wanted_candidates=study.wanted_candidates)
         specific_refusals = [refusal for refusal in declined.values() if refusal.code != "wrong-body-part"]
         return specific_refusals[0] if specific_refusals else self._elsewhere(study.series)
 
@@ -122,27 +129,38 @@ class CtTumor:
         return replace(selection, declined={**selection.declined, **refusals})
 
     def read(self, selection: Selection) -> Result | OutOfScope:
-        """Return the class probabilities of each organ, and its key slices; no body at all is out of scope."""
-        readings: list[_OrganReading] = []
+        """Return what is said of each organ, and its key slices; no body at all is out of scope."""
         refusals = dict(selection.declined)
+        readings: dict[str, _OrganReading | Candidates] = {}
         for organ in self._card.organs:
-            answer = organ_instances(organ, selection.series)
-            if isinstance(answer, OutOfScope) or organ.name in selection.declined:
+            instances = organ_instances(organ, selection.series)
+            if isinstance(instances, OutOfScope) or organ.name in selection.declined:
                 continue
-            slices = organ_slices(organ, answer)
-            if isinstance(slices, OutOfScope):
-                refusals[organ.name] = slices
-                continue
-            try:
-                model = self._model(organ)
-                model_reading = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
-                readings.append(_OrganReading(organ, slices, model_reading, model.calibration.threshold))
-            except UnusablePicture as error:
-                refusals[organ.name] = OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(answer))
+            answer = self._organ_answer(organ, instances, selection)
+            if isinstance(answer, OutOfScope):
+                refusals[organ.name] = answer
+            else:
+                readings[organ.name] = answer
         specific_refusals = {name: reason for name, reason in refusals.items() if reason.code != "wrong-body-part"}
         if readings:
             return self._result(selection, readings, specific_refusals)
         return next(iter(specific_refusals.values()), self._elsewhere(selection.series))
+
+    def _organ_answer(
+        self, organ: Organ, instances: tuple[Instance, ...], selection: Selection
+    ) -> "_OrganReading | Candidates | OutOfScope":
+        """Return what is said of one organ: by its slices; of the lung of a whole CT, by the search."""
+        if organ.name == _LUNG and not are_pictures(instances):
+            return self._search.read(instances, selection)
+        slices = organ_slices(organ, instances)
+        if isinstance(slices, OutOfScope):
+            return slices
+        try:
+            model = self._model(organ)
+            reading = model.read(slices.values) if slices.hounsfield else model.read_pictures(slices.values)
+        except UnusablePicture as error:
+            return OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(instances))
+        return _OrganReading(organ, slices, reading, model)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic abdomen with a tumor of the pancreas."""
@@ -169,38 +187,52 @@ class CtTumor:
             self._models[organ.name] = loaded(TumorModel.load, path, organ, name=name, environment=environment)
         return self._models[organ.name]
 
-    def _algorithm(self, readings: Sequence["_OrganReading"], refusals: Mapping[str, OutOfScope]) -> Algorithm:
-        names = tuple(self._weights(reading.organ) for reading in readings)
-        parameters = dict(pair for reading in readings for pair in reading.parameters(self._model(reading.organ)))
-        parameters |= {f"{name} not read": refusal.reason for name, refusal in refusals.items()}
-        cautions = tuple(f"{reading.organ.name}: {reading.organ.caution}" for reading in readings)
+    def _algorithm(
+        self, readings: Mapping[str, "_OrganReading | Candidates"], refusals: Mapping[str, OutOfScope]
+    ) -> Algorithm:
+        searched = [name for name, reading in readings.items() if isinstance(reading, Candidates)]
+        by_slices = [organ for organ in self._card.organs if organ.name in readings and organ.name not in searched]
+        names = (*map(self._weights, by_slices), *(WEIGHTS if searched else ()))
+        parameters = dict(pair for reading in readings.values() for pair in reading.parameters())
+        parameters |= {
+            f"{name} {'searched' if refusal.code == 'no-candidate' else 'not read'}": refusal.reason
+            for name, refusal in refusals.items()
+        }
+        cautions = (
+            *(f"{name}: {CAUTION}" for name in searched),
+            *(f"{organ.name}: {organ.caution}" for organ in by_slices),
+        )
         card = replace(self._card, limits=replace(self._card.limits, known_limits=cautions))
         return algorithm(card, self._environment.weights, weights=names, parameters=parameters)
 
     def _result(
-        self, selection: Selection, readings: Sequence["_OrganReading"], refusals: Mapping[str, OutOfScope]
+        self,
+        selection: Selection,
+        readings: Mapping[str, "_OrganReading | Candidates"],
+        refusals: Mapping[str, OutOfScope],
     ) -> Result:
-        key_images = tuple(dict.fromkeys(ref for reading in readings for ref in reading.key_images))
-        evidence = tuple(dict.fromkeys(ref for reading in readings for ref in refs(reading.slices.instances)))
+        answers = tuple(readings.values())
+        key_images = tuple(dict.fromkeys(ref for answer in answers for ref in answer.key_images))
+        evidence = tuple(dict.fromkeys(ref for answer in answers for ref in answer.evidence))
         return Result(
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(readings, refusals),
-            title=f"CT tumor, {' and '.join(reading.organ.name for reading in readings)}",
+            title=f"CT tumor, {' and '.join(readings)}",
             procedure=_PROCEDURE,
-            findings=tuple(reading.finding() for reading in readings),
-            captures=tuple(capture for reading in readings for capture in reading.captures()),
+            findings=tuple(finding for answer in answers for finding in answer.findings()),
+            captures=tuple(capture for answer in answers for capture in answer.captures()),
             evidence=evidence,
             key_images=key_images,
-            scores={"probability": max(reading.score for reading in readings)}
-            | {name: value for reading in readings for name, value in reading.scores().items()},
+            scores={"probability": max(answer.score for answer in answers)}
+            | {name: value for answer in answers for name, value in answer.scores().items()},
         )
 
 
 class _OrganReading:
     """What the model says of one organ, in the node's words."""
 
-    def __init__(self, organ: Organ, slices: OrganSlices, reading: "Reading", threshold: float) -> None:
-        self.organ, self.slices, self._reading, self._threshold = organ, slices, reading, threshold
+    def __init__(self, organ: Organ, slices: OrganSlices, reading: "Reading", model: "TumorModel") -> None:
+        self.organ, self.slices, self._reading, self._model = organ, slices, reading, model
         self._key_slices = reading.key_slices(_KEY_SLICES, organ.positive_index)
         self.key_images = tuple(slices.instances[slice_reading.index].ref for slice_reading in self._key_slices)
 
@@ -208,6 +240,15 @@ class _OrganReading:
     def score(self) -> float:
         """Return the probability that the organ holds a tumor, of the whole study."""
         return self._reading.score
+
+    @property
+    def evidence(self) -> tuple[InstanceRef, ...]:
+        """Return the slices that the answer rests on."""
+        return refs(self.slices.instances)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the only finding."""
+        return (self.finding(),)
 
     def finding(self) -> Finding:
         """Return the chosen class, with the verdict on the class that means a tumor and the probability of every class.
@@ -217,7 +258,7 @@ class _OrganReading:
         organ = self.organ
         shares = dict(zip(organ.class_names, map(float, self._reading.probabilities), strict=True))
         likeliest = max(shares, key=lambda name: shares[name])
-        verdict = verdict_on(self.score, self._threshold, organ.band)
+        verdict = verdict_on(self.score, self._model.calibration.threshold, organ.band)
         chosen = likeliest if verdict.presence is Presence.ABSENT else organ.positive
         if chosen != organ.positive:
             verdict = replace(verdict, about=_CLASSES[organ.positive])
@@ -264,9 +305,9 @@ class _OrganReading:
         slices = self._reading.slices
         return study | {f"{prefix} {self._number(item)}": float(item.probabilities[index]) for item in slices}
 
-    def parameters(self, model: "TumorModel") -> tuple[tuple[str, str], ...]:
+    def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
-        organ, rule = self.organ, model.calibration
+        organ, model, rule = self.organ, self._model, self._model.calibration
         window = f"level {organ.level:g} width {organ.width:g} HU" if self.slices.hounsfield else "as it came"
         read_count, count = len(self._reading.slices), len(self.slices.instances)
         return (
@@ -282,9 +323,17 @@ class _OrganReading:
         )
 
 
+def _answered(organ: Organ, study: Study) -> tuple[Instance, ...] | OutOfScope:
+    """Return the slices of an organ in a study, or why it is not read: without a search no lung of a whole CT is."""
+    answer = organ_instances(organ, study.series)
+    if isinstance(answer, OutOfScope) or organ.name != _LUNG or are_pictures(answer) or study.wanted_candidates:
+        return answer
+    return OutOfScope(UNSEARCHED, "not-searched", refs(answer[:1]))
+
+
 def _look_refusal(organ_name: str, seen: CtLook) -> OutOfScope | None:
     """Return why an organ is not read of what was seen; None if it is read."""
-    return seen.unit_refusal or (seen.chest_refusal if organ_name == "lung" else seen.abdomen_refusal)
+    return seen.unit_refusal or (seen.chest_refusal if organ_name == _LUNG else seen.abdomen_refusal)
 
 
 def build(environment: ModelEnvironment) -> CtTumor:

@@ -68,6 +68,11 @@ def _shows(organ: Organ, series: Series) -> bool:
     return series.modality == "CT" and not any(map(_is_picture, series.instances))
 
 
+def are_pictures(instances: Sequence[Instance]) -> bool:
+    """Return whether what `organ_instances` chose are slices that were made pictures."""
+    return _is_picture(instances[0])
+
+
 def _no_pictures(series: Series) -> tuple[Instance, ...]:
     return tuple(instance for instance in series.instances if not _is_picture(instance))
 
@@ -84,7 +89,7 @@ def organ_slices(organ: Organ, instances: tuple[Instance, ...]) -> OrganSlices |
 
     Raises: BrokenSeries if an image cannot be decoded, or slices that were a stack are none.
     """
-    if _is_picture(instances[0]):
+    if are_pictures(instances):
         pictures = [_gray(image) for image in instances]
         return OrganSlices(instances, pictures, lambda _, values: values, hounsfield=False, whole_count=len(instances))
     slices = stack(instances)

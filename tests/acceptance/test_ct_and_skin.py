@@ -31,10 +31,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield server
 
 
+def searching(routes: str) -> str:
+    """Let the route of tumors search the lung, so that the route answers of a chest."""
+    return routes.replace('handler = "ct_tumor"', 'handler = "ct_tumor"\ndetect = true')
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
     folder = tmp_path_factory.mktemp("node")
-    with running(configured(folder, peers=[archive.peer], routes=shipped_routes())) as started:
+    with running(configured(folder, peers=[archive.peer], routes=searching(shipped_routes()))) as started:
         yield started
 
 

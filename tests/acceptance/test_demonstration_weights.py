@@ -1,4 +1,4 @@
-"""A chest CT at a node with the shipped routes: demonstration weights answer only where the route allows them."""
+"""A CT of chest and abdomen at the shipped routes: demonstration weights answer only where the route allows them."""
 
 import json
 import re
@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import free_port, installed
+from support import bodies, free_port, installed
 from support.node import RunningNode, configured, running, shipped_routes
 
 from ainode.node import testing
@@ -19,7 +20,7 @@ from ainode.node.keeping.records import Job
 from ainode.node.settings import Peer
 
 installed("openvino", "safetensors", "scipy", "torch")
-STUDY = "a chest CT"
+STUDY = "a CT of chest and abdomen"
 
 
 @pytest.fixture
@@ -30,11 +31,10 @@ def archive(tmp_path: Path) -> Iterator[Peer]:
 
 
 def a_chest(folder: Path) -> list[Path]:
-    from ainode.models.phantoms.thorax import Field, thorax
-
-    chest = thorax(3, 3, scanned=Field((32, 96, 96), (8.0, 3.9, 3.9)), consolidations=1)
-    header = {"BodyPartExamined": "CHEST", "ConvolutionKernel": "LUNG"}
-    images = testing.ct(chest.values, chest.spacing_mm, frame="chest", header=header)
+    """Return the slices of a chest and an abdomen with contrast: of a chest alone the tumor route says nothing."""
+    values = np.concatenate([bodies.abdomen(0), bodies.chest(3, consolidations=1)])
+    header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
+    images = testing.ct(values, bodies.SPACING_MM, frame="chest", header=header)
     return testing.write(images, folder, study=STUDY)
 
 

@@ -32,6 +32,7 @@ from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import network_input
 from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_in
 
+pytestmark = pytest.mark.long
 WEIGHTS = ROOT / "weights"
 Array = NDArray[np.float32]
 Read = Callable[[Array], Array]

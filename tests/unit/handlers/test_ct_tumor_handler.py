@@ -11,6 +11,7 @@ from support.bodies import Values, abdomen, chest
 
 from ainode.handlers.ct_tumor import CtTumor, _OrganReading, build
 from ainode.handlers.ct_tumor.slices import OrganSlices
+from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
 from ainode.node.disk import sha256_of
@@ -61,6 +62,11 @@ def a_study(folder: Path, *, count: int = 14, step_mm: float = 5.0, **header: An
     return read_back(images, folder / "study")
 
 
+def searched(study: Study) -> Study:
+    """The study as a route with `detect = true` hands it on."""
+    return replace(study, wanted_candidates=5)
+
+
 def a_folder(name: str) -> Study:
     files = sorted(shared(f"data/dicom/{name}").rglob("*.dcm"))
     return headers.study(headers.instance(path, sha256="") for path in files)
@@ -68,7 +74,12 @@ def a_folder(name: str) -> Study:
 
 def test_it_is_a_handler(handler: CtTumor) -> None:
     assert isinstance(handler, Handler)
-    assert handler.weights() == ("ct_tumor/lung", "ct_tumor/pancreas")
+    assert handler.weights()[:2] == ("ct_tumor/lung", "ct_tumor/pancreas")
+    assert {name.split("/")[0] for name in handler.weights()[2:]} == {
+        "lung_nodule",
+        "nodule_detection",
+        "nodule_outline",
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,10 +96,22 @@ def test_it_is_a_handler(handler: CtTumor) -> None:
 def test_a_chest_and_an_abdomen_with_contrast_are_selected(
     handler: CtTumor, tmp_path: Path, header: dict[str, Any]
 ) -> None:
-    study = a_study(tmp_path, **header)
+    study = searched(a_study(tmp_path, **header))
     selection = handler.select(study)
     assert isinstance(selection, Selection)
     assert len(selection.instances) == len(study.instances)
+    assert selection.wanted_candidates == 5
+
+
+def test_the_lung_of_a_whole_ct_is_not_judged_by_its_slices(handler: CtTumor, tmp_path: Path) -> None:
+    declined = handler.select(a_study(tmp_path / "chest"))
+    assert isinstance(declined, OutOfScope)
+    assert declined.code == "not-searched"
+    assert "12 of 12 real chest CT malignant" in declined.reason
+    assert "`detect = true` in the route" in declined.reason
+    both = handler.select(a_study(tmp_path / "both", BodyPartExamined="CHESTABDPELVIS", ContrastBolusAgent="APPLIED"))
+    assert isinstance(both, Selection)
+    assert both.declined["lung"].code == "not-searched"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +167,7 @@ def named(instance: Instance, name: str) -> Instance:
     [("ct_chest_thin_R01-001", 84), ("ct_chest_5mm_Lung_Dx-A0001", 64)],
 )
 def test_the_real_scans_are_selected(handler: CtTumor, folder: str, count: int) -> None:
-    selection = handler.select(a_folder(folder))
+    selection = handler.select(searched(a_folder(folder)))
     assert isinstance(selection, Selection)
     assert len(selection.instances) == count
 
@@ -239,30 +262,22 @@ def _head_over_heels(image: SyntheticImage) -> SyntheticImage:
     return replace(image, pixels=pixels.tobytes(), header=header | turned)
 
 
-def test_a_chest_to_pelvis_with_contrast_is_read_for_both_organs_each_as_if_scanned_alone(
+def test_a_chest_to_pelvis_with_contrast_is_read_for_the_pancreas_as_if_scanned_alone(
     reader: CtTumor, tmp_path: Path
 ) -> None:
     header = {"ContrastBolusAgent": "APPLIED", "SeriesDescription": "portal venous"}
-    alone = [
-        a_result(reader, bodies.study(values, tmp_path / part, **{**header, "BodyPartExamined": part}))
-        for part, values in (("CHEST", chest(0)), ("ABDOMEN", abdomen(0)))
-    ]
+    alone = a_result(reader, bodies.study(abdomen(0), tmp_path / "alone", **{**header, "BodyPartExamined": "ABDOMEN"}))
     values = np.concatenate([abdomen(0), chest(0)])
     result = a_result(
         reader, bodies.study(values, tmp_path / "both", **{**header, "BodyPartExamined": "CHESTABDPELVIS"})
     )
-    assert {finding.site.meaning for finding in result.findings} == {"Lung", "Pancreas"}
+    assert {finding.site.meaning for finding in result.findings} == {"Pancreas"}
     parameters = dict(result.algorithm.parameters)
-    first, last = (int(parameters["lung read"].split()[at]) for at in (1, 3))
-    assert result.scores["lung malignant"] == alone[0].scores["lung malignant"]
-    for number in range(first, last + 1):
-        name = "lung malignant slice"
-        assert result.scores[f"{name} {number}"] == alone[0].scores[f"{name} {number - 40}"]
+    assert "`detect = true`" in parameters["lung not read"]
     for number in range(1, 41):
         name = f"pancreas tumor slice {number}"
-        assert result.scores[name] == alone[1].scores[name]
+        assert result.scores[name] == alone.scores[name]
     assert parameters["pancreas read"].endswith(" of 80: the abdomen")
-    assert last < 80, "the neck is read for neither"
 
 
 def test_slices_that_are_pictures_are_read_as_they_came(
@@ -301,8 +316,9 @@ def test_a_scan_of_air_is_out_of_scope(reader: CtTumor, tmp_path: Path) -> None:
 def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Finding:
     """Return the finding of an organ whose study has these class probabilities, in the order of the card."""
     installed("keras", "openvino", "torch")
-    from ainode.models.ct_tumor.model import Reading, SliceReading
+    from ainode.models.ct_tumor.model import Reading, SliceReading, TumorModel
     from ainode.models.ct_tumor.preprocess import Placement
+    from ainode.models.running.keras_serving import Network
 
     organ = read_card().organ(organ_name)
     place = Placement(0, 0, organ.side, organ.side, organ.side)
@@ -310,7 +326,10 @@ def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Find
     reading = Reading((SliceReading(0, study, np.zeros((1, 1), np.float32), place),), study, shares[-1])
     image = Instance(IMAGE, UID("1.2"), Path("slice.dcm"), "", 0, {})
     slices = OrganSlices((image,), (), lambda _, values: values, hounsfield=True)
-    return _OrganReading(organ, slices, reading, threshold).finding()
+    network = Network(lambda _: (), 1.0)
+    return _OrganReading(
+        organ, slices, reading, TumorModel(organ, Calibration(threshold=threshold), "", network)
+    ).finding()
 
 
 @pytest.mark.parametrize(
@@ -344,7 +363,8 @@ def test_one_class_is_the_finding_and_the_others_are_probabilities(
 def test_a_look_refuses_what_the_header_calls_by_the_name_of_another_part(
     handler: CtTumor, tmp_path: Path, values: Values, part: str, code: str
 ) -> None:
-    selection = handler.select(bodies.study(values, tmp_path, BodyPartExamined=part, ContrastBolusAgent="APPLIED"))
+    header = {"BodyPartExamined": part, "ContrastBolusAgent": "APPLIED"}
+    selection = handler.select(searched(bodies.study(values, tmp_path, **header)))
     assert isinstance(selection, Selection)
     refusal = handler.look(selection)
     assert isinstance(refusal, OutOfScope)
@@ -354,7 +374,7 @@ def test_a_look_refuses_what_the_header_calls_by_the_name_of_another_part(
 
 def test_an_abdomen_that_is_labelled_as_both_is_read_for_the_pancreas_alone(handler: CtTumor, tmp_path: Path) -> None:
     header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
-    selection = handler.select(bodies.study(abdomen(0), tmp_path, **header))
+    selection = handler.select(searched(bodies.study(abdomen(0), tmp_path, **header)))
     assert isinstance(selection, Selection)
     seen = handler.look(selection)
     assert isinstance(seen, Selection)
@@ -373,7 +393,7 @@ def test_the_pixels_decide_on_the_organs_of_a_ct_that_names_no_part(
     handler: CtTumor, tmp_path: Path, values: Values, declined: dict[str, str]
 ) -> None:
     study = bodies.study(values, tmp_path, BodyPartExamined="", ContrastBolusAgent="APPLIED")
-    selection = handler.select(study)
+    selection = handler.select(searched(study))
     assert isinstance(selection, Selection)
     seen = handler.look(selection)
     if len(declined) == 2:
@@ -386,7 +406,7 @@ def test_the_pixels_decide_on_the_organs_of_a_ct_that_names_no_part(
 
 def test_an_organ_that_is_not_read_beside_the_other_is_said_with_the_reason(reader: CtTumor, tmp_path: Path) -> None:
     header = {"BodyPartExamined": "CHESTABDPELVIS", "ContrastBolusAgent": "APPLIED"}
-    selection = reader.select(bodies.study(abdomen(0), tmp_path, **header))
+    selection = reader.select(searched(bodies.study(abdomen(0), tmp_path, **header)))
     assert isinstance(selection, Selection)
     seen = reader.look(selection)
     assert isinstance(seen, Selection)
