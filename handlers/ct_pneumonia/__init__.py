@@ -312,8 +312,12 @@ def build(environment: ModelEnvironment) -> CtPneumonia:
 
 
 def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
-    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    """Return head and rows of how long a whole reading and the outline of infection take, ours beside eager PyTorch."""
     from ainode.models.ct_pneumonia.benchmark import benchmark as measured  # noqa: PLC0415
+    from ainode.models.lung_infection.benchmark import infection_rows  # noqa: PLC0415
 
     path = None if full_size else environment.weights.verified(read_card().weights)
-    return measured(path, cache=environment.cache, runs=runs)
+    table = measured(path, cache=environment.cache, runs=runs)
+    names = InfectionReader(environment).weights
+    infection = environment.weights.verified(names[0]) if names else None
+    return table._replace(rows=[*table.rows, *infection_rows(infection, cache=environment.cache, runs=runs)])

@@ -157,7 +157,8 @@ def bench_infer(
     runs: Annotated[int, typer.Option(help="readings by each program, interleaved")] = 15,
     config: Config = None,
 ) -> None:
-    """Time a whole reading by each model, beside eager PyTorch or Keras, in one run."""
+    """Time a whole reading by each model, beside eager PyTorch or Keras, in one run; then the memory of a long CT."""
+    from ainode.node.bench.long_scans import peak_lines
     from ainode.node.reading import registry
     from ainode.node.reading.weights import environment
 
@@ -168,6 +169,8 @@ def bench_infer(
         print(table(comparison.titles, comparison.rows))
         if comparison.note:
             print(comparison.note)
+    for line in peak_lines(models):
+        print(line, flush=True)
 
 
 @contextlib.contextmanager
