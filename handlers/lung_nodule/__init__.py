@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers.lung_nodule.selecting import selected
 from ainode.models.lung_nodule.card import read_card
-from ainode.models.nodule_reading.weights import DETECTION, OUTLINE
+from ainode.models.nodule_reading.weights import DETECTION, OUTLINE, TRAITS
 from ainode.node.domain import OutOfScope, Result, Selection, Study, SyntheticStudy
 from ainode.node.imaging.ct_look import looks
 from ainode.node.reading.weights import ModelEnvironment
@@ -38,10 +38,10 @@ class LungNodule:
         return tuple(self._card.files)
 
     def weights(self) -> tuple[str, ...]:
-        """Return the names of every network's weights, those of a search only where they are here."""
+        """Return the names of all weights, those of a search and of the judge of outlines only where they are here."""
         known = {entry.name for entry in self._environment.weights.entries()}
-        searching = (DETECTION,) if DETECTION in known else ()
-        return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE, *searching)
+        optional = (name for name in (DETECTION, TRAITS) if name in known)
+        return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE, *optional)
 
     def paths(self) -> dict[str, Path]:
         """Return the verified file of each network by its name in the card."""

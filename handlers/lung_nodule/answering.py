@@ -30,7 +30,8 @@ from ainode.models.nodule_detection.card import read_card as read_detection_card
 from ainode.models.nodule_detection.model import NoduleDetector
 from ainode.models.nodule_outline.model import OutlineModel
 from ainode.models.nodule_reading.reading import NoduleReader
-from ainode.models.nodule_reading.weights import DETECTION, OUTLINE
+from ainode.models.nodule_reading.search import traits_model
+from ainode.models.nodule_reading.weights import DETECTION, OUTLINE, TRAITS
 from ainode.node.domain import Algorithm, Code, OutOfScope, Result, Selection
 from ainode.node.reading.weights import ModelEnvironment
 
@@ -59,7 +60,8 @@ class Answering:
         """Return the outlines, and the network that judges a single scan."""
         path = self.environment.weights.verified(OUTLINE)
         outlines = loaded(OutlineModel.load, path, name=OUTLINE, environment=self.environment)
-        return NoduleReader(outlines, self.model.single_scan_reader)
+        paths = {TRAITS: self.environment.weights.verified(TRAITS)} if TRAITS in self.weights else {}
+        return NoduleReader(outlines, self.model.single_scan_reader, traits_model(paths, outlines))
 
     @cached_property
     def detector(self) -> NoduleDetector | OutOfScope:
@@ -72,7 +74,7 @@ class Answering:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding with probability, attention, size and growth for every nodule, and its saliency."""
-        outline = self.reader.outlines.outline
+        outline = self.reader.nodule_at
         tracing = trace(selection, outline) if selection.locations else Tracing((), 0.0)
         search = self._search(selection) if selection.wanted_candidates else None
         if isinstance(search, Search):
@@ -134,7 +136,8 @@ class Answering:
             prediction = current_alone if len(scans) == 1 else self.model.predict(scans)
         except UnusablePicture as error:
             return OutOfScope(f"{name}: {error}", "unusable-pixels", (place.key_slice,))
-        return Nodule(name, traced_nodule, prediction, current_alone, origin)
+        density = self.reader.density(traced_nodule.outlined)
+        return Nodule(name, traced_nodule, prediction, current_alone, origin, density)
 
     def _algorithm(
         self, nodules: Sequence[Nodule], refusals: Mapping[str, OutOfScope], search: Search | OutOfScope | None
@@ -142,7 +145,7 @@ class Answering:
         card, is_searched = self.card, any(nodule.origin.is_candidate for nodule in nodules)
         # The outline decides whether there is a nodule, and what is said of its size.
         searching = {DETECTION} if is_searched else set()
-        weights_names = {OUTLINE, *searching, *(f"{card.name}/{nodule.prediction.profile}" for nodule in nodules)}
+        weights_names = {OUTLINE, *searching, *(self._weights_of(nodule.prediction) for nodule in nodules)}
         places = [place for nodule in nodules for place in nodule.trace.places]
         parameters_by_name = {
             **threshold_texts(card.threshold, card.band),
@@ -162,9 +165,13 @@ class Answering:
         limits = read_detection_card().limits.known_limits if is_searched else ()
         return replace(described, known_limits=(*described.known_limits, *limits))
 
+    def _weights_of(self, prediction: Prediction) -> str:
+        """Return the name of the weights that a prediction is by."""
+        return TRAITS if prediction.profile == "traits" else f"{self.card.name}/{prediction.profile}"
+
     def _current_alone_text(self, prediction: Prediction) -> str:
         """Return the probability of the current scan alone, and what its weights may be trusted for."""
-        status = self.environment.weights.status({f"{self.card.name}/{prediction.profile}"})
+        status = self.environment.weights.status({self._weights_of(prediction)})
         return f"{prediction.probability:.2%}, {prediction.profile}, {status} weights"
 
     def _result(self, selection: Selection, nodules: Sequence[Nodule], algorithm: Algorithm) -> Result:

@@ -25,5 +25,5 @@ def change_between(earlier: Place, later: Place) -> Growth | Omission:
         return omission
     first, second = (filled_volume_mm3(nodule) for nodule in outlines)
     if first is None or second is None:
-        return Omission("not-solid", "growth is measured of solid nodules; it is not solid at one of the dates")
+        return Omission("not-solid", "growth needs soft tissue; the nodule is less dense at one of the dates")
     return growth(first, second, days)

@@ -12,7 +12,7 @@ from ainode.handlers.lung_nodule.statements import captions
 from ainode.models.following import Growth, Omission
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
-from ainode.models.nodule_reading.density import Density, density_of
+from ainode.models.nodule_reading.density import Density
 from ainode.node.domain import Capture, Code, Finding, Measurement, Region, Saliency, TimePoint, Verdict, Window
 
 _LUNG = Code("39607008", "SCT", "Lung")
@@ -84,6 +84,8 @@ class Nodule:
     current_alone: Prediction
     """prediction from the current scan alone"""
     origin: Origin
+    density: Density
+    """whether the nodule is solid now"""
 
     @property
     def changes(self) -> Changes:
@@ -135,11 +137,6 @@ class Nodule:
             ),
             is_candidate=self.origin.is_candidate,
         )
-
-    @property
-    def density(self) -> Density:
-        """Return whether the nodule is solid now."""
-        return density_of(self.trace.outlined)
 
     def _sizes(self) -> Iterator[Measurement]:
         """Yield the sizes in the current study, rounded to whole mm (MacMahon et al., Radiology 2017)."""

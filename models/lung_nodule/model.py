@@ -23,7 +23,7 @@ from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, 
 from ainode.models.running.saliency import rectified_map
 
 Array = NDArray[np.float32]
-Profile = Literal["lidc", "temporal", "fmcib"]
+Profile = Literal["lidc", "temporal", "fmcib", "traits"]
 
 MOST_TIME_POINTS = 3
 _SHIPPED = ("lidc", "temporal")

@@ -10,7 +10,9 @@ from scipy.ndimage import binary_dilation
 from ainode.models.following import Grid, Omission, Position
 from ainode.models.lung_nodule.model import Prediction, Reader
 from ainode.models.lung_nodule.patches import Scan
+from ainode.models.nodule_malignancy.model import MalignancyModel
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
+from ainode.models.nodule_reading.density import Density, density_of
 
 _HALF_VOXEL = 0.5
 
@@ -21,18 +23,34 @@ class NoduleReader:
 
     outlines: OutlineModel
     judge: Reader
+    """reads the picture around an outline; it answers where no `traits` are"""
+    traits: MalignancyModel | None = None
+    """judges outlines by their traits, and tells those of nodules from those of vessels"""
+
+    def nodule_at(self, scan: Grid, position_mm: Position) -> OutlinedNodule | Omission:
+        """Return the outline of the nodule or the mass at a position, or why there is none."""
+        if self.traits is None:
+            return self.outlines.outline(scan, position_mm)
+        reading = self.traits.read(scan, position_mm)
+        return reading if isinstance(reading, Omission) else reading.nodule
 
     def outline(self, scan: Grid, position_mm: Position) -> OutlinedNodule | Omission:
         """Return the outline of the nodule at a position, or why nothing is read there: no nodule, or a mass."""
-        nodule = self.outlines.outline(scan, position_mm)
+        nodule = self.nodule_at(scan, position_mm)
         return nodule if isinstance(nodule, Omission) else nodule.refusal or nodule
 
+    def density(self, nodule: OutlinedNodule) -> Density:
+        """Return whether an outlined nodule is solid, part-solid or ground glass."""
+        return density_of(nodule) if self.traits is None else Density(self.traits.reading(nodule).kind)
+
     def prediction(self, nodule: OutlinedNodule, scan: Grid, slices_below: int = 0) -> Prediction:
-        """Return how likely an outlined nodule of a scan is malignant, with the map of the evidence.
+        """Return how likely an outlined nodule of a scan is malignant, with the map of the evidence if there is one.
 
         `slices_below` is the number of the whole scan's slices below `scan`.
         Raises: UnusablePicture if the scan shows nothing at the nodule.
         """
+        if self.traits is not None and (likely := self.traits.reading(nodule).probability) is not None:
+            return Prediction("traits", likely, (1.0,), (None,))
         return self.judge([scan_around(nodule.size.position_mm, scan, slices_below)])
 
 

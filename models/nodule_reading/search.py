@@ -12,9 +12,11 @@ from scipy.ndimage import binary_dilation
 from ainode.models.following import Grid, Omission, Position
 from ainode.models.lung_nodule.model import SliceReader, slice_recipe
 from ainode.models.nodule_detection.model import Candidate, Detection, NoduleDetector
+from ainode.models.nodule_malignancy.card import read_card
+from ainode.models.nodule_malignancy.model import MalignancyModel, head_of
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
 from ainode.models.nodule_reading.reading import NoduleReader
-from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE
+from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE, TRAITS
 from ainode.models.running.runtime import Execution, runner
 
 _EDGE_CELLS = 2
@@ -58,19 +60,27 @@ class NoduleSearch:
 
     @classmethod
     def load(cls, paths: Mapping[str, Path], *, execution: Execution) -> NoduleSearch:
-        """Load the networks from the verified files of `weights.DETECTION`, `OUTLINE` and `MALIGNANCY`.
+        """Load the networks from the verified files of the names in `weights`; that of `TRAITS` may be missing.
 
         Raises: ModelError if a file is missing or holds another network, or a lower precision is refused.
         """
         detector = NoduleDetector.load({DETECTION.split("/")[1]: paths[DETECTION]}, execution=execution)
         outlines = OutlineModel.load(paths[OUTLINE], execution=execution)
         judge = SliceReader(runner(slice_recipe(paths[MALIGNANCY]), execution))
-        return cls(detector, NoduleReader(outlines, judge))
+        return cls(detector, NoduleReader(outlines, judge, traits_model(paths, outlines)))
 
     def search(self, scan: Grid, most: int) -> SearchedChest | Omission:
         """Return up to `most` nodules of a chest CT, or why nodules are not searched in the scan."""
         detection = self.detector.predict(scan)
         return detection if isinstance(detection, Omission) else outlined(detection, self.reader, scan, most)
+
+
+def traits_model(paths: Mapping[str, Path], outlines: OutlineModel) -> MalignancyModel | None:
+    """Return what judges outlines by their traits; None without the file of its head.
+
+    Raises: CheckpointRefused if the file holds no head.
+    """
+    return MalignancyModel(read_card(), outlines, head_of(paths[TRAITS])) if TRAITS in paths else None
 
 
 def outlined(detection: Detection, reader: NoduleReader, scan: Grid, most: int) -> SearchedChest:

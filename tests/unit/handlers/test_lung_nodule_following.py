@@ -53,7 +53,7 @@ def handler(tmp_path_factory: pytest.TempPathFactory) -> LungNodule:
 @pytest.fixture(scope="module")
 def outline(handler: LungNodule) -> Outliner:
     """Return the outlines of the shipped network."""
-    return handler._answering.reader.outlines.outline
+    return handler._answering.reader.nodule_at
 
 
 def studied(made: Dated, folder: Path, name: str, *, point: bool = False) -> Study:

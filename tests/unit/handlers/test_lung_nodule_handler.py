@@ -317,7 +317,7 @@ def test_the_real_nodule_is_shown_as_the_training_slices_are(handler: LungNodule
 
     study = the_real_nodule()
     selection = Selection(study.study_instance_uid, study.series, study.locations)
-    (nodule,) = trace(selection, handler._answering.reader.outlines.outline).nodules
+    (nodule,) = trace(selection, handler._answering.reader.nodule_at).nodules
     assert isinstance(nodule, TracedNodule)
     picture, _ = middle_slice(nodule.current.scan)
     table = np.load(shared("data/labelled/nodule3d_lidc/train.npz"))["slices"] / 255

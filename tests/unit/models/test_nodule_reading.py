@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import dist
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from support import installed
 
 installed("torch", "openvino", "safetensors", "timm")
 
+from ainode import weights  # noqa: E402
 from ainode.models.following import Grid, Omission  # noqa: E402
 from ainode.models.following.grid import triple  # noqa: E402
 from ainode.models.nodule_detection.model import Candidate, Detection  # noqa: E402
 from ainode.models.nodule_detection.search import Search, searched  # noqa: E402
+from ainode.models.nodule_malignancy.card import read_card  # noqa: E402
 from ainode.models.nodule_outline.model import OutlinedNodule  # noqa: E402
 from ainode.models.nodule_reading.density import Density, density_of  # noqa: E402
-from ainode.models.nodule_reading.search import NoduleSearch, outlined  # noqa: E402
-from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE  # noqa: E402
+from ainode.models.nodule_reading.search import NoduleSearch, outlined, traits_model  # noqa: E402
+from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE, TRAITS  # noqa: E402
 from ainode.models.phantoms.thorax import Field, Nodule, thorax  # noqa: E402
 from ainode.models.running.runtime import Execution  # noqa: E402
 from ainode.node.reading.weights import WeightStore  # noqa: E402
@@ -123,3 +126,17 @@ def test_a_solid_core_in_ground_glass_is_part_solid(search: NoduleSearch) -> Non
     nodule = search.reader.outline(scan, MIDDLE)
     assert isinstance(nodule, OutlinedNodule), nodule
     assert density_of(nodule) is Density.PART_SOLID
+
+
+def test_the_traits_judge_the_outline_where_their_weights_are(search: NoduleSearch) -> None:
+    head = next(iter(weights.__path__)) + "/" + read_card().file
+    traits = traits_model({TRAITS: Path(head)}, search.reader.outlines)
+    assert traits is not None
+    reader = replace(search.reader, traits=traits)
+    scan = lung_with(7, 40)
+    nodule = reader.outline(scan, MIDDLE)
+    assert isinstance(nodule, OutlinedNodule), nodule
+    reading = traits.reading(nodule)
+    assert reader.prediction(nodule, scan).probability == reading.probability
+    assert reader.density(nodule) == reading.kind == "solid"
+    assert traits_model({}, search.reader.outlines) is None
