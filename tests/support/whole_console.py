@@ -12,7 +12,7 @@ from conformance.test_verdicts import VERDICTS, judged
 
 from ainode.node import reports
 from ainode.node.console.entry.access import Role
-from ainode.node.domain import UID, Document, InstanceRef, JobState, Judgement, Opinion, OutOfScope, TimePoint
+from ainode.node.domain import UID, Code, Document, InstanceRef, JobState, Judgement, Opinion, OutOfScope, TimePoint
 from ainode.node.keeping.announcements import Announcement
 from ainode.node.keeping.catalog import Completion, StoredInstance
 from ainode.node.keeping.judgements import Judgements
@@ -162,15 +162,22 @@ def _read(bench: Bench, folder: Path) -> None:
         for days in (180.0, 0.0)
     )
     verdicts = judged(path, next(iter(VERDICTS.values())), boxes=3)
-    result = replace(verdicts, scores={"probability": 0.9, "network a probability": 0.25}, course=course)
+    measure = Code("LONG", "99TEST", "Probability of malignancy of the nodule, after a calibration")
+    findings = tuple(
+        replace(finding, measurements=tuple(replace(item, concept=measure) for item in finding.measurements))
+        for finding in verdicts.findings
+    )
+    result = replace(
+        verdicts, findings=findings, scores={"probability": 0.9, "network a probability": 0.25}, course=course
+    )
     summary = reports.result_json(result, CONTEXT)
-    outcome = Outcome(JobState.REPORTED, summary, "", 4.0, {"compose": 1.0}, NOW)
+    outcome = Outcome(JobState.REPORTED, summary, "", 9_999.0, {"compose": 1.0}, NOW)
     documents = _kept(bench, _job(READ), reports.documents(result, sources_of(path), EVERYTHING))
     for name, contents, kept_documents in (("ab" * 16, {}, ()), (_job(READ), images, documents)):
         at = NOW + timedelta(seconds=len(contents))
         job = Job(name, READ, "spine-of-every-department", HANDLER, contents, NOW, at, DESTINATIONS)
         assert bench.ledger.open(job)
-        bench.ledger.move(name, JobState.READING, at=NOW)
+        bench.ledger.move(name, JobState.READING, at=NOW + timedelta(days=12))
         assert bench.ledger.report(job, kept_documents, outcome)
     _deliver(bench)
     comment = "seen on the light box; a_word_that_is_longer_than_the_screen_of_a_phone_is_wide_and_has_no_space"
