@@ -1,5 +1,8 @@
 import json
+import re
 import sys
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,10 @@ def test_every_model_that_ships_has_a_card_with_scope_limits_licence_and_tests(m
     assert {"code"} <= set(dict(shipped.licence))
     assert shipped.training
     assert shipped.known_limits
-    assert shipped.limits
+    folder = Path(str(resources.files("ainode.models"))) / model
+    in_short = " ".join(tomllib.loads((folder / "card.toml").read_text("utf-8"))["known_limits"])
+    figures = re.compile(r"\d+(?:\.\d+)?")
+    assert set(figures.findall(in_short)) <= set(figures.findall(" ".join(shipped.limits)))
     for test in shipped.evaluations:
         assert test.evaluation is not None, test.problem
         assert test.evaluation.auc is not None
