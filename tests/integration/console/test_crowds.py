@@ -81,6 +81,7 @@ def test_many_who_ask_what_a_process_must_find_out_hold_no_thread_of_other_pages
 
 
 def whole(connection: socket.socket) -> bytes:
-    """Return an answer to its end."""
+    """Return an answer to its end, which takes the time of a process that imports the handlers."""
+    connection.settimeout(120)
     with connection.makefile("rb") as file:
         return file.read()
