@@ -33,10 +33,10 @@ def known_terms(terms: Iterable[str]) -> tuple[str, ...]:
     The first term may be empty: the default repertoire, which the other terms extend.
     """
     spelled = [_spelled(term) for term in terms]
-    known = [term for number, term in enumerate(spelled) if term in python_encoding and (term or not number)]
-    if known and known[0] in _ALONE:
-        return (known[0],)
-    return tuple(known) if any(known) else ()
+    decodable = [term for number, term in enumerate(spelled) if term in python_encoding and (term or not number)]
+    if decodable and decodable[0] in _ALONE:
+        return (decodable[0],)
+    return tuple(decodable) if any(decodable) else ()
 
 
 def undeclared_term(texts: Iterable[bytes]) -> str:

@@ -293,10 +293,10 @@ class Catalog:
 
     def forget_past(self, before: datetime) -> None:
         """Remove when studies that are gone were complete, and why no route took them, where that is older."""
-        here = sa.select(studies.c.study_instance_uid)
+        present = sa.select(studies.c.study_instance_uid)
         with_job = sa.select(jobs.c.study_instance_uid)
-        is_over = (completions.c.at < before, completions.c.study_instance_uid.not_in(here))
-        is_unmatched = (mismatches.c.received_at < before, mismatches.c.study_instance_uid.not_in(here))
+        is_over = (completions.c.at < before, completions.c.study_instance_uid.not_in(present))
+        is_unmatched = (mismatches.c.received_at < before, mismatches.c.study_instance_uid.not_in(present))
         with self._engine.begin() as connection:
             connection.execute(
                 sa.delete(completions).where(*is_over, completions.c.study_instance_uid.not_in(with_job))

@@ -81,7 +81,7 @@ class WorklistRows:
         labels = self._patients.shown(uids)
         by_kind = {kind: [entry.key for entry in entries if entry.kind is kind] for kind in Kind}
         with self._engine.connect() as connection:
-            here = _present(connection, uids)
+            present = _present(connection, uids)
             jobs_values = _jobs(connection, by_kind[Kind.JOB])
             values = {
                 Kind.JOB: jobs_values,
@@ -94,7 +94,7 @@ class WorklistRows:
             Row(
                 entry=entry,
                 labels=labels.get(entry.study_instance_uid, Labels()),
-                has_images=entry.study_instance_uid in here,
+                has_images=entry.study_instance_uid in present,
                 whereabouts=whereabouts.get(entry.key, ()),
                 **values[entry.kind].get(entry.key, {}),
             )

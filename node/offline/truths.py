@@ -39,12 +39,12 @@ def cases(table: Path, folder: Path) -> tuple[Case, ...]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             _refuse_columns(table, rows.fieldnames or ())
-            found = tuple(_case(table, rows.line_num, row, folder) for row in rows)
+            table_cases = tuple(_case(table, rows.line_num, row, folder) for row in rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{table}: cannot be read as CSV in UTF-8: {error}") from error
-    if {case.is_ill for case in found} != {True, False}:
+    if {case.is_ill for case in table_cases} != {True, False}:
         raise ConfigError(f"{table}: has no row with label 1, or none with label 0; without both there is no figure")
-    return found
+    return table_cases
 
 
 def _refuse_columns(table: Path, names: Iterable[str]) -> None:

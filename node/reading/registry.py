@@ -29,9 +29,9 @@ def refuse_unknown(name: str) -> None:
     Raises: ConfigError.
     """
     if not (_is_installed(name) if "." in name else name in names()):
-        there = ", ".join(names()) or "none"
+        choices = ", ".join(names()) or "none"
         raise ConfigError(
-            f"no handler is named {name!r}; give one of {there}, or a module of your own, `package.module`"
+            f"no handler is named {name!r}; give one of {choices}, or a module of your own, `package.module`"
         )
 
 
