@@ -16,11 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from ainode import weights as shipped
 from ainode.models.nodule_malignancy import training
 from ainode.models.nodule_malignancy.card import read_card
-from ainode.models.nodule_malignancy.model import KINDS, MalignancyModel, row_of, share_of, traits_of
+from ainode.models.nodule_malignancy.model import KINDS, MalignancyModel, Reading, row_of, share_of, traits_of
 from ainode.models.nodule_malignancy.traits import traits
 from ainode.models.nodule_outline.card import read_card as read_outline_card
 from ainode.models.nodule_outline.cells import CELL_MM, WIDE_CELL_MM
-from ainode.models.nodule_outline.evaluation import MASK_BLEND, Outcome, outcome, scenes
+from ainode.models.nodule_outline.evaluation import (
+    MASK_BLEND,
+    WHOLE_BLEND,
+    Outcome,
+    outcome,
+    scenes,
+    silent_scenes,
+)
 from ainode.models.nodule_outline.implant import Implant, implanted
 from ainode.models.nodule_outline.model import OutlinedNodule
 from ainode.models.nodule_outline.nodules import Chest, Nodule, read_chests, read_nodules
@@ -60,7 +67,11 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         model = MalignancyModel.load(paths, execution=Execution(Path(cache), "cpu"))
         outcomes = [outcome(model.outlines, seen) for seen in placed]
         beside = [outcome(model.outlines, seen, FARTHEST_MM) for seen in placed]
-    scores, scores_beside = (np.array([_score(model, item) for item in items]) for items in (outcomes, beside))
+        whole = [outcome(model.outlines, seen) for seen in scenes(Source(nodules, chests), WHOLE_BLEND)]
+        silent = [model.read(*point) for point in silent_scenes(chests, len(nodules) // 2)]
+    scores, scores_beside, scores_whole = (
+        np.array([_score(model, item) for item in items]) for items in (outcomes, beside, whole)
+    )
     baselines = _baselines(data, nodules, outcomes)
     areas = _Areas(labels, scores, patients)
     return Evaluation(
@@ -75,8 +86,13 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         further={
             "nodules_of_6_to_15_mm": areas.in_band(nodules, baselines),
             "point_5_mm_beside": areas.of_other_scores(scores_beside),
+            "whole_cut_outs": areas.of_other_scores(scores_whole),
             "kind": _kind_figures(model, nodules, outcomes),
-            "without_probability": _refusals(outcomes),
+            "without_probability": _refusals(model, outcomes),
+            "without_probability_5_mm_beside": _refusals(model, beside),
+            "silent_points_with_a_probability": asdict(
+                proportion(sum(isinstance(answer, Reading) for answer in silent), len(silent))
+            ),
         },
     )
 
@@ -139,11 +155,13 @@ def _kind_figures(
     return {"recall": recalls, "auc_of_solid": asdict(bootstrap_estimate(auc, solid, shares, patients))}
 
 
-def _refusals(outcomes: Sequence[Outcome]) -> Mapping[str, object]:
-    """Return how many nodules the node would give no probability: no outline, or a mass."""
-    missing = sum(not isinstance(item.nodule, OutlinedNodule) for item in outcomes)
-    masses = sum(isinstance(item.nodule, OutlinedNodule) and item.nodule.refusal is not None for item in outcomes)
-    return {"no_outline": asdict(proportion(missing, len(outcomes))), "mass": asdict(proportion(masses, len(outcomes)))}
+def _refusals(model: MalignancyModel, outcomes: Sequence[Outcome]) -> Mapping[str, object]:
+    """Return how many nodules get no probability: no outline, traits of something else, or a mass."""
+    outlined = [item.nodule for item in outcomes if isinstance(item.nodule, OutlinedNodule)]
+    masses = sum(nodule.refusal is not None for nodule in outlined)
+    others = sum(nodule.refusal is None and not model.is_nodule(model.reading(nodule)) for nodule in outlined)
+    counts = {"no_outline": len(outcomes) - len(outlined), "taken_for_no_nodule": others, "mass": masses}
+    return {name: asdict(proportion(count, len(outcomes))) for name, count in counts.items()}
 
 
 def _baselines(data: Path, nodules: Sequence[Nodule], outcomes: Sequence[Outcome]) -> Mapping[str, Baseline]:

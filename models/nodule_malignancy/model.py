@@ -14,7 +14,7 @@ from ainode.models.errors import CheckpointRefused
 from ainode.models.following import Grid, Omission, Position
 from ainode.models.nodule_malignancy.card import Card, read_card
 from ainode.models.nodule_malignancy.traits import solid_share, traits
-from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
+from ainode.models.nodule_outline.model import NO_NODULE, OutlinedNodule, OutlineModel
 from ainode.models.running.checkpoints import state_dict
 from ainode.models.running.runtime import Execution
 
@@ -25,7 +25,7 @@ Row = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear rule on the traits, and the solid shares between which a nodule is part-solid.
+    """Linear rules on the traits, and the solid shares between which a nodule is part-solid.
 
     Shapes: mean, scale and weights (traits,), in the order in which `traits` gives the traits.
     """
@@ -35,11 +35,17 @@ class Head:
     weights: Row
     offset: float
     bounds: tuple[float, float]
+    presence_weights: Row
+    presence_offset: float
 
     def probability(self, row: Row) -> float:
         """Return the probability of malignancy of a row of traits."""
         logit = float(((row - self.mean) / self.scale) @ self.weights) + self.offset
         return float(1 / (1 + np.exp(-logit)))
+
+    def presence(self, row: Row) -> float:
+        """Return how much an outline looks like a nodule's; below 0 it is a vessel's, the wall's or noise."""
+        return float(((row - self.mean) / self.scale) @ self.presence_weights) + self.presence_offset
 
     def kind(self, share: float) -> Kind:
         """Return the kind of a nodule by its solid share."""
@@ -81,7 +87,14 @@ class MalignancyModel:
     def read(self, scan: Grid, position_mm: Position) -> Reading | Omission:
         """Return the reading of the nodule at a position, or why there is no nodule."""
         nodule = self.outlines.outline(scan, position_mm)
-        return nodule if isinstance(nodule, Omission) else self.reading(nodule)
+        if isinstance(nodule, Omission):
+            return nodule
+        reading = self.reading(nodule)
+        return reading if reading.reason or self.is_nodule(reading) else NO_NODULE
+
+    def is_nodule(self, reading: Reading) -> bool:
+        """Return whether the traits of an outline are those of a nodule."""
+        return self.head.presence(row_of(reading.traits)) > 0
 
     def reading(self, nodule: OutlinedNodule) -> Reading:
         """Return the reading of an outlined nodule; a mass gets no probability."""
@@ -113,8 +126,17 @@ def head_of(path: Path) -> Head:
     Raises: CheckpointRefused if the file holds no head.
     """
     table = state_dict(path)
-    names = ("mean", "scale", "weights", "offset", "bounds")
+    names = ("mean", "scale", "weights", "offset", "bounds", "presence_weights", "presence_offset")
     if set(table) != set(names):
         raise CheckpointRefused(f"{path}: not a head; it holds {', '.join(sorted(table)[:3])}, not {', '.join(names)}")
-    mean, scale, weights, offset, bounds = (table[name].double().numpy() for name in names)
-    return Head(mean, scale, weights, float(offset[0]), (float(bounds[0]), float(bounds[1])))
+    rows = {name: table[name].double().numpy() for name in names}
+    low, high = (float(bound) for bound in rows["bounds"])
+    return Head(
+        mean=rows["mean"],
+        scale=rows["scale"],
+        weights=rows["weights"],
+        offset=float(rows["offset"][0]),
+        bounds=(low, high),
+        presence_weights=rows["presence_weights"],
+        presence_offset=float(rows["presence_offset"][0]),
+    )

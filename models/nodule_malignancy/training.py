@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from ainode.models.following import Omission
 from ainode.models.nodule_malignancy.card import read_card
 from ainode.models.nodule_malignancy.model import row_of, traits_of
-from ainode.models.nodule_outline.evaluation import MASK_BLEND, WHOLE_BLEND, outcome, scenes
+from ainode.models.nodule_outline.evaluation import MASK_BLEND, WHOLE_BLEND, outcome, scenes, silent_scenes
 from ainode.models.nodule_outline.implant import Blend
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
 from ainode.models.nodule_outline.nodules import read_chests, read_nodules
@@ -43,6 +45,9 @@ VIEWS: tuple[tuple[Blend, float, int], ...] = (
 _STRENGTHS = (100.0, 30.0, 10.0, 3.0)
 _FOLDS, _REPEATS = 5, 3
 _HIGHEST_RATING = 5
+_SILENT_SEED = 3
+_PRESENCE_STRENGTH, _KEPT_NODULES = 0.1, 0.98
+"""the strength of the rule that tells nodules from other outlines, and the part of the nodules that it keeps"""
 GROUND_GLASS, SOLID = 2, 5
 """the readers' texture: up to 2 is ground glass, 5 is solid"""
 
@@ -51,10 +56,12 @@ GROUND_GLASS, SOLID = 2, 5
 class Rows:
     """The traits of outlined nodules, several views of each; a view without an outline has NaN.
 
-    Shapes: traits (views, n, traits); labels, suspicions, textures and patients (n,).
+    Shapes: traits (views, n, traits); silent (outlines, traits), of points without a nodule; labels, suspicions,
+    textures and patients (n,).
     """
 
     traits: Values
+    silent: Values
     labels: NDArray[np.int64]
     suspicions: NDArray[np.int64]
     textures: NDArray[np.int64]
@@ -72,17 +79,17 @@ class Rows:
 
 
 def rows_of(model: OutlineModel, source: Source, out: Path) -> Rows:
-    """Return the traits of implanted nodules; a file of `out` keeps those of a view for a training that is resumed."""
-    views = []
-    for number, (blend, off_mm, seed) in enumerate(VIEWS):
-        path = out / f"view_{number}.npy"
-        if not path.is_file():
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, np.stack(list(_view(model, source, (blend, off_mm, seed)))))
-            partial.replace(path)
-        views.append(np.load(path))
+    """Return the traits of implanted nodules and of points without one.
+
+    A file of `out` keeps those of a view for a training that is resumed.
+    """
+    views = [
+        _kept(out / f"view_{number}.npy", partial(_view, model, source, view)) for number, view in enumerate(VIEWS)
+    ]
+    silent = _kept(out / "silent.npy", partial(_silent, model, source))
     return Rows(
         traits=np.stack(views),
+        silent=silent[np.isfinite(silent[:, 0])],
         labels=np.array([int(nodule.malignant) for nodule in source.nodules]),
         suspicions=np.array([nodule.suspicion for nodule in source.nodules]),
         textures=np.array([nodule.texture for nodule in source.nodules]),
@@ -90,13 +97,34 @@ def rows_of(model: OutlineModel, source: Source, out: Path) -> Rows:
     )
 
 
+def _kept(path: Path, rows: Callable[[], Iterator[Values]]) -> Values:
+    """Return the rows in a file, which is made if it is not there."""
+    if not path.is_file():
+        part = path.with_suffix(".part.npy")
+        np.save(part, np.stack(list(rows())))
+        part.replace(path)
+    return np.asarray(np.load(path), np.float64)
+
+
 def _view(model: OutlineModel, source: Source, view: tuple[Blend, float, int]) -> Iterator[Values]:
-    """Yield the traits of each nodule, NaN without an outline."""
+    """Yield the traits of each nodule."""
     blend, off_mm, seed = view
-    absent = np.full(len(read_card().traits), np.nan)
     for seen in tqdm(scenes(source, blend, seed), mininterval=10.0):
-        nodule = outcome(model, seen, off_mm, seed).nodule
-        yield row_of(traits_of(nodule)) if isinstance(nodule, OutlinedNodule) else absent
+        yield _row(outcome(model, seen, off_mm, seed).nodule)
+
+
+def _silent(model: OutlineModel, source: Source) -> Iterator[Values]:
+    """Yield the traits of what is outlined at points without a nodule."""
+    points = silent_scenes(source.chests, len(source.nodules) // 2, _SILENT_SEED)
+    for scan, position_mm in tqdm(points, mininterval=10.0):
+        yield _row(model.outline(scan, position_mm))
+
+
+def _row(nodule: OutlinedNodule | Omission) -> Values:
+    """Return the traits of a nodule, NaN without an outline."""
+    if isinstance(nodule, OutlinedNodule):
+        return row_of(traits_of(nodule))
+    return np.full(len(read_card().traits), np.nan)
 
 
 def train(data: Path, outline: Path, out: Path, options: TrainingOptions) -> Path:
@@ -109,14 +137,39 @@ def train(data: Path, outline: Path, out: Path, options: TrainingOptions) -> Pat
     strength, slope, offset = chosen_rule(rows)
     rule = fitted(rows, np.arange(len(rows.labels)), strength)
     scaler, regression = rule[0], rule[1]
+    presence, presence_offset = presence_rule(rows, scaler)
     table = {
         "mean": scaler.mean_,
         "scale": scaler.scale_,
         "weights": regression.coef_ * slope,
         "offset": np.array([regression.intercept_ * slope + offset]),
         "bounds": np.array(chosen_bounds(rows)),
+        "presence_weights": presence,
+        "presence_offset": np.array([presence_offset]),
     }
     return save_table({name: torch.from_numpy(values) for name, values in table.items()}, out / read_card().file)
+
+
+def presence_rule(rows: Rows, scaler: StandardScaler) -> tuple[Values, float]:
+    """Return weights and offset of what tells nodules from other outlines, above 0 for most nodules left out."""
+    folds = min(_FOLDS, len(rows.silent))
+    if folds <= 1:
+        return np.zeros(rows.traits.shape[-1]), 1.0
+    shown = rows.has_outline
+    nodules = scaler.transform(rows.traits[shown])
+    examples = np.concatenate([nodules, scaler.transform(rows.silent)])
+    truth = np.arange(len(examples)) < len(nodules)
+    patients = np.concatenate(
+        [np.broadcast_to(rows.patients, shown.shape)[shown], [f"point {number}" for number in range(len(rows.silent))]]
+    )
+    rule = LogisticRegression(C=_PRESENCE_STRENGTH, class_weight="balanced", max_iter=3000)
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    scores = cross_val_predict(rule, examples, truth, groups=patients, cv=split, method="decision_function")
+    least = float(np.quantile(scores[truth], 1 - _KEPT_NODULES))
+    remaining = float((scores[~truth] > least).mean())
+    log.info("nodule or not, patients left out: AUC %.3f, of other outlines %.3f stay", auc(truth, scores), remaining)
+    rule.fit(examples, truth)
+    return np.asarray(rule.coef_[0], np.float64), float(rule.intercept_[0]) - least
 
 
 def chosen_rule(rows: Rows) -> tuple[float, float, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from ainode.models.nodule_outline.evaluation import (
 from ainode.models.nodule_outline.implant import Scene
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel
 from ainode.models.nodule_outline.nodules import Nodule, read_chests, read_nodules
+from ainode.models.nodule_outline.plots import dice_plot, volume_plot
 from ainode.models.nodule_outline.training import FARTHEST_MM, Source
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
@@ -57,7 +59,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     points = [(grid_of(seen), middle_of(seen)) for seen in placed]
     silent = silent_scenes(chests, len(nodules) // 2)
     with tempfile.TemporaryDirectory() as cache:
-        model = OutlineModel.load(weights[name], execution=Execution(Path(cache), "torch-cpu"))
+        model = OutlineModel.load(weights[name], execution=Execution(Path(cache), "cpu"))
         outcomes = [outcome(model, seen) for seen in placed]
         answers = [model.outline(*point) for point in silent]
         further = _further(model, source, placed, outcomes)
@@ -74,7 +76,15 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         baselines=_baselines(_examples(data), points + silent),
         weights=(name,),
         further={**further, "silent_points_with_an_outline": asdict(proportion(outlined, len(answers)))},
+        drawings=_drawings(nodules, outcomes),
     )
+
+
+def _drawings(nodules: Sequence[Nodule], outcomes: Sequence[Outcome]) -> Mapping[str, Callable[[Path], object]]:
+    """Return the plots of Dice and of the volumes."""
+    diameters, dice = np.array([(n.diameter_mm, item.dice) for n, item in zip(nodules, outcomes, strict=True)]).T
+    volumes, readers = np.array([(item.volume_mm3, item.true_volume_mm3) for item in outcomes]).T
+    return {"dice.png": partial(dice_plot, diameters, dice), "volumes.png": partial(volume_plot, volumes, readers)}
 
 
 def _further(

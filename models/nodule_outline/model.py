@@ -27,6 +27,7 @@ _TISSUE_HU = -300.0
 _LUNG_HU, _LEAST_LUNG = -500.0, 0.03
 # Source: Hansell et al., Fleischner Society: Glossary of Terms for Thoracic Imaging, Radiology 2008 (mass).
 MASS_MM = 30.0
+NO_NODULE = Omission("no-nodule", "no nodule at this point")
 _CORE = 0.6
 _CENTERED_MM = 1.0
 """a point as near as this to the middle of its outline is asked once"""
@@ -145,7 +146,7 @@ def _absence(scan: Grid, position_mm: Position) -> Omission:
     seen = cube(scan.values, scan.spacing_mm, (z, y, x), WIDE_CELL_MM)
     depth = ndimage.distance_transform_edt(seen.values > _TISSUE_HU, sampling=WIDE_CELL_MM)
     width = 2 * float(depth[distance_mm(WIDE_CELL_MM) <= _REACH_MM].max())
-    return _mass(width) if width > MASS_MM else Omission("no-nodule", "no nodule at this point")
+    return _mass(width) if width > MASS_MM else NO_NODULE
 
 
 def _mass(width_mm: float) -> Omission:

@@ -60,7 +60,7 @@ def test_the_card_names_the_traits_in_the_order_of_the_weights() -> None:
 
 
 def test_a_kind_is_solid_only_above_both_bounds() -> None:
-    head = Head(np.zeros(1), np.ones(1), np.ones(1), 0.0, (0.2, 0.8))
+    head = Head(np.zeros(1), np.ones(1), np.ones(1), 0.0, (0.2, 0.8), np.ones(1), 0.0)
     assert [head.kind(share) for share in (0.1, 0.5, 0.9)] == ["ground glass", "part-solid", "solid"]
 
 
@@ -78,7 +78,8 @@ def test_the_head_is_fitted_served_and_evaluated(tmp_path: Path) -> None:
     evaluation = experiment.evaluate(data, files, "test")
     assert evaluation.probabilities.shape == (4, 2)
     assert {rule.kind for rule in evaluation.baselines.values()} >= {"shortcut", "pixels", "anatomy"}
-    assert {"nodules_of_6_to_15_mm", "point_5_mm_beside", "kind", "without_probability"} == set(evaluation.further)
+    assert {"nodules_of_6_to_15_mm", "point_5_mm_beside", "whole_cut_outs", "kind"} < set(evaluation.further)
+    assert {"no_outline", "taken_for_no_nodule", "mass"} == set(evaluation.further["without_probability"])
 
 
 def test_the_shipped_head_calls_a_larger_nodule_likelier_malignant(tmp_path: Path) -> None:
