@@ -71,6 +71,7 @@ def test_dead_letters_are_tried_again_one_by_one_and_all_at_once_by_an_operator_
         fail(bench, f"job{number}", f"1.2.{number}")
     page = viewer.get("/console/system/failures").text
     assert page.count("&lt;weights&gt; missing") == 3
+    assert "Mend the cause first" in page
     assert "Try again" not in page
     assert viewer.post("/console/system/failures", {"job": "job0"}).status_code == 403
     assert operator.post("/console/system/failures", {"job": "job0"}).headers["Location"].endswith("retried=1")
