@@ -28,6 +28,7 @@ from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import LungNoduleModel, Prediction
 from ainode.models.nodule_detection.card import read_card as read_detection_card
 from ainode.models.nodule_detection.model import NoduleDetector
+from ainode.models.nodule_malignancy.card import read_card as read_traits_card
 from ainode.models.nodule_outline.model import OutlineModel
 from ainode.models.nodule_reading.reading import NoduleReader
 from ainode.models.nodule_reading.search import traits_model
@@ -162,7 +163,11 @@ class Answering:
         described = algorithm_of(
             card, self.environment.weights, weights=self.weights, parameters=parameters_by_name, decisive=weights_names
         )
-        limits = read_detection_card().limits.known_limits if is_searched else ()
+        is_by_traits = any(nodule.current_alone.profile == "traits" for nodule in nodules)
+        limits = (
+            *(read_detection_card().limits.known_limits if is_searched else ()),
+            *(read_traits_card().limits.known_limits if is_by_traits else ()),
+        )
         return replace(described, known_limits=(*described.known_limits, *limits))
 
     def _weights_of(self, prediction: Prediction) -> str:

@@ -27,6 +27,8 @@ def captions(nodule: "Nodule") -> Iterator[str]:
             yield f"Since prior {number}: {_growth_text(change, earlier_place, nodule.place)}"
         else:
             yield f"Since prior {number}: growth not measured: {change.reason}"
+    if nodule.prediction.profile == "traits":
+        yield "Probability by the traits of the outline; the lines show where the slice network looked"
     alone, width_mm = nodule.current_alone, nodule.current_alone.picture_mm
     picture = f", picture {width_mm:.0f} mm wide" if width_mm else ""
     yield f"Profile {nodule.prediction.profile}; current scan alone {alone.probability:.1%} ({alone.profile}{picture})"

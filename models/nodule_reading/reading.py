@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -44,14 +44,15 @@ class NoduleReader:
         return density_of(nodule) if self.traits is None else Density(self.traits.reading(nodule).kind)
 
     def prediction(self, nodule: OutlinedNodule, scan: Grid, slices_below: int = 0) -> Prediction:
-        """Return how likely an outlined nodule of a scan is malignant, with the map of the evidence if there is one.
+        """Return how likely an outlined nodule of a scan is malignant, with a map: where the slice network looked.
 
         `slices_below` is the number of the whole scan's slices below `scan`.
         Raises: UnusablePicture if the scan shows nothing at the nodule.
         """
-        if self.traits is not None and (likely := self.traits.reading(nodule).probability) is not None:
-            return Prediction("traits", likely, (1.0,), (None,))
-        return self.judge([scan_around(nodule.size.position_mm, scan, slices_below)])
+        judged = self.judge([scan_around(nodule.size.position_mm, scan, slices_below)])
+        if self.traits is None or (likely := self.traits.reading(nodule).probability) is None:
+            return judged
+        return replace(judged, profile="traits", probability=likely)
 
 
 def scan_around(position_mm: Position, scan: Grid, slices_below: int = 0) -> Scan:
