@@ -19,7 +19,7 @@ from ainode.handlers.lung_nodule.places import side_of_body  # noqa: E402
 from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
 from ainode.models.lung_nodule.model import Prediction  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan  # noqa: E402
-from ainode.models.nodule_reading.weights import DETECTION, OUTLINE  # noqa: E402
+from ainode.models.nodule_reading.weights import DETECTION, OUTLINE, TRAITS  # noqa: E402
 from ainode.node import testing  # noqa: E402
 from ainode.node.domain import (  # noqa: E402
     UID,
@@ -69,7 +69,8 @@ def test_a_site_that_names_fmcib_gets_the_originals_files_only(tmp_path: Path) -
     entry = WeightsEntry("lung_nodule/fmcib", tmp_path / "encoder.torch", "", 1, status=WeightsStatus.SITE, **words)
     store.add(entry.path, entry)
     names = build(ModelEnvironment(store, tmp_path)).weights()
-    assert names == ("lung_nodule/fmcib", "lung_nodule/fmcib_recurrent", "lung_nodule/fmcib_linear", OUTLINE, DETECTION)
+    originals = ("lung_nodule/fmcib", "lung_nodule/fmcib_recurrent", "lung_nodule/fmcib_linear")
+    assert names == (*originals, OUTLINE, DETECTION, TRAITS)
 
 
 def test_the_position_comes_from_the_report_in_the_study(handler: LungNodule, tmp_path: Path) -> None:
