@@ -113,7 +113,9 @@ def test_a_real_thin_ct_is_read_by_every_chest_model_and_the_nodule_lies_where_i
         assert (np.abs(center_mm(points, images[image]) - where) <= voxel).all()
 
 
-def test_a_real_5_mm_ct_is_read_by_every_chest_model(node: RunningNode, archive: Orthanc, tmp_path: Path) -> None:
+def test_a_real_5_mm_ct_is_read_by_every_chest_model_but_the_search(
+    node: RunningNode, archive: Orthanc, tmp_path: Path
+) -> None:
     slices = sorted(shared(THICK).rglob("*.dcm"))
     inside = sorted(slices, key=lambda path: dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])[32]
     image = dcmread(inside, stop_before_pixels=True)
@@ -121,7 +123,7 @@ def test_a_real_5_mm_ct_is_read_by_every_chest_model(node: RunningNode, archive:
     where = center_mm(np.asarray([[image.Columns / 3, image.Rows / 2]]), image)
     pointed = pointing_report(inside, [tuple(where)], tmp_path / "pointing.dcm")
     documents = arrived(node, archive, [*slices, pointed], tmp_path / "back")
-    assert set(documents) == CHEST_ROUTES
+    assert set(documents) == CHEST_ROUTES - {"ct-tumor"}, "nodules are searched in slices of up to 3 mm"
     for found in documents.values():
         assert judged(found, slices) == []
 

@@ -145,5 +145,6 @@ def test_a_volume_of_coarse_pixels_is_answered_without_a_share(node: RunningNode
 def test_a_real_scan_is_answered_by_candidates_or_refused_in_words(node: RunningNode, folder: str) -> None:
     answers = answered(node, sorted(shared(f"data/dicom/{folder}").rglob("*.dcm")))
     assert "nobody" in answers.words("lung-nodule") or "point" in answers.words("lung-nodule")
-    assert "candidate" in answers.words("ct-tumor")
-    assert "malignant: present" not in answers.words("ct-tumor")
+    said = answers.words("ct-tumor")
+    assert "candidate" in said or "slices up to 3 mm are searched" in said
+    assert "malignant: present" not in said
