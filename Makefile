@@ -27,8 +27,9 @@ SCRATCH := $(shell df --output=avail /dev/shm 2> /dev/null | awk 'END { print ($
 
 # A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
 # A network that computes in one thread does not wait for the core of the other worker.
+# PostgreSQL refuses to run as root: its own user passes through the folder to its files.
 test: tools ohif axe lint
-	folder=$$(mktemp --directory --tmpdir=$(SCRATCH) ainode-tests.XXXX) && trap "rm -rf $$folder" EXIT && \
+	folder=$$(mktemp --directory --tmpdir=$(SCRATCH) ainode-tests.XXXX) && trap "rm -rf $$folder" EXIT && chmod 711 $$folder && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # the proofs that take minutes, which `test` leaves out
