@@ -7,6 +7,8 @@ import typer
 from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ainode.node.keeping.ledger import Ledger
     from ainode.node.keeping.records import Delivery, Job
     from ainode.node.settings import Settings
@@ -40,20 +42,20 @@ def _course(job: "Job") -> str:
 def jobs(
     study: Annotated[str, typer.Argument(help="Study Instance UID; all studies if left out")] = "",
     failed: Annotated[
-        bool, typer.Option("--failed", help="only failed jobs, and jobs of which a delivery failed")
+        bool,
+        typer.Option("--failed", help="only failed jobs, and jobs of which a delivery failed or its last attempt did"),
     ] = False,
     config: Config = None,
 ) -> None:
     """List jobs and the delivery of each document, and what cannot be read."""
-    from ainode.node.domain import UID, DeliveryState, JobState
+    from ainode.node.domain import UID
 
     settings = settings_of(config)
     ledger = _ledger(settings)
     rows: list[tuple[object, ...]] = []
     for job in ledger.jobs(study=UID(study) if study else None):
         deliveries = ledger.deliveries(job.id)
-        is_failed = DeliveryState.FAILED in (delivery.state for delivery in deliveries)
-        if failed and job.state is not JobState.FAILED and (not is_failed or job.state is JobState.SUPERSEDED):
+        if failed and not _is_in_trouble(job, deliveries):
             continue
         rows.append((job.id, job.state, job.route, "", job.study_instance_uid, _course(job)))
         rows += map(_delivery_row, deliveries)
@@ -65,6 +67,18 @@ def jobs(
         rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
     rows += _problem_rows(settings, study)
     print(table(_TITLES, rows))
+
+
+def _is_in_trouble(job: "Job", deliveries: "Sequence[Delivery]") -> bool:
+    """Return whether a job failed, one of its deliveries did, or the last attempt of a delivery under way did."""
+    from ainode.node.domain import DeliveryState, JobState
+
+    if job.state in {JobState.FAILED, JobState.SUPERSEDED}:
+        return job.state is JobState.FAILED
+    return any(
+        delivery.state is DeliveryState.FAILED or (delivery.error and delivery.state is not DeliveryState.CONFIRMED)
+        for delivery in deliveries
+    )
 
 
 def _delivery_row(delivery: "Delivery") -> tuple[object, ...]:

@@ -130,7 +130,7 @@ def _catalog(settings: Settings) -> Iterator[Engine | None]:
 
 
 def _failure_lines(settings: Settings) -> Iterator[Line]:
-    """Yield a line if readings failed on the last day, and one if documents were given up."""
+    """Yield a line each for readings that failed, destinations in trouble, and documents that were given up."""
     since = datetime.now(UTC) - _LOOKED_BACK
     try:
         with _catalog(settings) as engine:
@@ -138,12 +138,15 @@ def _failure_lines(settings: Settings) -> Iterator[Line]:
                 return
             backlog = Backlog(engine)
             failures, undelivered = backlog.failures(since), backlog.undelivered_count(since)
+            troubles = backlog.troubles()
     except NodeError as error:
         yield ("catalog", "not ready", str(error))
         return
     if failures.count:
         last = failures.last_reason or "no reason was kept"
         yield ("readings", ATTENTION, f"{failures.count} failed in the last 24 hours, {_LOOK}; the last: {last}")
+    for trouble in troubles:
+        yield ("deliveries", ATTENTION, f"{trouble.words}; {trouble.last_error}")
     if undelivered:
         yield ("deliveries", ATTENTION, f"{undelivered} documents were given up in the last 24 hours, {_LOOK}")
 

@@ -29,6 +29,7 @@ class Answer:
     model: str
     version: str
     weights_sha256: str
+    weights_status: str
     presence: str
     probability: float | None
     threshold: float | None

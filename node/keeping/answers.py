@@ -44,6 +44,7 @@ def answer_values(result: str) -> Mapping[str, object]:
         "model": algorithm.get("name", ""),
         "version": algorithm.get("version", ""),
         "weights_sha256": algorithm.get("weights_sha256", ""),
+        "weights_status": algorithm.get("weights_status", ""),
         "presence": presence,
         "probability": strongest.get("probability", values.get("scores", {}).get("probability")),
         "threshold": strongest.get("threshold"),

@@ -50,6 +50,23 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """The documents that one destination did not take, or did not prove, at the last attempt; the node tries again."""
+
+    destination: str
+    count: int
+    oldest: datetime
+    """when the oldest of the readings was queued"""
+    last_error: str
+
+    @property
+    def words(self) -> str:
+        """Return what is wrong, without the error."""
+        documents = "1 document has" if self.count == 1 else f"{self.count} documents have"
+        return f"{documents} not reached {self.destination}: the last attempt failed, the node tries again"
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """The documents that one destination got or misses."""
 
@@ -138,6 +155,20 @@ class Backlog:
         with self._engine.connect() as connection:
             conditions = deliveries.c.state == DeliveryState.FAILED, tried_at >= since
             return int(connection.execute(query.where(*conditions)).scalar_one())
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """Return the destinations where the last attempt for a document that is still under way failed."""
+        query = (
+            sa.select(deliveries.c.destination, sa.func.count(), sa.func.min(jobs.c.queued_at))
+            .add_columns(sa.func.max(deliveries.c.error))
+            .select_from(_deliveries())
+            .where(deliveries.c.state.in_(_WAITING_DELIVERIES), ~deliveries.c.settled, deliveries.c.error != "")
+            .group_by(deliveries.c.destination)
+            .order_by(deliveries.c.destination)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(Trouble(name, count, aware(oldest), error) for name, count, oldest, error in rows)
 
     def traffic(self, since: datetime) -> tuple[Traffic, ...]:
         """Return what each destination got; a confirmed document counts from `since` on."""

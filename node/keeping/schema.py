@@ -245,6 +245,7 @@ answers = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("weights_sha256", sa.String(64), nullable=False),
+    sa.Column("weights_status", sa.String(16), nullable=False, server_default=""),
     # of the strongest verdict; '' without a verdict
     sa.Column("presence", sa.String(16), nullable=False),
     sa.Column("probability", sa.Float),

@@ -44,6 +44,8 @@ class Whereabouts:
     """when the last document was confirmed, or sent"""
     count: int
     confirmed_count: int
+    error: str
+    """why the last attempt for a document that is not confirmed failed; '' if none failed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Row:
     """the answer in words"""
     presence: str = ""
     probability: float | None = None
+    weights_status: str = ""
+    """'' without an answer, and of an answer of an earlier version"""
     reason: str = ""
     """why there is no answer, or why the documents stay in the node"""
     waited_s: float | None = None
@@ -115,7 +119,7 @@ def _jobs(connection: Connection, keys: Sequence[str]) -> Values:
     names = ("queued_at", "reading_at", "finished_at", "seconds", "reason", "withheld")
     query = (
         sa.select(jobs.c.id, *(jobs.c[name] for name in names))
-        .add_columns(answers.c.headline, answers.c.presence, answers.c.probability)
+        .add_columns(answers.c.headline, answers.c.presence, answers.c.probability, answers.c.weights_status)
         .select_from(jobs.outerjoin(answers, answers.c.job == jobs.c.id))
         .where(jobs.c.id.in_(keys))
     )
@@ -128,6 +132,7 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
         "headline": row.headline or "",
         "presence": row.presence or "",
         "probability": row.probability,
+        "weights_status": row.weights_status or "",
         "reason": "; ".join(filter(None, (row.reason, row.withheld))),
         "waited_s": max((reading_at - queued_at).total_seconds(), 0.0) if reading_at else None,
         "took_s": row.seconds or None,
@@ -175,7 +180,7 @@ def _whereabouts(connection: Connection, keys: Sequence[str]) -> Mapping[str, tu
     query = (
         sa.select(documents.c.job, deliveries.c.destination, deliveries.c.state, sa.func.count().label("number"))
         .add_columns(sa.func.max(deliveries.c.confirmed_at).label("confirmed_at"))
-        .add_columns(sa.func.max(deliveries.c.sent_at).label("sent_at"))
+        .add_columns(sa.func.max(deliveries.c.sent_at).label("sent_at"), sa.func.max(deliveries.c.error).label("error"))
         .select_from(deliveries.join(documents))
         .where(documents.c.job.in_(keys))
         .group_by(documents.c.job, deliveries.c.destination, deliveries.c.state)
@@ -201,4 +206,5 @@ def _together(destination: str, rows: Sequence[Any]) -> Whereabouts:
         at=aware(at) if at else None,
         count=sum(counts.values()),
         confirmed_count=counts.get(DeliveryState.CONFIRMED, 0),
+        error=worst.error,
     )

@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
-from support import installed
+from support import a_file, installed, instance_ref
 from support.judges import module_errors, set_errors
 from support.node import ROOT, configured, running
 
@@ -23,9 +23,9 @@ from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.commands import cli
-from ainode.node.domain import UID, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping import database
-from ainode.node.keeping.records import Job
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer
 
 PATHS = f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"
@@ -169,6 +169,23 @@ def test_a_failed_reading_is_a_line_of_check_with_the_command_that_lists_it(tmp_
     rows = ainode("jobs", "--failed", "--config", node.config, home=tmp_path).stdout
     assert "it broke" in rows
     assert "waits" not in rows
+
+
+def test_a_destination_that_takes_nothing_is_a_line_of_check_and_its_job_is_listed(tmp_path: Path) -> None:
+    node = configured(tmp_path)
+    (tmp_path / "data").mkdir(exist_ok=True)
+    database.migrate(node.engine)
+    now = datetime.now(UTC)
+    job = Job("unsent", UID("1.2.3"), "spine", "support.handler", {}, now, now, ("pacs",))
+    node.ledger.open(job)
+    node.ledger.move(job.id, JobState.READING)
+    kept = KeptDocument(job.id, instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")
+    node.ledger.report(job, [kept], Outcome(JobState.REPORTED, "{}", "", 1.0, {}, now))
+    node.ledger.outbox.failed_for_now(job.id, "pacs", DeliveryState.WAITING, error="connection refused")
+    done = ainode("check", "--config", node.config, home=tmp_path)
+    line = r"^deliveries +attention +1 document has not reached pacs: .*tries again; connection refused$"
+    assert re.search(line, done.stdout, re.MULTILINE), done.stdout
+    assert "connection refused" in ainode("jobs", "--failed", "--config", node.config, home=tmp_path).stdout
 
 
 def test_a_reader_process_that_cannot_answer_is_not_ready(tmp_path: Path) -> None:

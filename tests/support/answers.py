@@ -27,7 +27,12 @@ def result_json(
             "verdict": {"presence": presence, "headline": headline, "statements": []},
             "scores": scores or {},
             "findings": [{"name": str(number), "verdict": item} for number, item in enumerate(verdicts)],
-            "algorithm": {"name": "skin_lesion", "version": "0.1.0", "weights_sha256": WEIGHTS},
+            "algorithm": {
+                "name": "skin_lesion",
+                "version": "0.1.0",
+                "weights_sha256": WEIGHTS,
+                "weights_status": "research",
+            },
         }
     )
 
@@ -43,12 +48,13 @@ def an_answer(number: int, at: datetime, probability: float | None = 0.25, **cha
         "model": "skin_lesion",
         "version": "0.1.0",
         "weights_sha256": WEIGHTS,
+        "weights_status": "research",
         "presence": "present" if (probability or 0) > 0.5 else "absent",
         "headline": f"lesion: {'present' if (probability or 0) > 0.5 else 'absent'}, {probability or 0:.2f}",
         "threshold": 0.5,
         "code": "",
     }
-    refused = dict.fromkeys(("model", "version", "weights_sha256", "presence", "headline"), "")
+    refused = dict.fromkeys(("model", "version", "weights_sha256", "weights_status", "presence", "headline"), "")
     return {
         "job": f"{number:032x}",
         "study_instance_uid": f"1.2.{number}",

@@ -28,7 +28,17 @@ PRESENCES: Final = {
 }
 """how an address names an answer, and the words for people"""
 _COLUMNS: Final = (
-    *("job", "study_instance_uid", "route", "handler", "model", "version", "weights_sha256", "presence"),
+    *(
+        "job",
+        "study_instance_uid",
+        "route",
+        "handler",
+        "model",
+        "version",
+        "weights_sha256",
+        "weights_status",
+        "presence",
+    ),
     *("probability", "threshold", "headline", "code", "seconds", "at", "is_superseded"),
 )
 _Text = Annotated[str, Field(max_length=64)]

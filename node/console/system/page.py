@@ -14,7 +14,7 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system import state
-from ainode.node.console.system.verdict import statements
+from ainode.node.console.system.verdict import Condition, statements
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping.backlog import Backlog, DeadLetter
 
@@ -53,20 +53,21 @@ class _SystemPages:
     def _values(self) -> dict[str, Any]:
         """Return what changes from moment to moment, and is cheap to ask for."""
         parts, now = self._parts, datetime.now(UTC)
-        faults, queues, dead_letters = (
-            parts.web.readiness.faults(),
-            self._backlog.queues(),
-            self._backlog.dead_letter_count(),
+        condition = Condition(
+            faults=parts.web.readiness.faults(),
+            failures=self._backlog.failures(now - _PERIOD),
+            troubles=self._backlog.troubles(),
+            dead_letters=self._backlog.dead_letter_count(),
+            queues=self._backlog.queues(),
         )
-        failures, zone = self._backlog.failures(now - _PERIOD), zone_of(parts.settings)
         return {
             "now": now,
-            "statements": statements(faults, failures, dead_letters, queues, now=now, zone=zone),
-            "faults": faults,
-            "queues": queues,
+            "statements": statements(condition, now=now, zone=zone_of(parts.settings)),
+            "faults": condition.faults,
+            "queues": condition.queues,
             "readers": parts.readers.states(),
             "reader_limit_bytes": parts.settings.reader.memory_limit_bytes,
-            "dead_letter_count": dead_letters,
+            "dead_letter_count": condition.dead_letters,
             "associations": parts.receptions.open(),
             "refusals": parts.receptions.refusals(),
             "max_associations": parts.settings.node.max_associations,

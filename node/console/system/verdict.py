@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from ainode.node.keeping.backlog import Failures, Queue
+from ainode.node.keeping.backlog import Failures, Queue, Trouble
 
 # Readings take minutes; what has waited for longer waits behind something.
 LONG_WAIT: Final = timedelta(minutes=15)
@@ -24,21 +24,26 @@ class Statement:
     detail: str = ""
 
 
-def statements(
-    faults: Mapping[str, str],
-    failures: Failures,
-    dead_letters: int,
-    queues: Sequence[Queue],
-    *,
-    now: datetime,
-    zone: ZoneInfo | None,
-) -> tuple[Statement, ...]:
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is known of the node at a moment."""
+
+    faults: Mapping[str, str]
+    """of each part; '' of a part that is ready"""
+    failures: Failures
+    troubles: Sequence[Trouble]
+    dead_letters: int
+    queues: Sequence[Queue]
+
+
+def statements(condition: Condition, *, now: datetime, zone: ZoneInfo | None) -> tuple[Statement, ...]:
     """Return what is wrong, the worst first; nothing where all is well."""
     return (
-        *(Statement(f"The {name} is not ready: {fault}") for name, fault in faults.items() if fault),
-        *_of_failures(failures, zone),
-        *_of_dead_letters(dead_letters),
-        *_of_queues(queues, now),
+        *(Statement(f"The {name} is not ready: {fault}") for name, fault in condition.faults.items() if fault),
+        *_of_failures(condition.failures, zone),
+        *map(_of_trouble, condition.troubles),
+        *_of_dead_letters(condition.dead_letters),
+        *_of_queues(condition.queues, now),
     )
 
 
@@ -52,6 +57,15 @@ def _of_failures(failures: Failures, zone: ZoneInfo | None) -> Iterator[Statemen
             "see them in the worklist",
             f"the last: {failures.last_reason or 'no reason was kept'}",
         )
+
+
+def _of_trouble(trouble: Trouble) -> Statement:
+    return Statement(
+        trouble.words,
+        f"/console/?{urlencode({'destination': trouble.destination, 'documents': 'open'})}",
+        "see them in the worklist",
+        trouble.last_error,
+    )
 
 
 def _of_dead_letters(count: int) -> Iterator[Statement]:

@@ -3,17 +3,20 @@
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from integration.console.conftest import Browser
+from support import a_file, instance_ref
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import started
 from ainode.node.audit.trail import Trail
 from ainode.node.console.system.state import configuration
-from ainode.node.domain import UID, JobState
-from ainode.node.keeping.records import Job
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.receiving.events import AssociationOpened, AssociationRefused
 from ainode.node.receiving.process import ReceiverProcess
 
@@ -49,6 +52,32 @@ def test_the_head_says_that_all_is_well_until_a_reading_fails_and_then_what_is_w
     assert all(f"1.3.{number}" in rows for number in range(2))
     operator.post("/console/system/failures")
     assert "Readings that wait: 2, the oldest for" in head(viewer)
+
+
+def test_the_head_says_which_destination_takes_nothing_while_the_node_tries_again(
+    viewer: Browser, bench: Bench
+) -> None:
+    ledger = bench.ledger
+    job = Job("d" * 32, UID("1.4.1"), "spine", "spine_radiograph", {}, NOW, NOW, ("pacs",))
+    ledger.open(job)
+    ledger.move(job.id, JobState.READING)
+    ref = replace(instance_ref(a_file()), sop_instance_uid=UID("1.9.4.1"))
+    kept = [KeptDocument(job.id, ref, DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")]
+    ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0, {}, NOW))
+    assert "not reached pacs" not in head(viewer)
+    ledger.outbox.failed_for_now(job.id, "pacs", DeliveryState.WAITING, error="<pacs> refused the connection")
+    words = head(viewer)
+    assert "1 document has not reached pacs: the last attempt failed, the node tries again" in words
+    assert "&lt;pacs&gt; refused the connection" in words
+    assert "All is well" not in words
+    link = re.search(r'href="(/console/\?destination=pacs[^"]*)"', viewer.get("/console/system").text)
+    assert link
+    row = viewer.get(link[1].replace("&amp;", "&")).text
+    assert "waits for pacs, last attempt failed" in row
+    assert "&lt;pacs&gt; refused the connection" in row
+    (delivery,) = ledger.deliveries(job.id)
+    ledger.outbox.sent(delivery, status=0, comment="", at=NOW)
+    assert "not reached pacs" not in head(viewer)
 
 
 def test_the_overview_tells_queues_machine_receiver_and_peers(viewer: Browser, bench: Bench) -> None:

@@ -23,7 +23,8 @@ from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESULT = (
-    '{"verdict": {"presence": "present", "headline": "fracture: present"},'
+    '{"algorithm": {"weights_status": "demonstration"},'
+    ' "verdict": {"presence": "present", "headline": "fracture: present"},'
     ' "findings": [{"verdict": {"presence": "present", "probability": 0.912, "threshold": 0.5}}]}'
 )
 
@@ -89,6 +90,7 @@ def test_a_report_is_green_only_once_its_destination_confirmed_it(bench: Bench, 
     row = row_of(viewer.get("/console/?state=reported").text, "1.5.3")
     assert "fracture: present" in row
     assert "probability 0.91" in row
+    assert "demonstration weights" in row
     assert "took 4.2 s" in row
     assert "sent to pacs 12:04, not confirmed" in row
     assert "good" not in row

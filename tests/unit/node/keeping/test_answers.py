@@ -54,6 +54,7 @@ def test_an_answer_is_written_with_the_report_and_outlives_the_job(ledger: Ledge
         "model": "skin_lesion",
         "version": "0.1.0",
         "weights_sha256": WEIGHTS,
+        "weights_status": "research",
         "presence": "present",
         "probability": 0.7,
         "threshold": 0.5,
