@@ -119,6 +119,8 @@ class Node:
         self._intake.start()
         if self._web:
             self._web.start()
+            if self._settings.console.enabled:
+                log.info("console: %s", self._settings.web.address, extra={"action": "console_open"})
         else:
             shutil.rmtree(self._settings.trials, ignore_errors=True)  # of a node that died, and had a web interface
         node = self._settings.node

@@ -112,12 +112,19 @@ def demo(
     """Start a node and an archive on this machine, send a synthetic study per model, print a table of the documents.
 
     Each step is a line, the address of the node's console, a name and a password among the first. Exit 1 if a study was
-    not read, or its documents are not in the archive: the last lines say which study, why, and what to do.
+    not read, or its documents are not in the archive: the last lines say which study, why, and what to do. Ctrl-C or
+    SIGTERM stops node and archive at any time, and removes what they kept; exit 130 or 143 if studies were left then.
     """
     from ainode.node.commands.demo import run
+    from ainode.node.commands.demo_end import EndedBySignal
 
     stays = sys.stdin.isatty() if console is None else console
-    is_complete = run(keep=keep, seed=seed, tell=partial(print, flush=True), stays=stays)
+    try:
+        is_complete = run(keep=keep, seed=seed, tell=partial(print, flush=True), stays=stays)
+    except EndedBySignal as end:
+        print("the demonstration was ended before its studies were read; node and archive are stopped", flush=True)
+        logging.shutdown()
+        os._exit(end.exit_status)  # a reading that runs ends with the process, as at the end of `serve`
     raise typer.Exit(0 if is_complete else 1)
 
 

@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
+import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ainode.node import testing
 from ainode.node.app import Node
+from ainode.node.commands.demo_end import Ending, temporary_folder
 from ainode.node.commands.demo_studies import Demonstration, Tell, Trial
 from ainode.node.keeping import database
 from ainode.node.reading import registry
@@ -28,16 +29,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _folder(*, keep: bool) -> Iterator[Path]:
-    """Yield the folder of the demonstration: the folder of the results, or a temporary folder."""
-    if keep:
-        yield _results_folder()
-        return
-    with tempfile.TemporaryDirectory(prefix="ainode-demo-", ignore_cleanup_errors=True) as path:
-        yield Path(path)
 
 
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
@@ -59,30 +50,45 @@ def demonstration_settings(folder: Path, archive: Peer) -> Settings:
 def run(*, keep: bool, seed: int, tell: Tell, stays: bool) -> bool:
     """Run the demonstration; return whether every study was read and the archive has its documents.
 
-    `tell` gets each line as soon as it is true. A demonstration that stays ends with Ctrl-C. The reports, and the
+    `tell` gets each line as soon as it is true. A demonstration that stays ends with a signal. The reports, and the
     captures as PNG pictures, stay in ./ainode-demo.
+
+    Raises: EndedBySignal if a signal came before the end of the studies; node and archive are stopped by then.
     """
     _results_folder().mkdir(exist_ok=True)
-    with _folder(keep=keep) as folder:
+    ending = Ending()
+    results_folder = contextlib.nullcontext(_results_folder())
+    with ending.by_signal(), results_folder if keep else temporary_folder() as folder:
         port = free_port()
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, confirm="query")
         settings = with_console(demonstration_settings(folder, archive))
-        tell("the node starts, and an archive beside it")
-        node = Node(settings)
-        with testing.EmbeddedArchive(folder / "archive", port):
-            node.start()
-            try:
-                tell(_welcome(settings))
-                demonstration = Demonstration(settings, node.ledger, folder, _results_folder(), tell)
-                trials = demonstration.trials(registry.names(), seed)
-                tell(_conclusion(trials, stays=stays))
-                with contextlib.suppress(KeyboardInterrupt):
-                    if stays:
-                        node.wait()
-            finally:
-                node.request_stop()
-                node.stop()
+        tell(f"the node starts, and an archive beside it, both in process {os.getpid()}: {_how_to_stop()}")
+        with testing.EmbeddedArchive(folder / "archive", port), _started(Node(settings), ending) as node:
+            tell(_welcome(settings))
+            demonstration = Demonstration(settings, node.ledger, folder, _results_folder(), tell)
+            trials = demonstration.trials(registry.names(), seed)
+            tell(_conclusion(trials, stays=stays))
+            with contextlib.suppress(KeyboardInterrupt):
+                if stays:
+                    node.wait()
     return not any(trial.failure for trial in trials)
+
+
+@contextlib.contextmanager
+def _started(node: Node, ending: Ending) -> Iterator[Node]:
+    """Start a node, and stop it in the end; a signal waits while a part of it starts."""
+    ending.hold()
+    node.start()
+    try:
+        ending.release()
+        yield node
+    finally:
+        node.request_stop()
+        node.stop()
+
+
+def _how_to_stop() -> str:
+    return f"Ctrl-C or `kill {os.getpid()}` ends both"
 
 
 def _conclusion(trials: Sequence[Trial], *, stays: bool) -> str:
@@ -91,7 +97,7 @@ def _conclusion(trials: Sequence[Trial], *, stays: bool) -> str:
     failures = [f"  {trial.name}: {trial.failure}" for trial in trials if trial.failure]
     count = f"{len(trials) - len(failures)} of {len(trials)} synthetic studies were read, with documents in the archive"
     verdict = [f"FAILED: only {count}. The others:", *failures, _remedies()] if failures else [count, next_steps()]
-    console = ["The console is open; Ctrl-C ends the demonstration."] if stays else []
+    console = [f"The console is open; {_how_to_stop()}, and the console with them."] if stays else []
     return "\n".join([table(("route", "answer", "report", "captures", "seconds"), rows), "", *verdict, *console])
 
 
@@ -120,7 +126,7 @@ def _welcome(settings: Settings) -> str:
     password, engine = secrets.token_urlsafe(_PASSWORD_BYTES), database.connect(settings.database_url)
     People(engine).add(_PERSON, Role.ADMINISTRATOR, password, datetime.now(UTC))
     engine.dispose()
-    return f"console: http://127.0.0.1:{settings.web.port}/  name: {_PERSON}  password: {password}"
+    return f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
 
 
 def next_steps() -> str:

@@ -207,6 +207,13 @@ class WebTable(_Certified):
     hosts: tuple[Host, ...] = ()
     """further names by which browsers call the node, such as that of a proxy"""
 
+    @property
+    def address(self) -> str:
+        """Return the address that a person on this machine types; all addresses of the machine include `localhost`."""
+        is_everywhere = self.bind in {"0.0.0.0", "::"}  # noqa: S104 - compared, and not bound
+        host = "localhost" if is_everywhere else f"[{self.bind}]" if ":" in self.bind else self.bind
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}/"
+
 
 class ConsoleTable(Frozen):
     """`[console]`: people's pages, which [web] serves under /console/."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.intake_bench import intake_bench
 from support.node import ROOT, RunningNode, configured, running
+from support.servers import free_port
 from support.studies import stored, written
 
 from ainode.node import testing
@@ -171,3 +172,9 @@ def test_a_node_whose_file_of_the_workflows_is_removed_under_it_ends_and_the_nex
         node.start()
         assert stored(node, study) == [0]
         assert document_uids(node, study.uid)
+
+
+def test_a_start_with_the_web_interface_says_the_address_of_the_console(tmp_path: Path) -> None:
+    port = free_port()
+    with running(configured(tmp_path, more=f"[web]\nenabled = true\nport = {port}")) as node:
+        assert f"console: http://127.0.0.1:{port}/" in node.log.read_text(encoding="utf-8")

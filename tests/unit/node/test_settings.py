@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ainode.node.errors import ConfigError
 from ainode.node.routes import PriorRule, Route, RouteMode
 from ainode.node.settings import NodeTable, Peer, Settings, load, shipped
-from ainode.node.settings.tables import Tables
+from ainode.node.settings.tables import Tables, WebTable
 
 PEER = """
 [[peer]]
@@ -389,3 +389,21 @@ def test_a_variable_of_any_text_is_taken_or_refused_by_its_name(name: str, text:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name, text)
         assert all(line.startswith(f"{name}: ") for line in refusals(None))
+
+
+@pytest.mark.parametrize(
+    ("bind", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:81/"),
+        ("0.0.0.0", "http://localhost:81/"),  # noqa: S104 - an address to type is asked for; nothing listens
+        ("::", "http://localhost:81/"),
+        ("::1", "http://[::1]:81/"),
+        ("node.example", "http://node.example:81/"),
+    ],
+)
+def test_the_address_of_the_console_is_one_that_a_person_on_the_machine_can_type(bind: str, address: str) -> None:
+    assert WebTable(bind=bind, port=81).address == address
+
+
+def test_the_address_of_a_console_with_a_certificate_is_https() -> None:
+    assert WebTable(port=81, tls_certificate=Path("a"), tls_key=Path("b")).address == "https://127.0.0.1:81/"
