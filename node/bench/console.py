@@ -163,7 +163,7 @@ def _memory_lines(node: Node) -> Iterator[str]:
     rows.append((f"after a page of each of {len(addresses)} kinds", *memory_of(node.process).row))
     read_at_once(node.connection, node.headers, addresses, connections=_READERS, times=_TIMES)
     rows.append((f"after {_READERS} connections read each {_TIMES} times", *memory_of(node.process).row))
-    yield table(("resident MB", "node", "receiver", f"together (limit {LIMIT_MB})"), rows) + "\n"
+    yield table(("resident MB", "node", "receiver alone", f"together (limit {LIMIT_MB})"), rows) + "\n"
 
 
 def _cost_lines(node: Node, pages: int) -> Iterator[str]:

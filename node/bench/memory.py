@@ -1,7 +1,7 @@
 """The memory of a node and its receiver while people look at every page of the console.
 
-Resident memory is VmRSS of both processes; a page of memory that both share counts twice. Readers are not counted, nor
-processes that decode pictures or try something for a page: they end when they are unused.
+Resident memory is that of both processes; a page of memory that both share, as the code of Python is, counts once.
+Readers are not counted, nor processes that decode pictures or try something for a page: they end when they are unused.
 """
 
 import html
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from ainode.node.bench.processes import receivers, status_bytes
+from ainode.node.bench.processes import receivers, status_bytes, unshared_bytes
 
 LIMIT_MB: Final = 200
 """for the node and its receiver, the console in use"""
@@ -34,6 +34,7 @@ class Memory:
 
     node_mb: float
     receiver_mb: float
+    """what no other process shares"""
 
     @property
     def row(self) -> tuple[str, str, str]:
@@ -43,7 +44,7 @@ class Memory:
 
 def memory_of(node: int) -> Memory:
     """Return the memory of a node, by the id of its process, and of its receiver."""
-    receiver_bytes = sum(status_bytes(pid, "VmRSS") for pid in receivers(node))
+    receiver_bytes = sum(unshared_bytes(pid) for pid in receivers(node))
     return Memory(status_bytes(node, "VmRSS") / _MB, receiver_bytes / _MB)
 
 

@@ -27,6 +27,12 @@ def status_bytes(pid: int, field: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
 
 
+def unshared_bytes(pid: int) -> int:
+    """Return the resident memory of a process that no other process shares (proc_pid_smaps(5))."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
 def resident_bytes(root: int) -> int:
     """Return the resident memory of a process and all below it; a page that two of them share counts twice."""
     return sum(status_bytes(pid, "VmRSS") for pid in process_tree(root))

@@ -24,8 +24,12 @@ _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", s
 
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-# secure_delete: what was removed or replaced is gone from the file, too.
-_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON", "secure_delete=ON")
+# secure_delete: what was removed or replaced is gone from the file, too. cache_size: KiB for each of many connections;
+# the kernel keeps the rest of the file in memory that it takes back where memory is short.
+_PRAGMAS: Final = (
+    *("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON", "secure_delete=ON"),
+    "cache_size=-512",
+)
 # PostgreSQL, appendix A: lock_not_available.
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 # Any number that no other program on the server uses: "ainode" in ASCII.
