@@ -15,7 +15,7 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.errors import Busy, CannotRender
-from ainode.node.routes import BodyPartSource, Route
+from ainode.node.routes import BodyPartSource, Route, RouteMode
 from ainode.node.web.uploads import Uploads
 
 _EXPLAIN_S: Final = 180.0
@@ -23,6 +23,10 @@ _READY_S: Final = 180.0
 _COMPARE_S: Final = 60.0
 _COMPARED_STUDIES: Final = 200
 _GRACE_S: Final = 30.0
+_NOT_ASKED: Final = (
+    "the handler has not told yet whether its weights are for demonstration, whose documents stay in the node: "
+    "press Check the routes now, below"
+)
 
 
 def router(parts: Parts) -> APIRouter:
@@ -43,15 +47,17 @@ class _RoutesPages:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._assistant, self._uploads = Assistant(parts.settings), Uploads(parts.settings)
+        self._checked: dict[str, tuple[str, str]] = {}
 
     def table(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return the routes as a table."""
-        rows = [(route, conditions(route), self._withheld(route)) for route in self._parts.settings.routes]
+        rows = [(route, conditions(route), *self._state(route)) for route in self._parts.settings.routes]
         return render(request, "routes.html", rows=rows)
 
     def ready(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return whether each route is ready, asked of its handler in a process of its own."""
         lines, problem = self._asked("ready", _READY_S, {})
+        self._checked = {name.removeprefix("route "): (state, words) for name, state, words in lines or ()}
         is_part = "hx-request" in request.headers
         return render(request, "_ready.html" if is_part else "ready.html", lines=lines or [], problem=problem)
 
@@ -101,10 +107,28 @@ class _RoutesPages:
         comparison, problem = self._asked("changed", _COMPARE_S + _GRACE_S, question)
         return comparison, problem.replace(f"{path.parent}/", "")
 
-    def _withheld(self, route: Route) -> str:
-        """Return why the documents of a route stay in the node, as far as its handler has told of its weights."""
+    def _state(self, route: Route) -> tuple[str, str]:
+        """Return what becomes of the documents of a route, as `ainode check` calls it, and why they stay in the node.
+
+        Which weights a handler reads with, it tells at its first study; before that, a check of the routes has asked.
+        """
+        if route.mode is RouteMode.SHADOW:
+            return "shadow", ""
+        state, reason = self._told(route) or self._checked.get(route.name, ("", ""))
+        if state == "shadow":
+            return state, reason
+        if not route.live_destinations:
+            return "sends nothing", "the route has no destinations"
+        is_known = state == "ready" or route.allow_demonstration
+        return ("live", "") if is_known else ("live or shadow", _NOT_ASKED)
+
+    def _told(self, route: Route) -> tuple[str, str] | None:
+        """Return state and reason of a live route whose handler has told its weights, None before."""
         weights = self._parts.readers.known_weights(route.handler)
-        return route.withholding_reason(weights.demonstration) if weights else ""
+        if weights is None:
+            return None
+        reason = route.withholding_reason(weights.demonstration)
+        return "shadow" if reason else "ready", reason
 
     def _asked(self, name: str, limit_s: float, arguments: Mapping[str, object]) -> tuple[Any, str]:
         """Return the answer of the assistant, or None and the reason.

@@ -210,7 +210,7 @@ def test_a_shadow_stands_beside_the_live_route_with_the_studies_on_which_they_di
     share, total, count = re.search(r"([\d.]+) % of (\d+) studies .* (\d+) differ", words(page)).groups()  # type: ignore[union-attr]
     assert (int(total), float(share)) == (10, 100 * (10 - int(count)) / 10)
     assert page.count("/console/studies/") == int(count) > 0
-    assert "No route is a shadow" in page
+    assert "No route has <code>mode" in page
 
 
 def test_the_pages_of_a_search_have_every_answer_once_and_keep_the_conditions(viewer: Browser) -> None:

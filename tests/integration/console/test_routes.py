@@ -1,15 +1,21 @@
 """The pages about routes: the table, a file dropped on the routes, a changed routes.toml."""
 
+import html
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.console.conftest import CSRF, Browser
+from integration.console.conftest import CSRF, Browser, is_open, visit_of
 from requests import Response
+from support import installed
 from support.web_bench import Bench
 
 from ainode.node import testing
+from ainode.node.console.entry.access import Role
+from ainode.node.diagnosis.checks import route_lines
+from ainode.node.routes import Route
 
 CHANGED = """
 [[route]]
@@ -128,3 +134,34 @@ def test_the_newest_studies_are_compared_until_the_time_is_over(bench: Bench, tm
     path = tmp_path / "routes.toml"
     path.write_text(CHANGED)
     assert compared(bench.settings, path, study_count=200, limit_s=-1.0)["compared"] == 0
+
+
+def test_a_route_whose_documents_are_withheld_is_called_shadow_as_by_check_and_never_live(tmp_path: Path) -> None:
+    installed("openvino", "timm")
+    asking = Route(name="spine", handler="spine_radiograph", modality=("DX",), destinations=("pacs",))
+    allowing = replace(asking, name="allowing", allow_demonstration=True)
+    bench = Bench(tmp_path, routes=(asking, allowing))
+    try:
+        bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+        viewer = Browser(bench, Role.VIEWER)
+        unasked, allowed = rows_of(viewer)
+        assert '"badge warn">live or shadow<' in unasked
+        assert "press Check the routes now" in unasked
+        assert '"badge plain">live<' in allowed
+        viewer.get("/console/routes/ready")
+        withheld, allowed = rows_of(viewer)
+        (_, state, reason), _ = route_lines(bench.settings)
+        assert state == "shadow"
+        assert f'"badge warn">{state}<' in withheld
+        assert reason in html.unescape(withheld)
+        assert "nowhere: they stay in the node" in withheld
+        assert '"badge plain">live<' in allowed
+    finally:
+        bench.web.stop()
+        bench.parts.stop()
+        bench.engine.dispose()
+
+
+def rows_of(viewer: Browser) -> list[str]:
+    """Return the row of each route."""
+    return viewer.get("/console/routes").text.split("<tbody>")[1].split("</tr>")[:-1]
