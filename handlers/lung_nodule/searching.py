@@ -13,6 +13,7 @@ from ainode.models.nodule_detection.model import Candidate, NoduleDetector
 from ainode.models.nodule_reading.reading import NoduleReader
 from ainode.models.nodule_reading.search import MarkedNodule, SearchedChest, outlined
 from ainode.models.nodule_reading.weights import DETECTION
+from ainode.node.counting import counted
 from ainode.node.domain import OWN_SEARCH, SEARCH, Location, OutOfScope, Position, Selection
 from ainode.node.imaging.ct_series import ct_stack
 from ainode.node.imaging.geometry import Stack, volume
@@ -39,7 +40,7 @@ class Search:
         for reason in self.without_outline:
             counts[reason.reason] += 1
         parts = [f"{len(self.marks)} marked above {self.threshold:.2f}", f"{self.further} more not reported"]
-        parts += [f"{count} marks left out: {reason}" for reason, count in counts.items()]
+        parts += [f"{counted(count, 'mark')} left out: {reason}" for reason, count in counts.items()]
         return "; ".join(parts) + "; what is not marked was not ruled out"
 
     def locations(self, nodules: Sequence[TracedNodule | OutOfScope]) -> dict[Location, Candidate]:

@@ -25,6 +25,7 @@ from ainode.node.audit.messages import (
     with_patient,
 )
 from ainode.node.audit.trail import Trail
+from ainode.node.counting import counted
 from ainode.node.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class Recorder:
     def _is_written(self, trail: Trail, batch: list[tuple[datetime, Message]], lost: int) -> bool:
         """Write a batch; log the first failure of several, and the end of them."""
         if lost:
-            sentence = f"{lost} messages were lost while the trail could not be written"
+            sentence = f"{counted(lost, 'message')} lost while the trail could not be written"
             message = alert(RECORDING_STOPPED, trail.folder.as_uri(), sentence, outcome=SERIOUS_FAILURE)
             batch = [(datetime.now(UTC), message), *batch]
         if self._patient_id_of:

@@ -13,6 +13,7 @@ from pydicom import dcmread
 from ainode.node import testing
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
+from ainode.node.counting import counted
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
@@ -88,7 +89,7 @@ class Demonstration:
         for answer in store.send(Link(node, "MODALITY"), [store.Outgoing.of(path) for path in paths]):
             if answer.error:
                 raise answer.error
-        self.tell(f"sent {subject}, {len(paths)} {'object' if len(paths) == 1 else 'objects'}")
+        self.tell(f"sent {subject}, {counted(len(paths), 'object')}")
         return UID(testing.uid(study))
 
     def _trial(self, subject: str, name: str, study: UID | NodeError) -> Trial:
@@ -114,7 +115,7 @@ class Demonstration:
         undelivered = [delivery for delivery in deliveries if delivery.state is not DeliveryState.CONFIRMED]
         failure = ""
         if undelivered:
-            failure = f"{len(undelivered)} documents are not in the archive: {undelivered[0].explanation}"
+            failure = f"{counted(len(undelivered), 'document')} not in the archive: {undelivered[0].explanation}"
         elif not (report and captures):
             failure = f"job {job.id} has no report or no capture in the archive"
         return Trial(job.route, offline.headline(job.result), report, captures, f"{job.seconds:.1f}", failure)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ainode.node.counting import counted
 from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def jobs(
         rows.append((past_job.id, past_job.state, past_job.route, "", past_job.study_instance_uid, removal))
     rows += _problem_rows(settings, study)
     print(table(_TITLES, rows))
+    print("\n".join(_routeless_lines(settings, study)), end="")
 
 
 def _is_in_trouble(job: "Job", deliveries: "Sequence[Delivery]") -> bool:
@@ -99,8 +101,32 @@ def _problem_rows(settings: "Settings", study: str) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [("", "problem", "", "", uid, problem) for uid, problem in problems.items()]
     damaged = settings.data / "spool" / "damaged"
     if not study and damaged.exists() and (count := len(list(damaged.iterdir()))):
-        rows.append(("", "damaged", "", "", f"{count} files", f"see {damaged}; send their studies again, remove them"))
+        rows.append(
+            ("", "damaged", "", "", counted(count, "file"), f"see {damaged}; send their studies again, remove them")
+        )
     return rows
+
+
+def _routeless_lines(settings: "Settings", study: str) -> list[str]:
+    """Return how many studies matched no route, and what says why; nothing where each study matched one."""
+    from ainode.node.domain import UID
+    from ainode.node.keeping import database
+    from ainode.node.keeping.unread import Filter, UnreadReason, UnreadStudies
+
+    unread = UnreadStudies(database.existing(settings.database_url))
+    criteria = Filter(reason=UnreadReason.NO_ROUTE)
+    count = sum(tally.count for tally in unread.tallies(criteria))
+    newest = unread.page(criteria, count=1)
+    if study:
+        newest = tuple(row for row in unread.of_study(UID(study)) if row.reason is UnreadReason.NO_ROUTE)
+        count = len(newest)
+    if not newest:
+        return []
+    uid = newest[0].study_instance_uid
+    subject = f"study {uid}" if study else f"{counted(count, 'study', 'studies')}, the newest {uid}:"
+    words = "matches no route" if study else "no route matches, so there is no job"
+    page = "the page Not read of the console lists all such studies"
+    return [f"{subject} {words}; `ainode explain {uid}` says why, {page}", ""]
 
 
 @jobs_app.command()

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
+from ainode.node.counting import counted
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -62,7 +63,13 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"time": self.time, "duration": duration, "bytes": size, "day": day_of}
+        self._environment.filters |= {
+            "time": self.time,
+            "duration": duration,
+            "bytes": size,
+            "day": day_of,
+            "counted": counted,
+        }
         self._environment.globals |= {
             "version": __version__,
             "node_name": settings.node.name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 
+from ainode.node.counting import counted
 from ainode.node.domain import Instance, Series, Study
 from ainode.node.settings import CompletenessTable
 
@@ -78,7 +79,7 @@ def _silence(progress: Progress, limits: CompletenessTable) -> tuple[float, str]
     if progress.received < count:
         silence_s, basis = limits.max_silence_s, f"with {progress.received} of {count} expected instances"
     elif progress.expected is not None:
-        return 0.0, f"all {progress.expected} expected instances"
+        return 0.0, f"all {counted(progress.expected, 'expected instance')}"
     elif (learned_s := progress.history.silence_s(limits)) is not None:
         silence_s, basis = learned_s, f"learned from this sender's last {len(progress.history.pauses_s)} pauses"
     else:

@@ -211,12 +211,16 @@ def _companion(series: Series, route: Route) -> Series:
     return replace(series, instances=tuple(instance for instance in instances if not is_ours(instance)))
 
 
+def _all_hold(count: int) -> str:
+    return "its condition holds" if count == 1 else f"all {count} conditions hold"
+
+
 def explained(decision: RouteDecision) -> str:
     """Return the decision as one sentence: the first condition that failed."""
     for check in decision.checks:
         if not check.passed:
             return f"{decision.route}: no, {check.attribute} should be {check.expected} but is {check.found}"
-    return f"{decision.route}: yes, all {len(decision.checks)} conditions hold"
+    return f"{decision.route}: yes, {_all_hold(len(decision.checks))}"
 
 
 def keywords(routes: Iterable[Route]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from ainode.node import tls
 from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
+from ainode.node.counting import counted
 from ainode.node.deciding import router
 from ainode.node.domain import Needs
 from ainode.node.errors import ConfigError, NodeError
@@ -148,7 +149,7 @@ def _failure_lines(settings: Settings) -> Iterator[Line]:
     for trouble in troubles:
         yield ("deliveries", ATTENTION, f"{trouble.words}; {trouble.last_error}")
     if undelivered:
-        yield ("deliveries", ATTENTION, f"{undelivered} documents were given up in the last 24 hours, {_LOOK}")
+        yield ("deliveries", ATTENTION, f"{counted(undelivered, 'document')} given up in the last 24 hours, {_LOOK}")
 
 
 def _reader_line(settings: Settings) -> Line:

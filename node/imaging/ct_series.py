@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from ainode.node.counting import counted
 from ainode.node.domain import UID, Instance, OutOfScope, Series, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
 from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
@@ -122,7 +123,7 @@ def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
     """Return whether a scan is too small, in words and as a code; two '' if it is large enough."""
     count = len(scan.instances)
     if count < requirements.min_slices:
-        return f"{count} slices; {requirements.min_slices} are needed", "too-few-slices"
+        return f"{counted(count, 'slice')}; {requirements.min_slices} are needed", "too-few-slices"
     if scan.coverage_mm < requirements.min_coverage_mm:
         return f"it covers {scan.coverage_mm:.0f} mm; {requirements.min_coverage_mm:.0f} mm are needed", "too-short"
     return "", ""

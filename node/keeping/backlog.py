@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from ainode.node.counting import counted
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping.announcements import Fetching
 from ainode.node.keeping.database import aware
@@ -62,7 +63,7 @@ class Trouble:
     @property
     def words(self) -> str:
         """Return what is wrong, without the error."""
-        documents = "1 document has" if self.count == 1 else f"{self.count} documents have"
+        documents = f"{counted(self.count, 'document')} {'has' if self.count == 1 else 'have'}"
         return f"{documents} not reached {self.destination}: the last attempt failed, the node tries again"
 
 

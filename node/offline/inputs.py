@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ainode.node.counting import counted
 from ainode.node.deciding import router
 from ainode.node.domain import UID, Instance, Study
 from ainode.node.encoding import headers
@@ -49,7 +50,11 @@ class Inputs:
     def notes(self, study: Study) -> tuple[str, ...]:
         """Return what the report of a study must say about its files."""
         count = sum(instance.path in self.repaired_files for instance in study.instances)
-        return (f"UIDs of {count} files broke the rules of DICOM and were replaced (--repair-uids).",) if count else ()
+        return (
+            (f"UIDs of {counted(count, 'file')} broke the rules of DICOM and were replaced (--repair-uids).",)
+            if count
+            else ()
+        )
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:

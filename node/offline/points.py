@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ainode.node.counting import counted
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Location, Position, Study, is_position
 from ainode.node.errors import ConfigError, PointRefused
 from ainode.node.imaging.geometry import Stack, stack
@@ -50,7 +51,8 @@ def _points_by_study(inputs: list[InputStudy], options: ReadOptions) -> list[tup
     if len(points) == 1 and options.time_points > 1:
         return [*[()] * (len(inputs) - 1), points]
     if points and len(points) != len(inputs):
-        raise ConfigError(f"{len(points)} points for {len(inputs)} studies; give one --point per study, oldest first")
+        counts = f"{counted(len(points), 'point')} for {counted(len(inputs), 'study', 'studies')}"
+        raise ConfigError(f"{counts}; give one --point per study, oldest first")
     if points and options.time_points == 1 and not all(entry.grid for entry in inputs):
         raise ConfigError("the model reads one study at a time; give each study with its points in a separate command")
     return [points[number : number + 1] for number in range(len(inputs))]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ainode.node.counting import counted
 from ainode.node.deciding import router
 from ainode.node.deciding.explanations import NOT_KEPT, completed
 from ainode.node.deciding.stored_study import ReadableStudy, stored_study
@@ -175,7 +176,7 @@ def explanation(path: Path, settings: Settings) -> list[str]:
     explained = explanation_of([path], settings)
     lines = [*unread_lines(explained.unread)]
     for study in explained.studies:
-        lines.append(f"study {study.study_instance_uid}, {study.instance_count} instances")
+        lines.append(f"study {study.study_instance_uid}, {counted(study.instance_count, 'instance')}")
         for decision in study.decisions:
             lines += _decision_lines(decision)
         for statement in study.statements:
@@ -205,7 +206,11 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
     rows = catalog.explanation(study)
     if rows is None and not jobs:
         count = len(catalog.instances(study))
-        state = f"{count} instances came, and the node waits for the last one" if count else "the node has none of it"
+        state = (
+            f"{counted(count, 'instance')} came, and the node waits for the last one"
+            if count
+            else "the node has none of it"
+        )
         raise LookupError(f"study {study}: not routed here: {state}; give a path, or ask again when more has arrived")
     lines = [f"study {study}"]
     if rows is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
+from ainode.node.counting import counted
 from ainode.node.errors import BrokenSeries
 
 # Deflate makes at most a thousandth of its input; images of much air come to a tenth.
@@ -90,7 +91,7 @@ def _refuse_unfit(entries: list[zipfile.ZipInfo], packed_bytes: int, bounds: Bou
         raise BrokenSeries("the ZIP archive has a password; unpack it")
     if len(entries) > bounds.max_files or size_bytes > bounds.max_bytes:
         raise BrokenSeries(
-            f"the ZIP archive has {len(entries)} files of {size_bytes} bytes ({bounds.max_files} files of "
+            f"the ZIP archive has {counted(len(entries), 'file')} of {size_bytes} bytes ({bounds.max_files} files of "
             f"{bounds.max_bytes} bytes are read); unpack it, and give a folder"
         )
     if size_bytes > max(_SMALL_BYTES, packed_bytes * _MAX_RATIO):

@@ -112,7 +112,7 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
         assert [path.name for path in spool.damaged()] == ["damaged.dcm"]
         output = jobs_output(node)
         assert "1 of 3 instances cannot be read" in output
-        assert "1 files" in output
+        assert "1 file " in output
         (job,) = node.ledger.jobs()
         assert len(job.content) == 2
         assert "1 of 3 instances cannot be read" in job.result

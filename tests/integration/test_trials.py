@@ -124,7 +124,7 @@ def test_nobody_else_learns_of_a_trial(trials: Trials) -> None:
 LIST = {"space directions": np.array([[np.nan] * 3, *np.eye(3)]), "kinds": ["list", *["domain"] * 3]}
 BOMB = a_zip({"zeros": bytes(80 << 20)})
 HOSTILE = {
-    "a ZIP bomb": (BOMB, "has 1 files of 83886080 bytes"),
+    "a ZIP bomb": (BOMB, "has 1 file of 83886080 bytes"),
     "a ZIP archive in a ZIP archive": (a_zip({"inner.zip": BOMB}), "ZIP archive, not DICOM"),
     "an archive of many files": (a_zip({str(number): b"" for number in range(51)}), "has 51 files"),
     "an archive with paths": (a_zip({"../../../escaped": b"text that is no image"}), "a text"),

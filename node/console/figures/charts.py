@@ -24,6 +24,7 @@ from ainode.node.console.figures.frame import (
     unit_axis,
     write,
 )
+from ainode.node.counting import counted
 
 __all__ = [
     "Axis",
@@ -101,7 +102,8 @@ def _summary(curve: Curve) -> str:
         return f"{curve.name}: no points"
     ys = [y for _, y in values]
     return (
-        f"{curve.name}: {len(values)} points, from {number_text(values[0][1])} to {number_text(values[-1][1])}, "
+        f"{curve.name}: {counted(len(values), 'point')}, "
+        f"from {number_text(values[0][1])} to {number_text(values[-1][1])}, "
         f"lowest {number_text(min(ys))}, highest {number_text(max(ys))}"
     )
 

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import MAX_CLASSES, Axis, Curve, Estimate, unit_axis
+from ainode.node.counting import counted
 from ainode.node.reading import cards
 from ainode.node.reading.cards import Baseline, Evaluation, EvaluationFile
 
@@ -98,7 +99,7 @@ def _curves(name: str, evaluation: Evaluation) -> Iterator[tuple[str, Markup]]:
         curve = Curve(name, points.precision_recall)
         yield "Precision and recall", charts.line_chart(f"Precision and recall of {name}", [curve], *axes)
     if points.calibration:
-        tenths = [Estimate(f"{t.n} cases", t.value, t.low, t.high, x=t.predicted) for t in points.calibration]
+        tenths = [Estimate(counted(t.n, "case"), t.value, t.low, t.high, x=t.predicted) for t in points.calibration]
         axes = unit_axis("predicted probability"), unit_axis("share that is positive")
         yield "Calibration", charts.interval_chart(f"Calibration of {name}", tenths, *axes, reference=_CHANCE)
     matrix = points.confusion

@@ -13,6 +13,7 @@ from ainode.node.console.judgements.page import share
 from ainode.node.console.models.evaluation_figures import EvaluationFigures, evaluation_figures
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.counting import counted
 from ainode.node.errors import WeightsError
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements
@@ -143,7 +144,7 @@ def count_words(count: HandlerCount) -> str:
     parts = [f"{number} {word} ({_percent(number, count.studies)})" for word, number in of_studies.items()]
     if count.answers:
         parts.append(f"{count.positives} positive ({_percent(count.positives, count.answers)} answered)")
-    return f"{count.studies} readings ended: {', '.join(parts)}"
+    return f"{counted(count.studies, 'reading')} ended: {', '.join(parts)}"
 
 
 def _percent(number: int, total: int) -> str:

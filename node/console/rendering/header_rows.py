@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydicom import DataElement, Dataset, dcmread
 
 from ainode.node.console.rendering.impersonal import is_impersonal
+from ainode.node.counting import counted
 from ainode.node.logs import printable
 
 _ROWS: Final = 2_000
@@ -54,9 +55,9 @@ def _row(tag: int, name: str, vr: str, value: str, depth: int) -> dict[str, Any]
 
 def _text(element: DataElement) -> str:
     if element.VR == "SQ":
-        return f"{len(element.value)} items"
+        return counted(len(element.value), "item")
     if element.VR in _BULK:
-        return f"{len(element.value or b''):,} bytes"
+        return counted(len(element.value or b""), "byte")
     values = [str(value) for value in islice(element.value, _CHARACTERS)] if element.VM > 1 else [str(element.value)]
     text = " \\ ".join("" if value == "None" else value for value in values)
     return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]} …"

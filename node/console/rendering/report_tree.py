@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydicom import Dataset, dcmread
 
+from ainode.node.counting import counted
 from ainode.node.errors import CannotRender
 
 # A report of the node has some hundred items.
@@ -110,12 +111,12 @@ def _region(item: Dataset) -> str:
     if not rows:
         return shape
     place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f}"
-    return f"{shape} of {len(rows)} points, {place} (pixels)"
+    return f"{shape} of {counted(len(rows), 'point')}, {place} (pixels)"
 
 
 def _place(item: Dataset) -> str:
     count = len(item.get("GraphicData", ())) // _DIMENSIONS
-    return f"{str(item.get('GraphicType', '')).lower()} of {count} point{'' if count == 1 else 's'} in the patient"
+    return f"{str(item.get('GraphicType', '')).lower()} of {counted(count, 'point')} in the patient"
 
 
 def _text(keyword: str) -> Callable[[Dataset], str]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from ainode.node.counting import counted
 from ainode.node.errors import BrokenSeries, NodeError
 from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.imaging.free_text import as_code
@@ -101,7 +102,7 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
 
 def _beyond(count: int) -> list[str]:
     """Return what is said of more files than a person looks at."""
-    return [f"{count - _MOST_SLICES} files beyond the first {_MOST_SLICES}"] if count > _MOST_SLICES else []
+    return [f"{counted(count - _MOST_SLICES, 'file')} beyond the first {_MOST_SLICES}"] if count > _MOST_SLICES else []
 
 
 def _header(path: Path) -> Dataset:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+from ainode.node.counting import counted
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception
@@ -66,10 +67,6 @@ def _time(event: Event) -> datetime:
     return event.at or datetime.max.replace(tzinfo=UTC)
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _received(completions: Sequence[KeptCompletion], reception: Reception | None) -> Iterator[Event]:
     senders = f"from {', '.join(reception.senders)}" if reception else ""
     times = [item.first_received_at for item in completions] + ([reception.first_received_at] if reception else [])
@@ -82,22 +79,22 @@ def _received(completions: Sequence[KeptCompletion], reception: Reception | None
         if completion.last_received_at != last or not count:
             yield _last_received(completion, arrivals, is_late=bool(count), since=last)
         pause_s = (completion.at - completion.last_received_at).total_seconds()
-        words = f"{_count(completion.instance_count, 'instance')}; {completion.reason}"
+        words = f"{counted(completion.instance_count, 'instance')}; {completion.reason}"
         yield Event(completion.at, "Complete" if not count else "Complete again", words, max(pause_s, 0.0))
         count, last = completion.instance_count, completion.last_received_at
     if reception and not reception.is_routed:
         is_late = bool(count)
         title = "Late instance received" if is_late else "Last instance so far received"
-        yield Event(reception.last_received_at, title, f"{_count(reception.instance_count, 'instance')} here now")
+        yield Event(reception.last_received_at, title, f"{counted(reception.instance_count, 'instance')} here now")
         yield Event(None, "Waiting until the study is complete", "", None, "busy")
 
 
 def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, since: datetime | None) -> Event:
     duration_s = (completion.last_received_at - since).total_seconds() if since else None
     if not is_late:
-        return Event(completion.last_received_at, "Last instance received", _count(arrivals, "instance"), duration_s)
+        return Event(completion.last_received_at, "Last instance received", counted(arrivals, "instance"), duration_s)
     words = (
-        f"{_count(arrivals, 'more instance')}"
+        f"{counted(arrivals, 'more instance')}"
         if arrivals > 0
         else "instances came again, or others under the same UIDs"
     )

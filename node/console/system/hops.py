@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ainode.node.console.parts import Parts
+from ainode.node.counting import counted
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping.records import Delivery, Job
 
@@ -39,7 +40,7 @@ def hops_of(parts: Parts, study: UID, route: str = "") -> tuple[Hop, ...]:
         Hop(
             "on the disk and indexed",
             "done" if on_disk == len(stored) else "failed",
-            f"{on_disk} {'instance' if on_disk == 1 else 'instances'}",
+            counted(on_disk, "instance"),
         )
     ]
     if not parts.catalog.is_routed(study):

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from ainode.node.counting import counted
 from ainode.node.keeping.backlog import Failures, Queue, Trouble
 
 # Readings take minutes; what has waited for longer waits behind something.
@@ -49,10 +50,9 @@ def statements(condition: Condition, *, now: datetime, zone: ZoneInfo | None) ->
 
 def _of_failures(failures: Failures, zone: ZoneInfo | None) -> Iterator[Statement]:
     if failures.first_queued_at:
-        noun = "reading" if failures.count == 1 else "readings"
         fields = {"state": "failed", "since": f"{failures.first_queued_at.astimezone(zone):%Y-%m-%d}"}
         yield Statement(
-            f"{failures.count} {noun} failed in the last 24 hours",
+            f"{counted(failures.count, 'reading')} failed in the last 24 hours",
             f"/console/?{urlencode(fields)}",
             "see them in the worklist",
             f"the last: {failures.last_reason or 'no reason was kept'}",

@@ -121,7 +121,7 @@ def test_the_comparison_names_the_studies_that_a_changed_file_reads_otherwise(
     bench.take()
     assert len(bench.catalog.studies()) == 1
     page = dropped(administrator, path="/console/routes/change", text=CHANGED).text
-    assert "1 of the last 1 studies were compared" in page
+    assert "Compared: 1 of the last 1 study" in page
     assert "hand is new" in page
     assert "spine has another tags" in page
     assert "spine: no, Rows should be &gt;=256 but is 8" in page

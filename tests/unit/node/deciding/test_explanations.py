@@ -97,7 +97,7 @@ def test_after_retention_the_command_tells_that_the_files_are_gone_and_what_beca
 def test_a_study_that_is_not_complete_yet_is_told_from_a_study_that_never_came(tmp_path: Path) -> None:
     bench = intake_bench(tmp_path)
     bench.send(1, at=NOW)
-    with pytest.raises(LookupError, match="1 instances came, and the node waits for the last one"):
+    with pytest.raises(LookupError, match="1 instance came, and the node waits for the last one"):
         stored_explanation(STUDY, bench.settings)
 
 

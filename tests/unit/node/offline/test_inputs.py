@@ -160,7 +160,7 @@ def test_one_point_alone_is_of_the_newest_of_several_studies(tmp_path: Path) -> 
     (study,) = gathered(*folders, folder=tmp_path, time_points=3, points=((0.0, 0.0, 1.0),))
     assert study.instances[0].text("StudyDate") == "20210101"
     assert [one.series_instance_uid for one in study.locations] == [study.series[0].series_instance_uid]
-    with pytest.raises(ConfigError, match="1 points for 2 studies"):
+    with pytest.raises(ConfigError, match="1 point for 2 studies"):
         gathered(*folders, folder=tmp_path, points=((0.0, 0.0, 1.0),))
 
 
