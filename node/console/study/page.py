@@ -17,14 +17,14 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.study.actions import add_actions
 from ainode.node.console.study.images import first_series
-from ainode.node.console.study.timeline import timeline
+from ainode.node.console.study.timeline import fruitless_check, timeline
 from ainode.node.console.worklist.actions import REASONS
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Delivery, Job
-from ainode.node.keeping.study_records import KeptSeries, StudyRecords
+from ainode.node.keeping.study_records import KeptCompletion, KeptSeries, StudyRecords
 from ainode.node.settings.tables import ConsoleTable
 from ainode.node.web.state import study_status
 
@@ -95,6 +95,12 @@ def _is_moving(jobs: Sequence[Job], deliveries: Mapping[str, Sequence[Delivery]]
         )
         for job in jobs
     )
+
+
+def _digest(jobs: Sequence[Job], completions: Sequence[KeptCompletion]) -> str:
+    """Return what tells an open page that the answers may be others, or that the study was checked again."""
+    words = [*(f"{job.id} {job.state}" for job in jobs), str(len(completions))]
+    return sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
 def _without_words(delivery: Delivery) -> Delivery:
@@ -196,6 +202,8 @@ class StudyPage:
         state = status.state if status else "reported"
         explanation = parts.catalog.explanation(study)
         labels = self._index.shown([study]).get(study, Labels())
+        announcement = parts.announcements.of(study)
+        is_checking = bool(reception and announcement and announcement.is_asked)
         day = _day(labels.study_date)
         return {
             "study": study,
@@ -210,8 +218,10 @@ class StudyPage:
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
             "events": timeline(completions, reception, jobs, deliveries, headlines, match_reasons(explanation)),
-            "is_moving": _is_moving(jobs, deliveries) or bool(reception and not reception.is_routed),
-            "seen": sha256(" ".join(f"{job.id} {job.state}" for job in jobs).encode()).hexdigest()[:16],
+            "is_moving": _is_moving(jobs, deliveries) or is_checking or bool(reception and not reception.is_routed),
+            "is_checking": is_checking,
+            "unchanged": None if is_checking else fruitless_check(completions, jobs),
+            "seen": _digest(jobs, completions),
             "labels": labels,
             "day": day,
             "answers": self._answers(jobs, day),

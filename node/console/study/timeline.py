@@ -11,6 +11,7 @@ from ainode.node.domain import DeliveryState, JobState
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception
 
+_UNCHANGED: Final = "images, routes, configuration and weights are those of a reading that is here"
 _UNFINISHED: Final = frozenset({JobState.WAITING, JobState.READING})
 
 
@@ -43,10 +44,32 @@ def timeline(
     `deliveries` and `headlines` are by job; `matches` is by route, why the route matched.
     """
     events = [*_received(completions, reception)]
+    if check := fruitless_check(completions, jobs):
+        events.append(Event(check.at, "Nothing read again", _UNCHANGED, None, "warn"))
     for job in jobs:
         steps = _of_job(job, jobs, deliveries.get(job.id, ()), headlines.get(job.id, ""), matches.get(job.route, ""))
         events += (replace(step, route=job.route) for step in steps)
     return (*sorted(filter(_has_happened, events), key=_time), *(event for event in events if event.at is None))
+
+
+@dataclass(frozen=True, slots=True)
+class FruitlessCheck:
+    """The last look of the routes at a study, which opened no job because nothing had changed."""
+
+    at: datetime
+    reading_at: datetime
+    """when the last job of the study was opened"""
+
+
+def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) -> FruitlessCheck | None:
+    """Return the last look of the routes at a study, None if the look opened a job, or there is no reading yet."""
+    if len(completions) < 2 or not jobs:  # noqa: PLR2004 - the first look has no reading before it
+        return None
+    *_, previous, last = completions
+    reading_at = max(job.queued_at for job in jobs)
+    # A look opens its jobs before it is written down, and one that fails is repeated: a job of the last look is newer
+    # than the look before.
+    return FruitlessCheck(last.at, reading_at) if reading_at <= previous.at else None
 
 
 def _of_job(

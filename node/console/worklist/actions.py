@@ -117,7 +117,7 @@ class Actions:
         announcement = Announcement(study, announced_at=now, due_at=now, read_now=True)
         parts.announcements.announce(announcement)
         parts.web.on_announced(announcement)
-        return "study is routed now, and read if images, route or weights are not those of its last reading"
+        return "study is checked now; its page says whether it is read again, or that nothing changed since it was read"
 
     def _deliver_again(self, row: Chosen, _visit: Visit, _reason: str) -> str:
         """Send again what failed or was withheld; of the rest, ask the archives what they still have."""

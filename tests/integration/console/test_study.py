@@ -339,3 +339,26 @@ def test_an_operator_has_a_study_delivered_again_from_its_page_and_is_told_what_
     answer = operator.post(address, {"job": JOB})
     assert answer.status_code == 303
     assert 'role="status"' in operator.get(answer.headers["Location"]).text
+
+
+def test_a_study_that_is_read_again_unchanged_says_that_nothing_was_read_and_since_when(
+    bench: Bench, operator: Browser, read: ReadStudy
+) -> None:
+    answer = operator.post(f"{read.address}/actions/read-again", {"job": JOB})
+    waiting = operator.get(answer.headers["Location"]).text
+    assert "being checked for changes" in waiting
+    assert "Nothing was read again" not in waiting
+    (address,) = re.findall(r'hx-get="([^"]*/progress[^"]*)"', waiting)
+    completion = Completion(NOW + timedelta(hours=1), "somebody asked for it")
+    bench.catalog.mark_routed(
+        read.study, content=bench.catalog.content(read.study), explanation=[], completion=completion
+    )
+    announcement = bench.announcements.of(read.study)
+    assert announcement
+    bench.announcements.settle(announcement)
+    assert operator.get(address).headers["HX-Refresh"] == "true"
+    page = operator.get(read.address).text
+    words = page[page.index("Nothing was read again when") :]
+    assert "2026-03-04" in words[:300]
+    assert "“Read once more, for a comparison” reads the same files" in words[:600]
+    assert "being checked" not in page

@@ -203,7 +203,7 @@ def test_a_study_that_was_read_is_routed_again_and_its_documents_are_delivered_a
     assert "the node has no image of it" in act(operator, "read-again", job)
     ref = InstanceRef(UID("1.8.1"), UID("1.8.1.1"), UID("1.2"), UID("1.8.1.1.1"))
     bench.catalog.index([StoredInstance(ref, UID("1.2.840"), "ff", 1, Path("x"), "PACS", NOW)])
-    assert "is routed now" in act(operator, "read-again", job)
+    assert "its page says whether it is read again" in act(operator, "read-again", job)
     announcement = bench.announcements.of(UID("1.8.1"))
     assert announcement
     assert announcement.read_now

@@ -43,6 +43,21 @@ def named(shown: Sequence[Event]) -> dict[str, Event]:
     return {event.title: event for event in shown}
 
 
+def test_a_look_at_a_study_that_opens_no_job_says_that_nothing_changed_since_it_was_read() -> None:
+    again = replace(COMPLETE, at=after(50))
+    event = named(events(READ, completions=[COMPLETE, again]))["Nothing read again"]
+    assert (event.at, event.kind) == (after(50), "warn")
+    assert "images, routes, configuration and weights are those of a reading" in event.detail
+
+
+def test_a_look_that_opens_a_job_or_is_repeated_until_it_succeeds_is_not_fruitless() -> None:
+    again = replace(COMPLETE, at=after(50))
+    # the first try of the second look opened the job, the second try wrote the look down
+    later = replace(READ, id="b", queued_at=after(45))
+    assert "Nothing read again" not in named(events(READ, later, completions=[COMPLETE, again]))
+    assert "Nothing read again" not in named(events(replace(READ, queued_at=after(11))))
+
+
 def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
     shown = named(events(READ, deliveries=[CONFIRMED]))
     seconds = {title: event.seconds for title, event in shown.items()}
