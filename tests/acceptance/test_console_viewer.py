@@ -255,6 +255,7 @@ def extent(selected: NDArray[np.bool_], axis: int) -> tuple[float, float]:
 def test_the_pixel_under_a_drawn_box_is_the_pixel_of_the_region(opened: Viewer) -> None:
     """Pixels of the canvas alone decide: where the cross ends, and where the lines of the box are."""
     assert opened.evaluate("return v.number") in {MIDDLE, SLICES - 1 - MIDDLE}
+    opened.page.locator('[data-part="opacity"]').fill("0")
     opened.evaluate("v.overlays.regions.splice(1); v.overlays.regions[0].label = ''; v.plane.letters = null; v.draw()")
     opened.settle()
     box = opened.pixels().astype(int)
@@ -363,7 +364,7 @@ def test_each_control_of_the_viewer_works_by_keys_and_none_keeps_the_focus(opene
     press('[data-part="preset"]', "ArrowDown")
     assert opened.evaluate("return v.window") == [500, 1000]
     press('[data-part="opacity"]', "ArrowRight")
-    assert page.locator('[data-part="opacity"]').input_value() == "5"
+    assert page.locator('[data-part="opacity"]').input_value() == "45"
     press('[data-do="in"]', "Enter")
     press('[data-do="invert"]', "Space")
     assert opened.evaluate("return [v.view.zoom, v.inverted]") == [1.25, True]
@@ -383,9 +384,17 @@ def test_the_mouse_scrolls_drags_the_window_and_reads_values(opened: Viewer) -> 
     x, y = opened.evaluate(f"return sliceViewer.toCanvas(v.place, [{COLUMN + 0.5}, {ROW + 0.5}])")
     page.mouse.move(corner["x"] + x, corner["y"] + y)
     assert opened.text("cursor").startswith(f"1000 HU at column {COLUMN}, row {ROW}, ")
+    on_marked_slice = opened.text("cursor")
     page.mouse.wheel(0, 100)
     opened.until("v.number === 3")
     opened.settle()
+    # The pointer has not moved: the value and the position are those of the slice below it now.
+    assert opened.text("cursor").endswith(" mm")
+    assert opened.text("cursor") != on_marked_slice
+    page.mouse.wheel(0, -100)
+    opened.until("v.number === 2")
+    opened.settle()
+    assert opened.text("cursor") == on_marked_slice
     page.mouse.down()
     page.mouse.move(corner["x"] + x + 200, corner["y"] + y)
     page.mouse.up()
@@ -395,7 +404,18 @@ def test_the_mouse_scrolls_drags_the_window_and_reads_values(opened: Viewer) -> 
     assert opened.evaluate("return v.number") == 0
 
 
+def test_the_label_of_a_box_and_of_the_outline_in_the_box_stands_once(opened: Viewer) -> None:
+    labels = opened.evaluate(
+        "const [box] = v.overlays.regions, said = [];"
+        "v.overlays.regions = ['nodule', 'nodule', 'other'].map((label) => ({ ...box, label }));"
+        "v.write = (_, text) => said.push(text); v.paint(); return said.filter((text) => text.length > 2)"
+    )
+    assert labels == ["nodule", "other"]
+
+
 def test_the_saliency_that_was_kept_lies_over_its_image(opened: Viewer) -> None:
+    opened.page.locator('[data-part="opacity"]').fill("0")
+    opened.settle()
     before = opened.pixels().astype(int)
     opened.page.locator('[data-part="opacity"]').fill("100")
     opened.until("[...v.maps.values()][0]")

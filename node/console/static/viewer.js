@@ -295,8 +295,7 @@
     /** Mark the point of the image below a place of the canvas: fill the inputs of the page, and tell the page. */
     mark(place) {
       if (!("point" in this.figure.dataset) || !this.series) return;
-      const point = toImage(this.place, place);
-      const { plane, entry } = this;
+      const [{ plane, entry }, point] = [this, toImage(this.place, place)];
       if (!holds(plane, point)) return;
       const position = toPosition(plane, entry.origin, point);
       const index = [Math.floor(point[0]), Math.floor(point[1]), entry.index];
@@ -314,7 +313,7 @@
       const on = (target, kind, act) =>
         target.addEventListener(kind, (event) => this.series && act(event), { passive: false });
       for (const [kind, act] of Object.entries(EVENTS)) on(this.stage, kind, (event) => this[act](event));
-      on(this.stage, "pointerleave", () => { this.part("cursor").textContent = ""; });
+      on(this.stage, "pointerleave", () => this.readOut(null));
       on(this.stage, "contextmenu", (event) => event.preventDefault());
       on(this.part("slider"), "input", (event) => this.go(Number(event.target.value) - 1));
       on(this.part("preset"), "change", (event) => this.preset(event.target.value));
@@ -368,9 +367,9 @@
     }
 
     onMove(event) {
-      const [x, y] = this.at(event);
+      const [x, y] = (this.hover = this.at(event));
       const before = this.pointers.get(event.pointerId);
-      if (!before) return this.readOut([x, y]);
+      if (!before) return this.readOut(this.hover);
       this.pointers.set(event.pointerId, [x, y]);
       if (this.pointers.size > 1) return this.pinch(event.pointerId, before);
       this.moved += Math.hypot(x - before[0], y - before[1]);
@@ -395,8 +394,8 @@
 
     readOut(place) {
       const { slice, plane, entry } = this;
-      const [column, row] = toImage(this.place, place);
-      this.part("cursor").textContent = "";
+      const [column, row] = toImage(this.place, place || [-Infinity, 0]);
+      Object.assign(this, { hover: place }).part("cursor").textContent = "";
       if (!slice || !holds(plane, [column, row])) return;
       const at = Math.floor(row / slice.factor) * slice.columns + Math.floor(column / slice.factor);
       const value = slice.kind === "color"
@@ -437,9 +436,9 @@
     }
 
     placeButton(name, number) {
-      const button = document.createElement("button");
+      const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet" });
       button.dataset.go = number;
-      return Object.assign(button, { type: "button", className: "quiet", textContent: `${name} (slice ${number + 1})` });
+      return Object.assign(button, { textContent: `${name} (slice ${number + 1})` });
     }
 
     /** Return the number of the slice on which a region lies, or its middle; -1 if it lies on none. */
@@ -471,6 +470,7 @@
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       this.say(slice ? "" : this.slices.failed.get(this.number) || "Loading …");
       this.describe();
+      this.readOut(this.hover); // the slice below the pointer may be another
       if (!slice) return;
       this.paintImage(context, slice, place);
       if (this.drawsRegions) this.paintRegions(context, place);
@@ -500,8 +500,7 @@
       const maps = this.overlays.saliency.filter((map) => map.image === this.entry.uid);
       const heat = opacity && maps.length ? this.heatOf(maps.find((map) => map.title === title) || maps[0]) : null;
       if (!heat) return;
-      context.imageSmoothingEnabled = true;
-      context.globalAlpha = opacity;
+      Object.assign(context, { imageSmoothingEnabled: true, globalAlpha: opacity });
       context.drawImage(heat, place.x, place.y, this.plane.columns * place.across, this.plane.rows * place.down);
       context.globalAlpha = 1;
     }
@@ -531,11 +530,12 @@
       }
       const taken = labels.map(([, bounds]) => bounds);
       context.font = FONT;
-      for (const [label, bounds] of labels.filter(([text]) => text)) {
-        const size = [context.measureText(label).width, 18];
-        taken.push(labelPlace(bounds, size, taken, [this.width, this.height]));
+      const meets = (a, b) => [0, 1].every((axis) => a[axis] <= b[axis + 2] && b[axis] <= a[axis + 2]);
+      labels.forEach(([label, bounds], n) => { // a box and the outline in the box have one label
+        if (!label || labels.slice(0, n).some(([other, place]) => other === label && meets(place, bounds))) return;
+        taken.push(labelPlace(bounds, [context.measureText(label).width, 18], taken, [this.width, this.height]));
         this.write(context, label, taken.at(-1)[0], taken.at(-1)[3] - 5, LINE);
-      }
+      });
     }
 
     paintMark(context, [x, y], color = MARK) {
@@ -566,12 +566,12 @@
     }
 
     describe() {
-      const { series, entry, slice } = this;
-      const count = series.slices.length;
+      const { series: { slices: { length: count } }, entry, slice } = this;
       const text = `Slice ${this.number + 1} of ${count}${entry.at === null ? "" : `, ${entry.at.toFixed(1)} mm`}`;
       this.part("slider").value = this.number + 1;
       this.part("slider").setAttribute("aria-valuetext", text);
-      const [center, width] = (this.window || slice?.window || []).map((value) => Number(value.toPrecision(4)));
+      const rounded = (value) => Number(value.toFixed(Math.abs(value) < 10 ? 3 : 0));
+      const [center, width] = (this.window || slice?.window || []).map(rounded);
       const words = [count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
       this.part("status").textContent = words.filter(Boolean).join(" · ");
     }
