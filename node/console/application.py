@@ -19,7 +19,7 @@ from ainode.node.console.entry.visits import Visits
 from ainode.node.console.judgements import page as judgements
 from ainode.node.console.models import answer_search, compare, live
 from ainode.node.console.models import page as models
-from ainode.node.console.pages import STATIC, THEMES, Pages, render
+from ainode.node.console.pages import STATIC, THEMES, Pages, render, sentence
 from ainode.node.console.parts import Parts
 from ainode.node.console.persons import login
 from ainode.node.console.persons.page import Persons
@@ -99,7 +99,7 @@ async def _static(path: str) -> Response:
     """Return a file that belongs to the pages: what somebody asks for is looked up, and never becomes a path."""
     file = _STATIC_FILES.get(path)
     if file is None:
-        raise HTTPException(404, "the console has no such file")
+        raise HTTPException(404, "the console has no such file; load the page again")
     return FileResponse(file, headers=_A_YEAR)
 
 
@@ -123,7 +123,7 @@ def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, AnyHTTPException):
         return _failed(request, error)
     phrase = HTTPStatus(error.status_code).phrase
-    page = _problem(request, error.status_code, phrase, "" if error.detail == phrase else str(error.detail))
+    page = _problem(request, error.status_code, phrase, "" if error.detail == phrase else sentence(str(error.detail)))
     page.headers.update(error.headers or {})
     return page
 

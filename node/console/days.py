@@ -92,7 +92,7 @@ def day(text: str) -> date | None:
     except ValueError as error:
         raise HTTPException(422, f"{text!r} is no date; give one such as 2026-03-31") from error
     if not _FIRST <= written <= _LAST:
-        raise HTTPException(422, f"{text!r} is no date between {_FIRST} and {_LAST}")
+        raise HTTPException(422, f"{text!r} is no date between {_FIRST} and {_LAST}; give another")
     return written
 
 

@@ -36,7 +36,7 @@ def document_of(documents: Sequence[ShownDocument], uid: str) -> ShownDocument:
     for document in documents:
         if document.uid == uid:
             return document
-    raise HTTPException(404, f"the reading has no document {uid}")
+    raise HTTPException(404, f"the reading has no document {uid}; choose a document on the page of the study")
 
 
 def picture(rendering: Rendering, document: ShownDocument) -> Response:
@@ -45,7 +45,7 @@ def picture(rendering: Rendering, document: ShownDocument) -> Response:
     Raises: HTTPException 404 if the document is no capture, 410 if its file is gone or changed.
     """
     if not document.is_capture:
-        raise HTTPException(404, f"document {document.uid}: is no capture")
+        raise HTTPException(404, f"document {document.uid} is no capture; choose a capture on the page of the study")
     opened(document).close()
     content = rendered(lambda: rendering.picture(document.document.path))
     return Response(content, media_type="image/png", headers=_NOT_KEPT)
@@ -57,7 +57,9 @@ def tree(request: Request, rendering: Rendering, document: ShownDocument) -> Res
     Raises: HTTPException 404 if the document is no structured report, 410 if its file is gone or changed.
     """
     if not document.is_report:
-        raise HTTPException(404, f"document {document.uid}: is no structured report")
+        raise HTTPException(
+            404, f"document {document.uid} is no structured report; choose one on the page of the study"
+        )
     opened(document).close()
     root = rendered(lambda: rendering.tree(document.document.path))
     template = "_study_tree.html" if "hx-request" in request.headers else "study_tree.html"

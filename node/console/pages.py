@@ -69,6 +69,7 @@ class Pages:
             "bytes": size,
             "day": day_of,
             "counted": counted,
+            "sentence": sentence,
         }
         self._environment.globals |= {
             "version": __version__,
@@ -129,6 +130,14 @@ def duration(seconds: float | None) -> str:
         if whole >= length_s:
             return f"{whole // length_s} {unit} {whole % length_s // smaller_s} {smaller}"
     return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
+
+
+def sentence(text: str) -> str:
+    """Return the words of an error as a sentence: errors are written for a place behind a colon, as commands print."""
+    words = text.strip()
+    first = words.split(maxsplit=1)[0].rstrip(":") if words else ""
+    begins = words[:1].upper() + words[1:] if first.isalpha() else words
+    return begins if not words or words[-1] in ".!?:" else f"{begins}."
 
 
 def size(count: float) -> str:

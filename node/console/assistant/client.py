@@ -7,7 +7,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -51,25 +52,47 @@ class Assistant:
 
         Raises: CannotRender with words for a page, at a limit of time or memory too; Busy if too many wait.
         """
+        with self._turn():
+            return self._answered(Task(name, self._settings, arguments), limit_s)
+
+    def reply(self, name: str, /, *, limit_s: float, **arguments: object) -> tuple[Any, str]:
+        """Return the answer of a task and '', or None and why there is none, with words for a page.
+
+        Raises: Busy if too many wait.
+        """
+        with self._turn():
+            try:
+                return self._answered(Task(name, self._settings, arguments), limit_s), ""
+            except CannotRender as error:
+                return None, str(error)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for a place, and give it back in the end.
+
+        Raises: Busy.
+        """
         if not self._entrance.acquire(blocking=False):
             raise Busy(_BUSY)
         try:
-            content = self._answer_in_turn(Task(name, self._settings, arguments), limit_s)
+            if not self._places.acquire(timeout=_PATIENCE_S):
+                raise Busy(_BUSY)
+            try:
+                yield
+            finally:
+                self._places.release()
         finally:
             self._entrance.release()
+
+    def _answered(self, task: Task, limit_s: float) -> Any:  # noqa: ANN401 - what JSON holds
+        child = Child(_PROCESS, task.name)
+        try:
+            content = self._answer(child, task, limit_s)
+        finally:
+            child.kill()
         if content[:1] != ANSWER:
             raise CannotRender(content[1:].decode(errors="replace"))
         return json.loads(content[1:])
-
-    def _answer_in_turn(self, task: Task, limit_s: float) -> bytes:
-        if not self._places.acquire(timeout=_PATIENCE_S):
-            raise Busy(_BUSY)
-        child = Child(_PROCESS, task.name)
-        try:
-            return self._answer(child, task, limit_s)
-        finally:
-            child.kill()
-            self._places.release()
 
     def _answer(self, child: Child, task: Task, limit_s: float) -> bytes:
         refuse_overdue = partial(self._refuse_overdue, child, limit_s, time.monotonic() + limit_s)

@@ -108,7 +108,11 @@ def _visit(request: Request, role: Role) -> Visit:
     if visit is None:
         raise LoginNeeded(page_address(request))
     if visit.role < role:
-        raise HTTPException(403, f"this needs the role {role.word}; you are {visit.role.word}")
+        raise HTTPException(
+            403,
+            f"this needs the role {role.word}; you are {visit.role.word}. An administrator of this node gives roles, "
+            "on the page Persons or by `ainode user role`",
+        )
     return visit
 
 

@@ -137,13 +137,13 @@ class Judging:
         panel = self._panels.of(row)
         subject = next((item for item in panel.subjects if item.finding == fields.finding), None)
         if subject is None:
-            raise HTTPException(404, f"job {job}: the answer has no such finding")
+            raise HTTPException(404, f"job {job}: the answer has no such finding; load the page of the study again")
         try:
             judgement = fields.judgement(job, visit.person)
         except ValueError as error:
             raise HTTPException(422, f"The judgement was not taken: {error}.") from error
         if judgement.correction.measurement and judgement.correction.measurement not in dict(subject.measurements):
-            raise HTTPException(422, "The judgement was not taken: the finding has no such measurement.")
+            raise HTTPException(422, "The judgement was not taken: no such measurement; choose one of the list.")
         if judgement.reason and judgement.reason not in {code.value for code in panel.reasons}:
             raise HTTPException(422, "The judgement was not taken: choose a reason of the list.")
         self._judgements.keep(
@@ -172,9 +172,9 @@ class Judging:
         try:
             row: Job | PastJob = past[job] if job in past else self._parts.ledger.job(job)
         except LookupError as error:
-            raise HTTPException(404, f"job {job}: the node has no such answer") from error
+            raise HTTPException(404, f"job {job}: the node has no such answer; see the page of the study") from error
         if row.study_instance_uid != study or not _is_answer(row):
-            raise HTTPException(404, f"study {study}: has no answer {job} that can be judged")
+            raise HTTPException(404, f"study {study} has no answer {job} that can be judged; see the page of the study")
         if row.state is JobState.SUPERSEDED:
             raise HTTPException(409, "A newer reading replaced this one; judge the newer one on the page of the study.")
         return row

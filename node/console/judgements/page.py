@@ -115,7 +115,7 @@ class JudgementPages:
         """Return a judgement as Structured Report, sent or not."""
         entry = self._judgements.numbered(number)
         if entry is None:
-            raise HTTPException(404, f"there is no judgement {number}")
+            raise HTTPException(404, f"there is no judgement {number}; load the page Judgements again")
         try:
             content = self._addenda.document(entry).content
         except CannotRender as error:

@@ -33,7 +33,10 @@ def router(parts: Parts) -> APIRouter:
         rows = unread.of_study(UID(study))
         decisions, problem = parts.catalog.explanation(UID(study)), ""
         if decisions is None and not rows:
-            raise HTTPException(404, f"study {study}: the node has not routed the study, and nobody announced it")
+            raise HTTPException(
+                404,
+                f"study {study}: not routed here, and not announced; send the study, or look at the UID",
+            )
         may_read_values = parts.settings.console.patient == "full" and visit.role >= Role.READER
         if values and decisions and may_read_values:
             try:

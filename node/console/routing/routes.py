@@ -1,7 +1,6 @@
 """The routes: what each asks for, whether it is ready, what a dropped file would meet, what a change would change."""
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,7 +13,6 @@ from ainode.node.console.entry import access
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.errors import Busy, CannotRender
 from ainode.node.routes import BodyPartSource, Route, RouteMode
 from ainode.node.web.uploads import Uploads
 
@@ -56,7 +54,7 @@ class _RoutesPages:
 
     def ready(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return whether each route is ready, asked of its handler in a process of its own."""
-        lines, problem = self._asked("ready", _READY_S, {})
+        lines, problem = self._assistant.reply("ready", limit_s=_READY_S)
         self._checked = {name.removeprefix("route "): (state, words) for name, state, words in lines or ()}
         is_part = "hx-request" in request.headers
         return render(request, "_ready.html" if is_part else "ready.html", lines=lines or [], problem=problem)
@@ -76,7 +74,7 @@ class _RoutesPages:
             explained, problem = None, "choose or drop a file first" if not names else ""
             if names:
                 explained, problem = await to_thread.run_sync(
-                    partial(self._asked, "explain", _EXPLAIN_S, {"folder": str(folder), "names": names})
+                    partial(self._assistant.reply, "explain", limit_s=_EXPLAIN_S, folder=str(folder), names=names)
                 )
         name = "_tested.html" if "hx-request" in request.headers else "route_tester.html"
         return render(request, name, explained=explained, problem=problem)
@@ -103,8 +101,8 @@ class _RoutesPages:
         return render(request, name, comparison=comparison, problem=problem, text=text)
 
     def _compared(self, path: Path) -> tuple[Any, str]:
-        question = {"path": str(path), "study_count": _COMPARED_STUDIES, "seconds": _COMPARE_S}
-        comparison, problem = self._asked("changed", _COMPARE_S + _GRACE_S, question)
+        question: dict[str, Any] = {"path": str(path), "study_count": _COMPARED_STUDIES, "seconds": _COMPARE_S}
+        comparison, problem = self._assistant.reply("changed", limit_s=_COMPARE_S + _GRACE_S, **question)
         return comparison, problem.replace(f"{path.parent}/", "")
 
     def _state(self, route: Route) -> tuple[str, str]:
@@ -129,18 +127,6 @@ class _RoutesPages:
             return None
         reason = route.withholding_reason(weights.demonstration)
         return "shadow" if reason else "ready", reason
-
-    def _asked(self, name: str, limit_s: float, arguments: Mapping[str, object]) -> tuple[Any, str]:
-        """Return the answer of the assistant, or None and the reason.
-
-        Raises: Busy.
-        """
-        try:
-            return self._assistant.ask(name, limit_s=limit_s, **arguments), ""
-        except Busy:
-            raise
-        except CannotRender as error:
-            return None, str(error)
 
 
 def conditions(route: Route) -> list[str]:

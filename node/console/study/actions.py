@@ -29,11 +29,11 @@ def add_actions(routes: APIRouter, parts: Parts, memos: Memos) -> None:
     ) -> Response:
         """Do an action to a job of the study, or to the study where no job is named."""
         if action not in actions.by_name:
-            raise HTTPException(404, "the page of a study has no such action")
+            raise HTTPException(404, "the page of a study has no such action; load the page again")
         if action == "cancel" and reason not in REASONS:
             raise HTTPException(422, "a reading is cancelled with a reason; choose one of the list")
         if job and job not in {row.id for row in parts.ledger.jobs(study=UID(study))}:
-            raise HTTPException(404, f"study {study}: has no reading {job}")
+            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
         chosen = Chosen(Kind.JOB, job) if job else Chosen(Kind.UNMATCHED, study)
         memo = memos.keep(actions.apply(action, [chosen], visit, reason))
         return RedirectResponse(f"/console/studies/{study}?memo={memo}", 303)

@@ -107,9 +107,11 @@ class StudyFiles:
         try:
             row = self._parts.ledger.job(job)
         except LookupError as error:
-            raise HTTPException(404, f"job {job}: is not here, or its documents were removed") from error
+            raise HTTPException(
+                404, f"job {job} is not here, or its documents were removed; send the study again"
+            ) from error
         if row.study_instance_uid != study or not row.result:
-            raise HTTPException(404, f"study {study}: has no reading {job}")
+            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
         return row
 
     def _documents(self, study: str, job: str) -> tuple[ShownDocument, ...]:

@@ -196,7 +196,10 @@ class StudyPage:
         jobs, history = parts.ledger.jobs(study=study), parts.ledger.history(study)
         status = study_status(study, parts.catalog, parts.ledger, parts.announcements)
         if status is None and not (completions or history):
-            raise HTTPException(404, f"study {study}: nobody sent the study to this node, and nobody announced it")
+            raise HTTPException(
+                404,
+                f"study {study}: nobody sent or announced the study here; send it, or look at the UID",
+            )
         deliveries = {job.id: self._deliveries(job) for job in jobs}
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
         state = status.state if status else "reported"

@@ -40,9 +40,11 @@ class RereadingPage:
         try:
             row = self._parts.ledger.job(job)
         except LookupError as error:
-            raise HTTPException(404, f"job {job}: is not here, or its documents were removed") from error
+            raise HTTPException(
+                404, f"job {job} is not here, or its documents were removed; send the study again"
+            ) from error
         if row.study_instance_uid != study or not row.result:
-            raise HTTPException(404, f"study {study}: has no reading {job}")
+            raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
         try:
             entry = self._rereadings.begin(row, self._folder(weights), visit.person)
         except ConfigError as error:

@@ -13,7 +13,7 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system.hops import hops_of
 from ainode.node.domain import UID, UID_PATTERN
-from ainode.node.errors import Busy, CannotRender, ConfigError
+from ainode.node.errors import ConfigError
 
 _ECHO_S: Final = 60.0
 _DOCTOR_S: Final = 300.0
@@ -50,7 +50,7 @@ class _TrialPages:
             self._parts.settings.peer(name)
         except ConfigError as error:
             raise HTTPException(404, str(error)) from error
-        result, problem = self._asked(task, limit_s, name=name)
+        result, problem = self._assistant.reply(task, limit_s=limit_s, name=name)
         template = "_peer_trial.html" if "hx-request" in request.headers else "peer_trial.html"
         return render(request, template, name=name, result=result, problem=problem)
 
@@ -71,7 +71,9 @@ class _TrialPages:
         handlers = {entry.name: entry.handler for entry in self._parts.settings.routes}
         if route and route not in handlers:
             raise HTTPException(404, f"no route is named {route!r}; choose a route of the page")
-        sent, problem = self._asked("send", _SEND_S, handler=handlers.get(route, ""), token=secrets.token_hex(8))
+        sent, problem = self._assistant.reply(
+            "send", limit_s=_SEND_S, handler=handlers.get(route, ""), token=secrets.token_hex(8)
+        )
         if problem:
             return render(request, "self_test.html", routes=self._parts.settings.routes, problem=problem)
         return self._hops(request, sent["study"], route, sent)
@@ -99,15 +101,3 @@ class _TrialPages:
             "is_over": all(hop.is_over for hop in hops),
         }
         return render(request, template, **values)
-
-    def _asked(self, task: str, limit_s: float, **arguments: object) -> tuple[Any, str]:
-        """Return the answer of the assistant, or None and the reason.
-
-        Raises: Busy.
-        """
-        try:
-            return self._assistant.ask(task, limit_s=limit_s, **arguments), ""
-        except Busy:
-            raise
-        except CannotRender as error:
-            return None, str(error)

@@ -62,7 +62,7 @@ class TrialFiles:
         """Return result.json, report.txt or report.pdf of a reading."""
         trial, entry = self._reading(request, number, visit)
         if name not in TYPES:
-            raise HTTPException(404, "a reading has result.json, report.txt and report.pdf")
+            raise HTTPException(404, "a reading has result.json, report.txt and report.pdf; choose one of these")
         try:
             path = trial.document(f"{entry['folder']}/{name}")
         except LookupError as error:
@@ -81,7 +81,7 @@ class TrialFiles:
         for entry in trial.content()["readings"]:
             if entry["folder"] == f"result/{number}":
                 return trial, entry
-        raise HTTPException(404, "the trial has no such reading")
+        raise HTTPException(404, "the trial has no such reading; load the page of the trial again")
 
     def _document(self, request: Request, number: str, uid: str, visit: Visit) -> ShownDocument:
         return document_of(answer(*self._reading(request, number, visit)).documents, uid)

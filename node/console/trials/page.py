@@ -80,7 +80,7 @@ class TrialPages:
     def example(self, visit: Reader, model: Annotated[str, Form()] = "") -> Response:
         """Have the synthetic study of a model read."""
         if model not in registry.names():
-            raise HTTPException(422, "there is no such model")
+            raise HTTPException(422, "there is no such model; choose a model of the page")
         trial = self._opened(visit)
         self._trials.read(trial, TrialOptions(handler=model, is_example=True))
         return _to(trial)
@@ -175,7 +175,10 @@ class TrialPages:
             for file in series["files"].values()
         ]
         if not paths:
-            raise HTTPException(422, "there is nothing to keep: the files are not read yet, or cannot be read")
+            raise HTTPException(
+                422,
+                "there is nothing to keep: the files are not read yet, or cannot be; see the page of the trial",
+            )
         study = self._stored(paths, visit.address)
         self._trials.discard(trial)
         return RedirectResponse(f"/console/studies/{study}", 303)
@@ -209,7 +212,7 @@ class TrialPages:
         """
         model = values.get("model", "")
         if model and model not in self._models:
-            raise ValueError("there is no such model")
+            raise ValueError("there is no such model; choose a model of the page")
         places = [_point(values, number) for number in range(1, len(SLOTS) + 1)]
         kinds = {kind for text, kind in places if text}
         if len(kinds) > 1:

@@ -119,7 +119,7 @@ class WorklistPage:
     ) -> Response:
         """Do an action to the chosen rows, or to the row whose own button was pressed; show the list again."""
         if action not in self._actions.by_name:
-            raise HTTPException(404, "the worklist has no such action")
+            raise HTTPException(404, "the worklist has no such action; load the worklist again")
         if action == "cancel" and reason not in REASONS:
             raise HTTPException(422, "a reading is cancelled with a reason; choose one of the list")
         try:

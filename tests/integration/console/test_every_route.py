@@ -131,7 +131,7 @@ def test_no_role_gets_the_page_of_a_higher_role(doors: list[Door], bench: Bench)
             if door.role and role < door.role:
                 answer = door.call(browser)
                 assert answer.status_code == 403, (door, role)
-                assert f"this needs the role {door.role.word}" in answer.text
+                assert f"This needs the role {door.role.word}" in answer.text
                 assert_protected(answer)
 
 

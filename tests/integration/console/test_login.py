@@ -310,7 +310,7 @@ def test_only_an_administrator_sees_and_changes_persons(bench: Bench, person: st
 
 def test_the_last_administrator_stays(chief: Visitor) -> None:
     answer = chief.post("/console/persons/chief/role", {"csrf": chief.csrf(), "role": "viewer"})
-    assert (answer.status_code, "no administrator" in answer.text) == (400, True)
+    assert (answer.status_code, "No administrator" in answer.text) == (400, True)
     assert chief.post("/console/persons/chief/remove", {"csrf": chief.csrf()}).status_code == 400
 
 

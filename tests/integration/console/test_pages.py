@@ -1,9 +1,12 @@
 """What holds for every page."""
 
+import html
+
 import pytest
 from integration.console.conftest import Browser
 from support.web_bench import Bench
 
+from ainode.node.console.pages import sentence
 from ainode.node.logs import _Formatter
 
 
@@ -52,6 +55,42 @@ def test_a_page_that_does_not_exist_says_so_as_a_page(viewer: Browser) -> None:
     answer = viewer.get("/console/absent")
     assert answer.status_code == 404
     assert "Not Found" in answer.text
+
+
+def test_the_refusal_of_a_page_is_a_sentence_that_says_who_gives_the_role(viewer: Browser, reader: Browser) -> None:
+    page = html.unescape(viewer.get("/console/trials").text)
+    assert "<p>This needs the role reader; you are viewer. An administrator of this node gives roles, on the " in page
+    assert "page Persons or by `ainode user role`.</p>" in page
+    part = html.unescape(reader.post("/console/worklist/absent", headers={"HX-Request": "true"}).text)
+    assert ": This needs the role operator; you are reader." in part
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (
+            "/console/studies/1.2.3",
+            "Study 1.2.3: nobody sent or announced the study here; send it, or look at the UID.",
+        ),
+        ("/console/answers?since=never", "&#39;never&#39; is no date; give one such as 2026-03-31."),
+    ],
+)
+def test_an_error_on_a_page_is_a_sentence_that_says_what_to_do(viewer: Browser, path: str, words: str) -> None:
+    assert f"<p>{words}</p>" in viewer.get(path).text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("the node stops", "The node stops."),
+        ("study 1.2: is gone; send it again", "Study 1.2: is gone; send it again."),
+        ("routes.toml: is not TOML", "routes.toml: is not TOML."),
+        ("Given already.", "Given already."),
+        ("", ""),
+    ],
+)
+def test_the_words_of_an_error_become_a_sentence_and_the_name_of_a_file_stays(text: str, words: str) -> None:
+    assert sentence(text) == words
 
 
 def test_the_address_of_the_node_leads_to_the_console(nobody: Browser) -> None:

@@ -74,9 +74,9 @@ def test_a_zip_archive_and_what_is_no_dicom_in_it_are_named_as_the_caller_names_
 
 
 def test_a_form_without_a_file_and_a_damaged_archive_are_told_in_words(reader: Browser) -> None:
-    assert "choose or drop a file first" in dropped(reader).text
+    assert "Choose or drop a file first." in dropped(reader).text
     content = b"PK\x03\x04" + bytes(100)
-    assert "the ZIP archive is damaged" in dropped(reader, ("a.zip", content)).text
+    assert "ZIP archive is damaged" in dropped(reader, ("a.zip", content)).text
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a", bytes(80 << 20))

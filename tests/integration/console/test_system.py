@@ -214,4 +214,4 @@ def test_the_self_test_goes_through_the_receiver_and_says_of_each_hop_that_did_n
 
 def test_a_self_test_without_a_receiver_says_so(operator: Browser) -> None:
     page = operator.post("/console/system/test").text
-    assert "the receiver did not take the study" in page
+    assert "The receiver did not take the study" in page

@@ -140,7 +140,7 @@ def test_a_form_without_its_token_is_refused_and_leaves_nothing(bench: Bench, re
 def test_a_form_is_taken_once(reader: Browser, tmp_path: Path) -> None:
     address = sent(reader, radiograph(tmp_path))
     answer = reader.post(address, {"look": "1"}, files={"files": ("a", b"1")})
-    assert (answer.status_code, "the form was sent before" in answer.text) == (429, True)
+    assert (answer.status_code, "The form was sent before" in answer.text) == (429, True)
     reader.post(f"{address}/discard")
 
 
