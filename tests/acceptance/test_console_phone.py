@@ -52,6 +52,13 @@ def each_kind(page: Page) -> Iterator[str]:
                 pending.append(link)
 
 
+def test_the_colors_that_are_offered_are_not_those_of_the_system(page: Page) -> None:
+    for scheme, offered in (("dark", "Light colors"), ("light", "Dark colors")):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its words
+        page.goto("/console/")
+        assert page.locator("button[name=theme]:visible").all_inner_texts() == [offered]
+
+
 def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_on_phone_and_desktop(page: Page) -> None:
     faults = {}
     for address in each_kind(page):
