@@ -38,6 +38,8 @@ from ainode.node.domain import (
     SyntheticImage,
     SyntheticStudy,
     Verdict,
+    percent_text,
+    probability_text,
     refs,
 )
 from ainode.node.imaging.anatomy import body_part, contradiction
@@ -209,7 +211,7 @@ class _Image:
                 measurements=(percent(PROBABILITY, box.score, (self._ref,)),),
                 evidence=(self._ref,),
                 region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
-                label=f"{box.class_name} {box.score:.0%}",
+                label=f"{box.class_name} {percent_text(box.score)}",
                 verdict=Verdict.of(box.score, confidence),
             )
             for number, box in enumerate(boxes, start=1)
@@ -217,7 +219,9 @@ class _Image:
 
     def capture(self) -> Capture:
         """Return the picture with the activation map and the boxes."""
-        networks = ", ".join(f"{name} {value:.2f}" for name, value in self._prediction.per_network.items())
+        networks = ", ".join(
+            f"{name} {probability_text(value)}" for name, value in self._prediction.per_network.items()
+        )
         return Capture(
             image=self._ref,
             title=f"Spine radiograph, image {self._number}",

@@ -38,6 +38,7 @@ from ainode.node.domain import (
     Series,
     Study,
     SyntheticStudy,
+    probability_text,
     refs,
 )
 from ainode.node.domain import Region as ImageRegion
@@ -231,12 +232,13 @@ class _Reading:
                 title=f"Pneumonia on chest CT, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
                 captions=(
                     (
-                        f"{len(prediction.draws)} draws of noise: {min(prediction.draws):.2f} to "
-                        f"{max(prediction.draws):.2f}"
+                        f"{len(prediction.draws)} draws of noise: {probability_text(min(prediction.draws))} to "
+                        f"{probability_text(max(prediction.draws))}"
                     ),
                     (
-                        f"Diffusion {prediction.label_map:.2f}, classifier {prediction.classifier:.2f}, "
-                        f"global {prediction.global_prior:.2f}"
+                        f"Diffusion {probability_text(prediction.label_map)}, "
+                        f"classifier {probability_text(prediction.classifier)}, "
+                        f"global {probability_text(prediction.global_prior)}"
                     ),
                     self._caption(),
                 ),

@@ -23,6 +23,8 @@ from ainode.node.domain import (
     Region,
     Selection,
     Window,
+    percent_text,
+    probability_text,
     refs,
 )
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
@@ -111,7 +113,7 @@ class Candidates:
 
     def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
-        return (("lung searched", self._search), ("lung largest probability", f"{self.score:.2%}"))
+        return (("lung searched", self._search), ("lung largest probability", f"{percent_text(self.score, 2)}"))
 
     def _numbered(self) -> list[tuple[int, Candidate]]:
         return list(enumerate(self.candidates, start=1))
@@ -144,8 +146,8 @@ class Candidates:
             image=self._image(candidate),
             title=f"CT tumor, lung, candidate {number} of {len(self.candidates)}",
             captions=(
-                f"Probability of malignancy {candidate.prediction.probability:.0%}, if this is a nodule",
-                f"Probability of a nodule {candidate.nodule.mark.probability:.2f}; {candidate.axes_text}",
+                f"Probability of malignancy {percent_text(candidate.prediction.probability)}, if this is a nodule",
+                f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.axes_text}",
                 f"Slice {depth + 1} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
                 f"Marked by the node's search; nobody pointed at it; {_NOT_RULED_OUT}",
             ),

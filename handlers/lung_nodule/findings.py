@@ -13,7 +13,19 @@ from ainode.models.following import Growth, Omission
 from ainode.models.lung_nodule.card import Card
 from ainode.models.lung_nodule.model import Prediction
 from ainode.models.nodule_reading.density import Density
-from ainode.node.domain import Capture, Code, Finding, Measurement, Region, Saliency, TimePoint, Verdict, Window
+from ainode.node.domain import (
+    Capture,
+    Code,
+    Finding,
+    Measurement,
+    Region,
+    Saliency,
+    TimePoint,
+    Verdict,
+    Window,
+    percent_text,
+    probability_text,
+)
 
 _LUNG = Code("39607008", "SCT", "Lung")
 _SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
@@ -69,7 +81,7 @@ class Origin:
     @property
     def words(self) -> str:
         """Return the caption of a candidate; empty for what a person marked."""
-        sureness = "" if self.sureness is None else f", probability of a nodule {self.sureness:.2f}"
+        sureness = "" if self.sureness is None else f", probability of a nodule {probability_text(self.sureness)}"
         text = f"A candidate of the node's search{sureness}; nobody pointed at it"
         return text if self.is_candidate else ""
 
@@ -127,7 +139,7 @@ class Nodule:
             measurements=(probability, *self._growth(), *self._sizes(), *self._sureness(), *attention),
             evidence=self.place.refs,
             region=self._region(),
-            label=f"{self.name}: {self.prediction.probability:.0%}",
+            label=f"{self.name}: {percent_text(self.prediction.probability)}",
             verdict=self.origin.verdict(self.prediction.probability, card),
             laterality=_SIDES.get(side_of_body(self.place.volume, self.place.center_mm)),
             outline=outline_of(self.place),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers.lung_nodule.places import Place
 from ainode.models.following import Growth, Omission
-from ainode.node.domain import OutOfScope
+from ainode.node.domain import OutOfScope, percent_text
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
@@ -31,7 +31,8 @@ def captions(nodule: "Nodule") -> Iterator[str]:
         yield "Probability by the traits of the outline; the lines show where the slice network looked"
     alone, width_mm = nodule.current_alone, nodule.current_alone.picture_mm
     picture = f", picture {width_mm:.0f} mm wide" if width_mm else ""
-    yield f"Profile {nodule.prediction.profile}; current scan alone {alone.probability:.1%} ({alone.profile}{picture})"
+    probability = percent_text(alone.probability, 1)
+    yield f"Profile {nodule.prediction.profile}; current scan alone {probability} ({alone.profile}{picture})"
 
 
 def by_nodule(texts: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from ainode.node.console.figures.charts import Axis, Curve, date_axis, line_chart
-from ainode.node.domain import DeliveryState, DocumentKind, JobState
+from ainode.node.domain import DeliveryState, DocumentKind, JobState, probability_text
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, PastJob
 
 KIND_WORDS: Final = {
@@ -127,7 +127,9 @@ def headline(result: str, reason: str = "") -> str:
     sentence = (values.get("verdict") or {}).get("headline")
     if sentence or reason:
         return str(sentence or reason)
-    return ", ".join(f"{name} {value:.3f}" for name, value in list(values.get("scores", {}).items())[:1])
+    return ", ".join(
+        f"{name} {probability_text(value, 3)}" for name, value in list(values.get("scores", {}).items())[:1]
+    )
 
 
 def answer_of(

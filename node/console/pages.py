@@ -16,6 +16,7 @@ from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.counting import counted
+from ainode.node.domain import probability_text
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -66,6 +67,7 @@ class Pages:
         self._environment.filters |= {
             "time": self.time,
             "duration": duration,
+            "probability": probability_text,
             "bytes": size,
             "day": day_of,
             "counted": counted,

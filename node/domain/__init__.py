@@ -59,6 +59,7 @@ from ainode.node.domain.judgement import (
     Judgement,
     Opinion,
 )
+from ainode.node.domain.probabilities import percent_text, probability_text
 from ainode.node.domain.requests import (
     Document,
     DocumentContext,
@@ -136,5 +137,7 @@ __all__ = [
     "Window",
     "is_position",
     "is_uid",
+    "percent_text",
+    "probability_text",
     "refs",
 ]

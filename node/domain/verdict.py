@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ainode.node.domain.dicom import Code
+from ainode.node.domain.probabilities import probability_text
 
 _DIGITS = (2, 4, 6)
 
@@ -68,7 +69,7 @@ class Verdict:
     def numbers(self) -> str:
         """Return the numbers in words, with as many digits as tell the probability from the threshold."""
         digits = next((digits for digits in _DIGITS if self._is_told_apart(digits)), _DIGITS[0])
-        words = f"{self.probability:.{digits}f}, threshold {self.threshold:.{digits}f}"
+        words = f"{probability_text(self.probability, digits)}, threshold {self.threshold:.{digits}f}"
         if self.band is None:
             return words
         return f"{words}, indeterminate from {self.band.low:.{digits}f} to {self.band.high:.{digits}f}"

@@ -20,6 +20,7 @@ from ainode.node.domain import (
     Reading,
     Request,
     Study,
+    probability_text,
 )
 from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
@@ -168,7 +169,10 @@ def headline(summary: str) -> str:
     values = json.loads(summary) if summary else {}
     if sentence := values.get("verdict", {}).get("headline"):
         return str(sentence)
-    return ", ".join(f"{name} {value:.3f}" for name, value in list(values.get("scores", {}).items())[:1]) or "no score"
+    return (
+        ", ".join(f"{name} {probability_text(value, 3)}" for name, value in list(values.get("scores", {}).items())[:1])
+        or "no score"
+    )
 
 
 def explanation(path: Path, settings: Settings) -> list[str]:

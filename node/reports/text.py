@@ -14,6 +14,7 @@ from ainode.node.domain import (
     TimePoint,
     Verdict,
     WeightsStatus,
+    probability_text,
 )
 from ainode.node.reports.limits import limits
 
@@ -144,7 +145,7 @@ def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
     if answer.findings:
         yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, _image_names(answer))]
     if answer.scores:
-        yield SCORES, [(name, f"{value:.4f}") for name, value in answer.scores.items()]
+        yield SCORES, [(name, probability_text(value, 4)) for name, value in answer.scores.items()]
     algorithm = answer.algorithm
     if texts := list(limits(algorithm)):
         yield "Limits of the model", texts

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydicom import Dataset, dcmread
 
+from ainode.node.domain import percent_text
 from ainode.node.imaging.marks import code_and_meaning, items, numbers
 
 # DCM (PS3.16 CID 29 and TID 1410, 1411, 1500)
@@ -68,7 +69,7 @@ def _chance(group: Dataset) -> str:
         for measured in items(child, "MeasuredValueSequence"):
             units = [code_and_meaning(unit)[0] for unit in items(measured, "MeasurementUnitsCodeSequence")]
             if units == [_PERCENT] and _concept(child) != _THRESHOLD:
-                return f"{float(measured.NumericValue):.0f} %"
+                return percent_text(float(measured.NumericValue) / 100).replace("%", " %")
     return ""
 
 

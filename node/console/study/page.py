@@ -80,7 +80,8 @@ def match_reasons(explanation: Sequence[Mapping[str, Any]] | None) -> dict[str, 
     reasons: dict[str, str] = {}
     for decision in explanation or ():
         if decision["checks"] and all(check["passed"] for check in decision["checks"]):
-            words = (f"{check['attribute']} is {check['found']}" for check in decision["checks"])
+            # Two conditions may look at the same attribute.
+            words = dict.fromkeys(f"{check['attribute']} is {check['found']}" for check in decision["checks"])
             reasons.setdefault(decision["route"], ", ".join(words))
     return reasons
 

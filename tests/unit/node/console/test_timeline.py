@@ -85,6 +85,12 @@ def test_a_route_says_why_it_matched() -> None:
     assert shown["Matched by route spine"].detail == "because Modality is CT, Rows is 512"
 
 
+def test_an_attribute_that_two_conditions_look_at_is_one_reason() -> None:
+    check = {"attribute": "ImageType", "expected": "no localizer", "found": "absent", "passed": True}
+    decision = {"route": "spine", "series_instance_uid": "1", "checks": [check, {**check, "expected": "no picture"}]}
+    assert match_reasons([decision]) == {"spine": "ImageType is absent"}
+
+
 def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
     for deliveries in ([WAITING], [SENT], [CONFIRMED, SENT], [replace(SENT, state=DeliveryState.FAILED), CONFIRMED]):
         assert "good" not in {event.kind for event in events(READ, deliveries=deliveries)}
