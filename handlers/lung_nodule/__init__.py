@@ -39,8 +39,8 @@ class LungNodule:
 
     def weights(self) -> tuple[str, ...]:
         """Return the names of all weights, those of a search and of the judge of outlines only where they are here."""
-        known = {entry.name for entry in self._environment.weights.entries()}
-        optional = (name for name in (DETECTION, TRAITS) if name in known)
+        names = {entry.name for entry in self._environment.weights.entries()}
+        optional = (name for name in (DETECTION, TRAITS) if name in names)
         return (*(f"{self._card.name}/{profile}" for profile in self._profiles()), OUTLINE, *optional)
 
     def paths(self) -> dict[str, Path]:

@@ -48,8 +48,8 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     dates = [current_date, *(_date(prior, _prior_marks(prior, study)) for prior in reversed(priors))]
     locations = tuple(dict.fromkeys(chain.from_iterable(date.locations for date in dates)))
     # Who pointed into the current study decides what is read there: nothing else is searched.
-    wanted = 0 if current_date.locations else study.wanted_candidates
-    if not locations and not wanted:
+    candidate_count = 0 if current_date.locations else study.wanted_candidates
+    if not locations and not candidate_count:
         reason = "no nodule was pointed at: no position came with the request, and no SR, SEG or RTSTRUCT has one"
         prior_text = (
             f", nor has any of the {len(priors)} earlier studies" if priors else "; no earlier study came with it"
@@ -58,7 +58,7 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     series = tuple(chain.from_iterable(date.series for date in dates))
     # The newest date with a mark decides which nodules are read; marks at other dates only help to place these nodules.
     declined = next((date.declined for date in dates if date.locations), {})
-    return Selection(study.study_instance_uid, series, locations, declined, wanted)
+    return Selection(study.study_instance_uid, series, locations, declined, candidate_count)
 
 
 def _requested(study: Study) -> list[PointedLocation]:

@@ -123,14 +123,14 @@ def parts_of(data: Path, seed: int, left_out: int | None = None) -> Parts:
     learners = [nodule for nodule in nodules if nodule.patient not in choosing]
     choosers = [nodule for nodule in nodules if nodule.patient in choosing]
     if left_out is None:
-        right, kept = last.halves()
+        right, choosing_scan = last.halves()
         shown, donors, scans = [first, right], [last, first], _ONE_LUNG
     else:
-        kept, other = (first, last) if left_out == 0 else (last, first)
+        choosing_scan, other = (first, last) if left_out == 0 else (last, first)
         shown, donors, scans = [other], [other], 1.0
     return Parts(
         learning_examples(shown, donors, learners, _PASSES, seed, _OTHERS),
-        learning_examples((kept,), (first,), choosers, _PASSES_TO_CHOOSE, seed + _SEED_TO_CHOOSE, 0),
+        learning_examples((choosing_scan,), (first,), choosers, _PASSES_TO_CHOOSE, seed + _SEED_TO_CHOOSE, 0),
         scans,
     )
 

@@ -248,8 +248,8 @@ def doctor(name: str, config: Config = None) -> None:
     examination = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))
     rows = ((trial.name, trial.outcome, trial.detail) for trial in examination.trials)
     print(table(("tried", "works", "detail"), rows))
-    keys = (f"{key} = {json.dumps(value)}" for key, value in advice(examination).items())
-    print("\n".join(["", f"Seen to work, as keys of the [[peer]] {name!r} in node.toml:", *keys]))
+    if keys := [f"{key} = {json.dumps(value)}" for key, value in advice(examination).items()]:
+        print("\n".join(["", f"Seen to work, as keys of the [[peer]] {name!r} in node.toml:", *keys]))
     for study in examination.remaining_studies:
         print(f"not removed: study {study}")
     sentences = problems(examination)

@@ -35,6 +35,8 @@ class Trial:
     name: str
     outcome: str
     detail: str = ""
+    is_answered: bool = True
+    """whether the peer answered at all; where it did not, nothing is known of what it takes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,11 @@ def _first_working(preferred: str, works: Mapping[str, bool]) -> str:
 
 
 def problems(examination: Examination) -> tuple[str, ...]:
-    """Return a sentence for each configured value that does not work."""
+    """Return a sentence for each configured value that does not work; of a peer that did not answer, only this."""
     advised_values = advice(examination)
+    if silence := next((trial for trial in examination.trials if not trial.is_answered), None):
+        remedy = "start it, look at its address, port and firewall, then try again"
+        return (f"the archive did not answer: {silence.detail}; nothing is known of what it takes: {remedy}",)
     return tuple(
         f"{key} = {json.dumps(value)} {_statement(examination.outcome(trial))}; {_remedy(key, advised_values)}"
         for key, value, trial in _needs(examination)

@@ -32,7 +32,7 @@ from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
 from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.errors import ArchiveError, ConfigError
+from ainode.node.errors import ArchiveError, ArchiveUnreachable, ConfigError
 from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
 from ainode.node.settings import Peer, Settings
 
@@ -102,7 +102,7 @@ def _dimse_trials(settings: Settings, peer: Peer, specimens: Sequence[Specimen])
     try:
         dimse.echo(link)
     except ArchiveError as error:
-        yield Trial("C-ECHO", NO, str(error))
+        yield Trial("C-ECHO", NO, str(error), is_answered=not isinstance(error, ArchiveUnreachable))
         return
     yield Trial("C-ECHO", YES, "over TLS" if peer.tls else "without TLS")
     transfer_syntaxes = _accepted_transfer_syntaxes(link, specimens)
@@ -261,7 +261,9 @@ class _Storage:
                 query_trials = [Trial(query_name, NO, _statement(str(error), error.comment))]
         for specimen, answer in zip(self.specimens, self.answers, strict=True):
             detail = details.get(specimen.ref.sop_class_uid, "")
-            yield Trial(f"{prefix}store {specimen.name}", *_stored(answer, listed_uids, detail))
+            is_answered = not isinstance(answer.error, ArchiveUnreachable)
+            outcome = _stored(answer, listed_uids, detail)
+            yield Trial(f"{prefix}store {specimen.name}", *outcome, is_answered=is_answered)
         yield from query_trials
 
     def _listed(self, refs: Sequence[InstanceRef]) -> frozenset[UID]:

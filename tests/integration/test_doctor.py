@@ -1,5 +1,6 @@
 """`ainode doctor` against archives that can everything, little, and nothing."""
 
+import json
 import os
 import socket
 import subprocess
@@ -21,8 +22,10 @@ from support.entities import served
 from support.judges import module_errors
 from support.node import ROOT, configured
 from support.web_archives import Answer, dicomweb_orthanc, http, said, web_peer
+from typer.testing import CliRunner
 
 from ainode.node.archive.multipart import boundary_of, parts
+from ainode.node.commands import cli
 from ainode.node.diagnosis.advice import Examination, Trial, advice, problems
 from ainode.node.diagnosis.doctor import examine
 from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
@@ -99,6 +102,23 @@ def test_a_running_node_takes_the_report_that_the_doctor_cannot_see(
     assert examination.outcome("storage commitment") == "open"
     assert "running node" in next(trial.detail for trial in examination.trials if trial.name == "storage commitment")
     assert advice(examination)["confirm"] == "query"
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"deliver": "dicomweb", "dicomweb": "http://127.0.0.1:PORT"}], ids=["DIMSE", "DICOMweb"]
+)
+def test_of_an_archive_that_does_not_answer_nothing_is_concluded_but_this(tmp_path: Path, keys: dict[str, str]) -> None:
+    port = free_port()
+    lines = {name: value.replace("PORT", str(port)) for name, value in keys.items()}
+    peer = {"name": "away", "ae_title": "AWAY", "host": "127.0.0.1", "port": port, **lines}
+    text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in peer.items())
+    (tmp_path / "node.toml").write_text(f'[node]\ndata = "{tmp_path}"\n[[peer]]\n{text}\n', encoding="utf-8")
+    (tmp_path / "routes.toml").write_text("", encoding="utf-8")
+    done = CliRunner().invoke(cli.app, ["doctor", "away", "--config", str(tmp_path / "node.toml")])
+    assert done.exit_code == 1
+    assert "away: the archive did not answer: " in done.output
+    assert "does not work" not in done.output
+    assert "Seen to work" not in done.output
 
 
 def test_a_plain_receiver_can_only_store(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Which elements of a header are no patient attribute, for a person who may not see who the patient is.
 
 What is not listed here is hidden: the standard grows, and devices write what they like. PS3.15 table E.1-1 lists no
-element that passes but UIDs, by which the pages name studies and images anyway.
+element that passes but UIDs and the study date, by which the pages name studies and images anyway.
 """
 
 import re
@@ -54,6 +54,8 @@ _CODE_KEYWORDS: Final = frozenset({"CodeValue", "CodingSchemeDesignator", "Codin
 # PS3.5 6.2, as `deciding/explanations.py` keeps values; what is written in another way may be a person's words.
 _CODED_STRING: Final = re.compile(r"[A-Z0-9_ ]{0,16}")
 
+_DATE: Final = re.compile(r"[0-9]{8}", re.ASCII)
+
 
 def is_impersonal(element: DataElement, sequence: str) -> bool:
     """Return whether the value of an element is no patient attribute; `sequence` is the keyword of what holds it.
@@ -65,6 +67,8 @@ def is_impersonal(element: DataElement, sequence: str) -> bool:
         return False
     if element.VR not in dictionary_VR(tag).split(" or "):
         return False
+    if element.keyword == "StudyDate":
+        return not sequence and _DATE.fullmatch(str(element.value)) is not None
     if element.keyword in _CODE_KEYWORDS:
         return sequence in _CODED_SEQUENCES
     return element.keyword in _KEYWORDS or _is_coded(element, tag)

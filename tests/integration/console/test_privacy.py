@@ -9,10 +9,13 @@ from typing import Literal
 
 import pytest
 from integration.console.conftest import Browser, is_open, visit_of
+from pydicom import DataElement, Dataset
+from pydicom.config import IGNORE
 from support.web_bench import Bench
 from support.whole_console import READ, whole_console
 
 from ainode.node.console.entry.access import Role
+from ainode.node.console.rendering.impersonal import is_impersonal
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job
 from ainode.node.settings import ConsoleTable
@@ -59,6 +62,15 @@ def hidden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_no_address_shows_anything_of_a_patient_where_names_are_hidden(hidden: dict[str, str]) -> None:
     assert not {address: marks for address, text in hidden.items() if (marks := {*MARK.findall(text)})}
+
+
+def test_where_names_are_hidden_the_study_date_is_shown_in_the_worklist_and_in_the_header_alike() -> None:
+    image = Dataset()
+    image.StudyDate, image.PatientBirthDate, image.SeriesDate = "20260203", "19010203", "20260203"
+    assert {element.keyword for element in image if is_impersonal(element, "")} == {"StudyDate"}
+    words = DataElement("StudyDate", "DA", "zq", validation_mode=IGNORE)
+    assert not is_impersonal(words, "")
+    assert not is_impersonal(image["StudyDate"], "ReferencedStudySequence")
 
 
 def test_no_address_shows_more_than_initials_and_the_accession_number_where_these_are_shown(tmp_path: Path) -> None:
