@@ -63,8 +63,10 @@ def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     completion = Completion(NOW + timedelta(seconds=10), "10.0 s of silence, for a sender without history")
     content = bench.catalog.content(ref.study_instance_uid)
     bench.catalog.mark_routed(ref.study_instance_uid, content=content, explanation=[], completion=completion)
+    answer = judged(path, next(iter(VERDICTS.values())), boxes=1)
     result = replace(
-        judged(path, next(iter(VERDICTS.values())), boxes=1),
+        answer,
+        algorithm=replace(answer.algorithm, known_limits=("Dark skin was rare in training.", "Metal")),
         scores={"probability": 0.9, "network a probability": 0.25},
         course=tuple(
             TimePoint("nodule 1", UID(f"1.2.{days}"), days, {"attention": 0.5, "diameter in mm": 9 - days / 100})
@@ -114,6 +116,13 @@ def test_a_reader_meets_the_answer_first_and_finds_each_part_in_the_list_at_the_
     assert all(f'id="{name}"' in page for name in jumps)
     folded = re.findall(r'<details class="part">.*?<section id="(\w+)"', page, re.DOTALL)
     assert folded == ["why", "earlier"]
+
+
+def test_the_first_limit_of_the_model_stands_open_beside_the_answer(viewer: Browser, read: ReadStudy) -> None:
+    page = viewer.get(read.address).text
+    beside = page[page.index('class="verdict') : page.index("What the model is not for")]
+    assert "Known limit: Dark skin was rare in training." in beside
+    assert "Metal" not in beside
 
 
 def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
