@@ -187,7 +187,9 @@ def read(
             print(f"  compared with study {prior.study_instance_uid}")
         for path in offline.save(reading, out / offline.subfolder(study, route, readings)):
             print(f"  {path}")
-    if not readings:
+    if not readable.studies:
+        print("no study is in these files", file=sys.stderr)
+    elif not readings:
         print(
             "no study matched a route; `ainode explain` says why, --model NAME reads the study anyway", file=sys.stderr
         )

@@ -68,6 +68,18 @@ _PICTURES: Final[Mapping[bytes, int]] = {
     b"WEBPVP8": 8,
 }
 """the first bytes of a picture, and their offset"""
+_NAMED: Final[Mapping[str, str]] = {
+    ".nrrd": "NRRD",
+    ".nii": "NIfTI",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WebP",
+    ".zip": "ZIP",
+}
+"""what the end of a name promises; a file of one of these kinds begins as its kind does, whatever its name is"""
 
 
 def format_of(path: Path) -> FileFormat:
@@ -121,4 +133,6 @@ def _other_format(path: Path, head: bytes) -> FileFormat:
             return FileFormat(FileKind.OTHER, remedy)
     if path.suffix.lower() == ".img" and any(path.with_suffix(suffix).exists() for suffix in (".hdr", ".HDR")):
         return FileFormat(FileKind.OTHER, _PAIR)
+    if promised := _NAMED.get(path.suffix.lower()):
+        return FileFormat(FileKind.OTHER, f"no {promised} file, though its name says so; copy or save it again")
     return FileFormat(FileKind.DICOM)

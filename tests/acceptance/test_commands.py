@@ -296,6 +296,15 @@ def test_a_study_that_every_model_refuses_has_an_exit_status_of_its_own(tmp_path
     assert both.returncode == 0
 
 
+def test_files_without_a_study_are_not_told_to_match_no_route(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_text("text")
+    done = ainode("read", tmp_path / "a.nii", "--out", tmp_path / "out", home=tmp_path)
+    assert done.returncode == 1
+    assert "a.nii: it is no NIfTI file" in done.stderr
+    assert "no study is in these files" in done.stderr
+    assert "route" not in done.stderr
+
+
 def test_three_volumes_with_a_voxel_each_are_read_as_one_patient_over_time(tmp_path: Path) -> None:
     nrrd: Any = pytest.importorskip("nrrd")
     node = configured(tmp_path / "node")

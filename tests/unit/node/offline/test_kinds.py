@@ -144,6 +144,8 @@ def _file(name: str, content: bytes) -> Callable[[Path], Path]:
         (_file("a.mhd", b"\xef\xbb\xbfObjectType = Image\r\n"), "save it as NRRD or NIfTI"),
         (_file("a.html", b"<html><body>Please sign in</body></html>" * 40), "a text"),
         (_file("a.dcm", b""), "empty"),
+        (_file("a.nii", b"text"), "it is no NIfTI file, though its name says so; copy or save it again"),
+        (_file("A.PNG", bytes(range(256))), "it is no PNG file"),
     ],
 )
 def test_a_file_that_is_not_read_is_told_what_it_is_and_what_to_make_of_it(
