@@ -15,6 +15,7 @@ from markupsafe import Markup
 from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.states import state_words
 from ainode.node.counting import counted
 from ainode.node.domain import probability_text
 from ainode.node.settings import Settings
@@ -72,6 +73,7 @@ class Pages:
             "day": day_of,
             "counted": counted,
             "sentence": sentence,
+            "state": state_words,
         }
         self._environment.globals |= {
             "version": __version__,

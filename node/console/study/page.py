@@ -15,6 +15,7 @@ from ainode.node.console.judgements.judging import OPINIONS, Panels
 from ainode.node.console.memos import Memos
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.states import state_words
 from ainode.node.console.study.actions import add_actions
 from ainode.node.console.study.images import first_series
 from ainode.node.console.study.timeline import fruitless_check, timeline
@@ -257,7 +258,7 @@ class StudyPage:
                 labels[uid],
                 _day(labels[uid].study_date),
                 [
-                    (job.route, headline(job.result, job.reason))
+                    (job.route, headline(job.result, job.reason) or state_words(job.state))
                     for job in self._parts.ledger.jobs(study=uid)
                     if job.state is not JobState.SUPERSEDED
                 ],

@@ -8,6 +8,7 @@ from typing import Final
 
 from ainode.node.counting import counted
 from ainode.node.domain import DeliveryState, JobState
+from ainode.node.keeping.answers import answer_values
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception
 
@@ -145,10 +146,10 @@ def _answered(job: Job, headline: str) -> Iterator[Event]:
     compose_s = job.overheads.get("compose", 0.0)
     if job.result:
         read_at = job.finished_at - timedelta(seconds=compose_s)
-        if "out_of_scope" in job.result and not headline:
-            headline = job.reason
-        yield Event(read_at, "Read", headline, max(job.seconds - compose_s, 0.0))
-        if compose_s:
+        is_refusal = bool(answer_values(job.result)["code"])
+        title, words = ("Declined", headline or job.reason) if is_refusal else ("Read", headline)
+        yield Event(read_at, title, words, max(job.seconds - compose_s, 0.0))
+        if compose_s and not is_refusal:
             yield Event(job.finished_at, "Documents composed", job.withheld, compose_s)
     elif job.reason:
         is_cancelled = job.state is JobState.CANCELLED

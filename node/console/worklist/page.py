@@ -14,9 +14,10 @@ from ainode.node.console.entry.access import Role, Visit, of
 from ainode.node.console.memos import Memos
 from ainode.node.console.pages import Pages, render
 from ainode.node.console.parts import Parts
+from ainode.node.console.states import STATE_WORDS
 from ainode.node.console.updates import Updates, digest_of
 from ainode.node.console.worklist.actions import REASONS, Actions, Chosen
-from ainode.node.console.worklist.question import DOCUMENTS_WORDS, STATE_WORDS, Question, question
+from ainode.node.console.worklist.question import DOCUMENTS_WORDS, Question, question
 from ainode.node.keeping.patient_index import Naming, PatientIndex, naming
 from ainode.node.keeping.pulse import Pulse
 from ainode.node.keeping.worklist import Criteria, Worklist

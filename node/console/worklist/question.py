@@ -12,20 +12,6 @@ from ainode.node.console.days import day, midnight
 from ainode.node.console.memos import Memos
 from ainode.node.keeping.worklist import Criteria, DocumentsState, EntryState
 
-STATE_WORDS: Final = {
-    EntryState.ANNOUNCED: "announced",
-    EntryState.RECEIVING: "receiving",
-    EntryState.NO_ROUTE: "no route matched",
-    EntryState.SET_ASIDE: "files unusable",
-    EntryState.WAITING: "waiting",
-    EntryState.READING: "being read",
-    EntryState.REPORTED: "read",
-    EntryState.OUT_OF_SCOPE: "declined: not for the model",
-    EntryState.FAILED: "failed",
-    EntryState.CANCELLED: "cancelled",
-    EntryState.SUPERSEDED: "replaced by a later reading",
-}
-"""a state in words, in the order in which a study goes through them"""
 DOCUMENTS_WORDS: Final = {
     DocumentsState.OPEN: "not confirmed yet",
     DocumentsState.FAILED: "delivery failed",

@@ -16,6 +16,7 @@ from integration.console.conftest import Browser, is_open, visit_of
 from pydicom import dcmread
 from pypdf import PdfReader
 from support import browser, instance_ref
+from support.answers import refusal_json
 from support.web_bench import Bench
 
 from ainode.node import reports
@@ -144,6 +145,28 @@ def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
     assert "coerced" not in page  # an archive may quote a Patient ID, and [console] patient = "hidden"
     assert "words that may name the patient" in page
     assert "badge good" not in page
+
+
+def test_the_head_tells_each_route_with_its_own_state_and_a_declined_reading_offers_no_picture_of_a_report(
+    reader: Browser, bench: Bench
+) -> None:
+    study, at = UID("1.2.3.4.99"), datetime(2026, 1, 2, 3, tzinfo=UTC)
+    for name, state, result in (("first", JobState.REPORTED, "{}"), ("second", JobState.OUT_OF_SCOPE, refusal_json())):
+        job = Job(name * 4, study, name, "spine_radiograph", {}, at, at, ())
+        bench.ledger.open(job)
+        bench.ledger.move(job.id, JobState.READING, at=at)
+        bench.ledger.report(job, [], Outcome(state, result, "10 x 10 pixels", 1.0, {"compose": 0.1}, at))
+    page = reader.get(f"/console/studies/{study}").text
+    head = " ".join(re.sub("<[^>]+>", " ", page.partition('class="study-head"')[2].partition("<nav")[0]).split())
+    assert "first read" in head
+    assert "second declined: not for the model" in head
+    assert "10 x 10 pixels" not in head
+    assert "firstfirstfirstfirst/report.pdf" in page
+    assert "secondsecondsecondsecond/report.pdf" not in page
+    assert "secondsecondsecondsecond/report.txt" in page
+    timeline = re.findall(r'class="badge[^"]*">([^<]*)<', page.partition('id="timeline-title"')[2])
+    assert "Declined" in timeline
+    assert timeline.count("Documents composed") == 1
 
 
 def test_an_open_page_follows_the_study_and_is_loaded_anew_when_a_job_changes(viewer: Browser, read: ReadStudy) -> None:
