@@ -163,13 +163,17 @@ def algorithm(
 
     What was seen to go wrong was seen of the weights that ship, and is not said of a site's own.
     """
-    status = store.status(decisive or weights)
+    names = sorted(decisive or weights)
+    status = store.status(names)
+    lowest = [name for name in names if store.status([name]) is status]
+    # Beside weights of a better status the answer says which weights made it what it is.
+    reason = {f"{status} weights": ", ".join(lowest)} if len(lowest) < len(names) else {}
     return Algorithm(
         card.name,
         card.version,
         store.digest(weights),
         status,
-        tuple(parameters.items()),
+        tuple({**parameters, **reason}.items()),
         not_for=card.limits.not_for,
         known_limits=() if status is WeightsStatus.SITE else card.limits.known_limits,
     )

@@ -285,10 +285,11 @@ class _OrganReading:
         organ = self.organ
         classes = zip(organ.class_names, key_slice.probabilities, strict=True)
         shares = ", ".join(f"{name} {percent_text(share, 1)}" for name, share in classes)
+        begin = " from the feet" if self.slices.hounsfield else ""
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
             title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
-            captions=(f"This slice, {self._number(key_slice)} of {self.slices.whole_count}: {shares}",),
+            captions=(f"This slice, {self._number(key_slice)} of {self.slices.whole_count}{begin}: {shares}",),
             saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),
             subject=self.finding(),
         )

@@ -99,6 +99,8 @@ class Answer:
     statements: tuple[str, ...]
     model: str
     weights_status: str
+    lowest_weights: str
+    """the weights of that status, where the others have a better status"""
     weights_sha256: str
     software: str
     scores: tuple[Score, ...]
@@ -146,7 +148,8 @@ def answer_of(
         presence=verdict.get("presence") or "",
         statements=tuple(verdict.get("statements", ())),
         model=f"{algorithm.get('name', '')} {algorithm.get('version', '')}".strip(),
-        weights_status=algorithm.get("weights_status", ""),
+        weights_status=(status := algorithm.get("weights_status", "")),
+        lowest_weights=algorithm.get("parameters", {}).get(f"{status} weights", ""),
         weights_sha256=algorithm.get("weights_sha256", ""),
         software=", ".join(values.get("software", ())),
         scores=tuple(_score(name, value) for name, value in values.get("scores", {}).items()),

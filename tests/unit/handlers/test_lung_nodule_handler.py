@@ -237,6 +237,7 @@ def test_two_dates_have_an_attention_each_and_demonstration_weights(handler: Lun
     assert set(studies) == {study.study_instance_uid, prior.study_instance_uid}
     assert result.captures[0].image.study_instance_uid == study.study_instance_uid
     assert result.algorithm.weights_status is WeightsStatus.DEMONSTRATION
+    assert dict(result.algorithm.parameters)["demonstration weights"] == "lung_nodule/temporal"
     assert dict(result.algorithm.parameters)["time points"] == "2"
 
 
