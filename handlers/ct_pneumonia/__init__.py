@@ -229,7 +229,7 @@ class _Reading:
         return infection + tuple(
             Capture(
                 image=self.slices.instances[number].ref,
-                title=f"Pneumonia on chest CT, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
+                title=f"Pneumonia on chest CT, slice {self.chest.number(number)} of {self.chest.whole_count}",
                 captions=(
                     (
                         f"{len(prediction.draws)} draws of noise: {probability_text(min(prediction.draws))} to "

@@ -121,7 +121,7 @@ class Infection:
         return (
             Capture(
                 image=self.instance(self.worst),
-                title=f"Infection, slice {self.chest.first + number + 1} of {self.chest.whole_count}",
+                title=f"Infection, slice {self.chest.number(number)} of {self.chest.whole_count}",
                 captions=(self.caption, "Lines: the outlined infection"),
                 saliency=saliency(infected.astype(np.float32)),
                 subject=subject,

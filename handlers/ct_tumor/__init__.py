@@ -279,24 +279,23 @@ class _OrganReading:
 
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of every key slice with the map of what speaks for a tumor."""
-        return tuple(self._capture(number, key_slice) for number, key_slice in enumerate(self._key_slices, start=1))
+        return tuple(map(self._capture, self._key_slices))
 
-    def _capture(self, number: int, key_slice: "SliceReading") -> Capture:
+    def _capture(self, key_slice: "SliceReading") -> Capture:
         organ = self.organ
         classes = zip(organ.class_names, key_slice.probabilities, strict=True)
         shares = ", ".join(f"{name} {percent_text(share, 1)}" for name, share in classes)
-        begin = " from the feet" if self.slices.hounsfield else ""
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
-            title=f"CT tumor, {organ.name}, key slice {number} of {len(self._key_slices)}",
-            captions=(f"This slice, {self._number(key_slice)} of {self.slices.whole_count}{begin}: {shares}",),
+            title=f"CT tumor, {organ.name}, slice {self._number(key_slice)} of {self.slices.whole_count}",
+            captions=(f"This slice: {shares}",),
             saliency=saliency(self.slices.acquired(key_slice.index, key_slice.saliency())),
             subject=self.finding(),
         )
 
     def _number(self, slice_reading: "SliceReading") -> int:
-        """Return the number of a slice in the whole scan, from 1 at the feet."""
-        return self.slices.first + slice_reading.index + 1
+        """Return the number of a slice in the whole scan, as a person counts."""
+        return self.slices.numbers[slice_reading.index]
 
     def scores(self) -> Mapping[str, float]:
         """Return every number by name: of the study per class, of every slice for the tumor."""

@@ -28,6 +28,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.geometry import Stack, Volume, stack, volume
+from ainode.node.imaging.slice_order import slice_number
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -142,13 +143,14 @@ class Candidates:
         shown = candidate.prediction.maps[-1]
         voxels = voxels_under(self.slices, depth, self._scan)
         x, y, z = candidate.position_mm
+        number_of_slice = slice_number(self.slices, depth)
         return Capture(
             image=self._image(candidate),
             title=f"CT tumor, lung, candidate {number} of {len(self.candidates)}",
             captions=(
                 f"Probability of malignancy {percent_text(candidate.prediction.probability)}, if this is a nodule",
                 f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.axes_text}",
-                f"Slice {depth + 1} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
+                f"Slice {number_of_slice} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
                 f"Marked by the node's search; nobody pointed at it; {_NOT_RULED_OUT}",
             ),
             saliency=saliency(shown.values_at(voxels)) if shown else None,

@@ -33,9 +33,9 @@ class OrganSlices:
     values: Sequence[NDArray[Any]] = field(repr=False)
     acquired: Callable[[int, NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
     hounsfield: bool
-    first: int = 0
-    """the number of the first slice, from the feet, in the whole scan, from 0"""
-    whole_count: int = 1
+    numbers: tuple[int, ...]
+    """by which a person knows each slice in the whole scan, from 1"""
+    whole_count: int
     """slices of the whole scan"""
     statement: str = ""
     """the slices that are read and what they show, for the report"""
@@ -91,7 +91,14 @@ def organ_slices(organ: Organ, instances: tuple[Instance, ...]) -> OrganSlices |
     """
     if are_pictures(instances):
         pictures = [_gray(image) for image in instances]
-        return OrganSlices(instances, pictures, lambda _, values: values, hounsfield=False, whole_count=len(instances))
+        return OrganSlices(
+            instances,
+            pictures,
+            lambda _, values: values,
+            hounsfield=False,
+            numbers=tuple(range(1, len(instances) + 1)),
+            whole_count=len(instances),
+        )
     slices = stack(instances)
     if isinstance(slices, OutOfScope):
         raise BrokenSeries(slices.reason)
@@ -116,7 +123,7 @@ def _upright(part: CtPart) -> OrganSlices:
         tuple(scan.values),
         acquired,
         hounsfield=True,
-        first=part.lowest,
+        numbers=tuple(map(part.number, numbers)),
         whole_count=part.whole_count,
         statement=str(part),
     )

@@ -16,6 +16,7 @@ from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import values_reason
 from ainode.node.imaging.pixels import modality_values
+from ainode.node.imaging.slice_order import slice_number
 
 PIXELS = "body part by pixels"
 """The name of the condition in an explanation."""
@@ -39,7 +40,7 @@ class CtLook:
     count: int
     """slices that were looked at"""
     lungs: tuple[int, int] | None
-    """the lowest and the highest number, from 1, of the slices with aerated lung, of those that were looked at"""
+    """the lowest and the highest number in the stack, from 1, of the slices with aerated lung, of those looked at"""
     below_mm: float
     unit_reason: str
     """why the values cannot be Hounsfield units; '' if they can be"""
@@ -83,7 +84,8 @@ class CtLook:
     def _lungs(self) -> str:
         if self.lungs is None:
             return f"no aerated lung in any of {self.count} slices"
-        return f"lungs in slices {self.lungs[0]} to {self.lungs[1]} of {len(self.scan.instances)}"
+        first, last = sorted(slice_number(self.scan, number - 1) for number in self.lungs)
+        return f"lungs in slices {first} to {last} of {len(self.scan.instances)}"
 
     @property
     def _header(self) -> str:

@@ -12,6 +12,7 @@ from ainode.node.imaging.aerated_lung import lung_shares, lung_slices, wide_lung
 from ainode.node.imaging.ct_look import NO_ABDOMEN, NO_LUNG
 from ainode.node.imaging.ct_series import CtRequirements, size_misfit
 from ainode.node.imaging.geometry import Stack, Volume
+from ainode.node.imaging.slice_order import begins_at_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,17 @@ class CtPart:
     """the number of the first slice in the whole stack, from 0"""
     whole_count: int
     """slices of the whole stack"""
+    begins_at_end: bool
+    """whether a person counts the whole stack from its last slice"""
 
     def __str__(self) -> str:
-        """Return the slices that are read, numbered in the whole stack from 1, for a report."""
-        first = self.first + 1
-        return f"slices {first} to {self.first + len(self.slices.instances)} of {self.whole_count}: {self.name}"
+        """Return the slices that are read, as a person counts the whole stack, for a report."""
+        first, last = sorted((self.number(0), self.number(len(self.slices.instances) - 1)))
+        return f"slices {first} to {last} of {self.whole_count}: {self.name}"
 
-    @property
-    def lowest(self) -> int:
-        """Return the number of the lowest slice in the whole volume, from 0: there the numbers rise to the head."""
-        return self.first if _rises(self.slices) else self.whole_count - self.first - len(self.slices.instances)
+    def number(self, index: int) -> int:
+        """Return the number, from 1, by which a person knows a slice of the part in the whole stack."""
+        return self.whole_count - self.first - index if self.begins_at_end else self.first + index + 1
 
 
 def lungs(slices: Stack, scan: Volume, requirements: CtRequirements) -> CtPart | OutOfScope:
@@ -89,4 +91,4 @@ def _part(name: str, slices: Stack, scan: Volume, numbers: range) -> CtPart:
     )
     values = np.asarray(scan.values[numbers.start : numbers.stop])
     volume = replace(scan, values=values, origin_mm=scan.position((numbers.start, 0, 0)))
-    return CtPart(name, part_slices, volume, first, count)
+    return CtPart(name, part_slices, volume, first, count, begins_at_end(slices))

@@ -5,7 +5,7 @@ Image Position and Image Orientation decide the order; the Instance Number decid
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,7 @@ from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.functional_groups import frame_count, frame_header
 from ainode.node.imaging.pixel_shape import height_per_width
+from ainode.node.imaging.slice_order import runs_backward, upward_normal
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -57,7 +58,7 @@ class _Slice:
     def height(self) -> float | None:
         """Return the position along the normal in mm, None without geometry."""
         axes = self.plane["axes"]
-        return None if axes is None or self.origin is None else float(_normal(np.asarray(axes)) @ self.origin)
+        return None if axes is None or self.origin is None else float(upward_normal(np.asarray(axes)) @ self.origin)
 
     @property
     def key(self) -> str:
@@ -158,12 +159,6 @@ def _vector(value: object, count: int) -> Vector | None:
     return vector if vector.shape == (count,) and bool(np.isfinite(vector).all()) else None
 
 
-def _normal(axes: Vector) -> Vector:
-    """Return the normal of a plane that runs to the left, to the back or to the head."""
-    normal = np.cross(axes[0], axes[1])
-    return normal if normal[np.abs(normal).argmax()] >= 0 else -normal
-
-
 def _edge_letters(header: Dataset, axes: Vector | None) -> dict[str, str] | None:
     """Return the letters of the four edges; None where nothing tells the directions."""
     if axes is None:
@@ -196,14 +191,7 @@ def _ordered(slices: Sequence[_Slice], planes: dict[str, int]) -> list[_Slice]:
         return (planes[item.key], 0.0 if height is None else round(height, _ROUNDED), item.number, item.frame)
 
     ordered = sorted(slices, key=order)
-    return ordered[::-1] if _runs_backward(ordered) else ordered
-
-
-def _runs_backward(ordered: Sequence[_Slice]) -> bool:
-    """Return whether Instance Number, or the number of the frame, mostly falls along the slices."""
-    numbers = [(item.number, item.frame) for item in ordered]
-    steps = [(after > before) - (after < before) for before, after in pairwise(numbers)]
-    return sum(steps) < 0
+    return ordered[::-1] if runs_backward([(item.number, item.frame) for item in ordered]) else ordered
 
 
 def _indices(ordered: Sequence[_Slice]) -> list[int]:
@@ -212,7 +200,7 @@ def _indices(ordered: Sequence[_Slice]) -> list[int]:
     if any(height is None for height in heights) or len({item.key for item in ordered}) > 1:
         return list(range(len(ordered)))
     axes = np.asarray(ordered[0].plane["axes"])
-    sign = 1 if np.allclose(_normal(axes), np.cross(axes[0], axes[1])) else -1
+    sign = 1 if np.allclose(upward_normal(axes), np.cross(axes[0], axes[1])) else -1
     order = np.argsort([sign * (height or 0.0) for height in heights], kind="stable")
     return [int(index) for index in np.argsort(order)]
 

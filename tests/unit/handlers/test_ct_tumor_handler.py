@@ -14,6 +14,7 @@ from ainode.handlers.ct_tumor.slices import OrganSlices
 from ainode.models.ct_tumor.calibration import Calibration
 from ainode.models.ct_tumor.card import read_card
 from ainode.node import testing
+from ainode.node.console.rendering.slices import series_view
 from ainode.node.disk import sha256_of
 from ainode.node.domain import (
     UID,
@@ -237,6 +238,20 @@ def test_the_demonstration_is_read_with_its_classes_key_slices_and_maps(
     assert sum("slice" in name for name in result.scores) == 40
 
 
+def test_a_picture_names_its_slice_as_the_viewer_does(
+    reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
+) -> None:
+    """Most scanners count from the head."""
+    from_the_head = tuple(
+        replace(image, header={**image.header, "InstanceNumber": 40 - n}) for n, image in enumerate(demonstration)
+    )
+    study = read_back(from_the_head, tmp_path)
+    rows = series_view([instance.path for instance in study.instances])["slices"]
+    numbers = {row["uid"]: number for number, row in enumerate(rows, start=1)}
+    for capture in a_result(reader, study).captures:
+        assert capture.title == f"CT tumor, pancreas, slice {numbers[capture.image.sop_instance_uid]} of 40"
+
+
 def test_slices_of_another_order_and_orientation_give_the_same_answer(
     reader: CtTumor, demonstration: tuple[SyntheticImage, ...], tmp_path: Path
 ) -> None:
@@ -325,7 +340,7 @@ def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Find
     study = np.array(shares)
     reading = Reading((SliceReading(0, study, np.zeros((1, 1), np.float32), place),), study, shares[-1])
     image = Instance(IMAGE, UID("1.2"), Path("slice.dcm"), "", 0, {})
-    slices = OrganSlices((image,), (), lambda _, values: values, hounsfield=True)
+    slices = OrganSlices((image,), (), lambda _, values: values, hounsfield=True, numbers=(1,), whole_count=1)
     network = Network(lambda _: (), 1.0)
     return _OrganReading(
         organ, slices, reading, TumorModel(organ, Calibration(threshold=threshold), "", network)

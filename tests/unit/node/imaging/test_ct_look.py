@@ -74,7 +74,7 @@ def test_a_header_that_names_no_part_is_said_to_name_none(tmp_path: Path) -> Non
 
 
 def test_real_chests_and_slices_of_an_abdomen_are_told_apart() -> None:
-    assert str(real("ct_chest_5mm_Lung_Dx-A0001/dicom_lung_kernel")) == "chest, lungs in slices 11 to 51 of 64"
+    assert str(real("ct_chest_5mm_Lung_Dx-A0001/dicom_lung_kernel")) == "chest, lungs in slices 14 to 54 of 64"
     assert real("ct_chest_thin_R01-001").lungs is not None
 
 
