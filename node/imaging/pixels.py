@@ -230,8 +230,12 @@ def _window(header: Dataset, values: NDArray[np.float32]) -> tuple[float, float]
     center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if header.get("VOILUTSequence") or center is None or width is None or width <= 1:
         return None
-    is_beside = _contrast(_windowed(values, center, width)) < _MIN_CONTRAST <= _contrast(values) / width
-    return None if is_beside else (center, width)
+    return None if lies_beside(values, center, width) else (center, width)
+
+
+def lies_beside(values: NDArray[np.float32], center: float, width: float) -> bool:
+    """Return whether values that differ enough for a window lie outside of the window."""
+    return _contrast(_windowed(values, center, width)) < _MIN_CONTRAST <= _contrast(values) / width
 
 
 def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -413,6 +413,45 @@ def test_the_label_of_a_box_and_of_the_outline_in_the_box_stands_once(opened: Vi
     assert labels == ["nodule", "other"]
 
 
+def test_the_viewer_says_which_saliency_it_shows_and_how_strongly(opened: Viewer) -> None:
+    assert opened.text("status").endswith("saliency 40 %: Spine radiograph")
+    opened.page.locator('[data-part="opacity"]').fill("0")
+    opened.settle()
+    assert "saliency" not in opened.text("status")
+    opened.page.locator('[data-part="opacity"]').fill("40")
+    opened.evaluate("v.go(0)")
+    opened.settle()
+    assert "saliency" not in opened.text("status"), "this slice has none"
+
+
+def test_each_button_names_a_finding_of_its_own(opened: Viewer) -> None:
+    """Two routes call what they found on two slices by one name; a capture of a slice names the slice itself."""
+    opened.evaluate("""
+        const [box] = v.overlays.regions, [map] = v.overlays.saliency;
+        const of = (finding, label, number) => ({ ...box, finding, label, image: v.series.slices[number].uid });
+        v.overlays.regions = [["1", 1], ["1", 2], ["2", 3], ["3", 3]].map(([uid, slice]) => of(uid, "nodule 1", slice));
+        v.overlays.saliency = [{ ...map, title: "Chest, slice 5 of 5", image: v.series.slices[4].uid }];
+        v.fillOverlays();
+    """)
+    expect(opened.page.locator('[data-part="findings"] button')).to_have_text(
+        ["nodule 1 (slice 2)", "nodule 1 (slice 4)", "Chest, slice 5 of 5"]
+    )
+
+
+def test_the_window_and_its_words_stay_while_the_slices_change(opened: Viewer) -> None:
+    """The middle slice states 500 / 1000; another slice alone would have its own."""
+    opened.evaluate("v.slices.kept.forEach((slice, number) => { slice.window = [12.34 * number, 1423.7 + number]; })")
+    windows = set()
+    for number in range(SLICES):
+        opened.evaluate(f"v.go({number})")
+        opened.settle()
+        windows.add(opened.text("status").split(" · ")[1])
+    assert windows == {"window 500 / 1000 HU"}
+    options = opened.page.locator('[data-part="preset"] option').all_inner_texts()
+    assert options[0] == "Of the series (500 / 1000)"
+    assert not [text for text in options if "." in text]
+
+
 def test_the_saliency_that_was_kept_lies_over_its_image(opened: Viewer) -> None:
     opened.page.locator('[data-part="opacity"]').fill("0")
     opened.settle()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,58 @@ def test_a_window_without_an_end_is_no_window_of_a_series(rendering: Rendering, 
     assert not any(window["width"] == float("inf") for window in windows)
 
 
+@pytest.mark.parametrize(
+    ("header", "window", "label"),
+    [
+        ({"WindowCenter": 43.7, "WindowWidth": 423.7}, [43.7, 423.7], "Of the series (44 / 424)"),
+        ({"BodyPartExamined": "CHEST"}, [-600, 1500], "Of the series (-600 / 1500)"),
+        ({"BodyPartExamined": "ABDOMEN"}, [40, 400], "Of the series (40 / 400)"),
+        ({"WindowCenter": 30_000.0, "WindowWidth": 10.0}, [40, 400], "Of the series (40 / 400)"),
+    ],
+    ids=["stated", "a chest", "an abdomen", "beside the values"],
+)
+def test_the_slices_of_a_ct_have_one_window(
+    rendering: Rendering, tmp_path: Path, header: dict[str, Any], window: list[float], label: str
+) -> None:
+    volume = np.random.default_rng(0).normal(0, 300, (5, 16, 16)).astype(np.float32)
+    paths = testing.write(testing.ct(volume, (2.5, 0.5, 0.8), frame="one", header=header), tmp_path, study="one")
+    view = rendering.series(paths)
+    assert (view["window"], view["window_label"]) == (window, label)
+
+
+def test_slices_of_a_volume_that_states_no_window_share_the_window_of_their_middle(
+    rendering: Rendering, tmp_path: Path
+) -> None:
+    volume = (
+        np.random.default_rng(0).normal(0, 1, (5, 16, 16)).astype(np.float32) * 100 * np.arange(1, 6)[:, None, None]
+    )
+    images = testing.ct(volume, (2.5, 0.5, 0.8), frame="mr", header={"Modality": "MR"})
+    paths = testing.write(images, tmp_path, study="mr")
+    view = rendering.series(paths)
+    head, _ = unpacked(rendering.values(paths[2]))
+    assert view["window"] == head["window"]
+    assert view["window_label"] == "Of the series (-5 / 1423)"
+
+
+def test_views_of_a_body_keep_the_windows_of_their_own(rendering: Rendering, tmp_path: Path) -> None:
+    paths = testing.write([testing.noise(8, 8, seed=seed) for seed in (1, 2)], tmp_path, study="views")
+    assert rendering.series(paths)["window"] is None
+
+
+def test_a_series_that_does_not_begin_at_image_1_is_told_by_both_numbers(rendering: Rendering, tmp_path: Path) -> None:
+    words = []
+    for first in (1, 101):
+        images = testing.ct(np.zeros((3, 6, 7), np.float32), (2.5, 0.5, 0.8), frame="n", header={})
+        numbered = [
+            replace(image, header={**image.header, "InstanceNumber": first + number})
+            for number, image in enumerate(images)
+        ]
+        paths = testing.write(numbered, tmp_path / str(first), study=f"n {first}")
+        words.append([item["words"] for item in rendering.series(paths)["slices"]])
+    assert words[0] == [", -2.5 mm", ", 0.0 mm", ", 2.5 mm"]
+    assert words[1] == [", image 101, -2.5 mm", ", image 102, 0.0 mm", ", image 103, 2.5 mm"]
+
+
 def test_a_large_frame_is_reduced_to_the_means_of_its_squares(rendering: Rendering, tmp_path: Path) -> None:
     image = testing.dataset(testing.noise(101, 60, seed=3), study="reduced")
     path = written(image, tmp_path)
@@ -248,6 +301,8 @@ def test_the_regions_of_a_report_are_its_boxes_and_outlines_each_once(rendering:
     assert (box["image"], box["frame"]) == (instance_ref(path).sop_instance_uid, 0)
     assert [tuple(point) for point in box["points"]] == list(finding.region.points)
     assert box["label"].endswith(" 89 %")
+    assert {box["finding"]} == {contour["finding"] for contour in contours}
+    assert box["finding"]
     assert [tuple(map(tuple, contour["positions"])) for contour in contours] == list(finding.outline.contours)
     assert {contour["frame_of_reference"] for contour in contours} == {finding.outline.frame_of_reference_uid}
 

@@ -21,7 +21,7 @@ _MAX_DEPTH: Final = 12
 
 
 def report_regions(path: Path) -> list[dict[str, Any]]:
-    """Return each region once: its label, its type and its points, on an image or in mm.
+    """Return each region once: its label, the UID of its finding, its type and its points, on an image or in mm.
 
     A point on an image is (column, row) from the outer corner of the first pixel (PS3.3 C.18.6.1.1), and in the
     patient (x, y, z) in LPS mm (PS3.3 C.18.9).
@@ -32,12 +32,12 @@ def report_regions(path: Path) -> list[dict[str, Any]]:
     groups = list(_groups(report, 0))
     chances = {uid: chance for group in groups if (uid := _child_uid(group)) and (chance := _chance(group))}
     regions: dict[str, dict[str, Any]] = {}
-    for group in groups:
+    for number, group in enumerate(groups, start=1):
         uid = _child_uid(group)
-        label = " ".join(filter(None, (_identifier(group), chances.get(uid, ""))))
+        label = " ".join(filter(None, (_identifier(group) or f"finding {number}", chances.get(uid, ""))))
         for item in items(group, "ContentSequence"):
             if region := _region(item):
-                regions.setdefault(repr((uid, region)), {"label": label, **region})
+                regions.setdefault(repr((uid, region)), {"label": label, "finding": uid, **region})
     return list(regions.values())
 
 

@@ -19,6 +19,7 @@ from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.functional_groups import frame_count, frame_header
 from ainode.node.imaging.pixel_shape import height_per_width
+from ainode.node.imaging.pixels import frame, lies_beside
 from ainode.node.imaging.slice_order import runs_backward, upward_normal
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -27,6 +28,8 @@ _MOST_SLICES: Final = 4_096
 _HEADER_BYTES: Final = 65_536
 _ROUNDED: Final = 4
 _MOST_ENTRIES: Final = 5
+# A window below this width is of values as 0.35 per second, a wider one of Hounsfield units or gray.
+_NARROW: Final = 10
 # A direction has the letter of each axis along which it runs for more than this share of its length.
 _OBLIQUE: Final = 0.25
 # LPS: the letters of the ends of each axis of the patient (PS3.3 C.7.6.1.1.1).
@@ -40,6 +43,8 @@ _CT_WINDOWS: Final = (
     ("Bone", 500, 2000),
     ("Brain", 40, 80),
 )
+# Words in Body Part Examined, and the window in which a person first looks at that part; else soft tissue.
+_WINDOW_OF_PART: Final = {"CHEST": "Lung", "LUNG": "Lung", "THORAX": "Lung", "BRAIN": "Brain", "HEAD": "Brain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class _Slice:
     plane: dict[str, Any]
     origin: Vector | None
     """center of the first pixel in LPS mm"""
+    path: Path
 
     @property
     def height(self) -> float | None:
@@ -77,7 +83,7 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths[:_MOST_SLICES]:
         try:
             header = _header(path)
-            slices += islice(_slices(header), max(_MOST_SLICES - len(slices), 0))
+            slices += islice(_slices(header, path), max(_MOST_SLICES - len(slices), 0))
             headers = headers or [header]
         except NodeError as error:
             left_out.append(str(error))
@@ -88,14 +94,18 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
     planes = {item.key: item.plane for item in slices}
     numbers = {key: number for number, key in enumerate(planes)}
     ordered = _ordered(slices, numbers)
+    window = _series_window(ordered, len(planes), headers[0])
     return {
         "modality": as_code(headers[0].get("Modality", "")),
         "frame_of_reference": str(headers[0].get("FrameOfReferenceUID", "")),
         "planes": list(planes.values()),
         "slices": [
-            _row(item, numbers[item.key], index) for item, index in zip(ordered, _indices(ordered), strict=True)
+            _row(item, numbers[item.key], index, words)
+            for item, index, words in zip(ordered, _indices(ordered), _words(ordered), strict=True)
         ],
         "step_mm": _step(ordered, len(planes)),
+        "window": window,
+        "window_label": f"Of the series ({_window_text(*window)})" if window else "From the image",
         "windows": _windows(headers[0]),
         "left_out": left_out[:_MOST_ENTRIES] + _beyond(len(paths)),
     }
@@ -113,7 +123,7 @@ def _header(path: Path) -> Dataset:
     return header
 
 
-def _slices(header: Dataset) -> Iterator[_Slice]:
+def _slices(header: Dataset, path: Path) -> Iterator[_Slice]:
     number = header.get("InstanceNumber")
     for index in range(frame_count(header)):
         merged = frame_header(header, index)
@@ -124,6 +134,7 @@ def _slices(header: Dataset) -> Iterator[_Slice]:
             number=float(number) if isinstance(number, int | float) else np.inf,
             plane=_plane(merged),
             origin=origin,
+            path=path,
         )
 
 
@@ -205,7 +216,16 @@ def _indices(ordered: Sequence[_Slice]) -> list[int]:
     return [int(index) for index in np.argsort(order)]
 
 
-def _row(item: _Slice, plane: int, index: int) -> dict[str, Any]:
+def _words(ordered: Sequence[_Slice]) -> list[str]:
+    """Return what stands behind the number of each slice: an Instance Number that differs, and the position."""
+    is_several = len({item.uid for item in ordered}) > 1
+    differs = is_several and any(item.number not in {count, np.inf} for count, item in enumerate(ordered, start=1))
+    images = [f", image {item.number:.0f}" if differs and item.number != np.inf else "" for item in ordered]
+    heights = ["" if item.height is None else f", {item.height:.1f} mm" for item in ordered]
+    return [image + height for image, height in zip(images, heights, strict=True)]
+
+
+def _row(item: _Slice, plane: int, index: int, words: str) -> dict[str, Any]:
     height = item.height
     return {
         "uid": item.uid,
@@ -213,6 +233,7 @@ def _row(item: _Slice, plane: int, index: int) -> dict[str, Any]:
         "plane": plane,
         "origin": None if item.origin is None else item.origin.tolist(),
         "index": index,
+        "words": words,
         "at": None if height is None else round(height, _ROUNDED),
     }
 
@@ -225,12 +246,45 @@ def _step(ordered: Sequence[_Slice], planes: int) -> float | None:
     return round(float(np.median(np.abs(np.diff(heights)))), _ROUNDED)
 
 
+def _series_window(ordered: Sequence[_Slice], planes: int, first: Dataset) -> tuple[float, float] | None:
+    """Return center and width through which each slice of a series is shown first, by its middle slice.
+
+    None where images have windows of their own: of colors, of views of a body, and where no slice can be decoded.
+    """
+    is_ct = first.get("Modality") == "CT"
+    if not is_ct and (_step(ordered, planes) is None and len({item.uid for item in ordered}) > 1):
+        return None
+    middle = len(ordered) // 2
+    for item in (ordered[middle], ordered[0], ordered[-1]):
+        try:
+            shown = frame(item.path, item.frame)
+        except BrokenSeries:
+            continue
+        is_stated = shown.window is not None and shown.window == _stated(shown.header)
+        preset = _ct_preset(first) if is_ct and shown.window and not is_stated else None
+        return preset if preset and not lies_beside(shown.values, *preset) else shown.window
+    return None
+
+
+def _stated(header: Dataset) -> tuple[float, float] | None:
+    """Return the first window of a header, None without one."""
+    first = [_several(header.get(keyword))[:1] for keyword in ("WindowCenter", "WindowWidth")]
+    return (float(first[0][0]), float(first[1][0])) if all(first) else None
+
+
+def _ct_preset(header: Dataset) -> tuple[float, float]:
+    """Return center and width of a CT that states none, by the part that the header names."""
+    part = str(header.get("BodyPartExamined", "")).upper()
+    name = next((name for word, name in _WINDOW_OF_PART.items() if word in part), "Mediastinum")
+    return next((center, width) for preset, center, width in _CT_WINDOWS if preset == name)
+
+
 def _windows(header: Dataset) -> list[dict[str, Any]]:
     """Return the windows that the first image states, then those of its modality."""
     merged = frame_header(header, 0)
     names = _several(merged.get("WindowCenterWidthExplanation"))
     pairs = zip(_several(merged.get("WindowCenter")), _several(merged.get("WindowWidth")), strict=False)
-    windows = [
+    windows: list[dict[str, Any]] = [
         {
             "name": as_code(str(names[number]).upper()).capitalize() if number < len(names) else "As stored",
             "center": float(center),
@@ -241,7 +295,12 @@ def _windows(header: Dataset) -> list[dict[str, Any]]:
     ]
     if header.get("Modality") == "CT":
         windows += [{"name": name, "center": center, "width": width} for name, center, width in _CT_WINDOWS]
-    return windows
+    return [{**item, "label": f"{item['name']} ({_window_text(item['center'], item['width'])})"} for item in windows]
+
+
+def _window_text(center: float, width: float) -> str:
+    """Return center and width for a person: whole numbers, with decimals in a narrow window alone."""
+    return " / ".join(f"{round(value) if width >= _NARROW else round(value, 3)}" for value in (center, width))
 
 
 def _several(value: object) -> list[Any]:

@@ -167,9 +167,8 @@
     bytes.forEach((value, n) => {
       const place = (value / 255) * (HEAT.length - 1);
       const first = Math.min(Math.floor(place), HEAT.length - 2);
-      const mixed = (low, band) => low + (place - first) * (HEAT[first + 1][band] - low);
-      HEAT[first].forEach((low, band) => { image.data[4 * n + band] = mixed(low, band); });
-      image.data[4 * n + 3] = value;
+      const mixed = HEAT[first].map((low, band) => low + (place - first) * (HEAT[first + 1][band] - low));
+      image.data.set([...mixed, value], 4 * n);
     });
     context.putImageData(image, 0, 0);
     return canvas;
@@ -202,8 +201,7 @@
 
   class Viewer {
     constructor(figure) {
-      this.figure = figure;
-      this.part = (name) => figure.querySelector(`[data-part="${name}"]`);
+      Object.assign(this, { figure, part: (name) => figure.querySelector(`[data-part="${name}"]`) });
       this.canvas = this.part("canvas");
       const [stage, raster] = [this.canvas.parentElement, document.createElement("canvas")];
       Object.assign(this, { stage, raster, pointers: new Map(), drawsRegions: true });
@@ -239,6 +237,12 @@
     get entry() { return this.series.slices[this.number]; }
     get plane() { return this.series.planes[this.entry.plane]; }
     get slice() { return this.slices.at(this.number); }
+    get shownWindow() { return this.window || this.series.window || this.slice?.window; }
+    get opacity() { return this.part("opacity").value / 100; }
+    get map() { // the saliency over the slice that is shown: of the title that was chosen, else of any
+      const maps = this.overlays.saliency.filter((map) => map.image === this.entry.uid && this.opacity);
+      return maps.find((map) => map.title === this.part("map").value) || maps[0];
+    }
     get place() { return placement(this.plane, this.view, this.width, this.height); }
 
     // ---- What a person does
@@ -274,7 +278,7 @@
     }
 
     changeWindow(share, factor) {
-      const [center, width] = this.window || this.slice?.window || [0, 0];
+      const [center, width] = this.shownWindow || [0, 0];
       if (!width) return;
       this.set({ window: [center + share * width, clamp(width * factor, 1e-6, 1e7)] });
       this.part("preset").value = "";
@@ -410,35 +414,35 @@
     say(text) { Object.assign(this.part("message"), { textContent: text, hidden: !text }); }
 
     fillControls() {
-      const { slices, windows } = this.series;
+      const { slices, windows, window_label } = this.series;
       Object.assign(this.part("slider"), { min: 1, max: slices.length, value: 1 });
       this.part("slices").hidden = slices.length === 1;
-      const options = windows.map((window, n) => new Option(`${window.name} (${window.center} / ${window.width})`, n));
-      this.part("preset").replaceChildren(new Option("From the image", ""), ...options);
+      const options = windows.map((window, n) => new Option(window.label, n));
+      this.part("preset").replaceChildren(new Option(window_label, ""), ...options);
       this.fillOverlays();
     }
 
     fillOverlays() {
       const { regions, saliency } = this.overlays;
       const titles = [...new Set(saliency.map((map) => map.title))];
-      this.part("saliency").hidden = !titles.length;
-      this.part("map").hidden = titles.length < 2;
+      const counts = { saliency: titles.length, map: titles.length - 1, regions: regions.length };
+      for (const [part, count] of Object.entries(counts)) this.part(part).hidden = count < 1;
       this.part("map").replaceChildren(...titles.map((title) => new Option(title, title)));
-      this.part("regions").hidden = !regions.length;
-      const entries = new Map();
-      for (const place of [...regions, ...saliency.map((map) => ({ ...map, frame: 0, label: map.title }))]) {
-        const number = this.sliceOf(place);
-        const isNamed = entries.has(place.label) || (place.title && [...entries.values()].includes(number));
-        if (number >= 0 && !isNamed && this.series.slices.length > 1) entries.set(place.label, number);
-      }
-      this.part("findings").replaceChildren(...[...entries].map(([label, number]) => this.placeButton(label, number)));
-      this.go((this.number === this.start ? [...entries.values()][0] : undefined) ?? this.number);
+      const places = [...regions, ...saliency.map((map) => ({ ...map, frame: 0, label: map.title }))]
+        .map((place) => ({ ...place, number: this.sliceOf(place), key: place.finding || place.label }))
+        .filter(({ number }) => number >= 0 && this.series.slices.length > 1);
+      const isNamed = (place) => ({ key, label, number }) =>
+        key === place.key || (number === place.number && (place.title || label === place.label));
+      const entries = places.filter((place, n) => !places.slice(0, n).some(isNamed(place)));
+      this.part("findings").replaceChildren(...entries.map(({ label, number }) => this.placeButton(label, number)));
+      this.go((this.number === this.start ? entries[0]?.number : undefined) ?? this.number);
     }
 
     placeButton(name, number) {
+      const text = name.includes(`slice ${number + 1} of `) ? name : `${name} (slice ${number + 1})`;
       const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet" });
       button.dataset.go = number;
-      return Object.assign(button, { textContent: `${name} (slice ${number + 1})` });
+      return Object.assign(button, { textContent: text });
     }
 
     /** Return the number of the slice on which a region lies, or its middle; -1 if it lies on none. */
@@ -479,7 +483,7 @@
     }
 
     paintImage(context, slice, place) {
-      const window = this.window || slice.window || [0, 1];
+      const window = this.shownWindow || [0, 1];
       const key = [this.base, this.number, ...window, this.inverted].join();
       if (this.developed !== key) develop(this.raster, slice, window, this.inverted);
       this.developed = key;
@@ -496,13 +500,10 @@
     }
 
     paintSaliency(context, place) {
-      const [title, opacity] = [this.part("map").value, this.part("opacity").value / 100];
-      const maps = this.overlays.saliency.filter((map) => map.image === this.entry.uid);
-      const heat = opacity && maps.length ? this.heatOf(maps.find((map) => map.title === title) || maps[0]) : null;
+      const heat = this.map && this.heatOf(this.map);
       if (!heat) return;
-      Object.assign(context, { imageSmoothingEnabled: true, globalAlpha: opacity });
+      Object.assign(context, { imageSmoothingEnabled: true, globalAlpha: this.opacity });
       context.drawImage(heat, place.x, place.y, this.plane.columns * place.across, this.plane.rows * place.down);
-      context.globalAlpha = 1;
     }
 
     heatOf(map) {
@@ -566,21 +567,20 @@
     }
 
     describe() {
-      const { series: { slices: { length: count } }, entry, slice } = this;
-      const text = `Slice ${this.number + 1} of ${count}${entry.at === null ? "" : `, ${entry.at.toFixed(1)} mm`}`;
+      const { series: { slices: { length: count } }, entry, slice, map } = this;
+      const text = `Slice ${this.number + 1} of ${count}${entry.words}`;
       this.part("slider").value = this.number + 1;
       this.part("slider").setAttribute("aria-valuetext", text);
-      const rounded = (value) => Number(value.toFixed(Math.abs(value) < 10 ? 3 : 0));
-      const [center, width] = (this.window || slice?.window || []).map(rounded);
+      const [center, width] = (this.shownWindow || []).map((n, _, [, wide]) => Number(n.toFixed(wide < 10 ? 3 : 0)));
       const words = [count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
+      if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${map.title}`);
       this.part("status").textContent = words.filter(Boolean).join(" · ");
     }
   }
 
   // ---- Pages ------------------------------------------------------------------------------------------------------
-  function start(root) {
-    for (const figure of root.querySelectorAll("[data-viewer]")) figure.viewer ??= new Viewer(figure);
-  }
+  const start = (root) =>
+    root.querySelectorAll("[data-viewer]").forEach((figure) => { figure.viewer ??= new Viewer(figure); });
 
   // A link with `data-viewer-show` shows the series at that address in the viewer before the link, or in the first.
   document.addEventListener("click", (event) => {
