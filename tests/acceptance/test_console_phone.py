@@ -11,20 +11,25 @@ installed("playwright", "fastapi", "jinja2", "highdicom")
 from integration.console.conftest import CSRF, is_open  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 from support import cut_off  # noqa: E402
+from support.broken_words import broken_words  # noqa: E402
 from support.console import DESKTOP, PHONE, launched, picture  # noqa: E402
+from support.tried import ANSWERED, REFUSED, SHOWN, try_files  # noqa: E402
 from support.whole_console import FAILED, READ, UNMATCHED, whole_console  # noqa: E402
 
 from ainode.node.console.entry.access import Role, Visit  # noqa: E402
+from ainode.node.console.trials.owners import owner  # noqa: E402
 from ainode.node.settings import ConsoleTable  # noqa: E402
 
-FIRST = ("/console/", *(f"/console/studies/{study}" for study in (READ, FAILED, UNMATCHED)))
-LEAST = 24
-"""kinds of pages"""
+TRIALS = tuple(f"/console/trials/{identifier}" for identifier in (ANSWERED, SHOWN, REFUSED))
+FIRST = ("/console/", *(f"/console/studies/{study}" for study in (READ, FAILED, UNMATCHED)), *TRIALS)
+LEAST = 28
+"""pages: each kind, and some of which a page does not show everything"""
+PERSON = Visit("somebody-with-a-long-name-administrator", Role.ADMINISTRATOR, CSRF)
 ROUTES = '[[route]]\nname = "another"\nhandler = "spine_radiograph"\nmodality = ["CT"]\nbody_part = ["CHEST"]\n'
 
 
 async def visit_of(_: object) -> Visit:
-    return Visit("somebody-with-a-long-name-administrator", Role.ADMINISTRATOR, CSRF)
+    return PERSON
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """Return a page of an administrator, on a phone."""
     with whole_console(tmp_path_factory.mktemp("phone"), ConsoleTable(patient="full")) as bench, launched() as browser:
         bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+        try_files(bench, owner(PERSON))
         context = browser.new_context(base_url=f"http://127.0.0.1:{bench.settings.web.port}", viewport=PHONE)
         yield context.new_page()
 
@@ -41,7 +47,9 @@ def each_kind(page: Page) -> Iterator[str]:
     pending, kinds = [*reversed(FIRST)], set(FIRST)
     while pending:
         address = pending.pop()
-        page.goto(address)
+        answer = page.goto(address)
+        assert answer
+        assert answer.ok, address
         yield address
         for link in page.evaluate("[...document.querySelectorAll('a[href^=\"/console/\"]')].map((a) => a.pathname)"):
             kind = re.sub(
@@ -59,16 +67,17 @@ def test_the_colors_that_are_offered_are_not_those_of_the_system(page: Page) -> 
         assert page.locator("button[name=theme]:visible").all_inner_texts() == [offered]
 
 
-def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_on_phone_and_desktop(page: Page) -> None:
+def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_or_broken_on_phone_and_desktop(page: Page) -> None:
     faults = {}
     for address in each_kind(page):
-        faults[address] = cut_off.faults(page)
+        faults[address] = cut_off.faults(page) + broken_words(page)
         picture(page, f"long-{len(faults):02}")
         page.set_viewport_size(DESKTOP)
-        faults[address] += cut_off.faults(page)
+        faults[address] += cut_off.faults(page) + broken_words(page)
         page.set_viewport_size(PHONE)
     assert not {address: found for address, found in faults.items() if found}
     assert len(faults) >= LEAST
+    assert set(TRIALS) < set(faults)
 
 
 def test_what_a_changed_file_of_routes_would_change_fits_a_phone(page: Page) -> None:
