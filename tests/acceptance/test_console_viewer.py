@@ -424,6 +424,19 @@ def test_the_viewer_says_which_saliency_it_shows_and_how_strongly(opened: Viewer
     assert "saliency" not in opened.text("status"), "this slice has none"
 
 
+@pytest.mark.parametrize("opened", [("axial", screen) for screen in SCREENS], indirect=True, ids=str)
+def test_the_controls_stay_where_they_are_while_the_slices_change(opened: Viewer) -> None:
+    places = []
+    for number in (0, MIDDLE):
+        opened.evaluate(f"v.go({number})")
+        opened.settle()
+        box = opened.page.locator(".viewer-tools").bounding_box()
+        assert box
+        places.append(box["y"])
+    assert "saliency" in opened.text("status")
+    assert places[0] == places[1]
+
+
 def test_each_button_names_a_finding_of_its_own(opened: Viewer) -> None:
     """Two routes call what they found on two slices by one name; a capture of a slice names the slice itself."""
     opened.evaluate("""
@@ -448,7 +461,7 @@ def test_the_window_and_its_words_stay_while_the_slices_change(opened: Viewer) -
         windows.add(opened.text("status").split(" · ")[1])
     assert windows == {"window 500 / 1000 HU"}
     options = opened.page.locator('[data-part="preset"] option').all_inner_texts()
-    assert options[0] == "Of the series (500 / 1000)"
+    assert options[0] == "Series (500 / 1000)"
     assert not [text for text in options if "." in text]
 
 

@@ -233,10 +233,10 @@ def test_a_window_without_an_end_is_no_window_of_a_series(rendering: Rendering, 
 @pytest.mark.parametrize(
     ("header", "window", "label"),
     [
-        ({"WindowCenter": 43.7, "WindowWidth": 423.7}, [43.7, 423.7], "Of the series (44 / 424)"),
-        ({"BodyPartExamined": "CHEST"}, [-600, 1500], "Of the series (-600 / 1500)"),
-        ({"BodyPartExamined": "ABDOMEN"}, [40, 400], "Of the series (40 / 400)"),
-        ({"WindowCenter": 30_000.0, "WindowWidth": 10.0}, [40, 400], "Of the series (40 / 400)"),
+        ({"WindowCenter": 43.7, "WindowWidth": 423.7}, [43.7, 423.7], "Series (44 / 424)"),
+        ({"BodyPartExamined": "CHEST"}, [-600, 1500], "Series (-600 / 1500)"),
+        ({"BodyPartExamined": "ABDOMEN"}, [40, 400], "Series (40 / 400)"),
+        ({"WindowCenter": 30_000.0, "WindowWidth": 10.0}, [40, 400], "Series (40 / 400)"),
     ],
     ids=["stated", "a chest", "an abdomen", "beside the values"],
 )
@@ -260,7 +260,7 @@ def test_slices_of_a_volume_that_states_no_window_share_the_window_of_their_midd
     view = rendering.series(paths)
     head, _ = unpacked(rendering.values(paths[2]))
     assert view["window"] == head["window"]
-    assert view["window_label"] == "Of the series (-5 / 1423)"
+    assert view["window_label"] == "Series (-5 / 1423)"
 
 
 def test_views_of_a_body_keep_the_windows_of_their_own(rendering: Rendering, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
         ],
         "step_mm": _step(ordered, len(planes)),
         "window": window,
-        "window_label": f"Of the series ({_window_text(*window)})" if window else "From the image",
+        "window_label": f"Series ({_window_text(*window)})" if window else "From the image",
         "windows": _windows(headers[0]),
         "left_out": left_out[:_MOST_ENTRIES] + _beyond(len(paths)),
     }
