@@ -13,8 +13,7 @@ from ainode.models.nodule_detection.model import Candidate, NoduleDetector
 from ainode.models.nodule_reading.reading import NoduleReader
 from ainode.models.nodule_reading.search import MarkedNodule, SearchedChest, outlined
 from ainode.models.nodule_reading.weights import DETECTION
-from ainode.node.counting import counted
-from ainode.node.domain import OWN_SEARCH, SEARCH, Location, OutOfScope, Position, Selection
+from ainode.node.domain import OWN_SEARCH, SEARCH, Location, OutOfScope, Position, Selection, counted
 from ainode.node.imaging.ct_series import ct_stack
 from ainode.node.imaging.geometry import Stack, volume
 from ainode.node.reading.weights import WeightStore

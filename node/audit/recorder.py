@@ -25,7 +25,7 @@ from ainode.node.audit.messages import (
     with_patient,
 )
 from ainode.node.audit.trail import Trail
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from pydicom import dcmread
 from ainode.node import testing
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
-from ainode.node.counting import counted
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, counted
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job

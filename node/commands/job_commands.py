@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.terminal import Config, settings_of, table
 
 if TYPE_CHECKING:

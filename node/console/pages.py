@@ -16,8 +16,7 @@ from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.states import state_words
-from ainode.node.counting import counted
-from ainode.node.domain import probability_text
+from ainode.node.domain import counted, probability_text
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 
-from ainode.node.counting import counted
-from ainode.node.domain import Instance, Series, Study
+from ainode.node.domain import Instance, Series, Study, counted
 from ainode.node.settings import CompletenessTable
 
 _REMEMBERED_PAUSES = 20

@@ -15,9 +15,8 @@ from sqlalchemy import Engine
 from ainode.node import tls
 from ainode.node.archive import dimse, orthanc, qido
 from ainode.node.archive.web import WebLink
-from ainode.node.counting import counted
 from ainode.node.deciding import router
-from ainode.node.domain import Needs
+from ainode.node.domain import Needs, counted
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database

@@ -1,5 +1,6 @@
 """The nouns of the node: frozen, standard library only, valid once constructed."""
 
+from ainode.node.domain.counting import counted
 from ainode.node.domain.dicom import (
     CANDIDATE,
     FARTHEST_MM,
@@ -135,6 +136,7 @@ __all__ = [
     "Verdict",
     "WeightsStatus",
     "Window",
+    "counted",
     "is_position",
     "is_uid",
     "percent_text",

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from ainode.node.counting import counted
-from ainode.node.domain import UID, Instance, OutOfScope, Series, refs
+from ainode.node.domain import UID, Instance, OutOfScope, Series, counted, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
 from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
 from ainode.node.imaging.geometry import Stack, stack

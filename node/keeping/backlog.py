@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.counting import counted
-from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.domain import UID, DeliveryState, JobState, counted
 from ainode.node.keeping.announcements import Fetching
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.schema import announcements, deliveries, documents, instances, jobs, studies

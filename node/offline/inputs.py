@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.node.counting import counted
 from ainode.node.deciding import router
-from ainode.node.domain import UID, Instance, Study
+from ainode.node.domain import UID, Instance, Study, counted
 from ainode.node.encoding import headers
 from ainode.node.encoding.same_content import same_data_set
 from ainode.node.errors import BrokenSeries, CannotUnderstand, ConfigError

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ainode.node.counting import counted
-from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Location, Position, Study, is_position
+from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Location, Position, Study, counted, is_position
 from ainode.node.errors import ConfigError, PointRefused
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.offline.options import PointKind, ReadOptions

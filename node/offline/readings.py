@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ainode.node.counting import counted
 from ainode.node.deciding import router
 from ainode.node.deciding.explanations import NOT_KEPT, completed
 from ainode.node.deciding.stored_study import ReadableStudy, stored_study
@@ -20,6 +19,7 @@ from ainode.node.domain import (
     Reading,
     Request,
     Study,
+    counted,
     probability_text,
 )
 from ainode.node.errors import ConfigError

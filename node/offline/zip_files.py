@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.errors import BrokenSeries
 
 # Deflate makes at most a thousandth of its input; images of much air come to a tenth.

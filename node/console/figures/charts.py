@@ -24,7 +24,7 @@ from ainode.node.console.figures.frame import (
     unit_axis,
     write,
 )
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 
 __all__ = [
     "Axis",

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import MAX_CLASSES, Axis, Curve, Estimate, unit_axis
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.reading import cards
 from ainode.node.reading.cards import Baseline, Evaluation, EvaluationFile
 

@@ -13,7 +13,7 @@ from ainode.node.console.judgements.page import share
 from ainode.node.console.models.evaluation_figures import EvaluationFigures, evaluation_figures
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.errors import WeightsError
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydicom import DataElement, Dataset, dcmread
 
 from ainode.node.console.rendering.impersonal import is_impersonal
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.logs import printable
 
 _ROWS: Final = 2_000

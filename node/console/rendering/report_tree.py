@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydicom import Dataset, dcmread
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.errors import CannotRender
 
 # A report of the node has some hundred items.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.errors import BrokenSeries, NodeError
 from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.imaging.free_text import as_code

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from ainode.node.counting import counted
-from ainode.node.domain import DeliveryState, JobState
+from ainode.node.domain import DeliveryState, JobState, counted
 from ainode.node.keeping.answers import answer_values
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception

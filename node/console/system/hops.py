@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ainode.node.console.parts import Parts
-from ainode.node.counting import counted
-from ainode.node.domain import UID, DeliveryState, JobState
+from ainode.node.domain import UID, DeliveryState, JobState, counted
 from ainode.node.keeping.records import Delivery, Job
 
 _UNENDED: Final = frozenset({JobState.WAITING, JobState.READING})

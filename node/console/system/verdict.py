@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 from ainode.node.keeping.backlog import Failures, Queue, Trouble
 
 # Readings take minutes; what has waited for longer waits behind something.

@@ -1,6 +1,6 @@
 import pytest
 
-from ainode.node.counting import counted
+from ainode.node.domain import counted
 
 
 @pytest.mark.parametrize(
