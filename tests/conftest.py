@@ -1,7 +1,10 @@
 """Hypothesis without time limits: a busy machine must not fail a test that is right."""
 
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +13,15 @@ from hypothesis import settings
 
 settings.register_profile("ainode", deadline=None)
 settings.load_profile("ainode")
+
+_NETWORKS = "AINODE_READER__NETWORKS"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the nodes of all workers share converted networks: conversion is most of the time of a first reading."""
+    if _NETWORKS not in os.environ:
+        os.environ[_NETWORKS] = folder = tempfile.mkdtemp(prefix="ainode-networks.")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,13 @@ def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # YOLO lays out its anchors on the first call; the trace needs the anchors.
         module(torch.zeros(recipe.shape))
-        decoder = TorchScriptPythonDecoder(module, example_input=torch.zeros(recipe.shape), shared_memory=False)
+        decoder = TorchScriptPythonDecoder(
+            module,
+            example_input=torch.zeros(recipe.shape),
+            shared_memory=False,
+            # A second trace to compare with takes a third of the time; tests compare the graph with the module.
+            trace_kwargs={"check_trace": False},
+        )
     front_end = FrontEndManager().load_by_framework("pytorch")
     # Keras on torch writes an alias of aten::sub that the front end does not have.
     front_end.add_extension(ConversionExtension("aten::subtract", _subtraction))

@@ -28,7 +28,7 @@ class Readers:
     ) -> None:
         """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to."""
         self._models = models
-        self.mark = f"{hashlib.sha256(str(models.cache.absolute()).encode()).hexdigest()[:16]}."
+        self.mark = f"{hashlib.sha256(str(models.weights.site.absolute()).encode()).hexdigest()[:16]}."
         """how the marks of the readers of this data folder begin"""
         self._readers = {name: Reader(name, models, limits, mark=self.mark) for name in handlers}
         self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}

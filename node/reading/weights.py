@@ -162,7 +162,7 @@ def environment(settings: "Settings", weights: Path | None = None) -> ModelEnvir
     """Return what handlers are built with; `weights` is another folder with a manifest, for a trial."""
     return ModelEnvironment(
         weights=WeightStore(weights or settings.data / "weights"),
-        cache=settings.data / "networks",
+        cache=settings.networks,
         precision=settings.reader.precision,
         device=settings.reader.device,
     )

@@ -143,6 +143,9 @@ class ReaderTable(Frozen):
     """an unused reader gives its memory back after this long"""
     precision: Literal["f32", "bf16"] = "f32"
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    networks: Path | None = None
+    """where converted networks are kept, for every node of the machine that names the folder; None is `networks` in the
+    data folder"""
 
 
 class DatabaseTable(Frozen):
@@ -331,6 +334,11 @@ class Settings(Tables):
     def data(self) -> Path:
         """Return the folder of all files that the node writes, with `~` expanded; the folder may not exist."""
         return self.node.data.expanduser()
+
+    @property
+    def networks(self) -> Path:
+        """Return the folder of converted networks."""
+        return (self.reader.networks or self.data / "networks").expanduser()
 
     @property
     def trials(self) -> Path:

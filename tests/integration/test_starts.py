@@ -19,7 +19,7 @@ from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.reading import family
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
-from ainode.node.settings import load
+from ainode.node.settings import NodeTable, ReaderTable, Settings, load
 
 
 def refusal(node: RunningNode) -> str:
@@ -53,6 +53,14 @@ def test_a_start_ends_what_the_readers_of_a_killed_node_had_started(tmp_path: Pa
     inherited = os.environ | {family.MARK: f"{mark}0123"}
     with subprocess.Popen(["sleep", "600"], env=inherited, start_new_session=True) as process, running(node):
         assert process.wait(10) == -signal.SIGKILL
+
+
+def test_two_nodes_that_share_their_converted_networks_do_not_end_each_others_readers(tmp_path: Path) -> None:
+    reader = ReaderTable(networks=tmp_path / "networks")
+    nodes = [Settings(node=NodeTable(data=tmp_path / name), reader=reader) for name in ("first", "second")]
+    first, second = [Readers((), environment(settings), settings.reader, print) for settings in nodes]
+    assert environment(nodes[0]).cache == environment(nodes[1]).cache == tmp_path / "networks"
+    assert first.mark != second.mark
 
 
 def test_a_node_whose_database_file_is_damaged_says_in_one_line_what_to_do(tmp_path: Path) -> None:

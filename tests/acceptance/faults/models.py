@@ -32,7 +32,7 @@ STATEMENTS: Final = {
     "forks and hangs": _FORK + HANG,
     "eats memory": _HOARD,
 }
-_LIMITS: Final = "[reader]\ntime_limit_s = 3\nmemory_limit_bytes = 900000000"
+_LIMITS: Final = "[reader]\ntime_limit_s = 10\nmemory_limit_bytes = 900000000"
 _ROUTE: Final = """
 [[route]]
 name = "{name}"
