@@ -71,8 +71,9 @@ def run(*, keep: bool, seed: int, tell: Tell, stays: bool) -> bool:
             tell(_welcome(settings))
             demonstration = Demonstration(settings, node.ledger, folder, _results_folder(), tell)
             trials = demonstration.trials(registry.names(), seed)
-            tell(_conclusion(trials, stays=stays))
+            # The conclusion says how to stop: whoever obeys at once is answered as later.
             with contextlib.suppress(KeyboardInterrupt):
+                tell(_conclusion(trials, stays=stays))
                 if stays:
                     node.wait()
     return not any(trial.failure for trial in trials)
