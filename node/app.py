@@ -22,7 +22,7 @@ from ainode.node.deciding.leftovers import Recovery
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.deciding.sender_counts import SenderCounts, own_documents
 from ainode.node.disk import make_folder, remove_parts
-from ainode.node.domain import JobState
+from ainode.node.domain import JobState, counted
 from ainode.node.errors import WeightsError
 from ainode.node.jobs import engine
 from ainode.node.jobs.commitments import Commitments
@@ -154,6 +154,9 @@ class Node:
     def stop(self) -> None:
         """Close the door first, then everything behind it; running jobs go on at the next start."""
         self._stopping.set()
+        count = self._readers.reading_count()
+        repeats = f"; {counted(count, 'reading')} under way, done again at the next start" if count else ""
+        log.info("stopping%s", repeats, extra={"action": "stopping"})
         self._events.close()  # the next start finds on disk what the intake does not take now
         if self._web:
             self._web.stop()
@@ -168,6 +171,7 @@ class Node:
         self._recent_lines.end()
         self._engine.dispose()
         self._lock.release()
+        log.info("stopped", extra={"action": "stopped"})
 
     def _recovered(self, recovery: Recovery) -> None:
         """Log what the start took up, unless there was nothing; then answer the commitments of before."""

@@ -1,6 +1,8 @@
 """The parts that every command uses: the refusal of empty arguments, the option `--config`, and tables."""
 
 import itertools
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +32,11 @@ def refuse_empty(arguments: Sequence[str]) -> None:
                 f"an argument is empty ({place}); a shell variable may have no value: "
                 'give a value, or leave the argument out. This folder is "."'
             )
+
+
+def program() -> str:
+    """Return how a person typed the name of this program, for commands that are printed to be copied."""
+    return shlex.quote(sys.argv[0]) if sys.argv[0].endswith("ainode") else "ainode"
 
 
 def settings_of(config: Path | None) -> "Settings":

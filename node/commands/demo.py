@@ -5,7 +5,6 @@ import dataclasses
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from ainode.node.keeping import database
 from ainode.node.reading import registry
 from ainode.node.settings import CompletenessTable, ConsoleTable, NodeTable, Peer, Settings, WebTable, load
 from ainode.node.start_checks import missing_packages
-from ainode.node.terminal import table
+from ainode.node.terminal import program, table
 
 _PERSON = "demo"
 _PASSWORD_BYTES = 15
@@ -108,9 +107,9 @@ def _conclusion(trials: Sequence[Trial], *, stays: bool) -> str:
 
 def _remedies() -> str:
     return f"""What to do:
-  {_program()} check
+  {program()} check
       see which packages and weights are missing, and whether a reader answers in this Python
-  {_program()} demo 2> demo.log
+  {program()} demo 2> demo.log
       keep the log, whose lines of action=read_failed and action=handler_failed name the place
 """
 
@@ -136,7 +135,7 @@ def _welcome(settings: Settings) -> str:
 
 def next_steps() -> str:
     """Return a text that tells a person what to do after the demonstration."""
-    ainode = _program()
+    ainode = program()
     return f"""
 The reports (DICOM SR) and the captures as pictures are in {_results_folder()}.
 The patients are synthetic: the answers show that the way works, and nothing else.
@@ -150,10 +149,6 @@ Next:
   handlers/README.md
       bring a model of your own
 """
-
-
-def _program() -> str:
-    return sys.argv[0] if sys.argv[0].endswith("ainode") else "ainode"
 
 
 def _results_folder() -> Path:

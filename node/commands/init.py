@@ -8,6 +8,7 @@ from typing import Final
 
 from ainode.node.errors import ConfigError
 from ainode.node.settings.files import shipped
+from ainode.node.terminal import program
 
 _NAMES: Final = ("node.toml", "routes.toml")
 _DATA: Final = re.compile(r'^data = "[^"\n]*"', re.MULTILINE)
@@ -40,6 +41,6 @@ def _next_commands(config: Path) -> str:
     option = f"--config {shlex.quote(str(config))}"
     return f"""wrote {config} and routes.toml beside it
 Next:
-  ainode user add NAME --role administrator {option}
-  ainode serve {option}
+  {program()} user add NAME --role administrator {option}
+  {program()} serve {option}
 Then open http://127.0.0.1:8080/ on this machine."""

@@ -50,6 +50,8 @@ class ArrivingStudy:
     not_before: datetime | None = None
     """when to route again after a failure"""
     awaits_handler: bool = False
+    is_told_complete: bool = False
+    """whether the log says that the study is complete: once, however often routing fails"""
     headers: dict[Path, Instance] = field(default_factory=dict)
     """headers that were read, so that a sender of one image per association does not cost quadratic time"""
 

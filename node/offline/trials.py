@@ -35,6 +35,7 @@ _PATIENCE_S: Final = 60.0
 _LOOK_S: Final = 1.0
 # How often the node looks for owners who are gone.
 _OWNERS_S: Final = 4.0
+_SHOWN_DIGITS: Final = 8
 _DOCUMENT: Final = re.compile(r"result/\d{1,4}/[a-z][a-z-]{0,20}(-\d{1,4})?\.(dcm|json|txt|pdf)")
 
 
@@ -228,7 +229,8 @@ class Trials:
             except errors.PointRefused as error:  # the files stay: another point may be given
                 trial.set(stage=Stage.FAILED, error=trial.shown(str(error)))
             except NodeError as error:
-                log.warning("trial: %s", type(error).__name__, extra={"action": "trial_failed"})
+                # The identifier is a secret of its owner: its beginning tells trials apart.
+                log.warning("trial %s…: %s", trial.identifier[:_SHOWN_DIGITS], error, extra={"action": "trial_failed"})
                 self.fail(trial, trial.shown(str(error)))
             finally:
                 self._child.kill()

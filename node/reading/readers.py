@@ -77,6 +77,10 @@ class Readers:
         for reader in self._readers.values():
             reader.kill_if_unused()
 
+    def reading_count(self) -> int:
+        """Return how many processes work at a question."""
+        return sum(bool(state.subject) for state in self.states())
+
     def kill_idle(self) -> None:
         """Kill each process that reads no study; a process that reads a study ends with the node."""
         for reader in self._readers.values():

@@ -23,12 +23,13 @@ def exit_status(node: RunningNode) -> int:
     return done.returncode
 
 
-def test_a_node_that_is_asked_to_stop_ends_with_0(tmp_path: Path) -> None:
+def test_a_node_that_is_asked_to_stop_ends_with_0_and_says_so(tmp_path: Path) -> None:
     node = configured(tmp_path)
     node.start()
     assert node.process
     node.process.terminate()
     assert node.process.wait(30) == 0
+    assert re.findall(r"action=(stopp\w+)", node.log.read_text()) == ["stopping", "stopped"]
 
 
 def test_a_node_whose_receiver_was_killed_ends_with_1(tmp_path: Path) -> None:

@@ -252,3 +252,17 @@ def test_a_trial_is_removed_an_hour_after_its_last_change(trials: Trials, monkey
     monkeypatch.setattr(time, "monotonic", lambda: now + KEPT_S + 60)
     trials.remove_expired()
     assert not trial.folder.exists()
+
+
+def test_the_log_says_why_a_trial_failed_and_neither_its_identifier_nor_the_name_of_a_file(
+    trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = uploaded(trials, b"no DICOM")
+    (file,) = trial.names
+    trial.names[file] = "DOE^JANE.dcm"
+    outcome(trials, trial)
+    (record,) = [record for record in caplog.records if getattr(record, "action", "") == "trial_failed"]
+    assert f"trial {trial.identifier[:8]}…: " in record.getMessage()
+    assert "it is a text" in record.getMessage()
+    assert trial.identifier not in caplog.text
+    assert "JANE" not in caplog.text

@@ -81,6 +81,20 @@ def test_a_late_instance_and_other_bytes_of_a_known_one_each_open_one_more_job(b
     assert len({job.id for job in bench.opened}) == 3
 
 
+def test_the_log_says_once_that_a_study_is_complete_and_then_what_becomes_of_it(
+    bench: IntakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    bench.broken = 2
+    bench.send(1, at=NOW)
+    for seconds in (11, 100, 1000):
+        bench.intake.route_complete(NOW + timedelta(seconds=seconds))
+    assert len(bench.opened) == 1
+    actions = [record.action for record in caplog.records if hasattr(record, "action")]
+    assert actions.count("complete") == 1
+    assert actions.index("complete") < actions.index("routing_failed")
+
+
 def test_what_no_route_takes_changes_no_job(bench: IntakeBench) -> None:
     """Our own report that comes back into the study must not make another one."""
     bench.send(1, at=NOW)
