@@ -30,7 +30,7 @@ SCRATCH := $(shell df --output=avail /dev/shm 2> /dev/null | awk 'END { print ($
 # PostgreSQL refuses to run as root: its own user passes through the folder to its files.
 test: tools ohif axe lint
 	folder=$$(mktemp --directory --tmpdir=$(SCRATCH) ainode-tests.XXXX) && trap "rm -rf $$folder" EXIT && chmod 711 $$folder && \
-	TMPDIR=$$folder OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	TMPDIR=$$folder OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 # the proofs that take minutes, which `test` leaves out
 acceptance: tools $(VENV)/.dev
