@@ -3,14 +3,18 @@
 `settings` reads routes.toml into `Route` itself, and holds each value to the bounds here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from annotated_types import Ge, Le, Len, Predicate
 
 from ainode.node.domain import UID
+
+# What every route wants is written in words, what one route wants as a value or a pattern.
+_IN_WORDS: Final = re.compile(r"(?:an?|no|nothing) ")
 
 
 class RouteMode(StrEnum):
@@ -126,3 +130,19 @@ class RouteDecision:
     def matched(self) -> bool:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
+
+
+def difference(attribute: str, expected: str, found: str) -> str:
+    """Return what a route takes and what is there instead, in words that follow the name of the route.
+
+    Both stand side by side: which of them is wrong, the header or the choice of the route, the node cannot know.
+    """
+    wanted = f"{expected} ({attribute})" if _IN_WORDS.match(expected) else f"{attribute} {expected}"
+    return f"takes {wanted}, and this is {found}"
+
+
+def mismatch_sentence(route: str, attribute: str, expected: str, found: str) -> str:
+    """Return the condition that failed as one sentence; `route` is '' for what the node asks of every study."""
+    if route:
+        return f"route {route} {difference(attribute, expected, found)}"
+    return f"{attribute}: the node wants {expected}, and this is {found}"

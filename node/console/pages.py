@@ -17,6 +17,7 @@ from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.states import state_words
 from ainode.node.domain import counted, probability_text
+from ainode.node.routes import difference
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -78,6 +79,7 @@ class Pages:
             "version": __version__,
             "node_name": settings.node.name,
             "static": static_address,
+            "difference": difference,
         }
 
     def render(self, request: Request, template: str, values: Mapping[str, object], status: int) -> HTMLResponse:

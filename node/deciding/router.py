@@ -20,7 +20,7 @@ from ainode.node.domain import (
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
-from ainode.node.routes import BodyPartSource, Check, Route, RouteDecision
+from ainode.node.routes import BodyPartSource, Check, Route, RouteDecision, difference
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
@@ -97,7 +97,9 @@ def _built_in(route: Route) -> Iterable[_Condition]:
     else:
         yield _Condition("Modality", "an image", lambda instance: instance.text("Modality") not in _NO_IMAGE, modality)
     model = _text("ManufacturerModelName")
-    yield _Condition("ManufacturerModelName", "not made by this node", lambda instance: not is_ours(instance), model)
+    yield _Condition(
+        "ManufacturerModelName", "nothing made by this node", lambda instance: not is_ours(instance), model
+    )
     yield _Condition("Rows", "an image with pixels", _has_pixels, _size)
     if "ImageType" not in route.tags:
         image_type = _text("ImageType")
@@ -219,7 +221,7 @@ def explained(decision: RouteDecision) -> str:
     """Return the decision as one sentence: the first condition that failed."""
     for check in decision.checks:
         if not check.passed:
-            return f"{decision.route}: no, {check.attribute} should be {check.expected} but is {check.found}"
+            return f"{decision.route}: no, it {difference(check.attribute, check.expected, check.found)}"
     return f"{decision.route}: yes, {_all_hold(len(decision.checks))}"
 
 

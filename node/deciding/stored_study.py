@@ -14,7 +14,7 @@ from ainode.node.encoding import headers
 from ainode.node.errors import NodeError
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.unread import Mismatch, UnreadReason
-from ainode.node.routes import Check, Route, RouteDecision
+from ainode.node.routes import Check, Route, RouteDecision, mismatch_sentence
 
 log = logging.getLogger(__name__)
 # Of a thousand instances that differ, these tell as much.
@@ -50,7 +50,7 @@ class SetAside:
     def __str__(self) -> str:
         """Return the first reason as one sentence."""
         check = self.checks[0]
-        return f"{check.attribute} should be {check.expected} but is {check.found}; send the study again"
+        return f"{mismatch_sentence('', check.attribute, check.expected, check.found)}; send the study again"
 
     def mismatch(self) -> Mismatch:
         """Return the first reason as the list of unread studies keeps it."""

@@ -22,6 +22,7 @@ from ainode.node.keeping.schema import (
     studies,
 )
 from ainode.node.keeping.worklist import Entry, Kind
+from ainode.node.routes import mismatch_sentence
 
 # What is worst is shown for all: a report is confirmed once each of its documents is.
 _WORST_FIRST: Final = (
@@ -166,8 +167,7 @@ def _unmatched(connection: Connection, uids: Sequence[str]) -> Values:
 
 
 def _mismatch(row: Any) -> str:  # noqa: ANN401 - rows have the columns of their query
-    nearest = f"route {row.route}: " if row.route else ""
-    return f"{nearest}{row.attribute} should be {row.expected} but is {row.value}"
+    return mismatch_sentence(row.route, row.attribute, row.expected, row.value)
 
 
 def _announced(connection: Connection, uids: Sequence[str]) -> Values:

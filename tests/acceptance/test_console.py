@@ -138,7 +138,7 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
     page.get_by_label("Files or ZIP archives").set_input_files(path)
     page.get_by_role("button", name="Explain").click()
     page.get_by_text("No route takes this study").wait_for(timeout=60_000)
-    expect(page.get_by_text("Modality should be CR or DX but is MR").first).to_be_visible()
+    expect(page.get_by_text("takes Modality CR or DX, and this is MR").first).to_be_visible()
     picture(page, "route-tester-explained")
     assert testing.uid("an MR") not in {str(study) for study in hospital.console.node.catalog.unrouted()}
     assert not [*(hospital.console.node.folder / "data" / "trials").rglob("*.dcm")]

@@ -83,7 +83,7 @@ def person(page: Page) -> Person:
 def test_why_was_this_study_not_read(person: Person) -> None:
     person.click(person.page.get_by_role("link", name="Not read"))
     row = person.page.get_by_role("row").filter(has_text=UNMATCHED)
-    expect(row.get_by_text("Modality should be DX or CR but is MR")).to_be_visible()
+    expect(row.get_by_text("takes Modality DX or CR, and this is MR")).to_be_visible()
     assert person.clicks <= 3
 
 

@@ -61,9 +61,11 @@ def test_a_study_whose_file_names_another_study_is_set_aside_and_the_node_starts
             node.until(lambda: bool(node.catalog.explanation(ANOTHER_STUDY)), within_s=120)
             assert stored(node, a_radiograph(study)) == 0x0000
             assert node.read(testing.uid(study))[0].state is JobState.REPORTED
-    reason = "StudyInstanceUID should be 1.2.6.6.6 as indexed but is"
-    assert node.log.read_text().count(f"study set aside: {reason}") == 1
-    assert f"    spine: no, {reason}" in "\n".join(stored_explanation(ANOTHER_STUDY, load(node.config)))
+    reason = "1.2.6.6.6 as indexed, and this is"
+    assert node.log.read_text().count(f"study set aside: StudyInstanceUID: the node wants {reason}") == 1
+    assert f"    spine: no, it takes StudyInstanceUID {reason}" in "\n".join(
+        stored_explanation(ANOTHER_STUDY, load(node.config))
+    )
     assert not node.ledger.jobs(study=ANOTHER_STUDY)
 
 

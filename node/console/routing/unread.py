@@ -13,6 +13,7 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudies, UnreadStudy
+from ainode.node.routes import mismatch_sentence
 
 WORDS: Final = {
     UnreadReason.NO_ROUTE: ("no route matched", "warn"),
@@ -109,7 +110,7 @@ def router(parts: Parts) -> APIRouter:
 def sentence(row: UnreadStudy) -> str:
     """Return why a study was not read, as one sentence for a person."""
     if row.expected:
-        return f"{row.attribute} should be {row.expected} but is {row.value}"
+        return mismatch_sentence(row.route, row.attribute, row.expected, row.value)
     if row.words:
         return row.words
     return {
@@ -120,4 +121,4 @@ def sentence(row: UnreadStudy) -> str:
 
 def condition(tally: Tally) -> str:
     """Return the condition that failed in a group of studies, or the code of a refusal in words; '' without either."""
-    return f"{tally.attribute}: {tally.expected}" if tally.expected else tally.attribute.replace("-", " ")
+    return f"{tally.attribute}: wanted {tally.expected}" if tally.expected else tally.attribute.replace("-", " ")

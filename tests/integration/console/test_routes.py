@@ -56,7 +56,7 @@ def test_a_dropped_file_is_explained_condition_by_condition_and_nothing_of_it_is
 ) -> None:
     page = dropped(reader, ("Müller^Ursula.dcm", image(BodyPartExamined="HAND"))).text
     assert "No route takes this study" in page
-    assert "BodyPartExamined should be SPINE but is HAND" in page
+    assert "takes BodyPartExamined SPINE, and this is HAND (BodyPartExamined: HAND)" in page
     assert bench.catalog.studies() == frozenset()
     assert list((bench.folder / "trials").iterdir()) == []
 
@@ -124,7 +124,7 @@ def test_the_comparison_names_the_studies_that_a_changed_file_reads_otherwise(
     assert "Compared: 1 of the last 1 study" in page
     assert "hand is new" in page
     assert "spine has another tags" in page
-    assert "spine: no, Rows should be &gt;=256 but is 8" in page
+    assert "spine: no, it takes Rows &gt;=256, and this is 8" in page
     assert bench.settings.routes[0].name == "spine"
 
 

@@ -40,7 +40,7 @@ def studies(bench: Bench) -> None:
 
 def test_the_list_names_study_reason_route_and_the_condition_that_failed(viewer: Browser) -> None:
     page = viewer.get("/console/unread").text
-    assert "BodyPartExamined should be &lt;SPINE&gt; but is CHEST" in page
+    assert "route spine takes BodyPartExamined &lt;SPINE&gt;, and this is CHEST" in page
     assert 'href="/console/studies/1.2.59"' in page
     assert page.index("1.2.59") < page.index("1.2.58")
     assert "1 to 50 of 61" in page
@@ -53,6 +53,7 @@ def test_a_count_links_to_the_studies_that_it_counts(viewer: Browser) -> None:
     page = viewer.get("/console/unread").text
     link = "/console/unread?reason=no_route&amp;route=spine&amp;attribute=BodyPartExamined"
     assert link in page
+    assert "BodyPartExamined: wanted &lt;SPINE&gt;" in page
     assert "wrong body part" in page
     assert "1 to 1 of 1" in viewer.get("/console/unread?attribute=wrong-body-part").text
     assert "1 to 10 of 10" in viewer.get(link.replace("&amp;", "&")).text
@@ -83,7 +84,7 @@ def test_a_reason_leads_to_every_condition_of_every_route(viewer: Browser, bench
     decision = {"route": "chest", "series_instance_uid": "1.2.3.4", "checks": [check]}
     bench.catalog.mark_routed(uid, content=bench.catalog.content(uid), explanation=[decision])
     page = viewer.get("/console/studies/1.2.3/explanation").text
-    assert "Modality should be CT but is &lt;b&gt;" in page
+    assert "takes Modality CT, and this is &lt;b&gt;" in page
     assert viewer.get("/console/studies/9.9/explanation").status_code == 404
     assert viewer.get("/console/studies/nothing/explanation").status_code == 422
 

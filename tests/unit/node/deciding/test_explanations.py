@@ -69,7 +69,7 @@ def test_whoever_asks_reads_the_words_from_the_files(bench: IntakeBench) -> None
     text = "\n".join(stored_explanation(STUDY, bench.settings))
     assert NOT_KEPT not in text
     assert f"found {WORDS}" in text
-    assert "asking: no, AccessionNumber should be !* but is 4711 Ursula" in text
+    assert "asking: no, it takes AccessionNumber !*, and this is 4711 Ursula" in text
 
 
 def test_without_the_files_the_explanation_tells_what_was_checked_and_that_the_words_are_gone(
@@ -77,7 +77,7 @@ def test_without_the_files_the_explanation_tells_what_was_checked_and_that_the_w
 ) -> None:
     shutil.rmtree(bench.folder / "spool" / "kept")
     lines = stored_explanation(STUDY, bench.settings)
-    assert f"    asking: no, AccessionNumber should be !* but is {NOT_KEPT}" in lines
+    assert f"    asking: no, it takes AccessionNumber !*, and this is {NOT_KEPT}" in lines
     assert lines[-1] == "  values that are not kept are in the files of the study, which are gone or cannot be read"
 
 

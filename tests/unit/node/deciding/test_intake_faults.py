@@ -192,7 +192,7 @@ def test_a_study_of_which_every_file_is_gone_is_set_aside_and_read_when_it_is_se
     bench.intake.route_complete(LATER)
     assert bench.opened == []
     assert bench.catalog.unrouted() == ()
-    assert bench.catalog.problems()[STUDY].startswith("set aside: header should be a data set that can be read")
+    assert bench.catalog.problems()[STUDY].startswith("set aside: header: the node wants a data set that can be read")
     bench.send(1, at=LATER)
     bench.intake.route_complete(LATER + timedelta(seconds=60))
     assert len(bench.opened) == 1

@@ -193,7 +193,7 @@ def test_a_row_says_what_was_answered_and_how_long_it_waited_and_took(full: sa.E
 
 
 def test_a_row_of_a_study_without_a_job_says_why(full: sa.Engine) -> None:
-    assert row(full, "1.4").reason == "route spine: Modality should be CT but is MR"
+    assert row(full, "1.4").reason == "route spine takes Modality CT, and this is MR"
     assert row(full, "1.2").reason == "no such peer"
     assert row(full, "1.3").instance_count == 1
     assert row(full, "1.3").has_images
