@@ -13,6 +13,7 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.patient_index import PatientIndex, naming
 from ainode.node.keeping.unread import Filter, Tally, UnreadReason, UnreadStudies, UnreadStudy
+from ainode.node.keeping.worklist import Criteria, Worklist
 from ainode.node.routes import mismatch_sentence
 
 WORDS: Final = {
@@ -68,7 +69,7 @@ class Question:
 
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
-    routes, unread = APIRouter(), UnreadStudies(parts.engine)
+    routes, unread, worklist = APIRouter(), UnreadStudies(parts.engine), Worklist(parts.engine)
     patients = PatientIndex(parts.engine, naming(parts.settings))
     zone = zone_of(parts.settings)
     route_names = [route.name for route in parts.settings.routes]
@@ -102,6 +103,7 @@ def router(parts: Parts) -> APIRouter:
             words=WORDS,
             sentence=sentence,
             condition=condition,
+            is_empty_node=not rows and not worklist.page(Criteria(), count=1),
         )
 
     return routes

@@ -63,6 +63,7 @@ class _SystemPages:
         return {
             "now": now,
             "statements": statements(condition, now=now, zone=zone_of(parts.settings)),
+            "is_anything_sent": any(route.live_destinations for route in parts.settings.routes),
             "faults": condition.faults,
             "queues": condition.queues,
             "readers": parts.readers.states(),

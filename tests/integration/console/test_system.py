@@ -8,17 +8,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from integration.console.conftest import Browser
+from integration.console.conftest import Browser, visit_of
 from support import a_file, instance_ref
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import started
 from ainode.node.audit.trail import Trail
+from ainode.node.console.entry.access import Role
 from ainode.node.console.system.state import configuration
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.receiving.events import AssociationOpened, AssociationRefused
 from ainode.node.receiving.process import ReceiverProcess
+from ainode.node.routes import Route, RouteMode
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -78,6 +80,24 @@ def test_the_head_says_which_destination_takes_nothing_while_the_node_tries_agai
     (delivery,) = ledger.deliveries(job.id)
     ledger.outbox.sent(delivery, status=0, comment="", at=NOW)
     assert "not reached pacs" not in head(viewer)
+
+
+@pytest.mark.parametrize(
+    ("destinations", "mode", "is_told"),
+    [((), RouteMode.LIVE, True), (("pacs",), RouteMode.SHADOW, True), (("pacs",), RouteMode.LIVE, False)],
+)
+def test_a_node_whose_routes_send_nothing_says_so_and_where_to_change_it(
+    tmp_path: Path, destinations: tuple[str, ...], mode: RouteMode, *, is_told: bool
+) -> None:
+    route = Route(name="spine", handler="spine_radiograph", modality=("DX",), destinations=destinations, mode=mode)
+    bench = Bench(tmp_path / "node", routes=(route,))
+    bench.pages.state.visit_of = visit_of
+    words = head(Browser(bench, Role.VIEWER))
+    bench.web.stop()
+    bench.engine.dispose()
+    assert ("No route sends anything" in words) == is_told
+    assert ("destinations of a live route in routes.toml" in words) == is_told
+    assert "All is well" in words, "nothing failed"
 
 
 def test_the_overview_tells_queues_machine_receiver_and_peers(viewer: Browser, bench: Bench) -> None:

@@ -79,6 +79,19 @@ def test_an_empty_list_says_what_to_do_next(viewer: Browser) -> None:
     assert "Widen the dates" in page
 
 
+def test_an_empty_list_of_a_node_to_which_nothing_came_praises_no_reading(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "node")
+    bench.pages.state.visit_of = visit_of
+    viewer = Browser(bench, Role.VIEWER)
+    fresh = viewer.get("/console/unread").text
+    bench.ledger.open(Job("job", UID("1.2"), "spine", "spine_radiograph", {}, NOW, NOW, ()))
+    later = viewer.get("/console/unread").text
+    bench.web.stop()
+    bench.engine.dispose()
+    assert ("No study has arrived yet" in fresh, "was read" in fresh) == (True, False)
+    assert ("No study has arrived yet" in later, "Every study that arrived was read" in later) == (False, True)
+
+
 def test_a_reason_leads_to_every_condition_of_every_route(viewer: Browser, bench: Bench) -> None:
     uid, check = UID("1.2.3"), {"attribute": "Modality", "expected": "CT", "found": "<b>", "passed": False}
     decision = {"route": "chest", "series_instance_uid": "1.2.3.4", "checks": [check]}
