@@ -62,7 +62,9 @@ class Row:
     weights_status: str = ""
     """'' without an answer, and of an answer of an earlier version"""
     reason: str = ""
-    """why there is no answer, or why the documents stay in the node"""
+    """why there is no answer"""
+    is_withheld: bool = False
+    """whether the documents stay in the node because the weights are for demonstration"""
     waited_s: float | None = None
     """from the queue to the last attempt to read; None where the job waits, or no job is there"""
     took_s: float | None = None
@@ -134,7 +136,8 @@ def _job_values(row: Any) -> dict[str, Any]:  # noqa: ANN401 - rows have the col
         "presence": row.presence or "",
         "probability": row.probability,
         "weights_status": row.weights_status or "",
-        "reason": "; ".join(filter(None, (row.reason, row.withheld))),
+        "reason": row.reason,
+        "is_withheld": bool(row.withheld),
         "waited_s": max((reading_at - queued_at).total_seconds(), 0.0) if reading_at else None,
         "took_s": row.seconds or None,
         "finished_at": aware(row.finished_at) if row.finished_at else None,
