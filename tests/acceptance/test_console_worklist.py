@@ -108,6 +108,7 @@ def test_the_list_has_no_serious_problem_for_people_who_see_or_point_otherwise(
     if phone:
         page.get_by_text("Filters", exact=True).click()
         page.get_by_text("Checked rows", exact=True).click()
+    page.get_by_role("checkbox").first.check()
     page.get_by_text("Cancel readings …", exact=True).click()
     assert axe.problems(page) == []
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -138,6 +139,50 @@ def test_a_wide_screen_shows_filters_and_actions_without_a_click(chromium: Brows
     expect(page.locator("select[name=route]")).to_be_visible()
     expect(page.get_by_role("button", name="Read next").first).to_be_visible()
     expect(page.get_by_text("Filters", exact=True)).to_be_hidden()
+
+
+def test_what_is_done_to_checked_rows_can_be_pressed_once_a_row_is_checked(chromium: Browser, bench: Bench) -> None:
+    queue(bench, "1.7.1", 70)
+    page = opened(chromium, bench)
+    buttons, menu = page.locator(".actions > button"), page.get_by_text("Cancel readings …", exact=True)
+    box = page.get_by_role("checkbox", name="Study 1.7.1, route spine")
+    assert [button.is_enabled() for button in buttons.all()] == [False] * 3
+    box.check()
+    expect(buttons.first).to_be_enabled()
+    menu.click()
+    expect(page.get_by_role("button", name="Cancel the readings that wait")).to_be_enabled()
+    box.uncheck()
+    expect(page.get_by_role("button", name="Cancel the readings that wait")).to_be_hidden()
+    box.check()
+    page.get_by_label("State").select_option("failed")
+    expect(box).to_be_hidden(timeout=WITHIN_MS)
+    expect(buttons.first).to_be_disabled()
+    plain = opened(chromium, bench, scripts=False)
+    assert [button.is_enabled() for button in plain.locator(".actions > button").all()] == [True] * 3
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_fields_buttons_and_links_of_a_row_of_filters_stand_on_one_line(
+    chromium: Browser, bench: Bench, *, phone: bool
+) -> None:
+    page = opened(chromium, bench, phone=phone)
+    if phone:
+        page.get_by_text("Filters", exact=True).click()
+    for path in ("/console/", "/console/unread"):
+        page.goto(path)
+        fields = page.locator('form.filters[method="get"] :is(select, input:not([type="hidden"]), button, a)')
+        boxes = [box for field in fields.all() if (box := field.bounding_box())]
+        rows = {round(box["y"] + box["height"] / 2) for box in boxes}
+        assert phone or len(rows) == 1, boxes
+        assert all(abs(a - b) > 20 for a in rows for b in rows if a != b), boxes
+
+
+def test_a_list_of_one_page_offers_no_other_page(chromium: Browser, bench: Bench) -> None:
+    page = opened(chromium, bench)
+    page.goto("/console/?study=1.2")
+    further = page.get_by_role("navigation", name="Further entries")
+    expect(further).to_be_visible()
+    assert "Older" not in further.inner_text()
 
 
 def test_a_folded_part_of_a_study_opens_by_its_link_without_a_script(chromium: Browser, bench: Bench) -> None:
