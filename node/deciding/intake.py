@@ -222,10 +222,10 @@ class Intake:
 
     def _close(self, study: UID, arriving: ArrivingStudy, now: datetime, reason: str) -> None:
         """Route a complete study, and watch it no longer."""
-        if not arriving.is_told_complete:
+        if not arriving.complete_at:
             log.info("study complete: %s", reason, extra={"action": "complete", "study_instance_uid": study})
-            arriving.is_told_complete = True
-        self._route(study, arriving, Completion(now, reason))
+            arriving.complete_at = now
+        self._route(study, arriving, Completion(arriving.complete_at, reason))
         self._watching.routed(study)
 
     def _route(self, study_uid: UID, arriving: ArrivingStudy, completion: Completion) -> None:

@@ -50,8 +50,8 @@ class ArrivingStudy:
     not_before: datetime | None = None
     """when to route again after a failure"""
     awaits_handler: bool = False
-    is_told_complete: bool = False
-    """whether the log says that the study is complete: once, however often routing fails"""
+    complete_at: datetime | None = None
+    """when the study was complete: routing may fail, and is repeated"""
     headers: dict[Path, Instance] = field(default_factory=dict)
     """headers that were read, so that a sender of one image per association does not cost quadratic time"""
 
@@ -79,6 +79,8 @@ class ArrivingStudy:
             self.update(last_activity=now)
         if self.not_before and self.not_before > now + _LONGEST_PAUSE:
             self.not_before = None
+        if self.complete_at and self.complete_at > now:
+            self.complete_at = now
 
     def count_at(self) -> datetime:
         """Return when to count the instances: once after each burst, when no open association carries the study."""
@@ -243,7 +245,7 @@ class Watching:
     def _note_activity(self, arriving: ArrivingStudy, at: datetime) -> None:
         open_since = tuple(self._open[name].time for name in arriving.associations if name in self._open)
         arriving.update(last_activity=at, open_since=open_since)
-        arriving.counted = False
+        arriving.counted, arriving.complete_at = False, None
 
     def _learn(self, arriving: ArrivingStudy, pause_s: float) -> None:
         history = arriving.progress.history.learned(pause_s)

@@ -451,6 +451,24 @@ def test_each_button_names_a_finding_of_its_own(opened: Viewer) -> None:
     )
 
 
+def test_the_list_of_saliency_follows_the_slice_and_a_choice_goes_to_the_slice_of_the_map(opened: Viewer) -> None:
+    opened.evaluate("""
+        const [map] = v.overlays.saliency;
+        const of = (number) => ({ ...map, title: `slice ${number + 1}`, image: v.series.slices[number].uid });
+        v.overlays.saliency = [of(1), of(4)];
+        v.fillOverlays();
+        v.go(4);
+    """)
+    opened.settle()
+    chosen = opened.page.locator('[data-part="map"]')
+    expect(chosen).to_have_value("slice 5")
+    chosen.select_option("slice 2")
+    opened.until("v.number === 1")
+    opened.settle()
+    assert opened.text("status").endswith("saliency 40 %: slice 2")
+    expect(chosen).to_have_value("slice 2")
+
+
 def test_the_window_and_its_words_stay_while_the_slices_change(opened: Viewer) -> None:
     """The middle slice states 500 / 1000; another slice alone would have its own."""
     opened.evaluate("v.slices.kept.forEach((slice, number) => { slice.window = [12.34 * number, 1423.7 + number]; })")

@@ -12,8 +12,7 @@
 
   /** Return how an image of a plane lies in a canvas of a width and a height, in the pixels of the page. */
   function placement(plane, view, width, height) {
-    const fit = Math.min(width / plane.columns, height / (plane.rows * plane.aspect));
-    const across = fit * view.zoom;
+    const across = Math.min(width / plane.columns, height / (plane.rows * plane.aspect)) * view.zoom;
     const down = across * plane.aspect;
     const [x, y] = [width / 2 + view.x - (plane.columns * across) / 2, height / 2 + view.y - (plane.rows * down) / 2];
     return { across, down, x, y }; // the size of a pixel of the image, and where the image begins
@@ -54,8 +53,7 @@
   }
 
   // ---- Slices -----------------------------------------------------------------------------------------------------
-  const MOST_BYTES = (navigator.deviceMemory || 4) <= 2 ? 96e6 : 256e6;
-  const MOST_REQUESTS = 3;
+  const [MOST_BYTES, MOST_REQUESTS] = [(navigator.deviceMemory || 4) <= 2 ? 96e6 : 256e6, 3];
   const ORDER = [0, 1, 2, 3, -1, 4, 5, -2, 6, 7, 8]; // ahead, where the scrolling goes
 
   /** Fetch JSON or bytes; an error has words for the page. */
@@ -130,16 +128,14 @@
   // ---- Pictures ---------------------------------------------------------------------------------------------------
   /** Make a canvas as large as a grid of values; return its context, and an image to fill. */
   function blank(canvas, { rows, columns }) {
-    Object.assign(canvas, { width: columns, height: rows });
-    const context = canvas.getContext("2d");
+    const context = Object.assign(canvas, { width: columns, height: rows }).getContext("2d");
     return [context, context.createImageData(columns, rows)];
   }
 
   /** Draw a slice through a window into a canvas of its own, a canvas pixel for a value. */
   function develop(canvas, slice, [center, width], inverted) {
     const [context, image] = blank(canvas, slice);
-    const pixels = new Uint32Array(image.data.buffer);
-    const { values } = slice;
+    const [pixels, values] = [new Uint32Array(image.data.buffer), slice.values];
     if (slice.kind === "color") {
       const color = (n) => 0xff000000 | (values[n + 2] << 16) | (values[n + 1] << 8) | values[n];
       for (let n = 0; n < pixels.length; n += 1) pixels[n] = color(3 * n);
@@ -321,7 +317,8 @@
       on(this.stage, "contextmenu", (event) => event.preventDefault());
       on(this.part("slider"), "input", (event) => this.go(Number(event.target.value) - 1));
       on(this.part("preset"), "change", (event) => this.preset(event.target.value));
-      for (const name of ["opacity", "map"]) on(this.part(name), "input", () => this.draw());
+      on(this.part("opacity"), "input", () => this.draw());
+      on(this.part("map"), "input", (event) => this.showMap(event.target.value));
       on(this.figure, "click", (event) => {
         const button = event.target.closest("[data-do], [data-go]");
         if (button?.dataset.go) this.go(Number(button.dataset.go));
@@ -417,8 +414,8 @@
       const { slices, windows, window_label } = this.series;
       Object.assign(this.part("slider"), { min: 1, max: slices.length, value: 1 });
       this.part("slices").hidden = slices.length === 1;
-      const options = windows.map((window, n) => new Option(window.label, n));
-      this.part("preset").replaceChildren(new Option(window_label, ""), ...options);
+      const options = [[window_label, ""], ...windows.map(({ label }, n) => [label, n])];
+      this.part("preset").replaceChildren(...options.map((option) => new Option(...option)));
       this.fillOverlays();
     }
 
@@ -443,6 +440,12 @@
       const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet" });
       button.dataset.go = number;
       return Object.assign(button, { textContent: text });
+    }
+
+    showMap(title) { // on this slice, else where the map lies
+      const map = this.overlays.saliency.find((map) => map.title === title);
+      const number = this.map?.title === title ? this.number : this.sliceOf({ ...map, frame: 0 });
+      this.go(number < 0 ? this.number : number);
     }
 
     /** Return the number of the slice on which a region lies, or its middle; -1 if it lies on none. */
@@ -500,16 +503,14 @@
     }
 
     paintSaliency(context, place) {
-      const heat = this.map && this.heatOf(this.map);
-      if (!heat) return;
+      const [heat, { columns, rows }] = [this.map && this.heatOf(this.map), this.plane];
       Object.assign(context, { imageSmoothingEnabled: true, globalAlpha: this.opacity });
-      context.drawImage(heat, place.x, place.y, this.plane.columns * place.across, this.plane.rows * place.down);
+      if (heat) context.drawImage(heat, place.x, place.y, columns * place.across, rows * place.down);
     }
 
     heatOf(map) {
       if (!this.maps.has(map.address)) {
-        this.maps.set(map.address, null);
-        const { maps } = this;
+        const maps = this.maps.set(map.address, null);
         fetched(new URL(map.address + this.series.query, this.base), "arrayBuffer")
           .then((buffer) => { maps.set(map.address, heatMap(map, new Uint8Array(buffer))); this.draw(); })
           .catch((error) => this.say(error.message));
@@ -561,8 +562,7 @@
     }
 
     write(context, text, x, y, color) {
-      Object.assign(context, { font: FONT, strokeStyle: HALO, lineWidth: 4, fillStyle: color });
-      context.strokeText(text, x, y);
+      Object.assign(context, { font: FONT, strokeStyle: HALO, lineWidth: 4, fillStyle: color }).strokeText(text, x, y);
       context.fillText(text, x, y);
     }
 
@@ -573,7 +573,7 @@
       this.part("slider").setAttribute("aria-valuetext", text);
       const [center, width] = (this.shownWindow || []).map((n, _, [, wide]) => Number(n.toFixed(wide < 10 ? 3 : 0)));
       const words = [count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
-      if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${map.title}`);
+      if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${(this.part("map").value = map.title)}`);
       this.part("status").textContent = words.filter(Boolean).join(" · ");
     }
   }

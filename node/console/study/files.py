@@ -23,7 +23,7 @@ from ainode.node.console.documents import (
 )
 from ainode.node.console.entry.access import Role, Visit, of
 from ainode.node.console.parts import Parts
-from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.domain import UID, UID_PATTERN, JobState
 from ainode.node.keeping.records import Job
 
 StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
@@ -92,8 +92,9 @@ class StudyFiles:
         texts = {
             "result.json": row.result.encode(),
             "report.txt": self._text(row),
-            "report.pdf": self._pdf(row, _printed(documents)),
         }
+        if documents or row.state is not JobState.OUT_OF_SCOPE:  # a refusal without a report has nothing to print
+            texts["report.pdf"] = self._pdf(row, _printed(documents))
         name = f"study-{study}-{row.id[:8]}.zip"
         answer = taken_zip(name, texts, documents, row.finished_at or row.queued_at)
         self._record(visit, study, documents, ", ".join((name, *texts)))

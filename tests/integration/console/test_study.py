@@ -164,6 +164,8 @@ def test_the_head_tells_each_route_with_its_own_state_and_a_declined_reading_off
     assert "firstfirstfirstfirst/report.pdf" in page
     assert "secondsecondsecondsecond/report.pdf" not in page
     assert "secondsecondsecondsecond/report.txt" in page
+    files = reader.get(f"/console/studies/{study}/jobs/secondsecondsecondsecond/all.zip")
+    assert set(zipfile.ZipFile(io.BytesIO(files.content)).namelist()) == {"result.json", "report.txt"}
     timeline = re.findall(r'class="badge[^"]*">([^<]*)<', page.partition('id="timeline-title"')[2])
     assert "Declined" in timeline
     assert timeline.count("Documents composed") == 1

@@ -89,7 +89,9 @@ def test_the_log_says_once_that_a_study_is_complete_and_then_what_becomes_of_it(
     bench.send(1, at=NOW)
     for seconds in (11, 100, 1000):
         bench.intake.route_complete(NOW + timedelta(seconds=seconds))
-    assert len(bench.opened) == 1
+    (job,) = bench.opened
+    (completion,) = StudyRecords(bench.engine).completions(STUDY)
+    assert job.queued_at == completion.at == NOW + timedelta(seconds=11)
     actions = [record.action for record in caplog.records if hasattr(record, "action")]
     assert actions.count("complete") == 1
     assert actions.index("complete") < actions.index("routing_failed")
