@@ -151,8 +151,9 @@ def test_the_head_tells_each_route_with_its_own_state_and_a_declined_reading_off
     reader: Browser, bench: Bench
 ) -> None:
     study, at = UID("1.2.3.4.99"), datetime(2026, 1, 2, 3, tzinfo=UTC)
+    identifiers = {"first": "1" * 32, "second": "2" * 32}
     for name, state, result in (("first", JobState.REPORTED, "{}"), ("second", JobState.OUT_OF_SCOPE, refusal_json())):
-        job = Job(name * 4, study, name, "spine_radiograph", {}, at, at, ())
+        job = Job(identifiers[name], study, name, "spine_radiograph", {}, at, at, ())
         bench.ledger.open(job)
         bench.ledger.move(job.id, JobState.READING, at=at)
         bench.ledger.report(job, [], Outcome(state, result, "10 x 10 pixels", 1.0, {"compose": 0.1}, at))
@@ -161,10 +162,11 @@ def test_the_head_tells_each_route_with_its_own_state_and_a_declined_reading_off
     assert "first read" in head
     assert "second declined: not for the model" in head
     assert "10 x 10 pixels" not in head
-    assert "firstfirstfirstfirst/report.pdf" in page
-    assert "secondsecondsecondsecond/report.pdf" not in page
-    assert "secondsecondsecondsecond/report.txt" in page
-    files = reader.get(f"/console/studies/{study}/jobs/secondsecondsecondsecond/all.zip")
+    assert f"{identifiers['first']}/report.pdf" in page
+    assert f"{identifiers['second']}/report.pdf" not in page
+    assert f"{identifiers['second']}/report.txt" in page
+    files = reader.get(f"/console/studies/{study}/jobs/{identifiers['second']}/all.zip")
+    assert files.status_code == 200, files.text
     assert set(zipfile.ZipFile(io.BytesIO(files.content)).namelist()) == {"result.json", "report.txt"}
     timeline = re.findall(r'class="badge[^"]*">([^<]*)<', page.partition('id="timeline-title"')[2])
     assert "Declined" in timeline
