@@ -26,7 +26,7 @@ class Agreement:
     agreed: int
     """readings of which every judgement is an acceptance"""
     positives: int
-    """judged readings that say that something is present"""
+    """readings that say that something is present, and whose whole result was judged"""
     right_positives: int
     """positives of which a person says so too"""
 
@@ -60,12 +60,11 @@ def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[JudgedCase]])
 
 
 def is_right_positive(reading: Sequence[JudgedCase]) -> bool | None:
-    """Return whether a person confirms a positive reading; None for a reading that no judgement knows to be positive.
+    """Return whether a person confirms a positive reading; None where nobody judged the whole result, or it is negative.
 
-    The judgement of the whole result decides. Without one, a reading with a finding that is confirmed is right.
+    A finding does not decide: the others, which nobody judged, may be right or wrong.
     """
-    whole = [entry for entry in reading if not entry.finding]
-    positives = [entry for entry in whole or reading if entry.presence == Presence.PRESENT]
+    positives = [entry for entry in reading if not entry.finding and entry.presence == Presence.PRESENT]
     return any(map(_confirms, positives)) if positives else None
 
 
