@@ -60,7 +60,7 @@ def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[JudgedCase]])
 
 
 def is_right_positive(reading: Sequence[JudgedCase]) -> bool | None:
-    """Return whether a person confirms a positive reading; None where nobody judged the whole result, or it is negative.
+    """Return whether a person confirms a positive reading; None where nobody judged the whole, or it is negative.
 
     A finding does not decide: the others, which nobody judged, may be right or wrong.
     """

@@ -45,3 +45,17 @@ def test_each_figure_of_the_limits_of_the_readme_stands_among_the_limits_of_the_
     (statement,) = (" ".join(part.split()) for part in LIMITS.split("\n- ") if part.startswith(f"{subject}:"))
     limits = " ".join(card(MODELS[subject], tmp_path).limits)
     assert set(FIGURE.findall(statement)) <= set(FIGURE.findall(limits))
+
+
+SHORTCUT = re.compile(r"shortcuts (0\.\d{3})")
+
+
+def test_the_shortcuts_of_the_table_of_models_are_the_highest_of_a_test_as_the_console_shows_them(
+    tmp_path: Path,
+) -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## The models\n")[2].partition("\n## ")[0]
+    models = [path.parent.name for path in sorted((ROOT / "models").glob("*/card.toml"))]
+    evaluations = [file.evaluation for model in models for file in card(model, tmp_path).evaluations if file.evaluation]
+    shortcuts = [[rule for rule in item.baselines.values() if rule.kind == "shortcut"] for item in evaluations]
+    highest = {f"{max(rule.auc.value for rule in rules):.3f}" for rules in shortcuts if rules}
+    assert set(SHORTCUT.findall(table)) <= highest

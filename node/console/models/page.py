@@ -45,6 +45,19 @@ class TestFigure:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """The weights of several models, with which a handler answers."""
+
+    handler: str
+    model: str
+    """whose name the answers bear"""
+    models: tuple[str, ...]
+    """whose weights the handler reads with"""
+    digest: str
+    """over the weights, as in the answers"""
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """What a handler did over the last days."""
 
@@ -63,6 +76,10 @@ class Overview:
     """of the weights that the node serves"""
     tests: tuple[TestFigure, ...]
     routes: tuple[str, ...]
+    reads_with: tuple[str, ...]
+    """other models, whose weights make a part of its answers"""
+    serves: tuple[str, ...]
+    """other models, of whose answers its weights make a part"""
     counts: tuple[Course, ...]
     agreement: str
     """of persons with the model this month"""
@@ -72,7 +89,7 @@ class Models:
     """Answers what the pages ask about models."""
 
     def __init__(self, parts: Parts) -> None:
-        self._settings = parts.settings
+        self._settings, self._readers = parts.settings, parts.readers
         self._site = parts.settings.data / "weights"
         self._statistics, self._judgements = Statistics(parts.engine), Judgements(parts.engine)
 
@@ -93,10 +110,31 @@ class Models:
         month = recent.until.replace(day=1)
         judged = agreements(self._judgements.current(midnight(month, zone)), zone)
         this_month = [item for item in judged if item.month == f"{month:%Y-%m}"]
-        return tuple(self._model(name, entries, counts, this_month) for name in sorted(filter(None, names)))
+        uses = self.uses(entries, counts)
+        return tuple(self._model(name, entries, counts, this_month, uses) for name in sorted(filter(None, names)))
+
+    def uses(self, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount]) -> tuple[Use, ...]:
+        """Return the weights with which each handler of a route answers, as far as the handlers have told."""
+        model_of_weights = {entry.name: entry.model for entry in entries}
+        handlers = sorted({route.handler for route in self._settings.routes})
+        known = {handler: weights for handler in handlers if (weights := self._readers.known_weights(handler))}
+        return tuple(
+            Use(
+                handler,
+                model_of(handler, counts),
+                tuple(dict.fromkeys(model_of_weights.get(name, "") for name in weights.names)),
+                weights.digest,
+            )
+            for handler, weights in known.items()
+        )
 
     def _model(
-        self, name: str, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount], judged: Sequence[Agreement]
+        self,
+        name: str,
+        entries: Sequence[WeightsEntry],
+        counts: Sequence[HandlerCount],
+        judged: Sequence[Agreement],
+        uses: Sequence[Use],
     ) -> Overview:
         own = card(name, self._site)
         own_month = [item for item in judged if model_of(item.handler, counts) == name]
@@ -106,6 +144,8 @@ class Models:
             statuses=tuple(dict.fromkeys(entry.status.value for entry in entries if entry.model == name)),
             tests=tuple(test for file in own.evaluations if (test := figure_of(file))),
             routes=tuple(r.name for r in self._settings.routes if model_of(r.handler, counts) == name),
+            reads_with=tuple(model for use in uses if use.model == name for model in use.models if model != name),
+            serves=tuple(use.model for use in uses if name in use.models and use.model != name),
             counts=tuple(
                 Course(count.handler, count_words(count), count.last_at)
                 for count in counts
@@ -183,6 +223,7 @@ def router(parts: Parts) -> APIRouter:
             name=name,
             card=model_card,
             weights=own,
+            uses=[use for use in models.uses(entries, ()) if name in (use.model, *use.models)],
             evaluations=_evaluations(model_card, own),
             beaten=[
                 f"test {test.name}: shortcuts that know no anatomy reach AUC {test.shortcut} beside {test.auc}"

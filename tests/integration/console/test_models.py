@@ -18,6 +18,7 @@ from ainode.node.domain import UID, Correction, JobState, Judgement, Opinion
 from ainode.node.keeping.answer_search import AnswerFilter, AnswerSearch
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.records import Job
+from ainode.node.reading.weights import HandlerWeights
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -66,6 +67,22 @@ def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_ans
     assert "0.885 (0.851 to 0.915, n 652)" in page
     assert "Test AUC, lung 0.985 (0.954 to 1.000, n 179); shortcuts 0.998" in page
     assert "Test AUC, pancreas 0.791 (0.737 to 0.843, n 240); shortcuts 0.603" in page
+
+
+def test_a_model_whose_weights_make_a_part_of_the_answers_of_another_says_so_on_both_cards(
+    viewer: Browser, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler has told which weights it reads with: here, a spine route that outlines nodules too."""
+    weights = HandlerWeights(("spine_radiograph/detector", "nodule_outline/implanted"), "52afff217cdd")
+    monkeypatch.setattr(bench.parts.readers, "known_weights", lambda _: weights)
+    page = words(viewer.get("/console/models").text)
+    assert "Reads with nodule_outline , too: their figures are on their cards" in page
+    assert "A part of the answers of spine_radiograph" in page
+    assert "its readings are those of spine_radiograph" in page
+    for name in ("spine_radiograph", "nodule_outline"):
+        card = words(viewer.get(f"/console/models/{name}").text)
+        assert "spine_radiograph answers with weights of spine_radiograph, nodule_outline" in card
+        assert "52afff217cdd" in card
 
 
 def test_answers_refusals_and_failures_are_counted_apart_and_each_share_names_what_it_is_of(
