@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState
+from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping.announcements import Fetching
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.patient_index import matches
@@ -23,6 +23,7 @@ ORDINARY_PRIORITY: Final = 100
 """of a route that names none; less is urgent"""
 _UNFINISHED: Final = (JobState.WAITING, JobState.READING)
 _OPEN: Final = (DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING)
+_UID_PART: Final = "[0-9.]{1,64}"
 Condition: TypeAlias = sa.ColumnElement[bool]
 
 
@@ -76,7 +77,7 @@ class Criteria:
     study: str = ""
     """the beginning of a Study Instance UID"""
     text: str = ""
-    """words of `patient_index`, or the beginning of a Study Instance UID"""
+    """words of `patient_index`, or a part of a Study Instance UID, as pages show its end after '…'"""
     since: datetime | None = None
     before: datetime | None = None
 
@@ -251,12 +252,18 @@ def _common(scope: _Scope, uid: sa.ColumnElement[str], at: sa.ColumnElement[date
     if scope.named is not None:
         # No bare column: SQLite would look thousands of rows up by their study, and read all of each row.
         is_named = sa.func.coalesce(uid, "").in_(sa.select(scope.named.c.study_instance_uid))
-        is_uid = re.fullmatch(UID_PATTERN, criteria.text)
-        yield is_named | uid.startswith(criteria.text, autoescape=True) if is_uid else is_named
+        part = _uid_part(criteria.text)  # has no character that LIKE takes for another
+        yield uid.contains(part) | is_named if part else is_named
     if criteria.since:
         yield at >= criteria.since
     if criteria.before:
         yield at < criteria.before
+
+
+def _uid_part(text: str) -> str:
+    """Return the part of a UID that a text is, such as the end that a page shows after '…'; '' if it is none."""
+    part = text.strip("… ")
+    return part if re.fullmatch(_UID_PART, part) else ""
 
 
 def _has_no_job(uid: sa.ColumnElement[str]) -> Condition:

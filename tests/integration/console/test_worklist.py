@@ -162,6 +162,8 @@ def test_what_is_searched_for_stands_in_no_address(bench: Bench, viewer: Browser
     assert not any(word in row for word in ("ACC-9", "Kanari"))  # [console] patient = "hidden"
     uid = viewer.post("/console/search", {"text": "1.5.10"}).headers["location"]
     assert 'studies/1.5.10"' in viewer.get(uid).text
+    end = viewer.post("/console/search", {"text": " …5.10 "}).headers["location"]
+    assert 'studies/1.5.10"' in viewer.get(end).text
 
 
 def test_a_form_leads_to_no_address_but_the_worklist(viewer: Browser) -> None:

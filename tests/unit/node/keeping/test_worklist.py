@@ -183,6 +183,21 @@ def test_words_of_the_patient_index_find_the_rows_of_a_study(full: sa.Engine) ->
     assert row(full, "1.3").labels.name == "Müller, Anna"
 
 
+@pytest.mark.parametrize(
+    "text", ["2.25.2022", "1293086528", "…93086528", "…1293086528", "2.25.20221293086528", "5.2022"]
+)
+def test_a_search_finds_a_study_by_any_part_of_its_uid_that_a_page_shows(full: sa.Engine, text: str) -> None:
+    queue(full, "2.25.20221293086528", 30)
+    assert entries(full, Criteria(text=text)) == [("2.25.20221293086528", "waiting")]
+    assert entries(full, Criteria(text=f"{text}7")) == []
+
+
+def test_a_search_by_a_part_of_a_uid_finds_rows_of_every_kind(full: sa.Engine) -> None:
+    assert [entry for entry in entries(full, Criteria(text="1.")) if entry not in entries(full)] == []
+    assert len(entries(full, Criteria(text="1."))) == len(entries(full))
+    assert [uid for uid, _ in entries(full, Criteria(text="…"))] == []
+
+
 def test_a_row_says_what_was_answered_and_how_long_it_waited_and_took(full: sa.Engine) -> None:
     reported = row(full, "1.7")
     assert (reported.headline, reported.probability) == ("fracture: present (0.91)", 0.91)
