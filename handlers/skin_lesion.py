@@ -1,6 +1,7 @@
 """Is the skin lesion on this photograph malignant? Each picture of the study is read by itself."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ from ainode.node.domain import (
     SyntheticImage,
     SyntheticStudy,
     Verdict,
+    WeightsStatus,
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
@@ -55,10 +57,12 @@ _SKIN_LESION = Code("95324001", "SCT", "Skin lesion")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 # PS3.4 B.5: VL Photographic and Dermoscopic Photography; a capture says only by its body part what it shows.
+_DERMOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.7"
 _PHOTOGRAPHS = {
     "1.2.840.10008.5.1.4.1.1.77.1.4": "VL Photographic Image",
-    "1.2.840.10008.5.1.4.1.1.77.1.7": "Dermoscopic Photography Image",
+    _DERMOSCOPIC: "Dermoscopic Photography Image",
 }
+_NO_DERMOSCOPE = "no header names a dermoscope: of a photograph taken without one the answer says nothing"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 _SKIN = Code("39937001", "SCT", "Skin")
@@ -146,7 +150,7 @@ class SkinLesion:
 
         return loaded(SkinLesionModel.load, self.paths(), name=self._card.name, environment=self._environment)
 
-    def _algorithm(self, refusals: Collection[OutOfScope]) -> Algorithm:
+    def _algorithm(self, instances: Iterable[Instance], refusals: Collection[OutOfScope]) -> Algorithm:
         card, model = self._card, self._model
         platt = model.calibration
         parameters = {
@@ -157,8 +161,11 @@ class SkinLesion:
             "precision": f"{model.network.run.precision} on {model.network.run.device}",
             **unread(refusals),
         }
-        store = self._environment.weights
-        return algorithm(card, store, weights=self.weights(), parameters=parameters)
+        described = algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
+        is_dermoscopic = all(instance.ref.sop_class_uid == _DERMOSCOPIC for instance in instances)
+        if is_dermoscopic or described.weights_status is WeightsStatus.SITE:
+            return described
+        return replace(described, known_limits=(_NO_DERMOSCOPE, *described.known_limits))
 
     def _result(
         self,
@@ -177,7 +184,7 @@ class SkinLesion:
         )
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self._algorithm(refusals),
+            algorithm=self._algorithm([instance for instance, _ in predictions], refusals),
             title="Skin lesion",
             procedure=_PROCEDURE,
             findings=findings,

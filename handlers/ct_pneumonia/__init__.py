@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -148,8 +149,8 @@ class CtPneumonia:
             "infection": str(reading.infection),
             "precision": f"{self._model.precision} on {self._model.device}",
         }
-        store = self._environment.weights
-        return algorithm(card, store, weights=self.weights(), parameters=parameters)
+        described = algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
+        return replace(described, known_limits=(*reading.contradictions(), *described.known_limits))
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         return Result(
@@ -192,6 +193,14 @@ class _Reading:
         if isinstance(self.infection, Infection):
             scores |= self.infection.scores()
         return scores | {f"region {number} attention": region.attention for number, region in regions}
+
+    def contradictions(self) -> tuple[str, ...]:
+        """Return a sentence where classifier and diffusion lie on two sides of the threshold, else nothing."""
+        parts = self.prediction.classifier, self.prediction.label_map
+        if min(parts) >= self._card.threshold or max(parts) < self._card.threshold:
+            return ()
+        classifier, diffusion = map(probability_text, parts)
+        return (f"the parts of this answer contradict each other: classifier {classifier}, diffusion {diffusion}",)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the answer, and the infected share of each lung where it was measured."""

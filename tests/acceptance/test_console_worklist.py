@@ -141,24 +141,19 @@ def test_a_wide_screen_shows_filters_and_actions_without_a_click(chromium: Brows
     expect(page.get_by_text("Filters", exact=True)).to_be_hidden()
 
 
-def test_what_is_done_to_checked_rows_can_be_pressed_once_a_row_is_checked(chromium: Browser, bench: Bench) -> None:
-    queue(bench, "1.7.1", 70)
-    page = opened(chromium, bench)
-    buttons, menu = page.locator(".actions > button"), page.get_by_text("Cancel readings …", exact=True)
-    box = page.get_by_role("checkbox", name="Study 1.7.1, route spine")
-    assert [button.is_enabled() for button in buttons.all()] == [False] * 3
-    box.check()
-    expect(buttons.first).to_be_enabled()
-    menu.click()
-    expect(page.get_by_role("button", name="Cancel the readings that wait")).to_be_enabled()
-    box.uncheck()
-    expect(page.get_by_role("button", name="Cancel the readings that wait")).to_be_hidden()
-    box.check()
-    page.get_by_label("State").select_option("failed")
-    expect(box).to_be_hidden(timeout=WITHIN_MS)
-    expect(buttons.first).to_be_disabled()
-    plain = opened(chromium, bench, scripts=False)
-    assert [button.is_enabled() for button in plain.locator(".actions > button").all()] == [True] * 3
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_is_done_to_checked_rows_is_there_once_a_row_is_checked(
+    chromium: Browser, bench: Bench, *, scripts: bool
+) -> None:
+    study = f"1.7.{int(scripts)}"
+    queue(bench, study, 70 + scripts)
+    page = opened(chromium, bench, scripts=scripts)
+    button, hint = page.get_by_role("button", name="Read again"), page.get_by_text("Check rows to read them again")
+    expect(hint).to_be_visible()
+    expect(button).to_be_hidden()
+    page.get_by_role("checkbox", name=f"Study {study}, route spine").check()
+    expect(button).to_be_visible()
+    expect(hint).to_be_hidden()
 
 
 @pytest.mark.parametrize("phone", [False, True])

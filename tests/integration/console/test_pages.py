@@ -33,7 +33,7 @@ def test_the_first_page_with_everything_it_loads_is_below_100_kilobytes(viewer: 
 
     page = viewer.get("/console/").text
     addresses = re.findall(r'(?:src|href)="(/console/static/[^"]+)"', page)
-    assert len(addresses) == 5
+    assert len(addresses) == 4
     assert len(page) + sum(len(viewer.get(address).content) for address in addresses) < 100_000
 
 

@@ -1,5 +1,6 @@
 """What the skin handler takes and declines, by headers alone, and what it says of a picture it reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,14 @@ def test_a_photograph_is_read_with_its_site_and_a_map_on_its_own_grid(tmp_path: 
     assert capture.saliency is not None
     assert (capture.saliency.rows, capture.saliency.columns) == (image.rows, image.columns)
     assert "Skin of upper extremity, left" in capture.captions[0]
+    assert "no header names a dermoscope" in result.algorithm.known_limits[0]
+    under_a_dermoscope = replace(image, header={**image.header, "SOPClassUID": DERMOSCOPY, "Modality": "DMS"})
+    paths = testing.write([under_a_dermoscope], tmp_path / "dermoscopic", study="dermoscopic")
+    selection = handler.select(headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths))
+    assert isinstance(selection, Selection)
+    result = handler.read(selection)
+    assert isinstance(result, Result)
+    assert not [limit for limit in result.algorithm.known_limits if "dermoscope" in limit]
 
 
 def shipped() -> WeightStore:
