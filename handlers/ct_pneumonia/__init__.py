@@ -150,7 +150,9 @@ class CtPneumonia:
             "precision": f"{self._model.precision} on {self._model.device}",
         }
         described = algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
-        return replace(described, known_limits=(*reading.contradictions(), *described.known_limits))
+        prediction = reading.prediction
+        contradictions = contradiction(prediction.classifier, prediction.label_map, card.threshold)
+        return replace(described, known_limits=(*contradictions, *described.known_limits))
 
     def _result(self, selection: Selection, reading: "_Reading") -> Result:
         return Result(
@@ -165,6 +167,14 @@ class CtPneumonia:
             scores=reading.scores(),
             segmented=reading.segmented(),
         )
+
+
+def contradiction(classifier: float, diffusion: float, threshold: float) -> tuple[str, ...]:
+    """Return a sentence where the two parts of an answer lie on two sides of its threshold, else nothing."""
+    if (classifier >= threshold) == (diffusion >= threshold):
+        return ()
+    parts = f"classifier {probability_text(classifier)}, diffusion {probability_text(diffusion)}"
+    return (f"the parts of this answer contradict each other: {parts}",)
 
 
 class _Reading:
@@ -193,14 +203,6 @@ class _Reading:
         if isinstance(self.infection, Infection):
             scores |= self.infection.scores()
         return scores | {f"region {number} attention": region.attention for number, region in regions}
-
-    def contradictions(self) -> tuple[str, ...]:
-        """Return a sentence where classifier and diffusion lie on two sides of the threshold, else nothing."""
-        parts = self.prediction.classifier, self.prediction.label_map
-        if min(parts) >= self._card.threshold or max(parts) < self._card.threshold:
-            return ()
-        classifier, diffusion = map(probability_text, parts)
-        return (f"the parts of this answer contradict each other: classifier {classifier}, diffusion {diffusion}",)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the answer, and the infected share of each lung where it was measured."""

@@ -11,7 +11,7 @@ from support import bodies
 from support.files import shared
 
 from ainode.handlers import verdict_on
-from ainode.handlers.ct_pneumonia import CtPneumonia, build, seed_of, undecided
+from ainode.handlers.ct_pneumonia import CtPneumonia, build, contradiction, seed_of, undecided
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.node import testing
@@ -239,6 +239,18 @@ def test_draws_on_both_sides_of_the_threshold_decide_nothing(
         assert verdict_on(probability, 0.4, decided).presence is Presence.INDETERMINATE
 
 
+@pytest.mark.parametrize(
+    ("classifier", "diffusion", "contradicts"),
+    [(0.016, 0.9, True), (0.9, 0.1, True), (0.4, 0.9, False), (0.1, 0.2, False)],
+)
+def test_an_answer_whose_parts_lie_on_two_sides_of_the_threshold_says_so(
+    classifier: float, diffusion: float, *, contradicts: bool
+) -> None:
+    sentences = contradiction(classifier, diffusion, 0.35)
+    assert bool(sentences) == contradicts
+    assert not contradicts or f"classifier {classifier:.2f}, diffusion {diffusion:.2f}" in sentences[0]
+
+
 def test_the_spread_of_the_draws_stands_beside_their_mean(
     drawn: CtPneumonia, slices: list[SyntheticImage], tmp_path: Path
 ) -> None:
@@ -247,6 +259,8 @@ def test_the_spread_of_the_draws_stands_beside_their_mean(
     assert scores["lowest draw"] < scores["probability"] < scores["highest draw"]
     deviation = result.findings[0].measurements[1]
     assert deviation.value == pytest.approx(100 * scores["deviation of draws"], abs=0.01)
+    said = contradiction(scores["classifier"], scores["diffusion mean"], read_card().threshold)
+    assert result.algorithm.known_limits[: len(said)] == said
     assert "mean of 8 draws," in dict(result.algorithm.parameters)["sampling"]
 
 
