@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+_NODE: Final = "NODE"
+"""where an example has the address of the node"""
+
 READ_CURL: Final = """curl -H "Authorization: Bearer $TOKEN" -F files=@ct-2025.zip -F files_2=@ct-2026.zip \\
-  -F model=lung_nodule -F point_2=-95.7,-145,-66.1 http://127.0.0.1:8080/api/read"""
+  -F model=lung_nodule -F point_2=-95.7,-145,-66.1 NODE/api/read"""
 READ_PYTHON: Final = """import time, requests
-node, headers = "http://127.0.0.1:8080", {"Authorization": f"Bearer {token}"}
+node, headers = "NODE", {"Authorization": f"Bearer {token}"}
 files = [("files", open("thorax.nrrd", "rb"))]
 fields = {"model": "lung_nodule", "point": "120,88,41", "point_is": "index"}
 trial = requests.post(f"{node}/api/read", headers=headers, files=files, data=fields).json()
@@ -14,12 +17,10 @@ while trial["stage"] not in ("done", "failed"):
     time.sleep(1)
     trial = requests.get(f"{node}/api/read/{trial['id']}", headers=headers).json()
 print(trial["error"] or [reading["answer"] for reading in trial["readings"]])"""
-DOCUMENT_CURL: Final = (
-    """curl -H "Authorization: Bearer $TOKEN" -O http://127.0.0.1:8080/api/read/$ID/documents/1/report.pdf"""
-)
-UPLOAD_CURL: Final = """curl -H "Authorization: Bearer $TOKEN" -F file=@spine.dcm http://127.0.0.1:8080/upload"""
+DOCUMENT_CURL: Final = """curl -H "Authorization: Bearer $TOKEN" -O NODE/api/read/$ID/documents/1/report.pdf"""
+UPLOAD_CURL: Final = """curl -H "Authorization: Bearer $TOKEN" -F file=@spine.dcm NODE/upload"""
 UPLOAD_PYTHON: Final = """import requests
-answer = requests.post("http://127.0.0.1:8080/upload", headers={"Authorization": f"Bearer {token}"},
+answer = requests.post("NODE/upload", headers={"Authorization": f"Bearer {token}"},
                        files={"file": open("spine.dcm", "rb")}).json()
 print(answer["diagnosis"], answer["confidence"], answer["detections"])"""
 
@@ -42,18 +43,19 @@ READ_FIELDS: Final = {
 UPLOAD_FIELDS: Final = {"file": _field("one DICOM radiograph", is_file=True)}
 
 
-def described(fields: Mapping[str, object], curl: str, python: str) -> dict[str, Any]:
+def described(fields: Mapping[str, object], curl: str, python: str, *, node: str) -> dict[str, Any]:
     """Return the OpenAPI description of a form, with its examples."""
     schema = {"type": "object", "properties": fields}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
-        **samples(curl, python),
+        **samples(curl, python, node=node),
     }
 
 
-def samples(curl: str, python: str = "") -> dict[str, Any]:
-    """Return the OpenAPI extension that holds examples."""
+def samples(curl: str, python: str = "", *, node: str) -> dict[str, Any]:
+    """Return the OpenAPI extension that holds examples, which call the node at an address."""
     sources = [{"lang": "Shell", "label": "curl", "source": curl}]
     if python:
         sources.append({"lang": "Python", "label": "Python", "source": python})
-    return {"x-codeSamples": sources}
+    address = node.rstrip("/")
+    return {"x-codeSamples": [{**source, "source": source["source"].replace(_NODE, address)} for source in sources]}

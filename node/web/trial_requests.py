@@ -63,14 +63,15 @@ class TrialRequests:
     """The requests that read files; each caller sees the trials of its own alone."""
 
     def __init__(self, settings: Settings, uploads: Uploads, trials: Trials) -> None:
-        self._uploads, self._trials = uploads, trials
+        self._uploads, self._trials, self._address = uploads, trials, settings.web.address
         self._spine = next((route.handler for route in settings.routes if _SPINE in route.body_part), "")
         self._handlers = {*registry.names(), *(route.handler for route in settings.routes)}
 
     def add_routes(self, app: FastAPI, router: APIRouter) -> None:
         """Add the routes; `router` asks for a token, `app` leaves that to the guard."""
-        read = examples.described(examples.READ_FIELDS, examples.READ_CURL, examples.READ_PYTHON)
-        upload = examples.described(examples.UPLOAD_FIELDS, examples.UPLOAD_CURL, examples.UPLOAD_PYTHON)
+        node = self._address
+        read = examples.described(examples.READ_FIELDS, examples.READ_CURL, examples.READ_PYTHON, node=node)
+        upload = examples.described(examples.UPLOAD_FIELDS, examples.UPLOAD_CURL, examples.UPLOAD_PYTHON, node=node)
         router.add_api_route("/api/read", self.read, methods=["POST"], status_code=202, openapi_extra=read)
         router.add_api_route("/api/read/{identifier}", self.state)
         router.add_api_route("/api/read/{identifier}", self.discard, methods=["DELETE"], status_code=204)
@@ -78,7 +79,7 @@ class TrialRequests:
             "/api/read/{identifier}/documents/{name:path}",
             self.document,
             response_class=FileResponse,
-            openapi_extra=examples.samples(examples.DOCUMENT_CURL),
+            openapi_extra=examples.samples(examples.DOCUMENT_CURL, node=node),
         )
         app.add_api_route("/upload", self.upload, methods=["POST"], openapi_extra=upload, tags=["files"])
 

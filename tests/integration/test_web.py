@@ -245,6 +245,14 @@ def test_the_page_of_the_interface_lists_every_question_and_runs_no_script(bench
     assert bench.call("GET", "/openapi.json").json()["components"]["securitySchemes"]
 
 
+def test_the_examples_of_the_interface_call_the_node_where_it_is(bench: Bench) -> None:
+    page = bench.call("GET", "/docs").text
+    address = f"http://127.0.0.1:{bench.settings.web.port}"
+    assert page.count(address) == 5
+    assert "8080" not in page
+    assert "NODE" not in page
+
+
 # STOW-RS
 
 
