@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from ainode.node.console.entry.access import Role, Visit, of
 from ainode.node.console.memos import Memos
 from ainode.node.console.parts import Parts
-from ainode.node.console.worklist.actions import REASONS, Actions, Chosen
+from ainode.node.console.worklist.actions import CHECKED, REASONS, Actions, Chosen, sentence
 from ainode.node.domain import UID, UID_PATTERN
 from ainode.node.keeping.worklist import Kind
 
@@ -35,7 +35,9 @@ def add_actions(routes: APIRouter, parts: Parts, memos: Memos) -> None:
         if job and job not in {row.id for row in parts.ledger.jobs(study=UID(study))}:
             raise HTTPException(404, f"study {study} has no reading {job}; see the page of the study")
         chosen = Chosen(Kind.JOB, job) if job else Chosen(Kind.UNMATCHED, study)
-        memo = memos.keep(actions.apply(action, [chosen], visit, reason))
-        return RedirectResponse(f"/console/studies/{study}?memo={memo}", 303)
+        effect = actions.apply(action, [chosen], visit, reason)
+        # The page says by itself that the study is checked, and what came of it.
+        memo = "" if effect == sentence(CHECKED) else f"?memo={memos.keep(effect)}"
+        return RedirectResponse(f"/console/studies/{study}{memo}", 303)
 
     routes.add_api_route("/studies/{study}/actions/{action}", act, methods=["POST"])

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from ainode.node.audit.messages import RESTRICTED_FUNCTION, alert
 from ainode.node.console.entry.access import Visit
 from ainode.node.console.parts import Parts
+from ainode.node.console.states import state_words
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError
 from ainode.node.jobs.retries import deliver, retry
@@ -28,6 +30,19 @@ REASONS: Final = (
 FIRST: Final = 1
 """the priority of what is read next"""
 _UNFINISHED: Final = frozenset({JobState.WAITING, JobState.READING})
+_UNSENT: Final = {
+    JobState.WAITING: "its documents leave when it is read",
+    JobState.READING: "its documents leave when it is read",
+    JobState.FAILED: "it made no documents; Read again reads the study once more",
+    JobState.CANCELLED: "it made no documents; Read again reads the study after all",
+    JobState.SUPERSEDED: "choose the later reading of the study",
+}
+"""why a reading of a state has nothing to deliver"""
+CHECKED: Final = (
+    "study is checked now; its page says whether it is read again, or that nothing changed since it was read"
+)
+_UID_END: Final = 10
+"""digits of a Study Instance UID that a row shows on a phone"""
 _SHOWN: Final = 5
 
 
@@ -46,6 +61,11 @@ class Chosen:
         """
         kind, _, key = text.partition(":")
         return cls(Kind(kind), key)
+
+
+def sentence(effect: str) -> str:
+    """Return what an action did as a sentence."""
+    return f"{effect[0].upper()}{effect[1:]}."
 
 
 class Refusal(Exception):
@@ -73,17 +93,21 @@ class Actions:
             try:
                 effect = action(row, visit, reason)
             except (Refusal, LookupError, ConfigError) as error:
-                refusals.append(str(error))
+                refusals.append(self._told(error, row))
                 continue
             effects[effect] += 1
             self._record(visit, row, effect)
-        sentences = [
-            f"{effect.capitalize()}{f', {count} rows' if count > 1 else ''}." for effect, count in effects.items()
-        ]
+        sentences = [sentence(f"{effect}, {count} rows" if count > 1 else effect) for effect, count in effects.items()]
         if refusals:
             more = f" and {len(refusals) - _SHOWN} more" if len(refusals) > _SHOWN else ""
             sentences.append(f"Nothing done to {len(refusals)}: {'; '.join(refusals[:_SHOWN])}{more}.")
         return "\n".join(sentences)
+
+    def _told(self, error: Exception, row: Chosen) -> str:
+        """Return why nothing is done, in words that name the row and not its job, which no row shows."""
+        with suppress(LookupError):
+            return str(error).replace(f"job {row.key}", _named(self._parts.ledger.job(row.key)))
+        return str(error)
 
     def _record(self, visit: Visit, row: Chosen, effect: str) -> None:
         uri = f"urn:ainode:job:{row.key}" if row.kind is Kind.JOB else f"urn:oid:{row.key}"
@@ -102,9 +126,9 @@ class Actions:
             return self._route_again(UID(row.key))
         job = self._job(row)
         if job.state in _UNFINISHED:
-            raise Refusal(f"job {job.id} is {job.state}, and will be read without that")
+            raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: it will be read without that")
         if job.state is JobState.SUPERSEDED:
-            raise Refusal(f"job {job.id} is replaced by a later reading; choose the later reading of the study")
+            raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: {_UNSENT[job.state]}")
         if job.state in {JobState.FAILED, JobState.CANCELLED}:
             retry(self._parts.settings, self._parts.ledger, job.id)
             return "reading waits again"
@@ -117,7 +141,7 @@ class Actions:
         announcement = Announcement(study, announced_at=now, due_at=now, read_now=True)
         parts.announcements.announce(announcement)
         parts.web.on_announced(announcement)
-        return "study is checked now; its page says whether it is read again, or that nothing changed since it was read"
+        return CHECKED
 
     def _deliver_again(self, row: Chosen, _visit: Visit, _reason: str) -> str:
         """Send again what failed or was withheld; of the rest, ask the archives what they still have."""
@@ -126,6 +150,8 @@ class Actions:
         if job.state not in {JobState.FAILED, JobState.CANCELLED} and (has_failed or job.withheld):
             retry(settings, ledger, job.id)
             return "documents wait to be sent"
+        if job.state in _UNSENT:
+            raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: {_UNSENT[job.state]}")
         deliver(settings, ledger, job.id)
         return "destinations are asked what they have, and get what they miss"
 
@@ -143,7 +169,13 @@ class Actions:
         return "reading is next in its queue"
 
 
+def _named(job: Job) -> str:
+    """Return a reading as its row names it: by its route and the end of the UID."""
+    uid = job.study_instance_uid
+    return f"route {job.route} of study {uid if len(uid) <= _UID_END else f'…{uid[-_UID_END:]}'}"
+
+
 def _too_late(job: Job) -> str:
     if job.state is JobState.READING:
-        return f"job {job.id} is being read, which nobody can stop; its documents leave when it is read"
-    return f"job {job.id} does not wait any more, it is {job.state.replace('_', ' ')}"
+        return f"{_named(job)} is being read, which nobody can stop; its documents leave when it is read"
+    return f"{_named(job)} does not wait any more: its state is “{state_words(job.state)}”"

@@ -383,6 +383,7 @@ def test_a_study_that_is_read_again_unchanged_says_that_nothing_was_read_and_sin
     answer = operator.post(f"{read.address}/actions/read-again", {"job": JOB})
     waiting = operator.get(answer.headers["Location"]).text
     assert "being checked for changes" in waiting
+    assert "Study is checked now" not in waiting
     assert "Nothing was read again" not in waiting
     (address,) = re.findall(r'hx-get="([^"]*/progress[^"]*)"', waiting)
     completion = Completion(NOW + timedelta(hours=1), "somebody asked for it")

@@ -94,6 +94,15 @@ def test_a_file_that_is_no_image_is_named_with_its_reason(bench: Bench, reader: 
     reader.post(f"{address}/discard")
 
 
+def test_a_trial_that_waits_says_for_what(bench: Bench, reader: Browser) -> None:
+    trials = bench.parts.web.trials
+    trial = trials.open("person the reader ")
+    trial.set(stage=Stage.WAITING)
+    page = reader.get(f"/console/trials/{trial.identifier}").text
+    trials.discard(trial)
+    assert "trials are read one after the other, and live studies before them" in page
+
+
 def test_an_upload_that_is_too_large_is_refused_and_the_form_says_so(bench: Bench, reader: Browser) -> None:
     address = a_form(reader)
     content = io.BytesIO(bytes(1000))

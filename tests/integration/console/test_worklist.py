@@ -189,7 +189,7 @@ def test_waiting_readings_are_cancelled_with_a_reason_by_whom_and_the_trail_says
     messages.clear()
     words = act(operator, "cancel", *jobs, reason="sent by mistake")
     assert "Reading cancelled: sent by mistake, 2 rows." in words
-    assert "job job 1.6.3 is being read, which nobody can stop" in words
+    assert "route spine of study 1.6.3 is being read, which nobody can stop" in words
     assert "no job job absent" in words
     job = bench.ledger.job(jobs[0])
     assert (job.state, job.reason) == (JobState.CANCELLED, "cancelled by the operator: sent by mistake")
@@ -207,6 +207,22 @@ def test_a_prioritized_reading_is_the_first_row_and_the_first_of_its_queue(bench
     assert page.index('studies/1.7.1"') < page.index('studies/1.5.54"')
     assert "urgent" in row_of(page, "1.7.1")
     bench.ledger.move(job, JobState.FAILED, reason="the reader ended")
+
+
+def test_a_refusal_names_the_row_and_its_state_in_the_words_of_the_list(bench: Bench, operator: Browser) -> None:
+    job = queue(bench, "2.25.20221293086528", -1000)
+    read(bench, job)
+    named = "route spine of study …1293086528"
+    for action in ("prioritize", "cancel"):
+        words = act(operator, action, job, reason="sent by mistake")
+        assert f"{named} does not wait any more: its state is “read”" in words
+        assert job not in words
+    bench.ledger.outbox.give_up(job, "pacs", DeliveryState.WAITING, error="refused")
+    waiting = queue(bench, "2.25.30221293086528", -1000)
+    for action in ("read-again", "deliver-again"):
+        assert f"{named} is “waiting”" in act(operator, action, waiting)
+    bench.ledger.move(waiting, JobState.FAILED, reason="the reader ended")
+    assert f"{named} is “failed”: it made no documents" in act(operator, "deliver-again", waiting)
 
 
 def test_a_study_that_was_read_is_routed_again_and_its_documents_are_delivered_again(
