@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import NO_UID, UID, Correction, Judgement, Opinion, Presence
+from ainode.node.domain import NO_UID, UID, Correction, DocumentKind, Judgement, Opinion, Presence
 from ainode.node.keeping.database import aware
-from ainode.node.keeping.schema import addenda, answers, judgements
+from ainode.node.keeping.schema import addenda, answers, documents, judgements
 
 _READ_AT_ONCE: Final = 1_000
 _OF_ANSWER: Final = ("route", "handler", "model", "version")
@@ -44,6 +44,8 @@ class KeptJudgement:
     version: str
     is_replaced: bool
     """whether a later judgement of the same finding, or of the same whole result, counts in its place"""
+    report_uid: UID = NO_UID
+    """of the structured report with the answer; NO_UID once its documents are removed"""
     addendum: str = ""
     """state of the document that leaves; '' where none leaves"""
     addendum_uid: UID = NO_UID
@@ -221,6 +223,7 @@ def _rows(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
             judgements,
             *(sa.func.coalesce(answers.c[name], "").label(name) for name in names),
             _is_replaced().label("is_replaced"),
+            sa.func.coalesce(_report(), "").label("report_uid"),
             sa.func.coalesce(addenda.c.state, "").label("addendum"),
             sa.func.coalesce(addenda.c.sop_instance_uid, "").label("addendum_uid"),
             sa.func.coalesce(addenda.c.error, "").label("addendum_error"),
@@ -234,6 +237,13 @@ def _is_replaced() -> sa.ColumnElement[bool]:
     later = judgements.alias("later")
     is_later = later.c.id > judgements.c.id
     return sa.exists().where(later.c.job == judgements.c.job, later.c.finding == judgements.c.finding, is_later)
+
+
+def _report() -> sa.ScalarSelect[Any]:
+    """Return the query of the report that was judged: the last of the job, as an addendum names it."""
+    of_job = (documents.c.job == judgements.c.job, documents.c.kind == DocumentKind.STRUCTURED_REPORT)
+    query = sa.select(documents.c.sop_instance_uid).where(*of_job).order_by(documents.c.position.desc()).limit(1)
+    return query.scalar_subquery()
 
 
 def _conditions(criteria: Filter) -> Sequence[sa.ColumnElement[bool]]:
@@ -268,6 +278,7 @@ def _entry_of(row: Any) -> KeptJudgement:  # noqa: ANN401
         model=row.model,
         version=row.version,
         is_replaced=bool(row.is_replaced),
+        report_uid=UID(row.report_uid),
         addendum=row.addendum,
         addendum_uid=UID(row.addendum_uid),
         addendum_error=row.addendum_error,

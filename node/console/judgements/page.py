@@ -28,7 +28,7 @@ _A_DAY: Final = timedelta(days=1)
 _COLUMNS: Final = (
     *("judgement", "judged_at", "person", "opinion", "presence_instead", "measurement", "value", "label", "reason"),
     *("comment", "is_replaced", "finding", "statement", "presence", "route", "model", "version"),
-    *("study_instance_uid", "job", "document_uid"),
+    *("study_instance_uid", "job", "document_uid", "addendum_uid"),
 )
 
 
@@ -164,5 +164,5 @@ def _cells(entries: Iterator[KeptJudgement]) -> Iterator[Sequence[Any]]:
             *(correction.presence or "", correction.measurement, correction.value, correction.label),
             *(judgement.reason, judgement.comment, int(entry.is_replaced), judgement.finding),
             *(entry.statement, entry.presence, entry.route, entry.model, entry.version),
-            *(entry.study_instance_uid, judgement.job, entry.addendum_uid),
+            *(entry.study_instance_uid, judgement.job, entry.report_uid, entry.addendum_uid),
         )

@@ -128,6 +128,19 @@ def test_a_judgement_that_says_too_little_is_not_taken_and_told_why(
     assert len(Judgements(bench.engine).of_job(JOB)) == before
 
 
+def test_the_form_of_a_rejection_says_that_a_reason_is_required(reader: Browser, read: ReadStudy) -> None:
+    page = reader.get(read.page).text
+    rejection = page[page.index('value="reject"') :]
+    assert rejection.index("Reason (required)") < rejection.index("Reason (may stay empty)")
+
+
+def test_the_list_calls_the_document_of_a_judgement_an_addendum(reader: Browser, read: ReadStudy, bench: Bench) -> None:
+    reader.post(read.form, {"opinion": "accept", "finding": ""})
+    number = last(bench).id
+    page = reader.get("/console/judgements").text
+    assert f'href="/console/judgements/{number}.dcm">addendum {number}</a>' in page
+
+
 def test_a_viewer_sees_judgements_and_may_not_judge(viewer: Browser, read: ReadStudy) -> None:
     assert 'value="accept"' not in viewer.get(read.page).text
     assert viewer.post(read.form, {"opinion": "accept"}).status_code == 403
@@ -198,6 +211,11 @@ def test_the_csv_has_every_judgement_runs_in_no_spreadsheet_and_names_no_patient
     ]
     assert rows[-1]["comment"] == f"'{HOSTILE}"
     assert rows[-1]["study_instance_uid"] == read.study
+    reports = [kept for kept in bench.ledger.documents(JOB) if kept.kind is DocumentKind.STRUCTURED_REPORT]
+    assert {row["document_uid"] for row in rows} == {reports[-1].ref.sop_instance_uid}
+    assert [row["addendum_uid"] for row in rows] == [
+        entry.addendum_uid for entry in of_reading if entry.judgement.opinion == "accept"
+    ]
     assert "Max" not in answer.text
     assert "P-17" not in answer.text
 
