@@ -46,6 +46,7 @@ from ainode.node.domain.findings import (
     Window,
 )
 from ainode.node.domain.handler import (
+    SELF_TEST_MODALITY,
     SYNTHETIC_PATIENT_ID,
     Handler,
     Looking,
@@ -82,6 +83,7 @@ __all__ = [
     "OWN_SEARCH",
     "REQUEST",
     "SEARCH",
+    "SELF_TEST_MODALITY",
     "SYNTHETIC_PATIENT_ID",
     "UID",
     "UID_PATTERN",

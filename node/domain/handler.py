@@ -40,6 +40,8 @@ class SyntheticImage:
 
 SYNTHETIC_PATIENT_ID: Final = "SYNTHETIC"
 """the Patient ID of each study that the node makes up"""
+SELF_TEST_MODALITY: Final = "OT"
+"""the modality of the picture that the node makes up to test its way up to the routes; no handler's study has it"""
 
 
 @dataclass(frozen=True, slots=True)

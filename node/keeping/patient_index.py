@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID
+from ainode.node.domain import SELF_TEST_MODALITY, UID
 from ainode.node.keeping.database import chunks, insert
 from ainode.node.keeping.schema import jobs, patient_index, studies
 from ainode.node.settings import Settings
@@ -128,6 +128,12 @@ def matches(text: str) -> sa.ColumnElement[bool]:
     """Return the condition that a row of `patient_index` has every word of a text in its labels."""
     words = _sought(text).split()
     return sa.and_(*(patient_index.c.sought.contains(word, autoescape=True) for word in words))
+
+
+def self_tests() -> sa.Select[tuple[str]]:
+    """Return the query of the studies that the node made up to test its way up to the routes."""
+    is_self_test = patient_index.c.is_synthetic & (patient_index.c.modalities == SELF_TEST_MODALITY)
+    return sa.select(patient_index.c.study_instance_uid).where(is_self_test)
 
 
 def readable_name(name: str) -> str:

@@ -1,11 +1,13 @@
-"""The studies that were not read, and why: no route, a model that declined, a failure, images that are still awaited.
+"""What was not read, and why: no route, a model that declined, a failure, images that are still awaited.
+
+A row is a study that no route took, or a study and a route that did not read it: another route may have read the study.
 
 What no route took stands in `mismatches`, as a start of the node or the intake decided; the rest follows from the jobs,
 the studies that are not routed yet, and the announcements.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -14,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, JobState
-from ainode.node.keeping.database import aware, insert
+from ainode.node.keeping.database import aware, chunks, insert
+from ainode.node.keeping.patient_index import self_tests
 from ainode.node.keeping.schema import announcements, answers, history, jobs, mismatches, studies
 
 
@@ -67,6 +70,8 @@ class UnreadStudy:
     value: str
     words: str
     """what the model, the error or the announcement says"""
+    read_by: tuple[str, ...] = ()
+    """routes that read the study"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many studies were not read for the same reason."""
+    """How many rows have the same reason."""
 
     reason: UnreadReason
     route: str
@@ -91,6 +96,16 @@ class Tally:
     """of the condition that failed, or the code of a refusal"""
     expected: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows there are, and of how many studies."""
+
+    rows: int
+    studies: int
+    unread_studies: int
+    """of these, that no route read"""
 
 
 _COLUMNS: Final = ("study_instance_uid", "reason", "at", "route", "attribute", "expected", "value", "words")
@@ -108,12 +123,14 @@ class UnreadStudies:
         self._engine = engine
 
     def page(self, criteria: Filter, *, count: int, offset: int = 0) -> tuple[UnreadStudy, ...]:
-        """Return some of the studies, the newest first."""
+        """Return some of the rows, the newest first."""
         rows = _rows()
         query = sa.select(rows).where(*_conditions(rows, criteria))
         query = query.order_by(rows.c.at.desc(), rows.c.study_instance_uid, rows.c.route).limit(count).offset(offset)
         with self._engine.connect() as connection:
-            return tuple(_unread(row) for row in connection.execute(query))
+            found = tuple(_unread(row) for row in connection.execute(query))
+            readers = _readers(connection, {row.study_instance_uid for row in found})
+        return tuple(replace(row, read_by=readers.get(row.study_instance_uid, ())) for row in found)
 
     def of_study(self, study: UID) -> tuple[UnreadStudy, ...]:
         """Return why one study was not read, a row for each route that opened a job; () if nothing is wrong."""
@@ -122,8 +139,21 @@ class UnreadStudies:
             query = sa.select(rows).where(rows.c.study_instance_uid == study).order_by(rows.c.at.desc(), rows.c.route)
             return tuple(_unread(row) for row in connection.execute(query))
 
+    def counts(self, criteria: Filter) -> Counts:
+        """Return how many rows there are, of how many studies, and how many of these no route read."""
+        rows = _rows()
+        columns = (rows.c.study_instance_uid, sa.func.count().label("count"))
+        group = sa.select(*columns).where(*_conditions(rows, criteria)).group_by(rows.c.study_instance_uid).subquery()
+        is_read = sa.or_(*(group.c.study_instance_uid.in_(_read_studies(table)) for table in (jobs, history)))
+        unread = sa.func.sum(sa.case((is_read, 0), else_=1))
+        query = sa.select(
+            sa.func.coalesce(sa.func.sum(group.c["count"]), 0), sa.func.count(), sa.func.coalesce(unread, 0)
+        )
+        with self._engine.connect() as connection:
+            return Counts(*map(int, connection.execute(query).one()))
+
     def tallies(self, criteria: Filter) -> tuple[Tally, ...]:
-        """Return how many studies were not read for which reason, the most frequent reason first."""
+        """Return how many rows have which reason, the most frequent reason first."""
         rows = _rows()
         columns = (rows.c.reason, rows.c.route, rows.c.attribute, rows.c.expected)
         count = sa.func.count().label("count")
@@ -210,9 +240,27 @@ def _absent() -> sa.Select[Any]:
     return sa.select(*columns).where(~sa.or_(*is_here))
 
 
+def _read_studies(table: sa.Table) -> sa.Select[tuple[str]]:
+    """Return the query of the studies that a route read."""
+    return sa.select(table.c.study_instance_uid).where(table.c.state == JobState.REPORTED)
+
+
+def _readers(connection: Connection, study_uids: Iterable[UID]) -> Mapping[UID, tuple[str, ...]]:
+    """Return the routes that read studies, those of readings that were removed included."""
+    found: dict[UID, set[str]] = {}
+    for some in chunks(study_uids):
+        for table in (jobs, history):
+            query = _read_studies(table).add_columns(table.c.route).where(table.c.study_instance_uid.in_(some))
+            for uid, route in connection.execute(query):
+                found.setdefault(UID(uid), set()).add(route)
+    return {uid: tuple(sorted(routes)) for uid, routes in found.items()}
+
+
 def _conditions(rows: sa.Subquery, criteria: Filter) -> list[sa.ColumnElement[bool]]:
+    is_self_test = (rows.c.reason == UnreadReason.NO_ROUTE) & rows.c.study_instance_uid.in_(self_tests())
     conditions: list[sa.ColumnElement[bool]] = [
-        rows.c[name] == value for name in ("reason", "route", "attribute") if (value := getattr(criteria, name))
+        ~is_self_test,
+        *(rows.c[name] == value for name in ("reason", "route", "attribute") if (value := getattr(criteria, name))),
     ]
     if criteria.since:
         conditions.append(rows.c.at >= criteria.since)

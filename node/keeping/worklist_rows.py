@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from ainode.node.domain import DeliveryState
 from ainode.node.keeping.database import aware
-from ainode.node.keeping.patient_index import Labels, PatientIndex
+from ainode.node.keeping.patient_index import Labels, PatientIndex, self_tests
 from ainode.node.keeping.schema import (
     announcements,
     answers,
@@ -21,6 +21,7 @@ from ainode.node.keeping.schema import (
     mismatches,
     studies,
 )
+from ainode.node.keeping.unread import UnreadReason
 from ainode.node.keeping.worklist import Entry, Kind
 from ainode.node.routes import mismatch_sentence
 
@@ -164,12 +165,16 @@ def _received(connection: Connection, uids: Sequence[str]) -> Values:
 
 def _unmatched(connection: Connection, uids: Sequence[str]) -> Values:
     names = ("route", "attribute", "expected", "value")
+    is_self_test = mismatches.c.study_instance_uid.in_(self_tests()) & (mismatches.c.reason == UnreadReason.NO_ROUTE)
     query = sa.select(mismatches.c.study_instance_uid, *(mismatches.c[name] for name in names))
+    query = query.add_columns(is_self_test.label("is_self_test"))
     rows = connection.execute(query.where(mismatches.c.study_instance_uid.in_(uids)))
     return {row.study_instance_uid: {"reason": _mismatch(row)} for row in rows}
 
 
 def _mismatch(row: Any) -> str:  # noqa: ANN401 - rows have the columns of their query
+    if row.is_self_test:
+        return "a self-test up to the routes, which is meant to match none"
     return mismatch_sentence(row.route, row.attribute, row.expected, row.value)
 
 

@@ -16,6 +16,7 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import advice, problems
 from ainode.node.diagnosis.doctor import examine
+from ainode.node.domain import SELF_TEST_MODALITY
 from ainode.node.errors import ArchiveError, NodeError
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
@@ -77,7 +78,7 @@ def send(settings: Settings, handler: str, token: str) -> dict[str, Any]:
 
 def _synthetic(settings: Settings, handler: str, study: str, folder: Path) -> tuple[Path, ...]:
     if not handler:
-        return testing.write([testing.noise(64, 64, Modality="OT")], folder, study=study)
+        return testing.write([testing.noise(64, 64, Modality=SELF_TEST_MODALITY)], folder, study=study)
     demonstration = registry.handler(handler, environment(settings)).demonstration(0)
     return testing.write(demonstration.images, folder, study=study, positions_mm=demonstration.positions_mm)
 

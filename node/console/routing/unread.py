@@ -85,7 +85,7 @@ def router(parts: Parts) -> APIRouter:
         offset = (question.page - 1) * _PAGE
         rows = unread.page(criteria, count=_PAGE + 1, offset=offset)
         tallies = unread.tallies(criteria)
-        total = sum(tally.count for tally in tallies)
+        counts = unread.counts(criteria)
         is_part = "hx-request" in request.headers
         return render(
             request,
@@ -95,8 +95,8 @@ def router(parts: Parts) -> APIRouter:
             labels=patients.shown(row.study_instance_uid for row in rows),
             tallies=tallies[:_MOST_TALLIES],
             further=sum(tally.count for tally in tallies[_MOST_TALLIES:]),
-            total=total,
-            span=f"{offset + 1} to {offset + len(rows[:_PAGE])} of {total}" if rows else "",
+            counts=counts,
+            span=f"{offset + 1} to {offset + len(rows[:_PAGE])} of {counts.rows} rows" if rows else "",
             newer=question.address(page=question.page - 1) if question.page > 1 else "",
             older=question.address(page=question.page + 1) if len(rows) > _PAGE else "",
             route_names=route_names,

@@ -49,6 +49,22 @@ def test_the_list_names_study_reason_route_and_the_condition_that_failed(viewer:
     assert "shows no spine" in older
 
 
+def test_a_study_that_another_route_read_says_so_and_the_counts_say_what_they_count(
+    viewer: Browser, bench: Bench
+) -> None:
+    assert '"badge sent"' not in viewer.get("/console/unread?reason=declined").text
+    job = Job("other", UID("1.2.60"), "pneumonia", "spine_radiograph", {}, NOW, NOW, ())
+    bench.ledger.open(job)
+    bench.ledger.move("other", JobState.READING)
+    bench.ledger.report(job, (), Outcome(JobState.REPORTED, "{}", "", 1.0))
+    page = viewer.get("/console/unread").text
+    assert "61 rows of 61 studies by reason" in page
+    assert "60 studies read by no route; 1 study read by a route." in page
+    assert "1 to 50 of 61 rows" in page
+    declined = viewer.get("/console/unread?reason=declined").text
+    assert '<span class="badge sent">read by pneumonia</span>' in declined
+
+
 def test_a_count_links_to_the_studies_that_it_counts(viewer: Browser) -> None:
     page = viewer.get("/console/unread").text
     link = "/console/unread?reason=no_route&amp;route=spine&amp;attribute=BodyPartExamined"

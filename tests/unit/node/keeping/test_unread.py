@@ -18,8 +18,9 @@ from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcement, Announcements
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job, Outcome
-from ainode.node.keeping.unread import Filter, Mismatch, UnreadReason, UnreadStudies
+from ainode.node.keeping.unread import Counts, Filter, Mismatch, UnreadReason, UnreadStudies
 from ainode.node.routes import Route
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -47,7 +48,7 @@ def route(engine: sa.Engine, study: str, mismatch: Mismatch | None = None) -> No
 
 def end(engine: sa.Engine, study: str, state: JobState, reason: str, name: str = "nodule") -> None:
     ledger = Ledger(engine)
-    job = Job(f"job {study}", UID(study), name, "any", {}, NOW, NOW, ())
+    job = Job(f"{name} {study}", UID(study), name, "any", {}, NOW, NOW, ())
     ledger.open(job)
     ledger.move(job.id, JobState.READING)
     refusal = {"out_of_scope": {"reason": reason, "code": "wrong-body-part"}}
@@ -112,6 +113,36 @@ def test_filters_and_tallies_tell_the_same_numbers(engine: sa.Engine) -> None:
     span = Filter(since=NOW + timedelta(minutes=1), before=NOW + timedelta(minutes=3))
     assert reasons(engine, span).keys() == {"1", "2"}
     assert sum(tally.count for tally in unread.tallies(span)) == 2
+
+
+def test_a_row_names_the_routes_that_read_its_study_and_studies_are_counted_once(engine: sa.Engine) -> None:
+    for number, study in enumerate(("1", "2", "3")):
+        receive(engine, study, number)
+    route(engine, "1", MISMATCH)
+    for study in ("2", "3"):
+        route(engine, study)
+        for name in ("nodule", "spine"):
+            end(engine, study, JobState.OUT_OF_SCOPE, "no chest", name)
+    end(engine, "3", JobState.REPORTED, "", "pneumonia")
+    unread = UnreadStudies(engine)
+    read_by = {(row.study_instance_uid, row.route): row.read_by for row in unread.page(Filter(), count=50)}
+    of_third = {("3", name): ("pneumonia",) for name in ("nodule", "spine")}
+    assert read_by == {("1", "chest"): (), ("2", "nodule"): (), ("2", "spine"): (), **of_third}
+    assert unread.counts(Filter()) == Counts(rows=5, studies=3, unread_studies=2)
+    assert unread.counts(Filter(route="spine")) == Counts(rows=2, studies=2, unread_studies=1)
+    assert unread.counts(Filter(route="absent")) == Counts(0, 0, 0)
+
+
+def test_a_self_test_up_to_the_routes_does_not_count_among_what_was_not_read(engine: sa.Engine) -> None:
+    patients = PatientIndex(engine, Naming.HIDDEN)
+    for study, modality in (("1", "OT"), ("2", "DX"), ("3", "OT")):
+        receive(engine, study)
+        route(engine, study, MISMATCH)
+        patients.write(UID(study), Labels(modalities=modality, is_synthetic=study != "3"))
+    assert reasons(engine).keys() == {"2", "3"}
+    assert sum(tally.count for tally in UnreadStudies(engine).tallies(Filter())) == 2
+    (row,) = UnreadStudies(engine).of_study(UID("1"))
+    assert row.reason is UnreadReason.NO_ROUTE
 
 
 def test_a_study_that_a_route_takes_at_last_leaves_the_list(engine: sa.Engine) -> None:

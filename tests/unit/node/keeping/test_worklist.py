@@ -215,6 +215,14 @@ def test_a_row_of_a_study_without_a_job_says_why(full: sa.Engine) -> None:
     assert not row(full, "1.1").has_images
 
 
+def test_the_row_of_a_self_test_up_to_the_routes_says_that_it_is_meant_to_match_none(full: sa.Engine) -> None:
+    patients = PatientIndex(full, Naming.FULL)
+    patients.write(UID("1.4"), Labels(modalities="OT", is_synthetic=True))
+    assert row(full, "1.4").reason == "a self-test up to the routes, which is meant to match none"
+    patients.write(UID("1.4"), Labels(modalities="OT"))
+    assert row(full, "1.4").reason == "route spine takes Modality CT, and this is MR"
+
+
 def test_documents_are_confirmed_at_a_destination_once_each_of_them_is(engine: sa.Engine) -> None:
     ledger = read(engine, queue(engine, "1.1"), 0, count=2)
     first, second = ledger.deliveries("spine 1.1")
