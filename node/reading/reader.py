@@ -25,6 +25,8 @@ _Answer = TypeVar("_Answer", Needs, Reading)
 NEEDS_LIMIT_S: Final = 60.0
 """the time limit of a handler's import, of its build() and of its weights() together"""
 _PROCESS: Final = "ainode.node.reading.serving"
+_STUDY: Final = "study "
+"""how the words of what a process works at begin, where that is a study"""
 
 
 def error_of(failure: Failure) -> NodeError:
@@ -52,6 +54,11 @@ class ReaderState:
     """since the process began this work, or answered last"""
     memory_bytes: int
     """0 where no process runs"""
+
+    @property
+    def is_reading(self) -> bool:
+        """Return whether the process reads a study, and does not merely tell what its handler needs."""
+        return self.subject.startswith(_STUDY)
 
 
 class Reader:
@@ -83,7 +90,7 @@ class Reader:
             if is_suspect:
                 self._child.kill()
             try:
-                reading = self._ask(request, Reading, f"study {study}", self._limits.time_limit_s)
+                reading = self._ask(request, Reading, f"{_STUDY}{study}", self._limits.time_limit_s)
             except (ReaderTimeout, ReaderDied):
                 self._suspects.add(study)
                 raise

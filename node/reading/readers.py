@@ -78,8 +78,8 @@ class Readers:
             reader.kill_if_unused()
 
     def reading_count(self) -> int:
-        """Return how many processes work at a question."""
-        return sum(bool(state.subject) for state in self.states())
+        """Return how many processes read a study."""
+        return sum(state.is_reading for state in self.states())
 
     def kill_idle(self) -> None:
         """Kill each process that reads no study; a process that reads a study ends with the node."""

@@ -164,6 +164,7 @@ def test_a_node_that_is_stopped_while_it_reads_goes_on_at_its_next_start(tmp_pat
         deliver(node, *paths)
         node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=30)
         node.stop()
+        assert "stopping; 1 reading under way, done again at the next start" in node.log.read_text()
         node.start()
         job, _ = node.read(study)
         assert (job.state, job.attempts) == (JobState.REPORTED, 2)

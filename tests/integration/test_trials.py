@@ -257,9 +257,14 @@ def test_a_trial_is_removed_an_hour_after_its_last_change(trials: Trials, monkey
 def test_the_log_says_why_a_trial_failed_and_neither_its_identifier_nor_the_name_of_a_file(
     trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trial = uploaded(trials, b"no DICOM")
-    (file,) = trial.names
-    trial.names[file] = "DOE^JANE.dcm"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("JANE/JANE.dcm", b"JANE is no DICOM")
+        members.writestr("../JANE.dcm", b"no DICOM")
+        members.writestr("JANE.nii", b"no NIfTI")
+    trial = uploaded(trials, b"no DICOM", archive.getvalue())
+    for file in list(trial.names):
+        trial.names[file] = "DOE^JANE.dcm"
     outcome(trials, trial)
     (record,) = [record for record in caplog.records if getattr(record, "action", "") == "trial_failed"]
     assert f"trial {trial.identifier[:8]}…: " in record.getMessage()

@@ -541,9 +541,8 @@
     }
 
     paintMark(context, [x, y], color = MARK) {
-      for (const [right, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      for (const [right, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]])
         this.stroke(context, color, [4, 14].map((far) => [x + far * right, y + far * down]));
-      }
     }
 
     paintLetters(context, letters) {
@@ -573,7 +572,8 @@
       this.part("slider").setAttribute("aria-valuetext", text);
       const [center, width] = (this.shownWindow || []).map((n, _, [, wide]) => Number(n.toFixed(wide < 10 ? 3 : 0)));
       const words = [count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
-      if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${(this.part("map").value = map.title)}`);
+      if (map) this.part("map").value = map.title;
+      if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${map.title}`);
       this.part("status").textContent = words.filter(Boolean).join(" · ");
     }
   }
