@@ -62,7 +62,7 @@ _PHOTOGRAPHS = {
     "1.2.840.10008.5.1.4.1.1.77.1.4": "VL Photographic Image",
     _DERMOSCOPIC: "Dermoscopic Photography Image",
 }
-_NO_DERMOSCOPE = "no header names a dermoscope: of a photograph taken without one the answer says nothing"
+_NO_DERMOSCOPE = "no header names a dermoscope: of a photograph without one the answer says nothing"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 _SKIN = Code("39937001", "SCT", "Skin")

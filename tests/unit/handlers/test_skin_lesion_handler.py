@@ -13,6 +13,7 @@ from ainode.node.disk import sha256_of
 from ainode.node.domain import Handler, OutOfScope, Result, Selection, Study, SyntheticImage
 from ainode.node.encoding import headers
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
+from ainode.node.reports.limits import footnotes
 
 PHOTOGRAPH = "1.2.840.10008.5.1.4.1.1.77.1.4"
 DERMOSCOPY = "1.2.840.10008.5.1.4.1.1.77.1.7"
@@ -140,6 +141,7 @@ def test_a_photograph_is_read_with_its_site_and_a_map_on_its_own_grid(tmp_path: 
     assert (capture.saliency.rows, capture.saliency.columns) == (image.rows, image.columns)
     assert "Skin of upper extremity, left" in capture.captions[0]
     assert "no header names a dermoscope" in result.algorithm.known_limits[0]
+    assert not [line for line in footnotes(result.algorithm) if "Known limits" in line and "more in the report" in line]
     under_a_dermoscope = replace(image, header={**image.header, "SOPClassUID": DERMOSCOPY, "Modality": "DMS"})
     paths = testing.write([under_a_dermoscope], tmp_path / "dermoscopic", study="dermoscopic")
     selection = handler.select(headers.study(headers.instance(path, sha256=sha256_of(path)) for path in paths))
