@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ainode.node.domain import Algorithm, Capture, Finding, Point
-from ainode.node.reports.heat import resized_saliency, with_contours
-from ainode.node.reports.labels import BACKGROUND, Box, Font, ascii_text, draw_findings, font_of
+from ainode.node.reports.heat import edge, resized_saliency, with_contours
+from ainode.node.reports.labels import BACKGROUND, FINDING_COLOR, Box, Font, ascii_text, draw_findings, font_of
 from ainode.node.reports.words import (
     GRAY,
     Line,
@@ -25,6 +25,7 @@ from ainode.node.reports.words import (
 )
 
 Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 MAX_SIDE = 1280
 """of one of the two pictures, in pixels: finer detail is in the source, which lies in the same study"""
 _MIN_SIDE = 512  # the words of a smaller picture cannot be read
@@ -32,6 +33,8 @@ _GAP = 8
 # Pillow's factor of a first, coarse reduction, of which nothing is seen at this value.
 _REDUCING_GAP = 2.0
 
+_HALF = 128
+"""of a pixel of 8 bits"""
 _LETTER_COLOR = (255, 236, 150)
 _INSET_SHARE = 0.4
 """side of the magnified part of the picture, as a share of the shorter side"""
@@ -70,11 +73,16 @@ class DrawnCapture:
 
 
 def drawn_capture(
-    capture: Capture, image: Picture, *, algorithm: Algorithm, setting: Setting | None = None
+    capture: Capture,
+    image: Picture,
+    *,
+    algorithm: Algorithm,
+    setting: Setting | None = None,
+    outlined: Mask | None = None,
 ) -> DrawnCapture:
-    """Return the capture of the source image.
+    """Return the capture of the source image; `outlined` are the pixels that a measured finding fills.
 
-    Shapes: image (rows, columns, 3), RGB.
+    Shapes: image (rows, columns, 3), RGB; outlined (rows, columns).
     """
     setting = setting or Setting()
     rows, columns = image.shape[:2]
@@ -84,13 +92,13 @@ def drawn_capture(
         source = source.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     factors = size[0] / columns, size[1] / rows
     font = font_of(max(15, round(min(max(size) / 62, size[0] / 24))))
-    marked = _marked(capture, source, factors=factors, font=font)
+    marked = _marked(capture, source, outlined, factors=factors, font=font)
     for panel in (source, marked):
         _annotate(panel, setting, font)
     panels = Image.new("RGB", (2 * size[0] + _GAP, size[1]), BACKGROUND)
     panels.paste(source, (0, 0))
     panels.paste(marked, (size[0] + _GAP, 0))
-    page = with_words(panels, _lines(capture, algorithm, font))
+    page = with_words(panels, _lines(capture, algorithm, font, has_outline=outlined is not None))
     return DrawnCapture(np.asarray(page), np.asarray(marked), factors)
 
 
@@ -111,8 +119,11 @@ def _drawn_findings(capture: Capture) -> tuple[Finding, ...]:
     return () if is_absent(capture) and verdict and verdict.about is None else capture.findings
 
 
-def _marked(capture: Capture, source: Image.Image, *, factors: tuple[float, float], font: Font) -> Image.Image:
-    """Return the source with contours, regions and the magnified part; contours of a small finding are in that part."""
+def _marked(
+    capture: Capture, source: Image.Image, outlined: Mask | None, *, factors: tuple[float, float], font: Font
+) -> Image.Image:
+    """Return the source with contours, regions and the magnified part; lines of a small finding are in that part."""
+    filled = None if outlined is None else Image.fromarray(outlined.astype(np.uint8) * 255).resize(source.size)
     strength = resized_saliency(capture.saliency, source.size) if capture.saliency else None
     inset = _inset_box(capture.inset, source, factors)
     # Lines alone are thin: thick ones are taken for the outline of a lesion.
@@ -123,14 +134,28 @@ def _marked(capture: Capture, source: Image.Image, *, factors: tuple[float, floa
         marked = source.copy() if marked is source else marked
     else:
         marked = source.copy()
+    if filled and not inset:
+        marked = _with_outline(marked, filled)
     draw_findings(marked, _drawn_findings(capture), factors=factors, font=font)
     if inset:
         side = round(_INSET_SHARE * min(source.size))
         part = _magnified(source, inset, side)
         if strength:
             part = with_contours(part, _magnified(strength, inset, side), is_quiet=is_quiet, width=1)
+        if filled:
+            part = _with_outline(part, _magnified(filled, inset, side))
         _paste_far(marked, part, inset)
     return marked
+
+
+def _with_outline(picture: Image.Image, filled: Image.Image) -> Image.Image:
+    """Return the picture with the edge of what is filled, in the color of findings.
+
+    Shapes: `filled` is 255 where a finding is and 0 where none is, in the size of the picture.
+    """
+    pixels = np.array(picture)
+    pixels[edge(np.asarray(filled) >= _HALF)] = FINDING_COLOR
+    return Image.fromarray(pixels)
 
 
 def _inset_box(finding: Finding | None, source: Image.Image, factors: tuple[float, float]) -> Box | None:
@@ -189,10 +214,10 @@ def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:
         )
 
 
-def _lines(capture: Capture, algorithm: Algorithm, font: Font) -> list[Line]:
+def _lines(capture: Capture, algorithm: Algorithm, font: Font, *, has_outline: bool) -> list[Line]:
     """Return the words below the panels: the verdict large, its numbers, what the picture shows, the numbers small."""
     small = small_font(font)
-    lines = [*verdict_lines(capture.subject, font), *legend_lines(capture, small)]
+    lines = [*verdict_lines(capture.subject, font), *legend_lines(capture, small, has_outline=has_outline)]
     lines.append(Line(f"{capture.title} - {algorithm.name} {algorithm.version}", GRAY, small))
     lines += [Line("; ".join(capture.captions), GRAY, small)] if capture.captions else []
     return [*lines, *limit_lines(algorithm, font)]

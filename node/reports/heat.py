@@ -1,4 +1,4 @@
-"""The saliency of a model as contour lines, which leave what lies below them to be seen."""
+"""Saliency and outlines as lines, which leave what lies below them to be seen."""
 
 from typing import Final
 
@@ -68,21 +68,21 @@ def with_contours(picture: Image.Image, strength: Image.Image, *, is_quiet: bool
         return picture
     pixels = np.array(picture)
     for level in _LEVELS:
-        line = _edge(values >= level * peak)
+        line = edge(values >= level * peak)
         for _ in range(0 if is_quiet else width // 2):
             line = _thickened(line)
         pixels[line] = _QUIET_COLOR if is_quiet else contour_color(level)
     return Image.fromarray(pixels)
 
 
-def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the pixels inside that have a pixel outside beside them."""
-    edge = np.zeros_like(inside)
-    edge[1:] |= inside[1:] & ~inside[:-1]
-    edge[:-1] |= inside[:-1] & ~inside[1:]
-    edge[:, 1:] |= inside[:, 1:] & ~inside[:, :-1]
-    edge[:, :-1] |= inside[:, :-1] & ~inside[:, 1:]
-    return edge
+    line = np.zeros_like(inside)
+    line[1:] |= inside[1:] & ~inside[:-1]
+    line[:-1] |= inside[:-1] & ~inside[1:]
+    line[:, 1:] |= inside[:, 1:] & ~inside[:, :-1]
+    line[:, :-1] |= inside[:, :-1] & ~inside[:, 1:]
+    return line
 
 
 def _thickened(line: NDArray[np.bool_]) -> NDArray[np.bool_]:

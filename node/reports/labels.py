@@ -12,7 +12,7 @@ Font = ImageFont.FreeTypeFont
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of the canvas"""
 BACKGROUND: Final = (12, 14, 18)
-_BOX_COLOR: Final = (80, 220, 255)
+FINDING_COLOR: Final = (80, 220, 255)
 
 
 def font_of(size: int) -> Font:
@@ -71,7 +71,7 @@ def draw_findings(
                 points = _cross(*points[0], 4.0 * line_width)
             # The dark line below keeps the bright line visible on bone.
             canvas.line(points, fill=BACKGROUND, width=line_width + 2)
-            canvas.line(points, fill=_BOX_COLOR, width=line_width)
+            canvas.line(points, fill=FINDING_COLOR, width=line_width)
             labels.append(ascii_text(finding.label))
             occupied.append(_bounding_box(points))
     for label, box in zip(labels, tuple(occupied), strict=True):
@@ -81,7 +81,7 @@ def draw_findings(
             left, top, right, bottom = label_box(box, size, canvas=picture.size, occupied=occupied)
             occupied.append((left, top, right, bottom))
             canvas.rectangle(occupied[-1], fill=BACKGROUND)
-            canvas.text((left + padding, (top + bottom) / 2), label, font=font, fill=_BOX_COLOR, anchor="lm")
+            canvas.text((left + padding, (top + bottom) / 2), label, font=font, fill=FINDING_COLOR, anchor="lm")
 
 
 def _cross(x: float, y: float, arm: float) -> list[Point]:

@@ -4,18 +4,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, TM, DSfloat
 
-from ainode.node.domain import UID, Algorithm, Capture, Document, DocumentContext, DocumentKind, InstanceRef, Result
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    Capture,
+    Document,
+    DocumentContext,
+    DocumentKind,
+    InstanceRef,
+    Result,
+    Segmented,
+)
 from ainode.node.identity import MANUFACTURER, MODEL_NAME, made_uid, run_digest
 from ainode.node.imaging import pixels
 from ainode.node.reports.capture_setting import setting_of
 from ainode.node.reports.dates import iso_date
-from ainode.node.reports.drawing import DrawnCapture, Picture, drawn_capture
+from ainode.node.reports.drawing import DrawnCapture, Mask, Picture, drawn_capture
 from ainode.node.reports.requests import copy_requests, request_attributes
 from ainode.node.reports.series import series_description, series_number
 from ainode.node.reports.source_header import (
@@ -79,8 +90,28 @@ class _Place(NamedTuple):
 
 def _drawn(result: Result, capture: Capture, header: Dataset, source: Path) -> DrawnCapture:
     """Return the pixels of a capture; `header` and `source` are header and file of the source image."""
-    setting = setting_of(header, capture, result.evidence)
-    return drawn_capture(capture, pixels.picture(source, capture.window), algorithm=result.algorithm, setting=setting)
+    return drawn_capture(
+        capture,
+        pixels.picture(source, capture.window),
+        algorithm=result.algorithm,
+        setting=setting_of(header, capture, result.evidence),
+        outlined=_outlined(capture, result.segmented),
+    )
+
+
+def _outlined(capture: Capture, segmented: Segmented | None) -> Mask | None:
+    """Return the pixels of the captured image that its findings fill by the segmentation; None where they fill none.
+
+    Shapes: (rows, columns) of the image.
+    """
+    names = {finding.tracking_identifier for finding in capture.findings}
+    for labels in segmented.maps if segmented else ():
+        if labels.image == capture.image:
+            numbers = [number for number, segment in enumerate(segmented.segments, 1) if segment.finding in names]
+            grid = np.frombuffer(labels.labels, np.uint8).reshape(labels.rows, labels.columns)
+            mask = np.isin(grid, numbers)
+            return mask if mask.any() else None
+    return None
 
 
 def _document(

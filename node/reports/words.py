@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from ainode.node.domain import Algorithm, Capture, Finding, Presence, WeightsStatus
 from ainode.node.reports.heat import contour_color
-from ainode.node.reports.labels import BACKGROUND, Font, ascii_text, font_of, wrapped_lines
+from ainode.node.reports.labels import BACKGROUND, FINDING_COLOR, Font, ascii_text, font_of, wrapped_lines
 from ainode.node.reports.limits import footnotes
 
 WHITE, GRAY = (240, 240, 240), (150, 155, 165)
@@ -52,8 +52,10 @@ def is_absent(capture: Capture) -> bool:
     return verdict is not None and verdict.presence is Presence.ABSENT
 
 
-def legend_lines(capture: Capture, font: Font) -> Iterator[Line]:
+def legend_lines(capture: Capture, font: Font, *, has_outline: bool) -> Iterator[Line]:
     """Yield what the lines of the picture mean."""
+    if has_outline:
+        yield Line("Outline: what was measured.", FINDING_COLOR, font)
     if not capture.saliency:
         return
     if is_absent(capture):

@@ -67,7 +67,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         address = f"http://127.0.0.1:{bench.settings.web.port}"
         context = browser.new_context(base_url=address, extra_http_headers={"X-Role": "READER"})
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         yield page
         browser.close()
     bench.web.stop()

@@ -55,7 +55,7 @@ def announce(pair: Pair, study: str, way: str = "announce", **question: object) 
     """Ask the node by HTTP as a script does, and return the status."""
     headers_of_request = {"Authorization": f"Bearer {pair.token}", "Content-Type": "application/json"}
     body = json.dumps({"peer": "orthanc", **question})
-    with closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=10)) as connection:
+    with closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=60)) as connection:
         connection.request("POST", f"/studies/{testing.uid(study)}/{way}", body, headers_of_request)
         return connection.getresponse().status
 

@@ -180,7 +180,7 @@ def test_an_image_that_is_added_later_is_announced_and_supersedes_the_report(pai
 
 
 def test_the_state_of_a_study_that_orthanc_does_not_have_is_a_404(pair: Pair) -> None:
-    with closing(HTTPConnection("127.0.0.1", pair.archive.http_port, timeout=10)) as connection:
+    with closing(HTTPConnection("127.0.0.1", pair.archive.http_port, timeout=60)) as connection:
         connection.request("GET", "/ainode/studies/00000000-00000000")
         assert connection.getresponse().status == 404
 
@@ -274,7 +274,7 @@ def test_an_archive_that_is_down_is_pulled_from_once_it_is_back(tmp_path: Path) 
     with running(node):
         headers = {"Authorization": f"Bearer {pair.token}", "Content-Type": "application/json"}
         body = json.dumps({"peer": "orthanc", "instances": 2})
-        with closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=10)) as connection:
+        with closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=60)) as connection:
             connection.request("POST", f"/studies/{study}/announce", body, headers)
             assert connection.getresponse().status == 202
         wait(lambda: bool((known := pair.announcements.of(UID(study))) and known.attempts > 1))
@@ -326,7 +326,7 @@ def test_a_peer_that_speaks_dicomweb_only_is_pulled_from_as_well(tmp_path: Path)
             text = text.replace(by_rest, by_web)
         pair.node.config.write_text(text)
         pair.upload(*paths)
-        with running(pair.node), closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=10)) as connection:
+        with running(pair.node), closing(HTTPConnection("127.0.0.1", pair.web_port, timeout=60)) as connection:
             headers = {"Authorization": f"Bearer {pair.token}", "Content-Type": "application/json"}
             body = json.dumps({"peer": "orthanc", "instances": 3})
             connection.request("POST", f"/studies/{study}/announce", body, headers)

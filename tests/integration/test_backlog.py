@@ -49,7 +49,7 @@ def enqueued(node: RunningNode) -> int:
         return int(connection.execute(query).fetchone()[0])
 
 
-@pytest.mark.parametrize("ready_s", [15, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("ready_s", [60, pytest.param(5, marks=pytest.mark.long)])
 def test_a_node_that_was_killed_with_600_jobs_and_8000_unindexed_instances_is_soon_ready_and_indexes_them(
     tmp_path: Path, ready_s: float
 ) -> None:

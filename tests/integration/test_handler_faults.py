@@ -50,7 +50,7 @@ from ainode.node.settings import NodeTable, ReaderTable, Settings
 
 CONTEXT = DocumentContext(datetime(2026, 1, 2, tzinfo=UTC), UID("2.25.1"), "test", ("ainode 0",), "00")
 STUDY = UID(testing.uid("faulty"))
-NOT_BLOCKED_S = 0.5
+NOT_BLOCKED_S = 10.0
 _OTHERS: set[psutil.Process] = set()
 IMPORTING = ("body", "build", "weights")
 

@@ -29,6 +29,8 @@ from ainode.node.settings import ConsoleTable  # noqa: E402
 
 EVIL = "evil.example"
 STUDY = "1.2.3"
+SOON_S = 2.0
+"""far less than any time limit of the node, on a busy machine too"""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def hostile_token(bench: Bench) -> str:
 @contextmanager
 def connection(bench: Bench, content: bytes = b"") -> Iterator[socket.socket]:
     """Connect and send; whoever is cut off while it sends is cut off when it reads."""
-    with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=60) as line:
         line.sendall(content)
         yield line
 
@@ -197,13 +199,13 @@ def test_two_hundred_and_thirty_silent_connections_neither_close_health_nor_stay
     with ExitStack() as stack:
         for _ in range(230):
             stack.enter_context(connection(bench))
-        assert seconds_of_health(bench) < 0.2
+        assert seconds_of_health(bench) < SOON_S
 
 
 def test_more_silent_connections_than_places_displace_each_other(bench: Bench, token: str) -> None:
     with ExitStack() as stack:
         lines = [stack.enter_context(connection(bench, b"GET /health HT")) for _ in range(600)]
-        assert seconds_of_health(bench) < 0.2
+        assert seconds_of_health(bench) < SOON_S
         assert bench.call("GET", f"/studies/{STUDY}", token).status_code == 404
         assert lines[0].recv(1) == b""
 
@@ -234,7 +236,7 @@ def test_two_hundred_hostile_callers_delay_neither_health_nor_an_upload(bench: B
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # pytest's own, which a new process does not have
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | paths) as crowd:
         wait_for_connections(port, 150)
-        assert seconds_of_health(bench) < 0.2
+        assert seconds_of_health(bench) < SOON_S
         assert bench.store(token, a_file()).status_code == 200
         assert crowd.stdin
         crowd.stdin.close()
@@ -283,7 +285,7 @@ def test_eight_dripping_uploads_end_and_delay_no_other_caller(bench: Bench, toke
         lines = [stack.enter_context(connection(bench, drip)) for _ in range(8)]
         begin = time.monotonic()
         assert bench.store(token, a_file()).status_code == 200
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 4
         statuses = set()
         while time.monotonic() - begin < 15 and not statuses:
             for line in lines:
@@ -316,8 +318,8 @@ def test_silent_callers_of_https_displace_each_other_before_and_in_the_handshake
         begin = time.monotonic()
         with requests.Session() as session:
             address = f"https://127.0.0.1:{bench.settings.web.port}/health"
-            assert session.get(address, verify=str(pem), timeout=10).status_code == 200
-        assert time.monotonic() - begin < 1
+            assert session.get(address, verify=str(pem), timeout=60).status_code == 200
+        assert time.monotonic() - begin < SOON_S
         assert lines[0].recv(1) == b""
 
 
@@ -330,7 +332,7 @@ def test_tiny_chunks_and_tiny_headers_do_not_delay_health(bench: Bench, token: s
             line.settimeout(0.1)
             with suppress(ConnectionError, TimeoutError):
                 line.sendall(content)
-        assert seconds_of_health(bench) < 0.2
+        assert seconds_of_health(bench) < SOON_S
         assert bench.store(token, a_file()).status_code == 200
 
 
@@ -343,7 +345,7 @@ def test_a_thousand_guesses_are_told_to_wait_and_write_four_lines(
     address = f"http://127.0.0.1:{bench.settings.web.port}/studies/{STUDY}"
     with requests.Session() as session, caplog.at_level(logging.INFO):
         answers = [
-            session.get(address, headers={"Authorization": f"Bearer guess{number}"}, timeout=20)
+            session.get(address, headers={"Authorization": f"Bearer guess{number}"}, timeout=60)
             for number in range(1_000)
         ]
     assert answers[-1].status_code == 429

@@ -188,7 +188,7 @@ def test_an_orthanc_that_never_answers_is_asked_once_and_the_rest_is_left_to_a_r
         started = time.monotonic()
         sent = send(link(peer, 0.5), [Outgoing.of(a_file()) for _ in range(3)])
         hang.set()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert asked == ["/orthanc/instances"]
     assert {type(one.error) for one in sent} == {ArchiveUnreachable}
 

@@ -49,7 +49,7 @@ class Console:
             java_script_enabled=scripts,
         )
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         log_in(page, f"the-{role}", PASSWORD)
         return page
 

@@ -111,7 +111,7 @@ def test_an_upload_that_is_too_large_is_refused_and_the_form_says_so(bench: Benc
         requests.Request("POST", f"http://127.0.0.1:{bench.settings.web.port}{address}", data=content)
     )
     request.headers.update(headers)
-    assert reader.session.send(request, timeout=20).status_code == 413
+    assert reader.session.send(request, timeout=60).status_code == 413
     assert "max_upload_bytes" in reader.get(f"{address}/progress").text
     assert left(bench) == []
 
@@ -123,7 +123,7 @@ def test_the_page_of_the_form_shows_how_much_of_the_upload_arrived(bench: Bench,
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     )
     part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-    with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=60) as connection:
         connection.sendall(head.encode() + part + bytes(1_000_000 - len(part)))
         deadline = time.monotonic() + 20
         while "1.0 MB of 2.0 MB" not in (text := reader.get(f"{address}/progress").text):

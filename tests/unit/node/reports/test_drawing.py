@@ -20,7 +20,7 @@ from ainode.node.domain import (
 from ainode.node.reports import drawing
 from ainode.node.reports.drawing import Setting, drawn_capture
 from ainode.node.reports.heat import heat_colors
-from ainode.node.reports.labels import Box, label_box, wrapped_lines
+from ainode.node.reports.labels import FINDING_COLOR, Box, label_box, wrapped_lines
 
 IMAGE = InstanceRef(UID("1.2"), UID("1.2.3"), UID("1.2.840.10008.5.1.4.1.1.1"), UID("1.2.3.4"))
 ALGORITHM = Algorithm("spine_radiograph", "1.0.0", "5" * 64, WeightsStatus.DEMONSTRATION)
@@ -71,6 +71,28 @@ def test_a_point_is_drawn_as_a_cross() -> None:
     region = Region(IMAGE, ((300.0, 200.0),), GraphicType.POINT)
     pixels = _right(drawn_capture(_capture(_finding(region)), _gray(600, 600), algorithm=ALGORITHM).pixels)
     assert (pixels[200, 300] != 128).any()
+
+
+def test_what_was_measured_is_outlined_where_it_lies_and_shines_through() -> None:
+    outlined = np.zeros((600, 600), np.bool_)
+    outlined[100:201, 300:401] = True
+    pixels = _right(drawn_capture(_capture(), _gray(600, 600), algorithm=ALGORITHM, outlined=outlined).pixels)
+    marked = np.argwhere((pixels != 128).any(axis=2))
+    assert marked.min(axis=0).tolist() == [100, 300]
+    assert marked.max(axis=0).tolist() == [200, 400]
+    assert (pixels[101:200, 301:400] == 128).all()
+
+
+def test_the_outline_of_a_small_finding_is_drawn_in_its_magnified_part() -> None:
+    finding = _finding(Region.box(IMAGE, left=100, top=200, right=120, bottom=220), "")
+    outlined = np.zeros((600, 600), np.bool_)
+    outlined[205:216, 105:116] = True
+    capture = replace(_capture(finding), inset=finding)
+    pixels = _right(drawn_capture(capture, _gray(600, 600), algorithm=ALGORITHM, outlined=outlined).pixels)
+    part = pixels[361:599, 361:599]  # 240 pixels for 60: four times, in the corner that is farthest away
+    rows, columns = np.nonzero((part == FINDING_COLOR).all(axis=2))
+    assert np.ptp(rows) == np.ptp(columns) == pytest.approx(4 * 11, abs=3)
+    assert (rows.min() + rows.max()) / 2 == pytest.approx(119, abs=3)
 
 
 def _right(pixels: drawing.Picture, side: int = 600) -> drawing.Picture:
