@@ -173,14 +173,13 @@ class Receiver:
             self._associate(place)
         except AssociationLost as error:
             text, reason = f"association lost: {error}", str(error)
-            about = {"action": "association_lost", "address": address, "reason": reason}
-            if self._sparse_log.write(logging.INFO, text, **about) and not is_open:
+            about = {"action": "association_lost", "reason": reason, "calling_ae_title": place.calling_ae_title}
+            if self._sparse_log.write(logging.INFO, text, address=address, **about) and not is_open:
                 self._on_event(AssociationRefused("", "", address, reason))
             channel.abort()
         except ProtocolViolation as error:
-            self._sparse_log.write(
-                logging.WARNING, f"association aborted: {error}", action="association_aborted", address=address
-            )
+            about = {"action": "association_aborted", "calling_ae_title": place.calling_ae_title}
+            self._sparse_log.write(logging.WARNING, f"association aborted: {error}", address=address, **about)
             channel.abort(error.reason)
         except Exception:  # noqa: BLE001 - the boundary of an association: no error may end another association
             _log.exception("association failed", extra={"action": "association_failed", "address": address})
@@ -193,6 +192,7 @@ class Receiver:
         """Negotiate the association, and serve its accepted presentation contexts."""
         channel = place.channel
         request = proposal(channel.associate_request())
+        place.calling_ae_title = request.calling_ae_title
         reason = refusal(request, place.address, self._policy)
         fault = certificate_fault(request.calling_ae_title, channel.identities(), self._policy.certificates)
         if reason is None and fault:

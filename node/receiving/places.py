@@ -52,6 +52,8 @@ class Place:
     since_s: float
     """when the stage began, by the monotonic clock"""
     stage: Stage = Stage.OPENING
+    calling_ae_title: str = ""
+    """of the caller, empty before an association is proposed"""
     caller: str = ""
     """whose associations are counted together"""
     has_stored: bool = False

@@ -1,5 +1,6 @@
 """The receiver against DCMTK, pynetdicom, and a caller who knows no manners."""
 
+import logging
 import os
 import socket
 import struct
@@ -392,12 +393,17 @@ def test_an_object_that_was_interrupted_leaves_nothing_and_takes_nothing_with_it
     assert list((running.spool.root / "tmp").iterdir()) == []
 
 
-def test_a_silent_association_is_ended(start: Callable[..., Running]) -> None:
+def test_a_silent_association_is_ended_and_the_log_names_its_caller(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     running = start(network_timeout_s=0.2)
     with Caller(running.port) as caller:
         assert status(caller.store(data_set())) == 0
         assert caller.aborted()
     assert len(running.spool.unindexed()) == 1
+    (line,) = [record for record in caplog.records if getattr(record, "action", "") == "association_lost"]
+    assert line.calling_ae_title == "CALLER"  # type: ignore[attr-defined]
 
 
 # Storage commitment

@@ -21,7 +21,7 @@ class Caller:
         called: str = "AINODE",
         calling: str = "CALLER",
         tls: ssl.SSLContext | None = None,
-        timeout_s: float = 10,
+        timeout_s: float = 60,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         try:

@@ -19,7 +19,7 @@ import pytest
 
 from ainode.node.settings import Peer
 
-_READY_S = 60.0
+_READY_S = 120.0
 _STOP_S = 20.0
 # Linux gives out 32768 and above (net.ipv4.ip_local_port_range).
 _PORTS = range(15_000, 30_000)

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from ainode.node.console.pages import duration
 from ainode.node.domain import counted
 from ainode.node.keeping.backlog import Failures, Queue, Trouble
 
@@ -79,6 +80,5 @@ def _of_dead_letters(count: int) -> Iterator[Statement]:
 def _of_queues(queues: Sequence[Queue], now: datetime) -> Iterator[Statement]:
     for queue in queues:
         if queue.oldest and now - queue.oldest > LONG_WAIT:
-            minutes = int((now - queue.oldest).total_seconds() // 60)
-            wait = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"  # noqa: PLR2004 - two hours
+            wait = duration((now - queue.oldest).total_seconds())
             yield Statement(f"{queue.name.capitalize()}: {queue.count}, the oldest for {wait}")
