@@ -332,7 +332,7 @@ def test_everything_can_be_done_by_keyboard(opened: Viewer) -> None:
     for key, number in (("Home", 0), ("ArrowDown", 1), ("End", 4), ("ArrowUp", 3), ("PageUp", 0), ("n", 2)):
         press(key)
         assert opened.evaluate("return v.number") == number
-    assert opened.text("status").startswith(f"Slice 3 of {SLICES}, ")
+    assert opened.text("status").startswith(f"Series 1 · Slice 3 of {SLICES}, ")
     press("+")
     press("Shift+ArrowLeft")
     assert opened.evaluate("return [v.view.zoom, v.view.x]") == [1.25, 30]

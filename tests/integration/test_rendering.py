@@ -247,6 +247,7 @@ def test_the_slices_of_a_ct_have_one_window(
     paths = testing.write(testing.ct(volume, (2.5, 0.5, 0.8), frame="one", header=header), tmp_path, study="one")
     view = rendering.series(paths)
     assert (view["window"], view["window_label"]) == (window, label)
+    assert view["name"] == "Series 1"  # as captures and other viewers call it
 
 
 def test_slices_of_a_volume_that_states_no_window_share_the_window_of_their_middle(

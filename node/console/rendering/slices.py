@@ -98,6 +98,7 @@ def series_view(paths: Sequence[Path]) -> dict[str, Any]:
     return {
         "modality": as_code(headers[0].get("Modality", "")),
         "frame_of_reference": str(headers[0].get("FrameOfReferenceUID", "")),
+        "name": f"Series {headers[0].SeriesNumber}" if headers[0].get("SeriesNumber") is not None else "",
         "planes": list(planes.values()),
         "slices": [
             _row(item, numbers[item.key], index, words)

@@ -571,7 +571,7 @@
       this.part("slider").value = this.number + 1;
       this.part("slider").setAttribute("aria-valuetext", text);
       const [center, width] = (this.shownWindow || []).map((n, _, [, wide]) => Number(n.toFixed(wide < 10 ? 3 : 0)));
-      const words = [count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
+      const words = [this.series.name, count > 1 && text, width && `window ${center} / ${width} ${slice?.unit ?? ""}`];
       if (map) this.part("map").value = map.title;
       if (map) words.push(`saliency ${Math.round(100 * this.opacity)} %: ${map.title}`);
       this.part("status").textContent = words.filter(Boolean).join(" · ");
