@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page
@@ -20,6 +21,7 @@ _CANVAS = ".cornerstone-canvas"
 _SLICE = "[data-cy='viewport-overlay-bottom-right']"
 # Software rendering on a shared machine.
 _PATIENCE_MS = 120_000
+_TRIES = 4
 _NOTCH = 100
 """of a mouse wheel, in pixels"""
 
@@ -40,15 +42,17 @@ class Screen:
         self.tab.locator(_CANVAS).first.wait_for(timeout=_PATIENCE_MS)
 
     def show(self, series_number: int, shown: Callable[[], bool]) -> None:
-        """Double-click a series of the study in the list until it is shown, as a person does.
+        """Double-click a series in the list until it is shown, as a person does; load the page anew between two tries.
 
         The list moves under the two clicks as long as it fills.
         """
-        entry = self.tab.get_by_text(f"S:{series_number}", exact=True).first
-        entry.dblclick(timeout=_PATIENCE_MS)
-        if not self._within(shown, _PATIENCE_MS / 4):
-            entry.dblclick(timeout=_PATIENCE_MS)
-            self.until(shown)
+        for _ in range(_TRIES):
+            self.tab.get_by_text(f"S:{series_number}", exact=True).first.dblclick(timeout=_PATIENCE_MS)
+            if self._within(shown, _PATIENCE_MS / 3):
+                return
+            self.tab.reload()
+            self.tab.locator(_CANVAS).first.wait_for(timeout=_PATIENCE_MS)
+        pytest.fail(f"{self.keep('not-drawn')} is what is there")
 
     def press(self, name: str) -> None:
         """Press the button that OHIF's own tests know by that name."""
