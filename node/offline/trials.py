@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -77,11 +78,14 @@ class Trial:
         self.changed_s = time.monotonic()
 
     def content(self) -> Mapping[str, Any]:
-        """Return what the process wrote: studies, readings, unread files; nothing before the end."""
-        try:
-            content: Mapping[str, Any] = json.loads((self.folder / CONTENT).read_text("utf-8"))
-        except FileNotFoundError:
-            return {"studies": [], "readings": [], "unread": [], "unread_count": 0}
+        """Return what the process wrote: studies, readings, unread files; nothing before the end.
+
+        A trial that waits to be read again has the file of its last reading, which answers another question.
+        """
+        content: Mapping[str, Any] = {"studies": [], "readings": [], "unread": [], "unread_count": 0}
+        if self.state.stage.is_final:
+            with suppress(FileNotFoundError):
+                content = json.loads((self.folder / CONTENT).read_text("utf-8"))
         return content
 
     def document(self, name: str) -> Path:

@@ -176,6 +176,21 @@ def test_a_point_outside_of_the_images_may_be_given_again(trials: Trials) -> Non
     trials.discard(trial)
 
 
+def test_a_trial_that_is_read_again_shows_nothing_of_its_last_reading_until_it_is_read(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = outcome(trials, uploaded(trials, radiograph(tmp_path, study="again")))
+    assert trial.content()["studies"]
+    is_busy = threading.Event()
+    is_busy.set()
+    monkeypatch.setattr(trials, "_is_busy", is_busy.is_set)  # live studies go first
+    trials.read(trial, LOOK)
+    assert trial.content()["studies"] == []
+    is_busy.clear()
+    assert ended(trial).content()["studies"]
+    trials.discard(trial)
+
+
 def test_three_dates_have_a_point_each_and_any_may_be_missing(trials: Trials) -> None:
     trial = trials.open(OWNER)
     for seed, slot in enumerate(("files", "files_2", "files_3")):
