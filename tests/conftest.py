@@ -24,6 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_folders_of_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove what a module made for all of its tests: a run would fill gigabytes of memory with it."""
+    root = tmp_path_factory.getbasetemp()
+    before = set(root.iterdir())
+    yield
+    for path in set(root.iterdir()) - before:
+        if not path.name.startswith("session-"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
 def unchanged_logging() -> Iterator[None]:
     """Undo `logs.configure`: a command that runs in this process would leave its hooks, and a stream that is closed."""

@@ -14,5 +14,5 @@ def our_port() -> int:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory, our_port: int) -> Iterator[Orthanc]:
-    with orthanc(tmp_path_factory.mktemp("orthanc"), modalities={"ainode": ("AINODE", our_port)}) as server:
+    with orthanc(tmp_path_factory.mktemp("session-orthanc"), modalities={"ainode": ("AINODE", our_port)}) as server:
         yield server
