@@ -1,4 +1,6 @@
-"""A synthetic chest CT around one nodule, as a study that points at it."""
+"""A synthetic chest CT around one nodule, as a study that points at it, and as two earlier dates of the patient."""
+
+import dataclasses
 
 import numpy as np
 
@@ -18,19 +20,27 @@ _HEADER: dict[str, Value] = {
     "RescaleSlope": 1.0,
     "RescaleType": "HU",
 }
+# The part of its diameter that the nodule had; the current study is of 2026-01-01, as all synthetic studies are.
+_EARLIER = {"20241231": 0.75, "20250702": 0.87}
 
 
 def synthetic_study(seed: int) -> SyntheticStudy:
-    """Return the slices of a seeded phantom, and the position of its nodule."""
-    values, (z, y, x) = chest(seed)
+    """Return the slices of a seeded phantom and the position of its nodule, now and at two earlier dates."""
+    priors = [_study(seed, grown=grown, StudyDate=date) for date, grown in _EARLIER.items()]
+    return dataclasses.replace(_study(seed), priors=tuple(priors))
+
+
+def _study(seed: int, *, grown: float = 1.0, **own: Value) -> SyntheticStudy:
+    values, (z, y, x) = chest(seed, grown=grown)
     slice_distance_mm, row_mm, column_mm = SPACING_MM
     images = []
     for number, pixels in enumerate(values):
         header: dict[str, Value] = _HEADER | {
-            "FrameOfReferenceUID": f"2.25.{seed + 1}",
+            "FrameOfReferenceUID": f"2.25.{own.get('StudyDate', '')}{seed + 1}",
             "ImagePositionPatient": (0.0, 0.0, slice_distance_mm * number),
             "PixelSpacing": (row_mm, column_mm),
             "SliceThickness": slice_distance_mm,
+            **own,
         }
         stored = np.clip(np.rint(pixels) + 1024, 0, 4095).astype("<u2")
         images.append(SyntheticImage(pixels.shape[0], pixels.shape[1], stored.tobytes(), header))

@@ -50,6 +50,8 @@ class SyntheticStudy:
 
     images: tuple[SyntheticImage, ...]
     positions_mm: tuple[Position, ...] = ()
+    priors: "tuple[SyntheticStudy, ...]" = ()
+    """two earlier dates of the patient at most, the oldest first; an example in the console has them, `demo` has not"""
 
 
 @runtime_checkable

@@ -77,10 +77,11 @@ def _step(stage: Stage, number: int = 0, count: int = 0) -> Step:
 
 
 def _write_example(handler: str, folder: Path, settings: Settings) -> None:
-    """Write the synthetic study of a handler, as if a person had uploaded the study."""
+    """Write the synthetic study of a handler and its priors, as if a person had uploaded them."""
     example = registry.handler(handler, environment(settings)).demonstration(_SEED)
-    study = f"example of {handler}, seed {_SEED}"
-    testing.write(example.images, folder / SLOTS[0], study=study, positions_mm=example.positions_mm)
+    for slot, synthetic in zip(SLOTS, (*example.priors, example), strict=False):
+        study = f"example of {handler}, seed {_SEED}, {slot}"
+        testing.write(synthetic.images, folder / slot, study=study, positions_mm=synthetic.positions_mm)
 
 
 def _dates(folder: Path) -> list[tuple[Path, int]]:

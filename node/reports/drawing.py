@@ -19,6 +19,7 @@ from ainode.node.reports.words import (
     is_absent,
     legend_lines,
     limit_lines,
+    outline_line,
     small_font,
     verdict_lines,
     with_words,
@@ -217,7 +218,8 @@ def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:
 def _lines(capture: Capture, algorithm: Algorithm, font: Font, *, has_outline: bool) -> list[Line]:
     """Return the words below the panels: the verdict large, its numbers, what the picture shows, the numbers small."""
     small = small_font(font)
-    lines = [*verdict_lines(capture.subject, font), *legend_lines(capture, small, has_outline=has_outline)]
+    lines = [*verdict_lines(capture.subject, font), *([outline_line(small)] if has_outline else [])]
+    lines += legend_lines(capture, small)
     lines.append(Line(f"{capture.title} - {algorithm.name} {algorithm.version}", GRAY, small))
     lines += [Line("; ".join(capture.captions), GRAY, small)] if capture.captions else []
     return [*lines, *limit_lines(algorithm, font)]

@@ -104,14 +104,13 @@ def _outlined(capture: Capture, segmented: Segmented | None) -> Mask | None:
 
     Shapes: (rows, columns) of the image.
     """
+    labels = next((one for one in segmented.maps if one.image == capture.image), None) if segmented else None
+    if segmented is None or labels is None:
+        return None
     names = {finding.tracking_identifier for finding in capture.findings}
-    for labels in segmented.maps if segmented else ():
-        if labels.image == capture.image:
-            numbers = [number for number, segment in enumerate(segmented.segments, 1) if segment.finding in names]
-            grid = np.frombuffer(labels.labels, np.uint8).reshape(labels.rows, labels.columns)
-            mask = np.isin(grid, numbers)
-            return mask if mask.any() else None
-    return None
+    numbers = [number for number, segment in enumerate(segmented.segments, 1) if segment.finding in names]
+    mask = np.isin(np.frombuffer(labels.labels, np.uint8), numbers).reshape(labels.rows, labels.columns)
+    return mask if mask.any() else None
 
 
 def _document(

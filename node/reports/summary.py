@@ -14,6 +14,7 @@ from ainode.node.reports.words import (
     Line,
     legend_lines,
     limit_lines,
+    outline_line,
     small_font,
     verdict_lines,
     with_words,
@@ -81,6 +82,8 @@ def _lines(result: Result, captures: Sequence[Capture], font: Font, *, date: str
     lines = [line for finding in judged[:_MAX_VERDICTS] for line in verdict_lines(finding, font)]
     if len(judged) > _MAX_VERDICTS:
         lines.append(Line(f"{len(judged) - _MAX_VERDICTS} more findings in the report", WHITE, font))
+    if result.segmented and any(segment.finding for segment in result.segmented.segments):
+        lines.append(outline_line(small))
     lines += dict.fromkeys(line for capture in captures for line in legend_lines(capture, small))
     pictures = f"{len(captures)} of {len(result.captures)} pictures, numbered as in this series"
     model = f"{result.algorithm.name} {result.algorithm.version}"

@@ -52,10 +52,13 @@ def is_absent(capture: Capture) -> bool:
     return verdict is not None and verdict.presence is Presence.ABSENT
 
 
-def legend_lines(capture: Capture, font: Font, *, has_outline: bool) -> Iterator[Line]:
+def outline_line(font: Font) -> Line:
+    """Return what the outline of a finding means."""
+    return Line("Outline: what was measured.", FINDING_COLOR, font)
+
+
+def legend_lines(capture: Capture, font: Font) -> Iterator[Line]:
     """Yield what the lines of the picture mean."""
-    if has_outline:
-        yield Line("Outline: what was measured.", FINDING_COLOR, font)
     if not capture.saliency:
         return
     if is_absent(capture):

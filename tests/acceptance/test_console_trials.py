@@ -228,6 +228,27 @@ def test_three_dates_of_a_patient_are_compared_each_at_its_own_point_and_with_a_
     page.context.close()
 
 
+def test_the_example_of_a_nodule_has_three_dates_and_their_growth(pages: Console) -> None:
+    page = pages.person("reader")
+    page.goto("/console/trials")
+    page.get_by_role("button", name="lung nodule").click()
+    page.locator(".answer").wait_for(timeout=WITHIN_MS)
+    picture(page, "trial-nodule-example")
+    rows = course(page)
+    diameters = [row["diameter in mm"] for row in rows]
+    assert diameters == sorted(diameters)
+    grown = [0.75, 0.87]  # of the diameter now
+    doubling = [days * np.log(2) / (-3 * np.log(part)) for days, part in zip((366, 183), grown, strict=True)]
+    assert [row.get("doubling time in days") for row in rows] == [
+        pytest.approx(doubling[0], rel=0.25),
+        pytest.approx(doubling[1], rel=0.25),
+        None,
+    ]
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("heading", name="Try it").wait_for()
+    page.context.close()
+
+
 def check_course(page: Page, diameters: dict[str, float]) -> None:
     """Check the table and the charts of a growing ball."""
     rows = course(page)

