@@ -11,7 +11,21 @@ from conformance.test_ct_documents import a_slice, read
 from support import instance_ref, judges
 
 from ainode.node import reports
-from ainode.node.domain import UID, Code, DocumentContext, Measurement, Outline, Position, Result, Verdict
+from ainode.node.domain import (
+    UID,
+    Capture,
+    Code,
+    DocumentContext,
+    LabelMap,
+    Measurement,
+    Outline,
+    Position,
+    Result,
+    Segment,
+    Segmented,
+    Verdict,
+)
+from ainode.node.reports.labels import FINDING_COLOR
 
 MM = Code("mm", "UCUM", "mm")
 DIAMETER = Code("81827009", "SCT", "Diameter")
@@ -66,6 +80,29 @@ def test_an_archive_without_3d_reports_gets_the_number_without_the_outline(tmp_p
         number.name.value for item in tree.get_planar_roi_measurement_groups() for number in item.get_measurements()
     ]
     assert DIAMETER.value in names
+
+
+def test_a_capture_shows_the_pixels_of_the_segmentation_of_its_own_finding_and_of_no_other(tmp_path: Path) -> None:
+    path = a_slice(tmp_path / "now")
+    result, image = outlined(path), instance_ref(path)
+    names = result.findings[0].tracking_identifier, "another"
+    labels = np.zeros((512, 512), np.uint8)
+    labels[100:121, 200:231], labels[300:320, 300:320] = 1, 2
+    segments = tuple(Segment(name, MALIGNANT, MALIGNANT, finding=name) for name in names)
+    capture = Capture(image, "Nodule", (), None, result.findings)
+    shown = replace(
+        result,
+        captures=(capture,),
+        segmented=Segmented("NODULES", segments, (LabelMap(image, 512, 512, labels.tobytes()),)),
+    )
+    (document, *_) = reports.documents(shown, {image.sop_instance_uid: path}, CONTEXT)
+    marked = read(document, tmp_path)[0].pixel_array[:512, 520:1032]
+    edge = (marked == FINDING_COLOR).all(axis=2)
+    assert edge[100, 200:231].all()
+    assert edge[120, 200:231].all()
+    assert edge[100:121, [200, 230]].all()
+    assert not edge[101:120, 201:230].any()
+    assert not edge[295:325, 295:325].any()
 
 
 @pytest.mark.parametrize("context", [CONTEXT, old_archive()], ids=["3d", "comprehensive"])
