@@ -209,18 +209,19 @@ class Nodule:
         return saliency(saliency_map.values_at(voxels)) if saliency_map else None
 
     def scores(self) -> Mapping[str, float]:
-        """Return every number of the nodule by name; time point 1 is the current study."""
+        """Return every number of the nodule by name; prior 1 is the newest."""
         scores = {
             f"{self.name} probability": self.prediction.probability,
             f"{self.name} probability of the current scan alone": self.current_alone.probability,
         }
         if self.origin.sureness is not None:
             scores[f"{self.name} probability of a nodule"] = self.origin.sureness
-        for number, (_, attention) in enumerate(self.attention, start=1):
-            scores[f"{self.name} attention of time point {number}"] = attention
-        for number, place in enumerate(reversed(self.trace.places), start=1):
+        dates = ["", *(f" in prior {number}" for number, _ in self.trace.priors)]
+        for date, (_, attention) in zip(dates, self.attention, strict=False):
+            scores[f"{self.name} attention{date}"] = attention
+        for date, place in zip(dates, reversed(self.trace.places), strict=True):
             if isinstance(size := place.size, Size) and size.volume_mm3:
-                scores[f"{self.name} volume in mm3 of time point {number}"] = round(size.volume_mm3, 1)
+                scores[f"{self.name} volume in mm3{date}"] = round(size.volume_mm3, 1)
         return scores
 
     def course(self) -> Iterator[TimePoint]:

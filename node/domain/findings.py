@@ -287,9 +287,19 @@ class Result:
 
     @property
     def headline(self) -> str:
-        """Return the first of the strongest verdicts in words, '' without a verdict."""
-        verdicts = ((finding, finding.verdict) for finding in self.findings if finding.verdict)
-        return next((finding.statement for finding, verdict in verdicts if verdict.presence is self.presence), "")
+        """Return the strongest verdict in words, '' without a verdict.
+
+        Of several it is the most probable of those that say the same as the first: images come before their boxes,
+        whose probability is of something else.
+        """
+        presence = self.presence
+        judged = [(one, one.verdict) for one in self.findings if one.verdict and one.verdict.presence is presence]
+        alike = [
+            (verdict.probability, -number, finding.statement)
+            for number, (finding, verdict) in enumerate(judged)
+            if (finding.concept, verdict.about) == (judged[0][0].concept, judged[0][1].about)
+        ]
+        return max(alike)[2] if alike else ""
 
     @property
     def statements(self) -> tuple[str, ...]:

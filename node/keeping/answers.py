@@ -31,15 +31,19 @@ def write_answer(connection: Connection, job: Job, outcome: Outcome) -> None:
 def answer_values(result: str) -> Mapping[str, object]:
     """Return the columns of `answers` that follow from a result.json.
 
-    The probability is that of the headline: of the first finding with the strongest verdict; a box on an image may have
-    a higher one, which is of something else. Without a verdict it is the score `probability`, if there is one.
+    The probability is that of the headline (`Result.headline`); a box on an image may have a higher one, which is of
+    something else. Without a verdict it is the score `probability`, if there is one.
     """
     values: Mapping[str, Any] = json.loads(result) if result else {}
     refusal, algorithm, verdict = (values.get(key) or {} for key in ("out_of_scope", "algorithm", "verdict"))
-    verdicts = [finding["verdict"] for finding in values.get("findings", ()) if finding.get("verdict")]
     presence = verdict.get("presence") or ""
-    of_presence = [item for item in verdicts if item["presence"] == presence]
-    strongest: Mapping[str, Any] = next(iter(of_presence), {})
+    judged = [
+        ((finding.get("finding"), finding["verdict"].get("about")), finding["verdict"])
+        for finding in values.get("findings", ())
+        if finding.get("verdict") and finding["verdict"]["presence"] == presence
+    ]
+    alike = [item for subject, item in judged if subject == judged[0][0]]
+    strongest: Mapping[str, Any] = max(alike, key=lambda item: item["probability"], default={})
     return {
         "model": algorithm.get("name", ""),
         "version": algorithm.get("version", ""),

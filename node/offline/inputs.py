@@ -151,6 +151,7 @@ def _converted_inputs(
             continue
         if converted:
             inputs.append(InputStudy(_study(converted.paths, settings), number, converted.grid))
+            unconverted += _beside(path, folder / str(number) / _UNPACKED if path != argument else path)
         else:
             other_paths[number] = path
     return inputs, other_paths, unconverted
@@ -209,6 +210,14 @@ def _converted_study(path: Path, folder: Path, options: ReadOptions) -> Converte
     if pictures := _pictures(path):
         return conversion.convert_pictures(pictures, folder, kind=options.picture_kind, body_part=options.body_part)
     return None
+
+
+def _beside(converted: Path, container: Path) -> Iterator[UnreadFile]:
+    """Yield the files of a folder or archive that are not read, beside its volume or its pictures."""
+    read = {converted, *_pictures(converted)}
+    for file in files([container]):
+        if file not in read:
+            yield UnreadFile(file, _remedy(file) or "it lies beside what is read as one series; read it by itself")
 
 
 def _pictures(path: Path) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """A reading as text: result.json for programs, report.txt for people; neither has a patient attribute."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ainode.node.domain import (
     UID,
@@ -143,7 +143,7 @@ def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
         yield "Why", [("Reason", answer.reason), ("Code", answer.code)]
         return
     if answer.findings:
-        yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, _image_names(answer))]
+        yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, answer)]
     if answer.scores:
         yield SCORES, [(name, probability_text(value, 4)) for name, value in answer.scores.items()]
     algorithm = answer.algorithm
@@ -174,9 +174,11 @@ def _weights_text(algorithm: Algorithm) -> str:
     return f"{_STATUS_SENTENCES[algorithm.weights_status]}{digest}"
 
 
-def _finding_rows(finding: Finding, image_names: Mapping[UID, str]) -> Iterator[tuple[str, str]]:
+def _finding_rows(finding: Finding, result: Result) -> Iterator[tuple[str, str]]:
     """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
-    measurements = ", ".join(_measurement_text(measurement) for measurement in finding.measurements)
+    measurements = ", ".join(
+        f"{_measurement_text(measurement)}{_date_text(measurement, result)}" for measurement in finding.measurements
+    )
     side = f"{finding.laterality.meaning.lower()} " if finding.laterality else ""
     qualities = "".join(f", {value.meaning.lower()}" for _, value in finding.qualities)
     sentence = f"{finding.concept.meaning}{qualities}, {side}{finding.site.meaning.lower()}; {measurements}"
@@ -184,7 +186,14 @@ def _finding_rows(finding: Finding, image_names: Mapping[UID, str]) -> Iterator[
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)
         place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f} (pixels)"
-        yield "Place", f"{place} of {image_names[finding.region.image.sop_instance_uid]}"
+        yield "Place", f"{place} of {_image_names(result)[finding.region.image.sop_instance_uid]}"
+
+
+def _date_text(measurement: Measurement, result: Result) -> str:
+    """Return how many days before the study another study was from which a number was inferred; '' without one."""
+    studies = {ref.study_instance_uid for ref in measurement.inferred_from}
+    days = {point.days_before for point in result.course if point.days_before and point.study_instance_uid in studies}
+    return f" ({days.pop():.0f} d before)" if len(days) == 1 else ""
 
 
 def _measurement_text(measurement: Measurement) -> str:

@@ -26,7 +26,7 @@ def result_json(
         {
             "verdict": {"presence": presence, "headline": headline, "statements": []},
             "scores": scores or {},
-            "findings": [{"name": str(number), "verdict": item} for number, item in enumerate(verdicts)],
+            "findings": [{"finding": str(number), "verdict": item} for number, item in enumerate(verdicts)],
             "algorithm": {
                 "name": "skin_lesion",
                 "version": "0.1.0",

@@ -1,8 +1,22 @@
 """A verdict follows from its numbers, and says them in words."""
 
 import pytest
+from conformance.made import CONTEXT
 
-from ainode.node.domain import UID, Band, Code, Finding, InstanceRef, Presence, Verdict
+from ainode.node import reports
+from ainode.node.domain import (
+    UID,
+    Algorithm,
+    Band,
+    Code,
+    Finding,
+    InstanceRef,
+    Presence,
+    Result,
+    Verdict,
+    WeightsStatus,
+)
+from ainode.node.keeping.answers import answer_values
 from ainode.node.reading.plain import plain
 
 PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
@@ -94,6 +108,19 @@ def test_a_verdict_on_the_finding_itself_evaluates_the_finding_alone() -> None:
 def test_a_finding_without_a_verdict_states_nothing() -> None:
     finding = Finding("pneumonia", PNEUMONIA, LUNG, (), (IMAGE,))
     assert (finding.statement, finding.evaluations) == ("", ())
+
+
+def test_the_headline_is_the_most_probable_of_like_findings_and_the_kept_answer_has_its_probability() -> None:
+    findings = (
+        a_finding("image 1 abnormal", PNEUMONIA, Verdict.of(0.8, 0.5)),
+        a_finding("image 1 box 1", NODULE, Verdict.of(0.99, 0.5)),
+        a_finding("image 2 abnormal", PNEUMONIA, Verdict.of(0.9, 0.5)),
+        a_finding("image 3 abnormal", PNEUMONIA, Verdict.of(0.4, 0.5)),
+    )
+    algorithm = Algorithm("a model", "1", "0" * 64, WeightsStatus.RESEARCH)
+    result = Result(UID("1.2"), algorithm, "Chest", LUNG, findings, (), (IMAGE,), (IMAGE,))
+    assert result.headline == "image 2 abnormal: present, 0.90, threshold 0.50"
+    assert answer_values(reports.result_json(result, CONTEXT))["probability"] == 0.9
 
 
 def test_a_finding_with_a_verdict_comes_back_from_the_reader_as_it_went() -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,26 @@ def test_pictures_named_one_by_one_are_studies_and_those_of_a_folder_one_series(
     assert [one.text("Modality") for one in study.instances] == ["OT"] * 3
     assert [one.text("BodyPartExamined") for one in study.instances] == ["CHEST"] * 3
     assert len(gathered(*paths, folder=tmp_path)) == 3
+
+
+@pytest.mark.parametrize("kind", ["pictures", "volume"])
+def test_a_file_beside_pictures_or_beside_the_volume_of_an_archive_is_named_as_not_read(
+    tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "note.dcm").write_text("a text that is no image")
+    if kind == "pictures":
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "mole.png")
+        path = folder
+    else:
+        a_volume(folder / "ct.nrrd")
+        path = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", folder))
+    gathered_inputs = inputs.input_studies([path], tmp_path / "made", options=ReadOptions(), settings=SETTINGS)
+    assert len(gathered_inputs.studies) == 1
+    (unread,) = gathered_inputs.unread
+    assert unread.path.name in {"note.dcm", "000001"}  # of an archive no name is kept
+    assert "it is a text" in unread.reason
 
 
 def test_pictures_beside_dicom_in_a_folder_are_its_thumbnails(tmp_path: Path) -> None:
