@@ -128,7 +128,11 @@ def write(
 ) -> tuple[Path, ...]:
     """Write a synthetic study as Part 10 files, and a report that points at the positions; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [dataset(image, study=study, number=number) for number, image in enumerate(images, start=1)]
+    made = list(images)
+    written = [dataset(image, study=study, number=number) for number, image in enumerate(made, start=1)]
+    series = list(dict.fromkeys(item.SeriesInstanceUID for item in written))
+    for item, image in zip(written, made, strict=True):
+        item.SeriesNumber = image.header.get("SeriesNumber", series.index(item.SeriesInstanceUID) + 1)
     if positions_mm:
         written.append(pointing_report(written, positions_mm))
     paths = []

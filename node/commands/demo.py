@@ -130,7 +130,10 @@ def _welcome(settings: Settings) -> str:
     password, engine = secrets.token_urlsafe(_PASSWORD_BYTES), database.connect(settings.database_url)
     People(engine).add(_PERSON, Role.ADMINISTRATOR, password, datetime.now(UTC))
     engine.dispose()
-    return f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
+    where = f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
+    # Its data are where no node.toml says: a token that is added without their folder is for another node.
+    token = f"AINODE_NODE__DATA={settings.data} {program()} token add NAME"
+    return f"{where}\nprograms: {settings.web.address}/docs  token: {token}"
 
 
 def next_steps() -> str:

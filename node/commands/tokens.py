@@ -20,6 +20,7 @@ def add(
     settings = settings_of(config)
     token = Tokens(settings.data).add(name)
     record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:token:{name}", "a token was added"))
+    typer.echo(f"a token for the node whose data are in {settings.data}:", err=True)
     typer.echo(token)
 
 

@@ -227,7 +227,8 @@ def _chart(finding: str, name: str, rows: Sequence[CourseRow]) -> Markup:
         axis = date_axis("date of the study", days)
         points = tuple((float(row.day.toordinal()), row.values[name]) for row in shown if row.day)
     else:
-        axis = Axis("days before this study", ticks=_days_before_ticks(rows))
+        ticks = _days_before_ticks(rows)
+        axis = Axis("days before this study", min(ticks)[0], max(ticks)[0], ticks)
         points = tuple((-(row.days_before or 0.0), row.values[name]) for row in shown)
     return line_chart(f"{finding}: {name}", [Curve(name, points, is_marked=True)], axis, Axis(name, low=0.0))
 

@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -140,10 +140,17 @@ def _problem(request: Request, status: int, phrase: str, detail: str, *, failed_
     """Return the page of an error; htmx gets a paragraph, which it shows at the top of the page that is open."""
     is_part = "hx-request" in request.headers
     template, values = "_problem.html" if is_part else "error.html", {"phrase": phrase, "detail": detail}
-    page = render(request, template, status=status, **values, failed_at=failed_at)
+    page = render(request, template, status=status, **values, failed_at=failed_at, back=_page_before(request))
     if is_part:
         page.headers.update({"HX-Retarget": "#problem", "HX-Reswap": "innerHTML show:top"})
     return page
+
+
+def _page_before(request: Request) -> str:
+    """Return the address of the page of the console whose form was sent, '' where the browser does not tell it."""
+    page = urlsplit(request.headers.get("referer", ""))
+    is_ours = page.netloc == request.headers.get("host") and page.path.startswith("/console/")
+    return page._replace(scheme="", netloc="").geturl() if is_ours and request.method == "POST" else ""
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

@@ -90,8 +90,8 @@ class Outbox:
         self._move_one(delivery, DeliveryState.FAILED, **values)
 
     def confirmed(self, delivery: Delivery, *, proof: str, at: datetime) -> None:
-        """Note that the archive proved that it has a document."""
-        self._move_one(delivery, DeliveryState.CONFIRMED, **_proven(proof, at))
+        """Note that the archive proved that it has a document; a document that it still has keeps its first time."""
+        self._move_one(delivery, DeliveryState.CONFIRMED, **_proven(proof, delivery.confirmed_at or at))
 
     def missing(self, delivery: Delivery, *, error: str) -> None:
         """Note that the archive does not have a document: the document is to be sent again."""

@@ -123,7 +123,7 @@ def _identity(document: Document) -> _Identity:
     )
     study = (
         f"Study of {iso_date(header.get('StudyDate')) or 'no date'}",
-        f"Description: {_value(header, 'StudyDescription')}",
+        f"Study Description: {_value(header, 'StudyDescription')}",
         f"Accession Number: {_value(header, 'AccessionNumber')}",
     )
     is_whole = not (name and (name.ideographic or name.phonetic)) and all(

@@ -1,5 +1,7 @@
 """The HTTP interface: announce a study, ask for its state or explanation, have the study read now; and STOW-RS."""
 
+import base64
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +49,13 @@ _MAX_INSTANCES: Final = 1_000_000
 _MAX_POSITIONS: Final = 100
 _READY_AT_ONCE: Final = 4
 _READY_WAITING: Final = 64
+_DOCS_STYLE: Final = (
+    "body{max-width:60rem;margin:0 auto;padding:1rem;font:1rem/1.5 system-ui,sans-serif}"
+    "dt{margin-top:1.5rem;font-weight:600}dd{margin:0}code,pre{overflow-wrap:anywhere}"
+    "pre{padding:.5rem;white-space:pre-wrap;background:#f1f3f5}"
+)
+_DOCS_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_DOCS_STYLE.encode()).digest()).decode()
+_DOCS_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_DOCS_STYLE_HASH}'; frame-ancestors 'none'"
 _BEARER: Final = HTTPBearer(auto_error=False, description="`ainode token add NAME` creates the token")
 Coordinate = Annotated[float, Field(ge=-FARTHEST_MM, le=FARTHEST_MM, allow_inf_nan=False)]
 
@@ -185,7 +194,7 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(_page(app))
+        return HTMLResponse(_page(app), headers={"Content-Security-Policy": _DOCS_POLICY})
 
     app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(_caller)])
     Upload(dependencies.doorway, dependencies.complaints).add_routes(app, _caller)
@@ -363,7 +372,8 @@ def _page(app: FastAPI) -> str:
         for method, operation in operations.items()
     ]
     return (
-        '<!doctype html><html lang="en"><title>ainode</title><h1>ainode</h1>'
+        '<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>ainode</title>'
+        f"<style>{_DOCS_STYLE}</style><h1>ainode</h1>"
         "<p>Every request except <code>/health</code> and <code>/ready</code> needs "
         "<code>Authorization: Bearer TOKEN</code>; "
         "<code>ainode token add NAME</code> creates a token. Bodies and answers in full: "

@@ -80,6 +80,14 @@ def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_or_broken_on_ph
     assert set(TRIALS) < set(faults)
 
 
+def test_the_page_of_the_interface_for_programs_fits_a_phone_and_its_style_is_allowed(page: Page) -> None:
+    page.goto("/docs")
+    picture(page, "long-docs")
+    assert not cut_off.faults(page)
+    assert page.locator("pre").first.evaluate("(code) => getComputedStyle(code).whiteSpace") == "pre-wrap"
+    page.goto("/console/")
+
+
 def test_what_a_changed_file_of_routes_would_change_fits_a_phone(page: Page) -> None:
     page.goto("/console/routes/change")
     page.get_by_label("or its text").fill(ROUTES)

@@ -443,12 +443,22 @@ def test_each_button_names_a_finding_of_its_own(opened: Viewer) -> None:
         const [box] = v.overlays.regions, [map] = v.overlays.saliency;
         const of = (finding, label, number) => ({ ...box, finding, label, image: v.series.slices[number].uid });
         v.overlays.regions = [["1", 1], ["1", 2], ["2", 3], ["3", 3]].map(([uid, slice]) => of(uid, "nodule 1", slice));
-        v.overlays.saliency = [{ ...map, title: "Chest, slice 5 of 5", image: v.series.slices[4].uid }];
+        const on = (title, number) => ({ ...map, title, image: v.series.slices[number].uid });
+        const elsewhere = { ...map, title: "Chest, another series", image: "1.2.3" };
+        const own = [on("Lung nodule 1", 1), on("Chest, slice 2 of 5", 1), on("Chest, slice 5 of 5", 4)];
+        v.overlays.saliency = [...own, elsewhere];
         v.fillOverlays();
+        v.go(0);
     """)
     expect(opened.page.locator('[data-part="findings"] button')).to_have_text(
-        ["nodule 1 (slice 2)", "nodule 1 (slice 4)", "Chest, slice 5 of 5"]
+        ["nodule 1 (slice 2)", "nodule 1 (slice 4)", "Chest, slice 2 of 5", "Chest, slice 5 of 5"]
     )
+    assert "Chest, another series" not in opened.page.locator('[data-part="map"] option').all_inner_texts()
+    steps = []
+    for _ in range(4):
+        opened.evaluate("v.nextFinding(1)")
+        steps.append(opened.evaluate("return v.number"))
+    assert steps == [1, 3, 4, 1]
 
 
 def test_the_list_of_saliency_follows_the_slice_and_a_choice_goes_to_the_slice_of_the_map(opened: Viewer) -> None:
@@ -476,7 +486,7 @@ def test_the_window_and_its_words_stay_while_the_slices_change(opened: Viewer) -
     for number in range(SLICES):
         opened.evaluate(f"v.go({number})")
         opened.settle()
-        windows.add(opened.text("status").split(" · ")[1])
+        windows.add(opened.text("status").split(" · ")[2])
     assert windows == {"window 500 / 1000 HU"}
     options = opened.page.locator('[data-part="preset"] option').all_inner_texts()
     assert options[0] == "Series (500 / 1000)"

@@ -287,8 +287,7 @@
     }
 
     nextFinding(step) {
-      const numbers = this.overlays.regions.map((region) => this.sliceOf(region)).filter((number) => number >= 0);
-      numbers.sort((a, b) => (a - b) * step);
+      const numbers = [...this.part("findings").children].map(({ dataset }) => +dataset.go).sort((a, b) => (a - b) * step);
       this.go(numbers.find((number) => (number - this.number) * step > 0) ?? numbers[0] ?? this.number);
     }
 
@@ -421,15 +420,16 @@
 
     fillOverlays() {
       const { regions, saliency } = this.overlays;
-      const titles = [...new Set(saliency.map((map) => map.title))];
+      const own = saliency.map((map) => ({ ...map, frame: 0 })).filter((map) => this.sliceOf(map) >= 0); // of this series
+      const titles = [...new Set(own.map((map) => map.title))];
       const counts = { saliency: titles.length, map: titles.length - 1, regions: regions.length };
       for (const [part, count] of Object.entries(counts)) this.part(part).hidden = count < 1;
       this.part("map").replaceChildren(...titles.map((title) => new Option(title, title)));
-      const places = [...regions, ...saliency.map((map) => ({ ...map, frame: 0, label: map.title }))]
+      const places = [...regions, ...own.map((map) => ({ ...map, label: map.title }))]
         .map((place) => ({ ...place, number: this.sliceOf(place), key: place.finding || place.label }))
         .filter(({ number }) => number >= 0 && this.series.slices.length > 1);
       const isNamed = (place) => ({ key, label, number }) =>
-        key === place.key || (number === place.number && (place.title || label === place.label));
+        key === place.key || (number === place.number && (place.title ? place.title.includes(key) : label === place.label));
       const entries = places.filter((place, n) => !places.slice(0, n).some(isNamed(place)));
       this.part("findings").replaceChildren(...entries.map(({ label, number }) => this.placeButton(label, number)));
       this.go((this.number === this.start ? entries[0]?.number : undefined) ?? this.number);

@@ -142,7 +142,7 @@ class StudyPage:
             jobs = [answer.job for answer in values["answers"]]
             image = first_series(UID(study), images, jobs, self._parts.catalog)
         memo = self._memos.text(request.query_params.get("memo", "")) or ""
-        shown: dict[str, Any] = {"series": rows, "described": described, "viewable": images, "image": image}
+        shown: dict[str, Any] = {"series": rows, "described": described, "image": image, "is_update": False}
         shown |= {"memo": memo, "cancel_reasons": REASONS}
         return render(request, "study.html", **values, **shown)
 
@@ -155,9 +155,9 @@ class StudyPage:
         return page
 
     def series(self, request: Request, study: StudyUid, _: Viewer) -> Response:
-        """Return the series with what their headers say."""
+        """Return the series with what their headers say, and their list above the viewer."""
         rows = self._series_rows(UID(study), is_described=True)
-        return render(request, "_study_series.html", study=study, series=rows, described=True)
+        return render(request, "_study_series.html", study=study, series=rows, described=True, is_update=True)
 
     def metadata(self, request: Request, study: StudyUid, visit: Viewer, instance: _Instance = "") -> Response:
         """Return the header of an instance, by default of one of the first series."""

@@ -58,7 +58,7 @@ class FruitlessCheck:
 
     at: datetime
     reading_at: datetime
-    """when the last job of the study was opened"""
+    """when the last reading of the study ended; where it has not ended, when its job was opened"""
 
 
 def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) -> FruitlessCheck | None:
@@ -66,10 +66,10 @@ def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) 
     if len(completions) < 2 or not jobs:  # noqa: PLR2004 - the first look has no reading before it
         return None
     *_, previous, last = completions
-    reading_at = max(job.queued_at for job in jobs)
+    newest = max(jobs, key=lambda job: job.queued_at)
     # A look opens its jobs before it is written down, and one that fails is repeated: a job of the last look is newer
     # than the look before.
-    return FruitlessCheck(last.at, reading_at) if reading_at <= previous.at else None
+    return FruitlessCheck(last.at, newest.finished_at or newest.queued_at) if newest.queued_at <= previous.at else None
 
 
 def _of_job(

@@ -233,7 +233,7 @@ def _point(values: Mapping[str, str], number: int) -> tuple[str, str]:
     Raises: ValueError if a position is not whole.
     """
     for kind, names in (("mm", _AXES), ("index", _INDICES)):
-        texts = [values.get(f"{name}_{number}", "").strip() for name in names]
+        texts = [values.get(f"{name}_{number}", "").strip().replace(",", ".") for name in names]
         if all(texts):
             return ",".join(texts), kind
         if any(texts):

@@ -99,6 +99,16 @@ def test_words_about_a_proof_go_when_the_proof_comes_and_words_about_the_documen
     assert {delivery.explanation for delivery in bench.deliveries} == {'the archive says: "stored on tape"'}
 
 
+def test_a_document_that_the_archive_still_has_keeps_the_time_of_its_first_proof(bench: Bench) -> None:
+    with serving(SmallArchive(0x0000, "")) as port:
+        bench.to(port).send("job", "archive", NOW)
+    for day in range(2):
+        for delivery in bench.deliveries:
+            bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW + timedelta(days=day))
+        assert {(one.state, one.confirmed_at) for one in bench.deliveries} == {(DeliveryState.CONFIRMED, NOW)}
+        bench.ledger.outbox.recheck("job")
+
+
 def test_the_words_are_shown_by_jobs_and_by_the_http_interface(bench: Bench, tmp_path: Path) -> None:
     with serving(SmallArchive(0xC123, QUOTATION)) as port:
         bench.to(port).send("job", "archive", NOW)
@@ -314,7 +324,7 @@ def test_the_archive_is_asked_first_and_gets_what_it_misses_byte_for_byte(bench:
         assert states == ["checking", "checking"]
         assert courier.check("job", "archive", LATER)
         assert bench.states() == ["confirmed", "waiting"]
-        assert [delivery.confirmed_at for delivery in bench.deliveries] == [LATER, None]
+        assert [delivery.confirmed_at for delivery in bench.deliveries] == [NOW, None]
         assert "does not have it any more" in bench.deliveries[1].error
         courier.send("job", "archive", LATER)
         courier.confirm("job", "archive", LATER)
