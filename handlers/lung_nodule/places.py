@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import dist
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class Place:
     def center_mm(self) -> Position:
         """Return the middle of the outline; without an outline, the location."""
         return self.location.position_mm if isinstance(self.outlined, Omission) else self.outlined.size.position_mm
+
+    @property
+    def distance_mm(self) -> float:
+        """Return how far the middle of the outline lies from the location."""
+        return dist(self.center_mm, self.location.position_mm)
 
     @property
     def width_mm(self) -> float:

@@ -10,6 +10,9 @@ from ainode.node.domain import OutOfScope, percent_text
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
 
+# Half a small nodule: a mark that far from the middle may mean something else.
+_FAR_MM = 3.0
+
 
 def captions(nodule: "Nodule") -> Iterator[str]:
     """Yield the captions of a nodule's picture."""
@@ -17,6 +20,8 @@ def captions(nodule: "Nodule") -> Iterator[str]:
         yield nodule.origin.words
     if nodule.carried_from:
         yield f"Nobody pointed here; position carried from {nodule.carried_from}"
+    elif nodule.place.distance_mm >= _FAR_MM:
+        yield f"The nodule's middle lies {nodule.place.distance_mm:.0f} mm from the marked position"
     if weights := [f"{weight:.2f}" for _, weight in reversed(nodule.attention)]:
         yield f"Time points {len(weights)}, attention oldest first {', '.join(weights)}"
     yield from (f"Prior {number} left out: {reason.reason}" for number, reason in nodule.trace.left_out)
@@ -44,7 +49,7 @@ def by_nodule(texts: Mapping[str, str]) -> str:
 
 def parameters(nodules: Sequence["Nodule"], not_read: Mapping[str, OutOfScope]) -> dict[str, str]:
     """Return the report's parameters on following and on omissions; priors are numbered from the newest."""
-    names = ("carried", "not read", "registration", "marks in priors", "size", "growth")
+    names = ("carried", "not read", "middle", "registration", "marks in priors", "size", "growth")
     left_out = ("priors left out", "size left out", "growth left out")
     texts: dict[str, list[str]] = {name: [] for name in names + left_out}
     names_by_reason: dict[str, list[str]] = {}
@@ -72,6 +77,8 @@ def _place_texts(nodule: "Nodule") -> Iterator[tuple[str, str]]:
             yield "registration", f"{at_date}: {fit}"
         elif place is not pointed_at:
             yield "marks in priors", f"{at_date}: {_mark_text(place)}"
+        if not place.followed and place.distance_mm >= _FAR_MM:
+            yield "middle", f"{at_date}: {place.distance_mm:.0f} mm from the marked position"
         size = place.size
         if isinstance(size, Omission):
             yield "size left out", f"{at_date}: {_reason_text(size)}"

@@ -281,6 +281,20 @@ def test_a_mark_is_read_in_the_series_that_it_was_drawn_on(handler: LungNodule, 
         assert set(found.instances) == set(read_in.instances)
 
 
+def test_a_mark_far_from_the_middle_of_its_nodule_is_said_and_one_in_the_middle_is_not(
+    handler: LungNodule, tmp_path: Path
+) -> None:
+    study, (x, y, z) = a_study(tmp_path, point=False)
+    for off_mm in (0.0, 5.0):
+        result = read(handler, replace(study, locations=(Location((x + off_mm, y, z), "request"),)))
+        texts = dict(result.algorithm.parameters)
+        distance = texts.get("middle", "")
+        assert bool(distance) == bool(off_mm)
+        if off_mm:
+            assert 3 <= float(distance.split(": ")[1].split(" mm")[0]) <= 7
+            assert any("from the marked position" in caption for caption in result.captures[0].captions)
+
+
 def test_one_date_is_inferred_once(handler: LungNodule, tmp_path: Path) -> None:
     runs: list[int] = []
     answering = handler._answering
