@@ -133,7 +133,7 @@ def _welcome(settings: Settings) -> str:
     where = f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
     # Its data are where no node.toml says: a token that is added without their folder is for another node.
     token = f"AINODE_NODE__DATA={settings.data} {program()} token add NAME"
-    return f"{where}\nprograms: {settings.web.address}/docs  token: {token}"
+    return f"{where}\nprograms: {settings.web.address}docs  token: {token}"
 
 
 def next_steps() -> str:
