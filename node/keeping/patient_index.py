@@ -130,6 +130,11 @@ def matches(text: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(patient_index.c.sought.contains(word, autoescape=True) for word in words))
 
 
+def made_up_studies() -> sa.Select[tuple[str]]:
+    """Return the query of the synthetic studies: of demonstrations, examples and self-tests."""
+    return sa.select(patient_index.c.study_instance_uid).where(patient_index.c.is_synthetic)
+
+
 def self_tests() -> sa.Select[tuple[str]]:
     """Return the query of the studies that the node made up to test its way up to the routes."""
     is_self_test = patient_index.c.is_synthetic & (patient_index.c.modalities == SELF_TEST_MODALITY)

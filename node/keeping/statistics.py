@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ainode.node.domain import UID, JobState, Presence
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
 from ainode.node.keeping.database import aware
+from ainode.node.keeping.patient_index import made_up_studies
 from ainode.node.keeping.schema import answers, jobs
 
 MOST_ANSWERS: Final = 50_000
@@ -37,6 +38,8 @@ class HandlerCount:
     failures: int
     positives: int
     """of the answers"""
+    made_up: int
+    """of answers and refusals: on synthetic studies, as self-tests send them"""
     last_at: datetime
 
     @property
@@ -129,6 +132,7 @@ class Statistics:
                 _count_if(answers.c.code == "").label("answers"),
                 _count_if(answers.c.code != "").label("refusals"),
                 _count_if(answers.c.presence == Presence.PRESENT).label("positives"),
+                _count_if(answers.c.study_instance_uid.in_(made_up_studies())).label("made_up"),
                 sa.func.max(answers.c.at).label("last_at"),
             )
             .where(*_within(period), ~answers.c.is_superseded)
@@ -219,7 +223,7 @@ def _failures(period: Period) -> sa.Select[Any]:
 
 def _handler_count(handler: str, row: Any, failed: Any) -> HandlerCount:  # noqa: ANN401 - rows of a query, or None
     last_at = max(aware(entry.last_at) for entry in (row, failed) if entry)
-    counts = {name: getattr(row, name) if row else 0 for name in ("answers", "refusals", "positives")}
+    counts = {name: getattr(row, name) if row else 0 for name in ("answers", "refusals", "positives", "made_up")}
     model = row.model if row else ""
     return HandlerCount(handler, model, failures=failed.failures if failed else 0, last_at=last_at, **counts)
 

@@ -184,6 +184,8 @@ def count_words(count: HandlerCount) -> str:
     parts = [f"{number} {word} ({_percent(number, count.studies)})" for word, number in of_studies.items()]
     if count.answers:
         parts.append(f"{count.positives} positive ({_percent(count.positives, count.answers)} answered)")
+    if count.made_up:
+        parts.append(f"{count.made_up} of made-up studies, as self-tests send them")
     return f"{counted(count.studies, 'reading')} ended: {', '.join(parts)}"
 
 

@@ -9,6 +9,7 @@ from ainode.node.domain import UID, JobState
 from ainode.node.keeping import database, statistics
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, AnswerFilter, AnswerSearch
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.statistics import Period, Statistics
 
@@ -60,7 +61,9 @@ def test_how_readings_ended_is_counted_by_handler_without_what_was_read_again(
         ledger.open(Job(name, UID(f"1.2.{name}"), "skin", handler, {}, at, at, ()))
         ledger.move(name, JobState.READING)
         ledger.move(name, JobState.FAILED, reason="broke", at=end)
+    PatientIndex(engine, Naming.HIDDEN).write(UID("1.2.2"), Labels(is_synthetic=True))
     counts = Statistics(engine).handlers(MARCH)
+    assert [c.made_up for c in counts] == [0, 0, 1]
     assert [(c.handler, c.model, c.answers, c.refusals, c.failures, c.positives, c.studies) for c in counts] == [
         ("broken", "", 0, 0, 1, 0, 1),
         ("ct_tumor", "", 0, 1, 0, 0, 1),
