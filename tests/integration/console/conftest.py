@@ -35,7 +35,7 @@ class Browser:
 
     def _call(self, method: str, path: str, **options: object) -> requests.Response:
         address = f"http://127.0.0.1:{self.bench.settings.web.port}{path}"
-        return self.session.request(method, address, timeout=20, allow_redirects=False, **options)  # type: ignore[arg-type]
+        return self.session.request(method, address, timeout=60, allow_redirects=False, **options)  # type: ignore[arg-type]
 
 
 async def visit_of(request: Request) -> Visit | None:

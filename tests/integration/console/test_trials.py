@@ -94,6 +94,22 @@ def test_a_file_that_is_no_image_is_named_with_its_reason(bench: Bench, reader: 
     reader.post(f"{address}/discard")
 
 
+def test_a_decimal_comma_is_a_number_and_a_refused_form_leads_back_to_its_page(
+    bench: Bench, reader: Browser, tmp_path: Path
+) -> None:
+    address = sent(reader, radiograph(tmp_path))
+    trial = bench.parts.web.trials.of("person the reader ", address.rpartition("/")[2])
+    page = f"http://127.0.0.1:{bench.settings.web.port}{address}"
+    refused = reader.post(f"{address}/read", {"x_1": "9a"}, headers={"Referer": page})
+    assert refused.status_code == 422
+    assert f'<a href="{address}">Back to the page before</a>' in refused.text
+    elsewhere = reader.post(f"{address}/read", {"x_1": "9a"}, headers={"Referer": "http://evil.example/console/x"})
+    assert "Back to the page before" not in elsewhere.text
+    reader.post(f"{address}/read", {"x_1": "97,1", "y_1": "-4", "z_1": "0,25", "look": "1"})
+    assert trial.options.points[0] == (97.1, -4.0, 0.25)
+    reader.post(f"{address}/discard")
+
+
 def test_a_trial_that_waits_says_for_what(bench: Bench, reader: Browser) -> None:
     trials = bench.parts.web.trials
     trial = trials.open("person the reader ")
