@@ -84,15 +84,17 @@ def build(environment: ModelEnvironment) -> LungNodule:
 
 
 def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":
-    """Return head and rows of how long a whole reading and a search for nodules take, ours beside eager PyTorch."""
+    """Return head and rows of how long a reading, an outline and a search take, ours beside eager PyTorch."""
     from ainode.models.benchmarking import Table  # noqa: PLC0415
     from ainode.models.lung_nodule.benchmark import HEAD, benchmark_rows  # noqa: PLC0415
     from ainode.models.nodule_detection import card as detection_card  # noqa: PLC0415
     from ainode.models.nodule_detection.benchmark import search_rows  # noqa: PLC0415
+    from ainode.models.nodule_outline.benchmark import outline_rows  # noqa: PLC0415
 
     rows = benchmark_rows(LungNodule(environment).paths(), cache=environment.cache, full_size=full_size, runs=runs)
     detector = detection_card.read_card()
     paths = {detector.network: environment.weights.verified(f"{detector.name}/{detector.network}")}
+    rows += outline_rows(environment.weights.verified(OUTLINE), cache=environment.cache, runs=runs)
     return Table(HEAD, [*rows, *search_rows(paths, cache=environment.cache, runs=runs)])
 
 

@@ -17,6 +17,7 @@ import torch  # noqa: E402  # after the packages were seen to be here
 from ainode import weights as shipped  # noqa: E402
 from ainode.models.following import Grid, Omission  # noqa: E402
 from ainode.models.nodule_outline import experiment  # noqa: E402
+from ainode.models.nodule_outline.benchmark import outline_rows  # noqa: E402
 from ainode.models.nodule_outline.card import read_card  # noqa: E402
 from ainode.models.nodule_outline.cells import AIR_HU, cube  # noqa: E402
 from ainode.models.nodule_outline.evaluation import grid_of  # noqa: E402
@@ -61,6 +62,14 @@ def test_the_outline_of_a_ball_has_the_ball_s_place_and_about_its_size(model: Ou
     # The readers of the training nodules drew generously on the outside.
     assert 0.9 < nodule.size.long_axis_mm / (2 * radius_mm) < 1.3
     assert nodule.refusal is None
+
+
+def test_the_bench_times_the_outline_beside_eager_pytorch_with_the_same_answer(tmp_path: Path) -> None:
+    path = Path(next(iter(shipped.__path__))) / read_card().file
+    eager, ours = outline_rows(path, cache=tmp_path, runs=1, threads=1)
+    assert (eager[0], ours[0]) == ("PyTorch eager, inference_mode", "ainode, OpenVINO f32")
+    assert eager[1] == ours[1] == "outline of a nodule"
+    assert float(str(ours[-1])) < 0.005
 
 
 def test_a_point_5_mm_beside_gives_the_same_outline(model: OutlineModel) -> None:
