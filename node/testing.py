@@ -128,11 +128,11 @@ def write(
 ) -> tuple[Path, ...]:
     """Write a synthetic study as Part 10 files, and a report that points at the positions; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = list(images)
-    written = [dataset(image, study=study, number=number) for number, image in enumerate(made, start=1)]
-    series = list(dict.fromkeys(item.SeriesInstanceUID for item in written))
-    for item, image in zip(written, made, strict=True):
-        item.SeriesNumber = image.header.get("SeriesNumber", series.index(item.SeriesInstanceUID) + 1)
+    pictures = list(images)
+    written = [dataset(picture, study=study, number=number) for number, picture in enumerate(pictures, start=1)]
+    series_uids = list(dict.fromkeys(image.SeriesInstanceUID for image in written))
+    for image, picture in zip(written, pictures, strict=True):
+        image.SeriesNumber = picture.header.get("SeriesNumber", series_uids.index(image.SeriesInstanceUID) + 1)
     if positions_mm:
         written.append(pointing_report(written, positions_mm))
     paths = []

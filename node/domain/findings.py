@@ -292,8 +292,8 @@ class Result:
         Of several it is the most probable of those that say the same as the first: images come before their boxes,
         whose probability is of something else.
         """
-        presence = self.presence
-        judged = [(one, one.verdict) for one in self.findings if one.verdict and one.verdict.presence is presence]
+        verdicts = [(finding, finding.verdict) for finding in self.findings if finding.verdict]
+        judged = [(finding, verdict) for finding, verdict in verdicts if verdict.presence is self.presence]
         alike = [
             (verdict.probability, -number, finding.statement)
             for number, (finding, verdict) in enumerate(judged)

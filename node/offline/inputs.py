@@ -151,7 +151,8 @@ def _converted_inputs(
             continue
         if converted:
             inputs.append(InputStudy(_study(converted.paths, settings), number, converted.grid))
-            unconverted += _beside(path, folder / str(number) / _UNPACKED if path != argument else path)
+            container = path if path == argument else folder / str(number) / _UNPACKED
+            unconverted += _beside(path, container)
         else:
             other_paths[number] = path
     return inputs, other_paths, unconverted

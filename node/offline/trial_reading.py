@@ -79,7 +79,8 @@ def _step(stage: Stage, number: int = 0, count: int = 0) -> Step:
 def _write_example(handler: str, folder: Path, settings: Settings) -> None:
     """Write the synthetic study of a handler and its priors, as if a person had uploaded them."""
     example = registry.handler(handler, environment(settings)).demonstration(_SEED)
-    for slot, synthetic in zip(SLOTS, (*example.priors, example), strict=False):
+    # The current study is the last: of more priors than there are slots, the oldest are left out.
+    for slot, synthetic in zip(SLOTS, (*example.priors, example)[-len(SLOTS) :], strict=False):
         study = f"example of {handler}, seed {_SEED}, {slot}"
         testing.write(synthetic.images, folder / slot, study=study, positions_mm=synthetic.positions_mm)
 

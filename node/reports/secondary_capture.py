@@ -104,8 +104,10 @@ def _outlined(capture: Capture, segmented: Segmented | None) -> Mask | None:
 
     Shapes: (rows, columns) of the image.
     """
-    labels = next((one for one in segmented.maps if one.image == capture.image), None) if segmented else None
-    if segmented is None or labels is None:
+    if segmented is None:
+        return None
+    labels = next((label_map for label_map in segmented.maps if label_map.image == capture.image), None)
+    if labels is None:
         return None
     names = {finding.tracking_identifier for finding in capture.findings}
     numbers = [number for number, segment in enumerate(segmented.segments, 1) if segment.finding in names]
