@@ -38,7 +38,6 @@ from ainode.node.domain import (
     SyntheticImage,
     SyntheticStudy,
     Verdict,
-    percent_text,
     probability_text,
     refs,
 )
@@ -211,7 +210,7 @@ class _Image:
                 measurements=(percent(PROBABILITY, box.score, (self._ref,)),),
                 evidence=(self._ref,),
                 region=Region.box(self._ref, left=box.x0, top=box.y0, right=box.x1, bottom=box.y1),
-                label=f"{box.class_name} {percent_text(box.score)}",
+                label=f"{box.class_name} {probability_text(box.score)}",
                 verdict=Verdict.of(box.score, confidence),
             )
             for number, box in enumerate(boxes, start=1)

@@ -43,7 +43,7 @@ from ainode.node.domain import (
     Series,
     Study,
     SyntheticStudy,
-    percent_text,
+    probability_text,
     refs,
 )
 from ainode.node.imaging.ct_look import CtLook, look_at
@@ -284,7 +284,7 @@ class _OrganReading:
     def _capture(self, key_slice: "SliceReading") -> Capture:
         organ = self.organ
         classes = zip(organ.class_names, key_slice.probabilities, strict=True)
-        shares = ", ".join(f"{name} {percent_text(share, 1)}" for name, share in classes)
+        shares = ", ".join(f"{name} {probability_text(share, 3)}" for name, share in classes)
         return Capture(
             image=self.slices.instances[key_slice.index].ref,
             title=f"CT tumor, {organ.name}, slice {self._number(key_slice)} of {self.slices.whole_count}",

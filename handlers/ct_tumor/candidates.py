@@ -23,7 +23,6 @@ from ainode.node.domain import (
     Region,
     Selection,
     Window,
-    percent_text,
     probability_text,
     refs,
 )
@@ -115,7 +114,7 @@ class Candidates:
 
     def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
-        return (("lung searched", self._search), ("lung largest probability", f"{percent_text(self.score, 2)}"))
+        return (("lung searched", self._search), ("lung largest probability", probability_text(self.score, 4)))
 
     def _numbered(self) -> list[tuple[int, Candidate]]:
         return list(enumerate(self.candidates, start=1))
@@ -149,7 +148,7 @@ class Candidates:
             image=self._image(candidate),
             title=f"CT tumor, lung, candidate {number} of {len(self.candidates)}",
             captions=(
-                f"Probability of malignancy {percent_text(candidate.prediction.probability)}, if this is a nodule",
+                f"Probability of malignancy {probability_text(candidate.prediction.probability)}, if this is a nodule",
                 f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.axes_text}",
                 f"Slice {number_of_slice} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
                 f"Marked by the node's search; nobody pointed at it; {_NOT_RULED_OUT}",

@@ -33,7 +33,7 @@ from ainode.models.nodule_outline.model import OutlineModel
 from ainode.models.nodule_reading.reading import NoduleReader
 from ainode.models.nodule_reading.search import traits_model
 from ainode.models.nodule_reading.weights import DETECTION, OUTLINE, TRAITS
-from ainode.node.domain import Algorithm, Code, OutOfScope, Result, Selection, percent_text
+from ainode.node.domain import Algorithm, Code, OutOfScope, Result, Selection, probability_text
 from ainode.node.reading.weights import ModelEnvironment
 
 _PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
@@ -177,7 +177,7 @@ class Answering:
     def _current_alone_text(self, prediction: Prediction) -> str:
         """Return the probability of the current scan alone, and what its weights may be trusted for."""
         status = self.environment.weights.status({self._weights_of(prediction)})
-        return f"{percent_text(prediction.probability, 2)}, {prediction.profile}, {status} weights"
+        return f"{probability_text(prediction.probability, 4)}, {prediction.profile}, {status} weights"
 
     def _result(self, selection: Selection, nodules: Sequence[Nodule], algorithm: Algorithm) -> Result:
         scores = {"probability": max(nodule.prediction.probability for nodule in nodules)}

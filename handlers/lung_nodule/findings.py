@@ -23,7 +23,6 @@ from ainode.node.domain import (
     TimePoint,
     Verdict,
     Window,
-    percent_text,
     probability_text,
 )
 
@@ -139,7 +138,7 @@ class Nodule:
             measurements=(probability, *self._growth(), *self._sizes(), *self._sureness(), *attention),
             evidence=self.place.refs,
             region=self._region(),
-            label=f"{self.name}: {percent_text(self.prediction.probability)}",
+            label=f"{self.name}: {probability_text(self.prediction.probability)}",
             verdict=self.origin.verdict(self.prediction.probability, card),
             laterality=_SIDES.get(side_of_body(self.place.volume, self.place.center_mm)),
             outline=outline_of(self.place),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers.lung_nodule.places import Place
 from ainode.models.following import Growth, Omission
-from ainode.node.domain import OutOfScope, percent_text
+from ainode.node.domain import OutOfScope, probability_text
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
@@ -36,7 +36,7 @@ def captions(nodule: "Nodule") -> Iterator[str]:
         yield "Probability by the traits of the outline; the lines show where the slice network looked"
     alone, width_mm = nodule.current_alone, nodule.current_alone.picture_mm
     picture = f", picture {width_mm:.0f} mm wide" if width_mm else ""
-    probability = percent_text(alone.probability, 1)
+    probability = probability_text(alone.probability)
     yield f"Profile {nodule.prediction.profile}; current scan alone {probability} ({alone.profile}{picture})"
 
 

@@ -61,7 +61,7 @@ from ainode.node.domain.judgement import (
     Judgement,
     Opinion,
 )
-from ainode.node.domain.probabilities import percent_text, probability_text
+from ainode.node.domain.probabilities import probability_text
 from ainode.node.domain.requests import (
     Document,
     DocumentContext,
@@ -141,7 +141,6 @@ __all__ = [
     "counted",
     "is_position",
     "is_uid",
-    "percent_text",
     "probability_text",
     "refs",
 ]

@@ -8,12 +8,3 @@ def probability_text(value: float, digits: int = 2) -> str:
     if value < 1 and float(text) >= 1:
         return f"> {1 - step:.{digits}f}"
     return f"< {step:.{digits}f}" if value > 0 and float(text) == 0 else text
-
-
-def percent_text(share: float, digits: int = 0) -> str:
-    """Return a share, 0 to 1, in percent; `>99%` or `<1%`, one word each, where rounding would reach 100 or 0."""
-    text = f"{share:.{digits}%}"
-    shown, step = float(text.rstrip("%")), 10.0**-digits
-    if share < 1 and shown >= 100:  # noqa: PLR2004 - percent
-        return f">{100 - step:.{digits}f}%"
-    return f"<{step:.{digits}f}%" if share > 0 and shown == 0 else text

@@ -91,11 +91,13 @@ class Outbox:
 
     def confirmed(self, delivery: Delivery, *, proof: str, at: datetime) -> None:
         """Note that the archive proved that it has a document; a document that it still has keeps its first time."""
-        self._move_one(delivery, DeliveryState.CONFIRMED, **_proven(proof, delivery.confirmed_at or at))
+        checked_at = at if delivery.confirmed_at else None
+        values = _proven(proof, delivery.confirmed_at or at)
+        self._move_one(delivery, DeliveryState.CONFIRMED, **values, checked_at=checked_at)
 
     def missing(self, delivery: Delivery, *, error: str) -> None:
         """Note that the archive does not have a document: the document is to be sent again."""
-        values = {"error": error, "transaction_uid": "", "proof": "", "confirmed_at": None}
+        values = {"error": error, "transaction_uid": "", "proof": "", "confirmed_at": None, "checked_at": None}
         self._move_one(delivery, DeliveryState.WAITING, **values)
 
     def settle_unproven(self, unproven: Sequence[Delivery], *, error: str) -> None:

@@ -125,6 +125,8 @@ class Delivery:
     """before the first byte left"""
     settled: bool = False
     """whether the archive is asked for a proof no more"""
+    checked_at: datetime | None = None
+    """the last time that the archive was asked again and still had the document"""
 
     @property
     def is_taken_with_warning(self) -> bool:
@@ -201,4 +203,5 @@ def delivery_of(row: Any) -> Delivery:  # noqa: ANN401
         transactions=tuple(row.transactions.split()),
         tried_at=aware(row.tried_at) if row.tried_at else None,
         settled=row.settled,
+        checked_at=aware(row.checked_at) if row.checked_at else None,
     )

@@ -176,6 +176,8 @@ deliveries = sa.Table(
     sa.Column("tried_at", _time),
     sa.Column("sent_at", _time),
     sa.Column("confirmed_at", _time),
+    # the last time that the archive was asked again and still had the document
+    sa.Column("checked_at", _time),
     # the archive's own words about the document, and about the last question for a proof; never in a log
     sa.Column("archive_comment", sa.Text, nullable=False, server_default=""),
     sa.Column("proof_comment", sa.Text, nullable=False, server_default=""),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw
 from pydicom import dcmread
 
-from ainode.node.domain import OutOfScope, Reading, Study, percent_text
+from ainode.node.domain import OutOfScope, Reading, Study, probability_text
 from ainode.node.imaging.pixels import picture
 from ainode.node.offline.trial_question import UPLOAD_ANSWER
 
@@ -107,7 +107,7 @@ def _annotated(path: Path, detections: Sequence[Mapping[str, Any]]) -> str:
     for detection in detections:
         left, top, right, bottom = detection["bbox"]
         canvas.rectangle((left, top, right, bottom), outline=_COLOR, width=max(1, size // 8))
-        words = f"{detection['class']} {percent_text(detection['confidence'])}"
+        words = f"{detection['class']} {probability_text(detection['confidence'])}"
         canvas.text((left, max(0, top - size)), words, fill=_COLOR, font_size=size)
     canvas.text((size, image.height - 2 * size), _RESEARCH, fill=_COLOR, font_size=size)
     content = io.BytesIO()

@@ -301,7 +301,7 @@ def test_the_regions_of_a_report_are_its_boxes_and_outlines_each_once(rendering:
     assert finding.outline
     assert (box["image"], box["frame"]) == (instance_ref(path).sop_instance_uid, 0)
     assert [tuple(point) for point in box["points"]] == list(finding.region.points)
-    assert box["label"].endswith(" 89 %")
+    assert box["label"].endswith(" 0.89")
     assert {box["finding"]} == {contour["finding"] for contour in contours}
     assert box["finding"]
     assert [tuple(map(tuple, contour["positions"])) for contour in contours] == list(finding.outline.contours)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydicom import Dataset, dcmread
 
-from ainode.node.domain import percent_text
+from ainode.node.domain import probability_text
 from ainode.node.imaging.marks import code_and_meaning, items, numbers
 
 # DCM (PS3.16 CID 29 and TID 1410, 1411, 1500)
@@ -64,12 +64,12 @@ def _identifier(group: Dataset) -> str:
 
 
 def _chance(group: Dataset) -> str:
-    """Return the first number in percent, which is the probability of the finding; '' without such a number."""
+    """Return the first number in percent as a probability, which is that of the finding; "" without such a number."""
     for child in items(group, "ContentSequence"):
         for measured in items(child, "MeasuredValueSequence"):
             units = [code_and_meaning(unit)[0] for unit in items(measured, "MeasurementUnitsCodeSequence")]
             if units == [_PERCENT] and _concept(child) != _THRESHOLD:
-                return percent_text(float(measured.NumericValue) / 100).replace("%", " %")
+                return probability_text(float(measured.NumericValue) / 100)
     return ""
 
 

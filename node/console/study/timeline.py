@@ -172,6 +172,7 @@ def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:
     for destination, group in by_destination.items():
         yield from _sent(destination, group)
         yield from _confirmed(destination, group)
+        yield from _checked(destination, group)
         if job.state is not JobState.SUPERSEDED:
             yield from _open(destination, group)
 
@@ -205,6 +206,14 @@ def _confirmed(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
     duration_s = (last - sent).total_seconds() if sent else None
     title = f"Confirmed by {destination}" if is_whole else f"Confirmed by {destination} in part"
     yield Event(last, title, words, duration_s, "good" if is_whole else "warn")
+
+
+def _checked(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
+    """Yield that the archive was asked again and still had documents."""
+    checked = [delivery.checked_at for delivery in group if delivery.checked_at]
+    if checked:
+        words = f"it still has {len(checked)} of {len(group)} documents; none of these was sent again"
+        yield Event(max(checked), f"Asked {destination} again", words, None, "good")
 
 
 def _open(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:

@@ -65,7 +65,7 @@ def test_the_regions_are_those_of_the_report_and_the_saliency_that_of_the_readin
     overlays = viewer.get(f"{read.address}/overlays.json{series['query']}").json()
     expected = [[list(point) for point in finding.region.points] for finding in read.result.findings if finding.region]
     assert [region["points"] for region in overlays["regions"]] == expected
-    assert [region["label"] for region in overlays["regions"]] == ["box 1 89 %", "box 2 88 %"]
+    assert [region["label"] for region in overlays["regions"]] == ["box 1 0.89", "box 2 0.88"]
     (entry,) = overlays["saliency"]
     (capture,) = read.result.captures
     assert capture.saliency

@@ -33,7 +33,7 @@ from ainode.node.domain import (  # noqa: E402
     Study,
     SyntheticImage,
     Value,
-    percent_text,
+    probability_text,
 )
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.geometry import Stack, stack, volume  # noqa: E402
@@ -524,7 +524,7 @@ def test_what_is_said_of_several_nodules_names_them(
     assert said(result)["profile"] == "nodule 1: temporal; nodule 2: temporal"
     assert said(result)["time points"] == "nodule 1: 2; nodule 2: 2"
     alone = [result.scores[f"nodule {n} probability of the current scan alone"] for n in (1, 2)]
-    told = (f"nodule {n}: {percent_text(one, 2)}, lidc, research weights" for n, one in enumerate(alone, start=1))
+    told = (f"nodule {n}: {probability_text(one, 4)}, lidc, research weights" for n, one in enumerate(alone, start=1))
     assert said(result)["current scan alone"] == "; ".join(told)
     assert len(result.captures) == len(result.findings) == 2
     assert [segment.finding for segment in result.segmented.segments] == ["nodule 1", "nodule 2"]  # type: ignore[union-attr]

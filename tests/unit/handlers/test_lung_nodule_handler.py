@@ -33,7 +33,7 @@ from ainode.node.domain import (  # noqa: E402
     Study,
     SyntheticImage,
     WeightsStatus,
-    percent_text,
+    probability_text,
 )
 from ainode.node.encoding import headers  # noqa: E402
 from ainode.node.imaging.geometry import Stack, Volume  # noqa: E402
@@ -151,7 +151,7 @@ def test_the_demonstration_is_read_and_its_box_lies_at_the_nodule(handler: LungN
     assert "attention-weight" not in {measurement.concept.value for measurement in others}
     assert not any("attention" in name for name in result.scores)
     assert result.algorithm.weights_status is WeightsStatus.RESEARCH
-    assert result.findings[0].label == f"nodule 1: {percent_text(result.scores['probability'])}"
+    assert result.findings[0].label == f"nodule 1: {probability_text(result.scores['probability'])}"
     shown = result.captures[0].saliency
     assert shown is not None
     assert (shown.rows, shown.columns) == (192, 192)

@@ -1,28 +1,26 @@
 import pytest
 
-from ainode.node.domain import Verdict, percent_text, probability_text
+from ainode.node.domain import Verdict, probability_text
 
 
 @pytest.mark.parametrize(
-    ("value", "words", "percent"),
+    ("value", "words"),
     [
-        (0.9951, "> 0.99", ">99%"),
-        (0.999999, "> 0.99", ">99%"),
-        (0.004, "< 0.01", "<1%"),
-        (0.99, "0.99", "99%"),
-        (0.5, "0.50", "50%"),
-        (0.0, "0.00", "0%"),
-        (1.0, "1.00", "100%"),
+        (0.9951, "> 0.99"),
+        (0.999999, "> 0.99"),
+        (0.004, "< 0.01"),
+        (0.99, "0.99"),
+        (0.5, "0.50"),
+        (0.0, "0.00"),
+        (1.0, "1.00"),
     ],
 )
-def test_no_probability_is_rounded_to_certainty(value: float, words: str, percent: str) -> None:
+def test_no_probability_is_rounded_to_certainty(value: float, words: str) -> None:
     assert probability_text(value) == words
-    assert percent_text(value) == percent
 
 
 def test_more_digits_are_no_certainty_either() -> None:
     assert (probability_text(0.99999, 4), probability_text(0.00001, 4)) == ("> 0.9999", "< 0.0001")
-    assert (percent_text(0.99999, 1), percent_text(0.00001, 2)) == (">99.9%", "<0.01%")
 
 
 def test_a_verdict_does_not_say_a_certain_probability() -> None:

@@ -97,6 +97,14 @@ def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
     assert named(events(READ, deliveries=[CONFIRMED, CONFIRMED]))["Confirmed by pacs"].kind == "good"
 
 
+def test_an_archive_that_was_asked_again_and_still_has_the_documents_is_told_beside_its_first_proof() -> None:
+    checked = replace(CONFIRMED, checked_at=after(70))
+    shown = named(events(READ, deliveries=[checked, checked]))
+    assert shown["Confirmed by pacs"].at == after(40)
+    assert shown["Asked pacs again"].at == after(70)
+    assert shown["Asked pacs again"].detail == "it still has 2 of 2 documents; none of these was sent again"
+
+
 def test_what_is_awaited_stands_last_with_its_reason() -> None:
     *_, last = events(READ, deliveries=[WAITING])
     assert (last.at, last.title) == (None, "Waiting to be sent to pacs")

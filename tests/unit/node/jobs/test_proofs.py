@@ -28,6 +28,7 @@ from ainode.node.web.state import study_status
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+NEXT_DAY = NOW + timedelta(days=1)
 QUOTATION = "for SMITH^JOHN only"
 
 
@@ -102,11 +103,15 @@ def test_words_about_a_proof_go_when_the_proof_comes_and_words_about_the_documen
 def test_a_document_that_the_archive_still_has_keeps_the_time_of_its_first_proof(bench: Bench) -> None:
     with serving(SmallArchive(0x0000, "")) as port:
         bench.to(port).send("job", "archive", NOW)
-    for day in range(2):
+    for asked_at, checked_at in ((NOW, None), (NEXT_DAY, NEXT_DAY)):
         for delivery in bench.deliveries:
-            bench.ledger.outbox.confirmed(delivery, proof="query", at=NOW + timedelta(days=day))
-        assert {(one.state, one.confirmed_at) for one in bench.deliveries} == {(DeliveryState.CONFIRMED, NOW)}
+            bench.ledger.outbox.confirmed(delivery, proof="query", at=asked_at)
+        assert {one.state for one in bench.deliveries} == {DeliveryState.CONFIRMED}
+        assert {(one.confirmed_at, one.checked_at) for one in bench.deliveries} == {(NOW, checked_at)}
         bench.ledger.outbox.recheck("job")
+    for delivery in bench.deliveries:
+        bench.ledger.outbox.missing(delivery, error="deleted there")
+    assert {(one.confirmed_at, one.checked_at) for one in bench.deliveries} == {(None, None)}
 
 
 def test_the_words_are_shown_by_jobs_and_by_the_http_interface(bench: Bench, tmp_path: Path) -> None:
