@@ -11,7 +11,8 @@ from conformance.made import CONTEXT
 from conformance.test_segmentations import LABELMAP, SIDE, looked, outlined, slices
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from support import installed, orthanc
+from support import Orthanc, installed, orthanc, shared
+from support.node import configured, running, shipped_routes
 from support.viewer import built, viewer
 
 installed("playwright")
@@ -20,6 +21,9 @@ from support.browser import page  # noqa: E402
 from support.screen import Box, Screen, is_colored  # noqa: E402
 
 from ainode.node import reports  # noqa: E402
+from ainode.node.archive.dimse import Link  # noqa: E402
+from ainode.node.archive.store import Outgoing, send  # noqa: E402
+from ainode.node.domain import JobState  # noqa: E402
 
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -91,3 +95,55 @@ def test_lung_and_infection_are_drawn_at_their_pixels_in_two_colors(tmp_path: Pa
 
     infection, lung = color(13, 34), color(17, 42)
     assert np.abs(infection - lung).max() > 40
+
+
+def outlines_candidates(segmentation: Dataset) -> bool:
+    """Return whether a label map outlines candidates, and does not show where a model looked."""
+    return any("candidate" in str(segment.SegmentLabel) for segment in segmentation.SegmentSequence)
+
+
+def masks_by_image(segmentation: Dataset) -> dict[str, NDArray[np.bool_]]:
+    """Return what is outlined on each image that has something outlined, by SOP Instance UID."""
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    uids = [str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID) for group in groups]
+    frames = segmentation.pixel_array.reshape(len(uids), segmentation.Rows, segmentation.Columns) > 0
+    return {uid: frame for uid, frame in zip(uids, frames, strict=True) if frame.any()}
+
+
+def documents_of(archive: Orthanc, paths: Sequence[Path], folder: Path) -> list[Dataset]:
+    """Return what a node that searches the CT for nodules sent into the archive."""
+    study = str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+    peer = archive.peer.model_copy(update={"segmentation": "labelmap"})
+    routes = shipped_routes("lung_nodule").replace("min_instances", "detect = true\nmin_instances")
+    with running(configured(folder, peers=[peer], routes=routes)) as node:
+        send(Link(node.peer, "CT1"), [Outgoing.of(path) for path in paths])
+        job, _ = node.read(study, within_s=600)
+    assert job.state is JobState.REPORTED, job.reason
+    return [dcmread(BytesIO(archive.download(identifier))) for identifier in archive.instances_of(study).values()]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_nodule_that_was_found_in_a_real_scan_is_drawn_where_it_was_outlined(tmp_path: Path) -> None:
+    installed("openvino", "torch", "timm")
+    paths = sorted(shared("data/dicom/ct_chest_thin_R01-001").rglob("*.dcm"))
+    images = {int(image.InstanceNumber): image for image in (dcmread(path, stop_before_pixels=True) for path in paths)}
+    # An Orthanc without the option does not know label maps.
+    with orthanc(tmp_path / "archive", Plugins=[str(DICOMWEB)], UnknownSopClassAccepted=True) as archive:
+        made = documents_of(archive, paths, tmp_path / "node")
+        send(Link(archive.peer, "CT1"), [Outgoing.of(path) for path in paths])
+        (segmentation,) = [item for item in made if item.Modality == "SEG" and outlines_candidates(item)]
+        (captures,) = {int(item.SeriesNumber) for item in made if item.Modality == "OT"}
+        masks = masks_by_image(segmentation)
+        with viewer(archive.http_port) as address, page() as tab:
+            screen = Screen(tab, tmp_path)
+            screen.open(address, next(iter(images.values())))
+            screen.show(segmentation.SeriesNumber, lambda: screen.says("Do you want to open this Segmentation?") == 1)
+            screen.until(lambda: images[screen.slice()[0]].SOPInstanceUID in masks)
+            image = images[screen.slice()[0]]
+            rows, columns = np.nonzero(masks[str(image.SOPInstanceUID)])
+            box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
+            left, top, right, bottom = (round(side) for side in screen.placed(box, image))
+            screen.until(lambda: is_colored(screen.seen("real-outline"))[top:bottom, left:right].mean() > 0.4)
+            assert colored_around(screen.seen("real-outline"), (left, top, right, bottom)) < 0.01
+            screen.show(captures, lambda: is_colored(screen.seen("real-capture")).mean() > 1e-3)
