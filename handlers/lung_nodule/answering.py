@@ -21,7 +21,7 @@ from ainode.handlers.lung_nodule.searching import (
     traced_search,
 )
 from ainode.handlers.lung_nodule.selecting import TITLE, candidate_name, nodule_name
-from ainode.handlers.lung_nodule.statements import by_nodule, parameters
+from ainode.handlers.lung_nodule.statements import by_nodule, parameters, position_text
 from ainode.handlers.lung_nodule.tracing import Tracing, trace
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_nodule.card import Card
@@ -156,6 +156,7 @@ class Answering:
                 {nodule.name: self._current_alone_text(nodule.current_alone) for nodule in nodules}
             ),
             "position from": ", ".join(sorted({place.location.source for place in places})),
+            "marked at": by_nodule({nodule.name: position_text(nodule.place.location) for nodule in nodules}),
             **parameters(nodules, refusals),
             **({"search": search.text if isinstance(search, Search) else search.reason} if search else {}),
             "precision": f"{self.model.precision} on {self.model.device}",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers.lung_nodule.places import Place
 from ainode.models.following import Growth, Omission
-from ainode.node.domain import OutOfScope, probability_text
+from ainode.node.domain import Location, OutOfScope, probability_text
 
 if TYPE_CHECKING:
     from ainode.handlers.lung_nodule.findings import Nodule
@@ -38,6 +38,12 @@ def captions(nodule: "Nodule") -> Iterator[str]:
     picture = f", picture {width_mm:.0f} mm wide" if width_mm else ""
     probability = probability_text(alone.probability)
     yield f"Profile {nodule.prediction.profile}; current scan alone {probability} ({alone.profile}{picture})"
+
+
+def position_text(location: Location) -> str:
+    """Return where somebody pointed: to the left, to the back and to the head."""
+    x, y, z = location.position_mm
+    return f"x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS)"
 
 
 def by_nodule(texts: Mapping[str, str]) -> str:

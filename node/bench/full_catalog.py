@@ -18,7 +18,7 @@ DESTINATIONS: Final = ("archive", "viewer")
 _RESULT: Final = json.dumps(
     {
         "algorithm": {"name": "bench", "version": "1", "weights_sha256": "ff" * 32},
-        "verdict": {"presence": "present", "headline": "fracture: present"},
+        "verdict": {"presence": "present", "headline": "fracture: present", "probability": 0.912, "threshold": 0.5},
         "findings": [{"name": "fracture", "verdict": {"presence": "present", "probability": 0.912, "threshold": 0.5}}],
         "scores": {f"score {number}": number / 40 for number in range(40)},
     }

@@ -15,7 +15,7 @@ from ainode.node.commands.demo_end import Ending, temporary_folder
 from ainode.node.commands.demo_studies import Demonstration, Tell, Trial
 from ainode.node.keeping import database
 from ainode.node.reading import registry
-from ainode.node.settings import CompletenessTable, ConsoleTable, NodeTable, Peer, Settings, WebTable, load
+from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
 from ainode.node.start_checks import missing_packages
 from ainode.node.terminal import program, table
 
@@ -115,9 +115,13 @@ def _remedies() -> str:
 
 
 def with_console(settings: Settings) -> Settings:
-    """Return settings with the console on, if the packages of the extra `web` are there; the patients are nobody."""
+    """Return settings with the console on, if the packages of the extra `web` are there.
+
+    The patients are nobody: pages show them in full. A judgement goes to the archive, so that its report can be seen.
+    """
     is_installed = not missing_packages(settings.model_copy(update={"web": WebTable(enabled=True)}))
-    web, pages = WebTable(enabled=is_installed, port=free_port()), ConsoleTable(patient="full")
+    web = WebTable(enabled=is_installed, port=free_port())
+    pages = settings.console.model_copy(update={"patient": "full", "addendum": "assessment"})
     return settings.model_copy(update={"web": web, "console": pages})
 
 

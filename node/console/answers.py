@@ -21,7 +21,10 @@ KIND_WORDS: Final = {
     DocumentKind.ASSESSMENT: "assessment by a person",
 }
 _MOST_READINGS: Final = 6
-_SHARES: Final = ("probability", "attention", "before calibration", "score")
+_SHARES: Final = (
+    *("probability", "attention", "before calibration", "score", "draw", "diffusion", "classifier", "prior"),
+    *("normal", "benign", "malignant", "tumor"),
+)
 """words in the names of scores that are between 0 and 1"""
 
 

@@ -286,8 +286,8 @@ class Result:
         return next((presence for presence in order if presence in answers), None)
 
     @property
-    def headline(self) -> str:
-        """Return the strongest verdict in words, '' without a verdict.
+    def leading(self) -> tuple[Finding, Verdict] | None:
+        """Return the finding with the strongest verdict, None without a verdict.
 
         Of several it is the most probable of those that say the same as the first: images come before their boxes,
         whose probability is of something else.
@@ -295,11 +295,16 @@ class Result:
         verdicts = [(finding, finding.verdict) for finding in self.findings if finding.verdict]
         judged = [(finding, verdict) for finding, verdict in verdicts if verdict.presence is self.presence]
         alike = [
-            (verdict.probability, -number, finding.statement)
-            for number, (finding, verdict) in enumerate(judged)
+            (finding, verdict)
+            for finding, verdict in judged
             if (finding.concept, verdict.about) == (judged[0][0].concept, judged[0][1].about)
         ]
-        return max(alike)[2] if alike else ""
+        return max(alike, key=lambda pair: pair[1].probability, default=None)
+
+    @property
+    def headline(self) -> str:
+        """Return the strongest verdict in words, '' without a verdict."""
+        return self.leading[0].statement if self.leading else ""
 
     @property
     def statements(self) -> tuple[str, ...]:

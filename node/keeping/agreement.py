@@ -29,6 +29,8 @@ class Agreement:
     """readings that say that something is present, and whose whole result was judged"""
     right_positives: int
     """positives of which a person says so too"""
+    synthetic: int
+    """of the readings: of studies that were made up"""
 
 
 def agreements(judged: Iterable[JudgedCase], zone: tzinfo | None = None) -> tuple[Agreement, ...]:
@@ -54,9 +56,9 @@ def _agreement(group: tuple[str, ...], readings: Sequence[Sequence[JudgedCase]])
     positives = [is_right for reading in readings if (is_right := is_right_positive(reading)) is not None]
     agreed = sum(all(entry.opinion == Opinion.ACCEPT for entry in reading) for reading in readings)
     month, route, handler, model, version = group
-    return Agreement(
-        month, route, handler, model, version, len(readings), agreed, len(positives), positives.count(True)
-    )
+    synthetic = sum(reading[0].is_synthetic for reading in readings)
+    right = positives.count(True)
+    return Agreement(month, route, handler, model, version, len(readings), agreed, len(positives), right, synthetic)
 
 
 def is_right_positive(reading: Sequence[JudgedCase]) -> bool | None:

@@ -31,27 +31,19 @@ def write_answer(connection: Connection, job: Job, outcome: Outcome) -> None:
 def answer_values(result: str) -> Mapping[str, object]:
     """Return the columns of `answers` that follow from a result.json.
 
-    The probability is that of the headline (`Result.headline`); a box on an image may have a higher one, which is of
-    something else. Without a verdict it is the score `probability`, if there is one.
+    Without a verdict the probability is the score `probability`, if there is one.
     """
     values: Mapping[str, Any] = json.loads(result) if result else {}
     refusal, algorithm, verdict = (values.get(key) or {} for key in ("out_of_scope", "algorithm", "verdict"))
-    presence = verdict.get("presence") or ""
-    judged = [
-        ((finding.get("finding"), finding["verdict"].get("about")), finding["verdict"])
-        for finding in values.get("findings", ())
-        if finding.get("verdict") and finding["verdict"]["presence"] == presence
-    ]
-    alike = [item for subject, item in judged if subject == judged[0][0]]
-    strongest: Mapping[str, Any] = max(alike, key=lambda item: item["probability"], default={})
+    probability = verdict.get("probability")
     return {
         "model": algorithm.get("name", ""),
         "version": algorithm.get("version", ""),
         "weights_sha256": algorithm.get("weights_sha256", ""),
         "weights_status": algorithm.get("weights_status", ""),
-        "presence": presence,
-        "probability": strongest.get("probability", values.get("scores", {}).get("probability")),
-        "threshold": strongest.get("threshold"),
+        "presence": verdict.get("presence") or "",
+        "probability": values.get("scores", {}).get("probability") if probability is None else probability,
+        "threshold": verdict.get("threshold"),
         "headline": verdict.get("headline") or "",
         "code": (refusal.get("code") or _UNKNOWN_CODE) if refusal else "",
     }

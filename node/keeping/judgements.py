@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ainode.node.domain import NO_UID, UID, Correction, DocumentKind, Judgement, Opinion, Presence
 from ainode.node.keeping.database import aware
+from ainode.node.keeping.patient_index import made_up_studies
 from ainode.node.keeping.schema import addenda, answers, documents, judgements
 
 _READ_AT_ONCE: Final = 1_000
@@ -79,6 +80,8 @@ class JudgedCase:
     handler: str
     model: str
     version: str
+    is_synthetic: bool = False
+    """whether its study was made up"""
 
 
 class Judgements:
@@ -145,8 +148,9 @@ class Judgements:
         later = judgements.alias()
         lately = sa.select(later.c.job).where(later.c.judged_at >= since)
         columns = [judgements.c[name] for name in ("job", "finding", "presence", "opinion", "presence_instead")]
+        is_synthetic = answers.c.study_instance_uid.in_(made_up_studies())
         query = (
-            sa.select(*columns, judgements.c.judged_at, *(answers.c[name] for name in _OF_ANSWER))
+            sa.select(*columns, judgements.c.judged_at, *(answers.c[name] for name in _OF_ANSWER), is_synthetic)
             .join(answers, answers.c.job == judgements.c.job)
             .where(judgements.c.job.in_(lately), *((answers.c.handler == handler,) if handler else ()))
             .order_by(judgements.c.id)
@@ -207,8 +211,8 @@ class Judgements:
 
 
 def _case(row: Any) -> JudgedCase:  # noqa: ANN401
-    job, finding, presence, opinion, instead, judged_at, route, handler, model, version = row
-    return JudgedCase(job, finding, presence, opinion, instead, aware(judged_at), route, handler, model, version)
+    job, finding, presence, opinion, instead, judged_at, *of_answer = row
+    return JudgedCase(job, finding, presence, opinion, instead, aware(judged_at), *of_answer)
 
 
 def _joined() -> sa.FromClause:

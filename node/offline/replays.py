@@ -22,6 +22,8 @@ class Answer:
 
     headline: str
     """'' where the reading has no verdict"""
+    presence: str
+    """present, absent or indeterminate; '' where the reading has no verdict"""
     scores: Mapping[str, float]
     software: str
     model: str
@@ -95,6 +97,7 @@ def _answer(summary: str) -> Answer:
     refusal: Mapping[str, Any] = values.get("out_of_scope") or {}
     return Answer(
         headline=(values.get("verdict") or {}).get("headline") or refusal.get("reason", ""),
+        presence=(values.get("verdict") or {}).get("presence") or "",
         scores=values.get("scores", {}),
         software=", ".join(values.get("software", ())),
         model=f"{algorithm.get('name', '')} {algorithm.get('version', '')}".strip(),

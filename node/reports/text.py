@@ -53,8 +53,15 @@ def _out_of_scope_fields(answer: OutOfScope) -> dict[str, object]:
 
 def _result_fields(result: Result) -> dict[str, object]:
     algorithm = result.algorithm
+    _, leading = result.leading or (None, None)
     return {
-        "verdict": {"presence": result.presence, "headline": result.headline, "statements": result.statements},
+        "verdict": {
+            "presence": result.presence,
+            "headline": result.headline,
+            "probability": leading.probability if leading else None,
+            "threshold": leading.threshold if leading else None,
+            "statements": result.statements,
+        },
         "study_instance_uid": result.study_instance_uid,
         "title": result.title,
         "scores": dict(result.scores),
@@ -175,13 +182,13 @@ def _weights_text(algorithm: Algorithm) -> str:
 
 
 def _finding_rows(finding: Finding, result: Result) -> Iterator[tuple[str, str]]:
-    """Yield the rows of a finding: verdict, concept, site and measurements, then the place of its region."""
+    """Yield the rows of a finding: verdict, concept, site, qualities and measurements; the place of its region."""
     measurements = ", ".join(
         f"{_measurement_text(measurement)}{_date_text(measurement, result)}" for measurement in finding.measurements
     )
     side = f"{finding.laterality.meaning.lower()} " if finding.laterality else ""
-    qualities = "".join(f", {value.meaning.lower()}" for _, value in finding.qualities)
-    sentence = f"{finding.concept.meaning}{qualities}, {side}{finding.site.meaning.lower()}; {measurements}"
+    qualities = "".join(f"; {concept.meaning.lower()}: {value.meaning.lower()}" for concept, value in finding.qualities)
+    sentence = f"{finding.concept.meaning}, {side}{finding.site.meaning.lower()}{qualities}; {measurements}"
     yield finding.conclusion, sentence
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)

@@ -451,7 +451,7 @@ def test_each_button_names_a_finding_of_its_own(opened: Viewer) -> None:
         v.go(0);
     """)
     expect(opened.page.locator('[data-part="findings"] button')).to_have_text(
-        ["nodule 1 (slice 2)", "nodule 1 (slice 4)", "Chest, slice 2 of 5", "Chest, slice 5 of 5"]
+        ["nodule 1 (slice 2)", "nodule 1 (slice 4)", "saliency: Chest, slice 2 of 5", "saliency: Chest, slice 5 of 5"]
     )
     assert "Chest, another series" not in opened.page.locator('[data-part="map"] option').all_inner_texts()
     steps = []

@@ -115,8 +115,9 @@ def test_json_text_and_pdf_say_the_verdict_first_and_in_the_same_words(presence:
     assert f"whole image: {presence}" in statement
     fields = json.loads(reports.result_json(result, CONTEXT))
     assert next(iter(fields)) == "verdict"
-    assert fields["verdict"] == {"presence": presence, "headline": statement, "statements": [statement]}
     verdict = fields["findings"][0]["verdict"]
+    numbers = {key: verdict[key] for key in ("probability", "threshold")}
+    assert fields["verdict"] == {"presence": presence, "headline": statement, **numbers, "statements": [statement]}
     assert (verdict["presence"], verdict["threshold"]) == (presence, 0.449)
     title, _, first, *_ = reports.report_text(result).splitlines()
     assert title == "Spine radiograph: AI result"

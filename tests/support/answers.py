@@ -22,9 +22,10 @@ def result_json(
     """Return the result.json of a model that read a study."""
     strongest = next((item for item in verdicts if item["presence"] == presence), None)
     headline = f"lesion: {presence}, {strongest['probability']:.2f}, threshold 0.50" if strongest else ""
+    numbers = {key: strongest[key] for key in ("probability", "threshold")} if strongest else {}
     return json.dumps(
         {
-            "verdict": {"presence": presence, "headline": headline, "statements": []},
+            "verdict": {"presence": presence, "headline": headline, **numbers, "statements": []},
             "scores": scores or {},
             "findings": [{"finding": str(number), "verdict": item} for number, item in enumerate(verdicts)],
             "algorithm": {

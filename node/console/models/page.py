@@ -151,7 +151,7 @@ class Models:
                 for count in counts
                 if model_of(count.handler, counts) == name
             ),
-            agreement=share(sum(item.agreed for item in own_month), sum(item.readings for item in own_month)),
+            agreement=_agreement_words(own_month),
         )
 
     def handlers(self, name: str, recent: Days) -> tuple[str, ...]:
@@ -243,3 +243,10 @@ def router(parts: Parts) -> APIRouter:
 def _evaluations(model_card: Card, entries: Sequence[WeightsEntry]) -> tuple[EvaluationFigures, ...]:
     digests = {entry.name: entry.sha256 for entry in entries}
     return tuple(evaluation_figures(file, digests) for file in model_card.evaluations)
+
+
+def _agreement_words(figures: Sequence[Agreement]) -> str:
+    """Return how often persons agreed, and how many of the studies were made up."""
+    words = share(sum(item.agreed for item in figures), sum(item.readings for item in figures))
+    synthetic = sum(item.synthetic for item in figures)
+    return f"{words}, {synthetic} synthetic" if synthetic else words

@@ -294,6 +294,8 @@ def _windows(header: Dataset) -> list[dict[str, Any]]:
         for number, (center, width) in enumerate(islice(pairs, _MOST_ENTRIES))
         if np.isfinite([float(center), float(width)]).all() and float(width) > 1
     ]
+    # A header may state one window for several purposes.
+    windows = list({(item["center"], item["width"], item["name"]): item for item in windows}.values())
     if header.get("Modality") == "CT":
         windows += [{"name": name, "center": center, "width": width} for name, center, width in _CT_WINDOWS]
     return [{**item, "label": f"{item['name']} ({_window_text(item['center'], item['width'])})"} for item in windows]

@@ -425,7 +425,7 @@
       const counts = { saliency: titles.length, map: titles.length - 1, regions: regions.length };
       for (const [part, count] of Object.entries(counts)) this.part(part).hidden = count < 1;
       this.part("map").replaceChildren(...titles.map((title) => new Option(title, title)));
-      const places = [...regions, ...own.map((map) => ({ ...map, label: map.title }))]
+      const places = [...regions, ...own.map((map) => ({ ...map, label: `saliency: ${map.title}` }))]
         .map((place) => ({ ...place, number: this.sliceOf(place), key: place.finding || place.label }))
         .filter(({ number }) => number >= 0 && this.series.slices.length > 1);
       const isNamed = (place) => ({ key, label, number }) =>

@@ -24,7 +24,7 @@ from ainode.node.keeping.records import Job, KeptDocument, Outcome
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESULT = (
     '{"algorithm": {"weights_status": "demonstration"},'
-    ' "verdict": {"presence": "present", "headline": "fracture: present"},'
+    ' "verdict": {"presence": "present", "headline": "fracture: present", "probability": 0.912},'
     ' "findings": [{"verdict": {"presence": "present", "probability": 0.912, "threshold": 0.5}}]}'
 )
 

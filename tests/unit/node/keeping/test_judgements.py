@@ -172,6 +172,12 @@ def a_case(job: str, opinion: str = "accept", finding: str = "", **changes: obje
     return replace(case, **changes)  # type: ignore[arg-type]
 
 
+def test_agreement_tells_how_many_of_the_judged_studies_were_made_up() -> None:
+    made_up = (a_case("a", is_synthetic=True), a_case("a", finding="box 1", is_synthetic=True))
+    (figures,) = agreements([*made_up, a_case("b")])
+    assert (figures.readings, figures.synthetic) == (2, 1)
+
+
 def test_agreement_counts_each_reading_once_however_many_findings_were_judged() -> None:
     (figures,) = agreements(
         [

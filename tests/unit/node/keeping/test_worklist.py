@@ -22,7 +22,7 @@ from ainode.node.keeping.worklist_rows import Row, WorklistRows
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESULT = (
-    '{"verdict": {"presence": "present", "headline": "fracture: present (0.91)"},'
+    '{"verdict": {"presence": "present", "headline": "fracture: present (0.91)", "probability": 0.91},'
     ' "findings": [{"verdict": {"presence": "present", "probability": 0.91, "threshold": 0.5}}]}'
 )
 
