@@ -16,7 +16,7 @@ from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.states import state_words
-from ainode.node.domain import counted, probability_text
+from ainode.node.domain import counted, probability_text, score_text
 from ainode.node.routes import difference
 from ainode.node.settings import Settings
 
@@ -69,6 +69,7 @@ class Pages:
             "time": self.time,
             "duration": duration,
             "probability": probability_text,
+            "score": score_text,
             "bytes": size,
             "day": day_of,
             "counted": counted,

@@ -61,7 +61,7 @@ from ainode.node.domain.judgement import (
     Judgement,
     Opinion,
 )
-from ainode.node.domain.probabilities import probability_text
+from ainode.node.domain.probabilities import probability_text, score_text
 from ainode.node.domain.requests import (
     Document,
     DocumentContext,
@@ -143,4 +143,5 @@ __all__ = [
     "is_uid",
     "probability_text",
     "refs",
+    "score_text",
 ]

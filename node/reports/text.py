@@ -14,7 +14,7 @@ from ainode.node.domain import (
     TimePoint,
     Verdict,
     WeightsStatus,
-    probability_text,
+    score_text,
 )
 from ainode.node.reports.limits import limits
 
@@ -152,7 +152,7 @@ def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
     if answer.findings:
         yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, answer)]
     if answer.scores:
-        yield SCORES, [(name, probability_text(value, 4)) for name, value in answer.scores.items()]
+        yield SCORES, [(name, score_text(value)) for name, value in answer.scores.items()]
     algorithm = answer.algorithm
     if texts := list(limits(algorithm)):
         yield "Limits of the model", texts

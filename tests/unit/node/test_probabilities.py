@@ -1,6 +1,6 @@
 import pytest
 
-from ainode.node.domain import Verdict, probability_text
+from ainode.node.domain import Verdict, probability_text, score_text
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_more_digits_are_no_certainty_either() -> None:
 
 def test_a_verdict_does_not_say_a_certain_probability() -> None:
     assert Verdict.of(0.9951, 0.5).numbers == "> 0.99, threshold 0.50"
+
+
+def test_a_score_that_is_no_share_has_no_false_precision() -> None:
+    assert [score_text(value) for value in (0.91883, 1.0, 1771.6000, -0.25)] == [
+        "0.9188",
+        "1.0000",
+        "1771.6",
+        "-0.2500",
+    ]
