@@ -101,7 +101,10 @@ def _remedy(path: Path) -> str:
         return ""
     if file_format.kind is FileKind.OTHER:
         return f"it is {file_format.remedy}"
-    return f"it is a {_NAMES[file_format.kind]}, not DICOM; `ainode read FILE --model NAME` reads the file itself"
+    return (
+        f"it is a {_NAMES[file_format.kind]}, not DICOM; read the file by itself, with the page Try it of the console "
+        "or with `ainode read FILE --model NAME`"
+    )
 
 
 def input_studies(paths: Sequence[Path], folder: Path, *, options: ReadOptions, settings: Settings) -> Inputs:

@@ -58,8 +58,8 @@ _REMEDIES: Final[tuple[tuple[Callable[[bytes], object], str], ...]] = (
     (lambda head: head.startswith(_OTHER_VOLUMES), "a volume of another format; save it as NIfTI or NRRD"),
     (lambda head: head[:2] == b"MZ" or head[:4] == b"\x7fELF", "a program; give the images themselves"),
     (lambda head: not head, "empty; copy it again"),
-    (_TEXT.match, "a text; give the images themselves"),
 )
+_A_TEXT: Final = "a text; give the images themselves"
 _PICTURES: Final[Mapping[bytes, int]] = {
     b"\x89PNG\r\n\x1a\n": 0,
     b"\xff\xd8\xff": 0,
@@ -71,6 +71,7 @@ _PICTURES: Final[Mapping[bytes, int]] = {
 _NAMED: Final[Mapping[str, str]] = {
     ".nrrd": "NRRD",
     ".nii": "NIfTI",
+    ".nii.gz": "NIfTI",
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -100,6 +101,14 @@ def format_of(path: Path) -> FileFormat:
     if is_gzip(head):
         return _nifti_format(_unpacked_head(path)) or FileFormat(FileKind.OTHER, "a gzip file; unpack it")
     return _nifti_format(head) or _other_format(path, head)
+
+
+def kind_suffix(name: str) -> str:
+    """Return the end of a file's name that promises a kind of file, such as `.nrrd`; '' for any other name.
+
+    A stranger's name may be no path, but its end belongs to the file: it is one of a few that stand here.
+    """
+    return next((suffix for suffix in _NAMED if name.lower().endswith(suffix)), "")
 
 
 def is_gzip(head: bytes) -> bool:
@@ -133,6 +142,8 @@ def _other_format(path: Path, head: bytes) -> FileFormat:
             return FileFormat(FileKind.OTHER, remedy)
     if path.suffix.lower() == ".img" and any(path.with_suffix(suffix).exists() for suffix in (".hdr", ".HDR")):
         return FileFormat(FileKind.OTHER, _PAIR)
-    if promised := _NAMED.get(path.suffix.lower()):
-        return FileFormat(FileKind.OTHER, f"no {promised} file, though its name says so; copy or save it again")
-    return FileFormat(FileKind.DICOM)
+    is_text = _TEXT.match(head)
+    if promised := _NAMED.get(kind_suffix(path.name)):
+        subject = f"a text, no {promised} file" if is_text else f"no {promised} file"
+        return FileFormat(FileKind.OTHER, f"{subject}, though its name says so; copy or save it again")
+    return FileFormat(FileKind.OTHER, _A_TEXT) if is_text else FileFormat(FileKind.DICOM)

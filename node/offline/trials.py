@@ -100,7 +100,7 @@ class Trial:
 
     def shown(self, text: str) -> str:
         """Return a text with the owner's names of the files in place of the paths."""
-        return re.sub(r"files(_[23])?/\d{6}", lambda match: self.names.get(match[0], match[0]), text)
+        return re.sub(r"files(_[23])?/\d{6}(\.[a-z]+)*\b", lambda match: self.names.get(match[0], match[0]), text)
 
 
 class _Discarded(Exception):

@@ -10,6 +10,7 @@ from typing import IO, BinaryIO, Final
 
 from ainode.node.domain import counted
 from ainode.node.errors import BrokenSeries
+from ainode.node.offline.kinds import kind_suffix
 
 # Deflate makes at most a thousandth of its input; images of much air come to a tenth.
 _MAX_RATIO: Final = 200
@@ -36,6 +37,7 @@ TRUSTED: Final = Bounds()
 def unpack(path: Path, folder: Path, bounds: Bounds = Bounds()) -> Path:
     """Unpack a ZIP archive into a folder, and return the folder. No name of the archive becomes a path.
 
+    The end of a name that promises a kind of file is kept.
     Raises: BrokenSeries if the archive is damaged, encrypted, or larger than the bounds; nothing of it is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +46,7 @@ def unpack(path: Path, folder: Path, bounds: Bounds = Bounds()) -> Path:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _refuse_unfit(entries, path.stat().st_size, bounds)
             for number, entry in enumerate(entries):
-                with (folder / f"{number:06d}").open("wb") as target:
+                with (folder / f"{number:06d}{kind_suffix(entry.filename)}").open("wb") as target:
                     _unpack_entry(archive, entry, target)
     except (*_DAMAGED, BrokenSeries) as error:
         shutil.rmtree(folder)

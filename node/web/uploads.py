@@ -1,6 +1,7 @@
 """Forms with files, streamed to folders below the data folder: within limits, under names of the node's own.
 
-A file that the caller named is `files/000001` here. Every folder is removed at its end, or at the next start.
+A file of the caller is `files/000001` here, or `files/000001.nrrd` where its name promises a kind of file. Every folder
+is removed at its end, or at the next start.
 """
 
 import re
@@ -21,6 +22,7 @@ from starlette.exceptions import HTTPException
 from ainode.node.archive.multipart import boundary_of, entries
 from ainode.node.disk import is_full, make_folder, refuse_full
 from ainode.node.errors import OutOfResources
+from ainode.node.offline.kinds import kind_suffix
 from ainode.node.settings import Settings
 from ainode.node.web.texts import NUL_REFUSED
 
@@ -152,7 +154,7 @@ class Uploads:
             elif file_name:
                 number = sum(map(len, files.values())) + 1
                 self._refuse_more_files(number)
-                files[name].append(_file(content, folder / name / f"{number:06d}", file_name))
+                files[name].append(_file(content, folder / name / f"{number:06d}{kind_suffix(file_name)}", file_name))
             if len(values) > _MAX_FIELDS or len(files) > _MAX_FIELDS:
                 raise HTTPException(413, f"the form has more than {_MAX_FIELDS} fields")
         for _ in blocks:

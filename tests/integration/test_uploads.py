@@ -94,6 +94,16 @@ def test_a_name_of_a_file_never_becomes_a_path(desk: Desk, name: str) -> None:
     assert desk.left() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("../a.NRRD", "files/000001.nrrd"), ("a.nii.gz", "files/000001.nii.gz"), (".png/../x.sh", "files/000001")],
+)
+def test_the_end_of_a_name_that_promises_a_kind_of_file_is_kept(desk: Desk, name: str, path: str) -> None:
+    answer = requests.post(desk.address, files={"files": (name, b"content")}, timeout=60)
+    assert answer.json()["files"]["files"][0][1] == path
+    assert desk.left() == []
+
+
 @pytest.mark.parametrize("field", ["../files", "Files", "", "files/..", "x" * 40])
 def test_a_name_of_a_field_never_becomes_a_path(desk: Desk, field: str) -> None:
     head = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="a"\r\n\r\n1\r\n--b--\r\n'

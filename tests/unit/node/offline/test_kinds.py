@@ -18,7 +18,7 @@ from support import a_file
 from ainode.node.errors import BrokenSeries
 from ainode.node.offline import inputs, zip_files
 from ainode.node.offline.inputs import Inputs
-from ainode.node.offline.kinds import FileKind, format_of
+from ainode.node.offline.kinds import FileKind, format_of, kind_suffix
 from ainode.node.offline.options import ReadOptions
 from ainode.node.offline.picture_files import picture
 from ainode.node.offline.readings import unread_lines
@@ -146,6 +146,11 @@ def _file(name: str, content: bytes) -> Callable[[Path], Path]:
         (_file("a.dcm", b""), "empty"),
         (_file("a.nii", b"text"), "it is no NIfTI file, though its name says so; copy or save it again"),
         (_file("A.PNG", bytes(range(256))), "it is no PNG file"),
+        (_file("a.nii.gz", b"text"), "it is no NIfTI file, though its name says so"),
+        (
+            _file("a.nrrd", b"<html>Please sign in</html>"),
+            "it is a text, no NRRD file, though its name says so; copy or",
+        ),
     ],
 )
 def test_a_file_that_is_not_read_is_told_what_it_is_and_what_to_make_of_it(
@@ -306,3 +311,32 @@ def test_files_with_wrong_uids_are_read_as_copies_where_somebody_asks_for_it(tmp
     assert (len(study.series), len(study.instances)) == (1, 2)
     (note,) = given.notes(study)
     assert "UIDs of 2 files" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("Doe.NRRD", ".nrrd"),
+        ("a.nii.gz", ".nii.gz"),
+        ("../../etc/passwd", ""),
+        ("a.nrrd/..", ""),
+        ("a.nrrd\0.dcm", ""),
+        ("..", ""),
+        ("a.dcm", ""),
+        ("a.png; rm", ""),
+    ],
+)
+def test_nothing_of_a_name_but_the_end_that_promises_a_kind_is_kept(name: str, suffix: str) -> None:
+    assert kind_suffix(name) == suffix
+
+
+def test_a_file_of_an_archive_whose_name_promises_nrrd_is_told_so(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../scan/Doe.nrrd", b"text")
+        archive.writestr("other", b"text that is no image")
+    reasons = [file.reason for file in gathered(tmp_path / "a.zip", folder=tmp_path / "out").unread]
+    assert reasons == [
+        "it is no NRRD file, though its name says so; copy or save it again",
+        "it is a text; give the images themselves",
+    ]
+    assert not [path for path in tmp_path.rglob("*") if "Doe" in path.name]
