@@ -16,6 +16,7 @@ from ainode.node.console.entry.access import LoginNeeded
 from ainode.node.console.entry.doorkeeper import Doorkeeper, unavailable
 from ainode.node.console.entry.looks import Looks
 from ainode.node.console.entry.visits import Visits
+from ainode.node.console.field_errors import field_sentence
 from ainode.node.console.judgements import page as judgements
 from ainode.node.console.models import answer_search, compare, live
 from ainode.node.console.models import page as models
@@ -136,11 +137,16 @@ def _failed(request: Request, error: Exception) -> Response:
     return _problem(request, 500, "The page failed", "", failed_at=datetime.now(UTC))
 
 
-def _problem(request: Request, status: int, phrase: str, detail: str, *, failed_at: datetime | None = None) -> Response:
-    """Return the page of an error; htmx gets a paragraph, which it shows at the top of the page that is open."""
+def _problem(
+    request: Request, status: int, phrase: str, detail: str, *, failed_at: datetime | None = None, form: str = ""
+) -> Response:
+    """Return the page of an error, which leads to the page before or to the `form`.
+
+    htmx gets a paragraph, which it shows at the top of the page that is open.
+    """
     is_part = "hx-request" in request.headers
     template, values = "_problem.html" if is_part else "error.html", {"phrase": phrase, "detail": detail}
-    page = render(request, template, status=status, **values, failed_at=failed_at, back=_page_before(request))
+    page = render(request, template, status=status, **values, failed_at=failed_at, back=_page_before(request) or form)
     if is_part:
         page.headers.update({"HX-Retarget": "#problem", "HX-Reswap": "innerHTML show:top"})
     return page
@@ -171,5 +177,8 @@ def _disk_failed(request: Request, error: Exception) -> Response:
 def _invalid(request: Request, error: Exception) -> Response:
     """Return the page of a form or address that does not fit, without repeating its values."""
     problems = error.errors() if isinstance(error, RequestValidationError) else ()
-    texts = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in problems]
-    return _problem(request, 422, "The address or form does not fit", "; ".join(texts))
+    texts = (sentence(field_sentence(problem)) for problem in problems)
+    # A form that asks for a list has the address of its page, less what was typed.
+    is_of_question = all(problem["loc"][0] == "query" for problem in problems)
+    form = request.url.path if request.method == "GET" and is_of_question else ""
+    return _problem(request, 422, "The address or form does not fit", " ".join(texts), form=form)

@@ -1,5 +1,6 @@
 """Earlier answers: searched by route, score, verdict, date and study, page by page, or all of them as CSV."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from ainode.node.audit.messages import exported, table_subject
 from ainode.node.console.csv_rows import csv_blocks
@@ -42,7 +43,21 @@ _COLUMNS: Final = (
     *("probability", "threshold", "headline", "code", "seconds", "at", "is_superseded"),
 )
 _Text = Annotated[str, Field(max_length=64)]
-_Score = Annotated[str, Field(max_length=10, pattern=r"^\s*([01]?(\.\d*)?)\s*$")]
+_SCORE: Final = re.compile(r"(0?|1)(\.\d*)?")
+
+
+def _probability(text: str) -> str:
+    """Return a text that is a probability, or none.
+
+    Raises: ValueError.
+    """
+    digits = text.strip().replace(",", ".")
+    if not _SCORE.fullmatch(digits) or (digits.strip(".") and float(digits) > 1):
+        raise ValueError("a probability is a number from 0 to 1, such as 0.8")
+    return digits
+
+
+_Score = Annotated[str, Field(max_length=10), AfterValidator(_probability)]
 _Day = Annotated[str, Field(max_length=10)]
 
 
@@ -85,8 +100,7 @@ class Question(BaseModel):
 
 
 def _number(text: str) -> float | None:
-    digits = text.strip()
-    return float(digits) if digits.strip(".") else None
+    return float(text) if text.strip(".") else None
 
 
 def router(parts: Parts) -> APIRouter:

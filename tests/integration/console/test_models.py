@@ -252,7 +252,45 @@ def test_a_score_of_white_space_is_no_condition(viewer: Browser) -> None:
         assert viewer.get(f"/console/answers?low={text}").status_code == 200
 
 
-@pytest.mark.parametrize("query", ["low=x", "low=2.5", "presence=maybe", "page=0", "since=x"])
+def test_a_probability_that_is_none_is_told_by_its_label_and_leads_back_to_the_search(viewer: Browser) -> None:
+    page = viewer.get("/console/answers?low=80&high=x").text
+    assert "Probability from: a probability is a number from 0 to 1, such as 0.8." in page
+    assert "Probability to: a probability is a number from 0 to 1, such as 0.8." in page
+    assert '<a href="/console/answers">Back to the page before</a>' in page
+    part = viewer.get("/console/answers?low=80", headers={"HX-Request": "true"}).text
+    assert "Probability from: a probability is a number" in part
+
+
+def test_a_probability_may_have_a_decimal_comma(viewer: Browser) -> None:
+    counts = {
+        re.findall(r"(\d+) answers\.", viewer.get(f"/console/answers?low={low}").text)[0] for low in ("0.5", "0,5")
+    }
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("answers?presence=maybe", "Answer: it is none of the list; choose one of it."),
+        ("answers?page=x", "Page: it is no whole number; give one such as 1."),
+        ("answers?page=0", "Page: it is less than 1; give a larger number."),
+        ("?page=100001", "Page: it is more than 100000; give a smaller number."),
+        (f"unread?route={'r' * 65}", "Route: it has more than 64 letters; shorten it."),
+        (
+            "studies/x",
+            "Study Instance UID: it is not written as such a value is; correct it, or load the page again.",
+        ),
+    ],
+)
+def test_no_page_shows_the_words_of_a_library(viewer: Browser, address: str, words: str) -> None:
+    answer = viewer.get(f"/console/{address}")
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert "String should" not in answer.text
+    assert "Input should" not in answer.text
+
+
+@pytest.mark.parametrize("query", ["low=x", "low=2.5", "low=1.1", "low=nan", "presence=maybe", "page=0", "since=x"])
 def test_a_condition_that_does_not_fit_is_refused(viewer: Browser, query: str) -> None:
     assert viewer.get(f"/console/answers?{query}").status_code == 422
 
