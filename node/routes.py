@@ -15,6 +15,12 @@ from ainode.node.domain import UID
 
 # What every route wants is written in words, what one route wants as a value or a pattern.
 _IN_WORDS: Final = re.compile(r"(?:an?|no|nothing) ")
+PART_UNKNOWN: Final = "unknown: no anatomic code, Body Part Examined or description names a part"
+"""what is found of an image whose header names no body part"""
+PIXELS_TOO: Final = ", or a CT that names no part"
+"""what a route with `body_part_from = "pixels"` takes beside its body parts"""
+SEEN_PARTS: Final = frozenset({"CHEST", "ABDOMEN"})
+"""what a look at the pixels of a CT can tell (`imaging.ct_look`)"""
 
 
 class RouteMode(StrEnum):
@@ -139,6 +145,17 @@ def difference(attribute: str, expected: str, found: str) -> str:
     """
     wanted = f"{expected} ({attribute})" if _IN_WORDS.match(expected) else f"{attribute} {expected}"
     return f"takes {wanted}, and this is {found}"
+
+
+def remedy(attribute: str, expected: str, found: str) -> str:
+    """Return what makes a route take what it does not take now; '' where that depends on which of both is wrong."""
+    if attribute != "BodyPartExamined" or found != PART_UNKNOWN:
+        return ""
+    header = "name the body part in BodyPartExamined, and send the images again"
+    # A route whose `body_part_from` is pixels takes a CT that names no part: the image is none.
+    if PIXELS_TOO in expected or SEEN_PARTS.isdisjoint(expected.upper().split()):
+        return header
+    return f'for a CT, write body_part_from = "pixels" into the route (routes.toml) and restart the node; or {header}'
 
 
 def mismatch_sentence(route: str, attribute: str, expected: str, found: str) -> str:

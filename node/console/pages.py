@@ -16,6 +16,7 @@ from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.states import state_words
+from ainode.node.deciding.explanations import remedies
 from ainode.node.domain import counted, probability_text, score_text
 from ainode.node.routes import difference
 from ainode.node.settings import Settings
@@ -81,6 +82,7 @@ class Pages:
             "node_name": settings.node.name,
             "static": static_address,
             "difference": difference,
+            "remedies": remedies,
         }
 
     def render(self, request: Request, template: str, values: Mapping[str, object], status: int) -> HTMLResponse:

@@ -5,15 +5,15 @@ number or a UID by its attribute and by its looks; the other values are read fro
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID
 from ainode.node.keeping.unread import Mismatch, UnreadReason
-from ainode.node.routes import Check, RouteDecision
+from ainode.node.routes import Check, RouteDecision, remedy
 
 NOT_KEPT: Final = "a value that is not kept"
 # PS3.5 6.2; a UID that differs from the index is told with the instance that holds it.
@@ -52,6 +52,19 @@ def completed(stored: RouteDecision, decisions: Iterable[RouteDecision]) -> Rout
         return replace(check, found=values.get(key, NOT_KEPT)) if check.found == NOT_KEPT else check
 
     return _replaced(stored, with_value)
+
+
+def remedies(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return what would make routes take a study, each remedy with its routes.
+
+    `rows` are decisions as the catalog keeps them. A route for which several conditions fail has no remedy.
+    """
+    routes: dict[str, list[str]] = {}
+    for row in rows:
+        failures = [check for check in row["checks"] if not check["passed"]]
+        if len(failures) == 1 and (text := remedy(*(failures[0][name] for name in ("attribute", "expected", "found")))):
+            routes.setdefault(text, []).append(row["route"])
+    return {text: list(dict.fromkeys(names)) for text, names in routes.items()}
 
 
 def nearest_mismatch(decisions: Iterable[RouteDecision]) -> Mismatch | None:

@@ -20,7 +20,7 @@ from ainode.node.domain import (
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
-from ainode.node.routes import BodyPartSource, Check, Route, RouteDecision, difference
+from ainode.node.routes import PIXELS_TOO, SEEN_PARTS, BodyPartSource, Check, Route, RouteDecision, difference
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
@@ -39,8 +39,6 @@ _COUNTED: Mapping[str, Callable[[Study, Series], int]] = {
 _SHOWN_VALUES = 4
 # CS (PS3.5 6.2).
 _MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")
-# What a look at the pixels of a CT can tell (`imaging.ct_look`).
-_SEEN_PARTS = frozenset({"CHEST", "ABDOMEN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def _anatomic(route: Route) -> Iterable[_Condition]:
     by_pixels = route.body_part_from is BodyPartSource.PIXELS
     yield _Condition(
         "BodyPartExamined",
-        " or ".join(route.body_part) + (", or a CT that names no part" if by_pixels else ""),
+        " or ".join(route.body_part) + (PIXELS_TOO if by_pixels else ""),
         lambda instance: (
             not parts.isdisjoint(body_part(instance.header).names) or (by_pixels and _is_ct_of_no_part(instance))
         ),
@@ -258,6 +256,6 @@ def _refuse_unknown_part(route: Route, subject: str) -> None:
         known_parts = ", ".join(sorted(PARTS))
         raise ConfigError(f"{subject}: body part {unknown[0]!r} is unknown; give one of {known_parts}")
     parts = {part.upper() for part in route.body_part}
-    if route.body_part_from is BodyPartSource.PIXELS and not parts & _SEEN_PARTS:
-        seen_parts = " or ".join(sorted(_SEEN_PARTS))
+    if route.body_part_from is BodyPartSource.PIXELS and not parts & SEEN_PARTS:
+        seen_parts = " or ".join(sorted(SEEN_PARTS))
         raise ConfigError(f"{subject}: body_part_from = 'pixels' needs {seen_parts} in body_part")

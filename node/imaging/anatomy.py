@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ainode.node.domain import Header, Value
 from ainode.node.imaging.free_text import unaccented
+from ainode.node.routes import PART_UNKNOWN
 
 # Source: PS3.16 CID 4 and Annex L for the terms. The groups are the node's own: an image of the part shows the group.
 _GROUPS = {
@@ -244,7 +245,7 @@ class BodyPart:
     def __str__(self) -> str:
         """Return the parts and the header value that names them, for an explanation."""
         if not self.parts:
-            return "unknown: no anatomic code, Body Part Examined or description names a part"
+            return PART_UNKNOWN
         return f"{' and '.join(self.parts)} ({self.attribute}: {self.term})"
 
 

@@ -1,7 +1,7 @@
 """What the catalog keeps of an explanation, and what a person reads who asks."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import pytest
 from support.intake_bench import IntakeBench, intake_bench
 
 from ainode.node import testing
-from ainode.node.deciding.explanations import NOT_KEPT, storable
+from ainode.node.deciding.explanations import NOT_KEPT, remedies, storable
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.readings import stored_explanation
-from ainode.node.routes import Check, Route, RouteDecision
+from ainode.node.routes import PART_UNKNOWN, Check, Route, RouteDecision
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STUDY = UID(testing.uid("study"))
@@ -118,3 +118,26 @@ def test_a_value_that_does_not_look_like_its_attribute_or_is_text_is_not_kept(at
     decision = RouteDecision("any", UID("1.2"), (Check(attribute, "x", value, passed=True),))
     (check,) = storable(decision).checks
     assert check == replace(decision.checks[0], found=NOT_KEPT)
+
+
+def decision(route: str, expected: str, *others: Check, found: str = PART_UNKNOWN) -> dict[str, object]:
+    part = Check("BodyPartExamined", expected, found, passed=False)
+    return asdict(RouteDecision(route, UID("1.2"), (*others, part)))
+
+
+def test_a_body_part_that_no_header_names_is_told_what_would_help() -> None:
+    misfit = Check("Modality", "CT", "DX", passed=False)
+    rows = [
+        decision("lung-nodule", "CHEST"),
+        decision("ct-tumor", "PANCREAS or LUNG"),
+        decision("ct-pneumonia", "CHEST, or a CT that names no part"),
+        decision("another", "CHEST", misfit),
+        decision("a hand", "CHEST", found="HAND (BodyPartExamined: HAND)"),
+    ]
+    header = "name the body part in BodyPartExamined, and send the images again"
+    assert remedies(rows) == {
+        f'for a CT, write body_part_from = "pixels" into the route (routes.toml) and restart the node; or {header}': [
+            "lung-nodule"
+        ],
+        header: ["ct-tumor", "ct-pneumonia"],
+    }
