@@ -6,6 +6,8 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +20,7 @@ from ainode.node.commands.job_commands import jobs_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
-from ainode.node.errors import HandlerError, NodeError, ReportError
+from ainode.node.errors import HandlerError, NodeError, PointRefused, ReportError
 from ainode.node.terminal import Config, refuse_empty, settings_of, table
 
 _HELP = (
@@ -168,7 +170,8 @@ def read(
     models = weights.environment(settings)
     texts = read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
     options = offline.options_for(model, texts)
-    readable = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
+    with _option_named():
+        readable = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
     for line in offline.unread_lines(readable.unread):
         print(line, file=sys.stderr)
     readings = [(study, route) for study in readable.studies for route in offline.routes_for(study, settings, model)]
@@ -194,6 +197,15 @@ def read(
             "no study matched a route; `ainode explain` says why, --model NAME reads the study anyway", file=sys.stderr
         )
     raise typer.Exit(_status_of_reading(len(readings), failures, refusals))
+
+
+@contextmanager
+def _option_named() -> Iterator[None]:
+    """Name the options of a point that is refused: its words are those of a web page, too."""
+    try:
+        yield
+    except PointRefused as error:
+        raise PointRefused(f"{error} (see --point and --point-is)") from error
 
 
 def _status_of_reading(readings: int, failures: int, refusals: int) -> int:

@@ -1,15 +1,24 @@
 """The points of a reading of files, as locations in the studies."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ainode.node.domain import FARTHEST_MM, REQUEST, UID, Location, Position, Study, counted, is_position
 from ainode.node.errors import ConfigError, PointRefused
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.offline.options import PointKind, ReadOptions
 from ainode.node.offline.volume_files import Grid
+
+_EDGE: Final = 0.5
+"""of a voxel, from its center"""
+_MEANINGS: Final = {
+    PointKind.MM: "LPS mm: x to the left, y to the back, z to the head",
+    PointKind.INDEX: "a voxel index i,j,k from 0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ def refuse_shared_frames(studies: Sequence[Study]) -> None:
             raise PointRefused(
                 f"the point of study {study.study_instance_uid} has no Frame of Reference UID of its own: the images "
                 "at the point have no or several frames of reference, or share the frame with another study; "
-                "give one --point alone, which is of the newest study"
+                "point at the newest study alone"
             )
 
 
@@ -87,14 +96,26 @@ def _location(entry: InputStudy, point: Position, kind: PointKind) -> Location:
         raise PointRefused(f"point {_text(point)} is no position: a number is more than {FARTHEST_MM:g} mm")
     around = [candidate for candidate in stacks if candidate.holds(position)]
     if stacks and not around:
-        meaning = "i,j,k from 0" if kind is PointKind.INDEX else "LPS mm (see --point-is)"
         raise PointRefused(
             f"point {_text(point)} is outside of the images of study {entry.study.study_instance_uid}; "
-            f"its numbers are read as {meaning}"
+            f"its numbers are read as {_MEANINGS[kind]}; the images reach, in LPS mm, {_reach(stacks)}"
         )
     series = around[0].instances[0].ref.series_instance_uid if len(around) == 1 else UID("")
     frames = {candidate.frame_of_reference_uid for candidate in around}
     return Location(position, REQUEST, frames.pop() if len(frames) == 1 else UID(""), series_instance_uid=series)
+
+
+def _reach(stacks: Sequence[Stack]) -> str:
+    """Return from where to where images reach, so that a person sees which sign or axis of a point is wrong."""
+    corners = [
+        candidate.position(*corner)
+        for candidate in stacks
+        for corner in itertools.product(
+            *((-_EDGE, count - _EDGE) for count in (len(candidate.instances), candidate.rows, candidate.columns))
+        )
+    ]
+    spans = zip("xyz", zip(*corners, strict=True), strict=True)
+    return ", ".join(f"{axis} from {min(values):.1f} to {max(values):.1f}" for axis, values in spans)
 
 
 def _text(point: Position) -> str:

@@ -341,6 +341,7 @@ def test_a_negative_position_in_mm_is_taken_and_one_outside_is_said(tmp_path: Pa
     outside = ainode("read", tmp_path / "a.nii.gz", "--point", "3,4.5,2", *asked, home=tmp_path)
     assert outside.returncode == 2
     assert "outside of the images" in outside.stderr
+    assert "(see --point and --point-is)" in outside.stderr
 
 
 def test_a_picture_of_a_slice_becomes_a_report_without_its_file_name(tmp_path: Path) -> None:

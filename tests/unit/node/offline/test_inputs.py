@@ -10,7 +10,7 @@ from support import shared
 
 from ainode.node import testing
 from ainode.node.domain import DocumentContext, File, Request, Selection, Study, SyntheticImage
-from ainode.node.errors import BrokenSeries, ConfigError
+from ainode.node.errors import BrokenSeries, ConfigError, PointRefused
 from ainode.node.offline import inputs
 from ainode.node.offline import options as option_texts
 from ainode.node.offline.conversion import PictureKind
@@ -278,3 +278,15 @@ def test_the_nodule_of_a_real_scan_is_where_its_voxel_is(tmp_path: Path) -> None
     found = inputs.input_studies([folder], tmp_path, options=ReadOptions(points=(point,)), settings=SETTINGS).studies
     assert found[0].locations[0].frame_of_reference_uid
     assert found[0].locations[0].series_instance_uid
+
+
+def test_a_point_outside_of_the_images_is_told_where_the_images_are_and_no_option_of_a_command(tmp_path: Path) -> None:
+    a_volume(tmp_path / "a.nrrd")
+    reach = "the images reach, in LPS mm, x from -10.2 to -6.2, y from -20.4 to -13.6, z from 29.0 to 39.0"
+    for kind, meaning in ((PointKind.MM, "LPS mm: x to the left"), (PointKind.INDEX, "a voxel index i,j,k from 0")):
+        options = ReadOptions(points=((10.0, -15.0, 31.0),), point_kind=kind)
+        with pytest.raises(PointRefused) as refused:
+            inputs.input_studies([tmp_path / "a.nrrd"], tmp_path / "made", options=options, settings=SETTINGS)
+        assert meaning in str(refused.value)
+        assert reach in str(refused.value)
+        assert "--" not in str(refused.value)
