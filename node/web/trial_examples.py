@@ -40,7 +40,7 @@ READ_FIELDS: Final = {
     "point_is": {"enum": ["mm", "index"], "default": "mm", "description": "LPS mm, or voxel i,j,k from 0"},
     "body_part": _field("Body Part Examined of files that are not DICOM, such as CHEST"),
 }
-UPLOAD_FIELDS: Final = {"file": _field("one DICOM radiograph", is_file=True)}
+UPLOAD_FIELDS: Final = {"file": _field("one DICOM radiograph (CR, DX); POST /api/read takes pictures", is_file=True)}
 
 
 def described(fields: Mapping[str, object], curl: str, python: str, *, node: str) -> dict[str, Any]:

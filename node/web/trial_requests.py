@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -12,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from ainode.node.offline.kinds import FileKind, format_of
 from ainode.node.offline.trial_question import SLOTS, UPLOAD_ANSWER, Stage, TrialOptions, trial_options
 from ainode.node.offline.trials import Trial, TrialRefused, Trials
 from ainode.node.reading import registry
@@ -29,6 +31,11 @@ _DOCUMENT_TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
     ".pdf": "application/pdf",
 }
+_ONE_RADIOGRAPH: Final = (
+    "POST /upload takes one DICOM radiograph of the spine (Modality CR or DX), and this is a picture or a volume; "
+    "POST /api/read takes pictures and volumes, for the models that read them"
+)
+_NAME_PART: Final = "name the body part in the field `body_part`, such as CHEST: the files are not DICOM and name none"
 _IDENTIFIER: Final = "the `id` that POST /api/read answered"
 
 
@@ -37,12 +44,13 @@ class TrialReading(BaseModel):
 
     study_instance_uid: str
     prior_uids: tuple[str, ...] = Field(description="studies that the model compared with the study")
-    route: str
+    route: str = Field(description="the name of the handler where `model` was given: then no route is asked")
     handler: str
     answer: str = Field("", description="the answer in words, or why the model refuses the study")
     is_refusal: bool = False
     seconds: float = 0.0
     error: str = Field("", description="why there is no answer")
+    advice: str = Field("", description="what would have the files read that the model refused, where the node knows")
     documents: tuple[str, ...] = Field((), description="names for GET /api/read/{id}/documents/{name}")
     result: dict[str, Any] = Field({}, description="result.json")
 
@@ -116,6 +124,8 @@ class TrialRequests:
     async def upload(self, request: Request) -> Response:
         """Read one DICOM radiograph of the spine, in the words of the spine system that scripts were written for.
 
+        POST /api/read takes pictures and volumes.
+
         `confidence` is in percent; probabilities and thresholds are from 0 to 1; `bbox` is left, top, right, bottom in
         pixels of the image, which `annotated_image` has too. `model` says which weights answered.
         """
@@ -128,6 +138,8 @@ class TrialRequests:
                 return _upload_error(400, "send one DICOM file in the field `file`")
             if not self._spine:
                 return _upload_error(400, "routes.toml has no route for the spine")
+            if await to_thread.run_sync(_is_no_dicom, form.all_files[0].path):
+                return _upload_error(400, _ONE_RADIOGRAPH)
             (trial.folder / _FILE).rename(trial.folder / SLOTS[0])
             trial.names = {path.replace(_FILE, SLOTS[0], 1): name for path, name in trial.names.items()}
             self._trials.read(trial, TrialOptions(handler=self._spine, has_upload_answer=True))
@@ -181,6 +193,11 @@ def read_options(form: Form, handlers: set[str]) -> TrialOptions:
     )
 
 
+def _is_no_dicom(path: Path) -> bool:
+    """Return whether a file is a picture or a volume, of which no model of the spine reads any."""
+    return format_of(path).kind in {FileKind.PICTURE, FileKind.NRRD, FileKind.NIFTI}
+
+
 def _answer(trial: Trial) -> TrialAnswer:
     content = trial.content() if trial.state.stage is Stage.DONE else {"readings": (), "unread": ()}
     return TrialAnswer(
@@ -202,6 +219,7 @@ def _reading(trial: Trial, entry: Mapping[str, Any]) -> TrialReading:
         **{name: entry[name] for name in ("study_instance_uid", "prior_uids", "route", "handler")},
         **{name: entry[name] for name in ("answer", "is_refusal", "seconds") if name in entry},
         error=trial.shown(entry["error"]),
+        advice=_NAME_PART if entry.get("wants_body_part") else "",
         documents=documents,
         result=json.loads(result.read_text("utf-8")) if result.exists() else {},
     )

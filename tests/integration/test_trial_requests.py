@@ -157,7 +157,10 @@ def test_an_old_script_gets_the_answer_of_the_spine_system(bench: Bench, token: 
         ({"file": ("a.dcm", b"a text that is no image at all")}, "it is a text"),
         ({"image": ("a.dcm", b"1")}, "send one DICOM file in the field `file`"),
         ({"file": (None, b"1")}, "send one DICOM file in the field `file`"),
-        ({"file": ("hand.png", b"\x89PNG\r\n\x1a\n")}, "cannot be decoded"),
+        ({"file": ("hand.png", b"\x89PNG\r\n\x1a\n")}, "POST /upload takes one DICOM radiograph of the spine"),
+        ({"file": ("spine.jpg", b"\xff\xd8\xff" + bytes(200))}, "POST /api/read takes pictures"),
+        ({"file": ("ct.nrrd", b"NRRD0004\n" + bytes(200))}, "POST /api/read takes pictures and volumes"),
+        ({"file": ("spine.jpg", bytes(range(256)))}, "it is no JPEG file, though its name says so"),
     ],
 )
 def test_an_old_script_is_told_of_an_error_in_its_own_words(
@@ -206,3 +209,14 @@ def test_health_has_the_fields_of_the_spine_system(bench: Bench) -> None:
     health = bench.call("GET", "/health").json()
     assert (health["status"], health["models_loaded"], health["device"]) == ("healthy", ["spine_radiograph"], "auto")
     assert {"timestamp", "version"} <= set(health)
+
+
+def test_pictures_that_a_model_refuses_for_their_body_part_are_told_the_field(bench: Bench, token: str) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (120, 100), "gray").save(picture, "PNG")
+    files, fields = {"files": ("lung.png", picture.getvalue())}, {"model": "ct_tumor"}
+    (reading,) = ended(bench, token, bench.call("POST", "/api/read", token, files=files, data=fields).json())[
+        "readings"
+    ]
+    assert reading["is_refusal"]
+    assert reading["advice"].startswith("name the body part in the field `body_part`, such as CHEST")
