@@ -59,10 +59,17 @@ def routes_for(study: Study, settings: Settings, handler: str | None) -> tuple[R
 
 
 def read(
-    study: Study, route: Route, settings: Settings, models: ModelEnvironment, notes: tuple[str, ...] = ()
+    study: Study,
+    route: Route,
+    settings: Settings,
+    models: ModelEnvironment,
+    notes: tuple[str, ...] = (),
+    *,
+    report_out_of_scope: bool = False,
 ) -> Reading:
     """Return the reading of a study by the handler of a route.
 
+    With `report_out_of_scope`, a refusal has a document even where the route wants none.
     The documents are dated by the oldest file of the study, so that a second reading has the same bytes.
     """
     created = datetime.fromtimestamp(min(instance.path.stat().st_mtime for instance in study.instances), UTC)
@@ -71,7 +78,7 @@ def read(
         study_instance_uid=study.study_instance_uid,
         files=_files_to_read(study, route, settings),
         context=context,
-        report_out_of_scope=route.report_out_of_scope,
+        report_out_of_scope=report_out_of_scope or route.report_out_of_scope,
         priors=tuple(file for prior in study.priors for file in _files_to_read(prior, route, settings)),
         locations=study.locations,
         notes=notes,

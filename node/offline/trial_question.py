@@ -30,11 +30,13 @@ class Stage(StrEnum):
     READING = "reading"
     DONE = "done"
     FAILED = "failed"
+    KEPT = "kept"
+    """taken into the node by a person; nothing else of the trial is left"""
 
     @property
     def is_final(self) -> bool:
         """Whether the trial goes on no more by itself."""
-        return self in {Stage.DONE, Stage.FAILED}
+        return self in {Stage.DONE, Stage.FAILED, Stage.KEPT}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,18 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from ainode.node import testing
+from ainode.node.deciding import router
+from ainode.node.deciding.explanations import nearest_mismatch, remedies
 from ainode.node.disk import refuse_full
-from ainode.node.domain import Reading, Result, Study
-from ainode.node.errors import ConfigError, HandlerError, ReportError
+from ainode.node.domain import OutOfScope, Reading, Result, Study
+from ainode.node.errors import ConfigError, HandlerError, PointRefused, ReportError
 from ainode.node.keeping.saliency import FILE_NAME, saliency_file
 from ainode.node.offline import inputs, upload_answer
 from ainode.node.offline import readings as offline
@@ -24,7 +28,7 @@ from ainode.node.offline.trial_question import CONTENT, SLOTS, Stage, TrialQuest
 from ainode.node.offline.zip_files import Bounds
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
-from ainode.node.routes import Route
+from ainode.node.routes import Route, mismatch_sentence
 from ainode.node.settings import Settings
 
 Step = Mapping[str, str | int]
@@ -35,6 +39,8 @@ _ALONE: Final = frozenset({FileKind.NRRD, FileKind.NIFTI, FileKind.ZIP})
 _MAX_UNREAD: Final = 50
 _SEED: Final = 0
 _CONVERTED: Final = "converted"
+_PART_REFUSED: Final = "wrong-body-part"
+"""the code of a refusal of every handler that asks for a body part"""
 
 
 def steps(question: TrialQuestion) -> Iterator[Step]:
@@ -48,7 +54,12 @@ def steps(question: TrialQuestion) -> Iterator[Step]:
     if options.is_example:
         _write_example(options.handler, folder, settings)
     dates = _dates(folder)
-    readable = _inputs(dates, question)
+    try:
+        readable = _inputs(dates, question)
+    except PointRefused:  # the images are shown, so that a person points again without another upload
+        looked_at = dataclasses.replace(options, points=(), is_look=True)
+        _write_content(_inputs(dates, dataclasses.replace(question, options=looked_at)), [], dates, question)
+        raise
     handler = options.handler or None
     tasks = [
         (study, route)
@@ -59,8 +70,20 @@ def steps(question: TrialQuestion) -> Iterator[Step]:
     for number, (study, route) in enumerate(tasks, start=1):
         yield _step(Stage.READING, number, len(tasks))
         entries.append(_read(study, route, number, question, readable))
+    _write_content(readable, entries, dates, question)
+    yield _step(Stage.DONE)
+
+
+def _write_content(
+    readable: Inputs,
+    entries: Sequence[Mapping[str, object]],
+    dates: Sequence[tuple[Path, int]],
+    question: TrialQuestion,
+) -> None:
+    """Write what a page shows of a trial."""
+    folder = question.folder
     content = {
-        "studies": [_study_entry(study, folder, dates) for study in _all_studies(readable.studies)],
+        "studies": [_study_entry(study, dates, question) for study in _all_studies(readable.studies)],
         "readings": entries,
         "unread": [
             {"path": _relative(file.path, folder), "reason": file.reason.replace(f"{folder}/", "")}
@@ -69,7 +92,6 @@ def steps(question: TrialQuestion) -> Iterator[Step]:
         "unread_count": len(readable.unread),
     }
     (folder / CONTENT).write_text(json.dumps(content, indent=2), "utf-8")
-    yield _step(Stage.DONE)
 
 
 def _step(stage: Stage, number: int = 0, count: int = 0) -> Step:
@@ -129,15 +151,29 @@ def _paths(slot: Path) -> list[Path]:
 
 
 def _all_studies(studies: Sequence[Study]) -> Iterator[Study]:
-    """Yield each study behind its priors, the oldest first."""
+    """Yield each study behind its priors, the oldest first, each with its own locations."""
     for study in studies:
-        yield from study.priors
-        yield study
+        counts = Counter(chain.from_iterable(map(_frames, (*study.priors, study))))
+        rest = study.locations
+        for prior in study.priors:
+            # The frame of a location of an earlier study is of this study alone (`refuse_shared_frames`).
+            frames = {frame for frame in _frames(prior) if counts[frame] == 1}
+            own = tuple(location for location in rest if location.frame_of_reference_uid in frames)
+            rest = tuple(location for location in rest if location not in own)
+            yield dataclasses.replace(prior, locations=own)
+        yield dataclasses.replace(study, priors=(), locations=rest)
 
 
-def _study_entry(study: Study, folder: Path, dates: Sequence[tuple[Path, int]]) -> Mapping[str, object]:
-    """Return what a page needs of a study: its date, and its files by series. No patient attribute is among it."""
-    first_path = study.instances[0].path
+def _frames(study: Study) -> frozenset[str]:
+    return frozenset(instance.text("FrameOfReferenceUID") for instance in study.instances) - {""}
+
+
+def _study_entry(study: Study, dates: Sequence[tuple[Path, int]], question: TrialQuestion) -> Mapping[str, object]:
+    """Return what a page needs of a study: its date, its files by series, and what becomes of it once it is kept.
+
+    No patient attribute is among it.
+    """
+    folder, first_path = question.folder, study.instances[0].path
     places = (
         number
         for position, (path, number) in enumerate(dates)
@@ -146,6 +182,8 @@ def _study_entry(study: Study, folder: Path, dates: Sequence[tuple[Path, int]]) 
     return {
         "study_instance_uid": study.study_instance_uid,
         "date": next(places, 1),
+        **_routing(study, question),
+        "locations": [dataclasses.asdict(location) for location in study.locations],
         "series": [
             {
                 "series_instance_uid": series.instances[0].ref.series_instance_uid,
@@ -156,6 +194,19 @@ def _study_entry(study: Study, folder: Path, dates: Sequence[tuple[Path, int]]) 
             }
             for series in study.series
         ],
+    }
+
+
+def _routing(study: Study, question: TrialQuestion) -> Mapping[str, object]:
+    """Return which routes would take a study that the node received; where none would, why, and what would help."""
+    decisions = router.decide(study, question.settings.routes)
+    mismatch = nearest_mismatch(decisions)
+    if mismatch is None:
+        return {"routes": list(dict.fromkeys(decision.route for decision in decisions if decision.matched))}
+    return {
+        "why_no_route": mismatch_sentence(mismatch.route, mismatch.attribute, mismatch.expected, mismatch.value),
+        "remedies": list(remedies(map(dataclasses.asdict, decisions))),
+        "wants_body_part": mismatch.attribute == "BodyPartExamined" and _is_unnamed(study, question),
     }
 
 
@@ -172,7 +223,9 @@ def _read(study: Study, route: Route, number: int, question: TrialQuestion, read
         "error": "",
     }
     try:
-        reading = offline.read(study, route, settings, environment(settings), readable.notes(study))
+        reading = offline.read(
+            study, route, settings, environment(settings), readable.notes(study), report_out_of_scope=True
+        )
         result = folder / "result" / str(number)
         paths = offline.save(reading, result)
         if isinstance(reading.answer, Result) and (content := saliency_file(reading.answer.captures)):
@@ -181,7 +234,20 @@ def _read(study: Study, route: Route, number: int, question: TrialQuestion, read
         return entry | {"error": str(error).replace(f"{folder}/", "")}
     if question.options.has_upload_answer:
         upload_answer.write(folder, study, reading)
-    return entry | _outcome(reading, paths)
+    return entry | _outcome(reading, paths) | {"wants_body_part": _wants_body_part(study, reading, question)}
+
+
+def _wants_body_part(study: Study, reading: Reading, question: TrialQuestion) -> bool:
+    """Return whether files that are not DICOM were refused for a body part that nobody named."""
+    is_refused = isinstance(reading.answer, OutOfScope) and reading.answer.code == _PART_REFUSED
+    return is_refused and _is_unnamed(study, question)
+
+
+def _is_unnamed(study: Study, question: TrialQuestion) -> bool:
+    """Return whether the files of a study were no DICOM, and nobody named their body part."""
+    # What was unpacked as DICOM lies one folder deeper.
+    is_converted = study.instances[0].path.parent.parent == question.folder / _CONVERTED
+    return is_converted and not question.options.body_part
 
 
 def _outcome(reading: Reading, paths: Sequence[Path]) -> dict[str, object]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ainode.node import errors
+from ainode.node.domain import UID
 from ainode.node.errors import NodeError
 from ainode.node.offline.trial_question import CONTENT, Stage, TrialOptions, TrialQuestion
 from ainode.node.reading.channel import Failure, NotAnAnswer, answer_in
@@ -69,6 +70,8 @@ class Trial:
     options: TrialOptions = field(default_factory=TrialOptions)
     names: dict[str, str] = field(default_factory=dict, repr=False)
     """path of an uploaded file in the folder -> the owner's name of the file"""
+    kept_studies: tuple[UID, ...] = ()
+    """the studies that the node has taken over, once it has"""
     changed_s: float = field(default_factory=time.monotonic)
     is_discarded: bool = False
 
@@ -162,14 +165,14 @@ class Trials:
         return trial
 
     def _make_room(self, owner: str) -> None:
-        """Forget the oldest failure of an owner who has many trials.
+        """Forget the oldest trial without files of an owner who has many trials.
 
         Raises: TrialRefused if the owner, or all owners, have too many trials.
         """
         own = [trial for trial in self._trials.values() if trial.owner == owner]
-        failures = [trial for trial in own if not trial.folder.exists()]
-        if failures and len(own) >= _MOST_OF_OWNER:
-            del self._trials[failures[0].identifier]
+        without_files = [trial for trial in own if not trial.folder.exists()]
+        if without_files and len(own) >= _MOST_OF_OWNER:
+            del self._trials[without_files[0].identifier]
         elif len(own) >= _MOST_OF_OWNER or len(self._trials) >= _MOST:
             raise TrialRefused("too many trials are open; discard one, or wait until one expires")
 
@@ -193,6 +196,8 @@ class Trials:
         Raises: TrialRefused while the trial is read, or if its files are gone.
         """
         with self._changed:
+            if trial.kept_studies:
+                raise TrialRefused("the node has kept the study; have the study read on its own page")
             if not trial.folder.exists():
                 raise TrialRefused("the files could not be read, and were removed; upload others")
             if trial.state.stage in {Stage.WAITING, Stage.CONVERTING, Stage.READING}:
@@ -206,6 +211,15 @@ class Trials:
         """Note why the files of a trial are not read, and remove the files; the owner may still ask why."""
         shutil.rmtree(trial.folder, ignore_errors=True)
         trial.set(stage=Stage.FAILED, error=error)
+
+    def note_kept(self, trial: Trial, studies: tuple[UID, ...]) -> None:
+        """Note the studies that the node took over from a trial, and remove the files; the owner may still ask."""
+        with self._changed:
+            if trial in self._queue:
+                self._queue.remove(trial)
+            trial.kept_studies = studies
+            trial.set(stage=Stage.KEPT, error="")
+        shutil.rmtree(trial.folder, ignore_errors=True)
 
     def discard(self, trial: Trial) -> None:
         """Remove a trial; the process that reads it ends."""

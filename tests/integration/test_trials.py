@@ -17,6 +17,7 @@ nrrd = pytest.importorskip("nrrd")
 nibabel = pytest.importorskip("nibabel")
 
 from ainode.node import testing  # noqa: E402
+from ainode.node.domain import UID  # noqa: E402
 from ainode.node.offline.trial_question import Stage, TrialOptions, trial_options  # noqa: E402
 from ainode.node.offline.trials import KEPT_S, Trial, TrialRefused, Trials  # noqa: E402
 from ainode.node.settings import NodeTable, ReaderTable, Settings, WebTable, load  # noqa: E402
@@ -171,6 +172,7 @@ def test_a_hostile_file_has_a_clear_message_and_leaves_nothing(refusal: str, nam
 def test_a_point_outside_of_the_images_may_be_given_again(trials: Trials) -> None:
     trial = outcome(trials, uploaded(trials, a_volume()), trial_options("ct_tumor", ["500, 0, 0"]))
     assert (trial.state.stage, "point 500,0,0 is outside" in trial.state.error) == (Stage.FAILED, True)
+    assert [len(study["series"][0]["files"]) for study in trial.content()["studies"]] == [5], "the images are shown"
     trial = outcome(trials, trial, TrialOptions(is_look=True, points=((1.0, 2.0, 4.0),)))
     assert trial.state.stage is Stage.DONE
     trials.discard(trial)
@@ -286,3 +288,55 @@ def test_the_log_says_why_a_trial_failed_and_neither_its_identifier_nor_the_name
     assert "it is a text" in record.getMessage()
     assert trial.identifier not in caplog.text
     assert "JANE" not in caplog.text
+
+
+def test_each_date_has_the_positions_of_its_own_images_alone(trials: Trials) -> None:
+    trial = trials.open(OWNER)
+    for seed, slot in enumerate(("files", "files_2")):
+        (trial.folder / slot).mkdir()
+        (trial.folder / slot / "000001").write_bytes(a_volume(seed, (8, 9, 20)))
+    options = trial_options("lung_nodule", ["1,2,4", "3,2,4"], body_part="CHEST")
+    studies = outcome(trials, trial, options).content()["studies"]
+    assert [[item["position_mm"] for item in study["locations"]] for study in studies] == [[[1, 2, 4]], [[3, 2, 4]]]
+    assert [study["routes"] for study in studies] == [["lung-nodule", "ct-pneumonia", "ct-tumor"]] * 2
+    trials.discard(trial)
+
+
+def test_a_study_that_no_route_takes_is_told_why_and_what_would_help(trials: Trials) -> None:
+    trial = outcome(trials, uploaded(trials, a_volume(shape=(8, 9, 20))))
+    (study,) = trial.content()["studies"]
+    assert ("routes" in study, study["wants_body_part"]) == (False, True)
+    assert "BodyPartExamined" in study["why_no_route"]
+    assert any('body_part_from = "pixels"' in text for text in study["remedies"]), study["remedies"]
+    trials.discard(trial)
+
+
+def test_pictures_without_a_body_part_that_a_model_refuses_for_it_ask_for_the_body_part(trials: Trials) -> None:
+    trial = outcome(trials, uploaded(trials, a_picture()), trial_options("ct_tumor", []))
+    (reading,) = trial.content()["readings"]
+    assert (reading["is_refusal"], reading["wants_body_part"]) == (True, True)
+    (reading,) = outcome(trials, trial, trial_options("ct_tumor", [], body_part="HAND")).content()["readings"]
+    assert (reading["is_refusal"], reading["wants_body_part"]) == (True, False)
+    trials.discard(trial)
+
+
+def test_a_declined_reading_has_the_same_files_by_a_route_and_by_a_chosen_model(trials: Trials) -> None:
+    names = []
+    for handler in ("", "skin_lesion"):
+        options = trial_options(handler, [], body_part="KIDNEY")
+        trial = outcome(trials, uploaded(trials, a_picture()), options)
+        (reading,) = trial.content()["readings"]
+        assert reading["is_refusal"], reading
+        names.append(reading["files"])
+        trials.discard(trial)
+    assert names == [["sr-1.dcm", "result.json", "report.txt", "report.pdf"]] * 2
+
+
+def test_a_trial_that_was_kept_says_so_and_is_read_no_more(trials: Trials) -> None:
+    trial = outcome(trials, uploaded(trials, a_volume()))
+    trials.note_kept(trial, (UID("1.2"),))
+    assert trials.of(OWNER, trial.identifier).kept_studies == ("1.2",)
+    assert not trial.folder.exists()
+    with pytest.raises(TrialRefused, match="the node has kept the study"):
+        trials.read(trial, LOOK)
+    trials.discard(trial)

@@ -11,8 +11,9 @@ from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping.records import Job, KeptDocument
 from ainode.node.offline.trials import Trial
 
-_VOLUMES: Final = frozenset({"CT", "MR", "PT"})
-_NO_IMAGES: Final = frozenset({"SR", "RTSTRUCT", "SEG", "PR", "KO"})
+VOLUMES: Final = frozenset({"CT", "MR", "PT"})
+"""modalities of images in which somebody can point at a position in the patient"""
+NO_IMAGES: Final = frozenset({"SR", "RTSTRUCT", "SEG", "PR", "KO"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class TrialImages:
     @property
     def is_volume(self) -> bool:
         """Return whether somebody can point at a position in the patient."""
-        return any(modality in _VOLUMES for _, modality, _ in self.series)
+        return any(modality in VOLUMES for _, modality, _ in self.series)
 
 
 def answers(trial: Trial, content: Mapping[str, Any]) -> tuple[Answer, ...]:
@@ -97,7 +98,7 @@ def images(content: Mapping[str, Any], address: str) -> Sequence[TrialImages]:
                     len(series["files"]),
                 )
                 for series in sorted(study["series"], key=lambda series: -len(series["files"]))
-                if series["modality"] not in _NO_IMAGES
+                if series["modality"] not in NO_IMAGES
             ),
         )
         for study in content["studies"]

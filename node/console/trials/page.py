@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -15,17 +14,14 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.trials.answers import answers, images
+from ainode.node.console.trials.keeping import keep, prospects
 from ainode.node.console.trials.owners import owner
-from ainode.node.domain import UID
 from ainode.node.errors import ReceiveError
 from ainode.node.offline.trial_question import SLOTS, Stage, TrialOptions, trial_options
 from ainode.node.offline.trials import Trial, TrialRefused, TrialState
 from ainode.node.reading import registry
 
 Reader = Annotated[Visit, Depends(access.of(Role.READER))]
-_SENDER: Final = "CONSOLE"
-"""the calling AE title of studies that a person keeps"""
-_BLOCK: Final = 1 << 20
 # A second apart.
 _MOST_TRIES: Final = 30
 _AXES: Final = ("x", "y", "z")
@@ -119,6 +115,7 @@ class TrialPages:
         """Return the page of a trial."""
         trial = trial_of(self._parts, request, visit)
         content = trial.content()
+        outlook, may_keep = prospects(self._parts, content), visit.may("operator")
         return render(
             request,
             "trial.html",
@@ -126,6 +123,9 @@ class TrialPages:
             state=trial.state,
             answers=answers(trial, content),
             images=images(content, _address(trial)),
+            prospects=outlook if may_keep else [],
+            is_unnamed=any(prospect.wants_body_part for prospect in outlook),
+            wants_body_part=any(entry.get("wants_body_part") for entry in content["readings"]),
             unread=[(trial.shown(entry["path"]), trial.shown(entry["reason"])) for entry in content["unread"]],
             unread_count=content["unread_count"],
             models=self._models,
@@ -168,36 +168,17 @@ class TrialPages:
     def keep(self, request: Request, visit: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
         """Take the studies of a trial into the node as if they were received: routed, read, delivered."""
         trial = trial_of(self._parts, request, visit)
-        paths = [
-            trial.folder / file
-            for study in trial.content()["studies"]
-            for series in study["series"]
-            for file in series["files"].values()
-        ]
-        if not paths:
-            raise HTTPException(
-                422,
-                "there is nothing to keep: the files are not read yet, or cannot be; see the page of the trial",
-            )
-        study = self._stored(paths, visit.address)
-        self._trials.discard(trial)
-        return RedirectResponse(f"/console/studies/{study}", 303)
-
-    def _stored(self, paths: list[Path], address: str) -> UID:
-        """Store files as if they were received, and return the study of the last.
-
-        Raises: HTTPException 422 if the node takes a file from nobody.
-        """
-        with self._parts.web.doorway.visit(_SENDER, address) as sender:
-            for path in paths:
-                try:
-                    with sender.file() as arriving, path.open("rb") as file:
-                        while block := file.read(_BLOCK):
-                            arriving.write(memoryview(block))
-                        study = sender.store(arriving).study_instance_uid
-                except ReceiveError as error:
-                    raise HTTPException(422, f"a file is not kept: {error}") from error
-        return study
+        if not trial.kept_studies:
+            if not trial.content()["studies"]:
+                raise HTTPException(
+                    422,
+                    "there is nothing to keep: the files are not read yet, or cannot be; see the page of the trial",
+                )
+            try:
+                self._trials.note_kept(trial, keep(self._parts, trial, visit.address))
+            except ReceiveError as error:
+                raise HTTPException(422, f"a file is not kept: {error}") from error
+        return RedirectResponse(f"/console/studies/{trial.kept_studies[-1]}", 303)
 
     def _opened(self, visit: Visit, identifier: str = "") -> Trial:
         try:

@@ -1,5 +1,6 @@
 """The pages on which a person tries files: what they show, whom they refuse, what is left."""
 
+import html
 import io
 import json
 import re
@@ -7,18 +8,22 @@ import socket
 import time
 import zipfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
-from integration.console.conftest import CSRF, Browser
+from integration.console.conftest import CSRF, Browser, is_open, visit_of
 from pydicom import dcmread
 from support.files import content_of
 from support.web_bench import Bench
 
 from ainode.node import testing
+from ainode.node.console.entry.access import Role
 from ainode.node.offline.trial_question import Stage
 from ainode.node.receiving.events import InstanceStored
+from ainode.node.routes import Route
 
 HTML = "<script>alert(1)</script>"
 
@@ -39,6 +44,17 @@ def a_form(browser: Browser) -> str:
     return match[1]
 
 
+def a_volume() -> bytes:
+    file = io.BytesIO()
+    space = {
+        "space": "left-posterior-superior",
+        "space directions": np.diag((1.0, 1.0, 2.0)),
+        "space origin": (0, 0, 0),
+    }
+    pytest.importorskip("nrrd").write(file, np.zeros((8, 9, 5), np.int16), space)
+    return file.getvalue()
+
+
 def radiograph(folder: Path) -> bytes:
     (path,) = testing.write([testing.noise(64, 64, BodyPartExamined="TSPINE")], folder, study="tried")
     dataset = dcmread(path)
@@ -52,11 +68,17 @@ def sent(browser: Browser, content: bytes, name: str = "spine.dcm", **fields: st
     address = a_form(browser)
     answer = browser.post(address, {"look": "1", **fields}, files={"files": (name, content)})
     assert (answer.status_code, answer.headers["Location"]) == (303, address)
+    ended(browser, address)
+    return address
+
+
+def ended(browser: Browser, address: str) -> str:
+    """Return the page of a trial at its end."""
     deadline = time.monotonic() + 60
     while "HX-Redirect" not in browser.get(f"{address}/progress?page=trial").headers:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return address
+    return browser.get(address).text
 
 
 def left(bench: Bench) -> list[Path]:
@@ -108,6 +130,28 @@ def test_a_decimal_comma_is_a_number_and_a_refused_form_leads_back_to_its_page(
     reader.post(f"{address}/read", {"x_1": "97,1", "y_1": "-4", "z_1": "0,25", "look": "1"})
     assert trial.options.points[0] == (97.1, -4.0, 0.25)
     reader.post(f"{address}/discard")
+
+
+def test_a_file_whose_name_promises_nrrd_and_that_is_none_is_told_so(reader: Browser) -> None:
+    address = sent(reader, b"a text", name="Doe.nrrd")
+    words = "not read: Doe.nrrd: it is no NRRD file, though its name says so; copy or save it again"
+    assert words in reader.get(address).text
+    reader.post(f"{address}/discard")
+
+
+def test_a_position_outside_of_the_images_is_corrected_without_another_upload(bench: Bench, reader: Browser) -> None:
+    address = sent(reader, a_volume(), "a.nrrd", x_1="2", y_1="-4", z_1="6", body_part="CHEST")
+    page = reader.get(address).text
+    assert "is outside of the images" in page
+    assert "--point" not in page
+    assert "The files are still here: correct the position below, and read again." in page
+    assert re.search(r'name="y_1" value="-4.0"', page), "the typed values stay"
+    assert 'value="CHEST"' in page
+    assert "/series.json" in page, "the images are there to point at"
+    reader.post(f"{address}/read", {"x_1": "2", "y_1": "4", "z_1": "6", "look": "1"})
+    assert "The files are not read yet" in ended(reader, address)
+    reader.post(f"{address}/discard")
+    assert left(bench) == []
 
 
 def test_a_trial_that_waits_says_for_what(bench: Bench, reader: Browser) -> None:
@@ -200,6 +244,73 @@ def test_a_study_that_an_operator_keeps_comes_into_the_node_as_a_received_study(
     assert stored.ref.study_instance_uid == study
     assert dcmread(stored.path).PixelData == dcmread(io.BytesIO(content)).PixelData
     assert left(bench) == []
+    page = operator.get(address)
+    assert (page.status_code, "was kept in the node" in page.text, "it was discarded" in page.text) == (
+        200,
+        True,
+        False,
+    )
+    assert f'href="/console/studies/{study}"' in page.text
+    assert "/discard" not in page.text, "nothing of the trial is left to discard"
+    again = operator.post(f"{address}/keep")
+    assert (again.status_code, again.headers["Location"]) == (303, f"/console/studies/{study}")
+    operator.post(f"{address}/discard")
+
+
+def test_the_page_says_which_route_would_take_a_kept_study_before_it_is_kept(operator: Browser, tmp_path: Path) -> None:
+    address = sent(operator, radiograph(tmp_path))
+    assert "Route spine takes it; its documents stay in the node." in operator.get(address).text
+    operator.post(f"{address}/discard")
+    address = sent(operator, a_volume(), "a.nrrd", x_1="2", y_1="4", z_1="6")
+    page = operator.get(address).text
+    assert "No route takes it, so that nobody reads it:" in page
+    assert "route spine takes Modality DX, and this is CT" in page
+    assert "The position 2.0, 4.0, 6.0 mm goes with it, for a later reading." in page
+    operator.post(f"{address}/discard")
+
+
+def test_a_study_is_kept_with_the_body_part_and_the_positions_of_the_form(tmp_path: Path) -> None:
+    route = Route(name="lung-nodule", handler="lung_nodule", modality=("CT",), body_part=("CHEST",))
+    bench = Bench(tmp_path, routes=(route,))
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    operator = Browser(bench, Role.OPERATOR)
+    try:
+        address = sent(operator, a_volume(), "a.nrrd")
+        page = operator.get(address).text
+        assert "this is unknown" in page
+        assert "Fill in “Body part of files that are not DICOM” above" in page
+        assert "No position goes with it." in page
+        operator.post(f"{address}/read", {"x_1": "2", "y_1": "4", "z_1": "6", "body_part": "CHEST", "look": "1"})
+        page = ended(operator, address)
+        assert "Route lung-nodule takes it;" in page
+        assert "The position 2.0, 4.0, 6.0 mm goes with it." in page
+        operator.post(f"{address}/keep")
+        bench.take()
+        (job,) = bench.opened
+        assert [location.position_mm for location in job.locations] == [(2.0, 4.0, 6.0)]
+        assert job.route == "lung-nodule"
+    finally:
+        bench.web.stop()
+        bench.parts.stop()
+        bench.engine.dispose()
+
+
+def test_a_kept_ct_that_no_route_matched_is_told_what_would_help(tmp_path: Path) -> None:
+    route = Route(name="lung-nodule", handler="lung_nodule", modality=("CT",), body_part=("CHEST",))
+    bench = Bench(tmp_path, routes=(route,))
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    operator = Browser(bench, Role.OPERATOR)
+    try:
+        address = sent(operator, a_volume(), "a.nrrd")
+        study = operator.post(f"{address}/keep").headers["Location"]
+        bench.take(later=timedelta(minutes=5))
+        for page in (study, f"{study}/explanation"):
+            text = html.unescape(operator.get(page).text)
+            assert "What would let route lung-nodule take it: for a CT, write body_part_from" in text
+    finally:
+        bench.web.stop()
+        bench.parts.stop()
+        bench.engine.dispose()
 
 
 def test_the_answer_of_a_trial_is_shown_as_that_of_a_study_without_what_only_a_study_has(
