@@ -1,5 +1,6 @@
 """The commands about jobs: `jobs`, `retry`, `deliver`. A command imports its modules when it runs."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -133,9 +134,10 @@ def _routeless_lines(settings: "Settings", study: str) -> list[str]:
 def retry(job: str, config: Config = None) -> None:
     """Repeat a failed job or its failed deliveries, or deliver the documents that the route withheld and now allows."""
     from ainode.node.jobs.retries import retry as retried
+    from ainode.node.keeping.job_events import Instruction
 
     settings = settings_of(config)
-    destinations = retried(settings, _ledger(settings), job)
+    destinations = retried(settings, _ledger(settings), job, Instruction(datetime.now(UTC)))
     print(f"job {job}: " + ", ".join(f"to {name}" if name else "reading" for name in destinations) + " tried again")
 
 
@@ -147,9 +149,10 @@ def deliver(
 ) -> None:
     """Ask the destinations of a job which documents they still have, and send the missing ones again, byte for byte."""
     from ainode.node.jobs.retries import deliver as delivered
+    from ainode.node.keeping.job_events import Instruction
 
     settings = settings_of(config)
-    destinations = delivered(settings, _ledger(settings), job, destination)
+    destinations = delivered(settings, _ledger(settings), job, Instruction(datetime.now(UTC)), destination)
     print(
         f"job {job}: the node asks {', '.join(destinations)} and sends what is missing; `ainode jobs` shows the outcome"
     )

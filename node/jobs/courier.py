@@ -114,7 +114,7 @@ class Courier:
         log.info("documents still there: %d of %d", len(present), len(checking), extra=about)
         return True
 
-    def give_up(self, job: str, destination: str, state: DeliveryState, *, reason: str = "") -> None:
+    def give_up(self, job: str, destination: str, state: DeliveryState, now: datetime, *, reason: str = "") -> None:
         """Make dead letters of the documents in a state; a `reason` replaces their last error.
 
         A document that an archive was asked to commit stays sent, for its report may come at any time; so does a
@@ -129,7 +129,7 @@ class Courier:
             if unreported:
                 about = {"action": "not_committed", "job": job, "peer": destination}
                 log.warning("documents not committed so far: %d", len(unreported), extra=about)
-        for delivery in self._outbox.give_up(job, destination, state, error=reason):
+        for delivery in self._outbox.give_up(job, destination, state, at=now, error=reason):
             _log_dead_letter(delivery, delivery.error)
 
     def _note(self, job: str, destination: str, state: DeliveryState, error: NodeError | OSError) -> None:
@@ -151,7 +151,7 @@ class Courier:
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> bool:
         """Send documents whose bytes are those that were composed; return whether each has a final answer."""
-        whole = [delivery for delivery in waiting if self._is_whole(delivery)]
+        whole = [delivery for delivery in waiting if self._is_whole(delivery, now)]
         answers = self._transport(peer).send([Outgoing.of(delivery.document.path) for delivery in whole])
         reasons: dict[str, None] = {}
         for delivery, answer in zip(whole, answers, strict=True):
@@ -165,7 +165,7 @@ class Courier:
                 reasons[str(error)] = None
                 self._outbox.refused_for_now(delivery, status=status, error=str(error), comment=words)
             else:
-                self._outbox.refused(delivery, status=status, error=str(error), comment=words)
+                self._outbox.refused(delivery, status=status, error=str(error), comment=words, at=now)
                 _log_dead_letter(delivery, f"refused with status {_hexadecimal(status)}")
         refs = (delivery.document.ref for delivery in whole)
         sent = ((ref.study_instance_uid, ref.sop_class_uid, answer) for ref, answer in zip(refs, answers, strict=True))
@@ -175,13 +175,13 @@ class Courier:
             _log_failure(waiting[0].document.job, peer.name, reason)
         return not reasons
 
-    def _is_whole(self, delivery: Delivery) -> bool:
+    def _is_whole(self, delivery: Delivery, now: datetime) -> bool:
         """Return whether the bytes of a document are those that were composed; a changed document never leaves."""
         document = delivery.document
         if document.path.exists() and sha256_of(document.path) == document.sha256:
             return True
         error = "the document on disk is gone or changed and is not sent; `ainode replay` makes it anew"
-        self._outbox.refused(delivery, status=None, error=error)
+        self._outbox.refused(delivery, status=None, error=error, at=now)
         _log_dead_letter(delivery, error)
         return False
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from ainode.node.domain import UID, JobState
 from ainode.node.jobs.withholding import released
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.settings import Settings
 
@@ -18,14 +19,15 @@ _REMEDIES: Final = {
 }
 
 
-def retry(settings: Settings, ledger: Ledger, job: str) -> tuple[str, ...]:
+def retry(settings: Settings, ledger: Ledger, job: str, instruction: Instruction) -> tuple[str, ...]:
     """Set failed or withheld work of a job to waiting; return the destinations, an empty text for the reading.
 
     The dispatcher of the node takes up what waits, now if the node runs, else at its start.
 
     Raises: LookupError if there is no such job, or nothing of it failed.
     """
-    revived = released(settings, ledger, ledger.job(job)) or ledger.revive(job, unconfirmed=settings.unconfirmed)
+    revived = released(settings, ledger, ledger.job(job))
+    revived = revived or ledger.revive(job, instruction, unconfirmed=settings.unconfirmed)
     if not revived:
         raise LookupError(
             f"job {job}: nothing of it failed; `ainode jobs` shows its state, `ainode deliver {job}` sends what the "
@@ -34,7 +36,9 @@ def retry(settings: Settings, ledger: Ledger, job: str) -> tuple[str, ...]:
     return revived
 
 
-def deliver(settings: Settings, ledger: Ledger, job_id: str, destination: str = "") -> tuple[str, ...]:
+def deliver(
+    settings: Settings, ledger: Ledger, job_id: str, instruction: Instruction, destination: str = ""
+) -> tuple[str, ...]:
     """Let the destinations of a job, or one, be asked which documents they still have; return the destinations.
 
     The node asks, and sends what is missing, byte for byte: now if the node runs, else at its start.
@@ -57,7 +61,7 @@ def deliver(settings: Settings, ledger: Ledger, job_id: str, destination: str = 
         )
     for name in (destination,) if destination else destinations:
         settings.peer(name)
-    ledger.outbox.recheck(job_id, destination, unconfirmed=settings.unconfirmed)
+    ledger.outbox.recheck(job_id, destination, instruction=instruction, unconfirmed=settings.unconfirmed)
     return (destination,) if destination else destinations
 
 

@@ -220,4 +220,5 @@ class Jobs(DBOSConfiguredInstance):
             self._stations.ledger.move(task.job, JobState.FAILED, reason=reason, at=self._stations.now())
             log.error("reading given up: %s", reason, extra={"action": "read_failed", "job": task.job})
         else:
-            self._stations.courier.give_up(task.job, task.destination, _STATES[task.kind], reason=reason)
+            now = self._stations.now()
+            self._stations.courier.give_up(task.job, task.destination, _STATES[task.kind], now, reason=reason)

@@ -1,4 +1,4 @@
-"""What waits and since when, what was given up, and what passed between the node and each peer."""
+"""What waits and since when, what failed, and what passed between the node and each peer."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, DeliveryState, JobState, counted
+from ainode.node.domain import DeliveryState, JobState, counted
 from ainode.node.keeping.announcements import Fetching
 from ainode.node.keeping.database import aware
+from ainode.node.keeping.job_events import of_addendum
 from ainode.node.keeping.schema import announcements, deliveries, documents, instances, jobs, studies
 
 _WAITING_DELIVERIES: Final = (DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING)
@@ -21,21 +22,6 @@ class Queue:
     name: str
     count: int
     oldest: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A reading, or the documents of a job on their way to one destination, that failed and is tried no more."""
-
-    job: str
-    study_instance_uid: UID
-    route: str
-    destination: str
-    """'' of a reading"""
-    count: int
-    """documents; 1 of a reading"""
-    reason: str
-    queued_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +41,8 @@ class Trouble:
 
     destination: str
     count: int
+    """without the addenda"""
+    addendum_count: int
     oldest: datetime
     """when the oldest of the readings was queued"""
     last_error: str
@@ -62,8 +50,11 @@ class Trouble:
     @property
     def words(self) -> str:
         """Return what is wrong, without the error."""
-        documents = f"{counted(self.count, 'document')} {'has' if self.count == 1 else 'have'}"
-        return f"{documents} not reached {self.destination}: the last attempt failed, the node tries again"
+        documents = counted(self.count, "document") if self.count else ""
+        addenda = counted(self.addendum_count, "addendum", "addenda") if self.addendum_count else ""
+        verb = "has" if self.count + self.addendum_count == 1 else "have"
+        what = " and ".join(filter(None, (documents, addenda)))
+        return f"{what} {verb} not reached {self.destination}: the last attempt failed, the node tries again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +95,7 @@ class Backlog:
             ("readings that wait", _oldest(jobs.c.queued_at, jobs.c.state == JobState.WAITING)),
             ("readings that run", _oldest(jobs.c.queued_at, jobs.c.state == JobState.READING)),
         ]
-        of_state = sa.select(sa.func.count(), sa.func.min(jobs.c.queued_at)).select_from(_deliveries())
+        of_state = sa.select(sa.func.count(), sa.func.min(jobs.c.queued_at)).select_from(current_deliveries())
         words = ("documents to be sent", "documents sent, not confirmed", "documents to be checked in an archive")
         queries += [
             (name, of_state.where(deliveries.c.state == state, ~deliveries.c.settled))
@@ -113,29 +104,6 @@ class Backlog:
         with self._engine.connect() as connection:
             rows = [(name, *connection.execute(query).one()) for name, query in queries]
         return tuple(Queue(name, count, aware(oldest) if oldest else None) for name, count, oldest in rows)
-
-    def dead_letters(self, *, count: int, offset: int = 0) -> tuple[DeadLetter, ...]:
-        """Return what failed and is tried no more, the newest job first."""
-        query = _dead_letters().order_by(sa.desc("queued_at"), "job", "destination").limit(count).offset(offset)
-        with self._engine.connect() as connection:
-            return tuple(
-                DeadLetter(
-                    row.job,
-                    UID(row.study_instance_uid),
-                    row.route,
-                    row.destination,
-                    row.number,
-                    row.reason,
-                    aware(row.queued_at),
-                )
-                for row in connection.execute(query)
-            )
-
-    def dead_letter_count(self) -> int:
-        """Return how many dead letters there are."""
-        with self._engine.connect() as connection:
-            count = sa.select(sa.func.count()).select_from(_dead_letters().subquery())
-            return int(connection.execute(count).scalar_one())
 
     def failures(self, since: datetime) -> Failures:
         """Return the readings that failed since a time."""
@@ -151,7 +119,7 @@ class Backlog:
     def undelivered_count(self, since: datetime) -> int:
         """Return how many documents were given up that were tried, or whose job was queued, since a time."""
         tried_at = sa.func.coalesce(deliveries.c.tried_at, jobs.c.queued_at)
-        query = sa.select(sa.func.count()).select_from(_deliveries())
+        query = sa.select(sa.func.count()).select_from(current_deliveries())
         with self._engine.connect() as connection:
             conditions = deliveries.c.state == DeliveryState.FAILED, tried_at >= since
             return int(connection.execute(query.where(*conditions)).scalar_one())
@@ -159,16 +127,18 @@ class Backlog:
     def troubles(self) -> tuple[Trouble, ...]:
         """Return the destinations where the last attempt for a document that is still under way failed."""
         query = (
-            sa.select(deliveries.c.destination, sa.func.count(), sa.func.min(jobs.c.queued_at))
-            .add_columns(sa.func.max(deliveries.c.error))
-            .select_from(_deliveries())
+            sa.select(deliveries.c.destination, _sum(~of_addendum()), _sum(of_addendum()))
+            .add_columns(sa.func.min(jobs.c.queued_at), sa.func.max(deliveries.c.error))
+            .select_from(current_deliveries())
             .where(deliveries.c.state.in_(_WAITING_DELIVERIES), ~deliveries.c.settled, deliveries.c.error != "")
             .group_by(deliveries.c.destination)
             .order_by(deliveries.c.destination)
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return tuple(Trouble(name, count, aware(oldest), error) for name, count, oldest, error in rows)
+        return tuple(
+            Trouble(name, count, addenda, aware(oldest), error) for name, count, addenda, oldest, error in rows
+        )
 
     def traffic(self, since: datetime) -> tuple[Traffic, ...]:
         """Return what each destination got; a confirmed document counts from `since` on."""
@@ -224,7 +194,7 @@ def _is_fetched_later() -> sa.ColumnElement[bool]:
     return announcements.c.state == Fetching.WAITING
 
 
-def _deliveries() -> sa.FromClause:
+def current_deliveries() -> sa.FromClause:
     """Return the deliveries of jobs that count, with their documents and jobs."""
     own = documents.c.sop_instance_uid == deliveries.c.sop_instance_uid
     counting = (jobs.c.id == documents.c.job) & (jobs.c.state != JobState.SUPERSEDED)
@@ -233,28 +203,3 @@ def _deliveries() -> sa.FromClause:
 
 def _sum(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
     return sa.func.sum(sa.case((condition, 1), else_=0))
-
-
-def _dead_letters() -> sa.Select[Any]:
-    names = ("study_instance_uid", "route", "queued_at")
-    columns = [jobs.c[name] for name in names]
-    readings = sa.select(
-        jobs.c.id.label("job"),
-        *columns,
-        sa.literal("").label("destination"),
-        sa.literal(1).label("number"),
-        jobs.c.reason,
-    ).where(jobs.c.state == JobState.FAILED)
-    unsent = (
-        sa.select(
-            jobs.c.id.label("job"),
-            *columns,
-            deliveries.c.destination,
-            sa.func.count().label("number"),
-            sa.func.max(deliveries.c.error).label("reason"),
-        )
-        .select_from(_deliveries())
-        .where(deliveries.c.state == DeliveryState.FAILED)
-        .group_by(jobs.c.id, *columns, deliveries.c.destination)
-    )
-    return sa.select(sa.union_all(readings, unsent).subquery())

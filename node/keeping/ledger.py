@@ -19,16 +19,26 @@ from ainode.node.keeping import transitions
 from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.answers import write_answer
 from ainode.node.keeping.database import insert, reference, reference_values
+from ainode.node.keeping.job_events import (
+    Instruction,
+    JobEvent,
+    JobEventKind,
+    Subject,
+    write_instruction,
+    write_reading_event,
+)
 from ainode.node.keeping.judgements import AddendumState
 from ainode.node.keeping.outbox import Outbox, deliveries_of
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
-from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, jobs, tasks
-from ainode.node.keeping.tasks import Tasks
+from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
+from ainode.node.keeping.tasks import Tasks, forget_attempts
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
 """destination to the optional documents that it gets"""
 _TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at", JobState.CANCELLED: "finished_at"}
 """the column that says when a job came into a state"""
+_ENDINGS: Final = {JobState.FAILED: JobEventKind.GIVEN_UP, JobState.CANCELLED: JobEventKind.CANCELLED}
+"""what the row of a job forgets when the job is read after all"""
 
 
 class Ledger:
@@ -136,7 +146,11 @@ class Ledger:
         """
         times = {_TIMES[state]: at} if state in _TIMES else {}
         with self._engine.begin() as connection:
-            return self._move(connection, job, state, reason=reason, **times)
+            is_moved = self._move(connection, job, state, reason=reason, **times)
+            if is_moved and at and state in _ENDINGS:
+                event = JobEvent(job, at, _ENDINGS[state], Subject.READING, error=reason)
+                write_reading_event(connection, event)
+        return is_moved
 
     def prioritize(self, job: str, priority: int) -> bool:
         """Give a waiting job another place in its queue, 1 the first; return False if the job does not wait."""
@@ -224,6 +238,7 @@ class Ledger:
             destinations = sa.select(jobs.c.destinations).where(jobs.c.id == document.job)
             position = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == document.job)
             row = _document_row(document, connection.execute(position).scalar_one())
+            forget_attempts(connection, document.job)
             connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
             self._address(connection, document, json.loads(connection.execute(destinations).scalar_one()), {})
         return True
@@ -242,7 +257,7 @@ class Ledger:
             }
             connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
-    def revive(self, job: str, *, unconfirmed: Sequence[str] = ()) -> tuple[str, ...]:
+    def revive(self, job: str, instruction: Instruction, *, unconfirmed: Sequence[str] = ()) -> tuple[str, ...]:
         """Set failed and cancelled work back to waiting, and ask again for a proof of what was sent without one.
 
         Nobody asks an `unconfirmed` destination for a proof. Return the destinations to deliver to or to ask, an empty
@@ -256,6 +271,8 @@ class Ledger:
             is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state.in_(ended))
             if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
                 revived: tuple[str, ...] = ("",)
+                again = (instruction.at, JobEventKind.TRIED_AGAIN, Subject.READING)
+                write_reading_event(connection, JobEvent(job, *again, person=instruction.person))
             else:
                 unproven = (
                     *(deliveries_of(job), deliveries.c.state == DeliveryState.SENT, deliveries.c.settled),
@@ -264,6 +281,7 @@ class Ledger:
                 conditions = sa.and_(*failed) | sa.and_(*unproven)
                 query = sa.select(deliveries.c.destination).where(conditions).distinct()
                 revived = tuple(connection.execute(query).scalars())
+                write_instruction(connection, job, JobEventKind.TRIED_AGAIN, instruction, [conditions])
                 waiting = {"state": DeliveryState.WAITING, "error": ""}
                 connection.execute(sa.update(deliveries).where(*failed).values(waiting))
                 connection.execute(sa.update(deliveries).where(*unproven).values(settled=False, error=""))
@@ -310,7 +328,7 @@ class Ledger:
             if not connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values)).rowcount:
                 return False
             connection.execute(sa.delete(deliveries).where(deliveries_of(job)))
-            for table in (documents, tasks):
+            for table in (documents, tasks, job_events):
                 connection.execute(sa.delete(table).where(table.c.job == job))
             connection.execute(sa.delete(jobs).where(jobs.c.id == job))
         return True

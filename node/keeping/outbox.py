@@ -1,20 +1,37 @@
 """The way of each document to each destination: waiting, sent, confirmed or failed."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping import transitions
+from ainode.node.keeping.database import chunks
+from ainode.node.keeping.job_events import (
+    Instruction,
+    JobEvent,
+    JobEventKind,
+    subject_of,
+    write_events,
+    write_instruction,
+)
 from ainode.node.keeping.records import Delivery, delivery_of
 from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
+from ainode.node.keeping.tasks import TaskKind
 
 # The oldest are forgotten: an archive that never reports is asked again and again.
 _MAX_TRANSACTIONS: Final = 50
+_TASKS: Final = {
+    DeliveryState.WAITING: TaskKind.SEND,
+    DeliveryState.SENT: TaskKind.CONFIRM,
+    DeliveryState.CHECKING: TaskKind.CHECK,
+}
+"""what is attempted for deliveries in a state"""
 
 
 def deliveries_of(job: str, destination: str = "") -> sa.ColumnElement[bool]:
@@ -33,8 +50,7 @@ class Outbox:
     def of(self, job: str, destination: str = "", *conditions: sa.ColumnElement[bool]) -> tuple[Delivery, ...]:
         """Return the deliveries of a job, to all destinations or to one, that meet conditions."""
         query = (
-            sa.select(deliveries, *(column for column in documents.c if column.name != "sop_instance_uid"))
-            .join(documents, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
+            _with_documents()
             .where(documents.c.job == job, *conditions)
             .order_by(deliveries.c.destination, documents.c.position)
         )
@@ -42,6 +58,16 @@ class Outbox:
             query = query.where(deliveries.c.destination == destination)
         with self._engine.connect() as connection:
             return tuple(delivery_of(row) for row in connection.execute(query))
+
+    def of_documents(self, uids: Iterable[str]) -> Mapping[str, tuple[Delivery, ...]]:
+        """Return the deliveries of each document that has any, by SOP Instance UID."""
+        found: dict[str, tuple[Delivery, ...]] = {}
+        with self._engine.connect() as connection:
+            for some in chunks(uids):
+                query = _with_documents().where(documents.c.sop_instance_uid.in_(some))
+                for row in connection.execute(query.order_by(deliveries.c.destination)):
+                    found[row.sop_instance_uid] = (*found.get(row.sop_instance_uid, ()), delivery_of(row))
+        return found
 
     def claim(self, job: str, destination: str, at: datetime) -> tuple[Delivery, ...]:
         """Mark the waiting deliveries of a job as tried and return them; none of a superseded job.
@@ -84,10 +110,12 @@ class Outbox:
         values = {"archive_status": status, "archive_comment": comment, "proof_comment": "", "error": ""}
         self._move_one(delivery, DeliveryState.SENT, **values, sent_at=at, transaction_uid="", settled=settled)
 
-    def refused(self, delivery: Delivery, *, status: int | None, error: str, comment: str = "") -> None:
+    def refused(self, delivery: Delivery, *, status: int | None, error: str, at: datetime, comment: str = "") -> None:
         """Note that the archive refused a document for good, and its words."""
         values = {"archive_status": status, "archive_comment": comment, "error": error}
-        self._move_one(delivery, DeliveryState.FAILED, **values)
+        with self._engine.begin() as connection:
+            if self._move(connection, _is(delivery), DeliveryState.FAILED, **values):
+                _write_given_up(connection, [replace(delivery, error=error)], DeliveryState.WAITING, at)
 
     def confirmed(self, delivery: Delivery, *, proof: str, at: datetime) -> None:
         """Note that the archive proved that it has a document; a document that it still has keeps its first time."""
@@ -107,16 +135,27 @@ class Outbox:
                 conditions = (*_is(delivery), deliveries.c.state == DeliveryState.SENT)
                 connection.execute(sa.update(deliveries).where(*conditions).values(settled=True, error=error))
 
-    def recheck(self, job: str, destination: str = "", *, unconfirmed: Sequence[str] = ()) -> None:
+    def recheck(
+        self,
+        job: str,
+        destination: str = "",
+        *,
+        instruction: Instruction | None = None,
+        unconfirmed: Sequence[str] = (),
+    ) -> None:
         """Let the archives be asked which documents of a job they still have.
 
         What waits, and what an archive is being asked to prove, needs no other question; nobody asks an `unconfirmed`
-        destination for a proof.
+        destination for a proof. Without an `instruction` a machine wants it, which may do so every minute.
         """
         is_asked = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
         is_free = ~is_asked | deliveries.c.destination.in_(unconfirmed)
         with self._engine.begin() as connection:
             conditions = (deliveries_of(job, destination), is_free)
+            if instruction:
+                earlier = _may_become(DeliveryState.CHECKING)
+                kind = JobEventKind.CHECKED_AGAIN
+                write_instruction(connection, job, kind, instruction, (*conditions, earlier))
             self._move(connection, conditions, DeliveryState.CHECKING, error="", settled=False)
             connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
 
@@ -153,17 +192,23 @@ class Outbox:
         with self._engine.begin() as connection:
             connection.execute(sa.update(deliveries).where(*conditions).values(values))
 
-    def give_up(self, job: str, destination: str, state: DeliveryState, *, error: str = "") -> tuple[Delivery, ...]:
+    def give_up(
+        self, job: str, destination: str, state: DeliveryState, *, at: datetime, error: str = ""
+    ) -> tuple[Delivery, ...]:
         """Make dead letters of the deliveries in a state; an `error` replaces their last error. Return them."""
         given_up = tuple(
             replace(delivery, error=error or delivery.error or "sent, but the archive never confirmed it")
             for delivery in self._in_state(job, destination, state, ~deliveries.c.settled)
         )
         with self._engine.begin() as connection:
-            for delivery in given_up:
-                was_in_state = (*_is(delivery), deliveries.c.state == state)
-                self._move(connection, was_in_state, DeliveryState.FAILED, error=delivery.error)
+            given_up = tuple(delivery for delivery in given_up if self._is_given_up(connection, delivery, state))
+            _write_given_up(connection, given_up, state, at)
         return given_up
+
+    def _is_given_up(self, connection: Connection, delivery: Delivery, state: DeliveryState) -> bool:
+        """Make a dead letter of a delivery; return False if the delivery is no longer in the state."""
+        was_in_state = (*_is(delivery), deliveries.c.state == state)
+        return bool(self._move(connection, was_in_state, DeliveryState.FAILED, error=delivery.error))
 
     def settle(self, transaction_uid: str, committed: Sequence[UID], failed: Mapping[UID, str], at: datetime) -> None:
         """Write down a storage commitment report: which documents of the transaction the archive committed.
@@ -214,16 +259,56 @@ class Outbox:
         conditions: Sequence[sa.ColumnElement[bool]],
         state: DeliveryState,
         **values: object,
-    ) -> None:
-        """Change the state of deliveries, and other columns with it, where the state may follow."""
-        earlier = deliveries.c.state.in_(transitions.before(state, transitions.DELIVERY))
-        connection.execute(sa.update(deliveries).where(*conditions, earlier).values(state=state, **values))
+    ) -> int:
+        """Change the state of deliveries, and other columns with it, where the state may follow; return how many."""
+        update = sa.update(deliveries).where(*conditions, _may_become(state)).values(state=state, **values)
+        return connection.execute(update).rowcount
 
 
 def _proven(proof: str, at: datetime) -> dict[str, object]:
     """Return the values of a delivery that the archive proved."""
     values = {"proof": proof, "error": "", "proof_comment": ""}
     return {**values, "confirmed_at": at, "transaction_uid": "", "settled": False}
+
+
+def _with_documents() -> sa.Select[Any]:
+    """Return the query of deliveries with their documents."""
+    columns = (column for column in documents.c if column.name != "sop_instance_uid")
+    of_document = deliveries.c.sop_instance_uid == documents.c.sop_instance_uid
+    return sa.select(deliveries, *columns).join(documents, of_document)
+
+
+def _may_become(state: DeliveryState) -> sa.ColumnElement[bool]:
+    return deliveries.c.state.in_(transitions.before(state, transitions.DELIVERY))
+
+
+def _write_given_up(connection: Connection, given_up: Sequence[Delivery], state: DeliveryState, at: datetime) -> None:
+    """Write an event for the documents that were given up for the same reason; `state` is that of before."""
+    groups = Counter(
+        (item.document.job, subject_of(item.document.kind), item.destination, item.error) for item in given_up
+    )
+    write_events(
+        connection,
+        [
+            JobEvent(
+                job,
+                at,
+                JobEventKind.GIVEN_UP,
+                subject,
+                destination,
+                count,
+                attempts=_failed_attempts(connection, job, _TASKS[state], destination) + 1,
+                error=error,
+            )
+            for (job, subject, destination, error), count in groups.items()
+        ],
+    )
+
+
+def _failed_attempts(connection: Connection, job: str, kind: TaskKind, destination: str) -> int:
+    """Return how many attempts failed before the last one."""
+    of_task = (tasks.c.job == job, tasks.c.kind == kind, tasks.c.destination == destination)
+    return int(connection.execute(sa.select(tasks.c.attempts).where(*of_task)).scalar() or 0)
 
 
 def _is(delivery: Delivery) -> tuple[sa.ColumnElement[bool], ...]:

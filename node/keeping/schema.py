@@ -199,6 +199,25 @@ tasks = sa.Table(
     sa.Column("due_at", _time),
 )
 
+# What was given up on the way of a job, and who had it tried again; goes with the job.
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job", sa.String(32), sa.ForeignKey("jobs.id"), nullable=False, index=True),
+    sa.Column("at", _time, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    # the reading, documents of the reading, or an addendum
+    sa.Column("subject", sa.String(16), nullable=False),
+    # '' of a reading
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # never the archive's own words
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("person", sa.String(64), nullable=False, server_default=""),
+)
+
 # What stays of a job when its documents are removed.
 history = sa.Table(
     "history",

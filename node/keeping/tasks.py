@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from ainode.node.domain import DeliveryState, JobState
 from ainode.node.keeping.database import aware, insert
@@ -114,6 +115,18 @@ class Tasks:
         """Try a task again at that time; `attempts` is the number of failed attempts so far."""
         with self._engine.begin() as connection:
             connection.execute(sa.update(tasks).where(*_is(task)).values(due_at=due_at, attempts=attempts))
+
+
+def forget_attempts(connection: Connection, job: str) -> None:
+    """Let what joins the deliveries of a job have all its attempts, at each destination where nothing is under way."""
+    is_open = deliveries.c.state.in_((DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING))
+    under_way = (
+        sa.select(deliveries.c.destination)
+        .select_from(deliveries.join(documents))
+        .where(documents.c.job == job, is_open, ~deliveries.c.settled)
+    )
+    at_rest = (tasks.c.job == job, tasks.c.destination.not_in(under_way))
+    connection.execute(sa.update(tasks).where(*at_rest).values(attempts=0, due_at=None))
 
 
 def _is(task: Task) -> tuple[sa.ColumnElement[bool], ...]:

@@ -182,7 +182,7 @@ def plain(hospital: Hospital) -> Page:
 def test_without_a_script_what_failed_is_tried_again(hospital: Hospital, plain: Page) -> None:
     study = hospital.studies["skin_lesion"]
     plain.goto("/console/system/failures")
-    plain.get_by_role("row").filter(has_text=study).get_by_role("button", name="Try again").click()
+    plain.get_by_role("row").filter(has_text=study).get_by_role("button", name="Deliver again").click()
     plain.get_by_text("tried again").wait_for()
     hospital.console.node.read(study)
 
@@ -195,7 +195,7 @@ def test_an_operator_finds_the_dead_letter_and_has_it_delivered(hospital: Hospit
     row = page.get_by_role("row").filter(has_text=study)
     picture(page, "dead-letter")
     with orthanc(tmp_path, port=hospital.away.port, DicomAet="AWAY") as archive:
-        row.get_by_role("button", name="Try again").click()
+        row.get_by_role("button", name="Deliver again").click()
         page.get_by_text("tried again").wait_for()
         hospital.console.node.read(study)
         assert len(archive.instances_of(study)) == len(hospital.archive.instances_of(study))

@@ -109,12 +109,12 @@ def test_a_button_that_takes_something_away_differs_by_more_than_its_color(page:
 
 def test_all_dead_letters_are_tried_again_on_a_phone_and_the_next_visit_asks_anew(page: Page) -> None:
     page.goto("/console/system/failures")
-    page.locator("summary", has_text="Try all again").click()
+    page.locator("summary", has_text="Read and deliver all again").click()
     picture(page, "long-failures-question")
-    page.get_by_role("button", name="Try all again").click()
+    page.get_by_role("button", name="Read and deliver all again").click()
     expect(page.get_by_text("2 jobs are tried again")).to_be_visible()
     picture(page, "long-failures-tried")
     assert not cut_off.faults(page)
     page.get_by_role("link", name="Dead letters").click()
-    expect(page.get_by_text("No dead letter")).to_be_visible()
-    expect(page.get_by_text("tried again")).to_have_count(0)
+    expect(page.get_by_text("being read or delivered again")).to_be_visible()
+    expect(page.get_by_text("jobs are tried again")).to_have_count(0)

@@ -22,6 +22,7 @@ from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, Judgement, Opinion
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping import database
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import Peer, load
@@ -88,7 +89,7 @@ def test_a_retry_is_taken_up_by_the_node_that_runs_without_a_second_write(node: 
     with running(node):
         arrives(node)
         put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.FAILED)
-        assert retry(load(node.config), node.ledger, "job") == ("archive",)
+        assert retry(load(node.config), node.ledger, "job", Instruction(datetime.now(UTC))) == ("archive",)
         arrives(node)
 
 
@@ -96,7 +97,7 @@ def test_a_retry_while_the_node_is_down_is_taken_up_at_the_next_start(node: Runn
     with running(node):
         arrives(node)
     put_delivery(node.ledger, node.ledger.deliveries("job")[0], state=DeliveryState.FAILED)
-    node.ledger.revive("job")
+    node.ledger.revive("job", Instruction(datetime.now(UTC)))
     with running(node):
         arrives(node)
 

@@ -1,6 +1,7 @@
 """A whole node whose weights are replaced by demonstration weights while one study is read and another one waits."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import DeliveryState, JobState, WeightsStatus
 from ainode.node.jobs.retries import retry
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.reading.weights import WeightsEntry, environment
 from ainode.node.settings import Peer, load
 
@@ -70,11 +72,11 @@ def test_no_answer_of_demonstration_weights_leaves_that_came_while_jobs_were_rea
 
         put(node, 0.75, WeightsStatus.SITE)
         with pytest.raises(LookupError, match="allow_demonstration = true"):
-            retry(load(node.config), node.ledger, jobs[0].id)
+            retry(load(node.config), node.ledger, jobs[0].id, Instruction(datetime.now(UTC)))
 
         routes = node.folder / "routes.toml"
         routes.write_text(routes.read_text() + "allow_demonstration = true\n")
-        assert retry(load(node.config), node.ledger, jobs[0].id) == ("archive",)
+        assert retry(load(node.config), node.ledger, jobs[0].id, Instruction(datetime.now(UTC))) == ("archive",)
         node.until(lambda: len(archive.stored) > len(before), within_s=120)
     (delivery,) = node.ledger.deliveries(jobs[0].id)
     assert archive.stored[len(before) :] == [delivery.document.ref.sop_instance_uid]

@@ -42,6 +42,7 @@ from ainode.node.jobs.stations import Stations
 from ainode.node.jobs.workflows import Jobs
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.retention import JobRetention
@@ -131,7 +132,7 @@ def a_job(name: str, *, content: str = "00") -> Job:
 
 
 def _retry(world: World, ledger: Ledger) -> None:
-    retry(world.settings, ledger, "job")
+    retry(world.settings, ledger, "job", Instruction(NOW))
 
 
 def _settle(world: World, ledger: Ledger) -> None:

@@ -206,4 +206,4 @@ def _deliver(bench: Bench) -> None:
         elif delivery.destination == DESTINATIONS[1]:
             bench.ledger.outbox.sent(delivery, status=0xB000, comment=QUOTATION, at=NOW)
         elif delivery.destination == DESTINATIONS[2]:
-            bench.ledger.outbox.refused(delivery, status=0xA700, comment=QUOTATION, error=FAULT)
+            bench.ledger.outbox.refused(delivery, status=0xA700, comment=QUOTATION, error=FAULT, at=NOW)

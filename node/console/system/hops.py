@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ainode.node.console.parts import Parts
-from ainode.node.domain import UID, DeliveryState, JobState, counted
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, counted
 from ainode.node.keeping.records import Delivery, Job
 
 _UNENDED: Final = frozenset({JobState.WAITING, JobState.READING})
@@ -71,12 +71,12 @@ def _job_hops(parts: Parts, job: Job) -> Iterator[Hop]:
         return
     detail = job.reason or f"{job.state} after {job.seconds:.1f} s"
     yield Hop(f"read by {job.route}", _WORDS.get(job.state, str(job.state)), detail)
-    documents = parts.ledger.documents(job.id)
+    documents = [item for item in parts.ledger.documents(job.id) if item.kind is not DocumentKind.ASSESSMENT]
     if not documents and job.state is JobState.OUT_OF_SCOPE:
         yield from _not_run("the model declined the study, and its route reports no such answer", *names)
         return
     yield Hop(names[0], "done" if documents else "failed", f"{len(documents)} made")
-    deliveries = parts.ledger.deliveries(job.id)
+    deliveries = [item for item in parts.ledger.deliveries(job.id) if item.document.kind is not DocumentKind.ASSESSMENT]
     if not deliveries:
         yield from _not_run(job.withheld or "the route sends nothing: the documents stay in the node", names[1])
     yield from _delivery_hops(job, deliveries)

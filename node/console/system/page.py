@@ -1,11 +1,9 @@
-"""The system: what runs, what waits, what was given up, what passes between the node and others."""
+"""The system: what runs, what waits, what passes between the node and others; `letters.py` has what was given up."""
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ainode.node.audit.search import newest
 from ainode.node.console.days import zone_of
@@ -15,12 +13,10 @@ from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system import state
 from ainode.node.console.system.verdict import Condition, statements
-from ainode.node.jobs.retries import retry
-from ainode.node.keeping.backlog import Backlog, DeadLetter
+from ainode.node.keeping.backlog import Backlog
+from ainode.node.keeping.dead_letters import DeadLetters
 
 _PERIOD: Final = timedelta(days=1)
-_LETTERS: Final = 50
-_MOST_RETRIED: Final = 1_000
 _RECORDS: Final = 200
 
 
@@ -28,8 +24,6 @@ def router(parts: Parts) -> APIRouter:
     """Return the routes of the pages."""
     routes, pages = APIRouter(), _SystemPages(parts)
     routes.add_api_route("/system", pages.overview)
-    routes.add_api_route("/system/failures", pages.failures)
-    routes.add_api_route("/system/failures", pages.retry, methods=["POST"])
     routes.add_api_route("/system/records", pages.records)
     routes.add_api_route("/system/configuration", pages.configuration)
     return routes
@@ -39,7 +33,7 @@ class _SystemPages:
     """The pages about the node itself."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._backlog = parts, Backlog(parts.engine)
+        self._parts, self._backlog, self._letters = parts, Backlog(parts.engine), DeadLetters(parts.engine)
 
     def overview(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return the page, or the part of it that is asked for again every few seconds."""
@@ -57,7 +51,7 @@ class _SystemPages:
             faults=parts.web.readiness.faults(),
             failures=self._backlog.failures(now - _PERIOD),
             troubles=self._backlog.troubles(),
-            dead_letters=self._backlog.dead_letter_count(),
+            dead_letters=self._letters.count(),
             queues=self._backlog.queues(),
         )
         return {
@@ -77,47 +71,6 @@ class _SystemPages:
             "database": state.database_of(parts.engine),
             "resident_bytes": state.resident_bytes(),
         }
-
-    def failures(
-        self,
-        request: Request,
-        _: Annotated[Visit, Depends(access.of(Role.VIEWER))],
-        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
-        retried: Annotated[int, Query(ge=0)] = 0,
-    ) -> Response:
-        """Return what failed and is tried no more."""
-        letters = self._backlog.dead_letters(count=_LETTERS + 1, offset=(page - 1) * _LETTERS)
-        address = "/console/system/failures?page="
-        return render(
-            request,
-            "failures.html",
-            letters=letters[:_LETTERS],
-            total=self._backlog.dead_letter_count(),
-            retried=retried,
-            newer=f"{address}{page - 1}" if page > 1 else "",
-            older=f"{address}{page + 1}" if len(letters) > _LETTERS else "",
-        )
-
-    def retry(
-        self,
-        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
-        job: Annotated[str, Form(max_length=64)] = "",
-    ) -> Response:
-        """Try one job again, or every job of the dead letters; the dispatcher takes up what waits."""
-        letters: Sequence[DeadLetter] = () if job else self._backlog.dead_letters(count=_MOST_RETRIED)
-        count = self._retried(dict.fromkeys(letter.job for letter in letters) if not job else (job,))
-        return RedirectResponse(f"/console/system/failures?retried={count}", 303)
-
-    def _retried(self, jobs: Iterable[str]) -> int:
-        """Return how many of the jobs are tried again; a job of which nothing failed any more is left alone."""
-        count = 0
-        for job in jobs:
-            try:
-                retry(self._parts.settings, self._parts.ledger, job)
-            except LookupError:
-                continue
-            count += 1
-        return count
 
     def records(
         self,

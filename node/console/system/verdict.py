@@ -74,7 +74,7 @@ def _of_dead_letters(count: int) -> Iterator[Statement]:
         text = "1 dead letter: a reading or documents that the node tries no more by itself"
         if count > 1:
             text = f"{count} dead letters: readings and documents that the node tries no more by itself"
-        yield Statement(text, "/console/system/failures", "see why, and try again")
+        yield Statement(text, "/console/system/failures", "see why, and read or deliver again")
 
 
 def _of_queues(queues: Sequence[Queue], now: datetime) -> Iterator[Statement]:

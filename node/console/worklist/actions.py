@@ -16,6 +16,7 @@ from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError
 from ainode.node.jobs.retries import deliver, retry
 from ainode.node.keeping.announcements import Announcement
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.worklist import Kind
 
@@ -120,7 +121,7 @@ class Actions:
             raise Refusal(f"study {row.key} has no reading yet")
         return self._parts.ledger.job(row.key)
 
-    def _read_again(self, row: Chosen, _visit: Visit, _reason: str) -> str:
+    def _read_again(self, row: Chosen, visit: Visit, _reason: str) -> str:
         """Revive a reading that failed or was cancelled; have any other study routed now."""
         if row.kind is not Kind.JOB:
             return self._route_again(UID(row.key))
@@ -130,7 +131,7 @@ class Actions:
         if job.state is JobState.SUPERSEDED:
             raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: {_UNSENT[job.state]}")
         if job.state in {JobState.FAILED, JobState.CANCELLED}:
-            retry(self._parts.settings, self._parts.ledger, job.id)
+            retry(self._parts.settings, self._parts.ledger, job.id, _instruction(visit))
             return "reading waits again"
         return self._route_again(job.study_instance_uid)
 
@@ -143,16 +144,16 @@ class Actions:
         parts.web.on_announced(announcement)
         return CHECKED
 
-    def _deliver_again(self, row: Chosen, _visit: Visit, _reason: str) -> str:
+    def _deliver_again(self, row: Chosen, visit: Visit, _reason: str) -> str:
         """Send again what failed or was withheld; of the rest, ask the archives what they still have."""
         job, settings, ledger = self._job(row), self._parts.settings, self._parts.ledger
         has_failed = any(delivery.state is DeliveryState.FAILED for delivery in ledger.deliveries(job.id))
         if job.state not in {JobState.FAILED, JobState.CANCELLED} and (has_failed or job.withheld):
-            retry(settings, ledger, job.id)
+            retry(settings, ledger, job.id, _instruction(visit))
             return "documents wait to be sent"
         if job.state in _UNSENT:
             raise Refusal(f"{_named(job)} is “{state_words(job.state)}”: {_UNSENT[job.state]}")
-        deliver(settings, ledger, job.id)
+        deliver(settings, ledger, job.id, _instruction(visit))
         return "destinations are asked what they have, and get what they miss"
 
     def _cancel(self, row: Chosen, visit: Visit, reason: str) -> str:
@@ -167,6 +168,10 @@ class Actions:
         if not self._parts.ledger.prioritize(job.id, FIRST):
             raise Refusal(_too_late(self._parts.ledger.job(job.id)))
         return "reading is next in its queue"
+
+
+def _instruction(visit: Visit) -> Instruction:
+    return Instruction(datetime.now(UTC), visit.person)
 
 
 def _named(job: Job) -> str:

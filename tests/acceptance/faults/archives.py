@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,7 @@ from support.proxy import Fault, Harm, Side
 
 from ainode.node.domain import DeliveryState
 from ainode.node.jobs.retries import retry
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.settings import load
 
 OUT_OF_RESOURCES: Final = 0xA700
@@ -101,4 +103,4 @@ def _retry_refused(installation: Installation) -> None:
     ledger, settings = installation.node.ledger, load(installation.node.config)
     for job in ledger.jobs():
         if any(delivery.state is DeliveryState.FAILED for delivery in ledger.deliveries(job.id)):
-            retry(settings, ledger, job.id)
+            retry(settings, ledger, job.id, Instruction(datetime.now(UTC)))

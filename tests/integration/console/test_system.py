@@ -16,7 +16,8 @@ from ainode.node.audit.messages import started
 from ainode.node.audit.trail import Trail
 from ainode.node.console.entry.access import Role
 from ainode.node.console.system.state import configuration
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.receiving.events import AssociationOpened, AssociationRefused
 from ainode.node.receiving.process import ReceiverProcess
@@ -121,13 +122,49 @@ def test_dead_letters_are_tried_again_one_by_one_and_all_at_once_by_an_operator_
     page = viewer.get("/console/system/failures").text
     assert page.count("&lt;weights&gt; missing") == 3
     assert "Mend the cause first" in page
-    assert "Try again" not in page
+    assert "Read again" not in page
     assert viewer.post("/console/system/failures", {"job": "job0"}).status_code == 403
     assert operator.post("/console/system/failures", {"job": "job0"}).headers["Location"].endswith("retried=1")
     assert bench.ledger.job("job0").state is JobState.WAITING
+    retries, _, letters = viewer.get("/console/system/failures").text.partition('aria-label="Dead letters"')
+    assert "being read or delivered again" in retries
+    assert ('/console/studies/1.2.0"' in retries, '/console/studies/1.2.0"' in letters) == (True, False)
     assert operator.post("/console/system/failures").headers["Location"].endswith("retried=2")
+    page = viewer.get("/console/system/failures").text
+    assert all(f'/console/studies/1.2.{number}"' in page for number in range(3))
+    assert "No dead letter" not in page, "nobody knows yet what comes of it"
+    for job in bench.ledger.jobs():
+        bench.ledger.move(job.id, JobState.SUPERSEDED)
     assert "No dead letter" in viewer.get("/console/system/failures").text
     assert operator.post("/console/system/failures", {"job": "absent"}).headers["Location"].endswith("retried=0")
+
+
+def test_a_dead_letter_names_its_documents_its_study_and_when_it_was_given_up(
+    viewer: Browser, operator: Browser, bench: Bench
+) -> None:
+    study, ledger = UID("1.2.840.99.1.2.3.4.5.6.7.8"), bench.ledger
+    job = Job("e" * 32, study, "spine", "spine_radiograph", {}, NOW, NOW, ("pacs",))
+    ledger.open(job)
+    ledger.move(job.id, JobState.READING)
+    kinds = (DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE, DocumentKind.SECONDARY_CAPTURE)
+    kept = [
+        KeptDocument(job.id, InstanceRef(study, UID("1"), UID("1"), UID(f"1.9.8.{number}")), kind, Path("a.dcm"), "ff")
+        for number, kind in enumerate(kinds)
+    ]
+    ledger.report(job, kept, Outcome(JobState.REPORTED, "{}", "", 1.0, {}, NOW))
+    labels = Labels("Mustermann^Max", "P-17", "", "", "20260102", "DX")
+    PatientIndex(bench.engine, Naming.FULL).write(study, labels)
+    ledger.outbox.give_up(job.id, "pacs", DeliveryState.WAITING, at=NOW + timedelta(hours=3), error="<refused>")
+    page = viewer.get("/console/system/failures").text
+    words = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert re.search("15:00:00 after 1 attempt .*report, 2 captures to pacs &lt;refused&gt;", words)
+    assert "2026-01-02" in words
+    assert "DX" in words
+    assert str(study)[:-10] in words
+    assert "Mustermann" not in page
+    assert "P-17" not in page
+    assert "Deliver again" in operator.get("/console/system/failures").text
+    ledger.move(job.id, JobState.SUPERSEDED)
 
 
 def test_the_log_of_a_study_is_shown_to_an_operator_and_the_trail_to_an_administrator(

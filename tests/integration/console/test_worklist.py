@@ -217,7 +217,7 @@ def test_a_refusal_names_the_row_and_its_state_in_the_words_of_the_list(bench: B
         words = act(operator, action, job, reason="sent by mistake")
         assert f"{named} does not wait any more: its state is “read”" in words
         assert job not in words
-    bench.ledger.outbox.give_up(job, "pacs", DeliveryState.WAITING, error="refused")
+    bench.ledger.outbox.give_up(job, "pacs", DeliveryState.WAITING, at=NOW, error="refused")
     waiting = queue(bench, "2.25.30221293086528", -1000)
     for action in ("read-again", "deliver-again"):
         assert f"{named} is “waiting”" in act(operator, action, waiting)
@@ -230,7 +230,7 @@ def test_a_study_that_was_read_is_routed_again_and_its_documents_are_delivered_a
 ) -> None:
     job = queue(bench, "1.8.1")
     read(bench, job)
-    bench.ledger.outbox.give_up(job, "pacs", DeliveryState.WAITING, error="refused")
+    bench.ledger.outbox.give_up(job, "pacs", DeliveryState.WAITING, at=NOW, error="refused")
     assert "Deliver again" in row_of(operator.get("/console/?documents=failed").text, "1.8.1")
     assert "documents wait to be sent" in act(operator, "deliver-again", job).lower()
     assert bench.ledger.deliveries(job)[0].state is DeliveryState.WAITING

@@ -70,7 +70,7 @@ def test_a_document_that_is_no_dicom_is_tried_again_and_given_up_with_its_reason
     sender = courier(ledger)
     assert not sender.send("job", "archive", NOW)
     assert ledger.deliveries("job")[0].state is DeliveryState.WAITING
-    sender.give_up("job", "archive", DeliveryState.WAITING)
+    sender.give_up("job", "archive", DeliveryState.WAITING, NOW)
     (one,) = ledger.deliveries("job")
     assert one.state is DeliveryState.FAILED
     assert "document.dcm" in one.error
@@ -86,7 +86,7 @@ def test_why_a_confirmation_fails_is_in_the_log_and_on_the_document(
     (one,) = ledger.deliveries("job")
     assert one.error.startswith("archive: ")
     assert one.error in caplog.text
-    sender.give_up("job", "archive", DeliveryState.SENT)
+    sender.give_up("job", "archive", DeliveryState.SENT, NOW)
     assert ledger.deliveries("job") == (replace(one, state=DeliveryState.FAILED),)
 
 
@@ -119,7 +119,7 @@ def test_the_last_confirmation_of_a_job_is_in_the_log(
 def test_what_was_sent_is_not_given_up_with_what_waits(ledger: Ledger, tmp_path: Path) -> None:
     sent, _ = reported(ledger, tmp_path / "1.dcm", tmp_path / "2.dcm")
     put_delivery(ledger, sent, state=DeliveryState.SENT, sent_at=NOW)
-    courier(ledger).give_up("job", "archive", DeliveryState.WAITING)
+    courier(ledger).give_up("job", "archive", DeliveryState.WAITING, NOW)
     assert [one.state for one in ledger.deliveries("job")] == [DeliveryState.SENT, DeliveryState.FAILED]
 
 

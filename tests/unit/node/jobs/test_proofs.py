@@ -20,6 +20,7 @@ from ainode.node.jobs.retries import deliver, deliver_study, retry
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
 from ainode.node.keeping.tasks import TaskKind
@@ -175,7 +176,7 @@ def test_a_changed_document_is_no_dead_letter_where_the_attempts_end_first(
         courier = bench.to(port)
         courier.send("job", "archive", NOW)
         courier.confirm("job", "archive", NOW)
-        courier.give_up("job", "archive", DeliveryState.SENT)
+        courier.give_up("job", "archive", DeliveryState.SENT, NOW)
     assert bench.states() == ["sent", "sent"]
     assert "given up" not in caplog.text
 
@@ -215,7 +216,7 @@ def test_a_commitment_after_the_last_question_settles_and_nothing_was_given_up_b
         courier.send("job", "archive", NOW)
         for hours in range(3):
             assert not courier.confirm("job", "archive", NOW + timedelta(hours=hours))
-        courier.give_up("job", "archive", DeliveryState.SENT)
+        courier.give_up("job", "archive", DeliveryState.SENT, NOW)
     assert len(archive.requests) == 3
     assert bench.states() == ["sent", "sent"]
     assert bench.kinds() == []
@@ -264,7 +265,7 @@ def test_an_archive_that_refuses_to_commit_makes_dead_letters_with_its_words(
         courier.send("job", "archive", NOW)
         for hours in range(3):
             assert not courier.confirm("job", "archive", NOW + timedelta(hours=hours))
-        courier.give_up("job", "archive", DeliveryState.SENT)
+        courier.give_up("job", "archive", DeliveryState.SENT, NOW)
     assert bench.states() == ["failed", "failed"]
     assert all(delivery.proof_comment == QUOTATION for delivery in bench.deliveries)
     assert "SMITH" not in caplog.text
@@ -277,7 +278,7 @@ def test_a_request_that_fails_later_leaves_the_request_that_the_archive_took(ben
         courier.send("job", "archive", NOW)
         courier.confirm("job", "archive", NOW)
     assert not courier.confirm("job", "archive", LATER)  # nobody is there
-    courier.give_up("job", "archive", DeliveryState.SENT)
+    courier.give_up("job", "archive", DeliveryState.SENT, NOW)
     assert bench.states() == ["sent", "sent"]
     assert {delivery.transaction_uid for delivery in bench.deliveries} == {archive.requests[0].TransactionUID}
 
@@ -287,8 +288,8 @@ def test_a_person_may_ask_again_for_what_was_never_proven(bench: Bench) -> None:
         courier = bench.to(port, confirm="commitment")
         courier.send("job", "archive", NOW)
         courier.confirm("job", "archive", NOW)
-        courier.give_up("job", "archive", DeliveryState.SENT)
-    assert retry(bench.settings, bench.ledger, "job") == ("archive",)
+        courier.give_up("job", "archive", DeliveryState.SENT, NOW)
+    assert retry(bench.settings, bench.ledger, "job", Instruction(NOW)) == ("archive",)
     assert bench.states() == ["sent", "sent"]
     assert bench.kinds() == [TaskKind.CONFIRM]
 
@@ -317,7 +318,7 @@ def test_the_archive_is_asked_first_and_gets_what_it_misses_byte_for_byte(bench:
 
     def ask() -> None:
         if way == "job":
-            assert deliver(bench.settings, bench.ledger, "job") == ("archive",)
+            assert deliver(bench.settings, bench.ledger, "job", Instruction(NOW)) == ("archive",)
         else:
             deliver_study(bench.settings, bench.ledger, UID("1.2"))
 
@@ -341,17 +342,19 @@ def test_the_archive_is_asked_first_and_gets_what_it_misses_byte_for_byte(bench:
 def test_an_archive_that_cannot_be_asked_gets_all_again(bench: Bench, confirm: str) -> None:
     with http(lambda request: said(request, 501)) as peer:
         web = {"dicomweb": peer.dicomweb, "deliver": "dicomweb", "retrieve": "dicomweb", "confirm": confirm}
-        courier, _ = both(bench, free_port(), lambda: deliver(bench.settings, bench.ledger, "job", "archive"), **web)
+        courier, _ = both(
+            bench, free_port(), lambda: deliver(bench.settings, bench.ledger, "job", Instruction(NOW), "archive"), **web
+        )
         assert courier.check("job", "archive", LATER)
     assert bench.states() == ["waiting", "waiting"]
 
 
 def test_an_archive_that_is_away_is_asked_again_and_then_given_up(bench: Bench) -> None:
-    courier, _ = both(bench, free_port(), lambda: deliver(bench.settings, bench.ledger, "job"))
+    courier, _ = both(bench, free_port(), lambda: deliver(bench.settings, bench.ledger, "job", Instruction(NOW)))
     assert not courier.check("job", "archive", LATER)
     assert bench.states() == ["checking", "checking"]
     assert all("no association" in delivery.error for delivery in bench.deliveries)
-    courier.give_up("job", "archive", DeliveryState.CHECKING)
+    courier.give_up("job", "archive", DeliveryState.CHECKING, NOW)
     assert bench.states() == ["failed", "failed"]
 
 
@@ -370,7 +373,7 @@ def test_a_job_that_does_not_count_is_not_delivered_and_the_reason_says_what_to_
     bench.to(free_port())
     put_job(bench.ledger, "job", state=state)
     with pytest.raises(LookupError, match=f"job job is {state}: "):
-        deliver(bench.settings, bench.ledger, "job")
+        deliver(bench.settings, bench.ledger, "job", Instruction(NOW))
     confirmed(bench)
     deliver_study(bench.settings, bench.ledger, UID("1.2"))
     assert bench.states() == ["confirmed", "confirmed"]
@@ -379,4 +382,4 @@ def test_a_job_that_does_not_count_is_not_delivered_and_the_reason_says_what_to_
 def test_a_destination_that_the_job_does_not_have_is_refused_with_the_command_that_sends(bench: Bench) -> None:
     bench.to(free_port())
     with pytest.raises(LookupError, match=r"'other' but for archive; `ainode send .*documents/job other`"):
-        deliver(bench.settings, bench.ledger, "job", "other")
+        deliver(bench.settings, bench.ledger, "job", Instruction(NOW), "other")

@@ -1,4 +1,4 @@
-"""What the system page asks the database: queues, dead letters, traffic of peers."""
+"""What the system page asks the database: queues, troubles, traffic of peers."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -63,21 +63,6 @@ def test_each_queue_tells_how_many_wait_and_since_when(engine: sa.Engine) -> Non
     assert queues["readings that wait"] == (2, NOW + timedelta(minutes=1))
     assert queues["documents to be sent"] == (2, NOW + timedelta(minutes=3))
     assert queues["readings that run"] == (0, None)
-
-
-def test_dead_letters_are_failed_readings_and_failed_documents_by_destination(engine: sa.Engine) -> None:
-    failed = open_job(engine, "a", 1)
-    Ledger(engine).move(failed.id, JobState.READING)
-    Ledger(engine).move(failed.id, JobState.FAILED, reason="weights missing")
-    report(engine, open_job(engine, "b", 2, ("PACS",)), 3)
-    set_state(engine, DeliveryState.FAILED, error="0xA900")
-    letters = Backlog(engine).dead_letters(count=10)
-    assert [(letter.job, letter.destination, letter.count, letter.reason) for letter in letters] == [
-        ("b", "PACS", 3, "0xA900"),
-        ("a", "", 1, "weights missing"),
-    ]
-    assert Backlog(engine).dead_letter_count() == 2
-    assert [letter.job for letter in Backlog(engine).dead_letters(count=1, offset=1)] == ["a"]
 
 
 def test_the_traffic_of_a_destination_counts_what_was_confirmed_in_the_period(engine: sa.Engine) -> None:

@@ -8,6 +8,7 @@ from support.rows import put_delivery, read
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.keeping import database
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
@@ -168,9 +169,9 @@ def test_what_is_still_to_be_sent_or_confirmed_is_listed_once(ledger: Ledger) ->
 def test_a_failed_reading_is_revived_before_any_delivery(ledger: Ledger) -> None:
     ledger.open(a_job())
     ledger.move("a", JobState.FAILED, reason="no weights")
-    assert ledger.revive("a") == ("",)
+    assert ledger.revive("a", Instruction(NOW)) == ("",)
     assert ledger.job("a").state is JobState.WAITING
-    assert ledger.revive("a") == ()
+    assert ledger.revive("a", Instruction(NOW)) == ()
 
 
 def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
@@ -180,7 +181,7 @@ def test_only_failed_deliveries_are_revived(ledger: Ledger) -> None:
     to_b, to_c = ledger.deliveries("a")
     put_delivery(ledger, to_b, state=DeliveryState.FAILED, error="refused")
     put_delivery(ledger, to_c, state=DeliveryState.CONFIRMED)
-    assert ledger.revive("a") == ("b",)
+    assert ledger.revive("a", Instruction(NOW)) == ("b",)
     assert [one.state for one in ledger.deliveries("a")] == [DeliveryState.WAITING, DeliveryState.CONFIRMED]
 
 
@@ -190,8 +191,8 @@ def test_what_was_sent_without_a_proof_is_asked_for_by_nobody_where_a_proof_is_c
     (delivery,) = ledger.outbox.claim("a", "archive", NOW)
     ledger.outbox.sent(delivery, status=0, comment="", at=NOW, settled=True)
     assert ledger.tasks.waiting(unconfirmed=()) == ()
-    assert ledger.revive("a", unconfirmed=("archive",)) == ()
-    assert ledger.revive("a") == ("archive",)
+    assert ledger.revive("a", Instruction(NOW), unconfirmed=("archive",)) == ()
+    assert ledger.revive("a", Instruction(NOW)) == ("archive",)
     assert [waiting.task.name for waiting in ledger.tasks.waiting(unconfirmed=())] == ["a:confirm:archive"]
 
 
@@ -247,7 +248,7 @@ def test_a_waiting_job_is_cancelled_with_its_reason_and_is_not_read_until_somebo
     assert (cancelled.state, cancelled.reason) == (JobState.CANCELLED, "cancelled by ada: sent by mistake")
     assert cancelled.finished_at == NOW
     assert ledger.tasks.waiting(()) == ()
-    assert ledger.revive("a") == ("",)
+    assert ledger.revive("a", Instruction(NOW)) == ("",)
     assert ledger.job("a").state is JobState.WAITING
 
 

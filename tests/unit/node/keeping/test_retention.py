@@ -12,6 +12,7 @@ from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, Jo
 from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcements
 from ainode.node.keeping.catalog import Catalog, Completion, StoredInstance
+from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.keeping.retention import JobRetention, StudyRetention, remove_abandoned
@@ -95,7 +96,7 @@ def test_a_sweep_that_a_kill_cut_off_after_the_rows_is_completed_by_the_next(led
 def test_a_job_that_somebody_revived_after_it_was_listed_as_old_is_not_removed(ledger: Ledger, tmp_path: Path) -> None:
     reported(ledger, tmp_path, "revived", queued_at=NOW - 100 * DAY, state=DeliveryState.FAILED)
     assert ledger.expired(NOW - 90 * DAY) == ("revived",)
-    assert ledger.revive("revived") == ("archive",)
+    assert ledger.revive("revived", Instruction(NOW)) == ("archive",)
     assert not ledger.archive("revived", NOW - 90 * DAY, NOW)
     assert [delivery.state for delivery in ledger.deliveries("revived")] == [DeliveryState.WAITING]
 

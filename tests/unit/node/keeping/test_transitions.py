@@ -37,7 +37,7 @@ def test_a_delivery_takes_a_state_only_after_the_states_that_allow_it(ledger: Le
     (delivery,) = ledger.deliveries("a")
     changes = {
         DeliveryState.SENT: lambda: ledger.outbox.sent(delivery, status=0, comment="", at=NOW),
-        DeliveryState.FAILED: lambda: ledger.outbox.refused(delivery, status=0xC000, error="refused"),
+        DeliveryState.FAILED: lambda: ledger.outbox.refused(delivery, status=0xC000, error="refused", at=NOW),
         DeliveryState.CONFIRMED: lambda: ledger.outbox.confirmed(delivery, proof="query", at=NOW),
         DeliveryState.WAITING: lambda: ledger.outbox.missing(delivery, error="not listed"),
         DeliveryState.CHECKING: lambda: ledger.outbox.recheck("a", unconfirmed=["archive"]),

@@ -171,7 +171,7 @@ def test_a_filter_by_destination_leaves_the_jobs_whose_documents_go_there(full: 
     assert entries(full, Criteria(destination="arch")) == []
     assert entries(full, Criteria(documents=DocumentsState.OPEN)) == [("1.7", "reported")]
     assert entries(full, Criteria(documents=DocumentsState.FAILED)) == []
-    Ledger(full).outbox.give_up("spine 1.7", "archive", DeliveryState.WAITING, error="refused")
+    Ledger(full).outbox.give_up("spine 1.7", "archive", DeliveryState.WAITING, at=NOW, error="refused")
     assert entries(full, Criteria(documents=DocumentsState.OPEN)) == []
     assert entries(full, Criteria(documents=DocumentsState.FAILED)) == [("1.7", "reported")]
 
