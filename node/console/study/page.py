@@ -18,11 +18,13 @@ from ainode.node.console.parts import Parts
 from ainode.node.console.states import state_words
 from ainode.node.console.study.actions import add_actions
 from ainode.node.console.study.images import first_series
-from ainode.node.console.study.timeline import fruitless_check, timeline
+from ainode.node.console.study.judged import judged_events
+from ainode.node.console.study.timeline import JobCourse, fruitless_check, timeline
 from ainode.node.console.worklist.actions import REASONS
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
+from ainode.node.keeping.job_events import JobEvents
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, KeptSeries, StudyRecords
@@ -204,6 +206,9 @@ class StudyPage:
             )
         deliveries = {job.id: self._deliveries(job) for job in jobs}
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
+        panels = {job.id: self._panels.of(job) for job in jobs}
+        panels |= {past_job.id: self._panels.of(past_job) for past_job in history}
+        judged = [event for panel in panels.values() for event in judged_events(panel)]
         state = status.state if status else "reported"
         explanation = parts.catalog.explanation(study)
         labels = self._index.shown([study]).get(study, Labels())
@@ -222,7 +227,7 @@ class StudyPage:
             "other_weights": parts.settings.console.other_weights,
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
-            "events": timeline(completions, reception, jobs, deliveries, headlines, match_reasons(explanation)),
+            "events": timeline(completions, reception, self._courses(jobs, deliveries, explanation), judged),
             "is_moving": _is_moving(jobs, deliveries) or is_checking or bool(reception and not reception.is_routed),
             "is_checking": is_checking,
             "unchanged": None if is_checking else fruitless_check(completions, jobs),
@@ -232,7 +237,7 @@ class StudyPage:
             "answers": self._answers(jobs, day),
             "others": self._others(study),
             "opinions": OPINIONS,
-            "panels": {job.id: self._panels.of(job) for job in jobs if job.state is not JobState.SUPERSEDED},
+            "panels": panels,
             "earlier": [job for job in jobs if job.state is JobState.SUPERSEDED],
             "headlines": headlines,
             "history": history,
@@ -240,6 +245,25 @@ class StudyPage:
             "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
             "explanation": explanation,
         }
+
+    def _courses(
+        self,
+        jobs: Sequence[Job],
+        deliveries: Mapping[str, Sequence[Delivery]],
+        explanation: Sequence[Mapping[str, Any]] | None,
+    ) -> list[JobCourse]:
+        events = JobEvents(self._parts.engine).of(job.id for job in jobs)
+        reasons = match_reasons(explanation)
+        return [
+            JobCourse(
+                job,
+                deliveries[job.id],
+                events.get(job.id, ()),
+                headline(job.result, job.reason),
+                reasons.get(job.route, ""),
+            )
+            for job in jobs
+        ]
 
     def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:
         """Return the answers that count: what is present first, what has no verdict last."""

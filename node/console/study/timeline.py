@@ -1,54 +1,47 @@
 """What happened to a study, event by event, with the duration of each step and the words of the archive. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Final
 
-from ainode.node.domain import DeliveryState, JobState, counted
+from ainode.node.console.study.deliveries import asked_by, delivered
+from ainode.node.console.study.events import Event
+from ainode.node.domain import JobState, counted
 from ainode.node.keeping.answers import answer_values
+from ainode.node.keeping.job_events import JobEvent, JobEventKind, Subject
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception
 
 _UNCHANGED: Final = "images, routes, configuration and weights are those of a reading that is here"
-_UNFINISHED: Final = frozenset({JobState.WAITING, JobState.READING})
+_ENDED: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A step in the course of a study."""
+class JobCourse:
+    """A job, and what is known of its way."""
 
-    at: datetime | None
-    """None for what still has to happen"""
-    title: str
-    detail: str = ""
-    seconds: float | None = None
-    """how long the step took, or what came before it was waited for"""
-    kind: str = "plain"
-    """the color of its mark: good, busy, sent, warn, bad or plain"""
-    route: str = ""
-    """which reads the study in this step"""
+    job: Job
+    deliveries: Sequence[Delivery] = ()
+    events: Sequence[JobEvent] = ()
+    headline: str = ""
+    reason: str = ""
+    """why the route matched"""
 
 
 def timeline(
     completions: Sequence[KeptCompletion],
     reception: Reception | None,
-    jobs: Sequence[Job],
-    deliveries: Mapping[str, Sequence[Delivery]],
-    headlines: Mapping[str, str],
-    matches: Mapping[str, str] = MappingProxyType({}),
+    courses: Sequence[JobCourse],
+    judged: Sequence[Event] = (),
 ) -> tuple[Event, ...]:
-    """Return the events of a study, oldest first; what is awaited comes last.
-
-    `deliveries` and `headlines` are by job; `matches` is by route, why the route matched.
-    """
-    events = [*_received(completions, reception)]
+    """Return the events of a study with those of its judgements, oldest first; what is awaited comes last."""
+    events = [*_received(completions, reception), *judged]
+    jobs = [course.job for course in courses]
     if check := fruitless_check(completions, jobs):
         events.append(Event(check.at, "Nothing read again", _UNCHANGED, None, "warn"))
-    for job in jobs:
-        steps = _of_job(job, jobs, deliveries.get(job.id, ()), headlines.get(job.id, ""), matches.get(job.route, ""))
-        events += (replace(step, route=job.route) for step in steps)
+    for course in courses:
+        events += (replace(step, route=course.job.route) for step in _of_job(course, jobs))
     return (*sorted(filter(_has_happened, events), key=_time), *(event for event in events if event.at is None))
 
 
@@ -72,14 +65,14 @@ def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) 
     return FruitlessCheck(last.at, newest.finished_at or newest.queued_at) if newest.queued_at <= previous.at else None
 
 
-def _of_job(
-    job: Job, jobs: Sequence[Job], deliveries: Sequence[Delivery], headline: str, reason: str
-) -> Iterator[Event]:
-    words = f"because {reason}" if reason else "the job was queued"
+def _of_job(course: JobCourse, jobs: Sequence[Job]) -> Iterator[Event]:
+    job = course.job
+    words = f"because {course.reason}" if course.reason else "the job was queued"
     yield Event(job.queued_at, f"Matched by route {job.route}", words)
-    yield from _read(job, headline)
+    yield from _earlier_attempts(job, course.events)
+    yield from _read(job, course.headline)
     yield from _superseded(job, jobs)
-    yield from _delivered(job, deliveries)
+    yield from delivered(job, course.deliveries, course.events)
 
 
 def _has_happened(event: Event) -> bool:
@@ -151,9 +144,23 @@ def _answered(job: Job, headline: str) -> Iterator[Event]:
         if compose_s and not is_refusal:
             yield Event(job.finished_at, "Documents composed", job.withheld, compose_s)
     elif job.reason:
-        is_cancelled = job.state is JobState.CANCELLED
-        title, kind = ("Cancelled", "warn") if is_cancelled else ("Reading failed", "bad")
-        yield Event(job.finished_at, title, job.reason, None, kind)
+        yield _ending(job.finished_at, job.reason, is_cancelled=job.state is JobState.CANCELLED)
+
+
+def _earlier_attempts(job: Job, events: Sequence[JobEvent]) -> Iterator[Event]:
+    """Yield the ends of a reading that somebody had repeated, and who; the last end is told with the reading."""
+    for event in events:
+        if event.subject is not Subject.READING:
+            continue
+        if event.kind is JobEventKind.TRIED_AGAIN:
+            yield Event(event.at, "Asked to be read again", asked_by(event))
+        elif event.at != job.finished_at or job.state not in _ENDED:
+            yield _ending(event.at, event.error, is_cancelled=event.kind is JobEventKind.CANCELLED)
+
+
+def _ending(at: datetime, reason: str, *, is_cancelled: bool) -> Event:
+    title, kind = ("Cancelled", "warn") if is_cancelled else ("Reading failed", "bad")
+    return Event(at, title, reason, None, kind)
 
 
 def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -163,70 +170,3 @@ def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
     if later:
         words = f"a later reading by route {job.route} takes its place"
         yield Event(min(other.queued_at for other in later), "Replaced", words, None, "warn")
-
-
-def _delivered(job: Job, deliveries: Iterable[Delivery]) -> Iterator[Event]:
-    by_destination: dict[str, list[Delivery]] = {}
-    for delivery in deliveries:
-        by_destination.setdefault(delivery.destination, []).append(delivery)
-    for destination, group in by_destination.items():
-        yield from _sent(destination, group)
-        yield from _confirmed(destination, group)
-        yield from _checked(destination, group)
-        if job.state is not JobState.SUPERSEDED:
-            yield from _open(destination, group)
-
-
-def _sent(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
-    sent = [delivery for delivery in group if delivery.sent_at]
-    if not sent:
-        return
-    tried = min((delivery.tried_at for delivery in sent if delivery.tried_at), default=None)
-    last = max(delivery.sent_at for delivery in sent if delivery.sent_at)
-    statuses = sorted({delivery.archive_status for delivery in sent if delivery.archive_status is not None})
-    comments = dict.fromkeys(delivery.archive_comment for delivery in sent if delivery.archive_comment)
-    words = [
-        f"{len(sent)} of {len(group)} documents",
-        *(f"status 0x{status:04X}" for status in statuses),
-        *(f'the archive says: "{comment}"' for comment in comments),
-    ]
-    duration_s = (last - tried).total_seconds() if tried else None
-    yield Event(last, f"Sent to {destination}", "; ".join(words), duration_s, "sent")
-
-
-def _confirmed(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
-    confirmed = [delivery for delivery in group if delivery.confirmed_at and delivery.state is DeliveryState.CONFIRMED]
-    if not confirmed:
-        return
-    last = max(delivery.confirmed_at for delivery in confirmed if delivery.confirmed_at)
-    sent = max((delivery.sent_at for delivery in confirmed if delivery.sent_at), default=None)
-    proofs = ", ".join(sorted({delivery.proof for delivery in confirmed if delivery.proof}))
-    is_whole = len(confirmed) == len(group)
-    words = f"{len(confirmed)} of {len(group)} documents" + (f", by {proofs}" if proofs else "")
-    duration_s = (last - sent).total_seconds() if sent else None
-    title = f"Confirmed by {destination}" if is_whole else f"Confirmed by {destination} in part"
-    yield Event(last, title, words, duration_s, "good" if is_whole else "warn")
-
-
-def _checked(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
-    """Yield that the archive was asked again and still had documents."""
-    checked = [delivery.checked_at for delivery in group if delivery.checked_at]
-    if checked:
-        words = f"it still has {len(checked)} of {len(group)} documents; none of these was sent again"
-        yield Event(max(checked), f"Asked {destination} again", words, None, "good")
-
-
-def _open(destination: str, group: Sequence[Delivery]) -> Iterator[Event]:
-    """Yield what has not arrived."""
-    titles = {
-        DeliveryState.WAITING: ("Waiting to be sent to", "busy"),
-        DeliveryState.SENT: ("Sent, not confirmed by", "sent"),
-        DeliveryState.CHECKING: ("Asked again whether it has the documents:", "busy"),
-        DeliveryState.FAILED: ("Not delivered to", "bad"),
-    }
-    for state, (title, kind) in titles.items():
-        unfinished = [delivery for delivery in group if delivery.state is state]
-        if unfinished:
-            reasons = dict.fromkeys(delivery.explanation for delivery in unfinished if delivery.explanation)
-            words = "; ".join((f"{len(unfinished)} of {len(group)} documents", *reasons))
-            yield Event(None, f"{title} {destination}", words, None, kind)

@@ -4,9 +4,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ainode.node.console.answers import score_tables
+from ainode.node.console.judgements.judging import Panel
+from ainode.node.console.judgements.judging import Subject as Judged
+from ainode.node.console.study.events import Event
+from ainode.node.console.study.judged import judged_events
 from ainode.node.console.study.page import match_reasons
-from ainode.node.console.study.timeline import Event, timeline
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.console.study.timeline import JobCourse, timeline
+from ainode.node.domain import (
+    UID,
+    Code,
+    Correction,
+    DeliveryState,
+    DocumentKind,
+    InstanceRef,
+    JobState,
+    Judgement,
+    Opinion,
+    Presence,
+)
+from ainode.node.keeping.job_events import JobEvent, JobEventKind, Subject
+from ainode.node.keeping.judgements import KeptJudgement
 from ainode.node.keeping.records import Delivery, Job, KeptDocument
 from ainode.node.keeping.study_records import KeptCompletion, Reception
 
@@ -30,13 +47,28 @@ SENT = replace(WAITING, state=DeliveryState.SENT, error="", archive_status=0, tr
 CONFIRMED = replace(SENT, state=DeliveryState.CONFIRMED, confirmed_at=after(40), proof="query")
 
 
+ADDENDUM = replace(DOCUMENT, kind=DocumentKind.ASSESSMENT, ref=replace(DOCUMENT.ref, sop_instance_uid=UID("9")))
+ADDED = replace(CONFIRMED, document=ADDENDUM, tried_at=after(900), sent_at=after(901), confirmed_at=after(905))
+
+
+def given_up(at: float, subject: Subject = Subject.RESULTS, count: int = 1) -> JobEvent:
+    return JobEvent("a", after(at), JobEventKind.GIVEN_UP, subject, "pacs", count, 5, "pacs: no association")
+
+
+def tried_again(at: float, subject: Subject = Subject.RESULTS, count: int = 1) -> JobEvent:
+    return JobEvent("a", after(at), JobEventKind.TRIED_AGAIN, subject, "pacs", count, person="ada")
+
+
 def events(
     *jobs: Job,
     completions: Sequence[KeptCompletion] = (COMPLETE,),
     reception: Reception | None = None,
     deliveries: Sequence[Delivery] = (),
+    happened: Sequence[JobEvent] = (),
 ) -> tuple[Event, ...]:
-    return timeline(completions, reception, jobs, {"a": deliveries}, {"a": "pneumonia: absent, 0.1"})
+    course = JobCourse(JOB, deliveries, happened, "pneumonia: absent, 0.1")
+    courses = [replace(course, job=job) if job.id == "a" else JobCourse(job) for job in jobs]
+    return timeline(completions, reception, courses)
 
 
 def named(shown: Sequence[Event]) -> dict[str, Event]:
@@ -81,7 +113,7 @@ def test_a_route_says_why_it_matched() -> None:
     missed = {"route": "other", "checks": [check, {**check, "passed": False}]}
     reasons = match_reasons([missed, matched])
     assert reasons == {"spine": "Modality is CT, Rows is 512"}
-    shown = named(timeline([COMPLETE], None, [READ], {}, {}, reasons))
+    shown = named(timeline([COMPLETE], None, [JobCourse(READ, reason=reasons["spine"])]))
     assert shown["Matched by route spine"].detail == "because Modality is CT, Rows is 512"
 
 
@@ -156,5 +188,92 @@ def test_scores_of_several_readings_of_a_route_stand_side_by_side() -> None:
 
 def test_each_step_of_a_reading_names_its_route_and_a_step_of_the_study_names_none() -> None:
     other = replace(READ, id="b", route="other")
-    routes = {(event.title, event.route) for event in timeline([COMPLETE], None, [READ, other], {}, {}) if event.at}
+    courses = [JobCourse(READ), JobCourse(other)]
+    routes = {(event.title, event.route) for event in timeline([COMPLETE], None, courses) if event.at}
     assert {("Reading began", READ.route), ("Reading began", "other"), ("Complete", "")} <= routes
+
+
+def test_an_addendum_that_is_sent_later_changes_no_time_and_no_count_of_the_report() -> None:
+    before = events(READ, deliveries=[CONFIRMED, CONFIRMED])
+    shown = events(READ, deliveries=[CONFIRMED, CONFIRMED, ADDED])
+    assert [event for event in shown if "Addendum" not in event.title] == list(before)
+    sent, confirmed = named(shown)["Addendum sent to pacs"], named(shown)["Addendum confirmed by pacs"]
+    assert (sent.at, sent.seconds, confirmed.at, confirmed.seconds) == (after(901), 1, after(905), 4)
+    assert (sent.detail, confirmed.detail) == ("status 0x0000", "by query")
+
+
+def test_each_addendum_has_its_own_times() -> None:
+    document = replace(ADDENDUM, ref=replace(ADDENDUM.ref, sop_instance_uid=UID("10")))
+    later = replace(ADDED, document=document, confirmed_at=after(2_000))
+    shown = events(READ, deliveries=[CONFIRMED, ADDED, later])
+    assert [event.at for event in shown if event.title == "Addendum confirmed by pacs"] == [after(905), after(2_000)]
+
+
+def test_an_archive_that_was_asked_again_still_has_the_documents_of_the_report_and_the_addendum_apart() -> None:
+    checked = [replace(delivery, checked_at=after(3_000)) for delivery in (CONFIRMED, ADDED)]
+    shown = named(events(READ, deliveries=checked))
+    assert shown["Asked pacs again"].detail == "it still has 1 of 1 documents; none of these was sent again"
+    assert shown["Asked pacs again for the addendum"].at == after(3_000)
+
+
+def test_a_report_that_is_confirmed_stays_so_where_its_addendum_is_not_delivered() -> None:
+    failed = replace(ADDED, state=DeliveryState.FAILED, error="refused", sent_at=None, confirmed_at=None)
+    shown = named(events(READ, deliveries=[CONFIRMED, failed]))
+    assert shown["Confirmed by pacs"].kind == "good"
+    assert "Not delivered to pacs" not in shown
+    assert (shown["Addendum not delivered to pacs"].detail, shown["Addendum not delivered to pacs"].kind) == (
+        "refused",
+        "bad",
+    )
+
+
+def test_each_time_that_a_delivery_was_given_up_and_asked_for_again_stays_in_the_timeline() -> None:
+    happened = [given_up(60, count=4), tried_again(70, count=4), given_up(90, count=4), tried_again(100, count=4)]
+    sent = replace(CONFIRMED, sent_at=after(104), confirmed_at=after(110))
+    shown = [event for event in events(READ, deliveries=[sent], happened=happened) if "Delivery" in event.title]
+    failure, wish = shown[:2]
+    assert [event.at for event in shown] == [after(second) for second in (60, 70, 90, 100)]
+    assert (failure.title, failure.kind) == ("Delivery to pacs given up", "bad")
+    assert failure.detail == "4 documents; after 5 attempts; pacs: no association"
+    assert (wish.title, wish.detail) == ("Delivery to pacs asked for again", "by ada; 4 documents")
+    assert named(events(READ, deliveries=[sent], happened=happened))["Sent to pacs"].seconds == 4
+
+
+def test_documents_that_one_attempt_lost_for_the_same_reason_are_one_event() -> None:
+    happened = [given_up(60), given_up(60), replace(given_up(60), error="refused")]
+    shown = [event for event in events(READ, happened=happened) if "given up" in event.title]
+    assert [event.detail.split(";")[0] for event in shown] == ["2 documents", "1 document"]
+
+
+def test_the_failure_of_an_addendum_is_called_one() -> None:
+    happened = [given_up(950, Subject.ADDENDUM), replace(tried_again(960, Subject.ADDENDUM), person="")]
+    shown = named(events(READ, happened=happened))
+    assert shown["Delivery of an addendum to pacs given up"].detail == "after 5 attempts; pacs: no association"
+    assert shown["Delivery of an addendum to pacs asked for again"].detail == "on a terminal"
+
+
+def test_a_reading_that_failed_and_was_repeated_tells_both_and_a_reading_that_failed_is_told_once() -> None:
+    failure = JobEvent("a", after(21), JobEventKind.GIVEN_UP, Subject.READING, error="no weights")
+    again = JobEvent("a", after(25), JobEventKind.TRIED_AGAIN, Subject.READING, person="ada")
+    failed = replace(JOB, state=JobState.FAILED, reason="no weights", finished_at=after(21))
+    assert [event.title for event in events(failed, happened=[failure])].count("Reading failed") == 1
+    shown = named(events(READ, happened=[failure, again]))
+    assert (shown["Reading failed"].at, shown["Reading failed"].detail) == (after(21), "no weights")
+    assert (shown["Asked to be read again"].at, shown["Asked to be read again"].detail) == (after(25), "by ada")
+    assert shown["Read"].at == after(29)
+
+
+def test_who_judged_an_answer_and_how_is_in_the_timeline() -> None:
+    correction = Correction(Presence.ABSENT, "Diameter", 12.5, "scar")
+    judgement = Judgement("a", "box 1", Opinion.CHANGE, "ada", correction, "artifact", "never shown here")
+    entry = KeptJudgement(
+        7, judgement, "nodule: present", "present", after(60), UID("1"), "spine", "reader", "m", "1", is_replaced=True
+    )
+    subjects = (Judged("box 1", "nodule", "present", (), (entry,)),)
+    panel = Panel("a", subjects, [Code("artifact", "99", "Artifact")], may_be_judged=True, has_addendum=True)
+    (event,) = judged_events(panel)
+    assert (event.at, event.title, event.kind, event.route) == (after(60), "Judged by ada: changed", "warn", "spine")
+    assert event.detail == (
+        "nodule: present; absent instead; Diameter 12.5 instead; scar instead; artifact; replaced by a later judgement"
+    )
+    assert event in timeline([COMPLETE], None, [JobCourse(READ)], [event])
