@@ -18,7 +18,7 @@ KIND_WORDS: Final = {
     DocumentKind.PRESENTATION_STATE: "presentation state",
     DocumentKind.SEGMENTATION_FRACTIONAL: "segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "segmentation (label map)",
-    DocumentKind.ASSESSMENT: "assessment by a person",
+    DocumentKind.ASSESSMENT: "addendum by a person",
 }
 _MOST_READINGS: Final = 6
 _SHARES: Final = (
@@ -182,11 +182,15 @@ def _shown(documents: Sequence[KeptDocument], deliveries: Sequence[Delivery]) ->
 
 
 def _by_destination(deliveries: Sequence[Delivery]) -> dict[str, tuple[str, int, int]]:
-    """Return the least state of the deliveries to each destination, and how many of them are confirmed."""
+    """Return the least state of what the reading made at each destination, and how many documents are confirmed.
+
+    An addendum that does not arrive makes no report undelivered; its state stands with the judgement.
+    """
     order = [*(DeliveryState.FAILED, DeliveryState.WAITING, DeliveryState.CHECKING, DeliveryState.SENT)]
     states: dict[str, list[DeliveryState]] = {}
     for delivery in deliveries:
-        states.setdefault(delivery.destination, []).append(delivery.state)
+        if delivery.document.kind is not DocumentKind.ASSESSMENT:
+            states.setdefault(delivery.destination, []).append(delivery.state)
     return {
         destination: (
             next((state for state in order if state in group), DeliveryState.CONFIRMED),

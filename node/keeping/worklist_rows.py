@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from ainode.node.domain import DeliveryState
 from ainode.node.keeping.database import aware
+from ainode.node.keeping.job_events import of_addendum
 from ainode.node.keeping.patient_index import Labels, PatientIndex, self_tests
 from ainode.node.keeping.schema import (
     announcements,
@@ -37,9 +38,10 @@ _WORST_FIRST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """The documents of a job at one destination."""
+    """The documents that a reading made, or its addenda, at one destination."""
 
     destination: str
+    is_addendum: bool
     state: DeliveryState
     """of the document that is farthest from being confirmed"""
     at: datetime | None
@@ -185,31 +187,30 @@ def _announced(connection: Connection, uids: Sequence[str]) -> Values:
 
 
 def _whereabouts(connection: Connection, keys: Sequence[str]) -> Mapping[str, tuple[Whereabouts, ...]]:
+    kind = of_addendum().label("is_addendum")
     query = (
-        sa.select(documents.c.job, deliveries.c.destination, deliveries.c.state, sa.func.count().label("number"))
+        sa.select(documents.c.job, deliveries.c.destination, deliveries.c.state, sa.func.count().label("number"), kind)
         .add_columns(sa.func.max(deliveries.c.confirmed_at).label("confirmed_at"))
         .add_columns(sa.func.max(deliveries.c.sent_at).label("sent_at"), sa.func.max(deliveries.c.error).label("error"))
         .select_from(deliveries.join(documents))
         .where(documents.c.job.in_(keys))
-        .group_by(documents.c.job, deliveries.c.destination, deliveries.c.state)
-        .order_by(documents.c.job, deliveries.c.destination)
+        .group_by(documents.c.job, deliveries.c.destination, deliveries.c.state, kind)
+        .order_by(documents.c.job, deliveries.c.destination, kind)
     )
-    groups: dict[str, dict[str, list[Any]]] = {}
+    groups: dict[str, dict[tuple[str, bool], list[Any]]] = {}
     for row in connection.execute(query):
-        groups.setdefault(row.job, {}).setdefault(row.destination, []).append(row)
-    return {
-        job: tuple(_together(destination, rows) for destination, rows in of_job.items())
-        for job, of_job in groups.items()
-    }
+        groups.setdefault(row.job, {}).setdefault((row.destination, bool(row.is_addendum)), []).append(row)
+    return {job: tuple(_together(*key, rows) for key, rows in of_job.items()) for job, of_job in groups.items()}
 
 
-def _together(destination: str, rows: Sequence[Any]) -> Whereabouts:
+def _together(destination: str, is_addendum: bool, rows: Sequence[Any]) -> Whereabouts:  # noqa: FBT001 - a key
     worst = min(rows, key=lambda row: _WORST_FIRST.index(DeliveryState(row.state)))
     counts = {row.state: row.number for row in rows}
     state = DeliveryState(worst.state)
     at = worst.confirmed_at if state is DeliveryState.CONFIRMED else worst.sent_at
     return Whereabouts(
         destination=destination,
+        is_addendum=is_addendum,
         state=state,
         at=aware(at) if at else None,
         count=sum(counts.values()),

@@ -77,7 +77,7 @@ class StudyStatus(BaseModel):
     reason: str
     """one sentence, '' if the state needs no reason"""
     delivered: bool
-    """whether each destination has every document"""
+    """whether each destination has every document that the readings made, whatever becomes of their addenda"""
     problem: str
     """which instances of the study cannot be read, or why the study is not routed yet; '' without a problem"""
     instances: int
@@ -93,7 +93,12 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
     if not (content or announcement or jobs):
         return None
     current_jobs = [job for job in jobs if job.state is not JobState.SUPERSEDED]
-    deliveries = [delivery for job in current_jobs for delivery in ledger.deliveries(job.id)]
+    made = [
+        delivery
+        for job in current_jobs
+        for delivery in ledger.deliveries(job.id)
+        if delivery.document.kind is not DocumentKind.ASSESSMENT
+    ]
     problem = catalog.problems(study).get(study, "")
     state, reason = _state_and_reason(
         current_jobs, announcement, problem, has_instances=bool(content), is_routed=catalog.is_routed(study)
@@ -103,7 +108,7 @@ def study_status(study: UID, catalog: Catalog, ledger: Ledger, announcements: An
         state=state,
         reason=reason,
         problem=problem,
-        delivered=bool(deliveries) and all(delivery.state in _DELIVERED for delivery in deliveries),
+        delivered=bool(made) and all(delivery.state in _DELIVERED for delivery in made),
         instances=len(content),
         announcement=_fetch_status(announcement) if announcement else None,
         jobs=tuple(_job_status(job, ledger) for job in jobs),
