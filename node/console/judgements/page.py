@@ -90,6 +90,7 @@ class JudgementPages:
             "_judgements.html" if is_part else "judgements.html",
             question=question,
             rows=rows[:_PAGE],
+            deliveries=self._parts.ledger.outbox.of_documents(row.addendum_uid for row in rows if row.addendum_uid),
             total=self._judgements.count(criteria),
             offset=offset,
             has_more=len(rows) > _PAGE,

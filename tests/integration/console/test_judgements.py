@@ -22,12 +22,14 @@ from ainode.node import reports
 from ainode.node.audit.messages import AuditSource, Message, xml
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.judgements.addenda import Addenda
+from ainode.node.console.system.hops import hops_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.judgements import AddendumState, Judgements, KeptJudgement
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.settings import ConsoleTable
+from ainode.node.web.state import study_status
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 JOB = "b" * 32
@@ -295,3 +297,50 @@ def test_a_result_of_one_finding_is_judged_in_one_row_unless_somebody_judged_the
     assert reader.get("/console/judgements").text.count(f"#judgement-{job}") == 1
     reader.post(address, {"finding": "", "opinion": "accept"})
     assert reader.get(read.page).text.count(rows) == 2
+
+
+def test_a_report_that_arrived_is_said_to_be_there_where_only_its_addendum_was_given_up(
+    reader: Browser, viewer: Browser, operator: Browser, bench: Bench, tmp_path: Path
+) -> None:
+    name, ledger = "7" * 32, bench.ledger
+    read = a_read_study(bench, tmp_path, name)
+    for delivery in ledger.deliveries(name):
+        ledger.outbox.sent(delivery, status=0, comment="", at=NOW)
+        ledger.outbox.confirmed(delivery, proof="query", at=NOW)
+    reader.post(f"{read.page}/jobs/{name}/judgements", {"opinion": "reject", "reason": "artifact"})
+    until(lambda: last(bench, name).addendum == AddendumState.COMPOSED)
+    ledger.outbox.give_up(name, "archive", DeliveryState.WAITING, at=datetime.now(UTC), error="<archive> is dead")
+    worklist = words_of(viewer.get("/console/").text)
+    assert "in archive, confirmed 05:06" in worklist
+    assert "addendum not in archive, delivery failed &lt;archive&gt; is dead" in worklist
+    page = words_of(viewer.get(read.page).text)
+    assert "In archive confirmed 2 of 2 documents confirmed" in page
+    assert "Confirmed by archive" in page
+    assert "Delivery of an addendum to archive given up" in page
+    assert "Judged by the reader: rejected" in page
+    status = study_status(read.study, bench.catalog, ledger, bench.announcements)
+    assert status
+    assert status.delivered
+    bench.catalog.mark_routed(read.study, content=bench.catalog.content(read.study), explanation=[])
+    assert [hop.state for hop in hops_of(bench.parts, read.study) if "confirmed by" in hop.name] == ["done"]
+    letters = words_of(viewer.get("/console/system/failures").text)
+    assert "addendum to archive the report was delivered there" in letters
+    assert "after 1 attempt" in letters
+    listed = words_of(reader.get("/console/judgements").text)
+    assert f"addendum {last(bench, name).id} in archive failed &lt;archive&gt; is dead" in listed
+    assert viewer.get("/console/system/failures").text.count("Deliver again") == 0
+    assert operator.post("/console/system/failures", {"job": name}).headers["Location"].endswith("retried=1")
+    letters = words_of(viewer.get("/console/system/failures").text)
+    assert "No dead letter" not in letters
+    assert "1 study is being read or delivered again" in letters
+    assert "addendum to archive, asked for by the operator" in letters
+    assert "Delivery of an addendum to archive asked for again" in words_of(viewer.get(read.page).text)
+    (addendum,) = (item for item in ledger.deliveries(name) if item.document.kind is DocumentKind.ASSESSMENT)
+    ledger.outbox.sent(addendum, status=0, comment="", at=NOW)
+    ledger.outbox.confirmed(addendum, proof="query", at=NOW)
+    assert f"addendum {last(bench, name).id} in archive confirmed" in words_of(reader.get("/console/judgements").text)
+
+
+def words_of(page: str) -> str:
+    """Return the words of a page without its marks."""
+    return " ".join(re.sub("<[^>]+>", " ", page).split())
