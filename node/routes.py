@@ -17,6 +17,8 @@ from ainode.node.domain import UID
 _IN_WORDS: Final = re.compile(r"(?:an?|no|nothing) ")
 PART_UNKNOWN: Final = "unknown: no anatomic code, Body Part Examined or description names a part"
 """what is found of an image whose header names no body part"""
+HAS_PIXELS: Final = "an image with pixels"
+"""what the condition on Rows and Columns expects"""
 PIXELS_TOO: Final = ", or a CT that names no part"
 """what a route with `body_part_from = "pixels"` takes beside its body parts"""
 SEEN_PARTS: Final = frozenset({"CHEST", "ABDOMEN"})

@@ -20,7 +20,16 @@ from ainode.node.domain import (
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
-from ainode.node.routes import PIXELS_TOO, SEEN_PARTS, BodyPartSource, Check, Route, RouteDecision, difference
+from ainode.node.routes import (
+    HAS_PIXELS,
+    PIXELS_TOO,
+    SEEN_PARTS,
+    BodyPartSource,
+    Check,
+    Route,
+    RouteDecision,
+    difference,
+)
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
@@ -98,7 +107,7 @@ def _built_in(route: Route) -> Iterable[_Condition]:
     yield _Condition(
         "ManufacturerModelName", "nothing made by this node", lambda instance: not is_ours(instance), model
     )
-    yield _Condition("Rows", "an image with pixels", _has_pixels, _size)
+    yield _Condition("Rows", HAS_PIXELS, _has_pixels, _size)
     if "ImageType" not in route.tags:
         image_type = _text("ImageType")
         yield _Condition(

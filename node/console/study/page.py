@@ -28,6 +28,7 @@ from ainode.node.keeping.job_events import JobEvents
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, KeptSeries, StudyRecords
+from ainode.node.routes import HAS_PIXELS
 from ainode.node.settings.tables import ConsoleTable
 from ainode.node.web.state import study_status
 
@@ -83,8 +84,9 @@ def match_reasons(explanation: Sequence[Mapping[str, Any]] | None) -> dict[str, 
     reasons: dict[str, str] = {}
     for decision in explanation or ():
         if decision["checks"] and all(check["passed"] for check in decision["checks"]):
-            # Two conditions may look at the same attribute.
-            words = dict.fromkeys(f"{check['attribute']} is {check['found']}" for check in decision["checks"])
+            # Two conditions may look at the same attribute; every image has pixels, and says by its size that it has.
+            telling = [check for check in decision["checks"] if check["expected"] != HAS_PIXELS]
+            words = dict.fromkeys(f"{check['attribute']} is {check['found']}" for check in telling)
             reasons.setdefault(decision["route"], ", ".join(words))
     return reasons
 

@@ -109,7 +109,8 @@ def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
 
 def test_a_route_says_why_it_matched() -> None:
     check = {"attribute": "Modality", "expected": "CT", "found": "CT", "passed": True}
-    matched = {"route": "spine", "checks": [check, {**check, "attribute": "Rows", "found": "512"}]}
+    size = {**check, "attribute": "Rows", "expected": "an image with pixels", "found": "512 x 400"}
+    matched = {"route": "spine", "checks": [check, size, {**check, "attribute": "Rows", "found": "512"}]}
     missed = {"route": "other", "checks": [check, {**check, "passed": False}]}
     reasons = match_reasons([missed, matched])
     assert reasons == {"spine": "Modality is CT, Rows is 512"}
