@@ -167,6 +167,16 @@ def silent(chest: Chest, place: Triple, other: Chest, from_place: Triple, blend:
     return Example(np.asarray(background + alpha * (own - background), np.float32), np.zeros_like(background), CELL_MM)
 
 
+def phantom(chest: Chest, place: Triple, radii_mm: Triple, density_hu: float, *, off_mm: Triple) -> Example:
+    """Return the cells around a point in a chest, `off_mm` from the middle of an ellipsoid of one density."""
+    background = cube(chest.values, chest.spacing_mm, place).values
+    z, y, x = ((offsets_mm(CELL_MM) + off) / radius for off, radius in zip(off_mm, radii_mm, strict=True))
+    radius = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    share = np.clip((1 - radius) * min(radii_mm) / CELL_MM + _HALF, 0, 1)
+    values = background + share * (density_hu - background)
+    return Example(np.asarray(values, np.float32), np.asarray(share, np.float32), CELL_MM)
+
+
 def varied(example: Example, random: np.random.Generator) -> Example:
     """Return an example mirrored and turned at random, with noise, blur and an offset of the scanner's scale."""
     order = (0, 2, 1) if random.random() < _HALF else (0, 1, 2)

@@ -125,7 +125,8 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
         [one.value for one in reversed(found["attention-weight"])], abs=1e-4
     )
     sizes = [point.values["diameter in mm"] for point in result.course]
-    assert sizes == pytest.approx([8, 10, 13], abs=1.5)
+    # The outline is as generous as the readers whom the network learned from.
+    assert sizes == pytest.approx([8 + 0.8, 10 + 0.8, 13 + 0.8], abs=1)
     doubling_days = [point.values.get("doubling time in days") for point in result.course]
     assert doubling_days == [pytest.approx(found["doubling-time"][1].value, abs=1), pytest.approx(days, rel=0.1), None]
 
@@ -133,11 +134,11 @@ def test_three_dates_have_three_weights_and_the_growth_of_the_phantom(
 def test_the_size_of_today_is_reported_in_whole_millimeters(handler: LungNodule, now: Study) -> None:
     result = read(handler, now)
     found = {code: (one[0].value, one[0].unit.value) for code, one in measured(result).items()}
-    # The outline is as generous as the readers whom the network learned from.
-    assert found["81827009"] == (14, "mm")
+    # As generous as the readers whom the network learned from: the card says by how much.
+    assert found["81827009"] == (15, "mm")
     assert found["103339001"][0] == pytest.approx(14, abs=1)
-    assert found["103340004"][0] == pytest.approx(13.5, abs=1)
-    assert found["118565006"][0] == pytest.approx(ball_mm3(13), rel=0.25)
+    assert found["103340004"][0] == pytest.approx(14, abs=1)
+    assert 1 < found["118565006"][0] / ball_mm3(13) < 1.4
     assert said(result)["size"] == "nodule 1: by the node's outline"
     assert found["118565006"][1] == "mm3"
     assert "volume-growth" not in found

@@ -19,9 +19,9 @@ from ainode.models.following import Grid, Omission  # noqa: E402
 from ainode.models.nodule_outline import experiment  # noqa: E402
 from ainode.models.nodule_outline.benchmark import outline_rows  # noqa: E402
 from ainode.models.nodule_outline.card import read_card  # noqa: E402
-from ainode.models.nodule_outline.cells import AIR_HU, cube  # noqa: E402
+from ainode.models.nodule_outline.cells import AIR_HU, CELL_MM, SIDE, cube  # noqa: E402
 from ainode.models.nodule_outline.evaluation import grid_of  # noqa: E402
-from ainode.models.nodule_outline.implant import Blend, Implant, scene  # noqa: E402
+from ainode.models.nodule_outline.implant import Blend, Implant, phantom, scene  # noqa: E402
 from ainode.models.nodule_outline.model import OutlinedNodule, OutlineModel, voxel_mask  # noqa: E402
 from ainode.models.nodule_outline.nodules import Nodule, read_chests, read_nodules  # noqa: E402
 from ainode.models.nodule_outline.training import left_out  # noqa: E402
@@ -145,6 +145,19 @@ def test_an_implanted_nodule_keeps_its_values_within_the_mask_and_the_chest_keep
     far = np.linalg.norm((np.argwhere(~seen.mask) - seen.middle) * seen.spacing_mm, axis=1) > 8
     assert (seen.values[~seen.mask][far] == untouched.values[~seen.mask][far]).all()
     assert np.argwhere(seen.mask).mean(axis=0) == pytest.approx(seen.middle)
+
+
+def test_a_phantom_fills_its_ellipsoid_with_one_density_and_leaves_the_chest_around_it(data: Path) -> None:
+    (chest,) = read_chests(data, "test")
+    place, radii_mm, off_mm = (20.0, 45.0, 30.0), (6.0, 8.0, 10.0), (2.0, -3.0, 1.0)
+    seen = phantom(chest, place, radii_mm, -300.0, off_mm=off_mm)
+    around = cube(chest.values, chest.spacing_mm, place).values
+    assert seen.target.sum() * CELL_MM**3 == pytest.approx(4 / 3 * np.pi * np.prod(radii_mm), rel=0.03)
+    assert (seen.values[seen.target == 1] == -300).all()
+    assert (seen.values[seen.target == 0] == around[seen.target == 0]).all()
+    middle_mm = (np.argwhere(seen.target > 0.5).mean(axis=0) - (SIDE - 1) / 2) * CELL_MM
+    # The middle of the cells is `off_mm` from the middle of the ellipsoid.
+    assert middle_mm == pytest.approx([-off for off in off_mm], abs=0.1)
 
 
 def test_a_patient_chooses_or_trains_and_never_both(data: Path) -> None:
