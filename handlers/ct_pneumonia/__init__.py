@@ -280,7 +280,7 @@ class _Reading:
         for order, region in enumerate(self.prediction.regions, start=1):
             box = self._box(number, region, image)
             if box is not None:
-                label = f"region {order}, attention {region.attention:.0%}"
+                label = f"region {order}, attention {region.attention:.2f}"
                 drawn.append(Finding(f"region {order}", PNEUMONIA, LUNG, (), (image,), region=box, label=label))
         return tuple(drawn)
 

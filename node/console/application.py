@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -66,6 +66,18 @@ _PAGES: Final = (
     words,
 )
 # The address of a file changes with its content.
+_HEADINGS: Final = {
+    400: "The request does not fit",
+    403: "Not allowed",
+    404: "There is no such page or study",
+    409: "Something else was quicker",
+    413: "Too large",
+    422: "This was not done",
+    429: "Not now",
+    503: "Not now",
+    507: "The disk is full",
+}
+"""what the headings of pages call a status; for a status that is missing here, HTTP's own words"""
 _A_YEAR_S: Final = 31_536_000
 _STATIC_FILES: Final = {str(file.relative_to(STATIC)): file for file in STATIC.rglob("*") if file.is_file()}
 _A_YEAR: Final = {"Cache-Control": f"public, max-age={_A_YEAR_S}, immutable"}
@@ -125,8 +137,9 @@ def _refused(request: Request, error: Exception) -> Response:
     """Return the page of an error, which says what a person can do."""
     if not isinstance(error, AnyHTTPException):
         return _failed(request, error)
-    phrase = HTTPStatus(error.status_code).phrase
-    page = _problem(request, error.status_code, phrase, "" if error.detail == phrase else sentence(str(error.detail)))
+    status = HTTPStatus(error.status_code)
+    detail = "" if error.detail == status.phrase else sentence(str(error.detail))
+    page = _problem(request, status, _HEADINGS.get(status, status.phrase), detail)
     page.headers.update(error.headers or {})
     return page
 
@@ -180,7 +193,10 @@ def _invalid(request: Request, error: Exception) -> Response:
     """Return the page of a form or address that does not fit, without repeating its values."""
     problems = error.errors() if isinstance(error, RequestValidationError) else ()
     texts = (sentence(field_sentence(problem)) for problem in problems)
-    # A form that asks for a list has the address of its page, less what was typed.
+    # A form that asks for a list has the address of its page, less what does not fit.
     is_of_question = all(problem["loc"][0] == "query" for problem in problems)
-    form = request.url.path if request.method == "GET" and is_of_question else ""
+    wrong = {str(problem["loc"][-1]) for problem in problems}
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name not in wrong])
+    address = f"{request.url.path}?{query}".removesuffix("?")
+    form = address if request.method == "GET" and is_of_question else ""
     return _problem(request, 422, "The address or form does not fit", " ".join(texts), form=form)

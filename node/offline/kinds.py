@@ -144,6 +144,7 @@ def _other_format(path: Path, head: bytes) -> FileFormat:
         return FileFormat(FileKind.OTHER, _PAIR)
     is_text = _TEXT.match(head)
     if promised := _NAMED.get(kind_suffix(path.name)):
-        subject = f"a text, no {promised} file" if is_text else f"no {promised} file"
-        return FileFormat(FileKind.OTHER, f"{subject}, though its name says so; copy or save it again")
+        if is_text:
+            return FileFormat(FileKind.OTHER, f"a text, no {promised} file, though its name says so; give the images")
+        return FileFormat(FileKind.OTHER, f"no {promised} file, though its name says so; copy or save it again")
     return FileFormat(FileKind.OTHER, _A_TEXT) if is_text else FileFormat(FileKind.DICOM)

@@ -75,6 +75,11 @@ class Trial:
     changed_s: float = field(default_factory=time.monotonic)
     is_discarded: bool = False
 
+    @property
+    def is_refused(self) -> bool:
+        """Return whether the form was refused, or its files could not be read: nothing is left to look at."""
+        return self.state.stage is Stage.FAILED and not self.folder.exists()
+
     def set(self, **values: Any) -> None:  # noqa: ANN401 - fields of the state
         """Change the state."""
         self.state = replace(self.state, **values)
@@ -156,6 +161,9 @@ class Trials:
         """
         identifier = identifier or self.new_identifier()
         with self._changed:
+            # A form that was refused is corrected and sent again as it is.
+            if (before := self._trials.get(identifier)) and before.owner == owner and before.is_refused:
+                del self._trials[identifier]
             if not re.fullmatch(r"[0-9a-f]{32}", identifier) or identifier in self._trials:
                 raise TrialRefused("the form was sent before; load the page again")
             self._make_room(owner)

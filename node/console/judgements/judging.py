@@ -15,7 +15,7 @@ from ainode.node.console.entry.access import Role, Visit, of
 from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.console.parts import Parts
 from ainode.node.domain import UID, UID_PATTERN, Code, Correction, JobState, Judgement, Opinion, Presence
-from ainode.node.keeping.judgements import Judgements, KeptJudgement
+from ainode.node.keeping.judgements import AddendumState, Judgements, KeptJudgement
 from ainode.node.keeping.records import Job, PastJob
 
 StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
@@ -60,6 +60,11 @@ class Panel:
         whole, *findings = self.subjects
         is_the_same = [finding.statement for finding in findings] == [whole.statement]
         return tuple(findings) if is_the_same and not whole.judgements else self.subjects
+
+    @property
+    def awaits_addendum(self) -> bool:
+        """Return whether the document of a judgement is not composed yet."""
+        return any(entry.addendum == AddendumState.DUE for subject in self.subjects for entry in subject.judgements)
 
     def reason(self, value: str) -> str:
         """Return a reason in words."""

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -78,17 +78,19 @@ class Question(BaseModel):
     def answer_filter(self, zone: ZoneInfo | None) -> AnswerFilter:
         """Return the filter; the last day is included.
 
-        Raises: HTTPException for a date that is none.
+        Raises: HTTPException for a date that is none, and for a range of probabilities that ends before it begins.
         """
-        since, until = day(self.since), day(self.until)
+        since, until, low, high = day(self.since), day(self.until), _number(self.low), _number(self.high)
+        if low is not None and high is not None and low > high:
+            raise HTTPException(422, f"no probability is from {low:g} to {high:g}; exchange the two")
         return AnswerFilter(
             study=self.study.strip(),
             route=self.route,
             weights_sha256=self.weights,
             presence=self.presence,
             code=self.code,
-            low=_number(self.low),
-            high=_number(self.high),
+            low=low,
+            high=high,
             since=midnight(since, zone) if since else None,
             until=midnight(until + timedelta(days=1), zone) if until else None,
         )

@@ -230,7 +230,10 @@ class StudyPage:
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
             "events": timeline(completions, reception, self._courses(jobs, deliveries, explanation), judged),
-            "is_moving": _is_moving(jobs, deliveries) or is_checking or bool(reception and not reception.is_routed),
+            "is_moving": is_checking
+            or bool(reception and not reception.is_routed)
+            or _is_moving(jobs, deliveries)
+            or any(panel.awaits_addendum for panel in panels.values()),
             "is_checking": is_checking,
             "unchanged": None if is_checking else fruitless_check(completions, jobs),
             "seen": _digest(jobs, completions),

@@ -64,7 +64,8 @@ def _fate(parts: Parts, route: Route) -> str:
     if weights and route.withholding_reason(weights.demonstration):
         return "its documents stay in the node, because its weights are for demonstration"
     is_sure = weights is not None or route.allow_demonstration
-    return f"its documents go to {destinations}{'' if is_sure else ', unless its weights are for demonstration'}"
+    unless = "" if is_sure else ", unless its weights are for demonstration"
+    return f"the documents of its answer go to {destinations}{unless}; the images stay in the node"
 
 
 def _position(location: Location) -> str:

@@ -22,6 +22,7 @@ from ainode.node import reports
 from ainode.node.audit.messages import AuditSource, Message, xml
 from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.judgements.addenda import Addenda
+from ainode.node.console.judgements.judging import panel_of
 from ainode.node.console.system.hops import hops_of
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.jobs.courier import Courier
@@ -188,6 +189,17 @@ def test_the_addendum_is_kept_and_confirmed_by_an_archive_and_the_report_is_not_
     page = reader.get(read.page).text
     assert "Gefäß &amp; &lt;b&gt;Artefakt&lt;/b&gt;" in page
     assert "Addendum" in page
+
+
+def test_an_answer_awaits_its_addendum_until_the_addendum_is_composed(
+    reader: Browser, read: ReadStudy, bench: Bench
+) -> None:
+    reader.post(read.form, {"opinion": "accept", "finding": "box 1"})
+    until(lambda: last(bench).addendum == AddendumState.COMPOSED)
+    entry, job = last(bench), bench.ledger.job(JOB)
+    for state, is_awaited in ((AddendumState.DUE, True), (AddendumState.COMPOSED, False)):
+        panel = panel_of(job, [replace(entry, addendum=state)], reasons=(), has_addendum=True)
+        assert panel.awaits_addendum is is_awaited
 
 
 def test_a_judgement_is_downloaded_as_the_document_that_leaves(reader: Browser, read: ReadStudy, bench: Bench) -> None:

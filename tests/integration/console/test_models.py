@@ -247,6 +247,12 @@ def test_a_part_of_a_page_is_enough_where_htmx_asks(viewer: Browser) -> None:
     assert "declined: too-small" in part
 
 
+def test_a_range_of_probabilities_that_ends_before_it_begins_is_told_so(viewer: Browser) -> None:
+    answer = viewer.get("/console/answers?low=0,9&high=0.2")
+    assert answer.status_code == 422
+    assert "No probability is from 0.9 to 0.2; exchange the two." in answer.text
+
+
 def test_a_score_of_white_space_is_no_condition(viewer: Browser) -> None:
     for text in ("%0a", "%20.%0a", "%09"):
         assert viewer.get(f"/console/answers?low={text}").status_code == 200
@@ -257,6 +263,8 @@ def test_a_probability_that_is_none_is_told_by_its_label_and_leads_back_to_the_s
     assert "Probability from: a probability is a number from 0 to 1, such as 0.8." in page
     assert "Probability to: a probability is a number from 0 to 1, such as 0.8." in page
     assert '<a href="/console/answers">Back to the page before</a>' in page
+    page = viewer.get("/console/answers?low=80&study=1.2.3&presence=absent").text
+    assert '<a href="/console/answers?study=1.2.3&amp;presence=absent">Back to the page before</a>' in page
     part = viewer.get("/console/answers?low=80", headers={"HX-Request": "true"}).text
     assert "Probability from: a probability is a number" in part
 

@@ -54,7 +54,7 @@ def test_no_file_outside_the_pages_is_served_by_its_whole_path(nobody: Browser, 
 def test_a_page_that_does_not_exist_says_so_as_a_page(viewer: Browser) -> None:
     answer = viewer.get("/console/absent")
     assert answer.status_code == 404
-    assert "Not Found" in answer.text
+    assert "There is no such page" in answer.text
 
 
 def test_the_refusal_of_a_page_is_a_sentence_that_says_who_gives_the_role(viewer: Browser, reader: Browser) -> None:
@@ -100,7 +100,7 @@ def test_the_address_of_the_node_leads_to_the_console(nobody: Browser) -> None:
 def test_an_error_of_a_part_of_a_page_is_told_at_the_top_of_the_page_that_is_open(viewer: Browser) -> None:
     answer = viewer.get("/console/absent", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.headers["HX-Retarget"]) == (404, "#problem")
-    assert "Not Found" in answer.text
+    assert "There is no such page" in answer.text
     assert "<html" not in answer.text
     assert 'id="problem"' in viewer.get("/console/").text
 

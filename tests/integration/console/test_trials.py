@@ -206,6 +206,18 @@ def test_a_form_without_its_token_is_refused_and_leaves_nothing(bench: Bench, re
     assert left(bench) == []
 
 
+def test_a_form_that_was_refused_is_corrected_and_sent_again(
+    reader: Browser, operator: Browser, tmp_path: Path
+) -> None:
+    address, files = a_form(reader), {"files": ("spine.dcm", radiograph(tmp_path))}
+    for wrong in ({"x_1": "1"}, {"model": "os"}):
+        assert reader.post(address, wrong, files=files).status_code == 422
+    assert operator.post(address, {"look": "1"}, files=files).status_code == 429
+    assert reader.post(address, {"look": "1"}, files=files).status_code == 303
+    ended(reader, address)
+    reader.post(f"{address}/discard")
+
+
 def test_a_form_is_taken_once(reader: Browser, tmp_path: Path) -> None:
     address = sent(reader, radiograph(tmp_path))
     answer = reader.post(address, {"look": "1"}, files={"files": ("a", b"1")})
@@ -259,7 +271,10 @@ def test_a_study_that_an_operator_keeps_comes_into_the_node_as_a_received_study(
 
 def test_the_page_says_which_route_would_take_a_kept_study_before_it_is_kept(operator: Browser, tmp_path: Path) -> None:
     address = sent(operator, radiograph(tmp_path))
-    assert "Route spine takes it; its documents stay in the node." in operator.get(address).text
+    assert (
+        "Route spine takes it, and its model may still decline it; its documents stay in the node."
+        in operator.get(address).text
+    )
     operator.post(f"{address}/discard")
     address = sent(operator, a_volume(), "a.nrrd", x_1="2", y_1="4", z_1="6")
     page = operator.get(address).text

@@ -149,7 +149,7 @@ def _file(name: str, content: bytes) -> Callable[[Path], Path]:
         (_file("a.nii.gz", b"text"), "it is no NIfTI file, though its name says so"),
         (
             _file("a.nrrd", b"<html>Please sign in</html>"),
-            "it is a text, no NRRD file, though its name says so; copy or",
+            "it is a text, no NRRD file, though its name says so; give the",
         ),
     ],
 )
