@@ -65,7 +65,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator[RunningNode]:
-    routes = shipped_routes().replace('handler = "ct_tumor"', 'handler = "ct_tumor"\ndetect = true')
+    routes = shipped_routes()
+    for handler in ("ct_tumor", "lung_nodule"):
+        routes = routes.replace(f'handler = "{handler}"', f'handler = "{handler}"\ndetect = true')
     configuration = configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)
     if os.environ.get(INFECTION):
         _import_infection(configuration, Path(os.environ[INFECTION]))
@@ -113,8 +115,7 @@ def answered(node: RunningNode, paths: list[Path]) -> Answers:
 
 def nothing_is_called_malignant(answers: Answers) -> None:
     for route in answers.jobs:
-        for verdict in ("malignant: present", '"Malignant"'):
-            assert verdict not in answers.words(route), route
+        assert "malignant: present" not in answers.words(route), route
     assert set(answers.jobs) >= {"ct-pneumonia", "ct-tumor", "lung-nodule"}
 
 
@@ -144,7 +145,7 @@ def test_a_volume_of_coarse_pixels_is_answered_without_a_share(node: RunningNode
 @pytest.mark.parametrize("folder", SCANS)
 def test_a_real_scan_is_answered_by_candidates_or_refused_in_words(node: RunningNode, folder: str) -> None:
     answers = answered(node, sorted(shared(f"data/dicom/{folder}").rglob("*.dcm")))
-    assert "nobody" in answers.words("lung-nodule") or "point" in answers.words("lung-nodule")
-    said = answers.words("ct-tumor")
-    assert "candidate" in said or "slices up to 3 mm are searched" in said
-    assert "malignant: present" not in said
+    for route in ("lung-nodule", "ct-tumor"):
+        said = answers.words(route)
+        assert "candidate" in said or "slices up to 3 mm are searched" in said
+        assert "malignant: absent" not in said
