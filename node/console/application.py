@@ -169,7 +169,10 @@ def _problem(
 
 def _page_before(request: Request) -> str:
     """Return the address of the page of the console whose form was sent, '' where the browser does not tell it."""
-    page = urlsplit(request.headers.get("referer", ""))
+    try:
+        page = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
     is_ours = page.netloc == request.headers.get("host") and page.path.startswith("/console/")
     return page._replace(scheme="", netloc="").geturl() if is_ours and request.method == "POST" else ""
 

@@ -28,7 +28,7 @@ from ainode.node.keeping.job_events import (
     write_reading_event,
 )
 from ainode.node.keeping.judgements import AddendumState
-from ainode.node.keeping.outbox import Outbox, deliveries_of
+from ainode.node.keeping.outbox import Outbox, deliveries_of, locked
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
 from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
 from ainode.node.keeping.tasks import Tasks, forget_attempts
@@ -228,7 +228,7 @@ class Ledger:
         """
         uid = document.ref.sop_instance_uid
         with self._engine.begin() as connection:
-            connection.execute(_locked(document.job))
+            connection.execute(locked(document.job))
             composed = {"state": AddendumState.COMPOSED, "sop_instance_uid": uid, "error": ""}
             of_judgement = addenda.c.judgement == judgement
             is_live = sa.exists().where(jobs.c.id == document.job, jobs.c.state == JobState.REPORTED)
@@ -265,7 +265,7 @@ class Ledger:
         """
         failed = (deliveries_of(job), deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
-            connection.execute(_locked(job))
+            connection.execute(locked(job))
             # A job that waits or is read has not failed, though WAITING may follow READING.
             ended = (JobState.FAILED, JobState.CANCELLED)
             is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state.in_(ended))
@@ -323,7 +323,7 @@ class Ledger:
         statement = insert(self._engine, history).from_select([*names, "removed_at"], row)
         values = {name: statement.excluded[name] for name in (*names, "removed_at")}
         with self._engine.begin() as connection:
-            connection.execute(_locked(job))
+            connection.execute(locked(job))
             # SQLite takes its lock here, before it looks whether the job has expired.
             if not connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values)).rowcount:
                 return False
@@ -364,11 +364,6 @@ def _document_row(document: KeptDocument, position: int) -> dict[str, object]:
         "path": str(document.path),
         "sha256": document.sha256,
     }
-
-
-def _locked(job: str) -> sa.Select[tuple[str]]:
-    """Return the statement that keeps others from changing a job until the transaction ends, where rows are locked."""
-    return sa.select(jobs.c.id).where(jobs.c.id == job).with_for_update()
 
 
 def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:

@@ -34,6 +34,14 @@ _TASKS: Final = {
 """what is attempted for deliveries in a state"""
 
 
+def locked(job: str) -> sa.Select[tuple[str]]:
+    """Return the statement that keeps others from changing a job until the transaction ends, where rows are locked.
+
+    Whoever changes deliveries and writes of it locks the job first: the other way round, two would wait for each other.
+    """
+    return sa.select(jobs.c.id).where(jobs.c.id == job).with_for_update()
+
+
 def deliveries_of(job: str, destination: str = "") -> sa.ColumnElement[bool]:
     """Return the condition that a delivery is of a job, and to a destination if one is named."""
     documents_of_job = sa.select(documents.c.sop_instance_uid).where(documents.c.job == job)
@@ -106,14 +114,19 @@ class Outbox:
     def sent(
         self, delivery: Delivery, *, status: int | None, comment: str, at: datetime, settled: bool = False
     ) -> None:
-        """Note that the archive took a document, and its words; `settled`: nobody asks for a proof, now or later."""
+        """Note that the archive took a document, and its words; `settled`: nobody asks for a proof, now or later.
+
+        An earlier proof was of what the archive no longer had.
+        """
         values = {"archive_status": status, "archive_comment": comment, "proof_comment": "", "error": ""}
-        self._move_one(delivery, DeliveryState.SENT, **values, sent_at=at, transaction_uid="", settled=settled)
+        unproven = {"proof": "", "confirmed_at": None, "checked_at": None, "transaction_uid": "", "settled": settled}
+        self._move_one(delivery, DeliveryState.SENT, **values, **unproven, sent_at=at)
 
     def refused(self, delivery: Delivery, *, status: int | None, error: str, at: datetime, comment: str = "") -> None:
         """Note that the archive refused a document for good, and its words."""
         values = {"archive_status": status, "archive_comment": comment, "error": error}
         with self._engine.begin() as connection:
+            connection.execute(locked(delivery.document.job))
             if self._move(connection, _is(delivery), DeliveryState.FAILED, **values):
                 _write_given_up(connection, [replace(delivery, error=error)], DeliveryState.WAITING, at)
 
@@ -152,6 +165,8 @@ class Outbox:
         is_free = ~is_asked | deliveries.c.destination.in_(unconfirmed)
         with self._engine.begin() as connection:
             conditions = (deliveries_of(job, destination), is_free)
+            if connection.execute(locked(job)).scalar() is None:  # archived meanwhile
+                return
             if instruction:
                 earlier = _may_become(DeliveryState.CHECKING)
                 kind = JobEventKind.CHECKED_AGAIN
@@ -201,6 +216,7 @@ class Outbox:
             for delivery in self._in_state(job, destination, state, ~deliveries.c.settled)
         )
         with self._engine.begin() as connection:
+            connection.execute(locked(job))
             given_up = tuple(delivery for delivery in given_up if self._is_given_up(connection, delivery, state))
             _write_given_up(connection, given_up, state, at)
         return given_up

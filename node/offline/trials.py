@@ -12,8 +12,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,7 @@ class Trial:
     """the studies that the node has taken over, once it has"""
     changed_s: float = field(default_factory=time.monotonic)
     is_discarded: bool = False
+    is_being_kept: bool = False
 
     @property
     def is_refused(self) -> bool:
@@ -204,6 +205,8 @@ class Trials:
         Raises: TrialRefused while the trial is read, or if its files are gone.
         """
         with self._changed:
+            if trial.is_being_kept:
+                raise TrialRefused("the study is being kept; see its own page")
             if trial.kept_studies:
                 raise TrialRefused("the node has kept the study; have the study read on its own page")
             if not trial.folder.exists():
@@ -219,6 +222,21 @@ class Trials:
         """Note why the files of a trial are not read, and remove the files; the owner may still ask why."""
         shutil.rmtree(trial.folder, ignore_errors=True)
         trial.set(stage=Stage.FAILED, error=error)
+
+    @contextmanager
+    def keeping(self, trial: Trial) -> Iterator[None]:
+        """Let nobody else keep a trial, or have it read again, meanwhile.
+
+        Raises: TrialRefused if somebody keeps the trial, or the trial is being read.
+        """
+        with self._changed:
+            if trial.is_being_kept or not trial.state.stage.is_final:
+                raise TrialRefused("the study is being read or kept; wait for the end")
+            trial.is_being_kept = True
+        try:
+            yield
+        finally:
+            trial.is_being_kept = False
 
     def note_kept(self, trial: Trial, studies: tuple[UID, ...]) -> None:
         """Note the studies that the node took over from a trial, and remove the files; the owner may still ask."""

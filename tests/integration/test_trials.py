@@ -340,3 +340,16 @@ def test_a_trial_that_was_kept_says_so_and_is_read_no_more(trials: Trials) -> No
     with pytest.raises(TrialRefused, match="the node has kept the study"):
         trials.read(trial, LOOK)
     trials.discard(trial)
+
+
+def test_a_trial_is_kept_once_and_is_not_read_meanwhile(trials: Trials) -> None:
+    trial = outcome(trials, uploaded(trials, a_volume(), name="a.nrrd"))
+    with trials.keeping(trial):
+        with pytest.raises(TrialRefused, match="is being read or kept"), trials.keeping(trial):
+            pass
+        with pytest.raises(TrialRefused, match="is being kept"):
+            trials.read(trial, LOOK)
+    with trials.keeping(trial):
+        trials.note_kept(trial, (UID("1.2"),))
+    with pytest.raises(TrialRefused, match="the node has kept the study"):
+        trials.read(trial, LOOK)

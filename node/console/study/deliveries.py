@@ -27,6 +27,9 @@ _OPEN: Final = {
 """the title of documents in a state, that of an addendum, and the color"""
 
 
+_ASKED: Final = frozenset({JobEventKind.TRIED_AGAIN, JobEventKind.CHECKED_AGAIN})
+
+
 @dataclass(frozen=True, slots=True)
 class _Consignment:
     """Documents that went to a destination together."""
@@ -76,7 +79,7 @@ def _consignments(deliveries: Sequence[Delivery], events: Sequence[JobEvent]) ->
         retries = [
             event.at
             for event in events
-            if event.kind is JobEventKind.TRIED_AGAIN and (event.destination, event.subject) == (destination, subject)
+            if event.kind in _ASKED and (event.destination, event.subject) == (destination, subject)
         ]
         yield _Consignment(destination, subject is Subject.ADDENDUM, group, retries)
 

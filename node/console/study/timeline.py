@@ -70,7 +70,7 @@ def _of_job(course: JobCourse, jobs: Sequence[Job]) -> Iterator[Event]:
     words = f"because {course.reason}" if course.reason else "the job was queued"
     yield Event(job.queued_at, f"Matched by route {job.route}", words)
     yield from _earlier_attempts(job, course.events)
-    yield from _read(job, course.headline)
+    yield from _read(job, course.headline, course.events)
     yield from _superseded(job, jobs)
     yield from delivered(job, course.deliveries, course.events)
 
@@ -117,7 +117,7 @@ def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, 
     return Event(completion.last_received_at, "Late instances received", words, duration_s, "warn")
 
 
-def _read(job: Job, headline: str) -> Iterator[Event]:
+def _read(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event]:
     if job.state is JobState.WAITING:
         yield Event(None, "Waiting to be read", job.reason, None, "busy")
         return
@@ -128,10 +128,10 @@ def _read(job: Job, headline: str) -> Iterator[Event]:
     if job.state is JobState.READING:
         yield Event(None, "Being read", "", None, "busy")
         return
-    yield from _answered(job, headline)
+    yield from _answered(job, headline, events)
 
 
-def _answered(job: Job, headline: str) -> Iterator[Event]:
+def _answered(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event]:
     """Yield the end of a reading: the answer and the documents, the refusal or the failure."""
     if job.finished_at is None:
         return
@@ -143,7 +143,8 @@ def _answered(job: Job, headline: str) -> Iterator[Event]:
         yield Event(read_at, title, words, max(job.seconds - compose_s, 0.0))
         if compose_s and not is_refusal:
             yield Event(job.finished_at, "Documents composed", job.withheld, compose_s)
-    elif job.reason:
+    elif job.reason and (job.state in _ENDED or all(event.at != job.finished_at for event in events)):
+        # Of a superseded job, the kept event knows whether the reading failed or was cancelled.
         yield _ending(job.finished_at, job.reason, is_cancelled=job.state is JobState.CANCELLED)
 
 

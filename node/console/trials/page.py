@@ -175,7 +175,10 @@ class TrialPages:
                     "there is nothing to keep: the files are not read yet, or cannot be; see the page of the trial",
                 )
             try:
-                self._trials.note_kept(trial, keep(self._parts, trial, visit.address))
+                with self._trials.keeping(trial):
+                    self._trials.note_kept(trial, keep(self._parts, trial, visit.address))
+            except TrialRefused as error:
+                raise HTTPException(422, str(error)) from error
             except ReceiveError as error:
                 raise HTTPException(422, f"a file is not kept: {error}") from error
         return RedirectResponse(f"/console/studies/{trial.kept_studies[-1]}", 303)

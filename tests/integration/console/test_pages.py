@@ -57,6 +57,12 @@ def test_a_page_that_does_not_exist_says_so_as_a_page(viewer: Browser) -> None:
     assert "There is no such page" in answer.text
 
 
+def test_an_address_of_the_page_before_that_is_none_is_left_out(reader: Browser) -> None:
+    answer = reader.post("/console/trials/x/read", {"csrf": "wrong"}, headers={"Referer": "http://["})
+    assert answer.status_code in {403, 404}
+    assert "Back to the page before" not in answer.text
+
+
 def test_the_refusal_of_a_page_is_a_sentence_that_says_who_gives_the_role(viewer: Browser, reader: Browser) -> None:
     page = html.unescape(viewer.get("/console/trials").text)
     assert "<p>This needs the role reader; you are viewer. An administrator of this node gives roles, on the " in page

@@ -258,6 +258,10 @@ def test_a_reading_that_failed_and_was_repeated_tells_both_and_a_reading_that_fa
     again = JobEvent("a", after(25), JobEventKind.TRIED_AGAIN, Subject.READING, person="ada")
     failed = replace(JOB, state=JobState.FAILED, reason="no weights", finished_at=after(21))
     assert [event.title for event in events(failed, happened=[failure])].count("Reading failed") == 1
+    cancelled = replace(failure, kind=JobEventKind.CANCELLED)
+    for kept, title in ((failure, "Reading failed"), (cancelled, "Cancelled")):
+        titles = [event.title for event in events(replace(failed, state=JobState.SUPERSEDED), happened=[kept])]
+        assert [one for one in titles if one in {"Reading failed", "Cancelled"}] == [title]
     shown = named(events(READ, happened=[failure, again]))
     assert (shown["Reading failed"].at, shown["Reading failed"].detail) == (after(21), "no weights")
     assert (shown["Asked to be read again"].at, shown["Asked to be read again"].detail) == (after(25), "by ada")

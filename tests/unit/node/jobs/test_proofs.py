@@ -115,6 +115,27 @@ def test_a_document_that_the_archive_still_has_keeps_the_time_of_its_first_proof
     assert {(one.confirmed_at, one.checked_at) for one in bench.deliveries} == {(None, None)}
 
 
+def test_a_document_that_was_sent_again_is_proved_anew(bench: Bench) -> None:
+    outbox = bench.ledger.outbox
+    with serving(SmallArchive(0x0000, "")) as port:
+        bench.to(port).send("job", "archive", NOW)
+    for delivery in bench.deliveries:
+        outbox.confirmed(delivery, proof="query", at=NOW)
+    outbox.recheck("job")
+    outbox.give_up("job", "archive", DeliveryState.CHECKING, at=LATER, error="no answer")
+    bench.ledger.revive("job", Instruction(LATER, "ada"))
+    for delivery in bench.deliveries:
+        outbox.sent(delivery, status=0, comment="", at=NEXT_DAY)
+    assert {(one.proof, one.confirmed_at, one.checked_at) for one in bench.deliveries} == {("", None, None)}
+    for delivery in bench.deliveries:
+        outbox.confirmed(delivery, proof="query", at=NEXT_DAY)
+    assert {(one.confirmed_at, one.checked_at) for one in bench.deliveries} == {(NEXT_DAY, None)}
+
+
+def test_nobody_asks_for_the_documents_of_a_job_that_is_gone(bench: Bench) -> None:
+    bench.ledger.outbox.recheck("gone", instruction=Instruction(NOW, "ada"))
+
+
 def test_the_words_are_shown_by_jobs_and_by_the_http_interface(bench: Bench, tmp_path: Path) -> None:
     with serving(SmallArchive(0xC123, QUOTATION)) as port:
         bench.to(port).send("job", "archive", NOW)
