@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers import PROBABILITY_OF_CANCER, loaded, percent, saliency, voxels_under
 from ainode.models.errors import UnusablePicture
-from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE
+from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE, TRAITS
 from ainode.node.domain import (
     Capture,
     Code,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ainode.models.lung_nodule.model import Prediction
     from ainode.models.nodule_reading.search import MarkedNodule, NoduleSearch, SearchedChest
 
-WEIGHTS = (DETECTION, OUTLINE, MALIGNANCY)
+WEIGHTS = (DETECTION, OUTLINE, MALIGNANCY, TRAITS)
 UNSEARCHED = (
     "lung: this route does not search a chest CT for nodules, and judges no whole chest slice by slice: those weights "
     "called 12 of 12 real chest CT malignant, two healthy ones included. The administrator of the node can switch the "

@@ -83,6 +83,8 @@ def test_report_and_picture_say_that_a_search_marked_the_candidates(result: Resu
     parameters = dict(result.algorithm.parameters)
     assert parameters["lung searched"].startswith(f"{len(result.findings)} marked; ")
     assert parameters["lung searched"].endswith("what is not marked was not ruled out")
+    # As the route of nodules does, and not the slice network alone, which calls a vessel malignant.
+    assert "nodule_malignancy/traits" in parameters["demonstration weights"]
     assert result.algorithm.known_limits == ("lung: candidates of a search learned from implanted nodules",)
     assert len(result.captures) == len(result.findings)
     for capture in result.captures:

@@ -79,6 +79,7 @@ def test_it_is_a_handler(handler: CtTumor) -> None:
     assert {name.split("/")[0] for name in handler.weights()[2:]} == {
         "lung_nodule",
         "nodule_detection",
+        "nodule_malignancy",
         "nodule_outline",
     }
 
