@@ -24,9 +24,12 @@ def retry(settings: Settings, ledger: Ledger, job: str, instruction: Instruction
 
     The dispatcher of the node takes up what waits, now if the node runs, else at its start.
 
-    Raises: LookupError if there is no such job, or nothing of it failed.
+    Raises: LookupError if there is no such job, if it is superseded, or if nothing of it failed.
     """
-    revived = released(settings, ledger, ledger.job(job))
+    row = ledger.job(job)
+    if row.state is JobState.SUPERSEDED:
+        raise LookupError(f"job {job} is superseded: {_REMEDIES[row.state]}")
+    revived = released(settings, ledger, row)
     revived = revived or ledger.revive(job, instruction, unconfirmed=settings.unconfirmed)
     if not revived:
         raise LookupError(

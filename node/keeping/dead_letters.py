@@ -12,13 +12,15 @@ from sqlalchemy.engine import Connection
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping.backlog import current_deliveries
 from ainode.node.keeping.database import aware
-from ainode.node.keeping.job_events import JobEvent, JobEventKind, JobEvents, Subject, of_addendum
-from ainode.node.keeping.schema import deliveries, documents, job_events, jobs
+from ainode.node.keeping.job_events import JobEvent, JobEventKind, JobEvents, Subject, of_addendum, subject_of
+from ainode.node.keeping.schema import addenda, deliveries, documents, job_events, jobs, judgements
 
 Documents: TypeAlias = Mapping[DocumentKind, int]
 """how many documents of each kind"""
 _ARRIVED: Final = frozenset({DeliveryState.SENT, DeliveryState.CONFIRMED})
 _LIVE: Final = (JobState.WAITING, JobState.READING)
+_ASKED: Final = (JobEventKind.TRIED_AGAIN, JobEventKind.CHECKED_AGAIN)
+"""what the archive turned out to miss goes again because of who had the archive asked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class DeadLetters:
         query = (
             sa.select(job_events, *names)
             .select_from(job_events.join(jobs))
-            .where(job_events.c.kind == JobEventKind.TRIED_AGAIN, _is_under_way())
+            .where(job_events.c.kind.in_(_ASKED), _is_under_way())
             .order_by(job_events.c.id.desc())
             .limit(count)
         )
@@ -127,7 +129,20 @@ def _is_under_way() -> sa.ColumnElement[bool]:
     is_open = (deliveries.c.state == DeliveryState.WAITING) | (
         (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
     )
-    is_meant = of_addendum() == (job_events.c.subject == Subject.ADDENDUM)
+    # An addendum to a later judgement is nobody's retry.
+    was_there = (
+        sa.exists()
+        .where(
+            addenda.c.sop_instance_uid == documents.c.sop_instance_uid,
+            judgements.c.id == addenda.c.judgement,
+            judgements.c.judged_at <= job_events.c.at,
+        )
+        .correlate(documents, job_events)
+    )
+    is_meant = sa.case(
+        (of_addendum(), (job_events.c.subject == Subject.ADDENDUM) & was_there),
+        else_=job_events.c.subject == Subject.RESULTS,
+    )
     is_delivered = (
         sa.exists()
         .where(
@@ -153,13 +168,18 @@ def _dead_letters() -> sa.Select[Any]:
         jobs.c.attempts,
         jobs.c.finished_at.label("given_up_at"),
     ).where(jobs.c.state == JobState.FAILED)
+    of_whom = (job_events.c.job, job_events.c.destination, job_events.c.subject)
     given_up = (
-        sa.select(job_events.c.job, job_events.c.destination, sa.func.max(job_events.c.at).label("at"))
+        sa.select(*of_whom, sa.func.max(job_events.c.at).label("at"))
         .where(job_events.c.kind == JobEventKind.GIVEN_UP)
-        .group_by(job_events.c.job, job_events.c.destination)
+        .group_by(*of_whom)
         .subquery()
     )
-    is_own = (given_up.c.job == jobs.c.id) & (given_up.c.destination == deliveries.c.destination)
+    is_own = (
+        (given_up.c.job == jobs.c.id)
+        & (given_up.c.destination == deliveries.c.destination)
+        & (of_addendum() == (given_up.c.subject == Subject.ADDENDUM))
+    )
     unsent = (
         sa.select(
             jobs.c.id.label("job"),
@@ -178,7 +198,8 @@ def _dead_letters() -> sa.Select[Any]:
 
 def _places(connection: Connection, job_ids: Iterable[str]) -> dict[tuple[str, str], _Place]:
     """Return the documents of jobs by job and destination."""
-    columns = (documents.c.job, deliveries.c.destination, documents.c.kind, deliveries.c.state, deliveries.c.error)
+    names = ("destination", "state", "settled", "error")
+    columns = (documents.c.job, documents.c.kind, *(deliveries.c[name] for name in names))
     query = (
         sa.select(*columns, sa.func.count().label("number"))
         .select_from(deliveries.join(documents))
@@ -190,6 +211,8 @@ def _places(connection: Connection, job_ids: Iterable[str]) -> dict[tuple[str, s
     errors: dict[tuple[str, str], dict[DeliveryState, tuple[str, ...]]] = {}
     for row in connection.execute(query):
         key, state = (row.job, row.destination), DeliveryState(row.state)
+        if row.settled and state is DeliveryState.SENT:
+            state = DeliveryState.CONFIRMED  # asked for no more: it has arrived, as far as anybody will know
         of_place = errors.setdefault(key, {})
         place = places.setdefault(key, _Place(Counter(), of_place))
         place.counts[DocumentKind(row.kind), state] += row.number
@@ -201,15 +224,17 @@ def _places(connection: Connection, job_ids: Iterable[str]) -> dict[tuple[str, s
 def _letter(row: Any, place: _Place | None, events: Iterable[JobEvent]) -> DeadLetter:  # noqa: ANN401
     failed = DeliveryState.FAILED
     attempts = row.attempts
+    given_up = place.documents(failed) if place else {}
+    subjects = {subject_of(kind) for kind in given_up}
     for event in events:
-        if event.kind is JobEventKind.GIVEN_UP and event.destination == row.destination != "":
+        if (event.kind, event.destination) == (JobEventKind.GIVEN_UP, row.destination) and event.subject in subjects:
             attempts = event.attempts
     return DeadLetter(
         job=row.job,
         study_instance_uid=UID(row.study_instance_uid),
         route=row.route,
         destination=row.destination,
-        documents=place.documents(failed) if place else {},
+        documents=given_up,
         is_report_there=place is not None and place.is_report_there,
         reason=place.reason(failed) if place else row.reason,
         given_up_at=aware(row.given_up_at) if row.given_up_at else None,

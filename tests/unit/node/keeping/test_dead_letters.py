@@ -59,10 +59,10 @@ def read(engine: sa.Engine, name: str, minute: int = 0) -> Job:
     return job
 
 
-def add_addendum(engine: sa.Engine, job: Job) -> None:
+def add_addendum(engine: sa.Engine, job: Job, *, number: int = 9, at: datetime = NOW) -> None:
     judgement = Judgement(job.id, "", Opinion.ACCEPT, "ada")
-    number = Judgements(engine).keep(judgement, NOW, statement="", presence="", has_addendum=True)
-    assert Ledger(engine).append(a_document(job, ADDENDUM, 9), number)
+    entry = Judgements(engine).keep(judgement, at, statement="", presence="", has_addendum=True)
+    assert Ledger(engine).append(a_document(job, ADDENDUM, number), entry)
 
 
 def give_up(engine: sa.Engine, job: Job, minute: int, error: str = "no association") -> None:
@@ -151,6 +151,50 @@ def test_an_addendum_that_waits_for_the_first_time_is_no_retry_of_the_report(eng
     confirm_all(engine, job)
     add_addendum(engine, job)
     assert DeadLetters(engine).retries(count=10) == ()
+
+
+def test_a_later_addendum_is_no_retry_of_an_earlier_one_whose_retry_is_over(engine: sa.Engine) -> None:
+    job = read(engine, "a")
+    confirm_all(engine, job)
+    add_addendum(engine, job)
+    give_up(engine, job, 5)
+    Ledger(engine).revive("a", Instruction(after(6), "ada"))
+    assert [retry.documents for retry in DeadLetters(engine).retries(count=10)] == [{ADDENDUM: 1}]
+    confirm_all(engine, job)
+    add_addendum(engine, job, number=10, at=after(7))
+    assert DeadLetters(engine).retries(count=10) == ()
+
+
+def test_what_goes_again_after_a_question_is_of_who_asked_and_not_of_an_earlier_retry(engine: sa.Engine) -> None:
+    job, ledger = read(engine, "a"), Ledger(engine)
+    give_up(engine, job, 5)
+    ledger.revive("a", Instruction(after(6), "ada"))
+    confirm_all(engine, job)
+    ledger.outbox.recheck("a", instruction=Instruction(after(8), "bob"))
+    ledger.outbox.missing(ledger.deliveries("a")[0], error="deleted there")
+    (retry,) = DeadLetters(engine).retries(count=10)
+    assert (retry.person, retry.at, retry.documents) == ("bob", after(8), {REPORT: 1})
+
+
+def test_what_is_asked_for_no_more_is_not_listed_beside_an_addendum_that_goes_again(engine: sa.Engine) -> None:
+    job, ledger = read(engine, "a"), Ledger(engine)
+    for delivery in ledger.deliveries("a"):
+        ledger.outbox.sent(delivery, status=0, comment="", at=NOW, settled=True)
+    add_addendum(engine, job)
+    give_up(engine, job, 5)
+    ledger.revive("a", Instruction(after(6), "ada"), unconfirmed=("pacs",))
+    (retry,) = DeadLetters(engine).retries(count=10)
+    assert retry.documents == {ADDENDUM: 1}
+
+
+def test_the_time_of_a_letter_of_results_is_not_that_of_an_addendum(engine: sa.Engine) -> None:
+    job, ledger = read(engine, "a"), Ledger(engine)
+    give_up(engine, job, 3)
+    add_addendum(engine, job)
+    give_up(engine, job, 20)
+    ledger.outbox.confirmed(ledger.deliveries("a")[-1], proof="query", at=after(21))
+    (letter,) = DeadLetters(engine).page(count=10)
+    assert (letter.documents, letter.given_up_at) == ({REPORT: 1, CAPTURE: 2}, after(3))
 
 
 def test_a_reading_that_is_repeated_stands_among_what_is_tried_again(engine: sa.Engine) -> None:
