@@ -200,13 +200,13 @@ def _study_entry(study: Study, dates: Sequence[tuple[Path, int]], question: Tria
 def _routing(study: Study, question: TrialQuestion) -> Mapping[str, object]:
     """Return which routes would take a study that the node received; where none would, why, and what would help."""
     decisions = router.decide(study, question.settings.routes)
-    if any(decision.matched for decision in decisions):
-        return {"routes": list(dict.fromkeys(decision.route for decision in decisions if decision.matched))}
+    routes = list(dict.fromkeys(decision.route for decision in decisions if decision.matched))
     # Who chose a model is told of the routes of this model.
     of_model = {route.name for route in question.settings.routes if route.handler == question.options.handler}
-    mismatch = nearest_mismatch([decision for decision in decisions if decision.route in of_model] or decisions)
+    told = [decision for decision in decisions if decision.route in of_model]
+    mismatch = None if routes else nearest_mismatch(told or decisions)
     if mismatch is None:
-        return {"routes": []}
+        return {"routes": routes}
     return {
         "why_no_route": mismatch_sentence(mismatch.route, mismatch.attribute, mismatch.expected, mismatch.value),
         "remedies": list(remedies(map(dataclasses.asdict, decisions))),

@@ -284,48 +284,45 @@ def test_the_page_says_which_route_would_take_a_kept_study_before_it_is_kept(ope
     operator.post(f"{address}/discard")
 
 
-def test_a_study_is_kept_with_the_body_part_and_the_positions_of_the_form(tmp_path: Path) -> None:
-    route = Route(name="lung-nodule", handler="lung_nodule", modality=("CT",), body_part=("CHEST",))
-    bench = Bench(tmp_path, routes=(route,))
-    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
-    operator = Browser(bench, Role.OPERATOR)
-    try:
-        address = sent(operator, a_volume(), "a.nrrd")
-        page = operator.get(address).text
-        assert "this is unknown" in page
-        assert "Fill in “Body part of files that are not DICOM” above" in page
-        assert "No position goes with it." in page
-        operator.post(f"{address}/read", {"x_1": "2", "y_1": "4", "z_1": "6", "body_part": "CHEST", "look": "1"})
-        page = ended(operator, address)
-        assert "Route lung-nodule takes it, and its model may still decline it;" in page
-        assert "The position 2.0, 4.0, 6.0 mm goes with it." in page
-        operator.post(f"{address}/keep")
-        bench.take()
-        (job,) = bench.opened
-        assert [location.position_mm for location in job.locations] == [(2.0, 4.0, 6.0)]
-        assert job.route == "lung-nodule"
-    finally:
-        bench.web.stop()
-        bench.parts.stop()
-        bench.engine.dispose()
+@pytest.fixture
+def chest(tmp_path: Path) -> Iterator[Bench]:
+    """A node with the route of nodules alone."""
+    made = Bench(
+        tmp_path, routes=(Route(name="lung-nodule", handler="lung_nodule", modality=("CT",), body_part=("CHEST",)),)
+    )
+    made.pages.state.visit_of, made.pages.state.is_open = visit_of, is_open
+    yield made
+    made.web.stop()
+    made.parts.stop()
+    made.engine.dispose()
 
 
-def test_a_kept_ct_that_no_route_matched_is_told_what_would_help(tmp_path: Path) -> None:
-    route = Route(name="lung-nodule", handler="lung_nodule", modality=("CT",), body_part=("CHEST",))
-    bench = Bench(tmp_path, routes=(route,))
-    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
-    operator = Browser(bench, Role.OPERATOR)
-    try:
-        address = sent(operator, a_volume(), "a.nrrd")
-        study = operator.post(f"{address}/keep").headers["Location"]
-        bench.take(later=timedelta(minutes=5))
-        for page in (study, f"{study}/explanation"):
-            text = html.unescape(operator.get(page).text)
-            assert "What would let route lung-nodule take it: for a CT, write body_part_from" in text
-    finally:
-        bench.web.stop()
-        bench.parts.stop()
-        bench.engine.dispose()
+def test_a_study_is_kept_with_the_body_part_and_the_positions_of_the_form(chest: Bench) -> None:
+    operator = Browser(chest, Role.OPERATOR)
+    address = sent(operator, a_volume(), "a.nrrd")
+    page = operator.get(address).text
+    assert "this is unknown" in page
+    assert "Fill in “Body part of files that are not DICOM” above" in page
+    assert "No position goes with it." in page
+    operator.post(f"{address}/read", {"x_1": "2", "y_1": "4", "z_1": "6", "body_part": "CHEST", "look": "1"})
+    page = ended(operator, address)
+    assert "Route lung-nodule takes it, and its model may still decline it;" in page
+    assert "The position 2.0, 4.0, 6.0 mm goes with it." in page
+    operator.post(f"{address}/keep")
+    chest.take()
+    (job,) = chest.opened
+    assert [location.position_mm for location in job.locations] == [(2.0, 4.0, 6.0)]
+    assert job.route == "lung-nodule"
+
+
+def test_a_kept_ct_that_no_route_matched_is_told_what_would_help(chest: Bench) -> None:
+    operator = Browser(chest, Role.OPERATOR)
+    address = sent(operator, a_volume(), "a.nrrd")
+    study = operator.post(f"{address}/keep").headers["Location"]
+    chest.take(later=timedelta(minutes=5))
+    for page in (study, f"{study}/explanation"):
+        text = html.unescape(operator.get(page).text)
+        assert "What would let route lung-nodule take it: for a CT, write body_part_from" in text
 
 
 def test_the_answer_of_a_trial_is_shown_as_that_of_a_study_without_what_only_a_study_has(

@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from support.postgresql import postgresql
 
+from ainode.node.keeping import database
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
@@ -41,3 +43,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'catalog.sqlite'}"
     return str(request.getfixturevalue("empty_postgresql"))
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[sa.Engine]:
+    """An empty catalog, on both kinds of databases in turn."""
+    made = database.connect(url)
+    database.migrate(made)
+    yield made
+    made.dispose()

@@ -1,14 +1,11 @@
 """What the system page asks the database: queues, troubles, traffic of peers."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
-from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
@@ -16,14 +13,6 @@ from ainode.node.keeping.records import Job, KeptDocument, Outcome
 from ainode.node.keeping.schema import deliveries
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def open_job(engine: sa.Engine, name: str, minute: int = 0, destinations: tuple[str, ...] = ()) -> Job:

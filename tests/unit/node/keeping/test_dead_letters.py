@@ -1,15 +1,12 @@
 """What was given up, what of it is tried again, and the events that tell of both afterwards."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Judgement, Opinion
-from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
 from ainode.node.keeping.dead_letters import DeadLetters
 from ainode.node.keeping.job_events import Instruction, JobEventKind, JobEvents, Subject
@@ -25,14 +22,6 @@ REPORT, CAPTURE, ADDENDUM = (
     DocumentKind.SECONDARY_CAPTURE,
     DocumentKind.ASSESSMENT,
 )
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def after(minutes: int) -> datetime:

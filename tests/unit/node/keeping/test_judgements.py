@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +7,6 @@ import sqlalchemy as sa
 from support.rows import put_job, read
 
 from ainode.node.domain import UID, Correction, DocumentKind, InstanceRef, JobState, Judgement, Opinion, Presence
-from ainode.node.keeping import database
 from ainode.node.keeping.agreement import agreements
 from ainode.node.keeping.judgements import AddendumState, Filter, JudgedCase, Judgements
 from ainode.node.keeping.ledger import Ledger
@@ -18,15 +16,6 @@ NOW = datetime(2026, 11, 2, 3, 4, 5, tzinfo=UTC)
 RESULT = '{"algorithm": {"name": "spine", "version": "1.0.0"}, "verdict": {"presence": "present"}}'
 ACCEPTANCE = Judgement("a", "", Opinion.ACCEPT, "jdoe")
 REJECTION = Judgement("a", "box 1", Opinion.REJECT, "jdoe", reason="false-positive", comment="a vessel")
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    """The same suite holds on both databases."""
-    made = database.connect(url)
-    database.migrate(made)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from support.answers import WEIGHTS, an_answer, many, put_answers
 
 from ainode.node.domain import UID, JobState
-from ainode.node.keeping import database, statistics
+from ainode.node.keeping import statistics
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED, AnswerFilter, AnswerSearch
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
@@ -16,15 +16,6 @@ from ainode.node.keeping.statistics import Period, Statistics
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 MARCH = Period(NOW - 30 * DAY, NOW)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    """The same suite holds on both databases."""
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def jobs_of(engine: sa.Engine, **conditions: object) -> list[int]:

@@ -1,13 +1,10 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from ainode.node.domain import UID, InstanceRef
-from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog, Completion, StoredInstance
 from ainode.node.keeping.study_records import StudyRecords
 
@@ -22,14 +19,6 @@ LATE = replace(
     calling_ae_title="A",
     received_at=NOW + timedelta(minutes=2),
 )
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def test_each_time_that_a_study_was_complete_is_kept_with_its_reason_even_when_the_study_is_gone(

@@ -2,12 +2,10 @@
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -25,14 +23,6 @@ from ainode.node.routes import Route
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MISMATCH = Mismatch(UnreadReason.NO_ROUTE, "chest", UID("1.1"), "Modality", "CT", "MR")
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def receive(engine: sa.Engine, study: str, minute: int = 0) -> None:

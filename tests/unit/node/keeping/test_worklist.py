@@ -1,6 +1,5 @@
 """Which rows the worklist has, in which order, and what they show, as SQLite and PostgreSQL answer."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ import sqlalchemy as sa
 from support import a_file, instance_ref
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
-from ainode.node.keeping import database
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
@@ -25,14 +23,6 @@ RESULT = (
     '{"verdict": {"presence": "present", "headline": "fracture: present (0.91)", "probability": 0.91},'
     ' "findings": [{"verdict": {"presence": "present", "probability": 0.91, "threshold": 0.5}}]}'
 )
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    engine = database.connect(url)
-    database.migrate(engine)
-    yield engine
-    engine.dispose()
 
 
 def at(minute: int) -> datetime:
