@@ -1,4 +1,4 @@
-"""A look at a few slices of a CT before the CT is read: are the values Hounsfield units, and which part do they show.
+"""A look at a few slices of a CT before the CT is read: are its units right, and which part do the slices show.
 
 The header does not decide: the body part in it is wrong in one study of seven.
 Source: Gueld et al., SPIE 4685 (2002), of Body Part Examined in a hospital's routine.
@@ -14,7 +14,9 @@ from ainode.node.domain import OutOfScope, Selection, refs
 from ainode.node.imaging.aerated_lung import LEAST_SHARE, lung_shares
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.geometry import Stack, stack
-from ainode.node.imaging.hounsfield import values_reason
+from ainode.node.imaging.hounsfield import range_reason, tissue_reason
+from ainode.node.imaging.hounsfield_levels import levels_reason
+from ainode.node.imaging.pixel_size import WRONG_SIZE, width_reason
 from ainode.node.imaging.pixels import modality_values
 from ainode.node.imaging.slice_order import slice_number
 
@@ -44,6 +46,8 @@ class CtLook:
     below_mm: float
     unit_reason: str
     """why the values cannot be Hounsfield units; '' if they can be"""
+    size_reason: str = ""
+    """why the pixels cannot be as large as the header says; '' if they can be"""
 
     @property
     def shows_abdomen(self) -> bool:
@@ -52,8 +56,10 @@ class CtLook:
 
     @property
     def unit_refusal(self) -> OutOfScope | None:
-        """Return the refusal of values that cannot be Hounsfield units; None if they can be."""
-        return self._refusal(self.unit_reason, "Hounsfield units are read", "not-hounsfield")
+        """Return the refusal of values that cannot be Hounsfield units, or of pixels that cannot have their size."""
+        if self.unit_reason:
+            return self._refusal(self.unit_reason, "Hounsfield units are read", "not-hounsfield")
+        return self._refusal(self.size_reason, "sizes are read in mm", WRONG_SIZE)
 
     @property
     def chest_refusal(self) -> OutOfScope | None:
@@ -110,10 +116,11 @@ def look_at(scan: Stack) -> CtLook:
     aerated = numbers[np.concatenate([lung_shares(values[np.newaxis]) for values in slices]) >= LEAST_SHARE]
     lungs = (int(aerated[0]) + 1, int(aerated[-1]) + 1) if len(aerated) else None
     below = 0 if lungs is None else lungs[0] - 1 if scan.normal[2] > 0 else count - lungs[1]
-    unit_reason = values_reason(
-        np.concatenate([_sample(values).ravel() for values in slices[:: len(slices) // 8 or 1]])
-    )
-    return CtLook(scan, len(numbers), lungs, below * scan.spacing_mm[0], unit_reason)
+    sample = np.concatenate([_sample(values).ravel() for values in slices[:: len(slices) // 8 or 1]])
+    unit_reason = range_reason(sample) or levels_reason(slices) or tissue_reason(sample)
+    _, row_mm, column_mm = scan.spacing_mm
+    size_reason = width_reason(slices, (row_mm, column_mm))
+    return CtLook(scan, len(numbers), lungs, below * scan.spacing_mm[0], unit_reason, size_reason)
 
 
 def looks(selection: Selection) -> Iterator[CtLook]:

@@ -11,6 +11,7 @@ from ainode.node.imaging.acquisitions import difference, distinction, grids, pas
 from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
+from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
 from ainode.node.imaging.slabs import slab_reason
 
 Kernel = Literal["lung", "soft", "any"]
@@ -115,6 +116,8 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
         return f"its slices are {step:.1f} mm apart; at most {requirements.max_spacing_mm:g} mm are read", "too-coarse"
     if reason := header_reason(scan.instances):
         return f"{reason}; Hounsfield units are read", "not-hounsfield"
+    if reason := field_reason(scan.instances):
+        return reason, WRONG_SIZE
     return _phase_misfit(scan) if requirements.contrast else ("", "")
 
 

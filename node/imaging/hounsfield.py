@@ -58,6 +58,11 @@ def values_reason(values: NDArray[np.float32]) -> str:
 
     Shapes: any; the sample holds whole slices from the middle of a body.
     """
+    return range_reason(values) or tissue_reason(values)
+
+
+def range_reason(values: NDArray[np.float32]) -> str:
+    """Return why a sample of a CT's values is of another range than Hounsfield units, in words; '' if it is not."""
     low, high = np.percentile(values, (0.5, 99.5))
     if high - low < _LEAST_RANGE:
         return f"99 % of the values lie between {low:.4g} and {high:.4g}"
@@ -67,11 +72,12 @@ def values_reason(values: NDArray[np.float32]) -> str:
         return f"none of the values lies below {_AIR:.0f}, where air is; 99 % lie between {low:.0f} and {high:.0f}"
     if (count := len(np.unique(values))) < _LEAST_COUNT:
         return f"the values are only {count} different numbers"
-    return _tissue_reason(values[values > _GAS], values.size)
+    return ""
 
 
-def _tissue_reason(tissue: NDArray[np.float32], count: int) -> str:
+def tissue_reason(values: NDArray[np.float32]) -> str:
     """Return why the values that are denser than gas are of no body; '' if the values can be."""
+    tissue, count = values[values > _GAS], values.size
     if len(tissue) < _LEAST_TISSUE * count:
         return f"{len(tissue) / count:.1%} of the values lie above {_GAS:.0f}, where a body is"
     soft, bone = _share((tissue > _SOFT[0]) & (tissue < _SOFT[1])), _share(tissue > _BONE)

@@ -67,6 +67,28 @@ def test_a_band_is_a_parameter_of_its_own_so_that_another_band_gives_other_docum
     }
 
 
+@pytest.mark.parametrize(
+    ("header", "code", "reason"),
+    [
+        ({"RescaleIntercept": -824.0}, "not-hounsfield", "expected near -100 and 40"),
+        ({"RescaleIntercept": -1224.0}, "not-hounsfield", "expected near -100 and 40"),
+        ({"ReconstructionDiameter": 20.0}, "wrong-pixel-size", "but Reconstruction Diameter is 20 mm"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule"])
+def test_a_ct_whose_units_are_wrong_is_refused_by_every_ct_handler(
+    name: str, header: dict[str, float], code: str, reason: str, tmp_path: Path
+) -> None:
+    handler = registry.handler(name, ModelEnvironment(WeightStore(tmp_path), tmp_path))
+    demonstration = handler.demonstration(seed=2)
+    images = [replace(image, header={**image.header, **header}) for image in demonstration.images]
+    paths = testing.write(images, tmp_path / "images", study=name, positions_mm=demonstration.positions_mm)
+    answer = pipeline.selection_of(headers.study(headers.instance(path, sha256="") for path in paths), handler)
+    assert isinstance(answer, OutOfScope)
+    assert answer.code == code
+    assert reason in answer.reason
+
+
 @pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule"])
 def test_a_ct_whose_values_are_no_hounsfield_units_is_refused_by_every_ct_handler(name: str, tmp_path: Path) -> None:
     handler = registry.handler(name, ModelEnvironment(WeightStore(tmp_path), tmp_path))

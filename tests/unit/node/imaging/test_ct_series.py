@@ -3,49 +3,17 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
+from support.ct_headers import series_of, slices
 
-from ainode.node.domain import UID, Instance, InstanceRef, OutOfScope, Series, Value
+from ainode.node.domain import Instance, OutOfScope, Series, Value
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack
 
 WANTED = CtRequirements(min_slices=5, min_coverage_mm=20, max_spacing_mm=10)
 VENOUS = CtRequirements(min_slices=5, min_coverage_mm=20, max_spacing_mm=10, contrast=True)
-
-
-def slices(
-    count: int = 20, *, series: str = "1.1", step: float = 6.0, bottom: float = 0.0, **header: Value
-) -> list[Instance]:
-    """Headers of axial slices; nothing lies on disk."""
-    return [
-        Instance(
-            InstanceRef(UID("1"), UID(series), UID("1.2"), UID(f"{series}.{bottom:g}.{sorted(header)}.{number}")),
-            UID("1.2.840.10008.1.2.1"),
-            Path(f"{series}-{number}"),
-            "0" * 64,
-            1,
-            {
-                "Modality": "CT",
-                "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"),
-                "ImageOrientationPatient": (1, 0, 0, 0, 1, 0),
-                "ImagePositionPatient": (-100.0, -100.0, bottom + number * step),
-                "PixelSpacing": (0.8, 0.8),
-                "Rows": 512,
-                "Columns": 512,
-                "FrameOfReferenceUID": "1.9",
-                "ConvolutionKernel": "B30f",
-                "KVP": 120,
-                "RescaleIntercept": -1024,
-                "RescaleSlope": 1,
-                "RescaleType": "HU",
-                **header,
-            },
-        )
-        for number in range(count)
-    ]
 
 
 def changed(instances: Sequence[Instance], keyword: str, values: Sequence[Value]) -> list[Instance]:
@@ -55,10 +23,6 @@ def changed(instances: Sequence[Instance], keyword: str, values: Sequence[Value]
         Instance(old.ref, old.transfer_syntax_uid, old.path, old.sha256, 1, {**old.header, keyword: value})
         for old, value in pairs
     ]
-
-
-def series_of(*groups: list[Instance], uid: str = "1.1") -> Series:
-    return Series(UID(uid), "CT", tuple(instance for group in groups for instance in group))
 
 
 def answer_of(*series: Series, requirements: CtRequirements = WANTED) -> Stack | OutOfScope:
