@@ -54,12 +54,12 @@ def size_of(location: Location, outlined: OutlinedNodule | Omission, scan: Grid)
 
 
 def refusal_of(location: Location, outlined: OutlinedNodule | Omission) -> Omission | None:
-    """Return why the nodule at a location is not read: there is none, or it is a mass; None of a nodule."""
+    """Return why the nodule at a location is not read: there is none, it is a mass, or fat; None of other nodules."""
     if isinstance(outlined, Omission):
         return outlined
     if location.extent is None:
         return outlined.refusal
     if location.extent.long_axis_mm <= MASS_MM:
-        return None
+        return outlined.fat_refusal
     width = f"{location.extent.long_axis_mm:.0f} mm, as the {location.source} says, more than {MASS_MM:.0f} mm"
     return Omission("mass", f"{width}: a mass, not a nodule")

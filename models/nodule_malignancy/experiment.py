@@ -129,7 +129,7 @@ class _Areas:
 
 
 def _score(model: MalignancyModel, item: Outcome) -> float:
-    """Return the head's probability, also of a mass; 0 for a nodule without an outline."""
+    """Return the head's probability, also of a mass and of fat; 0 for a nodule without an outline."""
     if not isinstance(item.nodule, OutlinedNodule):
         return 0.0
     return model.head.probability(row_of(traits_of(item.nodule)))
@@ -156,11 +156,16 @@ def _kind_figures(
 
 
 def _refusals(model: MalignancyModel, outcomes: Sequence[Outcome]) -> Mapping[str, object]:
-    """Return how many nodules get no probability: no outline, traits of something else, or a mass."""
+    """Return how many nodules get no probability: no outline, traits of something else, a mass, or fat."""
     outlined = [item.nodule for item in outcomes if isinstance(item.nodule, OutlinedNodule)]
-    masses = sum(nodule.refusal is not None for nodule in outlined)
+    codes = [refusal.code for nodule in outlined if (refusal := nodule.refusal)]
     others = sum(nodule.refusal is None and not model.is_nodule(model.reading(nodule)) for nodule in outlined)
-    counts = {"no_outline": len(outcomes) - len(outlined), "taken_for_no_nodule": others, "mass": masses}
+    counts = {
+        "no_outline": len(outcomes) - len(outlined),
+        "taken_for_no_nodule": others,
+        "mass": codes.count("mass"),
+        "fat": codes.count("fat"),
+    }
     return {name: asdict(proportion(count, len(outcomes))) for name, count in counts.items()}
 
 

@@ -56,7 +56,7 @@ class Head:
 class Reading:
     """The reading of a nodule.
 
-    Units: probability of malignancy 0 to 1; None of a mass, whose `reason` says so. `solid_share` is 0 to 1.
+    Units: probability of malignancy 0 to 1; None of a mass and of fat, whose `reason` says so. `solid_share` is 0 to 1.
     """
 
     nodule: OutlinedNodule
@@ -97,7 +97,7 @@ class MalignancyModel:
         return self.head.presence(row_of(reading.traits)) > 0
 
     def reading(self, nodule: OutlinedNodule) -> Reading:
-        """Return the reading of an outlined nodule; a mass gets no probability."""
+        """Return the reading of an outlined nodule; a mass and fat get no probability."""
         own_traits = traits_of(nodule)
         share = own_traits["solid share"]
         likely = None if nodule.refusal else self.head.probability(row_of(own_traits))

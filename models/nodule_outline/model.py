@@ -17,7 +17,9 @@ from ainode.models.following.extents import Mask, axes_mm, contours, maximum_mm
 from ainode.models.following.grid import triple
 from ainode.models.nodule_outline.card import read_card
 from ainode.models.nodule_outline.cells import CELL_MM, SIDE, WIDE_CELL_MM, Array, Triple, cube, distance_mm, pictures
+from ainode.models.nodule_outline.fat import fat_hu
 from ainode.models.nodule_outline.network import OutlineNetwork
+from ainode.models.nodule_outline.surroundings import place_outside_lung
 from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
 
@@ -54,8 +56,18 @@ class OutlinedNodule:
 
     @property
     def refusal(self) -> Omission | None:
-        """Return why nothing but the size is said of the nodule; None of a nodule of up to 30 mm."""
-        return _mass(self.size.long_axis_mm) if self.size.long_axis_mm > MASS_MM else None
+        """Return why nothing but the size is said of the nodule: a mass, or fat; None of other nodules."""
+        return _mass(self.size.long_axis_mm) if self.size.long_axis_mm > MASS_MM else self.fat_refusal
+
+    @property
+    def fat_refusal(self) -> Omission | None:
+        """Return why nothing but the size is said of a nodule that is fat throughout; None of another nodule."""
+        if (density_hu := fat_hu(self.cells.values, self.mask)) is None:
+            return None
+        axes = f"{self.size.long_axis_mm:.0f} x {self.size.short_axis_mm:.0f} mm"
+        size = f"{axes}, volume {self.size.volume_mm3:.0f} mm3"
+        reason = f"fat density, {density_hu:.0f} HU throughout, {size}: the model has not learned from nodules of fat"
+        return Omission("fat", f"{reason}; no probability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +153,9 @@ def outline_recipe(path: Path) -> Recipe:
 
 
 def _absence(scan: Grid, position_mm: Position) -> Omission:
-    """Return why the network outlines nothing at a position: no nodule, or tissue that is wider than nodules are."""
+    """Return why the network outlines nothing at a position: no lung, no nodule, or tissue wider than nodules are."""
+    if no_lung := place_outside_lung(scan, position_mm):
+        return no_lung
     z, y, x = (float(index) for index in scan.indices(position_mm))
     seen = cube(scan.values, scan.spacing_mm, (z, y, x), WIDE_CELL_MM)
     depth = ndimage.distance_transform_edt(seen.values > _TISSUE_HU, sampling=WIDE_CELL_MM)

@@ -79,7 +79,7 @@ def test_the_head_is_fitted_served_and_evaluated(tmp_path: Path) -> None:
     assert evaluation.probabilities.shape == (4, 2)
     assert {rule.kind for rule in evaluation.baselines.values()} >= {"shortcut", "pixels", "anatomy"}
     assert {"nodules_of_6_to_15_mm", "point_5_mm_beside", "whole_cut_outs", "kind"} < set(evaluation.further)
-    assert {"no_outline", "taken_for_no_nodule", "mass"} == set(evaluation.further["without_probability"])
+    assert {"no_outline", "taken_for_no_nodule", "mass", "fat"} == set(evaluation.further["without_probability"])
 
 
 def test_the_shipped_head_calls_a_larger_nodule_likelier_malignant(tmp_path: Path) -> None:

@@ -116,6 +116,36 @@ def test_a_lesion_of_more_than_30_mm_is_called_a_mass(model: OutlineModel) -> No
     assert long_nodule.refusal.code == "mass"
 
 
+@pytest.mark.parametrize("density_hu", [-120.0, -90.0, -70.0])
+@pytest.mark.parametrize("radius_mm", [5.0, 7.0, 11.0])
+def test_a_ball_of_fat_is_outlined_and_measured_and_no_more_is_said(
+    model: OutlineModel, density_hu: float, radius_mm: float
+) -> None:
+    nodule = model.outline(lung_with(radius_mm, density_hu), MIDDLE)
+    assert isinstance(nodule, OutlinedNodule)
+    refusal = nodule.refusal
+    assert refusal is not None
+    assert refusal.code == "fat"
+    axes = f"{nodule.size.long_axis_mm:.0f} x {nodule.size.short_axis_mm:.0f} mm, volume {nodule.size.volume_mm3:.0f}"
+    assert f" HU throughout, {axes} mm3: the model has not learned from nodules of fat" in refusal.reason
+    assert refusal.reason.endswith("no probability")
+
+
+@pytest.mark.parametrize("density_hu", [-600.0, -400.0, -250.0, 0.0, 40.0])
+@pytest.mark.parametrize("radius_mm", [3.0, 5.0, 11.0])
+def test_ground_glass_and_soft_tissue_are_no_fat(model: OutlineModel, density_hu: float, radius_mm: float) -> None:
+    nodule = model.outline(lung_with(radius_mm, density_hu), MIDDLE)
+    assert isinstance(nodule, OutlinedNodule)
+    assert nodule.refusal is None
+
+
+def test_ground_glass_around_a_solid_part_is_no_fat_though_its_mean_may_be(model: OutlineModel) -> None:
+    glass, solid = lung_with(9.0, -350.0), lung_with(6.0, 30.0)
+    nodule = model.outline(replace(glass, values=np.maximum(glass.values, solid.values)), MIDDLE)
+    assert isinstance(nodule, OutlinedNodule)
+    assert nodule.refusal is None
+
+
 def test_a_point_outside_of_the_scan_has_no_outline(model: OutlineModel) -> None:
     answer = model.outline(lung_with(5.0), (-20.0, 50.0, 50.0))
     assert isinstance(answer, Omission)

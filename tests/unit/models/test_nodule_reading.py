@@ -109,6 +109,13 @@ def test_a_mass_has_no_outline_but_a_reason(search: NoduleSearch) -> None:
     assert answer.reason.endswith("more than 30 mm: a mass, not a nodule")
 
 
+def test_a_ball_of_fat_has_a_reason_with_its_size_and_no_probability(search: NoduleSearch) -> None:
+    answer = search.reader.outline(lung_with(8, -90), MIDDLE)
+    assert isinstance(answer, Omission)
+    assert answer.code == "fat"
+    assert " mm3: the model has not learned from nodules of fat; no probability" in answer.reason
+
+
 @pytest.mark.parametrize(
     ("density_hu", "density"), [(40, Density.SOLID), (-600, Density.GROUND_GLASS)], ids=["soft tissue", "ground glass"]
 )
