@@ -20,6 +20,7 @@ from ainode.node.domain import (
     InstanceRef,
     Measurement,
     OutOfScope,
+    Position,
     Saliency,
     Selection,
     Series,
@@ -35,7 +36,10 @@ from ainode.node.reading.weights import ModelEnvironment, WeightStore
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
 MALIGNANT = Code("21594007", "SCT", "Malignant")
+SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
 _PERCENT = Code("%", "UCUM", "%")
+# A slice narrower than this shows one lung, and not where the middle of the body is.
+_BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
 
 Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
@@ -221,3 +225,18 @@ def voxels_under(slices: Stack, number: int, scan: Volume) -> NDArray[np.float64
     corner, down, right = np.asarray(tuple(ends))[:, :, None, None]
     rows, columns = np.mgrid[: slices.rows, : slices.columns]
     return np.asarray(corner + (down - corner) * rows + (right - corner) * columns)
+
+
+def side_of_body(scan: Volume, position_mm: Position) -> str:
+    """Return `left` or `right` of the patient; '' near the middle, and where the slice shows a part of the body."""
+    depth, _, column = scan.index(position_mm)
+    layer = scan.values[round(min(max(depth, 0), len(scan.values) - 1))]
+    columns = np.flatnonzero((layer > _TISSUE_HU).any(axis=0))
+    _, _, column_mm = scan.spacing_mm
+    if not len(columns) or (columns[-1] - columns[0]) * column_mm < _BODY_MM:
+        return ""
+    # The columns of a volume run to the left.
+    from_middle_mm = (column - (columns[0] + columns[-1]) / 2) * column_mm
+    if abs(from_middle_mm) < _MIDDLE_MM:
+        return ""
+    return "left" if from_middle_mm > 0 else "right"

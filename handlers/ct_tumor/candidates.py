@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ainode.handlers import PROBABILITY_OF_CANCER, loaded, percent, saliency, voxels_under
+from ainode.handlers import PROBABILITY_OF_CANCER, SIDES, loaded, percent, saliency, side_of_body, voxels_under
 from ainode.models.errors import UnusablePicture
 from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE, TRAITS
 from ainode.node.domain import (
@@ -59,8 +59,12 @@ _NOT_RULED_OUT = "what is not marked was not ruled out"
 class Candidate:
     """A nodule that the search marked, and how likely it is malignant."""
 
+    number: int
+    """in the order of the search, as the route of nodules numbers the candidates of the same CT, from 1"""
     nodule: "MarkedNodule"
     prediction: "Prediction"
+    side: str
+    """`left` or `right` of the patient, '' near the middle and where it is not known"""
 
     @property
     def position_mm(self) -> Position:
@@ -68,23 +72,24 @@ class Candidate:
         return self.nodule.position_mm
 
     @property
-    def axes_text(self) -> str:
-        """Return the size in whole mm."""
+    def text(self) -> str:
+        """Return the size in whole mm and the side."""
         size = self.nodule.outline.size
-        return f"{size.long_axis_mm:.0f} x {size.short_axis_mm:.0f} mm"
+        side = f", {self.side} lung" if self.side else ""
+        return f"{size.long_axis_mm:.0f} x {size.short_axis_mm:.0f} mm{side}"
 
 
 class Candidates:
-    """The candidates of one chest in the node's words, the likeliest to be malignant first."""
+    """The candidates of one chest in the node's words, in the order of the search: the surest nodule first."""
 
     def __init__(self, slices: Stack, scan: Volume, candidates: Sequence[Candidate], search: str) -> None:
         self.slices, self._scan, self._search = slices, scan, search
-        self.candidates = sorted(candidates, key=lambda candidate: -candidate.prediction.probability)
+        self.candidates = tuple(candidates)
 
     @property
     def score(self) -> float:
         """Return the largest probability of malignancy."""
-        return self.candidates[0].prediction.probability
+        return max(candidate.prediction.probability for candidate in self.candidates)
 
     @property
     def evidence(self) -> tuple[InstanceRef, ...]:
@@ -98,32 +103,30 @@ class Candidates:
 
     def findings(self) -> tuple[Finding, ...]:
         """Return a finding for each candidate, without a verdict: whether it is a nodule is not certain."""
-        return tuple(self._finding(number, candidate) for number, candidate in self._numbered())
+        return tuple(map(self._finding, self.candidates))
 
     def captures(self) -> tuple[Capture, ...]:
         """Return a picture of each of the likeliest candidates, with what speaks for malignancy."""
-        return tuple(self._capture(number, candidate) for number, candidate in self._numbered()[:_CAPTURES])
+        likeliest = sorted(self.candidates, key=lambda candidate: -candidate.prediction.probability)
+        return tuple(map(self._capture, likeliest[:_CAPTURES]))
 
     def scores(self) -> Mapping[str, float]:
         """Return both probabilities of each candidate by name."""
         values: dict[str, float] = {}
-        for number, candidate in self._numbered():
-            values[f"lung candidate {number} malignant"] = candidate.prediction.probability
-            values[f"lung candidate {number} nodule"] = candidate.nodule.mark.probability
+        for candidate in self.candidates:
+            values[f"lung candidate {candidate.number} malignant"] = candidate.prediction.probability
+            values[f"lung candidate {candidate.number} nodule"] = candidate.nodule.mark.probability
         return values
 
     def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return what decided the answer, for the report."""
         return (("lung searched", self._search), ("lung largest probability", probability_text(self.score, 4)))
 
-    def _numbered(self) -> list[tuple[int, Candidate]]:
-        return list(enumerate(self.candidates, start=1))
-
-    def _finding(self, number: int, candidate: Candidate) -> Finding:
+    def _finding(self, candidate: Candidate) -> Finding:
         image, size = (self._image(candidate),), candidate.nodule.outline.size
         probability = candidate.prediction.probability
         return Finding(
-            tracking_identifier=f"candidate {number}",
+            tracking_identifier=f"candidate {candidate.number}",
             concept=_NODULE,
             site=_LUNG,
             measurements=(
@@ -134,22 +137,23 @@ class Candidates:
             ),
             evidence=image,
             region=self._region(candidate),
-            label=f"candidate {number}: {candidate.axes_text}",
+            label=f"candidate {candidate.number}: {candidate.text}",
+            laterality=SIDES.get(candidate.side),
             is_candidate=True,
         )
 
-    def _capture(self, number: int, candidate: Candidate) -> Capture:
-        finding, depth = self._finding(number, candidate), self._pixel(candidate)[0]
+    def _capture(self, candidate: Candidate) -> Capture:
+        finding, depth = self._finding(candidate), self._pixel(candidate)[0]
         shown = candidate.prediction.maps[-1]
         voxels = voxels_under(self.slices, depth, self._scan)
         x, y, z = candidate.position_mm
         number_of_slice = slice_number(self.slices, depth)
         return Capture(
             image=self._image(candidate),
-            title=f"CT tumor, lung, candidate {number} of {len(self.candidates)}",
+            title=f"CT tumor, lung, candidate {candidate.number} of {len(self.candidates)}",
             captions=(
                 f"Probability of malignancy {probability_text(candidate.prediction.probability)}, if this is a nodule",
-                f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.axes_text}",
+                f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.text}",
                 f"Slice {number_of_slice} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
                 f"Marked by the node's search; nobody pointed at it; {_NOT_RULED_OUT}",
             ),
@@ -201,9 +205,11 @@ class LungSearch:
         if isinstance(answer, Omission):
             return OutOfScope(f"lung: not searched for nodules: {answer.reason}", answer.code, refs(instances))
         candidates = []
-        for nodule in answer.nodules:
+        for number, nodule in enumerate(answer.nodules, start=1):
             try:
-                candidates.append(Candidate(nodule, self._loaded_search.reader.prediction(nodule.outline, grid)))
+                prediction = self._loaded_search.reader.prediction(nodule.outline, grid)
+                side = side_of_body(scan, nodule.position_mm)
+                candidates.append(Candidate(number, nodule, prediction, side))
             except UnusablePicture:
                 # A slice of one value has nothing to judge, and is no nodule.
                 continue

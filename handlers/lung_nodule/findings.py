@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ainode.handlers import MALIGNANT, PROBABILITY_OF_CANCER, percent, saliency, verdict_on, voxels_under
+from ainode.handlers import MALIGNANT, PROBABILITY_OF_CANCER, SIDES, percent, saliency, verdict_on, voxels_under
 from ainode.handlers.lung_nodule.changes import change_between
 from ainode.handlers.lung_nodule.outlines import NODULE, outline_of
-from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before, side_of_body
+from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before
 from ainode.handlers.lung_nodule.sizes import Size
 from ainode.handlers.lung_nodule.statements import captions
 from ainode.models.following import Growth, Omission
@@ -27,7 +27,6 @@ from ainode.node.domain import (
 )
 
 _LUNG = Code("39607008", "SCT", "Lung")
-_SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
 _ATTENTION = Code("attention-weight", "99AINODE", "Attention weight")
 # PS3.16 CID 7470; of growth no code is in PS3.16 that means an adult's nodule.
 _DIAMETER = Code("81827009", "SCT", "Diameter")
@@ -140,7 +139,7 @@ class Nodule:
             region=self._region(),
             label=f"{self.name}: {probability_text(self.prediction.probability)}",
             verdict=self.origin.verdict(self.prediction.probability, card),
-            laterality=_SIDES.get(side_of_body(self.place.volume, self.place.center_mm)),
+            laterality=SIDES.get(self.place.side),
             outline=outline_of(self.place),
             qualities=(
                 (_DENSITY, _DENSITIES[self.density]),

@@ -7,6 +7,7 @@ from math import dist
 
 import numpy as np
 
+from ainode.handlers import side_of_body
 from ainode.handlers.lung_nodule.sizes import Size, size_of
 from ainode.models.following import FollowedNodule, Grid, Omission
 from ainode.models.lung_nodule.patches import Scan
@@ -20,8 +21,6 @@ from ainode.node.imaging.geometry import Stack, Volume, stack, volume
 _REACH_MM = 34.0
 # Drawn where no outline was found: LIDC-IDRI's nodules are smaller, with few exceptions.
 _BOX_MM = 20.0
-# A slice narrower than this shows one lung, and not where the middle of the body is.
-_BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
 
 
 Outliner = Callable[[Grid, Position], OutlinedNodule | Omission]
@@ -65,6 +64,11 @@ class Place:
     def center_mm(self) -> Position:
         """Return the middle of the outline; without an outline, the location."""
         return self.location.position_mm if isinstance(self.outlined, Omission) else self.outlined.size.position_mm
+
+    @property
+    def side(self) -> str:
+        """Return `left` or `right` of the patient, '' near the middle and where it is not known."""
+        return side_of_body(self.volume, self.center_mm)
 
     @property
     def distance_mm(self) -> float:
@@ -166,21 +170,6 @@ class TracedNodule:
     def newest_marked(self) -> tuple[int, Place]:
         """Return the number and the place of the newest mark; number 0 is the current study, 1 the newest prior."""
         return next((number, place) for number, place in ((0, self.current), *self.priors) if place.followed is None)
-
-
-def side_of_body(scan: Volume, position_mm: Position) -> str:
-    """Return `left` or `right` of the patient; '' near the middle, and where the slice shows a part of the body."""
-    depth, _, column = scan.index(position_mm)
-    layer = scan.values[round(min(max(depth, 0), len(scan.values) - 1))]
-    columns = np.flatnonzero((layer > _TISSUE_HU).any(axis=0))
-    _, _, column_mm = scan.spacing_mm
-    if not len(columns) or (columns[-1] - columns[0]) * column_mm < _BODY_MM:
-        return ""
-    # The columns of a volume run to the left.
-    from_middle_mm = (column - (columns[0] + columns[-1]) / 2) * column_mm
-    if abs(from_middle_mm) < _MIDDLE_MM:
-        return ""
-    return "left" if from_middle_mm > 0 else "right"
 
 
 def days_between(earlier: Instance, later: Instance) -> float | None:

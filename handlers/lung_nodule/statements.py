@@ -26,7 +26,8 @@ def captions(nodule: "Nodule") -> Iterator[str]:
         yield f"Time points {len(weights)}, attention oldest first {', '.join(weights)}"
     yield from (f"Prior {number} left out: {reason.reason}" for number, reason in nodule.trace.left_out)
     size = nodule.place.size
-    yield f"Not measured: {size.reason}" if isinstance(size, Omission) else f"{size.text}, {nodule.density}"
+    side = f", {nodule.place.side} lung" if nodule.place.side else ""
+    yield f"Not measured: {size.reason}{side}" if isinstance(size, Omission) else f"{size.text}, {nodule.density}{side}"
     for number, earlier_place, change in nodule.changes:
         if isinstance(change, Growth):
             yield f"Since prior {number}: {_growth_text(change, earlier_place, nodule.place)}"

@@ -71,12 +71,31 @@ def test_a_candidate_has_probabilities_and_a_size_but_no_verdict(result: Result)
     names = [finding.tracking_identifier for finding in result.findings]
     assert names == [f"candidate {number}" for number in range(1, len(names) + 1)]
     probabilities = [finding.measurements[0].value for finding in result.findings]
-    assert probabilities == sorted(probabilities, reverse=True)
-    assert result.scores["probability"] == pytest.approx(probabilities[0] / 100, abs=1e-4)
+    assert result.scores["probability"] == pytest.approx(max(probabilities) / 100, abs=1e-4)
     for finding in result.findings:
         assert finding.is_candidate
         assert finding.verdict is None
-        assert finding.label.endswith(" mm")
+        assert finding.label.endswith((" mm, left lung", " mm, right lung"))
+
+
+def test_candidates_are_numbered_as_the_route_of_nodules_numbers_them_the_surest_first(result: Result) -> None:
+    sureness = [finding.measurements[1].value for finding in result.findings]
+    assert sureness == sorted(sureness, reverse=True)
+
+
+def test_each_candidate_is_of_the_side_on_which_it_lies(result: Result, study: Study) -> None:
+    columns = int(study.instances[0].text("Columns"))
+    for finding in result.findings:
+        assert isinstance(finding.region, Region)
+        assert finding.laterality is not None
+        column = np.mean(finding.region.points[:4], axis=0)[0]
+        # Columns run to the left of the patient.
+        assert finding.laterality.meaning == ("Left" if column > columns / 2 else "Right")
+    assert {finding.laterality.meaning for finding in result.findings if finding.laterality} == {"Left", "Right"}
+    for capture in result.captures:
+        (finding,) = capture.findings
+        assert finding.laterality is not None
+        assert f"{finding.laterality.meaning.lower()} lung" in capture.captions[1]
 
 
 def test_report_and_picture_say_that_a_search_marked_the_candidates(result: Result) -> None:

@@ -14,8 +14,8 @@ installed("torch", "timm", "openvino", "safetensors")
 
 from unit.models.lung_nodule_weights import random_store  # noqa: E402  # after the packages were seen to be here
 
+from ainode.handlers import side_of_body  # noqa: E402
 from ainode.handlers.lung_nodule import LungNodule, build  # noqa: E402
-from ainode.handlers.lung_nodule.places import side_of_body  # noqa: E402
 from ainode.handlers.lung_nodule.selecting import stack_at  # noqa: E402
 from ainode.models.lung_nodule.model import Prediction  # noqa: E402
 from ainode.models.lung_nodule.patches import Scan  # noqa: E402
