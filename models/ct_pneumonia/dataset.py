@@ -17,7 +17,7 @@ from ainode.models.training.shortcuts import Facts, facts
 
 _LARGEST = 6
 # Voxels along each side of a cell of the small network's saliency map.
-_CELL = 8
+CELL = 8
 # The reader cuts a scan to the slices on which at least this share of the body is aerated lung.
 _LUNG_SHARE, _BODY_HU = 0.02, -300
 # As real scans are: mostly the whole chest, sometimes a slab; the picture is as wide as the body.
@@ -107,7 +107,7 @@ def stored_volumes(folder: Path, part: str) -> Volumes:
             scans.append((stored["hu"], (slices, spacing[0], spacing[2])))
     values = np.stack([volume for volume, _ in scans]).astype(np.int16)
     labels = np.asarray([int(row["label"] not in {"0", "normal"}) for row in rows])
-    unmarked = np.full((len(rows), *(n // _CELL for n in SHAPE)), np.nan, np.float32)
+    unmarked = np.full((len(rows), *(n // CELL for n in SHAPE)), np.nan, np.float32)
     groups = np.asarray([row["group"] for row in rows])
     return Volumes(values, labels, groups, unmarked, np.asarray([scan for _, scan in scans], np.float64))
 
@@ -143,8 +143,8 @@ def _phantom_volume(seed: int, number: int) -> tuple[NDArray[np.int16], NDArray[
             break
     lungs = _lung_slices(whole)
     numbers = lungs.start + chosen_slices(len(lungs))
-    nz, ny, nx = (count // _CELL for count in size)
-    consolidations = whole.consolidations[numbers].reshape(nz, _CELL, ny, _CELL, nx, _CELL)
+    nz, ny, nx = (count // CELL for count in size)
+    consolidations = whole.consolidations[numbers].reshape(nz, CELL, ny, CELL, nx, CELL)
     cells = consolidations.mean(axis=(1, 3, 5), dtype=np.float32)
     scan = np.asarray((len(lungs), spacing[0], spacing[2]), np.float64)
     return np.rint(whole.values[numbers]).astype(np.int16), cells.transpose(2, 1, 0), scan

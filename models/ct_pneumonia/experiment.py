@@ -1,6 +1,7 @@
 """Training and evaluation of the model from the command line.
 
-`data` is a folder with manifest.csv and volumes, or another folder, into which phantoms are drawn.
+`data` is a folder with manifest.csv and volumes, a folder with CT-0 and CT-23 of NIfTI files, or an empty folder, into
+which phantoms are drawn.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from ainode.models.ct_pneumonia.card import read_card
 from ainode.models.ct_pneumonia.checkpoints import save_half
 from ainode.models.ct_pneumonia.dataset import Volumes, stored_volumes, synthetic_volumes
+from ainode.models.ct_pneumonia.folders import LAYOUT, class_volumes, has_class_folders, training_volumes
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as train_network
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
+from ainode.models.training.parts import refuse_strange_folder
 from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
 CLASS_NAMES = ("Normal", "Abnormal")
@@ -27,21 +30,30 @@ TRAIN, VALIDATION, TEST = (240, 0), (60, 1), (120, 2)
 # Ground glass and consolidation; healthy lung is darker, most soft tissue is denser.
 _DENSE_LUNG = (-700, -100)
 _HELD_BACK = 5
+_OWN_FILES = ("synthetic_*.npz",)
+_LAYOUTS = f"manifest.csv, or {LAYOUT}"
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-    """Train on the part `train`; return the weight file by its name in the manifest."""
+    """Train on the part `train`; return the weight file by its name in the manifest.
+
+    Raises: ModelError if the folder is neither empty nor has a layout, or a volume in it cannot be read.
+    """
     card = read_card()
-    network = train_network(_training_volumes(data), out, options, size=card.size)
+    network = train_network(_training_volumes(data, options.seed), out, options, size=card.size)
     path = out / card.file
     save_half(network, path)
     return {card.weights: path}
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
-    """Return the weights' results on one part of the data."""
+    """Return the weights' results on one part of the data.
+
+    Raises: as `train`.
+    """
     card = read_card()
-    volumes, training = _volumes_of_part(data, part), _volumes_of_part(data, "train")
+    training = _volumes_of_part(data, "train")
+    volumes = training if part == "train" else _volumes_of_part(data, part)
     with tempfile.TemporaryDirectory() as cache:
         model = PneumoniaModel.load(weights[card.weights], execution=Execution(Path(cache)), card=card)
         # Every volume gets the same noise: the node takes a seed from the study, and these volumes have no study.
@@ -70,16 +82,22 @@ def _middle_slices(volumes: Volumes) -> NDArray[np.int16]:
 def _volumes_of_part(data: Path, part: Part) -> Volumes:
     if (data / "manifest.csv").is_file():
         return stored_volumes(data, part)
+    if has_class_folders(data):
+        return class_volumes(data, part)
+    refuse_strange_folder(data, _OWN_FILES, _LAYOUTS)
     count, seed = TRAIN if part == "train" else TEST
     return synthetic_volumes(data, count=count, seed=seed)
 
 
-def _training_volumes(data: Path) -> tuple[Volumes, Volumes]:
+def _training_volumes(data: Path, seed: int) -> tuple[Volumes, Volumes]:
     """Return the volumes that a training learns from, and, of other groups, the volumes that score its epochs."""
-    if not (data / "manifest.csv").is_file():
-        training, validation = (synthetic_volumes(data, count=count, seed=seed) for count, seed in (TRAIN, VALIDATION))
-        return training, validation
-    volumes = stored_volumes(data, "train")
-    names = np.unique(volumes.groups)
-    is_validation = np.isin(volumes.groups, names[:: max(2, min(_HELD_BACK, len(names)))])
-    return volumes.only(~is_validation), volumes.only(is_validation)
+    if (data / "manifest.csv").is_file():
+        volumes = stored_volumes(data, "train")
+        names = np.unique(volumes.groups)
+        is_validation = np.isin(volumes.groups, names[:: max(2, min(_HELD_BACK, len(names)))])
+        return volumes.only(~is_validation), volumes.only(is_validation)
+    if has_class_folders(data):
+        return training_volumes(data, seed)
+    refuse_strange_folder(data, _OWN_FILES, _LAYOUTS)
+    training, validation = (synthetic_volumes(data, count=count, seed=number) for count, number in (TRAIN, VALIDATION))
+    return training, validation

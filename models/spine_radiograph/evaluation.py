@@ -80,10 +80,13 @@ def classification_report(
 
 
 def figures_of_parts(stack: Stack, scores: NDArray[np.float64], threshold: float) -> Mapping[str, object]:
-    """Return the figures by region and view, and among the pictures that show each class, alone or with others."""
+    """Return the figures by region and view, and among the pictures that show each class, alone or with others.
+
+    Where nobody says region and view, there are no figures by them.
+    """
     by_group = {
         str(group): asdict(bootstrap_estimate(auc, stack.labels[stack.groups == group], scores[stack.groups == group]))
-        for group in np.unique(stack.groups)
+        for group in np.unique(stack.groups[stack.groups != ""])
     }
     by_class = {}
     for kind in np.unique(stack.boxes[:, 1]).astype(int):

@@ -1,6 +1,6 @@
-"""Makes the shipped weights and their figures from the folder of a training.
+"""Makes the shipped weights and their figures from the folders of a training and of its rendered pictures.
 
-python -m ainode.models.spine_radiograph.release --run DIR --weights weights --report DIR
+python -m ainode.models.spine_radiograph.release --run RUN --data DIR --weights weights --report REPORT
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def main() -> None:
     """Run the documented command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that the training was given as --data")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -92,7 +93,7 @@ def main() -> None:
     card = read_card()
     paths = export_weights(arguments.run, arguments.weights, card)
     model = SpineRadiographModel.load(paths, execution=Execution(arguments.report / "cache", "cpu"), card=card)
-    data = arguments.run / "data"
+    data = arguments.data
     held_out = data / f"test_of_seed_{arguments.test_seed}"
     validation = Stack.read(data / "validation.npz")
     names = tuple(network.name for network in card.networks)

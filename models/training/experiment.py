@@ -244,6 +244,7 @@ def figures(evaluation: Evaluation) -> Mapping[str, object]:
         "accuracy": asdict(accuracy),
         "sensitivity": {**asdict(sensitivity), "groups": len(np.unique(evaluation.groups[truth]))},
         "specificity": {**asdict(specificity), "groups": len(np.unique(evaluation.groups[~truth]))},
+        "classes": class_figures(evaluation),
         "brier": brier(truth, scores),
         "expected_calibration_error": calibration_error(truth, scores),
         "baselines": {
@@ -257,3 +258,21 @@ def figures(evaluation: Evaluation) -> Mapping[str, object]:
         },
         **evaluation.further,
     }
+
+
+def class_figures(evaluation: Evaluation) -> Mapping[str, Mapping[str, float | int | None]]:
+    """Return precision, recall, F1 and the number of cases of each class, of the class that each case was read as.
+
+    A figure that divides by no case, as the precision of a class that nothing was read as, is None.
+    """
+    rows = {}
+    for number, name in enumerate(evaluation.class_names):
+        is_class, is_read = evaluation.labels == number, evaluation.predicted == number
+        hits, cases, read = int((is_class & is_read).sum()), int(is_class.sum()), int(is_read.sum())
+        rows[name] = {
+            "precision": hits / read if read else None,
+            "recall": hits / cases if cases else None,
+            "f1": 2 * hits / (cases + read) if cases + read else None,
+            "n": cases,
+        }
+    return rows

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -87,6 +88,25 @@ def test_the_classes_that_are_read_agree_with_sensitivity_and_specificity_at_the
     assert metrics["sensitivity"]["value"] == 1  # type: ignore[index]
     assert metrics["specificity"]["value"] == pytest.approx(2 / 3)  # type: ignore[index]
     assert metrics["accuracy"]["value"] == pytest.approx(5 / 6)  # type: ignore[index]
+    assert metrics["classes"] == {
+        "benign": {"precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(4 / 5), "n": 3},
+        "malignant": {"precision": pytest.approx(3 / 4), "recall": 1.0, "f1": pytest.approx(6 / 7), "n": 3},
+    }
+
+
+def test_precision_recall_and_f1_of_each_class_are_scikit_learns() -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    found = _evaluated()
+    expected = np.stack(precision_recall_fscore_support(found.labels, found.predicted), axis=1)
+    for row, ours in zip(expected, experiment.class_figures(found).values(), strict=True):
+        assert list(ours.values()) == pytest.approx(row.tolist())
+
+
+def test_a_figure_of_a_class_that_divides_by_no_case_is_null_and_not_0() -> None:
+    found = replace(_evaluated(), probabilities=np.tile([1.0, 0.0, 0.0], (12, 1)))
+    assert experiment.class_figures(found)["malignant"] == {"precision": None, "recall": 0.0, "f1": 0.0, "n": 4}
+    json.dumps(experiment.class_figures(found), allow_nan=False)
 
 
 def test_a_training_never_overwrites_another(known: str, tmp_path: Path) -> None:

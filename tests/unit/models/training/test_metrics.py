@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
@@ -126,3 +127,15 @@ def test_every_plot_is_written(tmp_path: Path) -> None:
     log.write_text("epoch,loss,score,seconds\n0,1.0,0.6,1\n1,0.5,0.8,1\n", "utf-8")
     curve = loss_plot(log, tmp_path / "loss.png")
     assert all(path.stat().st_size > 1000 for path in (*plots, curve))
+
+
+def test_the_score_of_each_epoch_is_drawn_beside_its_loss(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss,score,seconds\n0,1.0,0.6,1\n1,0.5,0.8,1\n", "utf-8")
+    both = cv2.imread(str(loss_plot(log, tmp_path / "both.png")))
+    log.write_text("epoch,loss,score,seconds\n0,1.0,0.6,1\n1,0.5,0.5,1\n", "utf-8")
+    falling = cv2.imread(str(loss_plot(log, tmp_path / "falling.png")))
+    log.write_text("epoch,loss,seconds\n0,1.0,1\n1,0.5,1\n", "utf-8")
+    loss_alone = cv2.imread(str(loss_plot(log, tmp_path / "loss.png")))
+    assert (both != falling).any()
+    assert (both != loss_alone).any()
