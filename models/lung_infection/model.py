@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,13 @@ from scipy.ndimage import map_coordinates
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_infection.aerated import possible_lung
 from ainode.models.lung_infection.card import Card, read_card
-from ainode.models.lung_infection.network import InfectionNetwork
 from ainode.models.lung_infection.outline import outlined
 from ainode.models.lung_infection.preprocess import SIDE, Array, network_input, on_slice, slice_picture
 from ainode.models.lung_infection.sides import Mask, Shares, shares_of
-from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Recipe, Runner, runner, sha256_of
+
+if TYPE_CHECKING:
+    from ainode.models.lung_infection.network import InfectionNetwork
 
 _BATCH = 4
 
@@ -79,6 +81,9 @@ class InfectionModel:
         digest = sha256_of(path)
 
         def build() -> InfectionNetwork:
+            from ainode.models.lung_infection.network import InfectionNetwork  # noqa: PLC0415  # torch
+            from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+
             network = InfectionNetwork()
             load(network, path)
             return network

@@ -6,21 +6,21 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from ainode.models.card import NetworkCard
 from ainode.models.errors import CheckpointRefused, MissingNetwork
 from ainode.models.following.grid import Grid, Omission, Position, triple
 from ainode.models.nodule_detection.card import read_card
-from ainode.models.nodule_detection.network import NoduleNetwork
 from ainode.models.nodule_detection.search import SIDE, Search, searched
-from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Recipe, Runner, refuse_drift, runner, sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _BATCH = 50
 _APART_MM = 4.0
@@ -120,6 +120,9 @@ def recipe_of(path: Path) -> Recipe:
     """Return the network of a file of weights, as the runtime runs it."""
 
     def build() -> nn.Module:
+        from ainode.models.nodule_detection.network import NoduleNetwork  # noqa: PLC0415  # torch
+        from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+
         return load(NoduleNetwork(), path)
 
     return Recipe(build, (_BATCH, 2, SIDE, SIDE, SIDE), f"nodule_detection|{sha256_of(path)}")
@@ -165,10 +168,10 @@ def distinct(
 
 def _probability_gaps(low: NoduleDetector, reference: NoduleDetector) -> Iterator[float]:
     """Yield how far apart two models are on balls of several sizes."""
-    line = torch.linspace(-1, 1, SIDE)
-    distance = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2).sqrt()
-    sizes = torch.linspace(0.1, 0.8, _BATCH)[:, None, None, None]
-    ball = 0.1 + 0.6 * torch.sigmoid(12 * (sizes - distance))
-    cubes = torch.stack([ball, ball.roll(1, 0)], dim=1).numpy()
+    line = np.linspace(-1, 1, SIDE)
+    distance = np.sqrt(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2)
+    sizes = np.linspace(0.1, 0.8, _BATCH)[:, None, None, None]
+    ball = 0.1 + 0.6 / (1 + np.exp(-12 * (sizes - distance)))
+    cubes = np.stack([ball, np.roll(ball, 1, axis=0)], axis=1).astype(np.float32)
     results = [model.calibration.probabilities(model.run(cubes)[0][:, 0]) for model in (low, reference)]
     yield from np.abs(results[0] - results[1])

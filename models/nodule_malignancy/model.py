@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from ainode.models.errors import CheckpointRefused
 from ainode.models.following import Grid, Omission, Position
 from ainode.models.nodule_malignancy.card import Card, read_card
 from ainode.models.nodule_malignancy.traits import solid_share, traits
 from ainode.models.nodule_outline.model import NO_NODULE, OutlinedNodule, OutlineModel
-from ainode.models.running.checkpoints import state_dict
 from ainode.models.running.runtime import Execution
 
 Kind = Literal["ground glass", "part-solid", "solid"]
@@ -125,11 +126,14 @@ def head_of(path: Path) -> Head:
 
     Raises: CheckpointRefused if the file holds no head.
     """
-    table = state_dict(path)
+    try:
+        table = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointRefused(f"{path}: not a safetensors file, or cut short: {error}") from error
     names = ("mean", "scale", "weights", "offset", "bounds", "presence_weights", "presence_offset")
     if set(table) != set(names):
         raise CheckpointRefused(f"{path}: not a head; it holds {', '.join(sorted(table)[:3])}, not {', '.join(names)}")
-    rows = {name: table[name].double().numpy() for name in names}
+    rows = {name: table[name].astype(np.float64) for name in names}
     low, high = (float(bound) for bound in rows["bounds"])
     return Head(
         mean=rows["mean"],

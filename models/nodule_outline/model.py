@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import dist
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,11 @@ from ainode.models.following.grid import triple
 from ainode.models.nodule_outline.card import read_card
 from ainode.models.nodule_outline.cells import CELL_MM, SIDE, WIDE_CELL_MM, Array, Triple, cube, distance_mm, pictures
 from ainode.models.nodule_outline.fat import fat_hu
-from ainode.models.nodule_outline.network import OutlineNetwork
 from ainode.models.nodule_outline.surroundings import place_outside_lung
-from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _REACH_MM = 6.0
 """how far from the point an outline may begin: a person misses the middle by up to 5 mm"""
@@ -149,7 +151,14 @@ class OutlineModel:
 
 def outline_recipe(path: Path) -> Recipe:
     """Return the recipe of the network's graph, from the file of its weights."""
-    return Recipe(lambda: load(OutlineNetwork(), path), (1, 2, SIDE, SIDE, SIDE), f"nodule outline {sha256_of(path)}")
+
+    def build() -> nn.Module:
+        from ainode.models.nodule_outline.network import OutlineNetwork  # noqa: PLC0415  # torch
+        from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+
+        return load(OutlineNetwork(), path)
+
+    return Recipe(build, (1, 2, SIDE, SIDE, SIDE), f"nodule outline {sha256_of(path)}")
 
 
 def _absence(scan: Grid, position_mm: Position) -> Omission:

@@ -1,36 +1,37 @@
 """Runs a network: OpenVINO on the CPU, torch on CUDA, behind one small interface.
 
-The graph of each set of weights is converted once and stays on disk (`graph_cache`). The precision is always set:
-OpenVINO's own choice is bfloat16 where the processor has it, which would change the figures.
+The graph of each set of weights is converted once and stays on disk (`graph_cache`). torch is imported where a network
+must be converted, or torch runs it: a reading by a kept graph takes neither its time nor its memory. The precision is
+always set: OpenVINO's own choice is bfloat16 where the processor has it, which would change the figures.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import warnings
+import importlib.metadata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import openvino as ov
-import openvino.opset14 as ops
-import torch
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch import ConversionExtension
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-from torch import nn
 
 from ainode.models.errors import PrecisionRefused
 from ainode.models.running.graph_cache import cached_graph, keep_graph
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Array = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
 
 # The farthest that a precision may move a probability; a precision that moves one farther is refused.
 AGREEMENT = 0.005
+# Drivers through which torch may find a device: NVIDIA's library, AMD's device file.
+_CUDA_DRIVER, _ROCM_DEVICE = "libcuda.so.1", Path("/dev/kfd")
 
 
 class Runner(Protocol):
@@ -53,7 +54,7 @@ class Recipe:
     """A network to run: the function that builds its module, the shape of its input, the key of its graph.
 
     `key` names the weights and everything else that changes the graph (sha256 of the files,
-    architecture, classes): equal keys mean equal graphs.
+    architecture, classes): equal keys mean equal graphs. `build` imports torch and the network's own module.
     """
 
     build: Callable[[], nn.Module]
@@ -85,29 +86,6 @@ class OpenVinoRunner:
         return tuple(np.array(outputs[number], np.float32) for number in range(len(self.compiled.outputs)))
 
 
-@dataclass(frozen=True, slots=True)
-class TorchRunner:
-    """The module itself, in inference mode."""
-
-    module: nn.Module
-    precision: Precision
-    device: str
-
-    def __call__(self, inputs: Array, /) -> tuple[Array, ...]:
-        """Return the module's outputs in order."""
-        tensor = torch.from_numpy(inputs).to(self.device)
-        lower_precision = torch.autocast(
-            self.device.split(":")[0], _DTYPE[self.precision], enabled=self.precision != "f32"
-        )
-        with torch.inference_mode(), lower_precision:
-            outputs = self.module(tensor)
-        arrays = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(output.float().cpu().numpy() for output in arrays)
-
-
-_DTYPE = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-
-
 def cpu_has_bf16() -> bool:
     """Return whether this processor has native bfloat16 for OpenVINO."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -124,73 +102,46 @@ def runner(recipe: Recipe, execution: Execution) -> Runner:
     Raises: ValueError for an absent device, or a precision that the device does not have.
     """
     device, precision = execution.device, execution.precision
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        return _cuda_runner(recipe, precision, device)
-    if device == "torch-cpu":
-        return TorchRunner(recipe.build().eval(), precision, "cpu")
-    if device != "cpu":
+    if device == "torch-cpu" or device.startswith("cuda") or (device == "auto" and _may_have_cuda()):
+        from ainode.models.running import torch_runner  # noqa: PLC0415  # torch takes seconds to import
+
+        if device != "auto" or torch_runner.has_cuda():
+            return torch_runner.torch_runner(recipe, precision, "cuda" if device == "auto" else device)
+    if device not in {"auto", "cpu"}:
         raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
     if precision == "f16" or (precision == "bf16" and not cpu_has_bf16()):
         raise ValueError(f"this processor has no {precision} for OpenVINO; choose f32")
     return OpenVinoRunner(_compiled_graph(converted_graph(recipe, execution.cache), execution), precision)
 
 
-def _cuda_runner(recipe: Recipe, precision: Precision, device: str) -> TorchRunner:
-    if not torch.cuda.is_available():
-        raise ValueError(f"{device} was asked for, and torch finds no CUDA device")
-    is_volume = len(recipe.shape) == 5  # noqa: PLR2004  # batch, channel and three axes
-    memory_format = torch.channels_last_3d if is_volume else torch.channels_last
-    module = recipe.build().eval().to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
-    return TorchRunner(module, precision, device)
+def _may_have_cuda() -> bool:
+    """Return whether the machine has a driver through which torch could find a device; torch is not imported."""
+    if _ROCM_DEVICE.exists():
+        return True
+    try:
+        ctypes.CDLL(_CUDA_DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def converted_graph(recipe: Recipe, cache: Path) -> Any:  # noqa: ANN401  # openvino has no stubs
     """Return a recipe's OpenVINO graph; convert the network if the cache has no whole graph of the recipe.
 
-    Without a cache that can be written, every start converts the network.
+    The graph is always that of the disk: the first reading answers as every later one, to the last bit, and all
+    processes share its pages. Without a cache that can be written, every start converts the network.
     """
-    origin = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch.__version__}"
+    torch_version = importlib.metadata.version("torch")
+    origin = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch_version}"
     folder = cache / hashlib.sha256(origin.encode()).hexdigest()[:32]
     graph = cached_graph(folder)
     if graph is None:
-        graph = _graph(recipe)
+        from ainode.models.running.conversion import graph_of  # noqa: PLC0415  # torch takes seconds to import
+
+        graph = graph_of(recipe)
         keep_graph(graph, folder, origin)
+        graph = cached_graph(folder) or graph
     return graph
-
-
-def _graph(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
-    """Return the OpenVINO graph of a recipe's module, converted by the PyTorch front end.
-
-    `openvino.convert_model` is not used: it reports each conversion to its maker's server unless a file in the
-    home folder forbids the report, and a node in a hospital calls no server.
-    """
-    module = recipe.build().eval()
-    with torch.no_grad(), warnings.catch_warnings():
-        # The front end traces with torch.jit, which torch has deprecated; all loops are constant here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        # YOLO lays out its anchors on the first call; the trace needs the anchors.
-        module(torch.zeros(recipe.shape))
-        decoder = TorchScriptPythonDecoder(
-            module,
-            example_input=torch.zeros(recipe.shape),
-            shared_memory=False,
-            # A second trace to compare with takes a third of the time; tests compare the graph with the module.
-            trace_kwargs={"check_trace": False},
-        )
-    front_end = FrontEndManager().load_by_framework("pytorch")
-    # Keras on torch writes an alias of aten::sub that the front end does not have.
-    front_end.add_extension(ConversionExtension("aten::subtract", _subtraction))
-    graph = front_end.convert(front_end.load(decoder))
-    graph.reshape({0: list(recipe.shape)})
-    return graph
-
-
-def _subtraction(context: Any) -> list[Any]:  # noqa: ANN401  # openvino has no stubs
-    """Return the OpenVINO node of aten::subtract."""
-    return [ops.subtract(context.get_input(0), context.get_input(1)).output(0)]
 
 
 def _compiled_graph(graph: Any, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Map = NDArray[np.float32]
 
@@ -27,6 +26,8 @@ def recentered_map(activation: Map, shift: NDArray[np.float32]) -> Map:
     Linear between cells; beyond the outer cells the map goes on as they are.
     Shapes: activation (..., h, w); shift (2,), in cells; out as activation.
     """
+    from scipy import ndimage  # noqa: PLC0415  # half a second to import, and most networks have no shift
+
     no_shift = (0.0,) * (activation.ndim - 2)
     return np.asarray(ndimage.shift(activation, (*no_shift, *shift.tolist()), order=1, mode="nearest"), np.float32)
 

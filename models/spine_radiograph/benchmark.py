@@ -21,7 +21,8 @@ from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
 from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import Card, Network, read_card
-from ainode.models.spine_radiograph.detector import Detector, GrayDetector, yolo
+from ainode.models.spine_radiograph.detector import Detector
+from ainode.models.spine_radiograph.detector_network import GrayDetector, yolo
 from ainode.models.spine_radiograph.model import sigmoid
 from ainode.models.spine_radiograph.network import Ensemble, classifier
 from ainode.models.spine_radiograph.preprocess import Picture, Placement, classifier_input, map_on_source_grid

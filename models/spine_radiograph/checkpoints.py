@@ -10,15 +10,13 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ainode.models.errors import CheckpointRefused
-from ainode.models.running.checkpoints import save_half
-from ainode.models.spine_radiograph.detector import isolate_ultralytics
 
 
 def class_names(path: Path) -> tuple[str, ...] | None:
     """Return the class names in a converted detector's file, or None when the file has none."""
     if path.suffix != ".safetensors":
         return None
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         names_json = (file.metadata() or {}).get("class_names")
     return tuple(str(name) for name in json.loads(names_json)) if names_json else None
 
@@ -30,6 +28,9 @@ def convert_detector(source: Path, target: Path) -> tuple[str, ...]:
     anything else. The loader changes torch's process-wide list of allowed classes, so only the documented command
     runs this function, in a process of its own, never the node.
     """
+    from ainode.models.running.checkpoints import save_half  # noqa: PLC0415  # torch, which a reading does without
+    from ainode.models.spine_radiograph.detector_network import isolate_ultralytics  # noqa: PLC0415  # torch, too
+
     isolate_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load  # noqa: PLC0415  # AGPL, of the extra "detect"
 

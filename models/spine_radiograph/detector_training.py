@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented_example
-from ainode.models.spine_radiograph.detector import Detector, eager_run, yolo
+from ainode.models.spine_radiograph.detector import Detector
+from ainode.models.spine_radiograph.detector_network import eager_run, yolo
 from ainode.models.training.epochs import Batch, Epoch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
 from ainode.models.training.metrics import average_precision

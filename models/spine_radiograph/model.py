@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from ainode.models.errors import MissingNetwork
-from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import (
     Execution,
     Precision,
@@ -27,8 +25,7 @@ from ainode.models.running.runtime import (
 from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import CARD_PATH, DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.checkpoints import class_names
-from ainode.models.spine_radiograph.detector import Box, Detector, GrayDetector, yolo
-from ainode.models.spine_radiograph.network import Ensemble, classifier
+from ainode.models.spine_radiograph.detector import Box, Detector
 from ainode.models.spine_radiograph.preprocess import (
     Picture,
     Placement,
@@ -36,6 +33,9 @@ from ainode.models.spine_radiograph.preprocess import (
     letterbox,
     map_on_source_grid,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,9 @@ def ensemble_recipe(card: Card, paths: Mapping[str, Path], digests: Mapping[str,
     """Return the recipe of the ensemble's one graph, from the card and its files."""
 
     def build() -> nn.Module:
+        from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+        from ainode.models.spine_radiograph.network import Ensemble, classifier  # noqa: PLC0415  # torch and timm
+
         members = {
             network.name: load(classifier(network.architecture), paths[network.name]) for network in card.networks
         }
@@ -151,6 +154,9 @@ def detector_recipe(card: Card, path: Path, digest: str, class_count: int) -> Re
     side = card.detector.side
 
     def build() -> nn.Module:
+        from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+        from ainode.models.spine_radiograph.detector_network import GrayDetector, yolo  # noqa: PLC0415  # ultralytics
+
         return GrayDetector(load(yolo(card.detector.architecture, class_count), path))
 
     return Recipe(build, (1, 1, side, side), f"spine detector {card.detector.architecture} {class_count} {digest}")
@@ -164,13 +170,14 @@ def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:
 
 def reference_inputs(card: Card) -> tuple[Picture, ...]:
     """Return the classifier's inputs of the reference pictures, which are seeded phantoms."""
+    from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415  # for a lower precision alone
+
     phantoms = (spine_radiograph(np.random.default_rng(seed), rows=512, columns=384) for seed in range(4))
     return tuple(classifier_input(phantom.image.astype(np.float32), card.side, card.resize) for phantom in phantoms)
 
 
 def _probability_gaps(card: Card, low: Runner, reference: Runner) -> Iterator[float]:
     """Yield the distance between both runners' probabilities of each reference picture."""
-    """Yield how far apart two ensembles are on each reference picture."""
     shares = [network.weight for network in card.networks]
     for picture in reference_inputs(card):
         yield abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))

@@ -18,7 +18,7 @@ from ainode.models.running.checkpoints import save_half
 from ainode.models.running.runtime import Execution, sha256_of
 from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.dataset import Stack, rendered_split
-from ainode.models.spine_radiograph.detector import yolo
+from ainode.models.spine_radiograph.detector_network import yolo
 from ainode.models.spine_radiograph.evaluation import (
     classification_report,
     detection_report,

@@ -221,11 +221,11 @@ def explain(
     config: Config = None,
 ) -> None:
     """Print which routes a study matches, and the attribute and value that each other route does not match."""
-    from ainode.node.offline import readings as offline
+    from ainode.node.offline.explanation_lines import explanation, stored_explanation
 
     settings = settings_of(config)
     path = Path(study)
-    lines = offline.explanation(path, settings) if path.exists() else offline.stored_explanation(study, settings)
+    lines = explanation(path, settings) if path.exists() else stored_explanation(study, settings)
     print("\n".join(map(logs.printable, lines)))
 
 
@@ -310,9 +310,9 @@ def replay(
     config: Config = None,
 ) -> None:
     """Read a past study again, deliver nothing, and print the differences; exit 1 if the results differ."""
-    from ainode.node.offline import readings as offline
+    from ainode.node.offline.replay_lines import replay as replayed
 
-    is_same, lines = offline.replay(study, settings_of(config), weights)
+    is_same, lines = replayed(study, settings_of(config), weights)
     print("\n".join(lines))
     raise typer.Exit(0 if is_same else 1)
 

@@ -1,44 +1,34 @@
-"""The commands `ainode read`, `explain` and `replay`: read files without a network, write documents into a folder."""
+"""The command `ainode read`: reads files without a network, writes documents into a folder."""
 
 import dataclasses
 import json
-import math
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ainode.node.deciding import router
-from ainode.node.deciding.explanations import NOT_KEPT, completed
-from ainode.node.deciding.stored_study import ReadableStudy, stored_study
 from ainode.node.domain import (
-    UID,
     DocumentKind,
     File,
     OutOfScope,
     Reading,
     Request,
     Study,
-    counted,
     probability_text,
 )
 from ainode.node.errors import ConfigError
 from ainode.node.identity import document_context
 from ainode.node.imaging.patients import patient_contradiction
-from ainode.node.keeping import database
-from ainode.node.keeping.catalog import Catalog, StoredInstance
-from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.conversion import PictureKind
-from ainode.node.offline.explaining import PIXELS, explanation_of
 from ainode.node.offline.inputs import UnreadFile
 from ainode.node.offline.options import ReadOptions
-from ainode.node.offline.replays import comparison, replayed_request
 from ainode.node.reading import pipeline, registry
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.verification import verified
-from ainode.node.reading.weights import ModelEnvironment, environment
+from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.reports import report_pdf, report_text
-from ainode.node.routes import Check, Route, RouteDecision
+from ainode.node.routes import Route
 from ainode.node.settings import Settings
 
 
@@ -85,10 +75,10 @@ def read(
         refusal=patient_contradiction(study.instances),
         wanted_candidates=route.wanted_candidates,
     )
-    return _reading(request, route.handler, models)
+    return reading_of(request, route.handler, models)
 
 
-def _reading(request: Request, handler: str, models: ModelEnvironment) -> Reading:
+def reading_of(request: Request, handler: str, models: ModelEnvironment) -> Reading:
     """Return the reading of a request in this process.
 
     Raises: ConfigError if the handler raises an error of another type than NodeError.
@@ -180,89 +170,3 @@ def headline(summary: str) -> str:
         ", ".join(f"{name} {probability_text(value, 3)}" for name, value in list(values.get("scores", {}).items())[:1])
         or "no score"
     )
-
-
-def explanation(path: Path, settings: Settings) -> list[str]:
-    """Return the lines that say which series below a path each route chooses, and whether its handler reads them."""
-    explained = explanation_of([path], settings)
-    lines = [*unread_lines(explained.unread)]
-    for study in explained.studies:
-        lines.append(f"study {study.study_instance_uid}, {counted(study.instance_count, 'instance')}")
-        for decision in study.decisions:
-            lines += _decision_lines(decision)
-        for statement in study.statements:
-            mark = "FAIL" if statement.are_looks_refused else "ok  "
-            lines.append(f"  {statement.handler} {statement.sentence}")
-            lines += [f"      {mark} {PIXELS}: {text}" for text in statement.looks]
-    return lines
-
-
-def _decision_lines(decision: RouteDecision) -> list[str]:
-    """Return a line for the decision on a series, and a line for each of its checks."""
-    lines = [f"  series {decision.series_instance_uid}", f"    {router.explained(decision)}"]
-    for check in decision.checks:
-        mark = "ok  " if check.passed else "FAIL"
-        lines.append(f"      {mark} {check.attribute}: expected {check.expected}, found {check.found}")
-    return lines
-
-
-def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]:
-    """Return the lines of the stored explanation of a received study, and the state of each of its jobs.
-
-    The values that the catalog does not keep are read from the files of the study.
-    Raises: LookupError if the node never routed the study.
-    """
-    engine, study = database.existing(settings.database_url), UID(study_instance_uid)
-    catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
-    rows = catalog.explanation(study)
-    if rows is None and not jobs:
-        count = len(catalog.instances(study))
-        state = (
-            f"{counted(count, 'instance')} came, and the node waits for the last one"
-            if count
-            else "the node has none of it"
-        )
-        raise LookupError(f"study {study}: not routed here: {state}; give a path, or ask again when more has arrived")
-    lines = [f"study {study}"]
-    if rows is None:
-        lines.append("  the files, and why each route matched or not, were removed after [node] retention_days")
-    decisions = _decisions_of_files(catalog.instances(study), settings)
-    for row in rows or ():
-        checks = tuple(Check(**check) for check in row["checks"])
-        stored = RouteDecision(row["route"], UID(row["series_instance_uid"]), checks)
-        lines += _decision_lines(completed(stored, decisions))
-    if not decisions and any(NOT_KEPT in line for line in lines):
-        lines.append("  values that are not kept are in the files of the study, which are gone or cannot be read")
-    for job in jobs:
-        lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
-    return lines
-
-
-def _decisions_of_files(stored: Sequence[StoredInstance], settings: Settings) -> tuple[RouteDecision, ...]:
-    """Return what the routes decide on the files of a study now; nothing if no file can be read."""
-    readable = stored_study(stored, {}, router.keywords(settings.routes)) if stored else None
-    return router.decide(readable.study, settings.routes) if isinstance(readable, ReadableStudy) else ()
-
-
-def replay(study_instance_uid: str, settings: Settings, weights: Path | None) -> tuple[bool, list[str]]:
-    """Read the last job of a study again and send nothing.
-
-    Return whether all documents have the same bytes, and a line for each score, with its old and its new value.
-
-    Raises: LookupError if the study has no finished job; ConfigError if its route was removed.
-    """
-    engine = database.existing(settings.database_url)
-    ledger, catalog = Ledger(engine), Catalog(engine)
-    finished = [job for job in ledger.jobs(study=UID(study_instance_uid)) if job.result]
-    if not finished:
-        raise LookupError(f"study {study_instance_uid}: nothing was read here; see `ainode jobs`")
-    job = finished[-1]
-    request = replayed_request(job, settings, ledger, catalog)
-    compared = comparison(job, ledger.documents(job.id), _reading(request, job.handler, environment(settings, weights)))
-    lines = [f"study {study_instance_uid}, route {job.route}, job {job.id}"]
-    lines += [
-        f"  {name}: {math.nan if old is None else old:.6f} -> {math.nan if new is None else new:.6f}"
-        for name, old, new in compared.scores
-    ]
-    lines.append(f"documents: {compared.identical_count} of {len(compared.documents)} byte-identical")
-    return compared.is_same, lines

@@ -8,9 +8,7 @@ from pathlib import Path
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, OutOfScope, Result
 from ainode.node.errors import ReportError
 from ainode.node.imaging.decoding import BROKEN_FILE
-from ainode.node.reports.presentation_state import presentation_states
 from ainode.node.reports.secondary_capture import secondary_captures
-from ainode.node.reports.segmentation import segmentations
 from ainode.node.reports.structured_report import out_of_scope_report, structured_report
 
 log = logging.getLogger(__name__)
@@ -32,9 +30,14 @@ def _optional_documents(
     kind: DocumentKind, result: Result, sources: Mapping[UID, Path], context: DocumentContext
 ) -> tuple[Document, ...]:
     """Return the documents of an optional kind; a failure is logged and gives none, so that the report still leaves."""
+    # Most routes want neither of them, and highdicom's modules for them take time to import.
     try:
         if kind is DocumentKind.PRESENTATION_STATE:
+            from ainode.node.reports.presentation_state import presentation_states  # noqa: PLC0415
+
             return presentation_states(result, sources, context)
+        from ainode.node.reports.segmentation import segmentations  # noqa: PLC0415
+
         return segmentations(result, sources, context, kind=kind)
     except (ReportError, *BROKEN_FILE) as error:
         # Only the class of the error is logged: a message of pydicom may quote the header.

@@ -4,12 +4,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain
 from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image as PillowImage
 from pydicom import Dataset, dcmread
+from reportlab import rl_config
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -46,13 +46,22 @@ class _Identity:
 
 def report_pdf(answer: Result | OutOfScope, documents: Sequence[Document] = ()) -> bytes:
     """Return the answer as a PDF, with patient and study of its documents; the same answer gives the same bytes."""
-    pages = (_pages(answer, documents, height) for height in _PICTURE_HEIGHTS)
-    first, count = next(pages)
-    return next((content for content, number in chain([(first, count)], pages) if number == 1), first)
+    picture = next(map(_picture, _captures(documents)), None)
+    if picture is None:
+        return _pages(answer, documents)[0]
+    # A picture is compressed once: the pages are tried with one pixel in its place.
+    pixel = PillowImage.new("L", (1, 1))
+    sizes = [_size(picture, height) for height in _PICTURE_HEIGHTS]
+    fitting = (size for size in sizes if _pages(answer, documents, _placed(pixel, size))[1] == 1)
+    return _pages(answer, documents, _placed(picture, next(fitting, sizes[0])))[0]
 
 
-def _pages(answer: Result | OutOfScope, documents: Sequence[Document], picture_height: float) -> tuple[bytes, int]:
-    """Return the PDF with a key picture of at most a height, and the number of its pages."""
+def _pages(
+    answer: Result | OutOfScope, documents: Sequence[Document], picture: Image | None = None
+) -> tuple[bytes, int]:
+    """Return the PDF with a key picture, and the number of its pages."""
+    # Streams as bytes: their text form, ASCII85, takes reportlab a second of Python for a capture.
+    rl_config.useA85 = 0
     content = BytesIO()
     template = SimpleDocTemplate(
         content,
@@ -65,7 +74,7 @@ def _pages(answer: Result | OutOfScope, documents: Sequence[Document], picture_h
         topMargin=_MARGIN,
         bottomMargin=_MARGIN,
     )
-    template.build(list(_story(answer, documents, picture_height)), onFirstPage=_footer, onLaterPages=_footer)
+    template.build(list(_story(answer, documents, picture)), onFirstPage=_footer, onLaterPages=_footer)
     return content.getvalue(), int(template.page)
 
 
@@ -76,7 +85,7 @@ def _footer(canvas: Canvas, template: BaseDocTemplate) -> None:
     canvas.drawRightString(A4[0] - _MARGIN, _MARGIN / 2, f"page {template.page}")
 
 
-def _story(answer: Result | OutOfScope, documents: Sequence[Document], picture_height: float) -> Iterator[Flowable]:
+def _story(answer: Result | OutOfScope, documents: Sequence[Document], picture: Image | None) -> Iterator[Flowable]:
     """Yield the page from top to bottom: who and what, the verdicts, the key picture, then what is for experts."""
     yield Paragraph(escape(_printable(title(answer))), _style(13, bold=True))
     if documents:
@@ -84,7 +93,8 @@ def _story(answer: Result | OutOfScope, documents: Sequence[Document], picture_h
     yield Spacer(1, 6)
     yield from _verdicts(answer)
     yield Paragraph(RESEARCH_USE_ONLY, _style(9, color=_WARNING))
-    yield from (_key_picture(document, picture_height) for document in _captures(documents)[:1])
+    if picture:
+        yield picture
     for heading, rows in sections(answer):
         size = 6.0 if heading == FROM else 8.0
         yield Paragraph(heading, _style(size + 1, bold=True, space=5))
@@ -167,15 +177,24 @@ def _captures(documents: Sequence[Document]) -> list[Document]:
     return [document for document in documents if document.kind is DocumentKind.SECONDARY_CAPTURE]
 
 
-def _key_picture(capture: Document, height: float) -> Image:
-    """Return a capture as large as the width of the page and a height allow."""
-    pixels = PillowImage.fromarray(np.asarray(dcmread(BytesIO(capture.content)).pixel_array))
+def _picture(capture: Document) -> PillowImage.Image:
+    """Return the pixels of a capture."""
+    return PillowImage.fromarray(np.asarray(dcmread(BytesIO(capture.content)).pixel_array))
+
+
+def _size(picture: PillowImage.Image, height: float) -> tuple[float, float]:
+    """Return width and height of a picture, in points, that is as large as the page's width and a height allow."""
+    scale = min(_WIDTH / picture.width, height / picture.height)
+    return picture.width * scale, picture.height * scale
+
+
+def _placed(picture: PillowImage.Image, size: tuple[float, float]) -> Image:
+    """Return a picture on the page, of a size in points."""
     file = BytesIO()
-    pixels.save(file, "PNG")
-    scale = min(_WIDTH / pixels.width, height / pixels.height)
-    picture = Image(file, width=pixels.width * scale, height=pixels.height * scale)
-    picture.spaceBefore = 6
-    return picture
+    picture.save(file, "PPM")
+    placed = Image(file, *size)
+    placed.spaceBefore = 6
+    return placed
 
 
 def _row_paragraphs(rows: Rows, size: float) -> Iterator[Flowable]:

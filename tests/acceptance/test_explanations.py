@@ -9,6 +9,7 @@ from ainode.node import settings
 from ainode.node.deciding import router
 from ainode.node.domain import OutOfScope
 from ainode.node.offline import readings as offline
+from ainode.node.offline.explanation_lines import explanation
 from ainode.node.offline.inputs import dicom_studies
 from ainode.node.reading import registry
 from ainode.node.reading.weights import environment
@@ -39,7 +40,7 @@ def test_every_real_study_is_explained_rightly() -> None:
 
 @pytest.mark.parametrize("folder", [name for name in EXPECTED if "reads" in EXPECTED[name].values()])
 def test_the_command_says_the_same(folder: str) -> None:
-    lines = offline.explanation(shared(f"data/dicom/{folder}"), settings.load())
+    lines = explanation(shared(f"data/dicom/{folder}"), settings.load())
     for route, code in EXPECTED[folder].items():
         handler = route.replace("-", "_")
         ending = "reads it" if code == "reads" else "declines"

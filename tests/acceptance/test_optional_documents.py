@@ -15,7 +15,7 @@ from ainode.node import settings, testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
 from ainode.node.domain import UID, DeliveryState, SyntheticImage, Value
-from ainode.node.offline import readings as offline
+from ainode.node.offline.replay_lines import replay
 from ainode.node.settings import Peer
 
 ROUTE = """
@@ -100,6 +100,6 @@ def test_each_destination_gets_what_it_asks_for_and_results_that_come_back_are_n
         # A destination that changes its wishes changes no document of what was read.
         text = node.config.read_text()
         node.config.write_text(text.replace('"fractional"', '"labelmap"').replace("presentation_state = true", ""))
-        same, lines = offline.replay(study, settings.load(node.config), None)
+        same, lines = replay(study, settings.load(node.config), None)
         assert same, lines
         assert lines[-1] == "documents: 8 of 8 byte-identical"

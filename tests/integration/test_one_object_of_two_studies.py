@@ -15,7 +15,7 @@ from ainode.node.encoding.part10 import parse
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.spool import Limits, Spool, content_sha256
-from ainode.node.offline.readings import stored_explanation
+from ainode.node.offline.explanation_lines import stored_explanation
 from ainode.node.settings import load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

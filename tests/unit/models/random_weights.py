@@ -9,7 +9,7 @@ import torch
 
 from ainode.models.running.checkpoints import save_half
 from ainode.models.spine_radiograph.card import Card, Network, read_card
-from ainode.models.spine_radiograph.detector import yolo
+from ainode.models.spine_radiograph.detector_network import yolo
 from ainode.models.spine_radiograph.network import classifier
 
 _MEMBERS = (

@@ -20,7 +20,8 @@ from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.runtime import Execution, OpenVinoRunner, cpu_has_bf16, runner
 from ainode.models.running.saliency import rectified_map, weighted_map
 from ainode.models.spine_radiograph.card import read_card
-from ainode.models.spine_radiograph.detector import Detector, suppressed_boxes, yolo
+from ainode.models.spine_radiograph.detector import Detector, suppressed_boxes
+from ainode.models.spine_radiograph.detector_network import yolo
 from ainode.models.spine_radiograph.model import SpineRadiographModel, ensemble_recipe, sigmoid
 from ainode.models.spine_radiograph.network import MappedClassifier, classifier
 from ainode.models.spine_radiograph.preprocess import classifier_input, letterbox

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from ainode.models.errors import CheckpointRefused
 from ainode.models.running.checkpoints import load, state_dict
 from ainode.models.spine_radiograph.checkpoints import class_names
-from ainode.models.spine_radiograph.detector import yolo
+from ainode.models.spine_radiograph.detector_network import yolo
 from ainode.models.spine_radiograph.network import classifier
 
 

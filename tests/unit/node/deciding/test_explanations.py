@@ -12,7 +12,7 @@ from ainode.node import testing
 from ainode.node.deciding.explanations import NOT_KEPT, remedies, storable
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.offline.readings import stored_explanation
+from ainode.node.offline.explanation_lines import stored_explanation
 from ainode.node.routes import PART_UNKNOWN, Check, Route, RouteDecision
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -11,6 +11,7 @@ from support.bodies import abdomen, chest, study
 from ainode.node import reports, settings
 from ainode.node.domain import Reading
 from ainode.node.offline import readings as offline
+from ainode.node.offline.explanation_lines import explanation
 
 
 def test_what_programs_read_is_kept_where_the_printed_report_cannot_be_made(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_the_printed_report_gives_no_digest_of_weights_that_do_not_exist(tmp_pat
 def test_an_explanation_shows_the_body_part_by_pixels_as_a_condition_of_its_own(tmp_path: Path) -> None:
     study(chest(0), tmp_path / "chest")
     study(abdomen(0), tmp_path / "abdomen")
-    lines = {name: offline.explanation(tmp_path / name, settings.load()) for name in ("chest", "abdomen")}
+    lines = {name: explanation(tmp_path / name, settings.load()) for name in ("chest", "abdomen")}
     (condition,) = {line.strip() for line in lines["chest"] if "body part by pixels" in line}
     assert condition.startswith("ok   body part by pixels: chest, lungs in slices ")
     assert "  ct_pneumonia reads it" in lines["chest"]

@@ -1,0 +1,78 @@
+"""The command `ainode explain`: which route takes a study, in lines of text; of files, or of a received study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ainode.node.deciding import router
+from ainode.node.deciding.explanations import NOT_KEPT, completed
+from ainode.node.deciding.stored_study import ReadableStudy, stored_study
+from ainode.node.domain import UID, counted
+from ainode.node.keeping import database
+from ainode.node.keeping.catalog import Catalog, StoredInstance
+from ainode.node.keeping.ledger import Ledger
+from ainode.node.offline.explaining import PIXELS, explanation_of
+from ainode.node.offline.readings import unread_lines
+from ainode.node.routes import Check, RouteDecision
+from ainode.node.settings import Settings
+
+
+def explanation(path: Path, settings: Settings) -> list[str]:
+    """Return the lines that say which series below a path each route chooses, and whether its handler reads them."""
+    explained = explanation_of([path], settings)
+    lines = [*unread_lines(explained.unread)]
+    for study in explained.studies:
+        lines.append(f"study {study.study_instance_uid}, {counted(study.instance_count, 'instance')}")
+        for decision in study.decisions:
+            lines += _decision_lines(decision)
+        for statement in study.statements:
+            mark = "FAIL" if statement.are_looks_refused else "ok  "
+            lines.append(f"  {statement.handler} {statement.sentence}")
+            lines += [f"      {mark} {PIXELS}: {text}" for text in statement.looks]
+    return lines
+
+
+def _decision_lines(decision: RouteDecision) -> list[str]:
+    """Return a line for the decision on a series, and a line for each of its checks."""
+    lines = [f"  series {decision.series_instance_uid}", f"    {router.explained(decision)}"]
+    for check in decision.checks:
+        mark = "ok  " if check.passed else "FAIL"
+        lines.append(f"      {mark} {check.attribute}: expected {check.expected}, found {check.found}")
+    return lines
+
+
+def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]:
+    """Return the lines of the stored explanation of a received study, and the state of each of its jobs.
+
+    The values that the catalog does not keep are read from the files of the study.
+    Raises: LookupError if the node never routed the study.
+    """
+    engine, study = database.existing(settings.database_url), UID(study_instance_uid)
+    catalog, jobs = Catalog(engine), Ledger(engine).jobs(study=study)
+    rows = catalog.explanation(study)
+    if rows is None and not jobs:
+        count = len(catalog.instances(study))
+        state = (
+            f"{counted(count, 'instance')} came, and the node waits for the last one"
+            if count
+            else "the node has none of it"
+        )
+        raise LookupError(f"study {study}: not routed here: {state}; give a path, or ask again when more has arrived")
+    lines = [f"study {study}"]
+    if rows is None:
+        lines.append("  the files, and why each route matched or not, were removed after [node] retention_days")
+    decisions = _decisions_of_files(catalog.instances(study), settings)
+    for row in rows or ():
+        checks = tuple(Check(**check) for check in row["checks"])
+        stored = RouteDecision(row["route"], UID(row["series_instance_uid"]), checks)
+        lines += _decision_lines(completed(stored, decisions))
+    if not decisions and any(NOT_KEPT in line for line in lines):
+        lines.append("  values that are not kept are in the files of the study, which are gone or cannot be read")
+    for job in jobs:
+        lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
+    return lines
+
+
+def _decisions_of_files(stored: Sequence[StoredInstance], settings: Settings) -> tuple[RouteDecision, ...]:
+    """Return what the routes decide on the files of a study now; nothing if no file can be read."""
+    readable = stored_study(stored, {}, router.keywords(settings.routes)) if stored else None
+    return router.decide(readable.study, settings.routes) if isinstance(readable, ReadableStudy) else ()
