@@ -103,7 +103,7 @@ _SIDES = {"L": "left", "R": "right"}
 
 
 class SkinLesion:
-    """The handler: loads its network at the first study it reads."""
+    """The handler: loads its network when it is prepared, else at the first study it reads."""
 
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
@@ -129,6 +129,10 @@ class SkinLesion:
         if not predictions:
             return grouped(unusable)
         return self._result(selection, predictions, [*selection.declined.values(), *unusable])
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded network."""
+        return (self._model,)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of one dermoscopic picture."""

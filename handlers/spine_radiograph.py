@@ -72,7 +72,7 @@ _DEMONSTRATION = {"AP": ("TSPINE", 1400, 700), "LATERAL": ("LSPINE", 1400, 900)}
 
 
 class SpineRadiograph:
-    """The handler: loads its networks at the first study it reads."""
+    """The handler: loads its networks when it is prepared, else at the first study it reads."""
 
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
@@ -98,6 +98,10 @@ class SpineRadiograph:
         if not predictions:
             return grouped(unusable)
         return self._result(selection, predictions, [*selection.declined.values(), *unusable])
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded networks."""
+        return (self._model,)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic study of two projections, with lesions."""

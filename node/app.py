@@ -41,11 +41,13 @@ from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.logs import RecentLines
 from ainode.node.priors.gathering import Priors
 from ainode.node.priors.patient_ids import PatientIds
+from ainode.node.reading.preparation import Preparation
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import environment
 from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.receiving.receptions import Receptions
 from ainode.node.receiving.transfers import Transfers
+from ainode.node.routes import RouteMode
 from ainode.node.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Node:
         handlers = {route.handler for route in settings.routes}
         self._readers = Readers(handlers, environment(settings), settings.reader, self._on_handler_known)
         self._readers.kill_leftovers()
+        live = (route.handler for route in settings.routes if route.mode is RouteMode.LIVE)
+        self._preparation = Preparation(self._readers, live if settings.reader.prepare else ())
         self._jobs = Jobs(
             Stations(
                 settings,
@@ -125,6 +129,7 @@ class Node:
             shutil.rmtree(self._settings.trials, ignore_errors=True)  # of a node that died, and had a web interface
         node = self._settings.node
         log.info("ready: %s on %s:%d", node.ae_title, node.bind, node.port, extra={"action": "ready"})
+        self._preparation.start()
 
     def request_stop(self) -> None:
         """Ask the node to stop; safe in a signal handler."""
@@ -163,7 +168,9 @@ class Node:
         self._stop_pages()
         self._receiver.stop()
         self._intake.stop()
+        self._preparation.stop()
         self._readers.kill_idle()
+        self._preparation.join()
         self._jobs.stop()
         self._errands.stop()
         self._commitments.stop()

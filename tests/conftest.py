@@ -19,6 +19,8 @@ _NETWORKS = "AINODE_READER__NETWORKS"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let the nodes of all workers share converted networks: conversion is most of the time of a first reading."""
+    # Most nodes of the tests read no study by a real model, and one that prepared itself would take the time of others.
+    os.environ.setdefault("AINODE_READER__PREPARE", "false")
     if _NETWORKS not in os.environ:
         os.environ[_NETWORKS] = folder = tempfile.mkdtemp(prefix="ainode-networks.")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -69,7 +69,7 @@ _DEMONSTRATION: Header = {
 
 
 class CtPneumonia:
-    """The handler: loads its network at the first study it reads."""
+    """The handler: loads its networks when it is prepared, else at the first study it reads."""
 
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
@@ -120,6 +120,10 @@ class CtPneumonia:
         except UnusablePicture as error:
             return OutOfScope(str(error), "unusable-pixels", refs(chest.slices.instances))
         return self._result(selection, _Reading(chest, prediction, infection, self._card))
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded networks."""
+        return (self._model, *self._infection.prepare())
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest with consolidations."""

@@ -51,6 +51,10 @@ class InfectionReader:
         entries = self._environment.weights.entries()
         return tuple(entry.name for entry in entries if entry.name == self._card.weights)
 
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded network, nothing where the site has no weights."""
+        return (self._model,) if self.weights else ()
+
     def read(self, chest: CtPart) -> "Infection | str":
         """Return the infection of a chest, or why it was not measured."""
         if not self.weights:

@@ -87,7 +87,7 @@ _DEMONSTRATION: Header = {
 
 
 class CtTumor:
-    """The handler: loads an organ's network at the first study of it."""
+    """The handler: loads its networks when it is prepared, else an organ's at the first study of it."""
 
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
@@ -162,6 +162,10 @@ class CtTumor:
         except UnusablePicture as error:
             return OutOfScope(f"{organ.name}: {error}", "unusable-pixels", refs(instances))
         return _OrganReading(organ, slices, reading, model)
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded networks of each organ, and of the search."""
+        return (*map(self._model, self._card.organs), self._search.prepare())
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic abdomen with a tumor of the pancreas."""

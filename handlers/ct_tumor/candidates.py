@@ -217,6 +217,10 @@ class LungSearch:
             return OutOfScope(f"lung: no candidate marked; {_searched_text(answer)}", "no-candidate", refs(instances))
         return Candidates(slices, scan, candidates, _searched_text(answer))
 
+    def prepare(self) -> object:
+        """Return the loaded networks."""
+        return self._loaded_search
+
     @cached_property
     def _loaded_search(self) -> "NoduleSearch":
         from ainode.models.nodule_reading.search import NoduleSearch  # noqa: PLC0415

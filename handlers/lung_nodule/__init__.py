@@ -65,6 +65,10 @@ class LungNodule:
         """Return a finding with probability, attention, size and growth for every nodule, and its saliency."""
         return self._answering.read(selection)
 
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded networks."""
+        return (self._answering.reader, self._answering.detector)
+
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic chest CT around one nodule, and where the nodule is."""
         from ainode.handlers.lung_nodule.demonstration import synthetic_study  # noqa: PLC0415

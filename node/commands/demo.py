@@ -33,14 +33,17 @@ def free_port() -> int:
 def demonstration_settings(folder: Path, archive: Peer) -> Settings:
     """Return settings in which every shipped route delivers to the archive and allows demonstration weights.
 
-    Converted networks stay in the data folder of the user: the next demonstration does not wait for them.
+    Converted networks stay in the data folder of the user: the next demonstration does not wait for them. No reader
+    prepares itself: each has a study at once.
     """
     shipped_settings = load()
     return shipped_settings.model_copy(
         update={
             "node": NodeTable(data=folder / "node", port=free_port(), min_free_bytes=0),
             "completeness": CompletenessTable(default_silence_s=2.0),
-            "reader": shipped_settings.reader.model_copy(update={"networks": shipped_settings.networks}),
+            "reader": shipped_settings.reader.model_copy(
+                update={"networks": shipped_settings.networks, "prepare": False}
+            ),
             "peers": (archive,),
             "routes": tuple(
                 dataclasses.replace(route, destinations=(archive.name,), allow_demonstration=True)

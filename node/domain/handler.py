@@ -64,6 +64,15 @@ class Looking(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A handler that can load its networks before the first study comes: then they lie converted on the disk."""
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return what the first reading would load, loaded."""
+        ...
+
+
+@runtime_checkable
 class Handler(Protocol):
     """Turns a study into a result."""
 

@@ -81,6 +81,11 @@ class NeedsQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareQuestion:
+    """Asks a reader process to load what the first reading would load; the answer is what its handler needs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """What a handler needs before it can read a study."""
 

@@ -20,7 +20,7 @@ def system_database_url(settings: Settings) -> str:
 
 
 def read_queue(handler: str) -> str:
-    """Return the queue of a handler: one study at a time, by priority."""
+    """Return the queue of a handler: as many studies at a time as it has processes, by priority."""
     return f"read.{handler}"
 
 

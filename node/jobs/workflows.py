@@ -76,7 +76,7 @@ class Jobs(DBOSConfiguredInstance):
         DBOS(config=config)
         DBOS.launch()
         self._file = identity(workflow_file(settings))
-        concurrency = {read_queue(route.handler): 1 for route in settings.routes}
+        concurrency = {read_queue(route.handler): settings.reader.processes for route in settings.routes}
         concurrency |= {
             priors_queue(route.priors.source): _SEARCHES_AT_ONCE for route in settings.routes if route.priors
         }

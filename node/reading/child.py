@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ _START: Final = "import sys; sys.path[:] = sys.argv[2:]; from {} import serve; s
 
 
 class Child:
-    """A process of our own, which runs `serve` of a module; one thread at a time may use the child."""
+    """A process of our own, which runs `serve` of a module; one thread at a time may use it, another may end it."""
 
     def __init__(self, module: str, name: str, *, mark: str = "") -> None:
         """Start no process yet; the mark of the process and of its children begins with `mark`."""
@@ -34,6 +35,7 @@ class Child:
         self._family: Family | None = None
         self._channel: Channel | None = None
         self._measured_at = time.monotonic()
+        self._ending = threading.Lock()
         # Linux ends the process with the thread that started the process, so this thread lives as long as the child.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"start {name}")
 
@@ -72,15 +74,22 @@ class Child:
         family = self._family
         return family.memory_bytes(limit_bytes) if family else 0
 
+    def end(self) -> None:
+        """End the process from another thread; the thread that uses the child finds that the process has ended."""
+        with self._ending:  # until its code is collected, the number of the process belongs to nobody else
+            if family := self._family:
+                family.kill()
+
     def kill(self) -> int | None:
         """Kill the process and its descendants; return its exit code, None if no process was started."""
         if self._channel:
             self._channel.close()
-        process, family = self._process, self._family
-        self._process = self._family = self._channel = None
-        if process is None or family is None:
-            return None
-        family.kill()
+        with self._ending:
+            process, family = self._process, self._family
+            self._process = self._family = self._channel = None
+            if process is None or family is None:
+                return None
+            family.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(_DEATH_S)
         return None

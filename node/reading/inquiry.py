@@ -28,6 +28,11 @@ class Inquiry:
         with self._lock:
             return self._needs
 
+    def ask(self) -> Needs | None:
+        """Ask the handler now, and wait for the answer; None if the handler failed."""
+        self._ask()
+        return self.answer()
+
     def needs(self) -> Needs:
         """Return what the handler needs, if the handler has told.
 

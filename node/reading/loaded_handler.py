@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ainode.node.domain import Handler, Needs, Reading, Request
+from ainode.node.domain import Handler, Needs, Preparing, Reading, Request
 from ainode.node.errors import WeightsReplaced
 from ainode.node.reading import registry
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
@@ -27,6 +27,16 @@ class LoadedHandler:
         Raises: ConfigError.
         """
         return registry.needs(self._name, self._built())
+
+    def prepare(self) -> Needs:
+        """Load what the first reading would load, where the handler can; return what the handler needs.
+
+        Raises: ConfigError, or an error of the handler.
+        """
+        handler, _ = self._current()
+        if isinstance(handler, Preparing):
+            handler.prepare()
+        return self.needs()
 
     def read(self, request: Request) -> Reading:
         """Return what the handler answers.

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from ainode.node import errors
-from ainode.node.domain import Needs, NeedsQuestion, Reading, Request
+from ainode.node.domain import Needs, NeedsQuestion, PrepareQuestion, Reading, Request
 from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
 from ainode.node.reading.child import Child
@@ -64,8 +64,19 @@ class ReaderState:
 class Reader:
     """The process of one handler; the process answers one question at a time."""
 
-    def __init__(self, name: str, environment: ModelEnvironment, limits: ReaderTable, *, mark: str = "") -> None:
-        """Start no process yet; the mark of the process and of its children begins with `mark`."""
+    def __init__(
+        self,
+        name: str,
+        environment: ModelEnvironment,
+        limits: ReaderTable,
+        *,
+        mark: str = "",
+        suspects: set[str] | None = None,
+    ) -> None:
+        """Start no process yet; the mark of the process and of its children begins with `mark`.
+
+        `suspects` holds the studies at which a process of the handler was killed, or ended by itself.
+        """
         self._name = name
         self._opening = Opening(name, environment)
         self._limits = limits
@@ -73,8 +84,7 @@ class Reader:
         self._child = Child(_PROCESS, name, mark=mark)
         self._subject = ""
         self._used_at = time.monotonic()
-        # The studies at which the process was killed, or ended by itself.
-        self._suspects: set[str] = set()
+        self._suspects = set[str]() if suspects is None else suspects
 
     def read(self, request: Request) -> Reading:
         """Return the handler's reading of the study; wait while the process answers another question.
@@ -107,6 +117,13 @@ class Reader:
         """
         limit_s = min(NEEDS_LIMIT_S, self._limits.time_limit_s)
         return self._ask(NeedsQuestion(), Needs, "import, build() and weights()", limit_s)
+
+    def prepare(self) -> None:
+        """Have the handler load its networks, which converts them if nobody has; wait while the process is busy.
+
+        Raises: as `read`; ConfigError if the handler's module or build() raises.
+        """
+        self._ask(PrepareQuestion(), Needs, "networks, before a study", self._limits.time_limit_s)
 
     def rehearse(self) -> None:
         """Return if the process starts, and answers with a whole reading as after a study; no handler is loaded.
@@ -201,3 +218,5 @@ class Reader:
         if self._lock.acquire(blocking=False):
             self._child.kill()
             self._lock.release()
+        elif self._subject and not self._subject.startswith(_STUDY):
+            self._child.end()

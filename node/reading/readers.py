@@ -1,4 +1,4 @@
-"""The reader processes of a node, one for each handler that a route names."""
+"""The reader processes of a node: one for each handler that a route names, or as many as the operator allows."""
 
 import hashlib
 import logging
@@ -8,7 +8,8 @@ from ainode.node.domain import Reading, Request
 from ainode.node.errors import HandlerStarting, NodeError
 from ainode.node.reading import family
 from ainode.node.reading.inquiry import Inquiry
-from ainode.node.reading.reader import Reader, ReaderState
+from ainode.node.reading.pool import Pool
+from ainode.node.reading.reader import ReaderState
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -30,8 +31,8 @@ class Readers:
         self._models = models
         self.mark = f"{hashlib.sha256(str(models.weights.site.absolute()).encode()).hexdigest()[:16]}."
         """how the marks of the readers of this data folder begin"""
-        self._readers = {name: Reader(name, models, limits, mark=self.mark) for name in handlers}
-        self._inquiries = {name: Inquiry(name, reader.needs, on_known) for name, reader in self._readers.items()}
+        self._pools = {name: Pool(name, models, limits, mark=self.mark) for name in handlers}
+        self._inquiries = {name: Inquiry(name, pool.needs, on_known) for name, pool in self._pools.items()}
 
     def kill_leftovers(self) -> None:
         """Kill what the readers of a killed node had started; the node that calls holds the lock of the data folder."""
@@ -39,12 +40,12 @@ class Readers:
             log.warning("killed: %d processes of readers of a node that died", count, extra={"action": "leftovers"})
 
     def read(self, handler: str, request: Request) -> Reading:
-        """Return the reading of one request; wait while another request occupies the handler's process.
+        """Return the reading of one request; wait while other requests occupy the handler's processes.
 
         Raises: as `Reader.read`; BrokenSeries if a file of the study is not what was received.
         """
         with verified(request):
-            return self._readers[handler].read(request)
+            return self._pools[handler].read(request)
 
     def weights(self, handler: str) -> HandlerWeights:
         """Return the weights of a handler; none while the handler is not ready, and the reading states why.
@@ -68,14 +69,29 @@ class Readers:
         except NodeError:  # the weights are missing: the check of the routes says so
             return None
 
+    def weights_bytes(self, handler: str) -> int:
+        """Ask a handler for its weights now, and return the size of their files; 0 of a handler that is not ready."""
+        needs = self._inquiries[handler].ask()
+        try:
+            return sum(self._models.weights.entry(name).size_bytes for name in needs.weights) if needs else 0
+        except NodeError:  # the weights are missing: the check of the routes says so
+            return 0
+
+    def prepare(self, handler: str, is_unwanted: Callable[[], bool]) -> None:
+        """Have a process of a handler load its networks, unless that is unwanted once one is free.
+
+        Raises: as `Pool.prepare`.
+        """
+        self._pools[handler].prepare(is_unwanted)
+
     def states(self) -> tuple[ReaderState, ...]:
         """Return what each reader does."""
-        return tuple(reader.state() for reader in self._readers.values())
+        return tuple(state for pool in self._pools.values() for state in pool.states())
 
     def kill_unused(self) -> None:
         """Kill each process that has answered nothing for `idle_s` of [reader]."""
-        for reader in self._readers.values():
-            reader.kill_if_unused()
+        for pool in self._pools.values():
+            pool.kill_if_unused()
 
     def reading_count(self) -> int:
         """Return how many processes read a study."""
@@ -83,5 +99,5 @@ class Readers:
 
     def kill_idle(self) -> None:
         """Kill each process that reads no study; a process that reads a study ends with the node."""
-        for reader in self._readers.values():
-            reader.kill_unless_reading()
+        for pool in self._pools.values():
+            pool.kill_unless_reading()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BufferedRWPair
 
 from ainode.node import errors
-from ainode.node.domain import Reading, Request
+from ainode.node.domain import PrepareQuestion, Reading, Request
 from ainode.node.errors import HandlerError, NodeError
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.channel import Failure, answer_bytes, question_from, write_answer
@@ -60,6 +60,9 @@ def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
     try:
         if isinstance(question, RehearsalQuestion):
             return answer_bytes(plain(rehearsed_reading(), (Reading,), "reading"))
+        if isinstance(question, PrepareQuestion):
+            with boundary(name, "in prepare()", HandlerError):
+                return answer_bytes(handler.prepare())
         if not isinstance(question, Request):
             return answer_bytes(handler.needs())
         _load_encoders()

@@ -134,13 +134,17 @@ class CompletenessTable(Frozen):
 
 
 class ReaderTable(Frozen):
-    """`[reader]`: the process that holds a model."""
+    """`[reader]`: the processes that hold a model."""
 
     time_limit_s: Annotated[Seconds, Field(ge=1)] = 600.0
     # A reader that imports a network library takes some 200 MB.
     memory_limit_bytes: Annotated[Bytes, Field(ge=256 * 1024**2)] = 12 * 1024**3
     idle_s: Seconds = 900.0
     """an unused reader gives its memory back after this long"""
+    processes: Annotated[int, Field(ge=1, le=16)] = 1
+    """of each handler: as many studies it reads at a time, each process within the limits above"""
+    prepare: bool = True
+    """whether a start converts the networks of live routes that no reading has converted yet"""
     precision: Literal["f32", "bf16"] = "f32"
     device: Literal["cpu", "cuda", "auto"] = "auto"
     networks: Path | None = None

@@ -20,7 +20,7 @@ for descriptor in map(int, os.listdir('/proc/self/fd')):
     os.kill(os.getpid(), signal.SIGSTOP)
 """
 FULL_DISK = "open('/dev/full', 'w', buffering=1).write('no room\\n')"
-PARTS = ("body", "build", "weights", "select", "read")
+PARTS = ("body", "build", "weights", "prepare", "select", "read")
 _MODULE = """
 import ctypes, os, signal, socket, struct, subprocess, sys, time
 from pathlib import Path
@@ -33,6 +33,10 @@ class Faulty(Obedient):
     def weights(self):
 {weights}
         return super().weights()
+
+    def prepare(self):
+{prepare}
+        return ()
 
     def select(self, study):
 {select}
