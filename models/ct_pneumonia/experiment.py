@@ -20,7 +20,9 @@ from ainode.models.ct_pneumonia.folders import LAYOUT, class_volumes, has_class_
 from ainode.models.ct_pneumonia.model import PneumoniaModel
 from ainode.models.ct_pneumonia.training import train as train_network
 from ainode.models.running.runtime import Execution
+from ainode.models.training.choice import choice_beside, write_choice
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
+from ainode.models.training.metrics import youden_threshold
 from ainode.models.training.parts import refuse_strange_folder
 from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
@@ -37,28 +39,34 @@ _LAYOUTS = f"manifest.csv, or {LAYOUT}"
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
     """Train on the part `train`; return the weight file by its name in the manifest.
 
+    The threshold is chosen on the validation volumes, where they are of both classes, and kept in `out`.
     Raises: ModelError if the folder is neither empty nor has a layout, or a volume in it cannot be read.
     """
     card = read_card()
-    network = train_network(_training_volumes(data, options.seed), out, options, size=card.size)
+    training, validation = _training_volumes(data, options.seed)
+    network = train_network((training, validation), out, options, size=card.size)
     path = out / card.file
     save_half(network, path)
+    if len(np.unique(validation.labels)) == len(CLASS_NAMES):
+        model = PneumoniaModel.load(path, execution=Execution(out, "torch-cpu"), card=card)
+        threshold = round(youden_threshold(validation.labels, _probabilities(model, validation)), 3)
+        write_choice(out, {"threshold": threshold})
     return {card.weights: path}
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the weights' results on one part of the data.
 
+    The threshold is that of the weights' training, or, of the shipped weights, that of the card.
     Raises: as `train`.
     """
     card = read_card()
+    threshold = choice_beside(weights.values()).get("threshold", card.threshold)
     training = _volumes_of_part(data, "train")
     volumes = training if part == "train" else _volumes_of_part(data, part)
     with tempfile.TemporaryDirectory() as cache:
         model = PneumoniaModel.load(weights[card.weights], execution=Execution(Path(cache)), card=card)
-        # Every volume gets the same noise: the node takes a seed from the study, and these volumes have no study.
-        probabilities = [model.predict(volume.astype(np.float32), card.seed).probability for volume in volumes.values]
-    ill = np.asarray(probabilities)
+        ill = _probabilities(model, volumes)
     dense = ((volumes.values > _DENSE_LUNG[0]) & (volumes.values < _DENSE_LUNG[1])).mean(axis=(1, 2, 3))
     return Evaluation(
         class_names=CLASS_NAMES,
@@ -66,13 +74,22 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         probabilities=np.stack([1 - ill, ill], axis=1),
         groups=volumes.groups,
         positive=("Abnormal",),
-        threshold=card.threshold,
+        threshold=threshold,
         baselines={
             **shortcut_baselines(training.shortcuts(), training.labels, training.groups, volumes.shortcuts()),
             **pixel_baseline(_middle_slices(training), training.labels, _middle_slices(volumes)),
             "share of voxels from -700 to -100 HU": Baseline(dense.astype(np.float64), "shortcut"),
         },
     )
+
+
+def _probabilities(model: PneumoniaModel, volumes: Volumes) -> NDArray[np.float64]:
+    """Return the probability of pneumonia of each volume.
+
+    Every volume gets the same noise: the node takes a seed from the study, and these volumes have no study.
+    """
+    seed = model.card.seed
+    return np.asarray([model.predict(volume.astype(np.float32), seed).probability for volume in volumes.values])
 
 
 def _middle_slices(volumes: Volumes) -> NDArray[np.int16]:

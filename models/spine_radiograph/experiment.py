@@ -15,14 +15,20 @@ import numpy as np
 
 from ainode.models.running.runtime import Execution
 from ainode.models.spine_radiograph.annotations import annotated_parts, is_annotated
-from ainode.models.spine_radiograph.card import DETECTOR, read_card
+from ainode.models.spine_radiograph.card import DETECTOR, Card, read_card
 from ainode.models.spine_radiograph.dataset import SPLITS, Stack, rendered_split, stored_split
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, train_detector
-from ainode.models.spine_radiograph.evaluation import detection_report, figures_of_parts, member_probabilities
+from ainode.models.spine_radiograph.evaluation import (
+    detection_report,
+    figures_of_parts,
+    member_probabilities,
+    validation_choice,
+)
 from ainode.models.spine_radiograph.model import SpineRadiographModel
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
 from ainode.models.spine_radiograph.release import export_weights
 from ainode.models.spine_radiograph.training import Recipe, train_classifier
+from ainode.models.training.choice import choice_beside, write_choice
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.parts import held_out, refuse_strange_folder
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
@@ -60,6 +66,7 @@ def train(
 ) -> Mapping[str, Path]:
     """Train the three classifiers and the detector; return their files, in half precision.
 
+    Shares and threshold of the ensemble are chosen on the validation pictures, and kept in `out`.
     Raises: ModelError if the folder is neither empty nor has the layout, or something in it cannot be read.
     """
     card = read_card()
@@ -70,15 +77,20 @@ def train(
     fitting = replace(detector_recipe, validation_pictures=scored)
     train_detector(fitting, stored.folder, len(stored.first.labels), out / DETECTOR, options=options)
     files = export_weights(out, out, card)
+    model = SpineRadiographModel.load(files, execution=Execution(out, "torch-cpu"), card=card)
+    choice = validation_choice(stored.second.labels, member_probabilities(model, stored.second))
+    shares = {network.name: share for network, share in zip(card.networks, choice.weights, strict=True)}
+    write_choice(out, {"shares": shares, "threshold": choice.threshold})
     return {f"{card.name}/{name}": path for name, path in files.items()}
 
 
 def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     """Return the ensemble's results on a part, beside baselines of shortcuts and of 16 x 16 pixels.
 
+    Shares and threshold are those of the weights' training, or, of the shipped weights, those of the card.
     Raises: as `train`.
     """
-    card = read_card()
+    card = chosen_card(read_card(), weights)
     files_of = {f"{card.name}/{name}": name for name in card.files}
     files = {name: weights[title] for title, name in files_of.items()}
     with tempfile.TemporaryDirectory() as scratch:
@@ -110,6 +122,15 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
         weights=tuple(files_of),
         further={**figures_of_parts(stack, score, card.threshold), "detector": boxes},
     )
+
+
+def chosen_card(card: Card, weights: Mapping[str, Path]) -> Card:
+    """Return the card with the shares and the threshold that the training of these weights chose."""
+    choice = choice_beside(weights.values())
+    if not choice:
+        return card
+    networks = tuple(replace(network, weight=choice["shares"][network.name]) for network in card.networks)
+    return replace(card, networks=networks, threshold=choice["threshold"])
 
 
 def training_splits(data: Path, out: Path, seed: int) -> StoredSplits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def test_one_short_training_of_the_folders_is_evaluated_on_the_files_it_never_sa
     out.mkdir()
     weights = experiment.train(data, out, TrainingOptions(epochs=1))
     evaluation = experiment.evaluate(data, weights, "test")
+    assert evaluation.threshold == json.loads((out / "choice.json").read_text("utf-8"))["threshold"]
     assert evaluation.groups.tolist() == [file.group for file in files_of_part(data, "test")]
     metrics = write_evaluation(evaluation, {"model": "ct_pneumonia", "part": "test"}, tmp_path / "report", out)
     assert metrics["cases_of_class"] == {"Normal": 1, "Abnormal": 1}

@@ -15,10 +15,12 @@ from ainode.models.errors import ModelError
 from ainode.models.phantoms.spine import CLASS_NAMES, spine_radiograph
 from ainode.models.spine_radiograph import experiment
 from ainode.models.spine_radiograph.annotations import annotated_parts
+from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.dataset import stored_split
 from ainode.models.spine_radiograph.detector_training import DetectorRecipe, picture_and_boxes
 from ainode.models.spine_radiograph.network import COMPACT_DENSENET
 from ainode.models.spine_radiograph.training import Recipe
+from ainode.models.training.choice import write_choice
 from ainode.models.training.experiment import TrainingOptions, draw_losses, write_evaluation
 
 _HEADER = "image_id,study_id,series_id,rad_ID,lesion_type,xmin,ymin,xmax,ymax\n"
@@ -117,7 +119,10 @@ def test_what_was_trained_on_the_sets_training_part_is_judged_on_its_test_part(p
     detector = DetectorRecipe(side=64, batch=2, steps_per_epoch=1)
     options = TrainingOptions(epochs=1, seed=4)
     weights = experiment.train(phantoms, out, options, recipes=recipes, detector_recipe=detector)
+    choice = json.loads((out / "choice.json").read_text("utf-8"))
+    assert sum(choice["shares"].values()) == pytest.approx(1)
     evaluation = experiment.evaluate(phantoms, weights, "test")
+    assert evaluation.threshold == choice["threshold"] != read_card().threshold
     test = annotated_parts(phantoms)["test"]
     assert evaluation.labels.tolist() == [int(bool(picture.boxes)) for picture in test]
     assert evaluation.groups.tolist() == [picture.study for picture in test]
@@ -129,6 +134,20 @@ def test_what_was_trained_on_the_sets_training_part_is_judged_on_its_test_part(p
     losses = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["curves"]["losses"]
     assert {folder for folder in losses if "score" in losses[folder]} == {*names, "detector"}
     assert len(draw_losses(out)) == 4
+
+
+def test_weights_of_a_training_are_judged_by_its_shares_and_threshold_and_shipped_ones_by_the_cards(
+    tmp_path: Path,
+) -> None:
+    weights = {name: tmp_path / name.rpartition("/")[2] for name in _weights()}
+    assert experiment.chosen_card(read_card(), weights) == read_card()
+    shares = {"densenet_compact": 0.1, "tf_efficientnetv2_b0": 0.6, "resnet10t": 0.3}
+    write_choice(tmp_path, {"shares": shares, "threshold": 0.25})
+    card = experiment.chosen_card(read_card(), weights)
+    assert {network.name: network.weight for network in card.networks} == shares
+    assert card.threshold == 0.25
+    # Weights from several folders are of no one training.
+    assert experiment.chosen_card(read_card(), weights | {_weights()[0]: tmp_path / "other" / "file"}) == read_card()
 
 
 def test_a_box_stays_at_its_place_and_ends_where_the_picture_ends(layout: Layout, tmp_path: Path) -> None:
