@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import nn
 
 from ainode.models.errors import MissingNetwork, UnusablePicture
 from ainode.models.lung_nodule.card import Card, read_card
@@ -203,12 +204,13 @@ def probability(logits: Array) -> float:
 
 def slice_recipe(path: Path) -> Recipe:
     """Return the recipe of the single-scan ensemble's graph, from its file."""
-    stored = weights_table(path)
-    return Recipe(
-        lambda: with_weights(ensemble(stored), stored, path.name),
-        (1, 1, SIDE, SIDE),
-        f"lung nodule slices {sha256_of(path)}",
-    )
+
+    def build() -> nn.Module:
+        stored = weights_table(path)
+        return with_weights(ensemble(stored), stored, path.name)
+
+    key = f"lung nodule slices {sha256_of(path)}"
+    return Recipe(build, (1, 1, SIDE, SIDE), key, "lung_nodule_slices", {"slices": path})
 
 
 def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
@@ -217,6 +219,8 @@ def encoder_recipe(path: Path, shape: EncoderShape, prefix: str) -> Recipe:
         lambda: with_weights(Encoder(shape), entries_under(weights_table(path), prefix), path.name),
         (1, 1, CUBE, CUBE, CUBE),
         f"lung nodule encoder {shape} {prefix} {sha256_of(path)}",
+        "lung_nodule_encoder",
+        {"encoder": path},
     )
 
 

@@ -125,7 +125,8 @@ def recipe_of(path: Path) -> Recipe:
 
         return load(NoduleNetwork(), path)
 
-    return Recipe(build, (_BATCH, 2, SIDE, SIDE, SIDE), f"nodule_detection|{sha256_of(path)}")
+    key = f"nodule_detection|{sha256_of(path)}"
+    return Recipe(build, (_BATCH, 2, SIDE, SIDE, SIDE), key, "nodule_detection", {"towers": path})
 
 
 def calibration_of(path: Path) -> Calibration:

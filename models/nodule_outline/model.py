@@ -158,7 +158,8 @@ def outline_recipe(path: Path) -> Recipe:
 
         return load(OutlineNetwork(), path)
 
-    return Recipe(build, (1, 2, SIDE, SIDE, SIDE), f"nodule outline {sha256_of(path)}")
+    key = f"nodule outline {sha256_of(path)}"
+    return Recipe(build, (1, 2, SIDE, SIDE, SIDE), key, "nodule_outline", {"network": path})
 
 
 def _absence(scan: Grid, position_mm: Position) -> Omission:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import openvino as ov
 
 log = logging.getLogger(__name__)
-_GRAPH: Final = "graph.xml"
+GRAPH: Final = "graph.xml"
 _DIGESTS: Final = "sha256.txt"
 
 
@@ -24,7 +24,7 @@ def cached_graph(folder: Path) -> Any | None:  # noqa: ANN401  # openvino has no
         return None
     try:
         _refuse_damaged(folder)
-        return ov.Core().read_model(folder / _GRAPH)
+        return ov.Core().read_model(folder / GRAPH)
     # RuntimeError is OpenVINO's, for a file that OpenVINO cannot read.
     except (OSError, RuntimeError, ValueError):
         message = "the converted network in %s is damaged or of an earlier version, and is converted anew"
@@ -41,7 +41,7 @@ def keep_graph(graph: Any, folder: Path, origin: str) -> None:  # noqa: ANN401  
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _part_folder(folder.parent) as part:
-            ov.save_model(graph, part / _GRAPH, compress_to_fp16=False)
+            ov.save_model(graph, part / GRAPH, compress_to_fp16=False)
             (part / "made_from.txt").write_text(f"{origin}\n", "utf-8")
             (part / _DIGESTS).write_text(_digests(part), "utf-8")
             for path in (*part.iterdir(), part):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -20,7 +20,8 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ainode.models.errors import PrecisionRefused
-from ainode.models.running.graph_cache import cached_graph, keep_graph
+from ainode.models.running.graph_cache import GRAPH, cached_graph, keep_graph
+from ainode.models.running.plans import planned_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,10 @@ class Recipe:
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     key: str
+    plan: str = ""
+    """the name of the plan of shipped weights (`plans`); '' where none is made"""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """the weights that a plan is filled from, by a name of the plan's own"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +131,40 @@ def _may_have_cuda() -> bool:
 
 
 def converted_graph(recipe: Recipe, cache: Path) -> Any:  # noqa: ANN401  # openvino has no stubs
-    """Return a recipe's OpenVINO graph; convert the network if the cache has no whole graph of the recipe.
+    """Return a recipe's OpenVINO graph: of the cache, else of a plan; else the network is converted.
 
     The graph is always that of the disk: the first reading answers as every later one, to the last bit, and all
-    processes share its pages. Without a cache that can be written, every start converts the network.
+    processes share its pages. Without a cache that can be written, every start makes the graph.
     """
-    torch_version = importlib.metadata.version("torch")
-    origin = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch_version}"
-    folder = cache / hashlib.sha256(origin.encode()).hexdigest()[:32]
+    folder, origin = _place(recipe, cache)
     graph = cached_graph(folder)
     if graph is None:
-        from ainode.models.running.conversion import graph_of  # noqa: PLC0415  # torch takes seconds to import
-
-        graph = graph_of(recipe)
+        graph = planned_graph(recipe)
+        if graph is None:
+            graph = _conversion(recipe)
         keep_graph(graph, folder, origin)
         graph = cached_graph(folder) or graph
     return graph
+
+
+def kept_conversion(recipe: Recipe, cache: Path) -> Path:
+    """Convert the network of a recipe, and return the path of the graph in the cache."""
+    folder, origin = _place(recipe, cache)
+    keep_graph(_conversion(recipe), folder, origin)
+    return folder / GRAPH
+
+
+def _conversion(recipe: Recipe) -> Any:  # noqa: ANN401  # openvino has no stubs
+    from ainode.models.running.conversion import graph_of  # noqa: PLC0415  # torch takes seconds to import
+
+    return graph_of(recipe)
+
+
+def _place(recipe: Recipe, cache: Path) -> tuple[Path, str]:
+    """Return the folder of a recipe's graph in the cache, and what the graph is converted from."""
+    torch_version = importlib.metadata.version("torch")
+    origin = f"{recipe.key}|{recipe.shape}|openvino {ov.__version__}|torch {torch_version}"
+    return cache / hashlib.sha256(origin.encode()).hexdigest()[:32], origin
 
 
 def _compiled_graph(graph: Any, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs

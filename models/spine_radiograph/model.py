@@ -146,7 +146,9 @@ def ensemble_recipe(card: Card, paths: Mapping[str, Path], digests: Mapping[str,
         return Ensemble(members, card.mean, card.std)
 
     members_text = [f"{network.architecture} {digests[network.name]}" for network in card.networks]
-    return Recipe(build, (1, 1, card.side, card.side), f"spine ensemble {members_text} {card.mean} {card.std}")
+    key = f"spine ensemble {members_text} {card.mean} {card.std}"
+    files = {network.name: paths[network.name] for network in card.networks}
+    return Recipe(build, (1, 1, card.side, card.side), key, "spine_radiograph_ensemble", files)
 
 
 def detector_recipe(card: Card, path: Path, digest: str, class_count: int) -> Recipe:
@@ -159,7 +161,8 @@ def detector_recipe(card: Card, path: Path, digest: str, class_count: int) -> Re
 
         return GrayDetector(load(yolo(card.detector.architecture, class_count), path))
 
-    return Recipe(build, (1, 1, side, side), f"spine detector {card.detector.architecture} {class_count} {digest}")
+    key = f"spine detector {card.detector.architecture} {class_count} {digest}"
+    return Recipe(build, (1, 1, side, side), key, "spine_radiograph_detector", {DETECTOR: path})
 
 
 def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:

@@ -157,7 +157,11 @@ def bench_infer(
     runs: Annotated[int, typer.Option(help="readings by each program, interleaved")] = 15,
     config: Config = None,
 ) -> None:
-    """Time a whole reading by each model, beside eager PyTorch or Keras, in one run; then the memory of a long CT."""
+    """Time a whole reading by each model, beside eager PyTorch or Keras, in one run.
+
+    Then the first and later readings of a file by `ainode read`, and the memory of a long CT.
+    """
+    from ainode.node.bench.file_readings import TITLES, cost_rows
     from ainode.node.bench.long_scans import peak_lines
     from ainode.node.reading import registry
     from ainode.node.reading.weights import environment
@@ -169,6 +173,7 @@ def bench_infer(
         print(table(comparison.titles, comparison.rows))
         if comparison.note:
             print(comparison.note)
+    print(table(TITLES, list(cost_rows(models, runs=runs))), flush=True)
     for line in peak_lines(models):
         print(line, flush=True)
 
