@@ -5,7 +5,7 @@ Geometry is in millimeters, so a seed gives the same patient at any picture size
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -19,12 +19,14 @@ from ainode.models.phantoms.spine_tissue import draw_skeleton, draw_soft_tissue
 __all__ = ["CLASS_NAMES", "REGIONS", "VIEWS", "SpineRadiograph", "spine_radiograph"]
 
 VIEWS = ("AP", "LATERAL")
-REGIONS = ("THORACIC", "LUMBAR")
+REGIONS = ("THORACIC", "LUMBAR", "WHOLE")
 
+# What a region is drawn from: a whole spine is another kind of picture.
+_HALVES = ("THORACIC", "LUMBAR")
 # Stored values are 12 bit, as most CR and DX receptors give.
 _WHITE = 4095
 _MARGIN_MM = 2.5
-_FIELD_MM = {"THORACIC": (290.0, 430.0), "LUMBAR": (230.0, 340.0)}
+_FIELD_MM = {"THORACIC": (290.0, 430.0), "LUMBAR": (230.0, 340.0), "WHOLE": (500.0, 560.0)}
 _SMALLEST_SIDE = 32
 
 
@@ -32,8 +34,9 @@ _SMALLEST_SIDE = 32
 class SpineRadiograph:
     """A synthetic radiograph and the truth about its findings.
 
-    Shapes: image (rows, columns) uint16, 12 bit, larger is brighter (MONOCHROME2).
-    Units: boxes are (class index, x0, y0, x1, y1), pixel edges, x to the right.
+    Shapes: image (rows, columns) uint16, 12 bit, larger is brighter (MONOCHROME2); corners (17, 4, 2), x and y of the
+    top left, top right, bottom left and bottom right corner of T1 to L5, of which some may lie outside.
+    Units: boxes are (class index, x0, y0, x1, y1), pixel edges, x to the right; corners alike.
     """
 
     image: NDArray[np.uint16]
@@ -42,6 +45,7 @@ class SpineRadiograph:
     boxes: tuple[tuple[int, float, float, float, float], ...]
     abnormal: bool
     mm_per_pixel: float
+    corners: NDArray[np.float64] = field(repr=False)
 
 
 def spine_radiograph(  # each parameter is one property of the picture
@@ -58,7 +62,7 @@ def spine_radiograph(  # each parameter is one property of the picture
     Raises: ValueError for an unknown view or region, or a side below 32 pixels.
     """
     view = view or str(random.choice(VIEWS))
-    region = region or str(random.choice(REGIONS))
+    region = region or str(random.choice(_HALVES))
     if view not in VIEWS or region not in REGIONS or min(rows, columns) < _SMALLEST_SIDE:
         message = f"no phantom for view {view}, region {region}, {rows} x {columns}"
         raise ValueError(message)
@@ -81,8 +85,9 @@ def spine_radiograph(  # each parameter is one property of the picture
         for lesion, points in zip(lesions, outlines, strict=True)
         if (box := _box(points, canvas)) is not None
     )
-    image, boxes = _finished_picture(canvas, boxes_on_canvas, random)
-    return SpineRadiograph(image, view, region, boxes, bool(boxes), canvas.mm_per_pixel)
+    corners = np.stack([canvas.pixels(vertebra.corners()) + 0.5 for vertebra in spine[:-1]])
+    image, boxes, corners = _finished_picture(canvas, boxes_on_canvas, corners, random)
+    return SpineRadiograph(image, view, region, boxes, bool(boxes), canvas.mm_per_pixel, corners)
 
 
 def _visible_levels(spine: tuple[Vertebra, ...], canvas: Canvas) -> tuple[int, ...]:
@@ -108,18 +113,22 @@ def _box(points_mm: NDArray[np.float64], canvas: Canvas) -> tuple[float, float, 
 
 
 def _finished_picture(
-    canvas: Canvas, boxes: tuple[tuple[int, float, float, float, float], ...], random: np.random.Generator
-) -> tuple[NDArray[np.uint16], tuple[tuple[int, float, float, float, float], ...]]:
-    """Return the exposed picture with its marker and collimation, and the boxes; three in ten are mirrored."""
+    canvas: Canvas,
+    boxes: tuple[tuple[int, float, float, float, float], ...],
+    corners: NDArray[np.float64],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.uint16], tuple[tuple[int, float, float, float, float], ...], NDArray[np.float64]]:
+    """Return the exposed picture with its marker and collimation, boxes and corners; three in ten are mirrored."""
     picture = _display_picture(_apparent_attenuation(canvas, random), random)
     if random.random() < 0.3:  # noqa: PLR2004  # the share of mirrored pictures
         columns = picture.shape[1]
         picture = picture[:, ::-1].copy()
         boxes = tuple((kind, columns - x1, y0, columns - x0, y1) for kind, x0, y0, x1, y1 in boxes)
+        corners = (corners * (-1, 1) + (columns, 0))[:, [1, 0, 3, 2]]
     _draw_marker(picture, random)
     if random.random() < 0.4:  # noqa: PLR2004  # the share of visibly collimated pictures
         _collimate(picture, random)
-    return np.clip(np.rint(picture * _WHITE), 0, _WHITE).astype(np.uint16), boxes
+    return np.clip(np.rint(picture * _WHITE), 0, _WHITE).astype(np.uint16), boxes, corners
 
 
 def _apparent_attenuation(canvas: Canvas, random: np.random.Generator) -> Picture:

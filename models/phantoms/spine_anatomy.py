@@ -20,6 +20,10 @@ _HEIGHT_MM = (16.0, 23.0, 27.0)
 _WIDTH_MM = (27.0, 39.0, 50.0)
 _DEPTH_MM = (18.0, 30.0, 35.0)
 _DISC_MM = (3.6, 6.5, 11.0)
+# The vertebra in the middle of a picture, by region; how far the spine lies beside its line, and how much farther in
+# a picture of the whole spine.
+_CENTERS = {"THORACIC": (4.5, 7.5), "LUMBAR": (13.0, 14.6), "WHOLE": (8.0, 9.5)}
+_CURVE_MM, _SCOLIOSIS = 3.5, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Vertebra:
         turned = local @ np.asarray([[cos, sin], [-sin, cos]])
         placed: NDArray[np.float64] = turned + self.center
         return placed
+
+    def corners(self) -> NDArray[np.float64]:
+        """Return the top left, top right, bottom left and bottom right corner, (4, 2)."""
+        return self.place(np.asarray([[-1.0, -1 + 2 * self.wedge], [1, -1], [-1, 1], [1, 1]]))
 
     def outline(self) -> NDArray[np.float64]:
         """Return the closed contour of the body, (n, 2), clockwise from the upper left."""
@@ -91,11 +99,11 @@ class Build:
 
     @classmethod
     def of_region(cls, random: np.random.Generator, region: str) -> Build:
-        """Return a random build whose picture centers on `region`."""
-        low, high = (4.5, 7.5) if region == "THORACIC" else (13.0, 14.6)
+        """Return a random build whose picture centers on `region`; whole spines are photographed for their curve."""
+        low, high = _CENTERS[region]
         return cls(
             size=float(random.uniform(0.88, 1.12)),
-            curve_mm=float(random.normal(0, 3.5)),
+            curve_mm=float(random.normal(0, _CURVE_MM * (_SCOLIOSIS if region == "WHOLE" else 1))),
             curve_phase=float(random.uniform(0, 2 * np.pi)),
             kyphosis_mm=float(random.uniform(14, 42)),
             lordosis_mm=float(random.uniform(8, 26)),

@@ -275,6 +275,8 @@ class Result:
     """duration of each part of the reading, such as `register`; no document states it, a rerun repeats their bytes"""
     course: tuple[TimePoint, ...] = ()
     """each finding at each date, the oldest first; the documents state what of it is a measurement of a finding"""
+    summary: str = ""
+    """what was measured, in a sentence, where nothing is judged: such as `largest curve 42 degrees, T5 to T11`"""
     segmented: Segmented | None = field(default=None, repr=False, hash=False, compare=False)
     """what was outlined on the images of the current study, for destinations that ask for segmentations"""
 
@@ -303,10 +305,11 @@ class Result:
 
     @property
     def headline(self) -> str:
-        """Return the strongest verdict in words, '' without a verdict."""
-        return self.leading[0].statement if self.leading else ""
+        """Return the strongest verdict in words; without a verdict, what was measured."""
+        return self.leading[0].statement if self.leading else self.summary
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """Return every verdict in words, in the order of the findings."""
-        return tuple(finding.statement for finding in self.findings if finding.verdict)
+        """Return every verdict in words, in the order of the findings; without a verdict, what was measured."""
+        verdicts = tuple(finding.statement for finding in self.findings if finding.verdict)
+        return verdicts or ((self.summary,) if self.summary else ())

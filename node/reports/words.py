@@ -39,7 +39,9 @@ def small_font(font: Font) -> Font:
 
 
 def verdict_lines(finding: Finding | None, font: Font) -> Iterator[Line]:
-    """Yield the verdict of a finding in capitals and large, then its numbers."""
+    """Yield the verdict of a finding in capitals and large, then its numbers; of a measurement alone its label."""
+    if finding and not finding.verdict and finding.label:
+        yield Line(finding.label, WHITE, font_of(round(1.7 * font.size)))
     if finding and finding.verdict:
         color = VERDICT_COLORS[finding.verdict.presence]
         yield Line(finding.conclusion.upper(), color, font_of(round(1.7 * font.size)))

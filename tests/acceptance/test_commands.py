@@ -26,8 +26,11 @@ from ainode.node.commands import cli
 from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.keeping import database
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.reading import registry
 from ainode.node.settings import Peer
 
+STUDIES = len(registry.names())
+"""of a demonstration: one of each handler"""
 PATHS = f"{ROOT / '.ns'}{os.pathsep}{ROOT / 'tests'}"
 
 
@@ -100,21 +103,28 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     installed("openvino", "timm", "torch", "ultralytics")
     done = ainode("demo", "--keep", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for route in ("spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"):
+    for route in ("spine-angles", "spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"):
         assert route in done.stdout
     folder = tmp_path / "ainode-demo"
     reports = [folder / word for word in done.stdout.split() if word.endswith(".dcm")]
-    assert [dcmread(path).Modality for path in reports] == ["SR"] * 5
-    # two radiographs, three slices of each CT for pneumonia and tumor, each with a summary; one nodule, one photograph
+    assert [dcmread(path).Modality for path in reports] == ["SR"] * STUDIES
+    # a whole spine, two radiographs, three slices of each CT for pneumonia and tumor, a nodule, a photograph; summaries
     pictures = [folder / word for word in done.stdout.split() if word.endswith(".png")]
-    assert len(pictures) == 3 + 4 + 4 + 1 + 1
+    assert len(pictures) == 1 + 3 + 4 + 4 + 1 + 1
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
-    assert "5 of 5 synthetic studies were read" in done.stdout
+    assert f"{STUDIES} of {STUDIES} synthetic studies were read" in done.stdout
     assert "Next:\n" in done.stdout
     assert re.search(r"^console: http://127\.0\.0\.1:\d+/  name: demo  password: \S{20}$", done.stdout, re.MULTILINE)
-    steps = ("the node starts", "5 synthetic studies are", "sent 1 of 5: ", "reading 5 of 5: ", "read 5 of 5: ")
+    last = f"{STUDIES} of {STUDIES}: "
+    steps = (
+        "the node starts",
+        f"{STUDIES} synthetic studies are",
+        f"sent 1 of {STUDIES}: ",
+        f"reading {last}",
+        f"read {last}",
+    )
     assert sorted(steps, key=done.stdout.index) == list(steps)
 
 
@@ -122,7 +132,7 @@ def test_a_demonstration_in_which_no_study_is_read_says_why_of_each_and_ends_wit
     before = without_packages(tmp_path, ("torch", "openvino", "timm", "ultralytics", "cv2"))
     done = ainode("demo", home=tmp_path, before=str(before))
     assert done.returncode == 1
-    assert "FAILED: only 0 of 5 synthetic studies were read" in done.stdout
+    assert f"FAILED: only 0 of {STUDIES} synthetic studies were read" in done.stdout
     assert re.search(r"^FAILED 1 of 5: ct_pneumonia: .* is missing; pip install", done.stdout, re.MULTILINE)
     for name in ("ct-pneumonia", "ct_tumor", "lung-nodule", "skin_lesion", "spine_radiograph"):
         assert re.search(rf"^  {name}: .*(torch|cv2) is missing; pip install", done.stdout, re.MULTILINE), name

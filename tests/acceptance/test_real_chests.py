@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
-from support import Orthanc, installed, orthanc, shared
+from support import Orthanc, installed, orthanc, shared, site_weights
 from support.node import RunningNode, configured, running, shipped_routes
 
 from ainode.models.lung_infection.card import read_card
@@ -70,18 +67,10 @@ def node(tmp_path_factory: pytest.TempPathFactory, archive: Orthanc) -> Iterator
         routes = routes.replace(f'handler = "{handler}"', f'handler = "{handler}"\ndetect = true')
     configuration = configured(tmp_path_factory.mktemp("node"), peers=[archive.peer], routes=routes)
     if os.environ.get(INFECTION):
-        _import_infection(configuration, Path(os.environ[INFECTION]))
+        name = read_card().weights
+        site_weights.bring(configuration, Path(os.environ[INFECTION]), name=name, trained_on="ct_infection")
     with running(configuration) as started:
         yield started
-
-
-def _import_infection(node: RunningNode, path: Path) -> None:
-    card = read_card()
-    copy = shutil.copy(path, node.folder / card.file)
-    arguments = ["--name", card.weights, "--model", card.name, "--licence", "site", "--trained-on", "ct_infection"]
-    command = [sys.executable, "-m", "ainode.node.commands.cli", "weights", "import", str(copy), *arguments]
-    done = subprocess.run([*command, "--config", str(node.config)], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def written(values: NDArray[np.float32], spacing_mm: tuple[float, float, float], folder: Path, name: str) -> list[Path]:

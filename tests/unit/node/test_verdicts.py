@@ -123,6 +123,27 @@ def test_the_headline_is_the_most_probable_of_like_findings_and_the_kept_answer_
     assert answer_values(reports.result_json(result, CONTEXT))["probability"] == 0.9
 
 
+def a_result(finding: Finding) -> Result:
+    algorithm = Algorithm("a model", "1", "0" * 64, WeightsStatus.RESEARCH)
+    summary = "largest curve 42 degrees"
+    return Result(UID("1.2"), algorithm, "Spine", LUNG, (finding,), (), (IMAGE,), (IMAGE,), summary=summary)
+
+
+def test_a_result_that_judges_nothing_is_headed_by_what_was_measured() -> None:
+    measured = a_result(Finding("curve 1", NODULE, LUNG, (), (IMAGE,)))
+    assert measured.presence is None
+    assert measured.headline == "largest curve 42 degrees"
+    assert measured.statements == ("largest curve 42 degrees",)
+    assert reports.report_text(measured).splitlines()[2] == "largest curve 42 degrees"
+    assert plain(measured, (Result,), "result") == measured
+
+
+def test_where_something_is_judged_the_verdict_heads_the_result() -> None:
+    judged = a_result(a_finding("pneumonia", PNEUMONIA, Verdict.of(0.8, 0.5)))
+    assert judged.headline == "pneumonia: present, 0.80, threshold 0.50"
+    assert "largest curve 42 degrees" not in judged.statements
+
+
 def test_a_finding_with_a_verdict_comes_back_from_the_reader_as_it_went() -> None:
     finding = a_finding("nodule 1", NODULE, Verdict.of(0.45, 0.45, band=Band(0.4, 0.5), about=MALIGNANT))
     assert plain(finding, (Finding,), "finding") == finding

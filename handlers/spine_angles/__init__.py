@@ -1,0 +1,189 @@
+"""How curved is this spine? Vertebrae of a frontal radiograph, and the Cobb angles between them."""
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ainode.handlers import algorithm, each_read, grouped, image_refusal, loaded, misfit, readable, unread
+from ainode.handlers.spine_angles.findings import Film
+from ainode.models.errors import UnusablePicture
+from ainode.models.spine_vertebrae.card import Card, read_card
+from ainode.node.domain import (
+    Algorithm,
+    Code,
+    Instance,
+    OutOfScope,
+    Result,
+    Selection,
+    Study,
+    SyntheticImage,
+    SyntheticStudy,
+    Value,
+    refs,
+)
+from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.free_text import as_code
+from ainode.node.imaging.pixel_shape import height_per_width
+from ainode.node.imaging.pixels import display_values
+from ainode.node.reading.weights import ModelEnvironment
+
+if TYPE_CHECKING:
+    from ainode.models.benchmarking import Table
+    from ainode.models.spine_vertebrae.model import Prediction, VertebraModel
+
+PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
+"""what reading needs beside the node's own packages"""
+
+_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+_SMALLEST_SIDE = 256
+_DEMONSTRATION = (1400, 560)
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
+"""row and column spacing, of the patient where somebody calibrated it, else of the receptor (PS3.3 10.7.1)"""
+
+
+class SpineAngles:
+    """The handler: loads its network at the first study it reads."""
+
+    def __init__(self, environment: ModelEnvironment) -> None:
+        self._environment = environment
+        self._card = read_card()
+
+    def weights(self) -> tuple[str, ...]:
+        """Return the name of a site's weights; where no manifest names them, of the synthetic ones that ship."""
+        names = {entry.name for entry in self._environment.weights.entries()}
+        return (self._card.weights if self._card.weights in names else self._card.shipped,)
+
+    def paths(self) -> dict[str, Path]:
+        """Return the verified file of the weights by their name."""
+        return {name: self._environment.weights.verified(name) for name in self.weights()}
+
+    def select(self, study: Study) -> Selection | OutOfScope:
+        """Return the frontal images, by their headers."""
+        return readable(study, lambda instance: _refusal(instance, self._card))
+
+    def read(self, selection: Selection) -> Result | OutOfScope:
+        """Return curves and vertebrae of every image; a picture that shows no spine from the front is out of scope."""
+        predictions, unusable = each_read(selection.instances, self._predicted)
+        if not predictions:
+            return grouped(unusable)
+        films = [
+            Film(number, instance, prediction, self._card, _pixel_millimeters(instance))
+            for number, (instance, prediction) in enumerate(predictions, start=1)
+        ]
+        return self._result(selection, films, [*selection.declined.values(), *unusable])
+
+    def demonstration(self, seed: int) -> SyntheticStudy:
+        """Return a synthetic whole spine with a curve."""
+        from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415
+
+        rows, columns = _DEMONSTRATION
+        random = np.random.default_rng(seed)
+        drawn = spine_radiograph(random, rows=rows, columns=columns, view="AP", region="WHOLE", abnormal=False)
+        spacing = (drawn.mm_per_pixel, drawn.mm_per_pixel)
+        header: dict[str, Value] = {
+            "BodyPartExamined": "WHOLESPINE",
+            "ViewPosition": "AP",
+            "PatientOrientation": ("L", "F"),
+            "SeriesDescription": "Synthetic whole spine AP",
+            "ImagerPixelSpacing": spacing,
+            "PixelSpacing": spacing,
+        }
+        return SyntheticStudy((SyntheticImage(rows, columns, drawn.image.astype("<u2").tobytes(), header),))
+
+    def _predicted(self, instance: Instance) -> "Prediction":
+        pixels = display_values(instance.path)
+        prediction = self._model.predict(pixels, height_per_width=height_per_width(instance.header))
+        if not prediction.is_spine(self._card):
+            raise UnusablePicture(
+                f"the picture shows no spine from the front: {len(prediction.peaks)} vertebrae in a row with a score "
+                f"of {prediction.score:.2f}; needed are {_needed(self._card)}",
+            )
+        return prediction
+
+    @cached_property
+    def _model(self) -> "VertebraModel":
+        from ainode.models.spine_vertebrae.model import VertebraModel  # noqa: PLC0415
+
+        (path,) = self.paths().values()
+        return loaded(VertebraModel.load, path, name=self._card.name, environment=self._environment)
+
+    def _result(self, selection: Selection, films: Sequence[Film], refusals: Collection[OutOfScope]) -> Result:
+        evidence = refs(film.instance for film in films)
+        worst = max(films, key=lambda film: film.largest.angle)
+        return Result(
+            study_instance_uid=selection.study_instance_uid,
+            algorithm=self._algorithm(films, refusals),
+            title="Spine angles",
+            procedure=_PROCEDURE,
+            findings=tuple(finding for film in films for finding in film.findings()),
+            captures=tuple(film.capture() for film in films),
+            evidence=evidence,
+            key_images=evidence,
+            scores={name: value for film in films for name, value in film.scores().items()},
+            summary=worst.summary,
+        )
+
+    def _algorithm(self, films: Sequence[Film], refusals: Collection[OutOfScope]) -> Algorithm:
+        card = self._card
+        sides = {f"sides of image {film.number}": str(film.sides) for film in films}
+        parameters = {
+            "spine": _needed(card),
+            "angles": "between the middle lines of the end vertebrae",
+            "levels": "17 vertebrae are T1 to L5; fewer are named as the network counts them",
+            "precision": f"{self._model.network.precision} on {self._model.network.device}",
+            **sides,
+            **unread(refusals),
+        }
+        return algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
+
+
+def _needed(card: Card) -> str:
+    """Return what makes a spine, in words."""
+    return (
+        f"{card.least_vertebrae} vertebrae in a row with a score of {card.least_score:g}, {card.wide_score:g} where "
+        f"the picture is not cropped to the spine, {card.whole_score:g} from {card.whole_vertebrae} vertebrae on"
+    )
+
+
+def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
+    """Return why the header says that this image is not for the model; None if nothing speaks against it."""
+    part, view = body_part(instance.header), instance.text("ViewPosition").upper()
+    if instance.text("Modality") not in card.modality:
+        reason, code = f"Modality is {as_code(instance.text('Modality'))}, CR or DX is read", "wrong-modality"
+    elif not set(part.parts) & set(card.body_part):
+        reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
+    elif view and view not in card.views:
+        reason = f"View Position is {as_code(view)}; angles are measured on {' and '.join(card.views)}"
+        code = "wrong-view"
+    elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
+        reason, code = misfit_reason
+    else:
+        return None
+    return image_refusal(instance, reason, code)
+
+
+def _pixel_millimeters(instance: Instance) -> float | None:
+    """Return the width of a pixel in millimeters, None where the header does not say it."""
+    for keyword in _SPACINGS:
+        spacing = instance.header.get(keyword)
+        if isinstance(spacing, tuple) and len(spacing) == 2:  # noqa: PLR2004  # of rows and of columns
+            width = float(str(spacing[1]))
+            if width > 0:
+                return width
+    return None
+
+
+def build(environment: ModelEnvironment) -> SpineAngles:
+    """Return the handler."""
+    return SpineAngles(environment)
+
+
+def benchmark(environment: ModelEnvironment, *, full_size: bool, runs: int) -> "Table":  # noqa: ARG001  # one size
+    """Return head and rows of how long a whole reading takes, ours beside eager PyTorch."""
+    from ainode.models.spine_vertebrae.benchmark import benchmark as measured  # noqa: PLC0415
+
+    (path,) = SpineAngles(environment).paths().values()
+    return measured(path, cache=environment.cache, runs=runs)

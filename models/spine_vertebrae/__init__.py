@@ -1,0 +1,1 @@
+"""Vertebrae of a frontal radiograph of the spine, and the angles between them."""
