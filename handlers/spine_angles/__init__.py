@@ -45,7 +45,7 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
 
 
 class SpineAngles:
-    """The handler: loads its network at the first study it reads."""
+    """The handler: loads its network when it is prepared, else at the first study it reads."""
 
     def __init__(self, environment: ModelEnvironment) -> None:
         self._environment = environment
@@ -74,6 +74,10 @@ class SpineAngles:
             for number, (instance, prediction) in enumerate(predictions, start=1)
         ]
         return self._result(selection, films, [*selection.declined.values(), *unusable])
+
+    def prepare(self) -> tuple[object, ...]:
+        """Return the loaded network."""
+        return (self._model,)
 
     def demonstration(self, seed: int) -> SyntheticStudy:
         """Return a synthetic whole spine with a curve."""

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ainode.models.spine_vertebrae.network import REACH, STRIDE
-from ainode.models.spine_vertebrae.targets import LEARNED
+from ainode.models.spine_vertebrae.preprocess import LEARNED, REACH, STRIDE
 
 Array = NDArray[np.float32]
 Corners = NDArray[np.float64]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import UnusablePicture
-from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Recipe, Runner, runner, sha256_of
 from ainode.models.spine_vertebrae.card import Card, read_card
 from ainode.models.spine_vertebrae.column import MOST, Column, column_of
 from ainode.models.spine_vertebrae.geometry import Curve, curves, widths
-from ainode.models.spine_vertebrae.network import VertebraNetwork
 from ainode.models.spine_vertebrae.preprocess import (
     COLUMNS,
     ROWS,
@@ -26,6 +25,9 @@ from ainode.models.spine_vertebrae.preprocess import (
     network_input,
     reason_unusable,
 )
+
+if TYPE_CHECKING:
+    from ainode.models.spine_vertebrae.network import VertebraNetwork
 
 Corners = NDArray[np.float64]
 Array = NDArray[np.float32]
@@ -100,6 +102,9 @@ class VertebraModel:
         """
 
         def build() -> VertebraNetwork:
+            from ainode.models.running.checkpoints import load  # noqa: PLC0415  # torch, which a kept graph does without
+            from ainode.models.spine_vertebrae.network import VertebraNetwork  # noqa: PLC0415  # torch
+
             network = VertebraNetwork()
             load(network, path)
             return network

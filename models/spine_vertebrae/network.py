@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from ainode.models.running.pixel_network import PixelNetwork
-
-STRIDE = 4
-"""pixels of the input between two places of the output"""
-REACH = 32.0
-"""pixels of the input to which a corner's distance of 1 corresponds"""
+from ainode.models.spine_vertebrae.preprocess import STRIDE
 
 
 class VertebraNetwork(PixelNetwork):

@@ -13,6 +13,12 @@ Points = NDArray[np.float64]
 
 ROWS, COLUMNS = 640, 320
 """of the network's input"""
+STRIDE = 4
+"""pixels of the input between two places of the output"""
+REACH = 32.0
+"""pixels of the input to which a corner's distance of 1 corresponds"""
+LEARNED = 0.3
+"""around a middle, corners are learned where its peak is as high as this"""
 SMALLEST_SIDE = 128
 """a film of the training's shape with fewer pixels does not resolve an end plate"""
 # A picture whose middle 90 % spans less than this share of its full range shows nothing.

@@ -6,16 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.spine_vertebrae.dataset import COUNT
-from ainode.models.spine_vertebrae.network import REACH, STRIDE
-from ainode.models.spine_vertebrae.preprocess import COLUMNS, ROWS
+from ainode.models.spine_vertebrae.preprocess import COLUMNS, LEARNED, REACH, ROWS, STRIDE
 
 Array = NDArray[np.float32]
 
 _SHAPE = (ROWS // STRIDE, COLUMNS // STRIDE)
 # The width of a middle's peak, in heights of the vertebra and in places at the least.
 _WIDTH, _LEAST_WIDTH = 0.22, 1.0
-LEARNED = 0.3
-"""around a middle, corners are learned where its peak is as high as this"""
 
 
 def targets(corners: NDArray[np.float64]) -> tuple[Array, Array, Array]:
