@@ -40,6 +40,8 @@ PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _SMALLEST_SIDE = 256
 _DEMONSTRATION = (1400, 560)
+# The first seed of a demonstration: this spine has a curve that can be seen.
+_CURVED = 6
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
 """row and column spacing, of the patient where somebody calibrated it, else of the receptor (PS3.3 10.7.1)"""
 
@@ -84,7 +86,7 @@ class SpineAngles:
         from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415
 
         rows, columns = _DEMONSTRATION
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(_CURVED + seed)
         drawn = spine_radiograph(random, rows=rows, columns=columns, view="AP", region="WHOLE", abnormal=False)
         spacing = (drawn.mm_per_pixel, drawn.mm_per_pixel)
         header: dict[str, Value] = {
