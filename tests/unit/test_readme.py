@@ -29,6 +29,7 @@ def test_the_capture_says_what_it_is_of_and_is_drawn_by_one_command() -> None:
 
 MODELS = {
     "Spine": "spine_radiograph",
+    "Spine angles": "spine_vertebrae",
     "Lung nodule": "lung_nodule",
     "Lung tumor": "ct_tumor",
     "CT pneumonia": "ct_pneumonia",
