@@ -119,7 +119,10 @@ def _listens(port: int) -> bool:
 
 
 def node_command(folder: Path, port: int, *, extra_settings: str = "", routes: str = "") -> Sequence[str]:
-    """Write node.toml, with `extra_settings` at its end, and routes.toml into the folder; return the node's command."""
+    """Write node.toml, with `extra_settings` at its end, and routes.toml into the folder; return the node's command.
+
+    No reader prepares itself: what is timed is to have the machine for itself.
+    """
     config = folder / "node.toml"
     settings = (
         f'ae_title = "{AE_TITLE}"',
@@ -127,7 +130,7 @@ def node_command(folder: Path, port: int, *, extra_settings: str = "", routes: s
         f'data = "{folder / "data"}"',
         "min_free_bytes = 1000000000",
     )
-    config.write_text("\n".join(("[node]", *settings, extra_settings)))
+    config.write_text("\n".join(("[node]", *settings, "[reader]", "prepare = false", extra_settings)))
     (folder / "routes.toml").write_text(routes)
     return [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(config)]
 
