@@ -12,7 +12,7 @@ from pathlib import Path
 from ainode.node import testing
 from ainode.node.app import Node
 from ainode.node.commands.demo_end import Ending, temporary_folder
-from ainode.node.commands.demo_studies import Demonstration, Tell, Trial
+from ainode.node.commands.demo_studies import Demonstration, Tell, Trial, real_weights_first
 from ainode.node.keeping import database
 from ainode.node.reading import registry
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
@@ -20,6 +20,10 @@ from ainode.node.start_checks import missing_packages
 from ainode.node.terminal import program, table
 
 _PERSON = "demo"
+_STATUS_SENTENCE = (
+    "weights: research = learned from patients, and tested on others; "
+    "demonstration = they show that the way works, and say nothing of patients"
+)
 _PASSWORD_BYTES = 15
 
 
@@ -72,7 +76,7 @@ def run(*, keep: bool, seed: int, tell: Tell, stays: bool) -> bool:
         with testing.EmbeddedArchive(folder / "archive", port), _started(Node(settings), ending) as node:
             tell(_welcome(settings))
             demonstration = Demonstration(settings, node.ledger, folder, _results_folder(), tell)
-            trials = demonstration.trials(registry.names(), seed)
+            trials = demonstration.trials(real_weights_first(registry.names(), settings), seed)
             # The conclusion says how to stop: whoever obeys at once is answered as later.
             with contextlib.suppress(KeyboardInterrupt):
                 tell(_conclusion(trials, stays=stays))
@@ -100,12 +104,16 @@ def _how_to_stop() -> str:
 
 def _conclusion(trials: Sequence[Trial], *, stays: bool) -> str:
     """Return the table of the studies, how many were read, and what to do next."""
-    rows = [(trial.name, trial.answer or "not read", trial.report, trial.captures, trial.seconds) for trial in trials]
+    rows = [
+        (trial.name, trial.weights or "-", trial.answer or "not read", trial.report, trial.captures, trial.seconds)
+        for trial in trials
+    ]
     failures = [f"  {trial.name}: {trial.failure}" for trial in trials if trial.failure]
     count = f"{len(trials) - len(failures)} of {len(trials)} synthetic studies were read, with documents in the archive"
     verdict = [f"FAILED: only {count}. The others:", *failures, _remedies()] if failures else [count, next_steps()]
     console = [f"The console is open; {_how_to_stop()}, and the console with them."] if stays else []
-    return "\n".join([table(("route", "answer", "report", "captures", "seconds"), rows), "", *verdict, *console])
+    titles = ("route", "weights", "answer", "report", "captures", "seconds")
+    return "\n".join([table(titles, rows), _STATUS_SENTENCE, "", *verdict, *console])
 
 
 def _remedies() -> str:

@@ -1,5 +1,6 @@
 """The synthetic studies of `ainode demo`: each is sent, read and delivered, and each step is a line for a person."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from pydicom import dcmread
 from ainode.node import testing
 from ainode.node.archive import store
 from ainode.node.archive.dimse import Link
-from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, counted
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState, WeightsStatus, counted
 from ainode.node.errors import ConfigError, NodeError
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
@@ -38,6 +39,8 @@ class Trial:
 
     name: str
     """of the route, else of the handler"""
+    weights: str = ""
+    """the status of the weights that answered"""
     answer: str = ""
     """of the model, in words"""
     report: str = ""
@@ -117,7 +120,15 @@ class Demonstration:
             failure = f"{counted(len(undelivered), 'document')} not in the archive: {undelivered[0].explanation}"
         elif not (report and captures):
             failure = f"job {job.id} has no report or no capture in the archive"
-        return Trial(job.route, offline.headline(job.result), report, captures, f"{job.seconds:.1f}", failure)
+        return Trial(
+            job.route,
+            _status(job.result),
+            offline.headline(job.result),
+            report,
+            captures,
+            f"{job.seconds:.1f}",
+            failure,
+        )
 
     def _archived(self, deliveries: Sequence[Delivery]) -> dict[DocumentKind, list[Path]]:
         """Return the paths of the documents that are in the folder of the archive."""
@@ -159,5 +170,27 @@ class Demonstration:
         return None
 
 
+def real_weights_first(handlers: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """Return handlers by the status of their weights: those learned from patients before demonstrations.
+
+    A handler that is not ready comes last: its study says why.
+    """
+    return tuple(sorted(handlers, key=lambda name: _rank(name, settings)))
+
+
+def _rank(name: str, settings: Settings) -> int:
+    try:
+        models = environment(settings)
+        with boundary(name, "in weights()", ConfigError):
+            status = models.weights.status(registry.handler(name, models).weights())
+    except NodeError:
+        return 2
+    return int(status is WeightsStatus.DEMONSTRATION)
+
+
+def _status(result: str) -> str:
+    return str(json.loads(result)["algorithm"]["weights_status"])
+
+
 def _answered(subject: str, trial: Trial) -> str:
-    return f"read {subject}, {trial.seconds} s: {trial.answer}"
+    return f"read {subject}, {trial.seconds} s, {trial.weights} weights: {trial.answer}"

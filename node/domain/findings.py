@@ -104,10 +104,17 @@ class Finding:
     """whether a search of the node marked it and nobody pointed at it: then its presence is not certain"""
 
     @property
+    def presence(self) -> Presence | None:
+        """Return the verdict; a candidate without a verdict is indeterminate, another finding is stated as it is."""
+        if self.verdict:
+            return self.verdict.presence
+        return Presence.INDETERMINATE if self.is_candidate else None
+
+    @property
     def evaluations(self) -> tuple[tuple[Code, Presence], ...]:
         """Return what is evaluated, and its presence: the finding, then what else the verdict is about."""
         if self.verdict is None:
-            return ()
+            return ((self.concept, self.presence),) if self.presence else ()
         if self.verdict.about is None:
             return ((self.concept, self.verdict.presence),)
         presence = Presence.INDETERMINATE if self.is_candidate else Presence.PRESENT
@@ -115,17 +122,25 @@ class Finding:
 
     @property
     def conclusion(self) -> str:
-        """Return name and verdict: `pneumonia: absent`, `nodule 1, malignant: absent`; the name where no verdict is."""
+        """Return name and verdict: `pneumonia: absent`, `nodule 1, malignant: absent`; the name where no verdict is.
+
+        Of a candidate without a verdict it is `region 1: indeterminate`.
+        """
         if self.verdict is None:
-            return self.tracking_identifier
+            return f"{self.tracking_identifier}: {self.presence}" if self.presence else self.tracking_identifier
         about = self.verdict.about
         subject = self.tracking_identifier if about is None else f"{self.tracking_identifier}, {about.meaning.lower()}"
         return f"{subject}: {self.verdict.presence}"
 
     @property
     def statement(self) -> str:
-        """Return the verdict in words, such as `pneumonia: absent, 0.12, threshold 0.35`; empty without a verdict."""
-        return f"{self.conclusion}, {self.verdict.numbers}" if self.verdict else ""
+        """Return the verdict in words, such as `pneumonia: absent, 0.12, threshold 0.35`; empty without a verdict.
+
+        Of a candidate without a verdict it says that there is no probability.
+        """
+        if self.verdict is None:
+            return f"{self.conclusion}, a candidate without a verdict" if self.presence else ""
+        return f"{self.conclusion}, {self.verdict.numbers}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +297,11 @@ class Result:
 
     @property
     def presence(self) -> Presence | None:
-        """Return the strongest verdict: present, else indeterminate, else absent; None without a verdict."""
-        answers = {finding.verdict.presence for finding in self.findings if finding.verdict}
+        """Return the strongest verdict: present, else indeterminate, else absent; None without a verdict.
+
+        A candidate without a verdict is indeterminate.
+        """
+        answers = {finding.presence for finding in self.findings}
         order = (Presence.PRESENT, Presence.INDETERMINATE, Presence.ABSENT)
         return next((presence for presence in order if presence in answers), None)
 
@@ -305,11 +323,11 @@ class Result:
 
     @property
     def headline(self) -> str:
-        """Return the strongest verdict in words; without a verdict, what was measured."""
-        return self.leading[0].statement if self.leading else self.summary
+        """Return the strongest verdict in words, else that of the first candidate, else what was measured."""
+        return self.leading[0].statement if self.leading else next(iter(self.statements), "")
 
     @property
     def statements(self) -> tuple[str, ...]:
         """Return every verdict in words, in the order of the findings; without a verdict, what was measured."""
-        verdicts = tuple(finding.statement for finding in self.findings if finding.verdict)
+        verdicts = tuple(finding.statement for finding in self.findings if finding.presence)
         return verdicts or ((self.summary,) if self.summary else ())

@@ -66,20 +66,33 @@ def phase(instance: Instance) -> str:
     return next((name for name, _ in _named_phases(instance)), "")
 
 
+def absent_agent(instances: Iterable[Instance]) -> str:
+    """Return that no header names an agent, in words; '' if a header does."""
+    is_named = any(instance.text("ContrastBolusAgent") for instance in instances)
+    return "" if is_named else "Contrast/Bolus Agent is absent"
+
+
 def other_phase(instances: Iterable[Instance]) -> str:
-    """Return why images are not of the portal venous phase, in words; '' if nothing says so."""
+    """Return why images are not of the portal venous phase, in words; '' if nothing says so.
+
+    Where no image names an agent, the agent tells nothing.
+    """
     images = tuple(instances)
-    if not any(instance.text("ContrastBolusAgent") for instance in images):
-        return "Contrast/Bolus Agent is absent"
-    return next((reason for instance in images if (reason := _other_phase(instance))), "")
+    agents = [] if absent_agent(images) else images
+    reasons = (*map(_no_agent, agents), *map(_other_phase, images))
+    return next(filter(None, reasons), "")
 
 
-def _other_phase(instance: Instance) -> str:
+def _no_agent(instance: Instance) -> str:
     words = unaccented(instance.text("ContrastBolusAgent")).strip()
     if _NO_AGENT.match(words) or _PATTERNS["native"].search(words):
         return "Contrast/Bolus Agent says that there is none"
     if _NO_VEIN.search(words) and not _VEIN.search(words):
         return "Contrast/Bolus Agent is none that is given into a vein"
+    return ""
+
+
+def _other_phase(instance: Instance) -> str:
     if _is_other_route(instance):
         return "Contrast/Bolus Route is not a vein"
     return next(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ainode.node.domain import UID, Instance, OutOfScope, Series, counted, refs
 from ainode.node.imaging.acquisitions import difference, distinction, grids, passes
-from ainode.node.imaging.contrast import PORTAL_VENOUS, other_phase, phase
+from ainode.node.imaging.contrast import PORTAL_VENOUS, absent_agent, other_phase, phase
 from ainode.node.imaging.geometry import Stack, stack
 from ainode.node.imaging.hounsfield import header_reason
 from ainode.node.imaging.pixel_size import WRONG_SIZE, field_reason
@@ -40,6 +40,8 @@ class CtRequirements:
     """the preferred kernel; a series of another kernel is read if the study has no series of this kernel"""
     contrast: bool = False
     """portal venous phase: an agent was given into a vein, and no header names another phase"""
+    agent_may_be_absent: bool = False
+    """whether a header without Contrast/Bolus Agent tells nothing of the phase: then the handler looks at the pixels"""
 
 
 def ct_stack(series: Sequence[Series], requirements: CtRequirements) -> Stack | OutOfScope:
@@ -118,7 +120,7 @@ def _misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
         return f"{reason}; Hounsfield units are read", "not-hounsfield"
     if reason := field_reason(scan.instances):
         return reason, WRONG_SIZE
-    return _phase_misfit(scan) if requirements.contrast else ("", "")
+    return _phase_misfit(scan, requirements) if requirements.contrast else ("", "")
 
 
 def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
@@ -131,9 +133,10 @@ def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
     return "", ""
 
 
-def _phase_misfit(scan: Stack) -> tuple[str, str]:
+def _phase_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
     """Return why the scan is not of the portal venous phase, in words and as a code; two '' if nothing says so."""
-    reason = other_phase(scan.instances)
+    absence = "" if requirements.agent_may_be_absent else absent_agent(scan.instances)
+    reason = absence or other_phase(scan.instances)
     return (f"{reason}; the portal venous phase is read", "wrong-contrast-phase") if reason else ("", "")
 
 

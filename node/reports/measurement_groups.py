@@ -140,7 +140,7 @@ def _image_group(finding: Finding, arguments: Mapping[str, Any]) -> sr.Measureme
     """
     images = _source_images(finding.evidence)
     group = sr.MeasurementsAndQualitativeEvaluations(**arguments, source_images=images)
-    if finding.verdict:
+    if finding.presence:
         comment = sr.TextContentItem(codes.DCM.Comment, finding.conclusion, sr.RelationshipTypeValues.CONTAINS)
         group[0].ContentSequence.append(comment)
     return group

@@ -163,13 +163,14 @@ def _replaced(letter: str) -> str:
 
 def _verdicts(answer: Result | OutOfScope) -> Iterator[Flowable]:
     """Yield each verdict large, with its numbers."""
-    findings = [] if isinstance(answer, OutOfScope) else [finding for finding in answer.findings if finding.verdict]
+    findings = [] if isinstance(answer, OutOfScope) else [finding for finding in answer.findings if finding.presence]
     size = next((size for most, size in _VERDICT_SIZES if len(findings) <= most), 9)
     for finding in findings:
-        if finding.verdict:
-            red, green, blue = (round(0.55 * part) for part in VERDICT_COLORS[finding.verdict.presence])
+        if finding.presence:
+            red, green, blue = (round(0.55 * part) for part in VERDICT_COLORS[finding.presence])
             words = f"<b>{escape(_printable(finding.conclusion))}</b>"
-            numbers = f'<font size="{0.6 * size:g}" color="black">, {finding.verdict.numbers}</font>'
+            text = finding.verdict.numbers if finding.verdict else "a candidate without a verdict"
+            numbers = f'<font size="{0.6 * size:g}" color="black">, {text}</font>'
             yield Paragraph(words + numbers, _style(size, color=colors.HexColor(f"#{red:02x}{green:02x}{blue:02x}")))
 
 

@@ -47,7 +47,7 @@ def summary_picture(result: Result, pictures: Sequence[tuple[int, Capture, Pictu
 
 def _strength(finding: Finding | None) -> int:
     """Return the place of a finding in the order of verdicts; a finding without a verdict comes last."""
-    return _ORDER.index(finding.verdict.presence) if finding and finding.verdict else len(_ORDER)
+    return _ORDER.index(finding.presence) if finding and finding.presence else len(_ORDER)
 
 
 def _grid(pictures: Sequence[tuple[int, Capture, Picture]], font: Font) -> Image.Image:
@@ -78,7 +78,7 @@ def _fitting(picture: Image.Image, max_height: int) -> Image.Image:
 def _lines(result: Result, captures: Sequence[Capture], font: Font, *, date: str) -> list[Line]:
     """Return the words below the grid: the verdicts, the strongest first, the study's date, model and limits."""
     small = small_font(font)
-    judged = sorted((finding for finding in result.findings if finding.verdict), key=_strength)
+    judged = sorted((finding for finding in result.findings if finding.presence), key=_strength)
     lines = [line for finding in judged[:_MAX_VERDICTS] for line in verdict_lines(finding, font)]
     if len(judged) > _MAX_VERDICTS:
         lines.append(Line(f"{len(judged) - _MAX_VERDICTS} more findings in the report", WHITE, font))

@@ -103,6 +103,7 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
         "evidence": [ref.sop_instance_uid for ref in finding.evidence],
         "finding": finding.concept.meaning,
         "verdict": finding.verdict and _verdict_fields(finding.verdict),
+        "presence": finding.presence,
         "site": finding.site.meaning,
         "laterality": finding.laterality and finding.laterality.meaning,
         "measurements": [

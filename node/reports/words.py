@@ -40,11 +40,12 @@ def small_font(font: Font) -> Font:
 
 def verdict_lines(finding: Finding | None, font: Font) -> Iterator[Line]:
     """Yield the verdict of a finding in capitals and large, then its numbers; of a measurement alone its label."""
-    if finding and not finding.verdict and finding.label:
+    if finding and not finding.presence and finding.label:
         yield Line(finding.label, WHITE, font_of(round(1.7 * font.size)))
-    if finding and finding.verdict:
-        color = VERDICT_COLORS[finding.verdict.presence]
+    if finding and finding.presence:
+        color = VERDICT_COLORS[finding.presence]
         yield Line(finding.conclusion.upper(), color, font_of(round(1.7 * font.size)))
+    if finding and finding.verdict:
         yield Line(f"probability {finding.verdict.numbers}", WHITE, font)
 
 

@@ -211,8 +211,10 @@ def _subjects(
     findings = []
     for finding in values.get("findings", ()):
         name, own_verdict = finding["name"], finding.get("verdict") or {}
-        statement = next(statements, name) if own_verdict else name
+        # Older nodes wrote it of verdicts alone; a candidate without a verdict has a statement, too.
+        presence = finding.get("presence") or own_verdict.get("presence") or ""
+        statement = next(statements, name) if presence else name
         measurements = tuple((item["name"], item["unit"]) for item in finding.get("measurements", ()))
         history = tuple(judgements.get(name, ()))
-        findings.append(Subject(name, statement, own_verdict.get("presence") or "", measurements, history))
+        findings.append(Subject(name, statement, presence, measurements, history))
     return whole, *findings

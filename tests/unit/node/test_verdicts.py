@@ -1,7 +1,13 @@
 """A verdict follows from its numbers, and says them in words."""
 
+import json
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
 import pytest
-from conformance.made import CONTEXT
+from conformance.made import CONTEXT, a_result, source
+from pypdf import PdfReader
 
 from ainode.node import reports
 from ainode.node.domain import (
@@ -108,6 +114,24 @@ def test_a_verdict_on_the_finding_itself_evaluates_the_finding_alone() -> None:
 def test_a_finding_without_a_verdict_states_nothing() -> None:
     finding = Finding("pneumonia", PNEUMONIA, LUNG, (), (IMAGE,))
     assert (finding.statement, finding.evaluations) == ("", ())
+
+
+def test_a_candidate_without_a_verdict_is_indeterminate_in_every_text_and_has_no_number(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    result = a_result(path, boxes=1)
+    (whole, box) = (replace(finding, is_candidate=True) for finding in result.findings)
+    assert box.evaluations == ((box.concept, Presence.INDETERMINATE),)
+    answer = replace(result, findings=(whole, box), captures=(replace(result.captures[0], subject=whole),))
+    statement = "whole image: indeterminate, a candidate without a verdict"
+    assert answer.presence is Presence.INDETERMINATE
+    assert answer.headline == answer.statements[0] == statement
+    fields = json.loads(reports.result_json(answer, CONTEXT))
+    assert fields["verdict"]["presence"] == "indeterminate"
+    assert fields["verdict"]["probability"] is None
+    assert [finding["presence"] for finding in fields["findings"]] == ["indeterminate"] * 2
+    assert statement in reports.report_text(answer)
+    pages = PdfReader(BytesIO(reports.report_pdf(answer))).pages
+    assert statement in " ".join(" ".join(page.extract_text() for page in pages).split())
 
 
 def test_the_headline_is_the_most_probable_of_like_findings_and_the_kept_answer_has_its_probability() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -510,6 +511,18 @@ def test_another_phase_is_refused_in_five_languages(keyword: str, text: str) -> 
     refusal = refusal_of(series_of(slices(**header)), requirements=VENOUS)
     assert refusal.code == "wrong-contrast-phase"
     assert " names the " in refusal.reason
+
+
+def test_where_pixels_tell_the_phase_an_absent_agent_is_no_refusal_and_a_stated_one_still_is() -> None:
+    told_by_pixels = replace(VENOUS, agent_may_be_absent=True)
+    assert "Contrast/Bolus Agent is absent" in refusal_of(series_of(slices()), requirements=VENOUS).reason
+    assert isinstance(answer_of(series_of(slices()), requirements=told_by_pixels), Stack)
+    for header, words in (
+        ({"ContrastBolusAgent": "none"}, "says that there is none"),
+        ({"SeriesDescription": "arterial"}, "names the arterial phase"),
+        ({"ContrastBolusRoute": "ORAL"}, "is not a vein"),
+    ):
+        assert words in refusal_of(series_of(slices(**header)), requirements=told_by_pixels).reason
 
 
 def test_a_native_image_computed_from_two_energies_is_refused() -> None:
