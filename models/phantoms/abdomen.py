@@ -63,17 +63,26 @@ class Abdomen:
     radius_mm: float
 
 
-def abdomen(
-    random: np.random.Generator, *, slices: int = 40, side: int = 256, step_mm: float = 4.0, tumor: bool = True
+def abdomen(  # the generator, the grid and the tumor
+    random: np.random.Generator,
+    *,
+    slices: int = 40,
+    side: int = 256,
+    step_mm: float = 4.0,
+    tumor: bool = True,
+    along: tuple[float, float] = (0.08, 0.9),
 ) -> Abdomen:
-    """Return an abdomen; the same state of `random` gives the same abdomen."""
+    """Return an abdomen; the same state of `random` gives the same abdomen.
+
+    A tumor lies between two shares of the gland's length, from its head at 0 to its tail at 1.
+    """
     half = np.asarray([0, random.uniform(105, 135), random.uniform(150, 185)])
     pixel = 2 * half[2] * random.uniform(1.08, 1.2) / side
     scene = _Scene.empty((slices, side, side), (step_mm, pixel, pixel), random)
     _draw_wall(scene, half)
     _draw_organs(scene, half)
     course = _gland_course(random, half)
-    place = float(random.uniform(0.08, 0.9)) if tumor else None
+    place = float(random.uniform(*along)) if tumor else None
     center, radius = _draw_pancreas(scene, course, place)
     mass = scene.area_mm2(center, radius) if center is not None else np.zeros(slices)
     return Abdomen(scene.scanned_values(), scene.spacing_mm, mass > _LEAST_MM2, center, radius)

@@ -21,8 +21,8 @@ from ainode.node.terminal import program, table
 
 _PERSON = "demo"
 _STATUS_SENTENCE = (
-    "weights: research = learned from patients, and tested on others; "
-    "demonstration = they show that the way works, and say nothing of patients"
+    "weights: research = learned from patients, and above every shortcut on others; "
+    "demonstration = not so: most are of synthetic studies, they show that the way works"
 )
 _PASSWORD_BYTES = 15
 

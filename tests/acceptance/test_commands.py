@@ -103,14 +103,23 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     installed("openvino", "timm", "torch", "ultralytics")
     done = ainode("demo", "--keep", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for route in ("spine-angles", "spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "skin-lesion"):
+    for route in (
+        "spine-angles",
+        "spine-radiograph",
+        "lung-nodule",
+        "ct-pneumonia",
+        "ct-tumor",
+        "pancreas-ct",
+        "skin-lesion",
+    ):
         assert route in done.stdout
     folder = tmp_path / "ainode-demo"
     reports = [folder / word for word in done.stdout.split() if word.endswith(".dcm")]
     assert [dcmread(path).Modality for path in reports] == ["SR"] * STUDIES
-    # a whole spine, two radiographs, three slices of each CT for pneumonia and tumor, a nodule, a photograph; summaries
+    # a whole spine, two radiographs, three slices of each CT for pneumonia and tumor, two of the pancreas, a nodule, a
+    # photograph; summaries
     pictures = [folder / word for word in done.stdout.split() if word.endswith(".png")]
-    assert len(pictures) == 1 + 3 + 4 + 4 + 1 + 1
+    assert len(pictures) == 1 + 3 + 4 + 4 + 3 + 1 + 1
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
@@ -133,7 +142,7 @@ def test_a_demonstration_in_which_no_study_is_read_says_why_of_each_and_ends_wit
     done = ainode("demo", home=tmp_path, before=str(before))
     assert done.returncode == 1
     assert f"FAILED: only 0 of {STUDIES} synthetic studies were read" in done.stdout
-    assert re.search(r"^FAILED 1 of 5: ct_pneumonia: .* is missing; pip install", done.stdout, re.MULTILINE)
+    assert re.search(rf"^FAILED 1 of {STUDIES}: ct_pneumonia: .* is missing; pip install", done.stdout, re.MULTILINE)
     for name in ("ct-pneumonia", "ct_tumor", "lung-nodule", "skin_lesion", "spine_radiograph"):
         assert re.search(rf"^  {name}: .*(torch|cv2) is missing; pip install", done.stdout, re.MULTILINE), name
     assert "check\n      see which packages" in done.stdout

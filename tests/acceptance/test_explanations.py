@@ -17,7 +17,7 @@ from ainode.node.reading.weights import environment
 # Folder, and in it the study, to route and what its handler says; every other study matches no route. Of the encodings
 # of a slice in transfer_syntaxes/ct_chest_all_syntaxes each instance counts once, which leaves too few.
 EXPECTED: Mapping[str, Mapping[str, str]] = {
-    "ct_abdomen/KiTS-00072": {"ct-tumor": "wrong-contrast-phase"},
+    "ct_abdomen/KiTS-00072": {"ct-tumor": "wrong-contrast-phase", "pancreas-ct": "wrong-contrast-phase"},
     "ct_chest_5mm_Lung_Dx-A0001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "not-searched"},
     "ct_chest_thin_R01-001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "not-searched"},
     "spine/drr_from_R01-001": {"spine-radiograph": "reads"},

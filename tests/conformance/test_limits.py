@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from ainode.models.ct_pneumonia import card as ct_pneumonia
 from ainode.models.ct_tumor import card as ct_tumor
 from ainode.models.lung_nodule import card as lung_nodule
+from ainode.models.pancreas_tumor import card as pancreas_tumor
 from ainode.models.skin_lesion import card as skin_lesion
 from ainode.models.spine_radiograph import card as spine_radiograph
 from ainode.node import reports
@@ -22,7 +23,7 @@ from ainode.node.reports.limits import footnotes
 NOT_FOR = ("any clinical decision", "cervical and oblique views")
 KNOWN = ("called 116 of 116 real whole-spine films abnormal",)
 LIMITED = replace(ALGORITHM, not_for=NOT_FOR, known_limits=KNOWN)
-CARDS = (ct_pneumonia, ct_tumor, lung_nodule, skin_lesion, spine_radiograph)
+CARDS = (ct_pneumonia, ct_tumor, lung_nodule, pancreas_tumor, skin_lesion, spine_radiograph)
 
 
 def test_report_json_text_and_pdf_state_the_limits(tmp_path: Path) -> None:

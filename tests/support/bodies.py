@@ -68,3 +68,17 @@ def study(
     images = arrange(testing.ct(values, spacing_mm, frame="a body", header=common))
     paths = testing.write(images, folder, study="a body")
     return headers.study(headers.instance(path, sha256="") for path in paths)
+
+
+def enhanced(aorta: float, liver: float, slices: int = 16) -> Values:
+    """Return a body with a liver, a spine with a cortex and an aorta before it, 256 x 256 pixels of 1.5 mm."""
+    y, x = np.mgrid[:256, :256]
+    plane = np.full((256, 256), _AIR, np.float32)
+    plane[((y - 128) / 84) ** 2 + ((x - 128) / 112) ** 2 < 1] = 50
+    plane[((y - 125) / 50) ** 2 + ((x - 150) / 45) ** 2 < 1] = -100
+    plane[((y - 115) / 45) ** 2 + ((x - 70) / 40) ** 2 < 1] = liver
+    plane[np.hypot(y - 160, x - 130) < 14] = 600
+    plane[np.hypot(y - 160, x - 130) < 11] = 180
+    plane[np.hypot(y - 135, x - 137) < 7] = aorta
+    noise = np.random.default_rng(0).normal(0, 8, (slices, 256, 256))
+    return np.asarray(plane + noise, np.float32)

@@ -33,6 +33,7 @@ MODELS = {
     "Lung nodule": "lung_nodule",
     "Lung tumor": "ct_tumor",
     "CT pneumonia": "ct_pneumonia",
+    "Pancreas regions": "pancreas_tumor",
     "Skin": "skin_lesion",
 }
 FIGURE = re.compile(r"-?\d\.\d{3}|\d+ of \d+|\d+ to \d+ %")

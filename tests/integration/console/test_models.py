@@ -60,7 +60,7 @@ def test_a_page_about_models_has_no_style_or_script_in_it_and_whole_charts(viewe
 
 def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_answered(viewer: Browser) -> None:
     page = words(viewer.get("/console/models").text)
-    for name in ("ct_pneumonia", "ct_tumor", "lung_nodule", "skin_lesion", "spine_radiograph"):
+    for name in ("ct_pneumonia", "ct_tumor", "lung_nodule", "pancreas_tumor", "skin_lesion", "spine_radiograph"):
         assert name in page
     assert "Is the skin lesion in this picture malignant" in page
     assert "research weights" in page

@@ -75,7 +75,7 @@ def test_a_band_is_a_parameter_of_its_own_so_that_another_band_gives_other_docum
         ({"ReconstructionDiameter": 20.0}, "wrong-pixel-size", "but Reconstruction Diameter is 20 mm"),
     ],
 )
-@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule"])
+@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule", "pancreas_tumor"])
 def test_a_ct_whose_units_are_wrong_is_refused_by_every_ct_handler(
     name: str, header: dict[str, float], code: str, reason: str, tmp_path: Path
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_ct_whose_units_are_wrong_is_refused_by_every_ct_handler(
     assert reason in answer.reason
 
 
-@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule"])
+@pytest.mark.parametrize("name", ["ct_pneumonia", "ct_tumor", "lung_nodule", "pancreas_tumor"])
 def test_a_ct_whose_values_are_no_hounsfield_units_is_refused_by_every_ct_handler(name: str, tmp_path: Path) -> None:
     handler = registry.handler(name, ModelEnvironment(WeightStore(tmp_path), tmp_path))
     demonstration = handler.demonstration(seed=2)

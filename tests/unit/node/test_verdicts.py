@@ -6,7 +6,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conformance.made import CONTEXT, a_result, source
+from conformance import made
+from conformance.made import CONTEXT, source
 from pypdf import PdfReader
 
 from ainode.node import reports
@@ -118,7 +119,7 @@ def test_a_finding_without_a_verdict_states_nothing() -> None:
 
 def test_a_candidate_without_a_verdict_is_indeterminate_in_every_text_and_has_no_number(tmp_path: Path) -> None:
     path = source(tmp_path)
-    result = a_result(path, boxes=1)
+    result = made.a_result(path, boxes=1)
     (whole, box) = (replace(finding, is_candidate=True) for finding in result.findings)
     assert box.evaluations == ((box.concept, Presence.INDETERMINATE),)
     answer = replace(result, findings=(whole, box), captures=(replace(result.captures[0], subject=whole),))

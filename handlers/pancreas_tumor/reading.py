@@ -1,0 +1,200 @@
+"""The regions of one abdomen in the node's words, on the slices' own pixels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ainode.handlers import saliency, voxels_under
+from ainode.node.domain import (
+    Capture,
+    Code,
+    Finding,
+    InstanceRef,
+    LabelMap,
+    Measurement,
+    Outline,
+    Position,
+    Region,
+    Segment,
+    Segmented,
+    Window,
+)
+from ainode.node.imaging.ct_parts import CtPart
+
+if TYPE_CHECKING:
+    from ainode.models.pancreas_tumor.model import Prediction
+    from ainode.models.pancreas_tumor.regions import Region as MarkedRegion
+
+Mask = NDArray[np.bool_]
+
+NOT_RULED_OUT = "what is not marked was not ruled out"
+NO_PROBABILITY = "Learned from patients who all have a tumor: it cannot tell whether there is one"
+NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+_PANCREAS = Code("15776009", "SCT", "Pancreas")
+_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+_LONG_AXIS = Code("103339001", "SCT", "Long axis")
+_MM = Code("mm", "UCUM", "mm")
+_MARKED_BY = Code("marked-by", "99AINODE", "Marked by")
+_SEARCH = Code("node-search", "99AINODE", "The node's own search, as a candidate")
+# In HU: soft tissue.
+_WINDOW = Window(60.0, 360.0)
+_LEAST_CONTOURS, _LEAST_POINTS = 2, 3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model marked in one abdomen, the surest region first."""
+
+    part: CtPart
+    prediction: "Prediction"
+
+    @cached_property
+    def regions(self) -> tuple["MarkedOnSlices", ...]:
+        """Return the regions with their names."""
+        marked = enumerate(self.prediction.regions, start=1)
+        return tuple(MarkedOnSlices(self.part, self.prediction, region, f"region {n}") for n, region in marked)
+
+    @property
+    def key_images(self) -> tuple[InstanceRef, ...]:
+        """Return the slice of each region where the region is longest, each once."""
+        return tuple(dict.fromkeys(region.image for region in self.regions))
+
+    @property
+    def slices_text(self) -> str:
+        """Return which slices were read, for a report."""
+        z, y, x = self.part.volume.spacing_mm
+        group = self.prediction.group
+        means = "" if group == 1 else f", read as means of {group}"
+        return f"{len(self.part.slices.instances)} of {z:.2f} mm{means}, pixels {y:.2f} x {x:.2f} mm"
+
+    def scores(self) -> Mapping[str, float]:
+        """Return every number of each region by name."""
+        values: dict[str, float] = {}
+        for region in self.regions:
+            values[f"{region.name} longest axis in mm"] = round(region.long_axis_mm, 1)
+            values[f"{region.name} highest value of the network, no probability of disease"] = region.marked.peak
+        return values
+
+    def segmented(self) -> Segmented:
+        """Return the regions on the pixels of the slices that hold one."""
+        segments = tuple(Segment(region.name, _ABNORMAL, NEOPLASM, finding=region.name) for region in self.regions)
+        labels: dict[int, NDArray[np.uint8]] = {}
+        for label, region in enumerate(self.regions, start=1):
+            for number, mask in region.masks.items():
+                held = labels.setdefault(number, np.zeros(mask.shape, np.uint8))
+                held[mask & (held == 0)] = label
+        instances = self.part.slices.instances
+        maps = (
+            LabelMap(instances[number].ref, values.shape[0], values.shape[1], values.tobytes())
+            for number, values in sorted(labels.items())
+        )
+        return Segmented("PANCREAS_REGIONS", segments, tuple(maps))
+
+
+@dataclass(frozen=True)
+class MarkedOnSlices:
+    """One region on the slices of the part, counted as the stack counts them."""
+
+    part: CtPart
+    prediction: "Prediction"
+    marked: "MarkedRegion"
+    name: str
+
+    @property
+    def image(self) -> InstanceRef:
+        """Return the slice where the region is longest."""
+        return self.part.slices.instances[self._key_number].ref
+
+    @cached_property
+    def long_axis_mm(self) -> float:
+        """Return the longest axis on the slice where the region is longest."""
+        return self.prediction.long_axis_mm(self.marked)
+
+    @cached_property
+    def masks(self) -> Mapping[int, Mask]:
+        """Return the region on the pixels of each slice that holds a pixel of it, by the slice's number."""
+        numbers = {z: self._number(z) for z in self.prediction.slices_of(self.marked)}
+        masks = {number: self._acquired(z, self.prediction.mask_on(self.marked, z)) for z, number in numbers.items()}
+        return {number: np.asarray(mask, np.bool_) for number, mask in masks.items() if mask.any()}
+
+    def finding(self) -> Finding:
+        """Return the candidate with its longest axis; it has no verdict, for there is no probability."""
+        axis = Measurement(
+            _LONG_AXIS, round(self.long_axis_mm), _MM, (self.image,), of_outline=self._outline is not None
+        )
+        return Finding(
+            tracking_identifier=self.name,
+            concept=NEOPLASM,
+            site=_PANCREAS,
+            measurements=(axis,),
+            evidence=(self.image,),
+            region=self._region(),
+            label=f"{self.name}: {self.long_axis_mm:.0f} mm",
+            outline=self._outline,
+            qualities=((_MARKED_BY, _SEARCH),),
+            is_candidate=True,
+        )
+
+    def capture(self) -> Capture:
+        """Return the slice where the region is longest, with its outline and what the network answered around it."""
+        finding, number, z = self.finding(), self._key_number, self.prediction.key_slice(self.marked)
+        count = len(self.masks)
+        return Capture(
+            image=self.image,
+            title=f"Pancreas, {self.name}, slice {self.part.number(number)} of {self.part.whole_count}",
+            captions=(
+                f"Longest axis {self.long_axis_mm:.0f} mm; marked on {count} slices by the node's search",
+                f"{NO_PROBABILITY}; {NOT_RULED_OUT}",
+            ),
+            saliency=saliency(self._acquired(z, self.prediction.probabilities_on(z))),
+            findings=(finding,),
+            subject=finding,
+            inset=finding,
+            window=_WINDOW,
+        )
+
+    @property
+    def _key_number(self) -> int:
+        return self._number(self.prediction.key_slice(self.marked))
+
+    def _number(self, z: int) -> int:
+        """Return the number in the stack of a slice of the volume, which counts from the feet."""
+        return round(self.part.slices.pixel(self.part.volume.position((z, 0, 0)))[0])
+
+    def _acquired(self, z: int, values: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return values on a slice of the volume on the pixels of its instance."""
+        _, y, x = np.rint(voxels_under(self.part.slices, self._number(z), self.part.volume)).astype(int)
+        return np.asarray(values[y, x], np.float32)
+
+    def _region(self) -> Region:
+        """Return the border on the slice where the region is longest, through the middles of its outer pixels."""
+        points = [(float(x) + 0.5, float(y) + 0.5) for x, y in _border(self.masks[self._key_number])]
+        return Region(self.image, (*points, points[0]))
+
+    @cached_property
+    def _outline(self) -> Outline | None:
+        """Return the borders in the patient; None of a region on one slice, or without a known patient space."""
+        slices = self.part.slices
+        if not slices.frame_of_reference_uid:
+            return None
+        contours = []
+        for number, mask in sorted(self.masks.items()):
+            border = _border(mask)
+            if len(border) >= _LEAST_POINTS:
+                points: list[Position] = [slices.position(number, float(y), float(x)) for x, y in border]
+                contours.append((*points, points[0]))
+        if len(contours) < _LEAST_CONTOURS:
+            return None
+        return Outline(slices.frame_of_reference_uid, self.image.series_instance_uid, tuple(contours))
+
+
+def _border(mask: Mask) -> NDArray[np.int32]:
+    """Return column and row of the pixels where the border of the largest piece turns, (n, 2)."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest = max(contours, key=cv2.contourArea)
+    return np.asarray(largest, np.int32).reshape(-1, 2)
