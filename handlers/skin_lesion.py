@@ -159,10 +159,10 @@ class SkinLesion:
         platt = model.calibration
         parameters = {
             **threshold_texts(round(platt.threshold, 3), card.band),
-            "network": f"{card.network}, mean of {platt.views} mirrored views",
+            "network": card.network,
             "calibration": f"Platt {platt.slope:.3g} {platt.intercept:+.3g}, for half of the lesions malignant",
-            "input": f"{card.side} x {card.side}, stretched",
-            "precision": f"{model.network.run.precision} on {model.network.run.device}",
+            "input": model.reader.input_text,
+            "precision": f"{model.reader.run.precision} on {model.reader.run.device}",
             **unread(refusals),
         }
         described = algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)

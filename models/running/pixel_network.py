@@ -48,7 +48,7 @@ class PixelNetwork(nn.Module):
         super().__init__()
         self._conv_stem = nn.Conv2d(channels, 32, 3, 2, padding=1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, _EPSILON, _MOMENTUM)
-        self._blocks = nn.ModuleList(_Block(*block) for block in _BLOCKS)
+        self._blocks = nn.ModuleList(Block(*block) for block in _BLOCKS)
         self.fine = _joined(channels, _STAGES[1][1]) if stride == 1 else None
         self.up = nn.ModuleList()
         width = _DEEPEST
@@ -84,7 +84,7 @@ class PixelNetwork(nn.Module):
         self.load_state_dict({**own, **shared, "_conv_stem.weight": stem})
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """An inverted bottleneck without attention."""
 
     def __init__(self, kernel: int, stride: int, expansion: int, channels: int, out: int) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.benchmarking import grad_cam_function, timings, timings_json
-from ainode.models.running.keras_network import backend, efficientnet_lite0, load
+from ainode.models.running.keras_network import backend
 from ainode.models.skin_lesion.card import read_card
-from ainode.models.skin_lesion.preprocess import Picture, map_on_source_grid, network_input
+from ainode.models.skin_lesion.preprocess import Picture, map_on_source_grid, original_input
 
 WARM_UP = 3
 
@@ -35,34 +35,27 @@ def like_the_original(keras: Any, side: int) -> Any:  # noqa: ANN401  # a keras.
 def main() -> None:
     """Read WEIGHTS PICTURES RUNS; if the file of weights is absent, a network like the original's is saved there."""
     weights_path, pictures_path, runs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    keras, side = backend("tensorflow"), read_card().side
+    keras, side = backend("tensorflow"), read_card().original_side
     import tensorflow as tf  # noqa: PLC0415  # this process is TensorFlow's
 
     # ainode's side has as many threads in all.
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    is_ainode = weights_path.suffix == ".safetensors"
-    if not is_ainode and not weights_path.exists():
+    if not weights_path.exists():
         like_the_original(keras, side).save(weights_path)
-    network = (
-        load(efficientnet_lite0(side, 1), weights_path)
-        if is_ainode
-        else keras.models.load_model(weights_path, compile=False)
-    )
-    scale = np.float32(1 if is_ainode else 1 / 255)
+    network = keras.models.load_model(weights_path, compile=False)
     activation_map = grad_cam_function(network, 0)
 
     def probability(square: NDArray[np.float32]) -> float:
-        output = float(network.predict(square, verbose=0)[0, 0])
-        return float(1 / (1 + np.exp(-output))) if is_ainode else output
+        return float(network.predict(square, verbose=0)[0, 0])
 
     def probability_with_map(picture: Picture) -> float:
-        square = network_input(picture, side) * scale
+        square = original_input(picture, side) / np.float32(255)
         coarse_map = np.asarray(activation_map(square))
         map_on_source_grid(np.asarray(coarse_map / max(float(coarse_map.max()), 1e-9), np.float32), *picture.shape[:2])
         return probability(square)
 
     def probability_without_map(picture: Picture) -> float:
-        return probability(network_input(picture, side) * scale)
+        return probability(original_input(picture, side) / np.float32(255))
 
     methods = {
         "Keras predict on TensorFlow, Grad-CAM": probability_with_map,

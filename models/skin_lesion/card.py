@@ -18,8 +18,9 @@ class Card:
     version: str
     limits: Limits
     modality: tuple[str, ...]
-    side: int
     smallest_side: int
+    original_side: int
+    """of the square that an original network takes"""
     network: str
     file: str
     band: tuple[float, float] | None

@@ -1,7 +1,6 @@
 """Training and evaluation of the model, for `ainode train` and `ainode evaluate`.
 
-Training runs Keras on TensorFlow, evaluation runs torch: the two functions import them, and a process calls only one
-of the two.
+The two functions import torch, which a caller of the card does without.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from ainode.models.training.experiment import Evaluation, Part, TrainingOptions
 
 def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
     """Train on the part `train` of `data`, write into `out`; return the file of weights by its manifest name."""
-    from ainode.models.skin_lesion import training  # noqa: PLC0415  # brings TensorFlow along
+    from ainode.models.skin_lesion import training  # noqa: PLC0415  # brings torch along
 
     return training.train(data, out, options)
 

@@ -1,221 +1,235 @@
-"""Trains the network by Keras on TensorFlow, from ImageNet weights; resumable and logged.
+"""Trains the network, from ImageNet weights, on pictures as many cameras would take them; resumable and logged.
 
-Needs the extra `train`. This command reproduces the shipped weights:
+This command reproduces the shipped weights:
     ainode train skin_lesion --data DIR --out DIR
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn import functional
 
-from ainode.models.running.keras_network import (
-    WeightTable,
-    assign,
-    backend,
-    efficientnet_lite0,
-    imagenet_checkpoint,
-    imagenet_weights,
-    save_half,
-    weights_of,
-)
-from ainode.models.skin_lesion.augment import augmented_square
-from ainode.models.skin_lesion.calibration import FLIPS, Calibration
-from ainode.models.skin_lesion.card import Card, read_card
+from ainode.models.running.checkpoints import save_half
+from ainode.models.running.keras_network import imagenet_checkpoint
+from ainode.models.skin_lesion.augment import varied
+from ainode.models.skin_lesion.calibration import Calibration
+from ainode.models.skin_lesion.cameras import CAMERAS, seen_by
+from ainode.models.skin_lesion.card import read_card
 from ainode.models.skin_lesion.dataset import LabelledPicture, pictures_of_part, read_picture, split_indices
-from ainode.models.skin_lesion.preprocess import Picture, network_input, resized_square
+from ainode.models.skin_lesion.network import CHANNELS, LesionNetwork
+from ainode.models.skin_lesion.preprocess import Picture, network_input
+from ainode.models.skin_lesion.views import VIEWS, viewed
+from ainode.models.training.epochs import Plan, fit
 from ainode.models.training.experiment import TrainingOptions
-from ainode.models.training.metrics import auc, youden_threshold
+from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 
-# Room for the zoom: the stack's pictures have one and a half times the network's side.
-_ROOM = 1.5
-_BATCH = 32
-_EPOCHS = 24
-_PATIENCE = 8
-_WORTH = 0.003
-_PEAK_RATE, _DECAY, _WARM_UP = 6e-4, 0.02, 0.08
+_BATCH, _EPOCHS, _RATE = 32, 12, 8e-4
+_SMOOTHING = 0.05
+_PLACE_SHARE, _KIND_SHARE = 0.5, 0.3
+_SENSITIVITY = 0.9
+_UNKNOWN = -100
+"""the diagnosis that counts for no loss"""
+
+
+class Learner(nn.Module):
+    """The network, and a head that names the diagnosis, which only the training uses."""
+
+    def __init__(self, diagnoses: int) -> None:
+        super().__init__()
+        self.network = LesionNetwork()
+        self.diagnosis = nn.Linear(CHANNELS, max(1, diagnoses))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (n,), logits of the place (n, 9, 12) and of the diagnoses (n, diagnoses)."""
+        features = self.network.features(pictures)
+        logits, _, place = self.network.answers(features)
+        return logits, place, self.diagnosis(features.mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """The training pictures in memory.
+class Material:
+    """Labelled pictures in memory, and the names of their diagnoses."""
 
-    Shapes: pictures (n, side, side, 3); labels (n,).
+    labelled: tuple[LabelledPicture, ...]
+    pictures: tuple[Picture, ...]
+    diagnoses: tuple[str, ...]
+
+    @classmethod
+    def of(cls, labelled: Sequence[LabelledPicture]) -> Material:
+        """Read the files."""
+        pictures = tuple(read_picture(item.path) for item in labelled)
+        return cls(tuple(labelled), pictures, tuple(sorted({item.diagnosis for item in labelled} - {""})))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the classes, (n,)."""
+        return np.array([item.label for item in self.labelled], np.int64)
+
+    @property
+    def shares(self) -> Tensor:
+        """Return the weight of a picture of each class: both classes count alike."""
+        counts = torch.bincount(torch.from_numpy(self.labels), minlength=2)
+        return len(self.labelled) / (2 * counts.clamp(min=1)).float()
+
+    def example(self, number: int, random: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        """Return a picture as another camera takes it, its class, the lesion's share of each cell, its diagnosis."""
+        item = self.labelled[number]
+        picture, cells = varied(self.pictures[number], item.box, random)
+        diagnosis = self.diagnoses.index(item.diagnosis) if item.diagnosis in self.diagnoses else _UNKNOWN
+        return picture, np.array(item.label, np.float32), cells, np.array(diagnosis, np.float32)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the batches of an epoch, each picture once; the same numbers give the same batches."""
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.labelled))
+        for step in range(self.steps):
+            random = np.random.default_rng([seed, epoch, step])
+            examples = [self.example(int(i), random) for i in order[step * _BATCH : (step + 1) * _BATCH]]
+            values = [torch.from_numpy(np.stack(column)) for column in zip(*examples, strict=True)]
+            yield values[0].permute(0, 3, 1, 2), *values[1:]
+
+    @property
+    def steps(self) -> int:
+        """Return the number of batches of an epoch."""
+        return max(1, len(self.labelled) // _BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Lesions that are left out: their pictures as they are, and each through one of the simulated cameras.
+
+    Shapes: inputs, simulated (n, 144, 192, 3) in 0 to 255; truth (n,).
     """
 
-    pictures: NDArray[np.uint8]
-    labels: NDArray[np.float32]
+    inputs: NDArray[np.float32]
+    simulated: NDArray[np.float32]
+    truth: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, left_out: Material) -> Judge:
+        """Return the judge that has these pictures."""
+        cameras = tuple(CAMERAS.values())
+        simulated = [seen_by(cameras[i % len(cameras)], picture, i) for i, picture in enumerate(left_out.pictures)]
+        inputs, simulated_inputs = (
+            np.stack([network_input(picture) for picture in pictures]) for pictures in (left_out.pictures, simulated)
+        )
+        return cls(inputs, simulated_inputs, left_out.labels)
+
+    def figures(self, learner: nn.Module) -> Mapping[str, float]:
+        """Return the figures of an epoch; the score is the mean of the AUC of both kinds of pictures."""
+        network = cast("Learner", learner).network
+        logits = logits_of(network, self.inputs, VIEWS[:1])
+        areas = auc(self.truth, logits), auc(self.truth, logits_of(network, self.simulated, VIEWS[:1]))
+        accuracy = float(np.mean((logits > 0) == self.truth))
+        figures = {"score": float(np.mean(areas)), "auc": areas[0], "auc_simulated": areas[1], "accuracy": accuracy}
+        log.info("left-out lesions: %s", figures)
+        return figures
 
 
 def train(data: Path, out: Path, options: TrainingOptions) -> dict[str, Path]:
     """Train on the part `train` of `data`; return the file of weights and calibration by its name.
 
-    Writes `log.csv`, `best.weights.h5`, `chosen.json` and the safetensors file into `out`.
+    Writes `log.csv`, `best.safetensors`, `chosen.json` and the file of weights into `out`.
     """
-    card = read_card()
-    keras = backend("tensorflow")
-    keras.utils.set_random_seed(options.seed)
-    pictures = pictures_of_part(data, "train")
-    training, validation_indices = split_indices(pictures, options.seed)
-    stack = _stack([pictures[i] for i in training], round(card.side * _ROOM))
-    validation_pictures = [pictures[i] for i in validation_indices]
-    validation = (
-        _network_inputs(validation_pictures, card.side),
-        np.array([picture.label for picture in validation_pictures], np.float32),
+    card, pictures = read_card(), pictures_of_part(data, "train")
+    material, left_out = (
+        Material.of([pictures[i] for i in indices]) for indices in split_indices(pictures, options.seed)
     )
-    network = efficientnet_lite0(card.side, 1, dropout=0.3)
-    assign(network, _imagenet_weights(network))
-    _fit(network, stack, validation, out, options)
-    network.load_weights(out / "best.weights.h5")
-    calibration = fitted_calibration(network, *validation)
-    return {f"{card.name}/{card.network}": save_weights(network, calibration, card, out)}
-
-
-def save_weights(network: Any, calibration: Calibration, card: Card, out: Path) -> Path:  # noqa: ANN401  # a keras.Model
-    """Write the weights with their calibration and return the file."""
+    network = trained(material, left_out, out, options).network
+    chosen = fitted_calibration(network, left_out)
     path = out / card.file
-    save_half(network, path, calibration.metadata())
-    (out / "chosen.json").write_text(json.dumps(calibration.metadata(), indent=1) + "\n", "utf-8")
-    return path
+    save_half(network, path, chosen.metadata())
+    (out / "chosen.json").write_text(json.dumps(chosen.metadata(), indent=1) + "\n", "utf-8")
+    return {f"{card.name}/{card.network}": path}
 
 
-def fitted_calibration(network: Any, pictures: NDArray[np.float32], labels: NDArray[np.float32]) -> Calibration:  # noqa: ANN401
-    """Return the calibration that is fitted on the validation set.
-
-    Each mirrored view costs time, so the views are used only where they raise the AUC by `_WORTH`.
-    """
-    logits_by_view = np.stack([_logits(network, pictures[:, ::down, ::right]) for down, right in FLIPS])
-    single_view_auc, all_views_auc = auc(labels, logits_by_view[0]), auc(labels, logits_by_view.mean(0))
-    views = len(FLIPS) if all_views_auc > single_view_auc + _WORTH else 1
-    logits = logits_by_view[:views].mean(0)
-    regression = LogisticRegression(C=1e6).fit(logits[:, None], labels)
-    calibration = Calibration(float(regression.coef_[0, 0]), float(regression.intercept_[0]), views)
-    log.info("validation AUC %.4f, mean of mirrored views %.4f; taken: %d views", single_view_auc, all_views_auc, views)
-    return replace(calibration, threshold=youden_threshold(labels, calibration.probability(logits)))
-
-
-def _logits(network: Any, pictures: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ANN401  # a keras.Model
-    return np.asarray(network.predict(pictures, batch_size=64, verbose=0), np.float64)[:, 0]
-
-
-def _stack(pictures: Sequence[LabelledPicture], side: int) -> Stack:
-    squares: list[Picture] = [resized_square(read_picture(picture.path), side) for picture in pictures]
-    return Stack(np.stack(squares), np.array([picture.label for picture in pictures], np.float32))
-
-
-def _network_inputs(pictures: Sequence[LabelledPicture], side: int) -> NDArray[np.float32]:
-    return np.concatenate([network_input(read_picture(picture.path), side) for picture in pictures])
-
-
-def _imagenet_weights(network: Any) -> WeightTable:  # noqa: ANN401  # a keras.Model
-    """Return the ImageNet weights with the network's own untrained head."""
-    head = {key: value for key, value in weights_of(network).items() if key.startswith("logits/")}
-    return imagenet_weights(imagenet_checkpoint()) | head
-
-
-def _batches(stack: Stack, side: int, seed: int) -> Any:  # noqa: ANN401  # a keras.utils.PyDataset
-    """Return a data set of augmented batches, each picture once in an epoch; the same seed gives the same batches."""
-    keras = backend("tensorflow")
-    count = max(1, len(stack.labels) // _BATCH)
-
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]  # keras comes at run time
-        def __init__(self) -> None:
-            super().__init__()
-            self.epoch = 0
-
-        def __len__(self) -> int:
-            return count
-
-        def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            order = np.random.default_rng([seed, self.epoch]).permutation(len(stack.labels))
-            indices = order[index * _BATCH : (index + 1) * _BATCH]
-            random = np.random.default_rng([seed, self.epoch, index])
-            pictures = np.stack([augmented_square(stack.pictures[i], side, random) for i in indices])
-            return pictures, stack.labels[indices]
-
-    return Batches()
-
-
-def _fit(
-    network: Any,  # noqa: ANN401  # a keras.Model
-    stack: Stack,
-    validation: tuple[NDArray[np.float32], NDArray[np.float32]],
-    out: Path,
-    options: TrainingOptions,
-) -> None:
-    """Train the network; the weights of the best epoch go to `best.weights.h5`."""
-    keras = backend("tensorflow")
+def trained(material: Material, left_out: Material, out: Path, options: TrainingOptions) -> Learner:
+    """Return the learner at the epoch that the left-out lesions judge best."""
     cv2.setNumThreads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    if not options.resume:
-        shutil.rmtree(out / "backup", ignore_errors=True)
-    epochs = options.epochs or _EPOCHS
-    batches = _batches(stack, network.input_shape[1], options.seed)
-    steps = epochs * len(batches)
-    rate = keras.optimizers.schedules.CosineDecay(
-        _PEAK_RATE / 25, steps, warmup_target=_PEAK_RATE, warmup_steps=round(_WARM_UP * steps)
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    learner = Learner(len(material.diagnoses))
+    learner.network.load_imagenet(imagenet_checkpoint())
+    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plan = replace(Plan.of(options, _EPOCHS, material.steps, learning_rate=_RATE), patience=_EPOCHS)
+    judge, shares = Judge.of(left_out), material.shares
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return _loss(network(batch[0]), batch[1:], shares)
+
+    fit(learner, partial(material.batches, options.seed), loss, judge.figures, plan, out)
+    return learner.to("cpu")
+
+
+def _loss(answers: tuple[Tensor, ...], targets: tuple[Tensor, ...], shares: Tensor) -> Tensor:
+    """Return the cross entropies of the class, of the lesion's place and of the diagnosis, where they are known."""
+    (logits, place, diagnosis), (label, cells, kind) = answers, targets
+    smooth = label * (1 - _SMOOTHING) + _SMOOTHING / 2
+    class_loss = functional.binary_cross_entropy_with_logits(
+        logits.float(), smooth, shares.to(label.device)[label.long()]
     )
-    network.compile(
-        keras.optimizers.AdamW(rate, weight_decay=_DECAY, global_clipnorm=5.0),
-        keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.05),
-        metrics=[keras.metrics.AUC(1000, from_logits=True, name="auc")],
-    )
-    counts = np.bincount(stack.labels.astype(int), minlength=2)
-    network.fit(
-        batches,
-        epochs=epochs,
-        validation_data=validation,
-        class_weight={label: len(stack.labels) / (2 * count) for label, count in enumerate(counts)},
-        callbacks=_callbacks(out, options, batches),
-        verbose=1,
-    )
+    is_boxed = ~cells.isnan().flatten(1).any(dim=1)
+    total = class_loss
+    if is_boxed.any():
+        place_loss = functional.binary_cross_entropy_with_logits(place[is_boxed].float(), cells[is_boxed])
+        total = total + _PLACE_SHARE * place_loss
+    if (kind >= 0).any():
+        total = total + _KIND_SHARE * functional.cross_entropy(
+            diagnosis.float(), kind.long(), ignore_index=_UNKNOWN, label_smoothing=_SMOOTHING
+        )
+    return total
 
 
-def _callbacks(out: Path, options: TrainingOptions, batches: Any) -> list[Any]:  # noqa: ANN401  # a PyDataset
-    """Return the training's callbacks: backup, log, best weights, end by patience and by time."""
-    keras = backend("tensorflow").callbacks
-    end_s = time.monotonic() + options.minutes * 60
+def logits_of(
+    network: LesionNetwork, inputs: NDArray[np.float32], views: Sequence[tuple[int, int]]
+) -> NDArray[np.float64]:
+    """Return the mean logit of the views of each picture; (n, 144, 192, 3) in 0 to 255 in, (n,) out."""
+    parts = []
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        for start in range(0, len(inputs), _BATCH):
+            batch = inputs[start : start + _BATCH]
+            logits = [network(torch.from_numpy(viewed(batch, view)).to(device))[0].cpu().numpy() for view in views]
+            parts.append(np.mean(logits, axis=0, dtype=np.float64))
+    return np.concatenate(parts)
 
-    def stop_when_time_is_over(epoch: int, logs: object) -> None:  # noqa: ARG001  # Keras passes both
-        clock.model.stop_training = clock.model.stop_training or time.monotonic() > end_s
 
-    def set_epoch(epoch: int, logs: object) -> None:  # noqa: ARG001  # Keras passes both
-        batches.epoch = epoch
+def fitted_calibration(network: LesionNetwork, left_out: Material) -> Calibration:
+    """Return Platt's line on the left-out pictures, and the threshold that calls nine of ten of the malignant.
 
-    clock = keras.LambdaCallback(on_epoch_begin=set_epoch, on_epoch_end=stop_when_time_is_over)
-    return [
-        keras.BackupAndRestore(out / "backup", delete_checkpoint=False),
-        keras.CSVLogger(out / "log.csv", append=options.resume),
-        keras.ModelCheckpoint(
-            out / "best.weights.h5",
-            monitor="val_auc",
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=_best_so_far(out / "log.csv") if options.resume else None,
-        ),
-        keras.EarlyStopping(monitor="val_auc", mode="max", patience=_PATIENCE),
-        clock,
+    The threshold counts each picture as it is and through each simulated camera: another camera is to be expected.
+    """
+    labels = left_out.labels
+    network.eval()
+
+    def logits_through(pictures: Iterable[Picture]) -> NDArray[np.float64]:
+        return logits_of(network, np.stack([network_input(picture) for picture in pictures]), VIEWS)
+
+    logits = logits_through(left_out.pictures)
+    regression = LogisticRegression(C=1e6).fit(logits[:, None], labels)
+    calibration = Calibration(float(regression.coef_[0, 0]), float(regression.intercept_[0]))
+    malignant = [picture for picture, label in zip(left_out.pictures, labels, strict=True) if label]
+    simulated = [
+        logits_of(
+            network,
+            np.stack([network_input(seen_by(camera, picture, i)) for i, picture in enumerate(malignant)]),
+            VIEWS,
+        )
+        for camera in CAMERAS.values()
     ]
-
-
-def _best_so_far(log_file: Path) -> float | None:
-    """Return the best validation AUC in the log of an interrupted training, None without a log."""
-    if not log_file.is_file():
-        return None
-    with log_file.open(newline="", encoding="utf-8") as file:
-        return max((float(row["val_auc"]) for row in csv.DictReader(file)), default=None)
+    probabilities = calibration.probability(np.concatenate([logits[labels == 1], *simulated]))
+    return replace(calibration, threshold=float(np.quantile(probabilities, 1 - _SENSITIVITY)))

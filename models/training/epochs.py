@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import random as python_random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,8 @@ class Epoch:
     loss: float
     score: float
     seconds: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """further figures by name, the same names in every epoch"""
 
 
 def seed_everything(seed: int) -> None:
@@ -79,14 +81,15 @@ def fit(  # six decisions of the caller
     network: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
     loss: Callable[[nn.Module, Batch], Tensor],
-    score: Callable[[nn.Module], float],
+    score: Callable[[nn.Module], float | Mapping[str, float]],
     plan: Plan,
     out: Path,
 ) -> tuple[Epoch, ...]:
     """Train, write the best weights to `out/best.safetensors`, and return the log.
 
     After every epoch `log.csv` and `last.pt` are written; a later call continues from `last.pt`.
-    Higher scores are better; the best weights are loaded into `network` at the end.
+    Higher scores are better; the best weights are loaded into `network` at the end. Of a mapping, "score" is the score,
+    and the other figures are columns of `log.csv`.
     """
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(plan.seed)
@@ -100,14 +103,16 @@ def fit(  # six decisions of the caller
         epoch_start_s = time.monotonic()
         mean_loss = _train_epoch(network, batches(epoch), loss, optimizer, schedule, plan)
         network.eval()
-        row = Epoch(epoch, mean_loss, score(network), time.monotonic() - epoch_start_s)
+        scored = score(network)
+        figures = dict(scored) if isinstance(scored, Mapping) else {"score": scored}
+        row = Epoch(epoch, mean_loss, figures.pop("score"), time.monotonic() - epoch_start_s, figures)
         history.append(row)
         if row.score > best:
             best = row.score
             table = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
-        rows = [[row.epoch, row.loss, row.score, row.seconds] for row in history]
-        save_epoch(out, network, optimizer, rows, step=schedule.last_epoch)
+        rows = [[row.epoch, row.loss, row.score, row.seconds, *row.figures.values()] for row in history]
+        save_epoch(out, network, optimizer, rows, further=tuple(figures), step=schedule.last_epoch)
         if _is_stale(history, plan.patience) or time.monotonic() - start_s > plan.minutes * 60:
             break
     load_best(network, out)
@@ -161,14 +166,21 @@ def _is_stale(history: list[Epoch], patience: int) -> bool:
     return len(scores) - 1 - int(np.argmax(scores)) >= patience
 
 
-def save_epoch(
-    out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list[list[float]], **more: int
+def save_epoch(  # the state of a training
+    out: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[list[float]],
+    *,
+    further: tuple[str, ...] = (),
+    **more: int,
 ) -> None:
-    """Write `last.pt`, whole or not at all, and `log.csv` with a row per epoch: number, loss, score, seconds."""
+    """Write `last.pt`, whole or not at all, and `log.csv`: a row per epoch of number, loss, score, seconds, further."""
     state = {
         "model_state_dict": network.state_dict(),
         "optimizer_state_dict": optimizer.state_dict(),
         **more,
+        "further": list(further),
         "history": history,
     }
     partial = out / "last.pt.part"
@@ -176,7 +188,7 @@ def save_epoch(
     partial.replace(out / "last.pt")
     with (out / "log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", "loss", "score", "seconds"])
+        writer.writerow(["epoch", "loss", "score", "seconds", *further])
         writer.writerows(history)
 
 
@@ -193,4 +205,8 @@ def _resumed_history(
     network.load_state_dict(state["model_state_dict"])
     optimizer.load_state_dict(state["optimizer_state_dict"])
     schedule.last_epoch = int(state["step"])
-    return [Epoch(int(e), float(loss), float(score), float(s)) for e, loss, score, s in state["history"]]
+    names = state.get("further", [])
+    return [
+        Epoch(int(epoch), loss, score, seconds, dict(zip(names, figures, strict=True)))
+        for epoch, loss, score, seconds, *figures in state["history"]
+    ]

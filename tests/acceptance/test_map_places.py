@@ -11,7 +11,6 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,7 +28,6 @@ from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.phantoms.thorax import thorax
 from ainode.models.running.runtime import Execution
 from ainode.models.skin_lesion.model import SkinLesionModel
-from ainode.models.skin_lesion.preprocess import network_input
 from ainode.models.spine_radiograph.model import SpineRadiographModel, weights_in
 
 pytestmark = pytest.mark.long
@@ -90,17 +88,14 @@ def test_a_cross_on_a_ct_slice_stands_in_the_tumor_map(execution: Execution, org
 
 
 def test_a_cross_on_a_photograph_stands_in_the_skin_map(execution: Execution) -> None:
-    model = SkinLesionModel.load(
-        {"efficientnet_lite0": WEIGHTS / "skin_lesion_efficientnet_lite0.safetensors"}, execution=execution
-    )
+    model = SkinLesionModel.load({"lesion_cells": WEIGHTS / "skin_lesion_cells.safetensors"}, execution=execution)
     picture = skin_lesion(np.random.default_rng(0), rows=225, columns=300).astype(np.float32)
 
     def read(values: Array) -> Array:
-        map_ = model.network.read(network_input(values.astype(np.uint8), 128))[1][0, 0]
-        return np.asarray(cv2.resize(map_, values.shape[1::-1]), np.float32)
+        return model.predict(values.astype(np.uint8)).saliency
 
     off = displacement(read, picture, around(picture), arm=9, bright=255)
-    assert (np.abs(off) < (225 / 4, 300 / 4)).all()
+    assert (np.abs(off) < (225 / 9, 300 / 12)).all()
 
 
 def test_a_cross_on_a_radiograph_with_oblong_pixels_stands_in_the_spine_map(execution: Execution) -> None:

@@ -36,7 +36,7 @@ def a_study(folder: Path, *, rows: int = 120, samples: int = 3, **header: str | 
 
 def test_it_is_a_handler(handler: SkinLesion) -> None:
     assert isinstance(handler, Handler)
-    assert handler.weights() == ("skin_lesion/efficientnet_lite0",)
+    assert handler.weights() == ("skin_lesion/lesion_cells",)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,6 @@ def test_a_photograph_is_read_with_its_site_and_a_map_on_its_own_grid(tmp_path: 
 
 def shipped() -> WeightStore:
     store = WeightStore(Path("/nonexistent"))
-    if "skin_lesion/efficientnet_lite0" not in {entry.name for entry in store.entries()}:
-        pytest.skip("weights skin_lesion/efficientnet_lite0 are not in the manifest")
+    if "skin_lesion/lesion_cells" not in {entry.name for entry in store.entries()}:
+        pytest.skip("weights skin_lesion/lesion_cells are not in the manifest")
     return store
