@@ -20,7 +20,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = {
     "ct_abdomen/KiTS-00072": {"ct-tumor": "wrong-contrast-phase", "pancreas-ct": "wrong-contrast-phase"},
     "ct_chest_5mm_Lung_Dx-A0001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "not-searched"},
     "ct_chest_thin_R01-001": {"lung-nodule": "no-position", "ct-pneumonia": "reads", "ct-tumor": "not-searched"},
-    "spine/drr_from_R01-001": {"spine-radiograph": "reads"},
+    "spine/drr_from_R01-001": {"spine-radiograph": "reads", "spine-angles": "reads"},
 }
 
 

@@ -54,7 +54,15 @@ def refusals(path: Path | None) -> list[str]:
 def test_the_shipped_files_say_the_defaults() -> None:
     shipped = load()
     assert shipped.model_copy(update={"routes": ()}) == Settings()
-    names = ["spine-radiograph", "lung-nodule", "ct-pneumonia", "ct-tumor", "pancreas-ct", "skin-lesion"]
+    names = [
+        "spine-radiograph",
+        "spine-angles",
+        "lung-nodule",
+        "ct-pneumonia",
+        "ct-tumor",
+        "pancreas-ct",
+        "skin-lesion",
+    ]
     assert [route.name for route in shipped.routes] == names
 
 
