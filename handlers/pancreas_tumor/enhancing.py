@@ -1,14 +1,16 @@
 """Whether the pixels of an abdomen are of the portal venous phase, as far as aorta and liver tell."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainode.models.pancreas_tumor.enhancement import Enhancement, enhancement
-from ainode.models.pancreas_tumor.preprocess import SIDE, body_box, slice_picture, squared
 from ainode.node.domain import OutOfScope, refs
 from ainode.node.imaging.ct_look import CtLook
 from ainode.node.imaging.geometry import Stack, volume
+
+if TYPE_CHECKING:
+    from ainode.models.pancreas_tumor.enhancement import Enhancement
 
 WRONG_PHASE = "wrong-contrast-phase"
 _SLICES = 12
@@ -32,7 +34,7 @@ def phase_refusal(seen: CtLook) -> OutOfScope | None:
     return OutOfScope(text, WRONG_PHASE, refs(seen.scan.instances))
 
 
-def phase_reason(measured: Enhancement) -> str:
+def phase_reason(measured: "Enhancement") -> str:
     """Return which other phase aorta and liver are of, in words; '' where they may be of the portal venous phase."""
     aorta, liver = measured.aorta_hu, measured.liver_hu
     has_liver = liver is not None and liver >= _ENHANCED_LIVER
@@ -54,8 +56,11 @@ def _abdomen(seen: CtLook) -> Stack:
     return replace(scan, instances=scan.instances[first:last], origin_mm=scan.position(first, 0, 0))
 
 
-def _measured(scan: Stack) -> Enhancement:
+def _measured(scan: Stack) -> "Enhancement":
     """Return how bright aorta and liver are on a few slices, upright as a volume has them."""
+    from ainode.models.pancreas_tumor.enhancement import enhancement  # noqa: PLC0415 - brings cv2 and scipy along
+    from ainode.models.pancreas_tumor.preprocess import SIDE, body_box, slice_picture, squared  # noqa: PLC0415
+
     step = max(1, len(scan.instances) // _SLICES)
     spacing = (scan.spacing_mm[0] * step, *scan.spacing_mm[1:])
     few = volume(replace(scan, instances=scan.instances[step // 2 :: step], spacing_mm=spacing))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -195,6 +194,8 @@ class MarkedOnSlices:
 
 def _border(mask: Mask) -> NDArray[np.int32]:
     """Return column and row of the pixels where the border of the largest piece turns, (n, 2)."""
+    import cv2  # noqa: PLC0415 - a handler that only selects needs none
+
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     largest = max(contours, key=cv2.contourArea)
     return np.asarray(largest, np.int32).reshape(-1, 2)
