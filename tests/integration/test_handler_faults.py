@@ -302,7 +302,7 @@ def test_what_a_handler_started_dies_with_its_reader(
     reader_of: Callable[..., Reader], tmp_path: Path, start: str, end: str, error: type[NodeError]
 ) -> None:
     with pytest.raises(error):
-        reader_of(3, read=f"{start}\n{end}").read(a_request(tmp_path))
+        reader_of(10, read=f"{start}\n{end}").read(a_request(tmp_path))
     assert_ends(int((tmp_path / "site_handlers" / "child").read_text()))
 
 
