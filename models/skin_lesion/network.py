@@ -1,7 +1,7 @@
 """The network: the first six stages of EfficientNet-Lite0, and two answers for each cell of 16 x 16 pixels.
 
-A cell holds evidence for malignant, 0 or more, and how likely it lies on the lesion. Their product is the map, and the
-logit is the bias and the mean of the map: the map is the whole explanation of the logit, of the same pass.
+A cell says how probable malignant is, and how likely the cell lies on the lesion. The answer is the mean of the first,
+weighted with the second: the map holds each cell's part, and its sum is the probability, of the same pass.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ _MOMENTUM = 0.05
 _DROPOUT = 0.2
 # The checkpoint was trained with (pixel - 127) / 128.
 _MIDDLE, _RANGE = 127.0, 128.0
-# So that evidence of the size of 1 makes a logit of the size of 1 on a lesion that fills a tenth of the picture.
-_GAIN = 10.0
-_FIRST_BIAS = -2.0
+_LEAST = 1e-6
+"""keeps the logit of a probability of 0 or 1 finite"""
 
 
 class LesionNetwork(PixelNetwork):
@@ -37,7 +36,6 @@ class LesionNetwork(PixelNetwork):
         super().__init__(outputs=2, channels=3, stride=16)
         self._blocks.extend(Block(*shape) for shape in _STAGE_6)
         self.head = nn.Conv2d(CHANNELS, 2, 1)
-        self.bias = nn.Parameter(torch.tensor(_FIRST_BIAS))
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = _MOMENTUM
@@ -63,15 +61,22 @@ class LesionNetwork(PixelNetwork):
             module.eval()
         return self
 
-    def answers(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the logits (n,), the maps and the logits of the place, (n, rows / 16, columns / 16)."""
+    def answers(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (n,) and the maps (n, rows / 16, columns / 16), whose sums are the probabilities."""
         evidence, place = self.head(features).float().unbind(dim=1)
-        maps = _GAIN * functional.softplus(evidence) * place.sigmoid()
-        return maps.mean(dim=(1, 2)) + self.bias, maps, place
+        on_lesion = place.sigmoid()
+        maps = evidence.sigmoid() * on_lesion / on_lesion.sum(dim=(1, 2), keepdim=True)
+        probability = maps.sum(dim=(1, 2)).clamp(_LEAST, 1 - _LEAST)
+        return probability.log() - (1 - probability).log(), maps
+
+    def place(self, features: Tensor) -> Tensor:
+        """Return the logit of each cell that it lies on the lesion, (n, rows / 16, columns / 16)."""
+        places: Tensor = self.head(features).float()[:, 1]
+        return places
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # two answers
         """Return the logits (n,) and the maps (n, rows / 16, columns / 16) of pictures (n, 3, rows, columns)."""
-        return self.answers(self.features(pictures))[:2]
+        return self.answers(self.features(pictures))
 
     def load_imagenet(self, checkpoint: Path) -> None:
         """Take over the weights of the published checkpoint of EfficientNet-Lite0, the color of its first layer too."""

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -41,24 +40,36 @@ log = logging.getLogger(__name__)
 _BATCH, _EPOCHS, _RATE = 32, 12, 8e-4
 _SMOOTHING = 0.05
 _PLACE_SHARE, _KIND_SHARE = 0.5, 0.3
+# So that evidence of the size of 1 makes a logit of the size of 1 on a lesion that fills a tenth of the picture.
+_GAIN, _FIRST_BIAS = 10.0, -2.0
+# The cells are taught on as many views of each picture, seen as often, by the optimizer's rate and decay.
+_CELL_VIEWS, _CELL_PASSES, _CELL_BATCH, _CELL_RATE, _CELL_DECAY = 4, 6, 128, 3e-3, 0.05
+_CELL_SEED = 7
 _SENSITIVITY = 0.9
 _UNKNOWN = -100
 """the diagnosis that counts for no loss"""
 
 
 class Learner(nn.Module):
-    """The network, and a head that names the diagnosis, which only the training uses."""
+    """The network with the heads that only the training uses: of the whole picture, and of the diagnosis.
+
+    The head of the whole picture may take any part of it, such as the rim of a lesion, and so learns good features. The
+    cells of the lesion are taught to answer by themselves afterwards, by `teach_cells`.
+    """
 
     def __init__(self, diagnoses: int) -> None:
         super().__init__()
         self.network = LesionNetwork()
+        self.evidence = nn.Conv2d(CHANNELS, 1, 1)
+        self.bias = nn.Parameter(torch.tensor(_FIRST_BIAS))
         self.diagnosis = nn.Linear(CHANNELS, max(1, diagnoses))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (n,), logits of the place (n, 9, 12) and of the diagnoses (n, diagnoses)."""
         features = self.network.features(pictures)
-        logits, _, place = self.network.answers(features)
-        return logits, place, self.diagnosis(features.mean(dim=(2, 3)))
+        place = self.network.place(features)
+        evidence = _GAIN * functional.softplus(self.evidence(features).float()[:, 0]) * place.sigmoid()
+        return evidence.mean(dim=(1, 2)) + self.bias, place, self.diagnosis(features.mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +142,8 @@ class Judge:
 
     def figures(self, learner: nn.Module) -> Mapping[str, float]:
         """Return the figures of an epoch; the score is the mean of the AUC of both kinds of pictures."""
-        network = cast("Learner", learner).network
-        logits = logits_of(network, self.inputs, VIEWS[:1])
-        areas = auc(self.truth, logits), auc(self.truth, logits_of(network, self.simulated, VIEWS[:1]))
+        logits = logits_of(learner, self.inputs, VIEWS[:1])
+        areas = auc(self.truth, logits), auc(self.truth, logits_of(learner, self.simulated, VIEWS[:1]))
         accuracy = float(np.mean((logits > 0) == self.truth))
         figures = {"score": float(np.mean(areas)), "auc": areas[0], "auc_simulated": areas[1], "accuracy": accuracy}
         log.info("left-out lesions: %s", figures)
@@ -150,6 +160,7 @@ def train(data: Path, out: Path, options: TrainingOptions) -> dict[str, Path]:
         Material.of([pictures[i] for i in indices]) for indices in split_indices(pictures, options.seed)
     )
     network = trained(material, left_out, out, options).network
+    teach_cells(network, material)
     chosen = fitted_calibration(network, left_out)
     path = out / card.file
     save_half(network, path, chosen.metadata())
@@ -194,9 +205,38 @@ def _loss(answers: tuple[Tensor, ...], targets: tuple[Tensor, ...], shares: Tens
     return total
 
 
-def logits_of(
-    network: LesionNetwork, inputs: NDArray[np.float32], views: Sequence[tuple[int, int]]
-) -> NDArray[np.float64]:
+def teach_cells(network: LesionNetwork, material: Material) -> None:
+    """Teach the cells to answer for the lesion, on features that stay as they are."""
+    torch.manual_seed(_CELL_SEED)
+    network.eval()
+    with torch.no_grad():
+        parts = [
+            (network.features(batch[0]).half(), batch[1])
+            for view in range(_CELL_VIEWS)
+            for batch in material.batches(_CELL_SEED, view)
+        ]
+        features, labels = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        on_lesion = torch.cat([network.place(part[0].float()) for part in parts]).sigmoid()
+    shares = on_lesion / on_lesion.sum(dim=(1, 2), keepdim=True)
+    evidence = nn.Conv2d(CHANNELS, 1, 1)
+    nn.init.zeros_(evidence.weight)
+    optimizer = torch.optim.AdamW(evidence.parameters(), lr=_CELL_RATE, weight_decay=_CELL_DECAY)
+    starts = [start for _ in range(_CELL_PASSES) for start in range(0, len(features), _CELL_BATCH)]
+    order = torch.empty(0)
+    for start in starts:
+        order = torch.randperm(len(features)) if start == 0 else order
+        indices = order[start : start + _CELL_BATCH]
+        cells = evidence(features[indices].float())[:, 0].sigmoid() * shares[indices]
+        loss = functional.binary_cross_entropy(cells.sum(dim=(1, 2)).clamp(1e-4, 1 - 1e-4), labels[indices])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        for taught, learned in zip(network.head.parameters(), evidence.parameters(), strict=True):
+            taught[:1] = learned
+
+
+def logits_of(network: nn.Module, inputs: NDArray[np.float32], views: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Return the mean logit of the views of each picture; (n, 144, 192, 3) in 0 to 255 in, (n,) out."""
     parts = []
     device = next(network.parameters()).device

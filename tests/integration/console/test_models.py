@@ -130,7 +130,7 @@ def test_a_card_says_what_the_model_is_not_for_and_which_bytes_the_node_serves(v
     for text in (
         "any clinical decision",
         "earlier weights: AUC 0.818, sensitivity 0.575 at another hospital",
-        "3a0111ca642ca6331fb5808a81463df18c223db3c0faace12b59f33ac9a89a84",
+        "f118b3865f5f2f4fa927e09637d18a2e3f9198d662a3e287472e635f64d8bb8d",
         "CC BY-NC 4.0",
         "652 cases of 446 independent groups",
         "logistic regression on 16 x 16 pixels",
