@@ -26,7 +26,7 @@ from ainode.models.errors import ModelError
 if TYPE_CHECKING:
     from ainode.models.running.runtime import Recipe
 
-PLANS: Final = Path(__file__).with_name("plans")
+PLANS: Final = Path(__file__).with_name("planned")
 _GRAPH, _ENTRIES, _REST = "graph.xml", "plan.json", "rest.bin"
 # What no file of weights holds is a part of the plan: shapes and anchors. More than this is a network of another kind.
 _MOST_REST_BYTES: Final = 1 << 16
