@@ -119,7 +119,7 @@ def _listens(port: int) -> bool:
 
 
 def node_command(folder: Path, port: int, *, extra_settings: str = "", routes: str = "") -> Sequence[str]:
-    """Write node.toml, with `extra_settings` at its end, and routes.toml into the folder; return the node's command.
+    """Write node.toml, in which `extra_settings` follow the keys of [node], and routes.toml; return the node's command.
 
     No reader prepares itself: what is timed is to have the machine for itself.
     """
@@ -130,7 +130,7 @@ def node_command(folder: Path, port: int, *, extra_settings: str = "", routes: s
         f'data = "{folder / "data"}"',
         "min_free_bytes = 1000000000",
     )
-    config.write_text("\n".join(("[node]", *settings, "[reader]", "prepare = false", extra_settings)))
+    config.write_text("\n".join(("[node]", *settings, extra_settings, "[reader]", "prepare = false", "")))
     (folder / "routes.toml").write_text(routes)
     return [sys.executable, "-m", "ainode.node.commands.cli", "serve", "--config", str(config)]
 
