@@ -330,6 +330,10 @@ def test_what_the_readers_of_a_killed_node_had_started_is_killed_at_the_next_sta
     node, other = (Answers(folder).readers for folder in (tmp_path, tmp_path / "other"))
     environment = os.environ | {family.MARK: f"{node.mark}0123"}
     with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as process:
+        # A process that was just started has no environment for a moment.
+        deadline = time.monotonic() + 10
+        while process.pid not in family.marked(node.mark):
+            assert time.monotonic() < deadline
         other.kill_leftovers()
         assert process.poll() is None
         node.kill_leftovers()
