@@ -40,20 +40,17 @@ class Material:
 
 
 def trained(material: Material, out: Path, options: TrainingOptions, *, steps: int = _STEPS) -> InfectionNetwork:
-    """Return the network after the last epoch; as score of an epoch, the log has the epoch's number."""
+    """Return the network after the last epoch."""
     torch.set_num_threads(1)
     network = InfectionNetwork()
     network.load_imagenet(imagenet_checkpoint())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = Plan.of(options, _EPOCHS, steps, learning_rate=_RATE, half=cpu_has_bf16())
 
-    begun: list[int] = []
-
     def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        begun.append(epoch)
         return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
 
-    fit(network, batches, _loss, lambda _: float(begun[-1]), plan, out)
+    fit(network, batches, _loss, None, plan, out)
     return network
 
 

@@ -8,7 +8,7 @@ patients chose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,8 @@ def trained(
     options: TrainingOptions,
     *,
     steps: int = _STEPS,
-    score: Callable[[nn.Module], float] | None = None,
 ) -> VertebraNetwork:
-    """Return the network of the epoch with the best score; without a score, of the last epoch."""
+    """Return the network after the last epoch."""
     torch.set_num_threads(2)
     network = VertebraNetwork()
     network.load_imagenet(imagenet_checkpoint())
@@ -59,13 +58,11 @@ def trained(
         network.head.bias[0] = _RARE  # type: ignore[index]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = Plan.of(options, _EPOCHS, steps, learning_rate=_RATE, half=cpu_has_bf16())
-    begun: list[int] = []
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        begun.append(epoch)
         return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
 
-    fit(network, batches, _loss, score or (lambda _: float(begun[-1])), plan, out)
+    fit(network, batches, _loss, None, plan, out)
     return network
 
 

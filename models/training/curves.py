@@ -107,9 +107,12 @@ def losses(run: Path) -> Mapping[str, Mapping[str, list[float]]]:
 
 
 def log_columns(log: Path) -> Mapping[str, list[float]]:
-    """Return the columns of a log that are figures, and `epoch`; of many epochs every so many."""
+    """Return the columns of a log that are figures, and `epoch`; of many epochs every so many.
+
+    A column without a value in some epoch is left out: a training without a score has none.
+    """
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     rows = rows[:: max(1, -(-len(rows) // MOST_POINTS))]
     names = [name for name in (rows[0] if rows else ()) if name == "epoch" or name not in NO_CURVES]
-    return {name: [float(row[name]) for row in rows] for name in names}
+    return {name: [float(row[name]) for row in rows] for name in names if all(row[name] for row in rows)}

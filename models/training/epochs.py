@@ -65,6 +65,7 @@ class Epoch:
     epoch: int
     loss: float
     score: float
+    """not a number in a training without a score"""
     seconds: float
     figures: Mapping[str, float] = field(default_factory=dict)
     """further figures by name, the same names in every epoch"""
@@ -81,11 +82,13 @@ def fit(  # six decisions of the caller
     network: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
     loss: Callable[[nn.Module, Batch], Tensor],
-    score: Callable[[nn.Module], float | Mapping[str, float]],
+    score: Callable[[nn.Module], float | Mapping[str, float]] | None,
     plan: Plan,
     out: Path,
 ) -> tuple[Epoch, ...]:
     """Train, write the best weights to `out/best.safetensors`, and return the log.
+
+    Without a score the last epoch's weights are the best, no epoch ends the training early, and the log has no score.
 
     After every epoch `log.csv` and `last.pt` are written; a later call continues from `last.pt`.
     Higher scores are better; the best weights are loaded into `network` at the end. Of a mapping, "score" is the score,
@@ -103,17 +106,18 @@ def fit(  # six decisions of the caller
         epoch_start_s = time.monotonic()
         mean_loss = _train_epoch(network, batches(epoch), loss, optimizer, schedule, plan)
         network.eval()
-        scored = score(network)
+        scored = score(network) if score else float("nan")
         figures = dict(scored) if isinstance(scored, Mapping) else {"score": scored}
         row = Epoch(epoch, mean_loss, figures.pop("score"), time.monotonic() - epoch_start_s, figures)
         history.append(row)
-        if row.score > best:
+        if score is None or row.score > best:
             best = row.score
             table = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
         rows = [[row.epoch, row.loss, row.score, row.seconds, *row.figures.values()] for row in history]
         save_epoch(out, network, optimizer, rows, further=tuple(figures), step=schedule.last_epoch)
-        if _is_stale(history, plan.patience) or time.monotonic() - start_s > plan.minutes * 60:
+        is_stale = score is not None and _is_stale(history, plan.patience)
+        if is_stale or time.monotonic() - start_s > plan.minutes * 60:
             break
     load_best(network, out)
     return tuple(history)
@@ -189,7 +193,7 @@ def save_epoch(  # the state of a training
     with (out / "log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "loss", "score", "seconds", *further])
-        writer.writerows(history)
+        writer.writerows(["" if np.isnan(value) else value for value in row] for row in history)
 
 
 def _resumed_history(

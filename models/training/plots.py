@@ -54,12 +54,15 @@ def loss_plot(log: Path, path: Path) -> Path:
     """Draw a log.csv: every column of a loss to the left, every other figure to the right; return the PNG."""
     columns = log_columns(log)
     figure, axes = _figure()
-    twin = axes.twinx()
-    for name in [name for name in columns if name != "epoch"]:
-        side, style = (axes, "-") if "loss" in name else (twin, "--")
-        side.plot(columns["epoch"], columns[name], style, label=name)
+    figures = [name for name in columns if name != "epoch" and "loss" not in name]
+    for name in [name for name in columns if "loss" in name]:
+        axes.plot(columns["epoch"], columns[name], "-", label=name)
     axes.set(xlabel="epoch", ylabel="loss")
-    twin.set_ylabel("score")
+    if figures:
+        twin = axes.twinx()
+        for name in figures:
+            twin.plot(columns["epoch"], columns[name], "--", label=name)
+        twin.set_ylabel("score")
     figure.legend(loc="outside upper center", ncols=3, fontsize="small")
     figure.savefig(path)
     return path

@@ -15,8 +15,10 @@ from ainode.models.phantoms.spine import CLASS_NAMES
 from ainode.models.spine_radiograph.augment import augmented_example, occupied_cells
 from ainode.models.spine_radiograph.dataset import phantom, rendered_split
 from ainode.models.spine_radiograph.training import Recipe, probabilities, train_classifier
+from ainode.models.training.curves import log_columns
 from ainode.models.training.epochs import Batch, Plan, fit
 from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.plots import loss_plot
 
 
 def _network() -> nn.Module:
@@ -68,6 +70,17 @@ def test_a_training_stopped_and_resumed_ends_where_an_unbroken_one_ends(tmp_path
 def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     history = fit(_network(), _batches, _loss, lambda _: 0.5, Plan(50, 8, patience=3), tmp_path)
     assert len(history) == 4
+
+
+def test_without_a_score_every_epoch_runs_and_the_last_one_is_kept_and_no_score_is_drawn(tmp_path: Path) -> None:
+    network = _network()
+    history = fit(network, _batches, _loss, None, Plan(14, 8, patience=3), tmp_path)
+    assert len(history) == 14
+    last = torch.load(tmp_path / "last.pt", weights_only=True)["model_state_dict"]
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, last[key])
+    assert set(log_columns(tmp_path / "log.csv")) == {"epoch", "loss"}
+    assert loss_plot(tmp_path / "log.csv", tmp_path / "loss.png").stat().st_size > 1000
 
 
 def test_the_best_weights_are_the_ones_left_in_the_network(tmp_path: Path) -> None:
