@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ainode.models.training.grays import GrayChanges
 
 Picture = NDArray[np.uint8]
 
 _TURN_DEGREES, _SHIFT = 12.0, 0.08
 _ZOOM = (0.75, 1.3)
-_GAMMA, _GAIN, _OFFSET = 0.35, 0.15, 20.0
-_NOISE, _BLUR = 14.0, 1.2
+_GRAYS = GrayChanges(gamma=0.35, gain=0.15, offset=20 / 255, noise=14 / 255, blur=1.2)
 
 
 def varied(picture: Picture, mask: Picture, random: np.random.Generator) -> tuple[Picture, Picture]:
@@ -27,16 +26,5 @@ def varied(picture: Picture, mask: Picture, random: np.random.Generator) -> tupl
     size = (columns, rows)
     moved = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     moved_mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-    return _other_grays(np.asarray(moved), random), np.asarray(moved_mask, np.uint8)
-
-
-def _other_grays(picture: Picture, random: np.random.Generator) -> Picture:
-    values: NDArray[Any] = picture.astype(np.float32) / 255
-    values = values ** np.float32(np.exp(random.uniform(-_GAMMA, _GAMMA))) * 255
-    values = values * np.float32(1 + random.uniform(-_GAIN, _GAIN)) + np.float32(random.uniform(-_OFFSET, _OFFSET))
-    match random.integers(3):
-        case 0:
-            values = np.asarray(cv2.GaussianBlur(values, (0, 0), random.uniform(0.3, _BLUR)), np.float32)
-        case 1:
-            values = values + random.normal(0, random.uniform(0, _NOISE), values.shape).astype(np.float32)
-    return np.asarray(np.clip(values, 0, 255), np.uint8)
+    grays = _GRAYS.applied(np.asarray(moved, np.float32) / np.float32(255), random)
+    return np.asarray(grays * 255, np.uint8), np.asarray(moved_mask, np.uint8)

@@ -6,18 +6,15 @@ in Hounsfield units, manifest.csv); or the folder is `ct_infection` itself, and 
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ainode.models.errors import ModelError
 from ainode.models.lung_infection.preprocess import slice_picture
 from ainode.models.training.experiment import Part
+from ainode.models.training.manifests import gray_picture, manifest_rows, rows_of_part
 
 LUNG, INFECTION = 1, 2
 """in a mask; 0 is outside"""
@@ -55,13 +52,10 @@ def slices_of_part(data: Path, part: Part) -> Slices:
 
     Raises: ModelError if the folder holds no manifest, or no slice of the part.
     """
-    folder = data if (data / "manifest.csv").is_file() else data / _SET
-    rows = [row for row in _rows(folder) if row["split"] == part]
-    if not rows:
-        raise ModelError(f"{folder}: no slice of the part {part} in manifest.csv")
+    folder, rows = rows_of_part(data, _SET, part)
     return Slices(
-        np.stack([_gray(folder / row["file"]) for row in rows]),
-        np.stack([_gray(folder / row["mask"]) for row in rows]),
+        np.stack([gray_picture(folder / row["file"]) for row in rows]),
+        np.stack([gray_picture(folder / row["mask"]) for row in rows]),
         np.array([row["group"] for row in rows]),
         np.ones(len(rows), bool),
     )
@@ -92,7 +86,7 @@ def healthy_files(data: Path, part: Part) -> tuple[Path, ...]:
     folder = (data.parent if (data / "manifest.csv").is_file() else data) / _HEALTHY
     if not (folder / "manifest.csv").is_file():
         return ()
-    names = [row["file"] for row in _rows(folder) if row["split"] == part]
+    names = [row["file"] for row in manifest_rows(folder, _HEALTHY) if row["split"] == part]
     return tuple(folder / name for name in names if name not in _UNSEEN)
 
 
@@ -114,16 +108,3 @@ def _as_scanned(hounsfield: NDArray[np.float32], random: np.random.Generator) ->
     noisy = hounsfield + random.normal(0, random.uniform(4, 30), hounsfield.shape)
     noisy[:6, :6] = random.uniform(150, 1500)
     return noisy.astype(np.float32)
-
-
-def _rows(folder: Path) -> list[Mapping[str, str]]:
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        raise ModelError(f"{path}: not there; --data names the folder that holds {_SET}")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _gray(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"), np.uint8)

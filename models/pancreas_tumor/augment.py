@@ -5,13 +5,12 @@ No picture is mirrored: the liver is on the right, and the place in the body is 
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.pancreas_tumor.preprocess import COLUMNS, ROWS, Frame
+from ainode.models.training.grays import GrayChanges
 
 Picture = NDArray[np.uint8]
 
@@ -19,9 +18,8 @@ _TURN_DEGREES, _SHIFT = 15.0, 0.07
 _ZOOM, _STRETCH = (0.78, 1.28), 0.1
 # The farthest that a bend moves a pixel of the framed picture, and the number of bends along a side.
 _BEND, _BENDS = 5.0, 5
-# 30 HU are 19 gray levels.
-_GAMMA, _GAIN, _OFFSET = 0.25, 0.2, 22.0
-_NOISE, _BLUR = 12.0, 1.3
+# 30 HU are 19 of 255 gray levels.
+_GRAYS = GrayChanges(gamma=0.25, gain=0.2, offset=22 / 255, noise=12 / 255, blur=1.3)
 
 
 def varied(picture: Picture, mask: Picture, frame: Frame, random: np.random.Generator) -> tuple[Picture, Picture]:
@@ -32,7 +30,8 @@ def varied(picture: Picture, mask: Picture, frame: Frame, random: np.random.Gene
     columns, rows = _sampled_places(frame, random)
     moved = cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     moved_mask = cv2.remap(mask * np.uint8(255), columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return _other_grays(np.asarray(moved), random), np.asarray(moved_mask, np.uint8)
+    grays = _GRAYS.applied(np.asarray(moved, np.float32) / np.float32(255), random)
+    return np.asarray(grays * 255, np.uint8), np.asarray(moved_mask, np.uint8)
 
 
 def _sampled_places(frame: Frame, random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -54,15 +53,3 @@ def _sampled_places(frame: Frame, random: np.random.Generator) -> tuple[NDArray[
 def _bend(random: np.random.Generator) -> NDArray[np.float32]:
     coarse = random.uniform(-_BEND, _BEND, (_BENDS, _BENDS)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def _other_grays(picture: Picture, random: np.random.Generator) -> Picture:
-    values: NDArray[Any] = picture.astype(np.float32) / 255
-    values = values ** np.float32(np.exp(random.uniform(-_GAMMA, _GAMMA))) * 255
-    values = values * np.float32(1 + random.uniform(-_GAIN, _GAIN)) + np.float32(random.uniform(-_OFFSET, _OFFSET))
-    match random.integers(3):
-        case 0:
-            values = np.asarray(cv2.GaussianBlur(values, (0, 0), random.uniform(0.3, _BLUR)), np.float32)
-        case 1:
-            values = values + random.normal(0, random.uniform(0, _NOISE), values.shape).astype(np.float32)
-    return np.asarray(np.clip(values, 0, 255), np.uint8)

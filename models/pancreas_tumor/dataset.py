@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ainode.models.errors import ModelError
 from ainode.models.pancreas_tumor.preprocess import SIDE, Frame, body_box, frame_of
 from ainode.models.training.experiment import Part
+from ainode.models.training.manifests import gray_picture, rows_of_part
 
 _SET = "pancreas_msd"
 # Patients are dealt into as many groups; the group of a number is left out to choose by.
@@ -50,13 +47,10 @@ def slices_of_part(data: Path, part: Part) -> Slices:
 
     Raises: ModelError if the folder holds no manifest, or no slice of the part.
     """
-    folder = data if (data / "manifest.csv").is_file() else data / _SET
-    rows = [row for row in _rows(folder) if row["split"] == part]
-    if not rows:
-        raise ModelError(f"{folder}: no slice of the part {part} in manifest.csv")
+    folder, rows = rows_of_part(data, _SET, part)
     return Slices(
-        np.stack([_gray(folder / row["file"]) for row in rows]),
-        np.stack([np.asarray(_gray(folder / row["mask"]) > 0, np.uint8) for row in rows]),
+        np.stack([gray_picture(folder / row["file"]) for row in rows]),
+        np.stack([np.asarray(gray_picture(folder / row["mask"]) > 0, np.uint8) for row in rows]),
         np.array([row["group"] for row in rows]),
     )
 
@@ -66,16 +60,3 @@ def left_out(slices: Slices, fold: int) -> NDArray[np.bool_]:
     names = np.unique(slices.patients)
     groups = np.random.default_rng(_FOLD_SEED).permutation(len(names)) % FOLDS
     return np.isin(slices.patients, names[groups == fold])
-
-
-def _rows(folder: Path) -> list[Mapping[str, str]]:
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        raise ModelError(f"{path}: not there; --data names the folder that holds {_SET}")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _gray(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"), np.uint8)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.spine_vertebrae.dataset import Film
 from ainode.models.spine_vertebrae.preprocess import COLUMNS, ROWS, Picture, Placement, equalized, fitted
+from ainode.models.training.grays import GrayChanges
 
 _TURN_DEGREES, _SHIFT = 10.0, 0.10
 _ZOOM = (0.62, 1.35)
-_GAMMA, _GAIN, _OFFSET = 0.5, 0.15, 0.08
-_NOISE, _BLUR = 0.05, 1.2
+_GRAYS = GrayChanges(gamma=0.5, gain=0.15, offset=0.08, noise=0.05, blur=1.2)
 _INVERTED, _MIRRORED = 0.15, 0.5
 
 
@@ -28,7 +26,9 @@ def varied(film: Film, random: np.random.Generator) -> tuple[Picture, NDArray[np
     corners = place.on_input(film.corners.astype(np.float64))
     if mirrored:
         corners = corners[:, [1, 0, 3, 2]]
-    return _other_grays(place.applied(equalized(film.picture)), random), corners
+    picture = place.applied(equalized(film.picture))
+    exposed = 1 - picture if random.random() < _INVERTED else picture
+    return _GRAYS.applied(np.clip(exposed, 0, 1), random), corners
 
 
 def _place(shape: tuple[int, ...], random: np.random.Generator, *, mirrored: bool) -> Placement:
@@ -47,15 +47,3 @@ def _place(shape: tuple[int, ...], random: np.random.Generator, *, mirrored: boo
     if mirrored:
         turn = np.array([[-1, 0, COLUMNS], [0, 1, 0], [0, 0, 1]]) @ turn
     return Placement((turn @ matrix)[:2])
-
-
-def _other_grays(picture: Picture, random: np.random.Generator) -> Picture:
-    values: NDArray[Any] = np.clip(1 - picture if random.random() < _INVERTED else picture, 0, 1)
-    values = values ** np.float32(np.exp(random.uniform(-_GAMMA, _GAMMA)))
-    values = values * np.float32(1 + random.uniform(-_GAIN, _GAIN)) + np.float32(random.uniform(-_OFFSET, _OFFSET))
-    match random.integers(3):
-        case 0:
-            values = np.asarray(cv2.GaussianBlur(values, (0, 0), random.uniform(0.3, _BLUR)), np.float32)
-        case 1:
-            values = values + random.normal(0, random.uniform(0, _NOISE), values.shape).astype(np.float32)
-    return np.asarray(np.clip(values, 0, 1), np.float32)

@@ -6,19 +6,17 @@ stands for synthetic films.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ainode.models.errors import ModelError
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.spine_vertebrae.geometry import curves, largest
 from ainode.models.training.experiment import Part
+from ainode.models.training.manifests import gray_picture, rows_of_part
 
 COUNT = 17
 """vertebrae of a film, the twelve thoracic and five lumbar ones"""
@@ -54,15 +52,8 @@ def films_of_part(data: Path, part: Part) -> tuple[Film, ...]:
     """
     if is_synthetic(data):
         return _synthetic_films(part)
-    folder = data if (data / "manifest.csv").is_file() else data / _SET
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        raise ModelError(f"{path}: not there; --data names the folder that holds {_SET}")
-    with path.open(newline="", encoding="utf-8") as file:
-        films = tuple(_film(folder, row) for row in csv.DictReader(file) if row["split"] == part)
-    if not films:
-        raise ModelError(f"{folder}: no film of the part {part} in manifest.csv")
-    return films
+    folder, rows = rows_of_part(data, _SET, part)
+    return tuple(_film(folder, row) for row in rows)
 
 
 def is_synthetic(data: Path) -> bool:
@@ -90,13 +81,11 @@ def _synthetic_film(seed: int) -> Film:
 
 
 def _film(folder: Path, row: Mapping[str, str]) -> Film:
-    with Image.open(folder / row["file"]) as picture:
-        pixels = np.asarray(picture.convert("L"), np.uint8)
     corners = np.array([(row[f"x{number}"], row[f"y{number}"]) for number in range(4 * COUNT)], np.float32)
     return Film(
         name=Path(row["file"]).stem,
         patient=row["group"],
-        picture=pixels,
+        picture=gray_picture(folder / row["file"]),
         corners=corners.reshape(COUNT, 4, 2),
         largest_angle=float(row["max_cobb"]),
         has_right_corners=row["corners_ok"] == "1",
