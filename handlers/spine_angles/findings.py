@@ -1,7 +1,7 @@
 """What is said of one radiograph: its curves, its balance, the height of each vertebra, and the picture of it all."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -51,13 +51,16 @@ class Film:
     card: Card
     millimeters: float | None
     """width of a pixel on the receptor; None where the header does not say it"""
-    sides: Sides = field(init=False)
-    levels: Levels = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Tell the sides and the levels."""
-        object.__setattr__(self, "sides", sides_of(self.instance))
-        object.__setattr__(self, "levels", levels_of(self.prediction.numbers))
+    @cached_property
+    def sides(self) -> Sides:
+        """Return which side of the patient the right of the picture is."""
+        return sides_of(self.instance)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Return the names of the vertebrae."""
+        return levels_of(self.prediction.numbers)
 
     @cached_property
     def largest(self) -> Curve:

@@ -56,9 +56,9 @@ def levels_of(numbers: NDArray[np.float64]) -> Levels:
     agree on; where they do not agree, or the count leaves T1 to L5, they are numbered from the highest one.
     """
     count = len(numbers)
-    told = numbers - np.arange(count)
-    first = 0 if count == len(NAMES) else int(np.rint(np.median(told)))
-    agrees = count == len(NAMES) or float(np.abs(told - first).mean()) <= _MOST_DISAGREEMENT
+    first_levels = numbers - np.arange(count)
+    first = 0 if count == len(NAMES) else int(np.rint(np.median(first_levels)))
+    agrees = count == len(NAMES) or float(np.abs(first_levels - first).mean()) <= _MOST_DISAGREEMENT
     if agrees and first >= 0 and first + count <= len(NAMES):
         return Levels(NAMES[first : first + count], first)
     return Levels(_numbered(count), None)

@@ -27,8 +27,8 @@ def columns_of_thumbnails(training: Sequence[Film], tested: Sequence[Film]) -> l
     """Return the corners (17, 4, 2) that a ridge regression tells of a thumbnail of each tested film."""
     right = [film for film in training if film.has_right_corners]
     ridge = Ridge(_PENALTY).fit(_thumbnails(right), [(film.corners / _size(film)).ravel() for film in right])
-    told = ridge.predict(_thumbnails(tested)).reshape(len(tested), -1, 4, 2)
-    return [np.asarray(corners * _size(film), np.float64) for corners, film in zip(told, tested, strict=True)]
+    columns = ridge.predict(_thumbnails(tested)).reshape(len(tested), -1, 4, 2)
+    return [np.asarray(corners * _size(film), np.float64) for corners, film in zip(columns, tested, strict=True)]
 
 
 def angles_of_thumbnails(training: Sequence[Film], tested: Sequence[Film]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from ainode.models.spine_vertebrae.model import VertebraModel
 
 _PICTURES = 4
 _ROWS, _COLUMNS = 2000, 800
+_RIGHT_ANGLE = 90.0
 
 
 def benchmark(path: Path, *, cache: Path, runs: int, threads: int = 2) -> Table:
@@ -45,5 +46,5 @@ def _picture(seed: int) -> NDArray[np.float32]:
 
 def _angle(model: VertebraModel, picture: NDArray[np.float32]) -> float:
     """Return the largest angle in right angles, 0 to 1; 0 where no column was found."""
-    found = model.predict(picture).curves
-    return largest(found).angle / 90 if found else 0.0
+    spine_curves = model.predict(picture).curves
+    return largest(spine_curves).angle / _RIGHT_ANGLE if spine_curves else 0.0

@@ -49,8 +49,7 @@ def column_of(middles: Array, distances: Array) -> Column:
     Shapes: middles (rows, columns), 0 to 1; distances (9, rows, columns) as the network gives them.
     """
     places = _peaks(middles)
-    found = _at(places, middles, distances)
-    return _chain(found)
+    return _chain(_vertebrae(places, middles, distances))
 
 
 def _peaks(middles: Array) -> NDArray[np.int64]:
@@ -58,45 +57,45 @@ def _peaks(middles: Array) -> NDArray[np.int64]:
     return np.argwhere(is_peak)
 
 
-def _at(places: NDArray[np.int64], middles: Array, distances: Array) -> Column:
+def _vertebrae(places: NDArray[np.int64], middles: Array, distances: Array) -> Column:
     """Return the vertebrae at peaks, from the head to the feet; corners are the mean of what the places around say."""
     corners, peaks, numbers = [], [], []
     for row, column in places:
         rows, columns = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
-        near = middles[rows, columns].astype(np.float64)
-        weight = np.where(near > LEARNED * near.max(), near, 0)
+        peak = middles[rows, columns].astype(np.float64)
+        weight = np.where(peak > LEARNED * peak.max(), peak, 0)
         weight /= weight.sum()
         y, x = np.mgrid[rows, columns] * STRIDE + STRIDE / 2
-        told = distances[:, rows, columns].astype(np.float64)
+        offsets = distances[:, rows, columns].astype(np.float64)
         four = [
-            (((x + told[2 * corner] * REACH) * weight).sum(), ((y + told[2 * corner + 1] * REACH) * weight).sum())
+            (((x + offsets[2 * corner] * REACH) * weight).sum(), ((y + offsets[2 * corner + 1] * REACH) * weight).sum())
             for corner in range(4)
         ]
         corners.append(four)
         peaks.append(float(middles[row, column]))
-        numbers.append(16 * float((told[8] * weight).sum()))
+        numbers.append(16 * float((offsets[8] * weight).sum()))
     order = np.argsort([np.mean(np.asarray(four)[:, 1]) for four in corners])
     return Column(
         np.asarray(corners, np.float64).reshape(-1, 4, 2)[order], np.asarray(peaks)[order], np.asarray(numbers)[order]
     )
 
 
-def _chain(found: Column) -> Column:
+def _chain(vertebrae: Column) -> Column:
     """Return the vertebrae of the chain with the largest sum of peaks."""
-    best = found.peaks.copy()
-    before = np.full(len(found), -1)
-    for lower in range(len(found)):
+    best = vertebrae.peaks.copy()
+    before = np.full(len(vertebrae), -1)
+    for lower in range(len(vertebrae)):
         for upper in range(lower):
-            total = best[upper] + found.peaks[lower]
-            if total > best[lower] and _follows(found.corners[upper], found.corners[lower]):
+            total = best[upper] + vertebrae.peaks[lower]
+            if total > best[lower] and _follows(vertebrae.corners[upper], vertebrae.corners[lower]):
                 best[lower], before[lower] = total, upper
     chosen: list[int] = []
-    place = int(best.argmax()) if len(found) else -1
+    place = int(best.argmax()) if len(vertebrae) else -1
     while place >= 0:
         chosen.append(place)
         place = int(before[place])
-    chosen = _surest(chosen[::-1], found.peaks)
-    return Column(found.corners[chosen], found.peaks[chosen], found.numbers[chosen])
+    chosen = _surest(chosen[::-1], vertebrae.peaks)
+    return Column(vertebrae.corners[chosen], vertebrae.peaks[chosen], vertebrae.numbers[chosen])
 
 
 def _surest(chosen: list[int], peaks: NDArray[np.float64]) -> list[int]:

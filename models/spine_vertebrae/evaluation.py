@@ -34,7 +34,7 @@ _LARGEST_ANGLE = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Measurement:
     """What a model or a rule tells of the films; None where it finds no spine.
 
     Shapes: corners (n, 4, 2) of each film, in pixels of the film.
@@ -53,36 +53,36 @@ class Told:
 
     def symmetric_errors(self, films: Sequence[Film]) -> Array:
         """Return the symmetric error of the three angles of each film in percent, as the set's challenge had it."""
-        told = [_challenge(four, film) for four, film in zip(self.corners, films, strict=True)]
+        angles = [_challenge(four, film) for four, film in zip(self.corners, films, strict=True)]
         true = [_challenge(film.corners.astype(np.float64), film) for film in films]
-        pairs = zip(told, true, strict=True)
+        pairs = zip(angles, true, strict=True)
         return np.array(
-            [100 * np.abs(ours - theirs).sum() / max((ours + theirs).sum(), 1e-9) for ours, theirs in pairs]
+            [100 * np.abs(measured - right).sum() / max((measured + right).sum(), 1e-9) for measured, right in pairs]
         )
 
     def corner_errors(self, films: Sequence[Film]) -> Array:
-        """Return the mean distance of each film's corners from those of the nearest vertebra told, in pixels of 1024.
+        """Return the mean distance of each film's corners from those of the nearest vertebra, in pixels of 1024.
 
         Not a number where no spine is found, or a person's slip exchanged corners of the film.
         """
         return np.array([_corner_error(four, film) for four, film in zip(self.corners, films, strict=True)])
 
 
-def told_by(model: VertebraModel, films: Sequence[Film]) -> Told:
+def measured_by(model: VertebraModel, films: Sequence[Film]) -> Measurement:
     """Return what the model finds on films: a column too short or too unsure is no spine."""
-    return Told([_spine(model, film) for film in films])
+    return Measurement([_spine(model, film) for film in films])
 
 
 def evaluation_of(model: VertebraModel, training: Sequence[Film], tested: Sequence[Film]) -> Evaluation:
     """Return the evaluation: whether the largest angle has 25 degrees or more; angles and corners stand beside."""
-    told = told_by(model, tested)
+    measurement = measured_by(model, tested)
     rules = {
-        "mean column": Told(mean_column(training, tested)),
-        "ridge from a thumbnail to corners": Told(columns_of_thumbnails(training, tested)),
+        "mean column": Measurement(mean_column(training, tested)),
+        "ridge from a thumbnail to corners": Measurement(columns_of_thumbnails(training, tested)),
     }
     true = np.array([film.largest_angle for film in tested])
     groups = np.array([film.patient for film in tested])
-    score = norm.cdf((told.largest_angles - MODERATE_DEGREES) / model.card.off_degrees)
+    score = norm.cdf((measurement.largest_angles - MODERATE_DEGREES) / model.card.off_degrees)
     thumbnail = angles_of_thumbnails(training, tested)
     return Evaluation(
         class_names=("below 25 degrees", "25 degrees and more"),
@@ -96,7 +96,7 @@ def evaluation_of(model: VertebraModel, training: Sequence[Film], tested: Sequen
             **{name: Baseline(rule.largest_angles, "pixels") for name, rule in rules.items()},
         },
         further={
-            **_figures(told, tested, groups),
+            **_figures(measurement, tested, groups),
             "changed_films": _figures_of_changes(model, tested, groups),
             "beside": {
                 **{name: _figures(rule, tested, groups) for name, rule in rules.items()},
@@ -108,7 +108,7 @@ def evaluation_of(model: VertebraModel, training: Sequence[Film], tested: Sequen
                 },
             },
         },
-        drawings=_drawings(told, tested),
+        drawings=_drawings(measurement, tested),
     )
 
 
@@ -120,12 +120,12 @@ def _figures_of_changes(
     of_right = [(film, group) for film, group in zip(films, groups, strict=True) if film.has_right_corners]
     for name, change in CHANGES.items():
         changed = [change(film) for film, _ in of_right]
-        told = told_by(model, changed)
-        is_found = np.array([corners is not None for corners in told.corners])
+        measurement = measured_by(model, changed)
+        is_found = np.array([corners is not None for corners in measurement.corners])
         names = np.array([group for _, group in of_right])[is_found]
         figures[name] = {
             "found_as_spine": asdict(proportion(int(is_found.sum()), len(changed))),
-            "angle_error_degrees_of_found": _mean(told.angle_errors(changed)[is_found], names),
+            "angle_error_degrees_of_found": _mean(measurement.angle_errors(changed)[is_found], names),
         }
     return figures
 
@@ -151,19 +151,20 @@ def _corner_error(corners: Corners | None, film: Film) -> float:
     return float(distances.mean()) * _SIDE / float(max(film.picture.shape))
 
 
-def _figures(told: Told, films: Sequence[Film], groups: NDArray[np.str_]) -> dict[str, object]:
+def _figures(measurement: Measurement, films: Sequence[Film], groups: NDArray[np.str_]) -> dict[str, object]:
     true = np.array([film.largest_angle for film in films])
-    corner, found = told.corner_errors(films), [len(four) if four is not None else 0 for four in told.corners]
+    corner = measurement.corner_errors(films)
+    counts = [len(four) if four is not None else 0 for four in measurement.corners]
     measured = np.isfinite(corner)
     is_severe = true >= SEVERE_DEGREES
-    area = asdict(bootstrap_estimate(auc, is_severe, told.largest_angles, groups))
+    area = asdict(bootstrap_estimate(auc, is_severe, measurement.largest_angles, groups))
     return {
-        "angle_error_degrees": _mean(told.angle_errors(films), groups),
-        "symmetric_error_percent": _mean(told.symmetric_errors(films), groups),
+        "angle_error_degrees": _mean(measurement.angle_errors(films), groups),
+        "symmetric_error_percent": _mean(measurement.symmetric_errors(films), groups),
         "corner_error_pixels_of_1024": _mean(corner[measured], groups[measured]),
         **({"auc_of_40_degrees": area} if is_severe.any() else {}),
-        "found_as_spine": asdict(proportion(sum(count > 0 for count in found), len(films))),
-        "with_17_vertebrae": asdict(proportion(found.count(COUNT), len(films))),
+        "found_as_spine": asdict(proportion(sum(count > 0 for count in counts), len(films))),
+        "with_17_vertebrae": asdict(proportion(counts.count(COUNT), len(films))),
     }
 
 
@@ -177,12 +178,12 @@ def _shortcuts(training: Sequence[Film], tested: Sequence[Film]) -> dict[str, Ba
     return shortcut_baselines(shown, labels, [film.patient for film in training], seen)
 
 
-def _drawings(told: Told, films: Sequence[Film]) -> Mapping[str, Callable[[Path], None]]:
+def _drawings(measurement: Measurement, films: Sequence[Film]) -> Mapping[str, Callable[[Path], None]]:
     true = np.array([film.largest_angle for film in films])
-    worst = np.argsort(-told.angle_errors(films), kind="stable")
+    worst = np.argsort(-measurement.angle_errors(films), kind="stable")
     numbers = [*worst[: _SHOWN // 2], *worst[len(worst) // 2 :][: _SHOWN // 2]]
-    shown = [(films[n].name, films[n].picture, films[n].corners, told.corners[n]) for n in numbers]
+    shown = [(films[n].name, films[n].picture, films[n].corners, measurement.corners[n]) for n in numbers]
     return {
-        "angles.png": partial(draw_angles, true=true, told=told.largest_angles, limit=_LARGEST_ANGLE),
+        "angles.png": partial(draw_angles, true=true, measured=measurement.largest_angles, limit=_LARGEST_ANGLE),
         "films.png": partial(draw_films, films=shown),
     }

@@ -59,9 +59,9 @@ def curves(corners: Corners) -> tuple[Curve, ...]:
     return tuple(_curve(corners, tilt, *pair) for pair in ends if pair[0] < pair[1])
 
 
-def largest(found: tuple[Curve, ...]) -> Curve:
+def largest(spine_curves: tuple[Curve, ...]) -> Curve:
     """Return the curve with the largest angle."""
-    return max(found, key=lambda curve: curve.angle)
+    return max(spine_curves, key=lambda curve: curve.angle)
 
 
 def challenge_angles(corners: Corners, rows: int) -> NDArray[np.float64]:
@@ -71,10 +71,10 @@ def challenge_angles(corners: Corners, rows: int) -> NDArray[np.float64]:
     half of the film, both lie above. Where there is none, 0.
     Source: the angles that come with SpineWeb's data set 16, for which this rule was found.
     """
-    found = curves(corners)
-    main = found.index(largest(found))
-    angle = dict(enumerate(curve.angle for curve in found))
-    ends = corners[list(found[main].ends)].mean(axis=1)
+    spine_curves = curves(corners)
+    main = spine_curves.index(largest(spine_curves))
+    angle = dict(enumerate(curve.angle for curve in spine_curves))
+    ends = corners[list(spine_curves[main].ends)].mean(axis=1)
     is_low = ends[:, 1].sum() > rows
     beside = _beside(corners.mean(axis=1), 0, len(corners) - 1)
     is_s_shaped = beside.min() < 0 < beside.max()

@@ -148,7 +148,7 @@ class VertebraModel:
         """Return the vertebrae of a picture of the input's size, by the mean of the picture and its mirror image."""
         (answer,) = self.network(network_input(np.stack([shown, shown[:, ::-1]])))
         plain, mirrored = answer[0], answer[1, :, :, ::-1]
-        told = mirrored[1:][_MIRRORED]
-        told[_X] *= -1
+        distances = mirrored[1:][_MIRRORED]
+        distances[_X] *= -1
         middles = [1 / (1 + np.exp(-maps[0])) for maps in (plain, mirrored)]
-        return column_of(np.mean(middles, axis=0), np.mean([plain[1:], told], axis=0))
+        return column_of(np.mean(middles, axis=0), np.mean([plain[1:], distances], axis=0))

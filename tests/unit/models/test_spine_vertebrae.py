@@ -20,7 +20,7 @@ from ainode.models.spine_vertebrae.changed_films import CHANGES
 from ainode.models.spine_vertebrae.column import column_of
 from ainode.models.spine_vertebrae.companions import drawn_spines, others
 from ainode.models.spine_vertebrae.dataset import COUNT, Film, films_of_part
-from ainode.models.spine_vertebrae.evaluation import Told
+from ainode.models.spine_vertebrae.evaluation import Measurement
 from ainode.models.spine_vertebrae.geometry import (
     challenge_angles,
     curves,
@@ -200,11 +200,11 @@ def test_a_changed_film_keeps_its_corners_on_its_vertebrae() -> None:
 def test_a_film_whose_corners_somebody_exchanged_is_measured_by_its_angle_alone() -> None:
     right = a_film(a_column(_S_SHAPE))
     wrong = replace(right, largest_angle=42.0, has_right_corners=False)
-    told = Told([right.corners.astype(np.float64)] * 2)
-    errors = told.corner_errors([right, wrong])
+    measurement = Measurement([right.corners.astype(np.float64)] * 2)
+    errors = measurement.corner_errors([right, wrong])
     assert errors[0] == 0
     assert np.isnan(errors[1])
-    assert told.angle_errors([right, wrong])[1] == pytest.approx(0, abs=0.01)
+    assert measurement.angle_errors([right, wrong])[1] == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -225,9 +225,9 @@ def test_a_changed_film_has_its_vertebrae_where_its_corners_are(name: str) -> No
 
 def test_a_film_without_a_spine_counts_as_no_angle() -> None:
     film = replace(a_film(a_column(_S_SHAPE)), largest_angle=42.0)
-    told = Told([None])
-    assert told.angle_errors([film]) == pytest.approx([42])
-    assert told.symmetric_errors([film]) == pytest.approx([100])
+    measurement = Measurement([None])
+    assert measurement.angle_errors([film]) == pytest.approx([42])
+    assert measurement.symmetric_errors([film]) == pytest.approx([100])
 
 
 def test_the_films_of_a_part_come_with_their_corners(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_the_films_of_a_part_come_with_their_corners(tmp_path: Path) -> None:
     (film,) = films_of_part(tmp_path, "test")
     assert film.picture.shape == (900, 400)
     assert film.corners == pytest.approx(column, abs=1e-3)
-    with pytest.raises(ModelError, match="no film of the part train"):
+    with pytest.raises(ModelError, match="nothing of the part train"):
         films_of_part(tmp_path, "train")
 
 
