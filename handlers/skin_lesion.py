@@ -43,6 +43,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import picture
 from ainode.node.reading.weights import ModelEnvironment
 
@@ -123,12 +124,13 @@ class SkinLesion:
 
     def read(self, selection: Selection) -> Result | OutOfScope:
         """Return a finding and a map of every picture; unusable pixels are out of scope."""
-        predictions, unusable = each_read(
-            selection.instances, lambda instance: self._model.predict(picture(instance.path))
-        )
+        predictions, unusable = each_read(selection.instances, self._predicted)
         if not predictions:
             return grouped(unusable)
         return self._result(selection, predictions, [*selection.declined.values(), *unusable])
+
+    def _predicted(self, instance: Instance) -> "Prediction":
+        return self._model.predict(picture(instance.path), height_per_width=height_per_width(instance.header))
 
     def prepare(self) -> tuple[object, ...]:
         """Return the loaded network."""

@@ -28,6 +28,7 @@ from ainode.models.skin_lesion.preprocess import (
     map_on_source_grid,
     network_input,
     original_input,
+    with_square_pixels,
 )
 from ainode.models.skin_lesion.views import VIEWS, mean_of_views, viewed
 
@@ -138,13 +139,14 @@ class SkinLesionModel:
             refuse_drift(card.name, execution.precision, _probability_gaps(model, exact))
         return model
 
-    def predict(self, picture: Picture) -> Prediction:
-        """Return the reading of one RGB picture.
+    def predict(self, picture: Picture, *, height_per_width: float = 1.0) -> Prediction:
+        """Return the reading of one RGB picture, whose pixels are `height_per_width` times as high as wide.
 
         Shapes: picture (rows, columns, 3) uint8.
         Raises: UnusablePicture when the picture is too small, uniform or without color.
         """
-        logit, saliency = self.reader.read(picture)
+        logit, squared_map = self.reader.read(with_square_pixels(picture, height_per_width))
+        saliency = map_on_source_grid(squared_map, *picture.shape[:2])
         calibrated = float(self.calibration.probability(np.asarray(logit)))
         return Prediction(float(1 / (1 + np.exp(-logit))), calibrated, saliency)
 

@@ -71,6 +71,18 @@ def network_input(picture: Picture) -> NDArray[np.float32]:
     return without_tint(framed(picture).astype(np.float32))
 
 
+def with_square_pixels(picture: Picture, height_per_width: float) -> Picture:
+    """Return a picture with about as many square pixels; its own are `height_per_width` times as high as wide.
+
+    Shapes: (rows, columns, 3) in and out.
+    """
+    if height_per_width == 1:
+        return picture
+    rows, columns = picture.shape[:2]
+    stretch = height_per_width**0.5
+    return resized(picture, max(1, round(rows * stretch)), max(1, round(columns / stretch)))
+
+
 def framed(picture: Picture) -> Picture:
     """Return the whole picture lying on its longer side, mirrored beyond its edges to 4 : 3, as 144 x 192 pixels."""
     lying = picture if picture.shape[0] <= picture.shape[1] else picture.transpose(1, 0, 2)
