@@ -72,7 +72,7 @@ class SpineAngles:
         if not predictions:
             return grouped(unusable)
         films = [
-            Film(number, instance, prediction, self._card, _pixel_millimeters(instance))
+            Film(number, instance, prediction, self._reliability, _pixel_millimeters(instance))
             for number, (instance, prediction) in enumerate(predictions, start=1)
         ]
         return self._result(selection, films, [*selection.declined.values(), *unusable])
@@ -115,6 +115,13 @@ class SpineAngles:
 
         (path,) = self.paths().values()
         return loaded(VertebraModel.load, path, name=self._card.name, environment=self._environment)
+
+    @property
+    def _reliability(self) -> str:
+        """Return how far the weights may be trusted: those that ship have seen no film of a patient."""
+        if self.weights() == (self._card.shipped,):
+            return "these weights have seen drawn spines alone"
+        return f"weights of this training were off by {self._card.off_degrees:g} degrees in the mean of test films"
 
     def _result(self, selection: Selection, films: Sequence[Film], refusals: Collection[OutOfScope]) -> Result:
         evidence = refs(film.instance for film in films)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ainode.handlers.spine_angles.levels import THORACOLUMBAR, Levels, levels_of, span
 from ainode.handlers.spine_angles.sides import Sides, sides_of
-from ainode.models.spine_vertebrae.card import Card
 from ainode.models.spine_vertebrae.geometry import Curve, end_plate, height_ratios, largest, offset, widths
 from ainode.node.domain import Capture, Code, Finding, Instance, Measurement, Region
 
@@ -48,7 +47,8 @@ class Film:
     number: int
     instance: Instance
     prediction: "Prediction"
-    card: Card
+    reliability: str
+    """how far the weights may be trusted, in words"""
     millimeters: float | None
     """width of a pixel on the receptor; None where the header does not say it"""
 
@@ -89,8 +89,7 @@ class Film:
     def capture(self) -> Capture:
         """Return the picture with the vertebrae and the end plates of each curve drawn in."""
         curves = tuple(self._curves())
-        captions = [f"mean error of the largest angle on test films {self.card.off_degrees:g} degrees"]
-        captions += [finding.label for finding in curves[1:]]
+        captions = [self.reliability, *(finding.label for finding in curves[1:])]
         if not self.levels.are_known:
             captions.append("levels are not certain: vertebrae are numbered from the highest one")
         if self.sides.right_of_picture is None:

@@ -12,7 +12,6 @@ installed("cv2", "openvino", "scipy", "torch")
 from ainode.handlers.spine_angles import SpineAngles, build  # noqa: E402
 from ainode.handlers.spine_angles.findings import Film  # noqa: E402
 from ainode.handlers.spine_angles.levels import levels_of  # noqa: E402
-from ainode.models.spine_vertebrae.card import read_card  # noqa: E402
 from ainode.models.spine_vertebrae.model import Prediction  # noqa: E402
 from ainode.node import testing  # noqa: E402
 from ainode.node.disk import sha256_of  # noqa: E402
@@ -51,12 +50,37 @@ def a_film(
     (instance,) = a_study(folder, **header).instances
     count = len(degrees)
     prediction = Prediction(a_column(degrees), np.full(count, 0.8), first + np.arange(count, dtype=float), 1.0, COLUMNS)
-    return Film(1, instance, prediction, read_card(), spacing)
+    return Film(1, instance, prediction, "off by 4 degrees", spacing)
 
 
 def test_it_is_a_handler_whose_weights_are_the_synthetic_ones_until_a_site_has_trained(handler: SpineAngles) -> None:
     assert isinstance(handler, Handler)
     assert handler.weights() == ("spine_vertebrae/synthetic",)
+
+
+def test_the_weights_that_ship_claim_no_error_of_real_films_and_those_of_a_site_do(tmp_path: Path) -> None:
+    shipped = build(ModelEnvironment(WeightStore(tmp_path), tmp_path))
+    assert shipped._reliability == "these weights have seen drawn spines alone"
+    entry = "\n".join(
+        f'{key} = "{value}"'
+        for key, value in {
+            "name": "spine_vertebrae/lite0",
+            "model": "spine_vertebrae",
+            "network": "lite0",
+            "file": "site.safetensors",
+            "sha256": "0" * 64,
+            "licence": "site",
+            "training_data": "films",
+            "metrics": "none",
+            "status": "site",
+            "version": "1",
+        }.items()
+    )
+    (tmp_path / "manifest.toml").write_text(f"[[weights]]\n{entry}\nbytes = 1\n")
+    site = build(ModelEnvironment(WeightStore(tmp_path), tmp_path))
+    assert site.weights() == ("spine_vertebrae/lite0",)
+    assert "off by 4.1 degrees in the mean of test films" in site._reliability
+    assert "off by 4 degrees" in a_film(tmp_path).capture().captions
 
 
 @pytest.mark.parametrize("header", [{}, {"ViewPosition": "PA"}, {"ViewPosition": ""}, {"BodyPartExamined": "LSPINE"}])
