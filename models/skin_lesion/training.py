@@ -37,7 +37,7 @@ from ainode.models.training.metrics import auc
 
 log = logging.getLogger(__name__)
 
-_BATCH, _EPOCHS, _RATE = 32, 12, 8e-4
+_BATCH, _EPOCHS, _RATE = 32, 16, 8e-4
 _SMOOTHING = 0.05
 _PLACE_SHARE, _KIND_SHARE = 0.5, 0.3
 # So that evidence of the size of 1 makes a logit of the size of 1 on a lesion that fills a tenth of the picture.
