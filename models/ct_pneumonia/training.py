@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from ainode.models.ct_pneumonia.recipe import (
     SHORT_DIFFUSION,
     Recipe,
 )
-from ainode.models.training.epochs import load_best, save_epoch, seed_everything
+from ainode.models.training.epochs import load_best, refuse_another_plan, save_epoch, seed_everything
 from ainode.models.training.experiment import TrainingOptions
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,11 @@ def run_phase(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions)
     network = phase.network.to(options.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    history = _resumed_history(out, network, optimizer) if options.resume else []
     start_s = time.monotonic()
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
+    plan = {"epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "batch": recipe.batch, "seed": options.seed}
+    history = _resumed_history(out, network, optimizer, plan) if options.resume else []
     for epoch in range(len(history), recipe.epochs):
         epoch_start_s = time.monotonic()
         for group in optimizer.param_groups:
@@ -91,7 +93,7 @@ def run_phase(phase: Phase, recipe: Recipe, out: Path, options: TrainingOptions)
             table = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
         history.append([float(epoch), loss, score, time.monotonic() - epoch_start_s])
-        save_epoch(out, network, optimizer, history)
+        save_epoch(out, network, optimizer, history, plan=plan)
         best = int(np.argmax([row[2] for row in history]))
         if epoch - best >= recipe.patience or time.monotonic() - start_s > options.minutes * 60:
             break
@@ -116,12 +118,18 @@ def _epoch_loss(phase: Phase, optimizer: torch.optim.Optimizer, recipe: Recipe, 
     return float(np.mean(losses))
 
 
-def _resumed_history(out: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[float]]:
-    """Load network and optimizer from the last epoch's file; return the history in it, empty without a file."""
+def _resumed_history(
+    out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, plan: Mapping[str, float]
+) -> list[list[float]]:
+    """Load network and optimizer from the last epoch's file; return the history in it, empty without a file.
+
+    Raises: CheckpointRefused for a training that began by another plan.
+    """
     path = out / "last.pt"
     if not path.is_file():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
+    refuse_another_plan(path, state.get("plan", {}), plan)
     network.load_state_dict(state["model_state_dict"])
     optimizer.load_state_dict(state["optimizer_state_dict"])
     return [[float(value) for value in row] for row in state["history"]]

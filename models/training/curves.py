@@ -106,13 +106,27 @@ def losses(run: Path) -> Mapping[str, Mapping[str, list[float]]]:
     }
 
 
+def minutes(run: Path) -> float:
+    """Return how long the epochs of a training took, by every log.csv below its folder; those before a resume count.
+
+    Units: minutes, to a tenth.
+    """
+    tables = [_rows(log) for log in sorted(run.rglob("log.csv"))]
+    return round(sum(float(row["seconds"]) for rows in tables for row in rows) / 60, 1)
+
+
 def log_columns(log: Path) -> Mapping[str, list[float]]:
     """Return the columns of a log that are figures, and `epoch`; of many epochs every so many.
 
     A column without a value in some epoch is left out: a training without a score has none.
     """
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(log)
     rows = rows[:: max(1, -(-len(rows) // MOST_POINTS))]
     names = [name for name in (rows[0] if rows else ()) if name == "epoch" or name not in NO_CURVES]
     return {name: [float(row[name]) for row in rows] for name in names if all(row[name] for row in rows)}
+
+
+def _rows(log: Path) -> list[dict[str, str]]:
+    """Return the rows of a log.csv, one for each epoch."""
+    with log.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

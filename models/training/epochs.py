@@ -9,7 +9,7 @@ import csv
 import random as python_random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,11 @@ class Plan:
             minutes=options.minutes,
         )
 
+    @property
+    def course(self) -> Mapping[str, float]:
+        """Return what the options decide about the weights; a training is resumed by the same."""
+        return {name: value for name, value in asdict(self).items() if name not in ("device", "half", "minutes")}
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -69,6 +74,16 @@ class Epoch:
     seconds: float
     figures: Mapping[str, float] = field(default_factory=dict)
     """further figures by name, the same names in every epoch"""
+
+
+def refuse_another_plan(path: Path, begun: Mapping[str, float], resumed: Mapping[str, float]) -> None:
+    """Raise CheckpointRefused unless a training is resumed by the plan that it began with."""
+    changes = [f"{name} {begun.get(name)}, now {value}" for name, value in resumed.items() if begun.get(name) != value]
+    if changes:
+        raise CheckpointRefused(
+            f"{path}: begun with {'; '.join(changes)}: resume it with the options of its first call, or train into an "
+            "empty folder"
+        )
 
 
 def seed_everything(seed: int) -> None:
@@ -90,7 +105,7 @@ def fit(  # six decisions of the caller
 
     Without a score the last epoch's weights are the best, no epoch ends the training early, and the log has no score.
 
-    After every epoch `log.csv` and `last.pt` are written; a later call continues from `last.pt`.
+    After every epoch `log.csv` and `last.pt` are written; a later call of the same plan continues from `last.pt`.
     Higher scores are better; the best weights are loaded into `network` at the end. Of a mapping, "score" is the score,
     and the other figures are columns of `log.csv`.
     """
@@ -99,7 +114,7 @@ def fit(  # six decisions of the caller
     network.to(plan.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_share(step, plan))
-    history = _resumed_history(out, network, optimizer, schedule)
+    history = _resumed_history(out, network, optimizer, schedule, plan)
     best = max((row.score for row in history), default=-float("inf"))
     start_s = time.monotonic()
     for epoch in range(len(history), plan.epochs):
@@ -115,7 +130,7 @@ def fit(  # six decisions of the caller
             table = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
             save_file(table, out / "best.safetensors")
         rows = [[row.epoch, row.loss, row.score, row.seconds, *row.figures.values()] for row in history]
-        save_epoch(out, network, optimizer, rows, further=tuple(figures), step=schedule.last_epoch)
+        save_epoch(out, network, optimizer, rows, further=tuple(figures), step=schedule.last_epoch, plan=plan.course)
         is_stale = score is not None and _is_stale(history, plan.patience)
         if is_stale or time.monotonic() - start_s > plan.minutes * 60:
             break
@@ -177,7 +192,7 @@ def save_epoch(  # the state of a training
     history: list[list[float]],
     *,
     further: tuple[str, ...] = (),
-    **more: int,
+    **more: int | Mapping[str, float],
 ) -> None:
     """Write `last.pt`, whole or not at all, and `log.csv`: a row per epoch of number, loss, score, seconds, further."""
     state = {
@@ -197,15 +212,23 @@ def save_epoch(  # the state of a training
 
 
 def _resumed_history(
-    out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR
+    out: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    plan: Plan,
 ) -> list[Epoch]:
-    """Load the state of an interrupted training; return its log, empty without an interrupted training."""
+    """Load the state of an interrupted training; return its log, empty without an interrupted training.
+
+    Raises: CheckpointRefused for another plan's: what came out, no single call could make again.
+    """
     path = out / "last.pt"
     if not path.is_file():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
     if "history" not in state:
         raise CheckpointRefused(f"{path}: not a checkpoint of this loop; train into an empty folder")
+    refuse_another_plan(path, state.get("plan", {}), plan.course)
     network.load_state_dict(state["model_state_dict"])
     optimizer.load_state_dict(state["optimizer_state_dict"])
     schedule.last_epoch = int(state["step"])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import ModelError
-from ainode.models.training.curves import curves, losses
+from ainode.models.training.curves import curves, losses, minutes
 from ainode.models.training.metrics import (
     auc,
     bootstrap_estimate,
@@ -164,7 +164,8 @@ def evaluate(  # the model, its data and weights, the folder of the figures
 ) -> Mapping[str, object]:
     """Evaluate weights; write metrics.json and the plots into `out`, and return the metrics.
 
-    metrics.json has the points of the curves, too: of the evaluation, and of the losses in the folder of a training.
+    metrics.json has the points of the curves, too: of the evaluation, and of the losses in the folder of a training;
+    and the minutes of that training, for the card.
     """
     from ainode.models.running.runtime import sha256_of  # noqa: PLC0415  # torch, which TensorFlow does without
 
@@ -198,11 +199,12 @@ def write_evaluation(
 ) -> Mapping[str, object]:
     """Write metrics.json and the plots of an evaluation into `out`; return the metrics, which `title` begins.
 
-    The losses are those of the folder of a training, if there is one.
+    Losses and minutes are those of the folder of a training, if there is one.
     """
     from ainode.models.training.plots import evaluation_plots  # noqa: PLC0415  # of the extra "train"
 
-    metrics = {**title, **figures(evaluation)}
+    trained = {"training_minutes": minutes(run)} if run else {}
+    metrics = {**title, **trained, **figures(evaluation)}
     out.mkdir(parents=True, exist_ok=True)
     points = {**curves(evaluation), "losses": losses(run) if run else {}}
     (out / "metrics.json").write_text(_metrics_text({**metrics, "curves": points}), "utf-8")

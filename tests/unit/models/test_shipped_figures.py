@@ -18,6 +18,7 @@ MANIFEST = tomllib.loads((ROOT / "weights" / "manifest.toml").read_text("utf-8")
 FILES = {path: json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("models/*/metrics/*.json"))}
 CARDS = sorted(ROOT.glob("models/*/card.toml"))
 _HALF_OF_THE_LAST_DIGIT = 0.0005
+_DAY_MINUTES = 24 * 60
 
 
 def metrics_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,6 +81,17 @@ def test_the_readme_states_the_evaluated_figure(path: Path) -> None:
     area = FILES[path]["auc"]
     stated = f"{area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f}"
     assert stated in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_the_minutes_of_a_card_are_those_of_its_log_and_no_size_or_clock(card: Path) -> None:
+    training = tomllib.loads(card.read_text("utf-8"))["training"]
+    sections = [training, *(section for section in training.values() if isinstance(section, dict))]
+    stated = [section["wall_minutes"] for section in sections if "wall_minutes" in section]
+    evaluations = [metrics for path, metrics in FILES.items() if path.parents[1] == card.parent]
+    logged = [metrics["training_minutes"] for metrics in evaluations if "training_minutes" in metrics]
+    assert all(0 < minutes < _DAY_MINUTES for minutes in stated)
+    assert not logged or sorted(stated) == sorted(map(round, logged))
 
 
 def test_a_figure_that_departs_from_the_file_is_noticed() -> None:

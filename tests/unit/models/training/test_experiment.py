@@ -38,7 +38,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> str:
     module = ModuleType("ainode.models.known.experiment")
 
     def train(_: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
-        (out / "log.csv").write_text("epoch,loss,score,seconds\n0,1.0,0.5,1\n1,0.5,0.7,1\n", "utf-8")
+        (out / "log.csv").write_text("epoch,loss,score,seconds\n0,1.0,0.5,90\n1,0.5,0.7,60\n", "utf-8")
         (out / "weights.bin").write_bytes(bytes([options.seed]))
         return {"known/only": out / "weights.bin"}
 
@@ -67,6 +67,7 @@ def test_what_was_trained_is_evaluated_from_its_folder(known: str, tmp_path: Pat
     assert metrics["weights"] == {"known/only": hashlib.sha256(b"\x07").hexdigest()}
     # Four malignant cases of two patients: the interval is of patients, and says how many there are.
     assert (metrics["sensitivity"]["n"], metrics["sensitivity"]["groups"]) == (4, 2)
+    assert metrics["training_minutes"] == 2.5
     assert metrics["curves"]["losses"] == {"": {"epoch": [0, 1], "loss": [1.0, 0.5], "score": [0.5, 0.7]}}
     assert metrics["curves"]["confusion"]["counts"] == [[4, 0, 0], [0, 4, 0], [0, 1, 3]]
     pictures = {path.name for path in (tmp_path / "report").glob("*.png")}

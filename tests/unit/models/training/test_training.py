@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,16 @@ def test_a_training_stopped_and_resumed_ends_where_an_unbroken_one_ends(tmp_path
     ends = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "broken")]
     for key, value in ends[0]["model_state_dict"].items():
         assert torch.allclose(value, ends[1]["model_state_dict"][key], atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 8}, {"learning_rate": 0.1}, {"seed": 1}])
+def test_a_training_is_not_resumed_by_another_plan_than_it_began_with(change: dict[str, float], tmp_path: Path) -> None:
+    plan = Plan(6, 8, learning_rate=0.05)
+    fit(_network(), _batches, _loss, _score, replace(plan, minutes=0), tmp_path)
+    (name,) = change
+    with pytest.raises(CheckpointRefused, match=f"begun with {name} .*the options of its first call"):
+        fit(_network(), _batches, _loss, _score, replace(plan, **change), tmp_path)  # type: ignore[arg-type]
+    assert len(fit(_network(), _batches, _loss, _score, plan, tmp_path)) == 6
 
 
 def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:
