@@ -140,7 +140,7 @@ class SpineRadiograph:
             "networks": ", ".join(f"{network.architecture} {network.weight:g}" for network in card.networks),
             "detector": f"{card.detector.architecture} at {card.detector.side}",
             "input": f"{card.side} x {card.side}, {card.resize}",
-            "precision": f"{self._model.precision} on {self._model.device}",
+            "precision": _precision_text(self._model),
             **unread(refusals),
             **_contradictions(instances),
         }
@@ -239,6 +239,12 @@ class _Image:
         prefix = f"image {self._number}"
         single = {f"{prefix} {name}": value for name, value in self._prediction.per_network.items()}
         return {f"{prefix} probability": self._prediction.probability, **single}
+
+
+def _precision_text(model: "SpineRadiographModel") -> str:
+    """Return the precision and the device of the networks; that of the detector if it is another."""
+    detector = model.detector_precision
+    return f"{model.precision} on {model.device}" + (f", detector {detector}" if detector != model.precision else "")
 
 
 def _contradictions(instances: Iterable[Instance]) -> Mapping[str, str]:

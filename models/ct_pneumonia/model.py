@@ -7,7 +7,7 @@ third fuses the features of both, and the fourth, the U-Net, runs 25 times on ei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -23,9 +23,10 @@ from ainode.models.ct_pneumonia.checkpoints import load_pneumonia
 from ainode.models.ct_pneumonia.dcg import REGION, SIZES, separate_maxima
 from ainode.models.ct_pneumonia.diffusion import POINTS, DenseGuidanceMap, Pneumonia, Schedule, mixed_probabilities
 from ainode.models.ct_pneumonia.preprocess import SHAPE, Array, network_input, source_index
-from ainode.models.errors import UnusablePicture
+from ainode.models.errors import PrecisionRefused, UnusablePicture
 from ainode.models.phantoms.thorax import thorax
-from ainode.models.running.runtime import AGREEMENT, Execution, Precision, Recipe, Runner, runner, sha256_of
+from ainode.models.running.precision import Trial, fitted
+from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, runner, sha256_of
 
 DRAWS = 8
 """of the noise that the sampling starts from; the answer is their mean"""
@@ -127,12 +128,17 @@ class PneumoniaModel:
             return runner(recipe, execution)
 
         exact = replace(execution, precision="f32")
-        reference = cls(card, digest, *(graph(part, exact) for part in (Chest, Regions, Fusion, Step)))
-        if execution.precision == "f32":
-            return reference
-        # The other two graphs stay in f32: they are small, and the U-Net's 25 runs would add up its rounding.
-        low = replace(reference, chest=graph(Chest, execution), regions=graph(Regions, execution))
-        return low if _largest_gap(low, reference) <= AGREEMENT else reference
+
+        def of(chosen: Execution) -> PneumoniaModel:
+            # The other two graphs stay in f32: they are small, and the U-Net's 25 runs would add up its rounding.
+            return cls(
+                card, digest, graph(Chest, chosen), graph(Regions, chosen), graph(Fusion, exact), graph(Step, exact)
+            )
+
+        try:
+            return fitted(Trial(card.name, f"{card} {digest}", of, _reference_volumes, _reference_answers), execution)
+        except PrecisionRefused:
+            return of(exact)
 
     @property
     def precision(self) -> Precision:
@@ -283,10 +289,10 @@ def _region(start: NDArray[np.int64], attention: float, shape: tuple[int, ...]) 
     return Region(source(0.5), (source(0), source(1)), attention)
 
 
-def _largest_gap(low: PneumoniaModel, reference: PneumoniaModel) -> float:
-    """Return the largest distance between both models' probabilities on four phantoms."""
-    gaps = []
-    for seed in range(4):
-        volume = thorax(seed, seed, consolidations=3 * (seed % 2)).values
-        gaps.append(abs(low.predict(volume, seed).probability - reference.predict(volume, seed).probability))
-    return max(gaps)
+def _reference_volumes() -> tuple[Array, ...]:
+    """Return four phantoms for checks of precision."""
+    return tuple(thorax(seed, seed, consolidations=3 * (seed % 2)).values for seed in range(4))
+
+
+def _reference_answers(model: PneumoniaModel, volumes: Sequence[Array]) -> NDArray[np.float64]:
+    return np.asarray([model.predict(volume, seed).probability for seed, volume in enumerate(volumes)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from ainode.models.errors import UnusablePicture
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.running.keras_network import metadata_of
 from ainode.models.running.keras_serving import ORIGINALS, Form, Network, ready_network
-from ainode.models.running.runtime import Execution, refuse_drift, sha256_of
+from ainode.models.running.precision import Trial, fitted
+from ainode.models.running.runtime import Execution, sha256_of
 from ainode.models.running.saliency import rectified_map
 
 _BATCH = 8
@@ -90,11 +91,14 @@ class TumorModel:
         digest = sha256_of(path)
         form = Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
-        model = cls(organ, calibration, digest, ready_network(path, form, execution))
-        if execution.precision != "f32":
-            reference = replace(model, network=ready_network(path, form, replace(execution, precision="f32")))
-            refuse_drift(organ.name, execution.precision, _probability_gaps(model, reference))
-        return model
+        trial = Trial(
+            f"ct_tumor {organ.name}",
+            f"{form} {calibration}",
+            lambda chosen_execution: cls(organ, calibration, digest, ready_network(path, form, chosen_execution)),
+            lambda: list(abdomen(np.random.default_rng(0), slices=_BATCH).values),
+            _reference_answers,
+        )
+        return fitted(trial, execution)
 
     def read(self, slices: Iterable[NDArray[np.float32]]) -> Reading:
         """Return the reading of a series.
@@ -158,8 +162,6 @@ def _framed_slices(
             continue
 
 
-def _probability_gaps(low: TumorModel, reference: TumorModel) -> Iterator[float]:
-    """Yield how far apart two models are on each slice of a phantom."""
-    slices: Sequence[NDArray[np.float32]] = list(abdomen(np.random.default_rng(0), slices=_BATCH).values)
-    for lower, exact in zip(low.read(slices).slices, reference.read(slices).slices, strict=True):
-        yield float(np.abs(lower.probabilities - exact.probabilities).max())
+def _reference_answers(model: TumorModel, slices: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return every probability of every slice of a phantom."""
+    return np.concatenate([slice_.probabilities for slice_ in model.read(slices).slices])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,7 +20,8 @@ from ainode.models.lung_nodule.heads import LinearHead, RecurrentHead, linear_he
 from ainode.models.lung_nodule.patches import CUBE, PIXEL_MM, CellGrid, Scan, cube, is_dense, middle_slice
 from ainode.models.lung_nodule.slice_network import SIDE, ensemble
 from ainode.models.running.checkpoints import with_weights
-from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
+from ainode.models.running.precision import Trial, fitted
+from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, runner, sha256_of
 from ainode.models.running.saliency import rectified_map
 
 Array = NDArray[np.float32]
@@ -178,12 +179,14 @@ class LungNoduleModel:
                 encoder_runner,
             )
 
-        single_scan_reader, series_reader, encoder_run = readers_of(execution)
-        if execution.precision != "f32":
-            reference = readers_of(replace(execution, precision="f32"))[:2]
-            refuse_drift(
-                card.name, execution.precision, _probability_gaps((single_scan_reader, series_reader), reference)
-            )
+        trial = Trial(
+            card.name,
+            " ".join(sha256_of(paths[name]) for name in names),
+            readers_of,
+            reference_scans,
+            lambda readers, scans: _reference_answers(readers[:2], scans),
+        )
+        single_scan_reader, series_reader, encoder_run = fitted(trial, execution)
         return cls(card, single_scan_reader, series_reader, encoder_run.precision, encoder_run.device)
 
     def predict(self, scans: Sequence[Scan | None]) -> Prediction:
@@ -262,9 +265,7 @@ def reference_scans() -> tuple[Scan, ...]:
     return tuple(scans)
 
 
-def _probability_gaps(low: Sequence[Reader], reference: Sequence[Reader]) -> Iterator[float]:
-    """Yield how far apart two readers are on made-up scans, on each alone and on all as dates of a nodule."""
-    scans = reference_scans()
-    series = [[scan] for scan in scans] + [list(scans)]
-    for lower, exact in zip(low, reference, strict=True):
-        yield from (abs(lower(scans).probability - exact(scans).probability) for scans in series)
+def _reference_answers(readers: Sequence[Reader], scans: Sequence[Scan]) -> NDArray[np.float64]:
+    """Return the probabilities of made-up scans by each reader, of each alone and of all as dates of a nodule."""
+    series = [*([scan] for scan in scans), list(scans)]
+    return np.asarray([read(dates).probability for read in readers for dates in series])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from ainode.models.errors import CheckpointRefused, MissingNetwork
 from ainode.models.following.grid import Grid, Omission, Position, triple
 from ainode.models.nodule_detection.card import read_card
 from ainode.models.nodule_detection.search import SIDE, Search, searched
-from ainode.models.running.runtime import Execution, Recipe, Runner, refuse_drift, runner, sha256_of
+from ainode.models.running.precision import Trial, fitted
+from ainode.models.running.runtime import Execution, Recipe, Runner, runner, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,11 +90,15 @@ class NoduleDetector:
             raise MissingNetwork(f"{card.name}: no weights for {card.network}")
         path = paths[card.network]
         recipe = recipe_of(path)
-        model = cls(card, calibration_of(path), sha256_of(path), runner(recipe, execution))
-        if execution.precision != "f32":
-            reference = replace(model, run=runner(recipe, replace(execution, precision="f32")))
-            refuse_drift(card.name, execution.precision, _probability_gaps(model, reference))
-        return model
+        calibration, digest = calibration_of(path), sha256_of(path)
+        trial = Trial(
+            card.name,
+            recipe.key,
+            lambda chosen_execution: cls(card, calibration, digest, runner(recipe, chosen_execution)),
+            reference_cubes,
+            _reference_answers,
+        )
+        return fitted(trial, execution)
 
     def predict(self, scan: Grid) -> Detection | Omission:
         """Return the candidates of a chest CT, or why nodules are not searched in the scan."""
@@ -167,12 +172,14 @@ def distinct(
     return rows
 
 
-def _probability_gaps(low: NoduleDetector, reference: NoduleDetector) -> Iterator[float]:
-    """Yield how far apart two models are on balls of several sizes."""
+def reference_cubes() -> NDArray[np.float32]:
+    """Return balls of several sizes, one batch of the network's inputs, for checks of precision."""
     line = np.linspace(-1, 1, SIDE)
     distance = np.sqrt(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2)
     sizes = np.linspace(0.1, 0.8, _BATCH)[:, None, None, None]
     ball = 0.1 + 0.6 / (1 + np.exp(-12 * (sizes - distance)))
-    cubes = np.stack([ball, np.roll(ball, 1, axis=0)], axis=1).astype(np.float32)
-    results = [model.calibration.probabilities(model.run(cubes)[0][:, 0]) for model in (low, reference)]
-    yield from np.abs(results[0] - results[1])
+    return np.stack([ball, np.roll(ball, 1, axis=0)], axis=1).astype(np.float32)
+
+
+def _reference_answers(model: NoduleDetector, cubes: NDArray[np.float32]) -> NDArray[np.float64]:
+    return model.calibration.probabilities(model.run(cubes)[0][:, 0])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import dist
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,8 @@ from ainode.models.nodule_outline.card import read_card
 from ainode.models.nodule_outline.cells import CELL_MM, SIDE, WIDE_CELL_MM, Array, Triple, cube, distance_mm, pictures
 from ainode.models.nodule_outline.fat import fat_hu
 from ainode.models.nodule_outline.surroundings import place_outside_lung
-from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, refuse_drift, runner, sha256_of
+from ainode.models.running.precision import Trial, fitted
+from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, runner, sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,11 +104,14 @@ class OutlineModel:
         """
         card = card or read_card()
         recipe = outline_recipe(path)
-        run = runner(recipe, execution)
-        if execution.precision != "f32":
-            exact = runner(recipe, replace(execution, precision="f32"))
-            refuse_drift(card.name, execution.precision, _gaps(run, exact))
-        return cls(card, run)
+        trial = Trial(
+            card.name,
+            recipe.key,
+            lambda chosen_execution: runner(recipe, chosen_execution),
+            _reference_input,
+            lambda run, shown: np.asarray(1 / (1 + np.exp(-run(shown)[0].astype(np.float64)))),
+        )
+        return cls(card, fitted(trial, execution))
 
     @property
     def precision(self) -> Precision:
@@ -237,10 +240,8 @@ def reference_scan() -> tuple[Grid, Position]:
     return Grid(values, (0.0, 0.0, 0.0), (1.0, 0.7, 0.7), axes), (28.0, 28.0, 40.0)
 
 
-def _gaps(low: Runner, exact: Runner) -> Iterator[float]:
-    """Yield how far apart two runners are on the reference scan."""
+def _reference_input() -> Array:
+    """Return the network's input of the reference scan."""
     scan, position_mm = reference_scan()
     z, y, x = (float(index) for index in scan.indices(position_mm))
-    shown = pictures(cube(scan.values, scan.spacing_mm, (z, y, x)).values, CELL_MM)[None]
-    first, second = (1 / (1 + np.exp(-run(shown)[0])) for run in (low, exact))
-    yield float(np.abs(first - second).mean())
+    return pictures(cube(scan.values, scan.spacing_mm, (z, y, x)).values, CELL_MM)[None]

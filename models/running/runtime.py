@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array = NDArray[np.float32]
-Precision = Literal["f32", "bf16", "f16"]
+Precision = Literal["f32", "bf16", "f16", "int8"]
 
 # The farthest that a precision may move a probability; a precision that moves one farther is refused.
 AGREEMENT = 0.005
@@ -69,11 +69,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The settings of a run: the folder of converted graphs, the device, the precision, the number of threads."""
+    """The settings of a run: the folder of converted graphs, the device, the precision, the number of threads.
+
+    "auto" is a precision that `precision.fitted` chooses; a network that nothing chooses for runs in f32.
+    """
 
     cache: Path
     device: str = "auto"
-    precision: Precision = "f32"
+    precision: Precision | Literal["auto"] = "f32"
     threads: int | None = None
 
 
@@ -101,22 +104,60 @@ def precisions() -> tuple[Precision, ...]:
     return ("f32", "bf16") if cpu_has_bf16() else ("f32",)
 
 
+def precisions_on(device: str) -> tuple[Precision, ...]:
+    """Return the precisions that a network may be tried in on a placed device; int8 needs a graph of its own."""
+    if device.startswith("cuda"):
+        return ("f32", "bf16", "f16")
+    return (*precisions(), "int8") if device == "cpu" else ("f32",)
+
+
+def processor_name(device: str) -> str:
+    """Return the name of what computes on a placed device."""
+    if device.startswith("cuda"):
+        from ainode.models.running import torch_runner  # noqa: PLC0415  # torch takes seconds to import
+
+        return torch_runner.device_name(device)
+    return str(ov.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def placed(device: str) -> str:
+    """Return where a device runs: "cpu" is OpenVINO; "auto" is CUDA where torch finds it, else OpenVINO.
+
+    Raises: ValueError for a device that no runner knows.
+    """
+    if device == "auto":
+        if _may_have_cuda():
+            from ainode.models.running import torch_runner  # noqa: PLC0415  # torch takes seconds to import
+
+            if torch_runner.has_cuda():
+                return "cuda"
+        return "cpu"
+    if device not in {"cpu", "torch-cpu"} and not device.startswith("cuda"):
+        raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
+    return device
+
+
 def runner(recipe: Recipe, execution: Execution) -> Runner:
     """Return the network of a recipe ready to run; the device "auto" is CUDA where torch finds it, else OpenVINO.
 
-    Raises: ValueError for an absent device, or a precision that the device does not have.
+    Raises: ValueError for an absent device, or a precision that the device does not have; PrecisionRefused for int8
+    without an int8 graph.
     """
-    device, precision = execution.device, execution.precision
-    if device == "torch-cpu" or device.startswith("cuda") or (device == "auto" and _may_have_cuda()):
+    device = placed(execution.device)
+    precision: Precision = "f32" if execution.precision == "auto" else execution.precision
+    if device != "cpu":
         from ainode.models.running import torch_runner  # noqa: PLC0415  # torch takes seconds to import
 
-        if device != "auto" or torch_runner.has_cuda():
-            return torch_runner.torch_runner(recipe, precision, "cuda" if device == "auto" else device)
-    if device not in {"auto", "cpu"}:
-        raise ValueError(f"no device named {device}: auto, cpu, torch-cpu or cuda")
+        return torch_runner.torch_runner(recipe, precision, device)
     if precision == "f16" or (precision == "bf16" and not cpu_has_bf16()):
         raise ValueError(f"this processor has no {precision} for OpenVINO; choose f32")
-    return OpenVinoRunner(_compiled_graph(converted_graph(recipe, execution.cache), execution), precision)
+    if precision == "int8":
+        graph = cached_graph(quantized_place(recipe, execution.cache)[0])
+        if graph is None:
+            raise PrecisionRefused("no int8 graph of this network was made here; use f32")
+    else:
+        graph = converted_graph(recipe, execution.cache)
+    return OpenVinoRunner(_compiled_graph(graph, precision, execution.threads), precision)
 
 
 def _may_have_cuda() -> bool:
@@ -167,14 +208,22 @@ def _place(recipe: Recipe, cache: Path) -> tuple[Path, str]:
     return cache / hashlib.sha256(origin.encode()).hexdigest()[:32], origin
 
 
-def _compiled_graph(graph: Any, execution: Execution) -> Any:  # noqa: ANN401  # openvino has no stubs
-    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": execution.precision, "PERFORMANCE_HINT": "LATENCY"}
-    if execution.threads:
-        settings["INFERENCE_NUM_THREADS"] = execution.threads
+def quantized_place(recipe: Recipe, cache: Path) -> tuple[Path, str]:
+    """Return the folder of a recipe's int8 graph in the cache, and what the graph is made from."""
+    origin = f"int8|{_place(recipe, cache)[1]}"
+    return cache / hashlib.sha256(origin.encode()).hexdigest()[:32], origin
+
+
+def _compiled_graph(graph: Any, precision: Precision, threads: int | None) -> Any:  # noqa: ANN401  # openvino has no stubs
+    # What an int8 graph leaves in floating point stays f32.
+    hint = "f32" if precision == "int8" else precision
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
     return ov.Core().compile_model(graph, "CPU", settings)
 
 
-def refuse_drift(name: str, precision: Precision, gaps: Iterable[float]) -> None:
+def refuse_drift(name: str, precision: str, gaps: Iterable[float]) -> None:
     """Refuse a precision that moves a probability of a model's reference inputs by more than 0.005.
 
     `gaps` are the distances between the probabilities of this precision and of f32.

@@ -37,6 +37,11 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def device_name(device: str) -> str:
+    """Return the name of a CUDA device."""
+    return str(torch.cuda.get_device_name(device))
+
+
 def torch_runner(recipe: Recipe, precision: Precision, device: str) -> Runner:
     """Return the network of a recipe, run by torch on a CUDA device or on "torch-cpu".
 

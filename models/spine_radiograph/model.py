@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.errors import MissingNetwork
+from ainode.models.running.precision import Trial, fitted
 from ainode.models.running.runtime import (
     Execution,
     Precision,
     Recipe,
     Runner,
     cpu_has_bf16,
-    refuse_drift,
     runner,
     sha256_of,
 )
@@ -32,6 +32,7 @@ from ainode.models.spine_radiograph.preprocess import (
     classifier_input,
     letterbox,
     map_on_source_grid,
+    normalized_range,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class SpineRadiographModel:
     detector: Detector
     precision: Precision
     device: str
+    detector_precision: Precision = "f32"
 
     @classmethod
     def load(cls, paths: Mapping[str, Path], *, execution: Execution, card: Card | None = None) -> SpineRadiographModel:
@@ -77,19 +79,16 @@ class SpineRadiographModel:
         if missing:
             raise MissingNetwork(f"{card.name}: no weights for {', '.join(missing)}; the rest is not used without it")
         digests = {name: sha256_of(paths[name]) for name in card.files}
-        recipe = ensemble_recipe(card, paths, digests)
-        classify = runner(recipe, execution)
-        if execution.precision != "f32":
-            reference = runner(recipe, replace(execution, precision="f32"))
-            refuse_drift(card.name, execution.precision, _probability_gaps(card, classify, reference))
+        classify = _fitted_classifier(card, ensemble_recipe(card, paths, digests), execution)
         names = class_names(paths[DETECTOR]) or card.detector.class_names
-        recipe_of_detector = detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names))
-        detect = runner(recipe_of_detector, execution)
+        detect = _fitted_detector(
+            card, detector_recipe(card, paths[DETECTOR], digests[DETECTOR], len(names)), execution
+        )
         detector_card = card.detector
         detector = Detector(
             lambda x: detect(x)[0], names, detector_card.side, detector_card.confidences, detector_card.iou
         )
-        return cls(card, digests, classify, detector, classify.precision, classify.device)
+        return cls(card, digests, classify, detector, classify.precision, classify.device, detect.precision)
 
     def predict(self, pixels: Picture, *, height_per_width: float = 1.0) -> Prediction:
         """Return the reading of one presented picture (larger is brighter).
@@ -171,19 +170,39 @@ def weights_in(folder: Path, card: Card | None = None) -> dict[str, Path]:
     return {name: folder / file for name, file in files.items() if (folder / file).is_file()}
 
 
-def reference_inputs(card: Card) -> tuple[Picture, ...]:
-    """Return the classifier's inputs of the reference pictures, which are seeded phantoms."""
+def reference_pictures() -> tuple[Picture, ...]:
+    """Return pictures for checks of precision, which are seeded phantoms."""
     from ainode.models.phantoms.spine import spine_radiograph  # noqa: PLC0415  # for a lower precision alone
 
     phantoms = (spine_radiograph(np.random.default_rng(seed), rows=512, columns=384) for seed in range(4))
-    return tuple(classifier_input(phantom.image.astype(np.float32), card.side, card.resize) for phantom in phantoms)
+    return tuple(phantom.image.astype(np.float32) for phantom in phantoms)
 
 
-def _probability_gaps(card: Card, low: Runner, reference: Runner) -> Iterator[float]:
-    """Yield the distance between both runners' probabilities of each reference picture."""
+def _fitted_classifier(card: Card, recipe: Recipe, execution: Execution) -> Runner:
+    """Return the ensemble in the precision of an execution; its answer is the ensemble's probability."""
     shares = [network.weight for network in card.networks]
-    for picture in reference_inputs(card):
-        yield abs(float(np.dot(sigmoid(low(picture)[0][0]) - sigmoid(reference(picture)[0][0]), shares)))
+    trial = Trial(
+        card.name,
+        recipe.key,
+        lambda chosen_execution: runner(recipe, chosen_execution),
+        lambda: [classifier_input(picture, card.side, card.resize) for picture in reference_pictures()],
+        lambda run, inputs: np.asarray([np.dot(sigmoid(run(picture)[0][0]), shares) for picture in inputs]),
+    )
+    return fitted(trial, execution)
+
+
+def _fitted_detector(card: Card, recipe: Recipe, execution: Execution) -> Runner:
+    """Return the detector in the precision of an execution; its answers are the highest score of each class."""
+    trial = Trial(
+        f"{card.name} {DETECTOR}",
+        recipe.key,
+        lambda chosen_execution: runner(recipe, chosen_execution),
+        lambda: [letterbox(normalized_range(picture), card.detector.side)[0] for picture in reference_pictures()],
+        lambda run, squares: np.concatenate(
+            [run(np.ascontiguousarray(square[None, None]))[0][0, 4:].max(axis=1) for square in squares]
+        ).astype(np.float64),
+    )
+    return fitted(trial, execution)
 
 
 def _unpadded_map(coarse_map: NDArray[np.float32], placement: Placement, side: int) -> NDArray[np.float32]:

@@ -40,6 +40,21 @@ def weights_list(config: Config = None) -> None:
     print(table(titles, rows))
 
 
+@weights_app.command("precisions")
+def weights_precisions(config: Config = None) -> None:
+    """Show which precision `[reader] precision = "auto"` gave each network here, and what it was chosen of."""
+    from ainode.node.reading.precisions import TITLES, choices
+
+    settings = settings_of(config)
+    rows = [choice.row for choice in choices(settings.networks)]
+    if rows:
+        print(table(TITLES, rows))
+    if settings.reader.precision != "auto":
+        print(f'[reader] precision = "{settings.reader.precision}": networks run in it, and none is chosen')
+    elif not rows:
+        print("no network was loaded yet: its first load measures and chooses")
+
+
 @weights_app.command("pull")
 def weights_pull(name: str, config: Config = None) -> None:
     """Download weights from the address in the manifest, and print their path; refuse bytes with another sha256."""

@@ -39,7 +39,7 @@ class ModelEnvironment:
 
     weights: "WeightStore"
     cache: Path
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: Literal["f32", "bf16", "auto"] = "f32"
     device: Literal["cpu", "cuda", "auto"] = "auto"
 
 

@@ -17,7 +17,8 @@ from unit.models.random_weights import RandomModel
 
 from ainode.models.errors import CardError, CheckpointRefused, MissingNetwork, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
-from ainode.models.running.runtime import Execution, OpenVinoRunner, cpu_has_bf16, runner
+from ainode.models.running.precision import CHOICES
+from ainode.models.running.runtime import AGREEMENT, Execution, OpenVinoRunner, cpu_has_bf16, precisions, runner
 from ainode.models.running.saliency import rectified_map, weighted_map
 from ainode.models.spine_radiograph.card import read_card
 from ainode.models.spine_radiograph.detector import Detector, suppressed_boxes
@@ -80,6 +81,23 @@ def test_bf16_is_taken_only_when_it_agrees(random_model: RandomModel, cache: Pat
         random_model.paths, execution=Execution(cache, "cpu", "bf16"), card=random_model.card
     )
     assert asked.precision == "bf16"
+
+
+def test_auto_keeps_a_choice_for_the_ensemble_and_one_for_the_detector(
+    random_model: RandomModel, tmp_path: Path
+) -> None:
+    execution = Execution(tmp_path, "cpu", "auto")
+    first = SpineRadiographModel.load(random_model.paths, execution=execution, card=random_model.card)
+    kept = {(entry := json.loads(path.read_text()))["name"]: entry for path in (tmp_path / CHOICES).iterdir()}
+    assert {name: entry["precision"] for name, entry in kept.items()} == {
+        "spine_radiograph": first.precision,
+        "spine_radiograph detector": first.detector_precision,
+    }
+    for entry in kept.values():
+        gaps = {candidate["precision"]: candidate["largest_gap"] for candidate in entry["candidates"]}
+        assert tuple(gaps) == precisions()  # no int8 graph was made of it
+        assert gaps["f32"] == 0.0
+        assert gaps[entry["precision"]] <= AGREEMENT
 
 
 def test_the_probability_is_the_weighted_mean_of_the_networks(model: SpineRadiographModel) -> None:
