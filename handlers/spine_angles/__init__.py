@@ -26,8 +26,9 @@ from ainode.node.domain import (
 )
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.free_text import as_code
-from ainode.node.imaging.pixel_shape import height_per_width
+from ainode.node.imaging.pixel_shape import height_per_width, pixel_width
 from ainode.node.imaging.pixels import display_values
+from ainode.node.imaging.radiograph_view import not_from_the_front, not_upright
 from ainode.node.reading.weights import ModelEnvironment
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _SMALLEST_SIDE = 256
 _DEMONSTRATION = (1400, 560)
 # The first seed of a demonstration: this spine has a curve that can be seen.
 _CURVED = 6
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
-"""row and column spacing, of the patient where somebody calibrated it, else of the receptor (PS3.3 10.7.1)"""
+# A radiograph of a baby's spine is wider, one of three joined films narrower.
+_FIELD_MM = (40.0, 1500.0)
 
 
 class SpineAngles:
@@ -72,7 +73,7 @@ class SpineAngles:
         if not predictions:
             return grouped(unusable)
         films = [
-            Film(number, instance, prediction, self._reliability, _pixel_millimeters(instance))
+            Film(number, instance, prediction, self._reliability, pixel_width(instance.header))
             for number, (instance, prediction) in enumerate(predictions, start=1)
         ]
         return self._result(selection, films, [*selection.declined.values(), *unusable])
@@ -142,12 +143,14 @@ class SpineAngles:
     def _algorithm(self, films: Sequence[Film], refusals: Collection[OutOfScope]) -> Algorithm:
         card = self._card
         sides = {f"sides of image {film.number}": str(film.sides) for film in films}
+        places = {f"millimeters of image {film.number}": str(film.width) for film in films if film.width}
         parameters = {
             "spine": _needed(card),
             "angles": "between the middle lines of the end vertebrae",
             "levels": "17 vertebrae are T1 to L5; fewer are named as the network counts them",
             "precision": f"{self._model.network.precision} on {self._model.network.device}",
             **sides,
+            **places,
             **unread(refusals),
         }
         return algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
@@ -163,14 +166,17 @@ def _needed(card: Card) -> str:
 
 def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     """Return why the header says that this image is not for the model; None if nothing speaks against it."""
-    part, view = body_part(instance.header), instance.text("ViewPosition").upper()
+    part = body_part(instance.header)
     if instance.text("Modality") not in card.modality:
         reason, code = f"Modality is {as_code(instance.text('Modality'))}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
         reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
-    elif view and view not in card.views:
-        reason = f"View Position is {as_code(view)}; angles are measured on {' and '.join(card.views)}"
-        code = "wrong-view"
+    elif view := not_from_the_front(instance.header, card.views):
+        reason, code = f"{view}; angles are measured on {' and '.join(card.views)}", "wrong-view"
+    elif turned := not_upright(instance.header):
+        reason, code = f"{turned}; turn it at its source", "not-upright"
+    elif size := _field_fault(instance):
+        reason, code = size, "impossible-pixel-size"
     elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
         reason, code = misfit_reason
     else:
@@ -178,14 +184,12 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     return image_refusal(instance, reason, code)
 
 
-def _pixel_millimeters(instance: Instance) -> float | None:
-    """Return the width of a pixel in millimeters, None where the header does not say it."""
-    for keyword in _SPACINGS:
-        spacing = instance.header.get(keyword)
-        if isinstance(spacing, tuple) and len(spacing) == 2:  # noqa: PLR2004  # of rows and of columns
-            width = float(str(spacing[1]))
-            if width > 0:
-                return width
+def _field_fault(instance: Instance) -> str | None:
+    """Return why the size of a pixel cannot be true: it makes a field that no radiograph has."""
+    if width := pixel_width(instance.header):
+        field_mm = width.millimeters * float(instance.text("Columns") or 0)
+        if not _FIELD_MM[0] <= field_mm <= _FIELD_MM[1]:
+            return f"{width.keyword} makes the image {field_mm:.3g} mm wide; correct the header at its source"
     return None
 
 

@@ -9,6 +9,7 @@ from ainode.handlers.spine_angles.levels import THORACOLUMBAR, Levels, levels_of
 from ainode.handlers.spine_angles.sides import Sides, sides_of
 from ainode.models.spine_vertebrae.geometry import Curve, end_plate, height_ratios, largest, offset, widths
 from ainode.node.domain import Capture, Code, Finding, Instance, Measurement, Region
+from ainode.node.imaging.pixel_shape import PixelWidth
 
 if TYPE_CHECKING:
     from ainode.models.spine_vertebrae.model import Prediction
@@ -49,8 +50,8 @@ class Film:
     prediction: "Prediction"
     reliability: str
     """how far the weights may be trusted, in words"""
-    millimeters: float | None
-    """width of a pixel on the receptor; None where the header does not say it"""
+    width: PixelWidth | None
+    """of a pixel; None where the header does not say it"""
 
     @cached_property
     def sides(self) -> Sides:
@@ -147,8 +148,8 @@ class Film:
     def _balance(self) -> Finding:
         corners = self.prediction.squared
         pixels = offset(corners)
-        if self.millimeters:
-            value = self._measured(_OFFSET, round(abs(pixels) * self.millimeters, 1), _MILLIMETERS)
+        if self.width:
+            value = self._measured(_OFFSET, round(abs(pixels) * self.width.millimeters, 1), _MILLIMETERS)
         else:
             value = self._measured(_OFFSET, round(abs(pixels) / float(widths(corners)[-1]), 2), _RATIO)
         words = self.sides.words(is_right_of_picture=pixels > 0)

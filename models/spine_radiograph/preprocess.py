@@ -58,7 +58,7 @@ def reason_unusable(pixels: Picture) -> str | None:
     whole_range = float(sample.max() - sample.min())
     middle_range = float(np.subtract(*np.percentile(sample, [95, 5])))
     if whole_range <= 0 or middle_range < _LEAST_SPREAD * whole_range:
-        return "an empty or uniform picture: nothing was exposed"
+        return "an empty or uniform picture: nine tenths of its pixels have nearly one gray"
     return None
 
 

@@ -84,9 +84,11 @@ def challenge_angles(corners: Corners, rows: int) -> NDArray[np.float64]:
 
 def _curve(corners: Corners, tilt: NDArray[np.float64], upper: int, lower: int) -> Curve:
     beside = _beside(corners.mean(axis=1), upper, lower)
-    apex = upper + int(np.abs(beside).argmax())
+    apex = int(np.abs(beside).argmax())
     angle = abs(float(tilt[lower] - tilt[upper]))
-    return Curve(upper, lower, apex, angle, is_convex_right=bool(tilt[upper] < tilt[lower]))
+    # Two neighbors have no apex between them: the side to which they open tells.
+    side = beside[apex] if lower - upper > 1 else tilt[lower] - tilt[upper]
+    return Curve(upper, lower, upper + apex, angle, is_convex_right=bool(side > 0))
 
 
 def _beside(middles: Corners, upper: int, lower: int) -> NDArray[np.float64]:

@@ -115,5 +115,5 @@ def reason_unusable(pixels: NDArray[np.generic]) -> str | None:
         return "pixel values that are not finite numbers"
     middle_range = float(np.subtract(*np.percentile(sample, [95, 5])))
     if middle_range <= 0 or middle_range < _LEAST_SPREAD * float(sample.max() - sample.min()):
-        return "an empty or uniform picture: nothing was exposed"
+        return "an empty or uniform picture: nine tenths of its pixels have nearly one gray"
     return None

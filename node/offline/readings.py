@@ -17,7 +17,7 @@ from ainode.node.domain import (
     Study,
     probability_text,
 )
-from ainode.node.errors import ConfigError
+from ainode.node.errors import HandlerError
 from ainode.node.identity import document_context
 from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.offline.conversion import PictureKind
@@ -81,10 +81,10 @@ def read(
 def reading_of(request: Request, handler: str, models: ModelEnvironment) -> Reading:
     """Return the reading of a request in this process.
 
-    Raises: ConfigError if the handler raises an error of another type than NodeError.
+    Raises: HandlerError if the handler raises an error of another type than NodeError.
     """
     built_handler = registry.handler(handler, models)
-    with verified(request), boundary(handler, f"while reading study {request.study_instance_uid}", ConfigError):
+    with verified(request), boundary(handler, f"while reading study {request.study_instance_uid}", HandlerError):
         return pipeline.read(request, built_handler)
 
 

@@ -17,6 +17,7 @@ from ainode.node import testing  # noqa: E402
 from ainode.node.disk import sha256_of  # noqa: E402
 from ainode.node.domain import Handler, OutOfScope, Selection, Study  # noqa: E402
 from ainode.node.encoding import headers  # noqa: E402
+from ainode.node.imaging.pixel_shape import PixelWidth  # noqa: E402
 from ainode.node.reading.weights import ModelEnvironment, WeightStore  # noqa: E402
 
 ROWS, COLUMNS = 1024, 512
@@ -50,7 +51,8 @@ def a_film(
     (instance,) = a_study(folder, **header).instances
     count = len(degrees)
     prediction = Prediction(a_column(degrees), np.full(count, 0.8), first + np.arange(count, dtype=float), 1.0, COLUMNS)
-    return Film(1, instance, prediction, "off by 4 degrees", spacing)
+    width = PixelWidth(spacing, "PixelSpacing") if spacing else None
+    return Film(1, instance, prediction, "off by 4 degrees", width)
 
 
 def test_it_is_a_handler_whose_weights_are_the_synthetic_ones_until_a_site_has_trained(handler: SpineAngles) -> None:
@@ -93,6 +95,10 @@ def test_a_frontal_spine_is_selected(handler: SpineAngles, tmp_path: Path, heade
     [
         ({"ViewPosition": "LL"}, "wrong-view", "View Position is LL; angles are measured on AP and PA"),
         ({"ViewPosition": "LATERAL"}, "wrong-view", "LATERAL"),
+        ({"PatientOrientation": ("P", "F")}, "wrong-view", "Patient Orientation is P\\F"),
+        ({"PatientOrientation": ("R", "H")}, "not-upright", "R\\H: the image does not have the head above"),
+        ({"PixelSpacing": ("300", "300")}, "impossible-pixel-size", "PixelSpacing makes the image 1.54e+05 mm wide"),
+        ({"PixelSpacing": ("0.3", "0.6"), "ImagerPixelSpacing": ("0.1", "0.1")}, "unknown-pixel-shape", "0.5 times"),
         ({"BodyPartExamined": "HAND"}, "wrong-body-part", "HAND"),
         ({"BodyPartExamined": "CHEST"}, "wrong-body-part", "CHEST"),
         ({"BodyPartExamined": "CSPINE"}, "wrong-body-part", "CSPINE"),

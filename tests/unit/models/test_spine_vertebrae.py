@@ -94,6 +94,20 @@ def test_a_mirrored_spine_has_the_same_angles_and_the_other_convex_side() -> Non
     assert offset(mirrored) == pytest.approx(-offset(column))
 
 
+def test_the_convex_side_is_that_of_the_apex() -> None:
+    column = a_column(_S_SHAPE)
+    curve = curves(column)[0]
+    middles = column.mean(axis=1)
+    beside = middles[curve.apex, 0] - (middles[curve.upper, 0] + middles[curve.lower, 0]) / 2
+    assert curve.is_convex_right == (beside > 0)
+    # The vertebrae between the ends lie to the other side, the ends are tilted as before.
+    shift = np.zeros(len(column))
+    shift[curve.upper + 1 : curve.lower] = -4 * beside
+    moved = curves(column + np.stack([shift, np.zeros_like(shift)], axis=1)[:, None])[0]
+    assert moved.ends == curve.ends
+    assert moved.is_convex_right != curve.is_convex_right
+
+
 def test_a_straight_spine_has_no_angle_and_no_wedge() -> None:
     column = a_column([3.0] * COUNT)
     assert tilts(column) == pytest.approx(np.full(COUNT, 3.0))
@@ -307,7 +321,7 @@ def test_a_spine_is_a_sure_chain_the_surer_the_more_else_the_picture_shows(
     ("picture", "reason"),
     [
         (np.zeros((64, 900)), "short side of 64 pixels"),
-        (np.zeros((900, 400)), "nothing was exposed"),
+        (np.zeros((900, 400)), "nearly one gray"),
         (np.full((900, 400), np.nan), "not finite"),
         (np.zeros((3, 900, 400)), "3 axes"),
     ],
