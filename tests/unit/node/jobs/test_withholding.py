@@ -173,7 +173,9 @@ def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
     (line,) = [line for line in check_lines(settings) if line[0] == f"route {route.name}"]
     if stays:
         assert line == (f"route {route.name}", "shadow", job.withheld)
-        for part in (*demonstration, f"{route.name!r}", "allow_demonstration = true"):
+        assert job.withheld.startswith("not ready for patients: ")
+        command = f"`ainode train {weights.demonstration[0].split('/')[0]}`"
+        for part in (*demonstration, f"{route.name!r}", "allow_demonstration = true", command):
             assert part in job.withheld
     else:
         assert job.withheld == ""
