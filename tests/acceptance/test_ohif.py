@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from support import Orthanc, installed, orthanc, shared
+from support import Orthanc, installed, shared
 from support.dated import dated
 from support.handler import BOX
 from support.node import SPINE, configured, running, shipped_routes
 from support.pointing import Position, pointing_report
-from support.viewer import built, viewer
+from support.viewer import viewable_archive, viewer
 
 installed("playwright")
 
@@ -27,7 +27,6 @@ from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
 from ainode.node.domain import JobState  # noqa: E402
 
-DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 THIN = "data/dicom/ct_chest_thin_R01-001"
 SIDE = 512
 GAP = 8
@@ -93,10 +92,7 @@ def read(archive: Orthanc, folder: Path, routes: str, images: Sequence[Path], al
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    built()
-    if not DICOMWEB.exists():
-        pytest.skip(f"{DICOMWEB} is not installed")
-    with orthanc(tmp_path_factory.mktemp("archive"), Plugins=[str(DICOMWEB)]) as server:
+    with viewable_archive(tmp_path_factory.mktemp("archive")) as server:
         yield server
 
 

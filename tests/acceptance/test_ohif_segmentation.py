@@ -11,9 +11,9 @@ from conformance.made import CONTEXT
 from conformance.test_segmentations import LABELMAP, SIDE, looked, outlined, slices
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from support import Orthanc, installed, orthanc, shared
+from support import Orthanc, installed, shared
 from support.node import configured, running, shipped_routes
-from support.viewer import built, viewer
+from support.viewer import viewable_archive, viewer
 
 installed("playwright")
 
@@ -24,15 +24,6 @@ from ainode.node import reports  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
 from ainode.node.domain import JobState  # noqa: E402
-
-DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-@pytest.fixture(autouse=True)
-def _can_be_shown() -> None:
-    built()
-    if not DICOMWEB.exists():
-        pytest.skip(f"{DICOMWEB} is not installed")
 
 
 def content_of(segmentation: Dataset) -> bytes:
@@ -46,7 +37,7 @@ def shown(
 ) -> tuple[NDArray[np.int16], list[int]]:
     """Return the viewport once a box of an image (left, top, right, bottom) is colored, and the box in the viewport."""
     series = int(dcmread(BytesIO(segmentation)).SeriesNumber)
-    with orthanc(folder / "archive", Plugins=[str(DICOMWEB)]) as archive:
+    with viewable_archive(folder / "archive") as archive:
         for content in (*(path.read_bytes() for path in paths), segmentation):
             archive.call("POST", "/instances", content)
         with viewer(archive.http_port) as address, page() as tab:
@@ -129,7 +120,7 @@ def test_a_nodule_that_was_found_in_a_real_scan_is_drawn_where_it_was_outlined(t
     paths = sorted(shared("data/dicom/ct_chest_thin_R01-001").rglob("*.dcm"))
     images = {int(image.InstanceNumber): image for image in (dcmread(path, stop_before_pixels=True) for path in paths)}
     # An Orthanc without the option does not know label maps.
-    with orthanc(tmp_path / "archive", Plugins=[str(DICOMWEB)], UnknownSopClassAccepted=True) as archive:
+    with viewable_archive(tmp_path / "archive", UnknownSopClassAccepted=True) as archive:
         made = documents_of(archive, paths, tmp_path / "node")
         send(Link(archive.peer, "CT1"), [Outgoing.of(path) for path in paths])
         (segmentation,) = [item for item in made if item.Modality == "SEG" and outlines_candidates(item)]

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from support import Orthanc, installed, orthanc, shared, site_weights
+from support import Orthanc, installed, shared, site_weights
 from support.node import RunningNode, configured, running, shipped_routes
-from support.viewer import built, viewer
+from support.viewer import viewable_archive, viewer
 
 installed("torch", "openvino", "playwright")
 
@@ -36,7 +36,6 @@ from ainode.node.domain import JobState, SyntheticImage, Value  # noqa: E402
 from ainode.node.keeping.records import Job  # noqa: E402
 
 WEIGHTS = "SPINE_WEIGHTS"
-DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 FILMS = ("spine_0029", "spine_0030")
 HEADER: Mapping[str, Value] = {"BodyPartExamined": "WHOLESPINE", "ViewPosition": "AP", "SeriesDescription": "Spine"}
@@ -44,10 +43,7 @@ HEADER: Mapping[str, Value] = {"BodyPartExamined": "WHOLESPINE", "ViewPosition":
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    built()
-    if not DICOMWEB.exists():
-        pytest.skip(f"{DICOMWEB} is not installed")
-    with orthanc(tmp_path_factory.mktemp("archive"), Plugins=[str(DICOMWEB)]) as server:
+    with viewable_archive(tmp_path_factory.mktemp("archive")) as server:
         yield server
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from support.node import ROOT
+from support.servers import Orthanc, orthanc
 
 VERSION = "3.13.2"
 _CONFIG = ROOT / "docker" / "ohif" / "app-config.js"
+_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def built() -> Path:
@@ -82,3 +84,13 @@ def viewer(archive_port: int) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def viewable_archive(folder: Path, **options: object) -> Iterator[Orthanc]:
+    """Run an Orthanc that OHIF can read from; skip where OHIF or the plugin is missing. `options` as of `orthanc`."""
+    built()
+    if not _DICOMWEB.exists():
+        pytest.skip(f"{_DICOMWEB} is not installed")
+    with orthanc(folder, Plugins=[str(_DICOMWEB)], **options) as archive:
+        yield archive
