@@ -103,11 +103,8 @@ class SpineAngles:
     def _predicted(self, instance: Instance) -> "Prediction":
         pixels = display_values(instance.path)
         prediction = self._model.predict(pixels, height_per_width=height_per_width(instance.header))
-        if not prediction.is_spine(self._card):
-            raise UnusablePicture(
-                f"the picture shows no spine from the front: {len(prediction.peaks)} vertebrae in a row with a score "
-                f"of {prediction.score:.2f}; needed are {_needed(self._card)}",
-            )
+        if reason := _no_spine(prediction, self._card):
+            raise UnusablePicture(f"the picture shows no spine from the front: {reason}")
         return prediction
 
     @cached_property
@@ -146,6 +143,7 @@ class SpineAngles:
         places = {f"millimeters of image {film.number}": str(film.width) for film in films if film.width}
         parameters = {
             "spine": _needed(card),
+            "view": f"from the front where the score of the view is {card.least_frontal:g} or more",
             "angles": "between the middle lines of the end vertebrae",
             "levels": "17 vertebrae are T1 to L5; fewer are named as the network counts them",
             "precision": f"{self._model.network.precision} on {self._model.network.device}",
@@ -154,6 +152,24 @@ class SpineAngles:
             **unread(refusals),
         }
         return algorithm(card, self._environment.weights, weights=self.weights(), parameters=parameters)
+
+
+def _no_spine(prediction: "Prediction", card: Card) -> str:
+    """Return why a picture is no spine from the front with the head above, '' if it is one."""
+    if not prediction.is_chain(card):
+        found = f"{len(prediction.peaks)} vertebrae in a row with a score of {prediction.score:.2f}"
+        return f"{found}; needed are {_needed(card)}"
+    if not prediction.is_frontal(card):
+        return (
+            f"it looks like another view or another part of the body, {prediction.frontal:.2f} on a scale from 0 to 1 "
+            f"(from the front); needed are {card.least_frontal:g}"
+        )
+    if not prediction.is_upright(card):
+        return (
+            f"from one vertebra to the next below the count rises by {prediction.rise:.2f} instead of 1, as on a "
+            f"picture that is upside down; needed are {card.least_rise:g}"
+        )
+    return ""
 
 
 def _needed(card: Card) -> str:

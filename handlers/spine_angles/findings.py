@@ -110,7 +110,12 @@ class Film:
             f"{prefix} Cobb angle {span(self.levels.names, curve.ends)} in degrees": round(curve.angle, 1)
             for curve in self.curves
         }
-        return {**angles, f"{prefix} spine score": self.prediction.score, f"{prefix} vertebrae": len(self.levels.names)}
+        return {
+            **angles,
+            f"{prefix} spine score": self.prediction.score,
+            f"{prefix} seen from the front": round(self.prediction.frontal, 3),
+            f"{prefix} vertebrae": len(self.levels.names),
+        }
 
     def _curves(self) -> Iterator[Finding]:
         for curve in self.curves:

@@ -35,7 +35,8 @@ _KEPT = (0, 2, 4, 10)
 _EPSILON, _MOMENTUM = 1e-3, 0.01
 # Channels of the decoder's stages by the stride at which each ends, and of the encoder's features that each takes in.
 _STAGES = {8: (64, 40), 4: (40, 24), 2: (24, 16), 1: (16, 8)}
-_DEEPEST = 112
+DEEPEST = 112
+"""channels of the encoder's last features"""
 
 
 class PixelNetwork(nn.Module):
@@ -51,7 +52,7 @@ class PixelNetwork(nn.Module):
         self._blocks = nn.ModuleList(Block(*block) for block in _BLOCKS)
         self.fine = _joined(channels, _STAGES[1][1]) if stride == 1 else None
         self.up = nn.ModuleList()
-        width = _DEEPEST
+        width = DEEPEST
         for _, (out, joining) in takewhile(lambda stage: stage[0] >= stride, _STAGES.items()):
             self.up.append(_joined(width + joining, out))
             width = out
@@ -59,16 +60,24 @@ class PixelNetwork(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Shapes: (n, channels, rows, columns), multiples of 16; out (n, outputs, rows / stride, columns / stride)."""
+        return self.decoded(self.encoded(picture))
+
+    def encoded(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of a picture, the finest first; the last are (n, 112, rows / 16, columns / 16)."""
         features = [self.fine(picture)] if self.fine is not None else []
         values = functional.relu6(self._bn0(self._conv_stem(picture)))
         for number, block in enumerate(self._blocks):
             values = block(values)
             if number in _KEPT:
                 features.append(values)
-        values = features.pop()
+        return tuple(features)
+
+    def decoded(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Return the answer from the features of a picture."""
+        *finer, values = features
         for stage in self.up:
             larger = functional.interpolate(values, scale_factor=2.0, mode="bilinear", align_corners=False)
-            values = stage(torch.cat([larger, features.pop()], dim=1))
+            values = stage(torch.cat([larger, finer.pop()], dim=1))
         return cast("Tensor", self.head(values))
 
     def load_imagenet(self, checkpoint: Path) -> None:

@@ -35,12 +35,16 @@ class Card:
     """a chain of so many is a whole spine: a chest film shows fewer"""
     whole_score: float
     """the same of a whole spine"""
+    least_frontal: float
+    """a picture that looks less like one from the front is another view"""
+    least_rise: float
+    """numbers of vertebrae that rise less from one to the next are counted from the feet"""
     off_degrees: float
     """the mean error of the largest angle"""
 
     def __post_init__(self) -> None:
         """Refuse a score that no picture can reach."""
-        for score in (self.least_score, self.wide_score, self.whole_score):
+        for score in (self.least_score, self.wide_score, self.whole_score, self.least_frontal):
             refuse_unreachable_threshold(self.name, score)
 
     @property

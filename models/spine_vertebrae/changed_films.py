@@ -53,6 +53,21 @@ def small(film: Film) -> Film:
     return replace(film, picture=field, corners=film.corners + np.array([columns, rows // 2], np.float32))
 
 
+def upside_down(film: Film) -> Film:
+    """Return a film with the head below, without corners: a reading would count the vertebrae from the feet."""
+    return _without_corners(film, film.picture[::-1, ::-1])
+
+
+def quarter_turned(film: Film) -> Film:
+    """Return a film on its side, without corners."""
+    return _without_corners(film, np.rot90(film.picture))
+
+
+def _without_corners(film: Film, picture: NDArray[np.uint8]) -> Film:
+    corners = np.zeros((0, 4, 2), np.float32)
+    return replace(film, picture=np.ascontiguousarray(picture), corners=corners, has_right_corners=False)
+
+
 def _part(film: Film, first: int, end: int) -> Film:
     heights = film.corners[:, :, 1]
     is_inside = ((heights > first + _INSIDE) & (heights < end - _INSIDE)).all(axis=1)
@@ -67,4 +82,8 @@ CHANGES: Mapping[str, Callable[[Film], Film]] = {
     "turned by 5 degrees": turned,
     "negative": negative,
     "small in a large field": small,
+}
+REFUSED: Mapping[str, Callable[[Film], Film]] = {
+    "upside down": upside_down,
+    "turned by 90 degrees": quarter_turned,
 }

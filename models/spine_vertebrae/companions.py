@@ -7,6 +7,7 @@ are faded as on a chest film, teach what is to be left alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import ndimage
 from ainode.models.nodule_outline.nodules import CHESTS, Chest, read_chests
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.spine_vertebrae.dataset import COUNT, Film
+from ainode.models.training.experiment import Part
 
 _SEED = 29
 _DRAWN, _SIDE_VIEWS = 48, 32
@@ -67,25 +69,48 @@ def marked_chests(data: Path) -> tuple[Film, ...]:
 
 def others(data: Path) -> tuple[Film, ...]:
     """Return pictures without a frontal spine: drawn side views, and projections of the training's chests in `data`."""
-    pictures = []
-    for number in range(_SIDE_VIEWS):
-        random = np.random.default_rng([_SEED, _DRAWN + number])
-        columns, region = int(_ROWS * random.uniform(*_ASPECT)), _REGIONS[number % len(_REGIONS)]
-        drawn = spine_radiograph(random, rows=_ROWS, columns=columns, view="LATERAL", region=region)
-        pictures.append((drawn.image >> 4).astype(np.uint8))
-    for scan in read_chests(data, "train") if (data / CHESTS).is_dir() else ():
-        pictures += _projections(scan)
-    return tuple(_film(f"other {number}", picture, _NOTHING) for number, picture in enumerate(pictures))
+    films = (*drawn_side_views(), *chest_projections(data))
+    return tuple(without_spine(f"other {number}", film.picture) for number, film in enumerate(films))
 
 
-def _projections(scan: Chest) -> list[NDArray[np.uint8]]:
-    """Return frontal and side views of a chest CT, turned a little."""
-    dense = np.clip(scan.values[::-1, ::_COARSE, ::_COARSE].astype(np.float32), -1000, _FADED_HU) + 1000
-    pictures = []
+def drawn_side_views(first: int = _DRAWN) -> tuple[Film, ...]:
+    """Return drawn spines from the side; of another first number other ones."""
+    return tuple(_drawn_side_view(first + number, number) for number in range(_SIDE_VIEWS))
+
+
+def _drawn_side_view(seed: int, number: int) -> Film:
+    random = np.random.default_rng([_SEED, seed])
+    columns, region = int(_ROWS * random.uniform(*_ASPECT)), _REGIONS[number % len(_REGIONS)]
+    drawn = spine_radiograph(random, rows=_ROWS, columns=columns, view="LATERAL", region=region)
+    return without_spine(f"side view {seed}", (drawn.image >> 4).astype(np.uint8))
+
+
+def chest_projections(data: Path) -> tuple[Film, ...]:
+    """Return frontal and side views of the training's chests whose bones are faded; none without chests in `data`."""
+    scans = read_chests(data, "train") if (data / CHESTS).is_dir() else ()
+    return tuple(film for scan in scans for film in _projections(scan, axes=(1, 2), faded=True))
+
+
+def chest_side_views(data: Path, part: Part) -> tuple[Film, ...]:
+    """Return side views of a part's chests with their bones as they are; none without chests in `data`."""
+    scans = read_chests(data, part) if (data / CHESTS).is_dir() else ()
+    return tuple(film for scan in scans for film in _projections(scan, axes=(2,), faded=False))
+
+
+def without_spine(name: str, picture: NDArray[np.uint8], patient: str = "") -> Film:
+    """Return a picture as a film on which no vertebra is to be found."""
+    return replace(_film(name, picture, _NOTHING), patient=patient or name)
+
+
+def _projections(scan: Chest, *, axes: tuple[int, ...], faded: bool) -> list[Film]:
+    """Return a chest CT along each axis, turned a little."""
+    dense = np.clip(scan.values[::-1, ::_COARSE, ::_COARSE].astype(np.float32), -1000, _FADED_HU if faded else None)
+    films = []
     for turn in _TURNS:
-        turned = ndimage.rotate(dense, turn, axes=(1, 2), reshape=False, order=1)
-        pictures += [_picture(turned.sum(axis=axis), _stretch(scan) / _COARSE) for axis in (1, 2)]
-    return pictures
+        turned = ndimage.rotate(dense + 1000, turn, axes=(1, 2), reshape=False, order=1)
+        pictures = [_picture(turned.sum(axis=axis), _stretch(scan) / _COARSE) for axis in axes]
+        films += [without_spine(f"{scan.name} by {turn} degrees", picture, scan.name) for picture in pictures]
+    return films
 
 
 def _stretch(scan: Chest) -> float:

@@ -13,10 +13,11 @@ from scipy.stats import norm
 
 from ainode.models.errors import UnusablePicture
 from ainode.models.spine_vertebrae.baselines import angles_of_thumbnails, columns_of_thumbnails, mean_column
-from ainode.models.spine_vertebrae.changed_films import CHANGES
+from ainode.models.spine_vertebrae.changed_films import CHANGES, REFUSED
+from ainode.models.spine_vertebrae.companions import drawn_side_views
 from ainode.models.spine_vertebrae.dataset import COUNT, Film
 from ainode.models.spine_vertebrae.geometry import challenge_angles, curves, largest
-from ainode.models.spine_vertebrae.model import VertebraModel
+from ainode.models.spine_vertebrae.model import Prediction, VertebraModel
 from ainode.models.spine_vertebrae.plots import draw_angles, draw_films
 from ainode.models.training.experiment import Baseline, Evaluation
 from ainode.models.training.metrics import auc, bootstrap_estimate, proportion
@@ -31,6 +32,8 @@ _SIDE = 1024
 """the longer side of a film to which pixels of corners refer"""
 _SHOWN = 6
 _LARGEST_ANGLE = 90.0
+# Of films that are to be refused every so many are read; the drawn side views of a test begin with this number.
+_OF_EVERY, _FIRST_TESTED = 3, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,22 @@ class Measurement:
 
 def measured_by(model: VertebraModel, films: Sequence[Film]) -> Measurement:
     """Return what the model finds on films: a column too short or too unsure is no spine."""
-    return Measurement([_spine(model, film) for film in films])
+    return _measured(model, _predictions(model, films))
 
 
-def evaluation_of(model: VertebraModel, training: Sequence[Film], tested: Sequence[Film]) -> Evaluation:
-    """Return the evaluation: whether the largest angle has 25 degrees or more; angles and corners stand beside."""
-    measurement = measured_by(model, tested)
+def _measured(model: VertebraModel, predictions: Sequence[Prediction | None]) -> Measurement:
+    return Measurement([shown.corners if shown and shown.is_spine(model.card) else None for shown in predictions])
+
+
+def evaluation_of(
+    model: VertebraModel, training: Sequence[Film], tested: Sequence[Film], chests: Sequence[Film] = ()
+) -> Evaluation:
+    """Return the evaluation: whether the largest angle has 25 degrees or more; angles and corners stand beside.
+
+    `chests` are side views of CTs, which are to be refused as side views of a spine are.
+    """
+    predictions = _predictions(model, tested)
+    measurement = _measured(model, predictions)
     rules = {
         "mean column": Measurement(mean_column(training, tested)),
         "ridge from a thumbnail to corners": Measurement(columns_of_thumbnails(training, tested)),
@@ -98,6 +111,7 @@ def evaluation_of(model: VertebraModel, training: Sequence[Film], tested: Sequen
         further={
             **_figures(measurement, tested, groups),
             "changed_films": _figures_of_changes(model, tested, groups),
+            "views": {"films": _view(model, predictions), **_figures_of_views(model, tested, chests)},
             "beside": {
                 **{name: _figures(rule, tested, groups) for name, rule in rules.items()},
                 "ridge from a thumbnail to the angle": {"angle_error_degrees": _mean(np.abs(thumbnail - true), groups)},
@@ -130,12 +144,33 @@ def _figures_of_changes(
     return figures
 
 
-def _spine(model: VertebraModel, film: Film) -> Corners | None:
+def _figures_of_views(model: VertebraModel, films: Sequence[Film], chests: Sequence[Film]) -> dict[str, object]:
+    """Return how much pictures that are to be refused look like ones from the front, and how many are refused."""
+    kinds = {
+        **{name: [change(film) for film in films[::_OF_EVERY]] for name, change in REFUSED.items()},
+        "drawn from the side": drawn_side_views(_FIRST_TESTED),
+        "chests from the side": chests,
+    }
+    return {name: _view(model, _predictions(model, shown)) for name, shown in kinds.items() if shown}
+
+
+def _view(model: VertebraModel, predictions: Sequence[Prediction | None]) -> dict[str, object]:
+    found = [shown for shown in predictions if shown]
+    refused = len(predictions) - sum(shown.is_spine(model.card) for shown in found)
+    least, median, most = np.quantile([shown.frontal for shown in found], (0, 0.5, 1))
+    scores = {"least": float(least), "median": float(median), "most": float(most)}
+    return {"refused": asdict(proportion(refused, len(predictions))), **scores}
+
+
+def _predictions(model: VertebraModel, films: Sequence[Film]) -> list[Prediction | None]:
+    return [_prediction(model, film) for film in films]
+
+
+def _prediction(model: VertebraModel, film: Film) -> Prediction | None:
     try:
-        prediction = model.predict(film.picture.astype(np.float32))
+        return model.predict(film.picture.astype(np.float32))
     except UnusablePicture:
         return None
-    return prediction.corners if prediction.is_spine(model.card) else None
 
 
 def _challenge(corners: Corners | None, film: Film) -> Array:

@@ -12,11 +12,12 @@ from pathlib import Path
 from ainode.models.running.checkpoints import save_half
 from ainode.models.running.runtime import Execution
 from ainode.models.spine_vertebrae.card import read_card
-from ainode.models.spine_vertebrae.companions import drawn_spines, marked_chests, others
+from ainode.models.spine_vertebrae.companions import chest_side_views, drawn_spines, marked_chests, others
 from ainode.models.spine_vertebrae.dataset import films_of_part, is_synthetic
 from ainode.models.spine_vertebrae.evaluation import evaluation_of
 from ainode.models.spine_vertebrae.model import VertebraModel
 from ainode.models.spine_vertebrae.training import Material, trained
+from ainode.models.spine_vertebrae.views import learn_view, views
 from ainode.models.training.experiment import Evaluation, Part, TrainingOptions
 
 
@@ -27,7 +28,9 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     path = out / f"{name.replace('/', '_')}.safetensors"
     films = [film for film in films_of_part(data, "train") if film.has_right_corners]
     material = Material(films, (*drawn_spines(), *marked_chests(data)), others(data))
-    save_half(trained(material, out, options), path)
+    network = trained(material, out, options)
+    learn_view(network, views(material, data), out, options.seed)
+    save_half(network, path)
     return {name: path}
 
 
@@ -37,4 +40,4 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     training, tested = films_of_part(data, "train"), films_of_part(data, part)
     with tempfile.TemporaryDirectory() as cache:
         model = VertebraModel.load(path, execution=Execution(Path(cache)), card=read_card())
-        return evaluation_of(model, training, tested)
+        return evaluation_of(model, training, tested, chest_side_views(data, part))

@@ -3,7 +3,7 @@
     ainode train spine_vertebrae --data DIR --out RUN
 
 The weights are those of the last epoch, of all films of the training part; the card says what a training without some
-patients chose.
+patients chose. `views` follows, the last step of the same command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ainode.models.running.keras_network import imagenet_checkpoint
 from ainode.models.running.runtime import cpu_has_bf16
 from ainode.models.spine_vertebrae.augment import varied
 from ainode.models.spine_vertebrae.dataset import Film
-from ainode.models.spine_vertebrae.network import VertebraNetwork
+from ainode.models.spine_vertebrae.network import SpineNetwork, VertebraNetwork
 from ainode.models.spine_vertebrae.preprocess import network_input
 from ainode.models.spine_vertebrae.targets import targets
 from ainode.models.training.epochs import Plan, fit
@@ -49,8 +49,8 @@ def trained(
     options: TrainingOptions,
     *,
     steps: int = _STEPS,
-) -> VertebraNetwork:
-    """Return the network after the last epoch."""
+) -> SpineNetwork:
+    """Return the network after the last epoch; of a picture's view it knows nothing yet."""
     torch.set_num_threads(2)
     network = VertebraNetwork()
     network.load_imagenet(imagenet_checkpoint())
@@ -63,7 +63,9 @@ def trained(
         return (_batch(material, np.random.default_rng([options.seed, epoch, step])) for step in range(steps))
 
     fit(network, batches, _loss, None, plan, out)
-    return network
+    spine = SpineNetwork()
+    spine.load_state_dict({**spine.state_dict(), **network.state_dict()})
+    return spine.eval()
 
 
 def _batch(material: Material, random: np.random.Generator) -> tuple[Tensor, ...]:

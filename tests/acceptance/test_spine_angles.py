@@ -252,6 +252,36 @@ def test_a_chest_a_hip_or_a_limb_is_refused_though_its_header_says_spine(
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
+def test_the_side_view_of_a_real_ct_is_refused_though_its_header_names_no_view(
+    site_node: RunningNode, archive: Orthanc, tmp_path: Path
+) -> None:
+    image = dcmread(shared("data/dicom/spine/drr_from_R01-001/tspine_lat_mono2.dcm"))
+    for keyword in ("ViewPosition", "PatientOrientation", "SeriesDescription", "StudyDescription", "ViewCodeSequence"):
+        if keyword in image:
+            del image[keyword]
+    image.StudyInstanceUID = testing.uid("side view", "study")
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = testing.uid("side view", "image")
+    path = tmp_path / "side.dcm"
+    image.save_as(path)
+    job = answered(site_node, archive, path)
+    assert job.state is JobState.OUT_OF_SCOPE, job.result
+    assert "it looks like another view or another part of the body" in job.reason
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", FILMS)
+def test_a_real_film_upside_down_is_refused_before_its_levels_are_named(
+    name: str, site_node: RunningNode, archive: Orthanc, tmp_path: Path
+) -> None:
+    picture = film_of(name).picture[::-1, ::-1].astype(np.uint16) << 4
+    job = answered(site_node, archive, a_radiograph(picture, tmp_path, f"{name} upside down"))
+    assert job.state is JobState.OUT_OF_SCOPE, job.result
+    assert "the picture shows no spine from the front" in job.reason
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_frontal_projection_of_a_real_ct_is_read(site_node: RunningNode, archive: Orthanc) -> None:
     job = answered(site_node, archive, shared("data/dicom/spine/drr_from_R01-001/tspine_ap_mono2.dcm"))
     assert angle_of(job) < 20

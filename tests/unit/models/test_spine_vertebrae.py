@@ -1,6 +1,7 @@
 """Vertebrae and angles: geometry of drawn columns, places in the input, maps to columns and back."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ainode.models.errors import ModelError, UnusablePicture
+from ainode.models.errors import CheckpointRefused, ModelError, UnusablePicture
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.checkpoints import save_half
 from ainode.models.running.runtime import Execution
@@ -18,7 +19,7 @@ from ainode.models.spine_vertebrae.augment import varied
 from ainode.models.spine_vertebrae.card import read_card
 from ainode.models.spine_vertebrae.changed_films import CHANGES
 from ainode.models.spine_vertebrae.column import column_of
-from ainode.models.spine_vertebrae.companions import drawn_spines, others
+from ainode.models.spine_vertebrae.companions import drawn_side_views, drawn_spines, others
 from ainode.models.spine_vertebrae.dataset import COUNT, Film, films_of_part
 from ainode.models.spine_vertebrae.evaluation import Measurement
 from ainode.models.spine_vertebrae.geometry import (
@@ -30,10 +31,11 @@ from ainode.models.spine_vertebrae.geometry import (
     tilts,
 )
 from ainode.models.spine_vertebrae.model import Prediction, VertebraModel
-from ainode.models.spine_vertebrae.network import VertebraNetwork
-from ainode.models.spine_vertebrae.preprocess import COLUMNS, ROWS, fitted, framed
+from ainode.models.spine_vertebrae.network import SpineNetwork, VertebraNetwork
+from ainode.models.spine_vertebrae.preprocess import COLUMNS, ROWS, equalized, fitted, framed, network_input
 from ainode.models.spine_vertebrae.targets import targets
 from ainode.models.spine_vertebrae.training import Material, trained
+from ainode.models.spine_vertebrae.views import View, learn_view, views
 from ainode.models.training.experiment import TrainingOptions
 
 _S_SHAPE = [0, 5, 12, 18, 15, 6, -4, -14, -22, -24, -18, -8, 2, 10, 12, 8, 3]
@@ -317,6 +319,70 @@ def test_a_spine_is_a_sure_chain_the_surer_the_more_else_the_picture_shows(
     assert prediction.is_spine(read_card()) is is_spine
 
 
+def a_prediction(numbers: NDArray[np.float64], frontal: float) -> Prediction:
+    count = len(numbers)
+    return Prediction(a_column([0.0] * count), np.full(count, 0.9), numbers, 1.0, 400, frontal)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frontal", "is_spine"),
+    [
+        (np.arange(17.0), 0.9, True),
+        (np.arange(17.0), 0.1, False),
+        (np.arange(17.0)[::-1], 0.9, False),
+        (np.full(17, 8.0), 0.9, False),
+        (np.arange(6.0) * 0.6 + 9, 0.9, True),
+    ],
+    ids=["from the front", "from the side", "counted from the feet", "not counted", "a part"],
+)
+def test_a_sure_chain_is_no_spine_from_another_side_or_upside_down(
+    numbers: NDArray[np.float64], frontal: float, *, is_spine: bool
+) -> None:
+    assert a_prediction(numbers, frontal).is_spine(read_card()) is is_spine
+
+
+def test_the_view_is_learned_from_pictures_of_both_kinds_and_leaves_the_vertebrae_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = SpineNetwork().eval()
+    picture = torch.from_numpy(network_input(np.random.default_rng(0).random((1, ROWS, COLUMNS)).astype(np.float32)))
+    with torch.inference_mode():
+        before = network(picture)
+    kinds = (View("front", drawn_spines()[:10], 10, is_frontal=True), View("side", drawn_side_views()[:10], 10))
+    learn_view(network, kinds, tmp_path, seed=0)
+    with torch.inference_mode():
+        after = network(picture)
+        logits = {
+            kind.name: [float(network(torch.from_numpy(network_input(shown[None])))[0, 10, 0, 0]) for shown in pictures]
+            for kind in kinds
+            for pictures in [[fitted(*film.picture.shape).applied(equalized(film.picture)) for film in kind.films]]
+        }
+    assert torch.equal(before[:, :10], after[:, :10])
+    assert (before[:, 10] == 0).all()
+    assert np.mean(logits["front"]) > 0.5 > -0.5 > np.mean(logits["side"])
+    assert set(json.loads((tmp_path / "views.json").read_text())) == {"front", "side"}
+
+
+def test_views_are_parts_and_turns_of_the_films_and_drawn_ones(tmp_path: Path) -> None:
+    film = a_drawn_film()
+    kinds = {kind.name: kind for kind in views(Material([film], drawn_spines(), ()), tmp_path)}
+    assert {name for name, kind in kinds.items() if kind.is_frontal} == {
+        "films",
+        "parts of films",
+        "drawn from the front",
+    }
+    assert np.array_equal(kinds["films upside down"].films[0].picture[::-1, ::-1], film.picture)
+    assert kinds["films turned by 90 degrees"].films[0].picture.shape == film.picture.shape[::-1]
+    rows, columns = kinds["parts of films"].films[0].picture.shape
+    assert columns == film.picture.shape[1]
+    assert 0.35 * film.picture.shape[0] <= rows + 1 <= 0.75 * film.picture.shape[0] + 2
+
+
+def test_weights_without_an_answer_of_the_view_are_refused(tmp_path: Path) -> None:
+    save_half(VertebraNetwork(), tmp_path / "earlier.safetensors")
+    with pytest.raises(CheckpointRefused, match=r"2 missing \['frontal"):
+        VertebraModel.load(tmp_path / "earlier.safetensors", execution=Execution(tmp_path / "cache"))
+
+
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
@@ -327,6 +393,6 @@ def test_a_spine_is_a_sure_chain_the_surer_the_more_else_the_picture_shows(
     ],
 )
 def test_a_picture_that_shows_nothing_is_refused(picture: NDArray[np.float64], reason: str, tmp_path: Path) -> None:
-    model = VertebraModel.of(VertebraNetwork, "seeded", execution=Execution(tmp_path), card=read_card())
+    model = VertebraModel.of(SpineNetwork, "seeded", execution=Execution(tmp_path), card=read_card())
     with pytest.raises(UnusablePicture, match=reason):
         model.predict(picture.astype(np.float32))
