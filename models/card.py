@@ -94,6 +94,11 @@ class NetworkCard:
     network: str
     file: str
 
+    @property
+    def weights(self) -> str:
+        """Return the name of the weights in the manifest."""
+        return f"{self.name}/{self.network}"
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdCard(NetworkCard):
@@ -109,16 +114,13 @@ class ThresholdCard(NetworkCard):
 NetworkCards = TypeVar("NetworkCards", bound=NetworkCard)
 
 
-def network_card(card_class: type[NetworkCards], entries: Entries) -> NetworkCards:
-    """Return the card of a model of one network; further fields come from the table of the network.
+def network_card(card_class: type[NetworkCards], entries: Entries, **values: object) -> NetworkCards:
+    """Return the card of a model of one network; further fields come from `values`, and the tables network and input.
 
     Raises: KeyError naming the missing entry.
     """
     network = entries["network"]
-    values = {"network": network["name"], "limits": limits_of(entries), **_threshold(entries)}
-    return from_entries(card_class, entries, network, **values)
-
-
-def _threshold(entries: Entries) -> Entries:
-    """Return the entry of the threshold, if there is one."""
-    return {"threshold": entries["threshold"]["value"]} if "threshold" in entries else {}
+    if issubclass(card_class, ThresholdCard):
+        values["threshold"] = entries["threshold"]["value"]
+    values |= {"network": network["name"], "limits": limits_of(entries)}
+    return from_entries(card_class, entries, network, entries.get("input", {}), **values)

@@ -85,8 +85,8 @@ class Reading:
         labels: dict[int, NDArray[np.uint8]] = {}
         for label, region in enumerate(self.regions, start=1):
             for number, mask in region.masks.items():
-                held = labels.setdefault(number, np.zeros(mask.shape, np.uint8))
-                held[mask & (held == 0)] = label
+                on_slice = labels.setdefault(number, np.zeros(mask.shape, np.uint8))
+                on_slice[mask & (on_slice == 0)] = label
         instances = self.part.slices.instances
         maps = (
             LabelMap(instances[number].ref, values.shape[0], values.shape[1], values.tobytes())

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from ainode.models.training.plots import draw_outlines, empty_plot
 
-_COLORS = {"outlined": "tab:red", "true": "tab:cyan"}
+Mask = NDArray[np.bool_]
 
 
 def draw_dice(path: Path, by_rule: Mapping[str, Mapping[str, float]], goal: float) -> None:
     """Draw the Dice of each patient, a mark for each rule, and the goal of the mean."""
-    figure, axes = _figure(7, 4)
+    figure, axes = empty_plot(7, 4)
     patients = sorted(next(iter(by_rule.values())))
     for marker, (name, values) in zip("os^Dv", by_rule.items(), strict=False):
         mean = np.mean(list(values.values()))
@@ -32,7 +29,7 @@ def draw_dice(path: Path, by_rule: Mapping[str, Mapping[str, float]], goal: floa
 
 def draw_shares(path: Path, true: Mapping[str, float], outlined: Mapping[str, float]) -> None:
     """Draw the infected share of each patient, outlined against true, in percent."""
-    figure, axes = _figure(5, 4)
+    figure, axes = empty_plot(5, 4)
     limit = 1.1 * max(*true.values(), *outlined.values(), 1.0)
     axes.plot((0, limit), (0, limit), color="0.6", linestyle=":")
     for patient, share in true.items():
@@ -45,20 +42,10 @@ def draw_shares(path: Path, true: Mapping[str, float], outlined: Mapping[str, fl
 
 def draw_slices(path: Path, slices: Mapping[str, tuple[NDArray[np.uint8], Mask, Mask]]) -> None:
     """Draw slices with the infection outlined (red) and true (cyan), each under its title."""
-    figure, _ = _figure(3 * len(slices), 3.4)
+    figure, _ = empty_plot(3 * len(slices), 3.4)
     figure.clear()
     for number, (title, (picture, outlined, true)) in enumerate(slices.items(), start=1):
         axes = figure.add_subplot(1, len(slices), number)
-        axes.imshow(picture, cmap="gray")
-        for mask, color in ((outlined, _COLORS["outlined"]), (true, _COLORS["true"])):
-            if mask.any():
-                axes.contour(mask, levels=[0.5], colors=[color], linewidths=0.8)
+        draw_outlines(axes, picture, outlined, true)
         axes.set_title(title, fontsize="small")
-        axes.set_axis_off()
     figure.savefig(path)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:  # matplotlib is typed only where it is installed
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ainode.models.card import CardReader, Entries, Limits, from_entries, limits_of, refuse_unreachable_threshold
+from ainode.models.card import (
+    CardReader,
+    Entries,
+    NetworkCard,
+    from_entries,
+    network_card,
+    refuse_unreachable_threshold,
+)
 
 CARD_PATH = Path(__file__).with_name("card.toml")
 
@@ -28,17 +35,12 @@ class Marking:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Card(NetworkCard):
     """The entries of the card that the model needs; people read the rest of the file.
 
     Units: slices closer together than `slices_mm` are averaged in groups.
     """
 
-    name: str
-    version: str
-    limits: Limits
-    network: str
-    file: str
     slices_mm: float
     max_spacing_mm: float
     min_slices: int
@@ -50,20 +52,9 @@ class Card:
         for threshold in (self.marking.least_peak, self.marking.share_of_peak):
             refuse_unreachable_threshold(self.name, threshold)
 
-    @property
-    def weights(self) -> str:
-        """Return the name of the weights in the manifest."""
-        return f"{self.name}/{self.network}"
-
 
 def _card(entries: Entries) -> Card:
-    network = entries["network"]
-    values = {
-        "network": network["name"],
-        "limits": limits_of(entries),
-        "marking": from_entries(Marking, entries["threshold"]),
-    }
-    return from_entries(Card, entries, entries["input"], network, **values)
+    return network_card(Card, entries, marking=from_entries(Marking, entries["threshold"]))
 
 
 read_card = CardReader(CARD_PATH, _card)

@@ -27,8 +27,8 @@ def train(data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]
     card = read_card()
     path, slices = out / card.file, slices_of_part(data, "train")
     is_left_out = left_out(slices, _FOLD)
-    learned, kept = (Material.of(slices.only(chosen)) for chosen in (~is_left_out, is_left_out))
-    save_half(trained(learned, kept, out, options), path)
+    learned, judged = (Material.of(slices.only(chosen)) for chosen in (~is_left_out, is_left_out))
+    save_half(trained(learned, judged, out, options), path)
     return {card.weights: path}
 
 

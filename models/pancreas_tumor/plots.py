@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from ainode.models.training.plots import draw_outlines, empty_plot
 
 Mask = NDArray[np.bool_]
 
 
 def draw_goals(path: Path, *, shares: Mapping[str, Mapping[str, Any]], goal: float) -> None:
     """Draw the share of slices on which the middle of each rule lies in the tumor, with intervals, and the goal."""
-    figure, axes = _figure(6, 3)
+    figure, axes = empty_plot(6, 3)
     for number, share in enumerate(shares.values()):
         axes.plot((share["low"], share["high"]), (number, number), color="tab:blue")
         axes.plot(share["value"], number, "o", color="tab:blue")
@@ -30,7 +30,7 @@ def draw_goals(path: Path, *, shares: Mapping[str, Mapping[str, Any]], goal: flo
 
 def draw_dice(path: Path, *, areas: NDArray[np.int64], dices: NDArray[np.float64]) -> None:
     """Draw the Dice of each slice over the tumor's area in pixels of the picture."""
-    figure, axes = _figure(6, 4)
+    figure, axes = empty_plot(6, 4)
     axes.plot(areas, dices, ".", alpha=0.6)
     axes.axhline(float(dices.mean()), color="0.6", linestyle=":")
     axes.set_xscale("log")
@@ -42,19 +42,8 @@ def draw_slices(path: Path, *, slices: Sequence[tuple[NDArray[np.uint8], Mask, M
     """Draw slices with the region (red) and the tumor (cyan)."""
     columns = 4
     rows = -(-len(slices) // columns)
-    figure, _ = _figure(3 * columns, 3 * rows)
+    figure, _ = empty_plot(3 * columns, 3 * rows)
     figure.clear()
     for number, (picture, drawn, true) in enumerate(slices, start=1):
-        axes = figure.add_subplot(rows, columns, number)
-        axes.imshow(picture, cmap="gray")
-        for mask, color in ((drawn, "tab:red"), (true, "tab:cyan")):
-            if mask.any():
-                axes.contour(mask, levels=[0.5], colors=[color], linewidths=0.8)
-        axes.set_axis_off()
+        draw_outlines(figure.add_subplot(rows, columns, number), picture, drawn, true)
     figure.savefig(path)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:  # matplotlib is typed only where it is installed
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()

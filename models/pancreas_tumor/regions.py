@@ -39,8 +39,8 @@ class Region:
     @property
     def numbers(self) -> range:
         """Return the slices from the first to the last that hold the region."""
-        held = np.flatnonzero(self.mask.any(axis=(1, 2)))
-        return range(int(held[0]), int(held[-1]) + 1)
+        slices = np.flatnonzero(self.mask.any(axis=(1, 2)))
+        return range(int(slices[0]), int(slices[-1]) + 1)
 
 
 def agreed(probabilities: Array) -> Array:

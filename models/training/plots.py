@@ -19,6 +19,27 @@ _FROC_TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
 _CHANCE_LINE = {"color": "0.6", "linestyle": ":"}
 
 
+def empty_plot(width: float = 5, height: float = 4) -> tuple[Any, Any]:  # matplotlib is typed only where it is
+    """Return a figure and its axes; width and height in inches, 120 pixels each."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def draw_outlines(
+    axes: Any,  # noqa: ANN401 - as above
+    picture: NDArray[np.uint8],
+    drawn: NDArray[np.bool_],
+    true: NDArray[np.bool_],
+) -> None:
+    """Draw a picture with what a model outlined (red) and the truth (cyan); each (rows, columns)."""
+    axes.imshow(picture, cmap="gray")
+    for mask, color in ((drawn, "tab:red"), (true, "tab:cyan")):
+        if mask.any():
+            axes.contour(mask, levels=[0.5], colors=[color], linewidths=0.8)
+    axes.set_axis_off()
+
+
 def evaluation_plots(
     labels: ArrayLike, scores: ArrayLike, folder: Path, *, confusion: tuple[ArrayLike, ArrayLike, Sequence[str]]
 ) -> tuple[Path, ...]:
@@ -39,7 +60,7 @@ def evaluation_plots(
 
 def froc_plot(points: Sequence[tuple[float, float]], path: Path) -> Path:
     """Draw a free-response ROC: the part of the lesions that is marked, over false marks a scan; return the PNG."""
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     axes.plot(*zip(*points, strict=True))
     ticks = [tick for tick in _FROC_TICKS if points[0][0] <= tick <= points[-1][0]]
     axes.set_xscale("log", base=2)
@@ -53,7 +74,7 @@ def froc_plot(points: Sequence[tuple[float, float]], path: Path) -> Path:
 def loss_plot(log: Path, path: Path) -> Path:
     """Draw a log.csv: every column of a loss to the left, every other figure to the right; return the PNG."""
     columns = log_columns(log)
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     figures = [name for name in columns if name != "epoch" and "loss" not in name]
     for name in [name for name in columns if "loss" in name]:
         axes.plot(columns["epoch"], columns[name], "-", label=name)
@@ -68,19 +89,13 @@ def loss_plot(log: Path, path: Path) -> Path:
     return path
 
 
-def _figure() -> tuple[Any, Any]:  # matplotlib is typed only where it is installed
-    figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
 def _label_unit_square(axes: Any, title: str, x: str, y: str) -> None:  # noqa: ANN401 - as above
     axes.set(title=title, xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
 
 
 def _draw_roc(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     false_positive, true_positive, _ = roc_curve(truth, scores)
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     axes.plot(false_positive, true_positive)
     axes.plot((0, 1), (0, 1), **_CHANCE_LINE)
     title = f"area {auc(truth, scores):.3f}, {truth.sum()} positive of {len(truth)}"
@@ -91,7 +106,7 @@ def _draw_roc(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Pat
 
 def _draw_precision_recall(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]) -> Path:
     precision, recall, _ = precision_recall_curve(truth, scores)
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     axes.plot(recall, precision)
     axes.axhline(truth.mean(), **_CHANCE_LINE)
     title = f"average precision {average_precision_score(truth, scores):.3f}, {truth.mean():.0%} are positive"
@@ -108,7 +123,7 @@ def _draw_calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]
         [max(0.0, share.value - share.low) for share in shares],
         [max(0.0, share.high - share.value) for share in shares],
     ]
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     axes.errorbar(means, [share.value for share in shares], yerr=error_bars, fmt="o", capsize=3)
     for mean, share in zip(means, shares, strict=True):
         axes.annotate(str(share.n), (mean, share.value), xytext=(6, 4), textcoords="offset points", fontsize="small")
@@ -120,7 +135,7 @@ def _draw_calibration(path: Path, truth: NDArray[np.bool_], scores: NDArray[Any]
 
 
 def _draw_table(path: Path, table: ArrayLike, names: Sequence[str]) -> Path:
-    figure, axes = _figure()
+    figure, axes = empty_plot()
     axes.imshow(table, cmap="Blues")
     counts = np.asarray(table)
     for (row, column), count in np.ndenumerate(counts):
