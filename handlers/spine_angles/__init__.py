@@ -156,14 +156,14 @@ class SpineAngles:
 
 def _no_spine(prediction: "Prediction", card: Card) -> str:
     """Return why a picture is no spine from the front with the head above, '' if it is one."""
-    if not prediction.is_chain(card):
-        found = f"{len(prediction.peaks)} vertebrae in a row with a score of {prediction.score:.2f}"
-        return f"{found}; needed are {_needed(card)}"
     if not prediction.is_frontal(card):
         return (
             f"it looks like another view or another part of the body, {prediction.frontal:.2f} on a scale from 0 to 1 "
             f"(from the front); needed are {card.least_frontal:g}"
         )
+    if not prediction.is_chain(card):
+        found = f"{len(prediction.peaks)} vertebrae in a row with a score of {prediction.score:.2f}"
+        return f"{found}; needed are {_needed(card)}"
     if not prediction.is_upright(card):
         return (
             f"from one vertebra to the next below the count rises by {prediction.rise:.2f} instead of 1, as on a "

@@ -131,6 +131,7 @@ def test_the_side_views_of_a_real_ct_are_left_to_other_routes(handler: SpineAngl
     [
         (0.9, 0.9, 1, ""),
         (0.3, 0.9, 1, "17 vertebrae in a row with a score of 0.30"),
+        (0.3, 0.1, 1, "it looks like another view or another part of the body"),
         (0.9, 0.1, 1, "it looks like another view or another part of the body, 0.10 on a scale from 0 to 1"),
         (0.9, 0.9, -1, "the count rises by -1.00 instead of 1, as on a picture that is upside down"),
     ],
