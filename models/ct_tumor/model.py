@@ -89,14 +89,14 @@ class TumorModel:
         precision was asked for and moves a probability by more than 0.005.
         """
         digest = sha256_of(path)
-        form = Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
+        form = network_form(organ, digest)
         calibration = Calibration() if path.suffix in ORIGINALS else Calibration.of(metadata_of(path))
         trial = Trial(
             f"ct_tumor {organ.name}",
             f"{form} {calibration}",
             lambda chosen_execution: cls(organ, calibration, digest, ready_network(path, form, chosen_execution)),
-            lambda: list(abdomen(np.random.default_rng(0), slices=_BATCH).values),
-            _reference_answers,
+            reference_slices,
+            reference_answers,
         )
         return fitted(trial, execution)
 
@@ -162,6 +162,16 @@ def _framed_slices(
             continue
 
 
-def _reference_answers(model: TumorModel, slices: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return every probability of every slice of a phantom."""
+def network_form(organ: Organ, digest: str) -> Form:
+    """Return the form of an organ's network; `digest` is that of its weights."""
+    return Form(organ.side, len(organ.class_names), "softmax", f"{organ.name} {digest}", _BATCH)
+
+
+def reference_slices() -> Sequence[NDArray[np.float32]]:
+    """Return the slices of a phantom, for checks of precision."""
+    return list(abdomen(np.random.default_rng(0), slices=_BATCH).values)
+
+
+def reference_answers(model: TumorModel, slices: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return every probability of every slice."""
     return np.concatenate([slice_.probabilities for slice_ in model.read(slices).slices])

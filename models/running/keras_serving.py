@@ -67,11 +67,16 @@ def ready_network(path: Path, form: Form, execution: Execution) -> Network:
     """
     if path.suffix in ORIGINALS:
         return _ready_original(path, form, execution)
+    return Network(runner(shipped_recipe(path, form), execution))
+
+
+def shipped_recipe(path: Path, form: Form) -> Recipe:
+    """Return the recipe of the network in a file of shipped weights."""
 
     def build() -> Any:  # noqa: ANN401  # a keras.Model
         return load(efficientnet_lite0(form.side, form.outputs, layout="channels_first"), path)
 
-    return Network(_mapped_runner(build, "efficientnet_lite0", form, execution))
+    return _recipe_of_form(build, "efficientnet_lite0", form)
 
 
 def _ready_original(path: Path, form: Form, execution: Execution) -> Network:
@@ -85,18 +90,16 @@ def _ready_original(path: Path, form: Form, execution: Execution) -> Network:
     if remove_activation(network, path=path) != form.activation:
         raise CheckpointRefused(f"{path}: its answer is no {form.activation}")
     if has_linear_head(network):
-        runner_of_original = _mapped_runner(lambda: network, "original", form, execution, brightest=1.0)
-        return Network(runner_of_original, 1 / _EIGHT_BITS)
+        recipe = _recipe_of_form(lambda: network, "original", form, brightest=1.0)
+        return Network(runner(recipe, execution), 1 / _EIGHT_BITS)
     device = "cuda" if execution.device.startswith("cuda") else "cpu"
     return Network(gradcam_runner(network, device=device), 1 / _EIGHT_BITS)
 
 
-def _mapped_runner(
-    build: Callable[[], Any], name: str, form: Form, execution: Execution, *, brightest: float = _EIGHT_BITS
-) -> Runner:
-    """Return a runner of a network whose head is pooling and a linear layer, with its map in the same graph."""
+def _recipe_of_form(build: Callable[[], Any], name: str, form: Form, *, brightest: float = _EIGHT_BITS) -> Recipe:
+    """Return the recipe of a network whose head is pooling and a linear layer, with its map in the same graph."""
     recipe = mapped_recipe(build, form.side, f"{name} {form.key}", brightest=brightest)
-    return runner(replace(recipe, shape=(form.batch, *recipe.shape[1:])), execution)
+    return replace(recipe, shape=(form.batch, *recipe.shape[1:]))
 
 
 def original_network(path: Path) -> Any:  # noqa: ANN401  # a keras.Model

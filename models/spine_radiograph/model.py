@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,14 +102,14 @@ class SpineRadiographModel:
         card = self.card
         prepared = classifier_input(pixels, card.side, card.resize, height_per_width=height_per_width)
         logits, maps = self.classify(prepared)
-        probabilities = sigmoid(logits[0])
+        of_networks = sigmoid(logits[0])
         shares = [network.weight for network in self.card.networks]
-        probability = float(np.dot(probabilities, shares))
+        probability = float(np.dot(of_networks, shares))
         abnormal = probability > self.card.threshold
         return Prediction(
             probability=probability,
             abnormal=abnormal,
-            per_network={n.name: float(p) for n, p in zip(self.card.networks, probabilities, strict=True)},
+            per_network={n.name: float(p) for n, p in zip(self.card.networks, of_networks, strict=True)},
             boxes=self.detector(pixels, height_per_width=height_per_width) if abnormal else (),
             saliency=self._on_source(weighted_map(maps[0], shares), pixels, height_per_width),
         )
@@ -128,8 +128,8 @@ class SpineRadiographModel:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the probabilities of logits."""
-    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return probabilities
+    shares: NDArray[np.float64] = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return shares
 
 
 def ensemble_recipe(card: Card, paths: Mapping[str, Path], digests: Mapping[str, str]) -> Recipe:
@@ -178,15 +178,20 @@ def reference_pictures() -> tuple[Picture, ...]:
     return tuple(phantom.image.astype(np.float32) for phantom in phantoms)
 
 
+def probabilities(card: Card, run: Runner, inputs: Iterable[Picture]) -> NDArray[np.float64]:
+    """Return the ensemble's probability (n,) of each of the classifier's inputs."""
+    shares = [network.weight for network in card.networks]
+    return np.asarray([np.dot(sigmoid(run(picture)[0][0]), shares) for picture in inputs])
+
+
 def _fitted_classifier(card: Card, recipe: Recipe, execution: Execution) -> Runner:
     """Return the ensemble in the precision of an execution; its answer is the ensemble's probability."""
-    shares = [network.weight for network in card.networks]
     trial = Trial(
         card.name,
         recipe.key,
         lambda chosen_execution: runner(recipe, chosen_execution),
         lambda: [classifier_input(picture, card.side, card.resize) for picture in reference_pictures()],
-        lambda run, inputs: np.asarray([np.dot(sigmoid(run(picture)[0][0]), shares) for picture in inputs]),
+        lambda run, inputs: probabilities(card, run, inputs),
     )
     return fitted(trial, execution)
 
