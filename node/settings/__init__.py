@@ -1,6 +1,7 @@
 """What an operator configures: passed to every station, never fetched."""
 
 from ainode.node.settings.files import shipped
+from ainode.node.settings.listeners import Hl7Table
 from ainode.node.settings.loading import load, sources, with_routes
 from ainode.node.settings.peers import Peer
 from ainode.node.settings.tables import (
@@ -23,6 +24,7 @@ __all__ = [
     "ConsoleTable",
     "DatabaseTable",
     "DeliveryTable",
+    "Hl7Table",
     "NodeTable",
     "Peer",
     "PriorsTable",
