@@ -143,7 +143,7 @@ class ArchiveUnreachable(ArchiveError):
 class ArchiveRefused(ArchiveError):
     """The archive said no to one document; `archive_status` is what it answered."""
 
-    def __init__(self, message: str, *, archive_status: int, comment: str = "") -> None:
-        """Keep the archive's own status and words beside the message."""
+    def __init__(self, message: str, *, archive_status: int | None, comment: str = "") -> None:
+        """Keep the archive's own status and words beside the message; a listener for messages has no status."""
         super().__init__(message, comment=comment)
         self.archive_status = archive_status

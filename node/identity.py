@@ -20,6 +20,7 @@ from ainode.node.domain import (
     Instance,
     InstanceRef,
     Location,
+    MessageAddress,
 )
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
@@ -64,13 +65,39 @@ def comprehensive_3d(settings: Settings, route: Route) -> bool:
 
 
 def wishes(settings: Settings, destinations: Iterable[str]) -> Mapping[str, tuple[DocumentKind, ...]]:
-    """Return the optional documents that each destination asks for; a destination without a [[peer]] asks for none."""
+    """Return the optional documents that each destination asks for; a destination without a [[peer]] asks for none.
+
+    A listener asks for messages, and gets nothing else.
+    """
     return {peer.name: _wishes(peer) for peer in settings.peers if peer.name in set(destinations)}
 
 
 def _wishes(peer: Peer) -> tuple[DocumentKind, ...]:
+    if peer.is_listener:
+        return (DocumentKind.MESSAGE,)
     kinds = {_SEGMENTATIONS[peer.segmentation], DocumentKind.PRESENTATION_STATE if peer.presentation_state else None}
     return tuple(kind for kind in DocumentKind if kind in kinds)
+
+
+def message_addresses(settings: Settings, route: Route) -> tuple[MessageAddress, ...]:
+    """Return the listeners among the destinations of a route, in the order of node.toml."""
+    listeners = (peer for peer in settings.peers if peer.is_listener and peer.name in route.destinations)
+    return tuple(map(message_address, listeners))
+
+
+def message_address(peer: Peer) -> MessageAddress:
+    """Return how messages for a listener are written."""
+    table = peer.listener
+    return MessageAddress(
+        destination=peer.name,
+        sending_application=table.sending_application,
+        sending_facility=table.sending_facility,
+        receiving_application=table.receiving_application,
+        receiving_facility=table.receiving_facility,
+        character_set=table.character_set,
+        processing_id=table.processing_id,
+        result_status=table.result_status,
+    )
 
 
 def configuration_hash(settings: Settings, route: Route, locations: tuple[Location, ...] = ()) -> str:
@@ -215,6 +242,7 @@ def document_context(
     locations: tuple[Location, ...] = (),
 ) -> DocumentContext:
     """Return what the documents of a route say beside the result."""
+    wanted = [kind for kinds in wishes(settings, route.destinations).values() for kind in kinds]
     return DocumentContext(
         created=on_clock(settings, created),
         states_offset=bool(settings.node.time_zone),
@@ -224,5 +252,6 @@ def document_context(
         configuration_hash=configuration_hash(settings, route, locations),
         predecessors=predecessors,
         comprehensive_3d=comprehensive_3d(settings, route),
-        optional=tuple(sorted({kind for kinds in wishes(settings, route.destinations).values() for kind in kinds})),
+        optional=tuple(sorted({kind for kind in wanted if kind.is_optional})),
+        messages=message_addresses(settings, route),
     )

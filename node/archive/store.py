@@ -23,7 +23,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from ainode.node.archive.comments import error_comment
 from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link, connection_of
-from ainode.node.domain import UID
+from ainode.node.domain import NO_UID, UID
 from ainode.node.errors import ArchiveError, ArchiveRefused, CannotUnderstand
 
 # PS3.10 7.1: the group of the File Meta Information, and the elements of the group that a C-STORE needs.
@@ -43,7 +43,10 @@ _COMMAND, _LAST = 0b01, 0b10
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A DICOM file to send, its File Meta Information, and the offset of its data set in bytes."""
+    """A DICOM file to send, its File Meta Information, and the offset of its data set in bytes.
+
+    A message has a UID and its content alone.
+    """
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -71,6 +74,11 @@ class Outgoing:
                 f"{name}: its File Meta Information lacks one of {', '.join(_META_KEYWORDS)}; leave the file out"
             )
         return cls(sop_class_uid, sop_instance_uid, syntax, content, offset)
+
+    @classmethod
+    def message(cls, uid: UID, content: Path | bytes) -> "Outgoing":
+        """Return a message, which only a listener takes."""
+        return cls(NO_UID, uid, NO_UID, content, 0)
 
     def __str__(self) -> str:
         """Return the SOP Instance UID and the names of the SOP class and the transfer syntax, for a message."""

@@ -20,7 +20,7 @@ from ainode.node.commands.job_commands import jobs_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
-from ainode.node.errors import HandlerError, NodeError, PointRefused, ReportError
+from ainode.node.errors import ConfigError, HandlerError, NodeError, PointRefused, ReportError
 from ainode.node.terminal import Config, refuse_empty, settings_of, table
 
 _HELP = (
@@ -250,7 +250,13 @@ def check(config: Config = None) -> None:
 
 
 @app.command()
-def doctor(name: str, config: Config = None) -> None:
+def doctor(
+    name: str,
+    message: Annotated[
+        bool, typer.Option("--message", help="send an HL7 listener a test message of nobody, processing id T")
+    ] = False,
+    config: Config = None,
+) -> None:
     """Try an archive with synthetic objects, and print how to configure it; exit 1 if the configuration is wrong."""
     import json
     from datetime import UTC, datetime
@@ -259,7 +265,8 @@ def doctor(name: str, config: Config = None) -> None:
     from ainode.node.diagnosis.doctor import examine
 
     settings = settings_of(config)
-    examination = examine(settings.peer(name), settings, token=secrets.token_hex(8), now=datetime.now(UTC))
+    token, now = secrets.token_hex(8), datetime.now(UTC)
+    examination = examine(settings.peer(name), settings, token=token, now=now, with_message=message)
     rows = ((trial.name, trial.outcome, trial.detail) for trial in examination.trials)
     print(table(("tried", "works", "detail"), rows))
     if keys := [f"{key} = {json.dumps(value)}" for key, value in advice(examination).items()]:
@@ -270,7 +277,8 @@ def doctor(name: str, config: Config = None) -> None:
     for sentence in sentences:
         print(f"{name}: {sentence}", file=sys.stderr)
     if not sentences:
-        print(f"{name}: what node.toml says now works; the keys above are a choice, not a need")
+        choice = "; the keys above are a choice, not a need" if keys else ""
+        print(f"{name}: what node.toml says now works{choice}")
     raise typer.Exit(1 if sentences else 0)
 
 
@@ -281,13 +289,16 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     from ainode.node.archive.delivery import transport
     from ainode.node.archive.store import Outgoing
     from ainode.node.audit.recorder import record_command
+    from ainode.node.domain import DocumentKind
     from ainode.node.offline.inputs import files
     from ainode.node.priors.shelf import study_identity
 
     *names, name = arguments
     settings = settings_of(config)
     peer = settings.peer(name)
-    paths = list(files(Path(path) for path in names))
+    if peer.is_listener:
+        raise ConfigError(f"peer {name} takes messages and no files; `ainode deliver JOB {name}` sends a job's message")
+    paths = [path for path in files(Path(path) for path in names) if path.suffix != DocumentKind.MESSAGE.suffix]
     outgoing = [Outgoing.of(path) for path in paths]
     answers = transport(peer, settings.node.ae_title).send(outgoing)
     studies = (study_identity(path).study_instance_uid for path in paths)

@@ -19,6 +19,7 @@ KIND_WORDS: Final = {
     DocumentKind.SEGMENTATION_FRACTIONAL: "segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "segmentation (label map)",
     DocumentKind.ASSESSMENT: "addendum by a person",
+    DocumentKind.MESSAGE: "HL7 message",
 }
 _MOST_READINGS: Final = 6
 _SHARES: Final = (
@@ -69,7 +70,7 @@ class ShownDocument:
     @property
     def file_name(self) -> str:
         """Return the name that `ainode read` gives the document."""
-        return f"{self.document.kind}-{self.number}.dcm"
+        return f"{self.document.kind}-{self.number}{self.document.kind.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ class Answer:
     def reports(self) -> tuple[ShownDocument, ...]:
         """Return the structured reports."""
         return tuple(document for document in self.documents if document.is_report)
+
+    @property
+    def has_messages(self) -> bool:
+        """Return whether messages for listeners are among the documents."""
+        return any(document.document.kind is DocumentKind.MESSAGE for document in self.documents)
 
     @property
     def captures(self) -> tuple[ShownDocument, ...]:

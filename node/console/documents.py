@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from ainode.node.console.answers import ShownDocument
 from ainode.node.console.pages import render
 from ainode.node.console.rendering.client import Rendering
+from ainode.node.domain import DocumentKind
 from ainode.node.errors import CannotRender
 
 TYPES: Final = {
@@ -73,7 +74,8 @@ def taken_document(document: ShownDocument) -> Response:
     Raises: HTTPException 410 if its file is gone or changed.
     """
     content = _blocks(opened(document))
-    return StreamingResponse(content, headers=_download(document.file_name), media_type="application/dicom")
+    media_type = "text/plain" if document.document.kind is DocumentKind.MESSAGE else "application/dicom"
+    return StreamingResponse(content, headers=_download(document.file_name), media_type=media_type)
 
 
 def taken_text(name: str, content: bytes) -> Response:

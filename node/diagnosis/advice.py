@@ -61,9 +61,12 @@ class Examination:
 def advice(examination: Examination) -> Mapping[str, str | bool]:
     """Return keys of [[peer]] with the values that the trials speak for; a configured value that works stays.
 
-    Optional documents are advised where the archive accepts them. No trial shows whether a viewer displays them.
+    Optional documents are advised where the archive accepts them. No trial shows whether a viewer displays them. No
+    trial with a listener speaks for one value or another.
     """
     peer, works = examination.peer, examination.works
+    if peer.is_listener:
+        return {}
     deliveries = {deliver: works(prefix + _CAPTURE) for deliver, (prefix, _) in _DELIVERIES.items()}
     deliver = _first_working(peer.deliver, deliveries)
     values: dict[str, str | bool] = {"deliver": deliver}
@@ -88,9 +91,13 @@ def _first_working(preferred: str, works: Mapping[str, bool]) -> str:
 def problems(examination: Examination) -> tuple[str, ...]:
     """Return a sentence for each configured value that does not work; of a peer that did not answer, only this."""
     advised_values = advice(examination)
+    whom = "listener" if examination.peer.is_listener else "archive"
     if silence := next((trial for trial in examination.trials if not trial.is_answered), None):
         remedy = "start it, look at its address, port and firewall, then try again"
-        return (f"the archive did not answer: {silence.detail}; nothing is known of what it takes: {remedy}",)
+        return (f"the {whom} did not answer: {silence.detail}; nothing is known of what it takes: {remedy}",)
+    if examination.peer.is_listener:
+        failed = (trial for trial in examination.trials if trial.outcome == NO)
+        return tuple(f"the {trial.name} was not taken: {trial.detail}" for trial in failed)
     return tuple(
         f"{key} = {json.dumps(value)} {_statement(examination.outcome(trial))}; {_remedy(key, advised_values)}"
         for key, value, trial in _needs(examination)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from ainode.node import tls
-from ainode.node.archive import dimse, orthanc, qido
+from ainode.node.archive import dimse, mllp, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs, counted
@@ -46,7 +46,8 @@ _READERS_AT_ONCE = 4
 def check_lines(settings: Settings) -> Iterator[Line]:
     """Yield the lines of disk, certificates, what failed lately, routes and peers; an error is a line, never raised.
 
-    Every weight file is compared with its digest. Every peer is called, by C-ECHO, QIDO-RS or Orthanc's REST interface.
+    Every weight file is compared with its digest. Every peer is called, by C-ECHO, QIDO-RS or Orthanc's REST interface;
+    a listener is connected with, and gets no message.
     """
     yield _disk_line(settings)
     yield _clock_line(settings)
@@ -58,15 +59,23 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     for peer in settings.peers:
         yield from _peer_certificate_lines(peer)
         try:
+            if peer.is_listener:
+                mllp.connect(mllp.MessageLink(peer))
             if peer.speaks_dimse:
                 dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
             if peer.dicomweb:
                 qido.echo(WebLink(peer, _ECHO_S))
             if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
                 orthanc.echo(WebLink(peer, _ECHO_S))
-            yield (f"peer {peer.name}", READY, "it only calls the node: no host and port" if peer.only_calls else "")
+            yield (f"peer {peer.name}", READY, _peer_words(peer))
         except NodeError as error:
             yield (f"peer {peer.name}", "not ready", str(error))
+
+
+def _peer_words(peer: Peer) -> str:
+    if peer.is_listener:
+        return f"a connection was opened and no message sent; `ainode doctor {peer.name} --message` sends a test"
+    return "it only calls the node: no host and port" if peer.only_calls else ""
 
 
 def _disk_line(settings: Settings) -> Line:

@@ -31,6 +31,7 @@ from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
 from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
+from ainode.node.diagnosis.listeners import listener_trials
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ArchiveUnreachable, ConfigError
 from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
@@ -55,13 +56,17 @@ _TRANSFER_SYNTAXES = {
 }
 
 
-def examine(peer: Peer, settings: Settings, *, token: str, now: datetime) -> Examination:
+def examine(peer: Peer, settings: Settings, *, token: str, now: datetime, with_message: bool = False) -> Examination:
     """Try every operation with a peer; another `token` makes other test objects.
+
+    A listener gets a test message `with_message` alone.
 
     Raises: ConfigError if the peer has no address, or the environment lacks the peer's credentials.
     """
     if peer.only_calls:
         raise ConfigError(f"peer {peer.name} only calls the node: give its host and port in node.toml to try it")
+    if peer.is_listener:
+        return Examination(peer, tuple(listener_trials(peer, token=token, now=now, with_message=with_message)))
     trials: list[Trial] = []
     stored_studies: list[UID] = []
     for protocol, is_configured, attempt in (

@@ -1,5 +1,6 @@
 """A synthetic study with one small object of each SOP class that the node sends or fetches; its patient is nobody."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,11 +17,13 @@ from ainode.node.domain import (
     Algorithm,
     Capture,
     Code,
+    Document,
     DocumentContext,
     DocumentKind,
     Finding,
     InstanceRef,
     Measurement,
+    MessageAddress,
     Region,
     Result,
     Saliency,
@@ -105,6 +108,28 @@ def _ct(token: str, now: datetime) -> Dataset:
     return testing.dataset(SyntheticImage(_SIDE, _SIDE, _PIXELS, header), study=token, number=2)
 
 
+def trial_message(address: MessageAddress, token: str, now: datetime) -> Document:
+    """Return a message about a CT image of nobody; another `token` is another message."""
+    image = _ct(token, now)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "source.dcm"
+        path.write_bytes(_encoded(image))
+        ref = _ref(image)
+        context = dataclasses.replace(_context(now), messages=(address,))
+        *_, message = reports.documents(_result(ref), {ref.sop_instance_uid: path}, context)
+    return message
+
+
+def _context(now: datetime) -> DocumentContext:
+    return DocumentContext(
+        created=now,
+        device_uid=UID(testing.uid("doctor")),
+        device_name="doctor",
+        software_versions=(f"ainode {__version__}",),
+        configuration_hash="0" * 16,
+    )
+
+
 def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
     """Return the documents that the node makes about an image, one of each kind, by the name of the SOP class."""
     datasets = {}
@@ -113,15 +138,8 @@ def _documents(image: Dataset, now: datetime) -> Mapping[str, Dataset]:
         path.write_bytes(_encoded(image))
         ref = _ref(image)
         for report, comprehensive_3d in (("Comprehensive SR", False), ("Comprehensive 3D SR", True)):
-            context = DocumentContext(
-                created=now,
-                device_uid=UID(testing.uid("doctor")),
-                device_name="doctor",
-                software_versions=(f"ainode {__version__}",),
-                configuration_hash="0" * 16,
-                comprehensive_3d=comprehensive_3d,
-                optional=tuple(kind for kind in DocumentKind if kind.is_optional),
-            )
+            optional = tuple(kind for kind in DocumentKind if kind.is_optional)
+            context = dataclasses.replace(_context(now), comprehensive_3d=comprehensive_3d, optional=optional)
             for document in reports.documents(_result(ref), {ref.sop_instance_uid: path}, context):
                 datasets[_NAMES.get(document.kind, report)] = dcmread(BytesIO(document.content))
     return datasets

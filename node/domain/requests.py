@@ -19,24 +19,53 @@ class DocumentKind(StrEnum):
     SEGMENTATION_LABELMAP = "seg-labelmap"
     ASSESSMENT = "assessment"
     """what a person says of the report; no reading makes it"""
+    MESSAGE = "message"
+    """the report as an HL7 v2 message for one listener; the only kind that is no DICOM object"""
 
     @property
     def is_optional(self) -> bool:
-        """Whether only destinations that ask for the kind get it; other kinds go to every destination."""
+        """Whether only archives that ask for the kind get it; other kinds of DICOM objects go to every archive."""
         return self not in {
             DocumentKind.STRUCTURED_REPORT,
             DocumentKind.SECONDARY_CAPTURE,
             DocumentKind.ASSESSMENT,
+            DocumentKind.MESSAGE,
         }
+
+    @property
+    def suffix(self) -> str:
+        """Return how the name of a file of the kind ends."""
+        return ".hl7" if self is DocumentKind.MESSAGE else ".dcm"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One encoded DICOM object, ready to be sent byte for byte."""
+    """One encoded DICOM object or message, ready to be sent byte for byte."""
 
     kind: DocumentKind
     ref: InstanceRef
+    """of a message: the study and a UID of its own, without series and SOP class"""
     content: bytes = field(repr=False)
+    destination: str = ""
+    """the only destination that gets the document; '' of a document for every archive"""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAddress:
+    """A listener that gets the answer as an HL7 v2 message, and how the message is written for the listener."""
+
+    destination: str
+    """name of the peer"""
+    sending_application: str
+    sending_facility: str
+    receiving_application: str
+    receiving_facility: str
+    character_set: str
+    """MSH-18, of HL7 table 0211"""
+    processing_id: str
+    """MSH-11: P production, T training, D debugging"""
+    result_status: str
+    """of a result that nobody verified: R, P or F of HL7 table 0123"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +91,8 @@ class DocumentContext:
     """Series Numbers of the source, which no series of documents takes; no UID depends on them"""
     optional: tuple[DocumentKind, ...] = field(default=(), repr=False)
     """further kinds that some destination asks for; they change no other document, so no UID depends on them"""
+    messages: tuple[MessageAddress, ...] = field(default=(), repr=False)
+    """listeners that get the answer as a message; a message has UIDs of its own, so no other UID depends on them"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ainode.node.archive.store import Outgoing, SendOutcome
 from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.disk import sha256_of
-from ainode.node.domain import UID, DeliveryState
+from ainode.node.domain import UID, DeliveryState, DocumentKind
 from ainode.node.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -26,7 +26,7 @@ from ainode.node.errors import (
     NodeError,
 )
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.records import Delivery
+from ainode.node.keeping.records import Delivery, KeptDocument
 from ainode.node.settings import Peer, Settings
 
 log = logging.getLogger(__name__)
@@ -151,13 +151,17 @@ class Courier:
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> bool:
         """Send documents whose bytes are those that were composed; return whether each has a final answer."""
-        whole = [delivery for delivery in waiting if self._is_whole(delivery, now)]
-        answers = self._transport(peer).send([Outgoing.of(delivery.document.path) for delivery in whole])
+        whole = [
+            delivery for delivery in waiting if self._is_fit(peer, delivery, now) and self._is_whole(delivery, now)
+        ]
+        answers = self._transport(peer).send([_outgoing(delivery.document) for delivery in whole])
         reasons: dict[str, None] = {}
         for delivery, answer in zip(whole, answers, strict=True):
             error = answer.error or _refusal_of_unproven(peer, answer)
             status, words = answer.status, answer.comment
-            if error is None:
+            if error is None and peer.is_listener:
+                self._outbox.acknowledged(delivery, comment=words, at=now)
+            elif error is None:
                 # What was sent without a proof stays so where a proof is configured later.
                 settled = peer.name in self.unconfirmed
                 self._outbox.sent(delivery, status=status, comment=words, at=now, settled=settled)
@@ -166,7 +170,7 @@ class Courier:
                 self._outbox.refused_for_now(delivery, status=status, error=str(error), comment=words)
             else:
                 self._outbox.refused(delivery, status=status, error=str(error), comment=words, at=now)
-                _log_dead_letter(delivery, f"refused with status {_hexadecimal(status)}")
+                _log_dead_letter(delivery, str(error) if status is None else f"refused with status 0x{status:04X}")
         refs = (delivery.document.ref for delivery in whole)
         sent = ((ref.study_instance_uid, ref.sop_class_uid, answer) for ref, answer in zip(refs, answers, strict=True))
         for message in transfers_to(peer, sent):
@@ -174,6 +178,16 @@ class Courier:
         for reason in reasons:
             _log_failure(waiting[0].document.job, peer.name, reason)
         return not reasons
+
+    def _is_fit(self, peer: Peer, delivery: Delivery, now: datetime) -> bool:
+        """Return whether a document is a message where the peer takes messages, and no message where it takes none."""
+        if peer.is_listener is (delivery.document.kind is DocumentKind.MESSAGE):
+            return True
+        was = "an archive" if peer.is_listener else "a listener for messages"
+        error = f"the document was made for {was}, and {peer.name} is none any more: `deliver` of the [[peer]] changed"
+        self._outbox.refused(delivery, status=None, error=error, at=now)
+        _log_dead_letter(delivery, error)
+        return False
 
     def _is_whole(self, delivery: Delivery, now: datetime) -> bool:
         """Return whether the bytes of a document are those that were composed; a changed document never leaves."""
@@ -228,6 +242,16 @@ class Courier:
         return delivery.sent_at is None or now - delivery.sent_at > wait
 
 
+def _outgoing(document: KeptDocument) -> Outgoing:
+    """Return what leaves.
+
+    Raises: CannotUnderstand if a file is no DICOM file and no message; OSError.
+    """
+    if document.kind is DocumentKind.MESSAGE:
+        return Outgoing.message(document.ref.sop_instance_uid, document.path)
+    return Outgoing.of(document.path)
+
+
 def _refusal_of_unproven(peer: Peer, answer: SendOutcome) -> ArchiveUnreachable | None:
     """Return the error of a document that no answer proves, where nobody asks the archive for a proof later."""
     if answer.is_proven or peer.confirm != "none":
@@ -246,7 +270,3 @@ def _log_dead_letter(delivery: Delivery, reason: str) -> None:
     uid = delivery.document.ref.sop_instance_uid
     about = {"action": "dead_letter", "job": delivery.document.job, "peer": delivery.destination}
     log.error("delivery given up: %s", reason, extra={**about, "sop_instance_uid": uid})
-
-
-def _hexadecimal(status: int | None) -> str:
-    return "none" if status is None else f"0x{status:04X}"

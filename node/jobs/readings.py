@@ -128,10 +128,11 @@ class Readings:
 
     def _keep(self, job: Job, document: Document) -> KeptDocument:
         """Write a document where a restart finds the document; the first bytes of a UID stay for good."""
-        path = self._stations.settings.data / "documents" / job.id / f"{document.ref.sop_instance_uid}.dcm"
+        name = f"{document.ref.sop_instance_uid}{document.kind.suffix}"
+        path = self._stations.settings.data / "documents" / job.id / name
         if not path.exists():
             write_durably(path, document.content)
-        return KeptDocument(job.id, document.ref, document.kind, path, sha256_of(path))
+        return KeptDocument(job.id, document.ref, document.kind, path, sha256_of(path), document.destination)
 
 
 def _audited(job: Job, reading: Reading | None = None) -> Subject:

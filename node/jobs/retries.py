@@ -44,7 +44,8 @@ def deliver(
 ) -> tuple[str, ...]:
     """Let the destinations of a job, or one, be asked which documents they still have; return the destinations.
 
-    The node asks, and sends what is missing, byte for byte: now if the node runs, else at its start.
+    The node asks, and sends what is missing, byte for byte: now if the node runs, else at its start. A listener cannot
+    be asked: it gets its message again where it is named, and else keeps what it acknowledged.
 
     Raises: LookupError if there is no such job, or nothing of the job was meant for the destination; ConfigError if
     node.toml has no such peer.
@@ -62,13 +63,29 @@ def deliver(
             f"job {job_id}: nothing of it is meant for {destination!r} but for {', '.join(destinations)}; "
             f"`ainode send {settings.data / 'documents' / job_id} {destination}` sends its documents"
         )
-    for name in (destination,) if destination else destinations:
+    destinations = (
+        (destination,) if destination else tuple(name for name in destinations if name not in settings.listeners)
+    )
+    if not destinations:
+        raise LookupError(
+            f"job {job_id}: its destinations are listeners, which cannot be asked; `ainode retry {job_id}` sends what "
+            f"failed, `ainode deliver {job_id} NAME` sends the message again"
+        )
+    for name in destinations:
         settings.peer(name)
-    ledger.outbox.recheck(job_id, destination, instruction=instruction, unconfirmed=settings.unconfirmed)
-    return (destination,) if destination else destinations
+    _recheck(settings, ledger, job_id, destination, instruction)
+    return destinations
 
 
 def deliver_study(settings: Settings, ledger: Ledger, study: UID) -> None:
     """Let the destinations be asked whether they still have the results of a study; the node sends what is missing."""
     for job in ledger.jobs(study=study, states=_DELIVERABLE):
-        ledger.outbox.recheck(job.id, unconfirmed=settings.unconfirmed)
+        _recheck(settings, ledger, job.id)
+
+
+def _recheck(
+    settings: Settings, ledger: Ledger, job: str, destination: str = "", instruction: Instruction | None = None
+) -> None:
+    ledger.outbox.recheck(
+        job, destination, instruction=instruction, unconfirmed=settings.unconfirmed, unasked=settings.listeners
+    )

@@ -82,7 +82,8 @@ class Jobs(DBOSConfiguredInstance):
         }
         for peer in settings.peers:
             for kind in _STATES:
-                concurrency[delivery_queue(kind, peer.name)] = _DELIVERIES_AT_ONCE
+                # A listener gets its messages one after the other: many take one connection at a time.
+                concurrency[delivery_queue(kind, peer.name)] = 1 if peer.is_listener else _DELIVERIES_AT_ONCE
         for queue, count in concurrency.items():
             DBOS.register_queue(queue, worker_concurrency=count, polling_interval_sec=_POLLING_S)
         self._dispatcher = Dispatcher(

@@ -28,13 +28,13 @@ from ainode.node.keeping.job_events import (
     write_reading_event,
 )
 from ainode.node.keeping.judgements import AddendumState
-from ainode.node.keeping.outbox import Outbox, deliveries_of, locked
+from ainode.node.keeping.outbox import Outbox, deliveries_of, document_columns, locked
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
 from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
 from ainode.node.keeping.tasks import Tasks, forget_attempts
 
 Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
-"""destination to the optional documents that it gets"""
+"""destination to the optional documents that it gets; a destination that gets messages gets nothing else"""
 _TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at", JobState.CANCELLED: "finished_at"}
 """the column that says when a job came into a state"""
 _ENDINGS: Final = {JobState.FAILED: JobEventKind.GIVEN_UP, JobState.CANCELLED: JobEventKind.CANCELLED}
@@ -221,8 +221,8 @@ class Ledger:
                 self._address(connection, document, job.destinations, wishes)
         return True
 
-    def append(self, document: KeptDocument, judgement: int) -> bool:
-        """Commit the document of a judgement, and a waiting delivery to each destination of its job.
+    def append(self, document: KeptDocument, judgement: int, *, wishes: Wishes = MappingProxyType({})) -> bool:
+        """Commit the document of a judgement, and a waiting delivery to each archive among the destinations of its job.
 
         Return False, and change nothing, if a newer job has superseded the job: the report is no longer the last word.
         """
@@ -240,7 +240,7 @@ class Ledger:
             row = _document_row(document, connection.execute(position).scalar_one())
             forget_attempts(connection, document.job)
             connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
-            self._address(connection, document, json.loads(connection.execute(destinations).scalar_one()), {})
+            self._address(connection, document, json.loads(connection.execute(destinations).scalar_one()), wishes)
         return True
 
     def _address(
@@ -248,7 +248,7 @@ class Ledger:
     ) -> None:
         """Insert a waiting delivery for every destination that gets the document; existing deliveries stay."""
         for destination in destinations:
-            if document.kind.is_optional and document.kind not in wishes.get(destination, ()):
+            if not _is_for(document, destination, wishes.get(destination, ())):
                 continue
             row = {
                 "sop_instance_uid": document.ref.sop_instance_uid,
@@ -295,7 +295,7 @@ class Ledger:
             return self._documents(connection, job)
 
     def _documents(self, connection: Connection, job: str) -> tuple[KeptDocument, ...]:
-        query = sa.select(documents).where(documents.c.job == job).order_by(documents.c.position)
+        query = sa.select(*document_columns()).where(documents.c.job == job).order_by(documents.c.position)
         return tuple(document_of(row) for row in connection.execute(query))
 
     def deliveries(self, job: str, destination: str = "") -> tuple[Delivery, ...]:
@@ -363,7 +363,15 @@ def _document_row(document: KeptDocument, position: int) -> dict[str, object]:
         "kind": document.kind,
         "path": str(document.path),
         "sha256": document.sha256,
+        "destination": document.destination,
     }
+
+
+def _is_for(document: KeptDocument, destination: str, wishes: Sequence[DocumentKind]) -> bool:
+    """Return whether a destination with these wishes gets a document."""
+    if DocumentKind.MESSAGE in wishes:
+        return document.destination == destination
+    return not document.destination and (not document.kind.is_optional or document.kind in wishes)
 
 
 def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:

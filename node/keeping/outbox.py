@@ -49,6 +49,11 @@ def deliveries_of(job: str, destination: str = "") -> sa.ColumnElement[bool]:
     return condition & (deliveries.c.destination == destination) if destination else condition
 
 
+def document_columns() -> list[sa.ColumnElement[Any]]:
+    """Return the columns of a document, whose own destination has a name beside that of a delivery."""
+    return [column.label("document_destination") if column.name == "destination" else column for column in documents.c]
+
+
 class Outbox:
     """Reads and changes deliveries; each method is one transaction."""
 
@@ -122,6 +127,11 @@ class Outbox:
         unproven = {"proof": "", "confirmed_at": None, "checked_at": None, "transaction_uid": "", "settled": settled}
         self._move_one(delivery, DeliveryState.SENT, **values, **unproven, sent_at=at)
 
+    def acknowledged(self, delivery: Delivery, *, comment: str, at: datetime) -> None:
+        """Note that a listener took a message and acknowledged it, which is the proof, and the listener's words."""
+        values = {**_proven("acknowledgment", at), "archive_status": None, "archive_comment": comment}
+        self._move_one(delivery, DeliveryState.CONFIRMED, **values, sent_at=at, checked_at=None)
+
     def refused(self, delivery: Delivery, *, status: int | None, error: str, at: datetime, comment: str = "") -> None:
         """Note that the archive refused a document for good, and its words."""
         values = {"archive_status": status, "archive_comment": comment, "error": error}
@@ -155,16 +165,19 @@ class Outbox:
         *,
         instruction: Instruction | None = None,
         unconfirmed: Sequence[str] = (),
+        unasked: Sequence[str] = (),
     ) -> None:
         """Let the archives be asked which documents of a job they still have.
 
         What waits, and what an archive is being asked to prove, needs no other question; nobody asks an `unconfirmed`
-        destination for a proof. Without an `instruction` a machine wants it, which may do so every minute.
+        destination for a proof. Without an `instruction` a machine wants it, which may do so every minute. What went to
+        an `unasked` destination stays as it is, unless that destination is the one that is named.
         """
         is_asked = (deliveries.c.state == DeliveryState.SENT) & ~deliveries.c.settled
         is_free = ~is_asked | deliveries.c.destination.in_(unconfirmed)
         with self._engine.begin() as connection:
-            conditions = (deliveries_of(job, destination), is_free)
+            is_asked_for = deliveries.c.destination.not_in([name for name in unasked if name != destination])
+            conditions = (deliveries_of(job, destination), is_free, is_asked_for)
             if connection.execute(locked(job)).scalar() is None:  # archived meanwhile
                 return
             if instruction:
@@ -289,7 +302,7 @@ def _proven(proof: str, at: datetime) -> dict[str, object]:
 
 def _with_documents() -> sa.Select[Any]:
     """Return the query of deliveries with their documents."""
-    columns = (column for column in documents.c if column.name != "sop_instance_uid")
+    columns = (column for column in document_columns() if column.name != "sop_instance_uid")
     of_document = deliveries.c.sop_instance_uid == documents.c.sop_instance_uid
     return sa.select(deliveries, *columns).join(documents, of_document)
 

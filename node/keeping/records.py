@@ -99,6 +99,8 @@ class KeptDocument:
     kind: DocumentKind
     path: Path
     sha256: str
+    destination: str = ""
+    """the only destination that gets the document; '' of a document for every archive"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +136,16 @@ class Delivery:
         return self.archive_status is not None and self.archive_status & 0xF000 == _WARNING
 
     @property
+    def whom(self) -> str:
+        """Return what the destination is, in words."""
+        return "the listener" if self.document.kind is DocumentKind.MESSAGE else "the archive"
+
+    @property
     def explanation(self) -> str:
         """Return what the archive did and said, and why the document has not arrived, in words for a person."""
         words = dict.fromkeys(filter(None, (self.archive_comment, self.proof_comment)))
         warning = f"the archive took it with a warning: {self._warning}" if self.is_taken_with_warning else ""
-        quotation = f'the archive says: "{" / ".join(words)}"' if words else ""
+        quotation = f'{self.whom} says: "{" / ".join(words)}"' if words else ""
         return "; ".join(filter(None, (self.error, warning, quotation)))
 
     @property
@@ -182,8 +189,10 @@ def past_job_of(row: Any) -> PastJob:  # noqa: ANN401
 
 
 def document_of(row: Any) -> KeptDocument:  # noqa: ANN401
-    """Return the document of a row."""
-    return KeptDocument(row.job, reference(row), DocumentKind(row.kind), Path(row.path), row.sha256)
+    """Return the document of a row of `document_columns`."""
+    return KeptDocument(
+        row.job, reference(row), DocumentKind(row.kind), Path(row.path), row.sha256, row.document_destination
+    )
 
 
 def delivery_of(row: Any) -> Delivery:  # noqa: ANN401

@@ -160,6 +160,8 @@ documents = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
+    # the only destination that gets the document; '' of a document for every archive
+    sa.Column("destination", sa.Text, nullable=False, server_default=""),
 )
 
 deliveries = sa.Table(

@@ -116,7 +116,7 @@ def save(reading: Reading, out: Path) -> tuple[Path, ...]:
     counts = dict.fromkeys(DocumentKind, 0)
     for document in reading.documents:
         counts[document.kind] += 1
-        path = out / f"{document.kind}-{counts[document.kind]}.dcm"
+        path = out / f"{document.kind}-{counts[document.kind]}{document.kind.suffix}"
         path.write_bytes(document.content)
         paths.append(path)
     # Each file is written before the next is made: a report.pdf that fails leaves the other files.
@@ -135,9 +135,9 @@ def _readable_files(reading: Reading) -> Iterator[tuple[str, bytes]]:
 def _remove_documents(folder: Path) -> None:
     """Remove the documents that an earlier `save` left in a folder; the folder has a result.json then."""
     if (folder / "result.json").exists():
-        for path in folder.glob("*-*.dcm"):
+        for path in folder.glob("*-*.*"):
             kind, _, number = path.stem.rpartition("-")
-            if kind in set(DocumentKind) and number.isdigit():
+            if kind in set(DocumentKind) and number.isdigit() and path.suffix == DocumentKind(kind).suffix:
                 path.unlink()
 
 

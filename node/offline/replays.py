@@ -68,10 +68,10 @@ def replayed_request(job: Job, settings: Settings, ledger: Ledger, catalog: Cata
         raise LookupError(
             f"study {job.study_instance_uid}: files that the job read are gone or replaced; send the study again"
         )
-    # The kinds of the stored documents, whatever the destinations ask for now.
+    # The kinds of the stored documents, whatever the destinations ask for now; a message says what the report says.
     kinds = {document.kind for document in ledger.documents(job.id)}
     optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in kinds)
-    return dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional))
+    return dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional, messages=()))
 
 
 def comparison(job: Job, documents: Sequence[KeptDocument], reading: Reading) -> Comparison:
@@ -79,7 +79,8 @@ def comparison(job: Job, documents: Sequence[KeptDocument], reading: Reading) ->
     earlier = {
         document.ref.sop_instance_uid: document.sha256
         for document in documents
-        if document.kind is not DocumentKind.ASSESSMENT  # a person made it, and no reading does
+        # A person made an assessment, and no reading does.
+        if document.kind not in {DocumentKind.ASSESSMENT, DocumentKind.MESSAGE}
     }
     later = {
         document.ref.sop_instance_uid: hashlib.sha256(document.content).hexdigest() for document in reading.documents

@@ -1,4 +1,7 @@
-"""All documents of an answer in the order of sending: the report is last, so that its captures have arrived."""
+"""All documents of an answer in the order of sending: the report follows its captures, which have arrived by then.
+
+Messages come last; they go to listeners, and no archive gets one.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from pathlib import Path
 from ainode.node.domain import UID, Document, DocumentContext, DocumentKind, OutOfScope, Result
 from ainode.node.errors import ReportError
 from ainode.node.imaging.decoding import BROKEN_FILE
+from ainode.node.reports.messages import messages
 from ainode.node.reports.secondary_capture import secondary_captures
 from ainode.node.reports.structured_report import out_of_scope_report, structured_report
 
@@ -15,15 +19,16 @@ log = logging.getLogger(__name__)
 
 
 def documents(result: Result, sources: Mapping[UID, Path], context: DocumentContext) -> tuple[Document, ...]:
-    """Return captures, optional documents and the report of a result; `sources` maps SOP Instance UID to file.
+    """Return captures, optional documents, the report and the messages of a result.
+
+    `sources` maps SOP Instance UID to file.
 
     Raises: ReportError if the result cannot be encoded; BrokenSeries if an image to draw on cannot be decoded.
     """
-    return (
-        *secondary_captures(result, sources, context),
-        *chain.from_iterable(_optional_documents(kind, result, sources, context) for kind in context.optional),
-        structured_report(result, sources, context),
-    )
+    captures = secondary_captures(result, sources, context)
+    optional = [*chain.from_iterable(_optional_documents(kind, result, sources, context) for kind in context.optional)]
+    report = structured_report(result, sources, context)
+    return (*captures, *optional, report, *messages(result, report.ref, sources, context))
 
 
 def _optional_documents(
@@ -50,8 +55,9 @@ def _optional_documents(
 def documents_out_of_scope(
     reason: OutOfScope, sources: Mapping[UID, Path], context: DocumentContext
 ) -> tuple[Document, ...]:
-    """Return the report of the reason why nothing was read.
+    """Return the report of the reason why nothing was read, and the messages of the reason.
 
     Raises: ReportError if the reason has no evidence, or a file of the evidence cannot be read.
     """
-    return (out_of_scope_report(reason, sources, context),)
+    report = out_of_scope_report(reason, sources, context)
+    return (report, *messages(reason, report.ref, sources, context))

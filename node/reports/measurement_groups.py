@@ -102,7 +102,7 @@ def measurement_groups(finding: Finding, context: GroupContext, number: int) -> 
     outline = finding.outline if context.comprehensive_3d else None
     of_images: list[sr.Measurement] = []
     of_outline: list[sr.Measurement] = []
-    for measurement in _with_threshold(finding):
+    for measurement in with_threshold(finding):
         (of_outline if outline and measurement.of_outline else of_images).append(_measurement(measurement))
     groups = _image_groups(finding, context, shared_arguments | {"measurements": of_images})
     if outline is None or not of_outline:
@@ -158,7 +158,7 @@ def _volume_surface(outline: Outline) -> sr.VolumeSurface:
     return sr.VolumeSurface("POLYGON", contours, outline.frame_of_reference_uid, source_series=source)
 
 
-def _with_threshold(finding: Finding) -> Iterator[Measurement]:
+def with_threshold(finding: Finding) -> Iterator[Measurement]:
     """Yield the measurements of a finding; the threshold follows the first one, the probability held against it."""
     yield from finding.measurements[:1]
     if finding.verdict:

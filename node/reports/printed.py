@@ -88,8 +88,8 @@ def _footer(canvas: Canvas, template: BaseDocTemplate) -> None:
 def _story(answer: Result | OutOfScope, documents: Sequence[Document], picture: Image | None) -> Iterator[Flowable]:
     """Yield the page from top to bottom: who and what, the verdicts, the key picture, then what is for experts."""
     yield Paragraph(escape(_printable(title(answer))), _style(13, bold=True))
-    if documents:
-        yield from _identity_flowables(_identity(documents[-1]))
+    if objects := [document for document in documents if document.kind is not DocumentKind.MESSAGE]:
+        yield from _identity_flowables(_identity(objects[-1]))
     yield Spacer(1, 6)
     yield from _verdicts(answer)
     yield Paragraph(RESEARCH_USE_ONLY, _style(9, color=_WARNING))

@@ -208,7 +208,7 @@ def creation_time(header: Dataset, context: DocumentContext) -> datetime:
 
     A clock whose offset nobody states may be wrong by a time zone: then no document is older than its source.
     """
-    if zone := _timezone(header, context):
+    if zone := stated_zone(header, context):
         return context.created.astimezone(zone)
     source_times = (_local_time(header, kind, context.created.tzinfo) for kind in _DATED)
     later_times = (time for time in source_times if time and time - context.created <= _MAX_ZONE_ERROR)
@@ -218,7 +218,7 @@ def creation_time(header: Dataset, context: DocumentContext) -> datetime:
 def _contribution_time(header: Dataset, context: DocumentContext) -> DT:
     """Return the time of creation as a DT, with an offset only where the document states the offset."""
     created = creation_time(header, context)
-    return DT(created if _timezone(header, context) else created.replace(tzinfo=None))
+    return DT(created if stated_zone(header, context) else created.replace(tzinfo=None))
 
 
 def _local_time(header: Dataset, kind: str, zone: tzinfo | None) -> datetime | None:
@@ -230,7 +230,7 @@ def _local_time(header: Dataset, kind: str, zone: tzinfo | None) -> datetime | N
         return None
 
 
-def _timezone(header: Dataset, context: DocumentContext) -> tzinfo | None:
+def stated_zone(header: Dataset, context: DocumentContext) -> tzinfo | None:
     """Return Timezone Offset From UTC, which every time of a document is in (PS3.3 C.12.1); None where nobody knows it.
 
     The configured zone has the offset of the study's time, which the document repeats: summer time may begin before the
@@ -252,7 +252,7 @@ def complete_document(
     """Add the source's patient and study, the contributing equipment and the time of creation to a built document."""
     created = creation_time(header, context)
     document.InstanceCreationDate, document.InstanceCreationTime = DA(created.date()), TM(created.time())
-    if _timezone(header, context):
+    if stated_zone(header, context):
         document.TimezoneOffsetFromUTC = created.strftime("%z")[:5]
     document.StationName = context.device_name[:16]
     document.ContributingEquipmentSequence = _contributing_equipment(header, context, algorithm)

@@ -161,7 +161,7 @@ def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
         "Made by",
         [
             ("Model", f"{algorithm.name} {algorithm.version}"),
-            ("Weights", _weights_text(algorithm)),
+            ("Weights", weights_text(algorithm)),
             *algorithm.parameters,
         ],
     )
@@ -176,7 +176,7 @@ def _image_names(result: Result) -> dict[UID, str]:
     return {uid: f"image {number}" for number, uid in enumerate(uids, start=1)}
 
 
-def _weights_text(algorithm: Algorithm) -> str:
+def weights_text(algorithm: Algorithm) -> str:
     """Return what the weights are, with their digest; a handler without weights has no digest."""
     digest = f" (sha256 {algorithm.weights_sha256})" if algorithm.weights_sha256 else ""
     return f"{_STATUS_SENTENCES[algorithm.weights_status]}{digest}"

@@ -158,6 +158,8 @@ def _unfit_source(settings: Settings, name: str, subject: str, sources: Sources)
             f"{subject} fetches priors from {name!r}, which no [[peer]] of node.toml is named; add the [[peer]], or "
             f"correct `from` (known: {', '.join(peers) or 'none'})"
         )
+    elif peer.is_listener:
+        yield f"{subject} fetches priors from {name!r}, a listener for messages; correct `from`"
     elif peer.retrieve != "dicomweb" and not peer.speaks_dimse:
         yield (
             f"{subject} fetches priors from {name!r} by DIMSE; give its ae_title, host and port in node.toml, or "

@@ -5,11 +5,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from ainode.node.settings.frozen import Frozen, refuse_half_pair
+from ainode.node.settings.listeners import Hl7Table
 from ainode.node.settings.values import NAME, AETitleText, BytesPerMinute, Host, Identity, PerMinute, Url
+
+# What a listener has beside its name: the other keys are of DICOM.
+_OF_LISTENERS = frozenset(
+    {"name", "host", "port", "deliver", "hl7", "tls", "ca_file", "crl_files", "tls_certificate", "tls_key"}
+)
 
 
 class Peer(Frozen):
-    """`[[peer]]`: another DICOM application entity, as a source, an archive or both."""
+    """`[[peer]]`: another DICOM application entity, as a source, an archive or both; or a listener for HL7 messages."""
 
     name: Annotated[str, StringConstraints(pattern=NAME)]
     ae_title: AETitleText = ""
@@ -21,7 +27,7 @@ class Peer(Frozen):
     segmentation: Literal["none", "fractional", "labelmap"] = "none"
     """whether the peer also gets the saliency, as Segmentations, and of which type"""
     confirm: Literal["commitment", "query", "none"] = "query"
-    deliver: Literal["dimse", "dicomweb", "orthanc"] = "dimse"
+    deliver: Literal["dimse", "dicomweb", "orthanc", "hl7"] = "dimse"
     retrieve: Literal["get", "move", "dicomweb"] = "get"
     """how the node searches and fetches earlier studies: C-FIND with C-GET or C-MOVE, or QIDO-RS with WADO-RS"""
     dicomweb: Url = ""
@@ -46,11 +52,35 @@ class Peer(Frozen):
     max_instances_per_minute: PerMinute = 0
     max_bytes_per_minute: BytesPerMinute = 0
     """limits of the peer when the peer calls; 0 is the limit that `[node]` has for each caller"""
+    hl7: Hl7Table | None = None
+    """`[peer.hl7]`: how messages for a listener are written; None is the defaults"""
+
+    @model_validator(mode="after")
+    def _refuse_listener_with_dicom(self) -> Self:
+        """Refuse a listener without an address or with keys of an archive, and an archive with keys of a listener."""
+        if not self.is_listener:
+            if self.hl7:
+                raise ValueError(
+                    f'peer {self.name!r}: [peer.hl7] is for a listener; give deliver = "hl7", or remove it'
+                )
+            return self
+        if not (self.host and self.port):
+            raise ValueError(f"peer {self.name!r}: give host and port of the HL7 listener")
+        fields = type(self).model_fields
+        foreign = [key for key in fields if key not in _OF_LISTENERS and getattr(self, key) != fields[key].default]
+        if foreign:
+            raise ValueError(
+                f"peer {self.name!r}: {', '.join(foreign)} is of DICOM, which an HL7 listener does not speak; remove "
+                "it, or give the archive a [[peer]] of its own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         """Refuse a peer with half an address or none that the node needs, two credentials, or half a key pair."""
-        if bool(self.host) != bool(self.port) or (self.host and not self.ae_title):
+        refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
+        is_nameless = bool(self.host) and not (self.ae_title or self.is_listener)
+        if bool(self.host) != bool(self.port) or is_nameless:
             message = f"peer {self.name!r}: has half an address; give ae_title, host and port, or the ae_title alone"
             raise ValueError(message)
         if "dicomweb" in (self.deliver, self.retrieve) and not self.dicomweb:
@@ -61,7 +91,7 @@ class Peer(Frozen):
             raise ValueError(message)
         by_web = self.deliver == "orthanc" or self.deliver == self.retrieve == "dicomweb"
         web_alone = by_web and self.confirm != "commitment"
-        if not (web_alone or self.speaks_dimse or self.only_calls):
+        if not (web_alone or self.speaks_dimse or self.only_calls or self.is_listener):
             message = (
                 f"peer {self.name!r}: give ae_title, host and port; or deliver and retrieve by DICOMweb alone, or "
                 'deliver = "orthanc"'
@@ -73,7 +103,6 @@ class Peer(Frozen):
         if bool(self.user_env) != bool(self.password_env):
             message = f"peer {self.name!r}: half of a credential is missing; give user_env and password_env, or neither"
             raise ValueError(message)
-        refuse_half_pair(self.tls_certificate, self.tls_key, f"peer {self.name!r}: ")
         if self.calling_certificates and not self.ae_title:
             message = f"peer {self.name!r}: calling_certificates are bound to no AE title; give ae_title"
             raise ValueError(message)
@@ -87,6 +116,16 @@ class Peer(Frozen):
             message = f"peer {self.name!r}: ca_file, crl_files and tls_certificate have no effect without TLS; {remedy}"
             raise ValueError(message)
         return self
+
+    @property
+    def is_listener(self) -> bool:
+        """Return whether the peer takes HL7 messages, and no DICOM objects."""
+        return self.deliver == "hl7"
+
+    @property
+    def listener(self) -> Hl7Table:
+        """Return how messages for the peer are written, and how long the node waits for the answer."""
+        return self.hl7 or Hl7Table()
 
     @property
     def speaks_dimse(self) -> bool:

@@ -328,8 +328,16 @@ class Settings(Tables):
 
     @property
     def unconfirmed(self) -> tuple[str, ...]:
-        """Return the names of the peers that nobody asks for a proof of a delivery."""
-        return tuple(peer.name for peer in self.peers if peer.confirm == "none")
+        """Return the names of the peers that nobody asks for a proof of a delivery.
+
+        A listener proves a message by its acknowledgment, and cannot be asked.
+        """
+        return tuple(peer.name for peer in self.peers if peer.confirm == "none" or peer.is_listener)
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """Return the names of the peers that get messages, and cannot be asked what they have."""
+        return tuple(peer.name for peer in self.peers if peer.is_listener)
 
     def peer_of_title(self, ae_title: str) -> Peer | None:
         """Return the first peer with the AE title that the node can call by DIMSE, None if there is none."""

@@ -29,6 +29,7 @@ _DOCUMENT_TYPES: Final = {
     ".dcm": "application/dicom",
     ".json": "application/json",
     ".txt": "text/plain; charset=utf-8",
+    ".hl7": "text/plain",
     ".pdf": "application/pdf",
 }
 _ONE_RADIOGRAPH: Final = (

@@ -1,6 +1,5 @@
 """A node that is killed while it writes a file: the next start removes what was half written, and goes on."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import requests
 from pydicom import dcmread
 from support import Orthanc, free_port, installed
-from support.node import RunningNode, configured
+from support.node import RunningNode, configured, peer_table
 from support.web_archives import dicomweb_orthanc
 
 installed("fastapi", "uvicorn")
@@ -70,8 +69,7 @@ def node(archive: tuple[Orthanc, Peer], tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "hook" / "sitecustomize.py").write_text(KILLER)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in archive[1].model_dump().items())
-    more = f"[web]\nenabled = true\nport = {free_port()}\n[[peer]]\n{keys}"
+    more = f"[web]\nenabled = true\nport = {free_port()}\n{peer_table(archive[1])}"
     node = configured(tmp_path / "node", routes=ROUTES, more=more)
     node.before = tmp_path / "hook"
     yield node

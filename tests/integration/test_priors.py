@@ -1,6 +1,5 @@
 """Priors from Debian's Orthanc by each way, and from archives that are slow, broken, absent or endless."""
 
-import json
 import logging
 import socket
 import threading
@@ -26,7 +25,7 @@ from pynetdicom import AE, evt
 from support import Orthanc, free_port, orthanc
 from support.disks import SMALL_DISK_BYTES, small_disk
 from support.entities import served
-from support.node import RunningNode, configured, running
+from support.node import RunningNode, configured, peer_table, running
 from support.web_archives import a_file_of, dicomweb_orthanc, http, said
 
 from ainode.node import logs, testing
@@ -696,8 +695,7 @@ def radiograph(folder: Path, name: str) -> tuple[str, list[Path]]:
 
 def follow_up(folder: Path, peer: Peer) -> RunningNode:
     """Return a node whose studies get priors from this peer, and that delivers nothing."""
-    keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in peer.model_dump().items())
-    return configured(folder, routes=FOLLOW_UP.replace("SOURCE", peer.name), more=f"[[peer]]\n{keys}")
+    return configured(folder, routes=FOLLOW_UP.replace("SOURCE", peer.name), more=peer_table(peer))
 
 
 def test_a_job_is_read_once_its_priors_are_there(archive: tuple[Orthanc, Peer], tmp_path: Path) -> None:

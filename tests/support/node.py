@@ -1,6 +1,5 @@
 """The whole node as its own process, as an operator starts it; it can be killed and started again."""
 
-import json
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import tomli_w
 
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.keeping import database
@@ -148,6 +148,11 @@ class RunningNode:
         return job, self.ledger.deliveries(job.id)
 
 
+def peer_table(peer: Peer) -> str:
+    """Return the `[[peer]]` of node.toml."""
+    return tomli_w.dumps({"peer": [peer.model_dump(exclude_none=True)]})
+
+
 def configured(
     folder: Path, *, peers: Sequence[Peer] = (), routes: str = SPINE, more: str = "", silence_s: float = 1.0
 ) -> RunningNode:
@@ -159,9 +164,7 @@ def configured(
         f"[completeness]\nmin_silence_s = 0.2\ndefault_silence_s = {silence_s}\nmax_silence_s = 5.0",
         more,
     ]
-    for peer in peers:
-        keys = peer.model_dump()
-        lines.append("[[peer]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
+    lines += map(peer_table, peers)
     (folder / "node.toml").write_text("\n\n".join(lines), encoding="utf-8")
     names = [peer.name for peer in peers]
     (folder / "routes.toml").write_text(routes.replace("DESTINATIONS", str(names)), encoding="utf-8")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ainode.node import testing
-from ainode.node.archive import dimse, orthanc, qido, store
+from ainode.node.archive import dimse, mllp, orthanc, qido, store
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import advice, problems
@@ -32,6 +32,8 @@ def echo(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def _echoes(peer: Peer, settings: Settings) -> Iterator[tuple[str, Callable[[], object]]]:
+    if peer.is_listener:
+        yield "connection", partial(mllp.connect, mllp.MessageLink(peer))
     if peer.speaks_dimse:
         yield "C-ECHO", partial(dimse.echo, Link(peer, settings.node.ae_title, _ANSWER_S))
     if peer.dicomweb:

@@ -21,7 +21,7 @@ from ainode.node.domain import (
     InstanceRef,
 )
 from ainode.node.errors import CannotRender, DatabaseUnavailable
-from ainode.node.identity import device_uid, on_clock
+from ainode.node.identity import device_uid, on_clock, wishes
 from ainode.node.keeping.judgements import Judgements, KeptJudgement
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import KeptDocument
@@ -147,7 +147,8 @@ class Addenda:
         if not path.exists():
             write_durably(path, document.content)
         kept_document = KeptDocument(entry.judgement.job, ref, document.kind, path, sha256_of(path))
-        if self._ledger.append(kept_document, entry.id):
+        names = [peer.name for peer in self._settings.peers]
+        if self._ledger.append(kept_document, entry.id, wishes=wishes(self._settings, names)):
             log.info("addendum composed", extra=about)
         else:
             self._judgements.give_up(entry.id, "a newer reading replaced the reading that was judged")

@@ -94,7 +94,7 @@ def _sent(consignment: _Consignment) -> Iterator[Event]:
     words = [
         consignment.share(sent),
         *(f"status 0x{status:04X}" for status in statuses),
-        *(f'the archive says: "{comment}"' for comment in comments),
+        *(f'{sent[0].whom} says: "{comment}"' for comment in comments),
     ]
     tried = [delivery.tried_at for delivery in sent if delivery.tried_at]
     # What was given up is not sent for an hour: the sending begins again when somebody asks for it.

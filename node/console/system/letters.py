@@ -26,6 +26,7 @@ _NOUNS: Final = {
     DocumentKind.SEGMENTATION_FRACTIONAL: ("segmentation", "segmentations"),
     DocumentKind.SEGMENTATION_LABELMAP: ("label map", "label maps"),
     DocumentKind.ASSESSMENT: ("addendum", "addenda"),
+    DocumentKind.MESSAGE: ("HL7 message", "HL7 messages"),
 }
 
 

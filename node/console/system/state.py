@@ -99,7 +99,9 @@ def configuration(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _rows(table: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
-        if value not in ("", None, (), [], {}):
+        if isinstance(value, Mapping):
+            yield from _rows(f"{table} {key}", value)
+        elif value not in ("", None, (), []):
             yield f"{table} {key}", _SECRET.sub(_HIDDEN, _text(value))
 
 

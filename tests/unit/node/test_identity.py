@@ -69,6 +69,19 @@ def test_a_destination_gets_what_it_asks_for_and_one_that_is_gone_asks_for_nothi
     assert wishes(Settings(peers=(a_peer("a"),)), ["a"]) == {"a": ()}
 
 
+def test_a_listener_asks_for_messages_alone_and_changes_nothing_that_archives_get() -> None:
+    listener = Peer(name="b", host="h", port=1, deliver="hl7")
+    settings, before = Settings(peers=(a_peer("a"), listener)), Settings(peers=(a_peer("a"), a_peer("b")))
+    assert wishes(settings, ["a", "b"]) == {"a": (), "b": (DocumentKind.MESSAGE,)}
+    context, context_before = (
+        document_context(each, ROUTE, host="here", created=datetime(2026, 1, 1, tzinfo=UTC))
+        for each in (settings, before)
+    )
+    assert [address.destination for address in context.messages] == ["b"]
+    assert dataclasses.replace(context, messages=()) == context_before
+    assert run_digest((), context) == run_digest((), context_before)
+
+
 def test_a_new_wish_makes_no_study_a_new_one_and_renames_no_document() -> None:
     plain, wishful = settings_with(), settings_with(presentation_state=True)
     assert configuration_hash(plain, ROUTE) == configuration_hash(wishful, ROUTE)

@@ -26,6 +26,7 @@ port = 4242
 """
 
 ORTHANC = 'deliver = "orthanc"\northanc = "http://127.0.0.1:8042"\n'
+LISTENER = '[[peer]]\nname = "his"\nhost = "h"\nport = 2575\ndeliver = "hl7"\n'
 CALLER = '[[peer]]\nname = "ct"\nae_title = "CT1"\n'
 PRIORS = '[[route]]\nname = "a"\nhandler = "b"\n[route.priors]\n'
 
@@ -159,6 +160,13 @@ def test_every_problem_of_both_files_has_a_line_of_its_own(tmp_path: Path) -> No
             "route 'a' sends to 'ct', which has no address; give its host",
         ),
         (CALLER, PRIORS + 'from = "ct"\n', "route 'a' fetches priors from 'ct' by DIMSE; give its ae_title, host and"),
+        (LISTENER.replace('host = "h"\n', ""), "", "peer 'his': give host and port of the HL7 listener"),
+        (LISTENER + 'ae_title = "A"\n', "", "peer 'his': ae_title is of DICOM, which an HL7 listener does not speak"),
+        (LISTENER + 'sr = "comprehensive"\nconfirm = "none"\n', "", "peer 'his': sr, confirm is of DICOM"),
+        (PEER + "[peer.hl7]\n", "", "peer 'orthanc': [peer.hl7] is for a listener; give deliver = "),
+        (LISTENER + '[peer.hl7]\ncharacter_set = "latin"\n', "", "peer.0.hl7.character_set"),
+        (LISTENER + '[peer.hl7]\nsending_application = "A NAME OF 21 LETTERS."\n', "", "hl7.sending_application"),
+        (LISTENER, PRIORS + 'from = "his"\n', "route 'a' fetches priors from 'his', a listener for messages"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
         ("", '[[route]]\nname = "a"\nhandler = "b"\npatterns = 1\n', "route.0.patterns: unknown key"),

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from support.rows import put_delivery, read
 
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Judgement, Opinion
 from ainode.node.keeping import database
 from ainode.node.keeping.job_events import Instruction
+from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
 
@@ -60,6 +61,42 @@ def test_a_newer_job_of_the_route_supersedes_the_elder_and_leaves_other_routes_a
     ledger.open(a_job("newer"))
     states = {job.id: job.state for job in ledger.jobs()}
     assert states == {"elder": JobState.SUPERSEDED, "other": JobState.WAITING, "newer": JobState.WAITING}
+
+
+def test_each_listener_gets_its_own_message_and_nothing_that_an_archive_gets(ledger: Ledger) -> None:
+    message = DocumentKind.MESSAGE
+    wishes = {"archive": (), "his": (message,), "ris": (message,)}
+    kept = [
+        a_document("a", "1.2.9.1"),
+        *(replace(a_document("a", f"1.2.9.{name}", message), destination=name) for name in ("his", "ris")),
+    ]
+    ledger.open(a_job(destinations=("archive", "his", "ris")))
+    read(ledger, a_job(destinations=("archive", "his", "ris")), kept, READ, wishes=wishes)
+    assert ledger.documents("a") == tuple(kept)
+    sent = {(item.destination, item.document.ref.sop_instance_uid) for item in ledger.deliveries("a")}
+    assert sent == {("archive", "1.2.9.1"), ("his", "1.2.9.his"), ("ris", "1.2.9.ris")}
+
+
+def test_the_document_of_a_judgement_goes_to_no_listener(ledger: Ledger) -> None:
+    ledger.open(a_job(destinations=("archive", "his")))
+    read(ledger, a_job(destinations=("archive", "his")), [], READ)
+    judgement = Judgement("a", "", Opinion.ACCEPT, "jdoe")
+    number = Judgements(ledger._engine).keep(judgement, NOW, statement="", presence="", has_addendum=True)
+    addendum = a_document("a", "1.2.9.5", DocumentKind.ASSESSMENT)
+    assert ledger.append(addendum, number, wishes={"archive": (), "his": (DocumentKind.MESSAGE,)})
+    assert [item.destination for item in ledger.deliveries("a")] == ["archive"]
+
+
+def test_what_a_destination_that_cannot_be_asked_has_is_checked_only_where_it_is_named(ledger: Ledger) -> None:
+    ledger.open(a_job(destinations=("archive", "his")))
+    read(ledger, a_job(destinations=("archive", "his")), [a_document("a", "1.2.9.1")], READ)
+    for delivery in ledger.deliveries("a"):
+        ledger.outbox.acknowledged(delivery, comment="", at=NOW)
+    ledger.outbox.recheck("a", unasked=("his",))
+    states = {item.destination: item.state for item in ledger.deliveries("a")}
+    assert states == {"archive": DeliveryState.CHECKING, "his": DeliveryState.CONFIRMED}
+    ledger.outbox.recheck("a", "his", unasked=("his",))
+    assert {item.state for item in ledger.deliveries("a")} == {DeliveryState.CHECKING}
 
 
 def test_a_study_that_goes_back_to_an_earlier_state_has_a_new_job_that_names_the_live_report(ledger: Ledger) -> None:

@@ -10,8 +10,10 @@ from support.bodies import abdomen, chest, study
 
 from ainode.node import reports, settings
 from ainode.node.domain import Reading
+from ainode.node.identity import message_address
 from ainode.node.offline import readings as offline
 from ainode.node.offline.explanation_lines import explanation
+from ainode.node.settings import Peer
 
 
 def test_what_programs_read_is_kept_where_the_printed_report_cannot_be_made(tmp_path: Path) -> None:
@@ -35,6 +37,22 @@ def test_a_reading_leaves_no_document_of_the_reading_before_it_in_the_folder(tmp
         (folder / name).touch()
     offline.save(reading, folder)
     assert {file.name for file in folder.glob("*.dcm")} == {"sc-1.dcm", "sr-1.dcm", "own-1.dcm", "sc-final.dcm"}
+
+
+def test_a_message_for_a_listener_is_a_file_of_its_own_and_goes_with_its_reading(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    result = a_result(path)
+    address = message_address(Peer(name="his", host="h", port=1, deliver="hl7"))
+    plain, listened = (
+        Reading(result, reports.documents(result, sources_of(path), context), reports.result_json(result, context), 0.0)
+        for context in (CONTEXT, replace(CONTEXT, messages=(address,)))
+    )
+    folder = tmp_path / "out"
+    offline.save(listened, folder)
+    assert (folder / "message-1.hl7").read_bytes() == listened.documents[-1].content
+    assert (folder / "report.pdf").read_bytes() == reports.report_pdf(result, plain.documents)
+    offline.save(plain, folder)
+    assert not (folder / "message-1.hl7").exists()
 
 
 def test_the_printed_report_gives_no_digest_of_weights_that_do_not_exist(tmp_path: Path) -> None:
