@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("cv2", "openvino", "safetensors", "timm", "torch", "ultralytics")
 """what reading needs beside the node's own packages"""
+PICTURES = "radiograph"
+"""what a picture file that `ainode read` is given shows"""
 
 _ABNORMAL = Code("263654008", "SCT", "Abnormal")
 # No code for a lesion of the spine is published: lesion, with the spine as its site (PS3.16 CID 4).

@@ -37,12 +37,15 @@ if TYPE_CHECKING:
 
 PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 """what reading needs beside the node's own packages"""
+PICTURES = "radiograph"
+"""what a picture file that `ainode read` is given shows"""
 
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _SMALLEST_SIDE = 256
 _DEMONSTRATION = (1400, 560)
-# The first seed of a demonstration: this spine has a curve that can be seen.
-_CURVED = 6
+# The first seed of a demonstration: this spine has curves that can be seen, and its marker is on the patient's right.
+_CURVED = 11
+_REMEDY = "and may miss a real one: make weights of real films by `ainode train spine_vertebrae`"
 # A radiograph of a baby's spine is wider, one of three joined films narrower.
 _FIELD_MM = (40.0, 1500.0)
 
@@ -104,7 +107,8 @@ class SpineAngles:
         pixels = display_values(instance.path)
         prediction = self._model.predict(pixels, height_per_width=height_per_width(instance.header))
         if reason := _no_spine(prediction, self._card):
-            raise UnusablePicture(f"the picture shows no spine from the front: {reason}")
+            remedy = f"; {self._reliability}, {_REMEDY}" if self._is_untrained else ""
+            raise UnusablePicture(f"the picture shows no spine from the front: {reason}{remedy}")
         return prediction
 
     @cached_property
@@ -115,9 +119,14 @@ class SpineAngles:
         return loaded(VertebraModel.load, path, name=self._card.name, environment=self._environment)
 
     @property
+    def _is_untrained(self) -> bool:
+        """Return whether the weights are those that ship, which may miss every spine of a patient."""
+        return self.weights() == (self._card.shipped,)
+
+    @property
     def _reliability(self) -> str:
         """Return how far the weights may be trusted: those that ship have seen no film of a patient."""
-        if self.weights() == (self._card.shipped,):
+        if self._is_untrained:
             return "these weights have seen drawn spines alone"
         return f"weights of this training were off by {self._card.off_degrees:g} degrees in the mean of test films"
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from ainode.models.spine_vertebrae.model import Prediction
 
 SPINE = Code("421060004", "SCT", "Spine")
-# PS3.16 CID 7550 has the angle; no code for the curve itself, its side, the ratio or the offset is published.
+# PS3.16 CID 7550 has the angle; no code for curve, line, side, ratio or offset is published.
 _COBB_ANGLE = Code("285285000", "SCT", "Cobb angle")
 _CURVE = Code("spinal-curve", "99AINODE", "Curve of spine")
+_END_PLATE = Code("end-plate-line", "99AINODE", "Line of vertebral end plate")
 _CONVEXITY = Code("convex-side", "99AINODE", "Convex side")
 _REGION = Code("curve-region", "99AINODE", "Region of curve")
 _SEVERITY = Code("246112005", "SCT", "Severity")
@@ -31,6 +32,8 @@ _DEGREES, _RATIO, _MILLIMETERS = (
     Code("{ratio}", "UCUM", "ratio"),
     Code("mm", "UCUM", "mm"),
 )
+# How far the line of an end plate runs beyond the vertebra, in widths of the vertebra: it is told from its outline.
+_LINE_BEYOND = 0.5
 # 10 degrees make a scoliosis. Source: Scoliosis Research Society.
 _LEAST_SCOLIOSIS = 10.0
 _SEVERITIES = (
@@ -90,7 +93,7 @@ class Film:
     def capture(self) -> Capture:
         """Return the picture with the vertebrae and the end plates of each curve drawn in."""
         curves = tuple(self._curves())
-        captions = [self.reliability, *(finding.label for finding in curves[1:])]
+        captions = [self.reliability, *(finding.label for finding in curves[1:] if finding.concept is _CURVE)]
         if not self.levels.are_known:
             captions.append("levels are not certain: vertebrae are numbered from the highest one")
         if self.sides.right_of_picture is None:
@@ -118,6 +121,7 @@ class Film:
         }
 
     def _curves(self) -> Iterator[Finding]:
+        """Yield each curve, and the lines along the two end plates that it is seen between."""
         for curve in self.curves:
             severity, code = _severity(curve)
             ends = span(self.levels.names, curve.ends)
@@ -128,10 +132,26 @@ class Film:
                 site=THORACOLUMBAR if self.levels.are_known else SPINE,
                 measurements=(angle,),
                 evidence=(self.instance.ref,),
-                region=self._region(self._end_plates(curve)),
                 label=f"{ends}: {curve.angle:.0f} degrees, {severity}",
                 qualities=((_SEVERITY, code), *self._qualities(curve)),
             )
+            yield self._line(curve.upper, ends, f"{ends}: {curve.angle:.0f} degrees", upper=True)
+            yield self._line(curve.lower, ends, "", upper=False)
+
+    def _line(self, number: int, ends: str, label: str, *, upper: bool) -> Finding:
+        """Return the line along the upper or the lower end plate of a vertebra, longer than the vertebra is wide."""
+        left, right = end_plate(self.prediction.corners, number, upper=upper)
+        more = _LINE_BEYOND * (right - left)
+        which = "upper" if upper else "lower"
+        return Finding(
+            tracking_identifier=f"image {self.number} curve {ends}: {which} end plate of {self.levels.names[number]}",
+            concept=_END_PLATE,
+            site=self.levels.site(number),
+            measurements=(),
+            evidence=(self.instance.ref,),
+            region=self._region([(float(x), float(y)) for x, y in (left - more, right + more)]),
+            label=label,
+        )
 
     def _qualities(self, curve: Curve) -> Iterator[tuple[Code, Code]]:
         """Yield the convex side and the region of a curve, as far as both are known."""
@@ -139,16 +159,6 @@ class Film:
             yield _CONVEXITY, side
         if region := self.levels.region(curve.apex):
             yield _REGION, Code(region.replace(" ", "-"), "99AINODE", region.capitalize())
-
-    def _end_plates(self, curve: Curve) -> list[tuple[float, float]]:
-        """Return the upper end plate of the upper end vertebra, then the lower one of the lower, as one open line.
-
-        The line runs from plate to plate on the curve's concave side, where both come together.
-        """
-        upper = end_plate(self.prediction.corners, curve.upper, upper=True)
-        lower = end_plate(self.prediction.corners, curve.lower, upper=False)
-        order = slice(None, None, -1) if curve.is_convex_right else slice(None)
-        return [(float(x), float(y)) for x, y in (*upper[order], *lower[order][::-1])]
 
     def _balance(self) -> Finding:
         corners = self.prediction.squared

@@ -1,7 +1,7 @@
 """The conversion of volumes and pictures into DICOM instances, so that the pipeline reads nothing but DICOM.
 
-A volume becomes a CT series in patient coordinates, a picture a photograph or a secondary capture. The instances name
-no patient and no file. The UIDs are derived from the bytes: the same file always becomes the same study.
+A volume becomes a CT series in patient coordinates, a picture a photograph, a secondary capture or a radiograph. The
+instances name no patient and no file. The UIDs are derived from the bytes: the same file always becomes the same study.
 """
 
 import os
@@ -9,17 +9,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, VLPhotographicImageStorage
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
+)
 from pydicom.valuerep import DSfloat
 
 from ainode.node.disk import sha256_of
 from ainode.node.domain import Position
+from ainode.node.errors import BrokenSeries
 from ainode.node.identity import made_uid
 from ainode.node.offline import picture_files, volume_files
 from ainode.node.offline.picture_files import Picture
@@ -39,6 +46,15 @@ class PictureKind(StrEnum):
     """VL Photographic Image, Modality XC"""
     SLICE = "slice"
     """one CT slice saved as a picture: Secondary Capture Image, Modality OT"""
+    RADIOGRAPH = "radiograph"
+    """a film saved as a gray picture: Computed Radiography Image, Modality CR"""
+
+
+_SOP_CLASS_OF_PICTURE: Final = {
+    PictureKind.PHOTOGRAPH: VLPhotographicImageStorage,
+    PictureKind.SLICE: SecondaryCaptureImageStorage,
+    PictureKind.RADIOGRAPH: ComputedRadiographyImageStorage,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +90,23 @@ def convert_volume(path: Path, folder: Path, *, body_part: str = "") -> Converte
 def convert_pictures(paths: Sequence[Path], folder: Path, *, kind: PictureKind, body_part: str = "") -> ConvertedStudy:
     """Write pictures as the instances of one series, in the order of `paths`.
 
-    Raises: BrokenSeries, as `picture_files.picture` does.
-    Source: PS3.3 A.32.4 (VL Photographic Image), A.8.1 (Secondary Capture Image).
+    Raises: BrokenSeries, as `picture_files.picture` does, and if a radiograph has colors.
+    Source: PS3.3 A.32.4 (VL Photographic Image), A.8.1 (Secondary Capture Image), A.2 (Computed Radiography Image).
     """
     digests = [sha256_of(path) for path in paths]
-    sop_class = VLPhotographicImageStorage if kind is PictureKind.PHOTOGRAPH else SecondaryCaptureImageStorage
-    common = _common_attributes("\\".join(digests), sop_class, body_part)
+    common = _common_attributes("\\".join(digests), _SOP_CLASS_OF_PICTURE[kind], body_part)
     if kind is PictureKind.PHOTOGRAPH:
         common.Modality, common.ImageType, common.AcquisitionContextSequence = "XC", ["ORIGINAL", "PRIMARY"], []
-    else:
+    elif kind is PictureKind.SLICE:
         common.Modality, common.ImageType, common.ConversionType = "OT", ["DERIVED", "SECONDARY"], "WSD"
+    else:
+        common.Modality, common.ImageType, common.ViewPosition = "CR", ["DERIVED", "PRIMARY"], ""
+        common.BodyPartExamined = body_part
     written_paths = []
     for number, path in enumerate(paths, start=1):
         instance = _instance(common, number)
-        _set_picture(instance, picture_files.picture(path), path.stat().st_size)
+        picture, is_gray = picture_files.picture(path), kind is PictureKind.RADIOGRAPH
+        _set_picture(instance, picture, path.stat().st_size, is_gray=is_gray)
         written_paths.append(_write(instance, folder, source=path))
     return ConvertedStudy(tuple(written_paths))
 
@@ -171,18 +190,36 @@ def _slice_instances(common: Dataset, stored: NDArray[np.int16], grid: Grid) -> 
         yield instance
 
 
-def _set_picture(instance: Dataset, picture: Picture, size_bytes: int) -> None:
-    """Set the pixels of an instance, and the Lossy Image Compression of its source (PS3.3 C.7.6.1.1.5)."""
-    instance.SamplesPerPixel, instance.PhotometricInterpretation, instance.PlanarConfiguration = 3, "RGB", 0
-    instance.Rows, instance.Columns, _ = picture.rgb.shape
+def _set_picture(instance: Dataset, picture: Picture, size_bytes: int, *, is_gray: bool) -> None:
+    """Set the pixels of an instance, and the Lossy Image Compression of its source (PS3.3 C.7.6.1.1.5).
+
+    Raises: BrokenSeries if a gray picture is wanted and the picture has colors.
+    """
+    values = _gray(picture.rgb) if is_gray else picture.rgb
+    instance.Rows, instance.Columns = values.shape[:2]
+    if is_gray:
+        instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+    else:
+        instance.SamplesPerPixel, instance.PhotometricInterpretation, instance.PlanarConfiguration = 3, "RGB", 0
     instance.BitsAllocated, instance.BitsStored, instance.HighBit, instance.PixelRepresentation = 8, 8, 7, 0
     instance.LossyImageCompression = "01" if picture.lossy_method else "00"
     if picture.lossy_method:
         instance.ImageType = ["DERIVED", *instance.ImageType[1:]]
         instance.LossyImageCompressionMethod = picture.lossy_method
-        instance.LossyImageCompressionRatio = _decimals((max(1.0, round(picture.rgb.nbytes / size_bytes, 2)),))[0]
-    pixels = picture.rgb.tobytes()
-    instance.add_new("PixelData", "OB", pixels + bytes(len(pixels) % 2))
+        instance.LossyImageCompressionRatio = _decimals((max(1.0, round(values.nbytes / size_bytes, 2)),))[0]
+    content = values.tobytes()
+    instance.add_new("PixelData", "OB", content + bytes(len(content) % 2))
+
+
+def _gray(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the one value of pixels (rows, columns, 3) that have no color; (rows, columns).
+
+    Raises: BrokenSeries.
+    """
+    gray = rgb[..., 0]
+    if (rgb != gray[..., None]).any():
+        raise BrokenSeries("the picture has colors, and a radiograph is gray; save it as a gray picture")
+    return gray
 
 
 def _decimals(numbers: Sequence[float] | NDArray[np.float64] | Position) -> list[DSfloat]:

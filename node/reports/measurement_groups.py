@@ -115,7 +115,7 @@ def measurement_groups(finding: Finding, context: GroupContext, number: int) -> 
 def _image_groups(
     finding: Finding, context: GroupContext, arguments: Mapping[str, Any]
 ) -> tuple[MeasurementGroup, ...]:
-    """Return the group of measurements, or the group of the region and the group of measurements.
+    """Return the group of measurements, or the group of the region and, where anything is said, of measurements.
 
     If the finding's region is the only region of the document, a validator expects a region in every group, so the
     group of the measurements repeats the region.
@@ -128,6 +128,8 @@ def _image_groups(
     region_group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         **{**arguments, "measurements": None}, referenced_region=region
     )
+    if not arguments["measurements"] and not finding.evaluations:
+        return (region_group,)
     if context.regions == 1:
         return region_group, sr.PlanarROIMeasurementsAndQualitativeEvaluations(**arguments, referenced_region=region)
     return region_group, _image_group(finding, arguments)

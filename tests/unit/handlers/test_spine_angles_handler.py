@@ -199,14 +199,17 @@ def test_the_severity_is_that_of_the_degrees_that_are_printed(angle: float, seve
     assert f"curve {round(angle)} degrees ({severity})" in film.summary
 
 
-def test_the_lines_of_a_curve_are_the_end_plates_of_its_end_vertebrae(tmp_path: Path) -> None:
+def test_the_lines_of_a_curve_run_along_the_end_plates_and_beyond_its_end_vertebrae(tmp_path: Path) -> None:
     film = a_film(tmp_path)
-    region = film.findings()[0].region
-    assert region is not None
+    curve, upper, lower = film.findings()[:3]
+    assert curve.region is None
+    assert (upper.label, lower.label) == ("T5 to T10: 36 degrees", "")
+    assert upper.tracking_identifier.endswith("upper end plate of T5")
     corners = film.prediction.corners
-    assert {tuple(np.round(point, 6)) for point in region.points} == {
-        tuple(np.round(point, 6)) for point in (*corners[4, :2], *corners[9, 2:])
-    }
+    for line, plate in ((upper, corners[4, :2]), (lower, corners[9, 2:])):
+        assert line.region is not None
+        points, middle = np.array(line.region.points), plate.mean(axis=0)
+        assert points == pytest.approx(middle + 2 * (plate - middle))
 
 
 def test_each_vertebra_has_its_outline_and_the_ratio_of_its_heights(tmp_path: Path) -> None:

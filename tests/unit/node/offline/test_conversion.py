@@ -265,14 +265,25 @@ def test_a_picture_taken_with_the_camera_turned_stands_upright(tmp_path: Path) -
 def test_a_picture_passes_the_judge_and_says_what_it_lost(
     kind: PictureKind, suffix: str, lossy: str, tmp_path: Path
 ) -> None:
-    path = a_picture(plain("RGB"), tmp_path, suffix)
+    path = a_picture(plain("L" if kind is PictureKind.RADIOGRAPH else "RGB"), tmp_path, suffix)
     written = conversion.convert_pictures([path, path], tmp_path / "dicom", kind=kind, body_part="CHEST").paths
     found = dcmread(written[1])
     assert module_errors(written[1]) == []
     assert (found.LossyImageCompression, found.BodyPartExamined, found.InstanceNumber) == (lossy, "CHEST", 2)
-    assert found.Modality == ("XC" if kind is PictureKind.PHOTOGRAPH else "OT")
+    assert found.Modality == {"photograph": "XC", "slice": "OT", "radiograph": "CR"}[kind]
     assert len({dcmread(one).SOPInstanceUID for one in written}) == 2
     assert b"picture.jpg" not in written[0].read_bytes()
+
+
+def test_a_radiograph_keeps_its_grays_and_a_picture_with_colors_is_none(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    path = a_picture(Image.fromarray(ramp), tmp_path)
+    (written,) = conversion.convert_pictures([path], tmp_path / "dicom", kind=PictureKind.RADIOGRAPH).paths
+    found = dcmread(written)
+    assert found.PhotometricInterpretation == "MONOCHROME2"
+    assert (found.pixel_array == ramp).all()
+    with pytest.raises(BrokenSeries, match="a radiograph is gray"):
+        shown(a_picture(plain("RGB"), tmp_path), tmp_path / "other", PictureKind.RADIOGRAPH)
 
 
 def test_a_decompression_bomb_several_pages_and_damage_are_refused(tmp_path: Path) -> None:
