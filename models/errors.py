@@ -25,3 +25,8 @@ class UnusablePicture(ModelError):
 
 class PrecisionRefused(ModelError):
     """The caller's precision moves a probability too far from its value in f32."""
+
+
+def installation(*extras: str) -> str:
+    """Return the command that installs extras of ainode in a checkout; ainode is on no package index."""
+    return f"in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[{','.join(extras)}]'"

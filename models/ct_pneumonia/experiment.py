@@ -24,6 +24,7 @@ from ainode.models.training.choice import choice_beside, write_choice
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.metrics import youden_threshold
 from ainode.models.training.parts import refuse_strange_folder
+from ainode.models.training.progress import counted_off
 from ainode.models.training.shortcuts import pixel_baseline, shortcut_baselines
 
 CLASS_NAMES = ("Normal", "Abnormal")
@@ -89,7 +90,12 @@ def _probabilities(model: PneumoniaModel, volumes: Volumes) -> NDArray[np.float6
     Every volume gets the same noise: the node takes a seed from the study, and these volumes have no study.
     """
     seed = model.card.seed
-    return np.asarray([model.predict(volume.astype(np.float32), seed).probability for volume in volumes.values])
+    return np.asarray(
+        [
+            model.predict(volume.astype(np.float32), seed).probability
+            for volume in counted_off(volumes.values, "volumes")
+        ]
+    )
 
 
 def _middle_slices(volumes: Volumes) -> NDArray[np.int16]:

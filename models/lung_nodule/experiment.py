@@ -21,6 +21,7 @@ from ainode.models.lung_nodule.patches import CUBE
 from ainode.models.lung_nodule.temporal_training import Cases
 from ainode.models.running.runtime import Execution, runner
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
+from ainode.models.training.progress import counted_off
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _PIXELS = slice(16, 48)
@@ -51,7 +52,7 @@ def _single_scan_result(data: Path, weights: Mapping[str, Path], part: Part) -> 
     pictures = nodules.middle_pictures(range(len(nodules.labels)))
     with tempfile.TemporaryDirectory() as cache:
         run = runner(slice_recipe(weights[f"{card.name}/lidc"]), Execution(Path(cache), "torch-cpu"))
-        score = np.array([probability(run(picture[None])[0]) for picture in pictures])
+        score = np.array([probability(run(picture[None])[0]) for picture in counted_off(pictures, "nodules")])
     return Evaluation(
         class_names=("benign", "malignant"),
         labels=nodules.labels,

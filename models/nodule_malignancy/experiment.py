@@ -35,6 +35,7 @@ from ainode.models.nodule_outline.training import FARTHEST_MM, Source
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.metrics import auc, bootstrap_estimate, gain, grouped_proportion, proportion
+from ainode.models.training.progress import counted_off
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 BAND_MM = (6.0, 15.0)
@@ -65,7 +66,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     with tempfile.TemporaryDirectory() as cache:
         paths = {"outline": outline_path(), "head": weights[name]}
         model = MalignancyModel.load(paths, execution=Execution(Path(cache), "cpu"))
-        outcomes = [outcome(model.outlines, seen) for seen in placed]
+        outcomes = [outcome(model.outlines, seen) for seen in counted_off(placed, "nodules")]
         beside = [outcome(model.outlines, seen, FARTHEST_MM) for seen in placed]
         whole = [outcome(model.outlines, seen) for seen in scenes(Source(nodules, chests), WHOLE_BLEND)]
         silent = [model.read(*point) for point in silent_scenes(chests, len(nodules) // 2)]

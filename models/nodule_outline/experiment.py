@@ -34,6 +34,7 @@ from ainode.models.nodule_outline.training import FARTHEST_MM, Source
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 from ainode.models.training.metrics import bootstrap_estimate, proportion
+from ainode.models.training.progress import counted_off
 from ainode.models.training.shortcuts import Facts, facts, pixel_baseline, shortcut_baselines
 
 _EXAMPLES = 50
@@ -60,7 +61,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     silent = silent_scenes(chests, len(nodules) // 2)
     with tempfile.TemporaryDirectory() as cache:
         model = OutlineModel.load(weights[name], execution=Execution(Path(cache), "cpu"))
-        outcomes = [outcome(model, seen) for seen in placed]
+        outcomes = [outcome(model, seen) for seen in counted_off(placed, "nodules")]
         answers = [model.outline(*point) for point in silent]
         further = _further(model, source, placed, outcomes)
         nodules_or_reasons = [*(item.nodule for item in outcomes), *answers]

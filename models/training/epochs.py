@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ainode.models.errors import CheckpointRefused
 from ainode.models.training.experiment import TrainingOptions
+from ainode.models.training.progress import tell
 
 Batch = tuple[Tensor, ...]
 
@@ -115,6 +116,9 @@ def fit(  # six decisions of the caller
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_share(step, plan))
     history = _resumed_history(out, network, optimizer, schedule, plan)
+    tell(
+        f"{out}: epochs {len(history) + 1} to {plan.epochs} of {plan.steps_per_epoch} batches; a checkpoint after each"
+    )
     best = max((row.score for row in history), default=-float("inf"))
     start_s = time.monotonic()
     for epoch in range(len(history), plan.epochs):
@@ -131,6 +135,8 @@ def fit(  # six decisions of the caller
             save_file(table, out / "best.safetensors")
         rows = [[row.epoch, row.loss, row.score, row.seconds, *row.figures.values()] for row in history]
         save_epoch(out, network, optimizer, rows, further=tuple(figures), step=schedule.last_epoch, plan=plan.course)
+        scored_words = "" if np.isnan(row.score) else f", score {row.score:.4f}"
+        tell(f"epoch {epoch + 1} of {plan.epochs}: loss {mean_loss:.4f}{scored_words}, {row.seconds:.0f} s")
         is_stale = score is not None and _is_stale(history, plan.patience)
         if is_stale or time.monotonic() - start_s > plan.minutes * 60:
             break

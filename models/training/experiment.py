@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -13,7 +14,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.models.errors import ModelError
+from ainode.models.errors import ModelError, installation
 from ainode.models.training.curves import curves, losses, minutes
 from ainode.models.training.metrics import (
     auc,
@@ -27,6 +28,10 @@ from ainode.models.training.metrics import (
 Part = Literal["train", "test"]
 Kind = Literal["shortcut", "pixels", "anatomy", "part"]
 """the basis of a baseline: shortcuts without anatomy, a few pixels, a size that people measured, a part of the model"""
+
+
+CHECKPOINTS = ("last.pt", "features_*.npy", "view_*.npy", "learning.npz")
+"""the files that a training which is resumed goes on from: of the epochs, or of features that took long to make"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,20 @@ def experiment(model: str) -> Experiment:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("ainode"):
             raise ModelError(f"no model named {model!r} can be trained here") from error
-        raise ModelError(f"{model}: {error.name} is missing; pip install 'ainode[models,train]'") from error
+        raise _missing(model, error) from error
+
+
+def _missing(model: str, error: ModuleNotFoundError) -> ModelError:
+    return ModelError(f"{model}: {error.name} is missing; {installation('models', 'train')}")
+
+
+@contextmanager
+def _with_packages(model: str) -> Iterator[None]:
+    """Turn a package that is missing while an experiment runs into a ModelError: many are imported late."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise _missing(model, error) from error
 
 
 def train(model: str, data: Path, out: Path, options: TrainingOptions) -> Mapping[str, Path]:
@@ -134,11 +152,27 @@ def train(model: str, data: Path, out: Path, options: TrainingOptions) -> Mappin
     if out.exists() and any(out.iterdir()) and not options.resume:
         raise ModelError(f"{out} is not empty; name another folder, or --resume what lies there")
     out.mkdir(parents=True, exist_ok=True)
-    files = experiment(model).train(data, out, options)
+    with _with_packages(model):
+        from ainode.models.training.progress import tell  # noqa: PLC0415  # of the extra "train"
+
+        trainer = experiment(model)
+        tell(_first_line(model, data, out, options))
+        if options.resume and not any(path for name in CHECKPOINTS for path in out.rglob(name)):
+            tell(f"nothing to resume in {out}: begins anew")
+        files = trainer.train(data, out, options)
     names = {name: str(path.resolve()) for name, path in files.items()}
     (out / "weights.json").write_text(json.dumps(names, indent=2) + "\n", "utf-8")
     draw_losses(out)
     return files
+
+
+def _first_line(model: str, data: Path, out: Path, options: TrainingOptions) -> str:
+    """Return what a training does, until its loop says how many epochs and batches there are."""
+    epochs = f"{options.epochs} epochs" if options.epochs else "as many epochs as the recipe of the model has"
+    return (
+        f"train {model} on {data} into {out}: {epochs}, seed {options.seed}, {options.device}; "
+        "the first checkpoint is written after the first epoch, and one after each"
+    )
 
 
 def draw_losses(out: Path) -> tuple[Path, ...]:
@@ -169,7 +203,14 @@ def evaluate(  # the model, its data and weights, the folder of the figures
     """
     from ainode.models.running.runtime import sha256_of  # noqa: PLC0415  # torch, which TensorFlow does without
 
-    evaluation = experiment(model).evaluate(data, weights, part)
+    with _with_packages(model):
+        from ainode.models.training.progress import heard_from, tell  # noqa: PLC0415  # of the extra "train"
+
+        examiner = experiment(model)
+        tell(f"evaluate {model} on the part {part} of {data}: {', '.join(weights)}; the figures go to {out}")
+        with heard_from(f"evaluate {model}"):
+            evaluation = examiner.evaluate(data, weights, part)
+        tell(f"{len(evaluation.labels)} cases were read; intervals and plots follow")
     digests = {name: sha256_of(weights[name]) for name in evaluation.weights or weights}
     return write_evaluation(evaluation, {"model": model, "weights": digests, "part": part}, out, run)
 

@@ -248,13 +248,12 @@ def evaluate(
     ] = False,
     config: Config = None,
 ) -> None:
-    """Evaluate a model on a data set and print the metrics: with confidence intervals, beside trivial baselines.
+    """Evaluate a model on a data set and print a table: figures with confidence intervals, beside trivial baselines.
 
     With --external the data are a site's own patients: the node reads them as it reads a received study, refuses what
     it would refuse, and answers.csv has a line for each row of the table.
     """
-    import json
-
+    from ainode.node.commands.evaluation_lines import evaluation_lines
     from ainode.node.reading.registry import laboratory
     from ainode.node.reading.weights import environment
 
@@ -262,19 +261,18 @@ def evaluate(
     if external:
         if weights or part != "test":
             raise ConfigError("--external reads with the weights that the node serves: leave out --weights and --part")
-        print(
-            json.dumps(
-                _external_metrics(settings, model, external, data, out, route=route, is_recorded=record), indent=2
-            )
-        )
-        return
-    if route or record:
+        metrics = _external_metrics(settings, model, external, data, out, route=route, is_recorded=record)
+    elif route or record:
         raise ConfigError("--route and --record go with --external; leave them out")
-    store = environment(settings).weights
-    served_names = (entry.name for entry in store.entries() if entry.model == model)
-    with _as_config_error(models.ModelError):
-        files = models.finished_weights(weights) if weights else {name: store.verified(name) for name in served_names}
-        print(json.dumps(models.evaluate(model, data, files, out, part, weights), indent=2))
+    else:
+        store = environment(settings).weights
+        served = (entry.name for entry in store.entries() if entry.model == model)
+        with _as_config_error(models.ModelError):
+            files = models.finished_weights(weights) if weights else {name: store.verified(name) for name in served}
+            metrics = models.evaluate(model, data, files, out, part, weights)
+    for line in evaluation_lines(metrics):
+        print(line)
+    print(f"every figure, and plots: {out / 'metrics.json'}")
 
 
 def _external_metrics(

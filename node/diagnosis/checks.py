@@ -21,6 +21,7 @@ from ainode.node.errors import ConfigError, NodeError
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
+from ainode.node.reading.boundary import INSTALLATION
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
@@ -246,7 +247,7 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs])
         return (name, "not ready", str(error))
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
-        return (name, "not ready", f"missing: {packages}; pip install 'ainode[models,detect]'")
+        return (name, "not ready", f"missing: {packages}; {INSTALLATION}")
     if withholding_reason:
         return (name, "shadow", withholding_reason)
     return (name, READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')

@@ -16,6 +16,9 @@ from ainode.node.errors import NodeError, OutOfResources
 
 log = logging.getLogger(__name__)
 
+INSTALLATION = "in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[models,detect]'"
+"""what installs the packages of the shipped handlers: ainode is on no package index; unpinned, torch brings CUDA"""
+
 
 @contextmanager
 def boundary(handler: str, step: str, kind: type[NodeError]) -> Iterator[None]:
@@ -65,4 +68,4 @@ def _remedy(name: str, missing: str) -> str:
     """Return how the missing module of a handler is found: a site's handler, a package of it, or a package of ours."""
     if name == missing or name.startswith(f"{missing}."):
         return "put its folder on PYTHONPATH, or install it as a package; see handlers/README.md"
-    return f"install the package that has {missing}" if "." in name else "pip install 'ainode[models,detect]'"
+    return f"install the package that has {missing}" if "." in name else INSTALLATION

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ainode.models.errors import ModelError
+from ainode.models.errors import ModelError, installation
 from ainode.models.training import experiment
 from ainode.models.training.experiment import Baseline, Evaluation, Part, TrainingOptions
 
@@ -122,3 +122,48 @@ def test_an_unknown_model_and_an_unfinished_training_are_said(tmp_path: Path) ->
         experiment.experiment("nothing")
     with pytest.raises(ModelError, match=r"no weights\.json"):
         experiment.finished_weights(tmp_path)
+
+
+def test_a_training_says_first_what_it_does_and_where_nothing_is_resumed(
+    known: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    experiment.train(known, tmp_path, out, TrainingOptions(epochs=3, resume=True))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"train known on {tmp_path} into {out}: 3 epochs, seed 0, cpu")
+    assert "first checkpoint is written after the first epoch" in first
+    assert second == f"nothing to resume in {out}: begins anew"
+    (out / "network").mkdir()
+    (out / "network" / "last.pt").touch()
+    experiment.train(known, tmp_path, out, TrainingOptions(resume=True))
+    assert "nothing to resume" not in capsys.readouterr().err
+
+
+def test_an_evaluation_says_first_what_is_evaluated_and_then_how_many_cases(
+    known: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions(seed=7))
+    capsys.readouterr()
+    experiment.evaluate(known, tmp_path, experiment.finished_weights(tmp_path / "run"), tmp_path / "report")
+    first, second = capsys.readouterr().err.splitlines()
+    assert (
+        first == f"evaluate known on the part test of {tmp_path}: known/only; the figures go to {tmp_path / 'report'}"
+    )
+    assert second.startswith("12 cases were read")
+
+
+def test_a_package_that_is_imported_late_and_missing_is_said_with_the_command_of_a_checkout(
+    known: str, tmp_path: Path
+) -> None:
+    def train(*_: object) -> Mapping[str, Path]:
+        raise ModuleNotFoundError("No module named 'absent'", name="absent")
+
+    sys.modules["ainode.models.known.experiment"].train = train  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match=r"known: absent is missing; .*-c constraints\.txt -e '\.\[models,train\]'"):
+        experiment.train(known, tmp_path, tmp_path / "run", TrainingOptions())
+
+
+def test_node_and_models_name_the_same_installation() -> None:
+    from ainode.node.reading.boundary import INSTALLATION
+
+    assert installation("models", "detect") == INSTALLATION

@@ -49,6 +49,15 @@ def test_it_learns_and_writes_a_log(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text().count("\n") == 7
 
 
+def test_a_training_says_its_epochs_first_and_each_epoch_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(_network(), _batches, _loss, _score, Plan(2, 8, learning_rate=0.05), tmp_path)
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "epoch" in line]
+    assert lines[0] == f"{tmp_path}: epochs 1 to 2 of 8 batches; a checkpoint after each"
+    assert [line.split(":")[0] for line in lines[1:]] == ["epoch 1 of 2", "epoch 2 of 2"]
+
+
 def test_a_training_stopped_and_resumed_ends_where_an_unbroken_one_ends(tmp_path: Path) -> None:
     whole, broken = _network(), _network()
     plan = Plan(6, 8, learning_rate=0.05)
