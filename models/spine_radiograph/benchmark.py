@@ -7,7 +7,8 @@ slower baseline is a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ainode.models.benchmarking import Table, column_titles, table_rows, timings
+from ainode.models.errors import PrecisionRefused
 from ainode.models.phantoms.spine import spine_radiograph
 from ainode.models.running.checkpoints import load
 from ainode.models.running.runtime import Execution, Precision, Recipe, Runner, precisions, runner
@@ -23,7 +25,7 @@ from ainode.models.running.saliency import weighted_map
 from ainode.models.spine_radiograph.card import Card, Network, read_card
 from ainode.models.spine_radiograph.detector import Detector
 from ainode.models.spine_radiograph.detector_network import GrayDetector, yolo
-from ainode.models.spine_radiograph.model import sigmoid
+from ainode.models.spine_radiograph.model import SpineRadiographModel, sigmoid
 from ainode.models.spine_radiograph.network import Ensemble, classifier
 from ainode.models.spine_radiograph.preprocess import Picture, Placement, classifier_input, map_on_source_grid
 
@@ -39,7 +41,7 @@ _FULL_SIDE = 640
 def benchmark(
     paths: Mapping[str, Path], *, cache: Path, full_size: bool = False, runs: int = 15, threads: int = 2
 ) -> Table:
-    """Return a row per method: eager, eager with Grad-CAM, OpenVINO f32, and bf16 where the processor has it.
+    """Return a row per method: eager, eager with Grad-CAM, OpenVINO f32, and bf16 where processor and model take it.
 
     `paths` are the shipped weights by network name; `full_size` ignores them.
     """
@@ -53,11 +55,19 @@ def benchmark(
     }
     label = "full size" if full_size else "shipped"
     graph_cache = cache / f"benchmark {label}"
-    for precision in precisions():
+    for precision in precisions() if full_size else _agreeing(paths, cache, threads):
         methods[f"ainode, OpenVINO {precision}"] = _ainode_read(
             card, ensemble, detector, Execution(graph_cache, "cpu", precision, threads)
         )
     return Table(column_titles("networks", reference="eager"), table_rows(timings(methods, _pictures(), runs), label))
+
+
+def _agreeing(paths: Mapping[str, Path], cache: Path, threads: int) -> Iterator[Precision]:
+    """Yield the precisions that the shipped weights are served in; a refused one has no row."""
+    for precision in precisions():
+        with suppress(PrecisionRefused):
+            SpineRadiographModel.load(paths, execution=Execution(cache, "cpu", precision, threads))
+            yield precision
 
 
 def full_size_card(card: Card) -> Card:

@@ -174,11 +174,14 @@ def bench_infer(
 ) -> None:
     """Time a whole reading by each model, beside eager PyTorch or Keras, in one run.
 
-    Then the first and later readings of a file by `ainode read`, and the memory of a long CT.
+    Then the precision that "auto" gives each network; the first and later readings of a file by `ainode read`; and the
+    memory of a long CT.
     """
+    from ainode.node.bench.chosen_precisions import choice_rows
     from ainode.node.bench.file_readings import TITLES, cost_rows
     from ainode.node.bench.long_scans import peak_lines
     from ainode.node.reading import registry
+    from ainode.node.reading.precisions import TITLES as CHOICE_TITLES
     from ainode.node.reading.weights import environment
 
     models = environment(settings_of(config))
@@ -188,6 +191,7 @@ def bench_infer(
         print(table(comparison.titles, comparison.rows))
         if comparison.note:
             print(comparison.note)
+    print(table(CHOICE_TITLES, list(choice_rows(models, registry.names()))), flush=True)
     print(table(TITLES, list(cost_rows(models, runs=runs))), flush=True)
     for line in peak_lines(models):
         print(line, flush=True)
