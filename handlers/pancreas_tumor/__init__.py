@@ -4,6 +4,7 @@ The network learned from patients who all have a tumor: it knows where a tumor l
 there is one. So what it marks is a candidate, whose presence stays indeterminate, and no mark is no negative answer.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,8 @@ class PancreasTumor:
             return OutOfScope(reason, "wrong-body-part", refs(study.instances[:1]))
         scan = ct_stack(abdomens, self._requirements())
         if isinstance(scan, OutOfScope):
-            return scan
+            needed = f"; read are {self._card.min_slices} slices or more, as DICOM or NIfTI, and no pictures of slices"
+            return replace(scan, reason=scan.reason + needed) if scan.code == "no-ct" else scan
         uid = scan.instances[0].ref.series_instance_uid
         return Selection(study.study_instance_uid, (Series(uid, "CT", scan.instances),))
 

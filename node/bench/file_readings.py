@@ -1,5 +1,6 @@
 """How long `ainode read` takes a study of each handler: the first time, when no network lies converted, and later."""
 
+import itertools
 import json
 import os
 import statistics
@@ -16,7 +17,8 @@ from ainode.node.errors import NodeError
 from ainode.node.reading import registry
 from ainode.node.reading.weights import ModelEnvironment
 
-TITLES: Final = ("a file by `ainode read`", "time", "runs", "wall s", "processor s", "resident MB")
+_TITLES: Final = ("a file by `ainode read`", "time", "runs", "wall s", "processor s", "resident MB")
+_LEAST_WIDTH: Final = len("first")
 _COMMAND: Final = "ainode.node.commands.cli"
 # A program of its own: the system counts the memory of whoever starts a process to the peak of that process.
 _LAUNCHER: Final = """
@@ -40,12 +42,20 @@ class Cost:
     resident_mb: float
 
 
-def cost_rows(models: ModelEnvironment, *, runs: int) -> Iterator[Sequence[object]]:
+def cost_lines(names: Sequence[str], models: ModelEnvironment, *, runs: int) -> Iterator[str]:
+    """Yield the titles, then a line for each row of `cost_rows` as soon as it is measured."""
+    # What the widths of all rows would be is not known before the last row.
+    widths = [max(map(len, (*names, _TITLES[0]))), *(max(len(title), _LEAST_WIDTH) for title in _TITLES[1:])]
+    for row in itertools.chain((_TITLES,), cost_rows(names, models, runs=runs)):
+        yield "  ".join(map(str.ljust, map(str, row), widths)).rstrip()
+
+
+def cost_rows(names: Sequence[str], models: ModelEnvironment, *, runs: int) -> Iterator[Sequence[object]]:
     """Yield two rows for each handler, of its first reading and of the median of `runs` later ones.
 
     A handler whose study cannot be made or read has one row, which says so.
     """
-    for name in registry.names():
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 first, *later = _costs(name, Path(folder), models, runs)

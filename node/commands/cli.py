@@ -164,9 +164,10 @@ def read(
     from ainode.node.offline import inputs
     from ainode.node.offline import readings as offline
     from ainode.node.offline.options import read_options
-    from ainode.node.reading import weights
+    from ainode.node.reading import registry, weights
 
     settings = settings_of(config)
+    registry.refuse_route(model or "", settings.routes)
     models = weights.environment(settings)
     texts = read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
     options = offline.options_for(model, texts)

@@ -1,6 +1,7 @@
 """The commands about models: `weights`, `train`, `evaluate`, `bench`."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ainode.node.domain import counted
 from ainode.node.errors import ConfigError
 from ainode.node.settings import Settings
 from ainode.node.terminal import Config, settings_of, table
@@ -169,7 +171,10 @@ def bench_infer(
     full_size: Annotated[
         bool, typer.Option("--full-size", help="time networks of the originals' size, with random weights")
     ] = False,
-    runs: Annotated[int, typer.Option(help="readings by each program, interleaved")] = 15,
+    runs: Annotated[int, typer.Option(min=1, help="readings by each program, interleaved")] = 15,
+    model: Annotated[
+        list[str] | None, typer.Option(help="name of a handler that is timed, once for each; else all that ship")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Time a whole reading by each model, beside eager PyTorch or Keras, in one run.
@@ -178,22 +183,25 @@ def bench_infer(
     memory of a long CT.
     """
     from ainode.node.bench.chosen_precisions import choice_rows
-    from ainode.node.bench.file_readings import TITLES, cost_rows
+    from ainode.node.bench.file_readings import cost_lines
     from ainode.node.bench.long_scans import peak_lines
     from ainode.node.reading import registry
     from ainode.node.reading.precisions import TITLES as CHOICE_TITLES
     from ainode.node.reading.weights import environment
 
-    models = environment(settings_of(config))
-    for name in registry.names():
-        print(name)
+    settings = settings_of(config)
+    models, names = environment(settings), tuple(model or registry.names())
+    for name in names:
+        registry.refuse_route(name, settings.routes)
+        registry.refuse_unknown(name)
+    for name in names:
+        print(f"{name}: {counted(runs, 'reading')} by each program", flush=True)
         comparison = registry.module(name).benchmark(models, full_size=full_size, runs=runs)
-        print(table(comparison.titles, comparison.rows))
+        print(table(comparison.titles, comparison.rows), flush=True)
         if comparison.note:
-            print(comparison.note)
-    print(table(CHOICE_TITLES, list(choice_rows(models, registry.names()))), flush=True)
-    print(table(TITLES, list(cost_rows(models, runs=runs))), flush=True)
-    for line in peak_lines(models):
+            print(comparison.note, flush=True)
+    print(table(CHOICE_TITLES, list(choice_rows(models, names))), flush=True)
+    for line in itertools.chain(cost_lines(names, models, runs=runs), peak_lines(names, models)):
         print(line, flush=True)
 
 
@@ -286,8 +294,10 @@ def _external_metrics(
     from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
     from ainode.node.audit.recorder import record_command
     from ainode.node.offline import external
+    from ainode.node.reading import registry
     from ainode.node.reading.weights import environment
 
+    registry.refuse_route(handler, settings.routes)
     if route:
         handler = external.handler_of(route, settings)
     trial = external.Trial(settings, environment(settings), handler, route)

@@ -25,6 +25,7 @@ _CANON = re.compile(r"^FC(\d\d)")
 _CANON_SHARP = (*range(50, 60), *range(80, 90))
 # Two scans are alike whose distances of slices, or coverages, differ by a tenth.
 _ALIKE = 1.1
+_HEADER_NEEDED = "give DICOM that names the agent; a volume without a header, such as NIfTI, cannot name its phase"
 # GE by name, Philips by letter.
 _SHARP_NAMES = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "L", "D", "E", "YB", "YC", "YD", "YE"})
 
@@ -136,7 +137,9 @@ def size_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
 def _phase_misfit(scan: Stack, requirements: CtRequirements) -> tuple[str, str]:
     """Return why the scan is not of the portal venous phase, in words and as a code; two '' if nothing says so."""
     absence = "" if requirements.agent_may_be_absent else absent_agent(scan.instances)
-    reason = absence or other_phase(scan.instances)
+    if absence:
+        return f"{absence}; the portal venous phase is read: {_HEADER_NEEDED}", "wrong-contrast-phase"
+    reason = other_phase(scan.instances)
     return (f"{reason}; the portal venous phase is read", "wrong-contrast-phase") if reason else ("", "")
 
 

@@ -7,13 +7,14 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from ainode.node.domain import Handler, Needs
 from ainode.node.errors import ConfigError
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.weights import ModelEnvironment
+from ainode.node.routes import Route
 
 
 def names() -> tuple[str, ...]:
@@ -33,6 +34,16 @@ def refuse_unknown(name: str) -> None:
         raise ConfigError(
             f"no handler is named {name!r}; give one of {choices}, or a module of your own, `package.module`"
         )
+
+
+def refuse_route(name: str, routes: Iterable[Route]) -> None:
+    """Return unless a handler is asked for by the name of a route, which is another than any handler's.
+
+    Raises: ConfigError that names the handler of the route.
+    """
+    handlers = {route.name: route.handler for route in routes}
+    if name in handlers and name not in names():
+        raise ConfigError(f"{name} is a route; its handler is {handlers[name]}: give {handlers[name]}")
 
 
 def _is_installed(name: str) -> bool:

@@ -94,7 +94,10 @@ def _sentence(problem: ErrorDetails) -> str:
 
 
 def _resembling_key(key: str) -> str:
-    """Return a question that names the key which an unknown key resembles, '' if the key resembles none."""
+    """Return a question that names the key which an unknown key resembles, '' if the key resembles none.
+
+    A key of another table is unknown where it stands: the question would name the very key.
+    """
     tables: tuple[type[Frozen], ...] = (
         Tables,
         Peer,
@@ -103,6 +106,8 @@ def _resembling_key(key: str) -> str:
     keys = {name for table in tables for name in table.model_fields} | {"peer", "route"}
     keys |= {field.name for table in (Route, PriorRule) for field in fields(table)} | {"from"}
     keys -= {"source"}  # `from` in the file
+    if key in keys:
+        return " (it is a key of another table)"
     resembling_keys = difflib.get_close_matches(key, sorted(keys), n=1, cutoff=0.7)
     return f" (did you mean {resembling_keys[0]}?)" if resembling_keys else ""
 

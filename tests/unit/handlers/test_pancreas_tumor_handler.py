@@ -208,6 +208,12 @@ def test_what_it_was_not_made_for_is_declined_with_the_reason(
     assert (answer.code, words in answer.reason) == (code, True), answer.reason
 
 
+def test_pictures_are_told_how_many_slices_are_needed_as_what(bright: PancreasTumor, tmp_path: Path) -> None:
+    answer = declined(bright, body_study(enhanced(150, 110), tmp_path, **{**AGENT, "Modality": "OT"}))
+    assert answer.code == "no-ct"
+    assert "8 slices or more, as DICOM or NIfTI, and no pictures" in answer.reason
+
+
 def test_too_few_slices_are_declined(bright: PancreasTumor, tmp_path: Path) -> None:
     answer = declined(bright, body_study(enhanced(150, 110, 5), tmp_path, spacing_mm=(5.0, 1.5, 1.5), **AGENT))
     assert (answer.code, "5 slices; 8 are needed" in answer.reason) == ("too-few-slices", True)

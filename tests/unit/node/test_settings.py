@@ -197,6 +197,11 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, node: str, routes: s
             '[[route]]\nname = "a"\nhandler = "b"\ndestination = ["x"]\n',
             "route.0.destination: unknown key (did you mean destinations?); correct it, or remove it (in 'a')",
         ),
+        (
+            "",
+            '[[route]]\nname = "a"\nhandler = "b"\nfrom = "CT1"\n',
+            "route.0.from: unknown key (it is a key of another table); correct it, or remove it (in 'a')",
+        ),
         ("", '[[route]]\nname = "a"\nhandler = "b"\nmode = "dead"\n', "(in 'a')"),
     ],
 )

@@ -36,7 +36,11 @@ def test_a_long_scan_has_the_places_and_values_of_the_short_scan(tmp_path: Path)
 @pytest.mark.timeout(1800)
 def test_a_ct_of_600_slices_is_read_below_the_limit(tmp_path: Path) -> None:
     installed("cv2", "openvino", "timm", "torch")
-    _, *lines = peak_lines(ModelEnvironment(WeightStore(tmp_path), tmp_path / "networks"))
+    _, *lines = peak_lines(("ct_pneumonia", "ct_tumor"), ModelEnvironment(WeightStore(tmp_path), tmp_path / "networks"))
     peaks = [int(match[1]) for line in lines if (match := re.search(r": ([0-9]+) MB, .*, read$", line))]
     assert len(peaks) == len(lines) == 2
     assert max(peaks) < LIMIT_MB
+
+
+def test_no_scan_is_made_for_handlers_that_read_no_whole_chest(tmp_path: Path) -> None:
+    assert not list(peak_lines(("skin_lesion",), ModelEnvironment(WeightStore(tmp_path), tmp_path / "networks")))

@@ -515,7 +515,9 @@ def test_another_phase_is_refused_in_five_languages(keyword: str, text: str) -> 
 
 def test_where_pixels_tell_the_phase_an_absent_agent_is_no_refusal_and_a_stated_one_still_is() -> None:
     told_by_pixels = replace(VENOUS, agent_may_be_absent=True)
-    assert "Contrast/Bolus Agent is absent" in refusal_of(series_of(slices()), requirements=VENOUS).reason
+    absence = refusal_of(series_of(slices()), requirements=VENOUS).reason
+    assert "Contrast/Bolus Agent is absent" in absence
+    assert "a volume without a header, such as NIfTI, cannot name its phase" in absence
     assert isinstance(answer_of(series_of(slices()), requirements=told_by_pixels), Stack)
     for header, words in (
         ({"ContrastBolusAgent": "none"}, "says that there is none"),
