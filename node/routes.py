@@ -110,10 +110,10 @@ class Route:
         names = ", ".join(demonstration_weights)
         keys = "allow_demonstration = true" if self.destinations else "allow_demonstration = true and destinations"
         return (
-            f"not ready for patients: the weights {names} are for demonstration and say nothing of patients; route "
+            f"not ready for patients: the weights {names} are for demonstration; route "
             f"{self.name!r} runs as shadow, its documents stay in the node; to let them leave, set {keys} in the route "
-            "(routes.toml) and restart the node, then `ainode retry JOB` sends what was withheld; for weights of real "
-            f"data, `ainode train {demonstration_weights[0].split('/')[0]}` and `ainode weights import`"
+            "(routes.toml) and restart the node, then `ainode retry JOB` sends what was withheld; for weights of "
+            f"patients of your own, `ainode train {demonstration_weights[0].split('/')[0]}` and `ainode weights import`"
         )
 
 

@@ -235,19 +235,23 @@ def _needs(handler: str, models: ModelEnvironment, limits: ReaderTable) -> Needs
 
 
 def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs]) -> Line:
-    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents."""
+    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents.
+
+    The line of a route that may send answers of demonstration weights says what the weights have seen.
+    """
     name = f"route {route.name}"
     try:
         router.refuse_broken(route)
         needs = question.result()
         for weights in needs.weights:
             models.weights.verified(weights)
-        withholding_reason = route.withholding_reason(models.weights.of_handler(needs.weights).demonstration)
+        state, words = models.weights.of_handler(needs.weights).state_of(route)
     except NodeError as error:
         return (name, "not ready", str(error))
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
         return (name, "not ready", f"missing: {packages}; {INSTALLATION}")
-    if withholding_reason:
-        return (name, "shadow", withholding_reason)
-    return (name, READY, "" if route.live_destinations else 'it sends nothing: no destinations, or mode = "shadow"')
+    if state == READY and not route.live_destinations:
+        silence = 'it sends nothing: no destinations, or mode = "shadow"'
+        return (name, READY, f"{silence}; {words}" if words else silence)
+    return (name, state, words)

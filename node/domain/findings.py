@@ -231,7 +231,7 @@ class WeightsStatus(StrEnum):
     """How far weights may be trusted."""
 
     DEMONSTRATION = "demonstration"
-    """trained on synthetic studies, or contradicted by a second source: they show that the node works, nothing more"""
+    """synthetic studies, a shortcut as good, or a second source that contradicts: they show that the node works"""
     RESEARCH = "research"
     """trained on a named public set: on the set's own test part the lower bound of the interval lies above every
     shortcut baseline, and no second source contradicts the weights"""

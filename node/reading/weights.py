@@ -17,6 +17,7 @@ from ainode.node.reading import manifest
 from ainode.node.reading.manifest import WeightsEntry
 
 if TYPE_CHECKING:  # a reader process starts 0.1 s earlier without the settings
+    from ainode.node.routes import Route
     from ainode.node.settings import Settings
 
 __all__ = ["HandlerWeights", "ModelEnvironment", "WeightStore", "WeightsEntry", "environment"]
@@ -31,6 +32,20 @@ class HandlerWeights:
     """over the sha256 of every file; empty while the handler is not ready"""
     demonstration: tuple[str, ...] = ()
     """the names whose status is `demonstration`"""
+    demonstration_data: tuple[str, ...] = ()
+    """what these have seen, as their manifests say it"""
+
+    def state_of(self, route: "Route") -> tuple[str, str]:
+        """Return the state of a live route that reads with these weights, `ready` or `shadow`, and why.
+
+        Of demonstration weights the words say what they have seen, also where the route allows them.
+        """
+        seen = f"have seen: {'; '.join(self.demonstration_data)}" if self.demonstration_data else ""
+        if reason := route.withholding_reason(self.demonstration):
+            return "shadow", f"{reason}. They {seen}" if seen else reason
+        if not self.demonstration:
+            return "ready", ""
+        return "ready", f"with demonstration weights, which {seen}" if seen else "with demonstration weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +125,13 @@ class WeightStore:
         Raises: WeightsError if no manifest names one of them.
         """
         entries = self._named(names)
-        demonstration = (entry.name for entry in entries if entry.status is WeightsStatus.DEMONSTRATION)
-        return HandlerWeights(names, _digest(sorted(entries, key=lambda entry: entry.name)), tuple(demonstration))
+        demonstration = [entry for entry in entries if entry.status is WeightsStatus.DEMONSTRATION]
+        return HandlerWeights(
+            names,
+            _digest(sorted(entries, key=lambda entry: entry.name)),
+            tuple(entry.name for entry in demonstration),
+            tuple(dict.fromkeys(entry.training_data for entry in demonstration if entry.training_data)),
+        )
 
     def status(self, names: Iterable[str]) -> WeightsStatus:
         """Return what several files may be trusted for together: no more than the least of them."""

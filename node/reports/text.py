@@ -24,7 +24,7 @@ SCORES, FROM = "All scores", "From"
 Rows = list[tuple[str, str]]
 """name and value"""
 _STATUS_SENTENCES = {
-    WeightsStatus.DEMONSTRATION: "demonstration weights: they show that the node works, and say nothing of patients",
+    WeightsStatus.DEMONSTRATION: "demonstration weights: they show that the node works, and are not ready for patients",
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
     WeightsStatus.SITE: "a site's own weights, under that site's responsibility",
 }

@@ -118,15 +118,14 @@ class _RoutesPages:
         if not route.live_destinations:
             return "sends nothing", "the route has no destinations"
         is_known = state == "ready" or route.allow_demonstration
-        return ("live", "") if is_known else ("live or shadow", _NOT_ASKED)
+        return ("live", reason) if is_known else ("live or shadow", _NOT_ASKED)
 
     def _told(self, route: Route) -> tuple[str, str] | None:
         """Return state and reason of a live route whose handler has told its weights, None before."""
         weights = self._parts.readers.known_weights(route.handler)
         if weights is None:
             return None
-        reason = route.withholding_reason(weights.demonstration)
-        return "shadow" if reason else "ready", reason
+        return weights.state_of(route)
 
 
 def conditions(route: Route) -> list[str]:

@@ -171,8 +171,11 @@ def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
     job = reported(ledger, route, weights.demonstration)
     assert len(ledger.deliveries("a")) == (0 if stays else 1)
     (line,) = [line for line in check_lines(settings) if line[0] == f"route {route.name}"]
+    seen = {models.weights.entry(name).training_data for name in demonstration}
+    assert all(data in line[2] for data in seen)
     if stays:
-        assert line == (f"route {route.name}", "shadow", job.withheld)
+        assert line[1] == "shadow"
+        assert line[2].startswith(f"{job.withheld}. They have seen: ")
         assert job.withheld.startswith("not ready for patients: ")
         command = f"`ainode train {weights.demonstration[0].split('/')[0]}`"
         for part in (*demonstration, f"{route.name!r}", "allow_demonstration = true", command):
@@ -180,6 +183,7 @@ def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
     else:
         assert job.withheld == ""
         assert line[1] != "shadow"
+        assert line[2].startswith("with demonstration weights, which have seen: ") is bool(demonstration)
 
 
 def test_a_handler_without_weights_is_not_affected(tmp_path: Path) -> None:
