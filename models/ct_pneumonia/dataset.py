@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ainode.models.ct_pneumonia.preprocess import SHAPE, chosen_slices, network_input, windowed_values
+from ainode.models.errors import ModelError
 from ainode.models.phantoms.thorax import Field, Thorax, thorax
+from ainode.models.training.copies import groups_with_copies
+from ainode.models.training.manifests import manifest_rows
 from ainode.models.training.shortcuts import Facts, facts
 
 _LARGEST = 6
+_LABELS = {"0": 0, "normal": 0, "1": 1, "abnormal": 1}
 # Voxels along each side of a cell of the small network's saliency map.
 CELL = 8
 # The reader cuts a scan to the slices on which at least this share of the body is aerated lung.
@@ -93,23 +97,37 @@ def stored_volumes(folder: Path, part: str) -> Volumes:
     """Return one part of a folder with manifest.csv (file, label, group, split) and npz volumes.
 
     An npz has `hu` and `label`, and may have `spacing_orig` (mm, z first) and `shape_orig` (slices first).
-    Raises: ValueError if the part has no volume.
+    Raises: ModelError if the manifest lacks a column, has an unknown label or no volume of the part, a volume cannot be
+    read, or a file is of two classes or in both parts.
     """
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == part]
-    if not rows:
-        raise ValueError(f"{folder}: no volume of the part {part}")
-    scans = []
-    for row in rows:
-        with np.load(folder / row["file"]) as stored:
+    whole = manifest_rows(folder, "the volumes", ("label", "group"))
+    for row in whole:
+        if row["label"] not in _LABELS:
+            raise row.refusal(f"label {row['label']!r}; {', '.join(_LABELS)} are read")
+    paths, labels = [folder / row["file"] for row in whole], [_LABELS[row["label"]] for row in whole]
+    groups = groups_with_copies(paths, labels, [row["group"] for row in whole], [row["split"] for row in whole])
+    numbers = [number for number, row in enumerate(whole) if row["split"] == part]
+    if not numbers:
+        raise ModelError(f"{folder}: no volume of the part {part}")
+    scans = [_stored_volume(paths[number]) for number in numbers]
+    values = np.stack([volume for volume, _ in scans]).astype(np.int16)
+    unmarked = np.full((len(numbers), *(n // CELL for n in SHAPE)), np.nan, np.float32)
+    facts_of_scans = np.asarray([scan for _, scan in scans], np.float64)
+    return Volumes(values, np.asarray(labels)[numbers], np.asarray(groups)[numbers], unmarked, facts_of_scans)
+
+
+def _stored_volume(path: Path) -> tuple[NDArray[np.int16], tuple[float, float, float]]:
+    """Return the volume of an npz, and its scan as `Volumes` has it.
+
+    Raises: ModelError if the file cannot be read, or has no `hu`.
+    """
+    try:
+        with np.load(path) as stored:
             slices = stored["shape_orig"][0] if "shape_orig" in stored else np.nan
             spacing = stored["spacing_orig"] if "spacing_orig" in stored else np.full(3, np.nan)
-            scans.append((stored["hu"], (slices, spacing[0], spacing[2])))
-    values = np.stack([volume for volume, _ in scans]).astype(np.int16)
-    labels = np.asarray([int(row["label"] not in {"0", "normal"}) for row in rows])
-    unmarked = np.full((len(rows), *(n // CELL for n in SHAPE)), np.nan, np.float32)
-    groups = np.asarray([row["group"] for row in rows])
-    return Volumes(values, labels, groups, unmarked, np.asarray([scan for _, scan in scans], np.float64))
+            return stored["hu"], (slices, spacing[0], spacing[2])
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ModelError(f"{path}: no npz with a volume named hu that can be read ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ainode.models.ct_pneumonia.air import reason_moved_air
 from ainode.models.ct_pneumonia.dataset import CELL, Volumes
 from ainode.models.ct_pneumonia.lungs import lung_slices
 from ainode.models.ct_pneumonia.nifti import Scan, read_scan
 from ainode.models.ct_pneumonia.preprocess import SHAPE, WINDOW, network_input
 from ainode.models.errors import ModelError
+from ainode.models.training.copies import groups_with_copies
 from ainode.models.training.experiment import Part
 from ainode.models.training.parts import held_out, refuse_files
 
@@ -36,7 +38,7 @@ _VALIDATION_SHARE = 1 / 5
 
 @dataclass(frozen=True, slots=True)
 class LabelledFile:
-    """One volume's file, its class (1 is ill) and its name among the files of both classes."""
+    """One volume's file, its class (1 is ill) and its name among the files of both classes, which copies share."""
 
     path: Path
     label: int
@@ -59,7 +61,10 @@ def has_class_folders(data: Path) -> bool:
 def files_of_part(data: Path, part: Part) -> tuple[LabelledFile, ...]:
     """Return the files of one part: two thirds of each class are `train`, one third is `test`.
 
-    Raises: ModelError if a folder of a class has an unknown name, or a class has too few files.
+    Copies of a file are in one part.
+
+    Raises: ModelError if a folder of a class has an unknown name, a class has too few files, or a file is healthy and
+    ill.
     """
     unknown = sorted(path.name for path in data.glob("CT-*/") if path.name not in {_HEALTHY, *_ILL})
     if unknown:
@@ -72,9 +77,10 @@ def files_of_part(data: Path, part: Part) -> tuple[LabelledFile, ...]:
     ]
     if len({file.label for file in files}) < 2:  # noqa: PLR2004  # healthy and ill
         raise ModelError(f"{data}: healthy and ill volumes are needed; looked for {LAYOUT}")
-    is_test = held_out(
-        [file.label for file in files], [file.group for file in files], share=_TEST_SHARE, seed=_TEST_SEED
-    )
+    labels = [file.label for file in files]
+    groups = groups_with_copies([file.path for file in files], labels, [file.group for file in files])
+    files = [replace(file, group=group) for file, group in zip(files, groups, strict=True)]
+    is_test = held_out(labels, groups, share=_TEST_SHARE, seed=_TEST_SEED)
     chosen = is_test if part == "test" else ~is_test
     return tuple(file for file, is_of_part in zip(files, chosen, strict=True) if is_of_part)
 
@@ -124,6 +130,8 @@ def _prepared(file: LabelledFile) -> _Prepared | str:
     slices = lung_slices(scan.values, scan.spacing_mm[0])
     if not slices:
         return f"{file.path}: no aerated lung on any of {len(scan.values)} slices; a chest in Hounsfield units is read"
+    if reason := reason_moved_air(scan.values):
+        return f"{file.path}: {reason}"
     return _Prepared(_resized(scan, slices), (float(len(slices)), scan.spacing_mm[0], scan.spacing_mm[2]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,12 @@ from numpy.typing import NDArray
 from ainode.models.ct_tumor.card import Organ
 from ainode.models.ct_tumor.preprocess import body_square
 from ainode.models.errors import ModelError
+from ainode.models.training.copies import groups_with_copies
+from ainode.models.training.manifests import manifest_rows
+from ainode.models.training.pictures import refuse_damaged
 from ainode.models.training.shortcuts import Facts, facts
 
+PARTS = ("train", "validation", "test")
 _THUMBNAIL = 16
 
 
@@ -38,22 +41,27 @@ class Slices:
 def read_slices(folder: Path, part: str, organ: Organ) -> Slices:
     """Return a part of the data set in `folder`, laid out as `<part>/<class>/<file>`.
 
-    Raises: ModelError if the manifest is absent, names no picture of the part, or names a picture that is absent.
+    Raises: ModelError if the manifest is absent, lacks a column, names no picture of the part or an unknown class, or
+    names a picture that is absent; or if a picture lies in two parts, or in two classes.
     """
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        raise ModelError(f"{path}: absent; it names file, label, split and group (the patient) of every picture")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == part]
-    unknown = {row["label"] for row in rows} - set(organ.class_names)
-    if not rows or unknown:
-        raise ModelError(f"{path}: {len(rows)} pictures of {part}, classes unknown to {organ.name}: {unknown}")
-    pictures = [_picture(folder / part / row["label"] / row["file"]) for row in rows]
+    if not (folder / "manifest.csv").is_file():
+        raise ModelError(f"{folder}/manifest.csv: absent; it names file, label, split and group (the patient)")
+    whole = manifest_rows(folder, folder.name, ("label", "group"), PARTS)
+    for row in whole:
+        if row["label"] not in organ.class_names:
+            raise row.refusal(f"label {row['label']!r} is no class of {organ.name}: {', '.join(organ.class_names)}")
+    paths = [folder / row["split"] / row["label"] / row["file"] for row in whole]
+    labels = [organ.class_names.index(row["label"]) for row in whole]
+    groups = groups_with_copies(paths, labels, [row["group"] for row in whole], [row["split"] for row in whole])
+    numbers = [number for number, row in enumerate(whole) if row["split"] == part]
+    if not numbers:
+        raise ModelError(f"{folder}/manifest.csv: no picture of the part {part}")
+    pictures = [_picture(paths[number]) for number in numbers]
     return Slices(
         np.stack([body_square(picture, organ)[0] for picture in pictures]),
         np.stack([_thumbnail(picture) for picture in pictures]),
-        np.asarray([organ.class_names.index(row["label"]) for row in rows]),
-        np.asarray([row["group"] for row in rows]),
+        np.asarray(labels)[numbers],
+        np.asarray(groups)[numbers],
         tuple(facts(picture) for picture in pictures),
     )
 
@@ -69,6 +77,7 @@ def classes_of_parts(folder: Path) -> Mapping[str, frozenset[str]]:
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
+    refuse_damaged(path)
     picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise ModelError(f"{path}: the manifest names it, but it is no picture")

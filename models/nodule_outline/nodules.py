@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from ainode.models.training.experiment import Part
+from ainode.models.training.manifests import manifest_rows
 
 Triple = tuple[float, float, float]
 
@@ -135,8 +135,7 @@ def read_nodules(data: Path, part: Part) -> tuple[Nodule, ...]:
 
 def read_chests(data: Path, part: Part) -> tuple[Chest, ...]:
     """Return the chests of one part."""
-    with (data / CHESTS / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        names = [row["file"] for row in csv.DictReader(file) if row["split"] == part]
+    names = [row["file"] for row in manifest_rows(data / CHESTS, CHESTS) if row["split"] == part]
     return tuple(_chest(data / CHESTS / name) for name in names)
 
 

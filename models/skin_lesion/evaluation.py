@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from ainode.models.running.runtime import Execution
 from ainode.models.skin_lesion.augment import Box
 from ainode.models.skin_lesion.card import read_card
-from ainode.models.skin_lesion.dataset import CLASSES, LabelledPicture, pictures_of_part, read_picture
+from ainode.models.skin_lesion.dataset import CLASSES, LabelledPicture, pictures_of_part, read_pictures
 from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import Picture
 from ainode.models.skin_lesion.robustness import Cases, further_figures
@@ -31,7 +31,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     `weights` has the file by its name in the manifest, `skin_lesion/lesion_cells`.
     """
     card, labelled = read_card(), pictures_of_part(data, part)
-    pictures = [read_picture(item.path) for item in labelled]
+    pictures = read_pictures(labelled)
     paths = {name.removeprefix(f"{card.name}/"): path for name, path in weights.items()}
     labels = np.array([item.label for item in labelled], np.int64)
     with tempfile.TemporaryDirectory() as cache:
@@ -64,7 +64,7 @@ def _baselines(
 ) -> dict[str, Baseline]:
     """Return the baselines: of shortcuts, of a thumbnail, of colors, and of the area of the lesion's box."""
     labels = [labelled.label for labelled in training]
-    pictures = [read_picture(labelled.path) for labelled in training]
+    pictures = read_pictures(training)
     training_facts = [facts(picture.mean(axis=2)) for picture in pictures]
     tested_facts = [facts(picture.mean(axis=2)) for picture in tested_pictures]
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(

@@ -21,13 +21,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ainode.models.errors import ModelError
 from ainode.models.running.checkpoints import save_half
 from ainode.models.running.keras_network import imagenet_checkpoint
 from ainode.models.skin_lesion.augment import varied
 from ainode.models.skin_lesion.calibration import Calibration
 from ainode.models.skin_lesion.cameras import CAMERAS, seen_by
 from ainode.models.skin_lesion.card import read_card
-from ainode.models.skin_lesion.dataset import LabelledPicture, pictures_of_part, read_picture, split_indices
+from ainode.models.skin_lesion.dataset import LabelledPicture, pictures_of_part, read_pictures, split_indices
 from ainode.models.skin_lesion.network import CHANNELS, LesionNetwork
 from ainode.models.skin_lesion.preprocess import Picture, network_input
 from ainode.models.skin_lesion.views import VIEWS, viewed
@@ -83,7 +84,7 @@ class Material:
     @classmethod
     def of(cls, labelled: Sequence[LabelledPicture]) -> Material:
         """Read the files."""
-        pictures = tuple(read_picture(item.path) for item in labelled)
+        pictures = read_pictures(labelled)
         return cls(tuple(labelled), pictures, tuple(sorted({item.diagnosis for item in labelled} - {""})))
 
     @property
@@ -252,6 +253,7 @@ def fitted_calibration(network: LesionNetwork, left_out: Material) -> Calibratio
     """Return Platt's line on the left-out pictures, and the threshold that calls nine of ten of the malignant.
 
     The threshold counts each picture as it is and through each simulated camera: another camera is to be expected.
+    Raises: ModelError if the network's logits say nothing of the left-out pictures.
     """
     labels = left_out.labels
     network.eval()
@@ -261,6 +263,11 @@ def fitted_calibration(network: LesionNetwork, left_out: Material) -> Calibratio
 
     logits = logits_through(left_out.pictures)
     regression = LogisticRegression(C=1e6).fit(logits[:, None], labels)
+    if regression.coef_[0, 0] <= 0:
+        raise ModelError(
+            f"the network does not tell the {int(labels.sum())} malignant from the {int((1 - labels).sum())} benign "
+            "pictures that were left out: no probability can be fitted; train on more lesions, or for more epochs"
+        )
     calibration = Calibration(float(regression.coef_[0, 0]), float(regression.intercept_[0]))
     malignant = [picture for picture, label in zip(left_out.pictures, labels, strict=True) if label]
     simulated = [

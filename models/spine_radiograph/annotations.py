@@ -6,17 +6,18 @@ A folder holds `annotations/train.csv` and `annotations/test.csv`, and the pictu
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ainode.models.errors import ModelError
 from ainode.models.phantoms.spine import CLASS_NAMES
+from ainode.models.training.copies import groups_with_copies
 from ainode.models.training.experiment import Part
 from ainode.models.training.parts import refuse_files
+from ainode.models.training.text_files import Row, table_rows
 
 Box = tuple[int, float, float, float, float]
 """class number, x0, y0, x1, y1 in pixels of the picture"""
@@ -62,10 +63,10 @@ def is_annotated(data: Path) -> bool:
 
 
 def annotated_parts(data: Path) -> Mapping[Part, tuple[AnnotatedPicture, ...]]:
-    """Return the pictures of both parts, in the order of their names.
+    """Return the pictures of both parts, in the order of their names; studies that share a file are one study.
 
-    Raises: ModelError if a file or a column is missing, a row makes no sense, a lesion is unknown, a study is in both
-    parts, or a part lacks normal or abnormal pictures.
+    Raises: ModelError if a file or a column is missing, a row makes no sense, a lesion is unknown, a study or a file is
+    in both parts, a file is both normal and abnormal, or a part lacks normal or abnormal pictures.
     """
     missing = [str(path) for part in _PARTS for path in _paths(data, part) if not path.exists()]
     if missing:
@@ -77,7 +78,19 @@ def annotated_parts(data: Path) -> Mapping[Part, tuple[AnnotatedPicture, ...]]:
     for part, pictures in parts.items():
         if len({bool(picture.boxes) for picture in pictures}) < 2:  # noqa: PLR2004  # normal and abnormal
             raise ModelError(f"{_paths(data, part)[0]}: both normal and abnormal pictures are needed")
-    return parts
+    return _without_copies(parts)
+
+
+def _without_copies(parts: Mapping[Part, tuple[AnnotatedPicture, ...]]) -> Mapping[Part, tuple[AnnotatedPicture, ...]]:
+    whole = [(part, picture) for part, pictures in parts.items() for picture in pictures]
+    studies = groups_with_copies(
+        [picture.path for _, picture in whole],
+        [bool(picture.boxes) for _, picture in whole],
+        [picture.study for _, picture in whole],
+        [part for part, _ in whole],
+    )
+    joined = [(part, replace(picture, study=study)) for (part, picture), study in zip(whole, studies, strict=True)]
+    return {name: tuple(picture for part, picture in joined if part == name) for name in parts}
 
 
 def _paths(data: Path, part: Part) -> tuple[Path, Path]:
@@ -120,33 +133,28 @@ def _rows(table: Path) -> Iterator[_Row]:
 
     Raises: ModelError with the number of the line.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        if missing := [name for name in _COLUMNS if name not in reader.fieldnames]:
-            raise ModelError(f"{table}: no column {', '.join(missing)}; there are {', '.join(reader.fieldnames)}")
-        for entries in reader:
-            try:
-                yield _row(entries)
-            except ValueError as error:
-                raise ModelError(f"{table}, line {reader.line_num}: {error}") from error
+    for entries in table_rows(table, _COLUMNS):
+        try:
+            yield _row(entries)
+        except ValueError as error:
+            raise entries.refusal(str(error)) from error
 
 
-def _row(entries: Mapping[str, str | None]) -> _Row:
+def _row(entries: Row) -> _Row:
     """Return a row of a table as a value.
 
     Raises: ValueError with the reason.
     """
-    picture, study, lesion = ((entries[name] or "").strip() for name in _COLUMNS[:3])
+    picture, study, lesion = (entries[name].strip() for name in _COLUMNS[:3])
     if not picture or not study:
         raise ValueError("no image_id or no study_id")
-    reader = (entries.get("rad_id") or "").strip()
+    reader = entries.get("rad_id", "").strip()
     if lesion.casefold() == _NO_FINDING:
         return _Row(picture, study, reader, None)
     if lesion.casefold() not in _CLASS_OF_LESION:
         known = ", ".join(sorted(_CLASS_OF_LESION))
         raise ValueError(f"lesion_type {lesion!r}; known are {_NO_FINDING}, {known}")
-    texts = [(entries[name] or "").strip() for name in _COLUMNS[3:]]
+    texts = [entries[name].strip() for name in _COLUMNS[3:]]
     if not all(texts):
         raise ValueError(f"{lesion} without the four edges of a box")
     x0, y0, x1, y1 = (float(text) for text in texts)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ainode.models.training.text_files import json_object
+
 _FILE = "choice.json"
 
 
@@ -24,5 +26,4 @@ def choice_beside(weights: Iterable[Path]) -> Mapping[str, Any]:
     paths = [folder / _FILE for folder in folders if (folder / _FILE).is_file()]
     if len(folders) != 1 or not paths:
         return {}
-    choice: Mapping[str, Any] = json.loads(paths[0].read_text("utf-8"))
-    return choice
+    return json_object(paths[0])

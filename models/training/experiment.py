@@ -24,6 +24,7 @@ from ainode.models.training.metrics import (
     gain,
     sensitivity_specificity,
 )
+from ainode.models.training.text_files import json_object
 
 Part = Literal["train", "test"]
 Kind = Literal["shortcut", "pixels", "anatomy", "part"]
@@ -190,7 +191,7 @@ def finished_weights(out: Path) -> Mapping[str, Path]:
     path = out / "weights.json"
     if not path.is_file():
         raise ModelError(f"{out}: no weights.json; a training that ended leaves one")
-    return {name: Path(file) for name, file in json.loads(path.read_text("utf-8")).items()}
+    return {name: Path(file) for name, file in json_object(path).items()}
 
 
 def evaluate(  # the model, its data and weights, the folder of the figures

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ from PIL import Image
 
 from ainode.models.errors import ModelError
 from ainode.models.training.experiment import Part
+from ainode.models.training.pictures import refuse_damaged
+from ainode.models.training.text_files import Row, table_rows
 
-Row = Mapping[str, str]
+_PARTS: tuple[Part, ...] = ("train", "test")
 
 
 def rows_of_part(data: Path, name: str, part: Part) -> tuple[Path, list[Row]]:
@@ -21,28 +22,40 @@ def rows_of_part(data: Path, name: str, part: Part) -> tuple[Path, list[Row]]:
 
     `data` is the folder of the set, or holds it as `name`.
 
-    Raises: ModelError if there is no manifest, or it has nothing of the part.
+    Raises: ModelError if there is no manifest, it lacks a column, or it has nothing of the part.
     """
     folder = data if (data / "manifest.csv").is_file() else data / name
-    rows = [row for row in manifest_rows(folder, name) if row["split"] == part]
+    rows = [row for row in manifest_rows(folder, name, ("group",)) if row["split"] == part]
     if not rows:
         raise ModelError(f"{folder}: nothing of the part {part} in manifest.csv")
     return folder, rows
 
 
-def manifest_rows(folder: Path, name: str) -> list[Row]:
-    """Return all rows of a set's manifest.
+def manifest_rows(folder: Path, name: str, columns: Iterable[str] = (), parts: Sequence[str] = _PARTS) -> list[Row]:
+    """Return all rows of a set's manifest, which names `file`, `split` and the columns that are given.
 
-    Raises: ModelError if there is no manifest.
+    Raises: ModelError if there is no manifest, it lacks a column, a row has no file or none of the parts, or a group is
+    in two parts.
     """
     path = folder / "manifest.csv"
     if not path.is_file():
         raise ModelError(f"{path}: not there; --data names the folder that holds {name}")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    rows = list(table_rows(path, ("file", "split", *columns)))
+    part_of_group: dict[str, str] = {}
+    for row in rows:
+        if not row["file"] or row["split"] not in parts:
+            raise row.refusal(f"file {row['file']!r}, split {row['split']!r}; split is {' or '.join(parts)}")
+        group = row.get("group")
+        if group and part_of_group.setdefault(group, row["split"]) != row["split"]:
+            raise row.refusal(f"the group {group} is in two parts")
+    return rows
 
 
 def gray_picture(path: Path) -> NDArray[np.uint8]:
-    """Return a picture as grays; (rows, columns)."""
+    """Return a picture as grays; (rows, columns).
+
+    Raises: ModelError if it is absent or damaged.
+    """
+    refuse_damaged(path)
     with Image.open(path) as picture:
         return np.asarray(picture.convert("L"), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import shared
 
 from ainode.models.ct_pneumonia import experiment
+from ainode.models.ct_pneumonia.air import reason_moved_air
 from ainode.models.ct_pneumonia.folders import class_volumes, files_of_part, training_volumes
 from ainode.models.ct_pneumonia.lungs import lung_slices
 from ainode.models.ct_pneumonia.preprocess import windowed_values
@@ -130,6 +133,42 @@ def test_a_file_keeps_its_part_when_its_folder_is_moved(data: Path, tmp_path: Pa
     assert [file.group for file in files_of_part(moved, "test")] == [file.group for file in files_of_part(data, "test")]
 
 
+def test_copies_of_a_scan_are_in_one_part_and_a_scan_of_two_classes_is_refused_by_both_names(
+    data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    for file in sorted((tmp_path / "CT-0").glob("*")):
+        for copy in range(4):
+            shutil.copy(file, file.with_name(f"copy{copy}_{file.name}"))
+    parts = [{file.path.read_bytes() for file in files_of_part(tmp_path, part)} for part in ("train", "test")]
+    assert not parts[0] & parts[1]
+    assert len(files_of_part(tmp_path, "train")) + len(files_of_part(tmp_path, "test")) == 24
+    training, validation = training_volumes(tmp_path, seed=1)
+    assert not set(training.groups) & set(validation.groups)
+    shutil.copy(tmp_path / "CT-0" / "study_0000.nii.gz", tmp_path / "CT-23" / "other.nii.gz")
+    with pytest.raises(ModelError, match=r"CT-23/other\.nii\.gz and .*study_0000\.nii\.gz are the same file, of two"):
+        files_of_part(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("moved", "reason"), [(200, "hardly any gas lies near -1000"), (-200, r"gas measures -1\d+ HU")]
+)
+def test_a_scan_whose_air_is_not_at_minus_1000_is_refused_by_name(
+    data: Path, tmp_path: Path, moved: int, reason: str
+) -> None:
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    saved(tmp_path / "CT-0" / "study_0000.nii.gz", a_scan(0) + moved)
+    with pytest.raises(ModelError, match=rf"CT-0/study_0000\.nii\.gz: {reason}"):
+        [class_volumes(tmp_path, part) for part in ("train", "test")]
+
+
+def test_real_chests_have_their_air_where_it_belongs_and_moved_ones_have_not() -> None:
+    paths = sorted(shared("data/labelled/ct3d_covidctmd").glob("*.npz"))
+    scans = [np.load(path)["hu"].astype(np.float32) for path in paths]
+    assert [reason_moved_air(scan + moved) for scan in scans for moved in (-30, 0, 30)] == [""] * 3 * len(scans)
+    assert all(reason_moved_air(scan + moved) for scan in scans for moved in (-200, -100, 100, 200))
+
+
 @pytest.mark.long
 def test_one_short_training_of_the_folders_is_evaluated_on_the_files_it_never_saw(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -189,9 +228,10 @@ def test_a_file_that_is_not_one_volume_of_finite_numbers_in_mm_is_refused_by_nam
 
 def test_every_refused_file_of_a_training_is_named_at_once(tmp_path: Path) -> None:
     for number in range(3):
-        saved(tmp_path / "CT-0" / f"{number}.nii.gz", np.full((20, 30, 30), 40.0))
+        saved(tmp_path / "CT-0" / f"{number}.nii.gz", np.full((20, 30, 30), 40.0 + number))
         nibabel.save(
-            nibabel.Nifti1Image(np.zeros((4, 5, 6, 2), np.int16), LPS), _made(tmp_path / "CT-2") / f"{number}.nii"
+            nibabel.Nifti1Image(np.full((4, 5, 6, 2), number, np.int16), LPS),
+            _made(tmp_path / "CT-2") / f"{number}.nii",
         )
     with pytest.raises(ModelError) as refusal:
         training_volumes(tmp_path, seed=0)

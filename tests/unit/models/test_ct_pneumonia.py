@@ -22,7 +22,7 @@ from ainode.models.ct_pneumonia.phases import DiffusionPhase, map_loss
 from ainode.models.ct_pneumonia.preprocess import SHAPE, network_input, source_index, windowed_values
 from ainode.models.ct_pneumonia.recipe import ORIGINAL_DCG, ORIGINAL_DIFFUSION, SHORT_DIFFUSION, plateau, restarts
 from ainode.models.ct_pneumonia.training import train
-from ainode.models.errors import CheckpointRefused, UnusablePicture
+from ainode.models.errors import CheckpointRefused, ModelError, UnusablePicture
 from ainode.models.phantoms.thorax import Field, thorax
 from ainode.models.running.runtime import Execution
 from ainode.models.training.experiment import TrainingOptions
@@ -254,6 +254,27 @@ def test_real_volumes_keep_their_part_and_their_patient(tmp_path: Path) -> None:
     assert np.isnan(volumes.lesions).all()
     with pytest.raises(ValueError, match="no volume of the part test"):
         stored_volumes(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        ("file,split\na.npz,train\n", r"manifest\.csv: no column label, group; there are file, split"),
+        ("file,label,split,group\na.npz,ill,train,p1\n", r"manifest\.csv, line 2: label 'ill'"),
+        ("file,label,split,group\nc.npz,normal,train,p1\n", r"c\.npz: no npz with a volume named hu"),
+        (
+            "file,label,split,group\na.npz,normal,train,p\nb.npz,normal,test,q\n",
+            r"b\.npz and .*a\.npz are the same file",
+        ),
+        ("file,label,split,group\na.npz,0,train,p\nb.npz,1,train,q\n", r"b\.npz and .*a\.npz .* of two classes"),
+    ],
+)
+def test_a_manifest_that_would_mislead_the_training_is_refused(tmp_path: Path, manifest: str, reason: str) -> None:
+    for name in ("a.npz", "b.npz"):
+        np.savez(tmp_path / name, hu=np.zeros((64, 128, 128), np.int16))
+    (tmp_path / "manifest.csv").write_text(manifest, "utf-8")
+    with pytest.raises(ModelError, match=reason):
+        stored_volumes(tmp_path, "train")
 
 
 def test_spacing_and_slices_of_a_real_scan_are_among_its_shortcuts(tmp_path: Path) -> None:

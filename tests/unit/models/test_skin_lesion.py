@@ -116,11 +116,16 @@ def test_whatever_a_picture_comes_as_it_becomes_rgb() -> None:
     assert rgb(gray).shape == (100, 120, 3)
     assert (rgb(gray[:, :, None]) == 200).all()
     assert (rgb(gray.astype(np.uint16) * 256) == 200).all()
-    half = np.dstack([gray, gray, gray, np.full_like(gray, 0)])
-    assert (rgb(half) == 255).all(), "what is transparent shows white"
-    half[:, :, 3] = 255
-    assert (rgb(half) == 200).all()
-    assert (rgb(half[:, :, 2:]) == 200).all()
+    opaque = np.dstack([gray, gray, gray, np.full_like(gray, 255)])
+    assert (rgb(opaque) == 200).all()
+    assert (rgb(opaque[:, :, 2:]) == 200).all()
+    corner = opaque.copy()
+    corner[:5, :, 3] = 0
+    assert (rgb(corner)[:5] == 255).all(), "what is transparent shows white"
+    assert (rgb(corner)[5:] == 200).all()
+    corner[5, 0, 3] = 254
+    with pytest.raises(UnusablePicture, match=r"5\.0% of the picture is transparent"):
+        rgb(corner)
     color = a_picture()
     assert (rgb(color) == color).all()
 

@@ -23,13 +23,13 @@ from ainode.models.skin_lesion.robustness import Cases, further_figures
 from ainode.models.training.experiment import TrainingOptions
 
 
-def a_data_set(folder: Path, *, count: int = 12) -> Path:
-    for part in ("train", "test"):
+def a_data_set(folder: Path, *, count: int = 20) -> Path:
+    for part, seed in (("train", 0), ("test", 1)):
         for number in range(count):
             malignant = number % 2 == 1
             place = folder / part / ("malignant" if malignant else "benign")
             place.mkdir(parents=True, exist_ok=True)
-            drawn = skin_lesion(np.random.default_rng(number), rows=120, columns=160, malignant=malignant)
+            drawn = skin_lesion(np.random.default_rng([seed, number]), rows=120, columns=160, malignant=malignant)
             cv2.imwrite(str(place / f"{part}{number}.png"), drawn[:, :, ::-1])
     return folder
 
@@ -48,12 +48,12 @@ def test_a_short_training_is_logged_resumed_served_and_evaluated(tmp_path: Path)
     assert "slope" in metadata_of(path)
 
     evaluation = evaluate(data, {"skin_lesion/lesion_cells": path}, "test")
-    assert evaluation.probabilities.shape == (12, 2)
+    assert evaluation.probabilities.shape == (20, 2)
     assert np.allclose(evaluation.probabilities.sum(axis=1), 1)
     kinds = {name: rule.kind for name, rule in evaluation.baselines.items()}
     assert kinds["logistic regression on 16 x 16 pixels"] == "pixels"
     assert kinds["logistic regression on color mean and spread"] == kinds["shortcut: all of these"] == "shortcut"
-    assert all(rule.scores.shape == (12,) for rule in evaluation.baselines.values())
+    assert all(rule.scores.shape == (20,) for rule in evaluation.baselines.values())
     assert set(evaluation.further) == {"simulated_cameras", "quarter_turn"}, "no boxes and diagnoses are known"
     evaluation.drawings["classification_report.txt"](tmp_path / "report.txt")
     assert "malignant" in (tmp_path / "report.txt").read_text("utf-8")

@@ -73,8 +73,8 @@ def layout(tmp_path: Path) -> Layout:
     """Return a set whose table of training is of one ill and one healthy picture; a test overwrites it."""
     layout = Layout(tmp_path / "set")
     for part in ("train", "test"):
-        for name in ("ill", "well"):
-            layout.picture(part, f"{part}-{name}", a_picture())
+        for seed, name in enumerate(("ill", "well")):
+            layout.picture(part, f"{part}-{name}", a_picture(10 * len(part) + seed))
         layout.table(
             part, f"{part}-ill,{part}-1,s,R1,Osteophytes,100,60,200,120", f"{part}-well,{part}-2,s,R1,No finding,,,,"
         )
@@ -252,6 +252,33 @@ def test_a_layout_in_part_is_refused_with_what_is_missing(layout: Layout) -> Non
     (layout.folder / "annotations" / "test.csv").write_text(_HEADER, "utf-8")
     with pytest.raises(ModelError, match="no column study_id, xmin, ymin, xmax, ymax"):
         annotated_parts(layout.folder)
+
+
+def test_a_table_that_is_not_in_utf_8_is_refused_by_name(layout: Layout) -> None:
+    path = layout.folder / "annotations" / "train.csv"
+    path.write_bytes((_HEADER + "train-ill,st\xfc,s,R1,No finding,,,,\n").encode("latin-1"))
+    with pytest.raises(ModelError, match=r"train\.csv: not in UTF-8 .*save the table as CSV in UTF-8"):
+        annotated_parts(layout.folder)
+
+
+def test_a_film_in_both_parts_or_both_normal_and_abnormal_is_refused_by_both_names(layout: Layout) -> None:
+    layout.picture("test", "test-well", a_picture(51))
+    with pytest.raises(ModelError, match=r"test-well\.png and .*train-well\.png are the same file, in test"):
+        annotated_parts(layout.folder)
+    layout.picture("test", "test-well", a_picture(50))
+    with pytest.raises(ModelError, match=r"test-well\.png and .*train-ill\.png are the same file, of two classes"):
+        annotated_parts(layout.folder)
+
+
+def test_studies_of_one_part_that_share_a_film_are_one_study(layout: Layout) -> None:
+    layout.picture("train", "again", a_picture(51))
+    layout.table(
+        "train",
+        "train-ill,a,s,R1,Osteophytes,100,60,200,120",
+        "train-well,b,s,R1,No finding,,,,",
+        "again,c,s,R1,No finding,,,,",
+    )
+    assert [picture.study for picture in annotated_parts(layout.folder)["train"]] == ["b", "a", "b"]
 
 
 def test_dicom_in_place_of_png_is_told_to_be_converted(layout: Layout) -> None:

@@ -219,6 +219,36 @@ def plain(mode: str, size: tuple[int, int] = (7, 5)) -> Image.Image:
     return Image.new("RGB", size, RED).convert(mode)
 
 
+def transparent(rows: int) -> Image.Image:
+    """Return a picture of 100 rows, the first of them transparent."""
+    colored = np.full((100, 60, 4), (*RED, 255), np.uint8)
+    colored[:rows, :, 3] = 0
+    return Image.fromarray(colored)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_a_picture_of_which_more_than_a_twentieth_is_transparent_is_refused_with_the_share(
+    suffix: str, tmp_path: Path
+) -> None:
+    lossless = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    rgb = shown(a_picture(transparent(5), tmp_path, suffix, **lossless), tmp_path / "dicom")
+    assert (rgb[:5] == WHITE).all()
+    assert (rgb[5:] == RED).all()
+    for rows, share in ((6, "6.0%"), (50, "50.0%")):
+        path = a_picture(transparent(rows), tmp_path, suffix, **lossless)
+        with pytest.raises(BrokenSeries, match=rf"{share} of the picture is transparent"):
+            shown(path, tmp_path / f"dicom{rows}")
+
+
+def test_transparent_entries_of_a_palette_and_a_transparent_color_count_as_transparent(tmp_path: Path) -> None:
+    indices = Image.new("P", (20, 20), 1)
+    indices.putpalette([*RED, *WHITE])
+    for image, name in ((indices, "entry.png"), (Image.new("RGB", (20, 20), RED), "color.png")):
+        image.save(tmp_path / name, transparency=1 if image.mode == "P" else RED)
+        with pytest.raises(BrokenSeries, match=r"100\.0% of the picture is transparent"):
+            shown(tmp_path / name, tmp_path / image.mode)
+
+
 @pytest.mark.parametrize(
     ("image", "suffix", "expected"),
     [
@@ -229,7 +259,6 @@ def plain(mode: str, size: tuple[int, int] = (7, 5)) -> Image.Image:
         (plain("1"), ".tif", None),
         (plain("CMYK"), ".jpg", RED),
         (plain("CMYK"), ".tif", RED),
-        (Image.new("RGBA", (7, 5), (*RED, 0)), ".png", WHITE),
         (Image.fromarray(np.full((5, 7), 257 * 99, np.uint16)), ".png", (99, 99, 99)),
         (Image.fromarray(np.full((5, 7), 257 * 99, np.uint16)), ".tif", (99, 99, 99)),
     ],
