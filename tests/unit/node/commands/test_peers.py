@@ -8,6 +8,7 @@ from support import a_file
 
 from ainode.node.archive.delivery import transport
 from ainode.node.archive.store import Outgoing
+from ainode.node.commands.cli import send_files
 from ainode.node.diagnosis.checks import check_lines
 from ainode.node.diagnosis.doctor import examine
 from ainode.node.errors import ConfigError
@@ -36,6 +37,14 @@ def test_nothing_is_sent_to_a_peer_that_only_calls(tmp_path: Path) -> None:
         transport(CALLER, "AINODE").send([Outgoing.of(a_file())])
     with pytest.raises(ConfigError, match="peer ct only calls the node: give its host and port"):
         examine(CALLER, settings(tmp_path, CALLER), token="7", now=datetime.now(UTC))  # noqa: S106
+
+
+def test_no_file_is_sent_to_a_listener_for_messages(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[[peer]]\nname = "his"\nhost = "127.0.0.1"\nport = 9\ndeliver = "hl7"\n')
+    (tmp_path / "routes.toml").touch()
+    with pytest.raises(ConfigError, match="peer his takes messages and no files; `ainode deliver JOB his` sends"):
+        send_files([str(tmp_path / "image.dcm"), "his"], config)
 
 
 def test_a_sender_that_the_node_cannot_call_is_not_asked_for_its_count(tmp_path: Path) -> None:
