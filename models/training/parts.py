@@ -30,8 +30,8 @@ def held_out(labels: ArrayLike, groups: ArrayLike, *, share: float, seed: int) -
     for word, members in (("ill", np.flatnonzero(is_ill)), ("healthy", np.flatnonzero(~is_ill))):
         if len(members) < _LEAST:
             raise ModelError(
-                f"{len(members)} {word} of {len(names)} patients, studies or files that belong together; at least "
-                f"{_LEAST} {word} ones are needed, so that some can be held out"
+                f"{len(members)} {word} of {len(names)} patients, studies or files, copies of a file counted once; "
+                f"at least {_LEAST} {word} ones are needed, so that some can be held out"
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
         drawn = sorted(members, key=lambda member: hashlib.sha256(f"{seed} {names[member]}".encode()).digest())

@@ -150,6 +150,14 @@ def test_copies_of_a_scan_are_in_one_part_and_a_scan_of_two_classes_is_refused_b
         files_of_part(tmp_path, "train")
 
 
+def test_a_class_of_copies_of_one_scan_is_refused_and_told_that_copies_count_once(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "CT-23", tmp_path / "CT-23")
+    for number in range(4):
+        shutil.copy(data / "CT-0" / "study_0000.nii.gz", _made(tmp_path / "CT-0") / f"{number}.nii.gz")
+    with pytest.raises(ModelError, match=r"^1 healthy of \d+ .* copies of a file counted once"):
+        files_of_part(tmp_path, "train")
+
+
 @pytest.mark.parametrize(
     ("moved", "reason"), [(200, "hardly any gas lies near -1000"), (-200, r"gas measures -1\d+ HU")]
 )
