@@ -96,7 +96,7 @@ class NoduleDetector:
             recipe.key,
             lambda chosen_execution: cls(card, calibration, digest, runner(recipe, chosen_execution)),
             reference_cubes,
-            _reference_answers,
+            reference_answers,
         )
         return fitted(trial, execution)
 
@@ -173,13 +173,19 @@ def distinct(
 
 
 def reference_cubes() -> NDArray[np.float32]:
-    """Return balls of several sizes, one batch of the network's inputs, for checks of precision."""
+    """Return one batch of the network's inputs for checks of precision: balls in noise, from none to bright ones.
+
+    The probabilities of faint balls lie between 0 and 1, where rounding moves a probability; bright ones have all 1.
+    """
     line = np.linspace(-1, 1, SIDE)
     distance = np.sqrt(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2)
-    sizes = np.linspace(0.1, 0.8, _BATCH)[:, None, None, None]
-    ball = 0.1 + 0.6 / (1 + np.exp(-12 * (sizes - distance)))
+    numbers = np.arange(_BATCH)[:, None, None, None]
+    sizes, contrasts = np.linspace(0.1, 0.8, 10)[numbers % 10], numbers * 0.4 / (_BATCH - 1)
+    ball = 0.1 + contrasts / (1 + np.exp(-12 * (sizes - distance)))
+    ball += np.random.default_rng(0).normal(0, 0.1, ball.shape)
     return np.stack([ball, np.roll(ball, 1, axis=0)], axis=1).astype(np.float32)
 
 
-def _reference_answers(model: NoduleDetector, cubes: NDArray[np.float32]) -> NDArray[np.float64]:
+def reference_answers(model: NoduleDetector, cubes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probability of each cube."""
     return model.calibration.probabilities(model.run(cubes)[0][:, 0])

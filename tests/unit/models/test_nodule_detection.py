@@ -17,7 +17,7 @@ from ainode.models.nodule_detection.cells import cells_of, halved
 from ainode.models.nodule_detection.dataset import AXES, Chest, Nodule
 from ainode.models.nodule_detection.froc import sensitivities, sensitivity_at, threshold_at
 from ainode.models.nodule_detection.lungs import Lungs, lungs_of
-from ainode.models.nodule_detection.model import NoduleDetector, distinct
+from ainode.models.nodule_detection.model import NoduleDetector, distinct, reference_answers, reference_cubes
 from ainode.models.phantoms.abdomen import abdomen
 from ainode.models.phantoms.thorax import Field, Thorax, thorax
 from ainode.models.phantoms.thorax import Nodule as Ball
@@ -150,6 +150,13 @@ def test_the_free_response_counts_false_marks_of_all_scans() -> None:
 def test_a_candidate_within_a_likelier_candidate_is_no_second_mark() -> None:
     places = np.array([[0.0, 0, 0], [0, 0, 5], [0, 0, 20]])
     assert distinct(places, np.array([12.0, 12, 4]), np.array([0.5, 0.9, 0.7])) == [1, 2]
+
+
+def test_the_inputs_that_a_precision_is_tried_with_have_answers_between_yes_and_no(tmp_path: Path) -> None:
+    model = NoduleDetector.load({card.read_card().network: SHIPPED}, execution=Execution(tmp_path, "cpu"))
+    probabilities = reference_answers(model, reference_cubes())
+    # Where all answers are 1, no precision moves one.
+    assert ((probabilities > 0.05) & (probabilities < 0.95)).sum() >= 10
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
