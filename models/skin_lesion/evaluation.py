@@ -22,6 +22,7 @@ from ainode.models.skin_lesion.model import SkinLesionModel
 from ainode.models.skin_lesion.preprocess import Picture
 from ainode.models.skin_lesion.robustness import Cases, further_figures
 from ainode.models.training.experiment import Baseline, Evaluation, Part
+from ainode.models.training.progress import counted_off
 from ainode.models.training.shortcuts import facts, pixel_baseline, shortcut_baselines
 
 
@@ -36,7 +37,7 @@ def evaluate(data: Path, weights: Mapping[str, Path], part: Part) -> Evaluation:
     labels = np.array([item.label for item in labelled], np.int64)
     with tempfile.TemporaryDirectory() as cache:
         model = SkinLesionModel.load(paths, execution=Execution(Path(cache)), card=card)
-        predictions = [model.predict(picture) for picture in pictures]
+        predictions = [model.predict(picture) for picture in counted_off(pictures, "pictures")]
         probabilities = np.array([prediction.calibrated for prediction in predictions])
         cases = Cases(labelled, pictures, predictions)
         further = further_figures(model, cases)

@@ -172,7 +172,7 @@ def _first_line(model: str, data: Path, out: Path, options: TrainingOptions) -> 
     epochs = f"{options.epochs} epochs" if options.epochs else "as many epochs as the recipe of the model has"
     return (
         f"train {model} on {data} into {out}: {epochs}, seed {options.seed}, {options.device}; "
-        "the first checkpoint is written after the first epoch, and one after each"
+        "stopped after its first epoch, it goes on with --resume"
     )
 
 

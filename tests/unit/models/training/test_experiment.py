@@ -131,7 +131,7 @@ def test_a_training_says_first_what_it_does_and_where_nothing_is_resumed(
     experiment.train(known, tmp_path, out, TrainingOptions(epochs=3, resume=True))
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"train known on {tmp_path} into {out}: 3 epochs, seed 0, cpu")
-    assert "first checkpoint is written after the first epoch" in first
+    assert "after its first epoch, it goes on with --resume" in first
     assert second == f"nothing to resume in {out}: begins anew"
     (out / "network").mkdir()
     (out / "network" / "last.pt").touch()
