@@ -121,7 +121,7 @@ class Film:
         }
 
     def _curves(self) -> Iterator[Finding]:
-        """Yield each curve, and the lines along the two end plates that it is seen between."""
+        """Yield each curve with its upper end plate's line, where a viewer shows the angle, then the lower line."""
         for curve in self.curves:
             severity, code = _severity(curve)
             ends = span(self.levels.names, curve.ends)
@@ -132,26 +132,25 @@ class Film:
                 site=THORACOLUMBAR if self.levels.are_known else SPINE,
                 measurements=(angle,),
                 evidence=(self.instance.ref,),
+                region=self._line(curve.upper, upper=True),
                 label=f"{ends}: {curve.angle:.0f} degrees, {severity}",
                 qualities=((_SEVERITY, code), *self._qualities(curve)),
             )
-            yield self._line(curve.upper, ends, f"{ends}: {curve.angle:.0f} degrees", upper=True)
-            yield self._line(curve.lower, ends, "", upper=False)
+            lowest = self.levels.names[curve.lower]
+            yield Finding(
+                tracking_identifier=f"image {self.number} curve {ends}: lower end plate of {lowest}",
+                concept=_END_PLATE,
+                site=self.levels.site(curve.lower),
+                measurements=(),
+                evidence=(self.instance.ref,),
+                region=self._line(curve.lower, upper=False),
+            )
 
-    def _line(self, number: int, ends: str, label: str, *, upper: bool) -> Finding:
+    def _line(self, number: int, *, upper: bool) -> Region:
         """Return the line along the upper or the lower end plate of a vertebra, longer than the vertebra is wide."""
         left, right = end_plate(self.prediction.corners, number, upper=upper)
         more = _LINE_BEYOND * (right - left)
-        which = "upper" if upper else "lower"
-        return Finding(
-            tracking_identifier=f"image {self.number} curve {ends}: {which} end plate of {self.levels.names[number]}",
-            concept=_END_PLATE,
-            site=self.levels.site(number),
-            measurements=(),
-            evidence=(self.instance.ref,),
-            region=self._region([(float(x), float(y)) for x, y in (left - more, right + more)]),
-            label=label,
-        )
+        return self._region([(float(x), float(y)) for x, y in (left - more, right + more)])
 
     def _qualities(self, curve: Curve) -> Iterator[tuple[Code, Code]]:
         """Yield the convex side and the region of a curve, as far as both are known."""

@@ -105,10 +105,17 @@ class Screen:
         return screen[top:bottom, left:right]
 
     def lines(self) -> list[Box]:
-        """Return what each line encloses that is drawn over the image, in pixels of the viewport."""
-        drawn = self.tab.locator("svg.svg-layer polyline")
-        texts = drawn.evaluate_all("all => all.map(one => one.getAttribute('points'))")
-        points = [np.array(re.findall(r"-?[\d.]+", text), float).reshape(-1, 2) for text in texts]
+        """Return what each line encloses that is drawn over the image, in pixels of the viewport.
+
+        A line of two points is an element of its own kind; those to the texts are among them.
+        """
+        shapes = self.tab.locator("svg.svg-layer polyline, svg.svg-layer line")
+        texts = shapes.evaluate_all(
+            "all => all.map(one => one.getAttribute('points')"
+            " || ['x1', 'y1', 'x2', 'y2'].map(name => one.getAttribute(name)).join(' '))"
+        )
+        numbers = [re.findall(r"-?[\d.]+", text) for text in texts]
+        points = [np.array(found, float).reshape(-1, 2) for found in numbers if len(found) % 2 == 0]
         return [(*one.min(axis=0), *one.max(axis=0)) for one in points if len(one)]
 
     def placed(self, box: Box, image: Dataset) -> Box:

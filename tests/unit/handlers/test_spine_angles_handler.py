@@ -201,12 +201,11 @@ def test_the_severity_is_that_of_the_degrees_that_are_printed(angle: float, seve
 
 def test_the_lines_of_a_curve_run_along_the_end_plates_and_beyond_its_end_vertebrae(tmp_path: Path) -> None:
     film = a_film(tmp_path)
-    curve, upper, lower = film.findings()[:3]
-    assert curve.region is None
-    assert (upper.label, lower.label) == ("T5 to T10: 36 degrees", "")
-    assert upper.tracking_identifier.endswith("upper end plate of T5")
+    curve, lower = film.findings()[:2]
+    assert (curve.label, lower.label) == ("T5 to T10: 36 degrees, moderate", "")
+    assert lower.tracking_identifier.endswith("lower end plate of T10")
     corners = film.prediction.corners
-    for line, plate in ((upper, corners[4, :2]), (lower, corners[9, 2:])):
+    for line, plate in ((curve, corners[4, :2]), (lower, corners[9, 2:])):
         assert line.region is not None
         points, middle = np.array(line.region.points), plate.mean(axis=0)
         assert points == pytest.approx(middle + 2 * (plate - middle))
