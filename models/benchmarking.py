@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ainode.models.errors import ModelError, PrecisionRefused
+from ainode.models.errors import ModelError, PrecisionRefused, installation
 from ainode.models.running.keras_network import backend
 
 Input = TypeVar("Input")
@@ -113,7 +113,7 @@ def keras_table(titles: tuple[str, ...], rows: list[Sequence[object]]) -> Table:
     """Return a table whose first rows are Keras; without TensorFlow, a table without Keras and with a note."""
     if has_tensorflow():
         return Table(titles, rows)
-    note = "Keras column left out: tensorflow is not installed; pip install 'ainode[train]'"
+    note = f"Keras column left out: tensorflow is not installed; {installation('train')}"
     return Table(titles[:-_COMPARING_COLUMNS], [row[:-_COMPARING_COLUMNS] for row in rows], note)
 
 

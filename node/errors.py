@@ -147,3 +147,11 @@ class ArchiveRefused(ArchiveError):
         """Keep the archive's own status and words beside the message; a listener for messages has no status."""
         super().__init__(message, comment=comment)
         self.archive_status = archive_status
+
+
+def installation(*extras: str) -> str:
+    """Return the command that installs extras of ainode in a checkout.
+
+    ainode is on no package index; without the constraints, torch brings CUDA.
+    """
+    return f"in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[{','.join(extras)}]'"

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from ainode.node import tls
 from ainode.node.deciding import router
 from ainode.node.disk import make_folder
-from ainode.node.errors import ConfigError
+from ainode.node.errors import ConfigError, installation
 from ainode.node.keeping.folder_lock import LOCK_NAME
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.reading import registry
@@ -243,7 +243,7 @@ def _web_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     if missing := missing_packages(settings):
         packages = " and ".join(missing)
         yield (
-            f"{sources.key('web', 'enabled')}: needs the missing package {packages}; pip install 'ainode[web]', or "
+            f"{sources.key('web', 'enabled')}: needs the missing package {packages}; {installation('web')}, or "
             "give false"
         )
     yield from _error_lines("", Tokens.names, Tokens(settings.data))

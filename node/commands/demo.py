@@ -13,6 +13,7 @@ from ainode.node import testing
 from ainode.node.app import Node
 from ainode.node.commands.demo_end import Ending, temporary_folder
 from ainode.node.commands.demo_studies import Demonstration, Tell, Trial, real_weights_first
+from ainode.node.errors import installation
 from ainode.node.keeping import database
 from ainode.node.reading import registry
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
@@ -139,7 +140,7 @@ def with_console(settings: Settings) -> Settings:
 def _welcome(settings: Settings) -> str:
     """Add a person with a random password, and return where and how the person logs in."""
     if not settings.web.enabled:
-        return "console: pip install 'ainode[web]' installs its packages"
+        return f"console: its packages are missing; {installation('web')}"
     from ainode.node.keeping.people import People, Role  # noqa: PLC0415 - of the extra `web`
 
     password, engine = secrets.token_urlsafe(_PASSWORD_BYTES), database.connect(settings.database_url)

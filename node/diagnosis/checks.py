@@ -17,11 +17,11 @@ from ainode.node.archive import dimse, mllp, orthanc, qido
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs, counted
-from ainode.node.errors import ConfigError, NodeError
+from ainode.node.errors import ConfigError, NodeError, installation
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
-from ainode.node.reading.boundary import INSTALLATION
+from ainode.node.reading.boundary import OF_HANDLERS
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
 from ainode.node.routes import Route
@@ -250,7 +250,7 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs])
         return (name, "not ready", str(error))
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
-        return (name, "not ready", f"missing: {packages}; {INSTALLATION}")
+        return (name, "not ready", f"missing: {packages}; {installation(*OF_HANDLERS)}")
     if state == READY and not route.live_destinations:
         silence = 'it sends nothing: no destinations, or mode = "shadow"'
         return (name, READY, f"{silence}; {words}" if words else silence)

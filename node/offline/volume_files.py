@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.node.domain import Position
-from ainode.node.errors import BrokenSeries, ConfigError
+from ainode.node.errors import BrokenSeries, ConfigError, installation
 from ainode.node.imaging.geometry import triple
 from ainode.node.offline.kinds import FileKind, format_of, is_gzip
 
@@ -102,7 +102,7 @@ def _package(name: str, distribution: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the package {distribution}, which decodes the file, is missing: pip install 'ainode[read]'"
+            f"the package {distribution}, which decodes the file, is missing; {installation('read')}"
         ) from error
 
 

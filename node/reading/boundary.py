@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ainode.node import logs
 from ainode.node.disk import is_full
-from ainode.node.errors import NodeError, OutOfResources
+from ainode.node.errors import NodeError, OutOfResources, installation
 
 log = logging.getLogger(__name__)
 
-INSTALLATION = "in the checkout of ainode: .venv/bin/pip install -c constraints.txt -e '.[models,detect]'"
-"""what installs the packages of the shipped handlers: ainode is on no package index; unpinned, torch brings CUDA"""
+OF_HANDLERS = ("models", "detect")
+"""the extras with the packages of the shipped handlers"""
 
 
 @contextmanager
@@ -68,4 +68,4 @@ def _remedy(name: str, missing: str) -> str:
     """Return how the missing module of a handler is found: a site's handler, a package of it, or a package of ours."""
     if name == missing or name.startswith(f"{missing}."):
         return "put its folder on PYTHONPATH, or install it as a package; see handlers/README.md"
-    return f"install the package that has {missing}" if "." in name else INSTALLATION
+    return f"install the package that has {missing}" if "." in name else installation(*OF_HANDLERS)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
+from ainode.node.errors import installation
 from ainode.node.settings.peers import Peer
 from ainode.node.settings.tables import Settings
 from ainode.node.settings.wording import Sources
@@ -38,7 +39,7 @@ def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
             yield from _unfit_source(settings, route.priors.source, f"{sources.routes}: route {route.name!r}", sources)
     if settings.database.url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         yield (
-            f"{sources.key('database', 'url')}: the package psycopg is missing; pip install 'ainode[postgresql]', or "
+            f"{sources.key('database', 'url')}: the package psycopg is missing; {installation('postgresql')}, or "
             'give "" for SQLite'
         )
 

@@ -116,10 +116,10 @@ def test_the_demonstration_ends_with_a_table_of_documents_that_are_there(tmp_pat
     folder = tmp_path / "ainode-demo"
     reports = [folder / word for word in done.stdout.split() if word.endswith(".dcm")]
     assert [dcmread(path).Modality for path in reports] == ["SR"] * STUDIES
-    # a whole spine, two radiographs, three slices of each CT for pneumonia and tumor, two of the pancreas, a nodule, a
+    # a whole spine, two radiographs, three slices of each CT for pneumonia and tumor, one of the pancreas, a nodule, a
     # photograph; summaries
     pictures = [folder / word for word in done.stdout.split() if word.endswith(".png")]
-    assert len(pictures) == 1 + 3 + 4 + 4 + 3 + 1 + 1
+    assert len(pictures) == 1 + 3 + 4 + 4 + 1 + 1 + 1
     for path in pictures:
         with Image.open(path) as picture:
             assert min(picture.size) >= 100
@@ -142,9 +142,9 @@ def test_a_demonstration_in_which_no_study_is_read_says_why_of_each_and_ends_wit
     done = ainode("demo", home=tmp_path, before=str(before))
     assert done.returncode == 1
     assert f"FAILED: only 0 of {STUDIES} synthetic studies were read" in done.stdout
-    assert re.search(rf"^FAILED \d of {STUDIES}: ct_pneumonia: .* is missing; pip install", done.stdout, re.MULTILINE)
+    assert re.search(rf"^FAILED \d of {STUDIES}: ct_pneumonia: .* is missing; .*pip install", done.stdout, re.MULTILINE)
     for name in ("ct-pneumonia", "ct_tumor", "lung-nodule", "skin_lesion", "spine_angles", "spine_radiograph"):
-        assert re.search(rf"^  {name}: .*(torch|cv2) is missing; pip install", done.stdout, re.MULTILINE), name
+        assert re.search(rf"^  {name}: .*(torch|cv2) is missing; .*pip install", done.stdout, re.MULTILINE), name
     assert "check\n      see which packages" in done.stdout
     assert "Next:" not in done.stdout
     assert "Traceback" not in done.stderr
@@ -404,4 +404,4 @@ def test_a_node_without_network_libraries_receives_and_says_which_package_its_ro
         assert [one.error for one in sent] == [None]
         job, _ = node.read(str(dcmread(paths[0]).StudyInstanceUID))
         assert job.state is JobState.FAILED
-        assert "is missing; pip install" in job.reason
+        assert re.search("is missing; .*pip install", job.reason)

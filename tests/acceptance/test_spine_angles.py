@@ -111,7 +111,7 @@ def the_lines_are_drawn(archive: Orthanc, folder: Path, path: Path, name: str) -
         placed = [screen.placed(box, image) for box in boxes]
 
         def are_drawn() -> bool:
-            drawn = np.array(screen.lines())
+            drawn = np.array(screen.straight_lines())
             return all(np.abs(drawn - box).max(axis=1).min() < 4 for box in placed)
 
         screen.until(are_drawn)

@@ -105,18 +105,15 @@ class Screen:
         return screen[top:bottom, left:right]
 
     def lines(self) -> list[Box]:
-        """Return what each line encloses that is drawn over the image, in pixels of the viewport.
+        """Return what each line of several points encloses that is drawn over the image, in pixels of the viewport."""
+        drawn = self.tab.locator("svg.svg-layer polyline")
+        return _enclosed(drawn.evaluate_all("all => all.map(one => one.getAttribute('points'))"))
 
-        A line of two points is an element of its own kind; those to the texts are among them.
-        """
-        shapes = self.tab.locator("svg.svg-layer polyline, svg.svg-layer line")
-        texts = shapes.evaluate_all(
-            "all => all.map(one => one.getAttribute('points')"
-            " || ['x1', 'y1', 'x2', 'y2'].map(name => one.getAttribute(name)).join(' '))"
-        )
-        numbers = [re.findall(r"-?[\d.]+", text) for text in texts]
-        points = [np.array(found, float).reshape(-1, 2) for found in numbers if len(found) % 2 == 0]
-        return [(*one.min(axis=0), *one.max(axis=0)) for one in points if len(one)]
+    def straight_lines(self) -> list[Box]:
+        """Return what each line of two points encloses, in pixels of the viewport; those to texts are among them."""
+        drawn = self.tab.locator("svg.svg-layer line")
+        ends = "['x1', 'y1', 'x2', 'y2'].map(name => one.getAttribute(name)).join(' ')"
+        return _enclosed(drawn.evaluate_all(f"all => all.map(one => {ends})"))
 
     def placed(self, box: Box, image: Dataset) -> Box:
         """Return where a box of an image, in its pixels, is in the viewport that the image fills."""
@@ -131,6 +128,13 @@ class Screen:
         box = self.tab.locator(_CANVAS).first.bounding_box()
         assert box
         return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+
+
+def _enclosed(texts: list[str]) -> list[Box]:
+    """Return the box around the points in each text; none of a text without points."""
+    numbers = [re.findall(r"-?[\d.]+", text) for text in texts]
+    points = [np.array(found, float).reshape(-1, 2) for found in numbers if found and len(found) % 2 == 0]
+    return [(*one.min(axis=0), *one.max(axis=0)) for one in points]
 
 
 def near(pixels: NDArray[np.int16], color: Color) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.node import ROOT
 
+from ainode.models.errors import installation
 from ainode.models.running.checkpoints import save_half
 from ainode.models.skin_lesion.benchmark import benchmark
 from ainode.models.skin_lesion.calibration import Calibration
@@ -46,7 +47,7 @@ def test_without_tensorflow_the_keras_column_is_left_out_and_a_note_names_the_pa
     )
     assert done.returncode == 0, done.stderr[-2000:]
     comparison = json.loads(done.stdout.splitlines()[-1])
-    assert comparison["note"] == "Keras column left out: tensorflow is not installed; pip install 'ainode[train]'"
+    assert comparison["note"] == f"Keras column left out: tensorflow is not installed; {installation('train')}"
     assert comparison["titles"] == ["way", "network", "median ms", "quartiles ms", "runs"]
     assert [len(row) for row in comparison["rows"]] == [5] * len(comparison["rows"])
     assert {row[0].split(",")[0] for row in comparison["rows"]} == {"ainode"}

@@ -164,6 +164,6 @@ def test_a_package_that_is_imported_late_and_missing_is_said_with_the_command_of
 
 
 def test_node_and_models_name_the_same_installation() -> None:
-    from ainode.node.reading.boundary import INSTALLATION
+    from ainode.node.errors import installation as of_the_node
 
-    assert installation("models", "detect") == INSTALLATION
+    assert installation("models", "detect") == of_the_node("models", "detect")
