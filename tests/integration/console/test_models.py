@@ -11,9 +11,11 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from integration.console.conftest import Browser
 from support.answers import an_answer, many, put_answers
+from support.node import ROOT
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import Message
+from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Correction, JobState, Judgement, Opinion
 from ainode.node.keeping.answer_search import AnswerFilter, AnswerSearch
 from ainode.node.keeping.judgements import Judgements
@@ -127,10 +129,11 @@ def test_the_page_of_a_model_begins_with_the_worst_that_is_known_of_it(
 
 def test_a_card_says_what_the_model_is_not_for_and_which_bytes_the_node_serves(viewer: Browser) -> None:
     page = words(viewer.get("/console/models/skin_lesion").text)
+    shipped = ROOT / "weights" / "skin_lesion_cells.safetensors"
     for text in (
         "any clinical decision",
         "earlier weights: AUC 0.818, sensitivity 0.575 at another hospital",
-        "f118b3865f5f2f4fa927e09637d18a2e3f9198d662a3e287472e635f64d8bb8d",
+        sha256_of(shipped),
         "CC BY-NC 4.0",
         "652 cases of 446 independent groups",
         "logistic regression on 16 x 16 pixels",
