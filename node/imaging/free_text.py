@@ -5,8 +5,8 @@ import unicodedata
 from typing import Final
 
 # What codes, numbers, times and UIDs are made of, and the units of modality values. Of these a code string alone may
-# have blanks, and has 16 characters at most (PS3.5 6.2): longer ones are somebody's words.
-_CODE: Final = re.compile(r"[A-Z0-9_ ]{1,16}|[A-Z0-9_./%+-]{1,64}")
+# have blanks, and has 16 characters at most (PS3.5 6.2): longer ones are somebody's words. A slash parts several.
+_CODE: Final = re.compile(r"(?=.{1,64}$)[A-Z0-9_ ]{1,16}(/[A-Z0-9_ ]{1,16})*|[A-Z0-9_./%+-]{1,64}")
 
 
 def unaccented(text: str) -> str:

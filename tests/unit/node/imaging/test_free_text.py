@@ -5,7 +5,10 @@ import pytest
 from ainode.node.imaging.free_text import as_code
 
 
-@pytest.mark.parametrize("code", ["LL", "LEFT LATERAL", "W_SPINE", "1.2.840.10008.5.1.4.1.1.2", "0.143", "99%"])
+@pytest.mark.parametrize(
+    "code",
+    ["LL", "LEFT LATERAL", "W_SPINE", "ORIGINAL/PRIMARY/CT_SOM7 SPI DUAL", "1.2.840.10008.5.1.4.1.1.2", "0.143", "99%"],
+)
 def test_a_code_is_told(code: str) -> None:
     assert as_code(code) == code
 
