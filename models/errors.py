@@ -15,12 +15,24 @@ class MissingNetwork(ModelError):
     """A network that the card names has no weights; the other networks are never used without it."""
 
 
+class BundleRefused(ModelError):
+    """A MONAI bundle holds what is not run here; each line of the message names file, key and value."""
+
+
+class BundleFailed(ModelError):
+    """A MONAI bundle's own steps cannot read a volume, or end in no answer of the kind that its metadata promises."""
+
+
 class CardError(ModelError):
     """The card lacks an entry, or has an impossible entry."""
 
 
 class UnusablePicture(ModelError):
     """The model cannot read the picture; the message has the reason."""
+
+
+class UniformPicture(UnusablePicture):
+    """All values of the picture are one value, or too many of them, for values by their spread."""
 
 
 class PrecisionRefused(ModelError):

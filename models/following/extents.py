@@ -31,17 +31,18 @@ def maximum_mm(mask: Mask, step_mm: float) -> float:
 
 
 def contours(patch: Grid, mask: Mask, scan: Grid) -> Iterator[tuple[Position, ...]]:
-    """Yield the contour of the largest part of a mask in each slice of the scan, from the feet to the head.
+    """Yield the contour of each part of a mask in each slice of the scan, from the feet to the head.
 
-    The mask has the shape of the patch, and the patch has the axes of the scan.
+    Volume and axes are those of all parts. A line or a point has no contour. The mask has the shape of the patch, and
+    the patch has the axes of the scan.
     """
     layers = np.arange(len(mask))
     depths = scan.indices(patch.positions(np.stack([layers, 0 * layers, 0 * layers], -1)))[:, 0]
     for number in range(math.ceil(depths[0]), math.floor(depths[-1]) + 1):
         layer = int(np.abs(depths - number).argmin())
         polygons, _ = cv2.findContours(mask[layer].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        points = max((polygon.reshape(-1, 2) for polygon in polygons), key=len, default=np.empty((0, 2)))
-        if len(points) > 2:  # noqa: PLR2004 - a polygon
+        parts = (polygon.reshape(-1, 2) for polygon in polygons)
+        for points in (part for part in parts if len(part) > 2):  # noqa: PLR2004 - a polygon
             # A point between two layers would leave the plane of the contour.
             indices = np.array([(layer, row, column) for column, row in (*points, points[0])])
             corners = patch.positions(indices)

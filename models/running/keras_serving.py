@@ -24,6 +24,7 @@ from ainode.models.running.keras_network import array_of, backend, efficientnet_
 from ainode.models.running.receptive_field import field_shift
 from ainode.models.running.runtime import Array, Execution, Precision, Recipe, Runner, runner
 from ainode.models.running.saliency import recentered_map
+from ainode.models.running.weight_files import refuse_growth
 
 ORIGINALS = frozenset({".h5", ".hdf5", ".keras"})
 _EIGHT_BITS = 255.0
@@ -140,9 +141,12 @@ def _config(path: Path) -> object:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
+                refuse_growth(archive, path)
                 return json.loads(archive.read("config.json"))
         with h5py.File(path, "r") as file:
             config = file.attrs.get("model_config")
+    except CheckpointRefused:
+        raise
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointRefused(f"{path}: neither an .h5 nor a .keras file, or cut short: {error}") from error
     if config is None:

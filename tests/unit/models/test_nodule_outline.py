@@ -16,6 +16,7 @@ import torch  # noqa: E402  # after the packages were seen to be here
 
 from ainode import weights as shipped  # noqa: E402
 from ainode.models.following import Grid, Omission  # noqa: E402
+from ainode.models.following.extents import contours  # noqa: E402
 from ainode.models.nodule_outline import experiment  # noqa: E402
 from ainode.models.nodule_outline.benchmark import outline_rows  # noqa: E402
 from ainode.models.nodule_outline.card import read_card  # noqa: E402
@@ -62,6 +63,16 @@ def test_the_outline_of_a_ball_has_the_ball_s_place_and_about_its_size(model: Ou
     # The readers of the training nodules drew generously on the outside.
     assert 0.9 < nodule.size.long_axis_mm / (2 * radius_mm) < 1.3
     assert nodule.refusal is None
+
+
+def test_the_contours_of_a_mask_in_two_parts_of_a_slice_are_around_both() -> None:
+    patch = Grid(np.zeros((8, 20, 20), np.float32), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), AXES)
+    mask = np.zeros(patch.values.shape, np.bool_)
+    mask[2:5, 2:9, 3:6], mask[2:5, 12:15, 3:6], mask[4, 2:15, 3:6], mask[6, 10, 10] = True, True, True, True
+    found = [np.asarray(contour) for contour in contours(patch, mask, patch)]
+    assert [contour[0, 2] for contour in found] == [2, 2, 3, 3, 4]
+    rows = sorted((contour[:, 1].min(), contour[:, 1].max()) for contour in found)
+    assert rows == [(2, 8), (2, 8), (2, 14), (12, 14), (12, 14)]
 
 
 def test_the_bench_times_the_outline_beside_eager_pytorch_with_the_same_answer(tmp_path: Path) -> None:

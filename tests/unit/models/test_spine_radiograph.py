@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.visualize import GradCAM
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from support.letterbox import on_input
@@ -50,6 +49,9 @@ def model(random_model: RandomModel, cache: Path) -> SpineRadiographModel:
 def test_the_map_of_the_forward_pass_is_monais_grad_cam(architecture: str, layer: str) -> None:
     torch.manual_seed(2)
     network = classifier(architecture).eval()
+    # MONAI looks for torchvision once, when it is imported; the classifier has made it importable.
+    from monai.visualize import GradCAM
+
     picture = torch.rand(1, 3, 96, 96)
     grad_cam = GradCAM(
         network, target_layers=layer, upsampler=lambda _: torch.nn.Identity(), postprocessing=lambda x: x
