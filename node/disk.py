@@ -67,7 +67,7 @@ def place_durably(source: Path, target: Path) -> None:
     Raises: OSError.
     """
     make_folder(target.parent)
-    for path in (*source.iterdir(), source) if source.is_dir() else (source,):
+    for path in (*source.rglob("*"), source) if source.is_dir() else (source,):
         _sync(path)
     source.replace(target)
     sync_folder(target.parent)

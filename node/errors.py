@@ -14,10 +14,12 @@
     │   ├── HandlerStarting      its needs are not known yet: the study is routed again when they are
     │   ├── ReaderTimeout        the model was killed at its time limit
     │   └── ReaderDied           the reader process ended by itself (memory, crash)
+    │       └── ReaderTooLarge   the model was killed at its memory limit
     ├── ReportError              a result that cannot be encoded
     ├── CannotRender             a file that a page cannot show
     │   └── Busy                 too many people wait for the same work of the node
     ├── DatabaseUnavailable      locked, full, away or gone: whatever needed the database is tried again
+    │   └── LeaseLost            others took this process for dead, or its task is another's: it acts no more
     └── ArchiveError
         ├── ArchiveUnreachable   retried with back-off
         └── ArchiveRefused       final for that document; carries the archive's status
@@ -104,6 +106,10 @@ class ReaderDied(HandlerError):
     retry, attempts = True, 2
 
 
+class ReaderTooLarge(ReaderDied):
+    """The reader was killed at its memory limit."""
+
+
 class ReportError(NodeError):
     """A result that cannot be encoded as a valid DICOM object."""
 
@@ -122,6 +128,10 @@ class DatabaseUnavailable(NodeError):
     retry = True
 
 
+class LeaseLost(DatabaseUnavailable):
+    """The work is not this process's any more: nothing is sent, and nothing of the transaction is written."""
+
+
 class ArchiveError(NodeError):
     """An archive did not take, confirm or answer.
 
@@ -138,6 +148,10 @@ class ArchiveUnreachable(ArchiveError):
     """No association, a lost one, or a transient failure status."""
 
     retry = True
+
+
+class NotSent(ArchiveUnreachable):
+    """No connection was made, or an earlier document kept this one: nothing of the document left the node."""
 
 
 class ArchiveRefused(ArchiveError):

@@ -6,9 +6,10 @@ document and on nothing else: study, evidence, model, weights, configuration, so
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from ainode.node import __version__
@@ -21,6 +22,7 @@ from ainode.node.domain import (
     InstanceRef,
     Location,
     MessageAddress,
+    ServerAddress,
 )
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings import Peer, Settings
@@ -74,19 +76,49 @@ def wishes(settings: Settings, destinations: Iterable[str]) -> Mapping[str, tupl
 
 def _wishes(peer: Peer) -> tuple[DocumentKind, ...]:
     if peer.is_listener:
-        return (DocumentKind.MESSAGE,)
-    kinds = {_SEGMENTATIONS[peer.segmentation], DocumentKind.PRESENTATION_STATE if peer.presentation_state else None}
+        return (message_kind(peer),)
+    kinds = {
+        _SEGMENTATIONS[peer.segmentation],
+        DocumentKind.PRESENTATION_STATE if peer.presentation_state else None,
+        DocumentKind.PDF if peer.pdf else None,
+    }
     return tuple(kind for kind in DocumentKind if kind in kinds)
 
 
+def message_kind(peer: Peer) -> DocumentKind:
+    """Return the only kind of document that a listener takes."""
+    return DocumentKind.BUNDLE if peer.deliver == "fhir" else DocumentKind.MESSAGE
+
+
 def message_addresses(settings: Settings, route: Route) -> tuple[MessageAddress, ...]:
-    """Return the listeners among the destinations of a route, in the order of node.toml."""
-    listeners = (peer for peer in settings.peers if peer.is_listener and peer.name in route.destinations)
-    return tuple(map(message_address, listeners))
+    """Return the HL7 listeners among the destinations of a route, in the order of node.toml."""
+    return tuple(map(message_address, _peers_by(settings, route, "hl7")))
+
+
+def server_addresses(settings: Settings, route: Route) -> tuple[ServerAddress, ...]:
+    """Return the FHIR servers among the destinations of a route, in the order of node.toml."""
+    return tuple(map(server_address, _peers_by(settings, route, "fhir")))
+
+
+def _peers_by(settings: Settings, route: Route, deliver: str) -> Iterator[Peer]:
+    return (peer for peer in settings.peers if peer.deliver == deliver and peer.name in route.destinations)
+
+
+def server_address(peer: Peer) -> ServerAddress:
+    """Return how resources for a FHIR server are written."""
+    table = peer.server
+    return ServerAddress(
+        destination=peer.name,
+        patient=table.patient,
+        patient_systems=tuple(sorted(table.patient_systems.items())),
+        accession_system=table.accession_system,
+        report_status=table.report_status,
+        members=table.members,
+    )
 
 
 def message_address(peer: Peer) -> MessageAddress:
-    """Return how messages for a listener are written."""
+    """Return how messages for an HL7 listener are written."""
     table = peer.listener
     return MessageAddress(
         destination=peer.name,
@@ -214,6 +246,23 @@ def made_uid(*parts: str) -> UID:
     return UID(f"2.25.{int(digest(list(parts))[:32], 16)}")
 
 
+def made_control_id(parts: Sequence[str]) -> str:
+    """Return MSH-10 of whatever the parts describe, of 20 characters (HL7 2.5.1, 2.15.9.10)."""
+    return digest(list(parts))[:20].upper()
+
+
+def correction_uid(message: str) -> UID:
+    """Return the UID of the message that takes the place of another message about a study to the same listener."""
+    return made_uid("takes the place of", message)
+
+
+def made_uuid(*parts: str) -> UUID:
+    """Return the UUID of whatever the parts describe: the same parts have the same UUID (version 8 of RFC 9562)."""
+    octets = bytearray.fromhex(digest(list(parts))[:32])
+    octets[6], octets[8] = octets[6] & 0x0F | 0x80, octets[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(octets))
+
+
 def algorithm_uid(algorithm: Algorithm) -> UID:
     """Return the Device UID of an algorithm: the same for the same name, version and weights, wherever they run."""
     return made_uid("algorithm", algorithm.name, algorithm.version, algorithm.weights_sha256)
@@ -254,4 +303,5 @@ def document_context(
         comprehensive_3d=comprehensive_3d(settings, route),
         optional=tuple(sorted({kind for kind in wanted if kind.is_optional})),
         messages=message_addresses(settings, route),
+        servers=server_addresses(settings, route),
     )

@@ -2,10 +2,13 @@
 
 The words of a library may hold the value of a header, in a record, a warning or an error. So a line has the words of
 the node's own modules alone, and of a library the place in its code. One record is one line: what cannot be printed,
-such as a line end in an AE title, is escaped here and nowhere else.
+such as a line end in an AE title, is escaped here and nowhere else. With `[node] log_format = "json"` a line is
+an object.
 """
 
+import json
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -25,10 +28,15 @@ _KEYS: Final = (
 )
 # The module of the receiver's process runs as `__main__`.
 _OWN: Final = ("ainode", "__main__")
+# What an operator does about the line of a library, whose words nobody sees.
+_OF_WARNINGS: Final = "nothing is to be done unless a line of ainode names a failure"
+_OF_ERRORS: Final = "if something failed, hand this line to who supports the node"
 # What they warn of is told by the node's own errors, too.
-_SILENT: Final = ("urllib3", "pynetdicom.acse", "pynetdicom.transport")
+_SILENT: Final = ("urllib3", "pynetdicom.acse", "pynetdicom.transport", "websockets")
 # What Python ignores by default, outside of a module that is run.
 _FOR_DEVELOPERS: Final = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+_FORMAT_VARIABLE: Final = "AINODE_NODE__LOG_FORMAT"
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +82,22 @@ class _Formatter(logging.Formatter):
     def _words(self, record: logging.LogRecord) -> str:
         if _is_own(record):
             return record.getMessage()
-        return f"the library's words may hold a header's value ({_place(record.pathname, record.lineno)})"
+        place = _place(record.pathname, record.lineno)
+        remedy = _OF_WARNINGS if record.levelno <= logging.WARNING else _OF_ERRORS
+        return f"the library's words may hold a header's value and are left out ({place}); {remedy}"
+
+
+class _JsonFormatter(_Formatter):
+    """Makes one object of a record, in ASCII: the time, the level, the module, the words, and values of known keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object as one line."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        about = {key: str(getattr(record, key)) for key in _KEYS if hasattr(record, key)}
+        error = record.exc_info[1] if record.exc_info else None
+        raised = {"raised": raised_at(error)} if error else {}
+        head = {"time": at, "level": record.levelname, "logger": record.name, "words": self._words(record)}
+        return json.dumps(head | about | raised)
 
 
 def _is_own(record: logging.LogRecord) -> bool:
@@ -152,11 +175,14 @@ class RecentLines(logging.Handler):
 def configure(stream: TextIO | None = None) -> None:
     """Log to a stream, by default standard error: the node from INFO on, libraries from WARNING on.
 
-    Warnings and what ends a thread or the process become records, too.
+    Warnings and what ends a thread or the process become records, too. The format is that of `choose_format` in this
+    process, or in the process that started this one.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_FirstOfPlace())
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    is_json = os.environ.get(_FORMAT_VARIABLE, "") == "json"
+    line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(_JsonFormatter() if is_json else _Formatter(line))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.raiseExceptions = False  # the complaint about a record that cannot be written repeats its values
     for name in _OWN:
@@ -169,6 +195,16 @@ def configure(stream: TextIO | None = None) -> None:
     sys.excepthook = _note_end
     threading.excepthook = lambda ended: _note_end(ended.exc_type, ended.exc_value, ended.exc_traceback)
     sys.unraisablehook = lambda lost: _note_end(lost.exc_type, lost.exc_value, lost.exc_traceback)
+
+
+def choose_format(name: str) -> None:
+    """Log in a format from now on, `text` or `json`, and so do the processes that this process starts.
+
+    They are told by the variable of the setting, which they would read in the same way.
+    """
+    if os.environ.get(_FORMAT_VARIABLE, "text") != name:
+        os.environ[_FORMAT_VARIABLE] = name
+        configure()
 
 
 def _take_warnings() -> None:

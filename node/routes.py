@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from annotated_types import Ge, Le, Len, Predicate
 
-from ainode.node.domain import UID
+from ainode.node.domain import UID, UrgentRule
 
 # What every route wants is written in words, what one route wants as a value or a pattern.
 _IN_WORDS: Final = re.compile(r"(?:an?|no|nothing) ")
@@ -19,10 +19,17 @@ PART_UNKNOWN: Final = "unknown: no anatomic code, Body Part Examined or descript
 """what is found of an image whose header names no body part"""
 HAS_PIXELS: Final = "an image with pixels"
 """what the condition on Rows and Columns expects"""
+NOT_KEPT: Final = "a value that is not kept"
+"""what the catalog keeps of a value that may be a person's words; in the rows of nodes of before, too"""
 PIXELS_TOO: Final = ", or a CT that names no part"
 """what a route with `body_part_from = "pixels"` takes beside its body parts"""
 SEEN_PARTS: Final = frozenset({"CHEST", "ABDOMEN"})
 """what a look at the pixels of a CT can tell (`imaging.ct_look`)"""
+CONDITIONS: Final = (
+    *("modality", "body_part", "body_part_from", "tags"),
+    *("required_series", "companions", "min_instances"),
+)
+"""the keys of a route that say which images it takes"""
 
 
 class RouteMode(StrEnum):
@@ -80,6 +87,9 @@ class Route:
     priors: PriorRule | None = None
     min_instances: Annotated[int, Ge(1), Le(1_000_000)] = 1
     priority: Annotated[int, Ge(1), Le(1000)] = 100
+    urgent: UrgentRule | None = None
+    urgent_tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """DICOM keyword to pattern: a study with an image that fits all of them is read as if `priority` were 1"""
     destinations: tuple[str, ...] = ()
     mode: RouteMode = RouteMode.LIVE
     report_out_of_scope: bool = False
@@ -89,6 +99,19 @@ class Route:
     """whether the handler searches for what nobody pointed at; what it finds are candidates"""
     most_candidates: Annotated[int, Ge(1), Le(20)] = 5
     """candidates of a search that are reported, the surest first; the others are counted"""
+
+    def takes_same_images(self, other: "Route") -> bool:
+        """Return whether both routes have the same conditions."""
+        return not self.other_conditions(other)
+
+    def other_conditions(self, other: "Route") -> tuple[str, ...]:
+        """Return each condition that another route states differently, in words: some studies are of one route then."""
+        values = {key: (getattr(self, key), getattr(other, key)) for key in CONDITIONS}
+        return tuple(
+            f"{key}: {self.name} {mine or 'any'}, {other.name} {others or 'any'}"
+            for key, (mine, others) in values.items()
+            if _unordered(mine) != _unordered(others)
+        )
 
     @property
     def wanted_candidates(self) -> int:
@@ -112,9 +135,14 @@ class Route:
         return (
             f"not ready for patients: the weights {names} are for demonstration; route "
             f"{self.name!r} runs as shadow, its documents stay in the node; to let them leave, set {keys} in the route "
-            "(routes.toml) and restart the node, then `ainode retry JOB` sends what was withheld; for weights of "
+            "(routes.toml) and type `ainode reload`, then `ainode retry JOB` sends what was withheld; for weights of "
             f"patients of your own, `ainode train {demonstration_weights[0].split('/')[0]}` and `ainode weights import`"
         )
+
+
+def _unordered(value: object) -> object:
+    """Return a value of a route so that the order of several does not count."""
+    return sorted(map(str, value)) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +175,11 @@ def difference(attribute: str, expected: str, found: str) -> str:
     Both stand side by side: which of them is wrong, the header or the choice of the route, the node cannot know.
     """
     wanted = f"{expected} ({attribute})" if _IN_WORDS.match(expected) else f"{attribute} {expected}"
-    return f"takes {wanted}, and this is {found}"
+    return (
+        f"takes {wanted}, and this has another value, which is not kept"
+        if found == NOT_KEPT
+        else (f"takes {wanted}, and this is {found}")
+    )
 
 
 def remedy(attribute: str, expected: str, found: str) -> str:
@@ -158,7 +190,9 @@ def remedy(attribute: str, expected: str, found: str) -> str:
     # A route whose `body_part_from` is pixels takes a CT that names no part: the image is none.
     if PIXELS_TOO in expected or SEEN_PARTS.isdisjoint(expected.upper().split()):
         return header
-    return f'for a CT, write body_part_from = "pixels" into the route (routes.toml) and restart the node; or {header}'
+    return (
+        f'for a CT, write body_part_from = "pixels" into the route (routes.toml) and type `ainode reload`; or {header}'
+    )
 
 
 def mismatch_sentence(route: str, attribute: str, expected: str, found: str) -> str:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ainode.node.settings import Settings
 
 Config = Annotated[Path | None, typer.Option("--config", help="path of node.toml; routes.toml lies in the same folder")]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="take the place of the model of that name; its folder stays beside as NAME.former"),
+]
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
@@ -32,6 +36,16 @@ def refuse_empty(arguments: Sequence[str]) -> None:
                 f"an argument is empty ({place}); a shell variable may have no value: "
                 'give a value, or leave the argument out. This folder is "."'
             )
+
+
+def plain_path(path: Path | None) -> Path | None:
+    """Return the path of an argument: that of a file or folder, and of no pipe or device, which has no end.
+
+    Raises: typer.BadParameter.
+    """
+    if path is not None and not (path.is_file() or path.is_dir()):
+        raise typer.BadParameter(f"{path} is no plain file")
+    return path
 
 
 def program() -> str:

@@ -8,6 +8,7 @@ given. Revocation lists are checked for every certificate of a chain.
 import base64
 import logging
 import os
+import select
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,10 +22,12 @@ from ainode.node.certificates import identities, next_update, valid_until
 from ainode.node.errors import ArchiveUnreachable, ConfigError
 
 if TYPE_CHECKING:
-    from ainode.node.settings import AuditTable, NodeTable, Peer, WebTable
+    from ainode.node.settings import AuditTable, NodeTable, Peer, Subscription, WebTable
 
 # Of a whole handshake: a caller that connects and says nothing is gone after this.
 HANDSHAKE_S: Final = 10.0
+# How long a thread that receives keeps the others from sending.
+_TURN_S: Final = 0.05
 # RFC 9325 4.2: the suites of TLS 1.2 with an ephemeral key on an elliptic curve and AES-GCM; 4.5: 112 bits of security,
 # which is RSA with 2048 bits. OpenSSL adds the three suites of TLS 1.3.
 _SUITES: Final = "@SECLEVEL=2:ECDHE+AESGCM"
@@ -89,7 +92,17 @@ def collecting(table: "AuditTable") -> ssl.SSLContext:
     return _calling(table, "[audit]")
 
 
-def _calling(table: "Peer | AuditTable", whose: str) -> ssl.SSLContext:
+def notifying(subscription: "Subscription") -> ssl.SSLContext:
+    """Return the context of who sends notifications of this subscription.
+
+    Raises: ConfigError if a file is missing, or is not what it should be.
+    """
+    context = _calling(subscription, f"notification {subscription.name}:")
+    context.sslsocket_class = ssl.SSLSocket  # no two threads use it
+    return context
+
+
+def _calling(table: "Peer | AuditTable | Subscription", whose: str) -> ssl.SSLContext:
     with _errors_naming(f"{whose} ca_file", table.ca_file):
         context = ssl.create_default_context(cafile=table.ca_file or None)
     _profile(context)
@@ -214,6 +227,27 @@ class CallingSocket(ssl.SSLSocket):
         except ssl.SSLError as error:
             self.failure = failure_reason(error)
             raise
+
+
+class ChannelSocket(CallingSocket):
+    """A socket on which one thread waits for what may never come, and others send meanwhile."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive as the base class does; nobody waits for the other side while it is this thread's turn."""
+        while True:
+            if not self.pending():
+                waiting = select.poll()
+                waiting.register(self, select.POLLIN)
+                waiting.poll()
+            with self._noted(), self._turn:
+                # What came may be of TLS itself (RFC 8446 4.6), and no byte of the other side follows.
+                self.settimeout(_TURN_S)
+                try:
+                    return ssl.SSLSocket.recv(self, buflen, flags)
+                except TimeoutError:
+                    continue
+                finally:
+                    self.settimeout(None)
 
 
 class _Renewing(ssl.SSLContext):

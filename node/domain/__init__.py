@@ -9,6 +9,7 @@ from ainode.node.domain.dicom import (
     OWN_SEARCH,
     REQUEST,
     SEARCH,
+    SECONDARY_CAPTURES,
     UID,
     UID_PATTERN,
     Code,
@@ -26,9 +27,12 @@ from ainode.node.domain.dicom import (
     is_position,
     is_uid,
     refs,
+    synthetic_uid,
 )
 from ainode.node.domain.findings import (
+    RESEARCH_USE_ONLY,
     Algorithm,
+    Attachment,
     Capture,
     Finding,
     GraphicType,
@@ -47,6 +51,8 @@ from ainode.node.domain.findings import (
 )
 from ainode.node.domain.handler import (
     SELF_TEST_MODALITY,
+    SELF_TEST_PATIENT_ID,
+    SELF_TEST_PEER,
     SYNTHETIC_PATIENT_ID,
     Handler,
     Looking,
@@ -61,7 +67,9 @@ from ainode.node.domain.judgement import (
     Correction,
     Judgement,
     Opinion,
+    SentMessage,
 )
+from ainode.node.domain.occasions import Occasion
 from ainode.node.domain.probabilities import probability_text, score_text
 from ainode.node.domain.requests import (
     Document,
@@ -71,11 +79,15 @@ from ainode.node.domain.requests import (
     MessageAddress,
     Needs,
     NeedsQuestion,
+    OnEarly,
     PrepareQuestion,
     Reading,
     Request,
+    ServerAddress,
+    nothing_early,
 )
 from ainode.node.domain.states import DeliveryState, JobState
+from ainode.node.domain.urgency import UrgentRule, is_urgent
 from ainode.node.domain.verdict import Band, Presence, Verdict
 
 __all__ = [
@@ -85,14 +97,19 @@ __all__ = [
     "OWN_REPORT",
     "OWN_SEARCH",
     "REQUEST",
+    "RESEARCH_USE_ONLY",
     "SEARCH",
+    "SECONDARY_CAPTURES",
     "SELF_TEST_MODALITY",
+    "SELF_TEST_PATIENT_ID",
+    "SELF_TEST_PEER",
     "SYNTHETIC_PATIENT_ID",
     "UID",
     "UID_PATTERN",
     "Algorithm",
     "AssessmentCodes",
     "AssessmentRequest",
+    "Attachment",
     "Band",
     "Capture",
     "Code",
@@ -118,6 +135,8 @@ __all__ = [
     "MessageAddress",
     "Needs",
     "NeedsQuestion",
+    "Occasion",
+    "OnEarly",
     "Opinion",
     "OutOfScope",
     "Outline",
@@ -135,11 +154,14 @@ __all__ = [
     "Segment",
     "Segmented",
     "Selection",
+    "SentMessage",
     "Series",
+    "ServerAddress",
     "Study",
     "SyntheticImage",
     "SyntheticStudy",
     "TimePoint",
+    "UrgentRule",
     "Value",
     "Verdict",
     "WeightsStatus",
@@ -147,7 +169,10 @@ __all__ = [
     "counted",
     "is_position",
     "is_uid",
+    "is_urgent",
+    "nothing_early",
     "probability_text",
     "refs",
     "score_text",
+    "synthetic_uid",
 ]

@@ -4,6 +4,7 @@ Points are (column, row) in pixels of the source image, from the center of the t
 PS3.3 C.18.6.1.1 counts them: the outer corner of the first pixel is 0, 0.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,15 @@ UID_PATTERN = r"[0-9][0-9.]{0,63}"
 """PS3.5 9.1, and hardly stricter: leading zeros do occur, but in an address `..` is another resource"""
 NO_UID = UID("")
 """stands where a source names no UID"""
+
+SECONDARY_CAPTURES = (
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.7.1",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+)
+"""the SOP classes of pictures (PS3.4 B.5): of one frame, then of several"""
 
 # One header value as plain Python: text, number, several of them, or sequence items.
 Value: TypeAlias = "str | int | float | tuple[Value, ...] | Mapping[str, Value]"
@@ -164,6 +174,11 @@ class Study:
 def refs(instances: Iterable[Instance]) -> tuple[InstanceRef, ...]:
     """Return the references of the instances, in their order."""
     return tuple(instance.ref for instance in instances)
+
+
+def synthetic_uid(*parts: object) -> UID:
+    """Return the UID of something made up: the same for the same parts (PS3.5 B.2)."""
+    return UID(f"2.25.{int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:16], 'big')}")
 
 
 def is_uid(text: str) -> bool:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ainode.node.domain.dicom import NO_UID, UID, Code, InstanceRef, Point, Position
 from ainode.node.domain.verdict import Presence, Verdict
+
+RESEARCH_USE_ONLY: Final = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
+"""what every form of an answer says first"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +37,24 @@ class Region:
     image: InstanceRef
     points: tuple[Point, ...]
     graphic_type: GraphicType = GraphicType.POLYLINE
+    frame: int | None = None
+    """the number of the frame, from 1; None on an image of one frame"""
 
     @classmethod
-    def box(cls, image: InstanceRef, *, left: float, top: float, right: float, bottom: float) -> "Region":
+    def box(
+        cls, image: InstanceRef, *, left: float, top: float, right: float, bottom: float, frame: int | None = None
+    ) -> "Region":
         """Return a rectangle: top left, top right, bottom right, bottom left, top left."""
         if not (left < right and top < bottom):
             message = f"a box needs left < right and top < bottom, got {left, top, right, bottom}"
             raise ValueError(message)
         corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
-        return cls(image, corners)
+        return cls(image, corners, frame=frame)
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Contours around something in the patient, each in a plane of its own and closed (PS3.3 C.18.9).
+    """Contours around something in the patient, each in a plane and closed, one around each piece (PS3.3 C.18.9).
 
     Units: mm; points (x, y, z) in LPS.
     """
@@ -124,12 +132,14 @@ class Finding:
     def conclusion(self) -> str:
         """Return name and verdict: `pneumonia: absent`, `nodule 1, malignant: absent`; the name where no verdict is.
 
-        Of a candidate without a verdict it is `region 1: indeterminate`.
+        A name that has what is judged as a word says it once. Of a candidate without a verdict it is
+        `region 1: indeterminate`.
         """
         if self.verdict is None:
             return f"{self.tracking_identifier}: {self.presence}" if self.presence else self.tracking_identifier
-        about = self.verdict.about
-        subject = self.tracking_identifier if about is None else f"{self.tracking_identifier}, {about.meaning.lower()}"
+        about = self.verdict.about.meaning.lower() if self.verdict.about else ""
+        is_named = about in ("", *self.tracking_identifier.lower().split())
+        subject = self.tracking_identifier if is_named else f"{self.tracking_identifier}, {about}"
         return f"{subject}: {self.verdict.presence}"
 
     @property
@@ -184,10 +194,14 @@ class Capture:
     """findings whose regions are drawn"""
     subject: Finding | None = None
     """the finding that the picture is about; the picture says its verdict first"""
+    beside: tuple[Finding, ...] = ()
+    """other findings with a verdict on the same image, which the picture says as well"""
     inset: Finding | None = None
     """a small finding whose surroundings are shown magnified beside the whole image"""
     window: Window | None = None
     """the gray values that the picture shows; None: as the image says"""
+    frame: int | None = None
+    """the number of the frame, from 1; None on an image of one frame"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +239,9 @@ class Segmented:
     """Content Label: capitals, digits, spaces and underscores, 16 at most (CS)"""
     segments: tuple[Segment, ...]
     maps: tuple[LabelMap, ...]
+    slice_distance_mm: float | None = None
+    """from the center of a slice to that of the next one, of the slices that were looked at, marked or not; None of
+    images that stand for themselves, and of slices at uneven distances"""
 
 
 class WeightsStatus(StrEnum):
@@ -270,6 +287,16 @@ class TimePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A ready-made DICOM object beside a result, as a site's program wrote it; the node checks it before it leaves."""
+
+    content: bytes = field(repr=False)
+    """a whole Part 10 file"""
+    kinds: tuple[str, ...]
+    """what the program may make: `SR`, `SC`, `SEG`, `GSPS`, `PDF`, or the UID of another SOP class"""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The answer of a model on a study; evidence begins with the images of the current study."""
 
@@ -294,6 +321,8 @@ class Result:
     """what was measured, in a sentence, where nothing is judged: such as `largest curve 42 degrees, T5 to T11`"""
     segmented: Segmented | None = field(default=None, repr=False, hash=False, compare=False)
     """what was outlined on the images of the current study, for destinations that ask for segmentations"""
+    attachments: tuple[Attachment, ...] = field(default=(), repr=False, hash=False, compare=False)
+    """objects that go with the report to every archive; a reading that has made its documents keeps none of them"""
 
     @property
     def presence(self) -> Presence | None:
@@ -309,17 +338,12 @@ class Result:
     def leading(self) -> tuple[Finding, Verdict] | None:
         """Return the finding with the strongest verdict, None without a verdict.
 
-        Of several it is the most probable of those that say the same as the first: images come before their boxes,
-        whose probability is of something else.
+        Of several that say the same it is the most probable; verdicts on whole images come before those on places in
+        them, whose probability is of something else.
         """
         verdicts = [(finding, finding.verdict) for finding in self.findings if finding.verdict]
         judged = [(finding, verdict) for finding, verdict in verdicts if verdict.presence is self.presence]
-        alike = [
-            (finding, verdict)
-            for finding, verdict in judged
-            if (finding.concept, verdict.about) == (judged[0][0].concept, judged[0][1].about)
-        ]
-        return max(alike, key=lambda pair: pair[1].probability, default=None)
+        return max(judged, key=lambda pair: (pair[0].region is None, pair[1].probability), default=None)
 
     @property
     def headline(self) -> str:

@@ -40,6 +40,10 @@ class SyntheticImage:
 
 SYNTHETIC_PATIENT_ID: Final = "SYNTHETIC"
 """the Patient ID of each study that the node makes up"""
+SELF_TEST_PATIENT_ID: Final = "SYNTHETIC-SELF-TEST"
+"""the Patient ID of the studies by which the node tests its routes: their documents leave the node for nobody"""
+SELF_TEST_PEER: Final = "self-test"
+"""the destination of these documents, which the node itself opens on loopback; no [[peer]] has the name"""
 SELF_TEST_MODALITY: Final = "OT"
 """the modality of the picture that the node makes up to test its way up to the routes; no handler's study has it"""
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ainode.node.domain.dicom import Code, InstanceRef
-from ainode.node.domain.requests import DocumentContext
+from ainode.node.domain.dicom import UID, Code, InstanceRef
+from ainode.node.domain.requests import DocumentContext, DocumentKind
 from ainode.node.domain.verdict import Presence
 
 MOST_CHARACTERS = 2_000
@@ -108,6 +108,16 @@ class AssessmentCodes:
 
 
 @dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message about a report, to a listener that is to hear of a judgement, too."""
+
+    kind: DocumentKind
+    destination: str
+    uid: UID
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class AssessmentRequest:
     """Everything that the bytes of an assessment depend on: the judgement, the report that it judges, the node."""
 
@@ -122,3 +132,5 @@ class AssessmentRequest:
     context: DocumentContext
     """with the time of the judgement, and as predecessor the assessment that this assessment replaces"""
     codes: AssessmentCodes
+    messages: tuple[SentMessage, ...] = ()
+    """of each listener: of HL7 the message about the report, of FHIR the last transaction of the job"""

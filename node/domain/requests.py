@@ -1,5 +1,6 @@
 """What a reader process is asked for and what it returns: requests, documents, readings. Times are aware datetimes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from ainode.node.domain.dicom import NO_UID, UID, InstanceRef, Location
 from ainode.node.domain.findings import OutOfScope, Result
+from ainode.node.domain.urgency import UrgentRule
 
 
 class DocumentKind(StrEnum):
@@ -17,25 +19,36 @@ class DocumentKind(StrEnum):
     PRESENTATION_STATE = "pr"
     SEGMENTATION_FRACTIONAL = "seg-fractional"
     SEGMENTATION_LABELMAP = "seg-labelmap"
+    PDF = "pdf"
+    """the page of report.pdf as an Encapsulated PDF"""
     ASSESSMENT = "assessment"
     """what a person says of the report; no reading makes it"""
+    OBJECT = "object"
+    """a DICOM object that the program of a site made, of any kind that its model may make"""
     MESSAGE = "message"
-    """the report as an HL7 v2 message for one listener; the only kind that is no DICOM object"""
+    """the report as an HL7 v2 message for one listener"""
+    BUNDLE = "bundle"
+    """the report as a FHIR transaction for one listener"""
+
+    @property
+    def is_message(self) -> bool:
+        """Whether the document is for one listener alone, and no DICOM object."""
+        return self in {DocumentKind.MESSAGE, DocumentKind.BUNDLE}
 
     @property
     def is_optional(self) -> bool:
         """Whether only archives that ask for the kind get it; other kinds of DICOM objects go to every archive."""
-        return self not in {
+        return not self.is_message and self not in {
             DocumentKind.STRUCTURED_REPORT,
             DocumentKind.SECONDARY_CAPTURE,
             DocumentKind.ASSESSMENT,
-            DocumentKind.MESSAGE,
+            DocumentKind.OBJECT,
         }
 
     @property
     def suffix(self) -> str:
         """Return how the name of a file of the kind ends."""
-        return ".hl7" if self is DocumentKind.MESSAGE else ".dcm"
+        return {DocumentKind.MESSAGE: ".hl7", DocumentKind.BUNDLE: ".json"}.get(self, ".dcm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,25 @@ class MessageAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A FHIR server that gets the answer as a transaction, and how the resources are written for the server."""
+
+    destination: str
+    """name of the peer"""
+    patient: str
+    """identifier, conditional or create: how the resources name the patient"""
+    patient_systems: tuple[tuple[str, str], ...]
+    """Issuer of Patient ID, '' where none is stated, and the system of the server's identifiers"""
+    accession_system: str
+    report_status: str
+    """of a report that nobody verified: partial, preliminary or final"""
+    members: str = "observations"
+    """observations or components: what the evaluations and measurements of a finding are"""
+    is_test: bool = False
+    """whether the resources are marked as data of a test"""
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentContext:
     """What a document states beside the result: the installation, its software, the time.
 
@@ -93,6 +125,8 @@ class DocumentContext:
     """further kinds that some destination asks for; they change no other document, so no UID depends on them"""
     messages: tuple[MessageAddress, ...] = field(default=(), repr=False)
     """listeners that get the answer as a message; a message has UIDs of its own, so no other UID depends on them"""
+    servers: tuple[ServerAddress, ...] = field(default=(), repr=False)
+    """FHIR servers that get the answer as a transaction; no other UID depends on them either"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +177,8 @@ class Request:
     """why nobody may read the study, whatever its images show; '' if the handler decides"""
     wanted_candidates: int = 0
     """as many candidates the handler searches where nobody pointed; 0: no search"""
+    urgent: UrgentRule | None = None
+    """which answer leaves before the pictures are drawn"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +193,13 @@ class Reading:
     """names of the handler's weights that were of status `demonstration` when it answered"""
     compose_seconds: float = 0.0
     """the part of the duration in which the documents were made"""
+    is_early: bool = False
+    """whether this is the urgent part alone: the answer without pictures, and the messages"""
+
+
+OnEarly = Callable[[Reading], None]
+"""takes the urgent part of a reading, before the reading"""
+
+
+def nothing_early(_: Reading) -> None:
+    """Wait for the whole reading."""

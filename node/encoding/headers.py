@@ -52,7 +52,7 @@ NODE_KEYWORDS = frozenset(
     FilterType ReconstructionAlgorithm ReconstructionDiameter GantryDetectorTilt PatientPosition ContrastBolusStartTime
     ContrastBolusAgent ContrastBolusRoute ContrastBolusAdministrationRouteSequence
     DerivationDescription DerivationCodeSequence VolumeBasedCalculationTechnique
-    RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence ModalityLUTType
+    RescaleIntercept RescaleSlope RescaleType Units SUVType CorrectedImage ModalityLUTSequence ModalityLUTType
     PixelAspectRatio NominalScannedPixelSpacing
     ImagesInAcquisition NumberOfSeriesRelatedInstances NumberOfStudyRelatedInstances
     """.split()  # noqa: SIM905 - a table, not fifty lines

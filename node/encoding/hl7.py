@@ -5,7 +5,7 @@ Nothing is dropped: a delimiter, a control character, or a character that the ch
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 FIELD: Final = "|"
 _COMPONENT, _REPETITION, _ESCAPE, _SUBCOMPONENT = "^", "~", "\\", "&"
@@ -36,6 +36,12 @@ class Script:
         What the character set lacks is the hexadecimal escape of its bytes in UTF-8 (HL7 2.5.1, 2.7.5).
         """
         return "".join(map(self._character, value))
+
+    def fitting(self, field: str) -> str:
+        """Return an escaped field of another message, with an escape for each character that this set lacks."""
+        return "".join(
+            character if character.encode(self.codec, "ignore") else self._character(character) for character in field
+        )
 
     def components(self, *values: str) -> str:
         """Return the components of a field; those that are empty at the end are left out."""
@@ -72,7 +78,7 @@ def segment(name: str, fields: Mapping[int, str]) -> str:
         values = [_ENCODING_CHARACTERS, *(fields.get(number, "") for number in range(3, last + 1))]
     else:
         values = [fields.get(number, "") for number in range(1, last + 1)]
-    return _joined(FIELD, (name, *values)) + _END
+    return line_of([name, *values])
 
 
 def _joined(separator: str, values: Iterable[str]) -> str:
@@ -93,9 +99,48 @@ class Acknowledgment:
     """of HL7 table 0357, '' where the listener names none"""
 
 
+Fields: TypeAlias = list[str]
+"""a segment's fields by their number, its name as number 0; of MSH one less"""
+
+
+def codec_in(message: bytes) -> str:
+    """Return the codec of a message of ours, by MSH-18."""
+    return codec_of(_header_of(message)[17])
+
+
 def control_id_of(message: bytes) -> str:
     """Return MSH-10 of a message of ours."""
-    return message.partition(_END.encode())[0].decode("ascii", "replace").split(FIELD)[9]
+    return _header_of(message)[9]
+
+
+def _header_of(message: bytes) -> Fields:
+    return message.partition(_END.encode())[0].decode("ascii", "replace").split(FIELD)
+
+
+def segments_of(message: bytes) -> list[Fields]:
+    """Return the segments of a message of ours."""
+    return [fields_of(line) for line in message.decode(codec_in(message)).split(_END) if line]
+
+
+def fields_of(line: str) -> Fields:
+    """Return the fields of a segment."""
+    return line.removesuffix(_END).split(FIELD)
+
+
+def field_at(fields: Fields, number: int) -> str:
+    """Return a field of a segment, '' behind its end."""
+    return fields[number] if number < len(fields) else ""
+
+
+def with_field(fields: Fields, number: int, value: str) -> Fields:
+    """Return a segment with another value in a field, which may be behind its end."""
+    whole = [*fields, *[""] * (number + 1 - len(fields))]
+    return [*whole[:number], value, *whole[number + 1 :]]
+
+
+def line_of(fields: Fields) -> str:
+    """Return a segment of escaped fields as it stands in a message."""
+    return _joined(FIELD, fields) + _END
 
 
 def acknowledgment(content: bytes, codec: str) -> Acknowledgment:

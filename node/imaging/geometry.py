@@ -4,8 +4,9 @@ Image Position and Image Orientation alone decide (PS3.3 C.7.6.2); the order of 
 Location mean nothing. Slices that do not form an even stack are out of scope, with a reason; no slice is repaired.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -230,14 +231,14 @@ def _unevenness(positions: Vector, plane: _Plane, instances: tuple[Instance, ...
     return None
 
 
-def volume(slices: Stack) -> Volume:
-    """Return the volume of a stack, decoded from the files of its images.
+def volume(slices: Stack, values_of: Callable[[Path], NDArray[np.float32]] = modality_values) -> Volume:
+    """Return the volume of a stack, decoded from the files of its images by `values_of`.
 
     Raises: BrokenSeries if an image cannot be decoded, or its size is not the size in its header.
     """
     values = np.empty((len(slices.instances), slices.rows, slices.columns), np.float32)
     for number, instance in enumerate(slices.instances):
-        decoded = modality_values(instance.path)
+        decoded = values_of(instance.path)
         if decoded.shape != values.shape[1:]:
             uid = instance.ref.sop_instance_uid
             raise BrokenSeries(
@@ -286,8 +287,9 @@ def _position(origin: Vector, axes: Vector, spacing: Sequence[float], index: Seq
 
 
 def _index(origin: Vector, axes: Vector, spacing: Sequence[float], position_mm: Position) -> tuple[float, float, float]:
-    """Return the index of a position in a grid, as fractions."""
-    return triple(axes @ (np.asarray(position_mm, np.float64) - origin) / np.asarray(spacing))
+    """Return the index of a position in a grid, as fractions; rows need not be quite perpendicular to columns."""
+    beyond_mm = np.asarray(position_mm, np.float64) - origin
+    return triple(np.linalg.solve(axes.T, beyond_mm) / np.asarray(spacing))
 
 
 def triple(vector: NDArray[np.float64]) -> Position:

@@ -22,6 +22,7 @@ from ainode.node.imaging.decoding import BROKEN_FILE, decoded_frame
 from ainode.node.imaging.free_text import as_code
 from ainode.node.imaging.functional_groups import frame_header
 from ainode.node.imaging.lookup_tables import mapped, palette_colors, white_value
+from ainode.node.imaging.padding import padded_pixels
 
 # Share of the gray range that the middle 98 % of the pixels must fill; a stored window with less contrast is replaced.
 _MIN_CONTRAST = 0.1
@@ -58,17 +59,20 @@ def frame(path: Path, index: int = 0) -> Frame:
         if not _is_gray(header):
             return Frame(header, _rgb_values(header, stored), None)
         values = _modality_values(header, stored)
-        return Frame(header, values, _window(header, values) or automatic_window(values))
+        sample = _sample(values, padded_pixels(header, stored))
+        return Frame(header, values, _window(header, sample) or _automatic_window(sample))
 
 
-def automatic_window(values: NDArray[np.float32]) -> tuple[float, float]:
+def _automatic_window(sample: NDArray[np.float32]) -> tuple[float, float]:
     """Return center and width between the percentiles 0.5 and 99.5."""
-    low, high = np.percentile(_sample(values), (0.5, 99.5))
+    low, high = np.percentile(sample, (0.5, 99.5))
     return float(low + high) / 2, max(float(high - low), 1e-6)
 
 
 def modality_values(path: Path) -> NDArray[np.float32]:
-    """Return the values after the Modality LUT or rescale.
+    """Return the values after the Modality LUT or rescale; padding is no brighter than the darkest of the image.
+
+    Padding below all of the image keeps its value: by it a CT tells the field that was scanned.
 
     Shapes: (rows, columns) float32.
     Units: those of Rescale Type; Hounsfield units for CT.
@@ -76,13 +80,34 @@ def modality_values(path: Path) -> NDArray[np.float32]:
     Source: PS3.3 C.11.1.
     """
     with _decoding(path):
-        return _gray_image(path)[1]
+        _, values, is_padding = _gray_image(path)
+        if is_padding.any() and not is_padding.all():
+            values[is_padding] = np.minimum(values[is_padding], values[~is_padding].min())
+        return values
 
 
-def display_values(path: Path) -> NDArray[np.float32]:
+def image_values(path: Path) -> NDArray[np.float32]:
+    """Return the modality values, not a number (NaN) where a pixel is padding and shows nothing.
+
+    Shapes: (rows, columns) float32.
+    Units: those of Rescale Type; Hounsfield units for CT.
+    Raises: BrokenSeries if the file cannot be decoded, is a color image, or has a value that is no finite number.
+    """
+    with _decoding(path):
+        header, values, is_padding = _gray_image(path)
+        if not np.isfinite(values).all():
+            raise BrokenSeries(
+                f"instance {header.get('SOPInstanceUID')}: a value is no finite number; correct the image"
+            )
+        values[is_padding] = np.nan
+        return values
+
+
+def display_values(path: Path, *, padding: float = 0.0) -> NDArray[np.float32]:
     """Return the brightness of each pixel as a viewer shows the image, with VOI LUT or window applied.
 
-    The percentiles 0.5 and 99.5 replace a window that is missing or leaves the image flat.
+    The percentiles 0.5 and 99.5 replace a window that is missing or leaves the image flat. Pixels that are padding have
+    the brightness `padding`, and count in no percentile.
 
     Shapes: (rows, columns) float32.
     Units: 0 is black, 1 is white.
@@ -90,20 +115,26 @@ def display_values(path: Path) -> NDArray[np.float32]:
     Source: PS3.3 C.11.2 (VOI LUT), C.7.6.3.1.2 (MONOCHROME1).
     """
     with _decoding(path):
-        return _brightness(*_gray_image(path))
+        header, values, is_padding = _gray_image(path)
+        return _brightness(header, values, is_padding, padding)
 
 
-def picture(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
-    """Return the image in 8 bits as a viewer shows the image, a gray image through a window if one is given.
+def picture(path: Path, window: Window | None = None, index: int = 0) -> NDArray[np.uint8]:
+    """Return a frame in 8 bits as a viewer shows the image, a gray image through a window if one is given.
 
     Shapes: (rows, columns, 3) uint8, RGB.
     Raises: BrokenSeries if the file cannot be decoded.
     """
     with _decoding(path):
-        header, stored = decoded_frame(path)
+        header, stored = decoded_frame(path, index)
+        header = frame_header(header, index)
         if _is_gray(header):
             values = _modality_values(header, stored)
-            brightness = _windowed(values, window.center, window.width) if window else _brightness(header, values)
+            is_padding = padded_pixels(header, stored)
+            if window:
+                brightness = np.where(is_padding, 0, _windowed(values, window.center, window.width))
+            else:
+                brightness = _brightness(header, values, is_padding)
             gray = np.rint(brightness * 255).astype(np.uint8)
             return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
         return _rgb_values(header, stored)
@@ -170,8 +201,8 @@ def _in_8_bits(colors: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return np.asarray(np.rint(colors * (255 / (2**bits - 1))), np.uint8)
 
 
-def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
-    """Return the header and the modality values of a gray image.
+def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the header and the modality values of a gray image, and which pixels are padding.
 
     Raises: BrokenSeries if the image is a color image.
     """
@@ -182,7 +213,7 @@ def _gray_image(path: Path) -> tuple[Dataset, NDArray[np.float32]]:
             f"instance {header.get('SOPInstanceUID')}: a color image ({name}); "
             "only MONOCHROME1 and MONOCHROME2 have modality values; send the gray image",
         )
-    return header, _modality_values(header, stored)
+    return header, _modality_values(header, stored), padded_pixels(header, stored)
 
 
 def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
@@ -207,17 +238,18 @@ def _modality_values(header: Dataset, stored: NDArray[Any]) -> NDArray[np.float3
     return values
 
 
-def _brightness(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return modality values as brightness from 0 (black) to 1 (white)."""
+def _brightness(
+    header: Dataset, values: NDArray[np.float32], is_padding: NDArray[np.bool_], padding: float = 0.0
+) -> NDArray[np.float32]:
+    """Return modality values as brightness from 0 (black) to 1 (white), those of padding as `padding`."""
     brightness = _voi_values(header, values)
-    if brightness is None or _contrast(brightness) < _MIN_CONTRAST:
-        low, high = np.percentile(_sample(values), (0.5, 99.5)).astype(np.float32)
+    if brightness is None or _contrast(_sample(brightness, is_padding)) < _MIN_CONTRAST:
+        low, high = np.percentile(_sample(values, is_padding), (0.5, 99.5)).astype(np.float32)
         brightness = np.clip((values - low) / max(high - low, np.float32(1e-6)), 0, 1)
-    return (
-        np.subtract(1, brightness, dtype=np.float32)
-        if header.PhotometricInterpretation == "MONOCHROME1"
-        else brightness
-    )
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        brightness = np.subtract(1, brightness, dtype=np.float32)
+    # No window is meant for padding, whose values may be above or below all of the image.
+    return np.where(is_padding, np.float32(padding), brightness) if is_padding.any() else brightness
 
 
 def _windowed(values: NDArray[np.float32], center: float, width: float) -> NDArray[np.float32]:
@@ -225,17 +257,21 @@ def _windowed(values: NDArray[np.float32], center: float, width: float) -> NDArr
     return np.asarray(((values - center + 0.5) / (width - 1) + 0.5).clip(0, 1), np.float32)
 
 
-def _window(header: Dataset, values: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return center and width of the first window; None without a window, or if the values lie beside the window."""
+def _window(header: Dataset, sample: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return center and width of the first window; None without a window, or if a sample lies beside the window."""
     center, width = (_first_number(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if header.get("VOILUTSequence") or center is None or width is None or width <= 1:
         return None
-    return None if lies_beside(values, center, width) else (center, width)
+    return None if _lies_beside(sample, center, width) else (center, width)
 
 
 def lies_beside(values: NDArray[np.float32], center: float, width: float) -> bool:
     """Return whether values that differ enough for a window lie outside of the window."""
-    return _contrast(_windowed(values, center, width)) < _MIN_CONTRAST <= _contrast(values) / width
+    return _lies_beside(_sample(values), center, width)
+
+
+def _lies_beside(sample: NDArray[np.float32], center: float, width: float) -> bool:
+    return _contrast(_windowed(sample, center, width)) < _MIN_CONTRAST <= _contrast(sample) / width
 
 
 def _voi_values(header: Dataset, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -263,13 +299,15 @@ def _first_number(value: object) -> float | None:
     return float(number) if isinstance(number, (float, Decimal)) and np.isfinite(float(number)) else None
 
 
-def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return about 256 x 256 of the pixels: these give the percentiles fast on a large radiograph."""
+def _sample(values: NDArray[np.float32], is_padding: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """Return about 256 x 256 of the pixels, without padding: these give the percentiles fast on a large radiograph."""
     step = max(1, min(values.shape) // 256)
-    return values[::step, ::step]
+    sample = values[::step, ::step]
+    image = sample if is_padding is None else sample[~is_padding[::step, ::step]]
+    return image if image.size else sample
 
 
-def _contrast(values: NDArray[np.float32]) -> float:
+def _contrast(sample: NDArray[np.float32]) -> float:
     """Return the difference between the percentiles 99 and 1."""
-    low, high = np.percentile(_sample(values), (1, 99))
+    low, high = np.percentile(sample, (1, 99))
     return float(high - low)

@@ -89,9 +89,19 @@ def test_a_folder_is_flushed_with_its_files_before_it_gets_its_name(tmp_path: Pa
     source, target = tmp_path / "tmp", tmp_path / "series" / "study" / "ct"
     source.mkdir()
     (source / "1.dcm").write_bytes(b"slice")
+    (source / "models").mkdir()
+    (source / "models" / "weights").write_bytes(b"weights")
     place_durably(source, target)
     assert (target / "1.dcm").read_bytes() == b"slice"
-    for path in (source / "1.dcm", source, tmp_path, tmp_path / "series", tmp_path / "series" / "study"):
+    for path in (
+        source / "1.dcm",
+        source / "models" / "weights",
+        source / "models",
+        source,
+        tmp_path,
+        tmp_path / "series",
+        tmp_path / "series" / "study",
+    ):
         assert path in flushed_paths
 
 

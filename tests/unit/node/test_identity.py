@@ -43,7 +43,7 @@ EVIDENCE = tuple(
     InstanceRef(UID("1.2.3"), UID("1.2.3.1"), UID("1.2.840.10008.5.1.4.1.1.2"), UID(f"1.2.3.1.{n}")) for n in (2, 1)
 )
 ROUTE = Route("spine", "spine_radiograph", destinations=("a", "b"))
-PR, FRACTIONAL, LABELMAP = (kind for kind in DocumentKind if kind.is_optional)
+PR, FRACTIONAL, LABELMAP, PDF = (kind for kind in DocumentKind if kind.is_optional)
 
 
 def a_peer(name: str, **keys: object) -> Peer:
@@ -61,11 +61,12 @@ def test_a_reading_makes_what_any_destination_of_its_route_asks_for() -> None:
 
     assert made(settings_with()) == (LABELMAP,)
     assert made(settings_with(segmentation="fractional", presentation_state=True)) == (PR, FRACTIONAL, LABELMAP)
+    assert made(settings_with(pdf=True)) == (PDF, LABELMAP)
 
 
 def test_a_destination_gets_what_it_asks_for_and_one_that_is_gone_asks_for_nothing() -> None:
-    settings = settings_with(presentation_state=True, segmentation="fractional")
-    assert wishes(settings, ["a", "b", "gone"]) == {"a": (PR, FRACTIONAL), "b": (LABELMAP,)}
+    settings = settings_with(presentation_state=True, segmentation="fractional", pdf=True)
+    assert wishes(settings, ["a", "b", "gone"]) == {"a": (PR, FRACTIONAL, PDF), "b": (LABELMAP,)}
     assert wishes(Settings(peers=(a_peer("a"),)), ["a"]) == {"a": ()}
 
 

@@ -1,6 +1,7 @@
 """What a log line holds, and what it never holds."""
 
 import io
+import json
 import logging
 import re
 import subprocess
@@ -44,6 +45,35 @@ def test_a_line_tells_what_it_is_about_and_nothing_else(log: io.StringIO) -> Non
     assert log.getvalue().strip().endswith(expected)
 
 
+def test_a_log_of_objects_has_one_a_line_with_the_same_keys_and_none_of_a_patient(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AINODE_NODE__LOG_FORMAT", "json")
+    logs.configure(log)
+    extra = {"action": "complete", "study_instance_uid": "1.2.3", "job": "a", "patient_name": PATIENT}
+    logging.getLogger("ainode").info("study\r\n\u2028 of %s", "SCANNER\x1b[2J", extra=extra)
+    logging.getLogger("pydicom").warning("Invalid value %s", PATIENT)
+    try:
+        broken()
+    except KeyError:
+        logging.getLogger("ainode").exception("it failed")
+    lines = log.getvalue().splitlines()
+    assert all(line.isprintable() and line.isascii() for line in lines)
+    own, library, failure = map(json.loads, lines)
+    assert own.pop("time").endswith("+00:00")
+    assert own == {
+        "level": "INFO",
+        "logger": "ainode",
+        "words": "study\r\n\u2028 of SCANNER\x1b[2J",
+        "action": "complete",
+        "study_instance_uid": "1.2.3",
+        "job": "a",
+    }
+    assert library["words"].startswith("the library's words may hold")
+    assert failure["raised"].startswith("KeyError (")
+    assert PATIENT not in log.getvalue()
+
+
 def test_no_value_makes_a_second_line_or_moves_the_cursor_of_a_terminal(log: io.StringIO) -> None:
     forged = "SCANNER\r\n2026-01-01 00:00:00 INFO ainode: stored\x1b[2J\u2028\x85\u202e"
     logging.getLogger("ainode.node").warning("refused: %s", forged, extra={"peer": forged})
@@ -63,7 +93,10 @@ def test_the_words_of_a_library_stay_out_and_its_place_in_the_code_does_not(log:
     for name in ("pydicom", "highdicom.sr", "dbos", "uvicorn.error", "site_handlers.spine", "PIL.Image"):
         logging.getLogger(name).error(f"invalid value {PATIENT}")  # noqa: G004 - as libraries do
     assert PATIENT not in log.getvalue()
-    assert len(re.findall(r"ERROR \S+: the library's words .*\(node/test_logs.py:\d+\)", log.getvalue())) == 6
+    pattern = (
+        r"ERROR \S+: the library's words .* are left out \(node/test_logs.py:\d+\); if something failed, hand this line"
+    )
+    assert len(re.findall(pattern, log.getvalue())) == 6
 
 
 def test_an_error_is_logged_with_its_stack_and_cause_and_without_its_message(log: io.StringIO) -> None:
@@ -86,7 +119,10 @@ def test_a_warning_is_logged_once_for_its_place_and_never_in_its_words(log: io.S
     for number in range(3):
         warnings.warn(f"Invalid value for VR UI: '{PATIENT}{number}'", UserWarning, stacklevel=1)
     (line,) = log.getvalue().splitlines()
-    assert re.search(r"WARNING UserWarning: the library's words may hold .* \(node/test_logs.py:\d+\)", line)
+    pattern = (
+        r"WARNING UserWarning: the library's words may hold .* \(node/test_logs.py:\d+\); nothing is to be done unless"
+    )
+    assert re.search(pattern, line)
 
 
 def test_a_library_that_warns_of_each_value_is_logged_once_and_its_errors_each_time(log: io.StringIO) -> None:

@@ -12,10 +12,12 @@ import tomli_w
 from hypothesis import given, strategies
 from pydantic import BaseModel, ValidationError
 
+from ainode.node.domain import UrgentRule
 from ainode.node.errors import ConfigError
 from ainode.node.routes import PriorRule, Route, RouteMode
-from ainode.node.settings import NodeTable, Peer, Settings, load, shipped
-from ainode.node.settings.tables import Tables, WebTable
+from ainode.node.settings import NodeTable, Peer, Settings, Subscription, load, shipped
+from ainode.node.settings.pages import WebTable
+from ainode.node.settings.whole import Tables
 
 PEER = """
 [[peer]]
@@ -26,7 +28,12 @@ port = 4242
 """
 
 ORTHANC = 'deliver = "orthanc"\northanc = "http://127.0.0.1:8042"\n'
+FHIR = 'fhir = "https://h/fhir"\n'
+SERVER = f'[[peer]]\nname = "ehr"\ndeliver = "fhir"\n{FHIR}'
+OAUTH2 = '[peer.oauth2]\ntoken_url = "https://h/token"\nclient_id_env = "I"\nclient_secret_env = "S"\n'
 LISTENER = '[[peer]]\nname = "his"\nhost = "h"\nport = 2575\ndeliver = "hl7"\n'
+WORKLIST = PEER + 'dicomweb = "https://pacs/rs"\n[peer.worklist]\n'
+ROUTE = '[[route]]\nname = "a"\nhandler = "b"\ndestinations = ["orthanc"]\n'
 CALLER = '[[peer]]\nname = "ct"\nae_title = "CT1"\n'
 PRIORS = '[[route]]\nname = "a"\nhandler = "b"\n[route.priors]\n'
 
@@ -110,6 +117,17 @@ def test_a_variable_that_holds_a_credential_of_a_peer_is_no_unknown_setting(
     assert load(written(tmp_path, PEER + names)).peer("orthanc").user_env == "AINODE_PACS_USER"
 
 
+def test_a_variable_of_a_client_of_oauth2_is_no_unknown_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AINODE_EHR_ID", "node")
+    login = '[peer.oauth2]\ntoken_url = "https://h/token"\nclient_id_env = "AINODE_EHR_ID"\nclient_secret_env = "S"\n'
+    ehr = f'[[peer]]\nname = "ehr"\ndeliver = "fhir"\nfhir = "https://h/fhir"\n{login}'
+    assert load(written(tmp_path, ehr)).peer("ehr").oauth2
+    with pytest.raises(ConfigError, match="AINODE_EHR_ID: is no setting"):
+        load(written(tmp_path, ehr.replace("AINODE_EHR_ID", "EHR_ID")))
+
+
 def test_a_table_in_a_variable_wins_over_the_file_and_a_key_in_a_variable_over_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +184,25 @@ def test_every_problem_of_both_files_has_a_line_of_its_own(tmp_path: Path) -> No
         (PEER + "[peer.hl7]\n", "", "peer 'orthanc': [peer.hl7] is for a listener; give deliver = "),
         (LISTENER + '[peer.hl7]\ncharacter_set = "latin"\n', "", "peer.0.hl7.character_set"),
         (LISTENER + '[peer.hl7]\nsending_application = "A NAME OF 21 LETTERS."\n', "", "hl7.sending_application"),
+        (SERVER.replace(FHIR, ""), "", "peer 'ehr': give `fhir`, the base address of the FHIR server"),
+        (
+            SERVER + 'host = "h"\nport = 1\n',
+            "",
+            "peer 'ehr': host, port is of DICOM or HL7, which a FHIR server does not",
+        ),
+        (LISTENER + FHIR, "", "peer 'his': fhir is of DICOM or FHIR, which an HL7 listener does not speak"),
+        (PEER + FHIR, "", "peer 'orthanc': fhir is for a listener; give deliver = "),
+        (PEER + "[peer.resources]\n", "", "peer 'orthanc': [peer.resources] is for a listener; give deliver = "),
+        (SERVER + '[peer.resources]\npatient = "create"\n', "", "needs patient_systems"),
+        (SERVER + '[peer.resources]\naccession_system = "1.2.3"\n', "", "is no URI such as urn:oid:1.2.3"),
+        (SERVER + OAUTH2.replace("https", "http"), "", "token_url gets a secret; give an https address"),
+        (SERVER + 'token_env = "T"\n' + OAUTH2, "", "peer 'ehr': has two credentials"),
+        (PEER + "[peer.worklist]\n", "", "peer 'orthanc': [peer.worklist] is read by DICOMweb; give `dicomweb`"),
+        (LISTENER + "[peer.worklist]\n", "", "peer 'his': worklist is of DICOM, which an HL7 listener does not speak"),
+        (WORKLIST, "", "peer.worklist: no route sends its answers anywhere, so each workitem would be canceled"),
+        (WORKLIST + 'routes = ["b"]\n', ROUTE, "peer.worklist.routes: no [[route]] of"),
+        (WORKLIST + 'label = "A,B"\n', "", "peer.0.worklist.label: has a comma, a wild card"),
+        (WORKLIST + "most_claimed = 0\n", "", "peer.0.worklist.most_claimed: 0 is too small; give 1 or more"),
         (LISTENER, PRIORS + 'from = "his"\n', "route 'a' fetches priors from 'his', a listener for messages"),
         (PEER.replace('"orthanc"', '"or thanc"'), "", "peer.0.name"),
         ("", '[[route]]\nname = "a"\n', "route.0.handler"),
@@ -361,9 +398,14 @@ def _tables() -> Iterator[tuple[str, str, Callable[[Any], dict[str, Any]]]]:
     peer = {"name": "p", "ae_title": "P", "host": "h", "port": 104}
     for key in Peer.model_fields:
         yield "node.toml", f"peer.{key}", lambda value, key=key: {"peer": [peer | {key: value}]}
+    pager = {"name": "n", "to": "folder", "folder": "/f", "on": ["alert"]}
+    for key in Subscription.model_fields:
+        yield "node.toml", f"notification.{key}", lambda value, key=key: {"notification": [pager | {key: value}]}
     route = {"name": "r", "handler": "h"}
     for key in (field.name for field in fields(Route)):
         yield "routes.toml", f"route.{key}", lambda value, key=key: {"route": [route | {key: value}]}
+    for key in (field.name for field in fields(UrgentRule)):
+        yield "routes.toml", f"urgent.{key}", lambda value, key=key: {"route": [route | {"urgent": {key: value}}]}
     for key in ("from", *(field.name for field in fields(PriorRule) if field.name != "source")):
         yield (
             "routes.toml",

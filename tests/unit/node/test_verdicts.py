@@ -17,8 +17,11 @@ from ainode.node.domain import (
     Band,
     Code,
     Finding,
+    GraphicType,
     InstanceRef,
+    Measurement,
     Presence,
+    Region,
     Result,
     Verdict,
     WeightsStatus,
@@ -135,10 +138,11 @@ def test_a_candidate_without_a_verdict_is_indeterminate_in_every_text_and_has_no
     assert statement in " ".join(" ".join(page.extract_text() for page in pages).split())
 
 
-def test_the_headline_is_the_most_probable_of_like_findings_and_the_kept_answer_has_its_probability() -> None:
+def test_the_headline_is_the_most_probable_of_whole_images_and_the_kept_answer_has_its_probability() -> None:
+    place = Region(IMAGE, ((1.0, 1.0),), GraphicType.POINT)
     findings = (
         a_finding("image 1 abnormal", PNEUMONIA, Verdict.of(0.8, 0.5)),
-        a_finding("image 1 box 1", NODULE, Verdict.of(0.99, 0.5)),
+        replace(a_finding("image 1 box 1", NODULE, Verdict.of(0.99, 0.5)), region=place),
         a_finding("image 2 abnormal", PNEUMONIA, Verdict.of(0.9, 0.5)),
         a_finding("image 3 abnormal", PNEUMONIA, Verdict.of(0.4, 0.5)),
     )
@@ -146,6 +150,8 @@ def test_the_headline_is_the_most_probable_of_like_findings_and_the_kept_answer_
     result = Result(UID("1.2"), algorithm, "Chest", LUNG, findings, (), (IMAGE,), (IMAGE,))
     assert result.headline == "image 2 abnormal: present, 0.90, threshold 0.50"
     assert answer_values(reports.result_json(result, CONTEXT))["probability"] == 0.9
+    nodule = a_finding("image 1 nodule", NODULE, Verdict.of(0.97, 0.5))
+    assert replace(result, findings=(*findings, nodule)).headline == "image 1 nodule: present, 0.97, threshold 0.50"
 
 
 def a_result(finding: Finding) -> Result:
@@ -172,3 +178,10 @@ def test_where_something_is_judged_the_verdict_heads_the_result() -> None:
 def test_a_finding_with_a_verdict_comes_back_from_the_reader_as_it_went() -> None:
     finding = a_finding("nodule 1", NODULE, Verdict.of(0.45, 0.45, band=Band(0.4, 0.5), about=MALIGNANT))
     assert plain(finding, (Finding,), "finding") == finding
+
+
+def test_a_density_is_written_in_hu_and_a_number_without_a_unit_alone() -> None:
+    units = (Code("[hnsf'U]", "UCUM", "Hounsfield unit"), Code("1", "UCUM", "no units"), Code("mm", "UCUM", "mm"))
+    numbers = tuple(Measurement(NODULE, value, unit, (IMAGE,)) for value, unit in zip((-541, 3, 8), units, strict=True))
+    text = reports.report_text(a_result(Finding("curve 1", NODULE, LUNG, numbers, (IMAGE,))))
+    assert [f"{NODULE.meaning} {words}" in text for words in ("-541 HU", "3, ", "8 mm")] == [True] * 3, text

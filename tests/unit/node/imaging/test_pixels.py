@@ -146,6 +146,56 @@ def test_larger_is_brighter_also_in_monochrome1(tmp_path: Path) -> None:
     assert np.allclose(plain, inverse, atol=1e-3)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("padding", [60000, 0])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4000}])
+def test_padding_is_black_and_the_rest_is_shown_as_without_padding(
+    window: dict[str, Any], padding: int, photometric: str, tmp_path: Path
+) -> None:
+    header = {"BitsStored": 16, "HighBit": 15, "PhotometricInterpretation": photometric, **window}
+    image = RAMP[:, 1:] + np.uint16(1)
+    padded = np.concatenate([image, np.full((64, 9), padding, np.uint16)], axis=1)
+    path = _file(tmp_path, padded, PixelPaddingValue=padding, **header)
+    shown, picture, frame = pixels.display_values(path), pixels.picture(path), pixels.frame(path)
+    path = _file(tmp_path, image, **header)
+    np.testing.assert_allclose(shown[:, :63], pixels.display_values(path), atol=1e-6)
+    assert frame.window == pytest.approx(pixels.frame(path).window)
+    assert not shown[:, 63:].any()
+    assert not picture[:, 63:].any()
+
+
+@pytest.mark.parametrize(
+    ("header", "padded"),
+    [
+        ({"PixelPaddingValue": -2000, "PixelRepresentation": 1}, [-2000]),
+        ({"PixelPaddingValue": 50, "PixelPaddingRangeLimit": 10}, [10, 50]),
+        ({"PixelPaddingValue": 10, "PixelPaddingRangeLimit": 50}, [10, 50]),
+        ({"PixelPaddingValue": 50}, [50]),
+        ({}, []),
+    ],
+)
+def test_padding_is_what_the_header_calls_so(header: dict[str, Any], padded: list[int], tmp_path: Path) -> None:
+    stored = np.asarray([[-2000, 9], [10, 50], [51, 100]], np.int16)
+    path = _file(tmp_path, stored.view(np.uint16), BitsStored=16, HighBit=15, **header)
+    assert stored[np.isnan(pixels.image_values(path))].tolist() == padded
+    assert not np.isnan(pixels.modality_values(path)).any()
+
+
+@pytest.mark.parametrize(("padding", "expected"), [(-2000, -3024), (3000, -1124), (0, -1124)])
+def test_padding_is_never_brighter_than_the_darkest_of_the_image(tmp_path: Path, padding: int, expected: int) -> None:
+    stored = np.asarray([[padding, -100], [50, 900]], np.int16)
+    header = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1, "RescaleIntercept": -1024}
+    path = _file(tmp_path, stored.view(np.uint16), PixelPaddingValue=padding, **header)
+    assert pixels.modality_values(path).tolist() == [[expected, -1124], [-974, -124]]
+
+
+def test_padding_of_signed_pixels_that_is_written_without_a_sign_is_padding(tmp_path: Path) -> None:
+    stored = np.asarray([[-2000, 9], [10, 50]], np.int16)
+    data_set = _data_set(stored.view(np.uint16), BitsStored=16, HighBit=15, PixelRepresentation=1)
+    data_set.add_new("PixelPaddingValue", "US", 63536)
+    np.testing.assert_array_equal(pixels.image_values(_written(data_set, tmp_path)), [[np.nan, 9], [10, 50]])
+
+
 def test_a_flat_image_is_no_division_by_zero(tmp_path: Path) -> None:
     shown = pixels.display_values(_file(tmp_path, np.full((64, 64), 7, dtype=np.uint16)))
     assert np.isfinite(shown).all()
