@@ -8,16 +8,18 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
+from ainode.node.domain import SELF_TEST_PEER
 from ainode.node.errors import installation
 from ainode.node.settings.peers import Peer
-from ainode.node.settings.tables import Settings
+from ainode.node.settings.whole import Settings
 from ainode.node.settings.wording import Sources
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-# A delivery's workflow is named by job and destination; these two names belong to other workflows of a job.
-_RESERVED = frozenset({"read", "priors"})
+# A delivery's workflow is named by job and destination; two names belong to other workflows of a job,
+# and one to the destination of self-tests.
+_RESERVED = frozenset({"read", "priors", SELF_TEST_PEER})
 
 
 def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
@@ -26,7 +28,7 @@ def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
     yield from _indistinct_peers(settings, sources)
     yield from _peers_that_are_the_node(settings, sources)
     yield from _shared_ports(settings, sources)
-    if not settings.node.allow and not settings.web.enabled:
+    if not (settings.node.allow or settings.web.enabled or any(peer.worklist for peer in settings.peers)):
         yield f'{sources.key("node", "allow")}: nobody may call; give entries such as "*@127.0.0.0/8"'
     if settings.web.open_upload and not _is_loopback(settings.web.bind):
         yield (
@@ -37,11 +39,47 @@ def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
         yield from _unfit_destinations(settings, route.destinations, f"{sources.routes}: route {route.name!r}")
         if route.priors:
             yield from _unfit_source(settings, route.priors.source, f"{sources.routes}: route {route.name!r}", sources)
+    yield from _unfit_subscriptions(settings, sources)
+    yield from _unread_handlers(settings, sources)
+    for peer in settings.peers:
+        yield from _unfit_worklist(settings, peer, sources)
     if settings.database.url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         yield (
             f"{sources.key('database', 'url')}: the package psycopg is missing; {installation('postgresql')}, or "
             'give "" for SQLite'
         )
+
+
+def _unfit_subscriptions(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each route that somebody waits to be told of, and that does not exist."""
+    names = {route.name for route in settings.routes}
+    yield from _untestable_routes(settings, sources)
+    for subscription in settings.subscriptions:
+        for name in sorted(set(subscription.routes) - names):
+            yield (
+                f"{sources.key('notification')}.routes: {subscription.name!r} waits for route {name!r}, which "
+                f"{sources.routes} does not have; correct it (known: {', '.join(sorted(names)) or 'none'})"
+            )
+
+
+def _unread_handlers(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each handler that is left to workers, where there can be none or no route has it."""
+    key, known = sources.key("workers", "handlers"), ", ".join(settings.handlers) or "none"
+    for handler in settings.workers.handlers:
+        if handler not in settings.handlers:
+            yield f"{key}: {sources.routes} has no route with handler {handler!r}; correct it (known: {known})"
+    if settings.workers.handlers and not settings.database_url.startswith("postgresql"):
+        yield f"{key}: on SQLite there are no workers, so nobody would read; give [database] url a PostgreSQL, or []"
+
+
+def _untestable_routes(settings: Settings, sources: Sources) -> Iterator[str]:
+    names = [route.name for route in settings.routes]
+    for name in settings.self_test.routes:
+        if name not in names:
+            yield (
+                f"{sources.key('self_test', 'routes')}: {sources.routes} has no route {name!r}; correct it "
+                f"(known: {', '.join(sorted(names)) or 'none'})"
+            )
 
 
 def _repeated(values: Iterable[str]) -> list[str]:
@@ -52,6 +90,7 @@ def _repeated_names(settings: Settings, sources: Sources) -> Iterator[str]:
     for subject, table, names in (
         (sources.key("peer"), "[[peer]]", [peer.name for peer in settings.peers]),
         (f"{sources.routes}: route", "[[route]]", [route.name for route in settings.routes]),
+        (sources.key("notification"), "[[notification]]", [entry.name for entry in settings.subscriptions]),
     ):
         for name in _repeated(names):
             yield f"{subject}.name: two {table} are named {name!r}; rename one"
@@ -125,7 +164,9 @@ def _shared_ports(settings: Settings, sources: Sources) -> Iterator[str]:
         ports["web.port"] = settings.web.port
     if settings.priors.move_port:
         ports["priors.move_port"] = settings.priors.move_port
-    binds = {"web.port": settings.web.bind}
+    if settings.self_test.routes:
+        ports["self_test.port"] = settings.self_test.port
+    binds = {"web.port": settings.web.bind, "self_test.port": "127.0.0.1"}
     for key, port in list(ports.items())[1:]:
         table, _, name = key.partition(".")
         others = [other for other, number in ports.items() if other != key and number == port]
@@ -148,6 +189,30 @@ def _unfit_destinations(settings: Settings, names: Iterable[str], subject: str) 
             )
         elif peers[name].only_calls:
             yield f"{subject} sends to {name!r}, which has no address; give its host and port in node.toml"
+
+
+def _unfit_worklist(settings: Settings, peer: Peer, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for what keeps the node from performing the workitems of a peer."""
+    if not peer.worklist:
+        return
+    subject, routes = f"{sources.key('peer')}.worklist", {route.name: route for route in settings.routes}
+    for name in peer.worklist.routes:
+        if name not in routes:
+            yield (
+                f"{subject}.routes: no [[route]] of {sources.routes} is named {name!r}; correct it (known: "
+                f"{', '.join(routes) or 'none'}) (in {peer.name!r})"
+            )
+    answering = [routes[name] for name in peer.worklist.routes or routes if name in routes]
+    if not any(route.live_destinations for route in answering):
+        yield (
+            f"{subject}: no route sends its answers anywhere, so each workitem would be canceled; give the routes "
+            f"destinations in {sources.routes}, or remove the table (in {peer.name!r})"
+        )
+    if peer.worklist.subscribe and importlib.util.find_spec("websockets") is None:
+        yield (
+            f"{subject}.subscribe: the package websockets is missing; {installation('web')}, or give false (in "
+            f"{peer.name!r})"
+        )
 
 
 def _unfit_source(settings: Settings, name: str, subject: str, sources: Sources) -> Iterator[str]:

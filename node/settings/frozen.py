@@ -1,6 +1,9 @@
 """The form of every table of a configuration file: frozen, and closed against unknown keys."""
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from ainode.node.settings.values import refuse_no_text
 
@@ -25,3 +28,15 @@ def refuse_half_pair(certificate: object, key: object, subject: str = "") -> Non
     """Raise ValueError if a certificate has no key, or a key no certificate."""
     if bool(certificate) != bool(key):
         raise ValueError(f"{subject}one of two files is missing; give tls_certificate and tls_key, or neither")
+
+
+class Certified(Frozen):
+    """A table that names the certificate of the node and the key of the certificate, both in PEM, or neither."""
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _refuse_half_certificate(self) -> Self:
+        refuse_half_pair(self.tls_certificate, self.tls_key)
+        return self

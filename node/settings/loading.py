@@ -16,8 +16,9 @@ from ainode.node.settings.contradictions import contradictions
 from ainode.node.settings.files import routes_beside, shipped, toml_values
 from ainode.node.settings.frozen import Frozen
 from ainode.node.settings.peers import Peer
-from ainode.node.settings.tables import Settings, Tables
+from ainode.node.settings.subscriptions import Subscription
 from ainode.node.settings.variables import overridden, unknown, variables
+from ainode.node.settings.whole import Settings, Tables
 from ainode.node.settings.wording import Sources, refusals
 
 
@@ -25,6 +26,7 @@ class _NodeFile(Tables):
     """The tables of node.toml."""
 
     peer: tuple[Peer, ...] = ()
+    notification: tuple[Subscription, ...] = ()
 
 
 class _RoutesFile(Frozen):
@@ -71,7 +73,7 @@ def load(config: Path | None = None) -> Settings:
         problems += refusals(origin, route_values, error, of_routes=True)
     _refuse(problems)
     tables: dict[str, Any] = {name: getattr(node_file, name) for name in Tables.model_fields}
-    settings = Settings(**tables, peers=node_file.peer, routes=routes.route)
+    settings = Settings(**tables, peers=node_file.peer, routes=routes.route, subscriptions=node_file.notification)
     _refuse(contradictions(settings, origin))
     return settings
 

@@ -15,15 +15,21 @@ _AE_TITLE: Final = r"^[ -\[\]-~]*$"
 NAME: Final = r"^[A-Za-z0-9_.-]+$"
 # LO (PS3.5 6.2): a backslash would make two values of the Station Name.
 PRINTED: Final = r"^[^\x00-\x1f\x7f\\]*$"
+# What a search compares as it stands (PS3.4 C.2.2.2): no wild card, and no comma, which would part two conditions.
+COMPARED: Final = r"^[^\x00-\x1f\x7f\\,*?]*$"
 # A name or an address, without a scheme and without a port; colons are those of IPv6.
 _HOST: Final = r"^[A-Za-z0-9_.-]*$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?$"
 # RFC 9110 5.1, less what no header is named.
 HEADER: Final = r"^([A-Za-z][A-Za-z0-9-]{0,63})?$"
 # An address holds no user and no password: the environment holds both.
 _URL: Final = r"^(https?://[^/?#@\s]+(/[^?#@\s]*)?)?$"
+# RFC 3986: an absolute URI, which FHIR compares character by character.
+_SYSTEM: Final = r"^([A-Za-z][A-Za-z0-9+.-]*:\S+)?$"
 PATTERN_WORDS: Final = {
+    _SYSTEM: "is no URI such as urn:oid:1.2.3 or https://hospital.example/patients; give the system of the server",
     _AE_TITLE: "has a backslash, a control character or a letter beyond ASCII; give letters, digits and spaces",
     PRINTED: "has a backslash or a control character; remove it",
+    COMPARED: "has a comma, a wild card (* or ?), a backslash or a control character; give the value of the worklist",
     HEADER: "is no name of an HTTP header; give one such as X-Remote-User",
     NAME: "may hold A-Z a-z 0-9 _ . - alone; rename it",
     _HOST: "is no name and no address of a machine; leave out a scheme, a path and a port, which is a key of its own",
@@ -33,6 +39,7 @@ PATTERN_WORDS: Final = {
 """by the patterns of this module: what is wrong with a text that does not fit, and what to do"""
 AETitleText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=_AE_TITLE)]
 AETitle = Annotated[AETitleText, StringConstraints(min_length=1)]
+StationName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTED)]
 Host = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_HOST)]
 Bind = Annotated[Host, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -117,6 +124,7 @@ BytesPerMinute = Annotated[Bytes, AfterValidator(partial(_refuse_slower, slowest
 # The identity of a certificate, in the form in which identities are compared.
 Identity = Annotated[str, AfterValidator(identity)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_URL), AfterValidator(_refuse_no_host)]
+System = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_SYSTEM)]
 # Where a viewer shows a study: `{study}` stands for its Study Instance UID.
 ViewerUrl = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000), AfterValidator(_refuse_no_study)]
 Network = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_refuse_no_network)]

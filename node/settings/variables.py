@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Final, get_origin
 
 from ainode.node.settings.frozen import Frozen
-from ainode.node.settings.tables import Tables
+from ainode.node.settings.whole import Tables
 
 _PREFIX: Final = "AINODE_"
-_PEERS: Final = "peer"
+_LISTS: Final = {"peer": "ct", "notification": "pager"}
+"""what may be repeated in node.toml, and the name in an example of an entry"""
 # The Orthanc plug-in reads the first two, the tests of the project read the others.
 _OF_OTHERS: Final = frozenset({"AINODE_URL", "AINODE_TOKEN", "AINODE_SHARED", "AINODE_SCREENSHOTS"})
 # Kubernetes and Docker links name a service `ainode` so; a port is then an address, such as tcp://10.0.0.1:11112.
 _OF_A_CLUSTER: Final = re.compile(
     r"AINODE_(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=|PORT=(tcp|udp|sctp)://).*"
 )
-_OF_CREDENTIALS: Final = ("user_env", "password_env", "token_env")
+_OF_CREDENTIALS: Final = ("user_env", "password_env", "token_env", "key_env", "client_id_env", "client_secret_env")
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A value for one key of a table, or, where `key` is empty, for a whole table or the list of peers."""
+    """A value for one key of a table, or, where `key` is empty, for a whole table or a list of tables."""
 
     name: str
     table: str
@@ -90,11 +91,11 @@ def _location(name: str) -> tuple[str, str]:
 
 def _is_setting(table: str, key: str) -> bool:
     """Return whether there is such a table; whether it has the key, pydantic tells."""
-    return table in Tables.model_fields or (table == _PEERS and not key)
+    return table in Tables.model_fields or (table in _LISTS and not key)
 
 
 def _is_json(table: str, key: str) -> bool:
-    """Return whether a variable holds JSON: a whole table, the list of peers, a list."""
+    """Return whether a variable holds JSON: a whole table, a list of tables, a list."""
     if not key:
         return True
     field = _table(table).model_fields.get(key)
@@ -102,8 +103,8 @@ def _is_json(table: str, key: str) -> bool:
 
 
 def _json_remedy(table: str, key: str) -> str:
-    if table == _PEERS:
-        return """write a list of tables, such as [{"name": "ct", "ae_title": "CT1"}]"""
+    if table in _LISTS:
+        return f"""write a list of tables, such as [{{"name": "{_LISTS[table]}", …}}]"""
     if not key:
         return f"""write a table, such as {{"key": 1}}, or one key: AINODE_{table.upper()}__<KEY>"""
     return """write a list of texts in double quotes, such as ["*@127.0.0.0/8"]"""
@@ -115,11 +116,13 @@ def _table(name: str) -> type[Frozen]:
 
 def _names() -> list[str]:
     keys = (f"{table}__{key}" for table in Tables.model_fields for key in _table(table).model_fields)
-    return [f"{_PREFIX}{name}".upper() for name in (*keys, _PEERS)]
+    return [f"{_PREFIX}{name}".upper() for name in (*keys, *_LISTS)]
 
 
 def _credentials(values: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of the variables that hold the credentials for the peers."""
-    peers = values.get(_PEERS)
-    tables = [peer for peer in peers if isinstance(peer, dict)] if isinstance(peers, list) else []
-    return frozenset(str(peer[key]) for peer in tables for key in _OF_CREDENTIALS if key in peer)
+    """Return the names of the variables that hold the credentials for peers, and the keys of notifications."""
+    lists = [entries for entries in map(values.get, _LISTS) if isinstance(entries, list)]
+    entries_of_lists = [entry for entries in lists for entry in entries if isinstance(entry, dict)]
+    logins = [entry["oauth2"] for entry in entries_of_lists if isinstance(entry.get("oauth2"), dict)]
+    tables = [*entries_of_lists, *logins]
+    return frozenset(str(entry[key]) for entry in tables for key in _OF_CREDENTIALS if key in entry)

@@ -9,12 +9,14 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from ainode.node.domain import UrgentRule
 from ainode.node.routes import PriorRule, Route
 from ainode.node.settings.frozen import Frozen
 from ainode.node.settings.peers import Peer
-from ainode.node.settings.tables import Tables
+from ainode.node.settings.subscriptions import Subscription
 from ainode.node.settings.values import PATTERN_WORDS
 from ainode.node.settings.variables import Variable
+from ainode.node.settings.whole import Tables
 
 # By pydantic's error types; the braces hold what pydantic says about the limits. A value is shown where it is a number
 # or one of a few words, and never where it may be an address with a password.
@@ -101,10 +103,11 @@ def _resembling_key(key: str) -> str:
     tables: tuple[type[Frozen], ...] = (
         Tables,
         Peer,
+        Subscription,
         *(type(field.default) for field in Tables.model_fields.values()),
     )
-    keys = {name for table in tables for name in table.model_fields} | {"peer", "route"}
-    keys |= {field.name for table in (Route, PriorRule) for field in fields(table)} | {"from"}
+    keys = {name for table in tables for name in table.model_fields} | {"peer", "notification", "route"}
+    keys |= {field.name for table in (Route, PriorRule, UrgentRule) for field in fields(table)} | {"from"}
     keys -= {"source"}  # `from` in the file
     if key in keys:
         return " (it is a key of another table)"
