@@ -19,8 +19,10 @@ from ainode.node.domain import (
     Instance,
     InstanceRef,
     Measurement,
+    Outline,
     OutOfScope,
     Position,
+    Region,
     Saliency,
     Selection,
     Series,
@@ -34,14 +36,29 @@ from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.imaging.pixel_shape import shape_fault
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
+BODY = Code("38266002", "SCT", "Entire body")
+"""the site of what no description places"""
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
 MALIGNANT = Code("21594007", "SCT", "Malignant")
+NOT_RULED_OUT = "what is not marked was not ruled out"
+MARKED_BY_SEARCH = (
+    Code("marked-by", "99AINODE", "Marked by"),
+    Code("node-search", "99AINODE", "The node's own search, as a candidate"),
+)
+"""the quality of a candidate"""
+LARGEST_PIECE = (
+    Code("outlined-region", "99AINODE", "Outlined region"),
+    Code("largest-piece", "99AINODE", "The largest of several pieces on the image"),
+)
+"""the quality of a finding whose region has a part of what was measured: a region has one border"""
 SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
 _PERCENT = Code("%", "UCUM", "%")
 # A slice narrower than this shows one lung, and not where the middle of the body is.
 _BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
+_LEAST_CONTOURS, _MOST_CONTOURS, _LEAST_POINTS = 2, 5000, 3
 
+Mask = NDArray[np.bool_]
 Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
 
@@ -228,6 +245,59 @@ def voxels_under(slices: Stack, number: int, scan: Volume) -> NDArray[np.float64
     corner, down, right = np.asarray(tuple(ends))[:, :, None, None]
     rows, columns = np.mgrid[: slices.rows, : slices.columns]
     return np.asarray(corner + (down - corner) * rows + (right - corner) * columns)
+
+
+def border_region(image: InstanceRef, mask: Mask) -> Region | None:
+    """Return the border of the largest piece of a mask, through the middles of its outer pixels.
+
+    None of a line or a point.
+    """
+    border = _border(mask)
+    points = [(float(x) + 0.5, float(y) + 0.5) for x, y in border]
+    return Region(image, (*points, points[0])) if len(points) >= _LEAST_POINTS else None
+
+
+def outline_of(slices: Stack, masks: Mapping[int, Mask]) -> Outline | None:
+    """Return the borders of all pieces of masks, by the number of the slice, in the patient.
+
+    None of a mask on one slice, without a known patient space, or in more pieces than a report can hold.
+    """
+    borders = ((number, border) for number, mask in sorted(masks.items()) for border in _borders(mask))
+    contours = tuple(
+        tuple(slices.position(number, float(y), float(x)) for x, y in (*border, border[0]))
+        for number, border in borders
+        if len(border) >= _LEAST_POINTS
+    )
+    if not slices.frame_of_reference_uid or not _LEAST_CONTOURS <= len(contours) <= _MOST_CONTOURS:
+        return None
+    return Outline(slices.frame_of_reference_uid, slices.instances[0].ref.series_instance_uid, contours)
+
+
+def outlined_piece(mask: Mask) -> tuple[Mask, int]:
+    """Return the piece of a mask that `border_region` outlines, and the number of pieces.
+
+    Pixels that touch at a corner are of one piece.
+    """
+    import cv2  # noqa: PLC0415 - a handler that only selects needs none
+
+    count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    column, row = _border(mask)[0]
+    return np.asarray(pieces == pieces[row, column], np.bool_), count - 1
+
+
+def _border(mask: Mask) -> NDArray[np.int32]:
+    """Return column and row of the pixels where the border of the largest piece turns, (n, 2)."""
+    import cv2  # noqa: PLC0415 - a handler that only selects needs none
+
+    return max(_borders(mask), key=cv2.contourArea)
+
+
+def _borders(mask: Mask) -> list[NDArray[np.int32]]:
+    """Return column and row of the pixels where the border of each piece turns, (n, 2)."""
+    import cv2  # noqa: PLC0415 - a handler that only selects needs none
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(contour, np.int32).reshape(-1, 2) for contour in contours]
 
 
 def side_of_body(scan: Volume, position_mm: Position) -> str:

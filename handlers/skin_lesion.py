@@ -43,6 +43,7 @@ from ainode.node.domain import (
     refs,
 )
 from ainode.node.imaging.anatomy import body_part
+from ainode.node.imaging.picture_kind import no_picture
 from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import picture
 from ainode.node.reading.weights import ModelEnvironment
@@ -245,17 +246,18 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     part, sop_class = body_part(instance.header), instance.ref.sop_class_uid
     if instance.text("Modality") not in card.modality:
         modality = instance.text("Modality") or "absent"
-        reason, code = f"Modality is {modality}; read is {', '.join(card.modality)}", "wrong-modality"
+        reason, code = f"Modality is {modality}; the model reads {', '.join(card.modality)}", "wrong-modality"
     elif sop_class == _SECONDARY_CAPTURE and "SKIN" not in part.parts:
         reason, code = f"a secondary capture is read when its body part is SKIN; it is {part}", "wrong-body-part"
     elif sop_class not in {*_PHOTOGRAPHS, _SECONDARY_CAPTURE}:
-        reason, code = f"SOP class {sop_class}; read is {' and '.join(_PHOTOGRAPHS.values())}", "wrong-sop-class"
+        photographs = " and ".join(_PHOTOGRAPHS.values())
+        reason, code = f"SOP class {sop_class}; the model reads {photographs}", "wrong-sop-class"
     elif part.parts and not set(part.parts) & set(_SITES):
         reason, code = f"the body part is {part}; photographs of skin are read", "wrong-body-part"
     elif instance.text("PhotometricInterpretation").startswith("MONOCHROME"):
         reason, code = "the image is gray; color photographs are read", "not-color"
-    elif misfit_reason := misfit(instance, card.smallest_side):
-        reason, code = misfit_reason
+    elif problem := no_picture(instance) or misfit(instance, card.smallest_side):
+        reason, code = problem
     else:
         return None
     return image_refusal(instance, reason, code)

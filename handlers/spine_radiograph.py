@@ -43,6 +43,7 @@ from ainode.node.domain import (
 )
 from ainode.node.imaging.anatomy import body_part, contradiction
 from ainode.node.imaging.free_text import as_code
+from ainode.node.imaging.picture_kind import no_picture
 from ainode.node.imaging.pixel_shape import height_per_width
 from ainode.node.imaging.pixels import display_values
 from ainode.node.reading.weights import ModelEnvironment
@@ -264,11 +265,11 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     if instance.text("Modality") not in _MODALITIES:
         reason, code = f"Modality is {as_code(instance.text('Modality'))}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
-        reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
+        reason, code = f"the body part is {part}; the model reads {', '.join(card.body_part)}", "wrong-body-part"
     elif view and view not in card.views:
-        reason, code = f"View Position is {as_code(view)}; read is {', '.join(card.views)}", "wrong-view"
-    elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
-        reason, code = misfit_reason
+        reason, code = f"View Position is {as_code(view)}; the model reads {', '.join(card.views)}", "wrong-view"
+    elif problem := no_picture(instance) or misfit(instance, _SMALLEST_SIDE):
+        reason, code = problem
     else:
         return None
     return image_refusal(instance, reason, code)

@@ -84,7 +84,7 @@ class CtPneumonia:
         """Return the slices of the best stack of the chest, by their headers."""
         chests = tuple(series for series in study.series if _may_be_chest(series))
         if study.series and not chests:
-            reason = f"the body part is {body_parts(study.series)}; read is CHEST"
+            reason = f"the body part is {body_parts(study.series)}; the model reads CHEST"
             return OutOfScope(reason, "wrong-body-part", refs(study.instances[:1]))
         stack_or_refusal = ct_stack(chests, self._requirements())
         if isinstance(stack_or_refusal, OutOfScope):

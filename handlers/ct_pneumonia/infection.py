@@ -134,7 +134,13 @@ class Infection:
 
     def segmented(self) -> Segmented:
         """Return lung and infection on the pixels of the slices that were read."""
-        return Segmented("LUNG_INFECTION", _SEGMENTS, tuple(self._maps()))
+        return Segmented("LUNG_INFECTION", _SEGMENTS, tuple(self._maps()), self._distance_mm)
+
+    @property
+    def _distance_mm(self) -> float | None:
+        """Return the distance between slices that were read, which may be every second one; None of a single slice."""
+        first, *others = self.prediction.numbers
+        return (others[0] - first) * self.chest.volume.spacing_mm[0] if others else None
 
     @property
     def worst(self) -> int:

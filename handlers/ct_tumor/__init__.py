@@ -177,7 +177,7 @@ class CtTumor:
 
     def _elsewhere(self, series: Sequence[Series]) -> OutOfScope:
         organs = " and ".join(f"{' or '.join(organ.body_parts)} for the {organ.name}" for organ in self._card.organs)
-        reason = f"the body part is {body_parts(series)}; read is {organs}"
+        reason = f"the body part is {body_parts(series)}; the model reads {organs}"
         return OutOfScope(reason, "wrong-body-part", refs(item.instances[0] for item in series))
 
     def _weights(self, organ: Organ) -> str:
@@ -270,7 +270,8 @@ class _OrganReading:
         # First the probability that the verdict is on.
         names = sorted(shares, key=lambda name: name != organ.positive)
         return Finding(
-            tracking_identifier=f"{organ.name} {chosen}",
+            # What is judged, whatever the verdict: a later reading may choose another class.
+            tracking_identifier=f"{organ.name} {organ.positive}",
             concept=_CLASSES[chosen],
             site=_SITES[organ.name],
             measurements=tuple(

@@ -15,6 +15,7 @@ from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.ct_parts import CtPart, below_lungs, lungs
 from ainode.node.imaging.ct_series import CtRequirements, ct_stack
 from ainode.node.imaging.geometry import Stack, stack, volume
+from ainode.node.imaging.picture_kind import screen_reason
 from ainode.node.imaging.pixels import modality_values, picture
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -81,7 +82,7 @@ def _is_picture(instance: Instance) -> bool:
     """Return whether this is a slice that was made a picture: a Secondary Capture of CT or of no modality."""
     kind = instance.text("ImageType").upper().split("\\")[:2]
     secondary = instance.ref.sop_class_uid == _SECONDARY_CAPTURE and kind == ["DERIVED", "SECONDARY"]
-    return secondary and instance.text("Modality") in {"CT", "OT"}
+    return secondary and instance.text("Modality") in {"CT", "OT"} and not screen_reason(instance)
 
 
 def organ_slices(organ: Organ, instances: tuple[Instance, ...]) -> OrganSlices | OutOfScope:

@@ -71,4 +71,6 @@ def segmented(places: Mapping[str, Place], threshold: float) -> Segmented | None
     maps = (
         LabelMap(image, values.shape[0], values.shape[1], values.tobytes()) for image, values in labels.by_image.items()
     )
-    return Segmented("LUNG_NODULES", segments, tuple(maps))
+    distances_mm = {place.slices.spacing_mm[0] for place in places.values()}
+    distance_mm = distances_mm.pop() if len(distances_mm) == 1 else None
+    return Segmented("LUNG_NODULES", segments, tuple(maps), distance_mm)

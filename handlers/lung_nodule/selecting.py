@@ -43,7 +43,7 @@ def selected(study: Study, *, time_points: int) -> Selection | OutOfScope:
     first = current_date.series[0].instances[0]
     part = body_part(first.header)
     if part.parts and not {"CHEST", "LUNG"} & part.names:
-        return OutOfScope(f"the body part is {part}; read is CHEST", "wrong-body-part", (first.ref,))
+        return OutOfScope(f"the body part is {part}; the model reads CHEST", "wrong-body-part", (first.ref,))
     priors = study.priors[-(time_points - 1) :]
     dates = [current_date, *(_date(prior, _prior_marks(prior, study)) for prior in reversed(priors))]
     locations = tuple(dict.fromkeys(chain.from_iterable(date.locations for date in dates)))

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ainode.handlers import algorithm, body_parts, loaded
+from ainode.handlers import NOT_RULED_OUT, algorithm, body_parts, loaded
 from ainode.handlers.pancreas_tumor.enhancing import phase_refusal
-from ainode.handlers.pancreas_tumor.reading import NOT_RULED_OUT, Reading
+from ainode.handlers.pancreas_tumor.reading import Reading
 from ainode.models.errors import UnusablePicture
 from ainode.models.pancreas_tumor.card import read_card
 from ainode.node.domain import (
@@ -66,7 +66,7 @@ class PancreasTumor:
         """Return the slices of the best stack of the abdomen in the portal venous phase, by their headers."""
         abdomens = tuple(series for series in study.series if _may_be_abdomen(series))
         if study.series and not abdomens:
-            reason = f"the body part is {body_parts(study.series)}; read is ABDOMEN"
+            reason = f"the body part is {body_parts(study.series)}; the model reads ABDOMEN"
             return OutOfScope(reason, "wrong-body-part", refs(study.instances[:1]))
         scan = ct_stack(abdomens, self._requirements())
         if isinstance(scan, OutOfScope):

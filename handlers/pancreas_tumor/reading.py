@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.handlers import saliency, voxels_under
+from ainode.handlers import (
+    LARGEST_PIECE,
+    MARKED_BY_SEARCH,
+    NOT_RULED_OUT,
+    Mask,
+    border_region,
+    outline_of,
+    outlined_piece,
+    saliency,
+    voxels_under,
+)
 from ainode.node.domain import (
     Capture,
     Code,
@@ -17,8 +27,6 @@ from ainode.node.domain import (
     LabelMap,
     Measurement,
     Outline,
-    Position,
-    Region,
     Segment,
     Segmented,
     Window,
@@ -29,20 +37,14 @@ if TYPE_CHECKING:
     from ainode.models.pancreas_tumor.model import Prediction
     from ainode.models.pancreas_tumor.regions import Region as MarkedRegion
 
-Mask = NDArray[np.bool_]
-
-NOT_RULED_OUT = "what is not marked was not ruled out"
 NO_PROBABILITY = "Learned from patients who all have a tumor: it cannot tell whether there is one"
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 _PANCREAS = Code("15776009", "SCT", "Pancreas")
 _ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 _LONG_AXIS = Code("103339001", "SCT", "Long axis")
 _MM = Code("mm", "UCUM", "mm")
-_MARKED_BY = Code("marked-by", "99AINODE", "Marked by")
-_SEARCH = Code("node-search", "99AINODE", "The node's own search, as a candidate")
 # In HU: soft tissue.
 _WINDOW = Window(60.0, 360.0)
-_LEAST_CONTOURS, _LEAST_POINTS = 2, 3
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Reading:
             LabelMap(instances[number].ref, values.shape[0], values.shape[1], values.tobytes())
             for number, values in sorted(labels.items())
         )
-        return Segmented("PANCREAS_REGIONS", segments, tuple(maps))
+        return Segmented("PANCREAS_REGIONS", segments, tuple(maps), self.part.slices.spacing_mm[0])
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,20 @@ class MarkedOnSlices:
         axis = Measurement(
             _LONG_AXIS, round(self.long_axis_mm), _MM, (self.image,), of_outline=self._outline is not None
         )
+        mask = self.masks[self._key_number]
+        region = border_region(self.image, mask)
+        # The axis runs through all pieces that the region has on the slice.
+        is_part = region is not None and outlined_piece(mask)[1] > 1
         return Finding(
             tracking_identifier=self.name,
             concept=NEOPLASM,
             site=_PANCREAS,
             measurements=(axis,),
             evidence=(self.image,),
-            region=self._region(),
+            region=region,
             label=f"{self.name}: {self.long_axis_mm:.0f} mm",
             outline=self._outline,
-            qualities=((_MARKED_BY, _SEARCH),),
+            qualities=(LARGEST_PIECE, MARKED_BY_SEARCH) if is_part else (MARKED_BY_SEARCH,),
             is_candidate=True,
         )
 
@@ -170,32 +176,6 @@ class MarkedOnSlices:
         _, y, x = np.rint(voxels_under(self.part.slices, self._number(z), self.part.volume)).astype(int)
         return np.asarray(values[y, x], np.float32)
 
-    def _region(self) -> Region:
-        """Return the border on the slice where the region is longest, through the middles of its outer pixels."""
-        points = [(float(x) + 0.5, float(y) + 0.5) for x, y in _border(self.masks[self._key_number])]
-        return Region(self.image, (*points, points[0]))
-
     @cached_property
     def _outline(self) -> Outline | None:
-        """Return the borders in the patient; None of a region on one slice, or without a known patient space."""
-        slices = self.part.slices
-        if not slices.frame_of_reference_uid:
-            return None
-        contours = []
-        for number, mask in sorted(self.masks.items()):
-            border = _border(mask)
-            if len(border) >= _LEAST_POINTS:
-                points: list[Position] = [slices.position(number, float(y), float(x)) for x, y in border]
-                contours.append((*points, points[0]))
-        if len(contours) < _LEAST_CONTOURS:
-            return None
-        return Outline(slices.frame_of_reference_uid, self.image.series_instance_uid, tuple(contours))
-
-
-def _border(mask: Mask) -> NDArray[np.int32]:
-    """Return column and row of the pixels where the border of the largest piece turns, (n, 2)."""
-    import cv2  # noqa: PLC0415 - a handler that only selects needs none
-
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    largest = max(contours, key=cv2.contourArea)
-    return np.asarray(largest, np.int32).reshape(-1, 2)
+        return outline_of(self.part.slices, self.masks)

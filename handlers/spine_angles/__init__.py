@@ -26,6 +26,7 @@ from ainode.node.domain import (
 )
 from ainode.node.imaging.anatomy import body_part
 from ainode.node.imaging.free_text import as_code
+from ainode.node.imaging.picture_kind import no_picture
 from ainode.node.imaging.pixel_shape import height_per_width, pixel_width
 from ainode.node.imaging.pixels import display_values
 from ainode.node.imaging.radiograph_view import not_from_the_front, not_upright
@@ -195,15 +196,15 @@ def _refusal(instance: Instance, card: Card) -> OutOfScope | None:
     if instance.text("Modality") not in card.modality:
         reason, code = f"Modality is {as_code(instance.text('Modality'))}, CR or DX is read", "wrong-modality"
     elif not set(part.parts) & set(card.body_part):
-        reason, code = f"the body part is {part}; read is {', '.join(card.body_part)}", "wrong-body-part"
+        reason, code = f"the body part is {part}; the model reads {', '.join(card.body_part)}", "wrong-body-part"
     elif view := not_from_the_front(instance.header, card.views):
         reason, code = f"{view}; angles are measured on {' and '.join(card.views)}", "wrong-view"
     elif turned := not_upright(instance.header):
         reason, code = f"{turned}; turn it at its source", "not-upright"
     elif size := _field_fault(instance):
         reason, code = size, "impossible-pixel-size"
-    elif misfit_reason := misfit(instance, _SMALLEST_SIDE):
-        reason, code = misfit_reason
+    elif problem := no_picture(instance) or misfit(instance, _SMALLEST_SIDE):
+        reason, code = problem
     else:
         return None
     return image_refusal(instance, reason, code)

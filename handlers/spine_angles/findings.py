@@ -26,6 +26,8 @@ _VERTEBRA = Code("51282000", "SCT", "Vertebra")
 _HEIGHT_RATIO = Code("vertebral-height-ratio", "99AINODE", "Vertebral height ratio")
 _BALANCE = Code("coronal-balance", "99AINODE", "Coronal balance")
 _OFFSET_SIDE = Code("offset-side", "99AINODE", "Side of offset")
+_RIGHT_OF_PICTURE = Code("right-of-picture", "99AINODE", "Right of the picture")
+_LEFT_OF_PICTURE = Code("left-of-picture", "99AINODE", "Left of the picture")
 _OFFSET = Code("coronal-offset", "99AINODE", "Offset of highest from lowest vertebra")
 _DEGREES, _RATIO, _MILLIMETERS = (
     Code("deg", "UCUM", "degree"),
@@ -127,7 +129,7 @@ class Film:
             ends = span(self.levels.names, curve.ends)
             angle = self._measured(_COBB_ANGLE, round(curve.angle, 1), _DEGREES)
             yield Finding(
-                tracking_identifier=f"image {self.number} curve {ends}, {severity}",
+                tracking_identifier=f"image {self.number} curve {ends}",
                 concept=_CURVE,
                 site=THORACOLUMBAR if self.levels.are_known else SPINE,
                 measurements=(angle,),
@@ -166,15 +168,15 @@ class Film:
             value = self._measured(_OFFSET, round(abs(pixels) * self.width.millimeters, 1), _MILLIMETERS)
         else:
             value = self._measured(_OFFSET, round(abs(pixels) / float(widths(corners)[-1]), 2), _RATIO)
-        words = self.sides.words(is_right_of_picture=pixels > 0)
         names = self.levels.names
+        side = self.sides.side(is_right_of_picture=pixels > 0)
         return Finding(
-            tracking_identifier=f"image {self.number}: {names[0]} lies to {words} of {names[-1]}",
+            tracking_identifier=f"image {self.number} balance of {names[0]} over {names[-1]}",
             concept=_BALANCE,
             site=SPINE,
             measurements=(value,),
             evidence=(self.instance.ref,),
-            qualities=((_OFFSET_SIDE, side),) if (side := self.sides.side(is_right_of_picture=pixels > 0)) else (),
+            qualities=((_OFFSET_SIDE, side or (_RIGHT_OF_PICTURE if pixels > 0 else _LEFT_OF_PICTURE)),),
         )
 
     def _vertebrae(self) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from ainode.node import logs
 from ainode.node.disk import is_full
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 OF_HANDLERS = ("models", "detect")
 """the extras with the packages of the shipped handlers"""
+
+SEE_THE_LOG: Final = "; see the log"
+"""how the words of an error end that a handler did not mean: an exception that is none of the node's"""
 
 
 @contextmanager
@@ -43,7 +47,7 @@ def _is_from_the_keyboard(error: BaseException) -> bool:
 def _translated(error: BaseException, handler: str, step: str, kind: type[NodeError]) -> NodeError:
     if isinstance(error, ModuleNotFoundError):
         return kind(f"handler {handler!r}: {error.name} is missing; {_remedy(handler, error.name or '')}")
-    message = f"handler {handler!r}: {type(error).__name__} {step}{_place(error)}; see the log"
+    message = f"handler {handler!r}: {type(error).__name__} {step}{_place(error)}{SEE_THE_LOG}"
     log.error("%s: %s", message, logs.raised_at(error), extra={"action": "handler_failed", "handler": handler})
     return kind(message)
 

@@ -2,7 +2,8 @@
 
 A card is `card.toml` of a folder, with `metrics/*.json` as `ainode evaluate` writes them beside it. The folder of a
 model that ships is the model's own; a site's is `<data>/weights/cards/MODEL/`, and wins. What a site measured on its
-own patients, `<data>/weights/external/MODEL/*.json`, stands beside either.
+own patients, `<data>/weights/external/MODEL/*.json`, stands beside either. Of a model that the site describes, the card
+is its `model.toml`, unless the site gives it one.
 """
 
 import re
@@ -13,11 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ainode.node.errors import ConfigError
+from ainode.node.reading import described
 
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MODELS: Final = "models"
+"""the folder of the models that the site describes, beside its weights"""
 _MOST_FILES: Final = 20
 _MOST_BYTES: Final = 2_000_000
+_MOST_MEASURES: Final = 40
 Row = tuple[str, str]
 """a name and a text"""
 
@@ -92,6 +99,33 @@ class Evaluation(_Part):
     expected_calibration_error: float | None = None
     baselines: Mapping[str, Baseline] = {}
     curves: Curves | None = None
+    measures: Mapping[str, Estimate] = {}
+    """every other figure with an interval, by its key, such as `dice`; of an outline as `outline dice`"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_measures(cls, values: object) -> object:
+        """Gather what only models of some kind have: a segmenter's Dice, the error of an angle."""
+        if not isinstance(values, dict):
+            return values
+        figures = dict(_figures(values))
+        own = {key: figure for key, figure in figures.items() if key not in cls.model_fields}
+        return {**values, "measures": dict(list(own.items())[:_MOST_MEASURES])}
+
+
+def _figures(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield what looks like a figure with an interval; so of the table of outlines, and of a search by marks a scan."""
+    nested = {f"outline {key}": value for key, value in _table(values, "outline").items()}
+    for subject in _table(values, "froc"):
+        nested |= {
+            f"{subject}, marked at {marks} false marks a scan": value
+            for marks, value in _table(_table(values, "froc"), subject).items()
+        }
+    for key, value in {**values, **nested}.items():
+        if isinstance(value, dict) and all(
+            isinstance(value.get(name), int | float) for name in ("value", "low", "high")
+        ):
+            yield key, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +165,8 @@ class Card:
 def card(model: str, site: Path) -> Card:
     """Return the card of a model; `site` is the site's folder of weights. A model without a card has an empty card."""
     folder = _folder(model, site)
+    if folder is None and described.is_described(model, site.parent / _MODELS):
+        return _described_card(model, site)
     if folder is None:
         problem = f"no card: put card.toml into {site / 'cards' / model}"
         return Card(model, problem=problem if _FOLDER.fullmatch(model) else "no model can have that name")
@@ -156,11 +192,52 @@ def card(model: str, site: Path) -> Card:
     )
 
 
+def _described_card(model: str, site: Path) -> Card:
+    """Return what the description of a site's model says of it."""
+    evaluations = tuple(_evaluations(site / "external" / model))
+    try:
+        described_model = described.described(model, site.parent / _MODELS)
+        takes = described_model.table.table("takes")
+        scope = (
+            ("modality", ", ".join(takes.texts("modality", ()))),
+            ("body part", ", ".join(takes.texts("body_part", ()))),
+        )
+        not_for = described_model.table.texts("not_for", ())
+    except ConfigError as error:
+        return Card(model, evaluations=evaluations, problem=str(error))
+    entry = described_model.entry
+    return Card(
+        name=model,
+        version=entry.version,
+        status=entry.status.value,
+        task=described_model.title,
+        scope=tuple(row for row in scope if row[1]),
+        not_for=not_for,
+        licence=(("weights", entry.licence),),
+        training=(("data", entry.training_data),),
+        evaluations=evaluations,
+    )
+
+
+def evaluation_command(model: str) -> str:
+    """Return what a person types to measure a model: one that does not ship with its training is measured as it reads.
+
+    DIR and OUT stand for folders of that person, TRUTHS.csv for a table.
+    """
+    if _FOLDER.fullmatch(model) and (_shipped(model) / "experiment.py").is_file():
+        return f"ainode evaluate {model} --data DIR --out OUT"
+    return f"ainode evaluate {model} --external TRUTHS.csv --data DIR --out OUT"
+
+
 def _folder(model: str, site: Path) -> Path | None:
     if not _FOLDER.fullmatch(model):
         return None
-    shipped = Path(str(resources.files("ainode.models"))) / model
-    return next((folder for folder in (site / "cards" / model, shipped) if (folder / "card.toml").is_file()), None)
+    folders = (site / "cards" / model, _shipped(model))
+    return next((folder for folder in folders if (folder / "card.toml").is_file()), None)
+
+
+def _shipped(model: str) -> Path:
+    return Path(str(resources.files("ainode.models"))) / model
 
 
 def _evaluations(folder: Path) -> Iterator[EvaluationFile]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from ainode.node.reading.channel import Channel
-from ainode.node.reading.family import MARK, Family
+from ainode.node.reading.family import MARK, Family, has_ended
+from ainode.node.reading.workplace import remove_left_workplaces
 
 # The memory is measured no more often: a long answer comes in a thousand blocks.
 _MEASURE_S: Final = 0.1
@@ -42,7 +43,7 @@ class Child:
     @property
     def channel(self) -> Channel | None:
         """Return the channel to the process, None if no process runs."""
-        return None if self._process is None or _has_ended(self._process) else self._channel
+        return None if self._process is None or has_ended(self._process.pid) else self._channel
 
     @property
     def is_started(self) -> bool:
@@ -90,17 +91,11 @@ class Child:
             if process is None or family is None:
                 return None
             family.kill()
+        code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(_DEATH_S)
-        return None
-
-
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process has ended, and do not collect its exit code.
-
-    Until the code is collected, the number of the process and of its group belongs to nobody else.
-    """
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            code = process.wait(_DEATH_S)
+        remove_left_workplaces()  # a reader that is killed removes none itself
+        return code
 
 
 def _started(module: str, end: socket.socket, mark: str) -> subprocess.Popen[bytes]:

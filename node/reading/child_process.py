@@ -10,9 +10,10 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Final, TextIO
 
+from ainode.node.reading.family import adopt_orphans
+
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 # proc(5): the kernel without memory kills this process and its children first, and not the node.
 _FIRST_VICTIM: Final = "1000"
 _STDOUT: Final = 1
@@ -25,8 +26,7 @@ def channel_of(descriptor: int) -> Iterator[BufferedRWPair]:
     library = ctypes.CDLL(None, use_errno=True)
     # Linux ends this process when the thread that started it ends, however it ends.
     library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Orphans below this process stay below it, where the node finds them.
-    library.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()  # so that the node finds them
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="ascii")
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,6 +4,7 @@ One file has one entry: a second entry under its name, or for its file, is refus
 """
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -41,6 +42,15 @@ class WeightsEntry:
     training_data: str
     metrics: str = ""
     url: str = ""
+    companions: tuple[tuple[Path, str], ...] = ()
+    """further files that answers hang on, each with its sha256: such as the description of a site's model"""
+
+    @property
+    def digest(self) -> str:
+        """Return what a reading hangs on: the sha256 of the file, with companions one sha256 over those of all."""
+        if not self.companions:
+            return self.sha256
+        return hashlib.sha256("".join((self.sha256, *(sha256 for _, sha256 in self.companions))).encode()).hexdigest()
 
     @property
     def is_present(self) -> bool:

@@ -7,26 +7,34 @@ from collections.abc import Iterable, Iterator
 from ainode.node import reports
 from ainode.node.domain import (
     UID,
+    Document,
     File,
     Handler,
     Instance,
     Looking,
+    OnEarly,
     OutOfScope,
     Reading,
     Request,
     Result,
     Selection,
     Study,
+    is_urgent,
+    nothing_early,
     refs,
 )
 from ainode.node.encoding import headers
 from ainode.node.identity import is_ours
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
+from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.plain import plain
 
 
-def read(request: Request, handler: Handler) -> Reading:
-    """Take one study from its files to its documents; `verification.verified` holds the files against their digests."""
+def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) -> Reading:
+    """Take one study from its files to its documents; `verification.verified` holds the files against their digests.
+
+    `on_early` gets the part of an urgent answer that listeners and people get, before anything is drawn.
+    """
     started = time.monotonic()
     study = _study(request)
     refusal = request.refusal or patient_contradiction(study.instances)
@@ -35,15 +43,23 @@ def read(request: Request, handler: Handler) -> Reading:
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     context = dataclasses.replace(request.context, source_series_numbers=_series_numbers(study))
     answered = time.monotonic()
+    summary = reports.result_json(answer, request.context)
+    attached: tuple[Document, ...] = ()
+    if isinstance(answer, Result) and answer.attachments:  # what does not fit ends the job before anything leaves
+        attached = attached_documents(answer.attachments, study.instances, context)
+        answer = dataclasses.replace(answer, attachments=())  # the documents have their bytes
+    if isinstance(answer, Result) and is_urgent(answer, request.urgent):
+        bare = dataclasses.replace(answer, captures=(), segmented=None)
+        messages = reports.early_documents(answer, sources, context)
+        on_early(Reading(bare, messages, summary, answered - started, is_early=True))
     match answer:
         case Result():
-            documents = reports.documents(answer, sources, context)
+            documents = (*attached, *reports.documents(answer, sources, context))
         case OutOfScope() if request.report_out_of_scope and not refusal:
             documents = reports.documents_out_of_scope(answer, sources, context)
         case _:
             documents = ()
     ended = time.monotonic()
-    summary = reports.result_json(answer, request.context)
     return Reading(answer, documents, summary, ended - started, compose_seconds=ended - answered)
 
 

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from numbers import Integral, Real
-from typing import TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Final, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from ainode.node.errors import HandlerError
+
+HANDLER_IS_WRONG: Final = "; the handler is wrong, not the study: see handlers/README.md"
+"""how the words of an error end of an answer that is no noun of the node"""
 
 _Noun = TypeVar("_Noun")
 _OtherNoun = TypeVar("_OtherNoun")
@@ -49,7 +52,7 @@ def _refusal(value: object, wish: str, place: str) -> HandlerError:
 
 
 def _fault(words: str) -> HandlerError:
-    return HandlerError(f"{words}; the handler is wrong, not the study: see handlers/README.md")
+    return HandlerError(f"{words}{HANDLER_IS_WRONG}")
 
 
 def _name(value: object) -> str:

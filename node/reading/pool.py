@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ainode.node.domain import Needs, Reading, Request
+from ainode.node.domain import Needs, OnEarly, Reading, Request, nothing_early
 from ainode.node.reading.reader import Reader, ReaderState
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.settings import ReaderTable
@@ -22,14 +22,16 @@ class Pool:
         self._free = [*reversed(self._readers)]
         self._changed = threading.Condition()
         self._waiting_count = 0
+        self._has_read = False
 
-    def read(self, request: Request) -> Reading:
+    def read(self, request: Request, on_early: OnEarly = nothing_early) -> Reading:
         """Return the reading of one request; wait while every process is busy.
 
         Raises: as `Reader.read`.
         """
         with self._free_reader() as reader:
-            return reader.read(request)
+            self._has_read = True
+            return reader.read(request, on_early)
 
     def needs(self) -> Needs:
         """Return what the handler needs before it can read; wait while every process is busy.
@@ -42,8 +44,8 @@ class Pool:
     def prepare(self, is_unwanted: Callable[[], bool]) -> None:
         """Have one process load its networks, so that they lie converted on the disk; wait while every one is busy.
 
-        Nothing is loaded if that `is_unwanted` by then. The process ends after that, unless a study waits for it: its
-        memory belongs to others until a study comes.
+        Nothing is loaded if that `is_unwanted` by then. The process ends after that, unless a study came or waits for
+        it: its memory belongs to others until a study comes.
 
         Raises: as `Reader.prepare`.
         """
@@ -54,8 +56,8 @@ class Pool:
                 reader.prepare()
             finally:
                 with self._changed:
-                    is_awaited = self._waiting_count > 0
-                if not is_awaited:
+                    is_used = self._has_read or self._waiting_count > 0
+                if not is_used:
                     reader.kill_unless_reading()
 
     def states(self) -> tuple[ReaderState, ...]:

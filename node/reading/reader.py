@@ -7,15 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
 from ainode.node import errors
-from ainode.node.domain import Needs, NeedsQuestion, PrepareQuestion, Reading, Request
-from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout
+from ainode.node.domain import Needs, NeedsQuestion, OnEarly, PrepareQuestion, Reading, Request, nothing_early
+from ainode.node.errors import ArchiveError, HandlerError, NodeError, ReaderDied, ReaderTimeout, ReaderTooLarge
 from ainode.node.reading.channel import Channel, Failure, NotAnAnswer, answer_in
 from ainode.node.reading.child import Child
+from ainode.node.reading.confinement import bounds_of
 from ainode.node.reading.rehearsal import RehearsalQuestion, rehearsed_reading
 from ainode.node.reading.serving import Opening
 from ainode.node.reading.weights import ModelEnvironment
@@ -77,19 +79,19 @@ class Reader:
 
         `suspects` holds the studies at which a process of the handler was killed, or ended by itself.
         """
-        self._name = name
-        self._opening = Opening(name, environment)
-        self._limits = limits
+        self._name, self._environment, self._limits = name, environment, limits
+        self._opening: Opening | None = None
         self._lock = threading.RLock()
         self._child = Child(_PROCESS, name, mark=mark)
         self._subject = ""
         self._used_at = time.monotonic()
         self._suspects = set[str]() if suspects is None else suspects
 
-    def read(self, request: Request) -> Reading:
+    def read(self, request: Request, on_early: OnEarly = nothing_early) -> Reading:
         """Return the handler's reading of the study; wait while the process answers another question.
 
-        A study at which the process died has a process to itself the next time.
+        A study at which the process died has a process to itself the next time. `on_early` gets the urgent part of the
+        reading before the rest is made; an error of the node in it costs the reading nothing.
 
         Raises: ReaderTimeout at the time limit, ReaderDied if the process ended or at the memory limit: the job is
         tried again. A NodeError of the handler, OutOfResources if the disk is full; HandlerError for any other error.
@@ -100,7 +102,8 @@ class Reader:
             if is_suspect:
                 self._child.kill()
             try:
-                reading = self._ask(request, Reading, f"{_STUDY}{study}", self._limits.time_limit_s)
+                limit_s = self._limits.time_limit_s
+                reading = self._ask(request, Reading, f"{_STUDY}{study}", limit_s, on_early)
             except (ReaderTimeout, ReaderDied):
                 self._suspects.add(study)
                 raise
@@ -134,7 +137,14 @@ class Reader:
         if self._ask(RehearsalQuestion(), Reading, "rehearsal", limit_s) != rehearsed_reading():
             raise HandlerError("rehearsal: the reading that arrived is not the reading that the reader sent")
 
-    def _ask(self, question: object, kind: type[_Answer], subject: str, limit_s: float) -> _Answer:
+    def _ask(
+        self,
+        question: object,
+        kind: type[_Answer],
+        subject: str,
+        limit_s: float,
+        on_early: OnEarly = nothing_early,
+    ) -> _Answer:
         """Return the answer of the process; sending the question, waiting and receiving stand under the limits."""
         with self._lock:
             try:
@@ -142,7 +152,7 @@ class Reader:
                 refuse_overdue = partial(self._refuse_overdue, subject, limit_s, time.monotonic() + limit_s)
                 channel = self._start_unless_running(refuse_overdue)
                 channel.send(question, refuse_overdue)
-                answer = answer_in(channel.receive(refuse_overdue))
+                answer = self._received(channel, refuse_overdue, on_early)
                 if isinstance(answer, Failure) and not answer.is_built:
                     self._child.kill()
             except (ReaderTimeout, ReaderDied):
@@ -167,6 +177,22 @@ class Reader:
             )
         return answer
 
+    def _received(self, channel: Channel, refuse_overdue: Callable[[], None], on_early: OnEarly) -> object:
+        """Return the answer of the process, after the urgent part of it, if there is one.
+
+        Raises: EOFError, OSError, NotAnAnswer; what `refuse_overdue` raises.
+        """
+        answer = answer_in(channel.receive(refuse_overdue))
+        while isinstance(answer, Reading) and answer.is_early:
+            with ExitStack() as failed:
+                failed.callback(self._child.kill)  # else the next question would get the rest as its answer
+                with suppress(NodeError, OSError):
+                    on_early(answer)
+                failed.pop_all()
+            on_early = nothing_early
+            answer = answer_in(channel.receive(refuse_overdue))
+        return answer
+
     def _refuse_overdue(self, subject: str, limit_s: float, deadline: float) -> None:
         """Return while the process is within its limits.
 
@@ -180,7 +206,7 @@ class Reader:
             raise ReaderTimeout(f"{subject}: {self._name} was killed after {limit_s:g} s ({source}); {remedy}")
         limit_bytes = self._limits.memory_limit_bytes
         if self._child.exceeds(limit_bytes):
-            raise ReaderDied(
+            raise ReaderTooLarge(
                 f"{subject}: {self._name} was killed above {limit_bytes} bytes ([reader] memory_limit_bytes), the "
                 "processes that it started included; raise the limit where the machine has the memory"
             )
@@ -188,12 +214,16 @@ class Reader:
     def _start_unless_running(self, refuse_overdue: Callable[[], None]) -> Channel:
         """Start the process unless the process runs, and return the channel to the process.
 
+        A description may have changed since: a network in the place of a program needs a process that is confined.
+
         Raises: OSError; what `refuse_overdue` raises.
         """
-        if channel := self._child.channel:
+        bounds = bounds_of(self._name, self._limits, self._environment.models)
+        opening = Opening(self._name, self._environment, bounds)
+        if opening == self._opening and (channel := self._child.channel):
             return channel
-        channel = self._child.start()
-        channel.send(self._opening, refuse_overdue)
+        channel, self._opening = self._child.start(), opening
+        channel.send(opening, refuse_overdue)
         return channel
 
     def state(self) -> ReaderState:

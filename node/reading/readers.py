@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable
 
-from ainode.node.domain import Reading, Request
+from ainode.node.domain import OnEarly, Reading, Request, nothing_early
 from ainode.node.errors import HandlerStarting, NodeError
 from ainode.node.reading import family
 from ainode.node.reading.inquiry import Inquiry
@@ -12,6 +12,7 @@ from ainode.node.reading.pool import Pool
 from ainode.node.reading.reader import ReaderState
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import HandlerWeights, ModelEnvironment
+from ainode.node.reading.workplace import remove_left_workplaces
 from ainode.node.settings import ReaderTable
 
 log = logging.getLogger(__name__)
@@ -26,26 +27,41 @@ class Readers:
         models: ModelEnvironment,
         limits: ReaderTable,
         on_known: Callable[[str], None],
+        process: str = "",
     ) -> None:
-        """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to."""
+        """Start no process yet; `on_known` gets the name of a handler whose weights became known, or failed to.
+
+        `process` tells the readers of several processes on one machine apart.
+        """
         self._models = models
-        self.mark = f"{hashlib.sha256(str(models.weights.site.absolute()).encode()).hexdigest()[:16]}."
+        self.mark = f"{hashlib.sha256(f'{models.weights.site.absolute()}{process}'.encode()).hexdigest()[:16]}."
         """how the marks of the readers of this data folder begin"""
         self._pools = {name: Pool(name, models, limits, mark=self.mark) for name in handlers}
         self._inquiries = {name: Inquiry(name, pool.needs, on_known) for name, pool in self._pools.items()}
 
     def kill_leftovers(self) -> None:
-        """Kill what the readers of a killed node had started; the node that calls holds the lock of the data folder."""
+        """Kill what the readers of a killed node had started, and remove the images that these gave to programs.
+
+        The node that calls holds the lock of the data folder.
+        """
         if count := family.kill_marked(self.mark):
             log.warning("killed: %d processes of readers of a node that died", count, extra={"action": "leftovers"})
+        remove_left_workplaces()
 
-    def read(self, handler: str, request: Request) -> Reading:
+    def read(self, handler: str, request: Request, on_early: OnEarly = nothing_early) -> Reading:
         """Return the reading of one request; wait while other requests occupy the handler's processes.
+
+        `on_early` gets the urgent part of the reading first.
 
         Raises: as `Reader.read`; BrokenSeries if a file of the study is not what was received.
         """
-        with verified(request):
-            return self._pools[handler].read(request)
+        with verified(request) as refuse_changed:
+
+            def tell(early: Reading) -> None:
+                refuse_changed()
+                on_early(early)
+
+            return self._pools[handler].read(request, tell)
 
     def weights(self, handler: str) -> HandlerWeights:
         """Return the weights of a handler; none while the handler is not ready, and the reading states why.

@@ -9,6 +9,7 @@ from typing import Final
 from ainode.node.domain import (
     UID,
     Algorithm,
+    Attachment,
     Capture,
     Code,
     Document,
@@ -68,6 +69,7 @@ def rehearsed_reading() -> Reading:
         scores={"probability": 0.5},
         course=(TimePoint("rehearsal", _STUDY, None, {"diameter in mm": 1.0}),),
         segmented=Segmented("REHEARSAL", (Segment("rehearsal", _CODE, _CODE),), (LabelMap(_IMAGE, 1, 2, b"\0\1"),)),
+        attachments=(Attachment(b"rehearsal", ("SR",)),),
     )
     document = Document(DocumentKind.STRUCTURED_REPORT, _IMAGE, b"rehearsal")
     return Reading(result, (document,), "{}", 0.0)

@@ -2,14 +2,16 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedRWPair
 
 from ainode.node import errors
-from ainode.node.domain import PrepareQuestion, Reading, Request
+from ainode.node.domain import OnEarly, PrepareQuestion, Reading, Request
 from ainode.node.errors import HandlerError, NodeError
 from ainode.node.reading.boundary import boundary
 from ainode.node.reading.channel import Failure, answer_bytes, question_from, write_answer
 from ainode.node.reading.child_process import channel_of, log_stream
+from ainode.node.reading.confinement import Bounds
 from ainode.node.reading.loaded_handler import LoadedHandler
 from ainode.node.reading.plain import plain
 from ainode.node.reading.rehearsal import RehearsalQuestion, rehearsed_reading
@@ -22,6 +24,8 @@ class Opening:
 
     handler: str
     environment: ModelEnvironment
+    bounds: Bounds | None = None
+    """what confines the process; None of a handler that is code of the installation"""
 
 
 def serve(descriptor: int) -> None:
@@ -36,13 +40,13 @@ def _answer_all(file: BufferedRWPair, opening: Opening) -> None:
     from ainode.node import logs  # noqa: PLC0415
 
     logs.configure(log_stream())
-    handler = LoadedHandler(opening.handler, opening.environment)
+    handler = LoadedHandler(opening.handler, opening.environment, opening.bounds)
     while True:
         try:
             question = question_from(file)
         except EOFError:
             return
-        write_answer(file, _answer(opening.handler, handler, question))
+        write_answer(file, _answer(opening.handler, handler, question, partial(_tell_early, file)))
         _load_encoders()
 
 
@@ -55,11 +59,17 @@ def _load_encoders() -> None:
     importlib.import_module("ainode.node.reading.pipeline")
 
 
-def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
+def _tell_early(file: BufferedRWPair, reading: Reading) -> None:
+    """Send the urgent part of a reading, which the reading follows."""
+    write_answer(file, answer_bytes(plain(reading, (Reading,), "urgent part")))
+
+
+def _answer(name: str, handler: LoadedHandler, question: object, on_early: OnEarly) -> bytes:
     """Return the answer of the handler as bytes; an error of the handler is an answer, too."""
     try:
         if isinstance(question, RehearsalQuestion):
             return answer_bytes(plain(rehearsed_reading(), (Reading,), "reading"))
+        handler.confine()  # before anything is imported that begins threads
         if isinstance(question, PrepareQuestion):
             with boundary(name, "in prepare()", HandlerError):
                 return answer_bytes(handler.prepare())
@@ -67,7 +77,7 @@ def _answer(name: str, handler: LoadedHandler, question: object) -> bytes:
             return answer_bytes(handler.needs())
         _load_encoders()
         with boundary(name, f"while reading study {question.study_instance_uid}", HandlerError):
-            return answer_bytes(plain(handler.read(question), (Reading,), "reading"))
+            return answer_bytes(plain(handler.read(question, on_early), (Reading,), "reading"))
     except NodeError as error:
         kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
         return answer_bytes(Failure(kind, _about(question, str(error)), handler.is_built))

@@ -3,7 +3,7 @@
 The node hashes while it waits for the reader process: in that process the hashing would wait for the interpreter.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -19,8 +19,10 @@ _FETCHED = "remove the file, then `ainode retry` reads the study without this pr
 
 
 @contextmanager
-def verified(request: Request) -> Iterator[None]:
+def verified(request: Request) -> Iterator[Callable[[], None]]:
     """Let a study be read; no answer leaves the context on bytes that are not those received.
+
+    Yield what raises now, for the part of an answer that leaves before the others.
 
     Raises: BrokenSeries that names the first instance whose file is gone, unreadable or other than received, also in
     place of what such a file made the handler raise.
@@ -29,12 +31,16 @@ def verified(request: Request) -> Iterator[None]:
     threads = ThreadPoolExecutor(1, thread_name_prefix="sha256")
     remedies = [*((file, _RECEIVED) for file in request.files), *((file, _FETCHED) for file in request.priors)]
     checks = [(file, remedy, threads.submit(_verified, file)) for file, remedy in remedies]
+
+    def refuse_changed() -> None:
+        for file, remedy, check in checks:
+            _refuse_changed(file, remedy, check)
+
     try:
-        yield
+        yield refuse_changed
     finally:
         try:
-            for file, remedy, check in checks:
-                _refuse_changed(file, remedy, check)
+            refuse_changed()
         finally:
             threads.shutdown(cancel_futures=True)
 

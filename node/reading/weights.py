@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ainode.node.disk import part_folder, place_durably, sha256_of
 from ainode.node.domain import WeightsStatus
 from ainode.node.errors import WeightsError
-from ainode.node.reading import manifest
+from ainode.node.reading import described, manifest
 from ainode.node.reading.manifest import WeightsEntry
 
 if TYPE_CHECKING:  # a reader process starts 0.1 s earlier without the settings
@@ -56,11 +56,35 @@ class ModelEnvironment:
     cache: Path
     precision: Literal["f32", "bf16", "auto"] = "f32"
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    allows_unconfined: bool = False
+    """whether programs of others run where the system cannot confine them"""
+    data: Path | None = None
+    """the data folder of a node that serves: a confined process reads there what a reading needs, and no more"""
+    words: Path | None = None
+    """the file that gets what a site's program printed last, where a person runs it by hand"""
+
+    @property
+    def models(self) -> Path | None:
+        """Return the folder of the models that the site describes; None if there is none."""
+        return self.weights.models
 
 
 def _digest(entries: Iterable[WeightsEntry]) -> str:
-    """Return one sha256 over the manifest's digests of several files, in the order given."""
-    return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+    """Return one sha256 over the digests of several entries, in the order given."""
+    return hashlib.sha256("".join(entry.digest for entry in entries).encode()).hexdigest()
+
+
+def _refuse_other_bytes(subject: str, path: Path, sha256: str, remedy: str) -> None:
+    """Return if a file has the bytes of a sha256; `remedy` says in {} what was listed.
+
+    Raises: WeightsError.
+    """
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(f"{subject} cannot be read: {error.strerror}") from error
+    if digest != sha256:
+        raise WeightsError(f"{subject} has sha256 {digest[:12]}…, {remedy.format(f'{sha256[:12]}…')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +93,13 @@ class WeightStore:
 
     site: Path
     shipped: Path = field(default_factory=lambda: Path(str(resources.files("ainode.weights"))))
+    models: Path | None = None
+    """the folder of the models that the site describes: each is an entry by its name"""
 
     def entries(self) -> tuple[WeightsEntry, ...]:
         """Return every known file, present or not; the site's own entry of a name wins."""
-        by_name = {entry.name: entry for entry in (*manifest.entries(self.shipped), *manifest.entries(self.site))}
+        listed = (*manifest.entries(self.shipped), *manifest.entries(self.site), *described.entries(self.models))
+        by_name = {entry.name: entry for entry in listed}
         return tuple(by_name.values())
 
     def entry(self, name: str) -> WeightsEntry:
@@ -88,7 +115,8 @@ class WeightStore:
 
         Raises: WeightsError if no manifest names one of them.
         """
-        entries = {entry.name: entry for entry in self.entries()}
+        own = {name: described.entry(name, self.models) for name in names if described.is_described(name, self.models)}
+        entries = {entry.name: entry for entry in self.entries()} | own if len(own) < len(names) else own
         wanting = [name for name in names if name not in entries]
         if wanting:
             raise WeightsError(
@@ -104,15 +132,11 @@ class WeightStore:
         entry = self.entry(name)
         if not entry.is_present:
             raise WeightsError(f"weights {name!r}: {entry.path.name} is absent; `ainode weights pull {name}` gets it")
-        try:
-            digest = sha256_of(entry.path)
-        except OSError as error:
-            raise WeightsError(f"weights {name!r}: {entry.path} cannot be read: {error.strerror}") from error
-        if digest != entry.sha256:
-            raise WeightsError(
-                f"weights {name!r}: {entry.path.name} has sha256 {digest[:12]}…, the manifest says "
-                f"{entry.sha256[:12]}…; `ainode weights pull {name}` or restore the file"
-            )
+        remedy = f"the manifest says {{}}; `ainode weights pull {name}` or restore the file"
+        if described.is_described(name, self.models):
+            remedy = f"{described.DESCRIPTION} says {{}}; restore the file, or write there what `sha256sum` prints"
+        for path, sha256 in ((entry.path, entry.sha256), *entry.companions):
+            _refuse_other_bytes(f"weights {name!r}: {path.name}", path, sha256, remedy)
         return entry.path
 
     def digest(self, names: tuple[str, ...]) -> str:
@@ -181,8 +205,9 @@ class WeightStore:
 def environment(settings: "Settings", weights: Path | None = None) -> ModelEnvironment:
     """Return what handlers are built with; `weights` is another folder with a manifest, for a trial."""
     return ModelEnvironment(
-        weights=WeightStore(weights or settings.data / "weights"),
+        weights=WeightStore(weights or settings.data / "weights", models=settings.models),
         cache=settings.networks,
         precision=settings.reader.precision,
         device=settings.reader.device,
+        allows_unconfined=settings.reader.allow_unconfined,
     )

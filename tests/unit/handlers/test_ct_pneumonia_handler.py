@@ -170,6 +170,8 @@ def test_a_cross_in_the_left_lung_is_outlined_at_its_place_in_segmentation_and_c
         label_map.image: np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
         for label_map in result.segmented.maps
     }
+    heights = sorted(float(one.header["ImagePositionPatient"][2]) for one in study.instances if one.ref in maps)  # type: ignore[index,arg-type]
+    assert result.segmented.slice_distance_mm == pytest.approx(heights[1] - heights[0])
     crossing = study.series[0].instances[20].ref
     infected = maps[crossing] == 2
     rows, columns = np.nonzero(infected)

@@ -105,6 +105,12 @@ def test_a_chest_and_an_abdomen_with_contrast_are_selected(
     assert selection.wanted_candidates == 5
 
 
+@pytest.mark.parametrize("modality", ["CT", "OT"])
+def test_what_a_screen_showed_is_no_picture_of_a_slice(handler: CtTumor, tmp_path: Path, modality: str) -> None:
+    screen = {"SOPClassUID": CAPTURE, "Modality": modality, "ImageType": ("DERIVED", "SECONDARY", "SCREEN SAVE")}
+    assert isinstance(handler.select(searched(a_study(tmp_path, count=1, **screen))), OutOfScope)
+
+
 def test_the_lung_of_a_whole_ct_is_not_judged_by_its_slices(handler: CtTumor, tmp_path: Path) -> None:
     declined = handler.select(a_study(tmp_path / "chest"))
     assert isinstance(declined, OutOfScope)
@@ -352,11 +358,11 @@ def judged(organ_name: str, shares: tuple[float, ...], threshold: float) -> Find
     ("organ", "shares", "threshold", "statement"),
     [
         ("lung", (0.05, 0.07, 0.88), 0.734, "lung malignant: present, 0.88, threshold 0.73"),
-        ("lung", (0.81, 0.07, 0.12), 0.734, "lung normal, malignant: absent, 0.12, threshold 0.73"),
-        ("lung", (0.12, 0.6, 0.28), 0.734, "lung benign, malignant: absent, 0.28, threshold 0.73"),
+        ("lung", (0.81, 0.07, 0.12), 0.734, "lung malignant: absent, 0.12, threshold 0.73"),
+        ("lung", (0.12, 0.6, 0.28), 0.734, "lung malignant: absent, 0.28, threshold 0.73"),
         ("lung", (0.2, 0.2, 0.6), 0.734, "lung malignant: absent, 0.60, threshold 0.73"),
         ("lung", (0.6, 0.0, 0.4), 0.3, "lung malignant: present, 0.40, threshold 0.30"),
-        ("pancreas", (0.79, 0.21), 0.589, "pancreas normal, neoplasm: absent, 0.21, threshold 0.59"),
+        ("pancreas", (0.79, 0.21), 0.589, "pancreas tumor, neoplasm: absent, 0.21, threshold 0.59"),
         ("pancreas", (0.13, 0.87), 0.589, "pancreas tumor: present, 0.87, threshold 0.59"),
     ],
 )
@@ -365,6 +371,7 @@ def test_one_class_is_the_finding_and_the_others_are_probabilities(
 ) -> None:
     finding = judged(organ, shares, threshold)
     assert finding.statement == statement
+    assert finding.tracking_identifier in {"lung malignant", "pancreas tumor"}, "a later reading is matched by it"
     percents = [measurement.value for measurement in finding.measurements]
     assert percents[0] == pytest.approx(100 * shares[-1]), "the probability that was held against the threshold"
     assert sorted(percents) == pytest.approx(sorted(100 * share for share in shares))

@@ -49,11 +49,15 @@ def bright(tmp_path_factory: pytest.TempPathFactory) -> PancreasTumor:
     return build(ModelEnvironment(WeightStore(folder), folder / "cache", device="cpu"))
 
 
-def images(*, has_cross: bool = True) -> tuple[SyntheticImage, ...]:
-    """Return an abdomen in which nothing but a cross is nearly white."""
+def images(*, has_cross: bool = True, is_fork: bool = False) -> tuple[SyntheticImage, ...]:
+    """Return an abdomen in which nothing but a cross is nearly white, or two prongs that the highest slices join."""
     phantom = abdomen(np.random.default_rng(1), slices=40, step_mm=SPACING_MM[0], tumor=False)
     values = np.minimum(phantom.values, 120)
-    if has_cross:
+    if is_fork:
+        for row, rows in ((ROW - 24, 18), (ROW + 8, 14)):
+            values[FIRST : LAST - 3, row : row + rows, COLUMN - 6 : COLUMN + 6] = 300
+        values[LAST - 3 : LAST, ROW - 16 : ROW + 16, COLUMN - 6 : COLUMN + 6] = 300
+    elif has_cross:
         values[FIRST:LAST, ROW - 12 : ROW + 12, COLUMN - 4 : COLUMN + 4] = 300
         values[FIRST:LAST, ROW - 4 : ROW + 4, COLUMN - 12 : COLUMN + 12] = 300
     header = {**AGENT, "ConvolutionKernel": "STANDARD"}
@@ -136,6 +140,8 @@ def test_a_cross_stands_at_its_place_in_segmentation_region_outline_and_capture(
     slices = {heights[label_map.image] for label_map in result.segmented.maps} if result.segmented else set()
     z = [(number - 19.5) * SPACING_MM[0] for number in range(FIRST, LAST)]
     assert slices
+    assert result.segmented is not None
+    assert result.segmented.slice_distance_mm == pytest.approx(SPACING_MM[0])
     assert min(slices) == pytest.approx(min(z), abs=2.6)
     assert max(slices) == pytest.approx(max(z), abs=2.6)
     for label_map in result.segmented.maps if result.segmented else ():
@@ -176,6 +182,23 @@ def test_a_region_is_a_candidate_with_a_longest_axis_and_without_a_probability(
     assert any("no probability" in text for text in result.algorithm.known_limits)
 
 
+def test_of_a_region_in_two_pieces_on_its_slice_the_answer_says_that_one_is_outlined(
+    bright: PancreasTumor, tmp_path: Path
+) -> None:
+    (finding,) = read(bright, a_study(images(is_fork=True), tmp_path)).findings
+    (axis,) = finding.measurements
+    assert finding.region is not None
+    rows = [row for _, row in finding.region.points]
+    assert max(rows) < ROW, "the upper prong, which is the longer one"
+    assert axis.value > 1.4 * (max(rows) - min(rows)) + 20, "the axis runs through both"
+    assert ("outlined-region", "largest-piece") in {(name.value, value.value) for name, value in finding.qualities}
+    assert finding.outline is not None
+    heights = [round(contour[0][2], 1) for contour in finding.outline.contours]
+    assert len(heights) > len(set(heights)), "the contours are those of both prongs"
+    (whole,) = read(bright, a_study(images(), tmp_path / "whole")).findings
+    assert len(whole.qualities) == 1
+
+
 def test_an_abdomen_without_a_mark_is_not_called_healthy(bright: PancreasTumor, tmp_path: Path) -> None:
     selection = bright.select(a_study(images(has_cross=False), tmp_path))
     assert isinstance(selection, Selection)
@@ -190,7 +213,7 @@ def test_an_abdomen_without_a_mark_is_not_called_healthy(bright: PancreasTumor, 
 @pytest.mark.parametrize(
     ("header", "code", "words"),
     [
-        ({"BodyPartExamined": "CHEST"}, "wrong-body-part", "read is ABDOMEN"),
+        ({"BodyPartExamined": "CHEST"}, "wrong-body-part", "reads ABDOMEN"),
         ({"BodyPartExamined": "HEAD"}, "wrong-body-part", "HEAD"),
         ({"SeriesDescription": "arterial"}, "wrong-contrast-phase", "names the arterial phase"),
         ({"SeriesDescription": "Abdomen nativ"}, "wrong-contrast-phase", "names the native phase"),

@@ -11,7 +11,7 @@ from ainode.node.domain import Instance, OutOfScope, Selection, Study
 from ainode.node.encoding import headers
 from ainode.node.errors import BrokenSeries
 
-PARTS = {"HAND": "the body part is HAND; read is SPINE", "KNEE": "the body part is KNEE; read is SPINE"}
+PARTS = {"HAND": "the body part is HAND; the model reads SPINE", "KNEE": "the body part is KNEE; the model reads SPINE"}
 
 
 def a_study(folder: Path, *parts: str) -> Study:

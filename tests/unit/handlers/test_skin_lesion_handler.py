@@ -61,6 +61,7 @@ def test_a_photograph_of_skin_is_selected(handler: SkinLesion, tmp_path: Path, h
         ({"SOPClassUID": CAPTURE, "Modality": "OT"}, "wrong-body-part", "SKIN"),
         ({"BodyPartExamined": "PANCREAS"}, "wrong-body-part", "PANCREAS"),
         ({"samples": 1}, "not-color", "gray"),
+        ({"ImageType": ("DERIVED", "SECONDARY", "SCREEN SAVE")}, "no-picture", "Image Type says SCREEN SAVE"),
         ({"rows": 64}, "too-small", "64 x 120"),
         ({"NumberOfFrames": 3}, "multi-frame", "3 frames"),
     ],

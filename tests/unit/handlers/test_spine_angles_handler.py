@@ -25,6 +25,8 @@ ROWS, COLUMNS = 1024, 512
 _BENT = [0.0, 2, 6, 12, 16, 12, 4, -6, -14, -20, -14, -6, 0, 4, 6, 4, 2]
 """tilts of T1 to L5 in degrees: 36 between T5 and T10, 26 from T10 to L3"""
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
 
 @pytest.fixture
 def handler(tmp_path: Path) -> SpineAngles:
@@ -104,6 +106,8 @@ def test_a_frontal_spine_is_selected(handler: SpineAngles, tmp_path: Path, heade
         ({"BodyPartExamined": "CHEST"}, "wrong-body-part", "CHEST"),
         ({"BodyPartExamined": "CSPINE"}, "wrong-body-part", "CSPINE"),
         ({"Modality": "RF"}, "wrong-modality", "RF"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "no-picture", "raw values of a detector"),
+        ({"SOPClassUID": CAPTURE}, "no-picture", "Secondary Capture (without Conversion Type)"),
         ({"rows": 100}, "too-small", "100 x 512"),
         ({"NumberOfFrames": 3}, "multi-frame", "3 frames"),
     ],
@@ -180,6 +184,26 @@ def test_the_patients_side_is_that_of_patient_orientation_and_never_guessed(
     assert sides == ([side.rsplit(maxsplit=1)[-1].capitalize()] if "patient" in side else [])
     unsure = "the header does not say which side is the patient's right"
     assert (unsure in film.capture().captions) == ("picture" in side)
+
+
+def test_no_name_of_a_finding_has_what_another_reading_may_find_otherwise(tmp_path: Path) -> None:
+    films = (
+        a_film(tmp_path / "moderate", PatientOrientation=("L", "F")),
+        a_film(tmp_path / "mild", [0.65 * degrees for degrees in _BENT], PatientOrientation=()),
+    )
+    assert ["(moderate)" in films[0].summary, "(mild)" in films[1].summary] == [True, True]
+    names = [{finding.tracking_identifier for finding in film.findings()} for film in films]
+    assert names[0] == names[1]
+    assert "image 1 balance of T1 over L5" in names[0]
+    sides = [
+        value.meaning
+        for film in films
+        for finding in film.findings()
+        for concept, value in finding.qualities
+        if concept.meaning == "Side of offset"
+    ]
+    assert "of the picture" in sides[1]
+    assert sides[0] in {"Left", "Right"}
 
 
 @pytest.mark.parametrize(

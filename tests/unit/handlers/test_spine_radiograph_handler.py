@@ -14,6 +14,8 @@ from ainode.node.domain import Handler, OutOfScope, Selection, Study
 from ainode.node.encoding import headers
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
 
 @pytest.fixture
 def handler(tmp_path: Path) -> SpineRadiograph:
@@ -46,6 +48,9 @@ def test_a_spine_of_a_view_it_was_made_for_is_selected(
         ({"BodyPartExamined": "CSPINE"}, "wrong-body-part", "CSPINE"),
         ({"ViewPosition": "LLO"}, "wrong-view", "LLO"),
         ({"Modality": "RF"}, "wrong-modality", "RF"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "no-picture", "raw values of a detector"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}, "no-picture", "the image FOR PRESENTATION is read"),
+        ({"SOPClassUID": CAPTURE, "ConversionType": "WSD"}, "no-picture", "Secondary Capture (Conversion Type WSD)"),
         ({"rows": 16}, "too-small", "16 x 512"),
         ({"NumberOfFrames": 3}, "multi-frame", "3 frames"),
     ],

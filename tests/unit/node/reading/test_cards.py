@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from support.described import write_model
 
 from ainode.node.reading.cards import card
 from ainode.node.reading.weights import WeightStore
@@ -88,3 +89,15 @@ def test_a_name_without_a_card_has_an_empty_card(model: str, tmp_path: Path) -> 
     empty = card(model, tmp_path)
     assert (empty.task, empty.evaluations) == ("", ())
     assert empty.problem
+
+
+def test_the_card_of_a_described_model_is_its_description(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"network")
+    write_model(tmp_path / "models", "hip", tmp_path / "net.onnx")
+    own = card("hip", tmp_path / "weights")
+    assert (own.task, own.version, own.status, own.problem) == ("Bright or dark", "3", "site", "")
+    assert own.not_for == ("anybody",)
+    assert own.scope == (("modality", "DX"), ("body part", "CHEST"))
+    assert own.training == (("data", "nothing: made for a test"),)
+    write_model(tmp_path / "models", "hip", tmp_path / "net.onnx", "title = 3")
+    assert "title = 3; a text is needed" in card("hip", tmp_path / "weights").problem
