@@ -87,7 +87,7 @@ def _finding(values: Mapping[str, Any]) -> Finding:
 def _region(values: Mapping[str, Any]) -> Region:
     (image,) = _refs([values["sop_instance_uid"]])
     points = tuple((column, row) for column, row in values["points"])
-    return Region(image, points, GraphicType(values["type"]))
+    return Region(image, points, GraphicType(values["type"]), values.get("frame"))  # older nodes named no frame
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict:

@@ -203,7 +203,7 @@ def _groups_of_finding(request: AssessmentRequest, header: Dataset) -> list[Data
 
 
 def _is_of(group: Dataset, name: str) -> bool:
-    """Return whether a group is of a finding; the group's identifier has the verdict behind the name of the finding."""
+    """Return whether a group is of a finding; the identifier of an early report ends with the verdict."""
     identifier = _value(group, codes.DCM.TrackingIdentifier.value, "TextValue")
     return identifier == name or identifier.startswith((f"{name}:", f"{name},"))
 

@@ -44,12 +44,13 @@ def _side(direction: NDArray[np.float64]) -> str:
 
 
 def _captions(header: Dataset, capture: Capture, evidence: Sequence[InstanceRef]) -> list[str]:
-    """Return series and slice, and the date of the study."""
+    """Return series, slice and frame, and the date of the study."""
     series = header.get("SeriesNumber")
     slices = [ref.sop_instance_uid for ref in evidence if ref.series_instance_uid == capture.image.series_instance_uid]
     place = [f"Series {series}"] if series is not None else []
     if len(slices) > 1 and capture.image.sop_instance_uid in slices:
         place += _slice(header, slices.index(capture.image.sop_instance_uid), len(slices))
+    place += [f"frame {capture.frame}/{header.NumberOfFrames}"] if capture.frame else []
     return [line for line in (" ".join(place), iso_date(header.get("StudyDate"))) if line]
 
 

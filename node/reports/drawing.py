@@ -16,6 +16,7 @@ from ainode.node.reports.labels import BACKGROUND, FINDING_COLOR, Box, Font, asc
 from ainode.node.reports.words import (
     GRAY,
     Line,
+    beside_lines,
     is_absent,
     legend_lines,
     limit_lines,
@@ -218,7 +219,8 @@ def _annotate(panel: Image.Image, setting: Setting, font: Font) -> None:
 def _lines(capture: Capture, algorithm: Algorithm, font: Font, *, has_outline: bool) -> list[Line]:
     """Return the words below the panels: the verdict large, its numbers, what the picture shows, the numbers small."""
     small = small_font(font)
-    lines = [*verdict_lines(capture.subject, font), *([outline_line(small)] if has_outline else [])]
+    lines = [*verdict_lines(capture.subject, font), *beside_lines(capture.beside, font)]
+    lines += [outline_line(small)] if has_outline else []
     lines += legend_lines(capture, small)
     lines.append(Line(f"{capture.title} - {algorithm.name} {algorithm.version}", GRAY, small))
     lines += [Line("; ".join(capture.captions), GRAY, small)] if capture.captions else []

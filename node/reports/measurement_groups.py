@@ -46,7 +46,7 @@ class GroupContext:
     """Inputs that all measurement groups of a report need."""
 
     headers: Mapping[InstanceRef, Dataset]
-    """headers of the images with regions, and of images that numbers are inferred from"""
+    """headers of the images with regions, and at least the size of images that numbers are inferred from"""
     digest: str
     """digest of the reading, which tracking UIDs depend on"""
     algorithm: Algorithm
@@ -71,8 +71,9 @@ def tracking_uid(finding: Finding, digest: str, number: int) -> UID:
 
 
 def _tracking_identifier(finding: Finding, context: GroupContext, number: int) -> sr.TrackingIdentifier:
+    """Return name and UID of the lesion; the name has no verdict, which another reading of the lesion may change."""
     uid = tracking_uid(finding, context.digest, number)
-    return sr.TrackingIdentifier(uid=uid, identifier=finding.conclusion)
+    return sr.TrackingIdentifier(uid=uid, identifier=finding.tracking_identifier)
 
 
 def _evaluations(finding: Finding) -> list[sr.QualitativeEvaluation]:
@@ -217,7 +218,8 @@ def _image_region(region: Region, header: Dataset) -> sr.ImageRegion:
             f"instance {region.image.sop_instance_uid}: a region at {region.points} lies outside its "
             f"{header.Columns} x {header.Rows} pixels; the handler must cut it to the image",
         )
-    source = sr.SourceImageForRegion(region.image.sop_class_uid, region.image.sop_instance_uid)
+    frames = [region.frame] if region.frame else None
+    source = sr.SourceImageForRegion(region.image.sop_class_uid, region.image.sop_instance_uid, frames)
     return sr.ImageRegion(region.graphic_type.value, points.clip(0, size), source)
 
 

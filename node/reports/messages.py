@@ -4,8 +4,7 @@ Patient, visit, order and study come from the headers that the report takes them
 listener is the same message, with the same control id: whoever gets it twice can tell.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +12,8 @@ from pydicom import Dataset
 
 from ainode.node.domain import (
     NO_UID,
+    RESEARCH_USE_ONLY,
     UID,
-    Algorithm,
     Code,
     Document,
     DocumentContext,
@@ -25,56 +24,21 @@ from ainode.node.domain import (
     Result,
 )
 from ainode.node.encoding.hl7 import Script, codec_of, joined, repeated, segment
-from ainode.node.identity import algorithm_uid, digest, made_uid
+from ainode.node.identity import algorithm_uid, made_control_id, made_uid
+from ainode.node.reports.drafts import Draft, draft_of
 from ainode.node.reports.limits import limits
 from ainode.node.reports.macros import valid_text, whole_code
-from ainode.node.reports.modules import patient_and_study
 from ainode.node.reports.observations import Observation, observations
-from ainode.node.reports.requests import requests_of
-from ainode.node.reports.source_header import creation_time, header_of, stated_zone
-from ainode.node.reports.text import RESEARCH_USE_ONLY, weights_text
+from ainode.node.reports.text import weights_text
 
-# HL7 2.5.1, 2.15.9.10.
-_MAX_CONTROL_ID: Final = 20
 _IMAGING: Final = Code("363679005", "SCT", "Imaging procedure")
 _PRIVATE: Final = "99AINODE"
 # HL7 table 0074, by Modality (PS3.3 C.7.3.1.1.1): what radiology makes, and everything else.
 _RADIOLOGY: Final = frozenset({"CR", "CT", "DX", "MG", "MR", "NM", "PT", "RF", "RG", "US", "XA"})
-# HL7 tables 0123 and 0085: no result; corrects a final result.
-_NONE, _CORRECTED, _FINAL = "X", "C", "F"
+# HL7 table 0123: no result.
+_NONE: Final = "X"
 _OPERATOR: Final = "O"
 """HL7 table 0105: the comment is of another than filler and placer"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """What the segments of every message of an answer need."""
-
-    answer: Result | OutOfScope
-    report: InstanceRef
-    header: Dataset
-    patient: Dataset
-    """patient, visit and study of the header, each element valid by itself"""
-    requests: Sequence[Dataset]
-    context: DocumentContext
-
-    @property
-    def created(self) -> str:
-        """Return the time of the report, with its offset where the report states one."""
-        time = creation_time(self.header, self.context)
-        return time.strftime("%Y%m%d%H%M%S%z" if stated_zone(self.header, self.context) else "%Y%m%d%H%M%S")
-
-    @property
-    def studied(self) -> str:
-        """Return date and time of the study, as exact as its header is; '' without a date."""
-        day, time = valid_text(self.header, "StudyDate"), valid_text(self.header, "StudyTime")
-        offset = valid_text(self.header, "TimezoneOffsetFromUTC")
-        return day and (f"{day}{time.partition('.')[0]}{offset}" if time else day)
-
-    @property
-    def algorithm(self) -> Algorithm | None:
-        """Return what answered, None of a refusal."""
-        return self.answer.algorithm if isinstance(self.answer, Result) else None
 
 
 def messages(
@@ -86,45 +50,27 @@ def messages(
     """
     if not context.messages:
         return ()
-    headers = {ref: header_of(ref, sources) for ref in _described(answer)}
-    first = next((ref for ref, header in headers.items() if "Rows" in header), answer.evidence[0])
-    draft = _Draft(
-        answer,
-        report,
-        headers[first],
-        patient_and_study(headers[first]),
-        requests_of(answer.evidence, sources, headers),
-        context,
-    )
+    draft = draft_of(answer, report, sources, context)
     return tuple(_message(draft, address) for address in context.messages)
 
 
-def _described(answer: Result | OutOfScope) -> tuple[InstanceRef, ...]:
-    """Return the instances whose headers the report describes."""
-    if isinstance(answer, OutOfScope):
-        return answer.evidence[:1]
-    regions = (finding.region.image for finding in answer.findings if finding.region)
-    return (answer.evidence[0], *answer.key_images, *regions)
-
-
-def _message(draft: _Draft, address: MessageAddress) -> Document:
+def _message(draft: Draft, address: MessageAddress) -> Document:
     # Another character set or another name makes other bytes, and so another message.
     names = [address.destination, address.sending_application, address.sending_facility]
     names += [address.receiving_application, address.receiving_facility, address.character_set]
     parts = ["message", draft.report.sop_instance_uid, *names, address.processing_id, address.result_status]
     ref = InstanceRef(draft.report.study_instance_uid, NO_UID, NO_UID, made_uid(*parts))
-    control_id = digest(parts)[:_MAX_CONTROL_ID].upper()
     codec = codec_of(address.character_set)
-    text = "".join(_segments(draft, address, Script(codec), control_id))
+    text = "".join(_segments(draft, address, Script(codec), made_control_id(parts)))
     return Document(DocumentKind.MESSAGE, ref, text.encode(codec), address.destination)
 
 
-def _segments(draft: _Draft, address: MessageAddress, script: Script, control_id: str) -> Iterator[str]:
+def _segments(draft: Draft, address: MessageAddress, script: Script, control_id: str) -> Iterator[str]:
     """Yield the segments; an order of several requests has the whole result below each request."""
     yield _header(draft, address, script, control_id)
     yield _patient(draft.patient, script)
     yield _visit(draft.patient, script)
-    status = _status(draft, address)
+    status = _NONE if isinstance(draft.answer, OutOfScope) else address.result_status
     for number, request in enumerate(draft.requests or [Dataset()], start=1):
         order = {2: _text(request, "PlacerOrderNumberImagingServiceRequest", script), 3: _filler(request, script)}
         yield segment("ORC", {1: "RE", **order})
@@ -135,15 +81,7 @@ def _segments(draft: _Draft, address: MessageAddress, script: Script, control_id
             yield _observation(index, observation, draft, script, status)
 
 
-def _status(draft: _Draft, address: MessageAddress) -> str:
-    """Return the status of the result (HL7 table 0123)."""
-    if isinstance(draft.answer, OutOfScope):
-        return _NONE
-    is_correction = address.result_status == _FINAL and draft.context.predecessors
-    return _CORRECTED if is_correction else address.result_status
-
-
-def _header(draft: _Draft, address: MessageAddress, script: Script, control_id: str) -> str:
+def _header(draft: Draft, address: MessageAddress, script: Script, control_id: str) -> str:
     names = [address.sending_application, address.sending_facility]
     names += [address.receiving_application, address.receiving_facility]
     return segment(
@@ -187,8 +125,8 @@ def _names(name: str, script: Script) -> str:
 
 
 def _name(group: str, representation: str, script: Script) -> str:
-    family, given, middle, prefix, suffix = [*group.split("^", 4), "", "", "", ""][:5]
-    return script.components(family, given, middle, suffix, prefix, "", "", representation)
+    family, first, middle, prefix, suffix = [*group.split("^", 4), "", "", "", ""][:5]
+    return script.components(family, first, middle, suffix, prefix, "", "", representation)
 
 
 def _visit(patient: Dataset, script: Script) -> str:
@@ -226,7 +164,7 @@ def _filler(request: Dataset, script: Script) -> str:
     return script.components(accession_number, *issuer)
 
 
-def _procedure(draft: _Draft, request: Dataset, script: Script, status: str) -> dict[int, str]:
+def _procedure(draft: Draft, request: Dataset, script: Script, status: str) -> dict[int, str]:
     """Return the fields of OBR that say what was done, when, and how far the result is."""
     codes = [*(draft.header.get("ProcedureCodeSequence") or ()), *(request.get("RequestedProcedureCodeSequence") or ())]
     whole = next((code for code in map(whole_code, codes) if code), None)
@@ -250,7 +188,7 @@ def _components_of(code: Dataset) -> tuple[str, str, str]:
     return str(code[keyword].value), str(code.CodeMeaning), str(code.get("CodingSchemeDesignator") or "")
 
 
-def _notes(draft: _Draft) -> Iterator[str]:
+def _notes(draft: Draft) -> Iterator[str]:
     """Yield what a person must know of whoever answered."""
     yield RESEARCH_USE_ONLY
     if algorithm := draft.algorithm:
@@ -260,7 +198,7 @@ def _notes(draft: _Draft) -> Iterator[str]:
     yield f"Made by {', '.join(draft.context.software_versions)} on {draft.context.device_name}"
 
 
-def _observation(number: int, observation: Observation, draft: _Draft, script: Script, status: str) -> str:
+def _observation(number: int, observation: Observation, draft: Draft, script: Script, status: str) -> str:
     concept, unit = observation.concept, observation.unit
     fields = {
         1: str(number),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from ainode.node.domain import Code, Finding, InstanceRef, Measurement, OutOfScope, Presence, Result
+from ainode.node.domain import RESEARCH_USE_ONLY, Code, Finding, InstanceRef, Measurement, OutOfScope, Presence, Result
 from ainode.node.reports.measurement_groups import PRESENCES, with_threshold
-from ainode.node.reports.text import RESEARCH_USE_ONLY, title
+from ainode.node.reports.text import title
 
 # IHE RAD-128 and RAD-132 name the study so, RAD-28 the report (as an HD, which table 0125 no longer has).
 _STUDY: Final = Code("113014", "DCM", "DICOM Study")
@@ -66,7 +66,7 @@ def _lines(answer: Result | OutOfScope) -> Iterator[str]:
 
 
 def _of_finding(finding: Finding, sub_id: str) -> Iterator[Observation]:
-    yield Observation("ST", _TRACKING, (finding.conclusion,), sub_id)
+    yield Observation("ST", _TRACKING, (finding.tracking_identifier,), sub_id)
     probability = f"{finding.verdict.probability:.3f}" if finding.verdict else ""
     *described, judged = finding.evaluations or (None,)
     for evaluation in described:  # the finding itself, where its verdict is about something else

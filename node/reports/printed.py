@@ -16,9 +16,9 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import BaseDocTemplate, Flowable, Image, Paragraph, SimpleDocTemplate, Spacer, Table
 
-from ainode.node.domain import Document, DocumentKind, OutOfScope, Result
+from ainode.node.domain import RESEARCH_USE_ONLY, Document, DocumentKind, OutOfScope, Result
 from ainode.node.reports.dates import iso_date
-from ainode.node.reports.text import FROM, RESEARCH_USE_ONLY, SCORES, Rows, sections, title
+from ainode.node.reports.text import FROM, SCORES, Rows, sections, title
 from ainode.node.reports.words import VERDICT_COLORS
 
 _MARGIN, _WIDTH = 40, A4[0] - 80
@@ -88,7 +88,7 @@ def _footer(canvas: Canvas, template: BaseDocTemplate) -> None:
 def _story(answer: Result | OutOfScope, documents: Sequence[Document], picture: Image | None) -> Iterator[Flowable]:
     """Yield the page from top to bottom: who and what, the verdicts, the key picture, then what is for experts."""
     yield Paragraph(escape(_printable(title(answer))), _style(13, bold=True))
-    if objects := [document for document in documents if document.kind is not DocumentKind.MESSAGE]:
+    if objects := [document for document in documents if not document.kind.is_message]:
         yield from _identity_flowables(_identity(objects[-1]))
     yield Spacer(1, 6)
     yield from _verdicts(answer)

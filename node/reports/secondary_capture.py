@@ -92,7 +92,7 @@ def _drawn(result: Result, capture: Capture, header: Dataset, source: Path) -> D
     """Return the pixels of a capture; `header` and `source` are header and file of the source image."""
     return drawn_capture(
         capture,
-        pixels.picture(source, capture.window),
+        pixels.picture(source, capture.window, (capture.frame or 1) - 1),
         algorithm=result.algorithm,
         setting=setting_of(header, capture, result.evidence),
         outlined=_outlined(capture, result.segmented),
@@ -124,6 +124,8 @@ def _document(
     # Type 2C: empty where the source has none.
     image.PatientOrientation = header.get("PatientOrientation")
     _add_provenance(image, [header], [capture.image], resized=drawn.is_resized)
+    if capture.frame:
+        image.SourceImageSequence[0].ReferencedFrameNumber = capture.frame
     if drawn.is_resized:
         _set_spacing(image, header, drawn.factors)
     else:

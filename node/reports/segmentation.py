@@ -16,6 +16,7 @@ from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, Segmentation
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DS
 
 from ainode.node.domain import (
     UID,
@@ -67,6 +68,8 @@ class _Content:
     label: str
     descriptions: tuple[SegmentDescription, ...]
     pixels: NDArray[np.uint8] | NDArray[np.float32]
+    slice_distance_mm: float | None = None
+    """how deep a voxel is, which Slice Thickness need not say; None of images that make no volume"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,12 @@ def segmentations(
     contents = [(group, _saliency_content(group, result.algorithm, kind)) for group in nonempty_groups]
     digest = run_digest(result.evidence, context, algorithm=result.algorithm)
     if result.segmented:
-        tracking = _tracking(result, digest)
+        lesions = {
+            finding.tracking_identifier: tracking_uid(finding, digest, index)
+            for index, finding in enumerate(result.findings)
+        }
         contents += [
-            (group, _outline_content(group, result.segmented, result.algorithm, tracking, kind))
+            (group, _outline_content(group, result.segmented, result.algorithm, lesions, kind))
             for group in _outlined_groups(result.segmented, sources)
         ]
     return tuple(
@@ -122,39 +128,32 @@ def _saliency_content(frames: Sequence[_Frame], algorithm: Algorithm, kind: Docu
     return _Content(_TYPES[kind], "MODEL_ATTENTION", (_segment_description(_ATTENTION, 1, algorithm),), pixels)
 
 
-_Tracking = Mapping[str, tuple[str, UID]]
-"""identifier and UID of each lesion in the report, by the tracking identifier of the finding"""
-
-
-def _tracking(result: Result, digest: str) -> _Tracking:
-    return {
-        finding.tracking_identifier: (finding.conclusion, tracking_uid(finding, digest, index))
-        for index, finding in enumerate(result.findings)
-    }
-
-
 def _outline_content(
-    frames: Sequence[_Frame], segmented: Segmented, algorithm: Algorithm, tracking: _Tracking, kind: DocumentKind
+    frames: Sequence[_Frame],
+    segmented: Segmented,
+    algorithm: Algorithm,
+    lesions: Mapping[str, UID],
+    kind: DocumentKind,
 ) -> _Content:
-    """Return the segments that the frames show, numbered from 1."""
+    """Return the segments that the frames show, numbered from 1; `lesions` are tracking UIDs by identifier."""
     pixels = np.stack([frame.values for frame in frames])
     labels = [int(label) for label in np.unique(pixels) if label]
     segments = [segmented.segments[label - 1] for label in labels]
     descriptions = tuple(
-        _segment_description(segment, number, algorithm, tracking.get(segment.finding))
+        _segment_description(segment, number, algorithm, lesions.get(segment.finding))
         for number, segment in enumerate(segments, start=1)
     )
     numbers = np.where(pixels > 0, np.searchsorted(labels, pixels) + 1, 0).astype(np.uint8)
-    return _Content(_OUTLINE_TYPES[kind], segmented.name, descriptions, numbers)
+    return _Content(_OUTLINE_TYPES[kind], segmented.name, descriptions, numbers, segmented.slice_distance_mm)
 
 
 def _outlined_groups(segmented: Segmented, sources: Mapping[UID, Path]) -> list[list[_Frame]]:
-    """Return a frame for each image with a labelled pixel, those of one series and geometry together."""
+    """Return a frame for each placed image with a labelled pixel, those of one series and geometry together."""
     groups: dict[tuple[str, ...], list[_Frame]] = {}
     for label_map in segmented.maps:
         labels = np.frombuffer(label_map.labels, np.uint8).reshape(label_map.rows, label_map.columns)
-        if labels.any():
-            frame = _Frame(label_map.image, header_of(label_map.image, sources), labels)
+        if labels.any() and _is_placed(header := header_of(label_map.image, sources)):
+            frame = _Frame(label_map.image, header, labels)
             groups.setdefault(frame.segmentation_key, []).append(frame)
     return list(groups.values())
 
@@ -167,10 +166,16 @@ def _frames(result: Result, sources: Mapping[UID, Path]) -> Iterator[_Frame]:
             saliencies_by_image.setdefault(capture.image, []).append(capture.saliency)
     for ref, saliencies in saliencies_by_image.items():
         header = header_of(ref, sources)
-        if int(header.get("NumberOfFrames") or 1) == 1 and all(header.get(keyword) for keyword in _PLANE_KEYWORDS):
+        if _is_placed(header):
             size = (int(header.Columns), int(header.Rows))
             maps = [np.asarray(resized_saliency(saliency, size), np.uint8) for saliency in saliencies]
             yield _Frame(ref, header, np.maximum.reduce(maps))
+
+
+def _is_placed(header: Dataset) -> bool:
+    """Return whether an image is of one frame, which lies at a place in the patient."""
+    is_single = int(header.get("NumberOfFrames") or 1) == 1
+    return is_single and all(header.get(keyword) for keyword in _PLANE_KEYWORDS)
 
 
 def _labels(frames: Sequence[_Frame]) -> NDArray[np.uint8]:
@@ -211,6 +216,9 @@ def _document(  # the frames, their content, and what every document states
         **common_arguments(result, first.header, context),
     )
     _make_repeatable(segmentation, made_uid(f"{kind} dimensions", digest, str(number)))
+    if content.slice_distance_mm:
+        measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SpacingBetweenSlices = DS(round(content.slice_distance_mm, 6), auto_format=True)
     if part := valid_text(first.header, "BodyPartExamined"):
         segmentation.BodyPartExamined = part
     complete_document(segmentation, first.header, context, result.algorithm)
@@ -235,9 +243,9 @@ def _source_image(frame: _Frame) -> Dataset:
 
 
 def _segment_description(
-    segment: Segment, number: int, algorithm: Algorithm, tracking: tuple[str, UID] | None = None
+    segment: Segment, number: int, algorithm: Algorithm, lesion: UID | None = None
 ) -> SegmentDescription:
-    """Return the description of a segment; `tracking` is the identifier and the UID of the lesion in the report."""
+    """Return the description of a segment; `lesion` is the tracking UID of its finding in the report."""
     parameters = {
         **dict(algorithm.parameters),
         "weights sha256": algorithm.weights_sha256,
@@ -253,15 +261,16 @@ def _segment_description(
         algorithm_identification=AlgorithmIdentificationSequence(
             algorithm.name, codes.cid7162.ArtificialIntelligence, algorithm.version, parameters=parameters
         ),
-        tracking_id=tracking[0] if tracking else None,
-        tracking_uid=tracking[1] if tracking else None,
+        tracking_id=segment.finding if lesion else None,
+        tracking_uid=lesion,
     )
 
 
 def _make_repeatable(segmentation: Segmentation, dimensions: UID) -> None:
     """Replace the random dimension UID of highdicom, and remove the slice distance that highdicom computed.
 
-    Two key slices 30 mm apart do not make a volume with a distance of 30 mm between slices.
+    Two key slices 30 mm apart do not make a volume with a distance of 30 mm between slices, and of slices that are
+    marked the gaps are not the distance either: what outlined them knows it.
     """
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions

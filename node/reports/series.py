@@ -14,6 +14,7 @@ _FIRST_NUMBERS = {
     DocumentKind.SEGMENTATION_FRACTIONAL: 930_000_000,
     DocumentKind.SEGMENTATION_LABELMAP: 940_000_000,
     DocumentKind.ASSESSMENT: 950_000_000,
+    DocumentKind.PDF: 960_000_000,
 }
 _NUMBERS_PER_KIND = 10_000_000
 # Larger than the number of series of one kind that a reading makes.
@@ -42,6 +43,12 @@ def _candidates(kind: DocumentKind, reading: str, index: int) -> Iterator[int]:
 def series_description(title: str, algorithm: Algorithm) -> str:
     """Return the Series Description: the title is shortened, so that version and warning stay."""
     return _joined(f"AI {_plain(title)}".rstrip(), f" {_version(algorithm)} (RUO)")
+
+
+def program_series_description(text: str) -> str:
+    """Return the Series Description of what a site's program made, by its own: it says so, whatever is shortened."""
+    own = _plain(text).removesuffix("(RUO)").rstrip()
+    return _joined(f"AI program: {own}" if own else "AI program", " (RUO)")
 
 
 def model_version(algorithm: Algorithm) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 from pydicom.valuerep import DA, TM
 
 from ainode.node import logs
@@ -36,6 +37,7 @@ from ainode.node.reports.source_header import (
     encoded_document,
     header_of,
     reference_dataset,
+    size_of,
     software_versions,
 )
 
@@ -87,8 +89,9 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
         continues=result.continues,
         requests=requests_of(result.evidence, sources, headers),
     )
+    sizes = _sizes(result, headers, sources)
     group_context = GroupContext(
-        draft.headers, draft.digest, result.algorithm, len(regions), comprehensive_3d=context.comprehensive_3d
+        {**headers, **sizes}, draft.digest, result.algorithm, len(regions), comprehensive_3d=context.comprehensive_3d
     )
     groups = [
         group
@@ -97,6 +100,32 @@ def structured_report(result: Result, sources: Mapping[UID, Path], context: Docu
     ]
     procedure = coded_concept(result.procedure)
     return _document(_measurement_report(groups, draft, procedure=procedure, images=result.key_images), draft)
+
+
+def _sizes(
+    result: Result, headers: Mapping[InstanceRef, Dataset], sources: Mapping[UID, Path]
+) -> dict[InstanceRef, Dataset]:
+    """Return the size of each further image of the study of which, with others, a number is: all that borders need.
+
+    Raises: ReportError if a file cannot be read.
+    """
+    several = (item.inferred_from for finding in result.findings for item in finding.measurements)
+    images = dict.fromkeys(ref for refs in several if len(refs) > 1 for ref in refs)
+    further = (ref for ref in images if ref not in headers and ref.study_instance_uid == result.study_instance_uid)
+    return {ref: size_of(ref, sources) for ref in further}
+
+
+def report_ref(result: Result, context: DocumentContext) -> InstanceRef:
+    """Return the reference to the report of a result, which no report has to be made for.
+
+    Raises: ReportError if the result has no evidence.
+    """
+    if not result.evidence:
+        raise ReportError(f"study {result.study_instance_uid}: a result without evidence cannot be reported")
+    digest = run_digest(result.evidence, context, algorithm=result.algorithm)
+    study = result.evidence[0].study_instance_uid
+    storage = Comprehensive3DSRStorage if context.comprehensive_3d else ComprehensiveSRStorage
+    return InstanceRef(study, made_uid("report series", digest), UID(storage), made_uid("report", digest))
 
 
 def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context: DocumentContext) -> Document:

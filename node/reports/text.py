@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from typing import Final
 
 from ainode.node.domain import (
+    RESEARCH_USE_ONLY,
     UID,
     Algorithm,
     DocumentContext,
@@ -18,7 +20,6 @@ from ainode.node.domain import (
 )
 from ainode.node.reports.limits import limits
 
-RESEARCH_USE_ONLY = "RESEARCH USE ONLY. Not for diagnosis. Preliminary and unverified."
 SCORES, FROM = "All scores", "From"
 """headings of sections"""
 Rows = list[tuple[str, str]]
@@ -28,6 +29,9 @@ _STATUS_SENTENCES = {
     WeightsStatus.RESEARCH: "research weights: trained on a named public set",
     WeightsStatus.SITE: "a site's own weights, under that site's responsibility",
 }
+
+# Codes of UCUM that nobody writes so.
+_UNIT_WORDS: Final = {"1": "", "[hnsf'U]": "HU"}
 
 
 def result_json(answer: Result | OutOfScope, context: DocumentContext) -> str:
@@ -96,6 +100,7 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
         "sop_instance_uid": finding.region.image.sop_instance_uid,
         "type": finding.region.graphic_type.value,
         "points": finding.region.points,
+        "frame": finding.region.frame,
     }
     return {
         "name": finding.tracking_identifier,
@@ -194,6 +199,7 @@ def _finding_rows(finding: Finding, result: Result) -> Iterator[tuple[str, str]]
     if finding.region:
         columns, rows = zip(*finding.region.points, strict=True)
         place = f"columns {min(columns):.1f} to {max(columns):.1f}, rows {min(rows):.1f} to {max(rows):.1f} (pixels)"
+        place += f" of frame {finding.region.frame}" if finding.region.frame else ""
         yield "Place", f"{place} of {_image_names(result)[finding.region.image.sop_instance_uid]}"
 
 
@@ -205,5 +211,5 @@ def _date_text(measurement: Measurement, result: Result) -> str:
 
 
 def _measurement_text(measurement: Measurement) -> str:
-    unit = "" if measurement.unit.value == "1" else f" {measurement.unit.value}"
-    return f"{measurement.concept.meaning} {measurement.value:.4g}{unit}"
+    unit = _UNIT_WORDS.get(measurement.unit.value, measurement.unit.value)
+    return f"{measurement.concept.meaning} {measurement.value:.4g} {unit}".rstrip()

@@ -49,6 +49,17 @@ def verdict_lines(finding: Finding | None, font: Font) -> Iterator[Line]:
         yield Line(f"probability {finding.verdict.numbers}", WHITE, font)
 
 
+def beside_lines(findings: Sequence[Finding], font: Font) -> Iterator[Line]:
+    """Yield what else was judged on the image: a line in the color of its verdict for each; what is absent, small."""
+    for finding in findings:
+        if finding.presence and finding.presence is not Presence.ABSENT:
+            numbers = f", probability {finding.verdict.numbers}" if finding.verdict else ""
+            yield Line(f"{finding.conclusion.upper()}{numbers}", VERDICT_COLORS[finding.presence], font)
+    absent = [finding.conclusion for finding in findings if finding.presence is Presence.ABSENT]
+    if absent:
+        yield Line("; ".join(absent), GRAY, small_font(font))
+
+
 def is_absent(capture: Capture) -> bool:
     """Return whether the picture is about something that is not there: then its lines are quiet."""
     verdict = capture.subject.verdict if capture.subject else None

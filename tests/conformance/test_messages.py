@@ -28,6 +28,7 @@ from ainode.node.domain import (  # noqa: E402
     Verdict,
 )
 from ainode.node.encoding.hl7 import codec_of  # noqa: E402
+from ainode.node.reports.corrections import corrected  # noqa: E402
 
 UTF_8, LATIN = "UNICODE UTF-8", "8859/1"
 MALIGNANT = Code("86049000", "SCT", "Malignant neoplasm, primary")
@@ -200,7 +201,7 @@ def test_a_finding_has_presence_flag_probability_site_and_numbers_with_their_uni
     first = replace(first, measurements=(*first.measurements, angle, tiny), laterality=LEFT)
     parsed = message(path, replace(result, findings=(first,)))
     assert rows(parsed, "1", 2, 3, 5, 6, 8, 9) == [
-        ("ST", "112039^Tracking Identifier^DCM", "whole image: present", "", "", ""),
+        ("ST", "112039^Tracking Identifier^DCM", "whole image", "", "", ""),
         ("CE", "263654008^Abnormal^SCT", "52101004^Present^SCT", "", "A", "0.900"),
         ("CE", "363698007^Finding Site^SCT", "421060004^Spine^SCT", "", "", ""),
         ("CE", "272741003^Laterality^SCT", "7771000^Left^SCT", "", "", ""),
@@ -310,13 +311,20 @@ def test_no_listener_changes_the_other_documents(tmp_path: Path) -> None:
     assert tuple(those_before) == without
 
 
-@pytest.mark.parametrize(("status", "expected"), [("F", "C"), ("R", "R"), ("P", "P")])
-def test_a_result_that_replaces_a_final_one_is_a_correction(tmp_path: Path, status: str, expected: str) -> None:
+@pytest.mark.parametrize("status", ["F", "R", "P"])
+def test_a_later_answer_is_a_correction_that_names_the_message_before_it(tmp_path: Path, status: str) -> None:
     path = source(tmp_path)
-    context = replace(CONTEXT, predecessors=(instance_ref(path),))
-    *_, document = made(path, a_result(path), address(result_status=status), context=context)
-    (order,) = segments(judged(document.content, "utf-8"), "OBR")
-    assert field(order, 25) == expected
+    *_, first = made(path, a_result(path), address(result_status=status))
+    answer = a_result(path, algorithm=replace(ALGORITHM, version="1.0.1"))
+    *_, second = made(path, answer, address(result_status=status))
+    correction = judged(corrected(second.kind, second.content, first.content), "utf-8")
+    (order,) = segments(correction, "OBR")
+    assert field(order, 25) == "C"
+    assert set(rows(correction, "1", 11)) == {("C",)}
+    *_, note = segments(correction, "NTE")
+    numbers = [field(judged(item.content, "utf-8").msh, 10) for item in (first, second)]
+    assert numbers[0] in field(note, 3)
+    assert field(correction.msh, 10) not in numbers
 
 
 def test_a_refusal_says_why_and_that_there_is_no_result(tmp_path: Path) -> None:

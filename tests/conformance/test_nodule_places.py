@@ -127,6 +127,8 @@ def test_segmentation_and_contours_lie_at_the_nodule(name: str, model: OutlineMo
         files[document.kind].write_bytes(document.content)
     assert_at_the_nodule(contour_points(files[DocumentKind.STRUCTURED_REPORT]))
     assert_at_the_nodule(segmented_points(files[kind]))
+    measures = dcmread(files[kind]).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(place.slices.spacing_mm[0])
     (group,) = highdicom.sr.srread(
         files[DocumentKind.STRUCTURED_REPORT]
     ).content.get_volumetric_roi_measurement_groups()

@@ -238,6 +238,6 @@ def test_our_own_optional_documents_are_neither_read_nor_companions_of_what_is_r
         files.append(tmp_path / f"{document.kind}.dcm")
         files[-1].write_bytes(document.content)
     study = headers.study(headers.instance(one, sha256=sha256_of(one)) for one in files)
-    assert {series.modality for series in study.series} == {"CT", "OT", "PR", "SEG", "SR"}
+    assert {series.modality for series in study.series} == {"CT", "DOC", "OT", "PR", "SEG", "SR"}
     route = Route("any", "any", modality=("CT", "SEG", "PR"), companions=("SEG", "PR", "SR"))
     assert [one.ref for one in router.chosen(study, route).instances] == [instance_ref(path)]

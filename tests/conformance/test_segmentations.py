@@ -1,6 +1,6 @@
 """Saliency as Segmentations: the same numbers at the same places, in objects that other programs find no error in."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -211,7 +211,7 @@ def test_optional_documents_change_no_byte_of_the_others_and_come_out_the_same_a
     assert full == again
     assert [one.kind for one in full if one.kind.is_optional] == list(everything.optional)
     assert full[-1].kind is DocumentKind.STRUCTURED_REPORT
-    assert len({one.ref.sop_instance_uid for one in full}) == len({one.ref.series_instance_uid for one in full}) == 5
+    assert len({one.ref.sop_instance_uid for one in full}) == len({one.ref.series_instance_uid for one in full}) == 6
 
 
 # Independent judges
@@ -255,6 +255,14 @@ def test_the_validators_find_no_error(kind: DocumentKind, tmp_path: Path) -> Non
     assert [line for line in judges.instance_errors(path) if "GeneralSeriesModule/Laterality" not in line] == []
 
 
+def test_the_validators_find_no_error_in_outlines_with_the_distance_of_their_slices(tmp_path: Path) -> None:
+    segmentation, paths, _ = outlined(tmp_path, FRACTIONAL)
+    segmentation.save_as(path := tmp_path / "segmentation.dcm")
+    assert judges.module_errors(path) == []
+    assert judges.set_errors([path], paths) == []
+    assert [line for line in judges.instance_errors(path) if "GeneralSeriesModule/Laterality" not in line] == []
+
+
 # What others, and we, take it for
 
 
@@ -275,9 +283,18 @@ def test_our_own_segmentation_is_no_nodule_that_somebody_pointed_at(tmp_path: Pa
     assert [one.source for one in locations([*instances[:3], changed], own_reports=True)] == ["SEG"]
 
 
-def outlined(folder: Path, kind: DocumentKind) -> tuple[Dataset, list[Path], list[Map]]:
-    """Return the segmentation of two segments on three slices, the slices, and the labels of each."""
+def outlined(
+    folder: Path, kind: DocumentKind, *, unplaced: Collection[int] = ()
+) -> tuple[Dataset, list[Path], list[Map]]:
+    """Return the segmentation of two segments on three slices, the slices, and the labels of each.
+
+    The slices of the numbers `unplaced` name no frame of reference.
+    """
     paths = slices(folder, 3)
+    for number in unplaced:
+        image = dcmread(paths[number])
+        del image.FrameOfReferenceUID
+        image.save_as(paths[number])
     maps = [np.zeros((SIDE, SIDE), np.uint8) for _ in paths]
     maps[0][10:20, 30:50], maps[0][12:14, 32:36], maps[2][40:44, 5:9] = 1, 2, 2
     refs = [instance_ref(path) for path in paths]
@@ -286,11 +303,36 @@ def outlined(folder: Path, kind: DocumentKind) -> tuple[Dataset, list[Path], lis
     category = Code("91723000", "SCT", "Anatomical Structure")
     segments = tuple(Segment(name, category, code) for name in ("lung", "infection"))
     result = replace(
-        a_result(paths[0]), captures=(), evidence=tuple(refs), segmented=Segmented("LUNG_INFECTION", segments, labels)
+        a_result(paths[0]),
+        captures=(),
+        evidence=tuple(refs),
+        segmented=Segmented("LUNG_INFECTION", segments, labels, slice_distance_mm=7.0),
     )
     documents = reports.documents(result, sources_of(*paths), replace(CONTEXT, optional=(kind,)))
-    (content,) = (document.content for document in documents if document.kind is kind)
-    return dcmread(BytesIO(content)), paths, maps
+    contents = [document.content for document in documents if document.kind is kind]
+    return (dcmread(BytesIO(contents[0])) if contents else Dataset()), paths, maps
+
+
+@pytest.mark.parametrize("kind", [FRACTIONAL, LABELMAP])
+def test_outlines_say_how_far_apart_the_slices_lie_though_the_slice_between_them_has_no_mark(
+    tmp_path: Path, kind: DocumentKind
+) -> None:
+    segmentation, paths, _ = outlined(tmp_path, kind)
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert len(frames(segmentation)) == 2
+    assert measures.SliceThickness == dcmread(paths[0]).SliceThickness != 7
+    assert measures.SpacingBetweenSlices == 7
+
+
+@pytest.mark.parametrize("kind", [FRACTIONAL, LABELMAP])
+def test_what_is_marked_on_an_image_that_lies_nowhere_is_left_out_without_a_fault(
+    tmp_path: Path, kind: DocumentKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    segmentation, paths, _ = outlined(tmp_path / "two", kind, unplaced=[0])
+    assert list(frames(segmentation)) == [dcmread(paths[2]).SOPInstanceUID]
+    nothing, _, _ = outlined(tmp_path / "none", kind, unplaced=[0, 2])
+    assert "PixelData" not in nothing
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("kind", [FRACTIONAL, LABELMAP])

@@ -112,6 +112,21 @@ def test_a_long_name_of_a_model_leaves_room_for_its_version(tmp_path: Path) -> N
         assert all(len(version) <= 64 for version in header.SoftwareVersions)
 
 
+def test_every_document_of_two_versions_names_the_version_that_answered(tmp_path: Path) -> None:
+    """A shadow route beside a live one: what either wrote is told apart by every document alone."""
+    path = source(tmp_path)
+    for version in ("2.4.0", "2.5.0"):
+        result = a_result(path, boxes=1, algorithm=replace(ALGORITHM, version=version))
+        documents = reports.documents(result, sources_of(path), EVERYTHING)
+        for header in headers_of(documents):
+            assert header.SoftwareVersions[1] == f"spine_radiograph {version}"
+            assert f" {version} (RUO)" in header.SeriesDescription
+        report = str(dcmread(BytesIO(documents[-1].content)).ContentSequence)
+        assert f"'{version}'" in report
+        assert f"spine_radiograph {version}" in reports.report_text(result)
+        assert f'"version": "{version}"' in reports.result_json(result, EVERYTHING)
+
+
 @pytest.mark.parametrize(("stated", "expected"), [("YES", "YES"), ("NO", "NO"), (None, None), ("", None), ("N", None)])
 def test_a_capture_says_of_recognizable_features_what_its_source_says(
     stated: str | None, expected: str | None, tmp_path: Path

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support import judges, run, shared
 
 from ainode.node import reports
 from ainode.node.domain import Band, Code, DocumentContext, Finding, Result, Verdict
+from ainode.node.web.report_resources import report_resource
 
 MALIGNANT = Code("21594007", "SCT", "Malignant")
 PRESENCE = {"present": "52101004", "absent": "272519000", "indeterminate": "82334004"}
@@ -59,14 +61,14 @@ def evaluations(group: highdicom.sr.MeasurementsAndQualitativeEvaluations) -> di
 
 @pytest.mark.parametrize("presence", VERDICTS)
 @pytest.mark.parametrize("context", [CONTEXT, old_archive()], ids=["3d", "comprehensive"])
-def test_a_group_evaluates_its_own_finding_and_names_the_verdict(
+def test_a_group_evaluates_its_own_finding_and_is_tracked_by_a_name_without_the_verdict(
     presence: str, context: DocumentContext, tmp_path: Path
 ) -> None:
     path = source(tmp_path)
     (group,) = groups_of(the_report(judged(path, VERDICTS[presence]), path, context))
     assert group.finding_type is not None
     assert evaluations(group) == {group.finding_type.value: PRESENCE[presence]}
-    assert group.tracking_identifier == f"whole image: {presence}"
+    assert group.tracking_identifier == "whole image"
 
 
 @pytest.mark.parametrize("presence", VERDICTS)
@@ -89,7 +91,17 @@ def test_a_verdict_about_something_else_leaves_the_finding_present(tmp_path: Pat
     path = source(tmp_path)
     (group,) = groups_of(the_report(judged(path, Verdict.of(0.12, 0.5, about=MALIGNANT)), path))
     assert evaluations(group) == {"263654008": PRESENCE["present"], MALIGNANT.value: PRESENCE["absent"]}
-    assert group.tracking_identifier == "whole image, malignant: absent"
+    assert group.tracking_identifier == "whole image"
+
+
+def test_a_served_report_has_the_verdict_in_words_though_the_identifier_has_none(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    texts, now = {}, datetime(2026, 1, 2, tzinfo=UTC)
+    for name, verdict in {**VERDICTS, "malignant": Verdict.of(0.12, 0.5, about=MALIGNANT), "none": None}.items():
+        resource = report_resource("job", the_report(judged(path, verdict), path), {}, (), now)
+        texts[name] = resource["contained"][0]["code"]["text"]
+    words = {name: f"whole image: {name}" for name in VERDICTS}
+    assert texts == {**words, "malignant": "whole image, malignant: absent", "none": "whole image"}
 
 
 def test_every_group_of_a_region_says_that_its_finding_is_present(tmp_path: Path) -> None:

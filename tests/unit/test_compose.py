@@ -1,4 +1,4 @@
-"""docker/compose.yml without docker: that its files are there, and that its parts mean each other."""
+"""docker/compose.yml and compose.scale.yml without docker: their files are there, and their parts mean each other."""
 
 import json
 import re
@@ -16,9 +16,11 @@ from support.node import ROOT
 from support.viewer import VERSION
 
 from ainode.node import settings
+from ainode.node.starting.joining import is_shared, terms_of
 
 DOCKER = ROOT / "docker"
 SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yml").read_text(encoding="utf-8"))["services"]
+SCALED: dict[str, Any] = yaml.safe_load((DOCKER / "compose.scale.yml").read_text(encoding="utf-8"))["services"]
 ORTHANC: dict[str, Any] = json.loads((DOCKER / "orthanc" / "orthanc.json").read_text(encoding="utf-8"))
 
 
@@ -155,3 +157,43 @@ def test_the_viewer_is_the_tested_one_and_asks_that_orthanc() -> None:
     assert f"proxy_pass http://orthanc:{ORTHANC['HttpPort']};" in nginx
     for header in ("Cross-Origin-Opener-Policy same-origin", "Cross-Origin-Embedder-Policy require-corp"):
         assert header in nginx
+
+
+def scaled_settings(service: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
+    """Return what a service of the larger composition is told: its environment beside that of compose.yml."""
+    environment = SERVICES.get(service, {}).get("environment", {}) | SCALED[service]["environment"]
+    (command,) = (SERVICES.get(service, {}) | SCALED[service])["command"]
+    folder.mkdir()
+    with monkeypatch.context() as shell:
+        for name, value in environment.items():
+            shell.setenv(name, re.sub(r"\$\{\w+(:-)?\}", "secret" if "PASSWORD" in str(value) else "", str(value)))
+        make_configuration(command, folder)
+        return settings.load(folder / "node.toml")
+
+
+def test_a_worker_of_the_larger_composition_has_all_in_common_with_its_node_that_a_worker_must(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, worker = (scaled_settings(name, tmp_path / name, monkeypatch) for name in ("node", "worker"))
+    assert terms_of(node) == terms_of(worker)
+    assert is_shared(node)
+    assert node.database_url == worker.database_url
+    assert "ainode worker --config" in SCALED["worker"]["command"][0]
+
+
+def test_a_worker_of_the_larger_composition_has_the_data_of_the_node_and_no_more_rights() -> None:
+    node, worker = SERVICES["node"], SCALED["worker"]
+    for key in ("volumes", "read_only", "tmpfs", "cap_drop", "security_opt", "restart", "build"):
+        assert worker[key] == node[key], key
+    assert "ports" not in worker
+    assert "hostname" in SCALED["node"]
+    assert "hostname" not in worker  # each worker is known by the name of its container
+
+
+def test_the_database_of_the_larger_composition_is_the_one_that_node_and_workers_are_told() -> None:
+    environment = SCALED["postgres"]["environment"]
+    url = f"postgresql+psycopg://{environment['POSTGRES_USER']}:${{POSTGRES_PASSWORD}}@postgres/{environment['POSTGRES_DB']}"
+    for name in ("node", "worker"):
+        assert SCALED[name]["environment"]["AINODE_DATABASE__URL"] == url
+    assert "no-new-privileges:true" in SCALED["postgres"]["security_opt"]
+    assert "ports" not in SCALED["postgres"]

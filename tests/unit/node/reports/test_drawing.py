@@ -145,6 +145,17 @@ def test_the_verdict_stands_large_below_the_pictures_in_a_color_of_its_own(proba
     assert (colored.argmax(axis=1) == channel).mean() > 0.95
 
 
+def test_what_else_is_present_on_the_image_stands_below_in_the_color_of_a_finding_and_what_is_absent_is_gray() -> None:
+    finding = _about(0.1)
+    reds = []
+    for others in ((), (_about(0.1),), (_about(0.9),)):
+        capture = replace(_capture(finding), subject=finding, beside=others)
+        words = drawn_capture(capture, _gray(600, 600), algorithm=ALGORITHM).pixels[600:].astype(int)
+        reds.append(int(((words[..., 0] > 200) & (words[..., 1] < 150)).sum()))
+    assert reds[0] == reds[1]
+    assert reds[2] > reds[0] + 100
+
+
 def test_a_circle_of_the_patient_is_a_circle_of_the_picture() -> None:
     rows, columns = np.mgrid[:300, :600]
     image = np.repeat((np.hypot((rows - 150) * 2, columns - 300) < 100)[..., np.newaxis] * np.uint8(255), 3, axis=2)
