@@ -76,14 +76,14 @@ def _silence(progress: Progress, limits: CompletenessTable) -> tuple[float, str]
     """Return the silence in seconds that completes the study, and the reason for its length."""
     count = max(progress.expected or 0, progress.at_least)
     if progress.received < count:
-        silence_s, basis = limits.max_silence_s, f"with {progress.received} of {count} expected instances"
+        silence_s, basis = limits.max_silence_s, f"with {progress.received} of {count} expected images or objects"
     elif progress.expected is not None:
-        return 0.0, f"all {counted(progress.expected, 'expected instance')}"
+        return 0.0, f"all {counted(progress.expected, 'expected image or object', 'expected images or objects')}"
     elif (learned_s := progress.history.silence_s(limits)) is not None:
-        silence_s, basis = learned_s, f"learned from this sender's last {len(progress.history.pauses_s)} pauses"
+        silence_s, basis = learned_s, f"as learned from this sender's last {len(progress.history.pauses_s)} pauses"
     else:
-        silence_s, basis = limits.default_silence_s, "for a sender without history"
-    return silence_s, f"{silence_s:.1f} s of silence, {basis}"
+        silence_s, basis = limits.default_silence_s, "as for a sender whose pauses are not known yet"
+    return silence_s, f"{silence_s:.1f} s without a further image, {basis}"
 
 
 def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Complete | Wait:
@@ -98,7 +98,9 @@ def verdict(progress: Progress, limits: CompletenessTable, now: datetime) -> Com
     ends = (since + timedelta(seconds=limits.limit_s) for since in progress.open_since)
     holding = [end for end in ends if now < end]
     if holding:
-        return Wait(max(due, *holding), f"open associations that carried it: {len(holding)}")
+        return Wait(
+            max(due, *holding), f"{counted(len(holding), 'connection')} that brought images of it and may bring more"
+        )
     return Complete(reason) if now >= due else Wait(due, f"waiting for {reason}")
 
 

@@ -13,9 +13,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID
 from ainode.node.keeping.unread import Mismatch, UnreadReason
-from ainode.node.routes import Check, RouteDecision, remedy
+from ainode.node.routes import NOT_KEPT, Check, Route, RouteDecision, remedy
 
-NOT_KEPT: Final = "a value that is not kept"
 # PS3.5 6.2; a UID that differs from the index is told with the instance that holds it.
 _CODE, _NUMBER = r"[A-Z0-9_ ]{1,16}", r"[-+0-9.eE]{1,16}"
 _UID: Final = r"[0-9.]{1,64}(?: in the file of instance [0-9.]{1,64})?"
@@ -52,6 +51,27 @@ def completed(stored: RouteDecision, decisions: Iterable[RouteDecision]) -> Rout
         return replace(check, found=values.get(key, NOT_KEPT)) if check.found == NOT_KEPT else check
 
     return _replaced(stored, with_value)
+
+
+def changes(rows: Iterable[Mapping[str, Any]], decisions: Iterable[RouteDecision]) -> tuple[RouteDecision, ...]:
+    """Return those decisions of now that are of a route without a stored decision, or take what it did not, or reverse.
+
+    `rows` are decisions as the catalog keeps them, `decisions` those of the routes of now on the same files.
+    """
+    stored: dict[tuple[str, str], bool] = {}
+    for row in rows:
+        stored[row["route"], row["series_instance_uid"]] = all(check["passed"] for check in row["checks"])
+    return tuple(
+        decision
+        for decision in decisions
+        if stored.get((decision.route, decision.series_instance_uid)) != decision.matched
+    )
+
+
+def later_routes(rows: Iterable[Mapping[str, Any]], routes: Iterable[Route]) -> tuple[str, ...]:
+    """Return the routes that a study was not held against, as they were added later; `rows` as the catalog has them."""
+    names = {row["route"] for row in rows}
+    return tuple(route.name for route in routes if route.name not in names)
 
 
 def remedies(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

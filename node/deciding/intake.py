@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from ainode.node import logs
 from ainode.node.deciding import router
@@ -21,7 +21,7 @@ from ainode.node.deciding.indexing import Indexing
 from ainode.node.deciding.leftovers import Leftovers, Recovery
 from ainode.node.deciding.stored_study import ReadableStudy, SetAside, stored_study
 from ainode.node.deciding.watching import ArrivingStudy, Watching
-from ainode.node.domain import UID, InstanceRef, Location, Study
+from ainode.node.domain import SELF_TEST_PATIENT_ID, SELF_TEST_PEER, UID, InstanceRef, Location, Study
 from ainode.node.errors import HandlerStarting
 from ainode.node.identity import configuration_hash, is_ours, job_id
 from ainode.node.imaging.patients import patient_contradiction
@@ -32,15 +32,21 @@ from ainode.node.keeping.spool import Spool, Spooled
 from ainode.node.keeping.unread import Mismatch
 from ainode.node.reading.weights import HandlerWeights
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
-from ainode.node.routes import Route, RouteDecision
+from ainode.node.routes import Route, RouteDecision, RouteMode
 from ainode.node.settings import Settings
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 # Studies that are counted, and studies that are routed, before the intake looks for events again.
 _STUDIES_AT_ONCE: Final = 32
+# So many of those that are counted came last: the header of one of them may say that the study is urgent.
+_NEWEST_AT_ONCE: Final = 16
 # A disk that cannot read a file is asked again for two and a half minutes: a network disk is back by then, a bad sector
 # stays bad.
 _DISK_ATTEMPTS: Final = 5
+_STRANGE_TEST: Final = "it is a study of a self-test, and [self_test] of this node names no route: nobody reads it"
+
+_CAME_AGAIN: Final = "the study came again unchanged; `ainode read-again %s` reads it by routes that were added since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class Intake:
         self._settings, self._catalog, self._doors = settings, catalog, doors
         self._indexing = Indexing(spool, catalog)
         self._leftovers = Leftovers(spool, catalog, self._indexing)
-        self._watching = Watching(catalog, doors.announcements, settings.completeness)
+        self._watching = Watching(catalog, doors.announcements, settings.completeness, doors.own_documents)
         self._events: deque[IntakeEvent] = deque()
         self._unrouted: frozenset[UID] = frozenset()
         self._is_sweeping = False
@@ -149,7 +155,8 @@ class Intake:
             case InstanceStored():
                 self._watching.stored(event, changed=event.ref.study_instance_uid in self._unrouted)
             case AssociationEnded():
-                self._watching.ended(event)
+                for study in self._watching.ended(event):
+                    log.info(_CAME_AGAIN, study, extra={"action": "came_again", "study_instance_uid": study})
             case CountAnswered():
                 self._watching.count_answered(event.study_instance_uid, event.count)
             case StudyAnnounced():
@@ -162,7 +169,7 @@ class Intake:
 
         Raises: a fault that waiting mends.
         """
-        to_count = tuple(islice(self._watching.to_count(now), _STUDIES_AT_ONCE))
+        to_count = _ends(tuple(self._watching.to_count(now)))
         for study, arriving in to_count:
             self._step(study, arriving, now, partial(self._count, study, arriving))
         complete = tuple(islice(self._watching.complete(now), _STUDIES_AT_ONCE))
@@ -196,6 +203,7 @@ class Intake:
         if not isinstance(readable, ReadableStudy):
             arriving.counted = True
             return
+        arriving.is_urgent = router.is_urgent(readable.study, self._settings.routes)
         study = self._owed(readable.study)
         is_unknown = self._watching.counted(arriving, study)
         asks_sender = self._settings.completeness.ask_sender and self._settings.peer_of_title(arriving.sender)
@@ -262,7 +270,10 @@ class Intake:
         locations = arriving.announcement.locations if arriving.announcement else ()
         refusal = patient_contradiction(study.instances)
         faults: dict[str, Exception] = {}
-        for route in self._settings.routes:
+        # A live route takes over what a shadow told before; a shadow that is read first would withdraw it.
+        for route in sorted(self._settings.routes, key=lambda route: route.mode is not RouteMode.LIVE):
+            if route.mode is RouteMode.SHADOW and any(live.takes_same_images(route) for live in self._starting(faults)):
+                continue  # the handler of the live route is awaited, and then both are opened
             attempt(
                 partial(self._open_job, study, route, now, locations, refusal), partial(faults.__setitem__, route.name)
             )
@@ -272,6 +283,10 @@ class Intake:
         # A handler that starts is no fault of the study: another fault is raised before it.
         for error in sorted(faults.values(), key=lambda error: isinstance(error, HandlerStarting)):
             raise error
+
+    def _starting(self, faults: Mapping[str, Exception]) -> tuple[Route, ...]:
+        """Return the routes whose handler is not ready yet, as after a start or a reload."""
+        return tuple(route for route in self._settings.routes if isinstance(faults.get(route.name), HandlerStarting))
 
     def _open_job(
         self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str
@@ -296,7 +311,11 @@ class Intake:
     def _job(self, study: Study, route: Route, now: datetime, locations: tuple[Location, ...], refusal: str) -> Job:
         content = {instance.ref.sop_instance_uid: instance.sha256 for instance in study.instances}
         weights = self._doors.weights(route.handler)
-        withheld = route.withholding_reason(weights.demonstration)
+        is_self_test = any(instance.patient.patient_id == SELF_TEST_PATIENT_ID for instance in study.instances)
+        if is_self_test and not self._settings.self_test.routes:
+            refusal = refusal or _STRANGE_TEST
+        withheld = "" if is_self_test else route.withholding_reason(weights.demonstration)
+        destinations = (SELF_TEST_PEER,) if is_self_test else route.live_destinations
         return Job(
             id=job_id(
                 study.study_instance_uid,
@@ -311,12 +330,19 @@ class Intake:
             content=content,
             created_at=self._catalog.first_received(study.study_instance_uid),
             queued_at=now,
-            destinations=() if withheld else route.live_destinations,
-            priority=route.priority,
+            destinations=() if withheld else destinations,
+            priority=router.priority_of(study, route),
             locations=locations,
             withheld=withheld,
             refusal=refusal,
         )
+
+
+def _ends(studies: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the oldest and the newest of many."""
+    if len(studies) <= _STUDIES_AT_ONCE:
+        return studies
+    return studies[: _STUDIES_AT_ONCE - _NEWEST_AT_ONCE] + studies[-_NEWEST_AT_ONCE:]
 
 
 def _log_fault(error: Exception) -> None:

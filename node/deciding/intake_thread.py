@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ainode.node import logs
-from ainode.node.back_off import back_off_s
 from ainode.node.deciding.events import IntakeEvent
 from ainode.node.deciding.faults import attempt, passes, reason_of
 from ainode.node.deciding.intake import Intake
 from ainode.node.deciding.leftovers import Recovery
+from ainode.node.domain.pauses import back_off_s
 from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import CommitmentSaved
 
@@ -100,11 +100,15 @@ class IntakeThread:
     def stop(self) -> None:
         """Let the thread finish its batch and end."""
         self._stopping.set()
+        self._events.wake()
         self._thread.join()
 
     def _run(self) -> None:
-        # What was answered is on disk: indexing must not slow down the sender of the next instance.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _INTAKE_NICENESS)
+        # What was answered is on disk: indexing must not slow down the sender of the next instance. A node that was
+        # started with a higher niceness keeps that: root alone may lower it.
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), _INTAKE_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
         self._swept_at = self._duties.now()
         while not self._stopping.is_set():
             try:

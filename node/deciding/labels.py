@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ainode.node.domain import SYNTHETIC_PATIENT_ID, Study
+from ainode.node.domain import SELF_TEST_PATIENT_ID, SYNTHETIC_PATIENT_ID, Study
 from ainode.node.encoding import headers
 from ainode.node.encoding.file_content import FileContent
 from ainode.node.errors import CannotUnderstand
@@ -34,7 +34,7 @@ def labels_of(study: Study) -> Labels:
         description=values.get("StudyDescription") or values.get("SeriesDescription", ""),
         study_date=values.get("StudyDate", ""),
         modalities=" ".join(sorted({series.modality for series in study.series})),
-        is_synthetic=values.get("PatientID") == SYNTHETIC_PATIENT_ID,
+        is_synthetic=values.get("PatientID") in {SYNTHETIC_PATIENT_ID, SELF_TEST_PATIENT_ID},
     )
 
 

@@ -20,6 +20,7 @@ from ainode.node.domain import (
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
+from ainode.node.imaging.picture_kind import CROSS_SECTIONAL, LOCALIZER_WORDS
 from ainode.node.routes import (
     HAS_PIXELS,
     PIXELS_TOO,
@@ -32,12 +33,11 @@ from ainode.node.routes import (
 )
 
 # Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
+_FIRST = 1
+"""the priority before all others"""
 _NO_IMAGE = frozenset({""}).union(
     "SR PR KO SEG OT DOC REG FID AU ECG EPS HD PLAN RTPLAN RTDOSE RTSTRUCT RTRECORD RWV PX SMR".split()  # noqa: SIM905
 )
-# Value 3 of Image Type (PS3.3 C.8.2.1.1.1) and what vendors write instead, there or as a word of Series Description.
-_LOCALIZER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "SURVIEW", "SURVEY", "TOPOGRAM", "TOPOGRAMM", "SCANOGRAM"})
-_CROSS_SECTIONAL = frozenset({"CT", "MR", "PT"})  # a "scout film" in radiography is an image to read
 _PATIENT_GROUP = 0x0010
 # These are counted, not read: an object cannot know what else arrived (PS3.4 C.6.1.1, query attributes).
 _COUNTED: Mapping[str, Callable[[Study, Series], int]] = {
@@ -86,9 +86,9 @@ def _size(instance: Instance) -> str:
 
 def _localizer_words(instance: Instance) -> frozenset[str]:
     words = {text.upper() for text in texts(instance.header.get("ImageType"))[2:]}
-    if instance.text("Modality") in _CROSS_SECTIONAL:
+    if instance.text("Modality") in CROSS_SECTIONAL:
         words |= {word.strip("^_-,.;:()").upper() for word in instance.text("SeriesDescription").split()}
-    return _LOCALIZER & words
+    return LOCALIZER_WORDS & words
 
 
 def _is_secondary(instance: Instance) -> bool:
@@ -234,7 +234,26 @@ def explained(decision: RouteDecision) -> str:
 
 def keywords(routes: Iterable[Route]) -> frozenset[str]:
     """Return every keyword that the routes check, for `headers.instance`."""
-    return frozenset(keyword for route in routes for tags in (route.tags, *route.required_series) for keyword in tags)
+    return frozenset(
+        keyword
+        for route in routes
+        for tags in (route.tags, route.urgent_tags, *route.required_series)
+        for keyword in tags
+    )
+
+
+def priority_of(study: Study, route: Route) -> int:
+    """Return the priority of the job of a study: 1 where the header of an image says that it is urgent."""
+    fits = {keyword: compiled(pattern) for keyword, pattern in route.urgent_tags.items()}
+    is_urgent = fits and any(
+        all(fit(instance.header.get(keyword)) for keyword, fit in fits.items()) for instance in study.instances
+    )
+    return _FIRST if is_urgent else route.priority
+
+
+def is_urgent(study: Study, routes: Iterable[Route]) -> bool:
+    """Return whether a route would read the study before all others."""
+    return any(priority_of(study, route) == _FIRST for route in routes)
 
 
 def refuse_broken(route: Route) -> None:
@@ -248,7 +267,7 @@ def refuse_broken(route: Route) -> None:
         if not _MODALITY.fullmatch(modality):
             raise ConfigError(f"{subject}: {modality!r} is no Modality; give one such as CT, in capital letters")
     _refuse_unknown_part(route, subject)
-    for tags in (route.tags, *route.required_series, *((priors.tags,) if priors else ())):
+    for tags in (route.tags, route.urgent_tags, *route.required_series, *((priors.tags,) if priors else ())):
         for keyword, pattern in tags.items():
             if tag_for_keyword(keyword) is None:
                 raise ConfigError(f"{subject}: {keyword!r} is no keyword of PS3.6; give one such as PixelSpacing")

@@ -5,15 +5,16 @@ changed, the announcements list every study that somebody wants read.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ainode.node.back_off import back_off_s
 from ainode.node.deciding import completeness
 from ainode.node.deciding.completeness import Complete, Progress, SenderHistory, Wait
-from ainode.node.domain import UID, Instance, Study
+from ainode.node.domain import UID, Instance, InstanceRef, Study
+from ainode.node.domain.pauses import back_off_s
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, InstanceStored
@@ -23,6 +24,8 @@ from ainode.node.settings import CompletenessTable
 _COUNT_DELAY = timedelta(seconds=0.2)
 # The end times of so many routed studies are remembered, to learn from instances that come late.
 _REMEMBERED_STUDIES = 1000
+# A study that comes again in many associations is told of once, until it has not come for so long.
+_REPETITION_PAUSE = timedelta(minutes=1)
 # Pauses before a study whose routing failed is routed again.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 # The same for a fault of the machine.
@@ -30,6 +33,8 @@ _FIRST_OUTAGE_S, _LONGEST_OUTAGE_S = 1.0, 60.0
 _LONGEST_PAUSE = timedelta(seconds=max(_LONGEST_PAUSE_S, _LONGEST_OUTAGE_S))
 # A study whose handler starts is tried again after this time, if no event comes before.
 _HANDLER_PAUSE = timedelta(seconds=5)
+OwnDocuments = Callable[[UID], Iterable[InstanceRef]]
+"""the documents that the node made of a study"""
 
 
 @dataclass(slots=True)
@@ -52,6 +57,8 @@ class ArrivingStudy:
     awaits_handler: bool = False
     complete_at: datetime | None = None
     """when the study was complete: routing may fail, and is repeated"""
+    is_urgent: bool = False
+    """whether a header says so, known once the instances were counted"""
     headers: dict[Path, Instance] = field(default_factory=dict)
     """headers that were read, so that a sender of one image per association does not cost quadratic time"""
 
@@ -91,11 +98,17 @@ class ArrivingStudy:
 class Watching:
     """The studies that are arriving."""
 
-    def __init__(self, catalog: Catalog, announcements: Announcements, limits: CompletenessTable) -> None:
+    def __init__(
+        self, catalog: Catalog, announcements: Announcements, limits: CompletenessTable, own_documents: OwnDocuments
+    ) -> None:
         self._catalog, self._announcements, self._limits = catalog, announcements, limits
+        self._own_documents = own_documents
         self._open: dict[str, AssociationOpened] = {}
         self._arriving: dict[UID, ArrivingStudy] = {}
         self._routed: dict[UID, datetime] = {}
+        self._unchanged: dict[str, set[UID]] = {}
+        """routed studies of which an open association carried what the node has already"""
+        self._repeated_at: dict[UID, datetime] = {}
 
     def recover(self, now: datetime) -> int:
         """Watch every study that was not routed since it changed or that somebody wants read; return how many.
@@ -124,24 +137,35 @@ class Watching:
         """Note that an association carries a study; a study whose content did not change is not watched anew."""
         study = event.ref.study_instance_uid
         if study not in self._arriving and not changed:
+            self._unchanged.setdefault(event.association, set()).add(study)
             return
         arriving = self._watch(study, event.time, sender=self.calling_ae_title(event))
         ended_at = arriving.released_at or self._routed.get(study)
         if ended_at and event.association not in arriving.associations:
-            self._learn(arriving, (event.time - ended_at).total_seconds())
+            if event.ref not in self._own_documents(study):  # an archive that hands results on has paused in nothing
+                self._learn(arriving, (event.time - ended_at).total_seconds())
             arriving.released_at, arriving.paused = None, True
         self._routed.pop(study, None)
         arriving.associations.add(event.association)
         self._note_activity(arriving, event.time)
 
-    def ended(self, event: AssociationEnded) -> None:
-        """Note the end of an association."""
+    def ended(self, event: AssociationEnded) -> tuple[UID, ...]:
+        """Note the end of an association; return the studies that came again unchanged, unless they did just before."""
         self._open.pop(event.association, None)
         for arriving in self._arriving.values():
             if event.association in arriving.associations:
                 arriving.associations.discard(event.association)
                 arriving.released_at = event.time
                 self._note_activity(arriving, event.time)
+        unchanged = self._unchanged.pop(event.association, set()) - self._arriving.keys()
+        return tuple(study for study in sorted(unchanged) if self._is_told(study, event.time))
+
+    def _is_told(self, study: UID, at: datetime) -> bool:
+        """Note that a study came again unchanged; return whether it had not for a while."""
+        last_at = self._repeated_at.pop(study, None)
+        self._repeated_at[study] = at
+        _forget_first(self._repeated_at)
+        return last_at is None or not timedelta() <= at - last_at < _REPETITION_PAUSE
 
     def count_answered(self, study: UID, count: int | None) -> None:
         """Note the count of a sender."""
@@ -182,8 +206,14 @@ class Watching:
                 yield study, arriving
 
     def complete(self, now: datetime) -> Iterator[tuple[UID, ArrivingStudy, str]]:
-        """Yield the studies that are complete now, each with the reason."""
-        for study, arriving in tuple(self._arriving.items()):
+        """Yield the studies that are complete now, each with the reason: the urgent ones, then the others.
+
+        The others keep their order: what came last may be counted before what came in between, and waits for it.
+        """
+        first_to_count, _ = next(self.to_count(now), (None, None))
+        others = tuple(itertools.takewhile(lambda item: item[0] != first_to_count, self._arriving.items()))
+        urgent = tuple(item for item in self._arriving.items() if item[1].is_urgent)
+        for study, arriving in (*urgent, *(item for item in others if not item[1].is_urgent)):
             verdict = completeness.verdict(arriving.progress, self._limits, now)
             if isinstance(verdict, Complete) and arriving.is_due(now):
                 yield study, arriving, verdict.reason
@@ -229,8 +259,7 @@ class Watching:
             self._learn(arriving, 0.0)
         del self._arriving[study]
         self._routed[study] = arriving.progress.last_activity
-        while len(self._routed) > _REMEMBERED_STUDIES:
-            del self._routed[next(iter(self._routed))]
+        _forget_first(self._routed)
 
     def _watch(self, study: UID, now: datetime, *, sender: str = "") -> ArrivingStudy:
         """Return the arriving study; a new one is of the sender, or of whoever sent the newest instance."""
@@ -251,3 +280,8 @@ class Watching:
         history = arriving.progress.history.learned(pause_s)
         self._catalog.remember_sender(arriving.sender, history.pauses_s)
         arriving.update(history=history)
+
+
+def _forget_first(times: dict[UID, datetime]) -> None:
+    while len(times) > _REMEMBERED_STUDIES:
+        del times[next(iter(times))]

@@ -13,8 +13,8 @@ from typing import Final
 from ainode.node import logs
 from ainode.node.archive import commitment
 from ainode.node.archive.dimse import Link
-from ainode.node.back_off import back_off_s
 from ainode.node.domain import UID
+from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
 from ainode.node.jobs.lanes import Errand, Lane
 from ainode.node.keeping.catalog import Catalog

@@ -12,7 +12,7 @@ from ainode.node.archive import commitment
 from ainode.node.archive.audited import transfers_to
 from ainode.node.archive.delivery import Transport, transport
 from ainode.node.archive.dimse import Link
-from ainode.node.archive.store import Outgoing, SendOutcome
+from ainode.node.archive.store import Outgoing, SendOutcome, always
 from ainode.node.audit.messages import Message
 from ainode.node.audit.recorder import drop
 from ainode.node.disk import sha256_of
@@ -24,7 +24,9 @@ from ainode.node.errors import (
     ConfigError,
     DatabaseUnavailable,
     NodeError,
+    NotSent,
 )
+from ainode.node.identity import correction_uid, message_kind
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, KeptDocument
 from ainode.node.settings import Peer, Settings
@@ -34,15 +36,30 @@ _UNREPORTED: Final = (
     "the archive took it and the request to commit it, and has not reported; a report that comes is taken, "
     "`ainode retry` asks again"
 )
+_MADE_FOR: Final = {DocumentKind.MESSAGE: "a listener for HL7 messages", DocumentKind.BUNDLE: "a FHIR server"}
+_CONTAINED: Final = "not sent any more: a later transaction of the job, which says the same and more, was done"
+_REPLACED: Final = "not sent any more: a later message of the job has its place"
 _CHANGED: Final = "the archive does not list it, by its own UID neither; it is not sent again"
 
 
 class Courier:
     """Sends, confirms, gives up; the ledger holds every outcome before a method returns."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, record: Callable[[Message], None] = drop) -> None:
-        """Keep the arguments; `record` writes into the audit trail."""
-        self._settings, self._record = settings, record
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        record: Callable[[Message], None] = drop,
+        may_leave: Callable[[], None] = always,
+        *,
+        report_wait_s: float = commitment.REPORT_WAIT_S,
+    ) -> None:
+        """Keep the arguments; `record` writes into the audit trail, `may_leave` is asked before each document.
+
+        A request for storage commitment waits `report_wait_s` for its report on the same association.
+        """
+        self._report_wait_s = report_wait_s
+        self._settings, self._record, self._may_leave = settings, record, may_leave
         self._ledger, self._outbox = ledger, ledger.outbox
         self.unconfirmed = settings.unconfirmed
         """destinations without confirmation: a sent document is settled"""
@@ -138,7 +155,7 @@ class Courier:
         self._outbox.failed_for_now(job, destination, state, error=str(error), comment=words)
 
     def _log_arrivals(self, job: str, destination: str) -> None:
-        deliveries = self._outbox.of(job, destination)
+        deliveries = [delivery for delivery in self._outbox.of(job, destination) if not delivery.is_replaced]
         count = sum(delivery.state in {DeliveryState.CONFIRMED, DeliveryState.SENT} for delivery in deliveries)
         about = {"action": "delivered", "job": job, "peer": destination}
         log.info("documents delivered: %d of %d", count, len(deliveries), extra=about)
@@ -147,30 +164,32 @@ class Courier:
         return Link(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
 
     def _transport(self, peer: Peer) -> Transport:
-        return transport(peer, self._settings.node.ae_title, self._settings.node.network_timeout_s)
+        node = self._settings.node
+        return transport(peer, node.ae_title, node.network_timeout_s, self._may_leave)
 
     def _send(self, peer: Peer, waiting: Sequence[Delivery], now: datetime) -> bool:
         """Send documents whose bytes are those that were composed; return whether each has a final answer."""
-        whole = [
-            delivery for delivery in waiting if self._is_fit(peer, delivery, now) and self._is_whole(delivery, now)
-        ]
-        answers = self._transport(peer).send([_outgoing(delivery.document) for delivery in whole])
+        fit = [item for item in waiting if self._is_fit(peer, item, now) and self._is_whole(item, now)]
+        whole = [delivery for delivery in fit if self._is_needed(delivery, now)]
+        answers = self._answers(peer, [_outgoing(delivery.document) for delivery in whole])
         reasons: dict[str, None] = {}
+        taken: dict[tuple[int | None, str], list[Delivery]] = {}
         for delivery, answer in zip(whole, answers, strict=True):
             error = answer.error or _refusal_of_unproven(peer, answer)
             status, words = answer.status, answer.comment
             if error is None and peer.is_listener:
                 self._outbox.acknowledged(delivery, comment=words, at=now)
             elif error is None:
-                # What was sent without a proof stays so where a proof is configured later.
-                settled = peer.name in self.unconfirmed
-                self._outbox.sent(delivery, status=status, comment=words, at=now, settled=settled)
+                taken.setdefault((status, words), []).append(delivery)
             elif error.retry:
                 reasons[str(error)] = None
-                self._outbox.refused_for_now(delivery, status=status, error=str(error), comment=words)
+                self._postpone(delivery, answer, error, now)
             else:
                 self._outbox.refused(delivery, status=status, error=str(error), comment=words, at=now)
                 _log_dead_letter(delivery, str(error) if status is None else f"refused with status 0x{status:04X}")
+        for (status, words), group in taken.items():
+            # What was sent without a proof stays so where a proof is configured later.
+            self._outbox.sent(*group, status=status, comment=words, at=now, settled=peer.name in self.unconfirmed)
         refs = (delivery.document.ref for delivery in whole)
         sent = ((ref.study_instance_uid, ref.sop_class_uid, answer) for ref, answer in zip(refs, answers, strict=True))
         for message in transfers_to(peer, sent):
@@ -179,11 +198,52 @@ class Courier:
             _log_failure(waiting[0].document.job, peer.name, reason)
         return not reasons
 
-    def _is_fit(self, peer: Peer, delivery: Delivery, now: datetime) -> bool:
-        """Return whether a document is a message where the peer takes messages, and no message where it takes none."""
-        if peer.is_listener is (delivery.document.kind is DocumentKind.MESSAGE):
+    def _postpone(self, delivery: Delivery, answer: SendOutcome, error: ArchiveError, now: datetime) -> None:
+        """Note why a document did not arrive at this attempt, and whether any of it left."""
+        self._outbox.refused_for_now(delivery, status=answer.status, error=str(error), comment=answer.comment)
+        if isinstance(error, NotSent):
+            self._outbox.not_sent(delivery, now)
+
+    def _answers(self, peer: Peer, documents: Sequence[Outgoing]) -> Sequence[SendOutcome]:
+        """Send documents; to a listener one after the other, for a later message changes what an earlier one says."""
+        transport = self._transport(peer)
+        if not peer.is_listener:
+            return transport.send(documents)
+        answers: list[SendOutcome] = []
+        for document in documents:
+            answers += transport.send([document])
+            if (error := answers[-1].error) and error.retry:
+                not_sent = NotSent(str(error), comment=error.comment)
+                return [*answers, *(SendOutcome.failed(later, not_sent) for later in documents[len(answers) :])]
+        return answers
+
+    def _is_needed(self, delivery: Delivery, now: datetime) -> bool:
+        """Return whether no later message of the job has the place of this one, or holds what this one says, and more.
+
+        A transaction that was done holds what those before it say.
+        """
+        document = delivery.document
+        if not document.kind.is_message:
             return True
-        was = "an archive" if peer.is_listener else "a listener for messages"
+        of_job = self._outbox.of(document.job, delivery.destination)
+        uids = [item.document.ref.sop_instance_uid for item in of_job]
+        if correction_uid(document.ref.sop_instance_uid) in uids:
+            self._outbox.replaced(delivery, reason=_REPLACED, at=now)
+            return False
+        if document.kind is not DocumentKind.BUNDLE:
+            return True
+        later = of_job[uids.index(document.ref.sop_instance_uid) + 1 :]
+        if not any(item.state is DeliveryState.CONFIRMED and not item.is_replaced for item in later):
+            return True
+        self._outbox.replaced(delivery, reason=_CONTAINED, at=now)
+        return False
+
+    def _is_fit(self, peer: Peer, delivery: Delivery, now: datetime) -> bool:
+        """Return whether a document is a message in the language of the peer, or none where the peer takes none."""
+        kind = delivery.document.kind
+        if kind is message_kind(peer) if peer.is_listener else not kind.is_message:
+            return True
+        was = _MADE_FOR.get(kind, "an archive")
         error = f"the document was made for {was}, and {peer.name} is none any more: `deliver` of the [[peer]] changed"
         self._outbox.refused(delivery, status=None, error=error, at=now)
         _log_dead_letter(delivery, error)
@@ -201,10 +261,10 @@ class Courier:
 
     def _query(self, peer: Peer, sent: Sequence[Delivery], now: datetime) -> None:
         confirmed = self._transport(peer).confirm_by_query([delivery.document.ref for delivery in sent])
-        for delivery in sent:
-            if delivery.document.ref.sop_instance_uid in confirmed:
-                self._outbox.confirmed(delivery, proof="query", at=now)
-            elif self._overdue(delivery, now) and delivery.is_taken_with_warning:
+        proved = [delivery for delivery in sent if delivery.document.ref.sop_instance_uid in confirmed]
+        self._outbox.confirmed(*proved, proof="query", at=now)
+        for delivery in [delivery for delivery in sent if delivery not in proved]:
+            if self._overdue(delivery, now) and delivery.is_taken_with_warning:
                 self._outbox.settle_unproven([delivery], error=_CHANGED)
             elif self._overdue(delivery, now):
                 is_named = delivery.archive_status is not None
@@ -223,7 +283,9 @@ class Courier:
         references = [commitment.SopReference(ref.sop_class_uid, ref.sop_instance_uid) for ref in refs]
         keep = partial(self.settle, now=now)
         try:
-            commitment.request_commitment(self._link(peer), references, transaction_uid=transaction_uid, keep=keep)
+            commitment.request_commitment(
+                self._link(peer), references, transaction_uid=transaction_uid, keep=keep, wait_s=self._report_wait_s
+            )
         except NodeError:
             self._outbox.drop_request(uncommitted, transaction_uid)
             raise
@@ -247,7 +309,7 @@ def _outgoing(document: KeptDocument) -> Outgoing:
 
     Raises: CannotUnderstand if a file is no DICOM file and no message; OSError.
     """
-    if document.kind is DocumentKind.MESSAGE:
+    if document.kind.is_message:
         return Outgoing.message(document.ref.sop_instance_uid, document.path)
     return Outgoing.of(document.path)
 

@@ -5,10 +5,11 @@ ledger. So nothing has to be enqueued in step with a change of the ledger, and a
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,12 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from ainode.node import logs
 from ainode.node.deciding.faults import attempt, reason_of
 from ainode.node.errors import DatabaseUnavailable
+from ainode.node.keeping.database import chunks
+from ainode.node.keeping.lease import Lease, SoleLease
 from ainode.node.keeping.tasks import Task, Tasks, Waiting
 
 log = logging.getLogger(__name__)
 # What another process wrote into the ledger, such as `ainode retry`, is seen after this time.
 _LOOK_S: Final = 2.0
-_SWEEP_S: Final = 60.0
+# The pause after a look, in the time that it took.
+_REST: Final = 4.0
+_LONGEST_REST_S: Final = 0.25
+# So many workflows begin before those behind them are counted.
+_GROUP: Final = 50
 # An outage of the database shorter than this is in the log alone.
 _LONGEST_STANDSTILL_S: Final = 60.0
 
@@ -39,10 +46,47 @@ class Conditions:
     """whether a reading that has waited once may begin again: each attempt takes some of the room on the disk"""
     is_queued: Callable[[str], bool] = bool
     """whether a workflow is in its queue still, and nobody works at the workflow"""
+    sweep_s: float = 60.0
+    """so often the engine is asked what is worked at: what other processes end is known from there alone"""
+    lease: Lease = field(default_factory=SoleLease)
+    """says whether this process may begin work"""
+
+
+class Bystander:
+    """In the place of a dispatcher in a worker: it tells the node, which also finds out by itself."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Keep the argument, which lets the node look at a job."""
+        self._tell = tell
+
+    def wake(self, job: str) -> None:
+        """Have the node look at a job."""
+        self._tell(job)
+
+    def ended(self, task: Task) -> None:
+        """Have the node look what is next."""
+        self._tell(task.job)
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def is_alive(self) -> bool:
+        """Return that nothing is missing."""
+        return True
+
+    def fault(self) -> str:
+        """Return that no work begins here, which is no fault."""
+        return ""
 
 
 class Dispatcher:
-    """A thread that looks at the ledger when it is woken, when a task falls due, and every two seconds."""
+    """A thread that looks at the ledger when a task falls due and every two seconds, and at a job when it is woken.
+
+    A look at all of a thousand jobs takes as long as a reading of some; what ends or begins concerns one job.
+    """
 
     def __init__(
         self,
@@ -61,6 +105,9 @@ class Dispatcher:
         self._swept_at: datetime | None = None
         self._is_away = False
         self._looked_at_s = time.monotonic()
+        self._changed: dict[str, None] = {}
+        self._is_all_changed = True
+        self._next_look_s = 0.0
         self._lock = threading.Lock()
         self._woken, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -86,8 +133,13 @@ class Dispatcher:
             return ""
         return f"the jobs stand still for {standstill_s:.0f} s; see the log"
 
-    def wake(self) -> None:
-        """Look at once."""
+    def wake(self, job: str = "") -> None:
+        """Look at a job at once, or at all jobs."""
+        with self._lock:
+            if job:
+                self._changed[job] = None
+            else:
+                self._is_all_changed = True
         self._woken.set()
 
     def ended(self, task: Task) -> None:
@@ -95,20 +147,40 @@ class Dispatcher:
         with self._lock:
             self._ended.add((task.name, task.turn))
         self._discard(task)
-        self._woken.set()
+        self.wake(task.job)
 
     def _run(self) -> None:
-        wait_s = 0.0
-        while not self._stopping.is_set():
-            self._woken.wait(wait_s)
-            self._woken.clear()
-            wait_s = self._looked()
+        with self._conditions.lease.holding(None):
+            self._look_until_stopped()
 
-    def _looked(self) -> float:
-        """Look; return the seconds until the next look. Whatever fails now is looked at again."""
+    def _look_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._woken.wait(max(self._next_look_s - time.monotonic(), 0.0))
+            self._woken.clear()
+            changed = self._what_changed()
+            if changed is None or changed:
+                began_s = time.monotonic()
+                self._next_look_s = min(self._next_look_s, time.monotonic() + self._looked(changed))
+                # What ends meanwhile is looked at together.
+                self._stopping.wait(min(_REST * (time.monotonic() - began_s), _LONGEST_REST_S))
+
+    def _what_changed(self) -> tuple[str, ...] | None:
+        """Return the jobs to look at, in the order in which they changed, None for all."""
+        with self._lock:
+            is_all = self._is_all_changed or time.monotonic() >= self._next_look_s
+            changed, self._changed, self._is_all_changed = tuple(self._changed), {}, False
+        if is_all:
+            self._next_look_s = math.inf
+        return None if is_all else changed
+
+    def _looked(self, changed: Sequence[str] | None) -> float:
+        """Look; return the seconds until the next look at all. Whatever fails now is looked at again."""
         wait_s = None
         try:
-            wait_s = attempt(self.look, lambda error: self._note_outage(f"the durable engine: {logs.raised_at(error)}"))
+            wait_s = attempt(
+                lambda: self.look() if changed is None else self.look_at(changed),
+                lambda error: self._note_outage(f"the durable engine: {logs.raised_at(error)}"),
+            )
         except (DatabaseUnavailable, SQLAlchemyError, OSError, MemoryError) as error:
             self._note_outage(reason_of(error))
         if wait_s is None:
@@ -123,31 +195,53 @@ class Dispatcher:
         Raises: DatabaseUnavailable; SQLAlchemyError if the engine's database is away.
         """
         now = self._now()
-        if self._swept_at is None or not 0 <= (now - self._swept_at).total_seconds() <= _SWEEP_S:
+        if self._swept_at is None or not 0 <= (now - self._swept_at).total_seconds() <= self._conditions.sweep_s:
             self._take_over(self._sweep)
             self._swept_at = now
+        return self._begin_due(None, now)
+
+    def look_at(self, changed: Sequence[str]) -> float:
+        """Start a workflow for every task of some jobs that is due; return the seconds until one of them falls due.
+
+        Jobs that were queued in the same moment, as those of one round of the intake, keep their order.
+        Raises: as `look`.
+        """
+        now = self._now()
+        return min((self._begin_due(jobs, now) for jobs in chunks(changed)), default=_LOOK_S)
+
+    def _begin_due(self, of_jobs: Sequence[str] | None, now: datetime) -> float:
         wait_s = _LOOK_S
         # Before the list: what ends while the list is read has another time there than the workflow wrote down.
         with self._lock:
             working = set(self._turns)
         has_room = self._conditions.has_room()
-        tasks = self._tasks.waiting(self._conditions.unconfirmed)
-        former, self._priorities = self._priorities, {waiting.task.name: waiting.priority for waiting in tasks}
+        tasks: Sequence[Waiting] = self._tasks.waiting(self._conditions.unconfirmed, of_jobs)
+        if of_jobs is not None:
+            places = {job: place for place, job in enumerate(of_jobs)}
+            tasks = sorted(tasks, key=lambda waiting: (waiting.queued_at, places[waiting.task.job]))
+        former, priorities = self._priorities, {waiting.task.name: waiting.priority for waiting in tasks}
+        self._priorities = priorities if of_jobs is None else former | priorities
+        due: list[Waiting] = []
         for waiting in tasks:
             due_s = (waiting.task.due_at - now).total_seconds() if waiting.task.due_at else 0.0
             if 0 < due_s <= self._conditions.longest_pause_s:
                 wait_s = min(wait_s, due_s)
             elif waiting.task.name not in working and (has_room or not waiting.task.is_repeated_reading):
-                self._begin(waiting)
+                due.append(waiting)
             elif former.get(waiting.task.name, waiting.priority) != waiting.priority:
                 self._move(waiting)
+        self._begin_all(due)
         return wait_s
 
     def _move(self, waiting: Waiting) -> None:
         """Give a task that waits in its queue the place of its new priority, unless its turn has ended meanwhile."""
-        turn = self._turns.get(waiting.task.name)
-        if turn is not None:
-            self._begin(waiting, instead_of=turn)
+        queued_turn = self._turns.get(waiting.task.name)
+        if queued_turn is None:
+            return
+        turn = self._tasks.begin(waiting.task)
+        # Asked once the older turn has lost its effect; a turn that has begun is followed by another when it ends.
+        if self._conditions.is_queued(replace(waiting.task, turn=queued_turn).workflow):
+            self._start(waiting, turn)
 
     def _take_over(self, sweep: Callable[[], Mapping[str, int]]) -> None:
         """Believe the engine about which tasks are worked at, less what ended since the engine was asked before.
@@ -160,14 +254,18 @@ class Dispatcher:
         with self._lock:
             self._turns = dict(turns.items() - ended - self._ended)
 
-    def _begin(self, waiting: Waiting, *, instead_of: int | None = None) -> None:
-        """Start the next turn of a task; `instead_of` a turn that waits at another place in the queue."""
-        task = replace(waiting.task, turn=self._tasks.begin(waiting.task))
-        # Asked once the older turn has lost its effect; a turn that has begun is followed by another when it ends.
-        if instead_of is not None and not self._conditions.is_queued(replace(task, turn=instead_of).workflow):
-            return
+    def _begin_all(self, due: Sequence[Waiting]) -> None:
+        """Start the next turn of each task; a group of them is counted in one transaction, and so synced once."""
+        for start in range(0, len(due), _GROUP):
+            group = due[start : start + _GROUP]
+            turns = self._tasks.begin_all([waiting.task for waiting in group])
+            for waiting, turn in zip(group, turns, strict=True):
+                self._start(waiting, turn)
+
+    def _start(self, waiting: Waiting, turn: int) -> None:
+        task = replace(waiting.task, turn=turn)
         with self._lock:
-            self._turns[task.name] = task.turn
+            self._turns[task.name] = turn
         try:
             self._start_workflow(replace(waiting, task=task))
             self._looked_at_s = time.monotonic()

@@ -8,7 +8,7 @@ from ainode.node.identity import document_context
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.records import Job
 from ainode.node.priors.gathering import Priors
-from ainode.node.routes import Route
+from ainode.node.routes import Route, RouteMode
 from ainode.node.settings import Settings
 
 
@@ -63,4 +63,5 @@ def request_of(job: Job, route: Route, settings: Settings, catalog: Catalog) -> 
         locations=job.locations,
         refusal=job.refusal,
         wanted_candidates=route.wanted_candidates,
+        urgent=route.urgent if route.mode is RouteMode.LIVE else None,
     )

@@ -1,11 +1,19 @@
-"""What a person asks for again: a failed reading, failed deliveries, withheld documents, results that are gone."""
+"""What a person asks for again: a failed reading, failed deliveries, withheld documents, results that are gone.
 
+A study that changed in nothing is routed again if a person asks for that, as after a route was added.
+"""
+
+from datetime import datetime
 from typing import Final
 
 from ainode.node.domain import UID, JobState
 from ainode.node.jobs.withholding import released
+from ainode.node.keeping.announcements import Announcement, Announcements
+from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.records import Job
+from ainode.node.routes import RouteMode
 from ainode.node.settings import Settings
 
 _DELIVERABLE: Final = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
@@ -32,11 +40,43 @@ def retry(settings: Settings, ledger: Ledger, job: str, instruction: Instruction
     revived = released(settings, ledger, row)
     revived = revived or ledger.revive(job, instruction, unconfirmed=settings.unconfirmed)
     if not revived:
-        raise LookupError(
-            f"job {job}: nothing of it failed; `ainode jobs` shows its state, `ainode deliver {job}` sends what the "
-            "archive does not have any more"
-        )
+        raise LookupError(f"job {job}: nothing of it failed; {_without_failure(settings, ledger, row)}")
     return revived
+
+
+def _without_failure(settings: Settings, ledger: Ledger, job: Job) -> str:
+    """Return what becomes of a job of which nothing failed, and the command that helps, if there is one."""
+    if job.state not in _DELIVERABLE:
+        return f"it is {job.state}: {_REMEDIES[job.state]}"
+    destinations = {delivery.destination for delivery in ledger.deliveries(job.id)}
+    if not destinations:
+        return _stay(settings, job)
+    if destinations <= set(settings.listeners):
+        return f"`ainode deliver {job.id} NAME` sends its message again to {', '.join(sorted(destinations))}"
+    return f"`ainode deliver {job.id}` sends what the archive does not have any more"
+
+
+def _stay(settings: Settings, job: Job) -> str:
+    """Return that and why nothing of a finished job leaves the node."""
+    route = next((route for route in settings.routes if route.name == job.route), None)
+    why = job.explanation
+    if not why and route and route.mode is RouteMode.SHADOW:
+        why = f"its route {job.route} is a shadow, whose documents are kept for a comparison"
+    return f"nothing of it leaves the node; {why or f'its route {job.route} sent nothing when it was read'}"
+
+
+def route_again(catalog: Catalog, announcements: Announcements, study: UID, now: datetime) -> Announcement:
+    """Have a study held against the routes as they are now; return the request, which is committed.
+
+    A node that runs finds the request within a minute, or at once if it is told; another finds it at its start.
+
+    Raises: LookupError if the node has no image of the study.
+    """
+    if not catalog.content(study):
+        raise LookupError(f"study {study}: the node has no image of it; send the study again")
+    announcement = Announcement(study, announced_at=now, due_at=now, read_now=True)
+    announcements.announce(announcement)
+    return announcement
 
 
 def deliver(
@@ -55,9 +95,7 @@ def deliver(
         raise LookupError(f"job {job_id} is {job.state}: {_REMEDIES[job.state]}")
     destinations = tuple(dict.fromkeys(delivery.destination for delivery in ledger.deliveries(job_id)))
     if not destinations:
-        raise LookupError(
-            f"job {job_id}: nothing of it leaves the node; {job.explanation or 'its route sends nothing'}"
-        )
+        raise LookupError(f"job {job_id}: {_stay(settings, job)}")
     if destination and destination not in destinations:
         raise LookupError(
             f"job {job_id}: nothing of it is meant for {destination!r} but for {', '.join(destinations)}; "

@@ -6,6 +6,8 @@ schedule and dead letters stand in the ledger, not in DBOS; the dispatcher start
 
 import contextlib
 import logging
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -13,11 +15,13 @@ from typing import Final
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
 from ainode.node import logs
-from ainode.node.back_off import back_off_s
-from ainode.node.domain import DeliveryState, JobState
-from ainode.node.errors import ConfigError, DatabaseUnavailable, NodeError
+from ainode.node.domain import SELF_TEST_PEER, DeliveryState
+from ainode.node.domain.pauses import back_off_s
+from ainode.node.errors import ConfigError, DatabaseUnavailable, LeaseLost, NodeError
 from ainode.node.jobs import engine, memory
-from ainode.node.jobs.dispatcher import Conditions, Dispatcher
+from ainode.node.jobs.dispatcher import Bystander, Conditions, Dispatcher
+from ainode.node.jobs.places import place, place_after_failure
+from ainode.node.jobs.pollers import Pollers
 from ainode.node.jobs.queues import (
     APPLICATION_VERSION,
     delivery_queue,
@@ -28,19 +32,19 @@ from ainode.node.jobs.queues import (
 )
 from ainode.node.jobs.readings import LONGEST_PAUSE_S, Readings
 from ainode.node.jobs.requests import route_for
-from ainode.node.jobs.stations import Stations
-from ainode.node.jobs.workflow_file import identity, set_aside_if_damaged
+from ainode.node.jobs.stations import Share, Stations
+from ainode.node.jobs.succession import former_routes
+from ainode.node.jobs.workflow_file import identity, prepare, set_aside_if_damaged
 from ainode.node.keeping.database import connection_arguments
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.tasks import Task, TaskKind, Waiting
 
 log = logging.getLogger(__name__)
-_POLLING_S: Final = 0.1
 _SEARCHES_AT_ONCE: Final = 8
 _DELIVERIES_AT_ONCE: Final = 8
-# The engine takes the least number first; a route has 1 to 1,000.
-_AFTER_ALL_ROUTES: Final = 1_000
 _OUTAGE_PAUSE_S: Final = 2.0
+_STOP_LOOK_S: Final = 0.05
+_SWEEP_S, _SHARED_SWEEP_S = 60.0, 1.0
 _STATES: Final = {
     TaskKind.SEND: DeliveryState.WAITING,
     TaskKind.CONFIRM: DeliveryState.SENT,
@@ -51,41 +55,33 @@ _STATES: Final = {
 
 @DBOS.dbos_class("jobs")
 class Jobs(DBOSConfiguredInstance):
-    """Every job of the node, from `open` to its last confirmed document."""
+    """Every job of the node, from `open` to its last confirmed document; of a worker, what is in its queues."""
 
-    def __init__(self, stations: Stations) -> None:
+    def __init__(self, stations: Stations, share: Share | None = None) -> None:
         self._stations = stations
-        self._readings = Readings(stations)
-        self._activity = engine.Activity(stations.settings.node.name)
+        self._share = share or Share(stations.settings.node.name)
+        self._readings = Readings(stations, lambda job: self._dispatcher.wake(job))  # noqa: PLW0108 - made by `launch`
+        self._activity = engine.Activity(self._share.executor, self._share.executors)
+        self._dispatcher: Dispatcher | Bystander
+        self._stopping = threading.Event()
         super().__init__(config_name="node")
 
     def launch(self) -> int:
         """Start the queues; take up again what a dead process left, and return how many tasks that are."""
         settings = self._stations.settings
+        self._stopping.clear()
         set_aside_if_damaged(workflow_file(settings))
-        config: DBOSConfig = {
-            "name": "ainode",
-            "system_database_url": system_database_url(settings),
-            "db_engine_kwargs": {"connect_args": connection_arguments(system_database_url(settings))},
-            "application_version": APPLICATION_VERSION,
-            "executor_id": settings.node.name,
-            # Each queue would warn ten times a second of a database that is away; the dispatcher says it once.
-            "log_level": "ERROR",
-            "use_listen_notify": False,
-        }
-        DBOS(config=config)
+        durable_engine = DBOS(config=self._configuration())
+        DBOS.listen_queues([])  # `pollers` takes from the queues of the node
         DBOS.launch()
+        engine.end_idle_threads(durable_engine)
         self._file = identity(workflow_file(settings))
-        concurrency = {read_queue(route.handler): settings.reader.processes for route in settings.routes}
-        concurrency |= {
-            priors_queue(route.priors.source): _SEARCHES_AT_ONCE for route in settings.routes if route.priors
-        }
-        for peer in settings.peers:
-            for kind in _STATES:
-                # A listener gets its messages one after the other: many take one connection at a time.
-                concurrency[delivery_queue(kind, peer.name)] = 1 if peer.is_listener else _DELIVERIES_AT_ONCE
-        for queue, count in concurrency.items():
-            DBOS.register_queue(queue, worker_concurrency=count, polling_interval_sec=_POLLING_S)
+        url = system_database_url(settings)
+        self._pollers = Pollers(durable_engine, self._queues().items(), url, self._heard_of)
+        if self._share.handlers is not None:
+            self._dispatcher = Bystander(self._pollers.tell)
+            self._pollers.start()
+            return 0
         self._dispatcher = Dispatcher(
             self._stations.ledger.tasks,
             self._start,
@@ -96,21 +92,78 @@ class Jobs(DBOSConfiguredInstance):
                 max(settings.delivery.longest_wait_s, LONGEST_PAUSE_S),
                 self._readings.has_room,
                 engine.is_queued,
+                _SHARED_SWEEP_S if self._stations.lease.is_shared else _SWEEP_S,
+                self._stations.lease,
             ),
         )
         engine.remove_older_versions()
         unfinished = len(self._stations.ledger.tasks.waiting(self._stations.courier.unconfirmed))
+        self._pollers.start()
         self._dispatcher.start()
         return unfinished
 
-    def stop(self) -> None:
-        """Stop the queues; running workflows are recovered at the next start."""
+    def _heard_of(self, job: str) -> None:
+        """Look at a job of which another process has done something; a worker leaves that to the node."""
+        if self._share.handlers is None:
+            self._dispatcher.wake(job)
+
+    def _configuration(self) -> DBOSConfig:
+        settings = self._stations.settings
+        return {
+            "name": "ainode",
+            "system_database_url": system_database_url(settings),
+            "db_engine_kwargs": {
+                "connect_args": connection_arguments(system_database_url(settings)),
+                "pool_events": [(prepare, "connect")],
+                "pool_pre_ping": bool(settings.database.url),
+            },
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self._share.executor,
+            "run_migrations": self._share.handlers is None,
+            # Its threads would warn every second of a database that is away; the dispatcher says it once.
+            "log_level": "ERROR",
+            "use_listen_notify": False,
+        }
+
+    def _queues(self) -> dict[str, int]:
+        """Return the queues to take from, with how many workflows of each run at a time in one process.
+
+        Of a worker, those of its handlers and of archives: the node searches priors and tells listeners, and the
+        destination of self-tests is in the process of the node.
+        """
+        settings, handlers = self._stations.settings, self._share.handlers
+        if handlers is not None:
+            queues = dict.fromkeys(map(read_queue, handlers), settings.reader.processes)
+            archives = [peer for peer in settings.peers if not peer.is_listener and peer.name != SELF_TEST_PEER]
+            names = [delivery_queue(kind, peer.name) for peer in archives for kind in _STATES]
+            return queues | dict.fromkeys(names, _DELIVERIES_AT_ONCE)
+        concurrency = dict.fromkeys(map(read_queue, settings.own_handlers), settings.reader.processes)
+        concurrency |= {
+            priors_queue(route.priors.source): _SEARCHES_AT_ONCE for route in settings.routes if route.priors
+        }
+        for peer in settings.peers:
+            for kind in _STATES:
+                # A listener gets its messages one after the other: many take one connection at a time.
+                concurrency[delivery_queue(kind, peer.name)] = 1 if peer.is_listener else _DELIVERIES_AT_ONCE
+        return concurrency
+
+    def stop(self, within_s: float = 0.0) -> None:
+        """Begin nothing more, let deliveries under way go on for so long; the next start recovers what still runs."""
+        self._stopping.set()
         self._dispatcher.stop()
+        self._pollers.stop()
+        end_s = time.monotonic() + within_s
+        while self._activity.is_delivering() and time.monotonic() < end_s:
+            time.sleep(_STOP_LOOK_S)
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
+    def end_abandoned(self) -> int:
+        """End what the engine holds for this process, and what this process does not do; return how many tasks."""
+        return self._activity.end_abandoned()
+
     def is_alive(self) -> bool:
-        """Return whether the dispatcher runs."""
-        return self._dispatcher.is_alive()
+        """Return whether the dispatcher and what takes from the queues run."""
+        return self._dispatcher.is_alive() and self._pollers.is_alive()
 
     def is_lost(self) -> bool:
         """Return whether the file of the workflows was removed or replaced: no work begins any more."""
@@ -122,12 +175,14 @@ class Jobs(DBOSConfiguredInstance):
 
     def open(self, job: Job) -> None:
         """Commit a job, which the dispatcher takes up at once; a known job changes nothing."""
-        if self._stations.ledger.open(job):
+        ledger = self._stations.ledger
+        study_jobs = ledger.jobs(study=job.study_instance_uid)
+        if opened := ledger.open(job, former_routes(job, study_jobs, self._stations.settings)):
             about = {"job": job.id, "route": job.route}
             log.info("job opened", extra={"action": "job_opened", **about})
             if job.withheld:
                 log.warning("documents withheld: %s", job.withheld, extra={"action": "withheld", **about})
-            self._dispatcher.wake()
+            self._dispatcher.wake(opened.id)
 
     # The engine
 
@@ -140,10 +195,16 @@ class Jobs(DBOSConfiguredInstance):
             self._refuse(task, error)
             self._dispatcher.ended(task)
             return
-        # What failed before, perhaps for its own fault, comes after all that was not tried yet.
-        priority = waiting.priority + (_AFTER_ALL_ROUTES if task.attempts else 0)
-        with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=priority):
+        with SetWorkflowID(task.workflow), SetEnqueueOptions(priority=self._place(waiting)):
             DBOS.enqueue_workflow(queue, self.work, task.job, task.kind.value, task.destination, task.turn, is_search)
+        self._pollers.ring(queue)
+
+    def _place(self, waiting: Waiting) -> int:
+        """Return the place of a task in its queue: the engine takes the least first."""
+        now, overtaking_s = self._stations.now(), 60 * self._stations.settings.reader.overtaking_minutes
+        if waiting.task.attempts:
+            return place_after_failure(now, overtaking_s=overtaking_s)
+        return place(waiting.priority, waiting.queued_at, now, overtaking_s=overtaking_s)
 
     def _queue(self, waiting: Waiting) -> tuple[str, bool]:
         """Return the queue of a task, and whether the task begins with a search for priors.
@@ -162,13 +223,17 @@ class Jobs(DBOSConfiguredInstance):
     def work(self, job: str, kind: str, destination: str, turn: int, is_search: bool) -> None:  # noqa: FBT001
         """Make one attempt of a task; the arguments are what the engine keeps of the task."""
         task = Task(job, TaskKind(kind), destination, turn)
-        with self._activity.working(task.workflow):
+        if self._stopping.is_set():
+            return  # the ledger still has the task, and the next start begins its next turn
+        with self._activity.working(task.workflow), self._stations.lease.holding(task):
             self._work(task, is_search=is_search)
 
     def _work(self, task: Task, *, is_search: bool) -> None:
         try:
             if self._stations.ledger.tasks.is_current(task):
                 self._attempt(task, is_search=is_search)
+        except LeaseLost as error:
+            log.warning("left to others: %s", error, extra={"action": "lease_lost", "job": task.job})
         except DatabaseUnavailable as error:
             log.warning("job waits: %s", error, extra={"action": "database_away", "job": task.job})
             with contextlib.suppress(DatabaseUnavailable):  # a database that takes small rows alone must not be beset
@@ -218,7 +283,7 @@ class Jobs(DBOSConfiguredInstance):
         """Make a dead letter of a task: `ainode jobs` shows the reason, `ainode retry` revives the task."""
         reason = str(error or "")
         if task.kind is TaskKind.READ:
-            self._stations.ledger.move(task.job, JobState.FAILED, reason=reason, at=self._stations.now())
+            self._readings.give_up(task.job, reason)
             log.error("reading given up: %s", reason, extra={"action": "read_failed", "job": task.job})
         else:
             now = self._stations.now()

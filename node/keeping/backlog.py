@@ -1,5 +1,6 @@
 """What waits and since when, what failed, and what passed between the node and each peer."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -8,9 +9,19 @@ import sqlalchemy as sa
 
 from ainode.node.domain import DeliveryState, JobState, counted
 from ainode.node.keeping.announcements import Fetching
-from ainode.node.keeping.database import aware
-from ainode.node.keeping.job_events import of_addendum
-from ainode.node.keeping.schema import announcements, deliveries, documents, instances, jobs, studies
+from ainode.node.keeping.database import aware, chunks
+from ainode.node.keeping.job_events import JobEventKind, of_addendum
+from ainode.node.keeping.records import REPLACED
+from ainode.node.keeping.schema import (
+    announcements,
+    answers,
+    deliveries,
+    documents,
+    instances,
+    job_events,
+    jobs,
+    studies,
+)
 
 _WAITING_DELIVERIES: Final = (DeliveryState.WAITING, DeliveryState.SENT, DeliveryState.CHECKING)
 
@@ -22,6 +33,18 @@ class Queue:
     name: str
     count: int
     oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """The jobs of a route, or the deliveries to a destination, in one state."""
+
+    owner: str
+    """the route or the destination"""
+    state: str
+    count: int
+    oldest: datetime
+    """when the job of the oldest was queued"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +113,6 @@ class Backlog:
     def queues(self) -> tuple[Queue, ...]:
         """Return each queue, in the order of a study's way through the node."""
         queries = [
-            ("studies announced, to be fetched", _oldest(announcements.c.announced_at, _is_fetched_later())),
-            ("studies not complete, or not routed", _oldest(studies.c.last_received_at, ~studies.c.is_routed)),
             ("readings that wait", _oldest(jobs.c.queued_at, jobs.c.state == JobState.WAITING)),
             ("readings that run", _oldest(jobs.c.queued_at, jobs.c.state == JobState.READING)),
         ]
@@ -101,8 +122,76 @@ class Backlog:
             (name, of_state.where(deliveries.c.state == state, ~deliveries.c.settled))
             for name, state in zip(words, _WAITING_DELIVERIES, strict=True)
         ]
+        return (*self.studies(), *self._queues(queries))
+
+    def studies(self) -> tuple[Queue, Queue]:
+        """Return the studies that are to be fetched, and those that came and are not routed yet."""
+        announced, unrouted = self._queues(
+            [
+                ("studies announced, to be fetched", _oldest(announcements.c.announced_at, _is_fetched_later())),
+                ("studies not complete, or not routed", _oldest(studies.c.last_received_at, ~studies.c.is_routed)),
+            ]
+        )
+        return announced, unrouted
+
+    def _queues(self, queries: Iterable[tuple[str, sa.Select[int, Any]]]) -> tuple[Queue, ...]:
         with self._engine.connect() as connection:
             rows = [(name, *connection.execute(query).one()) for name, query in queries]
+        return tuple(Queue(name, count, aware(oldest) if oldest else None) for name, count, oldest in rows)
+
+    def jobs(self) -> tuple[Length, ...]:
+        """Return how many jobs each route has in each state."""
+        keys = jobs.c.route, jobs.c.state
+        query = sa.select(*keys, sa.func.count(), sa.func.min(jobs.c.queued_at)).group_by(*keys).order_by(*keys)
+        return self._lengths(query)
+
+    def handlers(self) -> frozenset[str]:
+        """Return the names of the handlers that have a study to read, or read one.
+
+        Raises: DatabaseUnavailable.
+        """
+        query = sa.select(jobs.c.handler).distinct().where(jobs.c.state.in_((JobState.WAITING, JobState.READING)))
+        with self._engine.connect() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def deliveries(self) -> tuple[Length, ...]:
+        """Return how many documents have to reach each destination, wait for a proof of it, or failed."""
+        keys = deliveries.c.destination, deliveries.c.state
+        is_open = deliveries.c.state.in_((*_WAITING_DELIVERIES, DeliveryState.FAILED)) & ~deliveries.c.settled
+        query = sa.select(*keys, sa.func.count(), sa.func.min(jobs.c.queued_at)).select_from(current_deliveries())
+        return self._lengths(query.where(is_open).group_by(*keys).order_by(*keys))
+
+    def _lengths(self, query: sa.Select[Any]) -> tuple[Length, ...]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(Length(owner, state, count, aware(oldest)) for owner, state, count, oldest in rows)
+
+    def answered(self, job_ids: Iterable[str]) -> Mapping[str, tuple[str, datetime]]:
+        """Return the route of each job that has an answer, and when it had it."""
+        found: dict[str, tuple[str, datetime]] = {}
+        with self._engine.connect() as connection:
+            for some in chunks(job_ids):
+                query = sa.select(answers.c.job, answers.c.route, answers.c.at).where(answers.c.job.in_(some))
+                found |= {job: (route, aware(at)) for job, route, at in connection.execute(query)}
+        return found
+
+    def waiting_since(self) -> tuple[Queue, ...]:
+        """Return the readings that wait and the documents to be sent; what somebody had tried again waits since then.
+
+        A document waits since its reading ended.
+        """
+        again = job_events.c.kind.in_((JobEventKind.TRIED_AGAIN, JobEventKind.CHECKED_AGAIN))
+        asked_at = sa.select(sa.func.max(job_events.c.at)).where(job_events.c.job == jobs.c.id, again).scalar_subquery()
+        read_at = sa.func.coalesce(asked_at, jobs.c.finished_at, jobs.c.queued_at)
+        readings = sa.select(sa.func.count(), sa.func.min(sa.func.coalesce(asked_at, jobs.c.queued_at)))
+        sent = sa.select(sa.func.count(), sa.func.min(read_at)).select_from(current_deliveries())
+        is_waiting = deliveries.c.state == DeliveryState.WAITING, ~deliveries.c.settled
+        queries = {
+            "readings": readings.where(jobs.c.state == JobState.WAITING),
+            "documents": sent.where(*is_waiting),
+        }
+        with self._engine.connect() as connection:
+            rows = [(name, *connection.execute(query).one()) for name, query in queries.items()]
         return tuple(Queue(name, count, aware(oldest) if oldest else None) for name, count, oldest in rows)
 
     def failures(self, since: datetime) -> Failures:
@@ -142,7 +231,9 @@ class Backlog:
 
     def traffic(self, since: datetime) -> tuple[Traffic, ...]:
         """Return what each destination got; a confirmed document counts from `since` on."""
-        state, confirmed = deliveries.c.state, deliveries.c.confirmed_at
+        state = deliveries.c.state
+        # What a later message replaced never arrived.
+        confirmed = sa.case((deliveries.c.proof != REPLACED, deliveries.c.confirmed_at))
         query = sa.select(
             deliveries.c.destination,
             _sum(state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))).label("waiting"),

@@ -17,7 +17,7 @@ from ainode.node.errors import ConfigError, DatabaseUnavailable
 from ainode.node.keeping.schema import metadata
 
 T = TypeVar("T")
-HEAD = "0016"
+HEAD = "0021"
 """The newest revision in `migrations/versions`."""
 # Alembic's own table, of which it makes no public definition.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
@@ -60,8 +60,9 @@ def connect(url: str) -> sa.Engine:
     A text is kept without NUL: PostgreSQL keeps none, and a header may hold one.
     """
     arguments = connection_arguments(url)
+    has_server = sa.make_url(url).get_backend_name() != "sqlite"  # which may end a connection that waits in the pool
     engine = sa.create_engine(
-        url, pool_pre_ping=True, max_overflow=_MAX_CONNECTIONS, hide_parameters=True, connect_args=arguments
+        url, pool_pre_ping=has_server, max_overflow=_MAX_CONNECTIONS, hide_parameters=True, connect_args=arguments
     )
     sa.event.listen(engine, "handle_error", _raise_unavailable)
     sa.event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
@@ -86,7 +87,10 @@ def existing(url: str) -> sa.Engine:
     engine = connect(url)
     path = engine.url.database
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
-        raise ConfigError(f"{path}: no node has run there; give --config with the node.toml of the node")
+        raise ConfigError(
+            f"{path}: no node has run there; give --config with the node.toml of the node, and the AINODE_… variables "
+            "that the node has"
+        )
     return engine
 
 

@@ -27,6 +27,8 @@ class FolderLock:
         self.release = weakref.finalize(self, os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except BlockingIOError as error:
             self.release()
             raise ConfigError(
@@ -37,3 +39,16 @@ class FolderLock:
             raise ConfigError(
                 f"{path}: cannot be locked ({error.strerror}); put [node] data on a disk that knows locks"
             ) from error
+
+
+def owner(folder: Path) -> int | None:
+    """Return the process of the node that runs on a data folder, None if none does, or nobody can tell."""
+    try:
+        with (folder / LOCK_NAME).open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read())
+    except (OSError, ValueError):
+        return None
+    return None

@@ -82,6 +82,13 @@ class JobEvents:
                     events[row.job] = (*events.get(row.job, ()), _event_of(row))
         return events
 
+    def given_up(self, since: datetime) -> tuple[JobEvent, ...]:
+        """Return what was given up since a time, oldest first."""
+        is_meant = job_events.c.kind == JobEventKind.GIVEN_UP, job_events.c.at >= since
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(job_events).where(*is_meant).order_by(job_events.c.id))
+            return tuple(map(_event_of, rows))
+
 
 def subject_of(kind: DocumentKind) -> Subject:
     """Return whether a document is of the reading, or an addendum to its report."""

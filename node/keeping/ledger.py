@@ -5,20 +5,21 @@ What stands here cannot be rebuilt, so it is committed before anything acts on i
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
 from ainode.node.identity import returned_job_id
-from ainode.node.keeping import transitions
+from ainode.node.keeping import succession, transitions
 from ainode.node.keeping.announcements import locations_json
 from ainode.node.keeping.answers import write_answer
-from ainode.node.keeping.database import insert, reference, reference_values
+from ainode.node.keeping.database import insert, reference_values
+from ainode.node.keeping.document_rows import Wishes, address_copies, write_document
 from ainode.node.keeping.job_events import (
     Instruction,
     JobEvent,
@@ -28,39 +29,42 @@ from ainode.node.keeping.job_events import (
     write_reading_event,
 )
 from ainode.node.keeping.judgements import AddendumState
+from ainode.node.keeping.notices import Notice, Notices, write_notices
 from ainode.node.keeping.outbox import Outbox, deliveries_of, document_columns, locked
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome, PastJob, document_of, job_of, past_job_of
 from ainode.node.keeping.schema import addenda, answers, deliveries, documents, history, job_events, jobs, tasks
 from ainode.node.keeping.tasks import Tasks, forget_attempts
+from ainode.node.keeping.witness import Nobody, Witness
 
-Wishes: TypeAlias = Mapping[str, Sequence[DocumentKind]]
-"""destination to the optional documents that it gets; a destination that gets messages gets nothing else"""
 _TIMES: Final = {JobState.READING: "reading_at", JobState.FAILED: "finished_at", JobState.CANCELLED: "finished_at"}
 """the column that says when a job came into a state"""
 _ENDINGS: Final = {JobState.FAILED: JobEventKind.GIVEN_UP, JobState.CANCELLED: JobEventKind.CANCELLED}
 """what the row of a job forgets when the job is read after all"""
+_FIRST_EARLY: Final = -1_000_000
+"""position of the first document that leaves before the rest of its reading; far fewer follow"""
 
 
 class Ledger:
     """Reads and changes jobs, documents and deliveries; each method is one transaction."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self.outbox, self.tasks = Outbox(engine), Tasks(engine)
+    def __init__(self, engine: sa.Engine, witness: Witness | None = None) -> None:
+        self._engine, self._witness = engine, witness or Nobody()
+        self.outbox, self.tasks, self.notices = Outbox(engine, self._witness), Tasks(engine), Notices(engine)
 
     # Jobs
 
-    def open(self, job: Job) -> Job | None:
+    def open(self, job: Job, former_routes: Collection[str] = ()) -> Job | None:
         """Commit a new job and supersede the older jobs of its route; None if the live job has the same inputs.
 
         A study that goes back to the inputs of a superseded job has a new job under another name. The predecessors of
-        the new job are the reports of older jobs that left, or may have left, the node.
+        the new job are the reports of older jobs that left, or may have left, the node. Where its route told nothing of
+        the study, the job takes the place of those of `former_routes`, too.
         """
         with self._engine.begin() as connection:
             identifier = self._new_identifier(connection, job)
             if identifier is None:
                 return None
-            predecessors = self._supersede(connection, job)
+            predecessors = self._supersede(connection, job, identifier, former_routes)
             row = {
                 "id": identifier,
                 "inputs": job.id,
@@ -79,8 +83,8 @@ class Ledger:
                 "refusal": job.refusal,
             }
             connection.execute(sa.insert(jobs).values(row))
-            _list_together(connection, job)
-        return self.job(identifier)
+            succession.list_together(connection, job.study_instance_uid)
+        return dataclasses.replace(job, id=identifier, predecessors=predecessors)
 
     def _new_identifier(self, connection: Connection, job: Job) -> str | None:
         """Return the identifier of a job that is opened now, None if the job is the live job of its route."""
@@ -94,29 +98,24 @@ class Ledger:
                 inputs_of_live_jobs[row.id] = row.inputs
         if job.id in inputs_of_live_jobs.values():
             return None
-        if inputs_of_live_jobs and job.id in {row.inputs for row in rows}:
-            identifier = returned_job_id(job.id, "".join(inputs_of_live_jobs))
+        if job.id in {row.inputs for row in rows}:  # without a live job, one of another route has superseded all
+            identifier = returned_job_id(job.id, "".join(inputs_of_live_jobs or sorted(row.id for row in rows)))
         return identifier
 
-    def _supersede(self, connection: Connection, job: Job) -> tuple[InstanceRef, ...]:
-        query = sa.select(jobs.c.id).where(
-            jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
-        )
-        older_jobs = connection.execute(query).scalars().all()
+    def _supersede(
+        self, connection: Connection, job: Job, identifier: str, former_routes: Collection[str]
+    ) -> tuple[InstanceRef, ...]:
+        taken = succession.heritage(connection, job.study_instance_uid, job.route, former_routes)
+        connection.execute(sa.update(jobs).where(jobs.c.id.in_(taken)).values(successor=identifier))
+        of_route = jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
+        older_jobs = (*connection.execute(sa.select(jobs.c.id).where(*of_route)).scalars(), *taken)
+        if not older_jobs:
+            return ()
         for older_job in older_jobs:
             self._move(connection, older_job, JobState.SUPERSEDED)
         connection.execute(sa.update(answers).where(answers.c.job.in_(older_jobs)).values(is_superseded=True))
-        sent_reports = connection.execute(
-            sa.select(documents)
-            .join(deliveries, deliveries.c.sop_instance_uid == documents.c.sop_instance_uid)
-            .where(
-                documents.c.job.in_(older_jobs),
-                documents.c.kind == DocumentKind.STRUCTURED_REPORT,
-                deliveries.c.tried_at.is_not(None),
-            )
-            .distinct()
-        )
-        return tuple(reference(row) for row in sent_reports)
+        line = succession.line_before(connection, job.study_instance_uid, job.route, identifier)
+        return succession.sent_documents(connection, line, DocumentKind.STRUCTURED_REPORT)
 
     def job(self, job: str) -> Job:
         """Return one job.
@@ -192,7 +191,7 @@ class Ledger:
             if not connection.execute(sa.update(jobs).where(*releasable).values(values)).rowcount:
                 raise LookupError(f"job {job.id} is {job.state}; only the documents of a finished job can be sent")
             for document in self._documents(connection, job.id):
-                self._address(connection, document, destinations, wishes)
+                address_copies(connection, document, destinations, wishes)
         return tuple(destinations)
 
     # Documents and deliveries
@@ -204,58 +203,94 @@ class Ledger:
         reading: Outcome,
         *,
         wishes: Wishes = MappingProxyType({}),
+        notices: Sequence[Notice] = (),
+        endings: Sequence[KeptDocument] = (),
     ) -> bool:
-        """Commit the documents of a job that is read, its answer, and a waiting delivery to each destination.
+        """Commit the documents of a job that is read, its answer, a waiting delivery to each destination, and notices.
 
-        Optional documents go where `wishes` names their kind. Return False, and change nothing, if the job is not
-        `reading`: the documents that were encoded first are the ones that leave, and none of a superseded job.
+        Optional documents go where `wishes` names their kind, and `endings` to their own listeners alone. Return False,
+        and change nothing, if the job is not `reading`: what was encoded first leaves, and nothing of a superseded job.
         """
         with self._engine.begin() as connection:
             values = dataclasses.asdict(reading) | {"overheads": json.dumps(dict(reading.overheads))}
             if not self._move(connection, job.id, **values):
                 return False
             write_answer(connection, job, reading)
-            for position, document in enumerate(kept_documents):
-                row = _document_row(document, position)
-                connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
-                self._address(connection, document, job.destinations, wishes)
+            write_notices(connection, notices)
+            for position, document in enumerate((*endings, *kept_documents)):
+                write_document(connection, document, position)
+                destinations = (document.destination,) if document in endings else job.destinations
+                address_copies(connection, document, destinations, wishes)
+        self._witness.answered(job, reading)
         return True
 
-    def append(self, document: KeptDocument, judgement: int, *, wishes: Wishes = MappingProxyType({})) -> bool:
-        """Commit the document of a judgement, and a waiting delivery to each archive among the destinations of its job.
+    def report_early(
+        self,
+        job: Job,
+        kept_documents: Sequence[KeptDocument],
+        *,
+        wishes: Wishes = MappingProxyType({}),
+        notices: Sequence[Notice] = (),
+    ) -> bool:
+        """Commit what is urgent of a job that is being read: messages with their deliveries, and notices.
+
+        The job stays `reading`: a kill before `report` has it read again, and the same messages and notices are known.
+        What says something else follows them as a correction (`jobs.corrections`).
+        Return False, and change nothing, if the job is not `reading`, such as after a later job superseded it.
+        """
+        is_read = jobs.c.id == job.id, jobs.c.state == JobState.READING
+        with self._engine.begin() as connection:
+            connection.execute(locked(job.id))
+            # SQLite takes its lock here, before it looks at the job.
+            if not connection.execute(sa.update(jobs).where(*is_read).values(state=JobState.READING)).rowcount:
+                return False
+            write_notices(connection, notices)
+            is_early = documents.c.job == job.id, documents.c.position < 0
+            count = connection.execute(sa.select(sa.func.count()).select_from(documents).where(*is_early)).scalar_one()
+            # Before all other documents, by which `tasks` knows them, and behind what they correct.
+            for position, document in enumerate(kept_documents, start=count + _FIRST_EARLY):
+                write_document(connection, document, position)
+                address_copies(connection, document, job.destinations, wishes)
+        return True
+
+    def withdraw(self, job: str, endings: Sequence[KeptDocument], *, wishes: Wishes) -> bool:
+        """Commit withdrawals of a reported job, each for its own listener; return False if the job is none any more."""
+        with self._engine.begin() as connection:
+            connection.execute(locked(job))
+            # SQLite takes its lock here, before it looks at the job.
+            is_reported = jobs.c.id == job, jobs.c.state == JobState.REPORTED
+            if not connection.execute(sa.update(jobs).where(*is_reported).values(reason=jobs.c.reason)).rowcount:
+                return False
+            count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)
+            forget_attempts(connection, job)
+            for position, document in enumerate(endings, start=connection.execute(count).scalar_one()):
+                write_document(connection, document, position)
+                address_copies(connection, document, (document.destination,), wishes)
+        return True
+
+    def append(
+        self, new_documents: Sequence[KeptDocument], judgement: int, *, wishes: Wishes = MappingProxyType({})
+    ) -> bool:
+        """Commit the documents of a judgement, that for archives first, and their waiting deliveries.
 
         Return False, and change nothing, if a newer job has superseded the job: the report is no longer the last word.
         """
-        uid = document.ref.sop_instance_uid
+        first, job = new_documents[0].ref.sop_instance_uid, new_documents[0].job
         with self._engine.begin() as connection:
-            connection.execute(locked(document.job))
-            composed = {"state": AddendumState.COMPOSED, "sop_instance_uid": uid, "error": ""}
+            connection.execute(locked(job))
+            composed = {"state": AddendumState.COMPOSED, "sop_instance_uid": first, "error": ""}
             of_judgement = addenda.c.judgement == judgement
-            is_live = sa.exists().where(jobs.c.id == document.job, jobs.c.state == JobState.REPORTED)
+            is_live = sa.exists().where(jobs.c.id == job, jobs.c.state == JobState.REPORTED)
             # SQLite takes its lock here, before it looks at the job.
             if not connection.execute(sa.update(addenda).where(of_judgement, is_live).values(composed)).rowcount:
                 return False
-            destinations = sa.select(jobs.c.destinations).where(jobs.c.id == document.job)
-            position = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == document.job)
-            row = _document_row(document, connection.execute(position).scalar_one())
-            forget_attempts(connection, document.job)
-            connection.execute(insert(self._engine, documents).values(row).on_conflict_do_nothing())
-            self._address(connection, document, json.loads(connection.execute(destinations).scalar_one()), wishes)
+            names: str = connection.execute(sa.select(jobs.c.destinations).where(jobs.c.id == job)).scalar_one()
+            count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)
+            forget_attempts(connection, job)
+            for position, document in enumerate(new_documents, start=connection.execute(count).scalar_one()):
+                write_document(connection, document, position)
+                address_copies(connection, document, json.loads(names), wishes)
         return True
-
-    def _address(
-        self, connection: Connection, document: KeptDocument, destinations: Sequence[str], wishes: Wishes
-    ) -> None:
-        """Insert a waiting delivery for every destination that gets the document; existing deliveries stay."""
-        for destination in destinations:
-            if not _is_for(document, destination, wishes.get(destination, ())):
-                continue
-            row = {
-                "sop_instance_uid": document.ref.sop_instance_uid,
-                "destination": destination,
-                "state": DeliveryState.WAITING,
-            }
-            connection.execute(insert(self._engine, deliveries).values(row).on_conflict_do_nothing())
 
     def revive(self, job: str, instruction: Instruction, *, unconfirmed: Sequence[str] = ()) -> tuple[str, ...]:
         """Set failed and cancelled work back to waiting, and ask again for a proof of what was sent without one.
@@ -286,7 +321,7 @@ class Ledger:
                 connection.execute(sa.update(deliveries).where(*failed).values(waiting))
                 connection.execute(sa.update(deliveries).where(*unproven).values(settled=False, error=""))
             if revived:
-                connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None))
+                connection.execute(sa.update(tasks).where(tasks.c.job == job).values(attempts=0, due_at=None, losses=0))
         return revived
 
     def documents(self, job: str) -> tuple[KeptDocument, ...]:
@@ -345,33 +380,6 @@ class Ledger:
             query = query.where(history.c.study_instance_uid == study)
         with self._engine.connect() as connection:
             return tuple(past_job_of(row) for row in connection.execute(query))
-
-
-def _list_together(connection: Connection, job: Job) -> None:
-    """Bring every job of a study to the place of its newest job in the worklist."""
-    newest = sa.select(sa.func.max(jobs.c.queued_at)).where(jobs.c.study_instance_uid == job.study_instance_uid)
-    listed_at = connection.execute(newest).scalar_one()
-    of_study = jobs.c.study_instance_uid == job.study_instance_uid
-    connection.execute(sa.update(jobs).where(of_study).values(listed_at=listed_at))
-
-
-def _document_row(document: KeptDocument, position: int) -> dict[str, object]:
-    return {
-        **reference_values(document.ref),
-        "job": document.job,
-        "position": position,
-        "kind": document.kind,
-        "path": str(document.path),
-        "sha256": document.sha256,
-        "destination": document.destination,
-    }
-
-
-def _is_for(document: KeptDocument, destination: str, wishes: Sequence[DocumentKind]) -> bool:
-    """Return whether a destination with these wishes gets a document."""
-    if DocumentKind.MESSAGE in wishes:
-        return document.destination == destination
-    return not document.destination and (not document.kind.is_optional or document.kind in wishes)
 
 
 def _expired(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:

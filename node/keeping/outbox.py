@@ -20,9 +20,10 @@ from ainode.node.keeping.job_events import (
     write_events,
     write_instruction,
 )
-from ainode.node.keeping.records import Delivery, delivery_of
+from ainode.node.keeping.records import REPLACED, Delivery, delivery_of
 from ainode.node.keeping.schema import deliveries, documents, jobs, tasks
 from ainode.node.keeping.tasks import TaskKind
+from ainode.node.keeping.witness import Nobody, Witness
 
 # The oldest are forgotten: an archive that never reports is asked again and again.
 _MAX_TRANSACTIONS: Final = 50
@@ -57,8 +58,8 @@ def document_columns() -> list[sa.ColumnElement[Any]]:
 class Outbox:
     """Reads and changes deliveries; each method is one transaction."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: sa.Engine, witness: Witness | None = None) -> None:
+        self._engine, self._witness = engine, witness or Nobody()
 
     def of(self, job: str, destination: str = "", *conditions: sa.ColumnElement[bool]) -> tuple[Delivery, ...]:
         """Return the deliveries of a job, to all destinations or to one, that meet conditions."""
@@ -103,6 +104,17 @@ class Outbox:
             return ()
         return self._in_state(job, destination, DeliveryState.WAITING)
 
+    def recall(self, delivery: Delivery, at: datetime) -> bool:
+        """Keep a document that was never tried from being sent; return False if it may have left."""
+        untried = (*_is(delivery), deliveries.c.tried_at.is_(None))
+        values = {**_proven(REPLACED, at), "archive_comment": "not sent: a later message of the job has its place"}
+        with self._engine.begin() as connection:
+            connection.execute(locked(delivery.document.job))
+            is_waiting = deliveries.c.state == DeliveryState.WAITING
+            self._move(connection, (*untried, is_waiting), DeliveryState.CONFIRMED, **values)
+            query = sa.select(deliveries.c.destination).where(*untried)
+            return connection.execute(query).scalar() is not None
+
     def unconfirmed(self, job: str, destination: str) -> tuple[Delivery, ...]:
         """Return the deliveries that were sent, and that the archive is to be asked about."""
         return self._in_state(job, destination, DeliveryState.SENT, ~deliveries.c.settled)
@@ -116,21 +128,29 @@ class Outbox:
     ) -> tuple[Delivery, ...]:
         return self.of(job, destination, deliveries.c.state == state, *conditions)
 
-    def sent(
-        self, delivery: Delivery, *, status: int | None, comment: str, at: datetime, settled: bool = False
-    ) -> None:
-        """Note that the archive took a document, and its words; `settled`: nobody asks for a proof, now or later.
+    def sent(self, *taken: Delivery, status: int | None, comment: str, at: datetime, settled: bool = False) -> None:
+        """Note that the archive took documents, and its words; `settled`: nobody asks for a proof, now or later.
 
         An earlier proof was of what the archive no longer had.
         """
         values = {"archive_status": status, "archive_comment": comment, "proof_comment": "", "error": ""}
         unproven = {"proof": "", "confirmed_at": None, "checked_at": None, "transaction_uid": "", "settled": settled}
-        self._move_one(delivery, DeliveryState.SENT, **values, **unproven, sent_at=at)
+        with self._engine.begin() as connection:
+            for delivery in taken:
+                self._move(connection, _is(delivery), DeliveryState.SENT, **values, **unproven, sent_at=at)
+        for delivery in taken:
+            self._witness.arrived(delivery, at)
 
     def acknowledged(self, delivery: Delivery, *, comment: str, at: datetime) -> None:
         """Note that a listener took a message and acknowledged it, which is the proof, and the listener's words."""
         values = {**_proven("acknowledgment", at), "archive_status": None, "archive_comment": comment}
         self._move_one(delivery, DeliveryState.CONFIRMED, **values, sent_at=at, checked_at=None)
+        self._witness.arrived(delivery, at)
+
+    def replaced(self, delivery: Delivery, *, reason: str, at: datetime) -> None:
+        """Note that a message is not sent any more, for a later one says what it says; no listener said so."""
+        values = {**_proven(REPLACED, at), "archive_status": None, "archive_comment": reason}
+        self._move_one(delivery, DeliveryState.CONFIRMED, **values, checked_at=None)
 
     def refused(self, delivery: Delivery, *, status: int | None, error: str, at: datetime, comment: str = "") -> None:
         """Note that the archive refused a document for good, and its words."""
@@ -140,11 +160,13 @@ class Outbox:
             if self._move(connection, _is(delivery), DeliveryState.FAILED, **values):
                 _write_given_up(connection, [replace(delivery, error=error)], DeliveryState.WAITING, at)
 
-    def confirmed(self, delivery: Delivery, *, proof: str, at: datetime) -> None:
-        """Note that the archive proved that it has a document; a document that it still has keeps its first time."""
-        checked_at = at if delivery.confirmed_at else None
-        values = _proven(proof, delivery.confirmed_at or at)
-        self._move_one(delivery, DeliveryState.CONFIRMED, **values, checked_at=checked_at)
+    def confirmed(self, *proved: Delivery, proof: str, at: datetime) -> None:
+        """Note that the archive proved that it has documents; a document that it still has keeps its first time."""
+        with self._engine.begin() as connection:
+            for delivery in proved:
+                values = _proven(proof, delivery.confirmed_at or at)
+                checked_at = at if delivery.confirmed_at else None
+                self._move(connection, _is(delivery), DeliveryState.CONFIRMED, **values, checked_at=checked_at)
 
     def missing(self, delivery: Delivery, *, error: str) -> None:
         """Note that the archive does not have a document: the document is to be sent again."""
@@ -219,6 +241,15 @@ class Outbox:
         values = {"archive_status": status, "archive_comment": comment, "error": error}
         with self._engine.begin() as connection:
             connection.execute(sa.update(deliveries).where(*conditions).values(values))
+
+    def not_sent(self, delivery: Delivery, at: datetime) -> None:
+        """Note that nothing of a document left at the attempt of that time: without an earlier one it was not tried.
+
+        Whoever was never told has nothing to be corrected.
+        """
+        of_attempt = (*_is(delivery), deliveries.c.state == DeliveryState.WAITING, deliveries.c.tried_at == at)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(deliveries).where(*of_attempt).values(tried_at=None))
 
     def give_up(
         self, job: str, destination: str, state: DeliveryState, *, at: datetime, error: str = ""

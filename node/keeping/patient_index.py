@@ -4,6 +4,7 @@
 of before, too: what may not be shown any more is removed at the next start.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import SELF_TEST_MODALITY, UID
+from ainode.node.domain import SELF_TEST_MODALITY, SELF_TEST_PEER, UID
 from ainode.node.keeping.database import chunks, insert
 from ainode.node.keeping.schema import jobs, patient_index, studies
 from ainode.node.settings import Settings
@@ -130,9 +131,14 @@ def matches(text: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(patient_index.c.sought.contains(word, autoescape=True) for word in words))
 
 
-def made_up_studies() -> sa.Select[tuple[str]]:
-    """Return the query of the synthetic studies: of demonstrations, examples and self-tests."""
-    return sa.select(patient_index.c.study_instance_uid).where(patient_index.c.is_synthetic)
+def made_up_studies() -> sa.CompoundSelect[tuple[str]]:
+    """Return the query of the synthetic studies: of demonstrations, examples and self-tests.
+
+    A node without pages has no labels of studies; of a self-test its job tells.
+    """
+    labeled = sa.select(patient_index.c.study_instance_uid).where(patient_index.c.is_synthetic)
+    is_self_test = jobs.c.destinations == json.dumps([SELF_TEST_PEER])
+    return sa.union(labeled, sa.select(jobs.c.study_instance_uid).where(is_self_test))
 
 
 def self_tests() -> sa.Select[tuple[str]]:

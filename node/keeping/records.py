@@ -7,16 +7,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
+from ainode.node.domain import SELF_TEST_PEER, UID, DeliveryState, DocumentKind, InstanceRef, JobState, Location
 from ainode.node.keeping.announcements import locations_of
 from ainode.node.keeping.database import aware, reference
 
+REPLACED: Final = "replaced"
+"""in place of a proof: the message is not sent any more, for a later one has its place"""
 # PS3.4 table B.2-1: the statuses of a C-STORE that begin with B are warnings.
 _WARNING: Final = 0xB000
 _WARNINGS: Final = {
-    0xB000: "coercion of data elements, it changed what the document says of itself",
-    0xB006: "elements discarded",
-    0xB007: "data set does not match SOP class",
+    0xB000: "it changed what the document says of itself (coercion of data elements)",
+    0xB006: "it left out a part of the document (elements discarded)",
+    0xB007: "it finds that the content does not fit the kind of document (data set does not match SOP class)",
 }
 
 
@@ -53,6 +55,13 @@ class Job:
     """when the last attempt to read began"""
     finished_at: datetime | None = None
     """when the job had an answer, or failed"""
+    successor: str = ""
+    """the job of another route that took its place, as after `ainode route live`"""
+
+    @property
+    def is_self_test(self) -> bool:
+        """Return whether the node made up the study to test itself: then nothing of the job leaves the node."""
+        return SELF_TEST_PEER in self.destinations
 
     @property
     def explanation(self) -> str:
@@ -118,7 +127,8 @@ class Delivery:
     sent_at: datetime | None
     confirmed_at: datetime | None
     archive_comment: str = ""
-    """the archive's own words about the document; may quote a Patient ID, so never in a log"""
+    """the archive's own words about the document; may quote a Patient ID, so never in a log. Of a message that a later
+    one replaced: the node's words"""
     proof_comment: str = ""
     """the archive's own words when it was asked for a proof"""
     transactions: tuple[str, ...] = ()
@@ -131,6 +141,13 @@ class Delivery:
     """the last time that the archive was asked again and still had the document"""
 
     @property
+    def is_replaced(self) -> bool:
+        """Return whether the node does not send a message any more, for a later one has its place."""
+        # An untried one without a proof is of a ledger that had no word for it.
+        is_old = self.document.kind.is_message and not (self.proof or self.tried_at)
+        return self.state is DeliveryState.CONFIRMED and (self.proof == REPLACED or is_old)
+
+    @property
     def is_taken_with_warning(self) -> bool:
         """Return whether the archive keeps the document and warned that it changed something."""
         return self.archive_status is not None and self.archive_status & 0xF000 == _WARNING
@@ -138,18 +155,23 @@ class Delivery:
     @property
     def whom(self) -> str:
         """Return what the destination is, in words."""
-        return "the listener" if self.document.kind is DocumentKind.MESSAGE else "the archive"
+        return "the listener" if self.document.kind.is_message else "the archive"
 
     @property
     def explanation(self) -> str:
         """Return what the archive did and said, and why the document has not arrived, in words for a person."""
         words = dict.fromkeys(filter(None, (self.archive_comment, self.proof_comment)))
-        warning = f"the archive took it with a warning: {self._warning}" if self.is_taken_with_warning else ""
-        quotation = f'{self.whom} says: "{" / ".join(words)}"' if words else ""
+        warning = f"the archive took it with a warning: {self.warning}" if self.warning else ""
+        quotation = " / ".join(words)
+        if words and not self.is_replaced:
+            quotation = f'{self.whom} says: "{quotation}"'
         return "; ".join(filter(None, (self.error, warning, quotation)))
 
     @property
-    def _warning(self) -> str:
+    def warning(self) -> str:
+        """Return what the archive changed by its warning, with the status of DICOM; '' without a warning."""
+        if not self.is_taken_with_warning:
+            return ""
         status = self.archive_status or 0
         return f"{_WARNINGS.get(status, 'see its conformance statement')} (0x{status:04X})"
 
@@ -178,6 +200,7 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         refusal=row.refusal,
         reading_at=aware(row.reading_at) if row.reading_at else None,
         finished_at=aware(row.finished_at) if row.finished_at else None,
+        successor=row.successor,
     )
 
 

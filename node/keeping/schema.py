@@ -76,7 +76,7 @@ instances = sa.Table(
     sa.Index(None, "sop_instance_uid"),
 )
 
-# The only table with names in clear; what it may hold is decided by `[console] patient`.
+# Names in clear, as in notices of subscriptions that include them; `[console] patient` decides what this table holds.
 patient_index = sa.Table(
     "patient_index",
     metadata,
@@ -129,6 +129,8 @@ jobs = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("destinations", sa.Text, nullable=False),
     sa.Column("predecessors", sa.Text, nullable=False, server_default="[]"),
+    # the job of another route that took its place; of its own route the newest job has
+    sa.Column("successor", sa.String(32), nullable=False, server_default=""),
     sa.Column("locations", sa.Text, nullable=False, server_default="[]"),
     sa.Column("created_at", _time, nullable=False),
     sa.Column("queued_at", _time, nullable=False),
@@ -199,6 +201,9 @@ tasks = sa.Table(
     sa.Column("turn", sa.Integer, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("due_at", _time),
+    # of a reading: the last executor that took it, and how many were lost with it
+    sa.Column("executor", sa.String(128), nullable=False, server_default=""),
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
 )
 
 # What was given up on the way of a job, and who had it tried again; goes with the job.
@@ -318,4 +323,76 @@ addenda = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("sop_instance_uid", sa.String(64), nullable=False, server_default=""),
     sa.Column("error", sa.Text, nullable=False, server_default=""),
+)
+
+# What the node tells people: written before it is sent, and sent with the same bytes until it is taken or given up.
+notices = sa.Table(
+    "notices",
+    metadata,
+    # the same for the same news and the same subscription, so that nothing is told twice
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("subscription", sa.String(64), nullable=False),
+    sa.Column("occasion", sa.String(16), nullable=False),
+    # the job, the queue, or the kind of an alert
+    sa.Column("subject", sa.Text, nullable=False),
+    # '' of what is about no study
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    # JSON; names the patient only where the subscription includes that
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created_at", _time, nullable=False),
+    # waiting, sent or failed
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", _time, nullable=False),
+    # when it was taken or given up
+    sa.Column("ended_at", _time),
+    sa.Column("error", sa.Text, nullable=False, server_default=""),
+    # of a queue: whether it still waits for too long
+    sa.Column("is_open", sa.Boolean, nullable=False, server_default=sa.false(), index=True),
+    sa.Index("ix_notices_state", "state", "subscription"),
+)
+
+# Workitems of worklists: written before the node claims an item, and before it ends one.
+workitems = sa.Table(
+    "workitems",
+    metadata,
+    sa.Column("peer", sa.Text, primary_key=True),
+    sa.Column("uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("source", sa.Text, nullable=False),
+    # the lock that the worklist knows the node by
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("found_at", _time, nullable=False),
+    sa.Column("claimed_at", _time),
+    sa.Column("decided_at", _time),
+    sa.Column("ended_at", _time),
+    sa.Column("percent", sa.Integer, nullable=False),
+    sa.Column("is_cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason_code", sa.String(16), nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", _time),
+)
+
+# The processes that work at jobs on a PostgreSQL, each from one start to its end; times are the database's.
+executors = sa.Table(
+    "executors",
+    metadata,
+    # name and start: a process that begins anew is another executor
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    # node or worker
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    # JSON: the handlers that it reads with
+    sa.Column("handlers", sa.Text, nullable=False),
+    # JSON: what it must have in common with the node, by what it is
+    sa.Column("terms", sa.Text, nullable=False),
+    sa.Column("started_at", _time, nullable=False),
+    sa.Column("beat_at", _time, nullable=False),
+    # when it stopped, or was taken for dead: from then on it changes nothing
+    sa.Column("dead_at", _time),
+    sa.Column("departure", sa.String(16), nullable=False, server_default=""),
 )

@@ -11,8 +11,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,10 +23,12 @@ from ainode.node.encoding.dataset_scan import identity
 from ainode.node.encoding.file_content import FileContent
 from ainode.node.encoding.part10 import Origin, head, parse
 from ainode.node.errors import CannotUnderstand, DataSetMismatch, OutOfResources
+from ainode.node.keeping.shared_sync import SharedSync
 
-_BLOCK_BYTES: Final = 1 << 20
-# As many associations as can end an instance at the same moment on an ordinary disk; more of them wait a moment.
-_NAME_SYNCS: Final = 8
+# Of 1 MB each instance got a new mapping, which cost more than the digest.
+_BLOCK_BYTES: Final = 1 << 16
+# So much of an instance is written between two looks at the room on the disk.
+_LOOK_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,11 @@ class Spool:
     def __init__(self, root: Path, limits: Limits, *, writing: str = "tmp") -> None:
         """Make the folders; each process that puts in has a folder to write in of its own."""
         self.root, self.limits = root, limits
-        self._names = ThreadPoolExecutor(_NAME_SYNCS, thread_name_prefix="spool")
         self._tmp, self._new, self._kept = root / writing, root / "new", root / "kept"
         self._damaged = root / "damaged"
         for folder in (self._tmp, self._new, self._kept):
             make_folder(folder)
+        self._names = SharedSync(partial(sync_folder, self._new))
 
     def sweep(self) -> None:
         """Remove what a killed receiver left half written; none may be running."""
@@ -134,14 +136,13 @@ class Spool:
 class Incoming:
     """One instance on its way to the disk; leaving the context without `commit` removes it."""
 
-    def __init__(
-        self, origin: Origin, path: Path, destination: Path, *, limits: Limits, names: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, origin: Origin, path: Path, destination: Path, *, limits: Limits, names: SharedSync) -> None:
         """Write the meta group."""
         self._origin, self._path, self._destination, self._limits = origin, path, destination, limits
         self._names, self._committed = names, False
         meta = head(origin)
         self._start = self.size_bytes = len(meta)
+        self._unlooked_bytes = 0
         with _disk():
             self._file = path.open("x+b", buffering=0)
             self._file.write(meta)
@@ -162,9 +163,12 @@ class Incoming:
         Raises: OutOfResources if the object is too large or the disk below its watermark.
         """
         self.size_bytes += len(fragment)
+        self._unlooked_bytes += len(fragment)
         if self.size_bytes - self._start > self._limits.max_object_bytes:
             raise OutOfResources("object is larger than node.max_object_bytes")
-        refuse_full(self._path, self._limits.min_free_bytes)
+        if self._unlooked_bytes > _LOOK_BYTES:
+            refuse_full(self._path, self._limits.min_free_bytes)
+            self._unlooked_bytes = 0
         with _disk():
             while fragment:
                 fragment = fragment[self._file.write(fragment) :]
@@ -189,14 +193,15 @@ class Incoming:
     def commit(self) -> Path:
         """Return the path in `new/`, once bytes and name are on disk.
 
-        Both are flushed at the same time, in the time of one: a disk answers two flushes no later than one. If the
-        power fails before, a damaged file may have got its name; nobody was promised it, and it is set aside.
+        Both are flushed at the same time, in the time of one: a disk answers two flushes no later than one. The names
+        of all associations that wait are flushed at once. If the power fails before, a damaged file may have got its
+        name; nobody was promised it, and it is set aside.
 
         Raises: OutOfResources if the disk does not take them.
         """
         with _disk():
             self._path = self._path.rename(self._destination)
-            name_on_disk = self._names.submit(sync_folder, self._path.parent)
+            name_on_disk = self._names.request()
             os.fdatasync(self._file.fileno())
             name_on_disk.result()
         self._committed = True

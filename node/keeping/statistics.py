@@ -1,14 +1,13 @@
 """What jobs answered over a period: the numbers behind the figures of a model, and two routes side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ainode.node.domain import UID, JobState, Presence
-from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
+from ainode.node.domain import JobState, Presence
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.patient_index import made_up_studies
 from ainode.node.keeping.schema import answers, jobs
@@ -86,37 +85,6 @@ class Sample:
         return tuple(probability for probability in self.probabilities if probability is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a route answered on a study."""
-
-    presence: str
-    probability: float | None
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What two routes answered on the same study."""
-
-    study_instance_uid: UID
-    at: datetime
-    first: Reply
-    second: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """The studies that two routes both answered."""
-
-    counts: Mapping[tuple[str, str], int]
-    """how often the first route gave one answer and the second another: a presence, `refused` or `none`"""
-    gaps: Sequence[float]
-    """probabilities of the second route less those of the first"""
-    different: tuple[Pair, ...]
-    """the newest with different answers"""
-
-
 class Statistics:
     """Counts answers."""
 
@@ -188,30 +156,6 @@ class Statistics:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
 
-    def pairs(self, routes: tuple[str, str], period: Period, *, most: int) -> Pairs:
-        """Return how two routes answered the same studies, with so many of the studies on which they differ."""
-        first, second = answers.alias("first"), answers.alias("second")
-        kinds, gap = (_kind(first), _kind(second)), second.c.probability - first.c.probability
-        both = first.join(second, first.c.study_instance_uid == second.c.study_instance_uid)
-        conditions = (
-            *(first.c.route == routes[0], second.c.route == routes[1], ~first.c.is_superseded, ~second.c.is_superseded),
-            *(first.c.at >= period.since, first.c.at < period.until),
-        )
-        columns = [table.c[name] for table in (first, second) for name in ("presence", "probability", "code")]
-        counted = sa.select(*kinds, sa.func.count()).select_from(both).where(*conditions).group_by(*kinds)
-        gaps = sa.select(gap).select_from(both).where(*conditions, gap.is_not(None)).limit(MOST_ANSWERS)
-        different = sa.select(first.c.study_instance_uid, first.c.at, *columns).select_from(both)
-        different = different.where(*conditions, kinds[0] != kinds[1]).order_by(first.c.at.desc()).limit(most)
-        with self._engine.connect() as connection:
-            return Pairs(
-                {(row[0], row[1]): row[2] for row in connection.execute(counted)},
-                connection.execute(gaps).scalars().all(),
-                tuple(
-                    Pair(UID(row[0]), aware(row[1]), Reply(*row[2:5]), Reply(*row[5:8]))
-                    for row in connection.execute(different)
-                ),
-            )
-
 
 def _failures(period: Period) -> sa.Select[Any]:
     # A job that an earlier version failed has no time of its end.
@@ -226,11 +170,6 @@ def _handler_count(handler: str, row: Any, failed: Any) -> HandlerCount:  # noqa
     counts = {name: getattr(row, name) if row else 0 for name in ("answers", "refusals", "positives", "made_up")}
     model = row.model if row else ""
     return HandlerCount(handler, model, failures=failed.failures if failed else 0, last_at=last_at, **counts)
-
-
-def _kind(table: sa.FromClause) -> sa.Case[str]:
-    """Return what a route answered, as one word."""
-    return sa.case((table.c.code != "", REFUSED), (table.c.presence != "", table.c.presence), else_=UNDECIDED)
 
 
 def _within(period: Period) -> tuple[sa.ColumnElement[bool], ...]:

@@ -12,6 +12,7 @@ from ainode.node.domain import DeliveryState
 from ainode.node.keeping.database import aware
 from ainode.node.keeping.job_events import of_addendum
 from ainode.node.keeping.patient_index import Labels, PatientIndex, self_tests
+from ainode.node.keeping.records import REPLACED
 from ainode.node.keeping.schema import (
     announcements,
     answers,
@@ -193,7 +194,7 @@ def _whereabouts(connection: Connection, keys: Sequence[str]) -> Mapping[str, tu
         .add_columns(sa.func.max(deliveries.c.confirmed_at).label("confirmed_at"))
         .add_columns(sa.func.max(deliveries.c.sent_at).label("sent_at"), sa.func.max(deliveries.c.error).label("error"))
         .select_from(deliveries.join(documents))
-        .where(documents.c.job.in_(keys))
+        .where(documents.c.job.in_(keys), deliveries.c.proof != REPLACED)
         .group_by(documents.c.job, deliveries.c.destination, deliveries.c.state, kind)
         .order_by(documents.c.job, deliveries.c.destination, kind)
     )

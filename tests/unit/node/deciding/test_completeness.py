@@ -88,26 +88,30 @@ def test_a_learned_silence_stays_within_the_configured_bounds(history: SenderHis
 
 
 def test_a_met_count_makes_a_released_study_complete_at_once() -> None:
-    assert verdict(Progress(42, START, expected=42), LIMITS, START) == Complete("all 42 expected instances")
+    assert verdict(Progress(42, START, expected=42), LIMITS, START) == Complete("all 42 expected images or objects")
 
 
 def test_an_unmet_count_waits_the_longest_silence_and_says_what_is_missing() -> None:
     progress = Progress(40, START, expected=42)
     assert verdict(progress, LIMITS, START) == Wait(
-        after(60), "waiting for 60.0 s of silence, with 40 of 42 expected instances"
+        after(60), "waiting for 60.0 s without a further image, with 40 of 42 expected images or objects"
     )
-    assert verdict(progress, LIMITS, after(60)) == Complete("60.0 s of silence, with 40 of 42 expected instances")
+    assert verdict(progress, LIMITS, after(60)) == Complete(
+        "60.0 s without a further image, with 40 of 42 expected images or objects"
+    )
 
 
 def test_counts_of_the_series_that_are_there_do_not_prove_that_no_series_is_missing() -> None:
     answer = verdict(Progress(42, START, at_least=42), LIMITS, START)
-    assert answer == Wait(after(10), "waiting for 10.0 s of silence, for a sender without history")
+    assert answer == Wait(
+        after(10), "waiting for 10.0 s without a further image, as for a sender whose pauses are not known yet"
+    )
 
 
 def test_a_sender_without_pauses_waits_the_shortest_silence() -> None:
     progress = Progress(1, START, history=learned(0, 0, 0, 0, 0))
     assert verdict(progress, LIMITS, START) == Wait(
-        after(2), "waiting for 2.0 s of silence, learned from this sender's last 5 pauses"
+        after(2), "waiting for 2.0 s without a further image, as learned from this sender's last 5 pauses"
     )
 
 
@@ -127,7 +131,9 @@ def test_a_history_forgets_all_but_the_last_twenty_pauses_and_survives_storing()
 
 def test_an_association_that_never_ends_holds_a_study_only_up_to_the_limit() -> None:
     progress = Progress(1, after(5), open_since=(START,))
-    assert verdict(progress, LIMITS, after(899)) == Wait(after(900), "open associations that carried it: 1")
+    assert verdict(progress, LIMITS, after(899)) == Wait(
+        after(900), "1 connection that brought images of it and may bring more"
+    )
     assert isinstance(verdict(progress, LIMITS, after(900)), Complete)
 
 

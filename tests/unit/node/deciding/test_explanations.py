@@ -9,11 +9,12 @@ import pytest
 from support.intake_bench import IntakeBench, intake_bench
 
 from ainode.node import testing
-from ainode.node.deciding.explanations import NOT_KEPT, remedies, storable
+from ainode.node.deciding.explanations import remedies, storable
 from ainode.node.domain import UID, JobState
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.explanation_lines import stored_explanation
-from ainode.node.routes import PART_UNKNOWN, Check, Route, RouteDecision
+from ainode.node.routes import NOT_KEPT, PART_UNKNOWN, Check, Route, RouteDecision
+from ainode.node.settings import Settings
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STUDY = UID(testing.uid("study"))
@@ -77,7 +78,7 @@ def test_without_the_files_the_explanation_tells_what_was_checked_and_that_the_w
 ) -> None:
     shutil.rmtree(bench.folder / "spool" / "kept")
     lines = stored_explanation(STUDY, bench.settings)
-    assert f"    asking: no, it takes AccessionNumber !*, and this is {NOT_KEPT}" in lines
+    assert "    asking: no, it takes AccessionNumber !*, and this has another value, which is not kept" in lines
     assert lines[-1] == "  values that are not kept are in the files of the study, which are gone or cannot be read"
 
 
@@ -99,6 +100,54 @@ def test_a_study_that_is_not_complete_yet_is_told_from_a_study_that_never_came(t
     bench.send(1, at=NOW)
     with pytest.raises(LookupError, match="1 instance came, and the node waits for the last one"):
         stored_explanation(STUDY, bench.settings)
+
+
+def with_route(bench: IntakeBench, name: str, modality: str = "DX") -> Settings:
+    """Return the settings with one more route."""
+    route = Route(name=name, handler="spine_radiograph", modality=(modality,))
+    return bench.settings.model_copy(update={"routes": (*bench.settings.routes, route)})
+
+
+def test_a_route_that_was_added_after_a_study_was_routed_is_told_with_the_command_that_has_it_read(
+    bench: IntakeBench,
+) -> None:
+    assert not any("has changed" in line for line in stored_explanation(STUDY, bench.settings))
+    lines = stored_explanation(STUDY, with_route(bench, "newcomer"))
+    begin = lines.index("  since the study was routed, routes.toml has changed; it says now:")
+    assert [line.strip().partition(":")[0] for line in lines[begin + 1 :] if line.startswith("    new")] == ["newcomer"]
+    assert "    newcomer: yes, " in "\n".join(lines[begin:])
+    assert f"`ainode read-again {STUDY}`" in lines[-1]
+
+
+def test_a_study_that_came_before_there_was_a_route_is_told_the_routes_of_now(tmp_path: Path) -> None:
+    bench = intake_bench(tmp_path)
+    settings, bench.settings = bench.settings, bench.settings.model_copy(update={"routes": ()})
+    bench.restart()
+    bench.send(1, at=NOW)
+    bench.intake.route_complete(NOW + timedelta(seconds=11))
+    lines = stored_explanation(STUDY, settings)
+    assert any(line.startswith("    spine: yes") for line in lines)
+    assert f"`ainode read-again {STUDY}`" in lines[-1]
+
+
+def test_a_new_route_that_does_not_take_the_study_is_told_without_the_command(bench: IntakeBench) -> None:
+    lines = stored_explanation(STUDY, with_route(bench, "newcomer", "CT"))
+    assert "    newcomer: no, " in "\n".join(lines)
+    assert not any("read-again" in line for line in lines)
+
+
+def test_a_route_that_is_gone_or_takes_the_study_no_more_is_told(bench: IntakeBench) -> None:
+    (spine, asking) = bench.settings.routes
+    other = replace(spine, modality=("CT",))
+    lines = stored_explanation(STUDY, bench.settings.model_copy(update={"routes": (other,)}))
+    assert f"  route {asking.name} is not in routes.toml any more" in lines
+    begin = lines.index("  since the study was routed, routes.toml has changed; it says now:")
+    assert any(line.startswith("    spine: no, ") for line in lines[begin:])
+
+
+def test_a_study_of_which_a_late_image_waits_is_told_nothing_of_changed_routes(bench: IntakeBench) -> None:
+    bench.send(2, at=NOW + timedelta(seconds=20))
+    assert not any("has changed" in line for line in stored_explanation(STUDY, with_route(bench, "newcomer")))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +185,7 @@ def test_a_body_part_that_no_header_names_is_told_what_would_help() -> None:
     ]
     header = "name the body part in BodyPartExamined, and send the images again"
     assert remedies(rows) == {
-        f'for a CT, write body_part_from = "pixels" into the route (routes.toml) and restart the node; or {header}': [
-            "lung-nodule"
-        ],
+        f'for a CT, write body_part_from = "pixels" into the route (routes.toml) '
+        f"and type `ainode reload`; or {header}": ["lung-nodule"],
         header: ["ct-tumor", "ct-pneumonia"],
     }

@@ -1,4 +1,6 @@
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,6 +96,24 @@ def started(bench: IntakeBench, **duties: Callable[..., None]) -> tuple[IntakeTh
     thread = IntakeThread(events, bench.intake, Duties(**given, now=lambda: datetime.now(UTC)))
     thread.start()
     return thread, events
+
+
+def test_the_intake_of_a_node_that_gives_way_to_others_gives_way_as_much(tmp_path: Path) -> None:
+    niceness: list[int] = []
+
+    def note(*_: object) -> None:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def start() -> None:  # in a thread of its own, whose niceness the intake inherits
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        thread, _ = started(intake_bench(tmp_path, silence_s=0.2), recovered=note)
+        wait(lambda: bool(niceness))
+        thread.stop()
+
+    starter = threading.Thread(target=start)
+    starter.start()
+    starter.join()
+    assert niceness == [19]
 
 
 def test_an_outage_of_the_database_costs_no_event_and_two_lines_of_the_log(

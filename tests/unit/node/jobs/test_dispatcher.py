@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from support.disks import SmallDisk, fillable_disk
 
 from ainode.node.disk import MIN_FREE_FILES, refuse_full
-from ainode.node.domain import UID, JobState, OutOfScope, Reading, Request
+from ainode.node.domain import UID, JobState, OnEarly, OutOfScope, Reading, Request
 from ainode.node.errors import OutOfResources
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.dispatcher import Conditions, Dispatcher
@@ -42,7 +43,7 @@ def stations(tmp_path: Path) -> Iterator[Stations]:
     engine.dispose()
 
 
-def read(handler: str, request: Request) -> Reading:
+def read(handler: str, request: Request, _: OnEarly) -> Reading:
     assert (handler, request.study_instance_uid) == ("reader", "1.2")
     return Reading(OutOfScope("no chest", "wrong-body-part"), (), "{}", 0.0)
 
@@ -53,7 +54,7 @@ def full(stations: Stations) -> Stations:
     return replace(stations, settings=stations.settings.model_copy(update={"node": node}), read=refuse)
 
 
-def refuse(handler: str, request: Request) -> Reading:
+def refuse(handler: str, request: Request, _: OnEarly) -> Reading:
     raise AssertionError(handler, request)
 
 
@@ -118,3 +119,45 @@ def test_a_disk_without_room_for_the_files_of_a_study_is_below_its_watermark(dis
     refuse_full(disk.folder, 0)
     with pytest.raises(OutOfResources, match="room for 0 more files only"):
         refuse_full(disk.folder, MIB)
+
+
+def test_the_end_of_a_task_has_the_tasks_of_its_job_looked_at_and_no_other(stations: Stations) -> None:
+    """A look at all that a thousand jobs wait for takes as long as a reading."""
+    ledger, tasks = stations.ledger, list[Waiting]()
+    ledger.open(Job("other", UID("1.3"), "chest", "reader", {UID("1.3.3"): "00"}, NOW, NOW, ()))
+    conditions = Conditions((), longest_pause_s=60, has_room=lambda: True)
+
+    def turns() -> dict[str, int]:
+        return {waiting.task.name: waiting.task.turn for waiting in tasks}
+
+    dispatcher = Dispatcher(ledger.tasks, tasks.append, turns, lambda: LATER, conditions)
+    dispatcher.look_at(["job"])
+    assert [waiting.task.job for waiting in tasks] == ["job"]
+    dispatcher.ended(tasks[0].task)
+    dispatcher.look_at(["job"])
+    assert [(waiting.task.job, waiting.task.turn - tasks[0].task.turn) for waiting in tasks] == [("job", 0), ("job", 1)]
+    dispatcher.look()
+    assert [waiting.task.job for waiting in tasks[2:]] == ["other"]
+
+
+def test_many_tasks_that_fall_due_together_are_counted_in_few_transactions(stations: Stations) -> None:
+    ledger, tasks, commits = stations.ledger, list[Waiting](), list[object]()
+    for number in range(99):
+        uid = UID(f"1.4.{number}")
+        ledger.open(Job(f"job {number}", uid, "chest", "reader", {UID(f"{uid}.1"): "00"}, NOW, NOW, ()))
+    sa.event.listen(ledger.tasks._engine, "commit", commits.append)
+    Dispatcher(ledger.tasks, tasks.append, dict, lambda: LATER, Conditions((), 60, lambda: True)).look()
+    assert len(tasks) == 100
+    assert len(commits) == 2
+
+
+def test_jobs_that_were_queued_in_the_same_moment_begin_in_the_order_in_which_they_were_opened(
+    stations: Stations,
+) -> None:
+    ledger, tasks = stations.ledger, list[Waiting]()
+    names = ["last by name", "first by name", "behind"]
+    for number, name in enumerate(names):
+        uid = UID(f"1.5.{number}")
+        ledger.open(Job(name, uid, "chest", "reader", {UID(f"{uid}.1"): "00"}, NOW, NOW, ()))
+    Dispatcher(ledger.tasks, tasks.append, dict, lambda: LATER, Conditions((), 60, lambda: True)).look_at(names)
+    assert [waiting.task.job for waiting in tasks] == names

@@ -24,6 +24,7 @@ from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, Outcome
 from ainode.node.keeping.tasks import TaskKind
+from ainode.node.routes import Route, RouteMode
 from ainode.node.settings import DeliveryTable, Peer, Settings
 from ainode.node.web.state import study_status
 
@@ -54,7 +55,7 @@ class Bench:
     def to(self, port: int, **peer: object) -> Courier:
         values = {"name": "archive", "ae_title": "A", "host": "127.0.0.1", "port": port, **peer}
         self.settings = Settings(peers=(Peer(**values),), delivery=DeliveryTable(commitment_wait_s=30))  # type: ignore[arg-type]
-        return Courier(self.settings, self.ledger)
+        return Courier(self.settings, self.ledger, report_wait_s=0.05)  # SmallArchive reports nothing
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
@@ -70,6 +71,51 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+# What a person asks for again
+
+
+def finished(bench: Bench, state: JobState, reason: str = "") -> str:
+    """Keep a finished job without a destination; return its id."""
+    job = Job("kept", UID("1.3"), "spine", "spine", {UID("1.2.4"): "00"}, NOW, NOW, ())
+    bench.ledger.open(job)
+    read(bench.ledger, job, [], Outcome(state, "{}", reason, 1.0))
+    return job.id
+
+
+def test_who_tries_a_job_of_a_shadow_again_is_told_that_its_documents_stay_and_of_no_command(bench: Bench) -> None:
+    route = Route("spine", "spine", destinations=("archive",), mode=RouteMode.SHADOW)
+    settings = Settings(routes=(route,), peers=())
+    job = finished(bench, JobState.REPORTED)
+    for function in (retry, deliver):
+        with pytest.raises(LookupError, match="leaves the node; its route spine is a shadow, whose documents") as error:
+            function(settings, bench.ledger, job, Instruction(NOW))
+        assert "ainode" not in str(error.value)
+
+
+def test_who_tries_a_refused_study_again_is_told_why_it_was_refused(bench: Bench) -> None:
+    job = finished(bench, JobState.OUT_OF_SCOPE, "the image shows no spine")
+    with pytest.raises(LookupError, match="nothing of it leaves the node; the image shows no spine") as error:
+        retry(Settings(), bench.ledger, job, Instruction(NOW))
+    assert "ainode" not in str(error.value)
+
+
+def test_the_command_that_a_retry_names_is_one_that_works(bench: Bench) -> None:
+    bench.to(free_port())
+    with pytest.raises(LookupError, match="`ainode deliver job` sends what the archive does not have"):
+        retry(bench.settings, bench.ledger, "job", Instruction(NOW))
+    assert deliver(bench.settings, bench.ledger, "job", Instruction(NOW)) == ("archive",)
+    listener = Peer(name="archive", deliver="hl7", host="127.0.0.1", port=free_port(), hl7={})  # type: ignore[arg-type]
+    settings = Settings(peers=(listener,))
+    with pytest.raises(LookupError, match="`ainode deliver job NAME` sends its message again to archive"):
+        retry(settings, bench.ledger, "job", Instruction(NOW))
+
+
+def test_a_job_that_waits_is_read_without_a_retry(bench: Bench) -> None:
+    bench.ledger.open(Job("waits", UID("1.4"), "spine", "spine", {UID("1.2.5"): "00"}, NOW, NOW, ()))
+    with pytest.raises(LookupError, match="it is waiting: its documents leave when it is read"):
+        retry(Settings(), bench.ledger, "waits", Instruction(NOW))
 
 
 # Words

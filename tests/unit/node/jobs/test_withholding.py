@@ -10,6 +10,7 @@ from support.rows import read
 
 from ainode.node.diagnosis.checks import check_lines
 from ainode.node.domain import (
+    SELF_TEST_PEER,
     UID,
     Algorithm,
     Code,
@@ -84,6 +85,18 @@ def test_a_job_that_was_opened_as_withheld_leaves_where_its_answer_may(
     assert len(ledger.deliveries("a")) == 1
 
 
+def test_the_study_of_a_self_test_is_neither_withheld_nor_released_to_an_archive(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.open(Job("a", UID("1.2"), "chest", "ct_tumor", {UID("1.2.3"): "00"}, NOW, NOW, (SELF_TEST_PEER,)))
+    job = addressed(ledger.job("a"), Reading(RESULT, (), "{}", 0.0, demonstration_weights=NAMES), LIVE, ledger)
+    assert (job.destinations, job.withheld) == ((SELF_TEST_PEER,), "")
+    document = KeptDocument("a", instance_ref(a_file()), DocumentKind.STRUCTURED_REPORT, Path("a.dcm"), "ff")
+    read(ledger, job, [document], Outcome(JobState.REPORTED, "{}", "", 1.0))
+    assert released(settings_with(tmp_path, ALLOWED), ledger, ledger.job("a")) == ()
+    assert {delivery.destination for delivery in ledger.deliveries("a")} == {SELF_TEST_PEER}
+
+
 def test_a_shadow_has_no_reason_to_withhold_and_sends_nothing(ledger: Ledger) -> None:
     job = reported(ledger, SHADOW, NAMES)
     assert (job.withheld, ledger.deliveries("a")) == ("", ())
@@ -131,19 +144,21 @@ def test_a_route_to_nowhere_is_told_that_it_needs_destinations_beside_the_key() 
 
 
 @pytest.mark.parametrize(
-    ("route", "remark"),
+    ("route", "state", "remark"),
     [
-        (Route("a", "support.handler", destinations=("archive",)), ""),
-        (Route("a", "support.handler"), "it sends nothing: no destinations"),
-        (Route("a", "support.handler", destinations=("archive",), mode=RouteMode.SHADOW), "it sends nothing"),
+        (Route("a", "support.handler", destinations=("archive",)), "ready", ""),
+        (Route("a", "support.handler"), "ready", "it sends nothing: no destinations"),
+        (
+            Route("a", "support.handler", destinations=("archive",), mode=RouteMode.SHADOW),
+            "shadow",
+            'its documents stay in the node: mode = "shadow"',
+        ),
     ],
     ids=["live", "nowhere", "shadow"],
 )
-def test_a_ready_route_that_sends_nothing_says_so(tmp_path: Path, route: Route, remark: str) -> None:
+def test_a_ready_route_that_sends_nothing_says_why(tmp_path: Path, route: Route, state: str, remark: str) -> None:
     (line,) = [line for line in check_lines(settings_with(tmp_path, route)) if line[0] == "route a"]
-    assert line[1] == "ready"
-    assert line[2].startswith(remark)
-    assert bool(line[2]) is bool(remark)
+    assert line[1:] == (state, remark)
 
 
 def test_a_release_of_no_documents_is_refused(ledger: Ledger, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from ainode.node.domain import (
     DocumentKind,
     InstanceRef,
     JobState,
+    OnEarly,
     OutOfScope,
     Reading,
     Request,
@@ -70,7 +71,7 @@ class Reader:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     """what the reading of a study waits for, if not for `free`"""
 
-    def __call__(self, handler: str, request: Request) -> Reading:
+    def __call__(self, handler: str, request: Request, _: OnEarly) -> Reading:
         assert handler == "reader"
         self.studies.append(request.study_instance_uid)
         assert self.gates.get(request.study_instance_uid, self.free).wait(30)
@@ -266,18 +267,6 @@ def test_an_archive_that_is_gone_holds_back_only_what_is_for_it(bench: Bench, tm
         bench.wait(lambda: bench.ledger.deliveries("a", "archive")[0].state is DeliveryState.SENT)
     assert archive.stored == [document.ref.sop_instance_uid]
     assert bench.ledger.deliveries("a", "gone")[0].error.startswith("gone: ")
-
-
-def test_a_reading_that_runs_twice_keeps_the_bytes_of_its_first_run(bench: Bench) -> None:
-    """The second run of a step, after a kill between its document and its state, must not change what may be sent."""
-    document = a_document()
-    path = bench.settings.data / "documents" / "twice" / f"{document.ref.sop_instance_uid}.dcm"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"what the first run wrote")
-    bench.reader.answers = [reading(document)]
-    bench.jobs.open(a_job("twice"))
-    bench.until("twice", JobState.REPORTED)
-    assert path.read_bytes() == b"what the first run wrote"
 
 
 def test_the_saliency_of_a_reading_is_kept_beside_its_documents(bench: Bench) -> None:

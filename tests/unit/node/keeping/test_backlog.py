@@ -9,7 +9,7 @@ from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, Jo
 from ainode.node.keeping.backlog import Backlog
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
-from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.records import REPLACED, Job, KeptDocument, Outcome
 from ainode.node.keeping.schema import deliveries
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -63,6 +63,13 @@ def test_the_traffic_of_a_destination_counts_what_was_confirmed_in_the_period(en
     assert (traffic.confirmed, traffic.waiting, traffic.failed) == (0, 0, 0)
 
 
+def test_a_message_that_a_later_one_replaced_is_no_traffic(engine: sa.Engine) -> None:
+    report(engine, open_job(engine, "a", 1, ("PACS",)), 2)
+    set_state(engine, DeliveryState.CONFIRMED, confirmed_at=NOW, proof=REPLACED)
+    (traffic,) = Backlog(engine).traffic(NOW - timedelta(hours=1))
+    assert (traffic.confirmed, traffic.last_confirmed_at) == (0, None)
+
+
 def test_a_source_counts_studies_instances_and_bytes_of_the_period(engine: sa.Engine) -> None:
     rows = [
         StoredInstance(
@@ -107,3 +114,13 @@ def test_a_document_of_which_nobody_asks_a_proof_does_not_wait(engine: sa.Engine
     assert sum(queue.count for queue in Backlog(engine).queues()) == 1
     set_state(engine, DeliveryState.SENT, settled=True)
     assert sum(queue.count for queue in Backlog(engine).queues()) == 0
+
+
+def test_a_handler_has_work_while_a_study_waits_for_it_or_is_read(engine: sa.Engine) -> None:
+    assert Backlog(engine).handlers() == frozenset()
+    job = open_job(engine, "a")
+    assert Backlog(engine).handlers() == {"any"}
+    Ledger(engine).move(job.id, JobState.READING)
+    assert Backlog(engine).handlers() == {"any"}
+    Ledger(engine).move(job.id, JobState.FAILED)
+    assert Backlog(engine).handlers() == frozenset()

@@ -51,7 +51,7 @@ def read(engine: sa.Engine, name: str, minute: int = 0) -> Job:
 def add_addendum(engine: sa.Engine, job: Job, *, number: int = 9, at: datetime = NOW) -> None:
     judgement = Judgement(job.id, "", Opinion.ACCEPT, "ada")
     entry = Judgements(engine).keep(judgement, at, statement="", presence="", has_addendum=True)
-    assert Ledger(engine).append(a_document(job, ADDENDUM, number), entry)
+    assert Ledger(engine).append([a_document(job, ADDENDUM, number)], entry)
 
 
 def give_up(engine: sa.Engine, job: Job, minute: int, error: str = "no association") -> None:

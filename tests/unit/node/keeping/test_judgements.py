@@ -115,7 +115,7 @@ def test_the_document_of_a_judgement_goes_to_every_destination_of_the_job(
     number = judgements.keep(REJECTION, NOW, statement="", presence="present", has_addendum=True)
     assert [kept.id for kept in judgements.due()] == [number]
     document = a_document(job, "2", DocumentKind.ASSESSMENT)
-    assert ledger.append(document, number)
+    assert ledger.append([document], number)
     assert judgements.due() == ()
     assert [item.kind for item in ledger.documents("a")] == ["sr", "assessment"]
     ways = [item.destination for item in ledger.deliveries("a") if item.document == document]
@@ -134,7 +134,7 @@ def test_no_document_of_a_judgement_leaves_once_a_newer_job_superseded_the_job(
     number = judgements.keep(REJECTION, NOW, statement="", presence="present", has_addendum=True)
     job = ledger.job("a")
     put_job(ledger, "a", state=JobState.SUPERSEDED)
-    assert not ledger.append(a_document(job, "2", DocumentKind.ASSESSMENT), number)
+    assert not ledger.append([a_document(job, "2", DocumentKind.ASSESSMENT)], number)
     assert [item.kind for item in ledger.documents("a")] == ["sr"]
     judgements.give_up(number, "replaced")
     (kept,) = judgements.of_job("a")

@@ -12,6 +12,7 @@ from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.keeping.report_search import ReportSearch
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 READ = Outcome(JobState.REPORTED, "{}", "", 1.5)
@@ -83,7 +84,7 @@ def test_the_document_of_a_judgement_goes_to_no_listener(ledger: Ledger) -> None
     judgement = Judgement("a", "", Opinion.ACCEPT, "jdoe")
     number = Judgements(ledger._engine).keep(judgement, NOW, statement="", presence="", has_addendum=True)
     addendum = a_document("a", "1.2.9.5", DocumentKind.ASSESSMENT)
-    assert ledger.append(addendum, number, wishes={"archive": (), "his": (DocumentKind.MESSAGE,)})
+    assert ledger.append([addendum], number, wishes={"archive": (), "his": (DocumentKind.MESSAGE,)})
     assert [item.destination for item in ledger.deliveries("a")] == ["archive"]
 
 
@@ -114,6 +115,60 @@ def test_a_study_that_goes_back_to_an_earlier_state_has_a_new_job_that_names_the
         assert {ref.sop_instance_uid for ref in job.predecessors} == {f"1.2.9.{before}" for before in range(number)}
     states = [ledger.job(job.id).state for job in reported]
     assert states == [JobState.SUPERSEDED] * 3 + [JobState.REPORTED]
+
+
+def sent_report(ledger: Ledger, job: Job, uid: str, former_routes: tuple[str, ...] = ()) -> Job:
+    """Open and read a job, whose report leaves where the job has a destination."""
+    opened = ledger.open(job, former_routes)
+    assert opened is not None
+    read(ledger, opened, [a_document(opened.id, uid)], READ)
+    for destination in job.destinations:
+        ledger.outbox.claim(opened.id, destination, NOW)
+    return opened
+
+
+def test_a_job_takes_over_what_a_former_route_told_and_names_its_report(ledger: Ledger) -> None:
+    sent_report(ledger, a_job("old"), "1.2.9.1")
+    sent_report(ledger, a_job("silent", route="chest", destinations=()), "1.2.9.2")
+    new = sent_report(ledger, a_job("new", route="chest"), "1.2.9.3", ("spine",))
+    assert [ref.sop_instance_uid for ref in new.predecessors] == ["1.2.9.1"]
+    old = ledger.job("old")
+    assert (old.state, old.successor) == (JobState.SUPERSEDED, "new")
+    search = ReportSearch(ledger._engine)
+    assert (search.successor("old"), search.successor("silent")) == ("new", "new")
+    newer = sent_report(ledger, a_job("newer", route="chest"), "1.2.9.4", ("spine",))
+    assert {ref.sop_instance_uid for ref in newer.predecessors} == {"1.2.9.1", "1.2.9.3"}
+    assert search.successor("old") == "newer"
+    back = sent_report(ledger, a_job("back"), "1.2.9.5", ("chest",))
+    assert {ref.sop_instance_uid for ref in back.predecessors} == {"1.2.9.1", "1.2.9.3", "1.2.9.4"}
+    assert search.successor("newer") == "back"
+
+
+def test_a_job_whose_route_told_of_the_study_before_takes_over_nothing(ledger: Ledger) -> None:
+    sent_report(ledger, a_job("old"), "1.2.9.1")
+    sent_report(ledger, a_job("own", route="chest"), "1.2.9.2")
+    new = sent_report(ledger, a_job("new", route="chest"), "1.2.9.3", ("spine",))
+    assert [ref.sop_instance_uid for ref in new.predecessors] == ["1.2.9.2"]
+    assert (ledger.job("old").state, ledger.job("old").successor) == (JobState.REPORTED, "")
+
+
+def test_a_former_route_that_is_being_read_or_told_nothing_is_left_alone(ledger: Ledger) -> None:
+    sent_report(ledger, a_job("silent", destinations=()), "1.2.9.1")
+    sent_report(ledger, a_job("told", route="knee"), "1.2.9.2")
+    ledger.open(a_job("unread", route="knee", destinations=()))
+    new = ledger.open(a_job("new", route="chest"), ("spine", "knee"))
+    assert new is not None
+    assert new.predecessors == ()
+    assert [ledger.job(name).successor for name in ("silent", "told", "unread")] == ["", "", ""]
+
+
+def test_a_route_whose_job_another_route_took_over_may_read_the_same_images_again(ledger: Ledger) -> None:
+    sent_report(ledger, a_job("old"), "1.2.9.1")
+    sent_report(ledger, a_job("new", route="chest"), "1.2.9.2", ("spine",))
+    again = ledger.open(a_job("old"))
+    assert again is not None
+    assert again.id != "old"
+    assert ledger.open(a_job("old")) is None
 
 
 def test_only_a_report_that_may_have_left_is_named_as_predecessor(ledger: Ledger) -> None:

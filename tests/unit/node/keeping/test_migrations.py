@@ -1,8 +1,6 @@
 import json
-import multiprocessing
 import os
 import secrets
-import signal
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,10 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from support import engine_tables
+from support.migrations import assert_current, migrate_and_kill
+from support.processes import exit_codes, is_killed
 
 from ainode.node.domain import UID
 from ainode.node.errors import ConfigError, DatabaseUnavailable
@@ -24,46 +22,12 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.schema import metadata, senders
 
 
-def run_and_kill(url: str, action: Callable[[sa.Engine], None], statement: int) -> None:
-    """Run an action on a database, and kill the process after a number of statements."""
-    engine, count = database.connect(url), 0
-
-    def kill(*_: object) -> None:
-        nonlocal count
-        count += 1
-        if count == statement:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sa.event.listen(engine, "after_cursor_execute", kill)
-    action(engine)
-    engine.dispose()
-
-
-def is_killed(url: str, action: Callable[[sa.Engine], None], statement: int) -> bool:
-    """Whether the action has that many statements; its process was killed then."""
-    process = multiprocessing.get_context("fork").Process(target=run_and_kill, args=(url, action, statement))
-    process.start()
-    process.join()
-    assert process.exitcode in {0, -signal.SIGKILL}
-    return process.exitcode == -signal.SIGKILL
-
-
-def assert_current(url: str) -> None:
-    """Migrate, and compare with the schema."""
-    engine = database.connect(url)
-    database.migrate(engine)
-    assert database.revision(engine) == database.HEAD
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
 def test_a_kill_after_any_statement_of_the_first_start_prevents_no_later_start(tmp_path: Path) -> None:
     statement, is_at_end = 0, False
     while not is_at_end:
         statement += 1
         address = f"sqlite:///{tmp_path / f'{statement}.sqlite'}"
-        is_at_end = not is_killed(address, database.migrate, statement)
+        is_at_end = not is_killed(migrate_and_kill, address, statement)
         assert_current(address)
     assert statement > len(metadata.tables)
 
@@ -78,7 +42,7 @@ def test_a_kill_after_any_statement_of_an_upgrade_prevents_no_later_start(tmp_pa
         statement += 1
         path = tmp_path / f"{statement}.sqlite"
         path.write_bytes(old.read_bytes())
-        is_at_end = not is_killed(f"sqlite:///{path}", database.migrate, statement)
+        is_at_end = not is_killed(migrate_and_kill, f"sqlite:///{path}", statement)
         assert_current(f"sqlite:///{path}")
     assert statement > 10
 
@@ -93,7 +57,7 @@ def test_a_kill_in_the_middle_of_the_tables_of_postgresql_leaves_what_stood_befo
         statement += 7
         if before:
             migrate_to(engine, before)
-        is_at_end = not is_killed(empty_postgresql, database.migrate, statement)
+        is_at_end = not is_killed(migrate_and_kill, empty_postgresql, statement)
         assert is_at_end or database.revision(engine) == (before or None)
         assert_current(empty_postgresql)
         with engine.begin() as connection:
@@ -184,13 +148,7 @@ def test_rows_without_a_revision_are_refused_and_stay(url: str) -> None:
 
 
 def test_nodes_that_start_at_once_on_an_empty_server_all_find_its_tables(empty_postgresql: str) -> None:
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=assert_current, args=(empty_postgresql,)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * len(processes)
+    assert exit_codes(assert_current, empty_postgresql, count=4) == [0] * 4
 
 
 @pytest.mark.parametrize("damage", [b"no database" * 1000, None])

@@ -117,6 +117,24 @@ def test_below_the_watermark_nothing_is_written(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+def test_a_disk_that_fills_while_a_long_object_comes_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, statvfs = a_spool(tmp_path, min_free_bytes=1, max_object_bytes=1 << 30), os.statvfs
+    with spool.incoming(ORIGIN) as incoming:
+        incoming.write(memoryview(data_set()))
+        monkeypatch.setattr(os, "statvfs", lambda path: _without_room(statvfs(path)))
+        for _ in range(4):
+            incoming.write(memoryview(bytes(1 << 20)[100:]))
+        with pytest.raises(OutOfResources, match="min_free_bytes"):
+            incoming.write(memoryview(bytes(1 << 20)))
+    assert files(tmp_path) == []
+
+
+def _without_room(disk: os.statvfs_result) -> os.statvfs_result:
+    return os.statvfs_result((*disk[:3], 0, 0, *disk[5:]))
+
+
 def test_an_object_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutOfResources):
         store(a_spool(tmp_path, max_object_bytes=len(data_set()) - 1))

@@ -96,41 +96,6 @@ def test_of_too_many_answers_the_newest_are_looked_at(engine: sa.Engine, monkeyp
     assert list(sample.probabilities) == [0.3, 0.2, 0.1]
 
 
-def test_two_routes_are_paired_by_study_and_the_answers_of_one_alone_are_left_out(engine: sa.Engine) -> None:
-    study = {"study_instance_uid": "1.2.99"}
-    put_answers(
-        engine,
-        [
-            an_answer(1, NOW - DAY, 0.9, **study),
-            an_answer(2, NOW - 2 * DAY, None, route="skin next", **study),
-            an_answer(3, NOW - DAY, 0.1, route="skin next", is_superseded=True, **study),
-            an_answer(4, NOW - DAY, 0.1),
-        ],
-    )
-    pairs = Statistics(engine).pairs(("skin", "skin next"), MARCH, most=10)
-    (pair,) = pairs.different
-    assert (pair.study_instance_uid, pair.first.presence, pair.second.code) == ("1.2.99", "present", "too-small")
-    assert (pair.first.probability, pair.second.probability, pair.at) == (0.9, None, NOW - DAY)
-    assert (pairs.counts, list(pairs.gaps)) == ({("present", REFUSED): 1}, [])
-
-
-def test_pairs_are_counted_by_both_answers_and_the_newest_that_differ_are_listed(engine: sa.Engine) -> None:
-    for number, (first, second) in enumerate(((0.75, 0.875), (0.75, 0.25), (0.125, 0.875), (None, None))):
-        study = {"study_instance_uid": f"1.2.{number}"}
-        at = NOW - (9 - number) * DAY
-        mine, other = an_answer(number, at, first, **study), an_answer(100 + number, at, second, route="next", **study)
-        put_answers(engine, [mine, other])
-    pairs = Statistics(engine).pairs(("skin", "next"), MARCH, most=1)
-    assert pairs.counts == {
-        ("present", "present"): 1,
-        ("present", "absent"): 1,
-        ("absent", "present"): 1,
-        (REFUSED, REFUSED): 1,
-    }
-    assert sorted(pairs.gaps) == [-0.5, 0.125, 0.75]
-    assert [pair.study_instance_uid for pair in pairs.different] == ["1.2.2"]
-
-
 CONDITIONS: list[tuple[dict[str, object], list[int]]] = [
     ({}, [5, 4, 3, 2, 1]),
     ({"study": "1.2.3"}, [3]),
@@ -199,7 +164,6 @@ def test_each_figure_of_20_000_studies_takes_three_statements_of_the_database_at
     questions: dict[str, Callable[[], object]] = {
         "counts": lambda: figures.counts("skin_lesion", year),
         "handlers": lambda: figures.handlers(year),
-        "pairs": lambda: figures.pairs(("skin", "skin next"), year, most=100),
         "sample": lambda: figures.sample("skin_lesion", year),
         "page": lambda: AnswerSearch(engine).page(conditions, offset=500, limit=50),
     }

@@ -224,3 +224,13 @@ def test_documents_are_confirmed_at_a_destination_once_each_of_them_is(engine: s
     ledger.outbox.confirmed(second, proof="query", at=at(4))
     (whereabouts,) = row(engine, "1.1").whereabouts
     assert (whereabouts.state, whereabouts.at) == (DeliveryState.CONFIRMED, at(4))
+
+
+def test_a_message_that_a_later_one_replaced_is_at_no_destination(engine: sa.Engine) -> None:
+    ledger = read(engine, queue(engine, "1.1"), 0, count=2)
+    first, second = ledger.deliveries("spine 1.1")
+    ledger.outbox.replaced(first, reason="not sent any more", at=at(2))
+    (whereabouts,) = row(engine, "1.1").whereabouts
+    assert (whereabouts.state, whereabouts.count, whereabouts.confirmed_count) == (DeliveryState.WAITING, 1, 0)
+    ledger.outbox.replaced(second, reason="not sent any more", at=at(3))
+    assert row(engine, "1.1").whereabouts == ()
