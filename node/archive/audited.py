@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from ainode.node.archive.store import SendOutcome
 from ainode.node.audit.messages import (
@@ -12,6 +13,7 @@ from ainode.node.audit.messages import (
     Participant,
     queried,
     study_subject,
+    told,
     transferred,
 )
 from ainode.node.settings import Peer
@@ -33,7 +35,8 @@ def query_of(peer: Peer, *, by_web: bool = False) -> Message:
 def transfers_to(peer: Peer, outcomes: Iterable[tuple[str, str, SendOutcome]]) -> Iterator[Message]:
     """Yield a message for what a peer took of each study, and one for each reason of what the peer did not take.
 
-    `outcomes` has study, SOP class and answer of each instance.
+    `outcomes` has study, SOP class and answer of each instance. What a listener takes is an export, and no transfer of
+    instances.
     """
     counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for uid, sop_class, outcome in outcomes:
@@ -42,4 +45,11 @@ def transfers_to(peer: Peer, outcomes: Iterable[tuple[str, str, SendOutcome]]) -
         counts[uid, failure][sop_class] += 1
     node = Participant(role=SOURCE, is_requestor=True)
     for (uid, failure), sop_classes in counts.items():
+        if peer.is_listener:
+            yield told(peer.name, _host_of(peer), study_subject(uid, {}, {"deliver": peer.deliver}), failure)
+            continue
         yield transferred(node, participant_of(peer), study_subject(uid, sop_classes), failure)
+
+
+def _host_of(peer: Peer) -> str:
+    return peer.host or urlsplit(peer.fhir).hostname or ""

@@ -19,6 +19,8 @@ from ainode.node.archive.dimse import SOP_CLASS_NOT_SUPPORTED, Link
 from ainode.node.domain import UID
 from ainode.node.errors import ArchiveRefused
 
+REPORT_WAIT_S = 2.0
+"""how long a request waits for its report on its own association; most archives report on another one"""
 # PS3.6 table A-1, Storage Commitment Push Model SOP Class and its well-known instance.
 _PUSH_MODEL, _PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 _CONTEXTS = (build_context(_PUSH_MODEL),)
@@ -86,7 +88,7 @@ def request_commitment(
     *,
     transaction_uid: UID,
     keep: Callable[[Commitment], None] = _keep_nothing,
-    wait_s: float = 2.0,
+    wait_s: float = REPORT_WAIT_S,
 ) -> Commitment | None:
     """Ask the archive to keep `references`; return its report if the report comes on this association in `wait_s`.
 

@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from ainode.node import tls
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError, NotSent
 from ainode.node.settings import Peer
 
 # PS3.7 annex C, SOP Class Not Supported; the node also uses it if the peer accepted no presentation context.
@@ -52,7 +52,7 @@ class Link:
     ) -> Iterator[Association]:
         """Open an association, over TLS if the peer has TLS; release it at the end, abort it if the body fails.
 
-        Raises: ArchiveUnreachable without an association, or if a file that the [[peer]] names cannot be used;
+        Raises: NotSent without an association; ArchiveUnreachable if a file that the [[peer]] names cannot be used;
         ArchiveRefused if the peer accepts no presentation context; ConfigError if the [[peer]] has no address.
         """
         if not self.peer.speaks_dimse:
@@ -76,7 +76,7 @@ class Link:
                 )
             except OSError as error:
                 message = f"{self.peer.name}: host {self.peer.host} cannot be resolved; correct it in node.toml"
-                raise ArchiveUnreachable(message) from error
+                raise NotSent(message) from error
             if not association.is_established:
                 raise self._association_error(association, caller.tls_failure)
             try:
@@ -113,7 +113,7 @@ class Link:
         name, answer = self.peer.name, association.acceptor.primitive
         if association.is_rejected and answer is not None:
             remedy = _REMEDIES.get((answer.result_source or 0, answer.diagnostic or 0), "see the log of the peer")
-            return ArchiveUnreachable(
+            return NotSent(
                 f"{name}: rejected our association as {self.local_ae_title} to {self.peer.ae_title}: "
                 f"{answer.reason_str.lower()}; {remedy}"
             )
@@ -127,11 +127,11 @@ class Link:
                 archive_status=SOP_CLASS_NOT_SUPPORTED,
             )
         if tls_failure:
-            return ArchiveUnreachable(
+            return NotSent(
                 f"{name}: no TLS with {self.peer.host}:{self.peer.port} ({tls_failure}); look at tls, ca_file and "
                 "tls_certificate of this [[peer]], and at the log of the peer"
             )
-        return ArchiveUnreachable(
+        return NotSent(
             f"{name}: no association with {self.peer.ae_title} at {self.peer.host}:{self.peer.port}; "
             "check that the peer runs, and host, port and tls of this [[peer]] in node.toml"
         )

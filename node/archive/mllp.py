@@ -6,17 +6,16 @@ HL7 v2.5.1 chapter 2.9 (acknowledgments), and its implementation guide, appendix
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from ainode.node import tls
-from ainode.node.archive.store import Outgoing, SendOutcome
+from ainode.node.archive.store import Outgoing, SendOutcome, always
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.encoding.hl7 import Acknowledgment, acknowledgment, codec_of, control_id_of
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, NotSent
 from ainode.node.settings import Peer
 
 _BEGIN, _END, _RETURN = b"\x0b", b"\x1c", b"\x0d"
@@ -44,28 +43,31 @@ class MessageLink:
         """Open a connection, over TLS if the peer has TLS; close it at the end.
 
         Raises: ArchiveUnreachable, also for a connection that breaks off in the body, and for a file that cannot be
-        used.
+        used; NotSent if there is no connection.
         """
         peer, where = self.peer, f"{self.peer.host}:{self.peer.port}"
+        error_class: type[ArchiveUnreachable] = NotSent
         with tls.patience_with_files():
             context = tls.calling(peer) if peer.tls else None
         try:
             with socket.create_connection((peer.host, peer.port), peer.listener.answer_s) as plain:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if context is None:
+                    error_class = ArchiveUnreachable
                     yield plain
                     return
                 with context.wrap_socket(plain, server_hostname=peer.host) as secured:
+                    error_class = ArchiveUnreachable
                     yield secured
         except ssl.SSLError as error:
             reason = tls.failure_reason(error)
-            raise ArchiveUnreachable(
+            raise error_class(
                 f"{peer.name}: no TLS with {where} ({reason}); look at tls, ca_file and tls_certificate of this "
                 "[[peer]], and at the log of the listener"
             ) from error
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", "") or "no answer in time"
-            raise ArchiveUnreachable(
+            raise error_class(
                 f"{peer.name}: the connection with {where} failed ({reason}); check that the listener runs, and host "
                 "and port of this [[peer]] in node.toml"
             ) from error
@@ -80,22 +82,25 @@ def connect(link: MessageLink) -> None:
         pass
 
 
-def send(link: MessageLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
+def send(
+    link: MessageLink, documents: Sequence[Outgoing], may_leave: Callable[[], None] = always
+) -> tuple[SendOutcome, ...]:
     """Send the messages over one connection and return the outcome of each, in their order, as `store.send` does.
 
     Each is sent once its predecessor is acknowledged. After a failure of the connection, or an answer to nothing that
     was asked, the remaining messages get the error, for a later retry: what comes later on the connection may be of an
-    earlier message.
+    earlier message. `may_leave` is called before each message leaves.
 
     Raises: OSError if a file cannot be read. A failure of the listener is an outcome.
     """
     outcomes: list[SendOutcome] = []
     if not documents:
         return ()
-    contents = [_content(document) for document in documents]
+    contents = [document.read() for document in documents]
     try:
         with link.connection() as connection:
             for document, content in zip(documents, contents, strict=True):
+                may_leave()
                 answer = _answer(link, connection, content)
                 outcomes.append(_outcome(link.peer, document, answer))
     except ArchiveError as error:
@@ -109,10 +114,6 @@ def confirm_by_query(link: MessageLink, refs: Sequence[InstanceRef]) -> frozense
     Raises: ArchiveRefused.
     """
     raise ArchiveRefused(f"{link.peer.name}: a listener cannot be asked for {len(refs)} messages", archive_status=None)
-
-
-def _content(document: Outgoing) -> bytes:
-    return document.content.read_bytes() if isinstance(document.content, Path) else document.content
 
 
 def _answer(link: MessageLink, connection: socket.socket, content: bytes) -> Acknowledgment:

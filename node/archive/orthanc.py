@@ -3,7 +3,7 @@
 A pulled file has the bytes that Orthanc stores; C-MOVE or WADO-RS may encode the file anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from ainode.node.archive.comments import response_comment
 from ainode.node.archive.dicom_json import refuse_large
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.search import Deadline
-from ainode.node.archive.store import Outgoing, SendOutcome
+from ainode.node.archive.store import Outgoing, SendOutcome, always
 from ainode.node.archive.web import WebLink
 from ainode.node.domain import UID, Instance, InstanceRef, is_uid
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
@@ -188,11 +188,13 @@ def pull_session(link: WebLink) -> Iterator[Orthanc]:
         yield Orthanc(link, session)
 
 
-def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
+def send(
+    link: WebLink, documents: Sequence[Outgoing], may_leave: Callable[[], None] = always
+) -> tuple[SendOutcome, ...]:
     """Store each document and return its outcome, in the order of the documents; the counterpart of `store.send`.
 
-    After a refused document the other documents are still stored. After a failed request the remaining documents get
-    the error of the request, for a later retry.
+    `may_leave` is called before each document leaves. After a refused document the other documents are still stored.
+    After a failed request the remaining documents get the error of the request, for a later retry.
 
     Raises: OSError if a file cannot be read; ConfigError if the credentials are missing.
     """
@@ -201,7 +203,8 @@ def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...
         with link.session("POST /instances") as session:
             orthanc = Orthanc(link, session)
             for document in documents:
-                outcomes.append(orthanc.store(document))  # noqa: PERF401 - the outcomes before a failure count
+                may_leave()
+                outcomes.append(orthanc.store(document))
     except ArchiveError as error:
         remaining = documents[len(outcomes) :]
         outcomes.extend(SendOutcome.failed(document, error) for document in remaining)

@@ -83,6 +83,9 @@ class _Receiving(io.RawIOBase):
         Raises: ArchiveUnreachable after the deadline.
         """
         self._socket.settimeout((self._deadline or Deadline()).remaining_s(self._timeout_s))
+        # Where the server collects small pieces (Nagle), a body waits 40 ms for the delayed acknowledgment of its head.
+        # The kernel forgets the option now and then (tcp(7)).
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         size = None
         with suppress(TimeoutError):
             size = self._raw.readinto(buffer)

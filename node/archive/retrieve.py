@@ -48,6 +48,8 @@ from ainode.node.receiving.negotiation import AllowedCaller, certificate_fault
 
 _log = logging.getLogger(__name__)
 
+_LOOK_S = 0.05
+"""how often the server of a C-MOVE looks whether it shall end"""
 # PS3.6 table A-1, Study Root Query/Retrieve Information Model: FIND, MOVE, GET.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
 _PENDING = frozenset({0xFF00, 0xFF01})
@@ -319,7 +321,7 @@ def _store_server(target: MoveTarget, host: str, files: _ReceivedFiles) -> Itera
         raise ArchiveUnreachable(
             f"port {target.port} cannot be opened ({error.strerror}); set [priors] move_port to a free port"
         ) from error
-    threading.Thread(target=server.serve_forever, name="C-MOVE", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(_LOOK_S,), name="C-MOVE", daemon=True).start()
     try:
         yield
     finally:

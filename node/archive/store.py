@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -80,6 +80,13 @@ class Outgoing:
         """Return a message, which only a listener takes."""
         return cls(NO_UID, uid, NO_UID, content, 0)
 
+    def read(self) -> bytes:
+        """Return the whole content.
+
+        Raises: OSError.
+        """
+        return self.content.read_bytes() if isinstance(self.content, Path) else self.content
+
     def __str__(self) -> str:
         """Return the SOP Instance UID and the names of the SOP class and the transfer syntax, for a message."""
         names = (pydicom.uid.UID(uid).name for uid in (self.sop_class_uid, self.transfer_syntax_uid))
@@ -125,8 +132,14 @@ class SendOutcome:
         return self.error is None and self.status is not None
 
 
-def send(link: Link, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
+def always() -> None:
+    """Let a document leave: for who shares its work with no other process."""
+
+
+def send(link: Link, documents: Sequence[Outgoing], may_leave: Callable[[], None] = always) -> tuple[SendOutcome, ...]:
     """Send the documents over one association and return the outcome of each, in the order of the documents.
+
+    `may_leave` is called right before each document leaves, and raises what keeps the document and all after it.
 
     Each data set is sent byte for byte, in its own transfer syntax. Only a data set in Explicit VR Little Endian, to a
     peer that accepts only Implicit VR, is encoded anew. After a refused document the other documents are still sent.
@@ -135,7 +148,7 @@ def send(link: Link, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
 
     Raises: OSError, CannotUnderstand if a file cannot be read. A failure of the peer is an outcome.
     """
-    return tuple(outcome for batch in _batches(documents) for outcome in _send_batch(link, batch))
+    return tuple(outcome for batch in _batches(documents) for outcome in _send_batch(link, batch, may_leave))
 
 
 def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -152,7 +165,7 @@ def _batches(documents: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
         yield batch
 
 
-def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[SendOutcome]:
+def _send_batch(link: Link, batch: Sequence[Outgoing], may_leave: Callable[[], None]) -> list[SendOutcome]:
     """Send documents over one association and return the outcome of each."""
     contexts = dict.fromkeys(context for document in batch for context in document.contexts())
     outcomes: list[SendOutcome] = []
@@ -163,6 +176,7 @@ def _send_batch(link: Link, batch: Sequence[Outgoing]) -> list[SendOutcome]:
         ):
             for document in batch:
                 message_id = len(outcomes) % 0xFFFF + 1
+                may_leave()
                 answer = _answer(link, association, document=document, message_id=message_id)
                 outcomes.append(_outcome(link, document, *answer))
     except ArchiveError as error:

@@ -5,7 +5,7 @@ answer names the instance: a proxy or a sign-in page also answers HTTP 200.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -15,7 +15,7 @@ from ainode.node.archive.comments import response_comment, warning_comment
 from ainode.node.archive.dicom_json import JsonDataset, datasets_of, items, number, text
 from ainode.node.archive.dimse import error_type
 from ainode.node.archive.multipart import Body
-from ainode.node.archive.store import Outgoing, SendOutcome
+from ainode.node.archive.store import Outgoing, SendOutcome, always
 from ainode.node.archive.web import WebLink
 from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable
 
@@ -25,30 +25,36 @@ _ACCEPTED: Final = ("application/dicom+json", "application/dicom+xml")
 _PROCESSING_FAILURE, _DUPLICATE = 0x0110, 0x0111
 
 
-def send(link: WebLink, documents: Sequence[Outgoing]) -> tuple[SendOutcome, ...]:
+def send(
+    link: WebLink, documents: Sequence[Outgoing], may_leave: Callable[[], None] = always
+) -> tuple[SendOutcome, ...]:
     """Store the documents in one request and return the outcome of each, in their order, as `store.send` does.
 
-    A request that the archive, or a proxy before the archive, calls too large is sent in halves.
+    A request that the archive, or a proxy before the archive, calls too large is sent in halves. `may_leave` is called
+    before each request.
 
     Raises: OSError if a file cannot be read. A failure of the archive is an outcome.
     """
     try:
         with link.session("STOW-RS") as session:
-            response = _store(session, link, documents)
+            response = _store(session, link, documents, may_leave)
             answer = _answer(response)
     except ArchiveError as error:
         return tuple(SendOutcome.failed(document, error) for document in documents)
     if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(documents) > 1:
         middle = len(documents) // 2
-        return send(link, documents[:middle]) + send(link, documents[middle:])
+        return send(link, documents[:middle], may_leave) + send(link, documents[middle:], may_leave)
     return tuple(_outcome(link, document, response, answer) for document in documents)
 
 
-def _store(session: requests.Session, link: WebLink, documents: Sequence[Outgoing]) -> requests.Response:
+def _store(
+    session: requests.Session, link: WebLink, documents: Sequence[Outgoing], may_leave: Callable[[], None]
+) -> requests.Response:
     """Send the documents; send them again where the server does not answer in the form that is accepted first."""
     body = Body(tuple(document.content for document in documents), secrets.token_hex(16))
     address = f"{link.peer.dicomweb.rstrip('/')}/studies"
     for media_type in _ACCEPTED:
+        may_leave()
         response = session.post(address, data=body, headers={"Content-Type": body.content_type, "Accept": media_type})
         if response.status_code != HTTPStatus.NOT_ACCEPTABLE:
             break

@@ -16,13 +16,13 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from ainode.node import tls
 from ainode.node.archive.comments import response_comment, warning_comment
 from ainode.node.archive.paced import pool_classes
 from ainode.node.archive.search import Deadline
-from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError
+from ainode.node.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, ConfigError, NotSent
 from ainode.node.settings import Peer
 
 _BLOCK_BYTES = 65_536
@@ -52,7 +52,8 @@ class WebLink:
 
         Without a deadline each answer may take `timeout_s` from its first byte.
 
-        Raises: ArchiveUnreachable, ArchiveRefused; ConfigError if the credentials that node.toml names are missing.
+        Raises: ArchiveUnreachable, NotSent without a connection; ArchiveRefused; ConfigError if the credentials that
+        node.toml names are missing.
         """
         name = self.peer.name
         with requests.Session() as session:
@@ -78,8 +79,8 @@ class WebLink:
                 words = (warning_comment if streamed else response_comment)(error.response)
                 raise self.http_error(error.response.status_code, request, words) from None
             except (requests.RequestException, HTTPError) as error:
-                kind = type(error).__name__
-                raise ArchiveUnreachable(f"{name}: {request} failed ({kind}); try again later") from None
+                kind, error_class = type(error).__name__, NotSent if _is_unconnected(error) else ArchiveUnreachable
+                raise error_class(f"{name}: {request} failed ({kind}); try again later") from None
             except (ValueError, RecursionError) as error:
                 kind = type(error).__name__
                 raise ArchiveUnreachable(f"{name}: the answer to {request} cannot be understood ({kind})") from None
@@ -163,15 +164,23 @@ class _Bounded:
                 self._raw.close()
 
 
-class _Bearer(AuthBase):
+class Bearer(AuthBase):
     """Adds a bearer token to a request (RFC 6750 2.1)."""
 
     def __init__(self, token: str) -> None:
+        """Keep the token."""
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the token."""
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _is_unconnected(error: Exception) -> bool:
+    """Return whether no connection was made, so that nothing was sent."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
 def credentials(peer: Peer) -> AuthBase | None:
@@ -180,7 +189,7 @@ def credentials(peer: Peer) -> AuthBase | None:
     Raises: ConfigError if a named variable is not set.
     """
     if peer.token_env:
-        return _Bearer(_secret(peer, peer.token_env))
+        return Bearer(_secret(peer, peer.token_env))
     if peer.user_env:
         # As UTF-8 (RFC 7617 2.1): `requests` encodes a str as Latin-1.
         return HTTPBasicAuth(_secret(peer, peer.user_env).encode(), _secret(peer, peer.password_env).encode())

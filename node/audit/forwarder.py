@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ainode.node import tls
-from ainode.node.audit.trail import lines, state
-from ainode.node.back_off import back_off_s
+from ainode.node.audit.trail import Trail, lines, state
 from ainode.node.disk import write_durably
+from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ConfigError
 from ainode.node.settings import Settings
 
@@ -43,13 +43,13 @@ class _Position:
 class Forwarder:
     """A thread that sends what the trail has and a collector lacks; a collector that is away costs nothing else."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start no thread yet.
+    def __init__(self, settings: Settings, worker: str = "") -> None:
+        """Start no thread yet; of the trail of the node, or of a worker.
 
         Raises: ConfigError if a certificate of `[audit]` is missing, or is not what it should be.
         """
         self._host, self._port = settings.audit.syslog_host, settings.audit.syslog_port
-        self._table, self._folder = settings.audit, settings.data / "audit"
+        self._table, self._folder = settings.audit, Trail.of(settings, worker).folder
         self._path, self._failures = self._folder / "forwarded", 0
         tls.collecting(self._table)
         self._news, self._stopping = threading.Event(), threading.Event()

@@ -165,7 +165,25 @@ def exported(person: str, address: str, study: Subject) -> Message:
     """Return the export of what the node holds of a study to a person's browser (A.5.3.5)."""
     exporter = Participant(person, role=SOURCE, is_requestor=True)
     browser = Participant(address, address=address, role=DESTINATION_MEDIA, medium=_ADDRESS)
-    return Message(Code("110106", "Export"), "R", (exporter, Participant(), browser), subjects=(study,))
+    return Message(_EXPORT, "R", (exporter, Participant(), browser), subjects=(study,))
+
+
+def copied(folder: str, study: Subject) -> Message:
+    """Return the export of de-identified copies of a study into a folder, by a command (A.5.3.5)."""
+    participants = Participant(role=SOURCE), Participant(folder, role=DESTINATION_MEDIA, medium=_ADDRESS)
+    return Message(_EXPORT, "R", participants, subjects=(study,))
+
+
+def told(name: str, address: str, study: Subject, failure: str = "") -> Message:
+    """Return the export of an answer about a study to a system that takes no DICOM, or its failure (A.5.3.5).
+
+    A transfer is of DICOM instances, and a message is none: the standard's examples of an export are conversions to
+    another format for an EHR.
+    """
+    receiver = Participant(name, address=address, role=DESTINATION_MEDIA, medium=_ADDRESS)
+    participants = Participant(role=SOURCE, is_requestor=True), receiver
+    outcome = SERIOUS_FAILURE if failure else SUCCESS
+    return Message(_EXPORT, "R", participants, subjects=(study,), outcome=outcome, failure=failure)
 
 
 def queried(archive: Participant, target: str) -> Message:
@@ -200,6 +218,7 @@ def with_patient(message: Message, patient_id_of: Callable[[str], str]) -> Messa
     return replace(message, subjects=(*message.subjects, patient))
 
 
+_EXPORT: Final = Code("110106", "Export")
 _SECURITY_ALERT: Final = Code("110113", "Security Alert")
 _AUTHENTICATION: Final = Code("110114", "User Authentication")
 

@@ -56,17 +56,18 @@ class Recorder:
     """Takes messages from any thread and writes them; a disk that is full costs no study and is tried again."""
 
     @classmethod
-    def of(cls, settings: Settings, patient_id_of: Callable[[str], str]) -> "Recorder":
+    def of(cls, settings: Settings, patient_id_of: Callable[[str], str], worker: str = "") -> "Recorder":
         """Return the recorder of a node, which drops every message where `[audit]` is not enabled.
 
-        `patient_id_of` returns the Patient ID of a study, and is asked only where `[audit]` wants it.
+        The `worker` of that name has a trail of its own. `patient_id_of` returns the Patient ID of a study; it is asked
+        only where `[audit]` wants it.
 
         Raises: ConfigError if a certificate for the collector is missing, or is not what it should be.
         """
         if not settings.audit.enabled:
             return cls(None)
-        forwarder = Forwarder(settings) if settings.audit.syslog_host else None
-        return cls(Trail.of(settings), forwarder, patient_id_of if settings.audit.patient_id else None)
+        forwarder = Forwarder(settings, worker) if settings.audit.syslog_host else None
+        return cls(Trail.of(settings, worker), forwarder, patient_id_of if settings.audit.patient_id else None)
 
     def __init__(
         self,

@@ -80,10 +80,11 @@ class Trail:
     source: AuditSource
 
     @classmethod
-    def of(cls, settings: Settings) -> "Trail":
-        """Return the trail in the data folder of a node."""
-        node = settings.node
-        return cls(settings.data / "audit", AuditSource(node.name, node.ae_title, socket.gethostname()))
+    def of(cls, settings: Settings, worker: str = "") -> "Trail":
+        """Return the trail in the data folder of a node, or that of a worker below it: each is one chain."""
+        node, folder = settings.node, settings.data / "audit"
+        source = AuditSource(worker or node.name, node.ae_title, socket.gethostname())
+        return cls(folder / f"worker-{worker}" if worker else folder, source)
 
     def append(self, events: Sequence[tuple[datetime, Message]]) -> None:
         """Write messages with their times; when the method returns, they are on disk.

@@ -1,10 +1,11 @@
 """The command `ainode explain`: which route takes a study, in lines of text; of files, or of a received study."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ainode.node.deciding import router
-from ainode.node.deciding.explanations import NOT_KEPT, completed
+from ainode.node.deciding.explanations import changes, completed
 from ainode.node.deciding.stored_study import ReadableStudy, stored_study
 from ainode.node.domain import UID, counted
 from ainode.node.keeping import database
@@ -12,7 +13,7 @@ from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.explaining import PIXELS, explanation_of
 from ainode.node.offline.readings import unread_lines
-from ainode.node.routes import Check, RouteDecision
+from ainode.node.routes import NOT_KEPT, Check, RouteDecision
 from ainode.node.settings import Settings
 
 
@@ -67,9 +68,31 @@ def stored_explanation(study_instance_uid: str, settings: Settings) -> list[str]
         lines += _decision_lines(completed(stored, decisions))
     if not decisions and any(NOT_KEPT in line for line in lines):
         lines.append("  values that are not kept are in the files of the study, which are gone or cannot be read")
+    if rows is not None and catalog.is_routed(study):
+        lines += _change_lines(study, rows, decisions, settings)
     for job in jobs:
         lines.append(f"  job {job.id} by {job.handler}: {job.state} {job.explanation}".rstrip())
     return lines
+
+
+def _change_lines(
+    study: UID, rows: Sequence[Mapping[str, Any]], decisions: Sequence[RouteDecision], settings: Settings
+) -> Iterator[str]:
+    """Yield what routes.toml says otherwise now than when the study was routed, and what has it read by that."""
+    routes = {route.name for route in settings.routes}
+    for name in dict.fromkeys(row["route"] for row in rows if row["route"] not in routes):
+        yield f"  route {name} is not in routes.toml any more"
+    changed = changes(rows, decisions)
+    if not changed:
+        return
+    yield "  since the study was routed, routes.toml has changed; it says now:"
+    for decision in changed:
+        yield from _decision_lines(decision)
+    if any(decision.matched for decision in changed):
+        yield (
+            "  a study that comes again unchanged is not read by that: "
+            f"`ainode read-again {study}` has the node do it, once it works with this routes.toml (`ainode reload`)"
+        )
 
 
 def _decisions_of_files(stored: Sequence[StoredInstance], settings: Settings) -> tuple[RouteDecision, ...]:

@@ -78,7 +78,7 @@ class Trial:
         return replace(answer, group=group, seconds=time.monotonic() - began_s)
 
     def _answer(self, case: Case, folder: Path) -> CaseAnswer:
-        options = offline.options_for(self.handler, read_options(case.points))
+        options = offline.options_for(self.handler, read_options(case.points), self.settings.models)
         readable = inputs.input_studies(case.paths, folder, options=options, settings=self.settings)
         study = _only_study(readable)
         routes = offline.routes_for(study, self.settings, None if self.route else self.handler)

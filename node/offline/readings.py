@@ -23,20 +23,22 @@ from ainode.node.imaging.patients import patient_contradiction
 from ainode.node.offline.conversion import PictureKind
 from ainode.node.offline.inputs import UnreadFile
 from ainode.node.offline.options import ReadOptions
-from ainode.node.reading import pipeline, registry
+from ainode.node.reading import described, pipeline, registry
 from ainode.node.reading.boundary import boundary
+from ainode.node.reading.confinement import bounds_of
+from ainode.node.reading.reader import Reader
 from ainode.node.reading.verification import verified
 from ainode.node.reading.weights import ModelEnvironment
 from ainode.node.reports import report_pdf, report_text
 from ainode.node.routes import Route
-from ainode.node.settings import Settings
+from ainode.node.settings import ReaderTable, Settings
 
 
-def options_for(handler: str | None, options: ReadOptions) -> ReadOptions:
+def options_for(handler: str | None, options: ReadOptions, models: Path | None) -> ReadOptions:
     """Return options with the `TIME_POINTS` and the `PICTURES` of the module of a handler; both are optional there."""
     if not handler:
         return options
-    module = registry.module(handler)
+    module = registry.module(handler, models)
     kind = PictureKind(getattr(module, "PICTURES", PictureKind.PHOTOGRAPH))
     return dataclasses.replace(options, picture_kind=kind, time_points=getattr(module, "TIME_POINTS", 1))
 
@@ -60,14 +62,28 @@ def read(
     """Return the reading of a study by the handler of a route.
 
     With `report_out_of_scope`, a refusal has a document even where the route wants none.
+    """
+    request = request_for(study, route, settings, notes, report_out_of_scope=report_out_of_scope)
+    return reading_of(request, route.handler, models, settings.reader)
+
+
+def request_for(
+    study: Study,
+    route: Route,
+    settings: Settings,
+    notes: tuple[str, ...] = (),
+    *,
+    report_out_of_scope: bool = False,
+) -> Request:
+    """Return what a reading of a study by the handler of a route is asked.
+
     The documents are dated by the oldest file of the study, so that a second reading has the same bytes.
     """
     created = datetime.fromtimestamp(min(instance.path.stat().st_mtime for instance in study.instances), UTC)
-    context = document_context(settings, route, host=platform.node(), created=created)
-    request = Request(
+    return Request(
         study_instance_uid=study.study_instance_uid,
         files=_files_to_read(study, route, settings),
-        context=context,
+        context=document_context(settings, route, host=platform.node(), created=created),
         report_out_of_scope=report_out_of_scope or route.report_out_of_scope,
         priors=tuple(file for prior in study.priors for file in _files_to_read(prior, route, settings)),
         locations=study.locations,
@@ -75,14 +91,20 @@ def read(
         refusal=patient_contradiction(study.instances),
         wanted_candidates=route.wanted_candidates,
     )
-    return reading_of(request, route.handler, models)
 
 
-def reading_of(request: Request, handler: str, models: ModelEnvironment) -> Reading:
-    """Return the reading of a request in this process.
+def reading_of(request: Request, handler: str, models: ModelEnvironment, limits: ReaderTable) -> Reading:
+    """Return the reading of a request: in this process, or in a process of its own by a handler that is confined.
 
-    Raises: HandlerError if the handler raises an error of another type than NodeError.
+    Raises: HandlerError if the handler raises an error of another type than NodeError; as `Reader.read`.
     """
+    if described.is_described(handler, models.models) or bounds_of(handler, limits, models.models):
+        reader = Reader(handler, models, limits)
+        try:
+            with verified(request):
+                return reader.read(request)
+        finally:
+            reader.kill_unless_reading()
     built_handler = registry.handler(handler, models)
     with verified(request), boundary(handler, f"while reading study {request.study_instance_uid}", HandlerError):
         return pipeline.read(request, built_handler)

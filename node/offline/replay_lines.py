@@ -27,9 +27,8 @@ def replay(study_instance_uid: str, settings: Settings, weights: Path | None) ->
         raise LookupError(f"study {study_instance_uid}: nothing was read here; see `ainode jobs`")
     job = finished[-1]
     request = replayed_request(job, settings, ledger, catalog)
-    compared = comparison(
-        job, ledger.documents(job.id), reading_of(request, job.handler, environment(settings, weights))
-    )
+    reading = reading_of(request, job.handler, environment(settings, weights), settings.reader)
+    compared = comparison(job, ledger.documents(job.id), reading)
     lines = [f"study {study_instance_uid}, route {job.route}, job {job.id}"]
     lines += [
         f"  {name}: {math.nan if old is None else old:.6f} -> {math.nan if new is None else new:.6f}"

@@ -71,7 +71,9 @@ def replayed_request(job: Job, settings: Settings, ledger: Ledger, catalog: Cata
     # The kinds of the stored documents, whatever the destinations ask for now; a message says what the report says.
     kinds = {document.kind for document in ledger.documents(job.id)}
     optional = tuple(kind for kind in DocumentKind if kind.is_optional and kind in kinds)
-    return dataclasses.replace(request, context=dataclasses.replace(request.context, optional=optional, messages=()))
+    return dataclasses.replace(
+        request, context=dataclasses.replace(request.context, optional=optional, messages=(), servers=())
+    )
 
 
 def comparison(job: Job, documents: Sequence[KeptDocument], reading: Reading) -> Comparison:
@@ -80,7 +82,7 @@ def comparison(job: Job, documents: Sequence[KeptDocument], reading: Reading) ->
         document.ref.sop_instance_uid: document.sha256
         for document in documents
         # A person made an assessment, and no reading does.
-        if document.kind not in {DocumentKind.ASSESSMENT, DocumentKind.MESSAGE}
+        if document.kind is not DocumentKind.ASSESSMENT and not document.kind.is_message
     }
     later = {
         document.ref.sop_instance_uid: hashlib.sha256(document.content).hexdigest() for document in reading.documents

@@ -132,7 +132,7 @@ def _inputs(dates: Sequence[tuple[Path, int]], question: TrialQuestion) -> Input
     readable = inputs.input_studies(
         [path for path, _ in dates],
         folder / _CONVERTED,
-        options=offline.options_for(handler, read_options),
+        options=offline.options_for(handler, read_options, question.settings.models),
         settings=question.settings,
     )
     if not readable.studies:

@@ -20,7 +20,7 @@ class EventQueue(Generic[Entry]):
         self._limit = limit
         self._waiting: deque[tuple[float, Entry]] = deque()
         self._taken_since: float | None = None
-        self._is_closed = False
+        self._is_closed = self._is_woken = False
         lock = threading.Lock()
         self._arrived, self._left = threading.Condition(lock), threading.Condition(lock)
 
@@ -36,9 +36,10 @@ class EventQueue(Generic[Entry]):
                 self._arrived.notify()
 
     def take(self, limit: int, timeout_s: float | None = None) -> list[Entry]:
-        """Return up to `limit` events, oldest first; none if none arrived in time."""
+        """Return up to `limit` events, oldest first; none if none arrived in time, or before `wake`."""
         with self._arrived:
-            self._arrived.wait_for(lambda: self._waiting, timeout_s)
+            self._arrived.wait_for(lambda: self._waiting or self._is_woken, timeout_s)
+            self._is_woken = False
             if self._waiting and self._taken_since is None:
                 self._taken_since = self._waiting[0][0]
             events = [self._waiting.popleft()[1] for _ in range(min(limit, len(self._waiting)))]
@@ -57,6 +58,12 @@ class EventQueue(Generic[Entry]):
             if since is None and self._waiting:
                 since = self._waiting[0][0]
         return 0.0 if since is None else time.monotonic() - since
+
+    def wake(self) -> None:
+        """Let whoever waits to take, or is the next to take, go on with what there is."""
+        with self._arrived:
+            self._is_woken = True
+            self._arrived.notify_all()
 
     def close(self) -> None:
         """Release whoever waits to put; from now on drop what is put."""

@@ -1,5 +1,6 @@
 """The receiver of associations: each association has a thread that reads a request, stores it and answers it."""
 
+import contextlib
 import errno
 import logging
 import select
@@ -15,7 +16,7 @@ from ainode.node.domain import UID
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Spool
 from ainode.node.receiving.allowances import Allowances
-from ainode.node.receiving.command_set import response
+from ainode.node.receiving.command_set import CommandField, Tag, response
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, AssociationRefused, Event
 from ainode.node.receiving.negotiation import Policy, answers, certificate_fault, commitment_roles, refusal
@@ -29,9 +30,17 @@ from ainode.node.receiving.pdu import (
     rejection,
 )
 from ainode.node.receiving.places import MAX_OPENINGS, Place, Places
+from ainode.node.receiving.pulse import ACCEPTED, ENDED, OTHER, STATUSES
 from ainode.node.receiving.services import Services
 from ainode.node.receiving.sparse_log import SparseLog
-from ainode.node.receiving.upper_layer import Association, AssociationLost, Channel, Opener, PresentationContext
+from ainode.node.receiving.upper_layer import (
+    Association,
+    AssociationLost,
+    Channel,
+    Message,
+    Opener,
+    PresentationContext,
+)
 
 _log = logging.getLogger(__name__)
 # The accepting thread shows at least so often that the thread runs, and looks at the connections.
@@ -63,6 +72,10 @@ def _ignore_beat(_shortage: int, /) -> None:
     """Do nothing."""
 
 
+def _ignore_count(_name: str, /) -> None:
+    """Do nothing."""
+
+
 class Receiver:
     """Accepts associations until `stop`; the thread of an association calls `on_event`."""
 
@@ -87,12 +100,15 @@ class Receiver:
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
 
-    def start(self, on_beat: Callable[[int], None] = _ignore_beat) -> None:
+    def start(
+        self, on_beat: Callable[[int], None] = _ignore_beat, count: Callable[[str], None] = _ignore_count
+    ) -> None:
         """Remove the files that a crash left incomplete, and begin to accept associations.
 
-        The accepting thread calls `on_beat` at least every half second, with the errno of what it lacks, or 0.
+        The accepting thread calls `on_beat` at least every half second, with the errno of what it lacks, or 0. The
+        thread of an association calls `count` with a name of `pulse.COUNTED`.
         """
-        self._on_beat = on_beat
+        self._on_beat, self._count = on_beat, count
         self._spool.sweep()
         self._accept_thread.start()
 
@@ -100,10 +116,20 @@ class Receiver:
         """Return whether the accepting thread runs."""
         return self._accept_thread.is_alive()
 
-    def stop(self) -> None:
-        """Abort the open associations, wait for their threads, close the listener; answered instances stay on disk."""
+    def change(self, policy: Policy) -> None:
+        """Judge callers by another policy from now on; open associations go on, and the number of places stays."""
+        self._policy = policy
+
+    def stop(self, within_s: float = 0.0, hurries: Callable[[], bool] = lambda: False) -> None:
+        """Refuse callers, let associations in use go on for so long, abort what is left, wait for their threads.
+
+        `hurries` is asked while they go on, and ends that. Answered instances stay on disk.
+        """
         self._stop_writer.send(b"\0")
         self._accept_thread.join()
+        with contextlib.suppress(OSError):  # nobody listens any more
+            self._listener.shutdown(socket.SHUT_RDWR)  # of the parent's descriptor, too
+        self._places.drain(within_s, hurries)
         self._stopping.set()
         self._places.close()
         for open_socket in (self._listener, self._stop_reader, self._stop_writer):
@@ -117,6 +143,9 @@ class Receiver:
             try:
                 shortage = self._accept_connection() if self._listener in ready else 0
             except OSError as error:
+                # Another receiver that is asked to stop closes the socket that they share.
+                if select.select((self._stop_reader,), (), (), _BEAT_S)[0]:
+                    return
                 _log.error("cannot accept: %s", error.strerror, extra={"action": "listener_broken"})
                 return
             self._on_beat(shortage)
@@ -220,6 +249,7 @@ class Receiver:
         return self._places.admit(place, caller, limits.max_associations)
 
     def _reject(self, place: Place, request: Proposal, reason: Rejection, fault: str) -> None:
+        self._count(reason.name)
         titles = f"of {request.calling_ae_title!r} to {request.called_ae_title!r}"
         cause = f"{reason.name}{fault and f': {fault}'}"
         is_written = self._sparse_log.write(
@@ -245,15 +275,23 @@ class Receiver:
             name, calling_ae_title, is_peer, *stores, report.put, self._refusals, place.address, allowance
         )
         is_released = False
+        self._count(ACCEPTED)
         try:
             for message in association.messages():
                 answer = services.answer(message)
                 if answer is not None:
+                    self._count_answer(message, answer.status)
                     place.has_stored = report.is_begun
                     association.respond(message, response(message.command, answer.status, answer.comment))
             is_released = True
         finally:
+            self._count(ENDED)
             report.end(is_released=is_released)
+
+    def _count_answer(self, message: Message, status: int) -> None:
+        if message.command.number(Tag.COMMAND_FIELD) == CommandField.C_STORE:
+            name = f"{status:04X}"
+            self._count(name if name in STATUSES else OTHER)
 
 
 class _Report:

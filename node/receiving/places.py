@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from ipaddress import IPv6Address, IPv6Network
@@ -30,6 +31,9 @@ _STANDSTILL_S: Final = 2.0
 _SHORTEST_WAIT_S: Final = 0.01
 # A sender begins its first message within a round trip, and a busy machine takes some 20 ms until the sender runs.
 _LEAST_PATIENCE_S: Final = 0.05
+# A node that stops ends an association that has been silent for so long between two messages.
+_RESTING_S: Final = 2.0
+_DRAIN_LOOK_S: Final = 0.1
 # RFC 4291 2.5.1: the interface identifier has 64 bits.
 _HOST_PREFIX: Final = 64
 
@@ -131,6 +135,26 @@ class Places:
         with self._lock:
             self._threads.pop(place, None)
             self._wake_next()
+
+    def drain(self, within_s: float, hurries: Callable[[], bool]) -> None:
+        """Return when no association is in use any more, after `within_s`, or once it `hurries`.
+
+        An association is in use unless it was released, or has rested between messages for two seconds. The accepting
+        thread has ended, so that slow peers are watched here.
+        """
+        end_s = time.monotonic() + within_s
+        while time.monotonic() < end_s and not hurries() and self._is_in_use():
+            self.watch()
+            time.sleep(_DRAIN_LOOK_S)
+
+    def _is_in_use(self) -> bool:
+        now_s = time.monotonic()
+        with self._lock:
+            return any(
+                place.stage == Stage.ASSOCIATED
+                and not (place.channel.is_between_messages and now_s - place.channel.waiting_since_s > _RESTING_S)
+                for place in self._threads
+            )
 
     def close(self) -> None:
         """Cut every connection, and wait for their threads."""

@@ -13,12 +13,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +25,8 @@ from ainode.node import logs
 from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.receiving.event_queue import EventQueue
-from ainode.node.receiving.events import AssociationOpened, Event, InstanceStored
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
+from ainode.node.receiving.handover import AdoptedProcess, RunningReceiver
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import Policy, policy
 from ainode.node.receiving.pulse import Pulse
@@ -62,14 +62,25 @@ class _Configuration:
     commitments: Path
     limits: Limits
     tls: "ServerFiles | None"
+    writing: str
+    """the folder of the spool that this receiver alone writes in"""
     queued_events: int = _QUEUED_EVENTS
 
 
 class ReceiverProcess:
     """A receiver in a child process, which ends when this process ends, even if this process is killed."""
 
-    def __init__(self, settings: "Settings", *, listener: socket.socket | None = None) -> None:
-        """Bind the socket; callers that connect are served after `start`.
+    def __init__(
+        self,
+        settings: "Settings",
+        *,
+        listener: socket.socket | None = None,
+        number: int = 0,
+        running: RunningReceiver | None = None,
+    ) -> None:
+        """Bind the socket; callers that connect are served after `start`. A `running` receiver serves them already.
+
+        Several receivers of one node have one `listener`, and each a `number`.
 
         Raises: ConfigError if the address, the port, the allow list or the certificate is wrong.
         """
@@ -78,12 +89,36 @@ class ReceiverProcess:
         node = settings.node
         limits = Limits(node.min_free_bytes, node.max_object_bytes)
         folders = settings.data / "spool", settings.data / "commitments"
-        self._configuration = _Configuration(policy(settings), *folders, limits, tls.server_files(node))
+        writing = f"tmp-{number}" if number else "tmp"
+        self._configuration = _Configuration(policy(settings), *folders, limits, tls.server_files(node), writing)
         tls.context_of(node)
+        self._number, self._running = number, running
+        self._opened: dict[str, AssociationOpened] = {}
         self._listener = listener or listen(node.bind, node.port)
 
     def start(self, on_event: Callable[[Event], None]) -> None:
         """Start the child; one thread calls `on_event`, in the order of the events within each association."""
+        if self._running:
+            self._adopt(self._running, on_event)
+        else:
+            self._begin()
+        self._detach_reader, self._detach_writer = Pipe(duplex=False)
+        self._event_thread = threading.Thread(
+            target=self._deliver, args=(on_event,), name="receiver events", daemon=True
+        )
+        self._event_thread.start()
+
+    def _adopt(self, running: RunningReceiver, on_event: Callable[[Event], None]) -> None:
+        """Go on with a child that runs: it gets the new policy, `on_event` the associations that are open."""
+        self._connection = Connection(running.connection)
+        self._pulse = Pulse(running.pulse)
+        self._process: subprocess.Popen[bytes] | AdoptedProcess = AdoptedProcess(running.pid)
+        for event in running.opened:
+            self._take(event, on_event)
+        with contextlib.suppress(ConnectionError):  # it has ended meanwhile, and `is_alive` says so
+            self._connection.send(self._configuration.policy)
+
+    def _begin(self) -> None:
         self._connection, child_connection = Pipe()
         self._pulse = Pulse.create()
         fds = (child_connection.fileno(), self._listener.fileno(), self._pulse.descriptor)
@@ -94,10 +129,6 @@ class ReceiverProcess:
         )
         child_connection.close()
         self._connection.send(self._configuration)
-        self._event_thread = threading.Thread(
-            target=self._deliver, args=(on_event,), name="receiver events", daemon=True
-        )
-        self._event_thread.start()
 
     @property
     def pid(self) -> int:
@@ -121,15 +152,29 @@ class ReceiverProcess:
             return f"the receiver can accept no connection: {os.strerror(shortage)}"
         return ""
 
-    def stop(self) -> None:
-        """End the child, which aborts the open associations; return after the child's last event.
+    def counts(self) -> Mapping[str, int]:
+        """Return what the child has counted since it started, by the names of `pulse.COUNTED`."""
+        return self._pulse.counts()
+
+    def detach(self) -> RunningReceiver:
+        """Take no more events, and return the child for the next program; what the child sends then stays in the pipe.
+
+        Whoever takes the events must take them until this method returns.
+        """
+        self._detach_writer.send(None)
+        self._event_thread.join()
+        descriptors = self._connection.fileno(), self._pulse.descriptor
+        return RunningReceiver(self._number, self.pid, *descriptors, tuple(self._opened.values()))
+
+    def stop(self, within_s: float = 0.0) -> None:
+        """End the child, whose associations in use may go on for so long; return after the child's last event.
 
         Whoever takes the events must take them, or drop them, until this method returns.
         """
         try:
-            self._connection.send(None)
-            self._process.wait(_STOP_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired):
+            self._connection.send(within_s)
+            self._process.wait(within_s + _STOP_TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired):  # TimeoutError is an OSError
             self._process.kill()
             self._process.wait()
         self._event_thread.join()
@@ -138,11 +183,19 @@ class ReceiverProcess:
         self._pulse.close()
 
     def _deliver(self, on_event: Callable[[Event], None]) -> None:
-        """Call `on_event` with each event of the child until the child closes the connection."""
+        """Call `on_event` with each event of the child until the child closes the connection, or `detach`."""
         with contextlib.suppress(EOFError, ConnectionError):
-            while True:
+            while self._detach_reader not in wait([self._connection, self._detach_reader]):
                 for event in self._connection.recv():
-                    on_event(event)
+                    self._take(event, on_event)
+
+    def _take(self, event: Event, on_event: Callable[[Event], None]) -> None:
+        """Note which associations are open, and hand an event on."""
+        if isinstance(event, AssociationOpened):
+            self._opened[event.association] = event
+        elif isinstance(event, AssociationEnded):
+            self._opened.pop(event.association, None)
+        on_event(event)
 
 
 class _Outbox:
@@ -151,12 +204,13 @@ class _Outbox:
     def __init__(self, connection: Connection, queued_events: int = _QUEUED_EVENTS) -> None:
         self._connection = connection
         self._queue: EventQueue[Event | None] = EventQueue(queued_events)
+        self._is_urgent = threading.Event()
         self._thread = threading.Thread(target=self._send, name="events", daemon=True)
         self._thread.start()
 
     def put(self, event: Event) -> None:
         """Queue an event; wait while the queue is full."""
-        self._queue.put(event)
+        self._put(event)
 
     def is_alive(self) -> bool:
         """Return whether the events are still sent."""
@@ -164,8 +218,14 @@ class _Outbox:
 
     def close(self) -> None:
         """Send the remaining events, and wait until they are sent."""
-        self._queue.put(None)
+        self._put(None)
         self._thread.join()
+
+    def _put(self, event: Event | None) -> None:
+        """Queue an event, and wake the thread only for one that does not wait: to be woken costs every association."""
+        self._queue.put(event)
+        if not _may_wait(event):
+            self._is_urgent.set()
 
     def _send(self) -> None:
         # After a crash the parent finds on disk what it was not told.
@@ -182,14 +242,16 @@ class _Outbox:
 
     def _next_batch(self) -> list[Event | None]:
         """Return the events of a moment, with None at the end of all; the end of an association does not wait."""
-        batch = self._queue.take(1)
-        batch_end = time.monotonic() + _BATCH_S
-        while len(batch) < _MAX_BATCH_EVENTS and isinstance(batch[-1], InstanceStored | AssociationOpened):
-            events = self._queue.take(1, max(batch_end - time.monotonic(), 0))
-            if not events:
-                break
-            batch += events
+        self._is_urgent.clear()
+        batch = self._queue.take(_MAX_BATCH_EVENTS)
+        if len(batch) < _MAX_BATCH_EVENTS and all(map(_may_wait, batch)):
+            self._is_urgent.wait(_BATCH_S)
+            batch += self._queue.take(_MAX_BATCH_EVENTS - len(batch), 0)
         return batch
+
+
+def _may_wait(event: Event | None) -> bool:
+    return isinstance(event, InstanceStored | AssociationOpened)
 
 
 def _is_suspended(pid: int) -> bool:
@@ -200,12 +262,15 @@ def _is_suspended(pid: int) -> bool:
         return False
 
 
-def _is_stopped(connection: Connection, parent: int) -> bool:
-    """Wait a moment; return whether the parent sent the stop message, or ended."""
+def _message(connection: Connection, parent: int) -> float | Policy | None:
+    """Wait a moment; return the parent's new policy, or within how many seconds to end: 0 if the parent has ended."""
     try:
-        return (connection.poll(_PARENT_CHECK_S) and connection.recv() is None) or os.getppid() != parent
+        if connection.poll(_PARENT_CHECK_S):
+            received = connection.recv()
+            return received if isinstance(received, Policy) else float(received)
     except (EOFError, OSError):
-        return True
+        return 0.0
+    return None if os.getppid() == parent else 0.0
 
 
 def _opener(files: "ServerFiles | None") -> Opener:
@@ -237,7 +302,7 @@ def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: 
     configuration: _Configuration = connection.recv()
     _limit_memory(configuration.policy)
     outbox = _Outbox(connection, configuration.queued_events)
-    spool = Spool(configuration.spool, configuration.limits)
+    spool = Spool(configuration.spool, configuration.limits, writing=configuration.writing)
     receiver = Receiver(
         configuration.policy,
         spool,
@@ -246,15 +311,19 @@ def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: 
         listener=listener,
         open_channel=_opener(configuration.tls),
     )
-    receiver.start(pulse.beat)
-    is_stopped = False
-    while not is_stopped and receiver.is_alive() and outbox.is_alive():
-        is_stopped = _is_stopped(connection, parent)
-    if not is_stopped:
+    receiver.start(pulse.beat, pulse.count)
+    within_s = None
+    while within_s is None and receiver.is_alive() and outbox.is_alive():
+        message = _message(connection, parent)
+        if isinstance(message, Policy):
+            receiver.change(message)
+        else:
+            within_s = message
+    if within_s is None:
         _log.error("the accepting thread ended, or the thread of the events; the receiver ends")
-    receiver.stop()
+    receiver.stop(within_s or 0.0, lambda: os.getppid() != parent)
     outbox.close()
-    return 0 if is_stopped else 1
+    return 1 if within_s is None else 0
 
 
 if __name__ == "__main__":

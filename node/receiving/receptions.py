@@ -31,6 +31,14 @@ class Refusal:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came over DICOM since the node started."""
+
+    instance_count: int
+    size_bytes: int
+
+
 @dataclass(slots=True)
 class Receptions:
     """Looks at each event on its way; several threads may call."""
@@ -38,6 +46,7 @@ class Receptions:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _open: dict[str, OpenAssociation] = field(default_factory=dict)
+    _received: Received = field(default_factory=lambda: Received(0, 0))
     _refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=_MOST_REFUSALS))
 
     def watched(self, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -55,6 +64,11 @@ class Receptions:
         with self._lock:
             return tuple(self._open.values())
 
+    def received(self) -> Received:
+        """Return what came since the node started."""
+        with self._lock:
+            return self._received
+
     def refusals(self) -> tuple[Refusal, ...]:
         """Return the last refusals, the newest first."""
         with self._lock:
@@ -65,8 +79,12 @@ class Receptions:
             case AssociationOpened():
                 opened = OpenAssociation(event.calling_ae_title, event.address, event.time)
                 self._open[event.association] = opened
-            case InstanceStored() if event.association in self._open:
-                entry = self._open[event.association]
+            case InstanceStored():
+                total = self._received
+                self._received = Received(total.instance_count + 1, total.size_bytes + event.size_bytes)
+                entry = self._open.get(event.association)
+                if entry is None:
+                    return
                 self._open[event.association] = replace(
                     entry, instance_count=entry.instance_count + 1, size_bytes=entry.size_bytes + event.size_bytes
                 )

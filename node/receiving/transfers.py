@@ -56,6 +56,13 @@ class Transfers(Generic[Other]):
                     self._write(association)
         self._on_event(event)
 
+    def flush(self) -> None:
+        """Record what open associations brought until now; the next program of this process counts the rest."""
+        with self._lock:
+            associations, self._associations = tuple(self._associations.values()), {}
+        for association in associations:
+            self._write(association)
+
     def recovered(self, instances: Iterable[tuple[str, InstanceRef]]) -> None:
         """Record instances, by sender, that came before the node was killed, which may have recorded some of them."""
         counts: defaultdict[tuple[str, UID], Counter[str]] = defaultdict(Counter)

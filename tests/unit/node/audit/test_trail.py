@@ -2,37 +2,29 @@
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.processes import exit_codes
 from support.syslog import events
+from support.trails import NOW, a_trail, append_twenty
 
 from ainode.node.audit import trail as trail_module
 from ainode.node.audit.messages import SOFTWARE_CONFIGURATION as CONFIGURATION
 from ainode.node.audit.messages import (
-    AuditSource,
     Message,
     Participant,
     alert,
     exported,
     refused,
     started,
-    stopped,
     study_subject,
 )
 from ainode.node.audit.recorder import Recorder
 from ainode.node.audit.trail import Trail, files, record_of
 from ainode.node.audit.verification import copy_faults, trail_faults
-
-NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-
-
-def a_trail(folder: Path) -> Trail:
-    return Trail(folder / "audit", AuditSource("ainode", "AINODE", "reading-room"))
 
 
 def filled(folder: Path, *numbers: int) -> Trail:
@@ -195,18 +187,8 @@ def test_a_copy_in_which_the_collector_wrote_records_twice_is_no_fault_and_anoth
     ]
 
 
-def _append_some(folder: Path) -> None:
-    for _ in range(20):
-        a_trail(folder).append([(NOW, started()), (NOW, stopped())])
-
-
 def test_processes_that_write_at_the_same_time_make_one_chain(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_append_some, args=(tmp_path,)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    assert exit_codes(append_twenty, tmp_path, count=3) == [0] * 3
     folder = a_trail(tmp_path).folder
     assert list(trail_faults(folder)) == []
     assert [event.number for event in events(folder)] == list(range(1, 121))

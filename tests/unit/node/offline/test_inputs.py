@@ -209,7 +209,8 @@ def test_a_file_beside_pictures_or_beside_the_volume_of_an_archive_is_named_as_n
     gathered_inputs = inputs.input_studies([path], tmp_path / "made", options=ReadOptions(), settings=SETTINGS)
     assert len(gathered_inputs.studies) == 1
     (unread,) = gathered_inputs.unread
-    assert unread.path.name in {"note.dcm", "000001"}  # of an archive no name is kept
+    # Of an archive no name is kept, and its order is that of the folder that was packed.
+    assert unread.path.name in {"note.dcm", "000000", "000001"}
     assert "it is a text" in unread.reason
 
 

@@ -41,6 +41,20 @@ def test_a_closed_queue_lets_go_whoever_waits_and_drops_what_is_put() -> None:
     assert events.take(10, timeout_s=0) == []
 
 
+def test_whoever_waits_for_an_event_is_woken_without_one_and_the_next_event_is_waited_for() -> None:
+    events = EventQueue[int](2)
+    batches: list[list[int]] = []
+    thread = threading.Thread(target=lambda: [batches.append(events.take(1)) for _ in range(2)], daemon=True)
+    thread.start()
+    events.wake()
+    deadline = time.monotonic() + 10
+    while batches != [[]]:
+        assert time.monotonic() < deadline
+    events.put(1)
+    thread.join(10)
+    assert batches == [[], [1]]
+
+
 def test_an_event_ages_from_when_it_is_put_until_it_is_finished() -> None:
     events = full_queue()
     put_at = time.monotonic()

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from support.caller import CT, Caller, data_set, status, store_request
 
+from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ConfigError
 from ainode.node.keeping.spool import Limits, Spool, spooled
 from ainode.node.receiving.commitment_files import CommitmentFiles
@@ -144,7 +145,7 @@ def test_a_stopped_receiver_has_delivered_every_event_in_order_to_a_parent_that_
 def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost() -> None:
     parents, childs = Pipe()
     outbox = _Outbox(childs)
-    numbers = range(12_000)  # more than the queue, a batch and the pipe can hold
+    numbers = range(20_000)  # more than the queue, a batch and the pipe can hold
     events = [CommitmentSaved(Path(f"{number}"), "") for number in numbers]
     sender = threading.Thread(target=lambda: [outbox.put(event) for event in events])
     sender.start()
@@ -157,6 +158,28 @@ def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost()
     sender.join()
     outbox.close()
     assert received == events
+
+
+def test_instances_wait_for_the_end_of_an_association_which_takes_them_along_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ainode.node.receiving.process._BATCH_S", 3600.0)
+    parents, childs = Pipe()
+    outbox = _Outbox(childs)
+    now, path = datetime.now(UTC), Path("0.dcm")
+    stored = [InstanceStored("one", path, a_ref(number), UID("1.2.840.10008.1.2"), 1, now) for number in range(300)]
+    ended = AssociationEnded("one", now, is_released=True)
+    for event in (AssociationOpened("one", "CT", "127.0.0.1", now), *stored, ended):
+        outbox.put(event)
+    assert parents.poll(30)
+    assert parents.recv()[1:] == (*stored, ended)
+    outbox.put(stored[0])
+    outbox.close()
+    assert parents.recv() == (stored[0],)
+
+
+def a_ref(number: int) -> InstanceRef:
+    return InstanceRef(UID("1.4.1"), UID("1.5.1"), UID(CT), UID(f"1.3.{number}"))
 
 
 def test_an_outbox_whose_parent_is_gone_lets_the_child_end() -> None:
@@ -172,7 +195,8 @@ def test_an_outbox_whose_parent_is_gone_lets_go_whoever_waits_for_room() -> None
     parents, childs = Pipe()
     outbox = _Outbox(childs)
     event = AssociationEnded("association", datetime.now(UTC), is_released=True)
-    sender = threading.Thread(target=lambda: [outbox.put(event) for _ in range(12_000)], daemon=True)
+    # The same event takes three bytes of a batch: the pipe holds many.
+    sender = threading.Thread(target=lambda: [outbox.put(event) for _ in range(100_000)], daemon=True)
     sender.start()
     wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
     parents.close()

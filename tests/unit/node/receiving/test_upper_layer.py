@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -75,6 +76,47 @@ def test_a_message_is_whole_however_it_is_cut_into_values(content: bytes, step: 
         subject.says(*parts(request(), command_step, COMMAND), *parts(content, step, 0), RELEASE_REQUEST)
         assert subject.requests() == [content]
         assert peer.recv(10) == struct.pack(">BxII", 6, 4, 0)
+        connection.close()
+
+
+class Counted(Channel):
+    """A channel that counts how often it asks the system for bytes."""
+
+    calls = 0
+
+    def _receive(self, buffer: memoryview) -> int:
+        self.calls += 1
+        return super()._receive(buffer)
+
+
+def test_the_header_behind_a_value_that_has_come_is_read_with_the_value() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        connection, _ = server.accept()
+        channel = Counted(connection, timeout_s=5)
+        subject = Pair(Association(channel, {1: CONTEXT}, max_pdu_bytes=PDU_BYTES), peer)
+        content = bytes(range(200)) * 5
+        subject.says(WHOLE_REQUEST, *parts(content, 200, 0), RELEASE_REQUEST)
+        assert subject.requests() == [content]
+        assert channel.calls == 1 + 1 + 5, "the first header, the command, five values"
+        connection.close()
+
+
+@pytest.mark.parametrize("step", [1, 7, 11, 300])
+def test_a_message_is_whole_however_its_bytes_come(step: int) -> None:
+    content = bytes(range(256)) * 4
+    said = b"".join((*parts(request(), 20, COMMAND), *parts(content, 100, 0), *parts(request(), 200, COMMAND)))
+    said += b"".join((pdu(value(b"last", LAST)), RELEASE_REQUEST))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        connection, _ = server.accept()
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        subject = Pair(Association(Channel(connection, timeout_s=30), {1: CONTEXT}, max_pdu_bytes=PDU_BYTES), peer)
+        taken: list[bytes] = []
+        reader = threading.Thread(target=lambda: taken.extend(subject.requests()), daemon=True)
+        reader.start()
+        for at in range(0, len(said), step):
+            peer.sendall(said[at : at + step])
+        reader.join(60)
+        assert taken == [content, b"last"]
         connection.close()
 
 

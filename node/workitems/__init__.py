@@ -1,0 +1,1 @@
+"""The node as performer of workitems: a thread for each worklist."""

@@ -1,0 +1,167 @@
+"""Several receivers at one address: each takes callers, and what one stored outlives its kill."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from support.caller import Caller, data_set, status
+
+from ainode.node.keeping.spool import Limits, Spool, spooled
+from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
+from ainode.node.receiving.handover import Handover, taken
+from ainode.node.receiving.listener import listen
+from ainode.node.receiving.pulse import ACCEPTED, ENDED
+from ainode.node.receiving.receivers import Receivers
+from ainode.node.settings import NodeTable, Settings
+
+RELEASED = 6
+"""type of the PDU A-RELEASE-RP (PS3.8 9.3.7)"""
+
+
+class Site:
+    """Two receivers, and what they report."""
+
+    def __init__(self, folder: Path) -> None:
+        listener = listen("127.0.0.1", 0)
+        self.port, self.events = int(listener.getsockname()[1]), list[Event]()
+        self.settings = Settings(node=NodeTable(data=folder, min_free_bytes=0, receivers=2))
+        self.spool = Spool(folder / "spool", Limits(0, 1 << 30))
+        self.receivers = Receivers(self.settings, listener=listener)
+        self.receivers.start(self.events.append)
+        self.is_stopped = False
+        self.earlier: Receivers | None = None
+        """those of the program before"""
+
+    @contextmanager
+    def caller_of(self, number: int) -> Iterator[Caller]:
+        """Yield a caller whose association is with one of the receivers: the other stands still meanwhile."""
+        other = psutil.Process(self.receivers.pids[1 - number])
+        other.suspend()
+        wait(lambda: other.status() == psutil.STATUS_STOPPED)
+        try:
+            caller = Caller(self.port)
+        finally:
+            other.resume()
+        with caller:
+            yield caller
+
+    def stored(self) -> set[str]:
+        return {spooled(path).ref.sop_instance_uid for path in self.spool.unindexed()}
+
+    def told(self) -> list[str]:
+        return [event.ref.sop_instance_uid for event in self.events if isinstance(event, InstanceStored)]
+
+
+def wait(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    wait(lambda: not site.receivers.fault())
+    yield site
+    if not site.is_stopped:
+        site.receivers.stop()
+    if site.earlier:
+        site.earlier.stop()
+
+
+def of_another_program(handover: Handover) -> Handover:
+    """Return the same receivers by descriptors of their own."""
+    receivers = (
+        replace(receiver, connection=os.dup(receiver.connection), pulse=os.dup(receiver.pulse))
+        for receiver in handover.receivers
+    )
+    return Handover(os.dup(handover.listener), tuple(receivers))
+
+
+def store(caller: Caller, instance: str) -> int:
+    return status(caller.store(data_set(instance), instance=instance))
+
+
+def test_callers_of_one_address_are_served_by_two_processes_and_both_are_counted(site: Site) -> None:
+    with ExitStack() as stack:
+        callers = [stack.enter_context(site.caller_of(number)) for number in (0, 1)]
+        assert [store(caller, f"1.3.{number}") for number, caller in enumerate(callers)] == [0, 0]
+        assert store(callers[1], "1.3.0") == 0, "the same object over both"
+        assert site.receivers.counts()[ACCEPTED] == 2
+    wait(lambda: site.receivers.counts()[ENDED] == 2)
+    wait(lambda: sum(isinstance(event, AssociationEnded) for event in site.events) == 2)
+    assert sorted(site.told()) == ["1.3.0", "1.3.0", "1.3.1"]
+    assert len(site.spool.unindexed()) == 3
+    assert {path.name for path in site.spool.root.glob("tmp*")} == {"tmp", "tmp-1"}
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_what_a_killed_receiver_answered_is_there_and_the_other_goes_on(site: Site, killed: int) -> None:
+    assert not site.receivers.is_short()
+    with site.caller_of(killed) as lost, site.caller_of(1 - killed) as other:
+        assert (store(lost, "1.3.0"), store(other, "1.3.1")) == (0, 0)
+        os.kill(site.receivers.pids[killed], signal.SIGKILL)
+        wait(site.receivers.is_short)
+        assert site.receivers.is_alive()
+        assert store(other, "1.3.2") == 0
+        with Caller(site.port) as later:
+            assert store(later, "1.3.3") == 0
+        assert site.stored() == {f"1.3.{number}" for number in range(4)}
+        with pytest.raises((OSError, AssertionError)):
+            store(lost, "1.3.4")
+
+
+def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site: Site) -> None:
+    with site.caller_of(0) as lost, site.caller_of(1) as other:
+        assert (store(lost, "1.3.0"), store(other, "1.3.1")) == (0, 0)
+        wait(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
+        first, survivor = site.receivers.pids
+        os.kill(first, signal.SIGKILL)
+        wait(site.receivers.is_short)
+        site.receivers.detach().offer()
+        handover = taken()
+        assert handover
+        assert [receiver.pid for receiver in handover.receivers] == [survivor]
+        assert len(handover.receivers[0].opened) == 1, "the association of the killed one is over"
+
+        site.events.clear()
+        site.earlier, site.receivers = site.receivers, Receivers(site.settings, handover=of_another_program(handover))
+        site.receivers.start(site.events.append)
+        assert site.receivers.pids[0] != first
+        assert site.receivers.pids[1] == survivor
+        assert [type(event) for event in site.events] == [AssociationOpened]
+        wait(lambda: not site.receivers.fault())
+        assert store(other, "1.3.2") == 0
+        with site.caller_of(0) as caller:
+            assert store(caller, "1.3.3") == 0
+        wait(lambda: sorted(site.told()) == ["1.3.2", "1.3.3"])
+
+
+def test_a_stop_refuses_callers_and_lets_the_associations_of_both_go_on(site: Site) -> None:
+    with site.caller_of(0) as first, site.caller_of(1) as second, ThreadPoolExecutor(1) as pool:
+        assert (store(first, "1.3.0"), store(second, "1.3.1")) == (0, 0)
+        ending = pool.submit(site.receivers.stop, 20.0)
+        site.is_stopped = True
+        wait(lambda: is_refused(site.port))
+        assert (store(first, "1.3.2"), store(second, "1.3.3")) == (0, 0)
+        assert (first.release(), second.release()) == (RELEASED, RELEASED)
+        ending.result()
+    assert sorted(site.told()) == [f"1.3.{number}" for number in range(4)]
+    assert sum(isinstance(event, AssociationEnded) and event.is_released for event in site.events) == 2
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
