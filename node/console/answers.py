@@ -9,7 +9,8 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from ainode.node.console.figures.charts import Axis, Curve, date_axis, line_chart
-from ainode.node.domain import DeliveryState, DocumentKind, JobState, probability_text
+from ainode.node.console.measurements import ShownMeasurement, measurements_of
+from ainode.node.domain import SECONDARY_CAPTURES, DeliveryState, DocumentKind, JobState, probability_text
 from ainode.node.keeping.records import Delivery, Job, KeptDocument, PastJob
 
 KIND_WORDS: Final = {
@@ -18,10 +19,15 @@ KIND_WORDS: Final = {
     DocumentKind.PRESENTATION_STATE: "presentation state",
     DocumentKind.SEGMENTATION_FRACTIONAL: "segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "segmentation (label map)",
+    DocumentKind.PDF: "PDF",
     DocumentKind.ASSESSMENT: "addendum by a person",
+    DocumentKind.OBJECT: "object of a program",
     DocumentKind.MESSAGE: "HL7 message",
+    DocumentKind.BUNDLE: "FHIR transaction",
 }
 _MOST_READINGS: Final = 6
+# Multi-frame Secondary Captures (PS3.4 B.5).
+_SEVERAL_FRAMES: Final = frozenset(SECONDARY_CAPTURES[1:])
 _SHARES: Final = (
     *("probability", "attention", "before calibration", "score", "draw", "diffusion", "classifier", "prior"),
     *("normal", "benign", "malignant", "tumor"),
@@ -64,8 +70,22 @@ class ShownDocument:
 
     @property
     def is_capture(self) -> bool:
-        """Return whether the document is a picture."""
+        """Return whether the document is a picture that the node drew."""
         return self.document.kind is DocumentKind.SECONDARY_CAPTURE
+
+    @property
+    def is_picture(self) -> bool:
+        """Return whether the document is a picture of the node, or a Secondary Capture of a site's program."""
+        is_of_program = self.document.kind is DocumentKind.OBJECT
+        return self.is_capture or (is_of_program and self.document.ref.sop_class_uid in SECONDARY_CAPTURES)
+
+    @property
+    def caption(self) -> str:
+        """Return what stands below the picture."""
+        if self.is_capture:
+            return f"Capture {self.number}"
+        frame = ", its first frame" if self.document.ref.sop_class_uid in _SEVERAL_FRAMES else ""
+        return f"Object {self.number} of the program, as the program drew it{frame}"
 
     @property
     def file_name(self) -> str:
@@ -109,6 +129,7 @@ class Answer:
     software: str
     scores: tuple[Score, ...]
     documents: tuple[ShownDocument, ...]
+    measurements: tuple[ShownMeasurement, ...] = ()
     courses: tuple[Course, ...] = ()
     not_for: tuple[str, ...] = ()
     known_limits: tuple[str, ...] = ()
@@ -124,12 +145,17 @@ class Answer:
     @property
     def has_messages(self) -> bool:
         """Return whether messages for listeners are among the documents."""
-        return any(document.document.kind is DocumentKind.MESSAGE for document in self.documents)
+        return any(document.document.kind.is_message for document in self.documents)
+
+    @property
+    def has_deliveries(self) -> bool:
+        """Return whether a document of the answer was meant for a destination."""
+        return any(document.deliveries for document in self.documents)
 
     @property
     def captures(self) -> tuple[ShownDocument, ...]:
         """Return the pictures."""
-        return tuple(document for document in self.documents if document.is_capture)
+        return tuple(document for document in self.documents if document.is_picture)
 
 
 def headline(result: str, reason: str = "") -> str:
@@ -163,6 +189,7 @@ def answer_of(
         software=", ".join(values.get("software", ())),
         scores=tuple(_score(name, value) for name, value in values.get("scores", {}).items()),
         documents=_shown(documents, deliveries),
+        measurements=measurements_of(values.get("findings", ())),
         courses=_courses(values.get("course", ()), day),
         not_for=tuple(algorithm.get("not_for", ())),
         known_limits=tuple(algorithm.get("known_limits", ())),
@@ -190,12 +217,13 @@ def _shown(documents: Sequence[KeptDocument], deliveries: Sequence[Delivery]) ->
 def _by_destination(deliveries: Sequence[Delivery]) -> dict[str, tuple[str, int, int]]:
     """Return the least state of what the reading made at each destination, and how many documents are confirmed.
 
+    Messages that a later one replaced are none that a destination has, or waits for.
     An addendum that does not arrive makes no report undelivered; its state stands with the judgement.
     """
     order = [*(DeliveryState.FAILED, DeliveryState.WAITING, DeliveryState.CHECKING, DeliveryState.SENT)]
     states: dict[str, list[DeliveryState]] = {}
     for delivery in deliveries:
-        if delivery.document.kind is not DocumentKind.ASSESSMENT:
+        if delivery.document.kind is not DocumentKind.ASSESSMENT and not delivery.is_replaced:
             states.setdefault(delivery.destination, []).append(delivery.state)
     return {
         destination: (

@@ -29,7 +29,7 @@ from ainode.node.console.study import files as study_files
 from ainode.node.console.study import page as study
 from ainode.node.console.study import rereading as study_rereading
 from ainode.node.console.study import viewer
-from ainode.node.console.system import letters
+from ainode.node.console.system import letters, reloading
 from ainode.node.console.system import page as system
 from ainode.node.console.system import trials as system_trials
 from ainode.node.console.trials import files as trial_files
@@ -62,6 +62,7 @@ _PAGES: Final = (
     trial_viewer,
     system,
     letters,
+    reloading,
     system_trials,
     words,
 )

@@ -23,6 +23,7 @@ TYPES: Final = {
 }
 """the files that are no DICOM documents, each with its media type"""
 _Content = TypeVar("_Content")
+_MEDIA_TYPES: Final = {DocumentKind.MESSAGE: "text/plain", DocumentKind.BUNDLE: "application/fhir+json"}
 _BLOCK: Final = 1 << 20
 _NOT_KEPT: Final = {"Cache-Control": "no-store"}
 # The oldest time that a ZIP can hold.
@@ -41,11 +42,11 @@ def document_of(documents: Sequence[ShownDocument], uid: str) -> ShownDocument:
 
 
 def picture(rendering: Rendering, document: ShownDocument) -> Response:
-    """Return the pixels of a capture as PNG.
+    """Return the pixels of a picture as PNG, of several frames the first.
 
-    Raises: HTTPException 404 if the document is no capture, 410 if its file is gone or changed.
+    Raises: HTTPException 404 if the document is no picture, 410 if its file is gone or changed.
     """
-    if not document.is_capture:
+    if not document.is_picture:
         raise HTTPException(404, f"document {document.uid} is no capture; choose a capture on the page of the study")
     opened(document).close()
     content = rendered(lambda: rendering.picture(document.document.path))
@@ -74,7 +75,7 @@ def taken_document(document: ShownDocument) -> Response:
     Raises: HTTPException 410 if its file is gone or changed.
     """
     content = _blocks(opened(document))
-    media_type = "text/plain" if document.document.kind is DocumentKind.MESSAGE else "application/dicom"
+    media_type = _MEDIA_TYPES.get(document.document.kind, "application/dicom")
     return StreamingResponse(content, headers=_download(document.file_name), media_type=media_type)
 
 

@@ -15,10 +15,11 @@ from markupsafe import Markup
 from ainode.node import __version__
 from ainode.node.console.days import day_of, zone_of
 from ainode.node.console.entry.access import Role, Visit
+from ainode.node.console.identifiers import NO_NAMES, named, uids_of
 from ainode.node.console.states import state_words
 from ainode.node.deciding.explanations import remedies
 from ainode.node.domain import counted, probability_text, score_text
-from ainode.node.routes import difference
+from ainode.node.routes import NOT_KEPT, difference
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -76,6 +77,8 @@ class Pages:
             "counted": counted,
             "sentence": sentence,
             "state": state_words,
+            "named": named,
+            "uids": uids_of,
         }
         self._environment.globals |= {
             "version": __version__,
@@ -83,6 +86,8 @@ class Pages:
             "static": static_address,
             "difference": difference,
             "remedies": remedies,
+            "not_kept": NOT_KEPT,
+            "no_names": NO_NAMES,
         }
 
     def render(self, request: Request, template: str, values: Mapping[str, object], status: int) -> HTMLResponse:

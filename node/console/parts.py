@@ -32,6 +32,8 @@ class Parts:
     """which associations are open, and which callers were refused"""
     recent_lines: RecentLines = field(default_factory=RecentLines)
     """the last lines of the log"""
+    request_reload: Callable[[], None] | None = None
+    """has the node look at its configuration again; None where the program does not do that, as in a demonstration"""
 
     def stop(self) -> None:
         """End what the pages have started."""

@@ -26,13 +26,17 @@ from ainode.node.jobs.retries import deliver_study
 from ainode.node.keeping.announcements import Announcement, Announcements, Fetching
 from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
+from ainode.node.keeping.report_search import ReportSearch
 from ainode.node.offline.trials import Trials
+from ainode.node.proving import golden
 from ainode.node.settings import Settings
 from ainode.node.web.doorway import Doorway
+from ainode.node.web.fhir import FhirReports
 from ainode.node.web.guard import Guard
 from ainode.node.web.headers import PROTECTION, DefaultHeaders
 from ainode.node.web.limits import Complaints
 from ainode.node.web.logins import Logins
+from ainode.node.web.metrics import add_metrics
 from ainode.node.web.puller import is_pulled
 from ainode.node.web.readiness import Readiness
 from ainode.node.web.state import StudyStatus, study_status
@@ -79,6 +83,10 @@ class Dependencies:
     trials: Trials
     record: Callable[[Message], None] = drop
     """writes into the audit trail"""
+    metrics: Callable[[], str] | None = None
+    """returns the page for Prometheus, None where there is none"""
+    reports: ReportSearch | None = None
+    """the reports for whoever asks by FHIR, None where nobody may"""
 
 
 class _Question(BaseModel):
@@ -139,6 +147,9 @@ class Health(BaseModel):
         description="handlers that the node reads with; each loads its networks at its first study"
     )
     device: str
+    self_test: Literal["off", "not run", "passed", "failed"] = Field(
+        description="the last self-tests of the routes of [self_test]; a failed one changes no status"
+    )
     timestamp: datetime
 
 
@@ -154,6 +165,7 @@ class Ready(BaseModel):
 
     status: Literal["ready", "not ready"]
     parts: dict[str, PartState]
+    attention: str = Field(description="models that no process reads, or fewer than before; it changes no status")
 
 
 def application(dependencies: Dependencies, pages: FastAPI | None = None) -> FastAPI:
@@ -183,6 +195,8 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
     app.add_exception_handler(Exception, _failed)
 
     _add_states(app, dependencies)
+    if dependencies.metrics:
+        add_metrics(app, dependencies.metrics, _caller)
     if pages:
         app.mount("/console", pages)
 
@@ -199,6 +213,9 @@ def application(dependencies: Dependencies, pages: FastAPI | None = None) -> Fas
     app.include_router(Studies(dependencies).router(), tags=["study"], dependencies=[Depends(_caller)])
     Upload(dependencies.doorway, dependencies.complaints).add_routes(app, _caller)
     _add_trials(app, dependencies)
+    if dependencies.reports:
+        fhir = FhirReports(dependencies.reports, dependencies.record)
+        app.include_router(fhir.router(), tags=["fhir"], dependencies=[Depends(_caller)])
     return app
 
 
@@ -213,7 +230,7 @@ def _add_trials(app: FastAPI, dependencies: Dependencies) -> None:
 def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
     """Add the two questions that need no token, and that are answered while every thread of a request waits."""
     limit = CapacityLimiter(_READY_AT_ONCE)
-    models = tuple(sorted({route.handler for route in dependencies.settings.routes}))
+    models = dependencies.settings.handlers
 
     @app.get("/health", tags=["node"])
     async def health(response: Response) -> Health:
@@ -225,6 +242,7 @@ def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
             version=__version__,
             models_loaded=models,
             device=dependencies.settings.reader.device,
+            self_test=golden.state(dependencies.settings),
             timestamp=datetime.now(UTC),
         )
 
@@ -233,10 +251,10 @@ def _add_states(app: FastAPI, dependencies: Dependencies) -> None:
         """Return 200 if database, intake, receiver and disk are ready, else 503; needs no token."""
         if limit.statistics().tasks_waiting >= _READY_WAITING:
             raise HTTPException(503, "too many callers wait for the answer")
-        faults = await to_thread.run_sync(dependencies.readiness.faults, limiter=limit)
+        faults, attention = await to_thread.run_sync(dependencies.readiness.state, limiter=limit)
         response.status_code = 503 if any(faults.values()) else 200
         parts = {name: PartState(status=_word(fault), reason=fault) for name, fault in faults.items()}
-        return Ready(status=_word("".join(faults.values())), parts=parts)
+        return Ready(status=_word("".join(faults.values())), parts=parts, attention=attention)
 
 
 def _refusal(_: Request, error: Exception) -> JSONResponse:

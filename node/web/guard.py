@@ -20,6 +20,7 @@ from ainode.node.web.headers import prefers_html
 from ainode.node.web.hosts import Hosts, is_of_another_site
 from ainode.node.web.limits import Body, Complaints, Tally, admit
 from ainode.node.web.logins import Logins
+from ainode.node.web.metrics import PATH as METRICS
 from ainode.node.web.texts import CHARSET_REFUSED, NUL_REFUSED, NulSearch, has_nul, is_utf_8
 from ainode.node.web.tokens import Tokens
 
@@ -51,6 +52,8 @@ class Area:
     """endings of the types that a body may have"""
     is_of_persons: bool = False
     """whether a person's session decides, and not a token"""
+    has_links: bool = False
+    """whether answers hold links that begin with the name by which the caller addresses the node"""
 
     @property
     def is_text(self) -> bool:
@@ -68,6 +71,7 @@ _AREAS: Final = (
     ),
     Area(re.compile(r"/console(/|$)"), _MAX_QUESTION_BYTES, _FORMS, is_of_persons=True),
     Area(re.compile(r"/dicom-web(/|$)|/upload$"), float("inf"), ("",)),
+    Area(re.compile(r"/fhir(/|$)"), _MAX_QUESTION_BYTES, ("/json", "+json"), has_links=True),
     Area(re.compile(r"/api/read$"), float("inf"), ("/form-data",)),
     Area(re.compile(""), _MAX_QUESTION_BYTES, ("/json", "+json")),
 )
@@ -120,7 +124,7 @@ class Guard:
             _refuse_framing(headers)
             _refuse_nul(scope)
             is_open_upload = scope["path"] in self._open_paths - PUBLIC
-            if area.is_of_persons or is_open_upload:
+            if area.is_of_persons or area.has_links or is_open_upload:
                 self._refuse_foreign_name(headers)
             if is_open_upload:
                 _refuse_another_site(headers)
@@ -145,7 +149,10 @@ class Guard:
             self._running[caller] -= 1
 
     def _refuse_foreign_name(self, headers: Headers) -> None:
-        """Refuse a page by a name that is not the node's: another site may have pointed its name here."""
+        """Refuse a page, or an answer with links, by a name that is not the node's.
+
+        Another site may have pointed its name here, and a link would lead a program and its token there.
+        """
         if not self._hosts.is_own(headers.get("host", "")):
             remedy = "call it by its address or its own name, or add the name to `hosts` of [web] in node.toml"
             raise Refusal(421, f"the node does not have the name in this address; {remedy}")
@@ -153,7 +160,7 @@ class Guard:
     async def _caller(self, scope: Scope, headers: Headers, area: Area) -> str:
         """Return the name of the caller, '' where no token is needed.
 
-        Raises: Refusal 401 if the caller has no token, 429 if the caller asks too much.
+        Raises: Refusal 401 if the caller has no token, 403 if its token is for less, 429 if the caller asks too much.
         """
         address = scope["client"][0] if scope["client"] else ""
         if area.is_of_persons:
@@ -169,11 +176,13 @@ class Guard:
             owner = await to_thread.run_sync(self._tokens.owner, token.strip(), limiter=self._lookups)
         if owner is None:
             raise await self._stranger(address)
-        self._logins.accepted(owner, address)
-        if self._running[owner] >= _MAX_RUNNING:
-            raise Refusal(429, f"{_MAX_RUNNING} requests of {owner} run; wait for an answer", Retry_After="1")
-        self._count(f"caller {owner}", _MAX_A_MINUTE)
-        return owner
+        self._logins.accepted(owner.name, address)
+        if owner.reads_metrics_alone and scope["path"] != METRICS:
+            raise Refusal(403, f"the token of {owner.name} reads {METRICS} alone")
+        if self._running[owner.name] >= _MAX_RUNNING:
+            raise Refusal(429, f"{_MAX_RUNNING} requests of {owner.name} run; wait for an answer", Retry_After="1")
+        self._count(f"caller {owner.name}", _MAX_A_MINUTE)
+        return owner.name
 
     def _count(self, name: str, limit: int) -> None:
         """Count a request, and refuse the request with status 429 beyond the limit of a minute."""

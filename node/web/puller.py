@@ -17,9 +17,9 @@ from typing import Final, Protocol
 from ainode.node import logs
 from ainode.node.archive import orthanc
 from ainode.node.archive.web import WebLink
-from ainode.node.back_off import back_off_s
 from ainode.node.deciding.sender_counts import own_documents
 from ainode.node.domain import UID
+from ainode.node.domain.pauses import back_off_s
 from ainode.node.encoding import headers
 from ainode.node.errors import (
     ArchiveError,

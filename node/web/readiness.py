@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ainode.node.deciding.liveness import Liveness
 from ainode.node.disk import MIN_FREE_FILES, refuse_full
 from ainode.node.errors import DatabaseUnavailable, OutOfResources
+from ainode.node.keeping.readership import Readership
 from ainode.node.keeping.schema import jobs
 
 _LIMIT_S: Final = 2.0
@@ -19,9 +20,13 @@ _LIMIT_S: Final = 2.0
 class Readiness:
     """Asks each part; a part that does not answer in two seconds is not asked again before it answers."""
 
-    def __init__(self, engine: sa.Engine, liveness: Liveness, data: Path, min_free_bytes: int) -> None:
+    def __init__(
+        self, engine: sa.Engine, liveness: Liveness, data: Path, min_free_bytes: int, handlers: Sequence[str] = ()
+    ) -> None:
         self._engine, self._liveness = engine, liveness
         self._data, self._min_free_bytes = data, min_free_bytes
+        self._readership, self._handlers = Readership(engine), tuple(handlers)
+        self._readership_probe = _Probe(self._shortages)
         self._database_probe, self._disk_probe = _Probe(self._database_fault), _Probe(self._disk_fault)
 
     def faults(self) -> dict[str, str]:
@@ -32,6 +37,20 @@ class Readiness:
             "receiver": self._liveness.receiver(),
             "disk": self._disk_probe.answer(),
         }
+
+    def state(self) -> tuple[dict[str, str], str]:
+        """Return the fault of each part, and what needs attention."""
+        return self.faults(), self.attention()
+
+    def attention(self) -> str:
+        """Return what keeps the node from taking no study, and needs somebody: models that too few processes read."""
+        return self._readership_probe.answer()
+
+    def _shortages(self) -> str:
+        try:
+            return "; ".join(shortage.summary for shortage in self._readership.shortages(self._handlers))
+        except (DatabaseUnavailable, sa.exc.SQLAlchemyError):
+            return ""  # the part of the database says so
 
     def _database_fault(self) -> str:
         # A statement without a table would be answered by SQLite alone, without a look at its file.

@@ -1,5 +1,7 @@
 """Uvicorn in a thread of the node; the socket is bound before the node reports that it is ready."""
 
+import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -21,6 +23,8 @@ _ACCEPTED_AT_ONCE: Final = 128
 # So many more wait in the kernel: beyond, a caller tries again after a second.
 _QUEUE: Final = 1_024
 _CLOSING_S: Final = 5
+# Answers state the time, in seconds (RFC 9110, 6.6.1).
+_TICK_S: Final = 1.0
 
 
 class WebServer:
@@ -71,13 +75,36 @@ class WebServer:
 
     def stop(self) -> None:
         """Accept no more requests, wait a few seconds for those that run, then close the socket."""
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join()
         self._listener.close()
 
 
 class _Server(uvicorn.Server):
-    """A server whose queue of connections is longer than the number of connections that it accepts at once."""
+    """A server whose queue of connections is longer than the number of connections that it accepts at once.
+
+    It is told of its end, and does not look for it ten times a second.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Keep the argument."""
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def end(self) -> None:
+        """Let the server end; any thread may call."""
+        self.should_exit = True
+        if self._loop:
+            with contextlib.suppress(RuntimeError):  # the server has ended
+                self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        self._ending = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _TICK_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""

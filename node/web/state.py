@@ -184,6 +184,6 @@ def _delivery_status(delivery: Delivery) -> DeliveryStatus:
         proof=delivery.proof,
         confirmed_at=delivery.confirmed_at,
         archive_status=delivery.archive_status,
-        archive_comment=delivery.archive_comment or delivery.proof_comment,
+        archive_comment="" if delivery.is_replaced else delivery.archive_comment or delivery.proof_comment,
         explanation=delivery.explanation,
     )

@@ -7,11 +7,11 @@ breaks off, the node keeps the instances that it stored before.
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from ainode.node.archive.dicom_json import xml_of
 from ainode.node.archive.multipart import boundary_of, parts
 from ainode.node.domain import UID, UID_PATTERN, is_uid
 from ainode.node.errors import ReceiveError
+from ainode.node.web.bodies import blocks
 from ainode.node.web.doorway import ArrivingFile, Doorway, Visit
 from ainode.node.web.headers import media_ranges
 from ainode.node.web.limits import Complaints
@@ -135,13 +136,13 @@ class Upload:
         Raises: HTTPException if the request is no STOW-RS.
         """
         boundary = _boundary(request)
-        blocks = _blocks(request.stream())
+        body = blocks(request.stream())
         address = request.client.host if request.client else ""
 
         def receive() -> Response:
             with self._doorway.visit(sender, address) as visit:
-                answer = _store_parts(visit, parts(blocks, boundary), study)
-                _skip_epilogue(blocks)
+                answer = _store_parts(visit, parts(body, boundary), study)
+                _skip_epilogue(body)
             return _response(answer, request.headers.get("accept", ""))
 
         try:
@@ -153,20 +154,10 @@ class Upload:
             raise HTTPException(400, f"the body is no multipart/related message: {error}") from error
 
 
-def _blocks(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of the body in a worker thread, each read only after the block before is processed."""
-
-    async def next_block() -> bytes | None:
-        return await anext(stream, None)
-
-    while (block := from_thread.run(next_block)) is not None:
-        yield block
-
-
-def _skip_epilogue(blocks: Iterator[bytes]) -> None:
+def _skip_epilogue(body: Iterator[bytes]) -> None:
     """Read the bytes after the last boundary, but not many: nobody waits for the end of a long epilogue."""
     skipped_bytes = 0
-    while skipped_bytes < _MAX_EPILOGUE_BYTES and (block := next(blocks, None)) is not None:
+    while skipped_bytes < _MAX_EPILOGUE_BYTES and (block := next(body, None)) is not None:
         skipped_bytes += len(block)
 
 

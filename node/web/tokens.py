@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,16 @@ from ainode.node.errors import ConfigError
 # The name stands for a calling AE title where the caller sends instances (PS3.5 6.2: 16 characters).
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,16}")
 _RANDOM_BYTES: Final = 32
+# How the digest of a token begins that reads the metrics and nothing else; to a node before them it is no digest.
+_METRICS: Final = "metrics "
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """To whom a token belongs."""
+
+    name: str
+    reads_metrics_alone: bool
 
 
 class Tokens:
@@ -27,8 +38,8 @@ class Tokens:
     def __init__(self, data: Path) -> None:
         self._path = data / "tokens"
 
-    def add(self, name: str) -> str:
-        """Return a new token for the caller `name`; the token cannot be shown a second time.
+    def add(self, name: str, *, for_metrics: bool = False) -> str:
+        """Return a new token for the caller `name`, maybe for /metrics alone; it cannot be shown a second time.
 
         Raises: ConfigError if the name is not valid, or has a token.
         """
@@ -38,7 +49,7 @@ class Tokens:
         if name in digests:
             raise ConfigError(f"{name!r} has a token; `ainode token remove {name}` first")
         token = f"ainode_{secrets.token_urlsafe(_RANDOM_BYTES)}"
-        self._write({**digests, name: _digest(token)})
+        self._write({**digests, name: f"{_METRICS if for_metrics else ''}{_digest(token)}"})
         return token
 
     def remove(self, name: str) -> None:
@@ -58,12 +69,12 @@ class Tokens:
         """
         return tuple(self._digests())
 
-    def owner(self, token: str) -> str | None:
+    def owner(self, token: str) -> Caller | None:
         """Return the caller to whom a token belongs; every digest is compared, so the duration reveals nothing."""
         digest, owner = _digest(token), None
-        for name, known_digest in self._digests().items():
-            if hmac.compare_digest(digest, known_digest):
-                owner = name
+        for name, stored_digest in self._digests().items():
+            if hmac.compare_digest(digest, stored_digest.removeprefix(_METRICS)):
+                owner = Caller(name, stored_digest.startswith(_METRICS))
         return owner
 
     def _digests(self) -> dict[str, str]:

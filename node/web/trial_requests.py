@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from ainode.node.offline.kinds import FileKind, format_of
 from ainode.node.offline.trial_question import SLOTS, UPLOAD_ANSWER, Stage, TrialOptions, trial_options
 from ainode.node.offline.trials import Trial, TrialRefused, Trials
-from ainode.node.reading import registry
+from ainode.node.reading import described, registry
 from ainode.node.settings import Settings
 from ainode.node.web import trial_examples as examples
 from ainode.node.web.uploads import Form, Uploads
@@ -74,7 +74,7 @@ class TrialRequests:
     def __init__(self, settings: Settings, uploads: Uploads, trials: Trials) -> None:
         self._uploads, self._trials, self._address = uploads, trials, settings.web.address
         self._spine = next((route.handler for route in settings.routes if _SPINE in route.body_part), "")
-        self._handlers = {*registry.names(), *(route.handler for route in settings.routes)}
+        self._handlers = {*registry.names(), *described.names(settings.models), *(r.handler for r in settings.routes)}
 
     def add_routes(self, app: FastAPI, router: APIRouter) -> None:
         """Add the routes; `router` asks for a token, `app` leaves that to the guard."""

@@ -8,14 +8,14 @@ import re
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Final
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
@@ -24,6 +24,7 @@ from ainode.node.disk import is_full, make_folder, refuse_full
 from ainode.node.errors import OutOfResources
 from ainode.node.offline.kinds import kind_suffix
 from ainode.node.settings import Settings
+from ainode.node.web.bodies import blocks
 from ainode.node.web.texts import NUL_REFUSED
 
 DISK_FULL: Final = "the disk of the node is full; try again later"
@@ -109,7 +110,7 @@ class Uploads:
         self._refuse_larger(length)
         self._refuse_no_room(folder, length)
         counter = _Counter(length, on_bytes or _nothing)
-        body = counter.counted(_blocks(request.stream()), self._look(folder))
+        body = counter.counted(blocks(request.stream()), self._look(folder))
         try:
             return await to_thread.run_sync(self._written, body, boundary, folder, limiter=self._at_once[caller])
         except ValueError as error:
@@ -177,9 +178,9 @@ class _Counter:
     on_bytes: Callable[[int, int], None]
     received: int = 0
 
-    def counted(self, blocks: Iterator[bytes], look: Callable[[int, int], None]) -> Iterator[bytes]:
-        """Yield the blocks; `look` is called with the count before and the count with each block."""
-        for block in blocks:
+    def counted(self, body: Iterator[bytes], look: Callable[[int, int], None]) -> Iterator[bytes]:
+        """Yield the blocks of a body; `look` is called with the count before and the count with each block."""
+        for block in body:
             look(self.received, self.received + len(block))
             self.received += len(block)
             self.on_bytes(self.received, self.length)
@@ -188,16 +189,6 @@ class _Counter:
 
 def _nothing(received: int, length: int) -> None:
     """Do nothing with the counts of a body."""
-
-
-def _blocks(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of the body in a worker thread, each read only after the block before is written."""
-
-    async def next_block() -> bytes | None:
-        return await anext(stream, None)
-
-    while (block := from_thread.run(next_block)) is not None:
-        yield block
 
 
 def _names(head: bytes) -> tuple[str, str | None]:

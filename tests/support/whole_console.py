@@ -152,7 +152,9 @@ def _read(bench: Bench, folder: Path) -> None:
     bench.catalog.index(
         [StoredInstance(ref, UID("1.2.840.10008.1.2.1"), sha256, len(content), path, "MODALITY_OF_16CH", NOW)]
     )
-    completion = Completion(NOW + timedelta(seconds=10), "10.0 s of silence, for a sender without history")
+    completion = Completion(
+        NOW + timedelta(seconds=10), "10.0 s without a further image, as for a sender whose pauses are not known yet"
+    )
     checks = [{"attribute": "Modality", "expected": "DX or CR", "found": "DX", "passed": True}]
     decision = {"route": "spine-of-every-department", "series_instance_uid": ref.series_instance_uid, "checks": checks}
     images = bench.catalog.content(READ)

@@ -23,19 +23,19 @@ def changed_settings(settings: Settings, path: Path) -> Settings:
     Raises: ConfigError with a line for each problem, as `ainode check` names it.
     """
     changed = with_routes(settings, path)
-    lines = [line for route in changed.routes for line in _problems(route)]
+    lines = [line for route in changed.routes for line in _problems(route, settings.models)]
     if lines:
         raise ConfigError("\n".join(f"{path}: {line}" for line in lines))
     return changed
 
 
-def _problems(route: Route) -> Iterator[str]:
+def _problems(route: Route, models: Path) -> Iterator[str]:
     try:
         router.refuse_broken(route)
     except ConfigError as error:
         yield str(error)
     try:
-        registry.refuse_unknown(route.handler)
+        registry.refuse_unknown(route.handler, models)
     except ConfigError as error:
         yield f"route {route.name!r}: handler: {error}"
 

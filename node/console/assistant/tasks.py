@@ -14,7 +14,7 @@ from ainode.node.deciding import router
 from ainode.node.deciding.explanations import completed
 from ainode.node.deciding.stored_study import ReadableStudy, stored_study
 from ainode.node.diagnosis.checks import Line, route_lines
-from ainode.node.domain import UID, AssessmentRequest
+from ainode.node.domain import UID, AssessmentRequest, Document
 from ainode.node.errors import NodeError
 from ainode.node.keeping import database
 from ainode.node.keeping.catalog import Catalog
@@ -109,11 +109,21 @@ def _ready(settings: Settings) -> list[Line]:
 
 
 def _assessed(_: Settings, request: AssessmentRequest) -> dict[str, Any]:
-    """Return the document of a judgement, and its four UIDs."""
+    """Return the documents of a judgement, each with its four UIDs; the first is for archives, others for listeners."""
     from ainode.node.reports.assessment import assessment  # noqa: PLC0415 - no other task needs highdicom
+    from ainode.node.reports.judged_messages import judged_messages  # noqa: PLC0415
 
-    document = assessment(request)
-    return {"ref": list(astuple(document.ref)), "content": base64.b64encode(document.content).decode()}
+    documents = (assessment(request), *judged_messages(request))
+    return {"documents": list(map(_encoded, documents))}
+
+
+def _encoded(document: Document) -> dict[str, Any]:
+    return {
+        "kind": document.kind,
+        "ref": list(astuple(document.ref)),
+        "content": base64.b64encode(document.content).decode(),
+        "destination": document.destination,
+    }
 
 
 def _called(function: str) -> Callable[..., Any]:
@@ -133,5 +143,5 @@ _TASKS: Final[Mapping[str, Callable[..., Any]]] = {
     "changed": _changed,
     "ready": _ready,
     "assess": _assessed,
-    **{name: _called(name) for name in ("echo", "doctor", "send")},
+    **{name: _called(name) for name in ("echo", "doctor", "send", "self_test")},
 }

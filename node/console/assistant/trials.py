@@ -11,15 +11,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ainode.node import testing
-from ainode.node.archive import dimse, mllp, orthanc, qido, store
+from ainode.node.archive import dimse, orthanc, qido, store
+from ainode.node.archive.delivery import reach_listener
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import advice, problems
 from ainode.node.diagnosis.doctor import examine
 from ainode.node.domain import SELF_TEST_MODALITY
 from ainode.node.errors import ArchiveError, NodeError
-from ainode.node.reading import registry
-from ainode.node.reading.weights import environment
+from ainode.node.proving.self_test import own_receiver, tested
 from ainode.node.settings import Peer, Settings
 
 _ANSWER_S = 10.0
@@ -33,7 +33,7 @@ def echo(settings: Settings, name: str) -> dict[str, Any]:
 
 def _echoes(peer: Peer, settings: Settings) -> Iterator[tuple[str, Callable[[], object]]]:
     if peer.is_listener:
-        yield "connection", partial(mllp.connect, mllp.MessageLink(peer))
+        yield "connection", partial(reach_listener, peer)
     if peer.speaks_dimse:
         yield "C-ECHO", partial(dimse.echo, Link(peer, settings.node.ae_title, _ANSWER_S))
     if peer.dicomweb:
@@ -62,41 +62,20 @@ def doctor(settings: Settings, name: str) -> dict[str, Any]:
     }
 
 
-def send(settings: Settings, handler: str, token: str) -> dict[str, Any]:
-    """Send a synthetic study to the receiver of the node, and return its UID and how long that took.
-
-    Without a handler it is a picture that no route takes by default.
-    """
+def send(settings: Settings, token: str) -> dict[str, Any]:
+    """Send a picture that no route takes to the receiver of the node; return its UID and how long that took."""
     study = f"self-test {token}"
     with TemporaryDirectory() as folder:
-        paths = _synthetic(settings, handler, study, Path(folder))
+        image = testing.noise(64, 64, Modality=SELF_TEST_MODALITY)
+        paths = testing.write([image], Path(folder), study=study)
         begin = time.monotonic()
-        answers = store.send(Link(_own_receiver(settings), settings.node.ae_title), [*map(store.Outgoing.of, paths)])
+        answers = store.send(Link(own_receiver(settings), settings.node.ae_title), [*map(store.Outgoing.of, paths)])
     refused = [answer.error for answer in answers if answer.error]
     if refused:
         raise ArchiveError(f"the receiver did not take the study: {refused[0]}")
     return {"study": testing.uid(study), "instances": len(paths), "seconds": time.monotonic() - begin}
 
 
-def _synthetic(settings: Settings, handler: str, study: str, folder: Path) -> tuple[Path, ...]:
-    if not handler:
-        return testing.write([testing.noise(64, 64, Modality=SELF_TEST_MODALITY)], folder, study=study)
-    demonstration = registry.handler(handler, environment(settings)).demonstration(0)
-    return testing.write(demonstration.images, folder, study=study, positions_mm=demonstration.positions_mm)
-
-
-def _own_receiver(settings: Settings) -> Peer:
-    """Return the node as a peer of its own."""
-    node = settings.node
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(node.bind, node.bind)  # noqa: S104 - compared, not bound
-    certificate = str(node.tls_certificate or "")
-    return Peer(
-        name="self-test",
-        ae_title=node.ae_title,
-        host=host,
-        port=node.port,
-        tls=bool(certificate),
-        ca_file=certificate,
-        tls_certificate=certificate,
-        tls_key=str(node.tls_key or ""),
-    )
+def self_test(settings: Settings, route: str) -> str:
+    """Test a route as each night; return what is to be said of it. Whether it passed is kept in the route's record."""
+    return tested(settings, route)[1]

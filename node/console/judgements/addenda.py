@@ -7,6 +7,7 @@ import base64
 import logging
 import platform
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ainode.node import __version__
@@ -19,9 +20,10 @@ from ainode.node.domain import (
     DocumentContext,
     DocumentKind,
     InstanceRef,
+    SentMessage,
 )
 from ainode.node.errors import CannotRender, DatabaseUnavailable
-from ainode.node.identity import device_uid, on_clock, wishes
+from ainode.node.identity import correction_uid, device_uid, on_clock, wishes
 from ainode.node.keeping.judgements import Judgements, KeptJudgement
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import KeptDocument
@@ -63,14 +65,20 @@ class Addenda:
             thread.join(_STOP_S)
 
     def document(self, entry: KeptJudgement) -> Document:
-        """Return the document of a judgement, in the words of the file that leaves.
+        """Return the document of a judgement for archives, in the words of the file that leaves.
+
+        Raises: CannotRender with the reason why there is none.
+        """
+        return self._documents(entry)[0]
+
+    def _documents(self, entry: KeptJudgement) -> tuple[Document, ...]:
+        """Return the document for archives, then one for each listener that was told of the report.
 
         Raises: CannotRender with the reason why there is none.
         """
         request = self._request(entry)
         answer: dict[str, Any] = self._assistant.ask(TASK, limit_s=_LIMIT_S, request=request)
-        ref = InstanceRef(*map(UID, answer["ref"]))
-        return Document(DocumentKind.ASSESSMENT, ref, base64.b64decode(answer["content"]))
+        return tuple(map(_decoded, answer["documents"]))
 
     def _request(self, entry: KeptJudgement) -> AssessmentRequest:
         job = entry.judgement.job
@@ -94,8 +102,30 @@ class Addenda:
             predecessors=predecessors,
         )
         return AssessmentRequest(
-            entry.judgement, entry.statement, entry.id, report.ref, report.path, context, self._codes
+            entry.judgement,
+            entry.statement,
+            entry.id,
+            report.ref,
+            report.path,
+            context,
+            self._codes,
+            tuple(self._sent(documents)),
         )
+
+    def _sent(self, documents: Sequence[KeptDocument]) -> Iterator[SentMessage]:
+        """Yield what a judgement goes on from: of an HL7 listener its first message, of a FHIR server its last.
+
+        A message whose place a correction has is none of them.
+        """
+        of_listeners: dict[str, list[KeptDocument]] = {}
+        for document in documents:
+            if document.kind.is_message and document.path.exists() and sha256_of(document.path) == document.sha256:
+                of_listeners.setdefault(document.destination, []).append(document)
+        for name, sent in of_listeners.items():
+            uids = {message.ref.sop_instance_uid for message in sent}
+            messages = [message for message in sent if correction_uid(message.ref.sop_instance_uid) not in uids]
+            message = messages[-1 if messages[0].kind is DocumentKind.BUNDLE else 0]
+            yield SentMessage(message.kind, name, message.ref.sop_instance_uid, message.path)
 
     def _run(self) -> None:
         try:
@@ -132,7 +162,7 @@ class Addenda:
         """Compose one document and commit it with its deliveries; give up after a few attempts."""
         about = {"action": "addendum", "job": entry.judgement.job}
         try:
-            document = self.document(entry)
+            documents = self._documents(entry)
         except CannotRender as error:
             attempt = attempts[entry.id] = attempts.get(entry.id, 0) + 1
             if attempt > len(_PAUSES_S):
@@ -142,13 +172,23 @@ class Addenda:
             log.warning("addendum failed: %s", error, extra=about)
             self._stopping.wait(_PAUSES_S[attempt - 1])
             return
-        ref = document.ref
-        path = self._settings.data / "documents" / entry.judgement.job / f"{ref.sop_instance_uid}.dcm"
-        if not path.exists():
-            write_durably(path, document.content)
-        kept_document = KeptDocument(entry.judgement.job, ref, document.kind, path, sha256_of(path))
+        kept_documents = [self._kept(entry, document) for document in documents]
         names = [peer.name for peer in self._settings.peers]
-        if self._ledger.append(kept_document, entry.id, wishes=wishes(self._settings, names)):
+        if self._ledger.append(kept_documents, entry.id, wishes=wishes(self._settings, names)):
             log.info("addendum composed", extra=about)
         else:
             self._judgements.give_up(entry.id, "a newer reading replaced the reading that was judged")
+
+    def _kept(self, entry: KeptJudgement, document: Document) -> KeptDocument:
+        """Write a document to the disk, where it is not there yet."""
+        job, ref = entry.judgement.job, document.ref
+        path = self._settings.data / "documents" / job / f"{ref.sop_instance_uid}{document.kind.suffix}"
+        if not path.exists():
+            write_durably(path, document.content)
+        return KeptDocument(job, ref, document.kind, path, sha256_of(path), document.destination)
+
+
+def _decoded(values: dict[str, Any]) -> Document:
+    ref = InstanceRef(*map(UID, values["ref"]))
+    content = base64.b64decode(values["content"])
+    return Document(DocumentKind(values["kind"]), ref, content, values["destination"])

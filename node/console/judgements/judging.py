@@ -62,6 +62,11 @@ class Panel:
         return tuple(findings) if is_the_same and not whole.judgements else self.subjects
 
     @property
+    def judgement_count(self) -> int:
+        """Return how many judgements there are."""
+        return sum(len(subject.judgements) for subject in self.subjects)
+
+    @property
     def awaits_addendum(self) -> bool:
         """Return whether the document of a judgement is not composed yet."""
         return any(entry.addendum == AddendumState.DUE for subject in self.subjects for entry in subject.judgements)

@@ -13,13 +13,13 @@ from ainode.node.console.assistant.client import Assistant
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import day, midnight, today_of, zone_of
 from ainode.node.console.entry.access import Role, Visit, of
-from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.judgements.addenda import Addenda
 from ainode.node.console.judgements.judging import OPINIONS, Judging, reason_words
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.agreement import agreements
+from ainode.node.keeping.intervals import wilson
 from ainode.node.keeping.judgements import Filter, Judgements, KeptJudgement
 
 Reader = Annotated[Visit, Depends(of(Role.READER))]

@@ -1,9 +1,7 @@
 """A shadow route beside a live route on the same studies: how often they differ, and where."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import fmean
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,17 +11,18 @@ from ainode.node.console.days import days, last_days, today_of, zone_of
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import Axis
 from ainode.node.console.figures.distribution import bin_edges, shares
-from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.models.page import Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.keeping.answer_search import REFUSED, UNDECIDED
-from ainode.node.keeping.statistics import Pair, Pairs, Reply, Statistics
+from ainode.node.keeping.paired_answers import RouteAnswer, newest_pairs
+from ainode.node.keeping.route_comparison import compared
 from ainode.node.routes import Route, RouteMode
 
 _DAYS: Final = 90
 _SHOWN: Final = 100
 _BINS: Final = 20
+_MOST_COMPARED: Final = 1000
 ANSWERS: Final = {
     "present": "present",
     "indeterminate": "indeterminate",
@@ -36,69 +35,36 @@ _Route = Annotated[str, Query(max_length=64)]
 _Day = Annotated[str, Query(max_length=10)]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The answers of two routes on the same studies."""
-
-    n: int
-    agreement: tuple[float, float, float]
-    """the share of studies with the same answer, and its interval"""
-    table: tuple[tuple[str, tuple[int, ...]], ...]
-    """an answer of the first route, with the counts of the answers of the second"""
-    mean_difference: float | None
-    """of the probabilities, second less first; None where no study has both"""
-    largest: float | None
-    differences: Markup
-    disagreements: tuple[Pair, ...]
-    """the newest, a hundred at most"""
-    disagreement_count: int
-
-
-def answer(reply: Reply) -> str:
+def answer(reply: RouteAnswer) -> str:
     """Return what a route answered in words."""
     return f"declined ({reply.code})" if reply.code else ANSWERS.get(reply.presence, "no verdict")
 
 
-def comparison(pairs: Pairs) -> Comparison:
-    """Return how two routes compare over the studies that both answered."""
-    n = sum(pairs.counts.values())
-    same = sum(count for (first, second), count in pairs.counts.items() if first == second)
-    gaps = pairs.gaps
-    return Comparison(
-        n=n,
-        agreement=wilson(same, n),
-        table=tuple(
-            (words, tuple(pairs.counts.get((first, second), 0) for second in ANSWERS))
-            for first, words in ANSWERS.items()
-        ),
-        mean_difference=fmean(gaps) if gaps else None,
-        largest=max(gaps, key=abs) if gaps else None,
-        differences=_chart(gaps) if gaps else Markup(),
-        disagreements=pairs.different,
-        disagreement_count=n - same,
+def table(kinds: Mapping[tuple[str, str], int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return each answer of the first route in words, with the counts of the answers of the second."""
+    return tuple(
+        (words, tuple(kinds.get((first, second), 0) for second in ANSWERS)) for first, words in ANSWERS.items()
     )
 
 
 def _chart(gaps: Sequence[float]) -> Markup:
     edges = bin_edges(-1, 1, _BINS)
     ticks = tuple((tick / 2, f"{tick / 2:+.1f}") for tick in range(-2, 3))
-    axis = Axis("probability of the second less that of the first", -1.0, 1.0, ticks)
+    axis = Axis("probability of the second minus that of the first", -1.0, 1.0, ticks)
     return charts.histogram("Differences", edges, shares(gaps, edges), axis)
 
 
 def choices(routes: tuple[Route, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of routes to compare, a live route before a shadow."""
+    """Return the pairs to compare, a live route before a shadow; first the pairs that take the same images."""
     ordered = sorted(routes, key=lambda route: route.mode is RouteMode.SHADOW)
-    return tuple(
-        (first.name, second.name)
-        for first, second in combinations(ordered, 2)
-        if RouteMode.SHADOW in {first.mode, second.mode}
-    )
+    pairs = [pair for pair in combinations(ordered, 2) if pair[1].mode is RouteMode.SHADOW]
+    pairs.sort(key=lambda pair: not pair[0].takes_same_images(pair[1]))
+    return tuple((first.name, second.name) for first, second in pairs)
 
 
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
-    routes, statistics = APIRouter(), Statistics(parts.engine)
+    routes = APIRouter()
     zone = zone_of(parts.settings)
     pairs_to_choose = choices(parts.settings.routes)
 
@@ -110,7 +76,8 @@ def router(parts: Parts) -> APIRouter:
         period = days(since, until, last_days(_DAYS, today_of(zone)))
         if not (first and second) and pairs_to_choose:
             first, second = pairs_to_choose[0]
-        pairs = statistics.pairs((first, second), period.period(zone), most=_SHOWN)
+        answers = newest_pairs(parts.engine, (first, second), most=_MOST_COMPARED, period=period.period(zone))
+        comparison = compared(answers)
         return render(
             request,
             "compare.html",
@@ -120,8 +87,12 @@ def router(parts: Parts) -> APIRouter:
             period=period,
             answers=tuple(ANSWERS.values()),
             answer=answer,
-            comparison=comparison(pairs),
+            comparison=comparison,
+            table=table(comparison.kinds),
+            differences=_chart(comparison.gaps) if comparison.gaps else "",
+            shown=comparison.different[:_SHOWN],
             has_shadow=bool(pairs_to_choose),
+            modes={route.name: route.mode.value for route in parts.settings.routes},
         )
 
     return routes

@@ -7,9 +7,10 @@ from markupsafe import Markup
 
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import MAX_CLASSES, Axis, Curve, Estimate, unit_axis
+from ainode.node.console.models.measures import measure_words
 from ainode.node.domain import counted
 from ainode.node.reading import cards
-from ainode.node.reading.cards import Baseline, Evaluation, EvaluationFile
+from ainode.node.reading.cards import Baseline, Evaluation, EvaluationFile, evaluation_command
 
 _CHANCE = Curve("chance", ((0.0, 0.0), (1.0, 1.0)))
 
@@ -55,7 +56,7 @@ def evaluation_figures(file: EvaluationFile, digests: Mapping[str, str]) -> Eval
         baselines=tuple(evaluation.baselines.items()),
         against_baselines=_against_baselines(file.name, evaluation),
         curves=tuple(_curves(file.name, evaluation)),
-        command=f"ainode evaluate {evaluation.model} --data DIR --out OUT" if evaluation.curves is None else "",
+        command=evaluation_command(evaluation.model) if evaluation.curves is None else "",
     )
 
 
@@ -69,6 +70,8 @@ def _figures(evaluation: Evaluation) -> Iterator[Figure]:
     for name, estimate in estimates.items():
         if estimate:
             yield Figure(name, _words(estimate), str(estimate.n))
+    for key, measure in evaluation.measures.items():
+        yield Figure(measure_words(key), _words(measure), str(measure.n or ""))
     if evaluation.brier is not None:
         yield Figure("Brier score", f"{evaluation.brier:.3f}")
     if evaluation.expected_calibration_error is not None:

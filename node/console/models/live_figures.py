@@ -14,10 +14,10 @@ from ainode.node.console.days import Days
 from ainode.node.console.figures import charts
 from ainode.node.console.figures.charts import MAX_BARS, Axis, Bar, Curve, Estimate, unit_axis
 from ainode.node.console.figures.distribution import bin_edges, quantile, shares
-from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.models.drift import FEWEST, Drift
 from ainode.node.domain import Presence
 from ainode.node.keeping.agreement import Agreement
+from ainode.node.keeping.intervals import wilson
 from ainode.node.keeping.statistics import AnswerCount, Sample
 
 _BINS: Final = 20

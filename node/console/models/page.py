@@ -1,8 +1,9 @@
 """Models: what each is and is not for, how it did on its test, and what it answers here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -11,6 +12,7 @@ from ainode.node.console.days import Days, last_days, midnight, today_of, zone_o
 from ainode.node.console.entry import access
 from ainode.node.console.judgements.page import share
 from ainode.node.console.models.evaluation_figures import EvaluationFigures, evaluation_figures
+from ainode.node.console.models.measures import TestFigure, figure_of
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.domain import counted
@@ -18,7 +20,7 @@ from ainode.node.errors import WeightsError
 from ainode.node.keeping.agreement import Agreement, agreements
 from ainode.node.keeping.judgements import Judgements
 from ainode.node.keeping.statistics import HandlerCount, Statistics
-from ainode.node.reading.cards import Card, EvaluationFile, card
+from ainode.node.reading.cards import Card, card, evaluation_command
 from ainode.node.reading.weights import WeightsEntry, environment
 
 RECENT_DAYS: Final = 30
@@ -28,20 +30,6 @@ STATUS: Final = {"demonstration": "warn", "research": "sent", "site": "plain"}
 # A count in the pattern itself would take 19 MB: one copy of all letters of Unicode for each place.
 Name = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200)]
 Visit = Annotated[access.Visit, Depends(access.of(access.Role.VIEWER))]
-
-
-@dataclass(frozen=True, slots=True)
-class TestFigure:
-    """What a test of a model says in one line."""
-
-    name: str
-    """of the weights, such as `lung`"""
-    auc: str
-    """with its interval"""
-    shortcut: str
-    """the highest AUC of what knows no anatomy, on the same cases; '' where none was measured"""
-    is_beaten: bool
-    """whether a shortcut is as good as the lower end of the interval"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +71,31 @@ class Overview:
     counts: tuple[Course, ...]
     agreement: str
     """of persons with the model this month"""
+    metrics: str = ""
+    """what the manifests say of tests of its weights"""
+    untold_handler: str = ""
+    """a handler by whose name the list knows it, since no answer and no weights of it name a model yet"""
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether a route names it, or it answered or had a part in answers."""
+        return bool(self.routes or self.serves or self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What is known of all models together."""
+
+    entries: Sequence[WeightsEntry]
+    counts: Sequence[HandlerCount]
+    own_models: Mapping[str, str]
+    judged: Sequence[Agreement]
+    """of this month"""
+    uses: Sequence[Use]
+
+    def model_of(self, handler: str) -> str:
+        """Return the model of a handler."""
+        return model_of(handler, self.counts, self.own_models)
 
 
 class Models:
@@ -103,79 +116,89 @@ class Models:
     def overview(self, entries: Sequence[WeightsEntry], recent: Days) -> tuple[Overview, ...]:
         """Return every model that has weights, a route or an answer."""
         counts = self._statistics.handlers(recent.period(zone_of(self._settings)))
-        handlers = {route.handler for route in self._settings.routes}
-        names = {entry.model for entry in entries} | {model_of(handler, counts) for handler in handlers}
-        names |= {count.model or model_of(count.handler, counts) for count in counts}
+        own_models = self.own_models(entries)
         zone = zone_of(self._settings)
         month = recent.until.replace(day=1)
         judged = agreements(self._judgements.current(midnight(month, zone)), zone)
-        this_month = [item for item in judged if item.month == f"{month:%Y-%m}"]
-        uses = self.uses(entries, counts)
-        return tuple(self._model(name, entries, counts, this_month, uses) for name in sorted(filter(None, names)))
+        survey = _Survey(
+            entries,
+            counts,
+            own_models,
+            [item for item in judged if item.month == f"{month:%Y-%m}"],
+            self.uses(entries, counts),
+        )
+        names = {entry.model for entry in entries}
+        names |= {survey.model_of(route.handler) for route in self._settings.routes}
+        names |= {count.model or survey.model_of(count.handler) for count in counts}
+        return tuple(self._model(name, survey) for name in sorted(filter(None, names)))
+
+    def own_models(self, entries: Sequence[WeightsEntry]) -> Mapping[str, str]:
+        """Return the models of handlers that are not named as a model, by the first weights that they have told of.
+
+        `spine_angles` reads with `spine_vertebrae`: before its first answer its weights alone say so.
+        """
+        model_of_weights = {entry.name: entry.model for entry in entries}
+        named = {*model_of_weights.values()}
+        models = {}
+        for handler in {route.handler for route in self._settings.routes}:
+            name = model_of(handler, ())
+            if name in named or not self.card(name).problem:
+                continue
+            weights = self._readers.known_weights(handler)
+            models[handler] = next((model_of_weights.get(each, "") for each in weights.names), "") if weights else ""
+        return models
 
     def uses(self, entries: Sequence[WeightsEntry], counts: Sequence[HandlerCount]) -> tuple[Use, ...]:
         """Return the weights with which each handler of a route answers, as far as the handlers have told."""
         model_of_weights = {entry.name: entry.model for entry in entries}
         handlers = sorted({route.handler for route in self._settings.routes})
-        known = {handler: weights for handler in handlers if (weights := self._readers.known_weights(handler))}
+        own_models = self.own_models(entries)
+        answering = {handler: weights for handler in handlers if (weights := self._readers.known_weights(handler))}
         return tuple(
             Use(
                 handler,
-                model_of(handler, counts),
+                model_of(handler, counts, own_models),
                 tuple(dict.fromkeys(model_of_weights.get(name, "") for name in weights.names)),
                 weights.digest,
             )
-            for handler, weights in known.items()
+            for handler, weights in answering.items()
         )
 
-    def _model(
-        self,
-        name: str,
-        entries: Sequence[WeightsEntry],
-        counts: Sequence[HandlerCount],
-        judged: Sequence[Agreement],
-        uses: Sequence[Use],
-    ) -> Overview:
+    def _model(self, name: str, survey: _Survey) -> Overview:
         own = card(name, self._site)
-        own_month = [item for item in judged if model_of(item.handler, counts) == name]
+        own_month = [item for item in survey.judged if survey.model_of(item.handler) == name]
+        entries = [entry for entry in survey.entries if entry.model == name]
+        counts = [count for count in survey.counts if survey.model_of(count.handler) == name]
+        routes = [route for route in self._settings.routes if survey.model_of(route.handler) == name]
+        untold = next((route.handler for route in routes if not survey.own_models.get(route.handler, name)), "")
         return Overview(
             name=name,
             card=own,
-            statuses=tuple(dict.fromkeys(entry.status.value for entry in entries if entry.model == name)),
+            statuses=tuple(dict.fromkeys(entry.status.value for entry in entries)),
             tests=tuple(test for file in own.evaluations if (test := figure_of(file))),
-            routes=tuple(r.name for r in self._settings.routes if model_of(r.handler, counts) == name),
-            reads_with=tuple(model for use in uses if use.model == name for model in use.models if model != name),
-            serves=tuple(use.model for use in uses if name in use.models and use.model != name),
-            counts=tuple(
-                Course(count.handler, count_words(count), count.last_at)
-                for count in counts
-                if model_of(count.handler, counts) == name
+            routes=tuple(route.name for route in routes),
+            reads_with=tuple(
+                model for use in survey.uses if use.model == name for model in use.models if model != name
             ),
+            serves=tuple(use.model for use in survey.uses if name in use.models and use.model != name),
+            counts=tuple(Course(count.handler, count_words(count), count.last_at) for count in counts),
             agreement=_agreement_words(own_month),
+            metrics="; ".join(dict.fromkeys(entry.metrics for entry in entries if entry.metrics)),
+            untold_handler="" if counts or entries else untold,
         )
 
     def handlers(self, name: str, recent: Days) -> tuple[str, ...]:
         """Return the handlers that answer with a model, the one with the most answers first."""
         counts = self._statistics.handlers(recent.period(zone_of(self._settings)))
+        own_models = self.own_models(self.weights()[0])
         by_answers = sorted(counts, key=lambda count: -count.answers)
         handlers = [*(count.handler for count in by_answers), *(route.handler for route in self._settings.routes)]
-        return tuple(dict.fromkeys(text for text in handlers if model_of(text, counts) == name)) or (name,)
+        own = (handler for handler in handlers if model_of(handler, counts, own_models) == name)
+        return tuple(dict.fromkeys(own)) or (name,)
 
     def card(self, name: str) -> Card:
         """Return the card of a model."""
         return card(name, self._site)
-
-
-def figure_of(file: EvaluationFile) -> TestFigure | None:
-    """Return the figure of a test, None of a test without an AUC."""
-    evaluation = file.evaluation
-    if evaluation is None or evaluation.auc is None:
-        return None
-    auc = evaluation.auc
-    shortcuts = [baseline.auc.value for baseline in evaluation.baselines.values() if baseline.kind == "shortcut"]
-    best = max(shortcuts, default=0.0)
-    words = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}, n {auc.n})"
-    return TestFigure(file.name, words, f"{best:.3f}" if shortcuts else "", best >= auc.low)
 
 
 def count_words(count: HandlerCount) -> str:
@@ -193,10 +216,10 @@ def _percent(number: int, total: int) -> str:
     return f"{100 * number / total:.0f} % of {total}"
 
 
-def model_of(handler: str, counts: Iterable[HandlerCount]) -> str:
-    """Return the model of a handler: the model that it named in its answers, else the last part of its own name."""
+def model_of(handler: str, counts: Iterable[HandlerCount], own_models: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the model of a handler: what it named in its answers, else what `own_models` has, else its own name."""
     named = (count.model for count in counts if count.handler == handler and count.model)
-    return next(named, handler.rpartition(".")[2])
+    return next(named, own_models.get(handler) or handler.rpartition(".")[2])
 
 
 def router(parts: Parts) -> APIRouter:
@@ -235,6 +258,7 @@ def router(parts: Parts) -> APIRouter:
             problem=problem,
             colors=STATUS,
             folder=folder,
+            evaluation_command=evaluation_command(name),
         )
 
     return routes

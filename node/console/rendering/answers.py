@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import config, dcmread
+from pydicom import config
 
 from ainode.node.console.rendering.header_rows import header_rows
 from ainode.node.console.rendering.questions import (
@@ -83,9 +83,9 @@ def _printed(question: object) -> bytes:
 
 
 def _picture(path: Path) -> bytes:
-    """Return the pixels of a capture as PNG, as they were sent."""
+    """Return the first frame of a picture as PNG: colors of 8 bits as they were sent, grays by their window."""
     content = BytesIO()
-    Image.fromarray(np.asarray(dcmread(path).pixel_array)).save(content, "PNG", compress_level=1)
+    Image.fromarray(_shades(frame(path))).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 

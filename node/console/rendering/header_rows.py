@@ -11,6 +11,8 @@ from ainode.node.console.rendering.impersonal import is_impersonal
 from ainode.node.domain import counted
 from ainode.node.logs import printable
 
+NOT_SHOWN: Final = "(not shown)"
+"""the value of an element that may be of a patient"""
 _ROWS: Final = 2_000
 _DEPTH: Final = 6
 _ITEMS: Final = 50
@@ -41,7 +43,7 @@ def _rows(data_set: Dataset, depth: int, *, is_anonymous: bool, sequence: str = 
             continue
         element = data_set[tag]
         is_shown = not is_anonymous or is_impersonal(element, sequence)
-        yield _row(tag, element.name, str(element.VR), _text(element) if is_shown else "(not shown)", depth)
+        yield _row(tag, element.name, str(element.VR), _text(element) if is_shown else NOT_SHOWN, depth)
         if element.VR == "SQ" and is_shown and depth < _DEPTH:
             for number, item in enumerate(element.value[:_ITEMS], start=1):
                 yield _row(tag, f"Item {number}", "", "", depth + 1)

@@ -10,10 +10,11 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.routing.unread import WORDS, sentence
-from ainode.node.deciding.explanations import NOT_KEPT
+from ainode.node.deciding.explanations import later_routes
 from ainode.node.domain import UID, UID_PATTERN
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.unread import UnreadStudies
+from ainode.node.routes import NOT_KEPT
 
 _READ_S: Final = 120.0
 
@@ -51,6 +52,8 @@ def router(parts: Parts) -> APIRouter:
             words=WORDS,
             sentence=sentence,
             decisions=decisions,
+            is_read=bool(parts.ledger.jobs(study=UID(study))),
+            later_routes=later_routes(decisions or (), parts.settings.routes),
             problem=problem,
             has_values_in_files=_has_values_in_files(decisions or ()),
             may_read_values=may_read_values,

@@ -140,6 +140,7 @@ def conditions(route: Route) -> list[str]:
         *(f"a further series with {json.dumps(dict(tags))}" for tags in route.required_series),
         f"at least {route.min_instances} images" if route.min_instances > 1 else "",
         f"beside it: {', '.join(route.companions)}" if route.companions else "",
+        *(f"read first where {keyword} is {pattern}" for keyword, pattern in route.urgent_tags.items()),
         f"earlier studies from {route.priors.source}, {route.priors.count} at most" if route.priors else "",
     ]
     return list(filter(None, lines))

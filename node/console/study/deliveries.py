@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from ainode.node.console.study.events import Event
+from ainode.node.console.study.meanings import proof_words, receipt_words
 from ainode.node.domain import DeliveryState, JobState, counted
 from ainode.node.keeping.job_events import JobEvent, JobEventKind, Subject, subject_of
 from ainode.node.keeping.records import Delivery, Job
@@ -57,6 +58,7 @@ def delivered(job: Job, deliveries: Sequence[Delivery], events: Sequence[JobEven
     """Yield what happened to the documents of a job at each destination, and what is awaited."""
     for consignment in _consignments(deliveries, events):
         yield from _sent(consignment)
+        yield from _replaced(consignment)
         yield from _confirmed(consignment)
         yield from _checked(consignment)
         if job.state is not JobState.SUPERSEDED:
@@ -66,7 +68,7 @@ def delivered(job: Job, deliveries: Sequence[Delivery], events: Sequence[JobEven
 
 def asked_by(event: JobEvent) -> str:
     """Return who wanted something done again."""
-    return f"by {event.person}" if event.person else "on a terminal"
+    return f"by {event.person}" if event.person else "on the command line"
 
 
 def _consignments(deliveries: Sequence[Delivery], events: Sequence[JobEvent]) -> Iterator[_Consignment]:
@@ -89,11 +91,10 @@ def _sent(consignment: _Consignment) -> Iterator[Event]:
     if not sent:
         return
     last = max(delivery.sent_at for delivery in sent if delivery.sent_at)
-    statuses = sorted({delivery.archive_status for delivery in sent if delivery.archive_status is not None})
     comments = dict.fromkeys(delivery.archive_comment for delivery in sent if delivery.archive_comment)
     words = [
         consignment.share(sent),
-        *(f"status 0x{status:04X}" for status in statuses),
+        receipt_words(sent),
         *(f'{sent[0].whom} says: "{comment}"' for comment in comments),
     ]
     tried = [delivery.tried_at for delivery in sent if delivery.tried_at]
@@ -103,15 +104,28 @@ def _sent(consignment: _Consignment) -> Iterator[Event]:
     yield Event(last, consignment.title("Sent to {}", "Addendum sent to {}"), _joined(*words), duration_s, "sent")
 
 
+def _replaced(consignment: _Consignment) -> Iterator[Event]:
+    """Yield that messages are not sent any more, for later ones have their place."""
+    replaced = [delivery for delivery in consignment.deliveries if delivery.is_replaced and delivery.confirmed_at]
+    if replaced:
+        last = max(delivery.confirmed_at for delivery in replaced if delivery.confirmed_at)
+        reasons = dict.fromkeys(delivery.explanation for delivery in replaced)
+        title = consignment.title("Replaced before it reached {}", "Addendum replaced before it reached {}")
+        yield Event(last, title, _joined(consignment.share(replaced), *reasons))
+
+
 def _confirmed(consignment: _Consignment) -> Iterator[Event]:
-    confirmed = [delivery for delivery in consignment.in_state(DeliveryState.CONFIRMED) if delivery.confirmed_at]
+    confirmed = [
+        delivery
+        for delivery in consignment.in_state(DeliveryState.CONFIRMED)
+        if delivery.confirmed_at and not delivery.is_replaced
+    ]
     if not confirmed:
         return
     last = max(delivery.confirmed_at for delivery in confirmed if delivery.confirmed_at)
     sent = max((delivery.sent_at for delivery in confirmed if delivery.sent_at), default=None)
-    proofs = ", ".join(sorted({delivery.proof for delivery in confirmed if delivery.proof}))
-    is_whole = len(confirmed) == len(consignment.deliveries)
-    words = ", ".join(filter(None, (consignment.share(confirmed), proofs and f"by {proofs}")))
+    is_whole = len(confirmed) == sum(not delivery.is_replaced for delivery in consignment.deliveries)
+    words = ", ".join(filter(None, (consignment.share(confirmed), proof_words(confirmed))))
     duration_s = (last - sent).total_seconds() if sent else None
     title = consignment.title("Confirmed by {}", "Addendum confirmed by {}")
     yield Event(last, title if is_whole else f"{title} in part", words, duration_s, "good" if is_whole else "warn")
@@ -144,17 +158,17 @@ def _setbacks(events: Sequence[JobEvent]) -> Iterator[Event]:
         documents = "" if event.subject is Subject.ADDENDUM else counted(event.count, "document")
         if event.subject is Subject.ADDENDUM and event.count > 1:
             documents = f"{event.count} addenda"
-        what = "Delivery of an addendum" if event.subject is Subject.ADDENDUM else "Delivery"
+        subject = "Delivery of an addendum" if event.subject is Subject.ADDENDUM else "Delivery"
         match event.kind:
             case JobEventKind.GIVEN_UP:
                 words = _joined(documents, f"after {counted(event.attempts, 'attempt')}", event.error)
-                yield Event(event.at, f"{what} to {event.destination} given up", words, None, "bad")
+                yield Event(event.at, f"{subject} to {event.destination} given up", words, None, "bad")
             case JobEventKind.TRIED_AGAIN:
                 words = _joined(asked_by(event), documents)
-                yield Event(event.at, f"{what} to {event.destination} asked for again", words)
+                yield Event(event.at, f"{subject} to {event.destination} asked for again", words)
             case JobEventKind.CHECKED_AGAIN:
                 words = _joined(asked_by(event), documents, "it is asked what it still has, and gets what it misses")
-                yield Event(event.at, f"{what} to {event.destination} asked for again", words)
+                yield Event(event.at, f"{subject} to {event.destination} asked for again", words)
 
 
 def _together(events: Sequence[JobEvent]) -> Sequence[JobEvent]:

@@ -23,7 +23,7 @@ from ainode.node.console.documents import (
 )
 from ainode.node.console.entry.access import Role, Visit, of
 from ainode.node.console.parts import Parts
-from ainode.node.domain import UID, UID_PATTERN, DocumentKind, JobState
+from ainode.node.domain import UID, UID_PATTERN, JobState
 from ainode.node.keeping.records import Job
 
 StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
@@ -142,6 +142,6 @@ class StudyFiles:
 
 def _printed(documents: Sequence[ShownDocument]) -> list[ShownDocument]:
     """Return what a report.pdf shows: the first capture, and the last DICOM object, which names the patient."""
-    objects = [shown for shown in documents if shown.document.kind is not DocumentKind.MESSAGE]
+    objects = [shown for shown in documents if not shown.document.kind.is_message]
     captures = [shown for shown in objects if shown.is_capture][:1]
     return [*captures, *(shown for shown in objects[-1:] if shown not in captures)]

@@ -15,12 +15,17 @@ from ainode.node.console.judgements.judging import OPINIONS, Panels
 from ainode.node.console.memos import Memos
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
+from ainode.node.console.rendering.header_rows import NOT_SHOWN
 from ainode.node.console.states import state_words
 from ainode.node.console.study.actions import add_actions
 from ainode.node.console.study.images import first_series
 from ainode.node.console.study.judged import judged_events
+from ainode.node.console.study.meanings import match_reasons
+from ainode.node.console.study.series_names import names_of
 from ainode.node.console.study.timeline import JobCourse, fruitless_check, timeline
+from ainode.node.console.study.workitems import workitem_events
 from ainode.node.console.worklist.actions import REASONS
+from ainode.node.deciding.explanations import later_routes
 from ainode.node.domain import UID, UID_PATTERN, DeliveryState, JobState, Presence
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.catalog import StoredInstance
@@ -28,8 +33,8 @@ from ainode.node.keeping.job_events import JobEvents
 from ainode.node.keeping.patient_index import Labels, PatientIndex, naming
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, KeptSeries, StudyRecords
-from ainode.node.routes import HAS_PIXELS
-from ainode.node.settings.tables import ConsoleTable
+from ainode.node.keeping.workitems import OPEN, Workitems
+from ainode.node.settings import ConsoleTable
 from ainode.node.web.state import study_status
 
 StudyUid = Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")]
@@ -77,18 +82,6 @@ def viewer_links(table: ConsoleTable, study: str) -> tuple[tuple[str, str], ...]
     """Return the name and the address of each configured viewer of a study."""
     templates = ("OHIF", table.ohif), ("Stone Web Viewer", table.stone), ("Weasis", table.weasis)
     return tuple((name, template.replace("{study}", study)) for name, template in templates if template)
-
-
-def match_reasons(explanation: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
-    """Return why each route matched a series of the study, such as `Modality is CT, BodyPartExamined is CHEST`."""
-    reasons: dict[str, str] = {}
-    for decision in explanation or ():
-        if decision["checks"] and all(check["passed"] for check in decision["checks"]):
-            # Two conditions may look at the same attribute; every image has pixels, and says by its size that it has.
-            telling = [check for check in decision["checks"] if check["expected"] != HAS_PIXELS]
-            words = dict.fromkeys(f"{check['attribute']} is {check['found']}" for check in telling)
-            reasons.setdefault(decision["route"], ", ".join(words))
-    return reasons
 
 
 def _is_moving(jobs: Sequence[Job], deliveries: Mapping[str, Sequence[Delivery]]) -> bool:
@@ -210,13 +203,18 @@ class StudyPage:
         headlines = {job.id: headline(job.result, job.reason) for job in jobs}
         panels = {job.id: self._panels.of(job) for job in jobs}
         panels |= {past_job.id: self._panels.of(past_job) for past_job in history}
-        judged = [event for panel in panels.values() for event in judged_events(panel)]
+        workitems = Workitems(parts.engine).of_study(study)
+        others = [event for panel in panels.values() for event in judged_events(panel)]
+        others += workitem_events(workitems)
         state = status.state if status else "reported"
         explanation = parts.catalog.explanation(study)
         labels = self._index.shown([study]).get(study, Labels())
         announcement = parts.announcements.of(study)
         is_checking = bool(reception and announcement and announcement.is_asked)
         day = _day(labels.study_date)
+        events = timeline(completions, reception, self._courses(jobs, deliveries, explanation), others)
+        reasons = (*headlines.values(), *(event.detail for event in events), status.reason if status else "")
+        series_of_explanation = (decision["series_instance_uid"] for decision in explanation or ())
         return {
             "study": study,
             "state": state,
@@ -229,10 +227,18 @@ class StudyPage:
             "other_weights": parts.settings.console.other_weights,
             "retention_days": parts.settings.node.retention_days,
             "viewers": viewer_links(parts.settings.console, study),
-            "events": timeline(completions, reception, self._courses(jobs, deliveries, explanation), judged),
+            "events": events,
+            "uid_names": names_of(
+                (*reasons, *series_of_explanation),
+                study,
+                records.series(study),
+                parts.catalog,
+                has_words=not self._is_anonymous,
+            ),
             "is_moving": is_checking
             or bool(reception and not reception.is_routed)
             or _is_moving(jobs, deliveries)
+            or any(item.state in OPEN for item in workitems)
             or any(panel.awaits_addendum for panel in panels.values()),
             "is_checking": is_checking,
             "unchanged": None if is_checking else fruitless_check(completions, jobs),
@@ -240,6 +246,7 @@ class StudyPage:
             "labels": labels,
             "day": day,
             "answers": self._answers(jobs, day),
+            "shadows": parts.settings.shadows,
             "others": self._others(study),
             "opinions": OPINIONS,
             "panels": panels,
@@ -249,6 +256,7 @@ class StudyPage:
             "score_tables": score_tables([*jobs, *history]),
             "history_headlines": {entry.id: headline(entry.result, entry.reason) for entry in history},
             "explanation": explanation,
+            "later_routes": later_routes(explanation or (), parts.settings.routes),
         }
 
     def _courses(
@@ -271,23 +279,29 @@ class StudyPage:
         ]
 
     def _answers(self, jobs: Sequence[Job], day: date | None) -> tuple[Answer, ...]:
-        """Return the answers that count: what is present first, what has no verdict last."""
+        """Return the answers that count: of live routes first; what is present first, what has no verdict last."""
         ledger = self._parts.ledger
         live_jobs = [job for job in reversed(jobs) if job.state is not JobState.SUPERSEDED]
         answers = [answer_of(job, ledger.documents(job.id), self._deliveries(job), day) for job in live_jobs]
-        return tuple(sorted(answers, key=lambda answer: _PRESENCES.index(answer.presence)))
+        shadows = self._parts.settings.shadows
+        return tuple(
+            sorted(answers, key=lambda answer: (answer.job.route in shadows, _PRESENCES.index(answer.presence)))
+        )
 
     def _others(self, study: UID) -> list[tuple[UID, Labels, date | None, list[tuple[str, str]]]]:
         """Return the other studies of the patient, each with the route and the answer of its jobs."""
         uids = self._index.of_same_patient(study)
-        labels = self._index.shown(uids)
+        labels, shadows = self._index.shown(uids), self._parts.settings.shadows
         return [
             (
                 uid,
                 labels[uid],
                 _day(labels[uid].study_date),
                 [
-                    (job.route, headline(job.result, job.reason) or state_words(job.state))
+                    (
+                        f"{job.route} (shadow)" if job.route in shadows else job.route,
+                        headline(job.result, job.reason) or state_words(job.state),
+                    )
                     for job in self._parts.ledger.jobs(study=uid)
                     if job.state is not JobState.SUPERSEDED
                 ],
@@ -308,4 +322,5 @@ class StudyPage:
             rows = self._parts.rendering.header(stored.path, is_anonymous=self._is_anonymous)
         except CannotRender as error:
             return {"problem": str(error)}
-        return {_DESCRIBED[row["tag"]]: row["value"] for row in rows if row["tag"] in _DESCRIBED and not row["depth"]}
+        known = (row for row in rows if row["tag"] in _DESCRIBED and not row["depth"] and row["value"] != NOT_SHOWN)
+        return {_DESCRIBED[row["tag"]]: row["value"] for row in known}

@@ -14,6 +14,8 @@ from ainode.node.keeping.records import Delivery, Job
 from ainode.node.keeping.study_records import KeptCompletion, Reception
 
 _UNCHANGED: Final = "images, routes, configuration and weights are those of a reading that is here"
+_SAME: Final = "the node had these images or objects, so nothing was read again"
+_WITHHELD: Final = "they stay in the node: its demonstration weights are not ready for patients"
 _ENDED: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
@@ -33,10 +35,10 @@ def timeline(
     completions: Sequence[KeptCompletion],
     reception: Reception | None,
     courses: Sequence[JobCourse],
-    judged: Sequence[Event] = (),
+    others: Sequence[Event] = (),
 ) -> tuple[Event, ...]:
-    """Return the events of a study with those of its judgements, oldest first; what is awaited comes last."""
-    events = [*_received(completions, reception), *judged]
+    """Return the events of a study with `others`, as of judgements, oldest first; what is awaited comes last."""
+    events = [*_received(completions, reception), *others]
     jobs = [course.job for course in courses]
     if check := fruitless_check(completions, jobs):
         events.append(Event(check.at, "Nothing read again", _UNCHANGED, None, "warn"))
@@ -67,7 +69,7 @@ def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) 
 
 def _of_job(course: JobCourse, jobs: Sequence[Job]) -> Iterator[Event]:
     job = course.job
-    words = f"because {course.reason}" if course.reason else "the job was queued"
+    words = f"because {course.reason}" if course.reason else "the reading was queued"
     yield Event(job.queued_at, f"Matched by route {job.route}", words)
     yield from _earlier_attempts(job, course.events)
     yield from _read(job, course.headline, course.events)
@@ -88,33 +90,40 @@ def _received(completions: Sequence[KeptCompletion], reception: Reception | None
     times = [item.first_received_at for item in completions] + ([reception.first_received_at] if reception else [])
     first = min(times, default=None)
     if first:
-        yield Event(first, "First instance received", senders)
+        yield Event(first, "First image or object received", senders)
     count, last = 0, first
     for completion in completions:
         arrivals = completion.instance_count - count
         if completion.last_received_at != last or not count:
             yield _last_received(completion, arrivals, is_late=bool(count), since=last)
         pause_s = (completion.at - completion.last_received_at).total_seconds()
-        words = f"{counted(completion.instance_count, 'instance')}; {completion.reason}"
+        words = f"{_counted(completion.instance_count)}; {completion.reason}"
         yield Event(completion.at, "Complete" if not count else "Complete again", words, max(pause_s, 0.0))
         count, last = completion.instance_count, completion.last_received_at
+    if reception and reception.is_routed and last and reception.last_received_at > last:
+        yield Event(reception.last_received_at, "Came again unchanged", _SAME, None, "warn")
     if reception and not reception.is_routed:
         is_late = bool(count)
-        title = "Late instance received" if is_late else "Last instance so far received"
-        yield Event(reception.last_received_at, title, f"{counted(reception.instance_count, 'instance')} here now")
+        title = "Late image or object received" if is_late else "Latest image or object received"
+        yield Event(reception.last_received_at, title, f"{_counted(reception.instance_count)} here now")
         yield Event(None, "Waiting until the study is complete", "", None, "busy")
 
 
 def _last_received(completion: KeptCompletion, arrivals: int, *, is_late: bool, since: datetime | None) -> Event:
     duration_s = (completion.last_received_at - since).total_seconds() if since else None
     if not is_late:
-        return Event(completion.last_received_at, "Last instance received", counted(arrivals, "instance"), duration_s)
+        return Event(completion.last_received_at, "Last image or object received", _counted(arrivals), duration_s)
     words = (
-        f"{counted(arrivals, 'more instance')}"
+        counted(arrivals, "more image or object", "more images or objects")
         if arrivals > 0
-        else "instances came again, or others under the same UIDs"
+        else "some came again, or others with the same identifiers (UIDs)"
     )
-    return Event(completion.last_received_at, "Late instances received", words, duration_s, "warn")
+    return Event(completion.last_received_at, "Late images or objects received", words, duration_s, "warn")
+
+
+def _counted(count: int) -> str:
+    """Return a number of instances in words; an instance may be a report or a mark, too."""
+    return counted(count, "image or object", "images or objects")
 
 
 def _read(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event]:
@@ -122,7 +131,7 @@ def _read(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[Event
         yield Event(None, "Waiting to be read", job.reason, None, "busy")
         return
     if job.reading_at:
-        words = f"attempt {job.attempts}" if job.attempts > 1 else f"handler {job.handler}"
+        words = f"attempt {job.attempts}" if job.attempts > 1 else f"by the handler {job.handler}"
         waited_s = (job.reading_at - job.queued_at).total_seconds()
         yield Event(job.reading_at, "Reading began", words, waited_s)
     if job.state is JobState.READING:
@@ -142,7 +151,7 @@ def _answered(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[E
         title, words = ("Declined", headline or job.reason) if is_refusal else ("Read", headline)
         yield Event(read_at, title, words, max(job.seconds - compose_s, 0.0))
         if compose_s and not is_refusal:
-            yield Event(job.finished_at, "Documents composed", job.withheld, compose_s)
+            yield Event(job.finished_at, "Documents made", _WITHHELD if job.withheld else "", compose_s)
     elif job.reason and (job.state in _ENDED or all(event.at != job.finished_at for event in events)):
         # Of a superseded job, the kept event knows whether the reading failed or was cancelled.
         yield _ending(job.finished_at, job.reason, is_cancelled=job.state is JobState.CANCELLED)
@@ -168,6 +177,6 @@ def _superseded(job: Job, jobs: Sequence[Job]) -> Iterator[Event]:
     if job.state is not JobState.SUPERSEDED:
         return
     later = [other for other in jobs if other.route == job.route and other.queued_at > job.queued_at]
-    if later:
-        words = f"a later reading by route {job.route} takes its place"
+    if later := [other for other in jobs if other.id == job.successor] or later:
+        words = f"a later reading by route {later[0].route} takes its place"
         yield Event(min(other.queued_at for other in later), "Replaced", words, None, "warn")

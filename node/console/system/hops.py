@@ -1,7 +1,8 @@
 """How far a synthetic study came: each hop of its way through the node, those that were not run included."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from ainode.node.console.parts import Parts
@@ -29,31 +30,34 @@ class Hop:
         return self.state != "waiting"
 
 
-def hops_of(parts: Parts, study: UID, route: str = "") -> tuple[Hop, ...]:
-    """Return the hops of a study, in the order of its way; `route` is the route that the study was made for."""
-    stored = parts.catalog.instances(study)
-    if not stored:
-        return (Hop("indexed", "waiting", "the receiver answered; the intake has not taken the study yet"),)
-    on_disk = sum(entry.path.exists() for entry in stored)
-    hops = [
-        Hop(
-            "on the disk and indexed",
-            "done" if on_disk == len(stored) else "failed",
-            counted(on_disk, "instance"),
-        )
-    ]
-    if not parts.catalog.is_routed(study):
-        return (*hops, Hop("complete", "waiting", "the node waits whether more images come ([completeness])"))
-    hops.append(Hop("complete and routed", "done", "every route was checked against the study"))
-    jobs = parts.ledger.jobs(study=study)
-    if route and route not in {job.route for job in jobs}:
-        reason = f"route {route} did not take the study that its own handler made; the page of the study says why"
-        hops.append(Hop(f"read by {route}", "failed", reason))
-    elif not jobs:
-        hops.append(Hop(_READ, "not run", "no route takes this study, as is meant of a test that ends at the routes"))
+def hops_of(parts: Parts, study: UID, *, since: datetime | None = None, outcome: Hop | None = None) -> tuple[Hop, ...]:
+    """Return the hops of a study, in the order of its way; of the test of a route those since then, and its outcome."""
+    hops = tuple(_way(parts, study, since))
+    if outcome is None:
+        return hops
+    if outcome.is_over:
+        hops = tuple(hop if hop.is_over else replace(hop, state="not run") for hop in hops)
+    return (*hops, outcome)
+
+
+def _way(parts: Parts, study: UID, since: datetime | None) -> Iterator[Hop]:
+    instances = [item for item in parts.catalog.instances(study) if since is None or item.received_at >= since]
+    if not instances:
+        yield Hop("indexed", "waiting", "the study is on its way, or the intake has not taken it yet")
+        return
+    on_disk = sum(item.path.exists() for item in instances)
+    state = "done" if on_disk == len(instances) else "failed"
+    yield Hop("on the disk and indexed", state, counted(on_disk, "instance"))
+    jobs = [job for job in parts.ledger.jobs(study=study) if since is None or job.queued_at >= since]
+    if not parts.catalog.is_routed(study) or (since and not jobs):
+        yield Hop("complete", "waiting", "the node waits whether more images come ([completeness])")
+        return
+    yield Hop("complete and routed", "done", "every route was checked against the study")
     if not jobs:
-        return (*hops, *_not_run("no model read the study", _DOCUMENTS, _DELIVERED))
-    return (*hops, *(hop for job in jobs for hop in _job_hops(parts, job)))
+        yield Hop(_READ, "not run", "no route takes this study, as is meant of a test that ends at the routes")
+        yield from _not_run("no model read the study", _DOCUMENTS, _DELIVERED)
+    for job in jobs:
+        yield from _job_hops(parts, job)
 
 
 def _not_run(reason: str, *names: str) -> Iterator[Hop]:
@@ -83,8 +87,8 @@ def _job_hops(parts: Parts, job: Job) -> Iterator[Hop]:
 
 
 def _delivery_hops(job: Job, deliveries: Sequence[Delivery]) -> Iterator[Hop]:
-    for destination in dict.fromkeys(delivery.destination for delivery in deliveries):
-        own = [delivery for delivery in deliveries if delivery.destination == destination]
+    for destination in dict.fromkeys(delivery.destination for delivery in deliveries if not delivery.is_replaced):
+        own = [item for item in deliveries if item.destination == destination and not item.is_replaced]
         states = [delivery.state for delivery in own]
         confirmed = states.count(DeliveryState.CONFIRMED)
         name = f"documents of {job.route} confirmed by {destination}"

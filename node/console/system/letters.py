@@ -15,6 +15,7 @@ from ainode.node.domain import DocumentKind
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping.dead_letters import DeadLetter, DeadLetters, Documents
 from ainode.node.keeping.job_events import Instruction
+from ainode.node.keeping.notices import Notices
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex, naming
 
 _LETTERS: Final = 50
@@ -25,8 +26,11 @@ _NOUNS: Final = {
     DocumentKind.PRESENTATION_STATE: ("presentation state", "presentation states"),
     DocumentKind.SEGMENTATION_FRACTIONAL: ("segmentation", "segmentations"),
     DocumentKind.SEGMENTATION_LABELMAP: ("label map", "label maps"),
+    DocumentKind.PDF: ("PDF", "PDFs"),
     DocumentKind.ASSESSMENT: ("addendum", "addenda"),
+    DocumentKind.OBJECT: ("object of a program", "objects of programs"),
     DocumentKind.MESSAGE: ("HL7 message", "HL7 messages"),
+    DocumentKind.BUNDLE: ("FHIR transaction", "FHIR transactions"),
 }
 
 
@@ -35,6 +39,7 @@ def router(parts: Parts) -> APIRouter:
     routes, page = APIRouter(), _LettersPage(parts)
     routes.add_api_route("/system/failures", page.show)
     routes.add_api_route("/system/failures", page.retry, methods=["POST"])
+    routes.add_api_route("/system/failures/notices", page.tell_again, methods=["POST"])
     return routes
 
 
@@ -50,6 +55,7 @@ class _LettersPage:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._letters = parts, DeadLetters(parts.engine)
+        self._notices = Notices(parts.engine)
         self._index = PatientIndex(parts.engine, naming(parts.settings) or Naming.HIDDEN)
 
     def show(
@@ -70,6 +76,8 @@ class _LettersPage:
             "failures.html",
             letters=letters[:_LETTERS],
             retries=retries,
+            notices=self._notices.failed(count=_LETTERS),
+            notice_count=self._notices.failed_count(),
             labels_of=lambda study: labels.get(study, Labels()),
             words=documents_words,
             total=self._letters.count(),
@@ -88,6 +96,15 @@ class _LettersPage:
         chosen = dict.fromkeys(letter.job for letter in letters) if not job else (job,)
         count = self._retried(chosen, Instruction(datetime.now(UTC), visit.person))
         return RedirectResponse(f"/console/system/failures?retried={count}", 303)
+
+    def tell_again(
+        self,
+        _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
+        notice: Annotated[str, Form(max_length=64)] = "",
+    ) -> Response:
+        """Send one notification again, or all that were given up."""
+        self._notices.retry(datetime.now(UTC), notice)
+        return RedirectResponse("/console/system/failures", 303)
 
     def _retried(self, jobs: Iterable[str], instruction: Instruction) -> int:
         """Return how many of the jobs are tried again; a job of which nothing failed any more is left alone."""

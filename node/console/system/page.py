@@ -15,6 +15,12 @@ from ainode.node.console.system import state
 from ainode.node.console.system.verdict import Condition, statements
 from ainode.node.keeping.backlog import Backlog
 from ainode.node.keeping.dead_letters import DeadLetters
+from ainode.node.keeping.executors import Executors
+from ainode.node.keeping.notices import Notices
+from ainode.node.keeping.readership import Readership, lost_workers
+from ainode.node.metrics.families import resident_bytes
+from ainode.node.proving import golden
+from ainode.node.settings.in_force import configuration
 
 _PERIOD: Final = timedelta(days=1)
 _RECORDS: Final = 200
@@ -34,6 +40,8 @@ class _SystemPages:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._backlog, self._letters = parts, Backlog(parts.engine), DeadLetters(parts.engine)
+        self._notices, self._executors = Notices(parts.engine), Executors(parts.engine)
+        self._readership = Readership(parts.engine)
 
     def overview(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.VIEWER))]) -> Response:
         """Return the page, or the part of it that is asked for again every few seconds."""
@@ -46,30 +54,38 @@ class _SystemPages:
 
     def _values(self) -> dict[str, Any]:
         """Return what changes from moment to moment, and is cheap to ask for."""
-        parts, now = self._parts, datetime.now(UTC)
+        parts, now, processes = self._parts, datetime.now(UTC), self._executors.all()
         condition = Condition(
             faults=parts.web.readiness.faults(),
             failures=self._backlog.failures(now - _PERIOD),
             troubles=self._backlog.troubles(),
             dead_letters=self._letters.count(),
             queues=self._backlog.queues(),
+            untold=self._notices.failed_count(),
+            self_tests=golden.records(parts.settings),
+            shortages=self._readership.shortages(parts.settings.handlers),
         )
         return {
             "now": now,
             "statements": statements(condition, now=now, zone=zone_of(parts.settings)),
             "is_anything_sent": any(route.live_destinations for route in parts.settings.routes),
             "faults": condition.faults,
+            "self_tests": condition.self_tests,
             "queues": condition.queues,
+            "told": [(each, self._notices.tally(each.name, now - _PERIOD)) for each in parts.settings.subscriptions],
+            "executors": [*(each for each in processes if not each.is_dead), *lost_workers(processes)],
+            "reading_counts": self._readership.reading_counts() if processes else {},
+            "dead_after_s": parts.settings.workers.dead_after_s,
             "readers": parts.readers.states(),
             "reader_limit_bytes": parts.settings.reader.memory_limit_bytes,
             "dead_letter_count": condition.dead_letters,
             "associations": parts.receptions.open(),
             "refusals": parts.receptions.refusals(),
-            "max_associations": parts.settings.node.max_associations,
+            "max_associations": parts.settings.node.places,
             "address": f"{parts.settings.node.ae_title}@{parts.settings.node.bind}:{parts.settings.node.port}",
             "disk": state.disk_of(parts.settings),
             "database": state.database_of(parts.engine),
-            "resident_bytes": state.resident_bytes(),
+            "resident_bytes": resident_bytes(),
         }
 
     def records(
@@ -96,6 +112,6 @@ class _SystemPages:
         return render(
             request,
             "configuration.html",
-            rows=list(state.configuration(self._parts.settings)),
+            rows=list(configuration(self._parts.settings)),
             versions=list(state.versions()),
         )

@@ -2,12 +2,11 @@
 
 import importlib.metadata
 import platform
-import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -17,9 +16,6 @@ from ainode.node.keeping import database
 from ainode.node.settings import Settings
 
 _PACKAGES: Final = ("fastapi", "uvicorn", "jinja2", "sqlalchemy", "dbos", "pydicom", "pynetdicom", "highdicom", "torch")
-_RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
-_SECRET: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=password=)[^&\s]+")
-_HIDDEN: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +65,6 @@ def _size_bytes(engine: sa.Engine) -> int:
         return int(connection.execute(sa.select(sa.func.pg_database_size(sa.func.current_database()))).scalar_one())
 
 
-def resident_bytes() -> int:
-    """Return the memory of the node's own process (proc(5))."""
-    match = _RESIDENT.search(Path("/proc/self/status").read_text(encoding="ascii", errors="replace"))
-    return int(match[1]) * 1024 if match else 0
-
-
 def versions() -> Iterator[tuple[str, str]]:
     """Yield the name and version of the node, of Python, of the system and of the packages that are installed."""
     yield "ainode", __version__
@@ -85,27 +75,3 @@ def versions() -> Iterator[tuple[str, str]]:
             yield name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-
-
-def configuration(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each key and value in force; an address loses user and password."""
-    for name, values in settings.model_dump(mode="json", exclude={"routes", "peers"}).items():
-        yield from _rows(f"[{name}]", values)
-    for peer in settings.peers:
-        yield from _rows(f"[[peer]] {peer.name}", peer.model_dump(mode="json"))
-    for route in settings.routes:
-        yield from _rows(f"[[route]] {route.name}", asdict(route))
-
-
-def _rows(table: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _rows(f"{table} {key}", value)
-        elif value not in ("", None, (), []):
-            yield f"{table} {key}", _SECRET.sub(_HIDDEN, _text(value))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,6 +1,7 @@
 """What a person tries on the node: a peer, by echo or by the doctor, and the whole way of a synthetic study."""
 
 import secrets
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -12,12 +13,16 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.system.hops import hops_of
-from ainode.node.domain import UID, UID_PATTERN
+from ainode.node.console.system.route_tests import RouteTests
+from ainode.node.domain import UID, UID_PATTERN, synthetic_uid
 from ainode.node.errors import ConfigError
+from ainode.node.proving import golden
 
 _ECHO_S: Final = 60.0
 _DOCTOR_S: Final = 300.0
 _SEND_S: Final = 180.0
+# Seconds since 1970 that a datetime can be made of everywhere.
+_LAST_TIME: Final = 4e9
 
 
 def router(parts: Parts) -> APIRouter:
@@ -36,6 +41,7 @@ class _TrialPages:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._assistant = parts, Assistant(parts.settings)
+        self._tests = RouteTests(parts.settings)
 
     def echo(self, request: Request, name: str, _: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
         """Ask a peer whether it is there, by each protocol that the node speaks with it."""
@@ -56,7 +62,13 @@ class _TrialPages:
 
     def offer(self, request: Request, _: Annotated[Visit, Depends(access.of(Role.OPERATOR))]) -> Response:
         """Return the page that offers a self-test."""
-        return render(request, "self_test.html", routes=self._parts.settings.routes, problem="")
+        return self._offered(request, "")
+
+    def _offered(self, request: Request, problem: str) -> Response:
+        tested = self._parts.settings.self_test.routes
+        routes = [route.name for route in self._parts.settings.routes]
+        untested = [name for name in routes if name not in tested]
+        return render(request, "self_test.html", tested=tested, untested=untested, problem=problem)
 
     def send(
         self,
@@ -64,19 +76,21 @@ class _TrialPages:
         _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
         route: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
-        """Send a synthetic study to the receiver, and show how far it came; '' names no route, so that nothing is read.
+        """Test a route, or up to the routes where none is named, and show how far the synthetic study came.
 
-        Raises: HTTPException for a route that the node does not have.
+        Raises: HTTPException for a route that [self_test] does not name.
         """
-        handlers = {entry.name: entry.handler for entry in self._parts.settings.routes}
-        if route and route not in handlers:
-            raise HTTPException(404, f"no route is named {route!r}; choose a route of the page")
-        sent, problem = self._assistant.reply(
-            "send", limit_s=_SEND_S, handler=handlers.get(route, ""), token=secrets.token_hex(8)
-        )
+        if route:
+            if route not in self._parts.settings.self_test.routes:
+                raise HTTPException(404, f"[self_test] names no route {route!r}; choose a route of the page")
+            since, problem = self._tests.begin(route)
+            if problem:
+                return self._offered(request, problem)
+            return self._hops(request, synthetic_uid(golden.study_of(route)), route=route, since=since.timestamp())
+        sent, problem = self._assistant.reply("send", limit_s=_SEND_S, token=secrets.token_hex(8))
         if problem:
-            return render(request, "self_test.html", routes=self._parts.settings.routes, problem=problem)
-        return self._hops(request, sent["study"], route, sent)
+            return self._offered(request, problem)
+        return self._hops(request, UID(sent["study"]), sent=sent)
 
     def hops(
         self,
@@ -84,14 +98,19 @@ class _TrialPages:
         study: Annotated[str, Path(pattern=rf"^{UID_PATTERN}$")],
         _: Annotated[Visit, Depends(access.of(Role.OPERATOR))],
         route: Annotated[str, Query(max_length=64)] = "",
+        since: Annotated[float, Query(ge=0, le=_LAST_TIME)] = 0.0,
     ) -> Response:
-        """Return how far the synthetic study came."""
-        return self._hops(request, study, route, None)
+        """Return how far the synthetic study came; `since` is in seconds since 1970."""
+        return self._hops(request, UID(study), route=route, since=since)
 
-    def _hops(self, request: Request, study: str, route: str, sent: dict[str, Any] | None) -> Response:
-        hops = hops_of(self._parts, UID(study), route)
+    def _hops(
+        self, request: Request, study: UID, *, route: str = "", since: float = 0.0, sent: dict[str, Any] | None = None
+    ) -> Response:
+        began = datetime.fromtimestamp(since, UTC) if route else None
+        outcome = self._tests.outcome(route, began) if began else None
+        hops = hops_of(self._parts, study, since=began, outcome=outcome)
         template = "_hops.html" if "hx-request" in request.headers else "hops.html"
-        query = f"?{urlencode({'route': route})}" if route else ""
+        query = f"?{urlencode({'route': route, 'since': since})}" if route else ""
         values: dict[str, Any] = {
             "study": study,
             "route": route,

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from ainode.node.console.pages import duration
 from ainode.node.domain import counted
 from ainode.node.keeping.backlog import Failures, Queue, Trouble
+from ainode.node.keeping.readership import Shortage
+from ainode.node.proving.golden import RouteRecord
 
 # Readings take minutes; what has waited for longer waits behind something.
 LONG_WAIT: Final = timedelta(minutes=15)
@@ -36,17 +38,36 @@ class Condition:
     troubles: Sequence[Trouble]
     dead_letters: int
     queues: Sequence[Queue]
+    untold: int = 0
+    """notifications that nobody took"""
+    self_tests: Sequence[RouteRecord] = ()
+    """the last self-test of each route"""
+    shortages: Sequence[Shortage] = ()
+    """handlers that lack a process"""
 
 
 def statements(condition: Condition, *, now: datetime, zone: ZoneInfo | None) -> tuple[Statement, ...]:
     """Return what is wrong, the worst first; nothing where all is well."""
     return (
         *(Statement(f"The {name} is not ready: {fault}") for name, fault in condition.faults.items() if fault),
+        *map(_of_shortage, condition.shortages),
+        *_of_self_tests(condition.self_tests),
         *_of_failures(condition.failures, zone),
         *map(_of_trouble, condition.troubles),
         *_of_dead_letters(condition.dead_letters),
+        *_of_notices(condition.untold),
         *_of_queues(condition.queues, now),
     )
+
+
+def _of_shortage(shortage: Shortage) -> Statement:
+    return Statement(f"{shortage.summary[0].upper()}{shortage.summary[1:]}", detail=shortage.remedy)
+
+
+def _of_self_tests(records: Sequence[RouteRecord]) -> Iterator[Statement]:
+    for record in records:
+        if record.problem:
+            yield Statement(f"The self-test of route {record.route} failed", detail=record.problem)
 
 
 def _of_failures(failures: Failures, zone: ZoneInfo | None) -> Iterator[Statement]:
@@ -75,6 +96,12 @@ def _of_dead_letters(count: int) -> Iterator[Statement]:
         if count > 1:
             text = f"{count} dead letters: readings and documents that the node tries no more by itself"
         yield Statement(text, "/console/system/failures", "see why, and read or deliver again")
+
+
+def _of_notices(count: int) -> Iterator[Statement]:
+    if count:
+        text = f"{counted(count, 'notification')} that the node tries no more by itself"
+        yield Statement(text, "/console/system/failures", "see why, and send again")
 
 
 def _of_queues(queues: Sequence[Queue], now: datetime) -> Iterator[Statement]:

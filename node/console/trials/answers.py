@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ainode.node.console.answers import Answer, answer_of
-from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState
+from ainode.node.domain import UID, DocumentKind, InstanceRef, JobState, counted
 from ainode.node.keeping.records import Job, KeptDocument
 from ainode.node.offline.trials import Trial
 
@@ -103,6 +103,17 @@ def images(content: Mapping[str, Any], address: str) -> Sequence[TrialImages]:
         )
         for study in content["studies"]
     ]
+
+
+def series_names(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a sentence calls each series: its place in its study, modality and number of images."""
+    return {
+        series["series_instance_uid"]: (
+            f"{place} of {len(study['series'])} ({series['modality']}, {counted(len(series['files']), 'image')})"
+        )
+        for study in content["studies"]
+        for place, series in enumerate(study["series"], start=1)
+    }
 
 
 def image_paths(trial: Trial, series: str) -> dict[str, Path]:

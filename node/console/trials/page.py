@@ -13,13 +13,13 @@ from ainode.node.console.entry import access
 from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
-from ainode.node.console.trials.answers import answers, images
+from ainode.node.console.trials.answers import answers, images, series_names
 from ainode.node.console.trials.keeping import keep, prospects
 from ainode.node.console.trials.owners import owner
 from ainode.node.errors import ReceiveError
 from ainode.node.offline.trial_question import SLOTS, Stage, TrialOptions, trial_options
 from ainode.node.offline.trials import Trial, TrialRefused, TrialState
-from ainode.node.reading import registry
+from ainode.node.reading import described, registry
 
 Reader = Annotated[Visit, Depends(access.of(Role.READER))]
 # A second apart.
@@ -57,7 +57,9 @@ class TrialPages:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._trials, self._uploads = parts, parts.web.trials, parts.web.uploads
-        self._models = tuple(sorted({*registry.names(), *(route.handler for route in parts.settings.routes)}))
+        settings = parts.settings
+        of_routes = (route.handler for route in settings.routes)
+        self._models = tuple(sorted({*registry.names(), *described.names(settings.models), *of_routes}))
 
     def start(self, request: Request, visit: Reader) -> Response:
         """Return the form."""
@@ -122,6 +124,7 @@ class TrialPages:
             trial=trial,
             state=trial.state,
             answers=answers(trial, content),
+            uid_names=series_names(content),
             images=images(content, _address(trial)),
             prospects=outlook if may_keep else [],
             is_unnamed=any(prospect.wants_body_part for prospect in outlook),

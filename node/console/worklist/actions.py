@@ -14,8 +14,7 @@ from ainode.node.console.parts import Parts
 from ainode.node.console.states import state_words
 from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.errors import ConfigError
-from ainode.node.jobs.retries import deliver, retry
-from ainode.node.keeping.announcements import Announcement
+from ainode.node.jobs.retries import deliver, retry, route_again
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.keeping.records import Job
 from ainode.node.keeping.worklist import Kind
@@ -136,12 +135,8 @@ class Actions:
         return self._route_again(job.study_instance_uid)
 
     def _route_again(self, study: UID) -> str:
-        parts, now = self._parts, datetime.now(UTC)
-        if not parts.catalog.content(study):
-            raise Refusal(f"study {study}: the node has no image of it; send the study again")
-        announcement = Announcement(study, announced_at=now, due_at=now, read_now=True)
-        parts.announcements.announce(announcement)
-        parts.web.on_announced(announcement)
+        parts = self._parts
+        parts.web.on_announced(route_again(parts.catalog, parts.announcements, study, datetime.now(UTC)))
         return CHECKED
 
     def _deliver_again(self, row: Chosen, visit: Visit, _reason: str) -> str:

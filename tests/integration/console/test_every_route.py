@@ -15,6 +15,7 @@ from support.postgresql import postgresql
 from support.web_bench import Bench
 
 from ainode.node.console.entry.access import Role, RoleCheck
+from ainode.node.keeping.executors import Executor, ExecutorKind, Executors
 from ainode.node.web.api import application
 
 OPEN_PATHS = {"/login", "/theme", "/static/{path:path}"}
@@ -207,3 +208,34 @@ def test_a_nul_in_the_question_of_a_machine_is_refused(bench: Bench) -> None:
     question = {"instances": 1, "peer": NUL}
     answer = bench.call("POST", "/studies/1.2.3/announce", token, json=question)
     assert (answer.status_code, "NUL" in answer.text) == (400, True)
+
+
+def test_the_page_of_the_system_shows_node_and_workers_where_there_are_several_processes(either: Bench) -> None:
+    executors = Executors(either.engine)
+    is_postgresql = either.engine.dialect.name == "postgresql"
+    if is_postgresql:
+        for kind, machine in (
+            (ExecutorKind.NODE, "here"),
+            (ExecutorKind.WORKER, "there"),
+            (ExecutorKind.WORKER, "gone"),
+        ):
+            executors.enter(Executor(f"{machine}:1", machine, kind, f"machine-{machine}", ("spine_radiograph",)), 60.0)
+        executors.leave("gone:1")
+    text = Browser(either, Role.VIEWER).get("/console/system").text
+    assert ("Node and workers" in text) is is_postgresql
+    assert ("machine-there" in text) is is_postgresql
+    assert "machine-gone" not in text
+
+
+def test_the_page_of_the_system_names_a_lost_worker_and_the_handler_that_nobody_reads_with(either: Bench) -> None:
+    executors = Executors(either.engine)
+    is_postgresql = either.engine.dialect.name == "postgresql"
+    if is_postgresql:
+        worker = Executor("missed:1", "missed", ExecutorKind.WORKER, "machine-missed", ("spine_radiograph",))
+        executors.enter(worker, 60.0)
+        executors.sweep(lambda _: 0, -1.0)
+        executors.enter(Executor("here:2", "here", ExecutorKind.NODE, "machine-here", ()), 60.0)
+    text = Browser(either, Role.VIEWER).get("/console/system").text
+    assert ("No process reads with spine_radiograph" in text) is is_postgresql
+    assert ("&#39;missed&#39; on machine-missed (silent)" in text) is is_postgresql
+    assert ("lost (silent)</span>" in text) is is_postgresql

@@ -4,22 +4,30 @@ import csv
 import io
 import json
 import re
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from xml.etree.ElementTree import fromstring
 
 import pytest
+import sqlalchemy as sa
 from integration.console.conftest import Browser
-from support.answers import an_answer, many, put_answers
+from support.answers import an_answer, many, put_answers, verdict
 from support.node import ROOT
 from support.web_bench import Bench
 
 from ainode.node.audit.messages import Message
+from ainode.node.console.days import last_days
+from ainode.node.console.models.page import Models, Overview
 from ainode.node.disk import sha256_of
 from ainode.node.domain import UID, Correction, JobState, Judgement, Opinion
 from ainode.node.keeping.answer_search import AnswerFilter, AnswerSearch
 from ainode.node.keeping.judgements import Judgements
+from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Job
+from ainode.node.keeping.schema import jobs
+from ainode.node.reading.cards import evaluation_command
 from ainode.node.reading.weights import HandlerWeights
 
 NOW = datetime.now(UTC)
@@ -71,6 +79,15 @@ def test_every_model_stands_in_the_list_with_its_status_its_test_and_what_it_ans
     assert "Test AUC, pancreas 0.791 (0.737 to 0.843, n 240); shortcuts 0.603" in page
 
 
+def test_models_that_no_route_names_and_that_answered_nothing_are_folded(viewer: Browser) -> None:
+    page = viewer.get("/console/models").text
+    used, _, folded = page.partition("<details><summary>")
+    assert 'href="/console/models/skin_lesion"' in used
+    assert 'href="/console/models/pancreas_tumor"' not in used
+    assert re.match(r"\d+ models that no route names</summary>", folded)
+    assert 'href="/console/models/pancreas_tumor"' in folded
+
+
 def test_a_model_whose_weights_make_a_part_of_the_answers_of_another_says_so_on_both_cards(
     viewer: Browser, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +102,56 @@ def test_a_model_whose_weights_make_a_part_of_the_answers_of_another_says_so_on_
         card = words(viewer.get(f"/console/models/{name}").text)
         assert "spine_radiograph answers with weights of spine_radiograph, nodule_outline" in card
         assert "52afff217cdd" in card
+
+
+def test_a_model_that_outlines_or_measures_has_what_it_is_judged_by_in_the_list_and_every_measure_on_its_page(
+    viewer: Browser,
+) -> None:
+    page = words(viewer.get("/console/models").text)
+    for figure in (
+        "Test Dice 0.787 (0.763 to 0.809, n 165)",
+        "Test Dice 0.406 (0.323 to 0.484, n 138) Test Middle in the tumor, share of slices 0.522",
+        "Test Nodules of 6 mm and more, marked at 4 false marks a scan 0.930 (0.873 to 0.979, n 100)",
+        "Test, synthetic Largest angle off by, in degrees 1.156",
+    ):
+        assert figure in page
+    assert "Dice of the lungs 0.981 (0.977 to 0.985) 3" in words(viewer.get("/console/models/lung_infection").text)
+
+
+def test_a_test_without_an_auc_is_shown_by_what_it_measured(viewer: Browser, bench: Bench) -> None:
+    folder = bench.settings.data / "weights" / "cards" / "spleen"
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "card.toml").write_text('name = "spleen"\ntask = "Where is the spleen"\n')
+    figures = {"model": "spleen", "dice": {"value": 0.96, "low": 0.95, "high": 0.97, "n": 9}}
+    (folder / "metrics" / "first.json").write_text(json.dumps(figures))
+    put_answers(bench.engine, [an_answer(3000, NOW - HOUR, route="spleen", handler="spleen", model="spleen")])
+    try:
+        page = words(viewer.get("/console/models").text).partition(" spleen ")[2]
+        assert "Test Dice 0.960 (0.950 to 0.970, n 9)" in page.partition("Card and test")[0]
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_handler_whose_name_is_no_model_has_the_card_of_the_model_that_it_reads_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = replace(bench.settings.routes[0], name="spine-angles", handler="spine_angles")
+    settings = bench.settings.model_copy(update={"routes": (*bench.settings.routes, route)})
+    survey = Models(replace(bench.parts, web=replace(bench.parts.web, settings=settings)))
+    entries, recent = survey.weights()[0], last_days(30, NOW.date())
+
+    def named(name: str) -> list[Overview]:
+        return [model for model in survey.overview(entries, recent) if model.name == name]
+
+    (untold,) = named("spine_angles")
+    assert untold.untold_handler == "spine_angles"
+    weights = HandlerWeights(("spine_vertebrae/synthetic",), "52afff217cdd")
+    monkeypatch.setattr(bench.parts.readers, "known_weights", lambda handler: weights if "angles" in handler else None)
+    assert not named("spine_angles")
+    (told,) = named("spine_vertebrae")
+    assert told.routes == ("spine-angles",)
+    assert told.card.task.startswith("Where are the vertebrae")
+    assert not told.untold_handler
 
 
 def test_answers_refusals_and_failures_are_counted_apart_and_each_share_names_what_it_is_of(
@@ -172,7 +239,20 @@ def test_figures_without_curves_name_the_command_that_makes_them(viewer: Browser
     (folder / "metrics").mkdir(parents=True)
     (folder / "card.toml").write_text('task = "ours"\n')
     (folder / "metrics" / "ours.json").write_text('{"model": "plain_model"}')
-    assert "ainode evaluate plain_model --data DIR --out OUT" in viewer.get("/console/models/plain_model").text
+    assert (
+        "ainode evaluate plain_model --external TRUTHS.csv --data DIR --out OUT"
+        in viewer.get("/console/models/plain_model").text
+    )
+
+
+def test_a_model_of_a_site_is_measured_by_the_command_that_takes_it(viewer: Browser, bench: Bench) -> None:
+    folder = bench.folder / "weights" / "cards" / "hip"
+    folder.mkdir(parents=True)
+    (folder / "card.toml").write_text('task = "ours"\n')
+    page = viewer.get("/console/models/hip").text
+    assert "ainode evaluate hip --external TRUTHS.csv --data DIR --out OUT" in page
+    assert "with --record the command does" in page
+    assert evaluation_command("skin_lesion") == "ainode evaluate skin_lesion --data DIR --out OUT"
 
 
 @pytest.mark.parametrize("name", ["absent", "..%2f..%2fweights", "a%00b"])
@@ -227,10 +307,38 @@ def test_a_date_that_is_none_is_refused_with_what_is_wrong(viewer: Browser, path
 
 def test_a_shadow_stands_beside_the_live_route_with_the_studies_on_which_they_differ(viewer: Browser) -> None:
     page = viewer.get("/console/compare?first=skin&second=skin+next").text
-    share, total, count = re.search(r"([\d.]+) % of (\d+) studies .* (\d+) differ", words(page)).groups()  # type: ignore[union-attr]
+    share, total, count = re.search(r"([\d.]+) % of the newest (\d+) studies .* (\d+) differ", words(page)).groups()  # type: ignore[union-attr]
     assert (int(total), float(share)) == (10, 100 * (10 - int(count)) / 10)
     assert page.count("/console/studies/") == int(count) > 0
     assert "No route has <code>mode" in page
+    text = words(page)
+    assert "Too few studies to decide by: both" in text
+    assert re.search(r"Cohen's kappa -?[01]\.\d\d \(-?[01]\.\d\d to [01]\.\d\d\) over \d+ verdicts?\.", text)
+    assert re.search(r"median [+-]0\.\d{3}, from [+-]\d\.\d{3} to [+-]\d\.\d{3} on \d+ studies", text)
+    assert re.search(r"skin next skin_lesion 0\.1\.0 \d+\.\d \(\d+\.\d to \d+\.\d\) \d+ \d+", text)
+
+
+def test_routes_that_answer_several_questions_are_compared_on_each(viewer: Browser, bench: Bench) -> None:
+    """Of 25 chests the effusion is the same by both routes, the mass otherwise on 5 whose effusion is present."""
+    for number in range(3000, 3025):
+        for side, route in enumerate(("chest", "chest next")):
+            mass = "present" if number < 3005 and side else "absent"
+            findings = [
+                {"finding": "Effusion", "verdict": verdict("present", 0.8 + 0.05 * side)},
+                {"finding": "Mass", "verdict": verdict(mass, 0.7 if mass == "present" else 0.2)},
+            ]
+            job = Job(f"{2 * number + side:032x}", UID(f"1.2.{number}"), route, "chest", {}, NOW, NOW, ())
+            Ledger(bench.engine).open(job)
+            with bench.engine.begin() as connection:
+                result = json.dumps({"findings": findings})
+                connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(result=result))
+            changes = {"route": route, "model": "chest", "handler": "chest", "study_instance_uid": f"1.2.{number}"}
+            put_answers(bench.engine, [an_answer(2 * number + side, NOW - HOUR, 0.8, **changes)])
+    text = words(viewer.get("/console/compare?first=chest&second=chest+next").text)
+    assert "80.0 % of the newest 25 studies" in text
+    assert "Effusion 25 100.0 (86.7 to 100.0) % none: both routes gave one answer alone +0.050" in text
+    assert "Mass 25 80.0 (60.9 to 91.1) % 0.00 (-0.78 to 0.78) +0.000" in text
+    assert text.count("Mass: absent 0.2000 Mass: present 0.7000") == 5
 
 
 def test_the_pages_of_a_search_have_every_answer_once_and_keep_the_conditions(viewer: Browser) -> None:

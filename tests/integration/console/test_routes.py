@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,9 @@ def test_a_route_whose_documents_are_withheld_is_called_shadow_as_by_check_and_n
         assert state == "shadow"
         assert f'"badge warn">{state}<' in withheld
         assert reason in html.unescape(withheld)
+        unfolded = html.unescape(re.sub("</summary>.*?</details>", "", withheld, flags=re.DOTALL))
+        assert "not ready for patients: the weights " in unfolded
+        assert "allow_demonstration" not in unfolded
         assert "nowhere: they stay in the node" in withheld
         assert '"badge plain">live<' in allowed
     finally:

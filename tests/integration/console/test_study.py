@@ -1,6 +1,7 @@
 """The page of a study over a real ledger: its course, its documents as they were made, and who took them."""
 
 import hashlib
+import html
 import io
 import re
 import zipfile
@@ -26,6 +27,7 @@ from ainode.node.domain import UID, Document, InstanceRef, JobState, TimePoint
 from ainode.node.keeping.catalog import Completion, StoredInstance
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.routes import Route
 from ainode.node.settings import ConsoleTable
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -61,7 +63,9 @@ def read(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     bench.catalog.index(
         [StoredInstance(ref, UID("1.2.840.10008.1.2.1"), sha256, path.stat().st_size, path, "MODALITY", NOW)]
     )
-    completion = Completion(NOW + timedelta(seconds=10), "10.0 s of silence, for a sender without history")
+    completion = Completion(
+        NOW + timedelta(seconds=10), "10.0 s without a further image, as for a sender whose pauses are not known yet"
+    )
     content = bench.catalog.content(ref.study_instance_uid)
     bench.catalog.mark_routed(ref.study_instance_uid, content=content, explanation=[], completion=completion)
     answer = judged(path, next(iter(VERDICTS.values())), boxes=1)
@@ -131,17 +135,18 @@ def test_the_timeline_says_when_and_why_each_step_happened_and_how_long_it_took(
 ) -> None:
     page = viewer.get(read.address).text
     order = [
-        "First instance received",
-        "10.0 s of silence",
+        "First image or object received",
+        "10.0 s without a further image",
         "Matched by route spine",
         "Reading began",
-        "Documents composed",
+        "Documents made",
         "Sent to pacs",
         "Sent, not confirmed by pacs",
     ]
     places = [page.index(words) for words in order]
     assert places == sorted(places)
-    assert "status 0xB000" in page
+    assert "accepted them with a warning: it changed what the document says of itself" in page
+    assert "(0xB000)" in page
     assert "coerced" not in page  # an archive may quote a Patient ID, and [console] patient = "hidden"
     assert "words that may name the patient" in page
     assert "badge good" not in page
@@ -170,7 +175,52 @@ def test_the_head_tells_each_route_with_its_own_state_and_a_declined_reading_off
     assert set(zipfile.ZipFile(io.BytesIO(files.content)).namelist()) == {"result.json", "report.txt"}
     timeline = re.findall(r'class="badge[^"]*">([^<]*)<', page.partition('id="timeline-title"')[2])
     assert "Declined" in timeline
-    assert timeline.count("Documents composed") == 1
+    assert timeline.count("Documents made") == 1
+
+
+@pytest.mark.parametrize("may_show_words", [False, True])
+def test_a_refusal_is_headed_by_what_people_know_of_the_series_and_folds_its_uid(
+    bench: Bench, named: Bench, tmp_path: Path, *, may_show_words: bool
+) -> None:
+    console = named if may_show_words else bench
+    path = source(tmp_path, SeriesNumber="3", Modality="DX", SeriesDescription="Lumbar of Ursula")
+    ref, size = instance_ref(path), path.stat().st_size
+    console.catalog.index([StoredInstance(ref, UID("1.2.840.10008.1.2.1"), "ff", size, path, "MODALITY", NOW)])
+    job = Job("3" * 32, ref.study_instance_uid, "spine", "spine_radiograph", {}, NOW, NOW, ())
+    console.ledger.open(job)
+    console.ledger.move(job.id, JobState.READING, at=NOW)
+    reason = f"series {ref.series_instance_uid}: 3 of 120 slices are missing, as instance {ref.sop_instance_uid} says"
+    console.ledger.report(job, [], Outcome(JobState.OUT_OF_SCOPE, refusal_json(), reason, 1.0, {}, NOW))
+    viewer = Browser(console, Role.VIEWER)
+    page = html.unescape(viewer.get(f"/console/studies/{ref.study_instance_uid}").text)
+    series = "3 (DX, Lumbar of Ursula, 1 image)" if may_show_words else "3 (DX, 1 image)"
+    assert f'<p class="verdict ">series {series}: 3 of 120 slices are missing, as instance ' in page
+    folded = "".join(re.findall(r'<details class="uids">.*?</details>', page, re.DOTALL))
+    assert {f"<code>{uid}</code>" in folded for uid in (ref.series_instance_uid, ref.sop_instance_uid)} == {True}
+    assert ("Ursula" in page) is may_show_words
+    timeline = page.partition('id="timeline"')[2].partition('id="series"')[0]
+    assert f"series {series}: 3 of 120 slices are missing" in timeline
+    for address in ("/console/", "/console/unread"):
+        assert f"series …{ref.series_instance_uid[-8:]}: 3 of 120" in html.unescape(viewer.get(address).text)
+
+
+def test_an_answer_by_demonstration_weights_says_so_once_and_shortly_and_folds_what_lets_its_documents_leave(
+    viewer: Browser, bench: Bench, read: ReadStudy
+) -> None:
+    reason = Route("spine", "spine_radiograph").withholding_reason(["spine_radiograph/detector"])
+    study = UID("1.2.3.4.77")
+    result = bench.ledger.jobs(study=read.study)[0].result
+    job = Job("4" * 32, study, "spine", "spine_radiograph", {}, NOW, NOW, (), withheld=reason)
+    bench.ledger.open(job)
+    bench.ledger.move(job.id, JobState.READING, at=NOW)
+    bench.ledger.report(job, [], Outcome(JobState.REPORTED, result, "", 1.0, {"compose": 1.0}, NOW))
+    page = html.unescape(viewer.get(f"/console/studies/{study}").text)
+    answer = page.partition('class="verdict')[2].partition('id="timeline"')[0]
+    shown = " ".join(re.sub("<[^>]+>", " ", re.sub("<details>.*?</details>", "", answer, flags=re.DOTALL)).split())
+    assert "Not ready for patients: demonstration weights. The documents stay in the node." in shown
+    assert "allow_demonstration" not in shown
+    assert reason in answer
+    assert page.count(reason) == page.count("Not ready for patients") == 1
 
 
 def test_an_open_page_follows_the_study_and_is_loaded_anew_when_a_job_changes(viewer: Browser, read: ReadStudy) -> None:

@@ -12,16 +12,19 @@ from integration.console.conftest import Browser, visit_of
 from support import a_file, instance_ref
 from support.web_bench import Bench
 
-from ainode.node.audit.messages import started
+from ainode.node.audit.messages import Message, started
 from ainode.node.audit.trail import Trail
 from ainode.node.console.entry.access import Role
-from ainode.node.console.system.state import configuration
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState, synthetic_uid
 from ainode.node.keeping.patient_index import Labels, Naming, PatientIndex
 from ainode.node.keeping.records import Job, KeptDocument, Outcome
+from ainode.node.proving import golden
+from ainode.node.proving.golden import RouteRecord
 from ainode.node.receiving.events import AssociationOpened, AssociationRefused
 from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.routes import Route, RouteMode
+from ainode.node.settings.in_force import configuration
+from ainode.node.starting import reload
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -236,12 +239,13 @@ def cells(page: str) -> list[tuple[str, ...]]:
     return [tuple(re.sub("<[^>]+>", "", text) for text in row) for row in texts]
 
 
-def test_the_first_choice_of_the_self_test_is_a_study_that_a_model_reads(operator: Browser) -> None:
+def test_a_route_that_no_self_test_names_is_offered_none_and_sends_nothing(operator: Browser, bench: Bench) -> None:
     page = operator.get("/console/system/test").text
-    values = re.findall(r'name="route" value="([^"]*)"( checked)?', page)
-    assert values == [("spine", " checked"), ("", "")]
-    assert "no delivery is tested" in page
-    assert operator.post("/console/system/test", {"route": "absent"}).status_code == 404
+    assert re.findall(r'name="route" value="([^"]*)"( checked)?', page) == [("", " checked")]
+    assert "The whole way of spine is tested once <code>[self_test] routes</code> of node.toml names it" in page
+    answer = operator.post("/console/system/test", {"route": "spine"})
+    assert (answer.status_code, "[self_test] names no route" in answer.text) == (404, True)
+    assert not bench.catalog.instances(synthetic_uid(golden.study_of("spine")))
 
 
 @pytest.mark.usefixtures("receiver")
@@ -261,8 +265,6 @@ def test_the_self_test_goes_through_the_receiver_and_says_of_each_hop_that_did_n
     assert "no route takes this study" in hops
     assert "3 of 5 steps were not run" in hops
     assert "hx-get" not in hops
-    of_route = operator.get(f"/console/system/test/{study[1]}?route=spine").text
-    assert "route spine did not take the study that its own handler made" in of_route
     fail(bench, "hop", study[1])
     states = {name: state for name, state, _ in cells(operator.get(f"/console/system/test/{study[1]}").text)}
     assert states["read by spine"] == "failed"
@@ -272,3 +274,45 @@ def test_the_self_test_goes_through_the_receiver_and_says_of_each_hop_that_did_n
 def test_a_self_test_without_a_receiver_says_so(operator: Browser) -> None:
     page = operator.post("/console/system/test").text
     assert "The receiver did not take the study" in page
+
+
+def test_a_self_test_that_failed_stands_at_the_head_of_the_page_and_in_the_list(
+    operator: Browser, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    tests = (RouteRecord("spine", None, at, "probability: 0.8 before, 0.4 now", 12.0), RouteRecord("chest", None, at))
+    monkeypatch.setattr(golden, "records", lambda _: tests)
+    page = operator.get("/console/system").text
+    assert "The self-test of route spine failed" in page
+    assert page.count("probability: 0.8 before, 0.4 now") == 2
+    rows = re.findall(r'<th scope="row">(spine|chest)<.*?</tr>', page, re.DOTALL)
+    assert rows.count("chest") >= 1
+    assert bench.settings.self_test.routes == ()
+
+
+def test_an_administrator_has_the_node_take_up_its_files_and_sees_what_changed_or_why_nothing_did(
+    bench: Bench, administrator: Browser, operator: Browser, messages: list[Message]
+) -> None:
+    assert operator.get("/console/system/reload").status_code == 403
+    assert operator.post("/console/system/reload").status_code == 403
+    assert not bench.reloads
+    assert "Nobody has had the node take up its files yet" in administrator.get("/console/system/reload").text
+    address = administrator.post("/console/system/reload").headers["location"]
+    assert len(bench.reloads) == 1
+    assert any("POST /console/system/reload" in repr(message) for message in messages)
+    waiting = administrator.get(address, headers={"HX-Request": "true"}).text
+    assert "begins anew" in waiting
+    assert "hx-get" in waiting
+    reload.note_refusal(bench.settings.data, ["routes.toml: is not TOML"])
+    refused = administrator.get(address, headers={"HX-Request": "true"}).text
+    assert "nothing was changed" in refused
+    assert "routes.toml: is not TOML" in refused
+    assert "hx-get" not in refused
+    address = administrator.post("/console/system/reload").headers["location"]
+    reload.note_beginning(bench.settings.data, ["[[route]] chest: new"])
+    assert "begins anew" in administrator.get(address).text
+    reload.note_end(bench.settings.data)
+    assert "[[route]] chest: new" in administrator.get(address).text
+    (bench.settings.data / "reload.json").unlink()
+    overdue = administrator.get("/console/system/reload?since=2026-01-01T00:00:00%2B00:00").text
+    assert "The node has not said what became of it" in overdue

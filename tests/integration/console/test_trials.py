@@ -325,6 +325,29 @@ def test_a_kept_ct_that_no_route_matched_is_told_what_would_help(chest: Bench) -
         assert "What would let route lung-nodule take it: for a CT, write body_part_from" in text
 
 
+def test_a_refusal_of_a_trial_names_the_series_by_its_place_modality_and_images(
+    bench: Bench, operator: Browser
+) -> None:
+    study, series = testing.uid("refused"), testing.uid("a series of which slices are missing")
+    trial = bench.parts.web.trials.open("person the operator ")
+    (trial.folder / "result" / "1").mkdir(parents=True)
+    reason = f"series {series}: 3 of 12 slices are missing"
+    result = {"out_of_scope": {"reason": reason, "code": "gap"}, "evidence": []}
+    (trial.folder / "result" / "1" / "result.json").write_text(json.dumps(result))
+    reading = {"study_instance_uid": study, "route": "ct", "handler": "ct", "folder": "result/1", "error": ""}
+    reading |= {"answer": reason, "is_refusal": True, "documents": []}
+    files = {f"1.2.{number}": f"files/{number}" for number in range(9)}
+    other = {"series_instance_uid": "1.9", "modality": "SR", "files": {"1.9.1": "files/report"}}
+    held = {"series_instance_uid": series, "modality": "CT", "files": files}
+    studies = [{"study_instance_uid": study, "date": 1, "series": [other, held]}]
+    content = {"studies": studies, "readings": [reading], "unread": [], "unread_count": 0}
+    (trial.folder / "trial.json").write_text(json.dumps(content))
+    trial.set(stage=Stage.DONE)
+    page = html.unescape(operator.get(f"/console/trials/{trial.identifier}").text)
+    assert '<p class="verdict ">series 2 of 2 (CT, 9 images): 3 of 12 slices are missing</p>' in page
+    assert f"<code>{series}</code>" in page.partition("Full UID")[2]
+
+
 def test_the_answer_of_a_trial_is_shown_as_that_of_a_study_without_what_only_a_study_has(
     bench: Bench, operator: Browser
 ) -> None:

@@ -118,6 +118,23 @@ def test_a_reason_leads_to_every_condition_of_every_route(viewer: Browser, bench
     assert viewer.get("/console/studies/nothing/explanation").status_code == 422
 
 
+def test_a_route_that_was_added_later_is_told_with_what_holds_the_study_against_it(
+    viewer: Browser, operator: Browser, bench: Bench
+) -> None:
+    uid = UID("1.2.4")
+    decision = {"route": "former", "series_instance_uid": "1.2.4.4", "checks": []}
+    bench.catalog.mark_routed(uid, content=bench.catalog.content(uid), explanation=[decision])
+    names = [route.name for route in bench.settings.routes]
+    for address in ("/console/studies/1.2.4/explanation", "/console/studies/1.2.4"):
+        page = operator.get(address).text
+        assert f"{', '.join(names)} came later, and the study was not checked against" in page, address
+        assert "“Check the study against the routes again” does that, as does <code>ainode read-again 1.2.4" in page
+        assert "An operator can have that done." in viewer.get(address).text
+    held = [{**decision, "route": name} for name in names]
+    bench.catalog.mark_routed(uid, content=bench.catalog.content(uid), explanation=held)
+    assert "came later" not in operator.get("/console/studies/1.2.4/explanation").text
+
+
 @pytest.mark.parametrize(("patient", "is_told"), [("hidden", False), ("full", True)])
 def test_values_that_may_be_words_are_read_from_the_files_where_the_patient_is_shown_in_full(
     tmp_path: Path, patient: Literal["hidden", "full"], *, is_told: bool
@@ -133,4 +150,4 @@ def test_values_that_may_be_words_are_read_from_the_files_where_the_patient_is_s
     page = Browser(bench, Role.READER).get(f"/console/studies/{testing.uid('study')}/explanation?values=1").text
     bench.web.stop()
     bench.engine.dispose()
-    assert ("Ursula 16" in page, "a value that is not kept" in page) == (is_told, not is_told)
+    assert ("Ursula 16" in page, "not kept: it may be" in page) == (is_told, not is_told)

@@ -12,11 +12,11 @@ from fastapi import HTTPException
 
 from ainode.node.console.csv_rows import csv_blocks
 from ainode.node.console.days import Days, days, last_days
-from ainode.node.console.figures.intervals import wilson
 from ainode.node.console.models import live_figures
-from ainode.node.console.models.compare import choices, comparison
+from ainode.node.console.models.compare import choices, table
 from ainode.node.keeping.answer_search import REFUSED
-from ainode.node.keeping.statistics import AnswerCount, Pairs, Sample
+from ainode.node.keeping.intervals import wilson
+from ainode.node.keeping.statistics import AnswerCount, Sample
 from ainode.node.routes import Route, RouteMode
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -102,18 +102,10 @@ def test_the_words_on_drift_say_how_many_scores_are_missing() -> None:
     assert live_figures.drift_words(None, 3, 500)[0].startswith("too few scores to compare: 3 in this period, 500")
 
 
-def test_two_routes_agree_where_their_answers_are_the_same_refusals_included() -> None:
-    counts = {("present", "present"): 1, ("present", "absent"): 1, (REFUSED, REFUSED): 1, ("absent", REFUSED): 1}
-    routes = comparison(Pairs(counts, [0.0, -0.5], ()))
-    rows = dict(routes.table)
-    assert (routes.n, routes.agreement[0], routes.disagreement_count) == (4, 0.5, 2)
+def test_answers_of_two_routes_stand_in_rows_and_columns_refusals_included() -> None:
+    kinds = {("present", "present"): 1, ("present", "absent"): 1, (REFUSED, REFUSED): 1, ("absent", REFUSED): 1}
+    rows = dict(table(kinds))
     assert (rows["present"], rows["absent"], rows["declined"]) == ((1, 0, 1, 0, 0), (0, 0, 0, 0, 1), (0, 0, 0, 0, 1))
-    assert (routes.mean_difference, routes.largest) == (-0.25, -0.5)
-
-
-def test_routes_without_a_common_study_have_no_figure() -> None:
-    nothing = comparison(Pairs({}, [], ()))
-    assert (nothing.n, nothing.mean_difference, nothing.disagreements) == (0, None, ())
 
 
 def test_a_live_route_stands_before_the_shadow() -> None:

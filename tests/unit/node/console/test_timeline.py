@@ -8,8 +8,9 @@ from ainode.node.console.judgements.judging import Panel
 from ainode.node.console.judgements.judging import Subject as Judged
 from ainode.node.console.study.events import Event
 from ainode.node.console.study.judged import judged_events
-from ainode.node.console.study.page import match_reasons
+from ainode.node.console.study.meanings import match_reasons
 from ainode.node.console.study.timeline import JobCourse, timeline
+from ainode.node.console.study.workitems import workitem_events
 from ainode.node.domain import (
     UID,
     Code,
@@ -26,6 +27,8 @@ from ainode.node.keeping.job_events import JobEvent, JobEventKind, Subject
 from ainode.node.keeping.judgements import KeptJudgement
 from ainode.node.keeping.records import Delivery, Job, KeptDocument
 from ainode.node.keeping.study_records import KeptCompletion, Reception
+from ainode.node.keeping.workitems import KeptWorkitem, WorkitemState
+from ainode.node.routes import NOT_KEPT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -90,17 +93,24 @@ def test_a_look_that_opens_a_job_or_is_repeated_until_it_succeeds_is_not_fruitle
     assert "Nothing read again" not in named(events(replace(READ, queued_at=after(11))))
 
 
+def test_a_study_that_was_sent_again_unchanged_says_when_and_that_nothing_was_read() -> None:
+    reception = Reception(NOW, COMPLETE.last_received_at, 3, 100, ("PACS",), is_routed=True)
+    assert "Came again unchanged" not in named(events(READ, reception=reception))
+    event = named(events(READ, reception=replace(reception, last_received_at=after(60))))["Came again unchanged"]
+    assert (event.at, event.detail) == (after(60), "the node had these images or objects, so nothing was read again")
+
+
 def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
     shown = named(events(READ, deliveries=[CONFIRMED]))
     seconds = {title: event.seconds for title, event in shown.items()}
     assert seconds == {
-        "First instance received": None,
-        "Last instance received": 2,
+        "First image or object received": None,
+        "Last image or object received": 2,
         "Complete": 10,
         "Matched by route spine": None,
         "Reading began": 8,
         "Read": 8,
-        "Documents composed": 1,
+        "Documents made": 1,
         "Sent to pacs": 2,
         "Confirmed by pacs": 7,
     }
@@ -121,7 +131,7 @@ def test_a_route_says_why_it_matched() -> None:
 def test_an_attribute_that_two_conditions_look_at_is_one_reason() -> None:
     check = {"attribute": "ImageType", "expected": "no localizer", "found": "absent", "passed": True}
     decision = {"route": "spine", "series_instance_uid": "1", "checks": [check, {**check, "expected": "no picture"}]}
-    assert match_reasons([decision]) == {"spine": "ImageType is absent"}
+    assert match_reasons([decision]) == {"spine": "Image Type is absent"}
 
 
 def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
@@ -151,16 +161,22 @@ def test_late_slices_and_the_reading_that_they_replace_are_told() -> None:
     later = replace(READ, id="b", queued_at=after(100), reading_at=after(101), finished_at=after(105))
     shown = events(replace(READ, state=JobState.SUPERSEDED), later, completions=(COMPLETE, late))
     titles = [event.title for event in shown]
-    assert titles.index("Late instances received") < titles.index("Complete again") < titles.index("Replaced")
-    assert named(shown)["Late instances received"].detail == "2 more instances"
+    assert titles.index("Late images or objects received") < titles.index("Complete again") < titles.index("Replaced")
+    assert named(shown)["Late images or objects received"].detail == "2 more images or objects"
     assert named(shown)["Replaced"].at == after(100)
+
+
+def test_a_reading_in_whose_place_another_route_is_names_that_route() -> None:
+    new = replace(READ, id="b", route="spine 2", queued_at=after(100))
+    shown = events(replace(READ, state=JobState.SUPERSEDED, successor="b"), new)
+    assert named(shown)["Replaced"].detail == "a later reading by route spine 2 takes its place"
 
 
 def test_a_study_that_is_asked_for_again_has_no_late_instances() -> None:
     again = replace(COMPLETE, at=after(500), reason="asked to be read now")
     titles = [event.title for event in events(READ, completions=(COMPLETE, again))]
-    assert "Late instances received" not in titles
-    assert titles.count("Last instance received") == 1
+    assert "Late images or objects received" not in titles
+    assert titles.count("Last image or object received") == 1
     assert "Complete again" in titles
 
 
@@ -168,8 +184,8 @@ def test_a_study_that_is_still_arriving_says_that_it_is_awaited() -> None:
     reception = Reception(NOW, after(3), 7, 10, ("MODALITY",), is_routed=False)
     shown = events(completions=(), reception=reception)
     assert [event.title for event in shown] == [
-        "First instance received",
-        "Last instance so far received",
+        "First image or object received",
+        "Latest image or object received",
         "Waiting until the study is complete",
     ]
 
@@ -200,7 +216,7 @@ def test_an_addendum_that_is_sent_later_changes_no_time_and_no_count_of_the_repo
     assert [event for event in shown if "Addendum" not in event.title] == list(before)
     sent, confirmed = named(shown)["Addendum sent to pacs"], named(shown)["Addendum confirmed by pacs"]
     assert (sent.at, sent.seconds, confirmed.at, confirmed.seconds) == (after(901), 1, after(905), 4)
-    assert (sent.detail, confirmed.detail) == ("status 0x0000", "by query")
+    assert (sent.detail, confirmed.detail) == ("the archive accepted it", "found there when the node asked")
 
 
 def test_each_addendum_has_its_own_times() -> None:
@@ -250,7 +266,7 @@ def test_the_failure_of_an_addendum_is_called_one() -> None:
     happened = [given_up(950, Subject.ADDENDUM), replace(tried_again(960, Subject.ADDENDUM), person="")]
     shown = named(events(READ, happened=happened))
     assert shown["Delivery of an addendum to pacs given up"].detail == "after 5 attempts; pacs: no association"
-    assert shown["Delivery of an addendum to pacs asked for again"].detail == "on a terminal"
+    assert shown["Delivery of an addendum to pacs asked for again"].detail == "on the command line"
 
 
 def test_a_reading_that_failed_and_was_repeated_tells_both_and_a_reading_that_failed_is_told_once() -> None:
@@ -282,3 +298,77 @@ def test_who_judged_an_answer_and_how_is_in_the_timeline() -> None:
         "nodule: present; absent instead; Diameter 12.5 instead; scar instead; artifact; replaced by a later judgement"
     )
     assert event in timeline([COMPLETE], None, [JobCourse(READ)], [event])
+
+
+def test_a_workitem_s_claim_and_end_stand_among_the_steps_and_what_is_awaited_last() -> None:
+    ended = KeptWorkitem("pacs", UID("9"), NOW, WorkitemState.COMPLETED, UID("1"), claimed_at=NOW, ended_at=after(60))
+    stopped = replace(
+        ended, uid=UID("8"), state=WorkitemState.CANCELED, reason="no lung", decided_at=after(70), ended_at=after(71)
+    )
+    under_way = replace(ended, uid=UID("7"), state=WorkitemState.READING, ended_at=None, is_cancel_requested=True)
+    events = timeline([COMPLETE], None, [JobCourse(READ, [CONFIRMED])], [*workitem_events([ended, stopped, under_way])])
+    titles = [event.title for event in events]
+    assert [title for title in titles if "orkitem" in title] == [
+        *["Workitem claimed"] * 3,
+        "Workitem completed",
+        "Workitem to be canceled",
+        "Workitem canceled",
+        "Workitem in progress",
+    ]
+    assert titles[-1] == "Workitem in progress"
+    assert events[-1].detail == "cancellation was requested"
+
+
+def test_a_condition_on_a_value_that_is_not_kept_is_told_by_what_the_route_asks_for() -> None:
+    maker = {"attribute": "ManufacturerModelName", "expected": "*CT*", "found": NOT_KEPT, "passed": True}
+    part = {**maker, "attribute": "BodyPartExamined", "expected": "CHEST", "found": "CHEST (BodyPartExamined: CHEST)"}
+    seen = {**part, "found": "CHEST (StudyDescription: thorax)"}
+    reasons = match_reasons(
+        [{"route": name, "checks": [check]} for name, check in (("a", maker), ("b", part), ("c", seen))]
+    )
+    assert reasons == {
+        "a": 'Manufacturer\'s Model Name fits "*CT*" (its own words are not kept: they may name a person)',
+        "b": "Body Part Examined is CHEST",
+        "c": "Body Part Examined is CHEST (by Study Description: thorax)",
+    }
+
+
+def test_what_an_archive_answered_is_told_in_words_and_a_number_only_beside_what_it_changed() -> None:
+    assert named(events(READ, deliveries=[CONFIRMED]))["Sent to pacs"].detail == (
+        "1 of 1 documents; the archive accepted it"
+    )
+    warned = replace(CONFIRMED, archive_status=0xB006)
+    assert named(events(READ, deliveries=[CONFIRMED, warned]))["Sent to pacs"].detail == (
+        "2 of 2 documents; the archive accepted them with a warning: "
+        "it left out a part of the document (elements discarded) (0xB006)"
+    )
+    refused = replace(CONFIRMED, state=DeliveryState.FAILED, archive_status=0xA700, error="refused")
+    assert "accepted" not in named(events(READ, deliveries=[refused]))["Sent to pacs"].detail
+
+
+def test_a_message_that_a_later_one_replaced_counts_as_no_arrival() -> None:
+    message = replace(DOCUMENT, kind=DocumentKind.MESSAGE)
+    taken = replace(CONFIRMED, document=message, archive_status=None, proof="acknowledgment")
+    words = "not sent any more: a later message of the job has its place"
+    former = replace(taken, proof="replaced", sent_at=None, archive_comment=words)
+    shown = {event.title: event.detail for event in events(READ, deliveries=[former, taken])}
+    assert shown["Confirmed by pacs"] == "1 of 2 documents, by its acknowledgment"
+    assert shown["Replaced before it reached pacs"] == f"1 of 2 documents; {words}"
+
+
+def test_no_event_of_a_reading_shows_a_status_without_words_or_a_word_of_the_program_alone() -> None:
+    withheld = replace(READ, withheld="not ready for patients: the weights a/b are for demonstration; set allow")
+    listener = replace(CONFIRMED, archive_status=None, proof="acknowledgment")
+    commitment = replace(CONFIRMED, proof="storage commitment")
+    asked = [replace(COMPLETE, reason="somebody asked for it")]
+    shown = [
+        *events(withheld, completions=asked, deliveries=[CONFIRMED]),
+        *events(READ, completions=asked, deliveries=[listener]),
+        *events(READ, completions=asked, deliveries=[commitment]),
+    ]
+    words = " ".join(f"{event.title} {event.detail}" for event in shown)
+    assert "by its acknowledgment" in words
+    assert "by its promise to keep them (storage commitment)" in words
+    assert "demonstration weights are not ready for patients" in words
+    for foreign in ("0x0000", "by query", "instance", "job", "set allow", NOT_KEPT):
+        assert foreign not in words
