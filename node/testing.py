@@ -21,7 +21,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from ainode.node.domain import SYNTHETIC_PATIENT_ID, Header, Position, SyntheticImage
+from ainode.node.domain import SYNTHETIC_PATIENT_ID, Header, Position, SyntheticImage, synthetic_uid
 
 _SUCCESS, _PENDING, _SOP_CLASS_NOT_SUPPORTED = 0x0000, 0xFF00, 0x0122
 _DIGITAL_X_RAY, _CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"
@@ -32,7 +32,7 @@ _OF_ONE_SLICE = frozenset({"ImagePositionPatient", "InstanceNumber", "SliceLocat
 
 def uid(*parts: object) -> str:
     """Return the same UID for the same parts (PS3.5 B.2)."""
-    return f"2.25.{int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:16], 'big')}"
+    return synthetic_uid(*parts)
 
 
 def dataset(image: SyntheticImage, *, study: str, number: int = 1) -> Dataset:

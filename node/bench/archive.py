@@ -33,6 +33,7 @@ class Archive:
 
     port: int
     http_port: int
+    process_id: int
 
     @property
     def peer(self) -> Peer:
@@ -57,6 +58,12 @@ class NodeAndArchive:
     node: Peer
     archive: Archive
     ledger: Ledger
+    process_id: int
+    """of the node"""
+
+    def open_deliveries(self) -> bool:
+        """Return whether a document still waits for its way to the archive, or for the proof that it arrived."""
+        return bool(self.ledger.tasks.waiting(()))
 
     def finished_job(self, study: UID) -> tuple[Job, tuple[Delivery, ...]]:
         """Wait for the job on a study and its deliveries to end, and return them.
@@ -89,8 +96,8 @@ def running_archive(folder: Path, options: Mapping[str, object] | None = None) -
     http_port = free_port()
     defaults = {"DicomAet": "ARCHIVE", "HttpPort": http_port, "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True}
     command = partial(orthanc_command, options={**defaults, **(options or {})})
-    with running(Server("Orthanc", "", command), folder) as (_, port):
-        yield Archive(port, http_port)
+    with running(Server("Orthanc", "", command), folder) as (process, port):
+        yield Archive(port, http_port, process.pid)
 
 
 @contextmanager
@@ -99,11 +106,11 @@ def running_node(folder: Path, archive: Archive, routes: str) -> Iterator[NodeAn
     peer = archive.peer
     settings = (f"{key} = {getattr(peer, key)!r}" for key in ("name", "ae_title", "host", "port"))
     command = partial(node_command, extra_settings="\n".join(("[[peer]]", *settings, "")), routes=routes)
-    with running(Server("ainode", "", command, ready_text="ready: "), folder) as (_, port):
+    with running(Server("ainode", "", command, ready_text="ready: "), folder) as (process, port):
         engine = database.connect(f"sqlite:///{folder / 'data' / 'catalog.sqlite'}")
         try:
             node = Peer(name="node", ae_title=AE_TITLE, host="127.0.0.1", port=port)
-            yield NodeAndArchive(node, archive, Ledger(engine))
+            yield NodeAndArchive(node, archive, Ledger(engine), process.pid)
         finally:
             engine.dispose()
 
@@ -118,8 +125,8 @@ def send_files(peer: Peer, paths: Sequence[Path], sender: str = "MODALITY") -> N
             raise answer.error
 
 
-def wait_until(condition: Callable[[], bool], event: str) -> None:
-    """Wait until the condition is true; the condition is tested fifty times a second.
+def wait_until(condition: Callable[[], bool], event: str, *, pause_s: float = _POLL_S) -> None:
+    """Wait until the condition is true, which is tested fifty times a second, or after each pause.
 
     Raises: ConfigError that names the event, if the condition stays false.
     """
@@ -127,4 +134,4 @@ def wait_until(condition: Callable[[], bool], event: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise ConfigError(f"waited {_TIMEOUT_S:g} s in vain for {event}")
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)

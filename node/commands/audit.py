@@ -1,11 +1,12 @@
 """`ainode audit`: the trail of what happened with studies."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ainode.node.audit.trail import files, state
+from ainode.node.audit.trail import Link, files, state
 from ainode.node.audit.verification import copy_faults, trail_faults
 from ainode.node.terminal import Config, settings_of
 
@@ -25,17 +26,31 @@ def verify(
     first: Annotated[int, typer.Option(min=1, help="number of the first record here, if older files were moved")] = 1,
     config: Config = None,
 ) -> None:
-    """Compare each record of the audit trail with its digest and with the record before; exit 1 if one differs."""
+    """Compare each record of the audit trail with its digest and with the record before; exit 1 if one differs.
+
+    Each worker has a trail of its own, in a folder beside the files of the node.
+    """
     folder = settings_of(config).data / "audit"
     if not (file.is_file() if file else files(folder)):
         typer.echo(f"{file or folder}: no audit trail is there; [audit] enabled = true writes one", err=True)
         raise typer.Exit(1)
+    if file:
+        are_whole = [_is_whole(str(file), copy_faults(file), None)]
+    else:
+        are_whole = [_is_whole(str(folder), trail_faults(folder, first=first), state(folder)[0])]
+        of_workers = sorted(path for path in folder.glob("worker-*") if files(path))
+        are_whole += [_is_whole(str(path), trail_faults(path), state(path)[0]) for path in of_workers]
+    if not all(are_whole):
+        raise typer.Exit(1)
+
+
+def _is_whole(name: str, faults: Iterable[str], head: Link | None) -> bool:
+    """Print what is wrong with a trail, or that nothing is."""
     is_faulty = False
-    for fault in copy_faults(file) if file else trail_faults(folder, first=first):
+    for fault in faults:
         typer.echo(fault)
         is_faulty = True
-    if is_faulty:
-        raise typer.Exit(1)
-    head = None if file else state(folder)[0]
     end = f"; the last is record {head.number}, sha256 {head.digest}" if head else ""
-    typer.echo(f"{file or folder}: every record is as it was written{end}")
+    if not is_faulty:
+        typer.echo(f"{name}: every record is as it was written{end}")
+    return not is_faulty

@@ -17,7 +17,11 @@ import typer
 from ainode.node import logs
 from ainode.node.commands.audit import app as audit_app
 from ainode.node.commands.job_commands import jobs_app
+from ainode.node.commands.model_app import model_app
 from ainode.node.commands.model_commands import bench_app, models_app, weights_app
+from ainode.node.commands.notifications import app as notify_app
+from ainode.node.commands.operation_commands import operations_app
+from ainode.node.commands.route_commands import compare_app, route_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
 from ainode.node.errors import ConfigError, HandlerError, NodeError, PointRefused, ReportError
@@ -32,12 +36,17 @@ _EVERYTHING_REFUSED = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(jobs_app)
+app.add_typer(operations_app)
 app.add_typer(models_app)
+app.add_typer(model_app, name="model")
+app.add_typer(compare_app)
+app.add_typer(route_app, name="route")
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.add_typer(token_app, name="token")
 app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
+app.add_typer(notify_app, name="notify")
 
 
 def main() -> None:
@@ -59,45 +68,50 @@ def main() -> None:
 
 @app.command()
 def serve(config: Config = None) -> None:
-    """Run the node until SIGTERM or SIGINT.
+    """Run the node until SIGTERM or SIGINT; SIGHUP has it look at routes and peers again, as `ainode reload` does.
 
     Exit 0 if a signal asked for the end, 1 if a part of the node ended by itself or the database is away, 2 if the
     configuration is wrong: a supervisor repeats the start after 1 alone.
     """
-    from ainode.node import start_checks
     from ainode.node.jobs import memory
     from ainode.node.keeping.permissions import Permissions
+    from ainode.node.receiving import handover
     from ainode.node.settings import sources
+    from ainode.node.starting import requirements
 
-    settings, origin = settings_of(config), sources(config)
-    start_checks.refuse_unfit(settings, origin)
+    settings, origin, receiver = settings_of(config), sources(config), handover.taken()
+    logs.choose_format(settings.node.log_format)
+    requirements.refuse_unfit(settings, origin, has_ports=receiver is not None)
     Permissions.of_group(settings.node.group).apply_to_process()
-    start_checks.make_data_folder(settings, origin)
+    requirements.make_data_folder(settings, origin)
     memory.bound_heaps()  # before the first thread
-    from ainode.node.app import Node
+    from ainode.node.app import Ending, Node
+    from ainode.node.starting import reload
 
-    node = Node(settings)
+    node = Node(settings, receiver, takes_reload=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
+    signal.signal(reload.SIGNAL, lambda *_: node.request_reload())
+    # A terminal that is closed ends what runs in it.
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    signal.signal(signal.SIGHUP, lambda *_: node.request_stop() if has_terminal else node.request_reload())
     node.start()
-    is_requested = node.wait()
-    node.stop()
+    if receiver:
+        reload.note_end(settings.data)
+    while (ending := node.wait()) in {None, Ending.TAKEN_FOR_DEAD, Ending.RECEIVER_LOST}:
+        problems, changes = reload.judged(config, settings)
+        if problems:
+            reload.note_refusal(settings.data, problems)
+            if ending:
+                break
+        else:
+            reload.note_beginning(settings.data, changes)
+            reload.replace_program(node.hand_over(settings.node.stop_limit_s))
+    node.stop(settings.node.stop_limit_s if ending is Ending.REQUESTED else 0.0)
     # Exit as in a crash: the next start reads an unfinished study again. The node neither waits for the reading nor
     # fails the job because the reader was stopped.
     logging.shutdown()
-    os._exit(0 if is_requested else 1)
-
-
-@app.command()
-def init(
-    folder: Annotated[
-        Path, typer.Argument(help="folder for node.toml and routes.toml; this folder if left out")
-    ] = Path(),
-) -> None:
-    """Write the configuration of a new node with its console on, for this machine alone; overwrite nothing."""
-    from ainode.node.commands.init import write_configuration
-
-    print(write_configuration(folder))
+    os._exit(0 if ending is Ending.REQUESTED else 1)
 
 
 @app.command()
@@ -161,16 +175,16 @@ def read(
     Exit 0 if a study was read, 1 if a reading failed or no study matches, 2 if the configuration or an option is wrong,
     3 if the models refused every study.
     """
+    from ainode.node.commands import program_terminal
     from ainode.node.offline import inputs
     from ainode.node.offline import readings as offline
     from ainode.node.offline.options import read_options
-    from ainode.node.reading import registry, weights
+    from ainode.node.reading import registry
 
     settings = settings_of(config)
-    registry.refuse_route(model or "", settings.routes)
-    models = weights.environment(settings)
+    registry.refuse_route(model or "", settings.routes, settings.models)
     texts = read_options(point or (), point_is=point_is, body_part=body_part, repair_uids=repair_uids)
-    options = offline.options_for(model, texts)
+    options = offline.options_for(model, texts, settings.models)
     with _option_named():
         readable = inputs.input_studies(paths, out / "converted", options=options, settings=settings)
     for line in offline.unread_lines(readable.unread):
@@ -180,7 +194,7 @@ def read(
     for study, route in readings:
         title = f"study {study.study_instance_uid}, route {route.name}"
         try:
-            reading = offline.read(study, route, settings, models, readable.notes(study))
+            reading = program_terminal.read(study, route, settings, readable.notes(study))
         except (HandlerError, ReportError) as error:  # the other studies are read all the same
             failures += 1
             print(f"{title}: not read: {error}", file=sys.stderr)
@@ -238,14 +252,20 @@ def check(config: Config = None) -> None:
     while the route does not allow the demonstration weights of its handler. Readings and deliveries that failed in the
     last 24 hours have the state `attention`, which changes no exit status.
     """
-    from ainode.node import start_checks
     from ainode.node.diagnosis.checks import READY, check_lines
     from ainode.node.settings import sources
+    from ainode.node.starting import requirements
 
     settings = settings_of(config)
-    problems = [("configuration", "not ready", problem) for problem in start_checks.problems(settings, sources(config))]
+    origin = sources(config)
+    problems = [("configuration", "not ready", problem) for problem in requirements.problems(settings, origin)]
     groups = problems or [("configuration", READY, "")], [*check_lines(settings)]
     print(table(("what", "state", "remedy"), itertools.chain(*groups)))
+    if any(requirements.variable_problems(settings, origin)):
+        print(
+            "Variables are those of this command. Where the node gets its own from a file, give the command the same "
+            "(config/README.md, Secrets)."
+        )
     is_wrong, is_unready = (any(state == "not ready" for _, state, _ in lines) for lines in groups)
     raise typer.Exit(2 if is_wrong else int(is_unready))
 
@@ -299,7 +319,8 @@ def send_files(arguments: Annotated[list[str], typer.Argument(metavar="PATH... N
     peer = settings.peer(name)
     if peer.is_listener:
         raise ConfigError(f"peer {name} takes messages and no files; `ainode deliver JOB {name}` sends a job's message")
-    paths = [path for path in files(Path(path) for path in names) if path.suffix != DocumentKind.MESSAGE.suffix]
+    suffixes = {kind.suffix for kind in DocumentKind if kind.is_message}
+    paths = [path for path in files(Path(path) for path in names) if path.suffix not in suffixes]
     outgoing = [Outgoing.of(path) for path in paths]
     answers = transport(peer, settings.node.ae_title).send(outgoing)
     studies = (study_identity(path).study_instance_uid for path in paths)

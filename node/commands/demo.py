@@ -17,7 +17,7 @@ from ainode.node.errors import installation
 from ainode.node.keeping import database
 from ainode.node.reading import registry
 from ainode.node.settings import CompletenessTable, NodeTable, Peer, Settings, WebTable, load
-from ainode.node.start_checks import missing_packages
+from ainode.node.starting.requirements import missing_packages
 from ainode.node.terminal import program, table
 
 _PERSON = "demo"
@@ -146,10 +146,10 @@ def _welcome(settings: Settings) -> str:
     password, engine = secrets.token_urlsafe(_PASSWORD_BYTES), database.connect(settings.database_url)
     People(engine).add(_PERSON, Role.ADMINISTRATOR, password, datetime.now(UTC))
     engine.dispose()
-    where = f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
+    address = f"console: {settings.web.address}  name: {_PERSON}  password: {password}"
     # Its data are where no node.toml says: a token that is added without their folder is for another node.
     token = f"AINODE_NODE__DATA={settings.data} {program()} token add NAME"
-    return f"{where}\nprograms: {settings.web.address}docs  token: {token}"
+    return f"{address}\nprograms: {settings.web.address}docs  token: {token}"
 
 
 def next_steps() -> str:

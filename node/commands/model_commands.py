@@ -13,7 +13,7 @@ import typer
 from ainode.node.domain import counted
 from ainode.node.errors import ConfigError
 from ainode.node.settings import Settings
-from ainode.node.terminal import Config, settings_of, table
+from ainode.node.terminal import Config, plain_path, settings_of, table
 
 models_app = typer.Typer()
 weights_app = typer.Typer(no_args_is_help=True, help="Weight files: list, pull, import, verify.")
@@ -44,7 +44,7 @@ def weights_list(config: Config = None) -> None:
 
 @weights_app.command("precisions")
 def weights_precisions(config: Config = None) -> None:
-    """Show which precision `[reader] precision = "auto"` gave each network here, and what it was chosen of."""
+    """Show which precision the key `precision = "auto"` gave each network here, and what it was chosen of."""
     from ainode.node.reading.precisions import TITLES, choices
 
     settings = settings_of(config)
@@ -60,20 +60,18 @@ def weights_precisions(config: Config = None) -> None:
 @weights_app.command("pull")
 def weights_pull(name: str, config: Config = None) -> None:
     """Download weights from the address in the manifest, and print their path; refuse bytes with another sha256."""
-    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
-    from ainode.node.audit.recorder import record_command
+    from ainode.node.commands.recording import record_change
     from ainode.node.reading.weights import environment
 
     settings = settings_of(config)
     weights = environment(settings).weights
     print(weights.pull(name))
-    details = {"sha256": weights.entry(name).sha256}
-    record_command(settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:weights:{name}", "downloaded", details))
+    record_change(settings, f"weights:{name}", "downloaded", {"sha256": weights.entry(name).sha256})
 
 
 @weights_app.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, callback=plain_path)],
     name: Annotated[str, typer.Option(help="the name by which the model asks for the weights")],
     model: Annotated[str, typer.Option(help="folder of models/, such as skin_lesion")],
     licence: Annotated[str, typer.Option(help="the license of the weights")],
@@ -82,8 +80,7 @@ def weights_import(
     config: Config = None,
 ) -> None:
     """Add a file of your own, marked as the site's; your file replaces a shipped file of that name."""
-    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
-    from ainode.node.audit.recorder import record_command
+    from ainode.node.commands.recording import record_change
     from ainode.node.disk import sha256_of
     from ainode.node.domain import WeightsStatus
     from ainode.node.reading.weights import WeightsEntry, environment
@@ -101,8 +98,7 @@ def weights_import(
     )
     settings = settings_of(config)
     print(environment(settings).weights.add(file, entry))
-    details = {"sha256": entry.sha256}
-    record_command(settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:weights:{name}", "imported", details))
+    record_change(settings, f"weights:{name}", "imported", {"sha256": entry.sha256})
 
 
 @weights_app.command("verify")
@@ -141,12 +137,30 @@ def bench_node(
     slices: Annotated[int, typer.Option(min=1, help="slices of 512 x 512 in a CT")] = 300,
     priors: Annotated[int, typer.Option(min=1, help="patients with two earlier CTs each")] = 8,
     peer: Annotated[bool, typer.Option("--peer", help="also wait once for Orthanc's StableAge of 60 s")] = False,
+    waiting: Annotated[
+        int, typer.Option(min=0, help="studies that wait while urgent ones arrive; 0: none is measured")
+    ] = 200,
+    urgent_alone: Annotated[bool, typer.Option("--urgent", help="measure the urgent lane alone")] = False,
+    load_alone: Annotated[
+        bool, typer.Option("--load", help="measure the idle node and many studies at once alone")
+    ] = False,
+    at_once: Annotated[int, typer.Option(min=8, help="studies at once, with --load")] = 1_000,
 ) -> None:
-    """Time what the node adds to a model: the node's own time per study, and the time that earlier studies take."""
+    """Time what the node adds to a model: its own time per study, that of earlier studies, and of urgent findings."""
+    from ainode.node.bench.load import load_lines
     from ainode.node.bench.own_time import measurement_lines
+    from ainode.node.bench.urgent import measured_lane
 
-    for line in measurement_lines(rounds=rounds, slices=slices, patients=priors, with_stable_age=peer):
-        print(line, flush=True)
+    if load_alone:
+        for line in load_lines(at_once):
+            print(line, flush=True)
+        return
+    if not urgent_alone:
+        for line in measurement_lines(rounds=rounds, slices=slices, patients=priors, with_stable_age=peer):
+            print(line, flush=True)
+    if waiting:
+        for line in measured_lane(waiting):
+            print(line, flush=True)
 
 
 @bench_app.command("console")
@@ -252,7 +266,7 @@ def evaluate(
     part: Annotated[str, typer.Option(help="test, or train")] = "test",
     external: Annotated[
         Path | None,
-        typer.Option(help="CSV of truths (path,label[,patient][,point]) of DICOM below --data, read as `ainode read`"),
+        typer.Option(help="CSV of truths (path, label; patient, point if known) of DICOM below --data"),
     ] = None,
     route: Annotated[str, typer.Option(help="with --external: a route of routes.toml, its conditions included")] = "",
     record: Annotated[
@@ -291,20 +305,17 @@ def _external_metrics(
     settings: Settings, handler: str, table: Path, data: Path, out: Path, *, route: str, is_recorded: bool
 ) -> Mapping[str, object]:
     """Return the figures of a handler on a site's own patients, recorded if that is wanted."""
-    from ainode.node.audit.messages import SOFTWARE_CONFIGURATION, alert
-    from ainode.node.audit.recorder import record_command
+    from ainode.node.commands.recording import record_change
     from ainode.node.offline import external
     from ainode.node.reading import registry
     from ainode.node.reading.weights import environment
 
-    registry.refuse_route(handler, settings.routes)
+    registry.refuse_route(handler, settings.routes, settings.models)
     if route:
         handler = external.handler_of(route, settings)
     trial = external.Trial(settings, environment(settings), handler, route)
     metrics = external.evaluate(trial, table, data, out, partial(print, file=sys.stderr, flush=True))
     if is_recorded:
         path = external.record(out / "metrics.json", settings.data / "weights", handler)
-        record_command(
-            settings, alert(SOFTWARE_CONFIGURATION, f"urn:ainode:evaluation:{handler}", "recorded", {"file": path.name})
-        )
+        record_change(settings, f"evaluation:{handler}", "recorded", {"file": path.name})
     return metrics

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ainode.node.audit.messages import USER_ATTRIBUTES, alert
-from ainode.node.audit.recorder import record_command
+from ainode.node.commands.recording import record_person
 from ainode.node.terminal import Config, settings_of
 from ainode.node.web.tokens import Tokens
 
@@ -14,12 +13,14 @@ app = typer.Typer(no_args_is_help=True, help="Who may call the web interface: ad
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="name of the caller, such as `orthanc`")], config: Config = None
+    name: Annotated[str, typer.Argument(help="name of the caller, such as `orthanc`")],
+    metrics: Annotated[bool, typer.Option("--metrics", help="a token for Prometheus: it reads /metrics alone")] = False,
+    config: Config = None,
 ) -> None:
     """Create a token for a caller and print the token once; the node keeps only a digest of the token."""
     settings = settings_of(config)
-    token = Tokens(settings.data).add(name)
-    record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:token:{name}", "a token was added"))
+    token = Tokens(settings.data).add(name, for_metrics=metrics)
+    record_person(settings, f"token:{name}", "a token was added")
     typer.echo(f"a token for the node whose data are in {settings.data}:", err=True)
     typer.echo(token)
 
@@ -35,4 +36,4 @@ def remove(name: str, config: Config = None) -> None:
     """Remove a caller's token; the node refuses the caller from the next request on."""
     settings = settings_of(config)
     Tokens(settings.data).remove(name)
-    record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:token:{name}", "a token was removed"))
+    record_person(settings, f"token:{name}", "a token was removed")

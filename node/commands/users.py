@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Who may use the console: add, list, remove, password, role.")
 _ROLE_WORDS = "viewer, reader, operator or administrator"
 Name = Annotated[str, typer.Argument(help="login name; upper and lower case are the same person")]
-FromStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
+FromStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="read the password from standard input: 15 characters or more")
+]
 
 
 @app.command()
@@ -33,9 +35,20 @@ def add(
     from ainode.node.keeping.people import Role, person_name
 
     settings = settings_of(config)
-    person_role, name = Role.of(role), person_name(name)
-    password = None if no_password else _password(name, from_stdin=password_stdin)
-    people(settings).add(name, person_role, password, datetime.now(UTC))
+    name = person_name(name)
+    Role.of(role)  # a wrong one is refused before anybody types a password
+    password = None if no_password else entered_password(name, from_stdin=password_stdin)
+    add_person(settings, name, role, password)
+
+
+def add_person(settings: "Settings", name: str, role: str, password: str | None) -> None:
+    """Add a person, and say it; without a password, a proxy names the person.
+
+    Raises: ConfigError if there is such a person, or no such role.
+    """
+    from ainode.node.keeping.people import Role
+
+    people(settings).add(name, Role.of(role), password, datetime.now(UTC))
     _record(settings, name, f"a person with the role {role} was added")
     print(f"{name} may log in as {role}")
 
@@ -62,7 +75,7 @@ def remove(name: Name, config: Config = None) -> None:
 def password(name: Name, password_stdin: FromStdin = False, config: Config = None) -> None:
     """Give a person another password; every session of the person ends at once."""
     settings = settings_of(config)
-    people(settings).change_password(name.lower(), _password(name.lower(), from_stdin=password_stdin))
+    people(settings).change_password(name.lower(), entered_password(name.lower(), from_stdin=password_stdin))
     _record(settings, name.lower(), "the password of a person was changed")
 
 
@@ -96,7 +109,7 @@ def people(settings: "Settings") -> "People":
     return People(engine)
 
 
-def _password(name: str, *, from_stdin: bool) -> str:
+def entered_password(name: str, *, from_stdin: bool) -> str:
     """Return a password from the terminal or from standard input, whose end of line does not count.
 
     Raises: ConfigError if the password is refused, before anything is changed.
@@ -115,7 +128,6 @@ def _password(name: str, *, from_stdin: bool) -> str:
 
 
 def _record(settings: "Settings", name: str, sentence: str) -> None:
-    from ainode.node.audit.messages import USER_ATTRIBUTES, alert
-    from ainode.node.audit.recorder import record_command
+    from ainode.node.commands.recording import record_person
 
-    record_command(settings, alert(USER_ATTRIBUTES, f"urn:ainode:person:{name}", sentence))
+    record_person(settings, f"person:{name}", sentence)

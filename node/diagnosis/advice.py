@@ -1,7 +1,7 @@
 """What node.toml should say about an archive, concluded from the trials of `ainode doctor`; pure functions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ainode.node.domain import UID
@@ -11,6 +11,8 @@ YES, NO, OPEN = "yes", "no", "open"
 """outcomes of a trial; OPEN: the peer reports success, and the doctor cannot see the outcome"""
 WEB_PREFIX, REST_PREFIX = "STOW-RS: ", "Orthanc REST: "
 """begin the name of a trial that DIMSE, STOW-RS and Orthanc's REST interface share"""
+SEARCH, SUBSCRIPTION = "UPS-RS search", "UPS-RS event channel"
+"""trials of a worklist"""
 # For each value of `deliver`: the prefix of its store trials, and the trial of its query.
 _DELIVERIES = {
     "dimse": ("", "C-FIND"),
@@ -24,7 +26,8 @@ _SEGMENTATIONS = {"labelmap": "store Label Map Segmentation", "fractional": "sto
 _COMMITMENT = "storage commitment"
 _CAPTURE = "store Secondary Capture Image"
 _PRESENTATION_STATE = "store Grayscale Softcopy Presentation State"
-_OFF: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False}
+_PDF = "store Encapsulated PDF"
+_OFF: Mapping[str, str | bool] = {"segmentation": "none", "presentation_state": False, "pdf": False}
 """the values that switch an optional document off"""
 
 
@@ -61,7 +64,8 @@ class Examination:
 def advice(examination: Examination) -> Mapping[str, str | bool]:
     """Return keys of [[peer]] with the values that the trials speak for; a configured value that works stays.
 
-    Optional documents are advised where the archive accepts them. No trial shows whether a viewer displays them. No
+    Optional documents are advised where the archive accepts them; a PDF, which says what the report says, where it is
+    wanted already. No trial shows whether a viewer displays them. No
     trial with a listener speaks for one value or another.
     """
     peer, works = examination.peer, examination.works
@@ -74,6 +78,7 @@ def advice(examination: Examination) -> Mapping[str, str | bool]:
         prefix, query = _DELIVERIES[deliver]
         values["sr"] = _first_working("3d", {sr: works(prefix + trial) for sr, trial in _REPORTS.items()})
         values["presentation_state"] = works(prefix + _PRESENTATION_STATE)
+        values["pdf"] = peer.pdf and works(prefix + _PDF)
         segmentations = {segmentation: works(prefix + trial) for segmentation, trial in _SEGMENTATIONS.items()}
         values["segmentation"] = _first_working(peer.segmentation, segmentations)
         proofs = {"commitment": works(_COMMITMENT), "query": works(query), "none": True}
@@ -98,6 +103,19 @@ def problems(examination: Examination) -> tuple[str, ...]:
     if examination.peer.is_listener:
         failed = (trial for trial in examination.trials if trial.outcome == NO)
         return tuple(f"the {trial.name} was not taken: {trial.detail}" for trial in failed)
+    if {trial.name for trial in examination.trials} <= {SEARCH, SUBSCRIPTION}:  # it has a worklist, and no images
+        return tuple(_problems_of_worklist(examination))
+    return (*_problems_of_archive(examination, advised_values), *_problems_of_worklist(examination))
+
+
+def _problems_of_worklist(examination: Examination) -> Iterator[str]:
+    for trial in examination.trials:
+        if trial.outcome == NO and trial.name in {SEARCH, SUBSCRIPTION}:
+            key = "[peer.worklist]" if trial.name == SEARCH else "subscribe = true of [peer.worklist]"
+            yield f"{key} does not work there: {trial.detail}"
+
+
+def _problems_of_archive(examination: Examination, advised_values: Mapping[str, str | bool]) -> tuple[str, ...]:
     return tuple(
         f"{key} = {json.dumps(value)} {_statement(examination.outcome(trial))}; {_remedy(key, advised_values)}"
         for key, value, trial in _needs(examination)
@@ -124,6 +142,7 @@ def _needs(examination: Examination) -> tuple[tuple[str, str | bool, str], ...]:
         ("deliver", peer.deliver, prefix + _CAPTURE),
         ("sr", peer.sr, prefix + _REPORTS[peer.sr]),
         ("presentation_state", True, prefix + _PRESENTATION_STATE if peer.presentation_state else ""),
+        ("pdf", True, prefix + _PDF if peer.pdf else ""),
         ("segmentation", peer.segmentation, segmentations[peer.segmentation]),
         ("confirm", peer.confirm, proofs[peer.confirm]),
         ("retrieve", peer.retrieve, _RETRIEVALS[peer.retrieve] if examination.is_archive_of_priors else ""),

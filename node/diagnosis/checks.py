@@ -13,7 +13,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from ainode.node import tls
-from ainode.node.archive import dimse, mllp, orthanc, qido
+from ainode.node.archive import dimse, orthanc, qido, ups
+from ainode.node.archive.delivery import reach_listener
 from ainode.node.archive.web import WebLink
 from ainode.node.deciding import router
 from ainode.node.domain import Needs, counted
@@ -21,20 +22,27 @@ from ainode.node.errors import ConfigError, NodeError, installation
 from ainode.node.identity import on_clock
 from ainode.node.keeping import database
 from ainode.node.keeping.backlog import Backlog
+from ainode.node.keeping.notices import Notices
+from ainode.node.keeping.readership import Readership
+from ainode.node.keeping.workitems import KeptWorkitem, Workitems, WorkitemState
+from ainode.node.notifying import sending
+from ainode.node.reading import confinement
 from ainode.node.reading.boundary import OF_HANDLERS
 from ainode.node.reading.reader import Reader
 from ainode.node.reading.weights import ModelEnvironment, environment
-from ainode.node.routes import Route
-from ainode.node.settings import Peer, ReaderTable, Settings
+from ainode.node.routes import Route, RouteMode
+from ainode.node.settings import Peer, ReaderTable, Settings, Subscription, WorklistTable
 
 Line = tuple[str, str, str]
 """name of a part, state (`ready`, `shadow`, `attention` or `not ready`), the remedy or the reason; '' needs neither"""
 READY = "ready"
+NOT_READY = "not ready"
 _LOOKED_BACK = timedelta(days=1)
 ATTENTION = "attention"
 """nothing keeps the node from reading, and somebody has to look at what it did"""
 _LOOK = "`ainode jobs --failed` says why and `ainode retry JOB` tries again (with the --config of this check)"
 _ECHO_S = 5.0
+_MOST_COUNTED = 100
 _NOTICE = timedelta(days=30)
 _FIRST_PERSON = (
     "nobody can log in yet: `ainode user add NAME --role administrator` adds a person (with the --config of this check)"
@@ -54,28 +62,53 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield _clock_line(settings)
     yield from _tls_lines(settings)
     yield from _console_lines(settings)
+    yield from _worker_lines(settings)
     yield from _failure_lines(settings)
     yield _reader_line(settings)
+    yield from _confinement_lines(settings)
     yield from route_lines(settings)
+    for subscription in settings.subscriptions:
+        yield _subscription_line(settings, subscription)
     for peer in settings.peers:
         yield from _peer_certificate_lines(peer)
-        try:
-            if peer.is_listener:
-                mllp.connect(mllp.MessageLink(peer))
-            if peer.speaks_dimse:
-                dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
-            if peer.dicomweb:
-                qido.echo(WebLink(peer, _ECHO_S))
-            if peer.orthanc and (settings.web.enabled or peer.deliver == "orthanc"):
-                orthanc.echo(WebLink(peer, _ECHO_S))
-            yield (f"peer {peer.name}", READY, _peer_words(peer))
-        except NodeError as error:
-            yield (f"peer {peer.name}", "not ready", str(error))
+        yield _peer_line(settings, peer)
+        if peer.worklist:
+            yield _worklist_line(peer, peer.worklist)
+
+
+def _peer_line(settings: Settings, peer: Peer) -> Line:
+    """Return whether a peer answers by every way that the node has to it."""
+    is_pulled_from = settings.web.enabled or any(other.worklist for other in settings.peers)
+    try:
+        if peer.is_listener:
+            reach_listener(peer)
+        if peer.speaks_dimse:
+            dimse.echo(dimse.Link(peer, settings.node.ae_title, _ECHO_S))
+        if peer.dicomweb:
+            qido.echo(WebLink(peer, _ECHO_S))
+        if peer.orthanc and (is_pulled_from or peer.deliver == "orthanc"):
+            orthanc.echo(WebLink(peer, _ECHO_S))
+    except NodeError as error:
+        return (f"peer {peer.name}", NOT_READY, str(error))
+    return (f"peer {peer.name}", READY, _peer_words(peer))
+
+
+def _worklist_line(peer: Peer, table: WorklistTable) -> Line:
+    """Return whether a worklist answers a search; a subscription would change something there."""
+    name = f"worklist {peer.name}"
+    try:
+        found = ups.search(WebLink(peer, _ECHO_S), table, _MOST_COUNTED)
+    except NodeError as error:
+        return (name, NOT_READY, str(error))
+    count = "many" if len(found) == _MOST_COUNTED else str(len(found))
+    channel = f"; `ainode doctor {peer.name}` tries the event channel" if table.subscribe else ""
+    return (name, READY, f"{count} scheduled and ready{channel}")
 
 
 def _peer_words(peer: Peer) -> str:
     if peer.is_listener:
-        return f"a connection was opened and no message sent; `ainode doctor {peer.name} --message` sends a test"
+        was_asked = "it was asked what it is" if peer.deliver == "fhir" else "a connection was opened"
+        return f"{was_asked} and no message sent; `ainode doctor {peer.name} --message` sends a test"
     return "it only calls the node: no host and port" if peer.only_calls else ""
 
 
@@ -86,7 +119,7 @@ def _disk_line(settings: Settings) -> Line:
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < settings.node.min_free_bytes:
-        return ("disk", "not ready", f"{free_bytes} bytes free below {folder}; [node] min_free_bytes requires more")
+        return ("disk", NOT_READY, f"{free_bytes} bytes free below {folder}; [node] min_free_bytes requires more")
     return ("disk", READY, "")
 
 
@@ -107,7 +140,7 @@ def _console_lines(settings: Settings) -> Iterator[Line]:
     try:
         yield ("console", READY, "" if _has_person(settings) else _FIRST_PERSON)
     except NodeError as error:
-        yield ("console", "not ready", str(error))
+        yield ("console", NOT_READY, str(error))
 
 
 def _has_person(settings: Settings) -> bool:
@@ -139,8 +172,19 @@ def _catalog(settings: Settings) -> Iterator[Engine | None]:
         engine.dispose()
 
 
+def _worker_lines(settings: Settings) -> Iterator[Line]:
+    """Yield a line for each handler that no process reads with, and for each whose readings wait for a lost worker."""
+    try:
+        with _catalog(settings) as engine:
+            shortages = Readership(engine).shortages(settings.handlers) if engine else ()
+    except NodeError:
+        return  # the line of the catalog says so
+    for shortage in shortages:
+        yield ("workers", ATTENTION, f"{shortage.summary}; {shortage.remedy}")
+
+
 def _failure_lines(settings: Settings) -> Iterator[Line]:
-    """Yield a line each for readings that failed, destinations in trouble, and documents that were given up."""
+    """Yield a line each for readings that failed, destinations in trouble, and documents and workitems given up."""
     since = datetime.now(UTC) - _LOOKED_BACK
     try:
         with _catalog(settings) as engine:
@@ -148,9 +192,10 @@ def _failure_lines(settings: Settings) -> Iterator[Line]:
                 return
             backlog = Backlog(engine)
             failures, undelivered = backlog.failures(since), backlog.undelivered_count(since)
-            troubles = backlog.troubles()
+            troubles, untold = backlog.troubles(), Notices(engine).failed_count()
+            given_up = [item for item in Workitems(engine).all() if _is_given_up(item, since)]
     except NodeError as error:
-        yield ("catalog", "not ready", str(error))
+        yield ("catalog", NOT_READY, str(error))
         return
     if failures.count:
         last = failures.last_reason or "no reason was kept"
@@ -159,6 +204,30 @@ def _failure_lines(settings: Settings) -> Iterator[Line]:
         yield ("deliveries", ATTENTION, f"{trouble.words}; {trouble.last_error}")
     if undelivered:
         yield ("deliveries", ATTENTION, f"{counted(undelivered, 'document')} given up in the last 24 hours, {_LOOK}")
+    if untold:
+        yield ("notifications", ATTENTION, f"{untold} given up; `ainode notify list` says why, `ainode notify retry`")
+    if given_up:
+        words = f"the end of {counted(len(given_up), 'item')} given up in the last 24 hours, see `ainode workitems`"
+        yield ("workitems", ATTENTION, f"{words}; the last: {given_up[-1].error}")
+
+
+def _is_given_up(item: KeptWorkitem, since: datetime) -> bool:
+    return item.state is WorkitemState.FAILED and item.ended_at is not None and item.ended_at > since
+
+
+def _subscription_line(settings: Settings, subscription: Subscription) -> Line:
+    """Return the line of a notification: its routes, its secret, and its server or folder; nobody is told anything."""
+    name = f"notification {subscription.name}"
+    try:
+        sending.connect(subscription)
+    except NodeError as error:
+        return (name, NOT_READY, str(error))
+    live = [route.name for route in settings.routes if route.mode is RouteMode.LIVE]
+    if subscription.routes and subscription.tells_of_live_routes and not set(subscription.routes) & set(live):
+        shadows, known = ", ".join(subscription.routes), ", ".join(live) or "none"
+        words = f"each of its routes is a shadow ({shadows}), of which no answer is told; add a live route to `routes`"
+        return (name, ATTENTION, f"{words} (live: {known})")
+    return (name, READY, f"nobody was told anything; `ainode notify test {subscription.name}` sends a test")
 
 
 def _reader_line(settings: Settings) -> Line:
@@ -168,10 +237,18 @@ def _reader_line(settings: Settings) -> Line:
         reader.rehearse()
     except NodeError as error:
         python = f"Python {platform.python_version()} ({sys.executable})"
-        return ("reader", "not ready", f"{error}; {python} can read no study: try another Python, and report this line")
+        return ("reader", NOT_READY, f"{error}; {python} can read no study: try another Python, and report this line")
     finally:
         reader.kill_unless_reading()
     return ("reader", READY, "")
+
+
+def _confinement_lines(settings: Settings) -> Iterator[Line]:
+    """Yield a line if a route reads with a model of others: whether this system confines the process of the model."""
+    if state := confinement.state_of((route.handler for route in settings.routes), settings.reader, settings.models):
+        is_confined, words = state
+        lacking = ATTENTION if settings.reader.allow_unconfined else NOT_READY
+        yield ("confinement", READY if is_confined else lacking, words)
 
 
 def _tls_lines(settings: Settings) -> Iterator[Line]:
@@ -182,7 +259,7 @@ def _tls_lines(settings: Settings) -> Iterator[Line]:
                 tls.accepting(files, table)
                 yield (f"{table} TLS", *_validity(files.certificate, files.revocation_lists))
             except NodeError as error:
-                yield (f"{table} TLS", "not ready", str(error))
+                yield (f"{table} TLS", NOT_READY, str(error))
 
 
 def _peer_certificate_lines(peer: Peer) -> Iterator[Line]:
@@ -205,7 +282,7 @@ def _validity(certificate: str | Path, revocation_lists: Iterable[str | Path]) -
     ends += [(certificate, tls.expiry(certificate))] if certificate else []
     expired = [f"{path} expired on {end:%Y-%m-%d %H:%M} UTC" for path, end in ends if end and end <= now]
     if expired:
-        return ("not ready", f"{', '.join(expired)}; {_RENEW}")
+        return (NOT_READY, f"{', '.join(expired)}; {_RENEW}")
     if certificate and (end := tls.expiry(certificate)) < now + _NOTICE:
         return (READY, f"{certificate} expires on {end:%Y-%m-%d}; {_RENEW}")
     return (READY, "")
@@ -247,11 +324,14 @@ def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs])
             models.weights.verified(weights)
         state, words = models.weights.of_handler(needs.weights).state_of(route)
     except NodeError as error:
-        return (name, "not ready", str(error))
+        return (name, NOT_READY, str(error))
     if needs.missing_packages:
         packages = ", ".join(needs.missing_packages)
-        return (name, "not ready", f"missing: {packages}; {installation(*OF_HANDLERS)}")
+        return (name, NOT_READY, f"missing: {packages}; {installation(*OF_HANDLERS)}")
     if state == READY and not route.live_destinations:
-        silence = 'it sends nothing: no destinations, or mode = "shadow"'
-        return (name, READY, f"{silence}; {words}" if words else silence)
+        is_shadow = route.mode is RouteMode.SHADOW
+        silence = (
+            'its documents stay in the node: mode = "shadow"' if is_shadow else "it sends nothing: no destinations"
+        )
+        return (name, "shadow" if is_shadow else READY, f"{silence}; {words}" if words else silence)
     return (name, state, words)

@@ -32,6 +32,7 @@ from ainode.node.archive.web import WebLink
 from ainode.node.diagnosis.advice import NO, OPEN, REST_PREFIX, WEB_PREFIX, YES, Examination, Trial
 from ainode.node.diagnosis.doctor_objects import PATIENT, Specimen, synthetic_study
 from ainode.node.diagnosis.listeners import listener_trials
+from ainode.node.diagnosis.worklists import worklist_trials
 from ainode.node.domain import UID, InstanceRef
 from ainode.node.errors import ArchiveError, ArchiveUnreachable, ConfigError
 from ainode.node.receiving.negotiation import allowed_callers, bound_certificates
@@ -71,7 +72,7 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime, with_m
     stored_studies: list[UID] = []
     for protocol, is_configured, attempt in (
         ("dimse", peer.speaks_dimse, partial(_dimse_trials, settings)),
-        ("web", bool(peer.dicomweb), _web_trials),
+        ("web", bool(peer.dicomweb) and not _is_worklist_alone(settings, peer), _web_trials),
         ("rest", peer.deliver == "orthanc", _rest_trials),
     ):
         if is_configured:
@@ -80,6 +81,7 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime, with_m
             trials += protocol_trials
             if any(trial.outcome in {YES, OPEN} and "store " in trial.name for trial in protocol_trials):
                 stored_studies.append(specimens[0].ref.study_instance_uid)
+    trials += worklist_trials(peer, settings)
     is_archive_of_priors = any(route.priors and route.priors.source == peer.name for route in settings.routes)
     is_removed = _remove(peer, stored_studies)
     if stored_studies:
@@ -87,6 +89,12 @@ def examine(peer: Peer, settings: Settings, *, token: str, now: datetime, with_m
     return Examination(
         peer, tuple(trials), () if is_removed else tuple(stored_studies), is_archive_of_priors=is_archive_of_priors
     )
+
+
+def _is_worklist_alone(settings: Settings, peer: Peer) -> bool:
+    """Return whether nothing is stored there by DICOMweb: the service may have a worklist, and no images."""
+    is_destination = any(peer.name in route.destinations for route in settings.routes)
+    return bool(peer.worklist) and not (is_destination and peer.deliver == "dicomweb")
 
 
 def _remedy(peer: Peer) -> str:

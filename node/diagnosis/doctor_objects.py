@@ -27,6 +27,7 @@ from ainode.node.domain import (
     Region,
     Result,
     Saliency,
+    ServerAddress,
     SyntheticImage,
     Value,
     WeightsStatus,
@@ -41,6 +42,7 @@ _NAMES = {
     DocumentKind.PRESENTATION_STATE: "Grayscale Softcopy Presentation State",
     DocumentKind.SEGMENTATION_FRACTIONAL: "Segmentation",
     DocumentKind.SEGMENTATION_LABELMAP: "Label Map Segmentation",
+    DocumentKind.PDF: "Encapsulated PDF",
 }
 
 
@@ -109,13 +111,21 @@ def _ct(token: str, now: datetime) -> Dataset:
 
 
 def trial_message(address: MessageAddress, token: str, now: datetime) -> Document:
-    """Return a message about a CT image of nobody; another `token` is another message."""
+    """Return an HL7 message about a CT image of nobody; another `token` is another message."""
+    return _for_listener(dataclasses.replace(_context(now), messages=(address,)), token, now)
+
+
+def trial_transaction(address: ServerAddress, token: str, now: datetime) -> Document:
+    """Return a FHIR transaction about a CT image of nobody; another `token` makes other resources."""
+    return _for_listener(dataclasses.replace(_context(now), servers=(address,)), token, now)
+
+
+def _for_listener(context: DocumentContext, token: str, now: datetime) -> Document:
     image = _ct(token, now)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "source.dcm"
         path.write_bytes(_encoded(image))
         ref = _ref(image)
-        context = dataclasses.replace(_context(now), messages=(address,))
         *_, message = reports.documents(_result(ref), {ref.sop_instance_uid: path}, context)
     return message
 

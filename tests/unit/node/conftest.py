@@ -1,7 +1,10 @@
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from support.postgresql import postgresql
 
 from ainode.node.keeping import database
 from ainode.node.keeping.ledger import Ledger
@@ -14,3 +17,31 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     database.migrate(engine)
     yield Ledger(engine)
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a database of a PostgreSQL that the tests share."""
+    with postgresql() as address:
+        yield address
+
+
+@pytest.fixture
+def postgresql_of(server: str) -> Callable[[], str]:
+    """What makes an empty database of the shared PostgreSQL, and returns its address."""
+
+    def create() -> str:
+        name = f"test_{secrets.token_hex(4)}"
+        engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return server.replace("/postgres?", f"/{name}?")
+
+    return create
+
+
+@pytest.fixture
+def empty_postgresql(postgresql_of: Callable[[], str]) -> str:
+    """The address of an empty database of the shared PostgreSQL."""
+    return postgresql_of()

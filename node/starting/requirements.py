@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,7 +25,8 @@ from ainode.node.keeping.folder_lock import LOCK_NAME
 from ainode.node.keeping.permissions import Permissions
 from ainode.node.reading import registry
 from ainode.node.receiving.negotiation import allowed_caller, bound_certificates
-from ainode.node.settings import Peer, Settings, Sources
+from ainode.node.settings import Peer, Settings, Sources, Subscription
+from ainode.node.settings.frozen import Frozen
 from ainode.node.web.tokens import Tokens
 
 T = TypeVar("T")
@@ -34,8 +35,8 @@ _CONSOLE_PACKAGES: Final = ("argon2", "jinja2", "python_multipart")
 # The receiver of a node that was killed notes that within a second, and ends its associations.
 _LONGEST_END_S: Final = 3.0
 # What commands and earlier versions leave in a data folder, and what a disk of its own, or a configuration there, has.
-_OWN_FOLDERS: Final = ("spool", "documents", "priors", "commitments", "weights", "networks", "audit")
-_OWN_FILES: Final = ("tokens", "catalog.sqlite", "workflows.sqlite")
+_OWN_FOLDERS: Final = ("spool", "documents", "priors", "commitments", "weights", "models", "networks", "audit")
+_OWN_FILES: Final = ("tokens", "catalog.sqlite", "workflows.sqlite", "node.id")
 _OWN_NAMES: Final = (*_OWN_FOLDERS, *_OWN_FILES, "lost+found", "node.toml", "routes.toml")
 _PORT_PAUSE_S: Final = 0.1
 # PS3.5 6.2.
@@ -43,15 +44,17 @@ _MAX_AE_TITLE: Final = 16
 # From this Python on, DBOS asks for unixepoch('subsec'), which SQLite has since 3.42.
 _MILLISECONDS_FROM: Final = (3, 12)
 _MILLISECONDS_IN_SQLITE: Final = (3, 42)
-_CREDENTIALS: Final = ("user_env", "password_env", "token_env")
+_OF_A_SUBSCRIPTION: Final = ("key_env", "user_env", "password_env")
+_OF_A_PEER: Final = ("user_env", "password_env", "token_env")
+_OF_OAUTH2: Final = ("client_id_env", "client_secret_env")
 
 
-def refuse_unfit(settings: Settings, sources: Sources) -> None:
-    """Return if the node can start.
+def refuse_unfit(settings: Settings, sources: Sources, *, has_ports: bool = False) -> None:
+    """Return if the node can start; with `has_ports` its receiver runs already.
 
     Raises: ConfigError with a line for each problem: "FILE: key: what is wrong; what to do".
     """
-    if lines := [*problems(settings, sources), *port_problems(settings, sources)]:
+    if lines := [*problems(settings, sources), *(() if has_ports else port_problems(settings, sources))]:
         raise ConfigError("\n".join(lines))
 
 
@@ -76,14 +79,17 @@ def problems(settings: Settings, sources: Sources) -> Iterator[str]:
     yield from _caller_problems(settings, sources)
     yield from _certificate_problems(settings, sources)
     yield from _web_problems(settings, sources)
+    for subscription in settings.subscriptions:
+        yield from _subscription_problems(subscription, sources)
     if settings.audit.syslog_host:
         yield from _error_lines(f"{sources.origin('audit', 'ca_file')}: ", tls.collecting, settings.audit)
     for peer in settings.peers:
-        yield from _peer_problems(peer, sources)
+        yield from peer_problems(peer, sources)
     for route in settings.routes:
         subject = f"{sources.routes}: "
         yield from _error_lines(subject, router.refuse_broken, route)
-        yield from _error_lines(f"{subject}route {route.name!r}: handler: ", registry.refuse_unknown, route.handler)
+        is_known = partial(registry.refuse_unknown, models=settings.models)
+        yield from _error_lines(f"{subject}route {route.name!r}: handler: ", is_known, route.handler)
 
 
 def port_problems(settings: Settings, sources: Sources) -> Iterator[str]:
@@ -249,14 +255,43 @@ def _web_problems(settings: Settings, sources: Sources) -> Iterator[str]:
     yield from _error_lines("", Tokens.names, Tokens(settings.data))
 
 
-def _peer_problems(peer: Peer, sources: Sources) -> Iterator[str]:
-    """Yield a sentence for each file and each variable of the peer that is missing."""
-    for key in _CREDENTIALS:
-        name = getattr(peer, key)
-        if name and not os.environ.get(name):
+def variable_problems(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each secret that the environment of this process lacks; those of `problems` have them, too.
+
+    A running node has another environment than the shell of a person.
+    """
+    for subscription in settings.subscriptions:
+        yield from _missing_variables(subscription, _OF_A_SUBSCRIPTION, sources.key("notification"), subscription.name)
+    for peer in settings.peers:
+        yield from _missing_of_peer(peer, sources)
+
+
+def _missing_of_peer(peer: Peer, sources: Sources) -> Iterator[str]:
+    subject = sources.key("peer")
+    yield from _missing_variables(peer, _OF_A_PEER, subject, peer.name)
+    if peer.oauth2:
+        yield from _missing_variables(peer.oauth2, _OF_OAUTH2, f"{subject}.oauth2", peer.name)
+
+
+def _missing_variables(table: Frozen, keys: Iterable[str], subject: str, name: str) -> Iterator[str]:
+    for key in keys:
+        variable = getattr(table, key)
+        if variable and not os.environ.get(variable):
             yield (
-                f"{sources.key('peer')}.{key}: the environment has no {name}; set the variable for the node, or "
-                f"correct its name (in {peer.name!r})"
+                f"{subject}.{key}: the environment has no {variable}; set the variable for the node (config/README.md, "
+                f"Secrets), or correct its name (in {name!r})"
             )
+
+
+def _subscription_problems(subscription: Subscription, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each secret and each file of a notification that is missing."""
+    yield from _missing_variables(subscription, _OF_A_SUBSCRIPTION, sources.key("notification"), subscription.name)
+    if subscription.ca_file or subscription.tls_certificate or subscription.crl_files:
+        yield from _error_lines(f"{sources.origin('notification')}: ", tls.notifying, subscription)
+
+
+def peer_problems(peer: Peer, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each file and each variable of the peer that is missing."""
+    yield from _missing_of_peer(peer, sources)
     if peer.ca_file or peer.tls_certificate or peer.crl_files:
         yield from _error_lines(f"{sources.origin('peer')}: ", tls.calling, peer)

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from support.servers import free_port
 
-from ainode.node import start_checks
 from ainode.node.keeping.folder_lock import FolderLock
 from ainode.node.reading import registry
 from ainode.node.routes import Route
 from ainode.node.settings import DatabaseTable, NodeTable, Settings, Sources, WebTable
+from ainode.node.starting import requirements
 
 SOURCES = Sources(Path("node.toml"), Path("routes.toml"))
 
 
 def port_problems(data: Path, port: int) -> list[str]:
-    return list(start_checks.port_problems(Settings(node=NodeTable(data=data, port=port)), SOURCES))
+    return list(requirements.port_problems(Settings(node=NodeTable(data=data, port=port)), SOURCES))
 
 
 def test_a_port_that_the_receiver_of_a_killed_node_still_holds_is_waited_for(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_a_port_is_not_waited_for_where_no_node_has_run(tmp_path: Path, monkeypa
 def test_the_ports_are_free_after_the_look_at_them(tmp_path: Path) -> None:
     port, web_port = free_port(), free_port()
     settings = Settings(node=NodeTable(data=tmp_path, port=port), web=WebTable(enabled=True, port=web_port))
-    assert not list(start_checks.port_problems(settings, SOURCES))
+    assert not list(requirements.port_problems(settings, SOURCES))
     for number in (port, web_port):
         socket.create_server(("127.0.0.1", number)).close()
 
 
 def problems_of_handler(data: Path, handler: str) -> list[str]:
     settings = Settings(node=NodeTable(data=data), routes=(Route("r", handler),))
-    return list(start_checks.problems(settings, SOURCES))
+    return list(requirements.problems(settings, SOURCES))
 
 
 def test_a_handler_is_looked_for_without_running_a_line_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,12 +71,12 @@ def test_a_folder_of_a_node_is_taken_whatever_lies_in_it(tmp_path: Path) -> None
     settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=0))
     for name in (".bashrc", "lost+found", "tokens", "catalog.sqlite-wal"):
         (tmp_path / name).touch()
-    assert list(start_checks.problems(settings, SOURCES)) == []
+    assert list(requirements.problems(settings, SOURCES)) == []
     (tmp_path / "letters").touch()
-    (problem,) = start_checks.problems(settings, SOURCES)
+    (problem,) = requirements.problems(settings, SOURCES)
     assert "holds 'letters', which is not of a node" in problem
     FolderLock(tmp_path).release()
-    assert list(start_checks.problems(settings, SOURCES)) == []
+    assert list(requirements.problems(settings, SOURCES)) == []
 
 
 def test_every_handler_that_ships_is_found() -> None:
@@ -98,7 +98,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("name", ["", "data", "deep/data"])
 def test_a_start_on_a_read_only_disk_is_refused_by_the_key_of_the_data_folder(read_only: Path, name: str) -> None:
     node = NodeTable(data=read_only / name, min_free_bytes=0)
-    (problem,) = start_checks.problems(Settings(node=node), SOURCES)
+    (problem,) = requirements.problems(Settings(node=node), SOURCES)
     assert problem == (
         f"node.toml: node.data: {read_only} is on a read-only disk; give a folder on a disk that can be written"
     )
@@ -116,7 +116,7 @@ def test_a_file_in_the_place_of_a_folder_of_the_node_is_named_and_a_folder_in_a_
     tmp_path: Path, name: str, make: Callable[[Path], None], sentence: str
 ) -> None:
     make(tmp_path / name)
-    (problem,) = start_checks.problems(Settings(node=NodeTable(data=tmp_path)), SOURCES)
+    (problem,) = requirements.problems(Settings(node=NodeTable(data=tmp_path)), SOURCES)
     assert problem.startswith(f"node.toml: node.data: {tmp_path / name} {sentence}")
 
 
@@ -140,5 +140,5 @@ def test_an_sqlite_that_is_too_old_for_the_workflows_of_this_python_is_named(
     monkeypatch.setattr(sys, "version_info", python)
     monkeypatch.setattr(sqlite3, "sqlite_version_info", sqlite)
     settings = Settings(node=NodeTable(data=tmp_path, min_free_bytes=0), database=DatabaseTable(url=url))
-    problems = list(start_checks.problems(settings, SOURCES))
+    problems = list(requirements.problems(settings, SOURCES))
     assert ["workflows need 3.42; give a PostgreSQL" in problem for problem in problems] == [True] * count

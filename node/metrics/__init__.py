@@ -1,0 +1,1 @@
+"""What the node counts and measures, for Prometheus; `families.py` has every metric by its name."""
