@@ -12,12 +12,16 @@ OHIF := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/ohif/$(OHIF_VERSION)
 AXE_VERSION := 4.14.1
 AXE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/axe/$(AXE_VERSION)
 
+# A FHIR R4 server in memory, for the tests that send it transactions; kept as well.
+FHIR_VERSION := 5.2.13
+FHIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ainode-tests/fhir/$(FHIR_VERSION)
+
 # The scripts of others in the console. They are kept in the repository, each with its licence.
 HTMX := htmx.org-2.0.11
 HTMX_SSE := htmx-ext-sse-2.2.4
 VENDOR := node/console/static/vendor
 
-.PHONY: demo test acceptance faults lint install picture sbom vendor tools ohif axe clean
+.PHONY: demo test acceptance faults lint install picture sbom vendor tools ohif axe fhir clean
 
 demo: $(VENV)/.models
 	$(BIN)/ainode demo
@@ -28,7 +32,7 @@ SCRATCH := $(shell df --output=avail /dev/shm 2> /dev/null | awk 'END { print ($
 # A file is one worker's, so that its servers start once; in the order of the folders, which begins with what takes longest.
 # A network that computes in one thread does not wait for the core of the other worker.
 # PostgreSQL refuses to run as root: its own user passes through the folder to its files.
-test: tools ohif axe lint
+test: tools ohif axe fhir lint
 	folder=$$(mktemp --directory --tmpdir=$(SCRATCH) ainode-tests.XXXX) && trap "rm -rf $$folder" EXIT && chmod 711 $$folder && \
 	TMPDIR=$$folder OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
@@ -58,7 +62,7 @@ picture: $(VENV)/.models
 sbom: | $(VENV)/bin/python
 	$(PYTHON) -m venv build/sbom/site
 	build/sbom/site/bin/python -m pip install --quiet --constraint constraints.txt torch torchvision
-	build/sbom/site/bin/python -m pip install --quiet --constraint constraints.txt '.[models,detect,read,web,postgresql]'
+	build/sbom/site/bin/python -m pip install --quiet --constraint constraints.txt '.[node,detect]'
 	$(PYTHON) -m venv build/sbom/tools
 	build/sbom/tools/bin/python -m pip install --quiet cyclonedx-bom pip-audit
 	build/sbom/tools/bin/cyclonedx-py environment --short-PURLs --pyproject pyproject.toml --output-file build/sbom/ainode.cdx.json build/sbom/site
@@ -88,6 +92,12 @@ axe: $(AXE)/package/axe.min.js
 $(AXE)/package/axe.min.js:
 	-mkdir -p $(AXE) && cd $(AXE) && npm pack --silent axe-core@$(AXE_VERSION) && tar -xzf axe-core-$(AXE_VERSION).tgz
 
+fhir: $(FHIR)/node_modules/@medplum/fhir-router/package.json
+
+# its packages ask for a newer Node.js than Debian has; the script of the tests does with less
+$(FHIR)/node_modules/@medplum/fhir-router/package.json:
+	-mkdir -p $(FHIR) && cd $(FHIR) && npm install --silent --no-audit --no-fund --ignore-scripts @medplum/fhir-router@$(FHIR_VERSION)
+
 $(VENV)/bin/python:
 	docker/debian-packages run
 	$(PYTHON) -m venv $(VENV)
@@ -96,12 +106,12 @@ $(VENV)/bin/python:
 $(VENV)/.models: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "pip installs PyTorch and the packages of the models, about 1.5 GB: it is silent for two to ten minutes, this once"
 	$(PIP) torch torchvision
-	$(PIP) --editable '.[models,detect,read,web]'
+	$(PIP) --editable '.[node,detect]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.models
 	@echo "pip installs the tools of the tests: it is silent for some minutes, this once"
-	$(PIP) --editable '.[models,detect,read,web,train,postgresql,dev]'
+	$(PIP) --editable '.[node,detect,train,dev]'
 	touch $@
 
 clean:

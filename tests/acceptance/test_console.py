@@ -145,15 +145,14 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
     page.context.close()
 
 
-def test_a_self_test_shows_each_hop_to_the_confirmation_of_the_archive(hospital: Hospital) -> None:
+def test_a_self_test_shows_each_hop_to_the_golden_answer_and_sends_the_archive_nothing(hospital: Hospital) -> None:
     page = hospital.console.person("operator")
     page.goto("/console/system/test")
     page.get_by_label("The whole way of spine-radiograph").check()
     page.get_by_role("button", name="Send the study").click()
-    # A spine is of two routes: each confirms its documents.
     documents = page.get_by_role("row").filter(has_text="documents of spine-radiograph")
-    confirmed = documents.filter(has_text=f"confirmed by {hospital.archive.peer.name}")
-    confirmed.get_by_text("done").wait_for(timeout=120_000)
+    documents.filter(has_text="confirmed by self-test").get_by_text("done").wait_for(timeout=120_000)
+    page.get_by_text("Every step is well").wait_for(timeout=120_000)
     picture(page, "self-test-hops")
     page.context.close()
 

@@ -80,6 +80,37 @@ def test_no_page_is_wider_than_the_screen_and_no_text_is_cut_off_or_broken_on_ph
     assert set(TRIALS) < set(faults)
 
 
+def test_the_first_screens_of_a_study_have_the_verdict_and_its_pictures_and_a_tap_unfolds_the_rest(page: Page) -> None:
+    page.goto(f"/console/studies/{READ}")
+    tops = "(name) => document.querySelector(name).getBoundingClientRect().top"
+    assert page.evaluate(tops, ".verdict") < PHONE["height"]
+    assert page.evaluate(tops, ".captures img") < PHONE["height"]
+    assert page.evaluate(tops, "#images") < 3 * PHONE["height"]
+    assert page.evaluate("document.scrollingElement.scrollHeight") < 5 * PHONE["height"]
+    picture(page, "study-folded")
+    timeline = page.locator("#events-table")
+    expect(timeline).to_be_hidden()
+    expect(page.get_by_role("button", name="Accept the whole result", exact=True)).to_be_hidden()
+    page.locator("summary", has_text="Timeline").click()
+    expect(timeline).to_be_visible()
+    page.goto(f"/console/studies/{READ}?image=#series")  # as a link of the list of parts does
+    expect(page.locator("#series-table")).to_be_visible()
+    page.set_viewport_size(DESKTOP)
+    page.goto(f"/console/studies/{READ}")
+    expect(timeline).to_be_visible()
+    expect(page.get_by_role("button", name="Accept the whole result", exact=True)).to_be_visible()
+    page.set_viewport_size(PHONE)
+
+
+def test_of_a_study_that_nothing_was_read_of_the_reason_stands_before_its_images(page: Page) -> None:
+    page.goto(f"/console/studies/{UNMATCHED}")
+    expect(page.locator("#why")).to_be_visible()
+    expect(page.locator("#images")).to_be_visible()
+    top = "(name) => document.querySelector(name).getBoundingClientRect().top"
+    assert page.evaluate(top, "#why") < page.evaluate(top, "#images")
+    assert page.locator("#why").count() == 1
+
+
 def test_the_page_of_the_interface_for_programs_fits_a_phone_and_its_style_is_allowed(page: Page) -> None:
     page.goto("/docs")
     picture(page, "long-docs")

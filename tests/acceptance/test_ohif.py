@@ -14,6 +14,7 @@ from support.dated import dated
 from support.handler import BOX
 from support.node import SPINE, configured, running, shipped_routes
 from support.pointing import Position, pointing_report
+from support.programs import Site, ct, shell
 from support.viewer import viewable_archive, viewer
 
 installed("playwright")
@@ -243,3 +244,22 @@ def test_the_report_of_a_healthy_study_shows_the_verdict_and_the_threshold_that_
     screen.keep("healthy-report")
     assert screen.says("Threshold Value: 41.60 %") >= 1
     assert screen.says(": absent") >= 1
+
+
+def test_a_report_of_a_program_opens_with_its_number_of_a_whole_study(
+    archive: Orthanc, address: str, screen: Screen, tmp_path: Path
+) -> None:
+    """The number names no image: the borders of all stand for it, else OHIF does not open the report."""
+    site = Site(tmp_path)
+    try:
+        site.program(shell('echo \'{"measurements": {"diameter": 5}}\' > $out/result.json'))
+        (report,) = site.read(*ct()).documents
+    finally:
+        site.close()
+    images = sorted((tmp_path / "study").rglob("*.dcm"))
+    for content in (*(path.read_bytes() for path in images), report.content):
+        archive.call("POST", "/instances", content)
+    screen.open(address, dcmread(images[0], stop_before_pixels=True))
+    number = int(dcmread(BytesIO(report.content)).SeriesNumber)
+    screen.show(number, lambda: screen.says("Diameter: 5.00 mm") >= 1)
+    screen.keep("whole-study")

@@ -146,7 +146,7 @@ def presences_of(group: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - one
 def test_every_group_of_the_report_says_the_verdict_of_its_finding(case: tuple[str, bool, Answer]) -> None:
     _, _, answer = case
     expected = {
-        finding.conclusion: [(concept.value, presence) for concept, presence in finding.evaluations]
+        finding.tracking_identifier: [(concept.value, presence) for concept, presence in finding.evaluations]
         for finding in answer.result.findings
     }
     groups = answer.groups()

@@ -86,7 +86,7 @@ class Installation:
         assert all(line.startswith("ainode: ") for line in output.splitlines()), output
         missing = [words for words in map(self.filled, self.row.words) if words not in output]
         assert not missing, output
-        assert "secret" not in output.replace("peer.0.password", "")
+        assert "secret" not in output.replace("peer.0.password", "").replace("client_secret_env", "")
         assert not (self.folder / "data").exists()
         made = {path.name for path in self.folder.iterdir()} - {"node.toml", "routes.toml"}
         assert made == {*self.row.files, *self.row.folders, *self.row.links} - {"node.toml", "routes.toml"}

@@ -109,7 +109,7 @@ def test_a_broad_except_stands_only_at_the_boundary_of_a_handler_a_study_an_asso
 
 def test_the_image_installs_what_the_makefile_installs() -> None:
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
-    for wanted in ("constraints.txt", "docker/debian-packages run", "models,detect", "ainode", "serve"):
+    for wanted in ("constraints.txt", "docker/debian-packages run", "[node,detect]", "ainode", "serve"):
         assert wanted in dockerfile
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, flags=re.MULTILINE)
     missing = [name for line in copied for name in line.split() if not (ROOT / name).exists()]

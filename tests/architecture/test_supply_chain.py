@@ -28,7 +28,7 @@ def test_no_release_with_a_known_hole_is_accepted() -> None:
         assert (specifier.operator, Version(specifier.version)) == (">=", Version(floor))
 
 
-def test_nothing_opens_a_bundle_of_monai() -> None:
+def test_nothing_uses_monai_s_own_reader_of_bundles_which_runs_their_code() -> None:
     sources = [path for room in ("node", "handlers", "models") for path in (ROOT / room).rglob("*.py")]
     assert not [path for path in sources if _BUNDLES.search(path.read_text(encoding="utf-8"))]
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
+from zipfile import ZipFile
 
 import pytest
 from pydicom import Dataset
@@ -189,6 +190,14 @@ def ask(world: World, files: dict[str, tuple[Path, ...]]) -> None:
     world.command("jobs")
     world.command("explain", study)
     world.command("replay", testing.uid("deformed"))
+    for name in files:
+        world.command("trace", testing.uid(name))
+        world.answers[f"trace {name}"] = world.answers.pop("trace: output")
+    bundle = world.node.folder / "bundle.zip"
+    world.command("support-bundle", str(bundle), "--log", str(world.node.log), "--keep-uids")
+    with ZipFile(bundle) as archive:
+        world.answers |= {f"bundle {name}": archive.read(name).decode() for name in archive.namelist()}
+    world.call("GET", "/metrics")
     world.command("retry", job.id)
     world.command("read", str(files["deformed"][0]), "--out", str(world.node.folder / "out"))
     world.command("send", str(files["deformed"][0]), "away")
@@ -283,6 +292,15 @@ def test_every_fault_was_reached(world: World) -> None:
     assert {"WARNING UserWarning: ", "WARNING pydicom: ", "ERROR a_library: "} <= {*re.findall(r"[A-Z]+ \w+: ", log)}
     assert QUOTATION in world.answers["jobs: output"]
     assert {answer[:3] for answer in world.answers.values()} >= {"200", "202", "409", "422"}
+
+
+def test_the_bundle_and_the_traces_have_what_those_who_help_need(world: World) -> None:
+    failures = world.answers["bundle failures.txt"]
+    assert "failed" in failures
+    assert "refusing" in failures  # a destination whose archive refused, without its words
+    assert f"study_instance_uid={testing.uid('READ')}" in world.answers["bundle log.txt"]
+    assert "route" in world.answers["bundle check.txt"]
+    assert "Complete" in world.answers["trace READ"]
 
 
 def test_words_of_a_patient_are_in_instances_and_documents_and_nowhere_else(world: World) -> None:

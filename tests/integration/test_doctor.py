@@ -67,8 +67,8 @@ def test_an_orthanc_can_all_that_its_dcmtk_knows_and_keeps_nothing(
     examination = examined(peer, our_port, move_port)
     # Its DCMTK is older than the class, its REST interface takes any.
     assert [trial.name for trial in examination.trials if trial.outcome != "yes"] == ["store Label Map Segmentation"]
-    assert [trial.detail for trial in examination.trials if trial.name == "storage commitment"] == ["7 of 7 committed"]
-    assert len([trial for trial in examination.trials if "store " in trial.name]) == 16
+    assert [trial.detail for trial in examination.trials if trial.name == "storage commitment"] == ["8 of 8 committed"]
+    assert len([trial for trial in examination.trials if "store " in trial.name]) == 18
     assert examination.works("C-MOVE")
     optional = {"presentation_state": True, "segmentation": "fractional"}
     assert advice(examination) == {
@@ -89,7 +89,7 @@ def test_what_cannot_be_removed_is_named(archive: tuple[Orthanc, Peer]) -> None:
     assert examination.outcome("removed again") == "no"
     (study,) = examination.remaining_studies
     kept = server.instances_of(study)
-    assert len(kept) == 7
+    assert len(kept) == 8
     names = {str(dcmread(BytesIO(server.download(one))).PatientName) for one in kept.values()}
     assert names == {PATIENT}
 
@@ -358,7 +358,7 @@ def test_the_objects_are_valid_and_of_one_study_of_nobody(objects: Sequence[Spec
     assert (
         len({specimen.ref.sop_class_uid for specimen in objects})
         == len({specimen.ref.sop_instance_uid for specimen in objects})
-        == 8
+        == 9
     )
 
 
@@ -387,6 +387,7 @@ def test_advice_keeps_what_works_as_it_is_configured() -> None:
             'segmentation = "labelmap" does not work there; set segmentation = "fractional"',
         ),
         ({"presentation_state": True}, "presentation_state = true does not work there; set presentation_state = false"),
+        ({"pdf": True}, "pdf = true does not work there; set pdf = false"),
     ],
 )
 def test_optional_documents_that_the_archive_refuses_are_advised_against(

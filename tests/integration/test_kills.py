@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import a_file, free_port, instance_ref
+from support import a_file, free_port, installed, instance_ref
 from support.killed import KINDS, NOW, TRANSACTION, World, a_job, killed, restored, started
 from support.rows import put_delivery, put_job, read
 
@@ -28,7 +28,8 @@ FORBIDDEN = {
     "a report without documents": """
         SELECT id FROM jobs WHERE state = 'reported' AND id NOT IN (SELECT job FROM documents)""",
     "documents of a job that was never read": """
-        SELECT job FROM documents JOIN jobs ON jobs.id = job WHERE jobs.state IN ('waiting', 'reading')""",
+        SELECT job FROM documents JOIN jobs ON jobs.id = job
+        WHERE jobs.state IN ('waiting', 'reading') AND documents.kind != 'message'""",
     "a document on no way": """
         SELECT sop_instance_uid FROM documents JOIN jobs ON jobs.id = job
         WHERE jobs.state = 'reported' AND withheld = '' AND destinations != '[]'
@@ -118,6 +119,10 @@ def waiting(_: World, ledger: Ledger) -> None:
     ledger.open(a_job("job"))
 
 
+def urgent(_: World, ledger: Ledger) -> None:
+    ledger.open(replace(a_job("job"), destinations=("archive", "his")))
+
+
 def failed_reading(world: World, ledger: Ledger) -> None:
     content = world.document.read_bytes()
     world.document.unlink()
@@ -171,10 +176,19 @@ def confirmed(world: World, ledger: Ledger) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    port = free_port()
-    with testing.EmbeddedArchive(tmp_path / "archive", port):
-        yield World(tmp_path / "data", port)
+def world(tmp_path: Path, prepare: Callable[[World, Ledger], None]) -> Iterator[World]:
+    if prepare is not urgent:
+        port = free_port()
+        with testing.EmbeddedArchive(tmp_path / "archive", port):
+            yield World(tmp_path / "data", port)
+        return
+    installed("hl7apy")
+    from support.listener import Listener, listening
+
+    port, listener = free_port(), Listener(["AA"])
+    with testing.EmbeddedArchive(tmp_path / "archive", port), listening(listener) as listener_port:
+        yield World(tmp_path / "data", port, listener_port)
+    assert len(set(listener.control_ids)) == 1  # after a kill before the acknowledgment was noted, the same again
 
 
 def prepared(world: World, prepare: Callable[[World, Ledger], None]) -> Path:
@@ -203,6 +217,8 @@ def prepared(world: World, prepare: Callable[[World, Ledger], None]) -> Path:
         ("supersede", superseded_and_sent, 1),
         ("report", waiting, 12),
         pytest.param("report", waiting, 1, marks=pytest.mark.long),
+        ("report", urgent, 9),
+        pytest.param("report", urgent, 1, marks=pytest.mark.long),
         ("sweep", everything_open, 16),
         pytest.param("sweep", everything_open, 1, marks=pytest.mark.long),
         ("retain", confirmed, 4),

@@ -26,7 +26,7 @@ from ainode.node.diagnosis.advice import advice, problems
 from ainode.node.diagnosis.checks import check_lines
 from ainode.node.diagnosis.doctor import examine
 from ainode.node.domain import UID, DeliveryState
-from ainode.node.errors import ArchiveRefused, ArchiveUnreachable
+from ainode.node.errors import ArchiveRefused, ArchiveUnreachable, NotSent
 from ainode.node.keeping.records import Delivery
 from ainode.node.settings import NodeTable, Peer, Settings
 
@@ -172,7 +172,7 @@ STORED = {"Status": "Success", "ID": "x"}
 def test_nobody_there_is_tried_again() -> None:
     peer = rest_peer(f"http://127.0.0.1:{free_port()}")
     sent = send(link(peer), [Outgoing.of(a_file()) for _ in range(2)])
-    assert {type(one.error) for one in sent} == {ArchiveUnreachable}
+    assert {type(one.error) for one in sent} == {NotSent}
     with pytest.raises(ArchiveUnreachable):
         confirm_by_query(link(peer), [instance_ref(a_file())])
 

@@ -102,8 +102,19 @@ def test_a_process_that_is_killed_takes_no_other_reading_along(pool_of: Callable
 
 
 def test_the_time_limit_of_one_process_leaves_the_other_alone(pool_of: Callable[..., Pool], tmp_path: Path) -> None:
-    pool = pool_of(HUNG, time_limit_s=30)
+    pool = pool_of(HUNG, time_limit_s=10)
     first, second = read_at_once(pool, tmp_path)
     assert isinstance(first, ReaderTimeout)
     assert is_read(second)
     assert is_read(pool.read(asking(tmp_path, "alone")))
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+def test_a_process_that_has_read_a_study_stays_for_the_next_after_its_preparation_and_another_ends(
+    pool_of: Callable[..., Pool], tmp_path: Path, *, has_read: bool
+) -> None:
+    pool = pool_of(MEETING)
+    if has_read:
+        pool.read(asking(tmp_path, "alone"))
+    pool.prepare(lambda: False)
+    assert [state.memory_bytes > 0 for state in pool.states()].count(True) == int(has_read)

@@ -92,7 +92,8 @@ def test_a_token_stands_in_no_file_and_in_no_log(bench: Bench, token: str, caplo
 
 
 def test_health_needs_no_token_and_states_the_fault_of_the_receiver(bench: Bench) -> None:
-    assert bench.call("GET", "/health").json()["status"] == "healthy"
+    healthy = bench.call("GET", "/health").json()
+    assert (healthy["status"], healthy["self_test"]) == ("healthy", "off")
     bench.fault = "the receiver ended"
     answer = bench.call("GET", "/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "the receiver ended")
@@ -226,6 +227,35 @@ def test_a_wrong_certificate_is_a_configuration_error_before_anybody_listens(tmp
     socket.create_server((web.bind, web.port)).close()
 
 
+def test_a_server_that_waits_is_told_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ainode.node.web.server._TICK_S", 3600.0)
+    web = WebTable(enabled=True, port=free_port())
+    server = WebServer(FastAPI(), web, Complaints())
+    server.start()
+    assert requests.get(f"http://127.0.0.1:{web.port}/", timeout=60).status_code == 404
+    end = threading.Thread(target=server.stop, daemon=True)
+    end.start()
+    end.join(60)
+    assert not end.is_alive()
+    assert not server.is_alive()
+
+
+def test_a_server_that_is_told_of_its_end_before_it_serves_ends() -> None:
+    web = WebTable(enabled=True, port=free_port())
+    server = WebServer(FastAPI(), web, Complaints())
+    server.start()
+    server.stop()
+    assert not server.is_alive()
+
+
+def test_an_answer_states_the_present_time(bench: Bench) -> None:
+    address = f"http://127.0.0.1:{bench.settings.web.port}/health"
+    first, deadline = requests.get(address, timeout=60).headers["Date"], time.monotonic() + 60
+    while requests.get(address, timeout=60).headers["Date"] == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_the_station_is_alive_from_start_to_stop(bench: Bench) -> None:
     assert bench.web.is_alive()
     bench.web.stop()
@@ -316,7 +346,7 @@ def test_an_instance_of_another_study_than_the_address_says_is_refused(bench: Be
 
 def test_a_full_disk_is_said_for_each_instance(tmp_path: Path) -> None:
     made = Bench(tmp_path)
-    made.web._spool.limits = Limits(1 << 60, 1 << 30)
+    made.web.pullers.doorway.spool.limits = Limits(1 << 60, 1 << 30)
     answer = made.store(made.tokens.add("x"), a_file())
     assert [one["00081197"]["Value"] for one in items(answer, "00081198")] == [[0xA700]]
     made.web.stop()

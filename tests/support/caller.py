@@ -24,6 +24,8 @@ class Caller:
         timeout_s: float = 60,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        # A request and its data are two PDUs: else the second waits 40 ms until the first is acknowledged.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if tls:
                 self.socket = tls.wrap_socket(self.socket)

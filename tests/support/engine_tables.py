@@ -1,23 +1,20 @@
 """The tables of the durable engine, made by a process of its own that can be killed between two statements."""
 
 import itertools
-import multiprocessing
 import os
 import signal
 
 import sqlalchemy as sa
 from dbos import DBOS
 
+from support.processes import is_killed
+
 NEVER = 0
 
 
 def made(url: str, *, killed_after: int = NEVER) -> bool:
     """Let a process make the tables; return whether the process came to its end before it was killed."""
-    process = multiprocessing.get_context("forkserver").Process(target=_make, args=(url, killed_after))
-    process.start()
-    process.join()
-    assert process.exitcode in {0, -signal.SIGKILL}, process.exitcode
-    return process.exitcode == 0
+    return not is_killed(_make, url, killed_after)
 
 
 def _make(url: str, killed_after: int) -> None:

@@ -39,7 +39,8 @@ def opened(folder: Path) -> Iterator[Hospital]:
     routes = routes.replace("DESTINATIONS", '["orthanc"]') + shipped_routes("skin_lesion")
     with orthanc(folder / "archive") as archive:
         peers = [archive.peer, away]
-        more = f"{tables}\n\n[delivery]\nattempts = 1"
+        self_test = f'[self_test]\nroutes = ["spine-radiograph"]\nport = {free_port()}'
+        more = f"{tables}\n\n[delivery]\nattempts = 1\n\n{self_test}"
         node = configured(folder / "node", peers=peers, routes=routes, more=more)
         with running(node), console(node, port) as pages:
             add_persons(node)

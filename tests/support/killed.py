@@ -5,7 +5,6 @@ that has all modules loaded, so that a kill costs milliseconds.
 """
 
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -23,18 +22,21 @@ import sqlalchemy as sa
 from pydicom import dcmread
 
 from ainode.node import testing
+from ainode.node.diagnosis.doctor_objects import trial_message
 from ainode.node.domain import (
     UID,
     Algorithm,
     Code,
     Document,
     DocumentKind,
+    OnEarly,
     Reading,
     Request,
     Result,
     WeightsStatus,
 )
 from ainode.node.errors import BrokenSeries
+from ainode.node.identity import message_address
 from ainode.node.jobs.commitments import Commitments
 from ainode.node.jobs.courier import Courier
 from ainode.node.jobs.retries import retry
@@ -50,6 +52,7 @@ from ainode.node.receiving.commitment_files import CommitmentFiles
 from ainode.node.routes import Route
 from ainode.node.settings import DeliveryTable, NodeTable, Peer, Settings
 from support.files import instance_ref
+from support.processes import exit_codes, is_killed
 
 NOW: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STUDY: Final = UID("1.2.3")
@@ -69,6 +72,8 @@ class World:
 
     data: Path
     archive_port: int
+    listener_port: int = 0
+    """of a listener that gets its message before the reading ends; 0: there is none"""
 
     @property
     def archive(self) -> Path:
@@ -84,9 +89,10 @@ class World:
     def settings(self) -> Settings:
         """Return the settings of the node."""
         archive = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=self.archive_port)
+        his = Peer(name="his", host="127.0.0.1", port=self.listener_port or 1, deliver="hl7")
         delivery = DeliveryTable(first_wait_s=0.1, longest_wait_s=0.1, attempts=20)
         node = NodeTable(data=self.data, min_free_bytes=0, job_retention_days=1)
-        return Settings(node=node, peers=(archive,), routes=(ROUTE,), delivery=delivery)
+        return Settings(node=node, peers=(archive, his), routes=(ROUTE,), delivery=delivery)
 
     @property
     def commitments(self) -> CommitmentFiles:
@@ -99,8 +105,11 @@ class World:
         database.migrate(engine)
         return engine
 
-    def read(self, handler: str, request: Request) -> Reading:
-        """Answer at once, and for one study always the same; find the images broken where there is no document."""
+    def read(self, handler: str, request: Request, on_early: OnEarly) -> Reading:
+        """Answer at once, and for one study always the same; find the images broken where there is no document.
+
+        With a listener, its message comes first.
+        """
         del handler
         if not self.document.exists():
             raise BrokenSeries(f"study {request.study_instance_uid}: broken for the test")
@@ -110,7 +119,11 @@ class World:
         documents = tuple(
             Document(kind, instance_ref(content), content) for kind, content in zip(KINDS, contents, strict=True)
         )
-        return Reading(result, documents, "{}", 1.0)
+        if not self.listener_port:
+            return Reading(result, documents, "{}", 1.0)
+        message = trial_message(message_address(self.settings.peer("his")), request.study_instance_uid, NOW)
+        on_early(Reading(result, (message,), "{}", 1.0, is_early=True))
+        return Reading(result, (*documents, message), "{}", 1.0)
 
     def _content(self, study: UID, kind: DocumentKind) -> bytes:
         dataset, stream = dcmread(self.document), BytesIO()
@@ -252,26 +265,14 @@ def _start(world: World, name: str) -> None:
     os._exit(0)
 
 
-def _exit_code(target: Callable[..., None], *arguments: object) -> int:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
-
-
 def killed(world: World, name: str, step: int) -> bool:
     """Run an operation; return whether the operation was killed before that step, or ended by itself."""
-    code = _exit_code(_operate, world, name, step)
-    assert code in {0, -signal.SIGKILL}, f"{name} ended with code {code}"
-    return code != 0
+    return is_killed(_operate, world, name, step)
 
 
 def started(world: World, name: str = "report") -> None:
     """Start what the node starts after a kill of that operation; return when nothing remains to be done."""
-    assert _exit_code(_start, world, name) == 0, "the start did not come to its end"
+    assert exit_codes(_start, world, name) == [0], "the start did not come to its end"
 
 
 def restored(world: World, template: Path) -> None:

@@ -39,6 +39,10 @@ class Listener:
     release: threading.Event = field(default_factory=threading.Event)
     """ends the silence"""
 
+    def begin(self, answers: list[str]) -> None:
+        """Answer so from now on, and forget what arrived."""
+        self.answers, self.messages, self.unframed = answers, [], []
+
     @property
     def control_ids(self) -> list[str]:
         """Return MSH-10 of each message."""

@@ -160,7 +160,7 @@ def configured(
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     lines = [
-        f'[node]\ndata = "{folder / "data"}"\nport = {port}\nmin_free_bytes = 0',
+        f'[node]\ndata = "{folder / "data"}"\nport = {port}\nmin_free_bytes = 0\nstop_limit_s = 2.0',
         f"[completeness]\nmin_silence_s = 0.2\ndefault_silence_s = {silence_s}\nmax_silence_s = 5.0",
         more,
     ]
@@ -179,3 +179,59 @@ def running(node: RunningNode) -> Iterator[RunningNode]:
         yield node
     finally:
         node.stop()
+
+
+@dataclass
+class RunningWorker:
+    """A worker beside a node, with the node's configuration, data folder and PostgreSQL."""
+
+    node: RunningNode
+    name: str
+    handlers: str = ""
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Path:
+        """Return the file of its log."""
+        return self.node.folder / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes work."""
+        folders = filter(None, (self.node.before, ROOT / ".ns", ROOT / "tests"))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+        environment["XDG_CACHE_HOME"] = str(self.node.folder / "cache")
+        options = ["--name", self.name, *(["--models", self.handlers] if self.handlers else [])]
+        command = [sys.executable, "-m", "ainode.node.commands.cli", "worker", *options]
+        count = self.count("ready:")
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--config", str(self.node.config)],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=self.node.folder,
+            )
+        deadline = time.monotonic() + 120
+        while self.count("ready:") == count:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                pytest.fail(f"the worker is not ready: {self.log.read_text(errors='replace')[-4000:]}")
+            time.sleep(0.05)
+
+    def count(self, words: str) -> int:
+        """Return how often its log says something."""
+        return self.log.read_text(errors="replace").count(words) if self.log.exists() else 0
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone."""
+        assert self.process
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it by a signal, and return its exit status."""
+        self.send(number)
+        assert self.process
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.association import Association
+
 from ainode.node import testing
 from ainode.node.archive.dimse import Link
 from ainode.node.archive.store import Outgoing, send
@@ -39,3 +43,13 @@ def statuses(node: RunningNode, paths: Sequence[Path]) -> list[int | None]:
     """Send the files on one association; return the status of each C-STORE, None where none was answered."""
     answers = send(Link(node.peer, "MODALITY"), [Outgoing.of(path) for path in paths])
     return [answer.status for answer in answers]
+
+
+def associate(node: RunningNode, path: Path) -> Association:
+    """Open an association for the objects of a file's class and transfer syntax, and leave it open."""
+    caller = AE("MODALITY")
+    dataset = dcmread(path)
+    caller.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+    association = caller.associate("127.0.0.1", node.port, ae_title="AINODE")
+    assert association.is_established
+    return association

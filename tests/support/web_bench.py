@@ -24,7 +24,7 @@ from ainode.node.keeping.spool import Limits, Spool
 from ainode.node.reading.readers import Readers
 from ainode.node.reading.weights import HandlerWeights, environment
 from ainode.node.routes import Route
-from ainode.node.settings import ConsoleTable, NodeTable, Peer, Settings, WebTable
+from ainode.node.settings import ConsoleTable, NodeTable, Peer, Settings, Subscription, WebTable
 from ainode.node.settings.tables import DatabaseTable
 from ainode.node.web.api import Dependencies
 from ainode.node.web.station import Neighbors, Web
@@ -48,6 +48,7 @@ class Bench:
     certificate: Path | None = None
     """with its key in the same file: then it speaks https"""
     open_upload: bool = False
+    fhir: bool = False
     database_url: str = ""
     """'' for SQLite"""
     console: ConsoleTable = field(default_factory=ConsoleTable)
@@ -55,9 +56,12 @@ class Bench:
     routes: tuple[Route, ...] = (
         Route(name="spine", handler="spine_radiograph", modality=("DX",), body_part=("SPINE",)),
     )
+    subscriptions: tuple[Subscription, ...] = ()
     record: Callable[[Message], None] = drop
     pages: FastAPI = field(init=False)
     """the console"""
+    reloads: list[datetime] = field(default_factory=list)
+    """when a page asked the node to take up its files"""
     parts: Parts = field(init=False)
     """what the pages use"""
 
@@ -74,11 +78,13 @@ class Bench:
                 tls_certificate=self.certificate,
                 tls_key=self.certificate,
                 open_upload=self.open_upload,
+                fhir=self.fhir,
             ),
             console=self.console,
             database=DatabaseTable(url=self.database_url),
             peers=self.peers,
             routes=self.routes,
+            subscriptions=self.subscriptions,
         )
         self.engine = database.connect(self.settings.database_url)
         database.migrate(self.engine)
@@ -103,7 +109,7 @@ class Bench:
 
     def _pages(self, web: Dependencies) -> FastAPI:
         readers = Readers((), environment(self.settings), self.settings.reader, lambda _: None)
-        self.parts = Parts(web, self.engine, readers)
+        self.parts = Parts(web, self.engine, readers, request_reload=lambda: self.reloads.append(datetime.now(UTC)))
         self.pages = console(self.parts)
         return self.pages
 

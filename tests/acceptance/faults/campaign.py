@@ -139,7 +139,7 @@ def _power(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
 
 def _disks(folder: Path, archive: Orthanc, scale: Scale) -> Iterator[Row]:
     with (
-        loop_disk(folder / "data", size_mib=48, names=1000) as disk,
+        loop_disk(folder / "data", size_mib=64, names=1000) as disk,
         undisturbed(Site(folder), archive) as installation,
     ):
         yield from disk_rows(installation, disk, scale.disk_fault_s)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import socket
 import struct
 import threading
 import time
@@ -129,7 +128,6 @@ class Modality:
         context = (DIGITAL_X_RAY, EXPLICIT)
         no_answer = contextlib.suppress(OSError, EOFError, struct.error, CannotUnderstand)
         with no_answer, Caller(self.port, context, timeout_s=_ANSWER_S) as caller:
-            caller.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for uid in [uid for uid in study.instances if uid not in acked]:
                 if _status(caller, uid, study.instances[uid]) == SUCCESS:
                     acked[uid] = digests[uid]

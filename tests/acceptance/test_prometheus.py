@@ -1,0 +1,205 @@
+"""A Prometheus reads a whole node, and the shipped alerts fire by what happens to it."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+from support import free_port, installed, program
+from support.node import ROOT, RunningNode, RunningWorker, configured, running
+from support.postgresql import postgresql
+from support.studies import statuses, written
+
+installed("fastapi", "uvicorn", "requests")
+
+import requests  # noqa: E402
+
+from ainode.node.settings import Peer  # noqa: E402
+from ainode.node.web.tokens import Tokens  # noqa: E402
+
+SHIPPED = ROOT / "docker" / "prometheus"
+LIMITS = "[delivery]\nattempts = 1\n\n[audit]\nenabled = false"
+HANDLER = "support.steady"
+STEADY = f"""
+[[route]]
+name = "steady"
+handler = "{HANDLER}"
+modality = ["DX", "CR"]
+"""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A node, and the Prometheus that reads it every second."""
+
+    node: RunningNode
+    page_address: str
+    token: str
+    prometheus: str
+
+    def page(self, token: str = "", path: str = "/metrics") -> requests.Response:
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        return requests.get(f"{self.page_address}{path}", headers=headers, timeout=30)
+
+    def known(self, expression: str) -> list[dict[str, str]]:
+        """Return the labels of what Prometheus finds."""
+        answer = requests.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=10).json()
+        return [entry["metric"] for entry in answer["data"]["result"]]
+
+    def until_fires(self, alert: str) -> None:
+        """Wait until an alert fires, or fail with those that do."""
+        deadline = time.monotonic() + 60
+        while not self.known(f'ALERTS{{alertname="{alert}", alertstate="firing"}}'):
+            assert time.monotonic() < deadline, self.known("ALERTS")
+            time.sleep(0.3)
+
+
+@contextmanager
+def prometheus(folder: Path, target: int, token: str) -> Iterator[str]:
+    """Start Prometheus with the shipped files, which scrapes and judges every second and waits for nothing."""
+    rules = (SHIPPED / "alerts.yml").read_text(encoding="utf-8")
+    (folder / "alerts.yml").write_text(re.sub(r"^( +for: ).*$", r"\g<1>0s", rules, flags=re.MULTILINE))
+    (folder / "token").write_text(token)
+    text = (SHIPPED / "prometheus.yml").read_text(encoding="utf-8").replace("15s", "1s")
+    text = text.replace("/run/secrets/metrics_token", str(folder / "token")).replace("node:8080", f"127.0.0.1:{target}")
+    (folder / "prometheus.yml").write_text(text)
+    port = free_port()
+    command = [
+        program("prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not _is_ready(port):
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    program("prometheus")
+    folder, port = tmp_path_factory.mktemp("watched"), free_port()
+    nowhere = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
+    node = configured(
+        folder / "node",
+        peers=[nowhere],
+        more=f"[web]\nenabled = true\nport = {port}\n\n[console]\nenabled = false\n\n{LIMITS}",
+    )
+    node.config.write_text(
+        node.config.read_text().replace("[node]", "[node]\nmax_associations = 1\nmax_object_bytes = 1048576", 1)
+    )
+    token = Tokens(node.folder / "data").add("prometheus", for_metrics=True)
+    (folder / "prometheus").mkdir()
+    with running(node), prometheus(folder / "prometheus", port, token) as address:
+        yield Watched(node, f"http://127.0.0.1:{port}", token, address)
+
+
+def test_the_token_of_prometheus_reads_the_metrics_and_nothing_else(watched: Watched) -> None:
+    assert watched.page().status_code == 200
+    assert watched.page("ainode_wrong").status_code == 401
+    refused = watched.page(path="/studies/1.2.3")
+    assert (refused.status_code, refused.json()["detail"]) == (403, "the token of prometheus reads /metrics alone")
+
+
+def test_the_shipped_alerts_fire_by_what_happens_to_a_node(watched: Watched, tmp_path: Path) -> None:
+    node = watched.node
+    node.until(lambda: bool(watched.known("up == 1")), within_s=60)
+    assert not watched.known('ALERTS{alertstate="firing"}')
+
+    study = written(tmp_path, "alerts")
+    assert statuses(node, study.paths) == [0]
+    node.read(study.uid)
+    watched.until_fires("DeadLetters")
+
+    large = written(tmp_path, "too large", side=2048)
+    assert statuses(node, large.paths) == [0xA700]
+    watched.until_fires("ObjectsRefused")
+
+    caller = AE("MODALITY")
+    caller.add_requested_context(Verification)
+    first = caller.associate("127.0.0.1", node.port, ae_title="AINODE")
+    assert first.send_c_echo().Status == 0
+    watched.until_fires("AssociationsFull")
+    first.release()
+    assert caller.associate("127.0.0.1", node.port, ae_title="SOMEBODY").is_rejected
+    watched.until_fires("CallersRefused")
+
+    everything = watched.page().text
+    exported = set(re.findall(r"^(ainode_\w+?)(?:_bucket)?[{ ]", everything, flags=re.MULTILINE))
+    node.until(
+        lambda: exported <= {m["__name__"].removesuffix("_bucket") for m in watched.known('{__name__=~"ainode_.+"}')},
+        within_s=30,
+    )
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=everything, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert 'ainode_c_store_answers_total{status="0000"} 1' in everything
+    assert "ainode_instances_received_total 1" in everything
+    assert study.uid not in everything
+
+    node.stop()
+    watched.until_fires("NodeDown")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Watched]:
+    """Yield a node on PostgreSQL that leaves its only handler to workers."""
+    program("prometheus")
+    port = free_port()
+    (tmp_path / "prometheus").mkdir()
+    with postgresql() as url:
+        workers = f'[workers]\nbeat_s = 0.25\ndead_after_s = 2.0\nhandlers = ["{HANDLER}"]'
+        pages = f"[web]\nenabled = true\nport = {port}\n\n[console]\nenabled = false"
+        more = f'[database]\nurl = "{url}"\n\n{workers}\n\n{pages}\n\n{LIMITS}'
+        node = configured(tmp_path / "node", routes=STEADY, more=more)
+        node.database = url
+        token = Tokens(node.folder / "data").add("prometheus", for_metrics=True)
+        with running(node), prometheus(tmp_path / "prometheus", port, token) as address:
+            yield Watched(node, f"http://127.0.0.1:{port}", token, address)
+
+
+def test_the_alerts_of_workers_fire_while_one_is_lost_and_its_studies_wait_and_end_when_it_is_back(
+    shared: Watched, tmp_path: Path
+) -> None:
+    node, worker = shared.node, RunningWorker(shared.node, "reader", HANDLER)
+    worker.start()
+    node.until(lambda: bool(shared.known(f'ainode_executor_reads{{name="reader",handler="{HANDLER}"}}')), within_s=30)
+    assert shared.page(path="/ready").json()["attention"] == ""
+    worker.end(signal.SIGKILL)
+
+    shared.until_fires("NobodyReads")
+    assert not shared.known('ALERTS{alertname="WorkerLost"}'), "nothing waits"
+    study = written(tmp_path, "waits")
+    assert statuses(node, study.paths) == [0]
+    shared.until_fires("WorkerLost")
+    state = shared.page(path="/ready").json()
+    assert (state["status"], state["attention"]) == ("ready", f"no process reads with {HANDLER}, 1 reading waits")
+
+    worker.start()
+    try:
+        node.read(study.uid)
+        node.until(lambda: not shared.known('ALERTS{alertname=~"WorkerLost|NobodyReads"}'), within_s=30)
+        assert shared.page(path="/ready").json()["attention"] == ""
+    finally:
+        assert worker.end() == 0

@@ -1,0 +1,70 @@
+"""A node with two receivers at its address, of which one is killed within a study."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pydicom import dcmread
+from pynetdicom.association import Association
+from support.node import RunningNode, configured, running
+from support.studies import WrittenStudy, associate, written
+
+from ainode.node.domain import JobState
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[RunningNode]:
+    node = configured(tmp_path / "node", silence_s=3.0)
+    node.config.write_text(node.config.read_text().replace("[node]", "[node]\nreceivers = 2", 1))
+    with running(node):
+        yield node
+
+
+def receivers(node: RunningNode) -> list[psutil.Process]:
+    assert node.process
+    children = psutil.Process(node.process.pid).children()
+    return [child for child in children if "ainode.node.receiving.process" in child.cmdline()]
+
+
+def associate_with(receiver: psutil.Process, node: RunningNode, study: WrittenStudy) -> Association:
+    """Open an association with one receiver: the other stands still meanwhile."""
+    (other,) = (each for each in receivers(node) if each != receiver)
+    other.suspend()
+    try:
+        return associate(node, study.paths[0])
+    finally:
+        other.resume()
+
+
+def store(association: Association, path: Path) -> int:
+    return int(association.send_c_store(dcmread(path)).Status)
+
+
+def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is_killed(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    study = written(tmp_path, "both", instances=5)
+    killed, survivor = receivers(node)
+    first, second = (associate_with(receiver, node, study) for receiver in (killed, survivor))
+    assert [store(first, path) for path in study.paths[:2]] == [0, 0]
+    assert [store(second, path) for path in study.paths[1:3]] == [0, 0]
+    killed.send_signal(signal.SIGKILL)
+    assert store(second, study.paths[3]) == 0
+    node.until(lambda: "receiver_lost" in node.log.read_text(), within_s=30)
+    assert store(second, study.paths[4]) == 0
+    node.until(lambda: node.log.read_text().count("ready:") == 2, within_s=60)
+    assert survivor in receivers(node)
+    assert len(receivers(node)) == 2
+    second.release()
+    first.abort()
+
+    job, _ = node.read(study.uid)
+    assert job.state is JobState.REPORTED
+    assert len(job.content) == 5
+    assert len(node.ledger.jobs()) == 1
+    assert len(node.catalog.instances(job.study_instance_uid)) == 5
+    third = associate_with(next(each for each in receivers(node) if each != survivor), node, study)
+    assert store(third, study.paths[0]) == 0
+    third.release()
