@@ -164,4 +164,6 @@ def is_refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # the socket closed while this connection waited for a receiver: the next is refused
+        return False
     return False
