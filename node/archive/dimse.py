@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -110,8 +110,8 @@ class Link:
 
     def _association_error(self, association: Association, tls_failure: str) -> ArchiveError:
         """Return the error of an association that was not established."""
-        name, answer = self.peer.name, association.acceptor.primitive
-        if association.is_rejected and answer is not None:
+        name, answer = self.peer.name, _rejection(association)
+        if answer is not None:
             remedy = _REMEDIES.get((answer.result_source or 0, answer.diagnostic or 0), "see the log of the peer")
             return NotSent(
                 f"{name}: rejected our association as {self.local_ae_title} to {self.peer.ae_title}: "
@@ -195,6 +195,16 @@ def connection_of(association: Association) -> socket.socket:
     if association.dul.socket is None or association.dul.socket.socket is None:
         raise ConnectionError("the connection is closed")
     return association.dul.socket.socket
+
+
+def _rejection(association: Association) -> A_ASSOCIATE | None:
+    """Return the A-ASSOCIATE-RJ of the peer, None if the peer did not reject.
+
+    pynetdicom's thread that asks for the association looks whether there is a connection before the thread reads the
+    answer. If the rejection came and the connection was closed by then, the answer is left unread.
+    """
+    answer = association.acceptor.primitive if association.is_rejected else association.dul.receive_pdu()
+    return answer if isinstance(answer, A_ASSOCIATE) and answer.result else None
 
 
 def _set_options(event: evt.Event, timeout_s: float) -> None:

@@ -307,6 +307,21 @@ def test_a_wrong_ae_title_is_named_with_its_remedy(archive: Orthanc) -> None:
         echo(link(archive.peer.model_copy(update={"ae_title": "OTHER"})))
 
 
+def test_a_rejection_is_named_although_the_connection_is_closed_before_anybody_looks(archive: Orthanc) -> None:
+    closed = threading.Event()
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_CONN_CLOSE, lambda _: closed.set()),
+        (evt.EVT_REQUESTED, lambda _: closed.wait(60)),
+    ]
+    peer = archive.peer.model_copy(update={"ae_title": "OTHER"})
+    with (
+        pytest.raises(NotSent, match="called ae title not recognised"),
+        link(peer).associate([build_context(CTImageStorage)], handlers=handlers),
+    ):
+        pass
+    assert closed.is_set()
+
+
 def test_small_messages_are_not_held_back() -> None:
     with scp() as peer, link(peer).associate([build_context(CTImageStorage)]) as association:
         assert connection_of(association).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
