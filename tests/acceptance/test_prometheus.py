@@ -1,13 +1,16 @@
 """A Prometheus reads a whole node, and the shipped alerts fire by what happens to it."""
 
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pynetdicom import AE
@@ -15,7 +18,7 @@ from pynetdicom.sop_class import Verification
 from support import free_port, installed, program
 from support.node import ROOT, RunningNode, RunningWorker, configured, running
 from support.postgresql import postgresql
-from support.studies import statuses, written
+from support.studies import statuses, stored, written
 
 installed("fastapi", "uvicorn", "requests")
 
@@ -50,21 +53,29 @@ class Watched:
 
     def known(self, expression: str) -> list[dict[str, str]]:
         """Return the labels of what Prometheus finds."""
+        return [entry["metric"] for entry in self._found(expression)]
+
+    def node_started_at(self) -> float:
+        """Return when the node started that Prometheus read last, in seconds since 1970; 0 before the first."""
+        return max((float(entry["value"][1]) for entry in self._found("process_start_time_seconds")), default=0.0)
+
+    def _found(self, expression: str) -> list[dict[str, Any]]:
         answer = requests.get(f"{self.prometheus}/api/v1/query", params={"query": expression}, timeout=10).json()
-        return [entry["metric"] for entry in answer["data"]["result"]]
+        return list(answer["data"]["result"])
 
     def until_fires(self, alert: str) -> None:
-        """Wait until an alert fires, or fail with those that do."""
-        deadline = time.monotonic() + 60
-        while not self.known(f'ALERTS{{alertname="{alert}", alertstate="firing"}}'):
+        """Wait until an alert fires or has fired, or fail with those that do."""
+        deadline = time.monotonic() + 120
+        while not self.known(f'max_over_time(ALERTS{{alertname="{alert}", alertstate="firing"}}[10m])'):
             assert time.monotonic() < deadline, self.known("ALERTS")
             time.sleep(0.3)
 
 
 @contextmanager
 def prometheus(folder: Path, target: int, token: str) -> Iterator[str]:
-    """Start Prometheus with the shipped files, which scrapes and judges every second and waits for nothing."""
+    """Start Prometheus with the shipped files: it scrapes and judges every second, and late is what is a second old."""
     rules = (SHIPPED / "alerts.yml").read_text(encoding="utf-8")
+    rules = re.sub(r"(oldest_seconds.* > )\d+", r"\g<1>1", rules)
     (folder / "alerts.yml").write_text(re.sub(r"^( +for: ).*$", r"\g<1>0s", rules, flags=re.MULTILINE))
     (folder / "token").write_text(token)
     text = (SHIPPED / "prometheus.yml").read_text(encoding="utf-8").replace("15s", "1s")
@@ -160,6 +171,68 @@ def test_the_shipped_alerts_fire_by_what_happens_to_a_node(watched: Watched, tmp
 
     node.stop()
     watched.until_fires("NodeDown")
+
+
+@pytest.fixture
+def obedient(tmp_path: Path) -> Iterator[Watched]:
+    """Yield a node whose handler does what a study says, and whose archive is away."""
+    program("prometheus")
+    port = free_port()
+    (tmp_path / "prometheus").mkdir()
+    nowhere = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
+    pages = f"[web]\nenabled = true\nport = {port}\n\n[console]\nenabled = false\n\n[audit]\nenabled = false"
+    node = configured(tmp_path / "node", peers=[nowhere], more=pages, silence_s=3.0)
+    token = Tokens(node.folder / "data").add("prometheus", for_metrics=True)
+    with running(node), prometheus(tmp_path / "prometheus", port, token) as address:
+        yield Watched(node, f"http://127.0.0.1:{port}", token, address)
+
+
+def test_the_alerts_of_parts_of_the_disk_and_of_what_waits_is_refused_or_killed_fire_on_a_node(
+    obedient: Watched, tmp_path: Path
+) -> None:
+    node = obedient.node
+    node.until(lambda: bool(obedient.known("ainode_part_up == 1")), within_s=60)
+    assert not obedient.known('ALERTS{alertstate="firing"}')
+
+    node.stop()
+    min_free_bytes = shutil.disk_usage(node.folder).free * 3 // 4
+    node.config.write_text(node.config.read_text().replace("min_free_bytes = 0", f"min_free_bytes = {min_free_bytes}"))
+    node.start()
+    obedient.until_fires("DiskLow")
+
+    slow = [written(tmp_path, f"slow {number}", order="slow") for number in range(2)]
+    assert stored(node, *slow) == [0, 0]
+    obedient.until_fires("StudiesNotRouted")
+    obedient.until_fires("ReadingsLate")
+    obedient.until_fires("DocumentsLate")
+
+    assert stored(node, written(tmp_path, "crash", order="crash")) == [0]
+    obedient.until_fires("ReaderKilled")
+
+    refused = [written(tmp_path, f"decline {number}", order="decline") for number in range(15)]
+    assert stored(node, refused[0]) == [0]
+    # A counter whose first value is 15 has not grown: Prometheus has to see the first of them.
+    node.until(lambda: bool(obedient.known('ainode_answers_total{answer="refused"} == 1')), within_s=60)
+    assert stored(node, *refused[1:]) == [0] * 14
+    obedient.until_fires("ManyRefusals")
+
+    (receiver,) = node.receivers
+    receiver.suspend()
+    try:
+        obedient.until_fires("PartDown")
+    finally:
+        receiver.resume()
+
+    for _ in range(2):
+        before = obedient.node_started_at()
+        node.stop()
+        node.start()
+        node.until(partial(is_started_after, obedient, before), within_s=60)
+    obedient.until_fires("NodeRestarts")
+
+
+def is_started_after(watched: Watched, moment: float) -> bool:
+    return watched.node_started_at() > moment
 
 
 @pytest.fixture

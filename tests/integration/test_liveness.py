@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support import free_port, installed
 from support.caller import Caller, data_set, status
@@ -39,21 +38,11 @@ def answer(node: RunningNode, path: str) -> tuple[int, dict[str, object]]:
         return error.code, json.load(error)
 
 
-def receiver(node: RunningNode) -> psutil.Process:
-    assert node.process
-    (child,) = [
-        process
-        for process in psutil.Process(node.process.pid).children()
-        if "ainode.node.receiving.process" in process.cmdline()
-    ]
-    return child
-
-
 def test_a_suspended_receiver_shows_in_health_and_log_soon_and_so_does_its_end(
     node: RunningNode,
 ) -> None:
     assert answer(node, "/health")[0] == 200
-    child = receiver(node)
+    (child,) = node.receivers
     child.suspend()
     suspended_at = time.monotonic()
     try:

@@ -22,15 +22,9 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
         yield node
 
 
-def receivers(node: RunningNode) -> list[psutil.Process]:
-    assert node.process
-    children = psutil.Process(node.process.pid).children()
-    return [child for child in children if "ainode.node.receiving.process" in child.cmdline()]
-
-
 def associate_with(receiver: psutil.Process, node: RunningNode, study: WrittenStudy) -> Association:
     """Open an association with one receiver: the other stands still meanwhile."""
-    (other,) = (each for each in receivers(node) if each != receiver)
+    (other,) = (each for each in node.receivers if each != receiver)
     other.suspend()
     try:
         return associate(node, study.paths[0])
@@ -46,7 +40,7 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     node: RunningNode, tmp_path: Path
 ) -> None:
     study = written(tmp_path, "both", instances=5)
-    killed, survivor = receivers(node)
+    killed, survivor = node.receivers
     first, second = (associate_with(receiver, node, study) for receiver in (killed, survivor))
     assert [store(first, path) for path in study.paths[:2]] == [0, 0]
     assert [store(second, path) for path in study.paths[1:3]] == [0, 0]
@@ -55,8 +49,8 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     node.until(lambda: "receiver_lost" in node.log.read_text(), within_s=30)
     assert store(second, study.paths[4]) == 0
     node.until(lambda: node.log.read_text().count("ready:") == 2, within_s=60)
-    assert survivor in receivers(node)
-    assert len(receivers(node)) == 2
+    assert survivor in node.receivers
+    assert len(node.receivers) == 2
     second.release()
     first.abort()
 
@@ -65,6 +59,6 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     assert len(job.content) == 5
     assert len(node.ledger.jobs()) == 1
     assert len(node.catalog.instances(job.study_instance_uid)) == 5
-    third = associate_with(next(each for each in receivers(node) if each != survivor), node, study)
+    third = associate_with(next(each for each in node.receivers if each != survivor), node, study)
     assert store(third, study.paths[0]) == 0
     third.release()

@@ -29,17 +29,6 @@ def reload(node: RunningNode) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
 
 
-def receiver_of(node: RunningNode) -> int:
-    """Return the process of the receiver."""
-    assert node.process
-    (receiver,) = (
-        child.pid
-        for child in psutil.Process(node.process.pid).children()
-        if "ainode.node.receiving.process" in child.cmdline()
-    )
-    return receiver
-
-
 def routes_of(node: RunningNode, study: str) -> set[str]:
     return {job.route for job in node.ledger.jobs(study=UID(study)) if job.state is JobState.REPORTED}
 
@@ -138,7 +127,7 @@ def test_an_association_goes_on_through_a_reload_and_its_study_is_read_once_by_t
 ) -> None:
     starts = node.log.read_text().count("action=ready")
     study = written(tmp_path, "long", instances=12)
-    process, receiver = node.process.pid if node.process else 0, receiver_of(node)
+    process, receivers = node.process.pid if node.process else 0, node.receivers
     association = associate(node, study.paths[0])
     for path in study.paths[:4]:
         assert association.send_c_store(path).Status == 0
@@ -152,11 +141,11 @@ def test_an_association_goes_on_through_a_reload_and_its_study_is_read_once_by_t
     association.release()
     node.until(lambda: routes_of(node, study.uid) == {"spine", "other"}, within_s=60)
     assert [len(job.content) for job in node.ledger.jobs(study=UID(study.uid))] == [12, 12]
-    assert (psutil.Process(process).is_running(), receiver_of(node)) == (True, receiver)
+    assert (psutil.Process(process).is_running(), node.receivers) == (True, receivers)
     assert node.process
     node.process.terminate()
     assert node.process.wait(30) == 0
-    assert not psutil.pid_exists(receiver)
+    assert not any(receiver.is_running() for receiver in receivers)
 
 
 def test_without_a_node_a_reload_says_how_one_starts(tmp_path: Path) -> None:

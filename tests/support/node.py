@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 import tomli_w
@@ -69,6 +70,13 @@ class RunningNode:
     def config(self) -> Path:
         """Return its node.toml."""
         return self.folder / "node.toml"
+
+    @property
+    def receivers(self) -> list[psutil.Process]:
+        """Return the processes that listen for it."""
+        assert self.process
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "ainode.node.receiving.process" in child.cmdline()]
 
     def start(self) -> float:
         """Start it and return the seconds until it answers; the log is kept for the failure message."""
