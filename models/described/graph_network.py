@@ -90,7 +90,7 @@ def graph_network(graph: Any, file: NetworkFile, execution: Execution) -> GraphN
         _refuse_absurd(graph, name)
         numbers = chosen([_name(output) or str(n) for n, output in enumerate(graph.outputs)], file.outputs, file.path)
         if file.activation != "none":
-            refuse_probabilities(graph_step(graph.outputs[numbers[0]]), name)
+            refuse_probabilities(graph_step(graph.outputs[numbers[0]]), file.activation, name)
         head = linear_head(graph.outputs[numbers[0]])
         head_numbers = tuple(_number(graph, tensor) for tensor in (head.features, head.logits)) if head else ()
         return GraphNetwork(ov.Core().compile_model(graph, "CPU", settings), numbers, head, head_numbers, whole)

@@ -1,41 +1,67 @@
-"""The end of a TorchScript as steps, whose range tells whether the script answers with probabilities."""
+"""The end of a TorchScript as steps, whose range tells whether the script answers with probabilities.
+
+The graph is that of `Script.frozen_graph`: what the module's attributes decide is decided in it.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 from torch import Tensor
 
-from ainode.models.described.answer_range import UNIT, Step, exactly
+from ainode.models.described.answer_range import (
+    LOGARITHM,
+    TURNED,
+    UNIT,
+    UNKNOWN,
+    UNSEEN,
+    Operators,
+    Step,
+    cut,
+    exactly,
+)
+from ainode.models.running.script_memory import is_shared_by, is_written_by
 
-_UNITS: Final = frozenset(
-    "sigmoid softmax _softmax hardsigmoid gt ge lt le eq ne logical_and logical_or logical_not isfinite".split()  # noqa: SIM905
+_UNIT: Final = (
+    "sigmoid expit softmax _softmax hardsigmoid gt ge lt le eq ne logical_and logical_or logical_not isfinite"
 )
-_TURNED: Final = frozenset({"tanh", "erf", "sin", "cos", "softsign"})
-# What moves values, or answers with one between them, of the first input alone.
-_OF_FIRST: Final = frozenset(
-    "view reshape flatten unflatten squeeze unsqueeze permute transpose t contiguous clone detach to float double half "  # noqa: SIM905
+_OF_FIRST: Final = (
+    "view reshape flatten unflatten squeeze unsqueeze permute transpose t contiguous clone detach to float double half "
     "type_as expand expand_as repeat select slice narrow index index_select gather movedim moveaxis flip roll alias "
-    "amax amin mean cat stack max_pool2d max_pool3d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_max_pool2d "
+    "cpu amax amin mean cat stack max_pool2d max_pool3d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_max_pool2d "
     "upsample_nearest2d upsample_bilinear2d upsample_nearest3d upsample_trilinear3d dropout pixel_shuffle "
-    "unbind split chunk split_with_sizes".split()
+    "unbind split chunk split_with_sizes"
 )
-_KINDS: Final = {
-    "mul": "multiply",
-    "div": "divide",
-    "exp": "exp",
-    "maximum": "maximum",
-    "minimum": "minimum",
-    "pow": "power",
-}
-# The rule of an operator of one input and a number.
-_BESIDE_NUMBER: Final = {
-    "relu": ("maximum", 0.0),
-    "neg": ("multiply", -1.0),
-    "reciprocal": ("power", -1.0),
-    "sqrt": ("power", 0.5),
-}
+_OPERATORS: Final = Operators(
+    limits={
+        **dict.fromkeys(_UNIT.split(), UNIT),
+        **dict.fromkeys(("tanh", "erf", "sin", "cos", "softsign"), TURNED),
+        **dict.fromkeys(("log_softmax", "_log_softmax", "log_sigmoid"), LOGARITHM),
+    },
+    of_first=frozenset(_OF_FIRST.split()),
+    rules={
+        "mul": "multiply",
+        "div": "divide",
+        "exp": "exp",
+        "maximum": "maximum",
+        "minimum": "minimum",
+        "pow": "power",
+        "prod": "product",
+    },
+    beside_number={
+        "relu": ("maximum", 0.0),
+        "neg": ("multiply", -1.0),
+        "reciprocal": ("power", -1.0),
+        "sqrt": ("power", 0.5),
+    },
+)
+_LISTS: Final = frozenset({"prim::TupleConstruct", "prim::ListConstruct"})
+_FIELD: Final = re.compile(r"(\w+) : ")
 # The numbers of torch's types, as an archive writes them (c10/core/ScalarType.h), and operators by their name.
 _WHOLE_TYPES: Final[Mapping[object, str]] = {0: "u8", 1: "i8", 2: "i16", 3: "i32", 4: "i64", 11: "boolean"}
 _WHOLE_OPERATORS: Final = {
@@ -46,23 +72,12 @@ _WHOLE_OPERATORS: Final = {
     "aten::long": "i64",
     "aten::bool": "boolean",
 }
-_TUPLES: Final = frozenset({"prim::TupleConstruct", "prim::ListConstruct"})
 
 
-def script_steps(graph: Any, names: Sequence[str]) -> Sequence[Step]:  # noqa: ANN401 - torch has no type for it
-    """Return the step of the output that is read; none where the graph does not tell which tensor that is."""
+def script_step(graph: Any, names: Sequence[str]) -> Step:  # noqa: ANN401 - torch has no type for it
+    """Return the step of the output that is read: of the first name, or of the single output."""
     (value,) = graph.outputs()
-    node = value.node()
-    if node.kind() in _TUPLES:
-        values = dict(zip(map(str, range(10_000)), node.inputs(), strict=False))
-    elif node.kind() == "prim::DictConstruct":
-        pairs = list(node.inputs())
-        values = {str(key.toIValue()): item for key, item in zip(pairs[::2], pairs[1::2], strict=True)}
-    else:
-        return [_step(value)]
-    if not names:
-        return [_step(next(iter(values.values())))] if len(values) == 1 else []
-    return [_step(values[names[0]])] if names[0] in values else []
+    return _answer(value, names)
 
 
 def type_of_numbers(graph: Any) -> str:  # noqa: ANN401
@@ -78,81 +93,211 @@ def type_of_numbers(graph: Any) -> str:  # noqa: ANN401
     return "f32"
 
 
-def _step(value: Any) -> Step:  # noqa: ANN401
-    """Return the step that makes a value; its sources are looked at where they are asked for."""
+def _answer(value: Any, names: Sequence[str]) -> Step:  # noqa: ANN401
+    """Return the step of a tensor, or of the one of several that is read."""
+    if value.type().kind() == "TensorType":
+        return _step(value)
+    if value.node().kind() == "prim::If":
+        return Step("either", lambda: [_answer(end, names) for end in _ends(value)])
+    entries = _entries(value)
+    if not entries:
+        return UNSEEN
+    # One answer has one meaning, whatever its name; one that is not there is refused where the network answers.
+    values = next(iter(entries.values())) if len(entries) == 1 else entries.get("".join(names[:1]), [])
+    return Step("either", lambda: [_answer(item, names) for item in values] or [UNKNOWN])
+
+
+def _entries(value: Any) -> Mapping[str, list[Any]]:  # noqa: ANN401
+    """Return what may stand at each name of a dictionary or a tuple; a plain tuple counts its places from 0."""
+    node = value.node()
+    inputs = list(node.inputs())
+    if node.kind() == "prim::DictConstruct":
+        entries: dict[str, list[Any]] = {}
+        later = (list(use.user.inputs()) for use in value.uses() if use.user.kind() == "aten::_set_item")
+        for key, item in (*zip(inputs[::2], inputs[1::2], strict=True), *((key, item) for _, key, item in later)):
+            entries.setdefault(str(key.toIValue()), []).append(item)
+        return entries
+    if node.kind() == "prim::ListConstruct" and (added := _appended(value)):
+        return {"": [*inputs, *added]}
+    if node.kind() not in _LISTS:
+        return {}
+    fields = _FIELD.findall(value.type().str()) if value.type().str().startswith("NamedTuple") else []
+    names = fields if len(fields) == len(inputs) else map(str, range(len(inputs)))
+    return {name: [item] for name, item in zip(names, inputs, strict=True)}
+
+
+def _appended(value: Any) -> list[Any]:  # noqa: ANN401
+    """Return what is appended to a list after its making."""
+    return [list(use.user.inputs())[1] for use in value.uses() if use.user.kind() == "aten::append"]
+
+
+def _step(value: Any, reader: Any = None) -> Step:  # noqa: ANN401
+    """Return the step that makes a value as a node reads it; without a node, as it is at the end.
+
+    Its sources are looked at where they are asked for.
+    """
     constant = value.toIValue()
     if isinstance(constant, int | float):
         return exactly(float(constant))
     if isinstance(constant, Tensor) and constant.numel():
         return Step("within", limits=(float(constant.min()), float(constant.max())))
-    node = value.node()
-    kind = node.kind()
-    if kind == "prim::If":
-        number = list(node.outputs()).index(value)
-        ends = [list(block.outputs())[number] for block in node.blocks()]
-        return Step("same", lambda: [_step(end) for end in ends], key=value.debugName())
-    if kind in {"prim::ListConstruct", "prim::TupleConstruct"}:
-        return Step("same", _sources(node, slice(None)), key=value.debugName())
-    if kind in {"prim::ListUnpack", "prim::TupleUnpack", "prim::NumToTensor", "prim::unchecked_cast"}:
-        return Step("same", _sources(node, slice(0, 1)), key=value.debugName())
-    return _computed(node, kind.removeprefix("aten::").removesuffix("_"), value.debugName())
+    if value.type().kind() == "TensorType":
+        if _is_written_in_part(value):
+            return UNKNOWN
+        if (writer := _last_writer(value, reader)) is not None:
+            value = next(writer.outputs())  # a tensor that was written into is returned, too
+    made = _Made(value)
+    build = _BUILT.get(made.kind)
+    return build(made) if build else _OPERATORS.step(made.kind, made.inputs, made.key)
 
 
-def _computed(node: Any, kind: str, key: str) -> Step:  # noqa: ANN401
-    for within, limits in ((_UNITS, UNIT), (_TURNED, (-1.0, 1.0))):
-        if kind in within:
-            return Step("within", limits=limits)
-    if kind in _BUILT:
-        return _BUILT[kind](node, kind, key)
-    if kind in _BESIDE_NUMBER:
-        rule, number = _BESIDE_NUMBER[kind]
-        return Step(rule, _sources(node, slice(0, 1), exactly(number)), key=key)
-    if kind in _OF_FIRST:
-        return Step("same", _sources(node, slice(0, 1)), key=key)
-    return Step(_KINDS.get(kind, "unknown"), _sources(node, slice(0, 2)), key=key)
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A value that a node makes."""
+
+    value: Any
+
+    @property
+    def node(self) -> Any:  # noqa: ANN401
+        """The node."""
+        return self.value.node()
+
+    @property
+    def key(self) -> str:
+        """The name of the value, which no other has."""
+        return str(self.value.debugName())
+
+    @property
+    def kind(self) -> str:
+        """The operator; one that writes into its input is the same as one that does not."""
+        return str(self.node.kind()).removeprefix("aten::").removesuffix("_")
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What the operator is given."""
+        return list(self.node.inputs())
+
+    def inputs(self, part: slice) -> Sequence[Step]:
+        """Return the steps of some of the first two inputs: what follows says how, and not of what."""
+        return [_step(item, self.node) for item in self.arguments[:2][part]]
+
+    def first(self) -> Sequence[Step]:
+        """Return the step of the first input."""
+        return self.inputs(slice(0, 1))
 
 
-def _sum(node: Any, kind: str, key: str) -> Step:  # noqa: ANN401
+def _ends(value: Any) -> list[Any]:  # noqa: ANN401
+    """Return the values of the ways through a branch; none of a way that ends in an error."""
+    ends = (list(block.outputs())[value.offset()] for block in value.node().blocks())
+    return [end for end in ends if end.node().kind() != "prim::Uninitialized"]
+
+
+def _last_writer(value: Any, reader: Any) -> Any:  # noqa: ANN401
+    """Return the node that wrote into a tensor last before a node reads it; None if none did."""
+    last = None
+    for use in value.uses():
+        is_before = reader is None or use.user.isBefore(reader)
+        if is_before and is_written_by(use.user, value) and (last is None or use.user.isAfter(last)):
+            last = use.user
+    return last
+
+
+def _is_written_in_part(value: Any) -> bool:  # noqa: ANN401
+    """Return whether something is written into a view of a tensor, such as into one of its channels."""
+    views = [view for use in value.uses() if is_shared_by(use.user, value) for view in use.user.outputs()]
+    return any(_last_writer(view, None) is not None or _is_written_in_part(view) for view in views)
+
+
+def _branched(made: _Made) -> Step:
+    return Step("either", lambda: [_step(end) for end in _ends(made.value)], key=made.key)
+
+
+def _repeated(made: _Made) -> Step:
+    """Return the step of a loop: what its last turn makes, and where it may have no turn, what was before."""
+
+    def ways() -> Sequence[Step]:
+        count, condition, *before = made.arguments
+        (body,) = made.node.blocks()
+        number = made.value.offset()
+        last = _step(list(body.outputs())[1 + number])  # behind whether there is a further turn
+        has_turns = condition.toIValue() and (count.toIValue() or 0) > 0
+        return [last] if has_turns else [last, _step(before[number], made.node)]
+
+    return Step("either", ways, key=made.key)
+
+
+def _listed(made: _Made) -> Step:
+    return Step("same", lambda: [*map(_step, (*made.arguments, *_appended(made.value)))], key=made.key)
+
+
+def _same(made: _Made) -> Step:
+    return Step("same", made.first, key=made.key)
+
+
+def _sum(made: _Made) -> Step:
     """Return the step of a sum or a difference, whose second number is first multiplied by alpha."""
-    inputs = list(node.inputs())
-    alpha = inputs[2].toIValue() if len(inputs) > 2 else 1  # noqa: PLR2004 - as older torch writes it
+    alpha = made.arguments[2].toIValue() if len(made.arguments) > 2 else 1  # noqa: PLR2004 - as older torch writes it
     if alpha != 1:
-        return Step("unknown")
-    first, second = inputs[:2] if kind != "rsub" else inputs[1::-1]
-    return Step("add" if kind == "add" else "subtract", lambda: (_step(first), _step(second)), key=key)
+        return UNKNOWN
+    order = -1 if made.kind == "rsub" else 1
+    rule = "add" if made.kind == "add" else "subtract"
+    return Step(rule, lambda: made.inputs(slice(None))[::order], key=made.key)
 
 
-def _cut(node: Any, _: str, key: str) -> Step:  # noqa: ANN401
+def _cut(made: _Made) -> Step:
     """Return the step of a value that is cut at numbers, of which one may be left out."""
-    low, high = ([*(value.toIValue() for value in list(node.inputs())[1:3]), None, None])[:2]
-    raised = _sources(node, slice(0, 1), *([exactly(float(low))] if isinstance(low, int | float) else []))
-    ends = [exactly(float(high))] if isinstance(high, int | float) else []
-    return Step("minimum", lambda: (Step("maximum", raised), *ends), key=key)
+    numbers = [item.toIValue() for item in made.arguments[1:3]]
+    bounds = (-math.inf, math.inf)
+    low, high = (
+        float(number) if isinstance(number, int | float) else bound for number, bound in zip_longest(numbers, bounds)
+    )
+    return cut(made.first, low, high, made.key)
 
 
-def _extreme(node: Any, kind: str, key: str) -> Step:  # noqa: ANN401
+def _extreme(made: _Made) -> Step:
     """Return the step of the least or the highest values: of two tensors, or along an axis of one."""
-    inputs = list(node.inputs())
-    is_of_two = len(inputs) > 1 and inputs[1].type().kind() == "TensorType"
-    return Step(f"{kind}imum" if is_of_two else "same", _sources(node, slice(0, 2 if is_of_two else 1)), key=key)
+    if len(made.arguments) > 1 and made.arguments[1].type().kind() == "TensorType":
+        return Step(f"{made.kind}imum", lambda: made.inputs(slice(None)), key=made.key)
+    return _sorted(made)
 
 
-def _chosen(node: Any, _: str, key: str) -> Step:  # noqa: ANN401
-    return Step("same", _sources(node, slice(1, 3)), key=key)
+def _sorted(made: _Made) -> Step:
+    return _same(made) if made.value.offset() == 0 else UNKNOWN  # else their places
 
 
-def _sources(node: Any, chosen: slice, *further: Step) -> Callable[[], Sequence[Step]]:  # noqa: ANN401
-    """Return what makes steps of chosen inputs of a node, with further steps behind them."""
-
-    def sources() -> Sequence[Step]:
-        return [*map(_step, list(node.inputs())[chosen]), *further]
-
-    return sources
+def _selected(made: _Made) -> Step:
+    return Step("same", lambda: [_step(item, made.node) for item in made.arguments[1:3]], key=made.key)
 
 
-_BUILT: Final[Mapping[str, Callable[[Any, str, str], Step]]] = {
+def _divided(made: _Made) -> Step:
+    if _is_share(made.arguments):
+        return Step("share", made.first, key=made.key)
+    return _OPERATORS.step("div", made.inputs, made.key)
+
+
+def _unseen(_: _Made) -> Step:
+    return UNSEEN
+
+
+def _is_share(arguments: Sequence[Any]) -> bool:
+    """Return whether a quotient is of something and its own sum, as a softmax that was written out is."""
+    over, under = arguments[:2]
+    node = under.node()
+    while node.kind() in {"aten::expand", "aten::expand_as", "aten::unsqueeze", "aten::view"}:
+        node = next(node.inputs()).node()
+    return bool(node.kind() == "aten::sum" and next(node.inputs()).debugName() == over.debugName())
+
+
+_BUILT: Final[Mapping[str, Callable[[_Made], Step]]] = {
+    "prim::If": _branched,
+    "prim::Loop": _repeated,
+    **dict.fromkeys(_LISTS, _listed),
+    **dict.fromkeys(("prim::ListUnpack", "prim::TupleUnpack", "prim::NumToTensor", "prim::unchecked_cast"), _same),
+    **dict.fromkeys(("prim::CallMethod", "prim::CallFunction", "wait"), _unseen),
     **dict.fromkeys(("add", "sub", "rsub"), _sum),
     **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min"), _cut),
     **dict.fromkeys(("max", "min"), _extreme),
-    "where": _chosen,
+    **dict.fromkeys(("topk", "sort"), _sorted),
+    "where": _selected,
+    "div": _divided,
 }

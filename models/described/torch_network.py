@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ainode.models.described.answer_range import refuse_probabilities
 from ainode.models.described.graph_network import GraphNetwork, graph_network
 from ainode.models.described.network import NetworkFile, chosen
-from ainode.models.described.script_range import script_steps, type_of_numbers
+from ainode.models.described.script_range import script_step, type_of_numbers
 from ainode.models.described.whole_numbers import WholeNumbers, whole_numbers
 from ainode.models.errors import CheckpointRefused
 from ainode.models.running import checkpoints
@@ -73,8 +73,8 @@ def script_network(file: NetworkFile, execution: Execution) -> ScriptNetwork:
     graph = script.graph  # its values live as long as the graph is held
     whole = whole_numbers(type_of_numbers(graph), file)
     if file.activation != "none":
-        for step in script_steps(graph, file.outputs[:1]):
-            refuse_probabilities(step, file.path.name)
+        frozen = script.frozen_graph
+        refuse_probabilities(script_step(frozen, file.outputs[:1]), file.activation, file.path.name)
     return ScriptNetwork(script, file.outputs, whole)
 
 

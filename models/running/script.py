@@ -42,6 +42,16 @@ class Script:
         """The operators of the module in their order, those of its parts among them."""
         return self._module.inlined_graph
 
+    @property
+    def frozen_graph(self) -> Any:  # noqa: ANN401
+        """The operators of the module with its attributes as constants, without branches that these decide."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                return torch.jit.freeze(self._module, optimize_numerics=False).graph
+            except RuntimeError:  # an attribute that the module itself changes cannot be a constant
+                return self.graph
+
     def renew(self) -> None:
         """Begin a study: nothing of an earlier one is left in the module, its code or its constants."""
         if self._is_used:

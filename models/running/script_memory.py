@@ -34,6 +34,17 @@ def _nodes(block: Any) -> Iterator[Any]:  # noqa: ANN401
             yield from _nodes(inner)
 
 
+def is_written_by(node: Any, value: Any) -> bool:  # noqa: ANN401
+    """Return whether an operator writes into one of its inputs."""
+    return any(item.debugName() == value.debugName() for item in _written(node))
+
+
+def is_shared_by(node: Any, value: Any) -> bool:  # noqa: ANN401
+    """Return whether an operator may answer with memory of one of its inputs, and does not write into it."""
+    names = (item.debugName() for is_written, is_shared, item in _arguments(node) if is_shared and not is_written)
+    return value.debugName() in names
+
+
 def _written(node: Any) -> Iterator[Any]:  # noqa: ANN401
     """Yield the inputs into which an operator writes."""
     yield from (value for is_written, _, value in _arguments(node) if is_written)

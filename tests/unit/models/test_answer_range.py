@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from support.described import script_file
 from support.graphs import graph_file
 from torch import Tensor, nn
@@ -122,6 +123,206 @@ def test_a_script_that_has_made_probabilities_is_refused(
 ) -> None:
     with pytest.raises(CheckpointRefused, match="probabilities already"):
         _opened(_script(end(), tmp_path / "net.pt", is_traced=is_traced), "torchscript")
+
+
+class _WithoutTraining(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        if self.training:
+            return numbers
+        return functional.softmax(numbers, dim=1)
+
+
+class _InLoop(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        for _ in range(2):
+            numbers = functional.softmax(numbers, dim=1)
+        return numbers
+
+
+class _ImageByImage(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        answers: list[Tensor] = []
+        for number in range(numbers.shape[0]):
+            answers.append(torch.sigmoid(numbers[number : number + 1]))  # noqa: PERF401 - as torch compiles it
+        return torch.cat(answers)
+
+
+class _InPlace(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        numbers.sigmoid_()
+        return numbers
+
+
+class _OfLogarithms(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        return torch.exp(functional.log_softmax(numbers, dim=1))
+
+
+class _Shares(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        powers = torch.exp(numbers - numbers.max(1, keepdim=True)[0])
+        return powers / powers.sum(1, keepdim=True)
+
+
+class _Filled(nn.Module):
+    def forward(self, numbers: Tensor) -> dict[str, Tensor]:
+        answers: dict[str, Tensor] = {}
+        answers["answer"] = torch.sigmoid(numbers)
+        answers["numbers"] = numbers
+        return answers
+
+
+class Answers(NamedTuple):
+    """As torch compiles a tuple with names: it looks for the class in the module."""
+
+    numbers: Tensor
+    answer: Tensor
+
+
+class _Named(nn.Module):
+    def forward(self, numbers: Tensor) -> Answers:
+        return Answers(numbers, torch.sigmoid(numbers))
+
+
+@pytest.mark.parametrize("end", [_WithoutTraining, _InLoop, _ImageByImage, _InPlace, _OfLogarithms, _Shares])
+def test_a_script_is_followed_through_branches_loops_lists_and_memory_that_it_writes_into(
+    tmp_path: Path, end: Callable[[], nn.Module]
+) -> None:
+    with pytest.raises(CheckpointRefused, match="probabilities already; activation"):
+        _opened(_script(end(), tmp_path / "net.pt", is_traced=False), "torchscript")
+
+
+@pytest.mark.parametrize("end", [_Filled, _Named])
+def test_of_several_outputs_of_a_script_the_one_that_is_read_is_followed(
+    tmp_path: Path, end: Callable[[], nn.Module]
+) -> None:
+    path = _script(end(), tmp_path / "net.pt", is_traced=False)
+    numbers = NetworkFile(path, "torchscript", SHAPE, ("numbers",), activation="sigmoid")
+    assert opened(numbers, Execution(tmp_path / "cache"))
+    with pytest.raises(CheckpointRefused, match="probabilities already; activation"):
+        opened(replace(numbers, outputs=("answer",)), Execution(tmp_path / "cache"))
+
+
+class _BrightImages(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        if bool(numbers.mean() > 0):
+            numbers = torch.sigmoid(numbers)
+        return numbers
+
+
+class _Asynchronous(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        return torch.jit.wait(torch.jit.fork(torch.sigmoid, numbers))
+
+
+@pytest.mark.parametrize("end", [_BrightImages, _Asynchronous])
+def test_a_script_that_may_have_made_probabilities_of_some_images_is_refused_as_unclear(
+    tmp_path: Path, end: Callable[[], nn.Module]
+) -> None:
+    with pytest.raises(CheckpointRefused, match="hangs on a branch, a loop or a call"):
+        _opened(_script(end(), tmp_path / "net.pt", is_traced=False), "torchscript")
+
+
+class _Switched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_share = False
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        if self.is_share:
+            return torch.sigmoid(numbers)
+        return numbers
+
+
+class _Stretched(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        shares = torch.sigmoid(numbers)
+        shares.mul_(8.0)
+        return shares
+
+
+class _WithAFarChannel(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        shares = torch.sigmoid(numbers)
+        shares[:, 0].mul_(8.0)
+        return shares
+
+
+class _Places(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        return torch.sigmoid(numbers).max(1, keepdim=True)[1].float()
+
+
+@pytest.mark.parametrize("end", [_Switched, _Stretched, _WithAFarChannel, _Places])
+def test_a_script_whose_sigmoid_does_not_make_its_answers_is_taken(
+    tmp_path: Path, end: Callable[[], nn.Module]
+) -> None:
+    assert _opened(_script(end(), tmp_path / "net.pt", is_traced=False), "torchscript")
+
+
+class _Logarithms(nn.Module):
+    def forward(self, numbers: Tensor) -> Tensor:
+        return functional.log_softmax(numbers, dim=1)
+
+
+def test_logarithms_of_a_softmax_are_taken_by_softmax_and_refused_by_sigmoid(tmp_path: Path) -> None:
+    path = _script(_Logarithms(), tmp_path / "net.pt", is_traced=False)
+    with pytest.raises(CheckpointRefused, match="as logarithms of probabilities"):
+        _opened(path, "torchscript")
+    assert opened(NetworkFile(path, "torchscript", SHAPE, activation="softmax"), Execution(tmp_path / "cache"))
+
+
+def _value(name: str, kind: int = TensorProto.FLOAT, shape: tuple[int, ...] | None = None) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _branch(operators: Sequence[str]) -> list[NodeProto]:
+    """Return a branch whose ends are operators of the bright image."""
+    ends = [
+        helper.make_graph([helper.make_node(operator, ["bright"], [operator])], operator, [], [_value(operator)])
+        for operator in operators
+    ]
+    return [
+        helper.make_node("ReduceMax", ["image"], ["highest"], keepdims=0),
+        helper.make_node("Greater", ["highest", "none"], ["is_bright"]),
+        helper.make_node("If", ["is_bright"], ["answer"], then_branch=ends[0], else_branch=ends[1]),
+    ]
+
+
+def _loop(count: str) -> list[NodeProto]:
+    """Return a loop that makes a share of the bright image in each turn."""
+    turn = [helper.make_node("Sigmoid", ["before"], ["after"]), helper.make_node("Identity", ["on"], ["further"])]
+    taken = [_value("turn", TensorProto.INT64, ()), _value("on", TensorProto.BOOL, ()), _value("before")]
+    body = helper.make_graph(turn, "turn", taken, [_value("further", TensorProto.BOOL, ()), _value("after")])
+    return [
+        helper.make_node("ReduceMax", ["image"], ["highest"], keepdims=0),
+        helper.make_node("Cast", ["highest"], ["bright_count"], to=TensorProto.INT64),
+        helper.make_node("Loop", [count, "yes", "bright"], ["answer"], body=body),
+    ]
+
+
+def _graph(folder: Path, nodes: list[NodeProto]) -> Path:
+    numbers = {**NUMBERS, "two": np.array(2), "yes": np.array(1, np.bool_)}
+    constants = [numpy_helper.from_array(value, name) for name, value in numbers.items()]
+    return graph_file(folder / "net.onnx", [MEAN, BRIGHT, *nodes], constants, [("answer", None)], shape=SHAPE)
+
+
+@pytest.mark.parametrize("nodes", [_branch(["Sigmoid", "Sigmoid"]), _loop("two")], ids=["branch", "loop"])
+def test_an_onnx_is_followed_into_branches_and_loops(tmp_path: Path, nodes: list[NodeProto]) -> None:
+    with pytest.raises(CheckpointRefused, match="probabilities already; activation"):
+        _opened(_graph(tmp_path, nodes), "onnx")
+
+
+@pytest.mark.parametrize("nodes", [_branch(["Sigmoid", "Neg"]), _loop("bright_count")], ids=["branch", "loop"])
+def test_an_onnx_that_may_have_made_probabilities_of_some_images_is_refused_as_unclear(
+    tmp_path: Path, nodes: list[NodeProto]
+) -> None:
+    with pytest.raises(CheckpointRefused, match="hangs on a branch, a loop or a call"):
+        _opened(_graph(tmp_path, nodes), "onnx")
+
+
+def test_an_onnx_whose_branches_both_answer_with_plain_numbers_is_taken(tmp_path: Path) -> None:
+    assert _opened(_graph(tmp_path, _branch(["Neg", "Identity"])), "onnx")
 
 
 @pytest.mark.parametrize("is_traced", [True, False])
