@@ -1,6 +1,5 @@
 """The receiver of associations: each association has a thread that reads a request, stores it and answers it."""
 
-import contextlib
 import errno
 import logging
 import select
@@ -127,12 +126,11 @@ class Receiver:
         """
         self._stop_writer.send(b"\0")
         self._accept_thread.join()
-        with contextlib.suppress(OSError):  # nobody listens any more
-            self._listener.shutdown(socket.SHUT_RDWR)  # of the parent's descriptor, too
+        self._listener.close()  # other receivers may go on to listen at the socket
         self._places.drain(within_s, hurries)
         self._stopping.set()
         self._places.close()
-        for open_socket in (self._listener, self._stop_reader, self._stop_writer):
+        for open_socket in (self._stop_reader, self._stop_writer):
             open_socket.close()
 
     def _accept(self) -> None:
@@ -143,7 +141,7 @@ class Receiver:
             try:
                 shortage = self._accept_connection() if self._listener in ready else 0
             except OSError as error:
-                # Another receiver that is asked to stop closes the socket that they share.
+                # The node closes the socket of its receivers once it has asked them to stop.
                 if select.select((self._stop_reader,), (), (), _BEAT_S)[0]:
                     return
                 _log.error("cannot accept: %s", error.strerror, extra={"action": "listener_broken"})

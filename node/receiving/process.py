@@ -166,15 +166,27 @@ class ReceiverProcess:
         descriptors = self._connection.fileno(), self._pulse.descriptor
         return RunningReceiver(self._number, self.pid, *descriptors, tuple(self._opened.values()))
 
-    def stop(self, within_s: float = 0.0) -> None:
-        """End the child, whose associations in use may go on for so long; return after the child's last event.
+    def stop(self) -> None:
+        """End the child; return after its last event.
+
+        Whoever takes the events must take them, or drop them, until this method returns.
+        """
+        self.ask_to_stop(0.0)
+        self.await_end(0.0)
+
+    def ask_to_stop(self, within_s: float) -> None:
+        """Let the child take no more callers, and end; its associations in use may go on for so long."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._connection.send(within_s)
+
+    def await_end(self, within_s: float) -> None:
+        """Return after the last event of a child that was asked to stop; kill the child if it takes too long.
 
         Whoever takes the events must take them, or drop them, until this method returns.
         """
         try:
-            self._connection.send(within_s)
             self._process.wait(within_s + _STOP_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired):  # TimeoutError is an OSError
+        except (TimeoutError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
         self._event_thread.join()
@@ -312,8 +324,10 @@ def _run(connection: Connection, listener: socket.socket, pulse: Pulse, parent: 
         open_channel=_opener(configuration.tls),
     )
     receiver.start(pulse.beat, pulse.count)
-    within_s = None
-    while within_s is None and receiver.is_alive() and outbox.is_alive():
+    within_s, is_whole = None, True
+    while within_s is None and is_whole:
+        # Asked before the message: the parent sends it before it closes the socket, which ends the accepting thread.
+        is_whole = receiver.is_alive() and outbox.is_alive()
         message = _message(connection, parent)
         if isinstance(message, Policy):
             receiver.change(message)

@@ -3,6 +3,7 @@
 Each has threads of its own interpreter, a folder of its own to write in, and the limits of `[node]` for itself.
 """
 
+import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -79,6 +80,11 @@ class Receivers:
 
         Whoever takes the events must take them, or drop them, until this method returns.
         """
+        for process in self._processes:
+            process.ask_to_stop(within_s)
+        # Now, and by this process: a receiver whose socket ends before it was asked would abort its associations.
+        with contextlib.suppress(OSError):  # all have ended
+            self._listener.shutdown(socket.SHUT_RDWR)
         with ThreadPoolExecutor(len(self._processes)) as pool:
-            for ending in [pool.submit(process.stop, within_s) for process in self._processes]:
+            for ending in [pool.submit(process.await_end, within_s) for process in self._processes]:
                 ending.result()

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+from pathlib import Path
 from typing import Self
 
 from ainode.node.receiving.command_set import Command, CommandField, Tag, decode, encode
@@ -77,6 +78,18 @@ class Caller:
     def release(self) -> int:
         self.socket.sendall(struct.pack(">BxII", 5, 4, 0))
         return self.pdu()[0]
+
+    def unread_bytes(self) -> int | None:
+        """Return how much of what was sent the receiver has not read; None where the kernel does not say.
+
+        The kernel lists connections in pieces, and misses some while others come and go.
+        """
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        queues = {(row[1].partition(":")[2], row[2].partition(":")[2]): row[4].split(":") for row in rows}
+        here, there = (f"{address[1]:04X}" for address in (self.socket.getsockname(), self.socket.getpeername()))
+        if not {(here, there), (there, here)} <= queues.keys():
+            return None
+        return int(queues[here, there][0], 16) + int(queues[there, here][1], 16)
 
     def aborted(self) -> bool:
         """Whether the receiver ends the association, with an A-ABORT or a closed connection."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.caller import Caller, data_set, status
+from support.caller import CT, Caller, data_set, status, store_request
 
 from ainode.node.keeping.spool import Limits, Spool, spooled
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
@@ -61,7 +62,7 @@ class Site:
 
 
 def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -146,17 +147,38 @@ def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site
         wait(lambda: sorted(site.told()) == ["1.3.2", "1.3.3"])
 
 
+def test_a_receiver_that_stops_leaves_the_socket_and_its_callers_to_the_other(site: Site) -> None:
+    first, _ = site.receivers._processes
+    first.ask_to_stop(0.0)
+    wait(site.receivers.is_short)
+    with Caller(site.port) as caller:
+        assert store(caller, "1.3.0") == 0
+
+
 def test_a_stop_refuses_callers_and_lets_the_associations_of_both_go_on(site: Site) -> None:
     with site.caller_of(0) as first, site.caller_of(1) as second, ThreadPoolExecutor(1) as pool:
         assert (store(first, "1.3.0"), store(second, "1.3.1")) == (0, 0)
-        ending = pool.submit(site.receivers.stop, 20.0)
+        # In the middle of a message: between two, a busy machine lets them rest for as long as ends an association.
+        rests = begin_to_store(first, "1.3.2"), begin_to_store(second, "1.3.3")
+        wait(lambda: first.unread_bytes() == second.unread_bytes() == 0)
+        ending = pool.submit(site.receivers.stop, 300.0)
         site.is_stopped = True
         wait(lambda: is_refused(site.port))
-        assert (store(first, "1.3.2"), store(second, "1.3.3")) == (0, 0)
-        assert (first.release(), second.release()) == (RELEASED, RELEASED)
+        for caller, rest in zip((first, second), rests, strict=True):
+            caller.socket.sendall(rest)
+        assert [(status(caller.response()), caller.pdu()[0]) for caller in (first, second)] == [(0, RELEASED)] * 2
         ending.result()
     assert sorted(site.told()) == [f"1.3.{number}" for number in range(4)]
     assert sum(isinstance(event, AssociationEnded) and event.is_released for event in site.events) == 2
+
+
+def begin_to_store(caller: Caller, instance: str) -> bytes:
+    """Send a request and half of its data set; return the other half, and a request for the release."""
+    content = data_set(instance, size=1000)
+    caller.send(store_request(CT, instance), control=0x03)
+    caller.send(content[:500], control=0x00)
+    value = struct.pack(">IBB", len(content) - 500 + 2, 1, 0x02) + content[500:]
+    return struct.pack(">BxI", 4, len(value)) + value + struct.pack(">BxII", 5, 4, 0)
 
 
 def is_refused(port: int) -> bool:
