@@ -28,14 +28,14 @@ def token_server(answer: bytes, release: threading.Event) -> Iterator[tuple[Peer
             with connection:
                 connection.recv(65_536)
                 asked.set()
-                release.wait(30)
+                release.wait(60)
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
                 connection.sendall(head.encode() + answer)
 
         thread = threading.Thread(target=serve)
         thread.start()
         yield peer, asked
-        thread.join(30)
+        thread.join(60)
 
 
 def test_a_server_of_tokens_that_hangs_delays_no_other_peer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_a_server_of_tokens_that_hangs_delays_no_other_peer(monkeypatch: pytest.
 
     def fetch(peer: Peer) -> str:
         assert peer.oauth2
-        return tokens.token(WebLink(peer, 30.0), peer.oauth2)
+        return tokens.token(WebLink(peer, 60.0), peer.oauth2)
 
     def wait_for(peer: Peer) -> None:
         try:
@@ -59,9 +59,9 @@ def test_a_server_of_tokens_that_hangs_delays_no_other_peer(monkeypatch: pytest.
     with token_server(b"{}", hang) as (slow, asked), token_server(answer, at_once) as (quick, _):
         waiting = threading.Thread(target=wait_for, args=(slow,))
         waiting.start()
-        assert asked.wait(30)
+        assert asked.wait(60)
         assert fetch(quick) == "mine"
         assert waiting.is_alive()
         hang.set()
-        waiting.join(30)
+        waiting.join(60)
     assert len(errors) == 1

@@ -15,7 +15,7 @@ from ainode.node.jobs.bells import NoBell, PostgresBell, bell_of
 from ainode.node.jobs.pollers import Pollers
 
 Rings = SimpleQueue[str | None]
-LONG_S = 30
+LONG_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ class Work(DBOSConfiguredInstance):
     @DBOS.workflow()
     def run(self, name: str) -> None:
         self.begun.append(name)
-        assert self.gates.setdefault(name, threading.Event()).wait(30)
+        assert self.gates.setdefault(name, threading.Event()).wait(300)
 
     def end(self, name: str) -> None:
         self.gates.setdefault(name, threading.Event()).set()
@@ -81,7 +81,7 @@ def enqueue(work: Work, pollers: Pollers, *names: str) -> None:
 
 
 def wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

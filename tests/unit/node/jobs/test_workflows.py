@@ -74,7 +74,7 @@ class Reader:
     def __call__(self, handler: str, request: Request, _: OnEarly) -> Reading:
         assert handler == "reader"
         self.studies.append(request.study_instance_uid)
-        assert self.gates.get(request.study_instance_uid, self.free).wait(30)
+        assert self.gates.get(request.study_instance_uid, self.free).wait(300)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -83,12 +83,13 @@ class Reader:
 
 @dataclass
 class Clock:
-    """The time of the jobs, which a test may advance over a pause."""
+    """The time of the jobs, which a test may advance over a pause, or stop so that a pause ends by that alone."""
 
     ahead: timedelta = timedelta()
+    stopped_at: datetime | None = None
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.stopped_at or datetime.now(UTC)) + self.ahead
 
 
 @dataclass
@@ -143,6 +144,7 @@ def bench(launched: Bench) -> Iterator[Bench]:
     launched.reader.free.set()
     yield launched
     launched.reader.free.set()
+    launched.clock.stopped_at = None
 
 
 def a_job(name: str, study: str = "", **values: object) -> Job:
@@ -296,6 +298,7 @@ def test_a_start_goes_on_with_the_job_that_a_dead_process_left_in_the_reader(ben
 def test_a_full_disk_is_waited_out_and_costs_no_attempt(bench: Bench) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     bench.reader.answers = [full, OutOfResources("disk has less free space"), full, full, reading()]
+    bench.clock.stopped_at = datetime.now(UTC)
     bench.jobs.open(a_job("no room"))
     for attempt in range(1, 5):
         bench.wait(lambda attempt=attempt: len(bench.reader.studies) == attempt)  # type: ignore[misc]
@@ -417,7 +420,8 @@ def test_an_attempt_that_the_database_broke_off_is_made_again_when_the_database_
     bench.reader.free.clear()
     bench.jobs.open(a_job("cut off"))
     bench.wait(lambda: bool(bench.reader.studies))
-    with closing(sqlite3.connect(bench.settings.data / "catalog.sqlite", isolation_level=None)) as other_process:
+    path = bench.settings.data / "catalog.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as other_process:
         other_process.execute("BEGIN EXCLUSIVE")
         bench.reader.free.set()
         bench.wait(lambda: "cut off:read:" not in engine.Activity("ainode").turns())
@@ -430,7 +434,7 @@ def test_a_job_is_no_dead_letter_because_the_node_was_restarted_a_hundred_times(
     bench.jobs.open(a_job("restarted"))
     bench.wait(lambda: bool(bench.reader.studies))
     bench.jobs.stop()
-    with closing(sqlite3.connect(bench.settings.data / "workflows.sqlite")) as workflows, workflows:
+    with closing(sqlite3.connect(bench.settings.data / "workflows.sqlite", timeout=60)) as workflows, workflows:
         workflows.execute("UPDATE workflow_status SET recovery_attempts = 1000 WHERE status = 'PENDING'")
     bench.reader.free.set()
     bench.jobs.launch()

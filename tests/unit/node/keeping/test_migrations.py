@@ -1,10 +1,10 @@
 import json
-import os
 import secrets
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 import sqlalchemy as sa
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_refused_at_the_start_with_what_to_do(tmp_path: Path, 
     path = tmp_path / "catalog.sqlite"
     assert_current(f"sqlite:///{path}")
     content = path.read_bytes()
-    path.write_bytes(damage or content[:1024] + os.urandom(len(content) - 1024))
+    path.write_bytes(damage or content[:1024] + Random(0).randbytes(len(content) - 1024))
     engine = database.connect(f"sqlite:///{path}")
     with pytest.raises(ConfigError, match=r"catalog\.sqlite is damaged .*move it away.*rebuilt from the spool"):
         database.migrate(engine)

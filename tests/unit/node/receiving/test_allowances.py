@@ -1,6 +1,7 @@
 """What a caller may send a minute."""
 
 import threading
+import time
 
 import pytest
 
@@ -37,14 +38,21 @@ def send(
 
 def test_instances_beyond_the_rate_wait_until_a_minute_gives_room() -> None:
     assert send(CallerLimits(1, max_instances_per_minute=60), 60, 1) == [0]
+    begin_s = time.monotonic()
     (total_s,) = send(CallerLimits(1, max_instances_per_minute=60), 62, 1)
-    assert total_s == pytest.approx(1 + 2, abs=0.2)  # the waits take no time here, so that the second counts both
+    assert is_wait_for_one_and_two_seconds(total_s, time.monotonic() - begin_s)
+
+
+def is_wait_for_one_and_two_seconds(total_s: float, elapsed_s: float) -> bool:
+    """Return whether two waits, which take no time here so that the second counts both, are less by what elapsed."""
+    return 3 - 2 * elapsed_s - 0.001 < total_s < 3 + 0.001
 
 
 def test_bytes_beyond_the_rate_wait_within_an_instance() -> None:
     assert send(CallerLimits(1, max_bytes_per_minute=60_000), 1, 60) == [0]
+    begin_s = time.monotonic()
     (total_s,) = send(CallerLimits(1, max_bytes_per_minute=60_000), 1, 62)
-    assert total_s == pytest.approx(1 + 2, abs=0.2)
+    assert is_wait_for_one_and_two_seconds(total_s, time.monotonic() - begin_s)
 
 
 def test_the_associations_of_a_caller_share_an_allowance_and_callers_do_not() -> None:
@@ -73,5 +81,5 @@ def test_a_receiver_that_stops_waits_for_no_allowance() -> None:
     thread = threading.Thread(target=lambda: list(allowance.paced(iter([PIECE]))))
     thread.start()
     stopping.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()

@@ -24,7 +24,7 @@ def test_whoever_puts_into_a_full_queue_waits_until_there_is_room() -> None:
     assert thread.is_alive()
     assert len(events) == 2
     assert events.take(1) == [1]
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert events.take(10) == [2, 3]
 
@@ -34,7 +34,7 @@ def test_a_closed_queue_lets_go_whoever_waits_and_drops_what_is_put() -> None:
     threads = [started(events, number) for number in (3, 4)]
     events.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     events.put(5)
     assert events.take(10) == [1, 2]
@@ -47,11 +47,12 @@ def test_whoever_waits_for_an_event_is_woken_without_one_and_the_next_event_is_w
     thread = threading.Thread(target=lambda: [batches.append(events.take(1)) for _ in range(2)], daemon=True)
     thread.start()
     events.wake()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while batches != [[]]:
         assert time.monotonic() < deadline
+        time.sleep(0.001)
     events.put(1)
-    thread.join(10)
+    thread.join(60)
     assert batches == [[], [1]]
 
 
@@ -62,11 +63,12 @@ def test_an_event_ages_from_when_it_is_put_until_it_is_finished() -> None:
     assert events.take(1) == [2]
     while time.monotonic() < put_at + 0.05:
         pass
-    assert 0.05 <= events.age_s() < 10
+    third_put_at = time.monotonic()
     events.put(3)
     assert events.age_s() >= 0.05
     events.done()
-    assert events.age_s() < 0.05
+    age_s = events.age_s()
+    assert age_s <= time.monotonic() - third_put_at
     events.take(1)
     events.done()
     assert not events.age_s()
