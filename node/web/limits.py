@@ -100,13 +100,13 @@ class Body:
         if self._is_whole:
             return await self._receive()
         advance_s = self._received_bytes / _LOWEST_BYTES_PER_S - self._waiting_s
-        begin_s = time.monotonic()
+        begin_s = anyio.current_time()
         try:
             with anyio.fail_after(self._timeout_s + min(0.0, advance_s)):
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, "the body ended early, paused too long, or is too slow") from None
-        self._waiting_s += time.monotonic() - begin_s
+        self._waiting_s += anyio.current_time() - begin_s
         self._received_bytes += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
         if self._received_bytes > self._max_bytes:

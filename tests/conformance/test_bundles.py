@@ -96,13 +96,13 @@ def server() -> Iterator[str]:
 
 def sent(server: str, content: bytes) -> list[str]:
     """Send a transaction to a server; return the status of each entry."""
-    response = requests.post(server, data=content, headers={"Content-Type": "application/fhir+json"}, timeout=30)
+    response = requests.post(server, data=content, headers={"Content-Type": "application/fhir+json"}, timeout=120)
     assert response.status_code == 200, response.text
     return [entry["response"]["status"] for entry in response.json()["entry"]]
 
 
 def kept(server: str, query: str) -> list[Json]:
-    response = requests.get(f"{server}/{query}", timeout=30).json()
+    response = requests.get(f"{server}/{query}", timeout=120).json()
     return [entry["resource"] for entry in response.get("entry", [])]
 
 

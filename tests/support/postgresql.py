@@ -46,11 +46,13 @@ class PostgreSQL:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
-        self._run("pg_ctl", "-w", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "start")
+        self._run(
+            "pg_ctl", "-w", "-t", "300", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "start"
+        )
 
     def stop(self) -> None:
         """End the server and all connections at once, as a crash of the server does."""
-        self._run("pg_ctl", "-D", f"{self.folder}/db", "-m", "immediate", "stop")
+        self._run("pg_ctl", "-t", "300", "-D", f"{self.folder}/db", "-m", "immediate", "stop")
 
     def kill(self) -> None:
         """Kill every process of the server at once, as `kill -9` or the kernel in want of memory does."""

@@ -101,7 +101,7 @@ def test_the_health_of_the_node_is_what_its_web_interface_says(tmp_path: Path, m
         assert command != arguments
         for status, is_healthy in ((200, True), (503, False)):
             answers["/health"] = status
-            done = subprocess.run([sys.executable, *command], capture_output=True, check=False, timeout=20)
+            done = subprocess.run([sys.executable, *command], capture_output=True, check=False, timeout=120)
             assert (done.returncode == 0) is is_healthy
         server.shutdown()
 

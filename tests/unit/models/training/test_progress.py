@@ -28,4 +28,4 @@ def test_what_says_nothing_for_long_is_heard_from_until_it_ends() -> None:
     with heard_from("evaluate known", 0.01, write):
         assert second_beat.wait(60)
     assert all(line.startswith("evaluate known: goes on, ") for line in beats)
-    assert running_threads() == threads
+    assert not {*running_threads()} - {*threads}

@@ -24,9 +24,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Certific
     return {"ca": ca, "collector": issued(ca, "collector"), "node": issued(ca, "node")}
 
 
+_SETTINGS = {"_PROOF_S": 0.2, "_POLL_S": 0.1, "_FIRST_PAUSE_S": 0.1, "_LONGEST_PAUSE_S": 0.2, "_STOP_S": 60.0}
+
+
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_PROOF_S": 0.2, "_POLL_S": 0.1, "_FIRST_PAUSE_S": 0.1, "_LONGEST_PAUSE_S": 0.2}.items():
+    for name, value in _SETTINGS.items():
         monkeypatch.setattr(forwarder_module, name, value)
 
 

@@ -28,6 +28,6 @@ def test_a_pipe_as_the_file_of_a_model_is_refused_at_once(tmp_path: Path, comman
     arguments = [str(pipe) if word == "PIPE" else word for word in command]
     arguments = [sys.executable, "-m", "ainode.node.commands.cli", *arguments, "--config", str(tmp_path / "node.toml")]
     # Without the refusal the command waits for a writer, and the limit ends the test as a failure.
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "is no plain file" in " ".join(done.stderr.split())

@@ -151,10 +151,15 @@ def test_a_length_of_four_gigabytes_in_a_short_data_set_allocates_nothing() -> N
 
 
 def refused_within(limit_s: float, content: bytes, syntax: str) -> bool:
-    began = time.perf_counter()
+    """Return whether a data set is refused after so much time of the processor, which other processes do not take."""
+    return any(refusal_s(content, syntax) < limit_s for _ in range(3))  # Python collects garbage in one of them
+
+
+def refusal_s(content: bytes, syntax: str) -> float:
+    began_s = time.thread_time()
     with pytest.raises(CannotUnderstand):
         identity(content, syntax)
-    return time.perf_counter() - began < limit_s
+    return time.thread_time() - began_s
 
 
 @settings(max_examples=300, deadline=None)

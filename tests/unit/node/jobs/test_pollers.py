@@ -1,5 +1,6 @@
 """What takes from the queues of the engine: woken by an enqueue and by each end, never beyond its number."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,12 +136,15 @@ def test_no_thread_of_the_engine_stays_that_only_looks(engine: DBOS) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("queue-worker")]
 
 
-def test_a_queue_whose_table_cannot_be_read_is_looked_at_again(work: Work, pollers: Pollers, tmp_path: Path) -> None:
+def test_a_queue_whose_table_cannot_be_read_is_looked_at_again(
+    work: Work, pollers: Pollers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     database = sa.create_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}")
     with database.begin() as connection:
         connection.execute(sa.text("ALTER TABLE workflow_status RENAME TO away"))
+    caplog.set_level(logging.DEBUG, "ainode.node.jobs.pollers")
     pollers.ring("gated")
-    time.sleep(0.05)
+    wait(lambda: "queue gated: " in caplog.text)
     with database.begin() as connection:
         connection.execute(sa.text("ALTER TABLE away RENAME TO workflow_status"))
     database.dispose()

@@ -291,6 +291,19 @@ def test_a_process_whose_task_was_begun_again_writes_nothing_for_it_and_goes_on_
         lease.refuse_lost()
 
 
+def wait_for_the_end(url: sa.URL, pid: int) -> None:
+    """Return once a server has ended the session of this process."""
+    others = sa.create_engine(url)
+    query = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid").bindparams(pid=pid)
+    deadline = time.monotonic() + 60
+    with others.connect() as connection:
+        while connection.execute(query).scalar_one():
+            connection.rollback()  # within a transaction the activity stays as it was first seen
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    others.dispose()
+
+
 def test_a_process_that_stands_still_in_a_transaction_loses_it_before_it_is_taken_for_dead(
     engine: sa.Engine, executors: Executors, ledger: Ledger
 ) -> None:
@@ -299,8 +312,9 @@ def test_a_process_that_stands_still_in_a_transaction_loses_it_before_it_is_take
 
     def stand_still() -> None:
         with lease.holding(task), engine.begin() as connection:
-            connection.execute(sa.text("UPDATE jobs SET reason = 'of a process that stood still'"))
-            time.sleep(0.3)
+            statement = "UPDATE jobs SET reason = 'of a process that stood still' RETURNING pg_backend_pid()"
+            pid = connection.execute(sa.text(statement)).scalar_one()
+            wait_for_the_end(engine.url, pid)
             connection.execute(sa.text("SELECT 1"))
 
     with pytest.raises(DatabaseUnavailable):

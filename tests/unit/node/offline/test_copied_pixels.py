@@ -174,7 +174,7 @@ def test_a_lossless_codestream_with_an_overlay_in_its_high_bits_is_refused_and_o
         for pixels, has_overlay in ((VALUES, False), (VALUES | LETTERS.astype(np.uint16) << 15, True)):
             an_image(pixels).save_as(tmp_path / "plain.dcm", enforce_file_format=True)
             words = [program(command), tmp_path / "plain.dcm", tmp_path / "lossless.dcm"]
-            subprocess.run(words, check=True, timeout=60)
+            subprocess.run(words, check=True, timeout=300)
             dataset = dcmread(tmp_path / "lossless.dcm")
             if has_overlay:
                 with pytest.raises(UnknownBytes, match="overlay"):

@@ -25,11 +25,12 @@ def test_a_folder_that_was_just_made_is_not_taken_for_one_that_is_left(tmp_path:
 
 def test_what_a_killed_run_left_is_removed_and_what_a_running_one_has_stays() -> None:
     with workplace() as place:
-        left = place.neighbors / "left" / "in"
-        left.mkdir(parents=True)
-        (left / "image.dcm").write_bytes(b"image")
+        left, holder = held_folder(place.neighbors)  # held, as any other process may clean up here
+        (left / "in").mkdir()
+        (left / "in" / "image.dcm").write_bytes(b"image")
+        os.close(holder)
         remove_left_workplaces()
-        assert not left.parent.exists()
+        assert not left.exists()
         assert place.inputs.is_dir()
 
 

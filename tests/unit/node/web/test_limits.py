@@ -1,6 +1,8 @@
 """The counts of callers and complaints, and the limits on a body that arrives."""
 
+import asyncio
 import logging
+from selectors import DefaultSelector, SelectorKey
 
 import anyio
 import pytest
@@ -37,6 +39,27 @@ def test_a_thousand_complaints_about_one_address_are_four_lines(caplog: pytest.L
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
+class AtOnce(DefaultSelector):
+    """A selector that does not wait, and adds up for how long it was to wait."""
+
+    total_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        self.total_s += timeout or 0.0
+        return super().select(timeout and 0)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop with a clock of its own, on which nothing but waiting takes time."""
+
+    def __init__(self) -> None:
+        self.waits = AtOnce()
+        super().__init__(self.waits)
+
+    def time(self) -> float:
+        return self.waits.total_s
+
+
 def received(pieces: list[bytes], *, pause_s: float, timeout_s: float, max_bytes: int) -> int:
     """Return how many bytes arrive of a body whose pieces come after a pause each."""
     pieces = list(pieces)
@@ -53,7 +76,7 @@ def received(pieces: list[bytes], *, pause_s: float, timeout_s: float, max_bytes
             size, more = size + len(message["body"]), message["more_body"]
         return size
 
-    return anyio.run(receive_all)
+    return anyio.run(receive_all, backend_options={"loop_factory": Loop})
 
 
 def test_a_body_may_take_longer_than_the_time_limit_of_a_pause_if_its_rate_is_high_enough() -> None:
