@@ -3,7 +3,6 @@
 `settings` reads routes.toml into `Route` itself, and holds each value to the bounds here.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,12 +12,19 @@ from annotated_types import Ge, Le, Len, Predicate
 
 from ainode.node.domain import UID, UrgentRule
 
-# What every route wants is written in words, what one route wants as a value or a pattern.
-_IN_WORDS: Final = re.compile(r"(?:an?|no|nothing) ")
 PART_UNKNOWN: Final = "unknown: no anatomic code, Body Part Examined or description names a part"
 """what is found of an image whose header names no body part"""
+AN_IMAGE: Final = "an image"
 HAS_PIXELS: Final = "an image with pixels"
-"""what the condition on Rows and Columns expects"""
+NOT_OURS: Final = "nothing made by this node"
+NO_LOCALIZER: Final = "no localizer"
+NOT_DERIVED: Final = "no DERIVED\\SECONDARY picture"
+OF_EVERY_IMAGE: Final = frozenset({AN_IMAGE, HAS_PIXELS, NOT_OURS, NO_LOCALIZER, NOT_DERIVED})
+"""what the conditions of every route expect, whatever the route says"""
+ENOUGH_IMAGES: Final = "number of images that fit"
+"""the name of what `min_instances` counts"""
+NOT_SHOWN: Final = "a patient attribute, not shown"
+"""what is found of an attribute of the patient"""
 NOT_KEPT: Final = "a value that is not kept"
 """what the catalog keeps of a value that may be a person's words; in the rows of nodes of before, too"""
 PIXELS_TOO: Final = ", or a CT that names no part"
@@ -174,7 +180,7 @@ def difference(attribute: str, expected: str, found: str) -> str:
 
     Both stand side by side: which of them is wrong, the header or the choice of the route, the node cannot know.
     """
-    wanted = f"{expected} ({attribute})" if _IN_WORDS.match(expected) else f"{attribute} {expected}"
+    wanted = f"{expected} ({attribute})" if expected in OF_EVERY_IMAGE else f"{attribute} {expected}"
     return (
         f"takes {wanted}, and this has another value, which is not kept"
         if found == NOT_KEPT

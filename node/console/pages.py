@@ -18,8 +18,9 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.identifiers import NO_NAMES, named, uids_of
 from ainode.node.console.states import state_words
 from ainode.node.deciding.explanations import remedies
+from ainode.node.deciding.reasons import kept_deciding_words
 from ainode.node.domain import counted, probability_text, score_text
-from ainode.node.routes import NOT_KEPT, difference
+from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE, difference
 from ainode.node.settings import Settings
 
 STATIC: Final = Path(__file__).with_name("static")
@@ -87,6 +88,8 @@ class Pages:
             "difference": difference,
             "remedies": remedies,
             "not_kept": NOT_KEPT,
+            "of_every_image": OF_EVERY_IMAGE,
+            "decided_by": kept_deciding_words,
             "no_names": NO_NAMES,
         }
 

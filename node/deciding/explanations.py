@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from ainode.node.domain import UID
 from ainode.node.keeping.unread import Mismatch, UnreadReason
-from ainode.node.routes import NOT_KEPT, Check, Route, RouteDecision, remedy
+from ainode.node.routes import NOT_KEPT, NOT_SHOWN, Check, Route, RouteDecision, remedy
 
 # PS3.5 6.2; a UID that differs from the index is told with the instance that holds it.
 _CODE, _NUMBER = r"[A-Z0-9_ ]{1,16}", r"[-+0-9.eE]{1,16}"
@@ -21,7 +21,7 @@ _UID: Final = r"[0-9.]{1,64}(?: in the file of instance [0-9.]{1,64})?"
 _CODED: Final = {"CS": _CODE, "UI": _UID} | dict.fromkeys("DS FD FL IS SL SS UL US".split(), _NUMBER)  # noqa: SIM905
 # The words of a body part are the node's own vocabulary.
 _BODY_PART: Final = r"unknown: [^:]*|[A-Z ]+ \([A-Za-z]+: [^)]*\)"
-_NO_VALUE: Final = "absent|a patient attribute, not shown|…"
+_NO_VALUE: Final = f"absent|{NOT_SHOWN}|…"
 
 
 def storable(decision: RouteDecision) -> RouteDecision:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pydicom.datadict import tag_for_keyword
 
 from ainode.node.deciding.patterns import compiled, texts
+from ainode.node.deciding.reasons import deciding_words
 from ainode.node.domain import (
     Instance,
     Series,
@@ -22,7 +23,13 @@ from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
 from ainode.node.imaging.picture_kind import CROSS_SECTIONAL, LOCALIZER_WORDS
 from ainode.node.routes import (
+    AN_IMAGE,
+    ENOUGH_IMAGES,
     HAS_PIXELS,
+    NO_LOCALIZER,
+    NOT_DERIVED,
+    NOT_OURS,
+    NOT_SHOWN,
     PIXELS_TOO,
     SEEN_PARTS,
     BodyPartSource,
@@ -72,7 +79,7 @@ def _text(keyword: str) -> Callable[[Instance], str]:
     """Return a function that shows an element of an image in an explanation; patient attributes are not shown."""
     tag = tag_for_keyword(keyword)
     if tag is not None and tag >> 16 == _PATIENT_GROUP:
-        return lambda _: "a patient attribute, not shown"
+        return lambda _: NOT_SHOWN
     return lambda instance: "\\".join(texts(instance.header.get(keyword))) or "absent"
 
 
@@ -102,23 +109,19 @@ def _built_in(route: Route) -> Iterable[_Condition]:
         expected = " or ".join(route.modality)
         yield _Condition("Modality", expected, lambda instance: instance.text("Modality") in route.modality, modality)
     else:
-        yield _Condition("Modality", "an image", lambda instance: instance.text("Modality") not in _NO_IMAGE, modality)
+        yield _Condition("Modality", AN_IMAGE, lambda instance: instance.text("Modality") not in _NO_IMAGE, modality)
     model = _text("ManufacturerModelName")
-    yield _Condition(
-        "ManufacturerModelName", "nothing made by this node", lambda instance: not is_ours(instance), model
-    )
+    yield _Condition("ManufacturerModelName", NOT_OURS, lambda instance: not is_ours(instance), model)
     yield _Condition("Rows", HAS_PIXELS, _has_pixels, _size)
     if "ImageType" not in route.tags:
         image_type = _text("ImageType")
         yield _Condition(
             "ImageType",
-            "no localizer",
+            NO_LOCALIZER,
             lambda instance: not _localizer_words(instance),
             lambda instance: ", ".join(sorted(_localizer_words(instance))) or image_type(instance),
         )
-        yield _Condition(
-            "ImageType", "no DERIVED\\SECONDARY picture", lambda instance: not _is_secondary(instance), image_type
-        )
+        yield _Condition("ImageType", NOT_DERIVED, lambda instance: not _is_secondary(instance), image_type)
 
 
 def _anatomic(route: Route) -> Iterable[_Condition]:
@@ -184,7 +187,7 @@ def _decision(study: Study, series: Series, route: Route) -> tuple[RouteDecision
     checks += _counted(route.tags, study, series)
     checks += _required(route, study)
     enough = len(instances) >= route.min_instances
-    checks.append(Check("number of images that fit", f">={route.min_instances}", _counted_images(instances), enough))
+    checks.append(Check(ENOUGH_IMAGES, f">={route.min_instances}", _counted_images(instances), enough))
     return RouteDecision(route.name, series.series_instance_uid, tuple(checks)), instances
 
 
@@ -220,16 +223,12 @@ def _companion(series: Series, route: Route) -> Series:
     return replace(series, instances=tuple(instance for instance in instances if not is_ours(instance)))
 
 
-def _all_hold(count: int) -> str:
-    return "its condition holds" if count == 1 else f"all {count} conditions hold"
-
-
 def explained(decision: RouteDecision) -> str:
-    """Return the decision as one sentence: the first condition that failed."""
+    """Return the decision as one sentence: the first condition that failed, or what decided."""
     for check in decision.checks:
         if not check.passed:
             return f"{decision.route}: no, it {difference(check.attribute, check.expected, check.found)}"
-    return f"{decision.route}: yes, {_all_hold(len(decision.checks))}"
+    return f"{decision.route}: yes, {deciding_words(decision.checks)}"
 
 
 def keywords(routes: Iterable[Route]) -> frozenset[str]:

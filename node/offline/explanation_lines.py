@@ -13,7 +13,7 @@ from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.offline.explaining import PIXELS, explanation_of
 from ainode.node.offline.readings import unread_lines
-from ainode.node.routes import NOT_KEPT, Check, RouteDecision
+from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE, Check, RouteDecision
 from ainode.node.settings import Settings
 
 
@@ -33,11 +33,16 @@ def explanation(path: Path, settings: Settings) -> list[str]:
 
 
 def _decision_lines(decision: RouteDecision) -> list[str]:
-    """Return a line for the decision on a series, and a line for each of its checks."""
+    """Return lines for the decision on a series, for each condition of the route, and for what held of every image."""
     lines = [f"  series {decision.series_instance_uid}", f"    {router.explained(decision)}"]
+    usual = [check for check in decision.checks if check.passed and check.expected in OF_EVERY_IMAGE]
     for check in decision.checks:
+        if check in usual:
+            continue
         mark = "ok  " if check.passed else "FAIL"
         lines.append(f"      {mark} {check.attribute}: expected {check.expected}, found {check.found}")
+    if usual:
+        lines.append(f"      ok   asked of every image: {', '.join(check.expected for check in usual)}")
     return lines
 
 

@@ -14,7 +14,7 @@ from ainode.node.deciding.explanations import later_routes
 from ainode.node.domain import UID, UID_PATTERN
 from ainode.node.errors import CannotRender
 from ainode.node.keeping.unread import UnreadStudies
-from ainode.node.routes import NOT_KEPT
+from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE
 
 _READ_S: Final = 120.0
 
@@ -63,4 +63,7 @@ def router(parts: Parts) -> APIRouter:
 
 
 def _has_values_in_files(decisions: Any) -> bool:  # noqa: ANN401 - what the catalog keeps
-    return any(check["found"] == NOT_KEPT for decision in decisions for check in decision["checks"])
+    checks = (check for decision in decisions for check in decision["checks"])
+    return any(
+        check["found"] == NOT_KEPT and not (check["passed"] and check["expected"] in OF_EVERY_IMAGE) for check in checks
+    )

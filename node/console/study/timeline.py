@@ -69,7 +69,7 @@ def fruitless_check(completions: Sequence[KeptCompletion], jobs: Sequence[Job]) 
 
 def _of_job(course: JobCourse, jobs: Sequence[Job]) -> Iterator[Event]:
     job = course.job
-    words = f"because {course.reason}" if course.reason else "the reading was queued"
+    words = f"by {course.reason}" if course.reason else "the reading was queued"
     yield Event(job.queued_at, f"Matched by route {job.route}", words)
     yield from _earlier_attempts(job, course.events)
     yield from _read(job, course.headline, course.events)

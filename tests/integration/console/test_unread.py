@@ -15,6 +15,7 @@ from ainode.node.domain import UID, InstanceRef, JobState
 from ainode.node.keeping.catalog import StoredInstance
 from ainode.node.keeping.records import Job, Outcome
 from ainode.node.keeping.unread import Mismatch, UnreadReason
+from ainode.node.routes import Route
 from ainode.node.settings import ConsoleTable
 
 REFUSAL = '{"out_of_scope": {"reason": "shows no spine", "code": "wrong-body-part"}}'
@@ -139,15 +140,35 @@ def test_a_route_that_was_added_later_is_told_with_what_holds_the_study_against_
 def test_values_that_may_be_words_are_read_from_the_files_where_the_patient_is_shown_in_full(
     tmp_path: Path, patient: Literal["hidden", "full"], *, is_told: bool
 ) -> None:
-    bench = Bench(tmp_path / "node", console=ConsoleTable(patient=patient))
+    route = Route("sixteen", "spine_radiograph", tags={"ManufacturerModelName": "*17"})
+    bench = Bench(tmp_path / "node", console=ConsoleTable(patient=patient), routes=(route,))
     bench.pages.state.visit_of = visit_of
     content = io.BytesIO()
-    image = testing.noise(8, 8, seed=1, BodyPartExamined="HAND", ManufacturerModelName="Ursula 16")
+    image = testing.noise(8, 8, seed=1, ManufacturerModelName="Ursula 16")
     testing.dataset(image, study="study").save_as(content, enforce_file_format=True)
     bench.store(bench.tokens.add("modality"), content.getvalue())
     bench.take()
     bench.take(later=timedelta(minutes=1))
-    page = Browser(bench, Role.READER).get(f"/console/studies/{testing.uid('study')}/explanation?values=1").text
+    reader = Browser(bench, Role.READER)
+    page = reader.get(f"/console/studies/{testing.uid('study')}/explanation?values=1").text
     bench.web.stop()
     bench.engine.dispose()
     assert ("Ursula 16" in page, "not kept: it may be" in page) == (is_told, not is_told)
+    assert "Asked of every image, and holds: an image, nothing made by this node, an image with pixels, no localizer" in page
+
+
+def test_an_explanation_says_nothing_of_values_where_none_of_them_decided(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "node", routes=(Route("any", "spine_radiograph"),))
+    bench.pages.state.visit_of = visit_of
+    content = io.BytesIO()
+    image = testing.noise(8, 8, seed=1, ManufacturerModelName="Ursula 16")
+    testing.dataset(image, study="study").save_as(content, enforce_file_format=True)
+    bench.store(bench.tokens.add("modality"), content.getvalue())
+    bench.take()
+    bench.take(later=timedelta(minutes=1))
+    page = Browser(bench, Role.READER).get(f"/console/studies/{testing.uid('study')}/explanation").text
+    bench.web.stop()
+    bench.engine.dispose()
+    assert "modality DX" in page
+    assert "ManufacturerModelName" not in page
+    assert "may be a person" not in page

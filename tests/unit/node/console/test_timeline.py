@@ -119,19 +119,13 @@ def test_each_step_has_the_seconds_that_it_took_or_waited() -> None:
 
 def test_a_route_says_why_it_matched() -> None:
     check = {"attribute": "Modality", "expected": "CT", "found": "CT", "passed": True}
-    size = {**check, "attribute": "Rows", "expected": "an image with pixels", "found": "512 x 400"}
-    matched = {"route": "spine", "checks": [check, size, {**check, "attribute": "Rows", "found": "512"}]}
+    view = {**check, "attribute": "ViewPosition", "expected": "AP", "found": "AP"}
+    matched = {"route": "spine", "checks": [check, {**check, "attribute": "KVP", "found": "120"}, view]}
     missed = {"route": "other", "checks": [check, {**check, "passed": False}]}
     reasons = match_reasons([missed, matched])
-    assert reasons == {"spine": "Modality is CT, Rows is 512"}
+    assert reasons == {"spine": "modality CT, view AP, KVP 120"}
     shown = named(timeline([COMPLETE], None, [JobCourse(READ, reason=reasons["spine"])]))
-    assert shown["Matched by route spine"].detail == "because Modality is CT, Rows is 512"
-
-
-def test_an_attribute_that_two_conditions_look_at_is_one_reason() -> None:
-    check = {"attribute": "ImageType", "expected": "no localizer", "found": "absent", "passed": True}
-    decision = {"route": "spine", "series_instance_uid": "1", "checks": [check, {**check, "expected": "no picture"}]}
-    assert match_reasons([decision]) == {"spine": "Image Type is absent"}
+    assert shown["Matched by route spine"].detail == "by modality CT, view AP, KVP 120"
 
 
 def test_nothing_is_green_before_the_archive_confirmed_every_document() -> None:
@@ -328,8 +322,8 @@ def test_a_condition_on_a_value_that_is_not_kept_is_told_by_what_the_route_asks_
     )
     assert reasons == {
         "a": 'Manufacturer\'s Model Name fits "*CT*" (its own words are not kept: they may name a person)',
-        "b": "Body Part Examined is CHEST",
-        "c": "Body Part Examined is CHEST (by Study Description: thorax)",
+        "b": "body part CHEST",
+        "c": "body part CHEST (by Study Description: thorax)",
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ainode.node import settings
 from ainode.node.deciding import router
+from ainode.node.deciding.reasons import deciding_words
 from ainode.node.domain import (
     UID,
     Instance,
@@ -17,7 +18,7 @@ from ainode.node.domain import (
 )
 from ainode.node.encoding import headers
 from ainode.node.errors import CannotUnderstand, ConfigError
-from ainode.node.routes import BodyPartSource, Check, Route
+from ainode.node.routes import AN_IMAGE, OF_EVERY_IMAGE, BodyPartSource, Check, Route
 
 SHARED = Path(os.environ.get("AINODE_SHARED", Path(__file__).resolve().parents[5] / "shared"))
 SPINE_IMAGE: dict[str, Value] = {
@@ -64,7 +65,29 @@ def failed(study: Study, route: Route) -> list[Check]:
 def test_the_shipped_route_takes_a_spine_radiograph_and_says_so() -> None:
     study = a_study(a_series(SPINE_IMAGE))
     assert taken(study, shipped())
-    assert router.explained(router.decide(study, (shipped(),))[0]) == "spine-radiograph: yes, all 10 conditions hold"
+    (decision,) = router.decide(study, (shipped(),))
+    assert router.explained(decision) == "spine-radiograph: yes, modality DX, body part TSPINE"
+
+
+def test_what_the_node_asks_of_every_image_and_what_keeps_strangers_out_is_no_reason_of_a_match() -> None:
+    scan: dict[str, Value] = {"Modality": "CT", "StudyDescription": "chest", "Rows": 512, "Columns": 512}
+    tags = {"Rows": ">=16", "PatientPosition": "!HFDL", "StudyDescription": "*chest*"}
+    route = Route("lung", "lung", ("CT",), ("CHEST",), tags=tags, min_instances=16)
+    (decision,) = router.decide(a_study(a_series(*[scan] * 20)), [route])
+    assert decision.matched
+    assert {check.expected for check in decision.checks} >= OF_EVERY_IMAGE - {AN_IMAGE}
+    words = "modality CT, body part CHEST (by Study Description: chest), Study Description chest, 20 images"
+    assert deciding_words(decision.checks) == words
+    assert deciding_words(router.decide(a_study(a_series(scan)), [Route("any", "any")])[0].checks) == "modality CT"
+
+
+def test_the_view_and_the_kind_of_image_are_told_by_name() -> None:
+    kind = "1.2.840.10008.5.1.4.1.1.77.1.4"
+    image: dict[str, Value] = {"Modality": "XC", "SOPClassUID": kind, "ViewPosition": "AP", "Rows": 64, "Columns": 64}
+    route = Route("skin", "skin", tags={"ViewPosition": "AP|PA", "SOPClassUID": kind})
+    (decision,) = router.decide(a_study(a_series(image)), [route])
+    words = "modality XC, view AP, kind of image VL Photographic Image Storage"
+    assert router.explained(decision) == f"skin: yes, {words}"
 
 
 def test_the_shipped_routes_are_sound_and_send_to_nobody() -> None:

@@ -68,5 +68,9 @@ def test_an_explanation_shows_the_body_part_by_pixels_as_a_condition_of_its_own(
     (condition,) = {line.strip() for line in lines["chest"] if "body part by pixels" in line}
     assert condition.startswith("ok   body part by pixels: chest, lungs in slices ")
     assert "  ct_pneumonia reads it" in lines["chest"]
+    assert "    ct-pneumonia: yes, modality CT, body part CHEST, 40 images" in lines["chest"]
+    usual = r"nothing made by this node, an image with pixels, no localizer, no DERIVED\SECONDARY picture"
+    assert f"      ok   asked of every image: {usual}" in lines["chest"]
+    assert not any("ManufacturerModelName" in line for line in lines["chest"])
     assert "      FAIL body part by pixels: no chest, no aerated lung in any of 16 slices" in lines["abdomen"]
     assert any("ct_pneumonia declines" in line and "the header says CHEST" in line for line in lines["abdomen"])
