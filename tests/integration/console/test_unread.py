@@ -154,7 +154,7 @@ def test_values_that_may_be_words_are_read_from_the_files_where_the_patient_is_s
     bench.web.stop()
     bench.engine.dispose()
     assert ("Ursula 16" in page, "not kept: it may be" in page) == (is_told, not is_told)
-    assert "Asked of every image, and holds: an image, nothing made by this node, an image with pixels, no localizer" in page
+    assert "Asked of every image, and holds: an image, nothing made by this node, an image with pixels" in page
 
 
 def test_an_explanation_says_nothing_of_values_where_none_of_them_decided(tmp_path: Path) -> None:
