@@ -1,29 +1,31 @@
 """What `ainode compare` prints: two routes on the studies that both answered."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ainode.node.domain import counted, probability_text
 from ainode.node.keeping.paired_answers import Opinion, PairedAnswer, RouteAnswer
 from ainode.node.keeping.route_comparison import Estimate, RouteComparison, RouteFigures
+from ainode.node.routes import RouteMode
 from ainode.node.terminal import table
 
 _MOST_SHOWN: Final = 50
 _DIGITS: Final = 4
 
 
-def comparison_lines(comparison: RouteComparison) -> Iterator[str]:
-    """Yield the lines of a comparison; no line has a patient attribute."""
+def comparison_lines(comparison: RouteComparison, modes: Mapping[str, RouteMode]) -> Iterator[str]:
+    """Yield the lines of a comparison; no line has a patient attribute. `modes` are those of the routes by name."""
     first, second = comparison.routes
+    named = {name: f"{name} ({modes[name]})" for name in (first.name, second.name)}
     left_out = f"; {comparison.synthetic} synthetic left out" if comparison.synthetic else ""
     count = counted(comparison.studies, "study", "studies")
     before = "from before a route's model or precision last changed"
     older = f"; {comparison.older} {before} left out" if comparison.older else ""
-    yield f"{first.name} beside {second.name}: {count} that both answered{left_out}{older}"
+    yield f"{named[first.name]} and {named[second.name]}: {count} that both answered{left_out}{older}"
     if not comparison.studies:
         return
     for route in comparison.routes:
-        yield f"{route.name}: {', '.join(route.versions) or 'refused every study'}"
+        yield f"{named[route.name]}: {', '.join(route.versions) or 'refused every study'}"
     for difference in comparison.different_settings:
         yield f"set differently: {difference}"
     different = len(comparison.different)
@@ -47,17 +49,16 @@ def comparison_lines(comparison: RouteComparison) -> Iterator[str]:
     yield f"refused: by both {comparison.refused}, {alone}"
     yield "failed since: " + ", ".join(f"{route.name} {route.failures}" for route in comparison.routes)
     yield f"seconds on what both read: {', '.join(map(_seconds, comparison.routes))}"
-    yield from _different_lines(comparison)
+    yield from _different_lines(comparison, named)
 
 
-def _different_lines(comparison: RouteComparison) -> Iterator[str]:
+def _different_lines(comparison: RouteComparison, named: Mapping[str, str]) -> Iterator[str]:
     if not comparison.different:
         return
-    first, second = comparison.routes
     shown = comparison.different[:_MOST_SHOWN]
     rows = [(pair.study_instance_uid, *_answers(pair)) for pair in shown]
     yield ""
-    yield table(("study", first.name, second.name), rows)
+    yield table(("study", *(named[route.name] for route in comparison.routes)), rows)
     if len(comparison.different) > len(shown):
         yield f"the newest {len(shown)} of {len(comparison.different)}; the console's page Compare has more"
 

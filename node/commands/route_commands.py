@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ainode.node.commands.route_changes import Exchange
     from ainode.node.keeping.route_comparison import RouteComparison
+    from ainode.node.routes import RouteMode
     from ainode.node.settings import Settings
 
 compare_app = typer.Typer()
@@ -32,6 +33,10 @@ def _comparison(settings: "Settings", live: str, shadow: str, last: int) -> "Rou
     return compared(newest_pairs(database.existing(settings.database_url), (live, shadow), most=last))
 
 
+def _modes(settings: "Settings") -> dict[str, "RouteMode"]:
+    return {route.name: route.mode for route in settings.routes}
+
+
 @compare_app.command()
 def compare(
     live: Annotated[str, typer.Argument(metavar="LIVE", help="a route of routes.toml")],
@@ -46,7 +51,8 @@ def compare(
     from ainode.node import logs
     from ainode.node.commands.comparison_lines import comparison_lines
 
-    for line in comparison_lines(_comparison(settings_of(config), live, shadow, last)):
+    settings = settings_of(config)
+    for line in comparison_lines(_comparison(settings, live, shadow, last), _modes(settings)):
         print("\n".join(map(logs.printable, line.split("\n"))))
 
 
@@ -78,7 +84,7 @@ def route_live(
     change = exchange(settings, shadow, instead_of)
     former_route = change.to_shadow.name
     comparison, stated = _comparison(settings, former_route, shadow, last), routes_of(text_of(path))
-    for line in comparison_lines(comparison):
+    for line in comparison_lines(comparison, _modes(settings)):
         print(line)
     for line in change.to_live.other_conditions(change.to_shadow):
         print(f"the routes take other images: {line}")

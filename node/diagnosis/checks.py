@@ -3,7 +3,7 @@
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,12 +29,14 @@ from ainode.node.notifying import sending
 from ainode.node.reading import confinement
 from ainode.node.reading.boundary import OF_HANDLERS
 from ainode.node.reading.reader import Reader
-from ainode.node.reading.weights import ModelEnvironment, environment
+from ainode.node.reading.weights import HandlerWeights, ModelEnvironment, environment
 from ainode.node.routes import Route, RouteMode
 from ainode.node.settings import Peer, ReaderTable, Settings, Subscription, WorklistTable
 
 Line = tuple[str, str, str]
 """name of a part, state (`ready`, `shadow`, `attention` or `not ready`), the remedy or the reason; '' needs neither"""
+StateOf = Callable[[HandlerWeights, Route], tuple[str, str]]
+"""how the state of a live route and the reason are told"""
 READY = "ready"
 NOT_READY = "not ready"
 _LOOKED_BACK = timedelta(days=1)
@@ -66,7 +68,7 @@ def check_lines(settings: Settings) -> Iterator[Line]:
     yield from _failure_lines(settings)
     yield _reader_line(settings)
     yield from _confinement_lines(settings)
-    yield from route_lines(settings)
+    yield from route_lines(settings, HandlerWeights.short_state_of)
     for subscription in settings.subscriptions:
         yield _subscription_line(settings, subscription)
     for peer in settings.peers:
@@ -288,15 +290,18 @@ def _validity(certificate: str | Path, revocation_lists: Iterable[str | Path]) -
     return (READY, "")
 
 
-def route_lines(settings: Settings) -> Iterator[Line]:
-    """Yield the line of each route; each handler is asked in a reader process of its own, all of them at once."""
+def route_lines(settings: Settings, state_of: StateOf = HandlerWeights.state_of) -> Iterator[Line]:
+    """Yield the line of each route; each handler is asked in a reader process of its own, all of them at once.
+
+    `state_of` says in which words, where all that a route needs is here.
+    """
     models = environment(settings)
     handlers = sorted({route.handler for route in settings.routes})
     if handlers:
         with ThreadPoolExecutor(_READERS_AT_ONCE) as threads:
             questions = {name: threads.submit(_needs, name, models, settings.reader) for name in handlers}
             for route in settings.routes:
-                yield _route_line(route, models, questions[route.handler])
+                yield _route_line(route, models, questions[route.handler], state_of)
 
 
 def _needs(handler: str, models: ModelEnvironment, limits: ReaderTable) -> Needs:
@@ -311,18 +316,15 @@ def _needs(handler: str, models: ModelEnvironment, limits: ReaderTable) -> Needs
         reader.kill_unless_reading()
 
 
-def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs]) -> Line:
-    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents.
-
-    The line of a route that may send answers of demonstration weights says what the weights have seen.
-    """
+def _route_line(route: Route, models: ModelEnvironment, question: Future[Needs], state_of: StateOf) -> Line:
+    """Return the line of a route: `shadow`, with the reason, if the route is live and withholds its documents."""
     name = f"route {route.name}"
     try:
         router.refuse_broken(route)
         needs = question.result()
         for weights in needs.weights:
             models.weights.verified(weights)
-        state, words = models.weights.of_handler(needs.weights).state_of(route)
+        state, words = state_of(models.weights.of_handler(needs.weights), route)
     except NodeError as error:
         return (name, NOT_READY, str(error))
     if needs.missing_packages:

@@ -139,8 +139,10 @@ def _content(path: Path) -> tuple[dict[str, Any], str]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     lines = [f"line {n}: {line.strip()}" for n, line in enumerate(text.splitlines(), start=1) if _TODO.search(line)]
+    if len(lines) == 1:
+        raise ConfigError(f"{path}: {lines[0]}; write the answer there")
     if lines:
-        raise ConfigError("\n".join(f"{path}: {line}; write the answer there" for line in lines))
+        raise ConfigError("\n  ".join([f"{path}: {len(lines)} lines wait for an answer; write it there", *lines]))
     return values, hashlib.sha256(content).hexdigest()
 
 

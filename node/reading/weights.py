@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ainode.node.disk import part_folder, place_durably, sha256_of
 from ainode.node.domain import WeightsStatus
@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # a reader process starts 0.1 s earlier without the settings
     from ainode.node.settings import Settings
 
 __all__ = ["HandlerWeights", "ModelEnvironment", "WeightStore", "WeightsEntry", "environment"]
+
+
+# Where a person reads what the weights have seen, and how a route may answer with them all the same.
+_MORE: Final = "config/README.md, Routes, and `ainode weights list`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,16 @@ class HandlerWeights:
         if not self.demonstration:
             return "ready", ""
         return "ready", f"with demonstration weights, which {seen}" if seen else "with demonstration weights"
+
+    def short_state_of(self, route: "Route") -> tuple[str, str]:
+        """Return the same state, with words that fit a line of a table and name the place that says more."""
+        state, words = self.state_of(route)
+        if state == "shadow":
+            return (
+                state,
+                f"not ready for patients: demonstration weights, so its documents stay in the node; see {_MORE}",
+            )
+        return state, f"with demonstration weights, see {_MORE}" if words else ""
 
 
 @dataclass(frozen=True, slots=True)

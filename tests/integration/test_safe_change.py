@@ -85,13 +85,14 @@ def test_a_comparison_names_agreement_differences_refusals_seconds_and_studies(c
     answer(config, 25)
     lines = ainode(config, "compare", "skin", "skin next").output.splitlines()
     assert lines[:3] == [
-        "skin beside skin next: 25 studies that both answered",
-        "skin: skin_lesion 0.1.0",
-        "skin next: skin_lesion 0.2.0",
+        "skin (live) and skin next (shadow): 25 studies that both answered",
+        "skin (live): skin_lesion 0.1.0",
+        "skin next (shadow): skin_lesion 0.2.0",
     ]
     assert lines[3] == "same answer: 96.0 % (80.5 to 99.3 %), 1 differs"
     assert "probability of skin next minus that of skin: median -0.020, from -0.700 to -0.020 on 25 studies" in lines
     assert "seconds on what both read: skin 1.0 (1.0 to 1.0), skin next 3.0 (3.0 to 3.0)" in lines
+    assert lines[-2].split() == ["study", "skin", "(live)", "skin", "next", "(shadow)"]
     assert lines[-1].split() == ["1.2.24", "present", "0.9000", "absent", "0.2000"]
     assert "7 studies that both" in ainode(config, "compare", "skin", "skin next", "--last", "7").output
 

@@ -31,3 +31,19 @@ def test_the_list_names_what_check_would_refuse_in_a_description(
     assert lines["right"].split()[1] == "classify"
     assert "models/right/model.toml" not in lines["right"]
     assert words in lines["wrong"]
+
+
+def test_the_list_names_the_file_once_above_the_lines_that_wait_for_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"no network: nothing opens the file")
+    draft = DESCRIPTION.replace('version = "3"', 'version = "TODO: which?"').replace(
+        "size = [64, 48]", 'size = "TODO: two"'
+    )
+    write_model(tmp_path / "models", "drafted", tmp_path / "net.onnx", draft)
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata = "{tmp_path}"\n', encoding="utf-8")
+    (tmp_path / "routes.toml").write_text("", encoding="utf-8")
+    lines = CliRunner().invoke(model_app, ["list", "--config", str(config)]).output.splitlines()
+    path = tmp_path / "models/drafted/model.toml"
+    assert lines[1].split(maxsplit=1) == ["drafted", f"{path}: 2 lines wait for an answer; write it there"]
+    assert [line.partition(": ")[2] for line in lines[2:]] == ['version = "TODO: which?"', 'size = "TODO: two"']
+    assert all(line.strip().startswith("line ") for line in lines[2:])

@@ -8,7 +8,7 @@ import pytest
 from support import a_file, instance_ref
 from support.rows import read
 
-from ainode.node.diagnosis.checks import check_lines
+from ainode.node.diagnosis.checks import check_lines, route_lines
 from ainode.node.domain import (
     SELF_TEST_PEER,
     UID,
@@ -185,7 +185,11 @@ def test_every_shipped_handler_answers_live_as_its_manifest_and_its_route_say(
 
     job = reported(ledger, route, weights.demonstration)
     assert len(ledger.deliveries("a")) == (0 if stays else 1)
-    (line,) = [line for line in check_lines(settings) if line[0] == f"route {route.name}"]
+    (line,) = route_lines(settings)
+    (short_line,) = [line for line in check_lines(settings) if line[0] == f"route {route.name}"]
+    assert short_line[1] == line[1]
+    assert ("config/README.md, Routes, and `ainode weights list`" in short_line[2]) is bool(demonstration)
+    assert len(short_line[2]) < 150
     seen = {models.weights.entry(name).training_data for name in demonstration}
     assert all(data in line[2] for data in seen)
     if stays:

@@ -25,10 +25,12 @@ from ainode.node.keeping.records import Job
 from ainode.node.keeping.route_comparison import ENOUGH, compared
 from ainode.node.keeping.schema import jobs
 from ainode.node.keeping.statistics import Period
+from ainode.node.routes import RouteMode
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ROUTES = ("skin", "skin next")
+MODES = {"skin": RouteMode.LIVE, "skin next": RouteMode.SHADOW}
 
 
 def pair(engine: sa.Engine, number: int, first: float | None, second: float | None, **changes: object) -> None:
@@ -67,7 +69,7 @@ def test_readings_of_an_earlier_model_or_threshold_are_left_out_and_counted(engi
     assert [item.study_instance_uid for item in answers.pairs] == ["1.2.5", "1.2.4"]
     assert (answers.older, compared(answers).older) == (3, 3)
     assert "3 from before a route's model or precision last changed left out" in next(
-        comparison_lines(compared(answers))
+        comparison_lines(compared(answers), MODES)
     )
     earlier = newest_pairs(engine, ROUTES, most=9, period=Period(NOW, NOW + 4 * HOUR))
     assert ([item.study_instance_uid for item in earlier.pairs], earlier.older) == (["1.2.3", "1.2.2", "1.2.1"], 0)
@@ -99,7 +101,7 @@ def test_readings_in_another_precision_are_not_pooled_and_other_thresholds_are_s
         "lung precision: skin bf16 on cpu, skin next f32 on cpu",
         "threshold of Malignant: skin 0.5, skin next 0.25",
     )
-    assert "set differently: threshold of Malignant: skin 0.5, skin next 0.25" in list(comparison_lines(figures))
+    assert "set differently: threshold of Malignant: skin 0.5, skin next 0.25" in list(comparison_lines(figures, MODES))
 
 
 def test_two_thresholds_of_one_model_are_no_change(engine: sa.Engine) -> None:
@@ -186,14 +188,14 @@ def test_two_routes_with_the_same_strongest_verdict_differ_where_they_answer_a_q
     assert (mass.question, mass.agreement[0]) == ("Mass", pytest.approx(10 / 22))
     assert mass.median_gap == pytest.approx(0.4)
     assert (figures.kappa, figures.gaps) == (None, ())
-    lines = "\n".join(comparison_lines(figures))
+    lines = "\n".join(comparison_lines(figures, MODES))
     assert "same answer: 45.5 % " in lines
     assert "Mass: same verdict on 45.5 % " in lines
     assert "Mass: absent 0.2000  Mass: present 0.6000" in lines
 
 
 def test_a_kappa_that_is_none_says_why() -> None:
-    lines = comparison_lines(compared(PairedAnswers(ROUTES, (a_pair(0.9, 0.9),) * 20, 0)))
+    lines = comparison_lines(compared(PairedAnswers(ROUTES, (a_pair(0.9, 0.9),) * 20, 0)), MODES)
     assert "Cohen's kappa: none (both routes gave one answer alone) over 20 verdicts" in list(lines)
 
 
@@ -202,7 +204,7 @@ def test_a_question_that_one_route_alone_answers_is_named_and_not_compared() -> 
     alone = replace(pair, second=replace(pair.second, stated=Stated({}, {"Effusion": Opinion("present", 0.8)})))
     figures = compared(PairedAnswers(ROUTES, (alone,) * 20, 0))
     assert (figures.asked_by_one, [item.question for item in figures.questions]) == (("Mass",), ["Effusion"])
-    assert "answered by one route alone, and not compared: Mass" in list(comparison_lines(figures))
+    assert "answered by one route alone, and not compared: Mass" in list(comparison_lines(figures, MODES))
 
 
 def test_a_question_to_which_a_route_says_nothing_on_a_study_is_answered_otherwise_there() -> None:
@@ -213,7 +215,7 @@ def test_a_question_to_which_a_route_says_nothing_on_a_study_is_answered_otherwi
     effusion, mass = figures.questions
     assert (effusion.agreement[0], mass.judged, mass.agreement[0]) == (1.0, 25, pytest.approx(1 / 25))
     assert mass.median_gap == pytest.approx(0.0)
-    assert "Mass: present 0.7000  Mass: no verdict" in "\n".join(comparison_lines(figures))
+    assert "Mass: present 0.7000  Mass: no verdict" in "\n".join(comparison_lines(figures, MODES))
 
 
 def test_a_finding_of_the_left_side_is_another_question_than_that_of_the_right(engine: sa.Engine) -> None:
