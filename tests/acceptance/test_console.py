@@ -123,8 +123,8 @@ def test_what_a_reader_downloads_is_what_the_archive_has(hospital: Hospital, tmp
 def test_an_operator_has_a_study_read_once_more_and_sees_no_difference(hospital: Hospital) -> None:
     page = hospital.console.person("operator")
     page.goto(f"/console/studies/{hospital.studies['skin_lesion']}")
-    page.get_by_text("Read once more, for a comparison").click()
-    page.get_by_role("button", name="Read once more").click()
+    page.get_by_text("Check by a second reading").click()
+    page.get_by_role("button", name="Read and compare").click()
     page.get_by_text("byte for byte").wait_for(timeout=120_000)
     picture(page, "rereading-light")
     assert page.get_by_role("row").filter(has_text="Answer").count() == 1
@@ -292,7 +292,7 @@ def test_without_a_script_files_are_explained_and_tried(plain: Page, tmp_path: P
 
 def test_without_a_script_a_peer_is_called_and_a_study_is_sent(hospital: Hospital, plain: Page) -> None:
     plain.goto("/console/system")
-    plain.get_by_role("button", name=f"Echo of {hospital.archive.peer.name}").click()
+    plain.get_by_role("button", name=f"Test connection of {hospital.archive.peer.name}").click()
     plain.get_by_role("heading", name=f"Trial of {hospital.archive.peer.name}").wait_for()
     expect(plain.get_by_text("yes").first).to_be_visible()
     for theme in ("dark", "light"):

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from support import installed
@@ -11,13 +13,16 @@ installed("playwright", "fastapi", "jinja2", "highdicom")
 from integration.console.conftest import CSRF, is_open  # noqa: E402
 from playwright.sync_api import Page, expect  # noqa: E402
 from support import cut_off  # noqa: E402
+from support.answers import an_answer, put_answers  # noqa: E402
 from support.broken_words import broken_words  # noqa: E402
 from support.console import DESKTOP, PHONE, launched, picture  # noqa: E402
 from support.tried import ANSWERED, REFUSED, SHOWN, try_files  # noqa: E402
+from support.web_bench import Bench  # noqa: E402
 from support.whole_console import FAILED, READ, UNMATCHED, whole_console  # noqa: E402
 
 from ainode.node.console.entry.access import Role, Visit  # noqa: E402
 from ainode.node.console.trials.owners import owner  # noqa: E402
+from ainode.node.routes import Route, RouteMode  # noqa: E402
 from ainode.node.settings import ConsoleTable  # noqa: E402
 
 TRIALS = tuple(f"/console/trials/{identifier}" for identifier in (ANSWERED, SHOWN, REFUSED))
@@ -126,6 +131,30 @@ def test_what_a_changed_file_of_routes_would_change_fits_a_phone(page: Page) -> 
     expect(page.get_by_role("row").filter(has_text="spine-of-every-department")).to_be_visible(timeout=60_000)
     picture(page, "long-routes-compared")
     assert not cut_off.faults(page)
+
+
+def test_the_table_of_a_comparison_says_on_a_phone_alone_that_it_goes_on_at_the_side(
+    tmp_path: Path, page: Page
+) -> None:
+    routes = (Route("skin", "skin_lesion"), Route("next", "skin_lesion", mode=RouteMode.SHADOW))
+    bench = Bench(tmp_path / "node", routes=routes)
+    bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
+    now = datetime.now(UTC)
+    answers = [an_answer(number, now, 0.9, study_instance_uid="1.2.3") for number in (1, 2)]
+    put_answers(bench.engine, [answers[0], {**answers[1], "route": "next"}])
+    browser = page.context.browser
+    assert browser
+    with browser.new_context(base_url=f"http://127.0.0.1:{bench.settings.web.port}", viewport=PHONE) as context:
+        visitor = context.new_page()
+        visitor.goto("/console/compare?first=skin&second=next")
+        table, hint = visitor.locator(".scroll:has(> .matrix)"), visitor.get_by_text("Swipe the table")
+        is_wider = "(box) => box.scrollWidth > box.clientWidth"
+        for size, goes_on in ((PHONE, True), (DESKTOP, False)):
+            visitor.set_viewport_size(size)
+            assert table.evaluate(is_wider) is goes_on
+            assert hint.is_visible() is goes_on
+    bench.web.stop()
+    bench.engine.dispose()
 
 
 def test_a_button_that_takes_something_away_differs_by_more_than_its_color(page: Page) -> None:

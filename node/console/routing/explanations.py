@@ -10,9 +10,11 @@ from ainode.node.console.entry.access import Role, Visit
 from ainode.node.console.pages import render
 from ainode.node.console.parts import Parts
 from ainode.node.console.routing.unread import WORDS, sentence
+from ainode.node.console.study.series_names import names_of
 from ainode.node.deciding.explanations import later_routes
 from ainode.node.domain import UID, UID_PATTERN
 from ainode.node.errors import CannotRender
+from ainode.node.keeping.study_records import StudyRecords
 from ainode.node.keeping.unread import UnreadStudies
 from ainode.node.routes import NOT_KEPT, OF_EVERY_IMAGE
 
@@ -22,6 +24,7 @@ _READ_S: Final = 120.0
 def router(parts: Parts) -> APIRouter:
     """Return the routes of the page."""
     routes, unread, assistant = APIRouter(), UnreadStudies(parts.engine), Assistant(parts.settings)
+    records = StudyRecords(parts.engine)
 
     @routes.get("/studies/{study}/explanation")
     def explanation(
@@ -57,6 +60,13 @@ def router(parts: Parts) -> APIRouter:
             problem=problem,
             has_values_in_files=_has_values_in_files(decisions or ()),
             may_read_values=may_read_values,
+            uid_names=names_of(
+                (decision["series_instance_uid"] for decision in decisions or ()),
+                UID(study),
+                records.series(UID(study)),
+                parts.catalog,
+                has_words=parts.settings.console.patient == "full",
+            ),
         )
 
     return routes

@@ -67,6 +67,6 @@ class RereadingPage:
         """Return how far the reading is, or the comparison."""
         entry = self._rereadings.entry(identifier)
         if entry is None or entry.job.study_instance_uid != study:
-            raise HTTPException(404, "this comparison was forgotten; have the study read once more")
+            raise HTTPException(404, "this comparison was forgotten; have the study read a second time")
         template = "_rereading.html" if "hx-request" in request.headers else "rereading.html"
         return render(request, template, study=study, entry=entry, kind_words=KIND_WORDS)

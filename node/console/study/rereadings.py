@@ -70,7 +70,7 @@ class Rereadings:
         entry = Rereading(secrets.token_hex(8), job, weights, person)
         with self._lock:
             if sum(not other.is_over for other in self._entries.values()) >= _MOST_WAITING:
-                raise ConfigError(f"{_MOST_WAITING} studies wait to be read once more; wait until they were")
+                raise ConfigError(f"{_MOST_WAITING} studies wait to be read a second time; wait until they were")
             self._entries[entry.id] = entry
             while len(self._entries) > _MOST_ENTRIES:
                 self._entries.popitem(last=False)

@@ -447,5 +447,5 @@ def test_a_study_that_is_read_again_unchanged_says_that_nothing_was_read_and_sin
     page = operator.get(read.address).text
     words = page[page.index("Nothing was read again when") :]
     assert "2026-03-04" in words[:300]
-    assert "“Read once more, for a comparison” reads the same files" in words[:600]
+    assert "“Check by a second reading” reads the same files" in words[:600]
     assert "being checked" not in page

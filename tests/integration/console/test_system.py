@@ -111,7 +111,7 @@ def test_the_overview_tells_queues_machine_receiver_and_peers(viewer: Browser, b
     page = viewer.get("/console/system").text
     for words in ("readings that wait", "SQLite", "CT&lt;1&gt;@10.0.0.1", "not in [node] allow", "PACS@127.0.0.1:1"):
         assert words in page
-    assert "Echo" not in page
+    assert "Test connection" not in page
     part = viewer.get("/console/system", headers={"HX-Request": "true"}).text
     assert "<html" not in part
     assert "readings that wait" in part
