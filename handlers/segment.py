@@ -32,8 +32,6 @@ _CATEGORIES = {
     "abnormal": Code("49755003", "SCT", "Morphologically Abnormal Structure"),
     "tissue": Code("85756007", "SCT", "Tissue"),
 }
-# PS3.3 C.7.6.2 and C.7.4.1: a segmentation object lies where its images lie.
-_OF_PLACE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _MM3_PER_ML = 1000.0
 _MOST_VALUE, _MOST_SEGMENTS = 1000, 255
 # PS3.3 C.8.20.4: Segment Label is LO.
@@ -196,9 +194,7 @@ class Segment(DescribedReading):
             return OutOfScope(reason, "nothing-marked", evidence)
         return Result(
             study_instance_uid=selection.study_instance_uid,
-            algorithm=self.algorithm(
-                {**self._parameters(), **_unplaced(marked.instances), **unread(refusals)}, marked.seen
-            ),
+            algorithm=self.algorithm({**self._parameters(), **unread(refusals)}, marked.seen),
             title=self.description.title,
             procedure=self.description.procedure,
             findings=marked.findings(),
@@ -231,15 +227,6 @@ class Segment(DescribedReading):
             if len(set(values)) < len(values):
                 raise output.wrong_together("two segments have one name, or one value; change one")
         return segments
-
-
-def _unplaced(instances: Collection[Instance]) -> dict[str, str]:
-    """Return the parameter that says why no segmentation object has what was marked; none of images with a place."""
-    count = sum(not all(map(instance.text, _OF_PLACE)) for instance in instances)
-    if not count:
-        return {}
-    images = "the images have" if count == len(instances) else f"{count} of {len(instances)} images have"
-    return {"segmentation object": f"none, for {images} no place in the patient"}
 
 
 def _segment(table: Table, site: Code | None, is_stack: bool) -> _Segment:  # noqa: FBT001 - a fact of the description

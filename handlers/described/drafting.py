@@ -128,7 +128,7 @@ def _input(facts: Facts) -> Iterable[str]:
         yield 'range = ["TODO: low, such as -1000 HU", "TODO: high"]  # to 0 to 1; or percentiles, values = "zscore"'
     else:
         yield 'values = "display"  # as a viewer shows it, 0 to 1; or range, window, percentiles, "zscore", "raw"'
-    yield "scale = 1.0  # then times scale, less mean, by std, as the network was trained: check this"
+    yield "scale = 1.0  # the network gets (value x scale - mean) / std, as in its training: check this"
     means = facts.channels == _COLOR
     yield f"mean = {'[0.485, 0.456, 0.406]' if means else '[0.0]'}" + ("  # those of ImageNet" if means else "")
     yield f"std = {'[0.229, 0.224, 0.225]' if means else '[1.0]'}"

@@ -198,8 +198,10 @@ class Mark:
     def _measurements(self) -> tuple[Measurement, ...]:
         """Return the size; of a stack the volume, and the sizes on the slice where it is largest."""
         images = (self.image.ref,)
+        place = self._place if self.whole.stack else ""  # the name of the finding says which image it is
         sizes = [
-            Measurement(concept, _three_figures(value), unit, images) for concept, value, unit in self._sizes_on_image
+            Measurement(concept, _three_figures(value), unit, images, place=place)
+            for concept, value, unit in self._sizes_on_image
         ]
         if self.whole.stack is None:
             return tuple(sizes)
@@ -236,16 +238,21 @@ class Mark:
 
     def capture(self, title: str) -> Capture:
         """Return the image with most marked pixels, and the border there."""
-        slices = self.whole.stack
-        number = slice_number(slices, self.key) if slices else self.key + 1
-        place = f"slice {number} of {len(slices.instances)}" if slices else f"image {number}"
         return Capture(
             image=self.image.ref,
-            title=f"{title}, {self.item.name}, {place}",
+            title=f"{title}, {self.item.name}, {self._place}",
             captions=tuple(filter(None, (NOT_RULED_OUT if self.item.is_candidate else "", self._seen))),
             findings=(self.finding,),
             subject=self.finding,
             window=self.whole.window,
+        )
+
+    @property
+    def _place(self) -> str:
+        """Return the image with most marked pixels, as a person counts them."""
+        slices = self.whole.stack
+        return (
+            f"slice {slice_number(slices, self.key)} of {len(slices.instances)}" if slices else f"image {self.key + 1}"
         )
 
     @property

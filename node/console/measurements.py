@@ -15,7 +15,7 @@ class ShownMeasurement:
     name: str
     """finding and concept: `lung, Volume`; the finding alone where both have one name"""
     value: str
-    """with its unit"""
+    """with its unit, and where it was measured if not on the whole finding"""
 
 
 def measurements_of(findings: Sequence[Mapping[str, Any]]) -> tuple[ShownMeasurement, ...]:
@@ -31,7 +31,8 @@ def _of_finding(finding: Mapping[str, Any]) -> Iterator[ShownMeasurement]:
         is_one_name = finding_name.casefold() in {"", concept.casefold()}
         unit = _UNIT_WORDS.get(measurement["unit"], measurement["unit"])
         name = concept if is_one_name else f"{finding_name}, {concept}"
-        yield ShownMeasurement(name, f"{_number(measurement['value'])} {unit}".rstrip())
+        place = f" on {measurement['place']}" if measurement.get("place") else ""  # older nodes named none
+        yield ShownMeasurement(name, f"{_number(measurement['value'])} {unit}".rstrip() + place)
 
 
 def _number(value: float) -> str:

@@ -21,6 +21,13 @@ class OutOfScope:
     code: str
     """a short stable word for statistics, such as `wrong-body-part`"""
     evidence: tuple[InstanceRef, ...] = ()
+    words: str = ""
+    """the reason as documents tell it, which name a series by its number and not by its UID; '' is the reason"""
+
+    @property
+    def told(self) -> str:
+        """Return the reason for people who read a document."""
+        return self.words or self.reason
 
 
 class GraphicType(StrEnum):
@@ -84,6 +91,8 @@ class Measurement:
     inferred_from: tuple[InstanceRef, ...]
     of_outline: bool = False
     """whether the number was measured on the outline of the finding"""
+    place: str = ""
+    """where, for people, if not the whole of the finding was measured, such as `slice 12 of 40`"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ _METADATA: Final = {
 def write(folder: Path, study: Study, reading: Reading) -> None:
     """Write the answer on the first image of a study."""
     if isinstance(reading.answer, OutOfScope):
-        values: Mapping[str, object] = error(f"the model does not read this image: {reading.answer.reason}")
+        values: Mapping[str, object] = error(f"the model does not read this image: {reading.answer.told}")
     else:
         summary = json.loads(reading.summary)
         image = summary["findings"][0]["evidence"][0]

@@ -24,6 +24,7 @@ from ainode.node.domain import (
     DocumentKind,
     Instance,
     InstanceRef,
+    Result,
     is_uid,
 )
 from ainode.node.encoding.elements import DEFLATED, Plain, encoding_of, walk
@@ -58,15 +59,14 @@ _PDF: Final = b"%PDF-"
 _UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
 
 
-def attached_documents(
-    attachments: Sequence[Attachment], sources: Sequence[Instance], context: DocumentContext
-) -> tuple[Document, ...]:
+def attached_documents(result: Result, sources: Sequence[Instance], context: DocumentContext) -> tuple[Document, ...]:
     """Return the objects of a result as documents, marked for research, with a meta group of the node's own.
 
     `sources` are the instances of the study.
 
     Raises: HandlerError that names the object by its number, and what of it does not fit.
     """
+    attachments = result.attachments
     if not attachments:
         return ()
     if sum(len(attachment.content) for attachment in attachments) > MOST_BYTES:
@@ -76,7 +76,7 @@ def attached_documents(
     documents = []
     for number, attachment in enumerate(attachments, start=1):
         try:
-            documents.append(_document(attachment, patient, sources, mark))
+            documents.append(_document(attachment, patient, sources, mark, result))
         except _Unfit as error:
             raise _refusal(number, len(attachments), str(error)) from error
         except CannotUnderstand as error:
@@ -98,7 +98,9 @@ def _refusal(number: int, count: int, words: str) -> HandlerError:
     return HandlerError(f"object {number} of {count} that the program made: {words}; nothing was sent")
 
 
-def _document(attachment: Attachment, patient: Dataset, sources: Sequence[Instance], mark: Dataset) -> Document:
+def _document(
+    attachment: Attachment, patient: Dataset, sources: Sequence[Instance], mark: Dataset, result: Result
+) -> Document:
     """Return an object as a document.
 
     Raises: _Unfit, CannotUnderstand, and what pydicom raises.
@@ -121,6 +123,8 @@ def _document(attachment: Attachment, patient: Dataset, sources: Sequence[Instan
         raise _Unfit(f"its {error} states a patient who is not that of the images") from error
     # Elements that nobody looked at are written as they were read.
     written = dataset if is_changed else dcmread(BytesIO(attachment.content))
+    description = str(written.get("SeriesDescription") or "")
+    written.SeriesDescription = program_series_description(description, result.title, result.algorithm)
     return Document(DocumentKind.OBJECT, ref, _content(written, origin, mark, has_private=has_private))
 
 
@@ -186,7 +190,6 @@ def _content(dataset: Dataset, origin: Origin, mark: Dataset, *, has_private: bo
     if has_private:
         dataset.walk(_remove_private)
     dataset.ContributingEquipmentSequence = [*(dataset.get("ContributingEquipmentSequence") or ()), mark]
-    dataset.SeriesDescription = program_series_description(str(dataset.get("SeriesDescription") or ""))
     file = BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     _, begin = parse(file.getvalue())

@@ -25,9 +25,11 @@ from ainode.node.domain import (
 )
 from ainode.node.encoding import headers
 from ainode.node.identity import is_ours
+from ainode.node.imaging.naming import with_names
 from ainode.node.imaging.patients import TWO_PATIENTS, patient_contradiction
 from ainode.node.reading.attachments import attached_documents
 from ainode.node.reading.plain import plain
+from ainode.node.reading.unplaced import unplaced
 
 
 def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) -> Reading:
@@ -39,6 +41,10 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     study = _study(request)
     refusal = request.refusal or patient_contradiction(study.instances)
     answer = _two_patients(study, refusal) if refusal else _with_notes(answer_of(study, handler), request.notes)
+    if isinstance(answer, Result):
+        answer = _with_parameters(answer, unplaced(answer, study))
+    else:
+        answer = dataclasses.replace(answer, words=with_names(answer.reason, study))
     instances = (instance for item in (study, *study.priors) for instance in item.instances)
     sources = {instance.ref.sop_instance_uid: instance.path for instance in instances}
     context = dataclasses.replace(request.context, source_series_numbers=_series_numbers(study))
@@ -46,7 +52,7 @@ def read(request: Request, handler: Handler, on_early: OnEarly = nothing_early) 
     summary = reports.result_json(answer, request.context)
     attached: tuple[Document, ...] = ()
     if isinstance(answer, Result) and answer.attachments:  # what does not fit ends the job before anything leaves
-        attached = attached_documents(answer.attachments, study.instances, context)
+        attached = attached_documents(answer, study.instances, context)
         answer = dataclasses.replace(answer, attachments=())  # the documents have their bytes
     if isinstance(answer, Result) and is_urgent(answer, request.urgent):
         bare = dataclasses.replace(answer, captures=(), segmented=None)
@@ -81,11 +87,15 @@ def _with_notes(answer: Result | OutOfScope, notes: tuple[str, ...]) -> Result |
         return answer
     if isinstance(answer, OutOfScope):
         return dataclasses.replace(answer, reason=" ".join((f"{answer.reason.removesuffix('.')}.", *notes)))
-    parameters = (
-        *answer.algorithm.parameters,
-        *((f"note {number}", note) for number, note in enumerate(notes, start=1)),
+    return _with_parameters(answer, tuple((f"note {number}", note) for number, note in enumerate(notes, start=1)))
+
+
+def _with_parameters(result: Result, parameters: tuple[tuple[str, str], ...]) -> Result:
+    """Return the result with what the node has to say of it, behind what the handler says."""
+    algorithm = result.algorithm
+    return dataclasses.replace(
+        result, algorithm=dataclasses.replace(algorithm, parameters=(*algorithm.parameters, *parameters))
     )
-    return dataclasses.replace(answer, algorithm=dataclasses.replace(answer.algorithm, parameters=parameters))
 
 
 def _study(request: Request) -> Study:

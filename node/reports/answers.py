@@ -32,7 +32,8 @@ def answer_of(summary: str) -> Result | OutOfScope:
     """Return the answer of a result.json."""
     values = json.loads(summary)
     if refusal := values.get("out_of_scope"):
-        return OutOfScope(refusal["reason"], refusal["code"], _refs(values["evidence"]))
+        # Older nodes kept the reason alone.
+        return OutOfScope(refusal["reason"], refusal["code"], _refs(values["evidence"]), refusal.get("words", ""))
     return Result(
         study_instance_uid=UID(values["study_instance_uid"]),
         algorithm=_algorithm(values["algorithm"]),
@@ -70,7 +71,8 @@ def _finding(values: Mapping[str, Any]) -> Finding:
         concept=_code(values["finding"]),
         site=_code(values["site"]),
         measurements=tuple(
-            Measurement(_code(item["name"]), item["value"], Code(item["unit"], "", ""), ())
+            # Older nodes named no place.
+            Measurement(_code(item["name"]), item["value"], Code(item["unit"], "", ""), (), place=item.get("place", ""))
             for item in values["measurements"]
         ),
         evidence=_refs(values["evidence"]),

@@ -60,7 +60,7 @@ def _lines(answer: Result | OutOfScope) -> Iterator[str]:
     yield RESEARCH_USE_ONLY
     yield title(answer)
     if isinstance(answer, OutOfScope):
-        yield answer.reason
+        yield answer.told
     else:
         yield from answer.statements
 

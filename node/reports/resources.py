@@ -205,7 +205,7 @@ def _conclusion(draft: Draft) -> list[str]:
     answer = draft.answer
     lines = [RESEARCH_USE_ONLY, title(answer)]
     if isinstance(answer, OutOfScope):
-        return [*lines, answer.reason]
+        return [*lines, answer.told]
     algorithm = answer.algorithm
     limit_lines = [f"{name}: {text}" for name, text in limits(algorithm)]
     model = f"Model: {algorithm.name} {algorithm.version}; {weights_text(algorithm)}"

@@ -23,6 +23,8 @@ _STEP = 10_007
 _MAX_BYTES = 64
 _MAX_VERSION_BYTES = 32
 _CUT = "..."
+# Of the Series Description of a program's object; the rest is its own.
+_MOST_BEFORE_OWN = 40
 
 
 def series_number(kind: DocumentKind, reading: str, context: DocumentContext, index: int = 0) -> int:
@@ -45,10 +47,14 @@ def series_description(title: str, algorithm: Algorithm) -> str:
     return _joined(f"AI {_plain(title)}".rstrip(), f" {_version(algorithm)} (RUO)")
 
 
-def program_series_description(text: str) -> str:
-    """Return the Series Description of what a site's program made, by its own: it says so, whatever is shortened."""
+def program_series_description(text: str, title: str, algorithm: Algorithm) -> str:
+    """Return the Series Description of what a site's program made, by its own `text`.
+
+    It begins as that of the node's report, and says that a program made the series, whatever is shortened.
+    """
     own = _plain(text).removesuffix("(RUO)").rstrip()
-    return _joined(f"AI program: {own}" if own else "AI program", " (RUO)")
+    beginning = _joined(f"AI {_plain(title)}".rstrip(), f" {_version(algorithm)}", most=_MOST_BEFORE_OWN)
+    return _joined(f"{beginning}, program: {own}" if own else f"{beginning}, program", " (RUO)")
 
 
 def model_version(algorithm: Algorithm) -> str:
@@ -60,9 +66,9 @@ def _version(algorithm: Algorithm) -> str:
     return _plain(algorithm.version).encode()[:_MAX_VERSION_BYTES].decode(errors="ignore")
 
 
-def _joined(text: str, ending: str) -> str:
-    """Return both texts as an LO; the first text is cut where both are too long."""
-    room = _MAX_BYTES - len(ending.encode())
+def _joined(text: str, ending: str, most: int = _MAX_BYTES) -> str:
+    """Return both texts in at most so many bytes; the first text is cut where both are too long."""
+    room = most - len(ending.encode())
     if len(text.encode()) > room:
         text = text.encode()[: room - len(_CUT)].decode(errors="ignore").rstrip() + _CUT
     return text + ending

@@ -144,11 +144,11 @@ def out_of_scope_report(reason: OutOfScope, sources: Mapping[UID, Path], context
         headers=headers,
         context=context,
         # The digest has the words too: an archive ignores other words under a UID that it knows.
-        digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.reason)),
+        digest="\x1f".join((run_digest(reason.evidence, context), reason.code, reason.told)),
         description="AI study not analyzed (RUO)",
         requests=requests_of(reason.evidence, sources, headers),
     )
-    return _document(_narrative_report(f"Not analyzed: {reason.reason}", draft), draft)
+    return _document(_narrative_report(f"Not analyzed: {reason.told}", draft), draft)
 
 
 def _narrative_report(text: str, draft: _Draft) -> sr.ContainerContentItem:

@@ -50,7 +50,7 @@ def result_json(answer: Result | OutOfScope, context: DocumentContext) -> str:
 
 def _out_of_scope_fields(answer: OutOfScope) -> dict[str, object]:
     return {
-        "out_of_scope": {"reason": answer.reason, "code": answer.code},
+        "out_of_scope": {"reason": answer.reason, "code": answer.code, "words": answer.told},
         "evidence": [ref.sop_instance_uid for ref in answer.evidence],
     }
 
@@ -112,7 +112,12 @@ def _finding_fields(finding: Finding) -> dict[str, object]:
         "site": finding.site.meaning,
         "laterality": finding.laterality and finding.laterality.meaning,
         "measurements": [
-            {"name": measurement.concept.meaning, "value": measurement.value, "unit": measurement.unit.value}
+            {
+                "name": measurement.concept.meaning,
+                "value": measurement.value,
+                "unit": measurement.unit.value,
+                "place": measurement.place,
+            }
             for measurement in finding.measurements
         ],
         "region": region,
@@ -153,7 +158,7 @@ def _statements(answer: Result | OutOfScope) -> tuple[str, ...]:
 def sections(answer: Result | OutOfScope) -> Iterator[tuple[str, Rows]]:
     """Yield the heading of each section with the section's rows of name and value."""
     if isinstance(answer, OutOfScope):
-        yield "Why", [("Reason", answer.reason), ("Code", answer.code)]
+        yield "Why", [("Reason", answer.told), ("Code", answer.code)]
         return
     if answer.findings:
         yield "Findings", [row for finding in answer.findings for row in _finding_rows(finding, answer)]
@@ -212,4 +217,5 @@ def _date_text(measurement: Measurement, result: Result) -> str:
 
 def _measurement_text(measurement: Measurement) -> str:
     unit = _UNIT_WORDS.get(measurement.unit.value, measurement.unit.value)
-    return f"{measurement.concept.meaning} {measurement.value:.4g} {unit}".rstrip()
+    place = f" on {measurement.place}" if measurement.place else ""
+    return f"{measurement.concept.meaning} {measurement.value:.4g} {unit}".rstrip() + place

@@ -1,13 +1,13 @@
 """What people call the series and images of a study: number, modality, how many images."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ainode.node.console.identifiers import found_uids
-from ainode.node.domain import UID, Instance, counted
+from ainode.node.domain import UID, Instance
 from ainode.node.encoding import headers
 from ainode.node.errors import NodeError
+from ainode.node.imaging.naming import plain_code, plain_number, series_name
 from ainode.node.keeping.catalog import Catalog, StoredInstance
 from ainode.node.keeping.study_records import KeptSeries
 
@@ -15,9 +15,6 @@ _MOST: Final = 8
 """of the UIDs in the sentences of one page: each costs a look at a header"""
 _WORDS: Final = "SeriesDescription"
 _KEYWORDS: Final = frozenset({"SeriesNumber", "InstanceNumber", "Modality", _WORDS})
-# PS3.5 6.2, IS and CS: what is no number or code may be a person's words.
-_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,12}")
-_CODE: Final = re.compile(r"[A-Z0-9_ ]{1,16}")
 
 
 def names_of(
@@ -35,7 +32,7 @@ def names_of(
     wanted = {uid for uid in uids if uid not in stored} | {item.ref.series_instance_uid for item in stored.values()}
     names = _names_of_series(wanted, study, series, catalog, has_words=has_words)
     for uid, item in stored.items():
-        number = _number(_header(item), "InstanceNumber")
+        number = plain_number(_header(item), "InstanceNumber")
         name = names.get(item.ref.series_instance_uid)
         if number and name:
             names[uid] = f"number {number} in series {name}"
@@ -51,12 +48,11 @@ def _names_of_series(
     names: dict[str, str] = {}
     for uid, item in named.items():
         header = _header(middles.get((study, item.middle)))
-        number = _number(header, "SeriesNumber") or f"{all_uids.index(uid) + 1} of {len(all_uids)}"
-        modality = header.text("Modality").strip() if header else ""
+        number = plain_number(header, "SeriesNumber") or f"{all_uids.index(uid) + 1} of {len(all_uids)}"
+        modality = plain_code(header, "Modality") or item.kind
         words = header.text(_WORDS).strip() if header and has_words else ""
         noun = "image" if item.has_images else "object"
-        kind = modality if _CODE.fullmatch(modality) else item.kind
-        names[uid] = f"{number} ({', '.join(filter(None, (kind, words, counted(item.instance_count, noun))))})"
+        names[uid] = series_name(number, modality, item.instance_count, description=words, noun=noun)
     return names
 
 
@@ -68,8 +64,3 @@ def _header(stored: StoredInstance | None) -> Instance | None:
         return headers.instance(stored.path, sha256=stored.sha256, keywords=_KEYWORDS)
     except (NodeError, OSError):
         return None
-
-
-def _number(header: Instance | None, keyword: str) -> str:
-    text = header.text(keyword).strip() if header else ""
-    return text if _NUMBER.fullmatch(text) else ""

@@ -1,5 +1,7 @@
 """What a site's networks answer, in the node's words: held against torch, SciPy and pydicom alone."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -37,6 +39,7 @@ from ainode.models.described.network import NetworkFile, opened
 from ainode.models.errors import UnusablePicture
 from ainode.models.running.runtime import Execution
 from ainode.node import reports, testing
+from ainode.node.console.measurements import measurements_of
 from ainode.node.domain import DocumentKind, OutOfScope, Presence, Result, Selection, SyntheticImage
 from ainode.node.encoding import headers
 from ainode.node.errors import ConfigError, WeightsError
@@ -374,6 +377,17 @@ def test_of_several_pieces_on_a_slice_the_area_is_that_of_the_outlined_one(
     assert others, "the phantom has ribs beside its spine"
     values = {one.concept.meaning: one.value for one in finding.measurements}
     assert values["Area"] == float(f"{largest * 0.09:.3g}")
+    (capture,) = result.captures
+    place = capture.title.rpartition(", ")[2]
+    assert re.fullmatch(r"slice \d+ of \d+", place)
+    assert {one.concept.meaning: one.place for one in finding.measurements} == {
+        "Volume": "",
+        "Area": place,
+        "Area of all pieces on the image": place,
+    }
+    assert f", Area {values['Area']:.4g} cm2 on {place}" in reports.report_text(result)
+    shown = measurements_of(json.loads(reports.result_json(result, CONTEXT))["findings"])
+    assert [item.value.partition(" on ")[2] for item in shown] == ["", place, place]
     assert values["Area of all pieces on the image"] == float(f"{key.sum() * 0.09:.3g}")
     columns, rows = np.floor(np.asarray(finding.region.points)).astype(int).T
     pieces, _ = ndimage.label(key, np.ones((3, 3)))
@@ -555,12 +569,6 @@ def test_the_share_of_an_outlined_piece_of_a_film_stands_beside_that_of_all_piec
     assert [one.concept.value for one in alone.measurements] == ["image-share"]
     assert alone.qualities == ()
     assert alone.measurements[0].value == pytest.approx(of_piece.value)
-
-
-def test_the_report_says_why_what_is_marked_on_a_film_is_in_no_segmentation(tmp_path: Path) -> None:
-    result = _of_film(tmp_path, {"answer": np.ones((1, 1, 64, 48), np.float32)}, film_text("segment", MASKS))
-    told = dict(result.algorithm.parameters)["segmentation object"]
-    assert told == "none, for the images have no place in the patient"
 
 
 @pytest.mark.parametrize(

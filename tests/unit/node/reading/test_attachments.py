@@ -1,4 +1,5 @@
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,22 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.programs import CONTEXT
 
 from ainode.node import testing
-from ainode.node.domain import RESEARCH_USE_ONLY, UID, Attachment, Instance
+from ainode.node.domain import (
+    RESEARCH_USE_ONLY,
+    UID,
+    Algorithm,
+    Attachment,
+    Code,
+    Document,
+    Instance,
+    Result,
+    WeightsStatus,
+)
 from ainode.node.encoding import headers
 from ainode.node.encoding.part10 import head, parse
 from ainode.node.errors import HandlerError
 from ainode.node.reading.attachments import KINDS, attached_documents
+from ainode.node.reports.series import program_series_description, series_description
 
 SC, SR, PDF, CT = KINDS["SC"][0], KINDS["SR"][0], KINDS["PDF"][0], "1.2.840.10008.5.1.4.1.1.2"
 
@@ -53,9 +65,18 @@ def attached(content: bytes, *kinds: str) -> Attachment:
     return Attachment(content, kinds or tuple(KINDS))
 
 
+def made(attachments: Sequence[Attachment], sources: tuple[Instance, ...]) -> tuple[Document, ...]:
+    """Return the documents of a program that wrote these objects."""
+    algorithm = Algorithm("tool", "1.0", "", WeightsStatus.SITE)
+    code = Code("1", "99TEST", "any")
+    study = sources[0].ref.study_instance_uid
+    result = Result(study, algorithm, "Coverage", code, (), (), (), (), attachments=tuple(attachments))
+    return attached_documents(result, sources, CONTEXT)
+
+
 def test_an_object_of_the_study_leaves_with_a_meta_group_of_the_node(sources: tuple[Instance, ...]) -> None:
     content = b"#!/bin/sh" + encoded(an_object(sources))[9:]
-    (document,) = attached_documents([attached(content)], sources, CONTEXT)
+    (document,) = made([attached(content)], sources)
     assert document.kind == "object"
     assert document.content[:128] == bytes(128)
     assert dcmread(io.BytesIO(document.content)).PixelData == bytes(32)
@@ -67,14 +88,14 @@ def test_private_elements_stay_behind_at_every_depth(sources: tuple[Instance, ..
     item = Dataset()
     item.add_new(0x00091011, "LO", "private")
     dataset.ReferencedImageSequence = [item]
-    (document,) = attached_documents([attached(encoded(dataset))], sources, CONTEXT)
+    (document,) = made([attached(encoded(dataset))], sources)
     assert b"private" not in document.content
 
 
 def test_an_object_says_that_it_is_for_research_beside_what_the_program_wrote_of_equipment(
     sources: tuple[Instance, ...],
 ) -> None:
-    (document,) = attached_documents([attached(encoded(an_object(sources)))], sources, CONTEXT)
+    (document,) = made([attached(encoded(an_object(sources)))], sources)
     (mark,) = dcmread(io.BytesIO(document.content)).ContributingEquipmentSequence
     assert (mark.ManufacturerModelName, mark.ContributionDescription) == ("ainode", RESEARCH_USE_ONLY)
     purpose = mark.PurposeOfReferenceCodeSequence[0]
@@ -87,11 +108,11 @@ def test_an_object_says_that_it_is_for_research_beside_what_the_program_wrote_of
     content = encoded(
         an_object(sources, ContributingEquipmentSequence=[scanner], DerivationDescription="odd \x01 word")
     )
-    (document,) = attached_documents([attached(content)], sources, CONTEXT)
+    (document,) = made([attached(content)], sources)
     dataset = dcmread(io.BytesIO(document.content))
     assert [item.Manufacturer for item in dataset.ContributingEquipmentSequence] == ["Scanner", "ainode project"]
     assert dataset.DerivationDescription == "odd \x01 word"
-    assert attached_documents([attached(content)], sources, CONTEXT) == (document,)
+    assert made([attached(content)], sources) == (document,)
 
 
 def _item(**values: object) -> Dataset:
@@ -184,7 +205,7 @@ CHANGES: dict[str, tuple[dict[str, object], str]] = {
 def refuse(sources: tuple[Instance, ...], values: dict[str, object], reason: str) -> None:
     objects = [attached(encoded(an_object(sources, **changes))) for changes in ({}, values)]
     with pytest.raises(HandlerError, match=f"object 2 of 2 that the program made: .*{reason}.*; nothing was sent"):
-        attached_documents(objects, sources, CONTEXT)
+        made(objects, sources)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -206,16 +227,16 @@ def test_an_object_may_state_what_the_images_state_of_patient_and_study(sources:
     image.save_as(sources[1].path)
     item = _item(AccessionNumber="A1", PatientName=str(image.PatientName))
     stated = {"AccessionNumber": "A1", "PatientComments": "comment", "RequestAttributesSequence": [item]}
-    assert attached_documents([attached(encoded(an_object(sources, StudyID="", **stated)))], sources, CONTEXT)
+    assert made([attached(encoded(an_object(sources, StudyID="", **stated)))], sources)
 
 
 def test_an_overlay_leaves_in_a_presentation_state_alone(sources: tuple[Instance, ...]) -> None:
     state, picture = an_object(sources, KINDS["GSPS"][0]), an_object(sources)
     for dataset in (state, picture):
         dataset.add_new(0x60023000, "OW", b"mark")
-    assert attached_documents([attached(encoded(state))], sources, CONTEXT)
+    assert made([attached(encoded(state))], sources)
     with pytest.raises(HandlerError, match="an overlay beside its pixels"):
-        attached_documents([attached(encoded(picture))], sources, CONTEXT)
+        made([attached(encoded(picture))], sources)
 
 
 def test_a_report_may_repeat_of_its_subject_and_procedure_what_the_images_state(
@@ -245,12 +266,12 @@ def test_a_report_may_repeat_of_its_subject_and_procedure_what_the_images_state(
     stated["ContentCreatorName"] = "A^Program"
     for code, value in values:
         content = {key: item for key, item in _content(code, **value).items() if key == "ContentSequence"}
-        assert attached_documents([attached(encoded(an_object(sources, SR, **stated, **content)))], sources, CONTEXT)
+        assert made([attached(encoded(an_object(sources, SR, **stated, **content)))], sources)
 
 
 def test_an_image_class_leaves_where_the_description_lists_it(sources: tuple[Instance, ...]) -> None:
     dataset = an_object(sources, CT)
-    (document,) = attached_documents([attached(encoded(dataset), CT)], sources, CONTEXT)
+    (document,) = made([attached(encoded(dataset), CT)], sources)
     assert document.ref.sop_class_uid == CT
 
 
@@ -258,7 +279,7 @@ def test_a_report_with_pixels_in_it_is_refused(sources: tuple[Instance, ...]) ->
     icon = Dataset()
     icon.BitsAllocated, icon.PixelRepresentation, icon.PixelData = 16, 0, bytes(32)
     with pytest.raises(HandlerError, match="it has pixels, which its kind has no place for"):
-        attached_documents([attached(encoded(an_object(sources, SR, IconImageSequence=[icon])))], sources, CONTEXT)
+        made([attached(encoded(an_object(sources, SR, IconImageSequence=[icon])))], sources)
 
 
 @pytest.mark.parametrize(("document", "is_refused"), [(b"%PDF-1.7 ", False), (b"MZ program", True)])
@@ -267,9 +288,9 @@ def test_an_encapsulated_document_is_a_pdf(sources: tuple[Instance, ...], docume
     attachments = [attached(encoded(an_object(sources, PDF, **values)))]
     if is_refused:
         with pytest.raises(HandlerError, match="its document is no PDF"):
-            attached_documents(attachments, sources, CONTEXT)
+            made(attachments, sources)
     else:
-        assert len(attached_documents(attachments, sources, CONTEXT)) == 1
+        assert len(made(attachments, sources)) == 1
 
 
 @pytest.mark.parametrize("part", [10, 200, -10])
@@ -278,21 +299,21 @@ def test_a_file_that_is_cut_off_or_none_is_refused(sources: tuple[Instance, ...]
         HandlerError,
         match=r"object 1 of 1 that the program made: it (is no whole|cannot be read|names no Transfer Syntax)",
     ):
-        attached_documents([attached(encoded(an_object(sources))[:part])], sources, CONTEXT)
+        made([attached(encoded(an_object(sources))[:part])], sources)
 
 
 def test_a_meta_group_that_states_another_object_is_made_anew(sources: tuple[Instance, ...]) -> None:
     content = encoded(an_object(sources))
     origin, begin = parse(content)
     other = head(replace(origin, sop_class_uid=UID(SR), sop_instance_uid=UID("1.2.3"))) + content[begin:]
-    (document,) = attached_documents([attached(other)], sources, CONTEXT)
+    (document,) = made([attached(other)], sources)
     assert parse(document.content)[0] == replace(origin, calling_ae_title="")
 
 
 def test_two_objects_with_one_uid_are_refused(sources: tuple[Instance, ...]) -> None:
     content = encoded(an_object(sources))
     with pytest.raises(HandlerError, match="two of the program's objects have one SOP Instance UID"):
-        attached_documents([attached(content), attached(content)], sources, CONTEXT)
+        made([attached(content), attached(content)], sources)
 
 
 def of_patient(tmp_path: Path, name: str = "Mustermann^Jan", patient_id: str = "PX-4711") -> tuple[Instance, ...]:
@@ -303,7 +324,7 @@ def of_patient(tmp_path: Path, name: str = "Mustermann^Jan", patient_id: str = "
 
 def left(sources: tuple[Instance, ...], dataset: Dataset) -> Dataset:
     """Return an object as it leaves."""
-    (document,) = attached_documents([attached(encoded(dataset))], sources, CONTEXT)
+    (document,) = made([attached(encoded(dataset))], sources)
     return dcmread(io.BytesIO(document.content))
 
 
@@ -311,7 +332,7 @@ def left(sources: tuple[Instance, ...], dataset: Dataset) -> Dataset:
     ("keyword", "text", "instead"),
     [
         ("ImageComments", "scan of Jan Mustermann, left", "the program's words name the patient, and are left out"),
-        ("SeriesDescription", "lungs of PX4711", "AI program: the program's words name the patient, and a... (RUO)"),
+        ("SeriesDescription", "lungs of PX4711", "AI Coverage 1.0, program: the program's words name the... (RUO)"),
         ("StudyComments", "nothing of anybody", "nothing of anybody"),
         ("ProtocolName", "10^3 cells", "10^3 cells"),
     ],
@@ -344,7 +365,7 @@ def test_an_object_whose_text_states_another_patient_is_refused(tmp_path: Path, 
 def test_a_text_that_the_image_has_in_its_place_may_be_repeated(tmp_path: Path) -> None:
     sources = of_patient(tmp_path)
     shown = left(sources, an_object(sources, SeriesDescription="thin, PX-4711"))
-    assert shown.SeriesDescription == "AI program: thin, PX-4711 (RUO)"
+    assert shown.SeriesDescription == "AI Coverage 1.0, program: thin, PX-4711 (RUO)"
 
 
 def test_a_code_is_no_text_and_keeps_its_meaning_in_a_scheme_of_others(tmp_path: Path) -> None:
@@ -358,18 +379,25 @@ def test_a_code_is_no_text_and_keeps_its_meaning_in_a_scheme_of_others(tmp_path:
 @pytest.mark.parametrize(
     ("own", "shown"),
     [
-        (None, "AI program (RUO)"),
-        ("Lung nodules (RUO)", "AI program: Lung nodules (RUO)"),
-        ("x" * 64, f"AI program: {'x' * 43}... (RUO)"),
+        (None, "AI Coverage 1.0, program (RUO)"),
+        ("Lung nodules (RUO)", "AI Coverage 1.0, program: Lung nodules (RUO)"),
+        ("x" * 64, f"AI Coverage 1.0, program: {'x' * 29}... (RUO)"),
     ],
 )
-def test_the_series_of_an_object_says_that_a_program_made_it(
+def test_the_series_of_an_object_begins_as_the_node_s_report_and_says_that_a_program_made_it(
     sources: tuple[Instance, ...], own: str | None, shown: str
 ) -> None:
     dataset = an_object(sources, **({"SeriesDescription": own} if own else {}))
     description = left(sources, dataset).SeriesDescription
     assert description == shown
     assert len(description) <= 64
+    assert series_description("Coverage", Algorithm("tool", "1.0", "", WeightsStatus.SITE)) == "AI Coverage 1.0 (RUO)"
+
+
+def test_a_long_title_leaves_room_to_say_that_a_program_made_the_series() -> None:
+    algorithm = Algorithm("tool", "1.0", "", WeightsStatus.SITE)
+    description = program_series_description("thin", "Ausdehnung der Wirbelsäule über mehrere Höhen", algorithm)
+    assert description == "AI Ausdehnung der Wirbelsäule ü... 1.0, program: thin (RUO)"
 
 
 def _code(value: str, meaning: str) -> Dataset:
