@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -46,6 +47,8 @@ from ainode.node.reports.source_header import (
     reference_dataset,
 )
 
+_Color = tuple[int, int, int]
+"""red, green and blue, 0 to 255"""
 _TYPES = {
     DocumentKind.SEGMENTATION_FRACTIONAL: SegmentationTypeValues.FRACTIONAL,
     DocumentKind.SEGMENTATION_LABELMAP: SegmentationTypeValues.LABELMAP,
@@ -57,6 +60,9 @@ _ATTENTION = Segment(
     Code("309825002", "SCT", "Spatial and Relational Concept"),
     Code("130404", "DCM", "Saliency"),
 )
+# The colors that people tell apart who are blind to some (Okabe and Ito, Color Universal Design, 2008).
+_OUTLINE_COLORS = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66), (213, 94, 0), (0, 114, 178))
+_ATTENTION_COLOR = (204, 121, 167)
 _PLANE_KEYWORDS = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -125,7 +131,8 @@ def segmentations(
 
 def _saliency_content(frames: Sequence[_Frame], algorithm: Algorithm, kind: DocumentKind) -> _Content:
     pixels = _labels(frames) if kind is DocumentKind.SEGMENTATION_LABELMAP else _fractions(frames)
-    return _Content(_TYPES[kind], "MODEL_ATTENTION", (_segment_description(_ATTENTION, 1, algorithm),), pixels)
+    description = _segment_description(_ATTENTION, 1, algorithm, color=_display_color(kind, _ATTENTION_COLOR))
+    return _Content(_TYPES[kind], "MODEL_ATTENTION", (description,), pixels)
 
 
 def _outline_content(
@@ -139,9 +146,11 @@ def _outline_content(
     pixels = np.stack([frame.values for frame in frames])
     labels = [int(label) for label in np.unique(pixels) if label]
     segments = [segmented.segments[label - 1] for label in labels]
+    # A segment keeps its color where another one has no pixel.
+    colors = [_display_color(kind, _OUTLINE_COLORS[(label - 1) % len(_OUTLINE_COLORS)]) for label in labels]
     descriptions = tuple(
-        _segment_description(segment, number, algorithm, lesions.get(segment.finding))
-        for number, segment in enumerate(segments, start=1)
+        _segment_description(segment, number, algorithm, color=color, lesion=lesions.get(segment.finding))
+        for number, (segment, color) in enumerate(zip(segments, colors, strict=True), start=1)
     )
     numbers = np.where(pixels > 0, np.searchsorted(labels, pixels) + 1, 0).astype(np.uint8)
     return _Content(_OUTLINE_TYPES[kind], segmented.name, descriptions, numbers, segmented.slice_distance_mm)
@@ -242,8 +251,21 @@ def _source_image(frame: _Frame) -> Dataset:
     return image
 
 
+def _display_color(kind: DocumentKind, color: _Color) -> CIELabColor | None:
+    """Return the color that viewers are asked to paint a segment in.
+
+    A label map asks for none: OHIF 3.13.2 would paint its first segment in the color of its background.
+    """
+    return None if kind is DocumentKind.SEGMENTATION_LABELMAP else CIELabColor.from_rgb(*color)
+
+
 def _segment_description(
-    segment: Segment, number: int, algorithm: Algorithm, lesion: UID | None = None
+    segment: Segment,
+    number: int,
+    algorithm: Algorithm,
+    *,
+    color: CIELabColor | None,
+    lesion: UID | None = None,
 ) -> SegmentDescription:
     """Return the description of a segment; `lesion` is the tracking UID of its finding in the report."""
     parameters = {
@@ -253,7 +275,6 @@ def _segment_description(
     }
     return SegmentDescription(
         segment_number=number,
-        # No color is given: OHIF 3.13.2 would paint a label map in the color of its background.
         segment_label=segment.label,
         segmented_property_category=coded_concept(segment.category),
         segmented_property_type=coded_concept(segment.kind),
@@ -263,6 +284,7 @@ def _segment_description(
         ),
         tracking_id=segment.finding if lesion else None,
         tracking_uid=lesion,
+        display_color=color,
     )
 
 

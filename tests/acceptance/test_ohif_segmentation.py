@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conformance.made import CONTEXT
-from conformance.test_segmentations import LABELMAP, SIDE, looked, outlined, slices
+from conformance.test_segmentations import FRACTIONAL, LABELMAP, SIDE, looked, outlined, slices
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from support import Orthanc, installed, shared
@@ -23,7 +23,7 @@ from support.screen import Box, Screen, is_colored  # noqa: E402
 from ainode.node import reports  # noqa: E402
 from ainode.node.archive.dimse import Link  # noqa: E402
 from ainode.node.archive.store import Outgoing, send  # noqa: E402
-from ainode.node.domain import JobState  # noqa: E402
+from ainode.node.domain import DocumentKind, JobState  # noqa: E402
 
 
 def content_of(segmentation: Dataset) -> bytes:
@@ -71,8 +71,9 @@ def test_a_label_map_is_drawn_at_its_pixels_on_its_slice(tmp_path: Path) -> None
     assert colored_around(seen, place) < 0.01
 
 
-def test_lung_and_infection_are_drawn_at_their_pixels_in_two_colors(tmp_path: Path) -> None:
-    segmentation, paths, maps = outlined(tmp_path / "study", LABELMAP)
+@pytest.mark.parametrize("kind", [LABELMAP, FRACTIONAL])
+def test_lung_and_infection_are_drawn_at_their_pixels_in_two_colors(kind: DocumentKind, tmp_path: Path) -> None:
+    segmentation, paths, maps = outlined(tmp_path / "study", kind)
     rows, columns = np.nonzero(maps[0])
     box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
     seen, place = shown(tmp_path, paths, content_of(segmentation), dcmread(paths[0]), box)

@@ -1,10 +1,13 @@
 """Programs that share no code with the node, and what they hold against a document. A missing one is a skip."""
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,3 +76,26 @@ def rendered(image: Path) -> NDArray[np.uint8]:
     code, text = _said(program("dcmj2pnm"), "+on", image, picture)
     assert code == 0, text
     return np.asarray(Image.open(picture))
+
+
+def dcmqi_segments(segmentation: Path, folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Return what dcmqi, by which 3D Slicer opens a segmentation, says of the segments, and its volumes as NRRD."""
+    folder.mkdir()
+    _dcmqi("segimage2itkimage", "--inputDICOM", segmentation, "--outputDirectory", folder, "-t", "nrrd", "-p", "read")
+    return json.loads((folder / "read-meta.json").read_text()), sorted(folder.glob("*.nrrd"))
+
+
+def dcmqi_measurements(report: Path, folder: Path) -> dict[str, Any]:
+    """Return the measurement groups of a report as dcmqi reads them."""
+    _dcmqi("tid1500reader", "--inputDICOM", report, "--outputMetadata", folder / "measurements.json")
+    values: dict[str, Any] = json.loads((folder / "measurements.json").read_text())
+    return values
+
+
+def _dcmqi(name: str, *arguments: str | Path) -> None:
+    spec = importlib.util.find_spec("dcmqi")
+    if spec is None or spec.origin is None:
+        pytest.skip("dcmqi is not installed")
+    code, text = _said(Path(spec.origin).parent / "bin" / name, *arguments)
+    assert code == 0, text
+    assert "ERROR" not in text, text
