@@ -3,7 +3,7 @@
 A key that the new route does not state has the value of the former route; a key that it states is a person's choice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
@@ -12,23 +12,27 @@ from ainode.node.routes import CONDITIONS, Route
 from ainode.node.settings import Settings
 from ainode.node.settings.route_text import Value, literal
 
-CARRIED: Final = ("report_out_of_scope", "priority", "urgent_tags", "urgent")
-"""keys about the work on an answer, which are the same for every model; `destinations` are carried by themselves"""
-# The conditions on images are compared by themselves, and the others say which route it is and where its documents go.
-_APART: Final = frozenset({*CONDITIONS, "name", "handler", "mode", "destinations"})
+CARRIED: Final = ("destinations", "report_out_of_scope", "priority", "urgent_tags", "urgent")
+"""keys about who gets an answer, and the work on it, which are the same for every model"""
+# The conditions on images are compared by themselves, and the others say which route it is.
+_APART: Final = frozenset({*CONDITIONS, "name", "handler", "mode"})
 _DEFAULTS: Final[Mapping[str, Any]] = {
     field.name: field.default_factory() if field.default_factory is not MISSING else field.default
     for field in fields(Route)
     if field.name not in _APART
-}
+} | {"destinations": []}
 
 Keys = Mapping[str, Any]
 """the keys of a route as routes.toml states them"""
 
 
 def carried(new: Keys, former: Keys) -> dict[str, Value]:
-    """Return the keys that a route takes over from the former one, because it does not state them."""
-    return {key: former[key] for key in CARRIED if key not in new and former.get(key, _DEFAULTS[key]) != _DEFAULTS[key]}
+    """Return the keys that a route takes over from the former one, because it does not state them.
+
+    A route whose `destinations` are empty states none: a live one without a destination answers nobody.
+    """
+    open_keys = [key for key in CARRIED if key not in new or (key == "destinations" and not new[key])]
+    return {key: former[key] for key in open_keys if former.get(key, _DEFAULTS[key]) != _DEFAULTS[key]}
 
 
 def uncarried(back: Keys, former: Keys, now: Keys) -> dict[str, Value | None]:
@@ -46,7 +50,22 @@ def differences(new: Keys, former: Keys) -> Iterator[str]:
 
 
 def _words(value: Value | None) -> str:
-    return "none" if value is None or value == {} else literal(value)
+    return "none" if value is None or value in ({}, []) else literal(value)
+
+
+def unsent(new: Route, former: Route, intended: Iterable[str] = ()) -> str:
+    """Return the line to write so that all who had the answers of the former route go on getting answers.
+
+    '' where they do, but for those that a person intends to leave out.
+    """
+    names = [name for name in former.destinations if name not in {*new.destinations, *intended}]
+    if not names:
+        return ""
+    return (
+        f"destination {', '.join(names)} of {former.name} is none of {new.name}, so no answer of {new.name} would go "
+        f"there; write destinations = {literal((*new.destinations, *names))} in its [[route]], which is right after "
+        "the way back, too"
+    )
 
 
 def unnamed(settings: Settings, new: str, former: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ back restores it byte for byte; where somebody changed the file since, the two r
 import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,7 +20,6 @@ from ainode.node.settings import Settings, with_routes
 from ainode.node.settings.route_text import Value, with_keys
 
 _FORMER: Final = ".before-"
-_KEYS: Final = ("mode", "destinations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,22 @@ class Exchange:
     to_shadow: Route
 
     @property
-    def destinations(self) -> tuple[str, ...]:
-        """Return where the documents of the new live route go: where it says, else where those of the other go."""
-        return self.to_live.destinations or self.to_shadow.destinations
+    def live(self) -> Route:
+        """Return the route that goes live as it will be: its documents go where it says, else where the other's go."""
+        destinations = self.to_live.destinations or self.to_shadow.destinations
+        return replace(self.to_live, mode=RouteMode.LIVE, destinations=destinations)
+
+    def refuse_unknown(self, intended: Iterable[str]) -> None:
+        """Return if each name is a destination of the live route alone.
+
+        Raises: ConfigError.
+        """
+        alone = [name for name in self.to_shadow.destinations if name not in self.live.destinations]
+        if unknown := [name for name in intended if name not in alone]:
+            raise ConfigError(
+                f"--without {unknown[0]}: destinations of {self.to_shadow.name} that {self.to_live.name} has not are "
+                f"{', '.join(alone) or 'none'}"
+            )
 
 
 def exchange(settings: Settings, shadow: str, live: str = "") -> Exchange:
@@ -71,10 +83,7 @@ def go_live(path: Path, change: Exchange, settings: Settings) -> Path:
     text = text_of(path)
     stated = routes_of(text)
     taken_over = carried(stated[change.to_live.name], stated[change.to_shadow.name])
-    live_values: dict[str, Value] = {"mode": RouteMode.LIVE.value, **taken_over}
-    if not change.to_live.destinations and change.destinations:
-        live_values["destinations"] = change.destinations
-    changed = with_keys(text, change.to_live.name, live_values)
+    changed = with_keys(text, change.to_live.name, {"mode": RouteMode.LIVE.value, **taken_over})
     changed = with_keys(changed, change.to_shadow.name, {"mode": RouteMode.SHADOW.value})
     former = path.with_name(f"{path.name}{_FORMER}{_digest(changed)}")
     _refuse_wrong(changed, settings)
@@ -102,9 +111,7 @@ def go_back(path: Path, name: str, settings: Settings) -> tuple[str, bool]:
     if not is_whole:
         restored = text
         for route in filter(None, (name, other)):
-            values: dict[str, Value | None] = {
-                key: _value(was[route].get(key), key) for key in _KEYS if was[route].get(key) != now[route].get(key)
-            }
+            values: dict[str, Value | None] = {"mode": _mode(was[route])}
             if route == name and other:
                 values |= uncarried(was[route], was[other], now[route])
             restored = with_keys(restored, route, values)
@@ -144,13 +151,6 @@ def routes_of(text: str) -> Mapping[str, Mapping[str, Any]]:
 
 def _mode(values: Mapping[str, Any]) -> str:
     return str(values.get("mode", RouteMode.LIVE.value)) if values else ""
-
-
-def _value(value: object, key: str) -> Value:
-    """Return a value of a former file; what was not there has its default."""
-    if key == "mode":
-        return str(value or RouteMode.LIVE.value)
-    return tuple(map(str, value)) if isinstance(value, Iterable) else ()
 
 
 def _digest(text: str) -> str:

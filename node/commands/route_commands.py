@@ -63,6 +63,10 @@ def route_live(
         str, typer.Option(help="the live route that becomes a shadow; else the one of its images")
     ] = "",
     anyway: Annotated[bool, typer.Option("--anyway", help="also after too few studies, or without an answer")] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="a destination of the live route that is to get no more answers"),
+    ] = None,
     last: Last = _LAST,
     config: Config = None,
 ) -> None:
@@ -71,10 +75,11 @@ def route_live(
     routes.toml is written anew with its comments, and the former file stays beside it. Where the new one states none,
     it has the destinations, priority, rules of urgency and report_out_of_scope of the other. Refused where both routes
     have read fewer than 20 of the same studies, the documents of the new one would stay in the node, or a notification
-    or worklist names the other alone.
+    or worklist names the other alone; and where a destination of the other would get no answers any more, unless
+    `--without` names it.
     """
     from ainode.node.commands.comparison_lines import comparison_lines
-    from ainode.node.commands.handing_over import carried, differences, unnamed, untested
+    from ainode.node.commands.handing_over import carried, differences, unnamed, unsent, untested
     from ainode.node.commands.recording import record_change
     from ainode.node.commands.route_changes import exchange, go_live, routes_of, text_of
     from ainode.node.errors import ConfigError
@@ -82,6 +87,7 @@ def route_live(
 
     settings, path = settings_of(config), _routes_file(config)
     change = exchange(settings, shadow, instead_of)
+    change.refuse_unknown(without or ())
     former_route = change.to_shadow.name
     comparison, stated = _comparison(settings, former_route, shadow, last), routes_of(text_of(path))
     for line in comparison_lines(comparison, _modes(settings)):
@@ -92,10 +98,15 @@ def route_live(
         print(f"the routes differ: {line}")
     silences = list(unnamed(settings, shadow, former_route))
     reasons = [reason for reason in (comparison.shortage, _unreadiness(settings, change), *silences) if reason]
-    if reasons and not anyway:
-        raise ConfigError("\n".join([*(f"not done: {reason}" for reason in reasons), "--anyway does it all the same"]))
+    lines = [f"not done: {reason}" for reason in reasons if not anyway]
+    lines += ["--anyway does it all the same"] if lines else []
+    if lost := unsent(change.live, change.to_shadow, without or ()):
+        lines.append(f"not done: {lost}; or give --without NAME for each that is to get no more answers")
+    if lines:
+        raise ConfigError("\n".join(lines))
     former = go_live(path, change, settings)
-    record_change(settings, f"route:{shadow}", "went live", {"in the place of": former_route})
+    details = {"in the place of": former_route} | ({"without": ", ".join(without)} if without else {})
+    record_change(settings, f"route:{shadow}", "went live", details)
     print(f"{path}: {shadow} is live, {former_route} is a shadow; the former file is {former.name}")
     for key, value in carried(stated[shadow], stated[former_route]).items():
         print(f"{key} = {literal(value)} is that of {former_route}, since {shadow} stated none")
@@ -110,7 +121,7 @@ def route_back(
     config: Config = None,
 ) -> None:
     """Let a route that went live become a shadow again, and the one before it live."""
-    from ainode.node.commands.handing_over import unnamed, untested
+    from ainode.node.commands.handing_over import unnamed, unsent, untested
     from ainode.node.commands.recording import record_change
     from ainode.node.commands.route_changes import go_back
 
@@ -119,7 +130,9 @@ def route_back(
     record_change(settings, f"route:{name}", "went back to shadow", {"in the place of": other})
     words = "" if is_whole else "; what else was changed since stays"
     print(f"{path}: {name} is a shadow, {other} is live{words}")
-    for line in filter(None, [*unnamed(settings, other, name), untested(settings, other, name)]):
+    routes = {route.name: route for route in settings.routes}
+    silence = unsent(routes[other], routes[name]) if other else ""
+    for line in filter(None, [silence, *unnamed(settings, other, name), untested(settings, other, name)]):
         print(f"still to do: {line}")
     print("type `ainode reload` for it")
 
@@ -174,11 +187,7 @@ def _routes_file(config: "Path | None") -> "Path":
 
 def _unreadiness(settings: "Settings", change: "Exchange") -> str:
     """Return why a route that goes live would answer nothing, or keep its documents; '' where it is ready."""
-    from dataclasses import replace
-
     from ainode.node.diagnosis.checks import READY, route_lines
-    from ainode.node.routes import RouteMode
 
-    route = replace(change.to_live, mode=RouteMode.LIVE, destinations=change.destinations)
-    ((name, state, words),) = route_lines(settings.model_copy(update={"routes": (route,)}))
+    ((name, state, words),) = route_lines(settings.model_copy(update={"routes": (change.live,)}))
     return "" if state == READY else f"{name} would be {state}: {words}"

@@ -1,11 +1,12 @@
 """The configuration in force as a person may read it: every key with a value, and no secret."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ainode.node.routes import Route
 from ainode.node.settings.whole import Settings
 
 # Up to the last @: SQLAlchemy takes a password with a slash in it.
@@ -41,6 +42,7 @@ def changes(before: Settings, after: Settings) -> Iterator[str]:
     common = [name for name in new if name in old]
     lines = [line for name in common for line in _changed_keys(name, old[name], new[name])]
     yield from lines
+    yield from _lost_destinations(before.routes, after.routes)
     is_sorted_anew = [name for name in old if name in new] != common
     if is_sorted_anew:
         yield "the order of the tables"
@@ -52,6 +54,21 @@ def _changed_keys(table: str, old: Mapping[str, str], new: Mapping[str, str]) ->
     for key in dict.fromkeys((*old, *new)):
         if old.get(key) != new.get(key):
             yield f"{table} {key}: {old.get(key, 'nothing')} before, {new.get(key, 'nothing')} now"
+
+
+def _lost_destinations(before: Iterable[Route], after: Sequence[Route]) -> Iterator[str]:
+    """Yield the destinations that got the answers of a route and get none about such images any more.
+
+    A changed mode says nothing of them, and a route that went live in the place of another may have others.
+    """
+    for route in before:
+        heirs = [other for other in after if other.name == route.name or other.takes_same_images(route)]
+        destinations = {name for heir in heirs for name in heir.live_destinations}
+        if lost := [name for name in route.live_destinations if name not in destinations]:
+            yield (
+                f"[[route]] {route.name}: {', '.join(lost)} got its answers before, and now gets no answer about the "
+                "images that it takes"
+            )
 
 
 def _without_path(address: str) -> str:

@@ -117,6 +117,7 @@ def test_a_shadow_goes_live_with_the_destinations_of_the_live_route_and_back_byt
     answer(config, 20)
     done = ainode(config, "route", "live", "skin next")
     assert (done.exit_code, "skin next is live, skin is a shadow" in done.output) == (0, True), done.exception
+    assert 'destinations = ["pacs"] is that of skin, since skin next stated none' in done.output
     assert modes(config) == {"skin": (RouteMode.SHADOW, ()), "skin next": (RouteMode.LIVE, ("pacs",))}
     assert "# the model of last year" in routes(config)
     assert 'mode = "live"            # until it is compared' in routes(config)
@@ -215,6 +216,51 @@ def test_what_the_routes_do_differently_is_told_before_one_takes_the_place_of_th
     assert "the routes differ: report_out_of_scope: skin next false, skin true" in output
     assert "the routes differ: detect: skin next true, skin false" in output
     assert not load(config).routes[1].report_out_of_scope
+
+
+BOTH = ROUTES.replace('["pacs"]', '["pacs", "other"]').replace(
+    'mode = "shadow" ', 'destinations = ["pacs"]\nmode = "shadow" '
+)
+
+
+def test_a_destination_of_the_live_route_alone_keeps_the_new_one_from_going_live(config: Path) -> None:
+    answer(config, 20)
+    config.with_name("routes.toml").write_text(BOTH, encoding="utf-8")
+    line = 'destinations = ["pacs", "other"]'
+    for options in ((), ("--anyway",)):
+        error = ainode(config, "route", "live", "skin next", *options).exception
+        assert isinstance(error, ConfigError)
+        assert "not done: destination other of skin is none of skin next" in str(error)
+        assert f"write {line} in its [[route]]" in str(error)
+        assert routes(config) == BOTH
+    config.with_name("routes.toml").write_text(BOTH.replace('destinations = ["pacs"]', line), encoding="utf-8")
+    assert ainode(config, "route", "live", "skin next").exit_code == 0
+    assert modes(config)["skin next"] == (RouteMode.LIVE, ("pacs", "other"))
+
+
+def test_a_destination_that_a_person_leaves_out_by_name_is_told_and_recorded(config: Path) -> None:
+    answer(config, 20)
+    config.with_name("routes.toml").write_text(BOTH, encoding="utf-8")
+    unknown = ainode(config, "route", "live", "skin next", "--without", "pacs").exception
+    assert "--without pacs: destinations of skin that skin next has not are other" in str(unknown)
+    done = ainode(config, "route", "live", "skin next", "--without", "other")
+    assert 'the routes differ: destinations: skin next ["pacs"], skin ["pacs", "other"]' in done.output
+    assert modes(config)["skin next"] == (RouteMode.LIVE, ("pacs",))
+    (event,) = events(load(config).data / "audit")
+    assert event.details == {"Alert Description": "went live", "in the place of": "skin", "without": "other"}
+
+
+def test_the_way_back_says_which_destination_the_route_that_is_live_again_has_not(config: Path) -> None:
+    answer(config, 20)
+    assert ainode(config, "route", "live", "skin next").exit_code == 0
+    more = routes(config).replace(
+        '"skin next"\ndestinations = ["pacs"]', '"skin next"\ndestinations = ["pacs", "other"]'
+    )
+    config.with_name("routes.toml").write_text(more, encoding="utf-8")
+    done = ainode(config, "route", "back", "skin next")
+    assert done.exit_code == 0, done.exception
+    assert "still to do: destination other of skin next is none of skin" in done.output
+    assert modes(config)["skin"] == (RouteMode.LIVE, ("pacs",))
 
 
 def test_a_notification_of_the_former_route_alone_keeps_the_new_one_from_going_live(config: Path) -> None:
