@@ -45,7 +45,8 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        # Without autovacuum nobody commits but the test.
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off -c autovacuum=off"
         self._run(
             "pg_ctl", "-w", "-t", "300", "-D", f"{self.folder}/db", "-l", f"{self.folder}/log", "-o", options, "start"
         )

@@ -3,8 +3,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.servers import free_port
@@ -39,7 +41,7 @@ def test_a_port_is_not_waited_for_where_no_node_has_run(tmp_path: Path, monkeypa
     def refuse(_seconds: float) -> None:
         pytest.fail("the start waits")
 
-    monkeypatch.setattr("time.sleep", refuse)
+    monkeypatch.setattr(requirements, "time", SimpleNamespace(monotonic=time.monotonic, sleep=refuse))
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         (problem,) = port_problems(tmp_path, port)
