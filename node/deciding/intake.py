@@ -63,6 +63,8 @@ class Doors:
     """the node's own documents of a study, which no sender owes the node"""
     label: Callable[[Study], None] = lambda _: None
     """keeps how people name a study, where pages may show names"""
+    withdraw_outlived: Callable[[Study], None] = lambda _: None
+    """withdraws what routes told that are gone, once later images came; after the jobs of a study are opened"""
 
 
 class Intake:
@@ -255,6 +257,7 @@ class Intake:
                 self._catalog.note_problem(study_uid, readable.problem)  # before a job is read: its report says so
                 self._doors.label(readable.study)
                 self._open_jobs(readable.study, arriving, completion.at)
+                self._doors.withdraw_outlived(readable.study)
                 decisions = router.decide(readable.study, self._settings.routes)
                 mismatch = nearest_mismatch(decisions)
                 if mismatch:

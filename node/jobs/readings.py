@@ -11,7 +11,7 @@ from typing import Final
 
 from ainode.node.audit.messages import Subject, accessed, study_subject
 from ainode.node.disk import is_full, refuse_full, sha256_of, write_durably
-from ainode.node.domain import Document, DocumentKind, JobState, OutOfScope, Reading, Request, Result
+from ainode.node.domain import Document, DocumentKind, JobState, OutOfScope, Reading, Request, Result, Study
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import NodeError, OutOfResources
 from ainode.node.identity import wishes
@@ -82,7 +82,6 @@ class Readings:
             self._stations.record(accessed(job.handler, _audited(job), type(error).__name__))
         else:
             self._stations.record(accessed(job.handler, _audited(job, reading)))
-            self._withdraw_outlived(job)
             self._report(addressed_job, reading, kept_documents, endings)
 
     def _is_given_up(self, task: Task) -> bool:
@@ -104,6 +103,26 @@ class Readings:
         self.give_up(task.job, reason)
         log.error("reading given up: %s", reason, extra=about)
         return True
+
+    def withdraw_outlived(self, study: Study) -> None:
+        """Withdraw what was told by routes that are gone and that no route took over, as later images came."""
+        ledger, settings, now = self._stations.ledger, self._stations.settings, self._stations.now()
+        uid = study.study_instance_uid
+        arrivals = {stored.ref.sop_instance_uid: stored.received_at for stored in self._stations.catalog.instances(uid)}
+        for job in outlived(study, ledger.jobs(study=uid), settings, arrivals):
+            try:
+                documents = self._kept_endings(job, self._corrections.last_words(job, now))
+            except (NodeError, OSError) as error:
+                about = {"action": "withdrawal_failed", "job": job.id}
+                log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
+                continue
+            earlier_notices = self._earlier_notices(job, self._corrections.superseded(job))
+            ledger.notices.keep(correction_notices(settings, job, earlier_notices, None, reason=NO_ROUTE, at=now))
+            kinds = wishes(settings, [document.destination for document in documents])
+            if ledger.withdraw(job.id, documents, f"withdrawn: {NO_ROUTE}", now, wishes=kinds):
+                log.warning("result withdrawn: %s", NO_ROUTE, extra={"action": "withdrawn", "job": job.id})
+                self._wake(job.id)
+            self._stations.wake_notifier()
 
     def has_room(self) -> bool:
         """Return whether the disk is above the watermark that documents keep, too.
@@ -252,27 +271,6 @@ class Readings:
         """Write the documents of a reading, its messages as they follow what was told of the job before."""
         documents = self._corrections.documents(job, reading, self._stations.now())
         return tuple(self._keep(job, document) for document in documents)
-
-    def _withdraw_outlived(self, job: Job) -> None:
-        """Withdraw what was told by routes that are gone and that no route took over, once later images are read."""
-        ledger, settings, now = self._stations.ledger, self._stations.settings, self._stations.now()
-        arrivals = {
-            stored.ref.sop_instance_uid: stored.received_at
-            for stored in self._stations.catalog.instances(job.study_instance_uid)
-        }
-        for older in outlived(job, ledger.jobs(study=job.study_instance_uid), settings, arrivals):
-            try:
-                documents = self._kept_endings(older, self._corrections.last_words(older, now))
-            except (NodeError, OSError) as error:
-                about = {"action": "withdrawal_failed", "job": older.id}
-                log.error("listeners may hold a result that does not hold: %s", error, extra=about)  # noqa: TRY400
-                continue
-            earlier_notices = self._earlier_notices(older, self._corrections.superseded(older))
-            ledger.notices.keep(correction_notices(settings, older, earlier_notices, None, reason=NO_ROUTE, at=now))
-            kinds = wishes(settings, [document.destination for document in documents])
-            if documents and ledger.withdraw(older.id, documents, wishes=kinds):
-                self._wake(older.id)
-            self._stations.wake_notifier()
 
     def _kept_endings(self, job: Job, endings: Sequence[Document]) -> tuple[KeptDocument, ...]:
         """Write the withdrawals for who was told of the study before and gets nothing more."""

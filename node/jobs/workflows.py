@@ -15,7 +15,7 @@ from typing import Final
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 
 from ainode.node import logs
-from ainode.node.domain import SELF_TEST_PEER, DeliveryState
+from ainode.node.domain import SELF_TEST_PEER, DeliveryState, Study
 from ainode.node.domain.pauses import back_off_s
 from ainode.node.errors import ConfigError, DatabaseUnavailable, LeaseLost, NodeError
 from ainode.node.jobs import engine, memory
@@ -183,6 +183,10 @@ class Jobs(DBOSConfiguredInstance):
             if job.withheld:
                 log.warning("documents withheld: %s", job.withheld, extra={"action": "withheld", **about})
             self._dispatcher.wake(opened.id)
+
+    def withdraw_outlived(self, study: Study) -> None:
+        """Withdraw what routes told of a study that are gone, and that does not hold since later images came."""
+        self._readings.withdraw_outlived(study)
 
     # The engine
 

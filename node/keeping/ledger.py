@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ainode.node.domain import UID, DeliveryState, DocumentKind, InstanceRef, JobState
+from ainode.node.domain import UID, DeliveryState, DocumentKind, JobState
 from ainode.node.identity import returned_job_id
 from ainode.node.keeping import succession, transitions
 from ainode.node.keeping.announcements import locations_json
@@ -57,14 +57,17 @@ class Ledger:
         """Commit a new job and supersede the older jobs of its route; None if the live job has the same inputs.
 
         A study that goes back to the inputs of a superseded job has a new job under another name. The predecessors of
-        the new job are the reports of older jobs that left, or may have left, the node. Where its route told nothing of
-        the study, the job takes the place of those of `former_routes`, too.
+        the new job are the reports of older jobs that left, or may have left, the node; its documents are dated later
+        than what was told. Where its route told nothing of the study, it takes the place of those of `former_routes`.
         """
         with self._engine.begin() as connection:
             identifier = self._new_identifier(connection, job)
             if identifier is None:
                 return None
-            predecessors = self._supersede(connection, job, identifier, former_routes)
+            told = self._supersede(connection, job, identifier, former_routes)
+            predecessors = succession.sent_documents(connection, told, DocumentKind.STRUCTURED_REPORT)
+            is_correction = bool(succession.sent_documents(connection, told))
+            created_at = max(job.created_at, job.queued_at) if is_correction else job.created_at
             row = {
                 "id": identifier,
                 "inputs": job.id,
@@ -77,14 +80,14 @@ class Ledger:
                 "destinations": json.dumps(job.destinations),
                 "predecessors": json.dumps([list(reference_values(ref).values()) for ref in predecessors]),
                 "locations": locations_json(job.locations),
-                "created_at": job.created_at,
+                "created_at": created_at,
                 "queued_at": job.queued_at,
                 "withheld": job.withheld,
                 "refusal": job.refusal,
             }
             connection.execute(sa.insert(jobs).values(row))
             succession.list_together(connection, job.study_instance_uid)
-        return dataclasses.replace(job, id=identifier, predecessors=predecessors)
+        return dataclasses.replace(job, id=identifier, predecessors=predecessors, created_at=created_at)
 
     def _new_identifier(self, connection: Connection, job: Job) -> str | None:
         """Return the identifier of a job that is opened now, None if the job is the live job of its route."""
@@ -104,18 +107,18 @@ class Ledger:
 
     def _supersede(
         self, connection: Connection, job: Job, identifier: str, former_routes: Collection[str]
-    ) -> tuple[InstanceRef, ...]:
+    ) -> frozenset[str]:
+        """Supersede the older jobs; return all jobs in whose place the new job is."""
         taken = succession.heritage(connection, job.study_instance_uid, job.route, former_routes)
         connection.execute(sa.update(jobs).where(jobs.c.id.in_(taken)).values(successor=identifier))
         of_route = jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
         older_jobs = (*connection.execute(sa.select(jobs.c.id).where(*of_route)).scalars(), *taken)
         if not older_jobs:
-            return ()
+            return frozenset()
         for older_job in older_jobs:
             self._move(connection, older_job, JobState.SUPERSEDED)
         connection.execute(sa.update(answers).where(answers.c.job.in_(older_jobs)).values(is_superseded=True))
-        line = succession.line_before(connection, job.study_instance_uid, job.route, identifier)
-        return succession.sent_documents(connection, line, DocumentKind.STRUCTURED_REPORT)
+        return succession.line_before(connection, job.study_instance_uid, job.route, identifier)
 
     def job(self, job: str) -> Job:
         """Return one job.
@@ -253,13 +256,14 @@ class Ledger:
                 address_copies(connection, document, job.destinations, wishes)
         return True
 
-    def withdraw(self, job: str, endings: Sequence[KeptDocument], *, wishes: Wishes) -> bool:
-        """Commit withdrawals of a reported job, each for its own listener; return False if the job is none any more."""
+    def withdraw(self, job: str, endings: Sequence[KeptDocument], reason: str, at: datetime, *, wishes: Wishes) -> bool:
+        """Withdraw a reported job, with a message for each listener; return False if it is not reported any more."""
         with self._engine.begin() as connection:
             connection.execute(locked(job))
             # SQLite takes its lock here, before it looks at the job.
             is_reported = jobs.c.id == job, jobs.c.state == JobState.REPORTED
-            if not connection.execute(sa.update(jobs).where(*is_reported).values(reason=jobs.c.reason)).rowcount:
+            withdrawn = {"reason": reason, "withdrawn_at": at}
+            if not connection.execute(sa.update(jobs).where(*is_reported).values(withdrawn)).rowcount:
                 return False
             count = sa.select(sa.func.count()).select_from(documents).where(documents.c.job == job)
             forget_attempts(connection, job)

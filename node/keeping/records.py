@@ -33,7 +33,7 @@ class Job:
     content: Mapping[UID, str]
     """SOP Instance UID -> sha256: exactly what is read"""
     created_at: datetime
-    """first reception of the study: the time that documents carry"""
+    """the time that documents carry: first reception of the study; of a job that corrects, when it was opened"""
     queued_at: datetime
     destinations: tuple[str, ...]
     priority: int = 100
@@ -57,6 +57,8 @@ class Job:
     """when the job had an answer, or failed"""
     successor: str = ""
     """the job of another route that took its place, as after `ainode route live`"""
+    withdrawn_at: datetime | None = None
+    """when the node withdrew the result, as no route answers for it any more; `reason` says why"""
 
     @property
     def is_self_test(self) -> bool:
@@ -201,6 +203,7 @@ def job_of(row: Any) -> Job:  # noqa: ANN401
         reading_at=aware(row.reading_at) if row.reading_at else None,
         finished_at=aware(row.finished_at) if row.finished_at else None,
         successor=row.successor,
+        withdrawn_at=aware(row.withdrawn_at) if row.withdrawn_at else None,
     )
 
 

@@ -16,6 +16,10 @@ from ainode.node.keeping.succession import line_of
 
 STATES: Final = (JobState.REPORTED, JobState.OUT_OF_SCOPE)
 """of jobs with a report"""
+WITHDRAWN: Final = "withdrawn"
+"""beside these states: of a report that the node took back"""
+_STATE: Final = sa.case((jobs.c.withdrawn_at.is_not(None), WITHDRAWN), else_=jobs.c.state)
+_ISSUED: Final = sa.func.coalesce(jobs.c.withdrawn_at, jobs.c.finished_at, jobs.c.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +27,15 @@ class KeptReport:
     """A Structured Report on the disk, and what its job answered."""
 
     job: str
-    state: JobState
+    withdrawal: str
+    """why the node took the report back, '' of one that holds"""
     ref: InstanceRef
     path: Path
     sha256: str
     result: str
     """result.json"""
-    created_at: datetime
-    """when the study was first received, which the report states as its time"""
-    queued_at: datetime
+    issued_at: datetime
+    """when the report was there for others, or was withdrawn"""
     replaced: tuple[InstanceRef, ...]
     """earlier reports that the report supersedes"""
 
@@ -45,19 +49,20 @@ class ReportFilter:
     reports: Sequence[str] = ()
     """SOP Instance UIDs; a report has those of the reports that it supersedes, too"""
     states: Sequence[str] = ()
+    """of `STATES`, or `WITHDRAWN`"""
     times: Sequence[tuple[str, datetime]] = ()
-    """`<` or `>=` and a time, which `created_at` meets; all of them are met"""
+    """`<` or `>=` and a time, which `issued_at` meets; all of them are met"""
 
     def conditions(self) -> tuple[sa.ColumnElement[bool], ...]:
         """Return the conditions on the columns of jobs and documents."""
-        values = {jobs.c.id: self.jobs, jobs.c.study_instance_uid: self.studies, jobs.c.state: self.states}
+        values = {jobs.c.id: self.jobs, jobs.c.study_instance_uid: self.studies, _STATE: self.states}
         named: list[sa.ColumnElement[bool]] = [documents.c.sop_instance_uid.in_(self.reports)]
         named += [jobs.c.predecessors.contains(f'"{uid}"', autoescape=True) for uid in self.reports]
-        created = jobs.c.created_at
+        issued_at = _ISSUED
         return (
             *(column.in_(some) for column, some in values.items() if some),
             *((sa.or_(*named),) if self.reports else ()),
-            *(created < time if sign == "<" else created >= time for sign, time in self.times),
+            *(issued_at < time if sign == "<" else issued_at >= time for sign, time in self.times),
         )
 
 
@@ -90,7 +95,10 @@ class ReportSearch:
             return int(connection.execute(query).scalar_one())
 
     def successor(self, job: str) -> str | None:
-        """Return the job whose report took the place of a superseded one's; None if the job was not superseded."""
+        """Return the job that took the place of a superseded one, None if the job was not superseded.
+
+        '' of a successor whose report stays in the node, or is not there yet.
+        """
         old = jobs.alias()
         of_study = old.c.study_instance_uid == jobs.c.study_instance_uid
         columns = (jobs.c.id, jobs.c.route, jobs.c.state, jobs.c.successor)
@@ -98,11 +106,12 @@ class ReportSearch:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         others = [row for row in rows if row.state != JobState.SUPERSEDED]
-        return next((row.id for row in others if job in line_of(rows, row.route, row.id)), None)
+        successor = next((row.id for row in others if job in line_of(rows, row.route, row.id)), None)
+        return successor if successor is None or self.count(ReportFilter(jobs=[successor])) else ""
 
 
 def _reports() -> sa.Select[Any]:
-    columns = (jobs.c.id.label("job_id"), jobs.c.state, jobs.c.result, jobs.c.created_at, jobs.c.queued_at)
+    columns = (jobs.c.id.label("job_id"), jobs.c.result, jobs.c.reason, jobs.c.withdrawn_at, _ISSUED.label("issued_at"))
     document_columns = [
         documents.c[name] for name in ("series_instance_uid", "sop_class_uid", "sop_instance_uid", "path", "sha256")
     ]
@@ -121,12 +130,11 @@ def _reports() -> sa.Select[Any]:
 def _report_of(row: Any) -> KeptReport:  # noqa: ANN401 - rows have the columns of their query
     return KeptReport(
         job=row.job_id,
-        state=JobState(row.state),
+        withdrawal=row.reason if row.withdrawn_at else "",
         ref=reference(row),
         path=Path(row.path),
         sha256=row.sha256,
         result=row.result,
-        created_at=aware(row.created_at),
-        queued_at=aware(row.queued_at),
+        issued_at=aware(row.issued_at),
         replaced=tuple(InstanceRef(*map(UID, uids)) for uids in json.loads(row.predecessors)),
     )

@@ -131,6 +131,7 @@ jobs = sa.Table(
     sa.Column("predecessors", sa.Text, nullable=False, server_default="[]"),
     # the job of another route that took its place; of its own route the newest job has
     sa.Column("successor", sa.String(32), nullable=False, server_default=""),
+    sa.Column("withdrawn_at", sa.DateTime(timezone=True)),
     sa.Column("locations", sa.Text, nullable=False, server_default="[]"),
     sa.Column("created_at", _time, nullable=False),
     sa.Column("queued_at", _time, nullable=False),

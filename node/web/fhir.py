@@ -78,8 +78,10 @@ class FhirReports:
             return _failure(406, error.code, str(error))
         reports = self._search.page(ReportFilter(jobs=[identifier]), after="", limit=1)
         if not reports:
-            if successor := self._search.successor(identifier):
-                return _failure(410, "deleted", f"it is superseded: DiagnosticReport/{successor} has its place")
+            successor = self._search.successor(identifier)
+            if successor is not None:
+                place = f"DiagnosticReport/{successor} has its place" if successor else "no report has its place"
+                return _failure(410, "deleted", f"it is superseded and does not hold: {place}")
             return _failure(404, "not-found", "no report has this id, or it stays in the node")
         resource = self._resource(request, reports[0])
         if resource is None:
@@ -131,7 +133,7 @@ class FhirReports:
         study = study_subject(report.ref.study_instance_uid, {report.ref.sop_class_uid: 1})
         self._record(exported(request.state.caller, client, study))
         result: Mapping[str, Any] = json.loads(report.result) if report.result else {}
-        return report_resource(report.job, _dataset(report), result, report.replaced, report.created_at)
+        return report_resource(report, _dataset(report), result)
 
 
 def _is_asked_for(search: Search, report: KeptReport) -> bool:

@@ -12,14 +12,18 @@ from urllib.parse import urlencode
 
 from ainode.node.domain import JobState, is_uid
 from ainode.node.encoding.fhir import UIDS, Json
-from ainode.node.keeping.report_search import ReportFilter
+from ainode.node.keeping.report_search import WITHDRAWN, ReportFilter
 
 MOST: Final = 100
 _PAGE: Final = 20
 _JOB: Final = re.compile(r"[0-9a-f]{32}")
-_STATES: Final = {"partial": JobState.REPORTED, "cancelled": JobState.OUT_OF_SCOPE}
+_STATES: Final = {
+    "partial": JobState.REPORTED,
+    "cancelled": JobState.OUT_OF_SCOPE,
+    "entered-in-error": WITHDRAWN,
+}
 _STATUSES: Final = frozenset(
-    {*_STATES, "registered", "preliminary", "final", "amended", "corrected", "appended", "entered-in-error", "unknown"}
+    {*_STATES, "registered", "preliminary", "final", "amended", "corrected", "appended", "unknown"}
 )
 _TIME: Final = re.compile(
     r"(eq|ne|gt|ge|lt|le)?(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?)?)?"

@@ -1,12 +1,11 @@
 """A Structured Report of the node as a DiagnosticReport of FHIR R4, with its findings in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydicom import Dataset
 
-from ainode.node.domain import RESEARCH_USE_ONLY, InstanceRef
+from ainode.node.domain import RESEARCH_USE_ONLY
 from ainode.node.encoding.fhir import (
     FINDING,
     INTERPRETATIONS,
@@ -22,6 +21,7 @@ from ainode.node.encoding.fhir import (
     uid_identifier,
     without_empty,
 )
+from ainode.node.keeping.report_search import KeptReport
 from ainode.node.reports.resources import identifier_of, orders_of
 
 _MEASUREMENTS, _GROUP = "126010", "125007"
@@ -32,37 +32,46 @@ _PRESENCES: Final = {_PRESENT: "POS", "272519000": "NEG", "82334004": "IND"}
 _WORDS: Final = {"POS": "present", "NEG": "absent", "IND": "indeterminate"}
 
 
-def report_resource(
-    identifier: str, dataset: Dataset, result: Mapping[str, Any], replaced: Sequence[InstanceRef], issued: datetime
-) -> Json:
+def report_resource(report: KeptReport, dataset: Dataset, result: Mapping[str, Any]) -> Json:
     """Return the report as a resource; `dataset` is the Structured Report, `result` its result.json.
 
-    Nobody has verified it, so it is partial; of a refusal it is cancelled.
+    Nobody has verified it, so it is partial; of a refusal it is cancelled, and entered in error once it is withdrawn.
     """
     refusal = result.get("out_of_scope") or {}
-    patient = subject(dataset)
-    observations = [] if refusal else list(_observations(dataset, patient, instant(issued)))
+    patient, issued = subject(dataset), instant(report.issued_at)
+    observations = [] if refusal or report.withdrawal else list(_observations(dataset, patient, issued))
     study = {"type": "ImagingStudy", "identifier": uid_identifier(dataset.StudyInstanceUID)}
-    old = [uid_identifier(ref.sop_instance_uid, use="old") for ref in replaced]
+    old = [uid_identifier(ref.sop_instance_uid, use="old") for ref in report.replaced]
     title = "Study not analyzed" if refusal else f"{result.get('title', '')}: AI result"
     return without_empty(
         {
             "resourceType": "DiagnosticReport",
-            "id": identifier,
+            "id": report.job,
             "contained": observations,
             "identifier": [uid_identifier(dataset.SOPInstanceUID), *old],
             "basedOn": list(orders_of(dataset.get("ReferencedRequestSequence") or (), "")),
-            "status": "cancelled" if refusal else "partial",
+            "status": _status(report, refusal),
             "category": [RADIOLOGY],
             "code": concept(MEASUREMENT_REPORT, text=title),
             "subject": patient,
             "effectiveDateTime": date(str(dataset.get("StudyDate") or "")),
-            "issued": instant(issued),
+            "issued": issued,
             "result": [{"reference": f"#{observation['id']}"} for observation in observations],
             "imagingStudy": [study],
-            "conclusion": "\n".join([RESEARCH_USE_ONLY, title, *_lines(result)]),
+            "conclusion": "\n".join([*_withdrawal(report), RESEARCH_USE_ONLY, title, *_lines(result)]),
         }
     )
+
+
+def _status(report: KeptReport, refusal: Mapping[str, Any]) -> str:
+    if report.withdrawal:
+        return "entered-in-error"
+    return "cancelled" if refusal else "partial"
+
+
+def _withdrawal(report: KeptReport) -> Iterator[str]:
+    if report.withdrawal:
+        yield f"{report.withdrawal[:1].upper()}{report.withdrawal[1:]}"
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:

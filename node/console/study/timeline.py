@@ -152,7 +152,11 @@ def _answered(job: Job, headline: str, events: Sequence[JobEvent]) -> Iterator[E
         yield Event(read_at, title, words, max(job.seconds - compose_s, 0.0))
         if compose_s and not is_refusal:
             yield Event(job.finished_at, "Documents made", _WITHHELD if job.withheld else "", compose_s)
-    elif job.reason and (job.state in _ENDED or all(event.at != job.finished_at for event in events)):
+    if job.withdrawn_at:
+        yield Event(job.withdrawn_at, "Withdrawn", job.reason.removeprefix("withdrawn: "), None, "warn")
+    elif (
+        not job.result and job.reason and (job.state in _ENDED or all(event.at != job.finished_at for event in events))
+    ):
         # Of a superseded job, the kept event knows whether the reading failed or was cancelled.
         yield _ending(job.finished_at, job.reason, is_cancelled=job.state is JobState.CANCELLED)
 

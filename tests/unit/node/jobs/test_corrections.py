@@ -34,6 +34,8 @@ from ainode.node.domain import (  # noqa: E402
     Request,
     Result,
     Selection,
+    Series,
+    Study,
     UrgentRule,
 )
 from ainode.node.encoding import headers  # noqa: E402
@@ -473,39 +475,49 @@ def test_an_earlier_message_that_is_gone_from_the_disk_stops_no_reading_and_is_l
     assert "correction_lost" in {getattr(record, "action", "") for record in caplog.records}
 
 
-@pytest.mark.parametrize("is_later", [True, False])
-@pytest.mark.parametrize("words", [["loud", "quiet", "quiet", "quiet"]])
-def test_what_a_route_told_that_is_gone_and_has_no_heir_is_withdrawn_once_a_later_image_is_read(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, is_later: bool
+def of_study(bench: Bench, modalities: dict[str, str]) -> Study:
+    """Return the study with instances of such UIDs, each in a series of its own."""
+    instance = headers.instance(bench.answers.study.paths[0], sha256="")
+    return Study(
+        bench.job.study_instance_uid,
+        tuple(
+            Series(
+                UID(f"{uid}.1"), modality, (replace(instance, ref=replace(instance.ref, sop_instance_uid=UID(uid))),)
+            )
+            for uid, modality in modalities.items()
+        ),
+    )
+
+
+@pytest.mark.parametrize("has_other_route", [True, False])
+@pytest.mark.parametrize(("is_later", "modality"), [(True, "DX"), (False, "DX"), (True, "SR")])
+@pytest.mark.parametrize("words", [["loud"]])
+def test_what_a_route_told_that_is_gone_and_has_no_heir_is_withdrawn_once_a_later_image_of_its_kind_came(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, modality: str, *, is_later: bool, has_other_route: bool
 ) -> None:
     bench.read()
     bench.tell("his")
     (first_notice,) = bench.page()
     (gone,) = bench.stations.settings.routes
-    other, old = replace(gone, name="other", destinations=("ehr",)), bench.job
-    settings = bench.stations.settings.model_copy(update={"routes": (other,)})
-    bench.job = replace(old, id="other", route="other", destinations=("ehr",))
-    bench.stations.ledger.open(bench.job)
+    routes = (replace(gone, name="other", handler="another", destinations=("ehr",)),) if has_other_route else ()
+    settings = bench.stations.settings.model_copy(update={"routes": routes})
     bench.stations = replace(bench.stations, settings=settings)
-    bench.read()  # of the same images: nothing is withdrawn
-    bench.tell("ehr")
-    assert len(bench.stations.ledger.deliveries(old.id, "his")) == 1
-    ref = InstanceRef(old.study_instance_uid, UID("1.2.8"), UID("1.2.9"), UID("1.2.5"))
+    ref = InstanceRef(bench.job.study_instance_uid, UID("1.2.8"), UID("1.2.9"), UID("1.2.5"))
     at = NOW + timedelta(hours=1) if is_later else NOW
-    late = StoredInstance(ref, UID("1.2.840.10008.1.2.1"), "00", 1, Path("late"), "CT", at)
+    late = StoredInstance(ref, UID("1.2.840.10008.1.2.1"), "00", 1, Path("late"), modality, at)
     monkeypatch.setattr(Catalog, "instances", lambda *_: (late,))
-    for number in (1, 2):  # the second time everything is said
-        bench.job = replace(bench.job, id=f"late {number}", content={**old.content, UID("1.2.5"): "00"})
-        bench.stations.ledger.open(bench.job)
-        bench.answers.image_count = 2
-        bench.read()
-    bench.job = old
+    study = of_study(bench, {"1.2.3": "DX", "1.2.5": modality})
+    for _ in range(2):  # the second time everything is said
+        Readings(bench.stations).withdraw_outlived(study)
     bench.tell("his")
     first, *withdrawals = bench.sent("his")
-    assert [statuses(message) for message in withdrawals] == ([("X", {"W"})] if is_later else [])
+    is_outlived = is_later and modality == "DX"
+    assert [statuses(message) for message in withdrawals] == ([("X", {"W"})] if is_outlived else [])
     notices = [notice for notice in bench.page() if notice["route"] == "spine"]
-    assert [notice["corrects"] for notice in notices] == ([first_notice["id"]] if is_later else [])
-    if is_later:
+    assert [notice["corrects"] for notice in notices] == ([first_notice["id"]] if is_outlived else [])
+    job = bench.stations.ledger.job(bench.job.id)
+    assert (job.state, job.withdrawn_at) == (JobState.REPORTED, NOW if is_outlived else None)
+    if is_outlived:
         assert f"Withdrawn: the AI result in message {control_id(first)}".encode() in withdrawals[0]
 
 
