@@ -60,8 +60,7 @@ class Landmarks(ImageReading[Marks]):
             stride_of(output, self.description.input),
             self.description.input.is_channels_last,
         )
-        self._least = output.number("threshold", least=-1e6, most=1e6) if output.has("threshold") else None
-        output.allow("threshold")
+        self._least = output.number_if_given("threshold", least=-1e6, most=1e6)
         if self._least is not None and self._form.form == "places":
             raise output.wrong("threshold", "places have no score; heat maps have")
         if self._form.stride > 1 and self._form.form == "places":

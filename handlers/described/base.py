@@ -81,8 +81,7 @@ class DescribedReading:
         output = self.description.output
         names = (output.text(key, "") for key in self.output_keys)
         self._output_names = tuple(name for name in names if name)
-        self.site = output.code("site") if output.has("site") else None
-        output.allow("site")
+        self.site = output.code_if_given("site")
 
     @property
     def name(self) -> str:

@@ -65,10 +65,17 @@ def threshold_parameters(classes: Iterable[Class]) -> Mapping[str, str]:
     }
 
 
+def threshold_of(table: Table) -> float | None:
+    """Return the threshold of a class, which a probability can cross; None of a class without one.
+
+    Raises: ConfigError.
+    """
+    return table.number_if_given("threshold", least=1e-6, most=1 - 1e-6)
+
+
 def _class(table: Table, site: Code | None) -> Class:
     name = table.text("name")
-    threshold = table.number("threshold", least=1e-6, most=1 - 1e-6) if table.has("threshold") else None
-    table.allow("threshold")
+    threshold = threshold_of(table)
     body_site = table.code("site", site)
     # What is no finding, such as normal, is said in no code.
     item = Class(name, table.code("code", None if threshold else body_site), body_site, threshold)

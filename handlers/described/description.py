@@ -37,7 +37,8 @@ _PET_UNITS = (
 SUV_TYPES = {"GML": "BW", "CM2ML": "BSA"}
 """what an absent SUV Type (0054,1006) stands for, by the units of uptake values (PS3.3 C.8.9.1)"""
 _SUV_TYPES = ("BW", "LBM", "LBMJAMES128", "LBMJANMA", "BSA", "IBW")
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+Color = Literal["gray", "color", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Takes:
     """whether a stack of slices is read, and not each image by itself"""
     min_instances: int
     smallest_side: int
-    color: Literal["gray", "color", "any"]
+    color: Color
     series: str
     """words that Series Description holds; '' for any"""
     max_spacing_mm: float
@@ -123,7 +124,7 @@ def read_description(model: DescribedModel) -> Description:
         table.texts("not_for", ()),
         _takes(takes, read_input),
         read_input,
-        table.code("procedure", _PROCEDURE),
+        table.code("procedure", IMAGING_PROCEDURE),
         output,
     )
     if read.takes.is_stack and read_input.scaling.kind == "display":
@@ -135,16 +136,6 @@ def read_description(model: DescribedModel) -> Description:
     for part in (table, takes, network_input):
         part.refuse_unknown()
     return read
-
-
-def refuse_keys_of_stacks(table: Table) -> None:
-    """Return if [takes] of a model that reads images by themselves names nothing that only a stack has.
-
-    Raises: ConfigError.
-    """
-    for key in ("max_spacing_mm", "min_coverage_mm", "kernel"):
-        if table.has(key):
-            raise table.wrong(key, _OF_STACKS)
 
 
 def _takes(table: Table, network_input: Input) -> Takes:
@@ -162,28 +153,38 @@ def _takes(table: Table, network_input: Input) -> Takes:
     is_stack = images == "stack"
     if network_input.dimensions == VOLUME and not is_stack:
         raise table.wrong("images", "a network of three dimensions reads a stack")
-    if not is_stack:
-        refuse_keys_of_stacks(table)
+    read_color = "gray" if is_stack else cast("Color", color)
+    return takes_of(table, is_stack=is_stack, color=read_color, usual_slices=_LEAST_SLICES, usual_side=_LEAST_SIDE)
+
+
+def takes_of(table: Table, *, is_stack: bool, color: Color, usual_slices: int, usual_side: int) -> Takes:
+    """Return what [takes] says beside the kind of the images; a stack has `usual_slices` where it says no number.
+
+    Raises: ConfigError.
+    """
+    for key in ("max_spacing_mm", "min_coverage_mm", "kernel"):
+        if table.has(key) and not is_stack:
+            raise table.wrong(key, _OF_STACKS)
     modality = table.texts("modality")
-    units = pet_units(table, modality)
+    units = _pet_units(table, modality)
     return Takes(
         modality=modality,
         body_part=table.texts("body_part", ()),
         is_stack=is_stack,
-        min_instances=table.whole("min_instances", _LEAST_SLICES if is_stack else 1, least=1, most=100_000),
-        smallest_side=table.whole("smallest_side", _LEAST_SIDE, least=1, most=_MOST_SIDE),
-        color="gray" if is_stack else cast("Literal['gray', 'color', 'any']", color),
+        min_instances=table.whole("min_instances", usual_slices if is_stack else 1, least=1, most=100_000),
+        smallest_side=table.whole("smallest_side", usual_side, least=1, most=_MOST_SIDE),
+        color=color,
         series=table.text("series", ""),
         max_spacing_mm=table.number("max_spacing_mm", 1000, least=0.01, most=1000),
         min_coverage_mm=table.number("min_coverage_mm", 0, least=0, most=3000),
         kernel=cast("Literal['any', 'soft', 'lung']", table.text("kernel", "any", choices=("any", "soft", "lung"))),
         units=units,
-        suv=suv_type(table, units),
-        also=kinds_also_read(table),
+        suv=_suv_type(table, units),
+        also=_kinds_also_read(table),
     )
 
 
-def pet_units(table: Table, modality: Collection[str]) -> str:
+def _pet_units(table: Table, modality: Collection[str]) -> str:
     """Return what the values of a PET must count; '' where none is read.
 
     Raises: ConfigError if a PET is read and the units are missing, or no PET is.
@@ -195,7 +196,7 @@ def pet_units(table: Table, modality: Collection[str]) -> str:
     return ""
 
 
-def suv_type(table: Table, units: str) -> str:
+def _suv_type(table: Table, units: str) -> str:
     """Return by what the uptake values of a PET must be normalized, body weight by default; '' of other units.
 
     Raises: ConfigError.
@@ -207,7 +208,7 @@ def suv_type(table: Table, units: str) -> str:
     return ""
 
 
-def kinds_also_read(table: Table) -> tuple[str, ...]:
+def _kinds_also_read(table: Table) -> tuple[str, ...]:
     """Return which images that are no pictures by themselves are read, too.
 
     Raises: ConfigError.

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from ainode.handlers.described.description import Takes, kinds_also_read, pet_units, refuse_keys_of_stacks, suv_type
+from ainode.handlers.described.classes import threshold_of
+from ainode.handlers.described.description import IMAGING_PROCEDURE, Takes, takes_of
 from ainode.handlers.program.answer import MOST
 from ainode.node.domain import Code, Segment, is_uid
 from ainode.node.reading.attachments import KINDS
@@ -21,7 +22,6 @@ from ainode.node.reading.tables import Table
 Form = Literal["executable", "archive", "image"]
 Layout = Literal["ainode", "mercure"]
 InputForm = Literal["dicom", "nifti"]
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _MEBIBYTE = 1 << 20
 _LEAST_SLICES = 2
 _MOST_LABEL = 255
@@ -117,7 +117,7 @@ def read_description(model: DescribedModel) -> Description:
     description = Description(
         model.title,
         table.texts("not_for", ()),
-        table.code("procedure", _PROCEDURE),
+        table.code("procedure", IMAGING_PROCEDURE),
         _takes(takes, start.input_form),
         start,
         _output(output, start.layout),
@@ -131,26 +131,7 @@ def _takes(table: Table, input_form: InputForm) -> Takes:
     images = table.text("images", "stack" if input_form == "nifti" else "all", choices=("stack", "all"))
     if input_form == "nifti" and images == "all":
         raise table.wrong("images", 'with input = "nifti" a stack is read')
-    is_stack = images == "stack"
-    if not is_stack:
-        refuse_keys_of_stacks(table)
-    modality = table.texts("modality")
-    units = pet_units(table, modality)
-    return Takes(
-        modality=modality,
-        body_part=table.texts("body_part", ()),
-        is_stack=is_stack,
-        min_instances=table.whole("min_instances", _LEAST_SLICES if is_stack else 1, least=1, most=100_000),
-        smallest_side=table.whole("smallest_side", 1, least=1, most=8192),
-        color="any",
-        series=table.text("series", ""),
-        max_spacing_mm=table.number("max_spacing_mm", 1000, least=0.01, most=1000),
-        min_coverage_mm=table.number("min_coverage_mm", 0, least=0, most=3000),
-        kernel=cast("Literal['any', 'soft', 'lung']", table.text("kernel", "any", choices=("any", "soft", "lung"))),
-        units=units,
-        suv=suv_type(table, units),
-        also=kinds_also_read(table),
-    )
+    return takes_of(table, is_stack=images == "stack", color="any", usual_slices=_LEAST_SLICES, usual_side=1)
 
 
 def _start(table: Table) -> Start:
@@ -194,8 +175,7 @@ def _limits(table: Table) -> ProgramLimits:
 
 
 def _output(table: Table, layout: Layout) -> Output:
-    site = table.code("site") if table.has("site") else None
-    table.allow("site")
+    site = table.code_if_given("site")
     classes = tuple(_class(item, site, layout) for item in table.tables("classes"))
     quantities = tuple(_quantity(item, layout) for item in table.tables("measurements"))
     segments = [_segment(item) for item in table.tables("segments")]
@@ -207,8 +187,7 @@ def _output(table: Table, layout: Layout) -> Output:
 
 def _class(table: Table, site: Code | None, layout: Layout) -> Class:
     name = table.text("name")
-    threshold = table.number("threshold", least=1e-6, most=1 - 1e-6) if table.has("threshold") else None
-    table.allow("threshold")
+    threshold = threshold_of(table)
     item = Class(name, table.code("code"), table.code("site", site), threshold, _key(table, "", layout))
     if item.key and threshold is None:
         raise table.wrong_together("a class with a probability of the study (key) needs a threshold")
@@ -221,9 +200,9 @@ def _quantity(table: Table, layout: Layout) -> Quantity:
     code, unit, key = table.code("code"), table.code("unit"), _key(table, f"measurements.{name}", layout)
     # A length, an area or a volume; a change of one may be negative, and has a code or `least` of its own.
     usual_least = 0.0 if code.scheme == "SCT" and code.value in _SIZES else -math.inf
-    least = table.number("least", least=-MOST, most=MOST) if table.has("least") else usual_least
-    most = table.number("most", least=-MOST, most=MOST) if table.has("most") else math.inf
-    table.allow("least", "most")
+    least, most = (table.number_if_given(key, least=-MOST, most=MOST) for key in ("least", "most"))
+    least = usual_least if least is None else least
+    most = math.inf if most is None else most
     if least > most:
         raise table.wrong_together(f"no number lies between least = {least:g} and most = {most:g}")
     item = Quantity(name, code, unit, key, least, most)

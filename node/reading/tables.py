@@ -61,6 +61,11 @@ class Table:
             raise self.wrong(key, f"a number from {least:g} to {most:g} is needed")
         return float(value)  # type: ignore[arg-type]
 
+    def number_if_given(self, key: str, *, least: float, most: float) -> float | None:
+        """Return a number within bounds; None where the key is absent."""
+        self._known.add(key)
+        return self.number(key, least=least, most=most) if key in self._values else None
+
     def whole(self, key: str, default: int | None = None, *, least: int, most: int) -> int:
         """Return a whole number within bounds."""
         value = self._value(key, default)
@@ -114,6 +119,11 @@ class Table:
         if code.scheme == "SCT" and code_problem(code):
             raise self.wrong(key, "this is no identifier of SNOMED CT: a digit is wrong, or missing")
         return code
+
+    def code_if_given(self, key: str) -> Code | None:
+        """Return a code; None where the key is absent."""
+        self._known.add(key)
+        return self.code(key) if key in self._values else None
 
     def table(self, key: str) -> "Table":
         """Return a table within this table; without keys if it is absent."""
