@@ -4,6 +4,7 @@ What several of them do and say alike stands here, since every module beside thi
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -18,6 +19,7 @@ from ainode.node.domain import (
     Code,
     Instance,
     InstanceRef,
+    LabelMap,
     Measurement,
     Outline,
     OutOfScope,
@@ -36,8 +38,16 @@ from ainode.node.imaging.geometry import Stack, Volume
 from ainode.node.imaging.pixel_shape import shape_fault
 from ainode.node.reading.weights import ModelEnvironment, WeightStore
 
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 BODY = Code("38266002", "SCT", "Entire body")
 """the site of what no description places"""
+LUNG = Code("39607008", "SCT", "Lung")
+# PS3.16 CID 7150 (Segmentation Property Category).
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+LONG_AXIS, SHORT_AXIS = Code("103339001", "SCT", "Long axis"), Code("103340004", "SCT", "Short axis")
+VOLUME = Code("118565006", "SCT", "Volume")
+MM, PERCENT = Code("mm", "UCUM", "mm"), Code("%", "UCUM", "%")
 PROBABILITY = Code("122157", "DCM", "Probability")
 PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
 MALIGNANT = Code("21594007", "SCT", "Malignant")
@@ -53,9 +63,10 @@ LARGEST_PIECE = (
 )
 """the quality of a finding whose region has a part of what was measured: a region has one border"""
 SIDES = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
-_PERCENT = Code("%", "UCUM", "%")
 # A slice narrower than this shows one lung, and not where the middle of the body is.
 _BODY_MM, _MIDDLE_MM, _TISSUE_HU = 220.0, 20.0, -300.0
+# PS3.5 6.2, CS.
+_NO_CODE_STRING, _LONGEST_CODE_STRING = re.compile(r"[^A-Z0-9_ ]"), 16
 _LEAST_CONTOURS, _MOST_CONTOURS, _LEAST_POINTS = 2, 5000, 3
 
 Mask = NDArray[np.bool_]
@@ -227,7 +238,7 @@ def threshold_texts(threshold: float, band: tuple[float, float] | None, subject:
 
 def percent(concept: Code, share: float, images: tuple[InstanceRef, ...]) -> Measurement:
     """Return a share, 0 to 1, as a measurement inferred from images."""
-    return Measurement(concept, round(100 * share, 2), _PERCENT, images)
+    return Measurement(concept, round(100 * share, 2), PERCENT, images)
 
 
 def saliency(shown: NDArray[np.float32]) -> Saliency:
@@ -247,14 +258,48 @@ def voxels_under(slices: Stack, number: int, scan: Volume) -> NDArray[np.float64
     return np.asarray(corner + (down - corner) * rows + (right - corner) * columns)
 
 
-def border_region(image: InstanceRef, mask: Mask) -> Region | None:
-    """Return the border of the largest piece of a mask, through the middles of its outer pixels.
+def label_map(image: InstanceRef, labels: NDArray[np.integer]) -> LabelMap:
+    """Return labels (rows, columns), 0 for none, on the pixels of an image."""
+    rows, columns = labels.shape
+    return LabelMap(image, rows, columns, np.ascontiguousarray(labels, np.uint8).tobytes())
 
-    None of a line or a point.
+
+def content_label(model: str) -> str:
+    """Return the Content Label of the segmentation of a model by its name."""
+    return _NO_CODE_STRING.sub("_", model.upper())[:_LONGEST_CODE_STRING]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutlinedPiece:
+    """The largest piece of a mask on an image: what a report draws, for a region has one border."""
+
+    region: Region | None
+    """its border; None of a line or a point, which has none: then the piece is the whole mask"""
+    mask: Mask
+    count: int
+    """of the pieces that the whole mask has"""
+
+    def qualities(self, *, is_candidate: bool) -> tuple[tuple[Code, Code], ...]:
+        """Return what is said in codes of a finding with this region."""
+        largest = (LARGEST_PIECE,) if self.count > 1 else ()
+        return (*largest, MARKED_BY_SEARCH) if is_candidate else largest
+
+
+def outlined_piece(image: InstanceRef, mask: Mask) -> OutlinedPiece:
+    """Return the largest piece of a mask, its border through the middles of its outer pixels.
+
+    Pixels that touch at a corner are of one piece.
     """
-    border = _border(mask)
+    import cv2  # noqa: PLC0415 - a handler that only selects needs none
+
+    border = max(_borders(mask), key=cv2.contourArea)
+    if len(border) < _LEAST_POINTS:
+        return OutlinedPiece(None, mask, 1)
     points = [(float(x) + 0.5, float(y) + 0.5) for x, y in border]
-    return Region(image, (*points, points[0])) if len(points) >= _LEAST_POINTS else None
+    count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    column, row = border[0]
+    piece = np.asarray(pieces == pieces[row, column], np.bool_)
+    return OutlinedPiece(Region(image, (*points, points[0])), piece, count - 1)
 
 
 def outline_of(slices: Stack, masks: Mapping[int, Mask]) -> Outline | None:
@@ -271,25 +316,6 @@ def outline_of(slices: Stack, masks: Mapping[int, Mask]) -> Outline | None:
     if not slices.frame_of_reference_uid or not _LEAST_CONTOURS <= len(contours) <= _MOST_CONTOURS:
         return None
     return Outline(slices.frame_of_reference_uid, slices.instances[0].ref.series_instance_uid, contours)
-
-
-def outlined_piece(mask: Mask) -> tuple[Mask, int]:
-    """Return the piece of a mask that `border_region` outlines, and the number of pieces.
-
-    Pixels that touch at a corner are of one piece.
-    """
-    import cv2  # noqa: PLC0415 - a handler that only selects needs none
-
-    count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    column, row = _border(mask)[0]
-    return np.asarray(pieces == pieces[row, column], np.bool_), count - 1
-
-
-def _border(mask: Mask) -> NDArray[np.int32]:
-    """Return column and row of the pixels where the border of the largest piece turns, (n, 2)."""
-    import cv2  # noqa: PLC0415 - a handler that only selects needs none
-
-    return max(_borders(mask), key=cv2.contourArea)
 
 
 def _borders(mask: Mask) -> list[NDArray[np.int32]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from ainode.handlers import BODY, NOT_RULED_OUT, each_read, grouped, unread
+from ainode.handlers import ABNORMAL_STRUCTURE, ANATOMICAL_STRUCTURE, BODY, NOT_RULED_OUT, each_read, grouped, unread
 from ainode.handlers.described.base import DescribedReading, joined
 from ainode.handlers.described.description import ACTIVATIONS, PICTURE, VOLUME, stride_of
 from ainode.handlers.described.segments import Labels, MarkedImages, SegmentClass
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # PS3.16 CID 7150 (Segmentation Property Category).
 _CATEGORIES = {
-    "anatomy": Code("123037004", "SCT", "Anatomical Structure"),
-    "abnormal": Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+    "anatomy": ANATOMICAL_STRUCTURE,
+    "abnormal": ABNORMAL_STRUCTURE,
     "tissue": Code("85756007", "SCT", "Tissue"),
 }
 _MM3_PER_ML = 1000.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ainode.handlers import (
+    IMAGING_PROCEDURE,
     MALIGNANT,
     PROBABILITY_OF_CANCER,
     algorithm,
@@ -56,7 +57,6 @@ PACKAGES = ("cv2", "h5py", "keras", "openvino", "safetensors", "torch")
 """what reading needs beside the node's own packages"""
 
 _SKIN_LESION = Code("95324001", "SCT", "Skin lesion")
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 # PS3.4 B.5: VL Photographic and Dermoscopic Photography; a capture says only by its body part what it shows.
 _DERMOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.7"
@@ -193,7 +193,7 @@ class SkinLesion:
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm([instance for instance, _ in predictions], refusals),
             title="Skin lesion",
-            procedure=_PROCEDURE,
+            procedure=IMAGING_PROCEDURE,
             findings=findings,
             captures=tuple(
                 _capture(number, instance, prediction, finding)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ainode.handlers import (
+    IMAGING_PROCEDURE,
     PROBABILITY,
     algorithm,
     each_read,
@@ -62,7 +63,6 @@ _ABNORMAL = Code("263654008", "SCT", "Abnormal")
 _LESION = Code("52988006", "SCT", "Lesion")
 # What the detector names that is no lesion, by the name of the detector's class.
 _CONCEPTS = {"Surgical implant": Code("40388003", "SCT", "Implant")}
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _SITES = {
     "CSPINE": Code("122494005", "SCT", "Cervical spine"),
     "TSPINE": Code("122495006", "SCT", "Thoracic spine"),
@@ -168,7 +168,7 @@ class SpineRadiograph:
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm((instance for instance, _ in predictions), refusals),
             title="Spine radiograph",
-            procedure=_PROCEDURE,
+            procedure=IMAGING_PROCEDURE,
             findings=tuple(finding for image in images for finding in image.findings()),
             captures=tuple(image.capture() for image in images),
             evidence=evidence,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ainode.handlers import (
+    IMAGING_PROCEDURE,
+    LUNG,
     PROBABILITY,
     algorithm,
     body_parts,
@@ -19,7 +21,7 @@ from ainode.handlers import (
     verdict_on,
     voxels_under,
 )
-from ainode.handlers.ct_pneumonia.infection import LUNG, PNEUMONIA, Infection, InfectionReader
+from ainode.handlers.ct_pneumonia.infection import PNEUMONIA, Infection, InfectionReader
 from ainode.models.ct_pneumonia.card import Card, read_card
 from ainode.models.ct_pneumonia.preprocess import SHAPE
 from ainode.models.errors import UnusablePicture
@@ -58,7 +60,6 @@ PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 """what reading needs beside the node's own packages"""
 
 _DEVIATION = Code("deviation-of-draws", "99AINODE", "Standard deviation of probability over draws of noise")
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _DEMONSTRATION: Header = {
     "BodyPartExamined": "CHEST",
     "SeriesDescription": "Synthetic chest, lung kernel",
@@ -163,7 +164,7 @@ class CtPneumonia:
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(reading),
             title="Pneumonia on chest CT",
-            procedure=_PROCEDURE,
+            procedure=IMAGING_PROCEDURE,
             findings=reading.findings(),
             captures=reading.captures(),
             evidence=refs(reading.slices.instances),

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.handlers import loaded, percent, saliency, voxels_under
+from ainode.handlers import (
+    ABNORMAL_STRUCTURE,
+    ANATOMICAL_STRUCTURE,
+    LUNG,
+    SIDES,
+    label_map,
+    loaded,
+    percent,
+    saliency,
+    voxels_under,
+)
 from ainode.models.errors import UnusablePicture
 from ainode.models.lung_infection.card import read_card
 from ainode.node.domain import (
@@ -27,12 +37,10 @@ if TYPE_CHECKING:
     from ainode.models.lung_infection.model import InfectionModel, Prediction
 
 PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
-LUNG = Code("39607008", "SCT", "Lung")
 _SHARE = Code("infected-share", "99AINODE", "Infected share of lung")
-_RIGHT, _LEFT = Code("24028007", "SCT", "Right"), Code("7771000", "SCT", "Left")
 _SEGMENTS = (
-    Segment("lung, not infected", Code("91723000", "SCT", "Anatomical Structure"), LUNG),
-    Segment("infection", Code("49755003", "SCT", "Morphologically Abnormal Structure"), PNEUMONIA),
+    Segment("lung, not infected", ANATOMICAL_STRUCTURE, LUNG),
+    Segment("infection", ABNORMAL_STRUCTURE, PNEUMONIA),
 )
 _FREE, _INFECTED = 1, 2
 _NO_WEIGHTS = "not measured: no weights of lung_infection here; `ainode train lung_infection` makes them"
@@ -153,14 +161,13 @@ class Infection:
 
     def _sides(self) -> Iterator[tuple[str, Code, float]]:
         shares = self.prediction.shares
-        for name, side, share in (("right lung", _RIGHT, shares.right), ("left lung", _LEFT, shares.left)):
+        for side, share in (("right", shares.right), ("left", shares.left)):
             if share is not None:
-                yield name, side, share
+                yield f"{side} lung", SIDES[side], share
 
     def _maps(self) -> Iterator[LabelMap]:
-        rows, columns = self.chest.slices.rows, self.chest.slices.columns
         for order in range(len(self.prediction.numbers)):
-            yield LabelMap(self.instance(order), rows, columns, self._labels(order).tobytes())
+            yield label_map(self.instance(order), self._labels(order))
 
     def _labels(self, order: int) -> NDArray[np.uint8]:
         """Return the labels on the pixels of a slice that was read, (rows, columns)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ainode.handlers import (
+    LUNG,
     MALIGNANT,
     PROBABILITY,
     PROBABILITY_OF_CANCER,
@@ -73,7 +74,7 @@ _PROBABILITIES = {
     "tumor": Code("prob-neoplasm", "99AINODE", "Probability of neoplasm"),
 }
 """names of the probabilities of classes that were not chosen"""
-_SITES = {"lung": Code("39607008", "SCT", "Lung"), "pancreas": Code("15776009", "SCT", "Pancreas")}
+_SITES = {"lung": LUNG, "pancreas": Code("15776009", "SCT", "Pancreas")}
 _LUNG = "lung"
 _KEY_SLICES = 3
 _DEMONSTRATION: Header = {

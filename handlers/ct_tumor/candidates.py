@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ainode.handlers import PROBABILITY_OF_CANCER, SIDES, loaded, percent, saliency, side_of_body, voxels_under
+from ainode.handlers import (
+    LONG_AXIS,
+    LUNG,
+    MM,
+    NOT_RULED_OUT,
+    PROBABILITY_OF_CANCER,
+    SHORT_AXIS,
+    SIDES,
+    loaded,
+    percent,
+    saliency,
+    side_of_body,
+    voxels_under,
+)
 from ainode.models.errors import UnusablePicture
 from ainode.models.nodule_reading.weights import DETECTION, MALIGNANCY, OUTLINE, TRAITS
 from ainode.node.domain import (
@@ -45,14 +58,10 @@ CAUTION = "candidates of a search learned from implanted nodules"
 """a short sentence that every report with candidates carries"""
 
 _NODULE = Code("27925004", "SCT", "Nodule")
-_LUNG = Code("39607008", "SCT", "Lung")
 _SURENESS = Code("nodule-probability", "99AINODE", "Probability that the mark is a nodule")
-_LONG_AXIS, _SHORT_AXIS = Code("103339001", "SCT", "Long axis"), Code("103340004", "SCT", "Short axis")
-_MM = Code("mm", "UCUM", "mm")
 _LUNG_WINDOW = Window(-600.0, 1500.0)
 _MARGIN_MM = 3.0
 _CAPTURES = 3
-_NOT_RULED_OUT = "what is not marked was not ruled out"
 
 
 @dataclass(frozen=True)
@@ -128,12 +137,12 @@ class Candidates:
         return Finding(
             tracking_identifier=f"candidate {candidate.number}",
             concept=_NODULE,
-            site=_LUNG,
+            site=LUNG,
             measurements=(
                 percent(PROBABILITY_OF_CANCER, probability, image),
                 percent(_SURENESS, candidate.nodule.mark.probability, image),
-                Measurement(_LONG_AXIS, round(size.long_axis_mm), _MM, image),
-                Measurement(_SHORT_AXIS, round(size.short_axis_mm), _MM, image),
+                Measurement(LONG_AXIS, round(size.long_axis_mm), MM, image),
+                Measurement(SHORT_AXIS, round(size.short_axis_mm), MM, image),
             ),
             evidence=image,
             region=self._region(candidate),
@@ -155,7 +164,7 @@ class Candidates:
                 f"Probability of malignancy {probability_text(candidate.prediction.probability)}, if this is a nodule",
                 f"Probability of a nodule {probability_text(candidate.nodule.mark.probability)}; {candidate.text}",
                 f"Slice {number_of_slice} of {len(self.slices.instances)}; x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
-                f"Marked by the node's search; nobody pointed at it; {_NOT_RULED_OUT}",
+                f"Marked by the node's search; nobody pointed at it; {NOT_RULED_OUT}",
             ),
             saliency=saliency(shown.values_at(voxels)) if shown else None,
             findings=(finding,),
@@ -234,7 +243,7 @@ def _searched_text(answer: "SearchedChest") -> str:
     reasons = dict.fromkeys(omission.reason for omission in answer.without_outline)
     left_out = [f"{_count(answer.without_outline, reason)} left out: {reason}" for reason in reasons]
     counts = [f"{len(answer.nodules)} marked", f"{answer.further} more not reported", *left_out]
-    return "; ".join([*counts, _NOT_RULED_OUT])
+    return "; ".join([*counts, NOT_RULED_OUT])
 
 
 def _count(omissions: Sequence["Omission"], reason: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+from ainode.handlers import IMAGING_PROCEDURE
 from ainode.models.described.scaling import Kind, Scaling
 from ainode.models.described.windows import Sliding
 from ainode.node.domain import Code
@@ -37,7 +38,6 @@ _PET_UNITS = (
 SUV_TYPES = {"GML": "BW", "CM2ML": "BSA"}
 """what an absent SUV Type (0054,1006) stands for, by the units of uptake values (PS3.3 C.8.9.1)"""
 _SUV_TYPES = ("BW", "LBM", "LBMJAMES128", "LBMJANMA", "BSA", "IBW")
-IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 Color = Literal["gray", "color", "any"]
 
 

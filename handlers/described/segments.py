@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.handlers import (
-    LARGEST_PIECE,
-    MARKED_BY_SEARCH,
     NOT_RULED_OUT,
+    PERCENT,
+    VOLUME,
     Mask,
-    border_region,
+    OutlinedPiece,
+    content_label,
+    label_map,
     outline_of,
     outlined_piece,
 )
@@ -21,10 +23,8 @@ from ainode.node.domain import (
     Code,
     Finding,
     Instance,
-    LabelMap,
     Measurement,
     Outline,
-    Region,
     Segment,
     Segmented,
     Window,
@@ -35,12 +35,12 @@ from ainode.node.imaging.slice_order import slice_number
 
 Labels = NDArray[np.uint8]
 
-_VOLUME, _ML = Code("118565006", "SCT", "Volume"), Code("ml", "UCUM", "ml")
+_ML = Code("ml", "UCUM", "ml")
 _AREA, _SHARE = Code("42798000", "SCT", "Area"), Code("image-share", "99AINODE", "Share of the image")
 # Of what is marked in several pieces: Area is that of the outlined piece (PS3.16 TID 1410).
 _ALL_AREA = Code("area-of-pieces", "99AINODE", "Area of all pieces on the image")
 _ALL_SHARE = Code("share-of-pieces", "99AINODE", "Share of the image of all pieces")
-_CM2, _PERCENT = Code("cm2", "UCUM", "cm2"), Code("%", "UCUM", "%")
+_CM2 = Code("cm2", "UCUM", "cm2")
 _MM3_PER_ML, _MM2_PER_CM2 = 1000.0, 100.0
 _MOST_CAPTURES = 8
 # Of a projection the pixels are those of the detector: nothing says how large the patient is there.
@@ -109,19 +109,16 @@ class MarkedImages:
         return ", ".join(f"{mark.name} {mark.size_text}" for mark in self.marks)
 
     def segmented(self, name: str) -> Segmented:
-        """Return the labels of the images that have one, for a segmentation object.
-
-        Content Label is `name` in capitals.
-        """
+        """Return the labels of the images that have one, for a segmentation object of the model `name`."""
         of_finding = {mark.item.name: mark.name for mark in self.marks} if self.stack else {}
         segments = (Segment(c.name, c.category, c.code, finding=of_finding.get(c.name, "")) for c in self.classes)
         maps = (
-            LabelMap(instance.ref, labels.shape[0], labels.shape[1], np.ascontiguousarray(labels, np.uint8).tobytes())
+            label_map(instance.ref, labels)
             for instance, labels in zip(self.instances, self.labels, strict=True)
             if labels.any()
         )
         distance_mm = self.stack.spacing_mm[0] if self.stack else None
-        return Segmented(name.upper()[:16], tuple(segments), tuple(maps), distance_mm)
+        return Segmented(content_label(name), tuple(segments), tuple(maps), distance_mm)
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class Mark:
     def size(self) -> tuple[Code, float, Code]:
         """Return what is measured, the value and the unit: a volume; of an image an area, or a share of the image."""
         if stack := self.whole.stack:
-            return _VOLUME, self.pixel_count * float(np.prod(stack.spacing_mm)) / _MM3_PER_ML, _ML
+            return VOLUME, self.pixel_count * float(np.prod(stack.spacing_mm)) / _MM3_PER_ML, _ML
         return self._sizes_on_image[0]
 
     @cached_property
@@ -167,10 +164,9 @@ class Mark:
         """Return the size of all that is marked on the image, and of several pieces that of the outlined one."""
         (concept, of_all), pixel_size, unit = self._measure
         count = int(self.masks[self.key].sum())
-        piece, pieces = self._piece
-        if pieces == 1:
+        if self._piece.count == 1:
             return ((concept, count * pixel_size, unit),)
-        return (of_all, count * pixel_size, unit), (concept, int(piece.sum()) * pixel_size, unit)
+        return (of_all, count * pixel_size, unit), (concept, int(self._piece.mask.sum()) * pixel_size, unit)
 
     @property
     def _measure(self) -> tuple[tuple[Code, Code], float, Code]:
@@ -182,17 +178,11 @@ class Mark:
         width = pixel_width(self.image.header)
         if width and width.keyword == "PixelSpacing" and self.image.text("Modality") not in _PROJECTIONS:
             return areas, width.millimeters**2 * height_per_width(self.image.header) / _MM2_PER_CM2, _CM2
-        return (_SHARE, _ALL_SHARE), 100 / self.masks[self.key].size, _PERCENT
+        return (_SHARE, _ALL_SHARE), 100 / self.masks[self.key].size, PERCENT
 
     @cached_property
-    def _piece(self) -> tuple[Mask, int]:
-        """Return the piece that the region outlines, and the number of pieces; without a region all is one."""
-        mask = self.masks[self.key]
-        return outlined_piece(mask) if self._region else (mask, 1)
-
-    @cached_property
-    def _region(self) -> Region | None:
-        return border_region(self.image.ref, self.masks[self.key])
+    def _piece(self) -> OutlinedPiece:
+        return outlined_piece(self.image.ref, self.masks[self.key])
 
     @property
     def _measurements(self) -> tuple[Measurement, ...]:
@@ -218,21 +208,18 @@ class Mark:
     @cached_property
     def finding(self) -> Finding:
         """Return the finding with its size and its border; what was not marked is not said to be absent."""
-        _, pieces = self._piece
-        which = f" in all; here the largest of {pieces} pieces" if pieces > 1 else ""
+        count = self._piece.count
+        rest = f" in all; here the largest of {count} pieces" if count > 1 else ""
         return Finding(
             tracking_identifier=self.name,
             concept=self.item.code,
             site=self.item.site,
             measurements=self._measurements,
             evidence=(self.image.ref,),
-            region=self._region,
-            label=f"{self.item.name} {self.size_text}{which}",
+            region=self._piece.region,
+            label=f"{self.item.name} {self.size_text}{rest}",
             outline=self._outline,
-            qualities=(
-                *([LARGEST_PIECE] if pieces > 1 else []),
-                *([MARKED_BY_SEARCH] if self.item.is_candidate else []),
-            ),
+            qualities=self._piece.qualities(is_candidate=self.item.is_candidate),
             is_candidate=self.item.is_candidate,
         )
 

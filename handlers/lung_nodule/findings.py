@@ -3,7 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ainode.handlers import MALIGNANT, PROBABILITY_OF_CANCER, SIDES, percent, saliency, verdict_on, voxels_under
+from ainode.handlers import (
+    LONG_AXIS,
+    LUNG,
+    MALIGNANT,
+    MARKED_BY_SEARCH,
+    MM,
+    PERCENT,
+    PROBABILITY_OF_CANCER,
+    SHORT_AXIS,
+    SIDES,
+    VOLUME,
+    percent,
+    saliency,
+    verdict_on,
+    voxels_under,
+)
 from ainode.handlers.lung_nodule.changes import change_between
 from ainode.handlers.lung_nodule.outlines import NODULE, outline_of
 from ainode.handlers.lung_nodule.places import Place, TracedNodule, days_before
@@ -26,24 +41,16 @@ from ainode.node.domain import (
     probability_text,
 )
 
-_LUNG = Code("39607008", "SCT", "Lung")
 _ATTENTION = Code("attention-weight", "99AINODE", "Attention weight")
 # PS3.16 CID 7470; of growth no code is in PS3.16 that means an adult's nodule.
 _DIAMETER = Code("81827009", "SCT", "Diameter")
-_LONG_AXIS = Code("103339001", "SCT", "Long axis")
-_SHORT_AXIS = Code("103340004", "SCT", "Short axis")
-_VOLUME = Code("118565006", "SCT", "Volume")
 _GROWTH = Code("volume-growth", "99AINODE", "Volume growth")
 _DOUBLING = Code("doubling-time", "99AINODE", "Volume doubling time")
-_PERCENT = Code("%", "UCUM", "%")
 _NO_UNITS = Code("1", "UCUM", "no units")
-_MM = Code("mm", "UCUM", "mm")
 _MM3 = Code("mm3", "UCUM", "mm3")
 _DAYS = Code("d", "UCUM", "d")
 _SURENESS = Code("mark-probability", "99AINODE", "Probability that the mark is a nodule")
-_MARKED_BY = Code("marked-by", "99AINODE", "Marked by")
-_PERSON = Code("person-or-system", "99AINODE", "A person or another system")
-_SEARCH = Code("node-search", "99AINODE", "The node's own search, as a candidate")
+_MARKED_BY_OTHERS = MARKED_BY_SEARCH[0], Code("person-or-system", "99AINODE", "A person or another system")
 _DENSITY = Code("111035", "DCM", "Lesion Density")
 # Of these PS3.16 has a code for ground glass alone.
 _DENSITIES = {
@@ -133,7 +140,7 @@ class Nodule:
             tracking_identifier=self.name,
             tracking_uid=self.trace.tracking_uid,
             concept=NODULE,
-            site=_LUNG,
+            site=LUNG,
             measurements=(probability, *self._growth(), *self._sizes(), *self._sureness(), *attention),
             evidence=self.place.refs,
             region=self._region(),
@@ -143,7 +150,7 @@ class Nodule:
             outline=outline_of(self.place),
             qualities=(
                 (_DENSITY, _DENSITIES[self.density]),
-                (_MARKED_BY, _SEARCH if self.origin.is_candidate else _PERSON),
+                MARKED_BY_SEARCH if self.origin.is_candidate else _MARKED_BY_OTHERS,
             ),
             is_candidate=self.origin.is_candidate,
         )
@@ -154,10 +161,10 @@ class Nodule:
         if isinstance(size, Omission):
             return
         values = (
-            (_DIAMETER, size.diameter_mm, _MM),
-            (_LONG_AXIS, size.long_axis_mm, _MM),
-            (_SHORT_AXIS, size.short_axis_mm, _MM),
-            (_VOLUME, size.volume_mm3, _MM3),
+            (_DIAMETER, size.diameter_mm, MM),
+            (LONG_AXIS, size.long_axis_mm, MM),
+            (SHORT_AXIS, size.short_axis_mm, MM),
+            (VOLUME, size.volume_mm3, _MM3),
         )
         for concept, value, unit in values:
             if value is not None:
@@ -172,7 +179,7 @@ class Nodule:
         for _, earlier, change in self.changes:
             if isinstance(change, Growth):
                 between = (self.place.key_slice, earlier.key_slice)
-                yield Measurement(_GROWTH, round(change.percent), _PERCENT, between)
+                yield Measurement(_GROWTH, round(change.percent), PERCENT, between)
                 if change.doubling_time_days is not None:
                     yield Measurement(_DOUBLING, round(change.doubling_time_days), _DAYS, between)
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, starmap
 from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.handlers import voxels_under
+from ainode.handlers import ABNORMAL_STRUCTURE, label_map, voxels_under
 from ainode.handlers.lung_nodule.places import Place
 from ainode.models.nodule_outline.model import OutlinedNodule, voxel_mask
-from ainode.node.domain import Code, InstanceRef, LabelMap, Outline, Segment, Segmented
+from ainode.node.domain import Code, InstanceRef, Outline, Segment, Segmented
 from ainode.node.imaging.geometry import triple
 
 NODULE = Code("27925004", "SCT", "Nodule")
-_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 _LEAST_CONTOURS = 2
 """as many contours enclose a volume"""
 
@@ -67,10 +66,8 @@ def segmented(places: Mapping[str, Place], threshold: float) -> Segmented | None
             labels.add(place, place.outlined, label, threshold)
     if not labels.by_image:
         return None
-    segments = tuple(Segment(name, _ABNORMAL, NODULE, finding=name) for name in places)
-    maps = (
-        LabelMap(image, values.shape[0], values.shape[1], values.tobytes()) for image, values in labels.by_image.items()
-    )
+    segments = tuple(Segment(name, ABNORMAL_STRUCTURE, NODULE, finding=name) for name in places)
+    maps = starmap(label_map, labels.by_image.items())
     distances_mm = {place.slices.spacing_mm[0] for place in places.values()}
     distance_mm = distances_mm.pop() if len(distances_mm) == 1 else None
     return Segmented("LUNG_NODULES", segments, tuple(maps), distance_mm)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import dist
 
+from ainode.handlers import NOT_RULED_OUT
 from ainode.handlers.lung_nodule.places import Outliner, TracedNodule, following_grid
 from ainode.handlers.lung_nodule.selecting import WANTED
 from ainode.handlers.lung_nodule.tracing import Tracing, trace
@@ -40,7 +41,7 @@ class Search:
             counts[reason.reason] += 1
         parts = [f"{len(self.marks)} marked above {self.threshold:.2f}", f"{self.further} more not reported"]
         parts += [f"{counted(count, 'mark')} left out: {reason}" for reason, count in counts.items()]
-        return "; ".join(parts) + "; what is not marked was not ruled out"
+        return "; ".join(parts) + f"; {NOT_RULED_OUT}"
 
     def locations(self, nodules: Sequence[TracedNodule | OutOfScope]) -> dict[Location, Candidate]:
         """Return the place of each mark that is none of the nodules, with the mark."""

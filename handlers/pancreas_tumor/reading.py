@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ainode.handlers import (
-    LARGEST_PIECE,
-    MARKED_BY_SEARCH,
+    ABNORMAL_STRUCTURE,
+    LONG_AXIS,
+    MM,
     NOT_RULED_OUT,
     Mask,
-    border_region,
+    label_map,
     outline_of,
     outlined_piece,
     saliency,
@@ -24,7 +25,6 @@ from ainode.node.domain import (
     Code,
     Finding,
     InstanceRef,
-    LabelMap,
     Measurement,
     Outline,
     Segment,
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 NO_PROBABILITY = "Learned from patients who all have a tumor: it cannot tell whether there is one"
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 _PANCREAS = Code("15776009", "SCT", "Pancreas")
-_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-_LONG_AXIS = Code("103339001", "SCT", "Long axis")
-_MM = Code("mm", "UCUM", "mm")
 # In HU: soft tissue.
 _WINDOW = Window(60.0, 360.0)
 
@@ -83,17 +80,15 @@ class Reading:
 
     def segmented(self) -> Segmented:
         """Return the regions on the pixels of the slices that hold one."""
-        segments = tuple(Segment(region.name, _ABNORMAL, NEOPLASM, finding=region.name) for region in self.regions)
+        names = [region.name for region in self.regions]
+        segments = tuple(Segment(name, ABNORMAL_STRUCTURE, NEOPLASM, finding=name) for name in names)
         labels: dict[int, NDArray[np.uint8]] = {}
         for label, region in enumerate(self.regions, start=1):
             for number, mask in region.masks.items():
                 on_slice = labels.setdefault(number, np.zeros(mask.shape, np.uint8))
                 on_slice[mask & (on_slice == 0)] = label
         instances = self.part.slices.instances
-        maps = (
-            LabelMap(instances[number].ref, values.shape[0], values.shape[1], values.tobytes())
-            for number, values in sorted(labels.items())
-        )
+        maps = (label_map(instances[number].ref, values) for number, values in sorted(labels.items()))
         return Segmented("PANCREAS_REGIONS", segments, tuple(maps), self.part.slices.spacing_mm[0])
 
 
@@ -125,23 +120,19 @@ class MarkedOnSlices:
 
     def finding(self) -> Finding:
         """Return the candidate with its longest axis; it has no verdict, for there is no probability."""
-        axis = Measurement(
-            _LONG_AXIS, round(self.long_axis_mm), _MM, (self.image,), of_outline=self._outline is not None
-        )
-        mask = self.masks[self._key_number]
-        region = border_region(self.image, mask)
+        axis = Measurement(LONG_AXIS, round(self.long_axis_mm), MM, (self.image,), of_outline=self._outline is not None)
         # The axis runs through all pieces that the region has on the slice.
-        is_part = region is not None and outlined_piece(mask)[1] > 1
+        piece = outlined_piece(self.image, self.masks[self._key_number])
         return Finding(
             tracking_identifier=self.name,
             concept=NEOPLASM,
             site=_PANCREAS,
             measurements=(axis,),
             evidence=(self.image,),
-            region=region,
+            region=piece.region,
             label=f"{self.name}: {self.long_axis_mm:.0f} mm",
             outline=self._outline,
-            qualities=(LARGEST_PIECE, MARKED_BY_SEARCH) if is_part else (MARKED_BY_SEARCH,),
+            qualities=piece.qualities(is_candidate=True),
             is_candidate=True,
         )
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from ainode.handlers import IMAGING_PROCEDURE
 from ainode.handlers.described.classes import threshold_of
-from ainode.handlers.described.description import IMAGING_PROCEDURE, Takes, takes_of
+from ainode.handlers.described.description import Takes, takes_of
 from ainode.handlers.program.answer import MOST
 from ainode.node.domain import Code, Segment, is_uid
 from ainode.node.reading.attachments import KINDS

@@ -8,18 +8,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ainode.handlers import BODY
+from ainode.handlers import ANATOMICAL_STRUCTURE, BODY, VOLUME, content_label, label_map
 from ainode.handlers.program.answer import content_of
 from ainode.handlers.program.nifti import Labels, UnfitMask, labels
-from ainode.node.domain import Code, Finding, LabelMap, Measurement, Segment, Segmented
+from ainode.node.domain import Code, Finding, Measurement, Segment, Segmented
 from ainode.node.errors import HandlerError
 from ainode.node.imaging.geometry import Stack
 
 # Of a voxel: coordinates in 32 bits are rounded, over 500 mm by 0.03 mm.
 _SAME = 0.1
-_LONGEST_NAME = 16
-_VOLUME, _CUBIC_MM = Code("118565006", "SCT", "Volume"), Code("mm3", "UCUM", "mm3")
-_ANATOMICAL_STRUCTURE: Final = "123037004"  # SNOMED CT
+_CUBIC_MM = Code("mm3", "UCUM", "mm3")
+# What older editions of PS3.16 CID 7150 have, "Body structure" in SNOMED CT: many tools write it.
+_ANATOMICAL: Final = frozenset({ANATOMICAL_STRUCTURE.value, "123037004"})
 
 
 def segmented_of(
@@ -54,14 +54,14 @@ def outlined_findings(outlined: Segmented, slices: Stack, site: Code | None) -> 
         voxel_count = sum(count for count, _ in counts)
         _, image = max(counts, key=lambda pair: pair[0], default=(0, None))
         if voxel_count and image:
-            volume = Measurement(_VOLUME, round(voxel_count * depth_mm * row_mm * column_mm, 1), _CUBIC_MM, (image,))
+            volume = Measurement(VOLUME, round(voxel_count * depth_mm * row_mm * column_mm, 1), _CUBIC_MM, (image,))
             findings.append(Finding(segment.label, segment.kind, site or _site(segment), (volume,), (image,)))
     return findings
 
 
 def _site(segment: Segment) -> Code:
     """Return the site of a segment: itself if it is a part of the body; of a tumor the description has to say it."""
-    return segment.kind if segment.category.value == _ANATOMICAL_STRUCTURE else BODY
+    return segment.kind if segment.category.value in _ANATOMICAL else BODY
 
 
 def segmented(mask: Labels, slices: Stack, segments: Mapping[int, Segment], name: str) -> Segmented:
@@ -78,12 +78,11 @@ def segmented(mask: Labels, slices: Stack, segments: Mapping[int, Segment], name
         numbers[label] = number
     numbered = numbers[values]
     maps = tuple(
-        LabelMap(instance.ref, slices.rows, slices.columns, plane.tobytes())
+        label_map(instance.ref, plane)
         for instance, plane in zip(slices.instances, numbered, strict=True)
         if plane.any()
     )
-    content_label = "".join(letter if letter.isalnum() else "_" for letter in name.upper())[:_LONGEST_NAME]
-    return Segmented(content_label, tuple(segments.values()), maps, slices.spacing_mm[0])
+    return Segmented(content_label(name), tuple(segments.values()), maps, slices.spacing_mm[0])
 
 
 def laid_over(mask: Labels, slices: Stack) -> NDArray[np.uint8]:

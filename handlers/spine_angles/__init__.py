@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ainode.handlers import algorithm, each_read, grouped, image_refusal, loaded, misfit, readable, unread
+from ainode.handlers import (
+    IMAGING_PROCEDURE,
+    algorithm,
+    each_read,
+    grouped,
+    image_refusal,
+    loaded,
+    misfit,
+    readable,
+    unread,
+)
 from ainode.handlers.spine_angles.findings import Film
 from ainode.models.errors import UnusablePicture
 from ainode.models.spine_vertebrae.card import Card, read_card
 from ainode.node.domain import (
     Algorithm,
-    Code,
     Instance,
     OutOfScope,
     Result,
@@ -41,7 +50,6 @@ PACKAGES = ("cv2", "openvino", "safetensors", "scipy", "torch")
 PICTURES = "radiograph"
 """what a picture file that `ainode read` is given shows"""
 
-_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _SMALLEST_SIDE = 256
 _DEMONSTRATION = (1400, 560)
 # The first seed of a demonstration: this spine has curves that can be seen, and its marker is on the patient's right.
@@ -138,7 +146,7 @@ class SpineAngles:
             study_instance_uid=selection.study_instance_uid,
             algorithm=self._algorithm(films, refusals),
             title="Spine angles",
-            procedure=_PROCEDURE,
+            procedure=IMAGING_PROCEDURE,
             findings=tuple(finding for film in films for finding in film.findings()),
             captures=tuple(film.capture() for film in films),
             evidence=evidence,

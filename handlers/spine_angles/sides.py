@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from ainode.handlers import SIDES
 from ainode.node.domain import Code, Instance
 
-_RIGHT, _LEFT = Code("24028007", "SCT", "Right"), Code("7771000", "SCT", "Left")
+_RIGHT, _LEFT = SIDES["right"], SIDES["left"]
 
 
 @dataclass(frozen=True, slots=True)

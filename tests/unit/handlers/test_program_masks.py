@@ -1,10 +1,11 @@
 import gzip
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ainode.handlers.program.masks import laid_over, segmented
+from ainode.handlers.program.masks import laid_over, outlined_findings, segmented
 from ainode.handlers.program.nifti import Labels, UnfitMask, labels, nifti_bytes
 from ainode.node import testing
 from ainode.node.domain import Code, Segment
@@ -13,7 +14,7 @@ from ainode.node.imaging.geometry import Stack, stack, volume
 
 SHAPE = (5, 7, 9)
 COUNT = 5 * 7 * 9
-LUNG = Segment("lung", Code("123037004", "SCT", "Anatomical Structure"), Code("39607008", "SCT", "Lung"))
+LUNG = Segment("lung", Code("91723000", "SCT", "Anatomical Structure"), Code("39607008", "SCT", "Lung"))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,16 @@ def test_a_mask_in_any_direction_lies_on_the_slices_it_was_made_of(
     assert outlined.name == "MY_LUNGS"
     assert outlined.slice_distance_mm == pytest.approx(2.5)
     assert [plane.image for plane in outlined.maps] == [slices.instances[1].ref]
+
+
+@pytest.mark.parametrize("category", ["91723000", "123037004"])
+def test_an_anatomical_structure_is_its_own_site_by_the_code_of_each_edition(
+    slices: Stack, image: bytes, category: str
+) -> None:
+    mask = labels(mask_file(image, np.ones(SHAPE, np.uint8)), COUNT)
+    lung = replace(LUNG, category=Code(category, "SCT", "Anatomical Structure"))
+    (finding,) = outlined_findings(segmented(mask, slices, {1: lung}, "lungs"), slices, None)
+    assert finding.site == LUNG.kind
 
 
 def test_a_mask_on_another_grid_is_refused(slices: Stack, image: bytes) -> None:
