@@ -266,8 +266,7 @@ class Trials:
     def _run(self) -> None:
         while trial := self._next():
             try:
-                self._wait_for_live_studies(trial)
-                self._read(trial)
+                self._read_by_process(trial)
             except _Discarded:
                 self._remove(trial)
             except errors.PointRefused as error:  # the files stay: another point may be given
@@ -276,9 +275,17 @@ class Trials:
                 # The identifier is a secret of its owner: its beginning tells trials apart.
                 log.warning("trial %s…: %s", trial.identifier[:_SHOWN_DIGITS], error, extra={"action": "trial_failed"})
                 self.fail(trial, trial.shown(str(error)))
-            finally:
-                self._child.kill()
-        self._child.kill()
+
+    def _read_by_process(self, trial: Trial) -> None:
+        """Have a process read a trial; the process has ended at the end, and writes nothing beside who removes files.
+
+        Raises: NodeError; _Discarded.
+        """
+        try:
+            self._wait_for_live_studies(trial)
+            self._read(trial)
+        finally:
+            self._child.kill()
 
     def _next(self) -> Trial | None:
         """Return the next trial to read, None at the end of the node; remove trials that nobody wants meanwhile."""

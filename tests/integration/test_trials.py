@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,15 @@ def uploaded(trials: Trials, *contents: bytes, name: str = "scan.dcm", slot: str
     return trial
 
 
-def ended(trial: Trial) -> Trial:
-    deadline = time.monotonic() + 60
-    while not trial.state.stage.is_final:
-        assert time.monotonic() < deadline, trial.state
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def ended(trial: Trial) -> Trial:
+    until(lambda: trial.state.stage.is_final)
     return trial
 
 
@@ -224,10 +228,23 @@ def test_a_trial_that_is_discarded_while_it_waits_is_never_read(data: Path) -> N
     waiting.start()
     trial = uploaded(waiting, a_volume())
     waiting.read(trial, LOOK)
-    assert busy.wait(10)
+    assert busy.wait(120)
     assert trial.state.stage is Stage.WAITING
     waiting.stop()
     assert not (data / "waiting").exists()
+
+
+def test_the_process_that_reads_a_discarded_trial_ends_before_the_files_are_removed(
+    trials: Trials, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trial = uploaded(trials, a_volume(shape=(64, 64, 400)), name="a.nrrd")
+    trials.read(trial, LOOK)
+    until(lambda: any(trial.folder.glob("converted/*/*")))
+    assert not trial.state.stage.is_final
+    trials.discard(trial)
+    until(lambda: not trial.folder.exists())
+    # A process that still writes does not find its folder any more, or puts a file beside who removes the folder.
+    assert "FileNotFoundError" not in capfd.readouterr().err
 
 
 def test_too_many_trials_of_an_owner_are_refused(trials: Trials) -> None:
