@@ -82,6 +82,7 @@ class RunningNode:
         """Start it and return the seconds until it answers; the log is kept for the failure message."""
         folders = filter(None, (self.before, ROOT / ".ns", ROOT / "tests"))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+        before = self.log.read_text(errors="replace").count("ready:") if self.log.exists() else 0
         started = time.monotonic()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -91,7 +92,6 @@ class RunningNode:
                 env=environment,
                 cwd=self.folder,
             )
-        before = self.log.read_text(errors="replace").count("ready:") if self.log.exists() else 0
         self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=120)
         return time.monotonic() - started
 
@@ -130,8 +130,11 @@ class RunningNode:
     def until(self, true: Callable[[], bool], *, within_s: float) -> None:
         """Wait until something holds, or fail with the end of the node's log."""
         deadline = time.monotonic() + within_s
-        while not true():
+        while True:
+            # What the node did last, right before its end, counts: so its end is looked for first.
             alive = self.process is not None and self.process.poll() is None
+            if true():
+                return
             if time.monotonic() > deadline or not alive:
                 pytest.fail(f"not within {within_s} s: {self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.05)

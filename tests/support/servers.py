@@ -1,6 +1,7 @@
 """Orthanc and DCMTK as the tests start them; a missing program is a skip that names it."""
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -23,6 +25,8 @@ _READY_S = 120.0
 _STOP_S = 20.0
 # Linux gives out 32768 and above (net.ipv4.ip_local_port_range).
 _PORTS = range(15_000, 30_000)
+_own_ports: set[int] = set()
+"""those that this process locked: its own locks do not hold it back"""
 
 
 def program(name: str) -> Path:
@@ -41,16 +45,39 @@ def run(name: str, *arguments: str | Path, nodelay: bool = True) -> subprocess.C
 
 
 def free_port() -> int:
-    """Return a random port of the loopback interface that nobody uses.
+    """Return a random port of the loopback interface that nobody uses, and that no other test gets.
 
     The port lies below the range from which the kernel gives ports to outgoing connections, so that the kernel gives
     it to nobody between this answer and its use.
     """
     while True:
         port = secrets.choice(_PORTS)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
+        if port not in _own_ports and _is_reserved(port):
+            _own_ports.add(port)
+            with socket.socket() as listener, contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return port
+
+
+@cache
+def _reservations() -> int:
+    """Return the descriptor of the file in which all test processes of this user reserve ports."""
+    path = f"/tmp/ainode-tests-ports.{os.geteuid()}"  # noqa: S108 - TMPDIR differs between runs on one machine
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _is_reserved(port: int) -> bool:
+    """Lock the byte of a port until this process ends; return whether no other process has locked the byte.
+
+    A port is often asked for long before something listens there, and many a port stays closed, as that of a peer
+    that is away. Without the lock, another process of the tests could get the same port meanwhile.
+    """
+    reservations = _reservations()
+    try:
+        fcntl.lockf(reservations, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):  # either, by POSIX
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
