@@ -17,6 +17,7 @@ installed("playwright", "fastapi", "openvino", "torch", "keras", "monai")
 
 from playwright.sync_api import Locator, Page, expect  # noqa: E402
 from support import axe, cut_off, keyboard  # noqa: E402
+from support.browser import PATIENCE_MS  # noqa: E402
 from support.console import log_in, picture  # noqa: E402
 from support.hospital import Hospital, every_page, opened  # noqa: E402
 
@@ -88,11 +89,11 @@ def test_the_viewer_on_a_study_page_shows_what_was_found_and_scrolls(hospital: H
     page.goto(f"/console/studies/{hospital.studies['ct_pneumonia']}#images")
     viewer = page.locator(".viewer")
     status = viewer.locator("[data-part=status]")
-    expect(status).to_contain_text("Slice", timeout=60_000)
+    expect(status).to_contain_text("Slice")
     viewer.get_by_role("group", name="Places that were found").get_by_role("button").first.click()
     marked = status.inner_text()
     viewer.locator("[data-part=opacity]").fill("50")
-    expect(viewer.locator("[data-part=message]")).to_be_hidden(timeout=60_000)
+    expect(viewer.locator("[data-part=message]")).to_be_hidden()
     viewer.scroll_into_view_if_needed()
     picture(page, "viewer-light", whole=False)
     viewer.locator(".viewer-stage").press("ArrowDown")
@@ -125,7 +126,7 @@ def test_an_operator_has_a_study_read_once_more_and_sees_no_difference(hospital:
     page.goto(f"/console/studies/{hospital.studies['skin_lesion']}")
     page.get_by_text("Check by a second reading").click()
     page.get_by_role("button", name="Read and compare").click()
-    page.get_by_text("byte for byte").wait_for(timeout=120_000)
+    page.get_by_text("byte for byte").wait_for()
     picture(page, "rereading-light")
     assert page.get_by_role("row").filter(has_text="Answer").count() == 1
     page.context.close()
@@ -137,7 +138,7 @@ def test_a_dropped_file_is_explained_and_nothing_of_it_stays(hospital: Hospital,
     page.goto("/console/routes/test")
     page.get_by_label("Files or ZIP archives").set_input_files(path)
     page.get_by_role("button", name="Explain").click()
-    page.get_by_text("No route takes this study").wait_for(timeout=60_000)
+    page.get_by_text("No route takes this study").wait_for()
     expect(page.get_by_text("takes Modality CR or DX, and this is MR").first).to_be_visible()
     picture(page, "route-tester-explained")
     assert testing.uid("an MR") not in {str(study) for study in hospital.console.node.catalog.unrouted()}
@@ -151,8 +152,8 @@ def test_a_self_test_shows_each_hop_to_the_golden_answer_and_sends_the_archive_n
     page.get_by_label("The whole way of spine-radiograph").check()
     page.get_by_role("button", name="Send the study").click()
     documents = page.get_by_role("row").filter(has_text="documents of spine-radiograph")
-    documents.filter(has_text="confirmed by self-test").get_by_text("done").wait_for(timeout=120_000)
-    page.get_by_text("Every step is well").wait_for(timeout=120_000)
+    documents.filter(has_text="confirmed by self-test").get_by_text("done").wait_for()
+    page.get_by_text("Every step is well").wait_for()
     picture(page, "self-test-hops")
     page.context.close()
 
@@ -165,7 +166,7 @@ def test_a_reader_accepts_a_result_and_the_archive_gets_the_assessment(hospital:
     page.locator(".judged").first.get_by_role("button", name="Accept").first.click()
     page.get_by_text("by the-reader").first.wait_for()
     hospital.console.node.until(
-        lambda: sum("SR" in modality for modality in modalities(hospital.archive, study)) == reports + 1, within_s=60
+        lambda: sum("SR" in modality for modality in modalities(hospital.archive, study)) == reports + 1, within_s=120
     )
     reloaded(page, page.get_by_text("Addendum in orthanc").filter(has_text="confirmed"))
     picture(page, "judged-light")
@@ -277,7 +278,7 @@ def test_without_a_script_files_are_explained_and_tried(plain: Page, tmp_path: P
     plain.goto("/console/routes/test")
     plain.get_by_label("Files or ZIP archives").set_input_files(path)
     plain.get_by_role("button", name="Explain").click()
-    plain.get_by_text("No route takes this study").wait_for(timeout=60_000)
+    plain.get_by_text("No route takes this study").wait_for()
     plain.goto("/console/trials")
     plain.get_by_label("Files: DICOM").set_input_files(path)
     plain.get_by_role("button", name="Read", exact=True).click()
@@ -317,6 +318,7 @@ def test_without_a_script_a_person_is_added_changed_and_removed(hospital: Hospit
     send(row.get_by_role("button", name="New password"))
     password = plain.get_by_role("status").locator("code").inner_text()
     other = plain.context.browser.new_context(base_url=hospital.console.address, java_script_enabled=False).new_page()  # type: ignore[union-attr]
+    other.set_default_timeout(PATIENCE_MS)
     log_in(other, "newcomer", password)
     other.goto("/console/password")
     other.get_by_label("Current password").fill(password)
@@ -354,7 +356,7 @@ def followed(page: Page, name: str, locator: Locator) -> None:
 
 def reloaded(page: Page, locator: Locator) -> None:
     """Load a page again until it shows something."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not locator.count():
         assert time.monotonic() < deadline, page.locator("main").inner_text()
         page.wait_for_timeout(200)

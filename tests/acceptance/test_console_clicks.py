@@ -12,6 +12,7 @@ installed("playwright", "fastapi", "jinja2")
 
 from integration.console.conftest import visit_of  # noqa: E402
 from playwright.sync_api import Locator, Page, expect, sync_playwright  # noqa: E402
+from support.browser import PATIENCE_MS  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node.bench.full_catalog import ROUTES, fill, study_of  # noqa: E402
@@ -67,7 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         address = f"http://127.0.0.1:{bench.settings.web.port}"
         context = browser.new_context(base_url=address, extra_http_headers={"X-Role": "READER"})
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE_MS)
         yield page
         browser.close()
     bench.web.stop()

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect  # noqa: E402
 from support import cut_off  # noqa: E402
 from support.answers import an_answer, put_answers  # noqa: E402
 from support.broken_words import broken_words  # noqa: E402
+from support.browser import PATIENCE_MS  # noqa: E402
 from support.console import DESKTOP, PHONE, launched, picture  # noqa: E402
 from support.tried import ANSWERED, REFUSED, SHOWN, try_files  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
@@ -44,6 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         bench.pages.state.visit_of, bench.pages.state.is_open = visit_of, is_open
         try_files(bench, owner(PERSON))
         context = browser.new_context(base_url=f"http://127.0.0.1:{bench.settings.web.port}", viewport=PHONE)
+        context.set_default_timeout(PATIENCE_MS)
         yield context.new_page()
 
 

@@ -112,7 +112,7 @@ def drop(page: Page, field: Locator, files: Sequence[Path]) -> None:
     session = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while field.evaluate("(field) => field.files.length") != len(files):
         assert time.monotonic() < deadline, "the files were not taken"
 

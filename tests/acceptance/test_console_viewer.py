@@ -22,7 +22,7 @@ installed("playwright", "fastapi", "jinja2")
 from fastapi import APIRouter, Request  # noqa: E402
 from fastapi.responses import HTMLResponse  # noqa: E402
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
-from support.browser import ARGUMENTS  # noqa: E402
+from support.browser import ARGUMENTS, PATIENCE_MS  # noqa: E402
 from support.web_bench import Bench  # noqa: E402
 
 from ainode.node import reports, testing  # noqa: E402
@@ -186,7 +186,7 @@ class Viewer:
 
     def until(self, condition: str) -> None:
         """Wait until a condition holds; the policy of the pages forbids what Playwright waits with."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self.page.evaluate(
             f"(() => {{ const v = {VIEWER}; return Boolean(v?.series && ({condition})); }})()"
         ):
@@ -216,6 +216,7 @@ def opened(bench: Bench, browser: Browser, request: pytest.FixtureRequest) -> It
         is_mobile=screen == "phone",
         extra_http_headers={"X-Role": "READER"},
     )
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -514,6 +515,7 @@ def test_a_finger_scrolls_and_two_fingers_zoom(bench: Bench, browser: Browser) -
         is_mobile=True,
         extra_http_headers={"X-Role": "VIEWER"},
     )
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{bench.settings.web.port}/console/page/axial")
     viewer = Viewer(page, 3, [])
@@ -549,6 +551,7 @@ def test_a_damaged_slice_is_named_and_the_others_are_shown(
     broken.write_bytes(broken.read_bytes()[:-2000])
     shown["damaged"] = series
     context = browser.new_context(extra_http_headers={"X-Role": "READER"})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{bench.settings.web.port}/console/page/damaged")
     viewer = Viewer(page, 1, [])

@@ -20,7 +20,6 @@ from ainode.node.domain import UID, JobState  # noqa: E402
 from ainode.node.keeping.records import Job  # noqa: E402
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WITHIN_MS = 15_000
 
 
 async def visit_of(_: Request) -> Visit:
@@ -67,19 +66,19 @@ def test_the_first_study_appears_by_itself_and_checks_and_focus_stay(chromium: B
     assert page.get_by_text("No study has arrived yet").is_visible()
     first = queue(bench, "1.2.1", 1)
     link = page.get_by_role("link", name="1.2.1", exact=True)
-    link.wait_for(timeout=WITHIN_MS)
+    link.wait_for()
     box = page.get_by_role("checkbox", name="Study 1.2.1, route spine")
     box.check()
     link.focus()
     bench.ledger.move(first, JobState.READING)
-    expect(page.locator("tbody")).to_contain_text("being read", timeout=WITHIN_MS)
+    expect(page.locator("tbody")).to_contain_text("being read")
     assert box.is_checked()
     expect(link).to_be_focused()
     page.get_by_label("State").select_option("failed")
-    page.get_by_text("No study fits these filters").wait_for(timeout=WITHIN_MS)
+    page.get_by_text("No study fits these filters").wait_for()
     expect(page).to_have_url(re.compile("state=failed"))
     bench.ledger.move(first, JobState.FAILED, reason="the reader ended")
-    expect(page.locator("tbody")).to_contain_text("the reader ended", timeout=WITHIN_MS)
+    expect(page.locator("tbody")).to_contain_text("the reader ended")
     assert faults == []
 
 
@@ -93,7 +92,7 @@ def test_readings_are_cancelled_and_a_row_is_opened_by_keyboard_alone(
     page.get_by_text("Cancel readings …", exact=True).press("Enter")
     page.get_by_label("Reason").select_option("wrong patient or study")
     page.get_by_role("button", name="Cancel the readings that wait").press("Enter")
-    page.get_by_text("Reading cancelled: wrong patient or study.").wait_for(timeout=WITHIN_MS)
+    page.get_by_text("Reading cancelled: wrong patient or study.").wait_for()
     assert bench.ledger.job(job).reason == "cancelled by ada: wrong patient or study"
     page.get_by_role("link", name=study, exact=True).press("Enter")
     page.wait_for_url(f"**/console/studies/{study}")

@@ -81,7 +81,7 @@ def test_a_signal_ends_a_demonstration_at_work_and_leaves_no_server_and_no_folde
         lines = lines_until(process, "console: ")
         assert list((tmp_path / "temporary").glob("ainode-demo-*"))
         process.send_signal(number)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=240)
     assert process.returncode == status, rest
     assert "node and archive are stopped" in rest
     assert_nothing_is_left(tmp_path, lines)
@@ -95,6 +95,6 @@ def test_a_demonstration_says_how_to_stop_what_it_started_and_stops_so(tmp_path:
         for line in (lines[0], lines[-1]):
             assert f"Ctrl-C or `kill {process.pid}`" in line
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert process.returncode == 1, "no study was read here"
     assert_nothing_is_left(tmp_path, lines)

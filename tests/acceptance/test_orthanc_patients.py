@@ -102,7 +102,7 @@ def test_an_identifier_of_another_study_brings_nothing(silent: Pair, tmp_path: P
     identifier = silent.upload(*images(tmp_path, "another", ANNE, 1))
     assert announce(silent, "wrong", instances=1, orthanc_study=identifier) == 202
     wrong, another = UID(testing.uid("wrong")), UID(testing.uid("another"))
-    silent.node.until(lambda: bool((known := silent.announcements.of(wrong)) and known.attempts), within_s=30)
+    silent.node.until(lambda: bool((known := silent.announcements.of(wrong)) and known.attempts), within_s=120)
     known = silent.announcements.of(wrong)
     assert known
     assert "has no instance of the study" in known.reason
@@ -112,11 +112,11 @@ def test_an_identifier_of_another_study_brings_nothing(silent: Pair, tmp_path: P
 def test_two_announced_studies_of_one_uid_are_refused_as_two_patients(pair: Pair, tmp_path: Path) -> None:
     study = "two patients"
     pair.upload(*images(tmp_path, study, ANNE, 1, 2))
-    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 1, within_s=30)
+    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 1, within_s=120)
     first, _ = pair.node.read(testing.uid(study))
     assert (first.state, len(first.content)) == (JobState.REPORTED, 2)
     pair.upload(*images(tmp_path, study, BETH, 3, 4, 5))
-    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 2, within_s=30)
+    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 2, within_s=120)
     second, _ = pair.node.read(testing.uid(study))
     assert (second.state, len(second.content)) == (JobState.OUT_OF_SCOPE, 5)
     assert json.loads(second.result)["out_of_scope"]["code"] == TWO_PATIENTS
@@ -130,11 +130,11 @@ def test_a_patient_that_was_corrected_in_orthanc_is_pulled_again_under_the_same_
 ) -> None:
     study = "corrected"
     wrong = pair.upload(*images(tmp_path, study, ANNE, 1, 2))
-    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 1, within_s=30)
+    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 1, within_s=120)
     pair.node.read(testing.uid(study))
     pair.archive.call("DELETE", f"/studies/{wrong}")
     pair.upload(*images(tmp_path, study, BETH, 1, 2))
-    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 2, within_s=30)
+    pair.node.until(lambda: jobs(pair, testing.uid(study)) == 2, within_s=120)
     job, _ = pair.node.read(testing.uid(study))
     assert (job.state, len(job.predecessors), patients(pair, study)) == (JobState.REPORTED, 1, [BETH] * 2)
 
@@ -147,6 +147,6 @@ def test_of_two_versions_that_are_announced_at_once_the_later_stays(tmp_path: Pa
         with running(pair.node):
             for identifier in (former, latter):
                 assert announce(pair, study, instances=2, orthanc_study=identifier) == 202
-            pair.node.until(lambda: patients(pair, study) == [BETH] * 2, within_s=30)
+            pair.node.until(lambda: patients(pair, study) == [BETH] * 2, within_s=120)
             job, _ = pair.node.read(testing.uid(study))
             assert (job.state, patients(pair, study)) == (JobState.REPORTED, [BETH] * 2)

@@ -7,6 +7,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from support.servers import program
 
+PATIENCE_MS = 120_000
+"""of a page: drawing in software, on a shared machine"""
 ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
@@ -16,6 +18,8 @@ def page(width: int = 1400, height: int = 900) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=list(ARGUMENTS))
         try:
-            yield browser.new_page(viewport={"width": width, "height": height})
+            opened = browser.new_page(viewport={"width": width, "height": height})
+            opened.set_default_timeout(PATIENCE_MS)
+            yield opened
         finally:
             browser.close()

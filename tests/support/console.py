@@ -10,6 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from support.browser import PATIENCE_MS
 from support.node import ROOT, RunningNode
 from support.servers import free_port, program
 
@@ -49,7 +50,7 @@ class Console:
             java_script_enabled=scripts,
         )
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE_MS)
         log_in(page, f"the-{role}", PASSWORD)
         return page
 
@@ -95,6 +96,7 @@ def new_page(browser: Browser, port: int, *, phone: bool = False, dark: bool = F
         color_scheme="dark" if dark else "light",
         java_script_enabled=scripts,
     )
+    context.set_default_timeout(PATIENCE_MS)
     return context.new_page()
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 from playwright.sync_api import Page
 from pydicom import Dataset
 
+from support.browser import PATIENCE_MS
+
 Box = tuple[float, float, float, float]
 """left, top, right, bottom"""
 Color = tuple[int, int, int]
 _CANVAS = ".cornerstone-canvas"
 _SLICE = "[data-cy='viewport-overlay-bottom-right']"
-# Software rendering on a shared machine.
-_PATIENCE_MS = 120_000
 _TRIES = 4
 _NOTCH = 100
 """of a mouse wheel, in pixels"""
@@ -39,7 +39,7 @@ class Screen:
         self.tab.add_init_script("localStorage.setItem('shownTours', '[\"basicViewerTour\"]')")
         where = f"StudyInstanceUIDs={image.StudyInstanceUID}&initialSeriesInstanceUID={image.SeriesInstanceUID}"
         self.tab.goto(f"{address}/viewer?{where}")
-        self.tab.locator(_CANVAS).first.wait_for(timeout=_PATIENCE_MS)
+        self.tab.locator(_CANVAS).first.wait_for(timeout=PATIENCE_MS)
 
     def show(self, series_number: int, shown: Callable[[], bool]) -> None:
         """Double-click a series in the list until it is shown, as a person does; load the page anew between two tries.
@@ -47,16 +47,16 @@ class Screen:
         The list moves under the two clicks as long as it fills.
         """
         for _ in range(_TRIES):
-            self.tab.get_by_text(f"S:{series_number}", exact=True).first.dblclick(timeout=_PATIENCE_MS)
-            if self._within(shown, _PATIENCE_MS / 3):
+            self.tab.get_by_text(f"S:{series_number}", exact=True).first.dblclick(timeout=PATIENCE_MS)
+            if self._within(shown, PATIENCE_MS / 3):
                 return
             self.tab.reload()
-            self.tab.locator(_CANVAS).first.wait_for(timeout=_PATIENCE_MS)
+            self.tab.locator(_CANVAS).first.wait_for(timeout=PATIENCE_MS)
         pytest.fail(f"{self.keep('not-drawn')} is what is there")
 
     def press(self, name: str) -> None:
         """Press the button that OHIF's own tests know by that name."""
-        self.tab.locator(f"[data-cy='{name}']").click(timeout=_PATIENCE_MS)
+        self.tab.locator(f"[data-cy='{name}']").click(timeout=PATIENCE_MS)
 
     def scroll(self, slices: int) -> None:
         """Turn the wheel over the image: down the stack, or up where `slices` is negative; wait until it is there."""
@@ -71,7 +71,7 @@ class Screen:
 
     def until(self, true: Callable[[], bool]) -> None:
         """Wait for the viewer to draw."""
-        assert self._within(true, _PATIENCE_MS), f"{self.keep('not-drawn')} is what is there"
+        assert self._within(true, PATIENCE_MS), f"{self.keep('not-drawn')} is what is there"
 
     def _within(self, true: Callable[[], bool], patience_ms: float) -> bool:
         deadline = time.monotonic() + patience_ms / 1000
