@@ -18,8 +18,10 @@ from support.servers import Orthanc, orthanc
 from support.steady import READING_S
 
 from ainode.node.bench.servers import print_line
+from ainode.node.errors import DatabaseUnavailable
+from ainode.node.keeping.executors import Executors
 
-_BEAT_S, _DEAD_AFTER_S = 0.5, 4.0
+_BEAT_S, _DEAD_AFTER_S = 0.5, 8.0
 _WORKERS: Final = f"[workers]\nbeat_s = {_BEAT_S}\ndead_after_s = {_DEAD_AFTER_S}\n"
 
 
@@ -54,17 +56,18 @@ def shared(
                     worker.end()
 
 
-def disturb(workers: Sequence[RunningWorker], server: PostgreSQL, pause_s: float) -> None:
-    """Kill two workers, stop the third for longer than it may be silent, and restart the database twice."""
+def disturb(installation: Installation, workers: Sequence[RunningWorker], server: PostgreSQL, pause_s: float) -> None:
+    """Kill two workers, stop the third until it is taken for dead, and restart the database twice."""
     first, second, third = workers
-    time.sleep(pause_s)
+    assert installation.wait(lambda: bool(first.count("study read")), within_s=120)
     third.send(signal.SIGSTOP)
     first.end(signal.SIGKILL)
     time.sleep(pause_s)
     server.kill()
     server.start()
     first.start()
-    time.sleep(2 * _DEAD_AFTER_S + pause_s)
+    assert installation.wait(lambda: is_dead(installation, third), within_s=120)
+    time.sleep(pause_s)
     third.send(signal.SIGCONT)
     second.end(signal.SIGKILL)
     time.sleep(pause_s)
@@ -72,12 +75,21 @@ def disturb(workers: Sequence[RunningWorker], server: PostgreSQL, pause_s: float
     server.start()
 
 
+def is_dead(installation: Installation, worker: RunningWorker) -> bool:
+    """Return whether the others have taken a worker for dead."""
+    try:
+        executors = Executors(installation.node.engine).all()
+    except DatabaseUnavailable:
+        return False
+    return next(executor for executor in executors if executor.name == worker.name).is_dead
+
+
 def assert_answered_once(workers: Sequence[RunningWorker], row: Row) -> None:
     """Hold what became of all studies, and that the worker that was stopped found out and ended by itself."""
     assert row.cost == 0, row
     stopped = workers[2]
     assert stopped.process
-    assert stopped.process.wait(30) == 1
+    assert stopped.process.wait(120) == 1
     assert stopped.count("taken_for_dead") == 1
     assert workers[0].count("study read") > 0
 
@@ -88,7 +100,7 @@ def test_studies_are_answered_once_while_workers_are_killed_and_stopped_and_the_
     with shared(tmp_path, server, archive, ("one", "two", "three")) as (installation, workers):
         studies = new_studies(30)
         with installation.modality.sending(studies):
-            disturb(workers, server, 1.0)
+            disturb(installation, workers, server, 1.0)
         assert_answered_once(workers, judged(installation, Row("workers", times=1), studies))
 
 
@@ -104,7 +116,7 @@ def test_two_hundred_studies_are_answered_once_and_the_rates_of_one_to_three_wor
             print_line(f"node and {len(workers)} workers: {studies_s:.2f} studies/s, each read for {READING_S} s")
         studies = new_studies(200)
         with installation.modality.sending(studies, within_s=300):
-            disturb(workers, server, 4.0)
+            disturb(installation, workers, server, 4.0)
         row = judged(installation, Row("workers", times=1), studies, within_s=300)
         print_line(header())
         print_line(line(row))

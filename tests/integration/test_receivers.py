@@ -9,6 +9,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom.association import Association
 from support.node import RunningNode, configured, running
+from support.processes import suspend
 from support.studies import WrittenStudy, associate, written
 
 from ainode.node.domain import JobState
@@ -25,7 +26,7 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
 def associate_with(receiver: psutil.Process, node: RunningNode, study: WrittenStudy) -> Association:
     """Open an association with one receiver: the other stands still meanwhile."""
     (other,) = (each for each in node.receivers if each != receiver)
-    other.suspend()
+    suspend(other)
     try:
         return associate(node, study.paths[0])
     finally:
@@ -46,9 +47,9 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     assert [store(second, path) for path in study.paths[1:3]] == [0, 0]
     killed.send_signal(signal.SIGKILL)
     assert store(second, study.paths[3]) == 0
-    node.until(lambda: "receiver_lost" in node.log.read_text(), within_s=30)
+    node.until(lambda: "receiver_lost" in node.log.read_text(), within_s=120)
     assert store(second, study.paths[4]) == 0
-    node.until(lambda: node.log.read_text().count("ready:") == 2, within_s=60)
+    node.until(lambda: node.log.read_text().count("ready:") == 2, within_s=120)
     assert survivor in node.receivers
     assert len(node.receivers) == 2
     second.release()

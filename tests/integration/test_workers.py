@@ -20,7 +20,7 @@ from ainode.node.jobs.readings import MOST_LOSSES
 from ainode.node.keeping.executors import Executor, Executors
 from ainode.node.settings import Peer
 
-_DEAD_AFTER_S: Final = 6.0
+_DEAD_AFTER_S: Final = 10.0
 _WORKERS: Final = f"[workers]\nbeat_s = 0.5\ndead_after_s = {_DEAD_AFTER_S}"
 _ROUTES: Final = """
 [[route]]
@@ -163,10 +163,10 @@ def test_a_reading_that_kills_each_worker_is_given_up_with_the_reason(
     for number in range(MOST_LOSSES):
         with beside(node, f"victim{number}", "support.lethal") as worker:
             assert worker.process
-            assert worker.process.wait(60) == -signal.SIGKILL
+            assert worker.process.wait(120) == -signal.SIGKILL
     assert node.ledger.job(job.id).state is JobState.READING
     with beside(node, "survivor", "support.lethal") as worker:
-        until(lambda: node.ledger.job(job.id).state is JobState.FAILED, within_s=60)
+        until(lambda: node.ledger.job(job.id).state is JobState.FAILED, within_s=120)
         assert node.ledger.job(job.id).reason.startswith(
             f"{MOST_LOSSES} processes of node and workers were killed or fell silent while they read the study, "
             f"the last victim{MOST_LOSSES - 1}; "
@@ -185,7 +185,7 @@ def test_a_worker_with_the_routes_of_before_a_reload_ends_and_one_with_the_new_r
         assert "routes differs" in command(node, "worker", "--check").stderr
         assert command(node, "reload").returncode == 0
         assert worker.process
-        assert worker.process.wait(30) == 1
+        assert worker.process.wait(120) == 1
         worker.start()
         assert executor(node, "of_before").state(_DEAD_AFTER_S) == "alive"
 

@@ -23,6 +23,7 @@ from ainode.node.keeping.catalog import Catalog
 from ainode.node.keeping.ledger import Ledger
 from ainode.node.keeping.records import Delivery, Job
 from ainode.node.settings import Peer
+from support.processes import command_line
 from support.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ class RunningNode:
         """Return the processes that listen for it."""
         assert self.process
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "ainode.node.receiving.process" in child.cmdline()]
+        return [child for child in children if "ainode.node.receiving.process" in command_line(child)]
 
     def start(self) -> float:
         """Start it and return the seconds until it answers; the log is kept for the failure message."""
@@ -92,7 +93,7 @@ class RunningNode:
                 env=environment,
                 cwd=self.folder,
             )
-        self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=120)
+        self.until(lambda: self.log.read_text(errors="replace").count("ready:") > before, within_s=300)
         return time.monotonic() - started
 
     def kill(self) -> None:
@@ -107,7 +108,7 @@ class RunningNode:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -222,7 +223,7 @@ class RunningWorker:
                 env=environment,
                 cwd=self.node.folder,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while self.count("ready:") == count:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 pytest.fail(f"the worker is not ready: {self.log.read_text(errors='replace')[-4000:]}")
@@ -242,7 +243,7 @@ class RunningWorker:
         self.send(number)
         assert self.process
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()

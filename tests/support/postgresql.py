@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.processes import suspend
+
 
 def _binaries() -> Path | None:
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -58,11 +60,12 @@ class PostgreSQL:
     def kill(self) -> None:
         """Kill every process of the server at once, as `kill -9` or the kernel in want of memory does."""
         postmaster = psutil.Process(int((self.folder / "db" / "postmaster.pid").read_text().split()[0]))
+        suspend(postmaster)  # which starts no other process from now on
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes, timeout=60)
 
     def _run(self, name: str, *arguments: str) -> None:
         command = _as_postgres([str(self.binaries / name), *arguments])

@@ -1,11 +1,16 @@
-"""Functions that run in processes of their own, which may be killed."""
+"""Functions that run in processes of their own, which may be killed, and how processes are suspended."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
+import psutil
 import pytest
 
 # The modules with the functions, and what a function imports only when it runs: once for all processes.
@@ -13,6 +18,39 @@ _PRELOADED = [
     *("support.engine_tables", "support.killed", "support.migrations"),
     *("alembic.autogenerate", "dbos", "pydantic_settings", "pydicom", "sqlalchemy.dialects.sqlite"),
 ]
+# proc(5): stopped, traced, zombie, dead.
+_STOPPED: Final = frozenset("tTZX")
+_STOP_S: Final = 60.0
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, nothing if the process has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def suspend(process: psutil.Process) -> None:
+    """Suspend a process; return when each of its threads stands still, which may take a moment after the signal.
+
+    Raises: psutil.NoSuchProcess if the process has ended.
+    """
+    process.suspend()
+    deadline = time.monotonic() + _STOP_S
+    while not _thread_states(process.pid) <= _STOPPED:
+        assert time.monotonic() < deadline, "a process does not stand still"
+        time.sleep(0.001)
+
+
+def _thread_states(pid: int) -> set[str]:
+    """Return the states of the threads of a process, none where it has ended."""
+    states: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+                states.add((task / "stat").read_text(encoding="utf-8").rpartition(") ")[2][0])
+    return states
 
 
 def exit_codes(target: Callable[..., None], *arguments: object, count: int = 1) -> list[int]:

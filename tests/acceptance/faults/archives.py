@@ -1,20 +1,20 @@
 """Archives that are away, slow, silent, refusing or forgetful."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from acceptance.faults.installation import Installation
-from acceptance.faults.judgement import Row, judged
-from acceptance.faults.sender import new_studies
+from acceptance.faults.judgement import SETTLED_S, Row, judged
+from acceptance.faults.sender import SentStudy, new_studies
 from pydicom import Dataset
 from support.archives import SmallArchive, serving
 from support.proxy import Fault, Harm, Side
 
-from ainode.node.domain import DeliveryState
+from ainode.node.domain import UID, DeliveryState, JobState
 from ainode.node.jobs.retries import retry
 from ainode.node.keeping.job_events import Instruction
 from ainode.node.settings import load
@@ -47,7 +47,7 @@ def archive_rows(installation: Installation, studies: int, fault_s: float) -> It
             over_at = time.monotonic() + fault_s
             installation.wait(lambda: time.monotonic() > over_at, within_s=2 * fault_s)  # noqa: B023 - called at once
         over_at = time.monotonic()
-        _retry_refused(installation)
+        installation.wait(partial(_is_confirmed, installation, sent), within_s=SETTLED_S)
         yield judged(installation, Row(name, times=1), sent, over_at=over_at)
 
 
@@ -98,9 +98,16 @@ FAULTS: Final[dict[str, ArchiveFault]] = {
 }
 
 
-def _retry_refused(installation: Installation) -> None:
-    """Do what the operator does about dead letters, `ainode retry`."""
+def _is_confirmed(installation: Installation, studies: Sequence[SentStudy]) -> bool:
+    """Do what the operator does about dead letters, `ainode retry`; return whether all documents are confirmed.
+
+    A refusal may become a dead letter after the fault is over: the node notes it after the archive has answered.
+    """
     ledger, settings = installation.node.ledger, load(installation.node.config)
-    for job in ledger.jobs():
-        if any(delivery.state is DeliveryState.FAILED for delivery in ledger.deliveries(job.id)):
-            retry(settings, ledger, job.id, Instruction(datetime.now(UTC)))
+    states: list[DeliveryState] = []
+    for study in studies:
+        for job in (job for job in ledger.jobs(study=UID(study.uid)) if job.state is not JobState.SUPERSEDED):
+            states += (job_states := [delivery.state for delivery in ledger.deliveries(job.id)])
+            if DeliveryState.FAILED in job_states:
+                retry(settings, ledger, job.id, Instruction(datetime.now(UTC)))
+    return len(states) == installation.documents_of_a_study * len(studies) and set(states) == {DeliveryState.CONFIRMED}

@@ -14,7 +14,7 @@ from acceptance.faults.sender import SentStudy, new_study
 from ainode.node.domain import UID
 
 JUMPS: Final = {"clock forward by 3 h": "+3h", "clock back by 6 h": "-3h", "clock right again": "+0"}
-_REFUSED_S: Final = 30.0
+_REFUSED_S: Final = 120.0
 _LIBRARY: Final = "faketime/libfaketimeMT.so.1"
 _SLEEP: Final = """
 import threading, time

@@ -8,7 +8,7 @@ from typing import Final
 
 from acceptance.faults.installation import Installation
 from acceptance.faults.judgement import Row, judged
-from acceptance.faults.kills import suspend
+from acceptance.faults.kills import suspend_all
 from acceptance.faults.sender import new_studies
 from support.disks import LoopDisk
 
@@ -23,7 +23,7 @@ def power_cuts(installation: Installation, disk: LoopDisk, times: int, *, seed: 
         with installation.modality.sending(studies):
             time.sleep(chance.uniform(0, _LONGEST_PAUSE_S))
             with installation.ending():
-                suspend(installation)
+                suspend_all(installation)
                 disk.cut_power(installation.kill)
             over_at = time.monotonic()
             installation.keep_alive()

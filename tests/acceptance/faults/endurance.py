@@ -61,7 +61,15 @@ def _resident_mb(installation: Installation) -> dict[str, float]:
     assert installation.node.process
     groups = {"node": [psutil.Process(installation.node.process.pid)]}
     groups |= {"receiver": processes(installation, RECEIVER), "reader": processes(installation, READER)}
-    return {name: sum(process.memory_info().rss for process in group) / _MB for name, group in groups.items()}
+    return {name: sum(map(_resident_bytes, group)) / _MB for name, group in groups.items()}
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """Return the resident memory of a process, 0 if the process has just ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _slope(points: list[tuple[int, float]]) -> float:

@@ -29,7 +29,7 @@ modality = ["DX"]
 tags = { SeriesDescription = "healthy" }
 destinations = DESTINATIONS
 """
-_END_S: Final = 30.0
+_END_S: Final = 120.0
 _TABLES: Final = """
 [delivery]
 attempts = 500

@@ -16,7 +16,7 @@ from ainode.node.errors import DatabaseUnavailable
 from ainode.node.keeping import schema
 from ainode.node.keeping.records import Job
 
-SETTLED_S: Final = 120.0
+SETTLED_S: Final = 300.0
 """after a fault is over, everything has reached its end within this time"""
 _OPEN: Final = frozenset({JobState.WAITING, JobState.READING})
 

@@ -1,12 +1,9 @@
 """kill -9 of each process of the node, and of its database, while studies come and go."""
 
 import contextlib
-import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import psutil
@@ -14,6 +11,7 @@ from acceptance.faults.installation import Installation
 from acceptance.faults.judgement import Row, judged
 from acceptance.faults.sender import SentStudy, new_studies
 from support.postgresql import PostgreSQL
+from support.processes import command_line, suspend
 
 RECEIVER: Final = "ainode.node.receiving.process"
 READER: Final = "ainode.node.reading.serving"
@@ -25,15 +23,7 @@ def processes(installation: Installation, module: str) -> list[psutil.Process]:
     """Return the processes below the node whose command line names a module."""
     assert installation.node.process
     family = psutil.Process(installation.node.process.pid).children(recursive=True)
-    return [process for process in family if any(module in argument for argument in _command_line(process))]
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    """Return the command line of a process, nothing if the process has just ended."""
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
+    return [process for process in family if any(module in argument for argument in command_line(process))]
 
 
 def kill_node(installation: Installation) -> None:
@@ -102,18 +92,15 @@ def _killed(
     return judged(installation, row + Row(row.fault, times=len(pauses_s)), studies, over_at=over_at)
 
 
-def suspend(installation: Installation) -> None:
-    """Stop every process of the node in the middle of what the process does, and wait until none runs."""
+def suspend_all(installation: Installation) -> None:
+    """Stop every process of the node in the middle of what the process does; return when none runs.
+
+    Parents come first: a process that stands still starts no other.
+    """
     assert installation.node.process
-    root = psutil.Process(installation.node.process.pid)
-    every = [root, *root.children(recursive=True)]
-    for process in every:
-        os.kill(process.pid, signal.SIGSTOP)
-    while any(thread_states(process.pid) - {"T", "Z", "X"} for process in every):
-        time.sleep(0.001)
-
-
-def thread_states(pid: int) -> set[str]:
-    """Return the states of the threads of a process (proc(5))."""
-    stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
-    return {stat.read_text(encoding="utf-8").rpartition(") ")[2][0] for stat in stats}
+    running = [psutil.Process(installation.node.process.pid)]
+    while running:
+        process = running.pop()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            suspend(process)
+            running += process.children()

@@ -32,7 +32,7 @@ STATEMENTS: Final = {
     "forks and hangs": _FORK + HANG,
     "eats memory": _HOARD,
 }
-_LIMITS: Final = "[reader]\ntime_limit_s = 10\nmemory_limit_bytes = 900000000"
+_LIMITS: Final = "[reader]\ntime_limit_s = 20\nmemory_limit_bytes = 900000000"
 _ROUTE: Final = """
 [[route]]
 name = "{name}"
@@ -41,8 +41,8 @@ tags = {{ SeriesDescription = "{name}" }}
 destinations = DESTINATIONS
 """
 _PAUSE_S: Final = 0.5
-_WITHIN_S: Final = 180.0
-_END_S: Final = 10.0
+_WITHIN_S: Final = 360.0
+_END_S: Final = 60.0
 
 
 def site(folder: Path) -> Site:

@@ -23,8 +23,8 @@ EXPLICIT: Final = "1.2.840.10008.1.2.1"
 SUCCESS: Final = 0x0000
 STEP_BYTES: Final = 12_000
 """of a data set in each PDU, so that an instance is several PDUs"""
-SENDING_S: Final = 90.0
-_ANSWER_S: Final = 5.0
+SENDING_S: Final = 240.0
+_ANSWER_S: Final = 10.0
 _PAUSE_S: Final = 0.1
 _P_DATA: Final = 4
 _PLACE: Final = "2.25.{:038d}"
