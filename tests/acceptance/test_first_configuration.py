@@ -60,7 +60,7 @@ def typed(home: Path, *answers: str) -> str:
 
     reader = threading.Thread(target=read)
     reader.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     answered = 0
     try:
         for answer in answers:
@@ -69,11 +69,11 @@ def typed(home: Path, *answers: str) -> str:
                 time.sleep(0.05)
             answered = len("".join(shown))
             os.write(controller, f"{answer}\n".encode())
-        process.wait(120)
+        process.wait(300)
     finally:
         process.kill()
-        process.wait(10)
-        reader.join(10)
+        process.wait(60)
+        reader.join(60)
         os.close(controller)
     assert process.returncode == 0, "".join(shown)
     return "".join(shown)

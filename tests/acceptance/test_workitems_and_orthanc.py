@@ -110,11 +110,12 @@ def test_a_study_that_the_model_declines_cancels_its_item(department: Department
 def test_a_node_that_is_killed_while_it_reads_completes_the_item_after_its_next_start(
     department: Department, tmp_path: Path
 ) -> None:
-    study = department.study("slow", tmp_path)
+    study = department.study("told", tmp_path)
     uid = scheduled(department, study)
     node = department.node
-    node.until(lambda: bool(node.ledger.jobs(study=UID(study), states=(JobState.READING,))), within_s=90)
+    node.until(lambda: bool(node.ledger.jobs(study=UID(study), states=(JobState.READING,))), within_s=240)
     node.kill()
+    (node.folder / "told").touch()
     node.start()
     department.until(uid, WorkitemState.COMPLETED)
     kept = department.server.items[uid]

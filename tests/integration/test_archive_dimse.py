@@ -61,7 +61,7 @@ PresentationContexts = OnlyCT
 """
 
 
-def link(peer: Peer, timeout_s: float = 10.0) -> Link:
+def link(peer: Peer, timeout_s: float = 60.0) -> Link:
     return Link(peer, "AINODE", timeout_s)
 
 
@@ -284,8 +284,8 @@ def test_a_peer_that_breaks_off_is_a_retry(tmp_path: Path, option: str) -> None:
 
 def test_a_peer_that_does_not_answer_is_a_retry_after_the_timeout() -> None:
     over = threading.Event()
-    with scp((evt.EVT_C_STORE, lambda _: int(over.wait(30)))) as peer:
-        sent = send(link(peer, timeout_s=1.0), [Outgoing.of(a_file()) for _ in range(2)])
+    with scp((evt.EVT_C_STORE, lambda _: int(over.wait(120)))) as peer:
+        sent = send(link(peer, timeout_s=5.0), [Outgoing.of(a_file()) for _ in range(2)])
         assert not over.is_set()
         over.set()
     assert kinds(sent) == [ArchiveUnreachable, ArchiveUnreachable]
@@ -475,7 +475,7 @@ def test_we_report_to_a_sender_what_we_keep(failed: tuple[tuple[SopReference, in
     commitment = Commitment(UID("1.2.3.4"), (SopReference(UID(CTImageStorage), UID("1.2.8")),), failed)
     with scp((evt.EVT_N_EVENT_REPORT, taking(reports))) as sender:
         report_commitment(link(sender), commitment)
-    assert reports.get(timeout=1) == commitment
+    assert reports.get(timeout=60) == commitment
 
 
 def test_a_peer_without_storage_commitment_is_a_refusal(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_what_an_association_brought_before_a_kill_is_in_a_chain_that_goes_on(tm
                 assert association.send_c_store(dcmread(path)).Status == 0
             node.kill()
         node.start()
-        node.until(lambda: any(event.code == "110104" for event in trail(node)), within_s=60)
+        node.until(lambda: any(event.code == "110104" for event in trail(node)), within_s=120)
     finally:
         node.stop()
     assert [event.code for event in trail(node)].count("110100 110120") == 2
@@ -123,9 +123,9 @@ def test_a_node_without_room_for_the_trail_goes_on_and_says_so(tmp_path: Path) -
     obstacle = tmp_path / "node" / "data" / "audit" / "head"
     obstacle.mkdir(parents=True)
     with running(node):
-        node.until(lambda: "the trail cannot be written" in node.log.read_text(), within_s=20)
+        node.until(lambda: "the trail cannot be written" in node.log.read_text(), within_s=120)
         obstacle.rmdir()
-        node.until(lambda: "the trail is written again" in node.log.read_text(), within_s=20)
+        node.until(lambda: "the trail is written again" in node.log.read_text(), within_s=120)
     assert trail(node)[0].code == "110100 110120"
 
 
@@ -171,7 +171,7 @@ def test_the_callers_of_the_web_interface_and_strangers_to_it_are_in_the_trail(t
             f"http://127.0.0.1:{port}/dicom-web/studies",
             data=multipart(written(tmp_path, "uploaded").paths[0].read_bytes()),
             headers={"Authorization": f"Bearer {token}", "Content-Type": MULTIPART},
-            timeout=30,
+            timeout=120,
         ).raise_for_status()
     events_after = trail(node)[3:-1]
     logins = [(event.outcome, event.titles[0]) for event in events_after if event.code == "110114 110122"]

@@ -113,7 +113,7 @@ class World:
         """Send a request; note the answer."""
         address, headers = f"http://127.0.0.1:{self.port}{path}", {"Authorization": f"Bearer {self.token}"}
         headers |= dict(options.pop("headers", {}))  # type: ignore[call-overload]
-        answer = requests.request(method, address, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+        answer = requests.request(method, address, headers=headers, timeout=240, **options)  # type: ignore[arg-type]
         self.answers[f"{method} {path} {len(self.answers)}"] = f"{answer.status_code} {answer.headers} {answer.text}"
         return answer.status_code
 
@@ -122,7 +122,7 @@ class World:
         command = [sys.executable, "-m", "ainode.node.commands.cli", *arguments, "--config", str(self.node.config)]
         paths = os.pathsep.join(map(str, (ROOT / ".ns", ROOT / "tests")))
         done = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, timeout=120, check=False
+            command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, timeout=300, check=False
         )
         self.answers[f"{arguments[0]}: output"], self.answers[f"{arguments[0]}: errors"] = done.stdout, done.stderr
 
@@ -212,7 +212,7 @@ def visit(world: World, files: dict[str, tuple[Path, ...]]) -> None:
     faults = [f"{answer.url} {answer.text}" for answer in answers if answer.status_code == 500]
     assert not faults
     trials = world.node.folder / "data" / "trials"
-    world.node.until(lambda: not any(trials.iterdir()), within_s=60)
+    world.node.until(lambda: not any(trials.iterdir()), within_s=240)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             for name in ("READ", "RAISE", "CRASH", "deformed"):
                 node.read(testing.uid(name))
             assert statuses(node, late) == [0]
-            node.until(lambda: len(node.ledger.jobs(study=UID(testing.uid("READ")))) == 2, within_s=60)
+            node.until(lambda: len(node.ledger.jobs(study=UID(testing.uid("READ")))) == 2, within_s=120)
             for name in files.keys() - {"unroutable"}:
                 node.read(testing.uid(name))
             ask(world, files)

@@ -81,7 +81,7 @@ def kill_all(node: RunningNode) -> None:
     for process in processes:
         os.kill(process.pid, signal.SIGKILL)
     node.process.wait()
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=60)
 
 
 def test_a_node_that_was_killed_behind_its_answer_reports_after_the_next_start(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_peer_that_takes_a_connection_and_is_silent_delays_no_other_peer(tmp_p
         for number in range(6):
             assert request(node, "SILENT", f"1.9.{number}", instance).Status == 0x0000
         assert request(node, "OTHER", "1.9.9", instance).Status == 0x0000
-        assert reports.get(timeout=20).transaction_uid == "1.9.9"
+        assert reports.get(timeout=50).transaction_uid == "1.9.9"
 
 
 def test_who_is_no_peer_is_answered_with_a_failure_and_what_to_configure(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_document_of_a_judgement_leaves_after_the_documents_of_the_reading(n
         assert node.ledger.append([document], number)
         assert len(node.ledger.deliveries("job")) == 2
         node.until(
-            lambda: {item.state for item in node.ledger.deliveries("job")} == {DeliveryState.CONFIRMED}, within_s=60
+            lambda: {item.state for item in node.ledger.deliveries("job")} == {DeliveryState.CONFIRMED}, within_s=120
         )
 
 

@@ -180,12 +180,11 @@ def test_who_speaks_no_tls_is_refused_with_a_log_line_and_the_node_goes_on(
     caplog.set_level(logging.INFO)
     receiver, paths = start(keys.tables()), written(tmp_path / "in")
     assert not is_sent(receiver, paths)
-    with socket.create_connection((HERE, receiver.port), 5) as caller:
+    with socket.create_connection((HERE, receiver.port), 60) as caller:
         caller.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(1000))
         assert closed(caller)
     assert is_sent(receiver, paths, *as_other(keys))
-    lines = [one.getMessage() for one in caplog.records if getattr(one, "action", "") == "association_lost"]
-    assert len(lines) == 2
+    lines = refusals(caplog, count=2)
     assert all("no TLS with the caller" in one for one in lines)
     assert not [one for one in caplog.records if one.exc_info]
 
@@ -205,8 +204,14 @@ def test_a_caller_who_does_not_trust_us_sends_nothing(start: Start, keys: Keys, 
     assert is_sent(receiver, paths, *as_other(keys))
 
 
-def refusals(caplog: pytest.LogCaptureFixture, action: str = "association_lost") -> list[str]:
-    return [record.getMessage() for record in caplog.records if getattr(record, "action", "") == action]
+def refusals(caplog: pytest.LogCaptureFixture, action: str = "association_lost", *, count: int = 1) -> list[str]:
+    """Return the lines of refusals, of which there are `count`: a caller may hear of a refusal before the log does."""
+    deadline = time.monotonic() + 60
+    while len(lines := [one.getMessage() for one in caplog.records if getattr(one, "action", "") == action]) < count:
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.01)
+    assert len(lines) == count
+    return lines
 
 
 def test_with_a_client_ca_only_a_valid_certificate_is_let_in_and_the_log_says_what_is_wrong_with_the_others(
@@ -242,7 +247,7 @@ def test_a_revocation_list_that_has_expired_or_is_another_authoritys_refuses_eve
     assert not is_sent(receiver, paths, *as_other(keys))
     crl.write_bytes(revocation_list(keys.ca))
     assert is_sent(receiver, paths, *as_other(keys))
-    expired, without = refusals(caplog)
+    expired, without = refusals(caplog, count=2)
     assert "CRL has expired" in expired
     assert "put a new revocation list" in expired
     assert "unable to get certificate CRL" in without
@@ -278,16 +283,16 @@ def test_a_changed_file_is_taken_up_for_the_next_caller_while_an_open_associatio
     (broken,) = refusals(caplog, "tls_files_broken")
     assert broken.startswith("changed TLS files cannot be used")
     assert "[node] tls_certificate, tls_key" in broken
-    assert len(refusals(caplog, "tls_files_renewed")) == 2
+    refusals(caplog, "tls_files_renewed", count=2)
     key.chmod(0o400)  # as where the node could not read the file before
     shown(receiver, context)
-    assert len(refusals(caplog, "tls_files_renewed")) == 3
+    refusals(caplog, "tls_files_renewed", count=3)
 
 
 def shown(receiver: Running, context: ssl.SSLContext) -> bytes | None:
     """Return the certificate that the node shows."""
     with (
-        socket.create_connection((HERE, receiver.port), 5) as connection,
+        socket.create_connection((HERE, receiver.port), 60) as connection,
         context.wrap_socket(connection, server_hostname=HERE) as caller,
     ):
         return caller.getpeercert(binary_form=True)
@@ -306,11 +311,11 @@ def test_a_session_of_before_admits_nobody_whom_the_new_revocation_list_names(
     context = ssl.create_default_context(cafile=str(keys.ca.path))
     context.load_cert_chain(keys.other.path, keys.other.key)
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the client learns of a refusal within the handshake
-    with context.wrap_socket(socket.create_connection((HERE, receiver.port), 5), server_hostname=HERE) as caller:
+    with context.wrap_socket(socket.create_connection((HERE, receiver.port), 60), server_hostname=HERE) as caller:
         session = caller.session
     crl.write_bytes(revocation_list(keys.ca, keys.other))
     with (
-        socket.create_connection((HERE, receiver.port), 5) as connection,
+        socket.create_connection((HERE, receiver.port), 60) as connection,
         pytest.raises(ssl.SSLError, match=r"REVOKED"),
     ):
         context.wrap_socket(connection, server_hostname=HERE, session=session).close()
@@ -320,7 +325,7 @@ def s_client(text: str, *options: str) -> str:
     """Return what `openssl s_client` prints when it is given this text."""
     command = [program("openssl"), "s_client", *options]
     ended = subprocess.run(
-        command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20, check=False
+        command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
     )
     return ended.stdout
 
@@ -380,7 +385,7 @@ def test_older_than_tls_1_2_is_refused(start: Start, keys: Keys, version: ssl.TL
     context = ssl.create_default_context(cafile=str(keys.ca.path))
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection((HERE, start(keys.tables()).port), 5) as caller:
+    with socket.create_connection((HERE, start(keys.tables()).port), 60) as caller:
         try:
             context.wrap_socket(caller, server_hostname=HERE).close()
         except ssl.SSLError:
@@ -392,19 +397,19 @@ def test_older_than_tls_1_2_is_refused(start: Start, keys: Keys, version: ssl.TL
 def test_callers_that_are_silent_or_drip_in_the_handshake_hold_no_association_and_are_gone_at_the_time_limit(
     start: Start, keys: Keys, tmp_path: Path
 ) -> None:
-    receiver = start(keys.tables(network_timeout_s=1.0, max_associations=1))
+    receiver = start(keys.tables(network_timeout_s=4.0, max_associations=1))
     paths = written(tmp_path / "in")
-    silent = [socket.create_connection((HERE, receiver.port), 5) for _ in range(8)]
+    silent = [socket.create_connection((HERE, receiver.port), 60) for _ in range(8)]
     begin_s = time.monotonic()
     silent[0].sendall(struct.pack(">BHH", 22, 0x0301, 512))  # a handshake that begins and never goes on
     with ThreadPoolExecutor(1) as thread:
-        dripping = thread.submit(drip, socket.create_connection((HERE, receiver.port), 5))
+        dripping = thread.submit(drip, socket.create_connection((HERE, receiver.port), 60))
         assert is_sent(receiver, paths, *as_other(keys))
         for caller in silent:
             assert closed(caller)
             caller.close()
-        assert dripping.result() < 20
-    assert time.monotonic() - begin_s < 20
+        assert dripping.result() < 45  # the whole handshake takes more than 51 s
+    assert time.monotonic() - begin_s < 60
 
 
 def drip(caller: socket.socket) -> float:
@@ -421,30 +426,30 @@ def drip(caller: socket.socket) -> float:
 
 
 def test_an_association_that_falls_silent_is_ended_at_the_time_limit(start: Start, keys: Keys) -> None:
-    receiver = start(keys.tables(network_timeout_s=0.5))
+    receiver = start(keys.tables(network_timeout_s=2.0))
     with secured(receiver, keys) as caller:
         started = time.monotonic()
         caller.sendall(b"\x01\x00")
         assert closed(caller)
-        assert 0.3 < time.monotonic() - started < 10
+        assert 0.3 < time.monotonic() - started < 40
 
 
 def secured(receiver: Running, keys: Keys) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(keys.ca.path))
-    connection = socket.create_connection((HERE, receiver.port), 5)
+    connection = socket.create_connection((HERE, receiver.port), 60)
     return context.wrap_socket(connection, server_hostname=HERE, suppress_ragged_eofs=True)
 
 
 def test_stopping_ends_open_connections_at_once(start: Start, keys: Keys) -> None:
     receiver = start(keys.tables())
-    with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 5) as silent:
-        deadline = time.monotonic() + 10
+    with secured(receiver, keys) as idle, socket.create_connection((HERE, receiver.port), 60) as silent:
+        deadline = time.monotonic() + 60
         while len(receiver.receiver._places._threads) < 2:
             assert time.monotonic() < deadline, "both callers have a thread"
             time.sleep(0.01)
         started = time.monotonic()
         receiver.stop()
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 40
         assert closed(idle)
         assert closed(silent)
 

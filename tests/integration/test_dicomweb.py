@@ -37,7 +37,7 @@ PATIENT = Patient("SECRET-7", "", "19500101")
 EVER = StudyQuery(PATIENT, date(2000, 1, 1), date(2026, 1, 1), ("CT",))
 
 
-def link(peer: Peer, timeout_s: float = 5.0, max_bytes: int = 1 << 20) -> WebLink:
+def link(peer: Peer, timeout_s: float = 30.0, max_bytes: int = 1 << 20) -> WebLink:
     return WebLink(peer, timeout_s, max_bytes)
 
 
@@ -326,19 +326,19 @@ def test_nobody_there_is_tried_again() -> None:
 
 def test_an_archive_that_never_answers_is_left_at_the_time_limit() -> None:
     hang = threading.Event()
-    with http(lambda _: hang.wait(20)) as peer:  # type: ignore[arg-type]
+    with http(lambda _: hang.wait(120)) as peer:  # type: ignore[arg-type]
         started = time.monotonic()
         with pytest.raises(ArchiveUnreachable):
             list(WebArchive(link(peer, 0.5)).studies(EVER, Deadline.within(30)))
         hang.set()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 28
 
 
 def drip(request: BaseHTTPRequestHandler) -> None:
     request.send_response(200)
     request.send_header("Content-Type", "application/dicom+json")
     request.end_headers()
-    for _ in range(200):
+    for _ in range(1200):
         request.wfile.write(b" ")
         request.wfile.flush()
         time.sleep(0.05)
@@ -349,16 +349,16 @@ def test_an_answer_that_drips_is_left_at_the_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(ArchiveUnreachable, match="time limit"):
             list(WebArchive(link(peer)).studies(EVER, Deadline.within(0.7)))
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 40
 
 
 def test_a_request_may_take_longer_than_an_answer() -> None:
     big = a_file(rows=4096)
-    with http(always(200, {}), pause_s=0.06) as peer:
+    with http(always(200, {}), pause_s=0.25) as peer:
         started = time.monotonic()
-        (sent,) = send(link(peer, 1.0), [Outgoing.of(big)])
+        (sent,) = send(link(peer, 6.0), [Outgoing.of(big)])
     assert sent.error is None
-    assert time.monotonic() - started > 1.4
+    assert time.monotonic() - started > 7.2
 
 
 def test_an_answer_without_end_is_left_at_its_bound() -> None:

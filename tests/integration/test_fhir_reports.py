@@ -167,7 +167,7 @@ def test_another_server_takes_every_report_as_fhir_r4(served: Served) -> None:
     entries = [{"resource": entry["resource"], "request": request} for entry in bundle["entry"]]
     transaction = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     with medplum() as base:
-        answer = requests.post(base, json=transaction, headers={"Content-Type": "application/fhir+json"}, timeout=30)
+        answer = requests.post(base, json=transaction, headers={"Content-Type": "application/fhir+json"}, timeout=120)
     assert answer.status_code == 200, answer.text
     assert [entry["response"]["status"] for entry in answer.json()["entry"]] == ["201"] * 3
 

@@ -212,7 +212,7 @@ def test_every_fault_of_a_server_leads_to_the_same_transaction_again_and_a_refus
     tmp_path: Path,
 ) -> None:
     wrong, study = Wrong([*AFTER_ALL[:-1], "412", "done"]), written(tmp_path, "at last")
-    with serving(wrong) as base, running(node_with(tmp_path / "node", ehr(base, answer_s=2))) as node:
+    with serving(wrong) as base, running(node_with(tmp_path / "node", ehr(base, answer_s=6))) as node:
         stored(node, study)
         job, deliveries = node.read(study.uid)
         assert to_ehr(deliveries).state is DeliveryState.FAILED
@@ -235,13 +235,13 @@ def test_a_server_that_did_the_transaction_and_was_not_heard_has_nothing_twice(t
         (delivery,) = tried(node)
         content = delivery.document.path.read_bytes()
         headers = {"Content-Type": "application/fhir+json"}
-        requests.post(base, data=content, headers=headers, timeout=30).raise_for_status()
+        requests.post(base, data=content, headers=headers, timeout=120).raise_for_status()
         text = node.config.read_text(encoding="utf-8")
         node.config.write_text(text.replace(silent, base), encoding="utf-8")
         with running(node):
             _, deliveries = node.read(study.uid)
         kinds = [entry["resource"]["resourceType"] for entry in json.loads(content)["entry"]]
-        counts = {kind: len(requests.get(f"{base}/{kind}", timeout=30).json()["entry"]) for kind in kinds}
+        counts = {kind: len(requests.get(f"{base}/{kind}", timeout=120).json()["entry"]) for kind in kinds}
     assert to_ehr(deliveries).state is DeliveryState.CONFIRMED
     assert counts == {kind: kinds.count(kind) for kind in kinds}
 
@@ -262,10 +262,10 @@ def test_a_study_is_in_archive_and_server_and_a_late_image_changes_its_report_an
         assert {item.state for item in before} == {DeliveryState.CONFIRMED}
         assert to_ehr(before).proof == "acknowledgment"
         assert statuses(node, study.paths[1:]) == [0x0000]
-        node.until(lambda: len(node.ledger.jobs(study=UID(study.uid))) == 2, within_s=60)
+        node.until(lambda: len(node.ledger.jobs(study=UID(study.uid))) == 2, within_s=120)
         second, after = node.read(study.uid)
-        (entry,) = requests.get(f"{base}/DiagnosticReport", timeout=30).json()["entry"]
-        observations = requests.get(f"{base}/Observation", timeout=30).json()["entry"]
+        (entry,) = requests.get(f"{base}/DiagnosticReport", timeout=120).json()["entry"]
+        observations = requests.get(f"{base}/Observation", timeout=120).json()["entry"]
     assert first.id != second.id
     assert to_ehr(after).state is DeliveryState.CONFIRMED
     reports = [

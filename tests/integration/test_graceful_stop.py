@@ -1,6 +1,7 @@
 """What SIGTERM leaves: associations and deliveries under way end in time, and the node does."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,22 +37,31 @@ def terminate(node: RunningNode) -> float:
     return time.monotonic()
 
 
+def is_refused(node: RunningNode) -> bool:
+    """Return whether the node refuses a new caller."""
+    caller = AE("MODALITY")
+    caller.add_requested_context("1.2.840.10008.1.1")
+    association = caller.associate("127.0.0.1", node.port, ae_title="AINODE")
+    if not association.is_established:
+        return True
+    association.release()
+    return False
+
+
 def test_an_association_in_use_is_finished_and_new_callers_are_refused(tmp_path: Path) -> None:
     study = written(tmp_path, "long", instances=8)
-    with stopping(configured(tmp_path / "node"), 20) as node:
+    with stopping(configured(tmp_path / "node"), 60) as node:
         association = associate(node, study.paths[0])
         assert association.send_c_store(study.paths[0]).Status == 0
         terminate(node)
-        node.until(lambda: "action=stopping" in node.log.read_text(), within_s=10)
+        node.until(lambda: "action=stopping" in node.log.read_text(), within_s=60)
         for path in study.paths[1:]:
             time.sleep(0.3)
             assert association.send_c_store(path).Status == 0
-        caller = AE("MODALITY")
-        caller.add_requested_context("1.2.840.10008.1.1")
-        assert not caller.associate("127.0.0.1", node.port, ae_title="AINODE").is_established
+        node.until(lambda: is_refused(node), within_s=60)
         association.release()
         assert node.process
-        assert node.process.wait(15) == 0
+        assert node.process.wait(60) == 0
     node.start()
     node.read(study.uid)
     (job,) = node.ledger.jobs(study=UID(study.uid))
@@ -61,10 +71,11 @@ def test_an_association_in_use_is_finished_and_new_callers_are_refused(tmp_path:
 
 def test_a_delivery_under_way_is_finished(tmp_path: Path) -> None:
     began: list[float] = []
+    is_stopping = threading.Event()
 
     def store(_: evt.Event) -> int:
         began.append(time.monotonic())
-        time.sleep(3)
+        assert is_stopping.wait(120)
         return 0
 
     archive, port = AE("SLOW"), free_port()
@@ -73,12 +84,14 @@ def test_a_delivery_under_way_is_finished(tmp_path: Path) -> None:
     try:
         slow = Peer(name="slow", ae_title="SLOW", host="127.0.0.1", port=port, confirm="none")
         study = written(tmp_path, "slow")
-        with stopping(configured(tmp_path / "node", peers=[slow]), 60) as node:
+        with stopping(configured(tmp_path / "node", peers=[slow]), 120) as node:
             assert statuses(node, study.paths) == [0]
-            node.until(lambda: bool(began), within_s=60)
+            node.until(lambda: bool(began), within_s=120)
             terminate(node)
+            node.until(lambda: "action=stopping" in node.log.read_text(), within_s=60)
+            is_stopping.set()
             assert node.process
-            assert node.process.wait(55) == 0
+            assert node.process.wait(120) == 0
         (job,) = node.ledger.jobs(study=UID(study.uid))
         assert {one.state for one in node.ledger.deliveries(job.id)} == {DeliveryState.SENT}
         assert len(began) == len(node.ledger.deliveries(job.id))
@@ -103,14 +116,14 @@ def test_neither_a_silent_association_nor_a_reading_holds_the_node_up(tmp_path: 
             assert association.send_c_store(study.paths[0]).Status == 0
         terminate(node)
         assert node.process
-        assert node.process.wait(30) == 0
+        assert node.process.wait(120) == 0
         if order == "reading":
             assert "1 reading under way, done again at the next start" in node.log.read_text()
 
 
 def test_at_the_limit_the_node_ends_whatever_is_under_way(tmp_path: Path) -> None:
     study = written(tmp_path, "endless", instances=2)
-    with stopping(configured(tmp_path / "node"), 1) as node:
+    with stopping(configured(tmp_path / "node"), 5) as node:
         association = associate(node, study.paths[0])
         assert association.send_c_store(study.paths[0]).Status == 0
         terminate(node)
@@ -120,5 +133,5 @@ def test_at_the_limit_the_node_ends_whatever_is_under_way(tmp_path: Path) -> Non
             answer = association.send_c_store(study.paths[0])
             sent += "Status" in answer
             time.sleep(0.1)
-        assert node.process.wait(15) == 0
+        assert node.process.wait(60) == 0
         assert sent > 3

@@ -78,7 +78,7 @@ def node(archive: tuple[Orthanc, Peer], tmp_path: Path, monkeypatch: pytest.Monk
 
 def _send(node: RunningNode) -> str:
     study, path = radiograph(node.folder / "study", "sent", "20260101")
-    send(Link(node.peer, "MODALITY", 20), [Outgoing.of(path)])
+    send(Link(node.peer, "MODALITY", 60), [Outgoing.of(path)])
     return study
 
 
@@ -124,7 +124,7 @@ def test_what_a_killed_node_had_half_written_is_gone_after_the_next_start(
     node.start()
     assert node.process
     study = bring_study(node)
-    assert node.process.wait(60) < 0
+    assert node.process.wait(120) < 0
     assert any(place in path for path in leftovers(node))
     monkeypatch.delenv("TEST_PLACE")
     node.start()

@@ -135,7 +135,7 @@ def heard(archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Run one node with an archive and a listener, whose answers each test sets."""
     listener = Listener(["AA"])
     folder = tmp_path_factory.mktemp("heard")
-    with listening(listener) as port, running(node_with(folder, archive.peer, his(port, answer_s=2))) as node:
+    with listening(listener) as port, running(node_with(folder, archive.peer, his(port, answer_s=6))) as node:
         yield node, listener
 
 

@@ -62,7 +62,7 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 NEWS = tuple(occasion for occasion in Occasion if occasion is not Occasion.TEST)
 
 
-def webhook(address: str, *on: Occasion, answer_s: float = 5, **values: object) -> Subscription:
+def webhook(address: str, *on: Occasion, answer_s: float = 30, **values: object) -> Subscription:
     return Subscription(
         name="pager",
         to="webhook",
@@ -79,7 +79,7 @@ def drop(folder: Path, *on: Occasion, **values: object) -> Subscription:
 
 
 def until(true: Callable[[], bool], notifier: Notifier | None = None) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         if notifier:
@@ -118,9 +118,9 @@ def test_a_webhook_gets_the_body_its_id_and_a_signature_that_five_lines_verify()
 def test_whoever_does_not_take_a_notice_is_an_error_that_says_whether_another_attempt_can_help(
     answer: str, kind: type[Exception], words: str
 ) -> None:
-    pager = Pager([answer])
+    pager, answer_s = Pager([answer]), 0.5 if answer in {"hang", "drip"} else 30
     with paging(pager) as address, pytest.raises(kind, match=words) as told:
-        sending.send(webhook(f"{address}hooks/TOKEN", answer_s=0.5), NOTICE, NOW)
+        sending.send(webhook(f"{address}hooks/TOKEN", answer_s=answer_s), NOTICE, NOW)
     assert str(told.value).startswith(f"pager at {urlsplit(address).netloc}: ")
     assert "TOKEN" not in str(told.value)
 
@@ -163,7 +163,8 @@ def mailing(mailbox: Mailbox, certificate: Certificate, *, security: str) -> Ite
     port = free_port()
     is_plain_first = security == "starttls"  # aiosmtpd knows TLS that begins later alone
     login = {"auth_required": is_plain_first, "auth_require_tls": is_plain_first, "authenticator": authenticated}
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port, **tls, **login)  # type: ignore[arg-type]
+    address = {"hostname": "127.0.0.1", "port": port, "ready_timeout": 60}
+    controller = Controller(mailbox, **address, **tls, **login)  # type: ignore[arg-type]
     controller.start()
     try:
         yield port
@@ -184,7 +185,7 @@ def mail(port: int, ca: Certificate, security: str, **values: object) -> Subscri
         user_env="MAIL_USER",
         password_env="MAIL_PASSWORD",  # noqa: S106 - the name of a variable
         ca_file=str(ca.path),
-        answer_s=10,
+        answer_s=60,
         **values,  # type: ignore[arg-type]
     )
 
@@ -311,7 +312,7 @@ def test_a_node_that_others_took_for_dead_tells_nobody_and_the_notice_waits_with
     notices.keep([NOTICE])
     with paging(pager) as address, notifying(engine, webhook(address), may_leave=refuse) as notifier:
         for _ in range(2):
-            assert is_asked.acquire(timeout=30)
+            assert is_asked.acquire(timeout=120)
             notifier.wake()
         assert pager.calls == []
     (notice,) = notices.due(NOTICE.subscription, datetime.now(UTC), count=2)
@@ -346,7 +347,7 @@ def test_a_receiver_that_hangs_delays_no_other(engine: sa.Engine, tmp_path: Path
     pager, notices = Pager(["hang"]), Notices(engine)
     folder = tmp_path / "drop"
     folder.mkdir()
-    with paging(pager) as address, notifying(engine, webhook(address, answer_s=30), drop(folder)) as notifier:
+    with paging(pager) as address, notifying(engine, webhook(address, answer_s=60), drop(folder)) as notifier:
         notices.keep([NOTICE])
         notifier.wake()
         until(lambda: bool(pager.calls))
@@ -538,7 +539,7 @@ def test_a_node_tells_what_it_finds_across_a_kill_and_nothing_of_the_patient_unl
             assert stored(node, quiet) == [0x0000]
             for study in (loud, quiet):
                 node.read(study.uid)
-            node.until(lambda: Notices(node.engine).tally("pager", NOW).sent == 1 and bool(bodies(named)), within_s=60)
+            node.until(lambda: Notices(node.engine).tally("pager", NOW).sent == 1 and bool(bodies(named)), within_s=120)
             listed = command(node, "notify", "list")
             tested = command(node, "notify", "test", "pager")
     assert "pager" in listed.stdout, listed

@@ -38,7 +38,7 @@ def of_two_studies() -> bytes:
 
 def stored(node: RunningNode, content: bytes) -> int | None:
     """Send an object byte for byte and return the node's status."""
-    (sent,) = send(Link(node.peer, "SENDER", 10.0), [Outgoing.of(content)])
+    (sent,) = send(Link(node.peer, "SENDER", 60.0), [Outgoing.of(content)])
     return sent.status
 
 

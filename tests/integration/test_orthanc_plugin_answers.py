@@ -87,7 +87,7 @@ def an_orthanc(url: str) -> ModuleType:
     return module
 
 
-def until(true: Callable[[], bool], *, within_s: float = 10) -> None:
+def until(true: Callable[[], bool], *, within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline

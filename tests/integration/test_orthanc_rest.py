@@ -40,7 +40,7 @@ def peer_of(server: Orthanc, **keys: object) -> Peer:
     return rest_peer(f"http://127.0.0.1:{server.http_port}", **keys)
 
 
-def link(peer: Peer, timeout_s: float = 5.0) -> WebLink:
+def link(peer: Peer, timeout_s: float = 30.0) -> WebLink:
     return WebLink(peer, timeout_s, 1 << 20)
 
 
@@ -182,13 +182,13 @@ def test_an_orthanc_that_never_answers_is_asked_once_and_the_rest_is_left_to_a_r
 
     def silent(request: BaseHTTPRequestHandler) -> None:
         asked.append(request.path)
-        hang.wait(20)
+        hang.wait(120)
 
     with serving(silent) as peer:
         started = time.monotonic()
         sent = send(link(peer, 0.5), [Outgoing.of(a_file()) for _ in range(3)])
         hang.set()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert asked == ["/orthanc/instances"]
     assert {type(one.error) for one in sent} == {ArchiveUnreachable}
 

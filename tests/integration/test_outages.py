@@ -21,8 +21,8 @@ from ainode.node.keeping import schema
 
 DELIVERY = "[delivery]\nfirst_wait_s = 0.5\nlongest_wait_s = 2.0\nattempts = 60"
 JOBS = 20
-SLOW = 8
-"""The study that is read for four seconds; the studies before are read first."""
+LONG = 8
+"""The study that is read until the database is away; the studies before are read first."""
 SUCCESS = 0x0000
 
 
@@ -55,11 +55,11 @@ def suspended(archive: Orthanc) -> Iterator[None]:
 
 
 def studies(folder: Path, name: str, count: int) -> list[WrittenStudy]:
-    return [written(folder, f"{name} {number}", order="slow" if number == SLOW else "read") for number in range(count)]
+    return [written(folder, f"{name} {number}", order="told" if number == LONG else "read") for number in range(count)]
 
 
-def in_the_middle(node: RunningNode, slow: WrittenStudy) -> None:
-    """Wait until a study is read while others wait, and documents are on their way to the archive."""
+def bring_to_the_middle(node: RunningNode, first: Sequence[WrittenStudy]) -> None:
+    """Send studies until documents are on their way to the archive, a study is read, and the others wait."""
     in_flight = sa.select(sa.func.count()).where(
         schema.deliveries.c.tried_at.is_not(None), schema.deliveries.c.state == DeliveryState.WAITING
     )
@@ -68,10 +68,16 @@ def in_the_middle(node: RunningNode, slow: WrittenStudy) -> None:
         with node.engine.connect() as connection:
             return int(connection.execute(in_flight).scalar_one())
 
-    reading = [JobState.READING]
-    node.until(lambda: slow.uid in {job.study_instance_uid for job in node.ledger.jobs(states=reading)}, within_s=60)
-    node.until(lambda: counted() > 0, within_s=10)
-    assert len(node.ledger.jobs(states=[JobState.WAITING])) >= JOBS - SLOW - 1
+    def jobs(state: JobState) -> list[str]:
+        return [job.study_instance_uid for job in node.ledger.jobs(states=[state])]
+
+    before, read, after = first[:LONG], first[LONG], first[LONG + 1 :]
+    assert set(stored(node, *before)) == {SUCCESS}
+    node.until(lambda: counted() > 0, within_s=120)
+    assert set(stored(node, read)) == {SUCCESS}
+    node.until(lambda: jobs(JobState.READING) == [read.uid], within_s=120)
+    assert set(stored(node, *after)) == {SUCCESS}
+    node.until(lambda: len(jobs(JobState.WAITING)) == len(after), within_s=120)
 
 
 def break_in_the_middle(
@@ -82,18 +88,18 @@ def break_in_the_middle(
     later = studies(folder, "later", 4)
     with ExitStack() as stack:
         with suspended(archive):
-            assert set(stored(node, *first)) == {SUCCESS}
-            in_the_middle(node, first[SLOW])
+            bring_to_the_middle(node, first)
             stack.enter_context(fault)
+            (node.folder / "told").touch()
         over_at = time.monotonic() + away_s
         # Several processes may share a PostgreSQL: nothing leaves while it cannot say whether the node still counts.
         if node.database:
-            node.until(lambda: "action=database_away" in node.log.read_text(), within_s=30)
+            node.until(lambda: "action=database_away" in node.log.read_text(), within_s=120)
             assert not any(archive.instances_of(study.uid) for study in first)
         else:
-            node.until(lambda: any(archive.instances_of(study.uid) for study in first[:SLOW]), within_s=30)
+            node.until(lambda: any(archive.instances_of(study.uid) for study in first[:LONG]), within_s=120)
         assert set(stored(node, *later)) == {SUCCESS}
-        node.until(lambda: time.monotonic() >= over_at, within_s=away_s + 10)
+        node.until(lambda: time.monotonic() >= over_at, within_s=away_s + 60)
     assert_read_and_delivered_once(node, archive, [*first, *later])
 
 

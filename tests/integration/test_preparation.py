@@ -41,7 +41,7 @@ def test_the_networks_of_live_routes_are_converted_at_the_start_without_any_stud
         assert len(list(networks.glob("*/graph.xml"))) == 4
         origins = "".join(path.read_text() for path in networks.glob("*/made_from.txt"))
         assert origins.count("ct_pneumonia") == 4
-        node.until(lambda: not readers(node), within_s=60)
+        node.until(lambda: not readers(node), within_s=120)
         assert node.ledger.jobs() == ()
         assert "handler spine_radiograph" not in node.log.read_text()
 
@@ -54,7 +54,7 @@ def test_a_handler_that_cannot_prepare_costs_a_line_of_the_log_alone(tmp_path: P
     with running(node):
         node.until(lambda: "not prepared: " in node.log.read_text(), within_s=120)
         assert "ValueError in prepare() (unready.py, line" in node.log.read_text()
-        node.until(lambda: not readers(node), within_s=60)
+        node.until(lambda: not readers(node), within_s=120)
         assert node.process
         os.kill(node.process.pid, 0)
 

@@ -384,7 +384,7 @@ def test_an_archive_that_hangs_is_left_at_the_time_limit(tmp_path: Path, current
         )
         started = time.monotonic()
         gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
     assert gathered.notes == ("Earlier studies: scp did not deliver them within 1 s; read with 0 of up to 2.",)
 
 
@@ -404,7 +404,7 @@ def test_an_archive_that_answers_slowly_is_left_at_the_time_limit(tmp_path: Path
     with listing(answers, [], before=slow) as peer:
         started = time.monotonic()
         gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=1.0), current)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 19  # of the twenty that all of them take
     assert "within 1 s" in gathered.notes[0]
 
 
@@ -418,9 +418,9 @@ class OnePort:
         yield StudyEntry(UID("1.2.1"), query.patient, "20250101", "", ("CT",))
 
     def series(self, _: UID, deadline: Deadline) -> tuple[SeriesEntry, ...]:
-        """Wait for the port, and use it for a second."""
+        """Wait for the port, and use it for two seconds."""
         with self.port:
-            time.sleep(1)
+            time.sleep(2)
         deadline.check()
         return ()
 
@@ -435,7 +435,7 @@ def test_the_time_of_a_search_by_move_begins_when_the_searches_before_it_have_en
     archive = OnePort()
     priors = Priors(settings(tmp_path, peer), lambda _: archive)
     with ThreadPoolExecutor(3) as threads:
-        gather = partial(priors.gather, route=route("scp", timeout_s=1.8), study_file=current)
+        gather = partial(priors.gather, route=route("scp", timeout_s=5.0), study_file=current)
         records = [*threads.map(gather, ["first", "second", "third"])]
     assert [record.notes for record in records] == [("Earlier studies: scp has none that fits.",)] * 3
 
@@ -446,15 +446,15 @@ def test_what_arrived_before_the_time_limit_is_used(tmp_path: Path, current: Pat
 
     def slow_second(number: int) -> None:
         if number >= 1000 and list(kept.rglob("*.dcm")):
-            gave_up.wait(30)
+            gave_up.wait(120)
 
     files = files_of("1.2.1", "20250101")[:2]
     answers = [answer("1.2.1", "20250601"), answer("1.2.2", "20250101")]
     with listing(answers, files, before=slow_second) as peer:
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=2.0), current)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", timeout_s=10.0), current)
         gave_up.set()
     assert len(gathered.files) == 2
-    assert gathered.notes == ("Earlier studies: scp did not deliver them within 2 s; read with 1 of up to 2.",)
+    assert gathered.notes == ("Earlier studies: scp did not deliver them within 10 s; read with 1 of up to 2.",)
 
 
 def test_a_series_that_comes_in_parts_is_not_used(tmp_path: Path, current: Path) -> None:
@@ -497,7 +497,7 @@ def test_of_ten_thousand_studies_the_newest_is_used_in_little_memory(tmp_path: P
     answers[5_000] = answer("1.2.1", "20251231")
     with listing(answers, files_of("1.2.1", "20251231")[:3]) as peer:
         before = most_resident_kib(reset=True)
-        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", count=1, timeout_s=120.0), current)
+        gathered = Priors(settings(tmp_path, peer)).gather("job", route("scp", count=1, timeout_s=500.0), current)
         grown = most_resident_kib() - before
     assert studies(gathered.files) == ["1.2.1"]
     assert grown < 60 * 1024, (grown, gathered.query_s)
@@ -532,7 +532,7 @@ def test_of_ten_thousand_studies_by_qido_the_newest_is_used_in_little_memory(tmp
 
     with http(archive) as peer:
         before = most_resident_kib(reset=True)
-        rule = route("web", count=1, timeout_s=120.0)
+        rule = route("web", count=1, timeout_s=500.0)
         gathered = Priors(settings(tmp_path, peer)).gather("job", rule, current)
         grown = most_resident_kib() - before
     assert studies(gathered.files) == ["1.2.1"]

@@ -46,7 +46,7 @@ def test_a_derived_series_arrives_with_the_report_and_another_patient_s_does_not
         study = testing.uid("delivered")
         with running(node):
             assert not any(answer.error for answer in send(Link(node.peer, "MODALITY"), map(Outgoing.of, paths)))
-            node.until(lambda: len(node.ledger.jobs()) == 2, within_s=60)
+            node.until(lambda: len(node.ledger.jobs()) == 2, within_s=120)
             node.read(study)
             jobs = {job.route: job for job in node.ledger.jobs()}
             arrived = [dcmread(BytesIO(archive.download(item))) for item in archive.instances_of(study).values()]

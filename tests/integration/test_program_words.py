@@ -56,10 +56,10 @@ def test_the_last_words_of_a_program_that_fails_are_on_the_terminal_alone(
 
 
 def test_a_program_that_is_ended_at_a_limit_is_heard_as_well(site: Path) -> None:
-    code, _, errors = read_by_hand(site, shell("echo loading >&2; sleep 60"), "time_limit_s = 2")
+    code, _, errors = read_by_hand(site, shell("echo loading >&2; sleep 60"), "time_limit_s = 10")
     assert code == 1
     assert "  | loading\n" in errors
-    assert "the program was ended after 2 s" in errors
+    assert "the program was ended after 10 s" in errors
 
 
 def test_a_program_that_prints_without_end_is_ended_as_before_and_its_last_lines_are_shown(site: Path) -> None:

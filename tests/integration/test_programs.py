@@ -55,13 +55,13 @@ signal.pause()"""
 # What the program does stands in the header of its image, as a word.
 HOSTILE = {
     "socket": ("python3 -c 'import socket; socket.socket()'", "ended with code 1"),
-    "forever": (":", "was ended after 2 s"),
+    "forever": (":", "was ended after 4 s"),
     "fork": ("while :; do sh -c 'sleep 60 & sleep 60' & done", "ended"),
     "fill": (
         "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > $out/$i; done",
         "wrote more than 20971520 bytes",
     ),
-    "files": ("i=0; while :; do i=$((i+1)); : > $out/$i; done", "wrote more than 10000 files|ended after 2 s"),
+    "files": ("i=0; while :; do i=$((i+1)); : > $out/$i; done", "wrote more than 10000 files|ended after 4 s"),
     "nest": (
         'cd $TMPDIR; python3 -c \'import os\nfor _ in range(1500): os.mkdir("d"); os.chdir("d")\'',
         "more than 100 folders in one another",
@@ -128,7 +128,7 @@ def read(data: Path, neighbor: Path) -> Iterator[Callable[[str], Reading]]:
     site = Site(data)
 
     def read(word: str) -> Reading:
-        limit_s = 2 if word in ENDLESS else 30
+        limit_s = 4 if word in ENDLESS else 60
         limits = f"time_limit_s = {limit_s}\nmemory_bytes = 268435456\ndisk_bytes = 20971520\nprocesses = 32"
         site.program(shell(script), limits=limits)
         return site.read(testing.noise(64, 64, Modality="DX", SeriesDescription=f"order-{word}"))
@@ -463,7 +463,7 @@ def test_an_orphan_ends_with_a_reader_that_dies_by_itself(tmp_path: Path) -> Non
         process.kill()
         with pytest.raises(NodeError):
             reading.result()
-    psutil.wait_procs(orphans, timeout=10)
+    psutil.wait_procs(orphans, timeout=60)
     assert not _running(["/bin/sleep", "776"])
     reader.kill_unless_reading()
 

@@ -81,14 +81,14 @@ def pulling(folder: Path, peer: Peer, ledger: type[Ledger] = Ledger) -> Iterator
     doorway = Doorway(spool, policy(Settings(peers=(peer,))), events.append)
     retries = DeliveryTable(first_wait_s=0.1)
     dependencies = PullerDependencies(announcements, Catalog(engine), ledger(engine), doorway, lambda _: None, retries)
-    puller = Puller(WebLink(peer, 5), dependencies)
+    puller = Puller(WebLink(peer, 30), dependencies)
     puller.start()
     yield Pull(puller, announcements, events)
     puller.stop()
     engine.dispose()
 
 
-def until(true: Callable[[], bool], *, within_s: float = 10) -> None:
+def until(true: Callable[[], bool], *, within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline
@@ -153,7 +153,7 @@ def test_whatever_a_pull_provokes_ends_that_pull_only(tmp_path: Path, caplog: py
 
 
 def listed(body: object) -> dict[UID, str]:
-    with http(lambda request: said(request, 200, body)) as peer, wado.pull_session(WebLink(peer, 5)) as opened:
+    with http(lambda request: said(request, 200, body)) as peer, wado.pull_session(WebLink(peer, 30)) as opened:
         (identifiers,) = opened.instances(STUDY)
         return identifiers
 
@@ -174,7 +174,7 @@ def test_a_list_without_end_is_left_at_its_bound(monkeypatch: pytest.MonkeyPatch
     files = [a_file(study=STUDY) for _ in range(60)]
     with (
         http(archive(files, per_page=20)) as peer,
-        wado.pull_session(WebLink(peer, 5)) as opened,
+        wado.pull_session(WebLink(peer, 30)) as opened,
         pytest.raises(ArchiveUnreachable, match="more than 50"),
     ):
         opened.instances(STUDY)
@@ -186,5 +186,5 @@ def test_a_node_whose_puller_ended_stops_so_that_it_is_started_again(tmp_path: P
         with node.engine.begin() as connection:
             connection.execute(sa.text("DROP TABLE announcements"))
         assert node.process
-        assert node.process.wait(30) == 1
+        assert node.process.wait(120) == 1
     assert "the web interface or a puller ended" in node.log.read_text()

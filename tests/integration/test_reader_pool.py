@@ -102,7 +102,7 @@ def test_a_process_that_is_killed_takes_no_other_reading_along(pool_of: Callable
 
 
 def test_the_time_limit_of_one_process_leaves_the_other_alone(pool_of: Callable[..., Pool], tmp_path: Path) -> None:
-    pool = pool_of(HUNG, time_limit_s=10)
+    pool = pool_of(HUNG, time_limit_s=20)
     first, second = read_at_once(pool, tmp_path)
     assert isinstance(first, ReaderTimeout)
     assert is_read(second)

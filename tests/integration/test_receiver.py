@@ -55,7 +55,7 @@ class Running:
         return [event for event in self.events if isinstance(event, InstanceStored)]
 
     def until(self, condition: Callable[[], bool]) -> None:
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < limit, self.events
             time.sleep(0.01)
@@ -372,7 +372,7 @@ def test_a_rude_caller_is_cut_off_and_keeps_what_was_answered(running: Running, 
     [b"GET / HTTP/1.1\r\n\r\n", b"\1\0\xff\xff\xff\xff", struct.pack(">BxI", 1, 100) + b"\xff" * 100, b"\1\0\0\0\0\0"],
 )
 def test_what_is_no_association_request_is_cut_off(running: Running, opening: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
         connection.sendall(opening)
         try:
             answer = connection.recv(100)
@@ -397,12 +397,17 @@ def test_a_silent_association_is_ended_and_the_log_names_its_caller(
     start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    running = start(network_timeout_s=0.2)
+    running = start(network_timeout_s=2.0)  # long enough that the caller is not silent on a busy machine
     with Caller(running.port) as caller:
         assert status(caller.store(data_set())) == 0
         assert caller.aborted()
     assert len(running.spool.unindexed()) == 1
-    (line,) = [record for record in caplog.records if getattr(record, "action", "") == "association_lost"]
+
+    def lines() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if getattr(record, "action", "") == "association_lost"]
+
+    running.until(lambda: bool(lines()))  # the caller hears of it first
+    (line,) = lines()
     assert line.calling_ae_title == "CALLER"  # type: ignore[attr-defined]
 
 

@@ -26,7 +26,7 @@ def reload(node: RunningNode) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "ainode.node.commands.cli", "reload", "--config", str(node.config)]
     paths = os.pathsep.join(map(str, (ROOT / ".ns", ROOT / "tests")))
     environment = os.environ | {"PYTHONPATH": paths}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
 def routes_of(node: RunningNode, study: str) -> set[str]:
@@ -44,7 +44,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
 def running_with_secret(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[RunningNode]:
     """Yield a node that has a variable which this process has not."""
     patch.setenv("SECRET_OF_THE_START", "secret")
-    with running(configured(folder / "node", routes=SPINE.replace("DESTINATIONS", "[]"))) as started:
+    node = configured(folder / "node", routes=SPINE.replace("DESTINATIONS", "[]"))
+    # `ainode reload` waits a minute longer than this for its answer, which a busy machine needs.
+    node.config.write_text(node.config.read_text().replace("stop_limit_s = 2.0", "stop_limit_s = 120.0"))
+    with running(node) as started:
         patch.undo()
         yield started
 
@@ -68,7 +71,7 @@ def test_wrong_files_change_nothing_and_say_why(
         done = reload(node)
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
         node.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr] - it runs
-        node.until(lambda: node.log.read_text().count("action=reload_refused") > refusals, within_s=30)
+        node.until(lambda: node.log.read_text().count("action=reload_refused") > refusals, within_s=120)
     finally:
         path.write_text(text)
     assert f"reload refused: {node.folder}" in node.log.read_text()
@@ -81,7 +84,7 @@ def test_a_new_peer_gets_documents_and_a_port_of_the_node_needs_a_restart(node: 
     with storescp(tmp_path / "archive") as archive:
         first = written(tmp_path, "first")
         assert statuses(node, first.paths) == [0]
-        node.until(lambda: routes_of(node, first.uid) == {"spine"}, within_s=60)
+        node.until(lambda: routes_of(node, first.uid) == {"spine"}, within_s=120)
         peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=archive.port, confirm="none")
         node.config.write_text(f"{texts[0]}\n{peer_table(peer)}")
         routes.write_text(texts[1].replace("destinations = []", 'destinations = ["pacs"]'))
@@ -95,7 +98,7 @@ the node works with 1 route and 1 peer
         ), done.stderr
         study = written(tmp_path, "sent")
         assert statuses(node, study.paths) == [0]
-        node.until(lambda: bool(archive.files()), within_s=60)
+        node.until(lambda: bool(archive.files()), within_s=120)
         node.config.write_text(node.config.read_text().replace("[node]", '[node]\nname = "renamed"', 1))
         refused = reload(node)
         assert refused.returncode == 2
@@ -137,14 +140,14 @@ def test_an_association_goes_on_through_a_reload_and_its_study_is_read_once_by_t
     for path in study.paths[4:]:
         time.sleep(0.5)
         assert association.send_c_store(path).Status == 0
-    node.until(lambda: node.log.read_text().count("action=ready") == starts + 1, within_s=60)
+    node.until(lambda: node.log.read_text().count("action=ready") == starts + 1, within_s=120)
     association.release()
-    node.until(lambda: routes_of(node, study.uid) == {"spine", "other"}, within_s=60)
+    node.until(lambda: routes_of(node, study.uid) == {"spine", "other"}, within_s=120)
     assert [len(job.content) for job in node.ledger.jobs(study=UID(study.uid))] == [12, 12]
     assert (psutil.Process(process).is_running(), node.receivers) == (True, receivers)
     assert node.process
     node.process.terminate()
-    assert node.process.wait(30) == 0
+    assert node.process.wait(120) == 0
     assert not any(receiver.is_running() for receiver in receivers)
 
 

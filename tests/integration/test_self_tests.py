@@ -92,7 +92,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "tested_site").mkdir()
     (folder / "tested_site" / "changing.py").write_text(HANDLER)
     peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=free_port())
-    table = f'[self_test]\nroutes = ["{ROUTE}", "bones"]\nport = {free_port()}\nlimit_s = 60\n'
+    table = f'[self_test]\nroutes = ["{ROUTE}", "bones"]\nport = {free_port()}\nlimit_s = 120\n'
     alerts = f'[[notification]]\nname = "drop"\nto = "folder"\nfolder = "{folder}"\non = ["alert", "present"]\n'
     node = configured(folder / "node", peers=[peer], routes=ROUTES, more=table + alerts, silence_s=0.5)
     node.before = folder
@@ -173,7 +173,7 @@ def test_a_test_that_a_person_begins_shows_its_way_reaches_no_archive_and_runs_a
     assert problem == ""
     assert tests.begin("bones")[1] == f"the self-test of route {ROUTE} runs just now; wait for its end"
     assert tests.outcome(ROUTE, since).state == "waiting"
-    site.node.until(lambda: tests.outcome(ROUTE, since).is_over, within_s=90)
+    site.node.until(lambda: tests.outcome(ROUTE, since).is_over, within_s=240)
     assert (tests.outcome(ROUTE, since).state, tests.outcome(ROUTE, since).detail) == (
         "done",
         "the same, and every object arrived",
@@ -210,7 +210,7 @@ def test_the_night_alerts_people_of_what_failed_and_of_nothing_else(
         nightly.test_all()
     actions = [(record.levelname, record.__dict__.get("action")) for record in caplog.records]
     assert actions.count(("ERROR", "self_test_failed")) == 2
-    site.node.until(lambda: len(list(site.folder.glob("*.json"))) >= 2, within_s=30)
+    site.node.until(lambda: len(list(site.folder.glob("*.json"))) >= 2, within_s=120)
     bodies = [json.loads(path.read_text()) for path in site.folder.glob("*.json")]
     assert {body["kind"] for body in bodies if "kind" in body} == {KIND}
     assert not [body for body in bodies if body.get("verdict")], "a synthetic study is no news"

@@ -52,7 +52,7 @@ def test_a_start_ends_what_the_readers_of_a_killed_node_had_started(tmp_path: Pa
     mark = Readers((), environment(settings), settings.reader, print).mark
     inherited = os.environ | {family.MARK: f"{mark}0123"}
     with subprocess.Popen(["sleep", "600"], env=inherited, start_new_session=True) as process, running(node):
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 def test_two_nodes_that_share_their_converted_networks_do_not_end_each_others_readers(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_node_whose_database_is_removed_under_it_ends_and_the_next_start_reads
         node.engine.dispose()
         (tmp_path / "node" / "data" / "catalog.sqlite").unlink()
         assert node.process
-        assert node.process.wait(20) == 1
+        assert node.process.wait(120) == 1
         assert "the database file was removed or replaced under the node" in node.log.read_text()
         node.start()
         assert document_uids(node, study.uid) == first_uids
@@ -102,7 +102,8 @@ def test_a_start_after_a_crash_says_in_one_line_what_it_took_up_and_jobs_names_w
     tmp_path: Path,
 ) -> None:
     study = written(tmp_path, "study", instances=3)
-    node = configured(tmp_path / "node", silence_s=5.0)
+    node = configured(tmp_path / "node", silence_s=20.0)
+    node.config.write_text(node.config.read_text().replace("max_silence_s = 5.0", "max_silence_s = 20.0"))
     with running(node):
         assert stored(node, study) == [0, 0, 0]
         node.until(lambda: len(node.catalog.instances(UID(study.uid))) == 3, within_s=120)
@@ -175,7 +176,7 @@ def test_a_node_whose_file_of_the_workflows_is_removed_under_it_ends_and_the_nex
     with running(node):
         (tmp_path / "node" / "data" / "workflows.sqlite").unlink()
         assert node.process
-        assert node.process.wait(20) == 1
+        assert node.process.wait(120) == 1
         assert "the database file was removed or replaced under the node" in node.log.read_text()
         node.start()
         assert stored(node, study) == [0]

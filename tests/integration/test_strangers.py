@@ -20,8 +20,8 @@ from ainode.node.receiving.listener import listen
 from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.settings import NodeTable, Settings
 
-# Nothing beside the minute that a silent caller may hold an association, on a busy machine too.
-LONGEST_ANSWER_S = 5.0
+# Half of the minute that a silent caller may hold an association: on a busy machine, too.
+LONGEST_ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ def child_process(folder: Path, **changed: object) -> Iterator[Child]:
     process = ReceiverProcess(Settings(node=node), listener=listener)
     events: list[Event] = []
     process.start(events.append)
-    yield Child(process, listener.getsockname()[1])
-    process.stop()
+    try:
+        yield Child(process, listener.getsockname()[1])
+    finally:
+        process.stop()
 
 
 @pytest.fixture
@@ -108,5 +110,5 @@ def test_a_message_that_drips_ends_although_no_silence_is_too_long(
         begin = time.monotonic()
         with hostile_callers(child.port, [behavior], count=1, tls=tls) as crowd:
             while crowd.calls[behavior] < 2:
-                assert time.monotonic() - begin < 15
+                assert time.monotonic() - begin < 60
                 time.sleep(0.05)

@@ -28,7 +28,7 @@ def test_a_node_that_is_asked_to_stop_ends_with_0_and_says_so(tmp_path: Path) ->
     node.start()
     assert node.process
     node.process.terminate()
-    assert node.process.wait(30) == 0
+    assert node.process.wait(120) == 0
     assert re.findall(r"action=(stopp\w+)", node.log.read_text()) == ["stopping", "stopped"]
 
 
@@ -38,7 +38,7 @@ def test_a_node_whose_receiver_was_killed_ends_with_1(tmp_path: Path) -> None:
     assert node.process
     for child in psutil.Process(node.process.pid).children(recursive=True):
         child.send_signal(signal.SIGKILL)
-    assert node.process.wait(30) == 1
+    assert node.process.wait(120) == 1
 
 
 def test_a_node_whose_database_is_not_there_yet_ends_with_1_so_that_it_is_started_again(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_webhook_and_message_have_arrived_before_the_pictures_are_drawn_and_a_la
         node.until(lambda: len(node.ledger.jobs(study=UID(corrected.uid))) == 2, within_s=120)
         node.read(corrected.uid)
         first, second = node.ledger.jobs(study=UID(corrected.uid))
-        node.until(lambda: len(pager.calls) == 3, within_s=60)
+        node.until(lambda: len(pager.calls) == 3, within_s=120)
     assert state_when_told is JobState.READING
     assert [item.kind for item in early] == [DocumentKind.MESSAGE]
     assert json.loads(pager.calls[0].body)["urgent"] is True
@@ -233,7 +233,7 @@ def test_a_kill_between_what_is_urgent_and_the_rest_tells_nobody_twice_unless_th
         monkeypatch.setenv(PROBABILITY_NAME, "0.04")
         with running(node):
             job, deliveries = node.read(changed.uid)
-            node.until(lambda: len(pager.calls) == 3, within_s=60)
+            node.until(lambda: len(pager.calls) == 3, within_s=120)
     assert job.state is JobState.REPORTED
     assert [item.state for item in deliveries] == [DeliveryState.CONFIRMED] * 2
     _, first, second = listener.messages

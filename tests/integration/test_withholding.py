@@ -58,11 +58,12 @@ def test_no_answer_of_demonstration_weights_leaves_that_came_while_jobs_were_rea
         _, deliveries = node.read(sent(node, tmp_path, "read"))
         assert [delivery.state for delivery in deliveries] == [DeliveryState.CONFIRMED]
         before = list(archive.stored)
-        studies = [sent(node, tmp_path, "slow")]
+        studies = [sent(node, tmp_path, "told")]
         node.until(lambda: bool(node.ledger.jobs(states=[JobState.READING])), within_s=120)
         studies.append(sent(node, tmp_path, "waits"))
         node.until(lambda: bool(node.ledger.jobs(states=[JobState.WAITING])), within_s=120)
         put(node, 0.25, WeightsStatus.DEMONSTRATION)
+        (node.folder / "told").touch()
         jobs = [node.read(study)[0] for study in studies]
         assert [job.state for job in jobs] == [JobState.REPORTED] * 2
         assert all('"probability": 0.25' in job.result for job in jobs)

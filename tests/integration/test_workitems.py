@@ -800,7 +800,7 @@ def test_nothing_that_a_worklist_says_of_a_patient_is_kept_or_logged(
     assert "canary" not in caplog.text.lower()
 
 
-def until(true: Callable[[], bool], *, within_s: float = 15.0) -> None:
+def until(true: Callable[[], bool], *, within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline

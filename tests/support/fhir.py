@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         if word.isdigit():
             self._answer(int(word), _outcome("processing"), {"Retry-After": "1"})
         elif word == "silence":
-            self.wrong.release.wait(60)
+            self.wrong.release.wait(120)
             self.close_connection = True
         elif word == "closes":
             self.close_connection = True

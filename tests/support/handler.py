@@ -1,8 +1,12 @@
-"""A handler that does what a Series Description says: read, healthy, decline, slow, hang, crash, leak, raise."""
+"""A handler that does what a Series Description says: read, healthy, decline, slow, told, hang, crash, leak, raise.
+
+`told` is read once there is a file of that name in the folder of the node; a file `begun` is there before.
+"""
 
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from ainode.node.domain import (
     Algorithm,
@@ -45,6 +49,10 @@ class Obedient:
         order = selection.instances[0].text("SeriesDescription")
         if order in _SECONDS:
             time.sleep(_SECONDS[order])
+        elif order == "told":
+            Path("begun").touch()
+            while not Path("told").exists():
+                time.sleep(0.05)
         elif order == "crash":
             os._exit(7)
         elif order == "leak":

@@ -202,7 +202,7 @@ def hostile_callers(
     thread = threading.Thread(target=serve, name="hostile callers", daemon=True)
     thread.start()
     try:
-        assert crowd.all_connected.wait(60), f"{len(crowd.connected)} of {count} callers reached port {port}"
+        assert crowd.all_connected.wait(240), f"{len(crowd.connected)} of {count} callers reached port {port}"
         yield crowd
     finally:
         loop.call_soon_threadsafe(task.cancel)

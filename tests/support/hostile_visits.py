@@ -32,6 +32,8 @@ class HostileVisit:
     def __init__(self, node: RunningNode, port: int) -> None:
         """Add a person to the node, and log in."""
         self.address, self.session = f"http://127.0.0.1:{port}", requests.Session()
+        # The node may end a kept connection at any moment, and a browser asks again by itself.
+        self.session.headers["Connection"] = "close"
         People(node.engine).add("eve", Role.ADMINISTRATOR, WORDS, datetime.now(UTC))
         fields = {"csrf": self.csrf("/console/login"), "name": "eve", "password": WORDS}
         assert self.call("POST", "/console/login", data=fields).status_code == 303

@@ -60,7 +60,7 @@ ROUTE: Final = Route("chest", "reader", destinations=("archive",), allow_demonst
 TRANSACTION: Final = UID("1.2.3.4.5")
 KINDS: Final = (DocumentKind.STRUCTURED_REPORT, DocumentKind.SECONDARY_CAPTURE)
 _CHANGES_OF_FILES: Final = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir"})
-_DEADLINE_S: Final = 60.0
+_DEADLINE_S: Final = 120.0
 _LOOK_S: Final = 0.02
 Counted = Callable[[str], bool]
 """whether a step counts: a step names the file of its database, or is empty for a change of the file system"""

@@ -52,7 +52,7 @@ class Listener:
         """Yield the parts of an answer; without one the connection is closed."""
         word = self.answers[min(len(self.messages), len(self.answers)) - 1]
         if word == "silence":
-            self.release.wait(60)
+            self.release.wait(120)
             return
         if word == "closes":
             return

@@ -110,7 +110,7 @@ class Orthanc:
 
     def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """Return the body of one REST answer."""
-        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=120)
         try:
             connection.request(method, path, body)
             answer = connection.getresponse()

@@ -132,7 +132,7 @@ class Bench:
         headers = {"Authorization": f"Bearer {token}", **dict(options.pop("headers", {}))}  # type: ignore[call-overload]
         address = f"http://127.0.0.1:{self.settings.web.port}{path}"
         with requests.Session() as session:
-            return session.request(method, address, headers=headers, timeout=90, **options)  # type: ignore[arg-type]
+            return session.request(method, address, headers=headers, timeout=300, **options)  # type: ignore[arg-type]
 
     def store(self, token: str, *files: bytes, path: str = "/dicom-web/studies") -> requests.Response:
         return self.call("POST", path, token, data=multipart(*files), headers={"Content-Type": MULTIPART})

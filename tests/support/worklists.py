@@ -471,5 +471,5 @@ def worklist(**options: Any) -> Iterator[Server]:  # noqa: ANN401
         yield server
     finally:
         http.should_exit = http.force_exit = True
-        thread.join(10)
+        thread.join(60)
         listener.close()

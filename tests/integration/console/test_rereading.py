@@ -60,7 +60,7 @@ def _sha256(content: bytes) -> str:
 
 
 def ended(rereadings: Rereadings, entry: Rereading) -> Rereading:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         current = rereadings.entry(entry.id)
         assert current

@@ -74,7 +74,7 @@ def sent(browser: Browser, content: bytes, name: str = "spine.dcm", **fields: st
 
 def ended(browser: Browser, address: str) -> str:
     """Return the page of a trial at its end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while "HX-Redirect" not in browser.get(f"{address}/progress?page=trial").headers:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -185,7 +185,7 @@ def test_the_page_of_the_form_shows_how_much_of_the_upload_arrived(bench: Bench,
     part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", bench.settings.web.port), timeout=60) as connection:
         connection.sendall(head.encode() + part + bytes(1_000_000 - len(part)))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while "1.0 MB of 2.0 MB" not in (text := reader.get(f"{address}/progress").text):
             assert time.monotonic() < deadline, text
         assert '<progress max="2000000" value="1000000"' in text
