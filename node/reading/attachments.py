@@ -1,9 +1,9 @@
 """DICOM objects that a program made, held against the study that it read, before one of them may leave.
 
-An object is of the same patient and study, of a kind that its model may make, new, whole, and has nothing in it that
-its kind has no place for. What does not fit ends the job: a result without the object would be half an answer. The node
-adds itself to an object as equipment that says "research use only", and says by its Series Description that a program
-made it; texts that quote the patient are left out; all else is the program's.
+An object is of the same patient and study, of a kind that its model may make, new, whole, refers to these images, and
+has nothing in it that its kind has no place for. What does not fit ends the job: a result without the object would be
+half an answer. The node adds itself to an object as equipment that says "research use only", and says by its Series
+Description that a program made it; texts that quote the patient are left out; all else is the program's.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ from ainode.node.encoding.part10 import Origin, head, parse
 from ainode.node.errors import CannotUnderstand, HandlerError
 from ainode.node.imaging.decoding import BROKEN_FILE
 from ainode.node.reading.free_texts import StatesAnother, leave_out_quotes
+from ainode.node.reading.references import foreign_reference
 from ainode.node.reading.statements import false_statement, plain, unheld
 from ainode.node.reports.series import program_series_description
 from ainode.node.reports.source_header import node_equipment
@@ -84,9 +85,7 @@ def attached_documents(result: Result, sources: Sequence[Instance], context: Doc
         except (*BROKEN_FILE, RecursionError) as error:
             words = f"it cannot be read ({type(error).__name__})"
             raise _refusal(number, len(attachments), words) from error
-    uids = [document.ref.sop_instance_uid for document in documents]
-    if len(set(uids)) < len(uids):
-        raise HandlerError("two of the program's objects have one SOP Instance UID; nothing was sent")
+    _refuse_foreign_references(documents, sources)
     return tuple(documents)
 
 
@@ -96,6 +95,20 @@ class _Unfit(Exception):
 
 def _refusal(number: int, count: int, words: str) -> HandlerError:
     return HandlerError(f"object {number} of {count} that the program made: {words}; nothing was sent")
+
+
+def _refuse_foreign_references(documents: Sequence[Document], sources: Sequence[Instance]) -> None:
+    """Return if the objects have different UIDs, and refer to nothing but the images and each other.
+
+    Raises: HandlerError.
+    """
+    objects = [document.ref for document in documents]
+    if len({ref.sop_instance_uid for ref in objects}) < len(objects):
+        raise HandlerError("two of the program's objects have one SOP Instance UID; nothing was sent")
+    for number, document in enumerate(documents, start=1):
+        others = [ref for ref in objects if ref is not document.ref]
+        if words := foreign_reference(dcmread(BytesIO(document.content)), sources, others):
+            raise _refusal(number, len(documents), words)
 
 
 def _document(

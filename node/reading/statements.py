@@ -38,8 +38,11 @@ _REASONS: Final = frozenset(("ReasonForTheRequestedProcedure", "ReasonForTheImag
 _CREATOR: Final = "ContentCreatorName"
 """who made a segmentation or a presentation state: a program may have a name of its own"""
 _PERSON, _STUDY = "PersonName", "StudyInstanceUID"
-# PS3.16 TID 1005 to 1010: what a content item states, and where its value stands.
+STUDY_SEQUENCES: Final = frozenset(("ReferencedStudySequence", "RTReferencedStudySequence"))
+"""of their items, the Referenced SOP Instance UID is a Study Instance UID (PS3.3 C.7.2.1, C.8.8.5)"""
+# PS3.16 TID 1005 to 1010, and for studies annex D: what a content item states, and where its value stands.
 _CONTENT_ITEMS: Final[Mapping[str, tuple[str, str]]] = {
+    "110180": (_STUDY, "UID"),
     "121018": (_STUDY, "UID"),
     "121020": ("PlacerOrderNumberImagingServiceRequest", "TextValue"),
     "121021": ("FillerOrderNumberImagingServiceRequest", "TextValue"),
@@ -100,11 +103,11 @@ def _statements(dataset: Dataset) -> _Statements:
             stated[(element.keyword or str(element.tag), plain(element.value))] = element.keyword or str(element.tag)
         elif element.keyword == _STUDY or (element.VR == "PN" and element.keyword != _CREATOR):
             about = _STUDY if element.keyword == _STUDY else _PERSON
-            stated |= {(about, text): element.keyword for text in _texts(element)}
-        elif element.keyword == "ReferencedStudySequence":
+            stated |= {(about, text): element.keyword for text in texts(element)}
+        elif element.keyword in STUDY_SEQUENCES:
             stated |= {(_STUDY, _text(item, "ReferencedSOPInstanceUID")): element.keyword for item in element.value}
     for item in _items(dataset):
-        about, place = _CONTENT_ITEMS.get(_concept(item), ("", ""))
+        about, place = _CONTENT_ITEMS.get(concept_of_item(item), ("", ""))
         if about:
             stated[(about, _value(item, place))] = about
     return {statement: keyword for statement, keyword in stated.items() if statement[1]}
@@ -116,7 +119,7 @@ def _known(dataset: Dataset) -> set[tuple[str, str]]:
     for element in dataset.iterall():
         if element.VR in {"PN", "UI"}:
             about = _PERSON if element.VR == "PN" else _STUDY
-            known |= {(about, text) for text in _texts(element)}
+            known |= {(about, text) for text in texts(element)}
         elif element.keyword == "PatientAge":
             known |= {("PatientAge", plain(element.value).rstrip("DWMY").lstrip("0"))}
         elif element.keyword.startswith(("Placer", "Filler")):
@@ -138,7 +141,7 @@ def _items(dataset: Dataset) -> Iterator[Dataset]:
             yield from _items(item)
 
 
-def _concept(item: Dataset) -> str:
+def concept_of_item(item: Dataset) -> str:
     """Return the code of a content item's concept where it is one of DICOM's own, else ''."""
     names: Iterable[Dataset] = item.get("ConceptNameCodeSequence") or ()
     return next((_text(name, "CodeValue") for name in names if _text(name, "CodingSchemeDesignator") == "DCM"), "")
@@ -146,7 +149,7 @@ def _concept(item: Dataset) -> str:
 
 def statement_of_item(item: Dataset) -> str:
     """Return the keyword under which a content item states something of patient, order or study; '' if it does not."""
-    return _CONTENT_ITEMS.get(_concept(item), ("", ""))[1]
+    return _CONTENT_ITEMS.get(concept_of_item(item), ("", ""))[1]
 
 
 def _value(item: Dataset, place: str) -> str:
@@ -162,7 +165,8 @@ def _text(item: Dataset, keyword: str) -> str:
     return plain(item.get(keyword))
 
 
-def _texts(element: DataElement) -> Iterator[str]:
+def texts(element: DataElement) -> Iterator[str]:
+    """Yield each value of an element as `plain` text."""
     values = element.value if isinstance(element.value, MultiValue) else (element.value,)
     yield from map(plain, values)
 

@@ -358,6 +358,15 @@ def test_a_module_of_mercure_runs_unchanged_and_its_series_leaves_beside_the_rep
     assert (image.SeriesNumber, image.SOPClassUID, 0x00091010 in image) == (1005, kind, False)
 
 
+def test_a_series_of_a_program_in_a_frame_of_reference_of_its_own_is_refused_with_all_of_its_answer(site: Site) -> None:
+    kind = "1.2.840.10008.5.1.4.1.1.2"
+    moved = "image.FrameOfReferenceUID = pydicom.uid.generate_uid()"
+    module = mercure_module().replace("    image.PixelData =", f"    {moved}\n    image.PixelData =")
+    site.program(module, program=f'layout = "mercure"\nobjects = ["{kind}"]\n[program.settings]\noffset = 5')
+    with pytest.raises(HandlerError, match=r"CT Image Storage, and its FrameOfReferenceUID names .*; nothing"):
+        site.read(*ct())
+
+
 @pytest.mark.parametrize(
     ("part", "text", "reason"),
     [

@@ -231,7 +231,9 @@ def test_an_object_may_state_what_the_images_state_of_patient_and_study(sources:
 
 
 def test_an_overlay_leaves_in_a_presentation_state_alone(sources: tuple[Instance, ...]) -> None:
-    state, picture = an_object(sources, KINDS["GSPS"][0]), an_object(sources)
+    image = _item(ReferencedSOPClassUID=CT, ReferencedSOPInstanceUID=sources[0].ref.sop_instance_uid)
+    state = an_object(sources, KINDS["GSPS"][0], ReferencedImageSequence=[image])
+    picture = an_object(sources)
     for dataset in (state, picture):
         dataset.add_new(0x60023000, "OW", b"mark")
     assert made([attached(encoded(state))], sources)
