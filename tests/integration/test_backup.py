@@ -1,5 +1,7 @@
 """A backup of a node that runs, by the commands of config/README.md, and the node that is restored from it."""
 
+import os
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from support import program, storescp
-from support.node import RunningNode, configured
+from support.described import onnx_file, small_network, write_model
+from support.node import SPINE, RunningNode, configured
 from support.postgresql import PostgreSQL, postgresql_server
 from support.servers import Storescp
 from support.studies import WrittenStudy, statuses, written
@@ -20,6 +23,16 @@ from ainode.node.keeping.schema import metadata
 from ainode.node.settings import Peer
 
 JOBS = 1_000
+README = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
+GUIDE = README.partition("## Retention and back-up\n")[2].partition("\n## ")[0]
+OF_A_SITE = """
+[[route]]
+name = "bright"
+handler = "bright"
+modality = ["DX"]
+body_part = ["CHEST"]
+destinations = DESTINATIONS
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,40 +45,39 @@ def node_on(kind: str, folder: Path, archive: Storescp, server: PostgreSQL | Non
     peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=archive.port, confirm="none")
     url = server.create("ainode") if server else ""
     more = f'[database]\nurl = "{url}"' if kind == "postgresql" else ""
-    node = configured(folder, peers=[peer], more=more)
+    node = configured(folder, peers=[peer], routes=SPINE + OF_A_SITE, more=more)
+    write_model(folder / "data" / "models", "bright", onnx_file(small_network(), folder / "bright.onnx"))
     node.database = url
     return node
 
 
+def typed(part: str, node: RunningNode, backup: Path, server: PostgreSQL | None) -> None:
+    """Type the commands of a part of config/README.md about this node's database; `ainode` itself is started later."""
+    section = GUIDE.partition("### Back up and restore\n")[2]
+    lines = [line.strip() for line in section.partition(part)[2].partition("\n\n")[2].split("\n\n")[0].splitlines()]
+    other = "SQLite" if server else "PostgreSQL"
+    commands = [line for line in lines if not line.startswith("ainode ") and other not in line.partition("  #")[2]]
+    assert len(commands) in {1, 2, 3}
+    names = {"DATA": str(node.folder / "data"), "BACKUP": str(backup), "DATABASE": "ainode"}
+    script = re.sub(r"\b(DATABASE|DATA|BACKUP)\b", lambda match: names[match[0]], "\n".join(commands))
+    client = {"PGHOST": str(server.folder), "PGUSER": "ainode"} if server else {}
+    path = os.pathsep.join([*([str(server.binaries)] if server else []), os.environ["PATH"]])
+    subprocess.run(["bash", "-e", "-c", script], check=True, env={**os.environ, **client, "PATH": path})
+
+
 def back_up(node: RunningNode, backup: Path, server: PostgreSQL | None) -> None:
-    """Do what config/README.md says: the database first, whose rows are written after the documents."""
-    data = node.folder / "data"
-    backup.mkdir()
-    if server:
-        dump = [server.binaries / "pg_dump", "--format=custom", f"--file={backup / 'ainode.dump'}"]
-        subprocess.run([*dump, "-h", server.folder, "-U", "ainode", "ainode"], check=True)
-    else:
-        subprocess.run(
-            [program("sqlite3"), data / "catalog.sqlite", f".backup '{backup / 'catalog.sqlite'}'"], check=True
-        )
-    for name in ("documents", "weights", "tokens"):
-        if (data / name).exists():
-            subprocess.run(["cp", "-a", data / name, backup], check=True)
+    typed("While the node runs", node, backup, server)
 
 
 def restore(node: RunningNode, backup: Path, server: PostgreSQL | None) -> None:
-    data = node.folder / "data"
-    data.rename(node.folder / "lost")
-    data.mkdir(mode=0o700)
-    for path in backup.iterdir():
-        if path.name != "ainode.dump":
-            subprocess.run(["cp", "-a", path, data], check=True)
-    if server:
-        client = ("-h", server.folder, "-U", "ainode")
-        subprocess.run([server.binaries / "dropdb", "--force", *client, "ainode"], check=True)
-        subprocess.run([server.binaries / "createdb", *client, "ainode"], check=True)
-        command = [server.binaries / "pg_restore", *client, "--dbname=ainode", backup / "ainode.dump"]
-        subprocess.run(command, check=True)
+    if server:  # the database was lost, too
+        drop = [server.binaries / "dropdb", "--force", "-h", server.folder, "-U", "ainode", "ainode"]
+        subprocess.run(drop, check=True)
+    typed("To restore", node, backup, server)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def counts(engine: sa.Engine) -> dict[str, int]:
@@ -103,6 +115,8 @@ def test_a_node_with_a_thousand_jobs_is_restored_from_a_backup_that_was_made_whi
         try:
             document_count = read_and_sent(node, before)
             full_catalog.fill(node.engine, JOBS, datetime(2026, 1, 1, tzinfo=UTC))
+            kept_files = files(node.folder / "data" / "models")
+            assert all(f"`{path.name.partition('-')[0]}" in GUIDE for path in (node.folder / "data").iterdir())
             back_up(node, tmp_path / "backup", postgresql)
             kept = counts(node.engine)
             assert kept["jobs"] > JOBS * 0.9
@@ -113,8 +127,9 @@ def test_a_node_with_a_thousand_jobs_is_restored_from_a_backup_that_was_made_whi
             node.engine.dispose()
 
         restore(node, tmp_path / "backup", postgresql)
+        assert files(node.folder / "data" / "models") == kept_files != {}
         received = len(archive.files())
-        node.start()
+        node.start()  # no node starts whose routes name a model that is not there
         try:
             assert counts(node.engine) == kept
             assert [job.id for job in node.ledger.jobs()] == jobs
