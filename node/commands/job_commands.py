@@ -33,14 +33,16 @@ def _ledger(settings: "Settings") -> "Ledger":
 def _course(job: "Job", shadows: "Collection[str]") -> str:
     """Return why a job has no answer; else the answer, how long its parts took, and why nobody gets its documents."""
     from ainode.node.offline.readings import headline
+    from ainode.node.reading.weights import WITHHELD
 
+    withheld = WITHHELD if job.withheld else ""
     if job.reason:
-        return job.explanation
+        return "; ".join(filter(None, (job.reason, withheld)))
     parts = {"read": job.seconds, **job.overheads} if job.seconds else job.overheads
     durations = [f"{part} {seconds:.1f} s" for part, seconds in parts.items()]
     answer = [headline(job.result)] if job.result else []
     unsent = "the route is a shadow" if job.route in shadows else "the route sends nothing"
-    silence = job.withheld or ("" if job.destinations else unsent)
+    silence = withheld or ("" if job.destinations else unsent)
     return "; ".join(filter(None, (*answer, *durations, silence)))
 
 

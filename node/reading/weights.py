@@ -25,6 +25,8 @@ __all__ = ["HandlerWeights", "ModelEnvironment", "WeightStore", "WeightsEntry", 
 
 # Where a person reads what the weights have seen, and how a route may answer with them all the same.
 _MORE: Final = "config/README.md, Routes, and `ainode weights list`"
+WITHHELD: Final = f"not ready for patients: demonstration weights, so its documents stay in the node; see {_MORE}"
+"""`Route.withholding_reason` as a line of a table says it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,7 @@ class HandlerWeights:
         """Return the same state, with words that fit a line of a table and name the place that says more."""
         state, words = self.state_of(route)
         if state == "shadow":
-            return (
-                state,
-                f"not ready for patients: demonstration weights, so its documents stay in the node; see {_MORE}",
-            )
+            return state, WITHHELD
         return state, f"with demonstration weights, see {_MORE}" if words else ""
 
 
