@@ -88,7 +88,7 @@ class Ending(Enum):
     TAKEN_FOR_DEAD = auto()
     """others do its work: it can begin anew"""
     RECEIVER_LOST = auto()
-    """one of several: it begins anew, finds what that one stored, and starts another"""
+    """one of several, which may have stored something: the node begins anew, and finds that"""
 
 
 class Node:
@@ -135,7 +135,7 @@ class Node:
         self._errands, self._receivers = Errands(), Receivers(settings, handover=handover)
         self._commitments = Commitments(settings, self.catalog, self.ledger, _now)
         self._intake = self._intake_thread()
-        self._liveness = Liveness(self._receivers.fault, self._intake.fault, self._jobs.fault)
+        self._liveness = Liveness(self._receivers.fault, self._intake.fault, self._jobs.fault, self._receivers.missing)
         self._stop_pages: Callable[[], None] = lambda: None
         self._web = self._web_station() if settings.web.enabled else None
         # Without a web interface, worklists alone have studies pulled.
@@ -198,8 +198,9 @@ class Node:
                 return None
             if self._membership.is_lost():
                 return Ending.TAKEN_FOR_DEAD
-            if self._receivers.is_short():
-                log.error("a receiver ended; beginning anew, others go on", extra={"action": "receiver_lost"})
+            if self._receivers.watch():
+                message = "beginning anew, to find what the receiver stored that ended; others go on"
+                log.error(message, extra={"action": "receiver_lost"})
                 return Ending.RECEIVER_LOST
             for name, words, part in parts:
                 if part and not part.is_alive():

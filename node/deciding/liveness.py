@@ -1,7 +1,7 @@
 """Whether the node does its work: what receiver, intake and jobs state of themselves, and the lines of the log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
@@ -14,6 +14,8 @@ class Liveness:
     receiver: Callable[[], str]
     intake: Callable[[], str]
     jobs: Callable[[], str]
+    missing_receivers: Callable[[], Sequence[str]] = tuple
+    """returns a sentence for each receiver that others stand in for, which is no fault"""
     _faulty: set[str] = field(default_factory=set, repr=False)
 
     def fault(self) -> str:

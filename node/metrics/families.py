@@ -101,6 +101,9 @@ class Metrics:
 
     def _of_receiver(self) -> Iterator[Family]:
         counts, received = self._sources.receiver_counts(), self._sources.receptions.received()
+        missing = self._sources.liveness.missing_receivers()
+        words = "Receivers of [node] receivers that ended and wait to be started, while others serve callers."
+        yield _gauge("ainode_receivers_missing", words, [len(missing)])
         open_count = counts[ACCEPTED] - counts[ENDED]
         yield _gauge("ainode_associations_open", "Associations that are open.", [open_count])
         words = "Associations that may be open ([node] max_associations of each receiver)."

@@ -4,10 +4,10 @@ A receiver is a child of the process, and stays one. The next program finds its 
 in the environment, under a name that is no key of the configuration.
 """
 
-import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ainode.node.receiving.events import AssociationOpened
+from ainode.node.receiving.losses import Loss
 
 _VARIABLE: Final = "NODE_RECEIVER"
 _LOOK_S: Final = 0.02
@@ -41,6 +42,8 @@ class Handover:
 
     listener: int
     receivers: tuple[RunningReceiver, ...]
+    losses: tuple[Loss, ...] = ()
+    """the last loss of each receiver that ended by itself"""
 
     @property
     def _descriptors(self) -> tuple[int, ...]:
@@ -64,7 +67,8 @@ def taken() -> Handover | None:
     if not text:
         return None
     values: dict[str, Any] = json.loads(text)
-    handover = Handover(values["listener"], tuple(map(_receiver, values["receivers"])))
+    losses = tuple(Loss(**loss) for loss in values.get("losses", ()))  # an older program has none
+    handover = Handover(values["listener"], tuple(map(_receiver, values["receivers"])), losses)
     handover.let_inherit(is_inherited=False)
     return handover
 
@@ -76,21 +80,30 @@ def _receiver(values: dict[str, Any]) -> RunningReceiver:
 
 
 class AdoptedProcess:
-    """A child of this process that an earlier program started; as much of `subprocess.Popen` as the node needs."""
+    """A child of this process that an earlier program started; as much of `subprocess.Popen` as the node needs.
+
+    Several threads may call.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
         """Return the exit status, None while the process runs."""
+        with self._lock:
+            return self._status()
+
+    def _status(self) -> int | None:
+        """Ask the system, which tells the exit status once."""
         if self.returncode is None:
-            with contextlib.suppress(ChildProcessError):
+            try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-                if pid:
-                    self.returncode = os.waitstatus_to_exitcode(status)
-                return self.returncode
-            self.returncode = 0  # somebody else has waited for it
+            except ChildProcessError:  # somebody else has waited for it
+                pid, status = self.pid, 0
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -106,6 +119,7 @@ class AdoptedProcess:
         return status
 
     def kill(self) -> None:
-        """Kill the process."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        """Kill the process, unless it has ended: the system may have given its number to another."""
+        with self._lock:
+            if self._status() is None:
+                os.kill(self.pid, signal.SIGKILL)

@@ -28,8 +28,9 @@ from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, Event, InstanceStored
 from ainode.node.receiving.handover import AdoptedProcess, RunningReceiver
 from ainode.node.receiving.listener import Receiver, listen
+from ainode.node.receiving.losses import ending_of
 from ainode.node.receiving.negotiation import Policy, policy
-from ainode.node.receiving.pulse import Pulse
+from ainode.node.receiving.pulse import ACCEPTED, Pulse
 from ainode.node.receiving.upper_layer import Channel, Opener
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _MAX_BATCH_EVENTS: Final = 500
 _BATCH_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _PARENT_CHECK_S: Final = 1.0
+# The system closes the connections of a process that ends before it tells the status.
+_EXIT_S: Final = 1.0
 # Threads of the receiver do not recurse; the usual 8 MB each would hide from the limit what the receiver really needs.
 _STACK_BYTES: Final = 512 * 1024
 # Measured: 15 MB at rest, 40 with TLS, 180 with every place taken, 60 more for the longest requests for commitment; and
@@ -65,6 +68,36 @@ class _Configuration:
     writing: str
     """the folder of the spool that this receiver alone writes in"""
     queued_events: int = _QUEUED_EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A process that was started, and the thread that takes its events."""
+
+    process: "subprocess.Popen[bytes] | AdoptedProcess"
+    connection: Connection
+    detacher: Connection
+    """whatever is sent here ends the thread"""
+    thread: threading.Thread
+
+    def is_alive(self) -> bool:
+        """Return whether the process runs, and somebody takes its events."""
+        return self.process.poll() is None and self.thread.is_alive()
+
+    def status(self) -> int | None:
+        """Return the exit status; None of a process that runs, for a moment longer than it has its connection."""
+        try:
+            return self.process.wait(_EXIT_S)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            return None
+
+    def close(self) -> None:
+        """Kill the process if it runs still, wait for its last event, and give its descriptors back."""
+        self.process.kill()
+        self.process.wait()
+        self.thread.join()
+        self.connection.close()
+        self.detacher.close()
 
 
 class ReceiverProcess:
@@ -92,59 +125,104 @@ class ReceiverProcess:
         writing = f"tmp-{number}" if number else "tmp"
         self._configuration = _Configuration(policy(settings), *folders, limits, tls.server_files(node), writing)
         tls.context_of(node)
-        self._number, self._running = number, running
+        self.number, self._running = number, running
         self._opened: dict[str, AssociationOpened] = {}
         self._listener = listener or listen(node.bind, node.port)
+        self._pulse = Pulse(running.pulse) if running else Pulse.create()
+        self._child: _Child | None = None
 
     def start(self, on_event: Callable[[Event], None]) -> None:
-        """Start the child; one thread calls `on_event`, in the order of the events within each association."""
-        if self._running:
-            self._adopt(self._running, on_event)
-        else:
-            self._begin()
-        self._detach_reader, self._detach_writer = Pipe(duplex=False)
-        self._event_thread = threading.Thread(
-            target=self._deliver, args=(on_event,), name="receiver events", daemon=True
-        )
-        self._event_thread.start()
+        """Start the child; one thread calls `on_event`, in the order of the events within each association.
 
-    def _adopt(self, running: RunningReceiver, on_event: Callable[[Event], None]) -> None:
+        Raises: OSError if no process can be started.
+        """
+        running, self._running = self._running, None
+        detach_reader, detacher = Pipe(duplex=False)
+        try:
+            process, connection = self._adopted(running, on_event) if running else self._begun()
+        except OSError:
+            detach_reader.close()
+            detacher.close()
+            raise
+        events = connection, detach_reader, on_event
+        thread = threading.Thread(target=self._deliver, args=events, name="receiver events", daemon=True)
+        thread.start()
+        self._child = _Child(process, connection, detacher, thread)
+
+    def _adopted(
+        self, running: RunningReceiver, on_event: Callable[[Event], None]
+    ) -> tuple[AdoptedProcess, Connection]:
         """Go on with a child that runs: it gets the new policy, `on_event` the associations that are open."""
-        self._connection = Connection(running.connection)
-        self._pulse = Pulse(running.pulse)
-        self._process: subprocess.Popen[bytes] | AdoptedProcess = AdoptedProcess(running.pid)
+        connection = Connection(running.connection)
         for event in running.opened:
             self._take(event, on_event)
         with contextlib.suppress(ConnectionError):  # it has ended meanwhile, and `is_alive` says so
-            self._connection.send(self._configuration.policy)
+            connection.send(self._configuration.policy)
+        return AdoptedProcess(running.pid), connection
 
-    def _begin(self) -> None:
-        self._connection, child_connection = Pipe()
-        self._pulse = Pulse.create()
+    def _begun(self) -> tuple["subprocess.Popen[bytes]", Connection]:
+        self._pulse.await_start()
+        connection, child_connection = Pipe()
         fds = (child_connection.fileno(), self._listener.fileno(), self._pulse.descriptor)
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-P", "-m", __name__, *map(str, fds), str(os.getpid())],
-            pass_fds=fds,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        child_connection.close()
-        self._connection.send(self._configuration)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-P", "-m", __name__, *map(str, fds), str(os.getpid())],
+                pass_fds=fds,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        except OSError:
+            connection.close()
+            raise
+        finally:
+            child_connection.close()
+        with contextlib.suppress(ConnectionError):  # it has ended at once, and `is_alive` says so
+            connection.send(self._configuration)
+        return process, connection
 
     @property
     def pid(self) -> int:
-        """Return the child's process id."""
-        return self._process.pid
+        """Return the child's process id.
+
+        Raises: ValueError if no child was started.
+        """
+        return self._started().process.pid
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Return whether `start` goes on with a child that runs already."""
+        return self._running is not None
+
+    @property
+    def is_started(self) -> bool:
+        """Return whether a child was started that `forget` has not forgotten; it may have ended."""
+        return self._child is not None
 
     def is_alive(self) -> bool:
         """Return whether the child still runs, and somebody takes its events."""
-        return self._process.poll() is None and self._event_thread.is_alive()
+        return self._child is not None and self._child.is_alive()
+
+    def ending(self) -> str:
+        """Return how a child that is not alive ended, in words that follow its name."""
+        status = self._child.status() if self._child else None
+        return "has nobody who takes its events (the log says why)" if status is None else ending_of(status)
+
+    def has_accepted(self) -> bool:
+        """Return whether the child accepted an association: only then may it have stored something."""
+        return self._pulse.counts()[ACCEPTED] > 0
+
+    def forget(self) -> None:
+        """Let go of a child that is not alive; `start` may start another."""
+        if self._child:
+            child, self._child = self._child, None
+            child.close()
 
     def fault(self) -> str:
         """Return why callers are not served, '' if they are."""
-        if not self.is_alive():
-            return "the receiver ended"
-        if _is_suspended(self.pid):
-            return f"the receiver is suspended; continue it with `kill -CONT {self.pid}`"
+        child = self._child
+        if child is None or not child.is_alive():
+            return f"the receiver {self.ending()}"
+        if _is_suspended(child.process.pid):
+            return f"the receiver is suspended; continue it with `kill -CONT {child.process.pid}`"
         silence_s = self._pulse.age_s()
         if silence_s > _LONGEST_SILENCE_S:
             return f"the receiver has accepted no connection for {silence_s:.0f} s; see the log, and restart the node"
@@ -160,11 +238,14 @@ class ReceiverProcess:
         """Take no more events, and return the child for the next program; what the child sends then stays in the pipe.
 
         Whoever takes the events must take them until this method returns.
+
+        Raises: ValueError if no child was started.
         """
-        self._detach_writer.send(None)
-        self._event_thread.join()
-        descriptors = self._connection.fileno(), self._pulse.descriptor
-        return RunningReceiver(self._number, self.pid, *descriptors, tuple(self._opened.values()))
+        child = self._started()
+        child.detacher.send(None)
+        child.thread.join()
+        descriptors = child.connection.fileno(), self._pulse.descriptor
+        return RunningReceiver(self.number, child.process.pid, *descriptors, tuple(self._opened.values()))
 
     def stop(self) -> None:
         """End the child; return after its last event.
@@ -176,29 +257,33 @@ class ReceiverProcess:
 
     def ask_to_stop(self, within_s: float) -> None:
         """Let the child take no more callers, and end; its associations in use may go on for so long."""
-        with contextlib.suppress(OSError):  # it has ended
-            self._connection.send(within_s)
+        if self._child:
+            with contextlib.suppress(OSError):  # it has ended
+                self._child.connection.send(within_s)
 
     def await_end(self, within_s: float) -> None:
         """Return after the last event of a child that was asked to stop; kill the child if it takes too long.
 
         Whoever takes the events must take them, or drop them, until this method returns.
         """
-        try:
-            self._process.wait(within_s + _STOP_TIMEOUT_S)
-        except (TimeoutError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._event_thread.join()
-        self._connection.close()
+        if self._child:
+            with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):
+                self._child.process.wait(within_s + _STOP_TIMEOUT_S)
+            self._child.close()
         self._listener.close()
         self._pulse.close()
 
-    def _deliver(self, on_event: Callable[[Event], None]) -> None:
+    def _started(self) -> _Child:
+        if self._child is None:
+            message = "no receiver was started"
+            raise ValueError(message)
+        return self._child
+
+    def _deliver(self, connection: Connection, detach_reader: Connection, on_event: Callable[[Event], None]) -> None:
         """Call `on_event` with each event of the child until the child closes the connection, or `detach`."""
-        with contextlib.suppress(EOFError, ConnectionError):
-            while self._detach_reader not in wait([self._connection, self._detach_reader]):
-                for event in self._connection.recv():
+        with detach_reader, contextlib.suppress(EOFError, ConnectionError):
+            while detach_reader not in wait([connection, detach_reader]):
+                for event in connection.recv():
                     self._take(event, on_event)
 
     def _take(self, event: Event, on_event: Callable[[Event], None]) -> None:

@@ -43,8 +43,12 @@ class Pulse:
         descriptor = os.memfd_create("pulse")
         os.ftruncate(descriptor, _SIZE)
         pulse = cls(descriptor)
-        _BEAT.pack_into(pulse._memory, 0, time.monotonic() + _START_S, 0)
+        pulse.await_start()
         return pulse
+
+    def await_start(self) -> None:
+        """Let the age grow once a receiver that starts now had time to start."""
+        _BEAT.pack_into(self._memory, 0, time.monotonic() + _START_S, 0)
 
     def beat(self, shortage: int) -> None:
         """Note that the thread runs, and the errno of what the thread lacks, or 0."""

@@ -4,7 +4,9 @@ Each has threads of its own interpreter, a folder of its own to write in, and th
 """
 
 import contextlib
+import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,13 @@ from typing import TYPE_CHECKING
 from ainode.node.receiving.events import Event
 from ainode.node.receiving.handover import Handover
 from ainode.node.receiving.listener import listen
+from ainode.node.receiving.losses import Loss
 from ainode.node.receiving.process import ReceiverProcess
 
 if TYPE_CHECKING:
     from ainode.node.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Receivers:
@@ -33,32 +38,77 @@ class Receivers:
         if handover:
             listener = socket.socket(fileno=handover.listener)
         self._listener = listener or listen(settings.node.bind, settings.node.port)
+        self._losses: Mapping[int, Loss] = {loss.number: loss for loss in handover.losses} if handover else {}
+        """the last loss of each receiver; replaced as a whole, because several threads look"""
         self._processes = tuple(
             ReceiverProcess(settings, listener=self._listener, number=number, running=running.get(number))
             for number in range(settings.node.receivers)
         )
 
     def start(self, on_event: Callable[[Event], None]) -> None:
-        """Start those that do not run; a thread for each calls `on_event`, in the order within each association."""
+        """Start those that do not run, each after its pause; a thread for each calls `on_event`.
+
+        Events of one association come in their order.
+        """
+        self._on_event, now_s = on_event, time.monotonic()
         for process in self._processes:
-            process.start(on_event)
+            if process.is_handed_over or not self._is_paused(process, now_s):
+                process.start(on_event)
+
+    def watch(self) -> bool:
+        """Start another where one ended; return whether the program has to begin anew instead, while others serve.
+
+        Nobody was told what a receiver stored last, which the start finds. One that accepted no association stored
+        nothing: another is started here, after a pause that grows with each loss in a row.
+        """
+        now_s, is_start_needed = time.monotonic(), False
+        for process in self._processes:
+            if not process.is_started:
+                if not self._is_paused(process, now_s):
+                    self._try_start(process, now_s)
+            elif not process.is_alive():
+                self._note(process, process.ending(), now_s)
+                is_start_needed |= process.has_accepted()
+                if not process.has_accepted():
+                    process.forget()
+        return is_start_needed and self.is_alive()
+
+    def _is_paused(self, process: ReceiverProcess, now_s: float) -> bool:
+        loss = self._losses.get(process.number)
+        return loss is not None and now_s < loss.due_s
+
+    def _try_start(self, process: ReceiverProcess, now_s: float) -> None:
+        try:
+            process.start(self._on_event)
+        except OSError as error:
+            self._note(process, f"could not be started: {error.strerror}", now_s)
+
+    def _note(self, process: ReceiverProcess, reason: str, now_s: float) -> None:
+        earlier = self._losses.get(process.number)
+        loss = earlier.next(reason, now_s) if earlier else Loss(process.number, reason, now_s)
+        self._losses = {**self._losses, process.number: loss}
+        is_served = self.is_alive()
+        words = loss.sentence(len(self._processes), now_s) if is_served else f"the receiver {reason}"
+        log.error("%s", words, extra={"action": "receiver_ended"})
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Return the process ids."""
-        return tuple(process.pid for process in self._processes)
+        """Return the process ids of those that were started."""
+        return tuple(process.pid for process in self._processes if process.is_started)
 
     def is_alive(self) -> bool:
         """Return whether a receiver runs, and somebody takes its events."""
         return any(process.is_alive() for process in self._processes)
 
-    def is_short(self) -> bool:
-        """Return whether one ended while others run: nobody was told of what it stored last."""
-        return self.is_alive() and not all(process.is_alive() for process in self._processes)
+    def missing(self) -> tuple[str, ...]:
+        """Return a sentence for each receiver that waits to be started, while others serve callers."""
+        now_s, waiting = time.monotonic(), [process for process in self._processes if not process.is_started]
+        losses = filter(None, (self._losses.get(process.number) for process in waiting))
+        return tuple(loss.sentence(len(self._processes), now_s) for loss in losses)
 
     def fault(self) -> str:
-        """Return why callers are not served by all, '' if they are."""
-        return next(filter(None, (process.fault() for process in self._processes)), "")
+        """Return why callers are not served as they should be, '' if they are; of one that waits, `missing` says so."""
+        return next(filter(None, (process.fault() for process in self._processes if process.is_started)), "")
 
     def counts(self) -> Mapping[str, int]:
         """Return what all have counted since they started, by the names of `pulse.COUNTED`."""
@@ -73,7 +123,8 @@ class Receivers:
         Whoever takes the events must take them until this method returns.
         """
         living = [process for process in self._processes if process.is_alive()]
-        return Handover(self._listener.fileno(), tuple(process.detach() for process in living))
+        running = tuple(process.detach() for process in living)
+        return Handover(self._listener.fileno(), running, tuple(self._losses.values()))
 
     def stop(self, within_s: float = 0.0) -> None:
         """End all, whose associations in use may go on for so long; return after the last event.

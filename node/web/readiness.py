@@ -43,8 +43,8 @@ class Readiness:
         return self.faults(), self.attention()
 
     def attention(self) -> str:
-        """Return what keeps the node from taking no study, and needs somebody: models that too few processes read."""
-        return self._readership_probe.answer()
+        """Return what needs somebody, while the node takes studies: receivers that end, models that too few read."""
+        return "; ".join(filter(None, (*self._liveness.missing_receivers(), self._readership_probe.answer())))
 
     def _shortages(self) -> str:
         try:

@@ -1,4 +1,4 @@
-"""A node with two receivers at its address, of which one is killed within a study."""
+"""A node with two receivers at its address, of which one is killed within a study, or cannot start."""
 
 import signal
 from collections.abc import Iterator
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from pydicom import dcmread
 from pynetdicom.association import Association
+from support import free_port
 from support.node import RunningNode, configured, running
 from support.processes import suspend
 from support.studies import WrittenStudy, associate, written
@@ -15,11 +17,15 @@ from support.studies import WrittenStudy, associate, written
 from ainode.node.domain import JobState
 
 
+def with_two_receivers(folder: Path, more: str = "") -> RunningNode:
+    node = configured(folder, silence_s=3.0, more=more)
+    node.config.write_text(node.config.read_text().replace("[node]", "[node]\nreceivers = 2", 1))
+    return node
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[RunningNode]:
-    node = configured(tmp_path / "node", silence_s=3.0)
-    node.config.write_text(node.config.read_text().replace("[node]", "[node]\nreceivers = 2", 1))
-    with running(node):
+    with running(with_two_receivers(tmp_path / "node")) as node:
         yield node
 
 
@@ -63,3 +69,30 @@ def test_a_study_over_two_receivers_is_read_once_and_whole_though_one_of_them_is
     third = associate_with(next(each for each in node.receivers if each != survivor), node, study)
     assert store(third, study.paths[0]) == 0
     third.release()
+
+
+def test_a_node_whose_second_receiver_cannot_start_works_with_the_first_and_says_so(tmp_path: Path) -> None:
+    port = free_port()
+    node = with_two_receivers(tmp_path / "node", f"[web]\nenabled = true\nport = {port}")
+    obstacle = node.folder / "data" / "spool" / "tmp-1"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("a file where the second receiver has its folder")
+
+    def ready() -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{port}/ready", timeout=10)
+
+    with running(node):
+        node.until(lambda: "2 times in a row" in node.log.read_text(), within_s=60)
+        answer = ready()
+        assert answer.status_code == 200
+        assert "receiver 2 of 2 ended with exit status 1" in answer.json()["attention"]
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).status_code == 200
+        study = written(tmp_path, "first", instances=2)
+        with_first = associate(node, study.paths[0])
+        assert [store(with_first, path) for path in study.paths] == [0, 0]
+        with_first.release()
+        assert node.read(study.uid)[0].state is JobState.REPORTED
+        obstacle.unlink()
+        node.until(lambda: not ready().json()["attention"] and len(node.receivers) == 2, within_s=60)
+        assert "receiver_lost" not in node.log.read_text()
+        assert node.log.read_text().count("ready:") == 1

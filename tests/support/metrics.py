@@ -1,6 +1,6 @@
 """The metrics of a node of which every kind of thing happened once, without a node."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def metrics_of(
     folder: Path,
     *,
     counts: Mapping[str, int] | None = None,
-    fault: Callable[[], str] = str,
+    liveness: Liveness | None = None,
     executors: Executors | None = None,
 ) -> Metrics:
     readers = (ReaderState("spine_radiograph", "study 1.2.3", 1.0, 7), ReaderState("spine_radiograph", "", 1.0, 0))
@@ -94,6 +94,6 @@ def metrics_of(
             Receptions(),
             lambda: dict.fromkeys(COUNTED, 0) | dict(counts or {}),
             lambda: readers,
-            Liveness(fault, str, str),
+            liveness or Liveness(str, str, str),
         )
     )

@@ -64,6 +64,7 @@ class _SystemPages:
             untold=self._notices.failed_count(),
             self_tests=golden.records(parts.settings),
             shortages=self._readership.shortages(parts.settings.handlers),
+            missing_receivers=parts.web.liveness.missing_receivers(),
         )
         return {
             "now": now,

@@ -44,12 +44,15 @@ class Condition:
     """the last self-test of each route"""
     shortages: Sequence[Shortage] = ()
     """handlers that lack a process"""
+    missing_receivers: Sequence[str] = ()
+    """a sentence for each receiver that others stand in for"""
 
 
 def statements(condition: Condition, *, now: datetime, zone: ZoneInfo | None) -> tuple[Statement, ...]:
     """Return what is wrong, the worst first; nothing where all is well."""
     return (
         *(Statement(f"The {name} is not ready: {fault}") for name, fault in condition.faults.items() if fault),
+        *map(_of_receiver, condition.missing_receivers),
         *map(_of_shortage, condition.shortages),
         *_of_self_tests(condition.self_tests),
         *_of_failures(condition.failures, zone),
@@ -58,6 +61,10 @@ def statements(condition: Condition, *, now: datetime, zone: ZoneInfo | None) ->
         *_of_notices(condition.untold),
         *_of_queues(condition.queues, now),
     )
+
+
+def _of_receiver(sentence: str) -> Statement:
+    return Statement(f"{sentence[0].upper()}{sentence[1:]}")
 
 
 def _of_shortage(shortage: Shortage) -> Statement:

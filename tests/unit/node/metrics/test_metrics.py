@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support import program
 from support.metrics import a_job, metrics_of, read_and_sent
 
+from ainode.node.deciding.liveness import Liveness
 from ainode.node.domain import JobState, OnEarly, Request, nothing_early
 from ainode.node.errors import DatabaseUnavailable, ReaderDied, ReaderTimeout, ReaderTooLarge
 from ainode.node.keeping import database
@@ -102,7 +103,9 @@ def test_each_end_of_a_reader_within_a_reading_is_counted_by_its_reason(
 def test_without_its_database_the_node_still_says_what_works(
     engine: sa.Engine, course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metrics = metrics_of(engine, course, tmp_path, counts={"accepted": 5, "ended": 2}, fault=lambda: "it ended")
+    metrics = metrics_of(
+        engine, course, tmp_path, counts={"accepted": 5, "ended": 2}, liveness=Liveness(lambda: "it ended", str, str)
+    )
 
     def fail(_: object) -> None:
         raise DatabaseUnavailable("away")
@@ -117,6 +120,15 @@ def test_without_its_database_the_node_still_says_what_works(
     }
     assert found["ainode_associations_open"] == 3
     assert not [name for name in found if name.startswith("ainode_jobs")]
+
+
+def test_receivers_that_wait_to_be_started_are_counted_while_the_receiver_is_up(
+    engine: sa.Engine, course: Course, tmp_path: Path
+) -> None:
+    liveness = Liveness(str, str, str, lambda: ("receiver 2 of 2 ended",))
+    found = values(metrics_of(engine, course, tmp_path, liveness=liveness).text())
+    assert (found["ainode_receivers_missing"], found['ainode_part_up{part="receiver"}']) == (1, 1)
+    assert values(metrics_of(engine, course, tmp_path).text())["ainode_receivers_missing"] == 0
 
 
 def test_what_arrived_while_the_database_was_away_is_counted_afterwards(

@@ -247,8 +247,9 @@ def stands_still(answered: list[int], *, for_s: float) -> bool:
 def test_a_receiver_whose_accepting_thread_ends_ends_with_it(child: Child) -> None:
     store_and_release(child.port)
     child.process._listener.shutdown(socket.SHUT_RDWR)
-    assert child.process._process.wait(60) == 1
-    assert child.process.fault() == "the receiver ended"
+    wait(lambda: not child.process.is_alive())
+    assert child.process.ending().startswith("ended with exit status 1")
+    assert child.process.fault().startswith("the receiver ended with exit status 1")
 
 
 def test_a_suspended_receiver_is_a_fault_within_five_seconds_until_it_goes_on(child: Child) -> None:

@@ -107,11 +107,11 @@ def test_callers_of_one_address_are_served_by_two_processes_and_both_are_counted
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_what_a_killed_receiver_answered_is_there_and_the_other_goes_on(site: Site, killed: int) -> None:
-    assert not site.receivers.is_short()
     with site.caller_of(killed) as lost, site.caller_of(1 - killed) as other:
         assert (store(lost, "1.3.0"), store(other, "1.3.1")) == (0, 0)
         os.kill(site.receivers.pids[killed], signal.SIGKILL)
-        wait(site.receivers.is_short)
+        wait(site.receivers.watch)
+        assert "killed by signal 9" in site.receivers.fault()
         assert site.receivers.is_alive()
         assert store(other, "1.3.2") == 0
         with Caller(site.port) as later:
@@ -127,19 +127,21 @@ def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site
         wait(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
         first, survivor = site.receivers.pids
         os.kill(first, signal.SIGKILL)
-        wait(site.receivers.is_short)
+        wait(site.receivers.watch)
         site.receivers.detach().offer()
         handover = taken()
         assert handover
         assert [receiver.pid for receiver in handover.receivers] == [survivor]
         assert len(handover.receivers[0].opened) == 1, "the association of the killed one is over"
+        assert [(loss.number, loss.count) for loss in handover.losses] == [(0, 1)]
 
         site.events.clear()
         site.earlier, site.receivers = site.receivers, Receivers(site.settings, handover=of_another_program(handover))
         site.receivers.start(site.events.append)
+        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
         assert site.receivers.pids[0] != first
         assert site.receivers.pids[1] == survivor
-        assert [type(event) for event in site.events] == [AssociationOpened]
+        assert AssociationOpened in map(type, site.events)
         wait(lambda: not site.receivers.fault())
         assert store(other, "1.3.2") == 0
         with site.caller_of(0) as caller:
@@ -150,9 +152,49 @@ def test_the_next_program_goes_on_with_those_that_run_and_starts_the_others(site
 def test_a_receiver_that_stops_leaves_the_socket_and_its_callers_to_the_other(site: Site) -> None:
     first, _ = site.receivers._processes
     first.ask_to_stop(0.0)
-    wait(site.receivers.is_short)
+    wait(lambda: not first.is_alive())
     with Caller(site.port) as caller:
         assert store(caller, "1.3.0") == 0
+
+
+def test_a_receiver_that_stored_nothing_is_replaced_while_the_other_goes_on(site: Site) -> None:
+    with site.caller_of(1) as other:
+        first, second = site.receivers.pids
+        os.kill(first, signal.SIGKILL)
+        wait(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
+        assert site.receivers.pids == (second,)
+        assert not site.receivers.fault()
+        assert store(other, "1.3.0") == 0
+        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2)
+        assert site.receivers.pids[0] != first
+        assert not site.receivers.missing()
+        with site.caller_of(0) as caller:
+            assert store(caller, "1.3.1") == 0
+    wait(lambda: sorted(site.told()) == ["1.3.0", "1.3.1"])
+
+
+def test_a_receiver_that_ends_at_each_start_is_started_after_pauses_that_grow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").mkdir()
+    obstacle = tmp_path / "spool" / "tmp-1"
+    obstacle.write_text("a file where the second receiver has its folder")
+    site = Site(tmp_path)
+    try:
+        for times in ("", ", 2 times in a row"):
+            wait(lambda: not site.receivers.watch() and bool(site.receivers.missing()))
+            (sentence,) = site.receivers.missing()
+            assert sentence.startswith("receiver 2 of 2 ended with exit status 1 (its last lines in the log say why)")
+            assert f"{times}; another starts in" in sentence
+            wait(lambda: not site.receivers.watch() and not site.receivers.missing())
+        ends_s = [record.created for record in caplog.records if record.__dict__.get("action") == "receiver_ended"]
+        assert ends_s[1] - ends_s[0] >= 1.0
+        with Caller(site.port) as caller:
+            assert store(caller, "1.3.0") == 0
+        obstacle.unlink()
+        wait(lambda: not site.receivers.watch() and len(site.receivers.pids) == 2 and not site.receivers.fault())
+    finally:
+        site.receivers.stop()
 
 
 def test_a_stop_refuses_callers_and_lets_the_associations_of_both_go_on(site: Site) -> None:
