@@ -16,26 +16,25 @@ class SharedSync:
     """
 
     def __init__(self, sync: Callable[[], None]) -> None:
-        """Keep the argument; the first request starts the threads."""
+        """Keep the argument; the first requests start a thread each."""
         self._sync = sync
         self._waiting: list[Future[None]] = []
         self._changed = threading.Condition()
-        self._threads: tuple[threading.Thread, ...] = ()
+        self._thread_count = 0
 
     def request(self) -> "Future[None]":
         """Return a future that is done once a sync that began after this moment has ended.
 
-        Its result raises the OSError of the sync.
+        Its result raises the OSError or MemoryError of the sync.
+
+        Raises: RuntimeError if there is no room for a thread.
         """
         future: Future[None] = Future()
         with self._changed:
+            if self._thread_count < _AT_ONCE:
+                threading.Thread(target=self._run, name="spool names", daemon=True).start()
+                self._thread_count += 1
             self._waiting.append(future)
-            if not self._threads:
-                self._threads = tuple(
-                    threading.Thread(target=self._run, name="spool names", daemon=True) for _ in range(_AT_ONCE)
-                )
-                for thread in self._threads:
-                    thread.start()
             self._changed.notify()
         return future
 
@@ -46,7 +45,10 @@ class SharedSync:
                 waiting, self._waiting = self._waiting, []
             try:
                 self._sync()
-            except OSError as error:
+            except (
+                OSError,
+                MemoryError,
+            ) as error:  # a receiver has a limit of memory; a thread that ended would hang all
                 for future in waiting:
                     future.set_exception(error)
             else:

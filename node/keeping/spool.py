@@ -51,7 +51,7 @@ class Spooled:
 
 
 class Spool:
-    """The folder of received instances: one receiver puts in, one indexer takes out."""
+    """The folder of received instances: receivers put in, one indexer takes out."""
 
     def __init__(self, root: Path, limits: Limits, *, writing: str = "tmp") -> None:
         """Make the folders; each process that puts in has a folder to write in of its own."""
@@ -145,7 +145,7 @@ class Incoming:
         self._unlooked_bytes = 0
         with _disk():
             self._file = path.open("x+b", buffering=0)
-            self._file.write(meta)
+            self._append(memoryview(meta))
 
     def __enter__(self) -> Self:
         return self
@@ -170,8 +170,12 @@ class Incoming:
             refuse_full(self._path, self._limits.min_free_bytes)
             self._unlooked_bytes = 0
         with _disk():
-            while fragment:
-                fragment = fragment[self._file.write(fragment) :]
+            self._append(fragment)
+
+    def _append(self, content: memoryview) -> None:
+        """Write all of the content: a disk that is nearly full takes a part, and fails at the rest."""
+        while content:
+            content = content[self._file.write(content) :]
 
     def ref(self) -> InstanceRef:
         """Return whose data set was written.
