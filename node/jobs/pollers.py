@@ -118,7 +118,7 @@ class Poller:
             self._running += 1
         try:
             handle = execute_dequeued_workflow(self._engine, status, owner)
-        except (DBOSException, SQLAlchemyError) as error:
+        except _FAULTS as error:
             log.error("a workflow was not begun: %s", logs.raised_at(error), extra={"action": "not_begun"})  # noqa: TRY400
             self._ended()
             return

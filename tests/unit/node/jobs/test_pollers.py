@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfiguredInstance, SetWorkflowID
+from dbos._sys_db import WorkflowStatusInternal
 
+from ainode.node.jobs import pollers as pollers_module
 from ainode.node.jobs.engine import end_idle_threads, filled_queues
 from ainode.node.jobs.pollers import Pollers
 from ainode.node.jobs.workflow_file import prepare
@@ -100,6 +102,21 @@ def test_what_is_queued_begins_in_order_as_others_end_and_never_more_than_the_nu
     assert work.begun[-1] == "third"
     work.end("first")
     wait(lambda: "fourth" in work.begun)
+
+
+def test_what_cannot_begin_for_want_of_memory_takes_no_place_of_the_queue(
+    work: Work, pollers: Pollers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, failures = pollers_module.execute_dequeued_workflow, [MemoryError(), OSError("no room")]
+
+    def fail_first(engine: DBOS, status: WorkflowStatusInternal, owner: str) -> object:
+        if failures:
+            raise failures.pop()
+        return begin(engine, status, owner)
+
+    monkeypatch.setattr(pollers_module, "execute_dequeued_workflow", fail_first)
+    enqueue(work, pollers, "lost", "lost too", "third", "fourth")
+    wait(lambda: sorted(work.begun) == ["fourth", "third"])
 
 
 def test_what_nobody_rang_for_is_found_by_the_clock(work: Work, pollers: Pollers) -> None:
