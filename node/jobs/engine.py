@@ -24,8 +24,9 @@ class Activity:
         """Keep the arguments; `others` returns the executors whose pending workflows are worked at, or given away."""
         self._executor, self._others = executor, others
         self._working: set[str] = set()
-        self._idle: frozenset[str] = frozenset()
         self._lock = threading.Lock()
+        # Of each caller its own: two callers in the same moment would take for abandoned what is about to begin.
+        self._idle_at_sweep, self._idle_at_beat = _Idle(), _Idle()
 
     @contextmanager
     def working(self, workflow: str) -> Iterator[None]:
@@ -52,7 +53,7 @@ class Activity:
         workflows, others = _unfinished(_UNFINISHED), self._others() - {self._executor}
         pending = {workflow for workflow, status, executor in workflows if self._is_pending(status, executor)}
         elsewhere = {workflow for workflow, status, executor in workflows if status != "PENDING" or executor in others}
-        abandoned = self._abandoned(pending)
+        abandoned = self._idle_at_sweep.again(self._unworked(pending))
         turns: dict[str, int] = {}
         for workflow in elsewhere | (pending - abandoned):
             name, _, turn = workflow.rpartition(":")
@@ -62,7 +63,7 @@ class Activity:
     def end_abandoned(self) -> int:
         """End the workflows that this process has abandoned, for who begins no turn itself; return how many."""
         pending = {workflow for workflow, *owner in _unfinished(("PENDING",)) if self._is_pending(*owner)}
-        abandoned = self._abandoned(pending)
+        abandoned = self._idle_at_beat.again(self._unworked(pending))
         for workflow in abandoned:
             DBOS.cancel_workflow(workflow)
         return len(abandoned)
@@ -70,12 +71,21 @@ class Activity:
     def _is_pending(self, status: str, executor: str) -> bool:
         return status == "PENDING" and executor == self._executor
 
-    def _abandoned(self, pending: set[str]) -> frozenset[str]:
-        """Return the workflows that this process did not work at now, nor at the call before."""
+    def _unworked(self, pending: set[str]) -> frozenset[str]:
         with self._lock:
-            idle = frozenset(pending - self._working)
-        abandoned, self._idle = idle & self._idle, idle
-        return abandoned
+            return frozenset(pending - self._working)
+
+
+class _Idle:
+    """The workflows that this process did not work at when one caller looked last."""
+
+    def __init__(self) -> None:
+        self._last: frozenset[str] = frozenset()
+
+    def again(self, idle: frozenset[str]) -> frozenset[str]:
+        """Note the idle workflows of now; return those that were idle at the look before, too."""
+        again, self._last = idle & self._last, idle
+        return again
 
 
 def end_idle_threads(durable_engine: DBOS) -> None:

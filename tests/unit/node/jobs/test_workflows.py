@@ -217,6 +217,19 @@ def test_a_queued_job_is_read_first_once_it_is_prioritized_and_never_once_it_is_
     assert bench.ledger.job("unwanted").state is JobState.CANCELLED
 
 
+def test_a_workflow_that_is_about_to_begin_is_not_ended_by_two_looks_in_one_moment(bench: Bench) -> None:
+    bench.reader.free.clear()
+    bench.jobs.open(a_job("begun", "1.6.1"))
+    bench.wait(lambda: len(bench.reader.studies) == 1)
+    # As in the moment between the queue and the thread: the engine calls it pending, and no thread works at it yet.
+    activity = engine.Activity("ainode")
+    assert "begun:read:" in activity.turns()
+    assert activity.end_abandoned() == 0
+    assert activity.end_abandoned() == 1, "the second look of the same caller"
+    bench.reader.free.set()
+    bench.until("begun", JobState.REPORTED)
+
+
 def test_a_study_that_killed_a_reader_comes_after_all_that_wait_and_is_given_up_after_the_second_time(
     bench: Bench,
 ) -> None:
