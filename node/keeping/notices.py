@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -95,11 +95,19 @@ class Notices:
             with self._engine.begin() as connection:
                 write_notices(connection, new_notices)
 
-    def due(self, subscription: str, now: datetime, *, count: int) -> tuple[Notice, ...]:
-        """Return what is to be sent now, what was tried least first: news do not wait behind what failed."""
+    def due(
+        self, subscription: str, now: datetime, *, count: int, longest_pause: timedelta | None = None
+    ) -> tuple[Notice, ...]:
+        """Return what is to be sent now, what was tried least first: news do not wait behind what failed.
+
+        What is due only after the `longest_pause` is due now: the clock was set back meanwhile.
+        """
+        is_due = notices.c.due_at <= now
+        if longest_pause is not None:
+            is_due |= notices.c.due_at > now + longest_pause
         query = (
             sa.select(notices)
-            .where(*_waiting(subscription), notices.c.due_at <= now)
+            .where(*_waiting(subscription), is_due)
             .order_by(notices.c.attempts, notices.c.created_at)
             .limit(count)
         )

@@ -117,7 +117,8 @@ class _Lane:
 
     def _run(self) -> None:
         if self._subscription.to == "folder":
-            drop.tidy(self._subscription)
+            with suppress(OSError):  # the first attempt to send says what is wrong with the folder
+                drop.tidy(self._subscription)
         while not self._stopping.is_set():
             self._woken.clear()
             is_more = False
@@ -131,7 +132,8 @@ class _Lane:
 
         Raises: DatabaseUnavailable.
         """
-        due = self._notices.due(self._subscription.name, self._now(), count=_AT_ONCE)
+        longest_pause = timedelta(seconds=self._retries.longest_wait_s)
+        due = self._notices.due(self._subscription.name, self._now(), count=_AT_ONCE, longest_pause=longest_pause)
         for notice in due:
             if self._stopping.is_set():
                 return False
@@ -162,8 +164,9 @@ class _Lane:
         if notice.attempts + 1 >= self._retries.attempts:
             self._give_up(notice, error)
             return
-        table = self._retries
-        pause_s = back_off_s(notice.attempts, first_s=table.first_wait_s, longest_s=table.longest_wait_s)
+        pause_s = back_off_s(
+            notice.attempts, first_s=self._retries.first_wait_s, longest_s=self._retries.longest_wait_s
+        )
         self._notices.postpone(notice, self._now() + timedelta(seconds=pause_s), error)
         log.warning("notification failed: %s", error, extra={"action": "notification_failed", **self._about(notice)})
 

@@ -379,6 +379,15 @@ def test_the_audit_trail_names_the_study_that_somebody_was_told_of_and_no_alert(
     assert [participant.user_id for participant in message.participants] == ["", "pager"]
 
 
+def test_a_leftover_that_cannot_be_removed_keeps_no_notice_from_the_folder(engine: sa.Engine, tmp_path: Path) -> None:
+    loop = tmp_path / f"{NOTICE.id}.json.0123.part"
+    loop.symlink_to(loop)  # the system refuses to open it
+    notices = Notices(engine)
+    notices.keep([replace(NOTICE, subscription="drop")])
+    with notifying(engine, drop(tmp_path)) as notifier:
+        until((tmp_path / f"{NOTICE.id}.json").exists, notifier)
+
+
 # What is news
 
 

@@ -40,6 +40,15 @@ def test_what_was_never_tried_comes_before_what_failed_and_that_after_its_pause(
     assert (failed.attempts, failed.error) == (1, "away")
 
 
+def test_a_clock_that_was_set_back_holds_no_notice_back(engine: sa.Engine) -> None:
+    notices = Notices(engine)
+    notices.keep([NOTICE])
+    notices.postpone(NOTICE, after(5), "away")
+    pause = timedelta(minutes=10)
+    assert not notices.due("pager", NOW, count=9, longest_pause=pause)
+    assert [notice.id for notice in notices.due("pager", after(-6), count=9, longest_pause=pause)] == ["n"]
+
+
 def test_a_notice_is_of_one_subscription_alone(engine: sa.Engine) -> None:
     notices = Notices(engine)
     notices.keep([NOTICE, replace(NOTICE, id="m", subscription="mail")])
