@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ainode.node.domain import DeliveryState, JobState, counted
 from ainode.node.keeping.announcements import Fetching
-from ainode.node.keeping.database import aware, chunks
+from ainode.node.keeping.database import aware, chunks, count_if
 from ainode.node.keeping.job_events import JobEventKind, of_addendum
 from ainode.node.keeping.records import REPLACED
 from ainode.node.keeping.schema import (
@@ -190,9 +190,7 @@ class Backlog:
             "readings": readings.where(jobs.c.state == JobState.WAITING),
             "documents": sent.where(*is_waiting),
         }
-        with self._engine.connect() as connection:
-            rows = [(name, *connection.execute(query).one()) for name, query in queries.items()]
-        return tuple(Queue(name, count, aware(oldest) if oldest else None) for name, count, oldest in rows)
+        return self._queues(queries.items())
 
     def failures(self, since: datetime) -> Failures:
         """Return the readings that failed since a time."""
@@ -216,7 +214,7 @@ class Backlog:
     def troubles(self) -> tuple[Trouble, ...]:
         """Return the destinations where the last attempt for a document that is still under way failed."""
         query = (
-            sa.select(deliveries.c.destination, _sum(~of_addendum()), _sum(of_addendum()))
+            sa.select(deliveries.c.destination, count_if(~of_addendum()), count_if(of_addendum()))
             .add_columns(sa.func.min(jobs.c.queued_at), sa.func.max(deliveries.c.error))
             .select_from(current_deliveries())
             .where(deliveries.c.state.in_(_WAITING_DELIVERIES), ~deliveries.c.settled, deliveries.c.error != "")
@@ -230,18 +228,22 @@ class Backlog:
         )
 
     def traffic(self, since: datetime) -> tuple[Traffic, ...]:
-        """Return what each destination got; a confirmed document counts from `since` on."""
-        state = deliveries.c.state
+        """Return what each destination got or misses; a confirmed document counts from `since` on.
+
+        What waits or failed of a superseded job never leaves, and is missed by nobody.
+        """
+        state, is_current = deliveries.c.state, jobs.c.state != JobState.SUPERSEDED
         # What a later message replaced never arrived.
         confirmed = sa.case((deliveries.c.proof != REPLACED, deliveries.c.confirmed_at))
         query = sa.select(
             deliveries.c.destination,
-            _sum(state.in_((DeliveryState.WAITING, DeliveryState.CHECKING))).label("waiting"),
-            _sum(state == DeliveryState.SENT).label("sent"),
-            _sum((state == DeliveryState.CONFIRMED) & (confirmed >= since)).label("confirmed"),
-            _sum(state == DeliveryState.FAILED).label("failed"),
+            count_if(state.in_((DeliveryState.WAITING, DeliveryState.CHECKING)) & is_current).label("waiting"),
+            count_if(state == DeliveryState.SENT).label("sent"),
+            count_if((state == DeliveryState.CONFIRMED) & (confirmed >= since)).label("confirmed"),
+            count_if((state == DeliveryState.FAILED) & is_current).label("failed"),
             sa.func.max(confirmed).label("last_confirmed_at"),
-        ).group_by(deliveries.c.destination)
+        )
+        query = query.select_from(deliveries.join(documents).join(jobs)).group_by(deliveries.c.destination)
         with self._engine.connect() as connection:
             return tuple(
                 Traffic(
@@ -290,7 +292,3 @@ def current_deliveries() -> sa.FromClause:
     own = documents.c.sop_instance_uid == deliveries.c.sop_instance_uid
     counting = (jobs.c.id == documents.c.job) & (jobs.c.state != JobState.SUPERSEDED)
     return deliveries.join(documents, own).join(jobs, counting)
-
-
-def _sum(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
-    return sa.func.sum(sa.case((condition, 1), else_=0))

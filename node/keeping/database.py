@@ -271,6 +271,11 @@ def insert(engine: sa.Engine, table: sa.Table) -> Any:  # noqa: ANN401 - two dia
     return (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(table)
 
 
+def count_if(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
+    """Return how many rows meet a condition, as a column."""
+    return sa.func.sum(sa.case((condition, 1), else_=0))
+
+
 def aware(value: datetime) -> datetime:
     """Return the time with its zone: SQLite forgets that it was UTC."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)

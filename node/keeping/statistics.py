@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from ainode.node.domain import JobState, Presence
-from ainode.node.keeping.database import aware
+from ainode.node.keeping.database import aware, count_if
 from ainode.node.keeping.patient_index import made_up_studies
 from ainode.node.keeping.schema import answers, jobs
 
@@ -97,10 +97,10 @@ class Statistics:
             sa.select(
                 answers.c.handler,
                 sa.func.max(answers.c.model).label("model"),
-                _count_if(answers.c.code == "").label("answers"),
-                _count_if(answers.c.code != "").label("refusals"),
-                _count_if(answers.c.presence == Presence.PRESENT).label("positives"),
-                _count_if(answers.c.study_instance_uid.in_(made_up_studies())).label("made_up"),
+                count_if(answers.c.code == "").label("answers"),
+                count_if(answers.c.code != "").label("refusals"),
+                count_if(answers.c.presence == Presence.PRESENT).label("positives"),
+                count_if(answers.c.study_instance_uid.in_(made_up_studies())).label("made_up"),
                 sa.func.max(answers.c.at).label("last_at"),
             )
             .where(*_within(period), ~answers.c.is_superseded)
@@ -174,7 +174,3 @@ def _handler_count(handler: str, row: Any, failed: Any) -> HandlerCount:  # noqa
 
 def _within(period: Period) -> tuple[sa.ColumnElement[bool], ...]:
     return answers.c.at >= period.since, answers.c.at < period.until
-
-
-def _count_if(condition: sa.ColumnElement[bool]) -> sa.Function[int]:
-    return sa.func.sum(sa.case((condition, 1), else_=0))

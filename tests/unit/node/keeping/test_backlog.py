@@ -63,6 +63,15 @@ def test_the_traffic_of_a_destination_counts_what_was_confirmed_in_the_period(en
     assert (traffic.confirmed, traffic.waiting, traffic.failed) == (0, 0, 0)
 
 
+def test_what_waits_of_a_superseded_job_is_missed_by_no_destination(engine: sa.Engine) -> None:
+    report(engine, open_job(engine, "a", 1, ("PACS",)), 2)
+    (traffic,) = Backlog(engine).traffic(NOW)
+    assert traffic.waiting == 2
+    Ledger(engine).move("a", JobState.SUPERSEDED)
+    (traffic,) = Backlog(engine).traffic(NOW)
+    assert traffic.waiting == 0
+
+
 def test_a_message_that_a_later_one_replaced_is_no_traffic(engine: sa.Engine) -> None:
     report(engine, open_job(engine, "a", 1, ("PACS",)), 2)
     set_state(engine, DeliveryState.CONFIRMED, confirmed_at=NOW, proof=REPLACED)
