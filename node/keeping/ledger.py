@@ -160,12 +160,14 @@ class Ledger:
         with self._engine.begin() as connection:
             return bool(connection.execute(sa.update(jobs).where(*is_waiting).values(priority=priority)).rowcount)
 
-    def _move(self, connection: Connection, job: str, state: JobState, **values: object) -> bool:
+    def _move(
+        self, connection: Connection, job: str, state: JobState, *conditions: sa.ColumnElement[bool], **values: object
+    ) -> bool:
         """Change the state of a job, and other columns of the job with it: the only place that changes a state."""
         if state is JobState.READING:
             values["attempts"] = jobs.c.attempts + 1
         earlier = jobs.c.state.in_(transitions.before(state, transitions.JOB))
-        update = sa.update(jobs).where(jobs.c.id == job, earlier).values(state=state, **values)
+        update = sa.update(jobs).where(jobs.c.id == job, earlier, *conditions).values(state=state, **values)
         return bool(connection.execute(update).rowcount)
 
     def searched(self, job: str) -> None:
@@ -306,9 +308,8 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(locked(job))
             # A job that waits or is read has not failed, though WAITING may follow READING.
-            ended = (JobState.FAILED, JobState.CANCELLED)
-            is_failed = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.state.in_(ended))
-            if connection.execute(is_failed).scalar() and self._move(connection, job, JobState.WAITING, reason=""):
+            has_failed = jobs.c.state.in_((JobState.FAILED, JobState.CANCELLED))
+            if self._move(connection, job, JobState.WAITING, has_failed, reason=""):
                 revived: tuple[str, ...] = ("",)
                 again = (instruction.at, JobEventKind.TRIED_AGAIN, Subject.READING)
                 write_reading_event(connection, JobEvent(job, *again, person=instruction.person))
