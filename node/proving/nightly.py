@@ -130,6 +130,6 @@ class Nightly:
             log.info("self-test passed: route %s: %s", route, words, extra={"action": "self_test_passed"})
             return
         log.error("self-test failed: route %s: %s", route, words, extra={"action": "self_test_failed"})
-        with suppress(DatabaseUnavailable):  # the log has it
+        with suppress(*_AWAY):  # the log has it
             alert(self._settings, self._engine, KIND, f"the self-test of route {route} failed: {words}", self._now())
             self._wake_notifier()

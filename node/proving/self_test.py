@@ -89,12 +89,15 @@ def _result(settings: Settings, name: str, now: datetime) -> RouteResult:
         with testing.EmbeddedArchive(Path(folder) / "archive", settings.self_test.port) as archive:
             _send(settings, paths)
             engine = database.existing(settings.database_url)
-            deadline = time.monotonic() + settings.self_test.limit_s
-            uid = UID(testing.uid(study))
-            run = _Run(settings, Ledger(engine), Catalog(engine), name, uid, now, deadline)
-            job = _delivered(run, len(paths))
-            _refuse_undelivered(run.ledger, job)
-            arrived = Counter(_modality(path) for path in archive.files() if _is_of(path, run.ledger, job))
+            try:
+                deadline = time.monotonic() + settings.self_test.limit_s
+                uid = UID(testing.uid(study))
+                run = _Run(settings, Ledger(engine), Catalog(engine), name, uid, now, deadline)
+                job = _delivered(run, len(paths))
+                _refuse_undelivered(run.ledger, job)
+                arrived = Counter(_modality(path) for path in archive.files() if _is_of(path, run.ledger, job))
+            finally:
+                engine.dispose()
         return RouteResult.of(job.result, arrived, job.seconds)
 
 
