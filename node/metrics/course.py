@@ -10,7 +10,7 @@ from ainode.node.domain import DocumentKind, OnEarly, Reading, Request
 from ainode.node.errors import ReaderDied, ReaderTimeout, ReaderTooLarge
 from ainode.node.keeping.answers import answer_values
 from ainode.node.keeping.records import Delivery, Job, Outcome
-from ainode.node.metrics.exposition import Family, Kind, Sample
+from ainode.node.metrics.exposition import Family, Sample, counter
 from ainode.node.metrics.histogram import Histogram
 
 _SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
@@ -18,7 +18,8 @@ _SCORES: Final = tuple(number / 10 for number in range(1, 11))
 _MOST_ARRIVALS: Final = 10_000
 REFUSED: Final = "refused"
 UNDECIDED: Final = "undecided"
-_ENDS: Final = ("time_limit", "memory_limit", "ended")
+_TIME_LIMIT, _MEMORY_LIMIT, _ENDED = "time_limit", "memory_limit", "ended"
+_ENDS: Final = (_TIME_LIMIT, _MEMORY_LIMIT, _ENDED)
 Read: TypeAlias = Callable[[str, Request, OnEarly], Reading]
 Answered: TypeAlias = Callable[[Iterable[str]], Mapping[str, tuple[str, datetime]]]
 """job identifiers to the route and the time of the answer of each job that has one"""
@@ -86,25 +87,20 @@ class Course:
         self._take_arrivals(answered)
         with self._lock:
             answers, ends = dict(self._answers), dict(self._ends)
-        yield Family(
-            "ainode_answers_total",
-            Kind.COUNTER,
-            "Answers by route, model and verdict.",
-            tuple(
-                Sample(count, {"route": route, "model": model, "answer": answer})
-                for (route, model, answer), count in sorted(answers.items())
-            ),
+        samples = [
+            Sample(count, {"route": route, "model": model, "answer": answer})
+            for (route, model, answer), count in sorted(answers.items())
+        ]
+        yield counter("ainode_answers_total", "Answers by route, model and verdict.", samples)
+        samples = [
+            Sample(ends.get((handler, reason), 0), {"handler": handler, "reason": reason})
+            for handler in self._handlers
+            for reason in _ENDS
+        ]
+        words = (
+            "Reader processes that were killed at a limit or ended by themselves within a reading; each starts again."
         )
-        yield Family(
-            "ainode_reader_ends_total",
-            Kind.COUNTER,
-            "Reader processes that were killed at a limit or ended by themselves within a reading; each starts again.",
-            tuple(
-                Sample(ends.get((handler, reason), 0), {"handler": handler, "reason": reason})
-                for handler in self._handlers
-                for reason in _ENDS
-            ),
-        )
+        yield counter("ainode_reader_ends_total", words, samples)
         for histogram in (*self._parts.values(), self._deliveries, self._scores):
             yield histogram.family()
 
@@ -121,8 +117,12 @@ class Course:
             self._arrivals = deque((entry for entry in self._arrivals if entry not in observed), maxlen=_MOST_ARRIVALS)
 
     def _note_end(self, handler: str, error: ReaderTimeout | ReaderDied) -> None:
-        reason = _ENDS[2]
-        if isinstance(error, ReaderTimeout | ReaderTooLarge):
-            reason = _ENDS[isinstance(error, ReaderTooLarge)]
+        match error:
+            case ReaderTimeout():
+                reason = _TIME_LIMIT
+            case ReaderTooLarge():
+                reason = _MEMORY_LIMIT
+            case _:
+                reason = _ENDED
         with self._lock:
             self._ends[handler, reason] += 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ainode.node.keeping.executors import Executor, Executors
 from ainode.node.keeping.readership import Readership, lost_workers
-from ainode.node.metrics.exposition import Family, Kind, Sample
+from ainode.node.metrics.exposition import Family, Sample, gauge
 
 
 def executor_families(executors: Executors, readership: Readership, handlers: Sequence[str]) -> Iterator[Family]:
@@ -15,7 +15,7 @@ def executor_families(executors: Executors, readership: Readership, handlers: Se
     processes = executors.all()
     living = [process for process in processes if not process.is_dead]
     words = "Seconds since the last beat of the node and of each worker; none on SQLite, where the node is alone."
-    yield _gauge(
+    yield gauge(
         "ainode_executor_beat_age_seconds",
         words,
         [Sample(process.beat_age_s, _labels(process)) for process in living],
@@ -24,10 +24,10 @@ def executor_families(executors: Executors, readership: Readership, handlers: Se
     samples = [
         Sample(1, {**_labels(process), "handler": handler}) for process in living for handler in process.handlers
     ]
-    yield _gauge("ainode_executor_reads", words, samples)
+    yield gauge("ainode_executor_reads", words, samples)
     counts = readership.reading_counts() if living else {}
     samples = [Sample(counts.get(process.id, 0), _labels(process)) for process in living]
-    yield _gauge("ainode_executor_readings", "Studies that the node and each worker read now.", samples)
+    yield gauge("ainode_executor_readings", "Studies that the node and each worker read now.", samples)
     yield _lost(processes)
     yield from _of_handlers(living, readership.waiting_counts(), handlers)
 
@@ -39,20 +39,16 @@ def _lost(processes: Sequence[Executor]) -> Family:
         for handler in worker.handlers
     ]
     words = "Workers that ended without being asked to and did not come back, by handler, for a day; always 1."
-    return _gauge("ainode_worker_lost", words, samples)
+    return gauge("ainode_worker_lost", words, samples)
 
 
 def _of_handlers(living: Sequence[Executor], counts: Mapping[str, int], handlers: Sequence[str]) -> Iterator[Family]:
     samples = [Sample(counts.get(handler, 0), {"handler": handler}) for handler in handlers]
-    yield _gauge("ainode_handler_waiting", "Readings that wait for a handler.", samples)
+    yield gauge("ainode_handler_waiting", "Readings that wait for a handler.", samples)
     # Without a row of its own the process that answers is the only one, and reads with all.
     reader_counts = [sum(handler in process.handlers for process in living) if living else 1 for handler in handlers]
     samples = [Sample(count, {"handler": handler}) for handler, count in zip(handlers, reader_counts, strict=True)]
-    yield _gauge("ainode_handler_readers", "Processes, node and workers, that read with a handler.", samples)
-
-
-def _gauge(name: str, words: str, samples: Sequence[Sample]) -> Family:
-    return Family(name, Kind.GAUGE, words, tuple(samples))
+    yield gauge("ainode_handler_readers", "Processes, node and workers, that read with a handler.", samples)
 
 
 def _labels(process: Executor) -> dict[str, str]:

@@ -44,6 +44,21 @@ class Family:
     samples: tuple[Sample, ...]
 
 
+def gauge(name: str, words: str, samples: Iterable[Sample | float]) -> Family:
+    """Return a gauge; a number is a sample without labels."""
+    return _family(name, Kind.GAUGE, words, samples)
+
+
+def counter(name: str, words: str, samples: Iterable[Sample | float]) -> Family:
+    """Return a counter; a number is a sample without labels."""
+    return _family(name, Kind.COUNTER, words, samples)
+
+
+def _family(name: str, kind: Kind, words: str, samples: Iterable[Sample | float]) -> Family:
+    complete = (sample if isinstance(sample, Sample) else Sample(sample) for sample in samples)
+    return Family(name, kind, words, tuple(complete))
+
+
 def text_of(families: Iterable[Family]) -> str:
     """Return families as text; a family without a sample is left out."""
     return "".join(line for family in families if family.samples for line in _lines(family))

@@ -22,7 +22,7 @@ from ainode.node.keeping.executors import Executors
 from ainode.node.keeping.readership import Readership
 from ainode.node.metrics.course import Course
 from ainode.node.metrics.executors import executor_families
-from ainode.node.metrics.exposition import Family, Kind, Sample, text_of
+from ainode.node.metrics.exposition import Family, Sample, counter, gauge, text_of
 from ainode.node.reading.reader import ReaderState
 from ainode.node.receiving.pulse import ACCEPTED, ENDED, OTHER, STATUSES
 from ainode.node.receiving.receptions import Receptions
@@ -71,80 +71,78 @@ class Metrics:
 
     def _of_process(self) -> Iterator[Family]:
         labels = {"version": __version__, "python": platform.python_version()}
-        yield _gauge("ainode_build_info", "The version of the node; always 1.", [Sample(1, labels)])
-        yield _gauge("process_start_time_seconds", "When the node started, in seconds since 1970.", [self._started_at])
-        yield _gauge("process_resident_memory_bytes", "Memory of the node's own process.", [resident_bytes()])
-        yield _counter("process_cpu_seconds_total", "Processor time of the node's own process.", [_processor_s()])
+        yield gauge("ainode_build_info", "The version of the node; always 1.", [Sample(1, labels)])
+        yield gauge("process_start_time_seconds", "When the node started, in seconds since 1970.", [self._started_at])
+        yield gauge("process_resident_memory_bytes", "Memory of the node's own process.", [resident_bytes()])
+        yield counter("process_cpu_seconds_total", "Processor time of the node's own process.", [_processor_s()])
         settings = self._sources.settings
         usage = shutil.disk_usage(settings.data)
-        yield _gauge("ainode_disk_free_bytes", "Free on the disk of the data folder.", [usage.free])
-        yield _gauge("ainode_disk_total_bytes", "Size of the disk of the data folder.", [usage.total])
+        yield gauge("ainode_disk_free_bytes", "Free on the disk of the data folder.", [usage.free])
+        yield gauge("ainode_disk_total_bytes", "Size of the disk of the data folder.", [usage.total])
         words = "Below this much every object is refused ([node] min_free_bytes)."
-        yield _gauge("ainode_disk_min_free_bytes", words, [settings.node.min_free_bytes])
+        yield gauge("ainode_disk_min_free_bytes", words, [settings.node.min_free_bytes])
 
     def _of_parts(self, is_database_there: bool) -> Iterator[Family]:  # noqa: FBT001
         liveness = self._sources.liveness
         parts = {"receiver": liveness.receiver, "intake": liveness.intake, "jobs": liveness.jobs}
         ups = {name: not fault() for name, fault in parts.items()} | {"database": is_database_there}
         samples = [Sample(int(is_up), {"part": name}) for name, is_up in sorted(ups.items())]
-        yield _gauge("ainode_part_up", "Whether a part of the node works: 1 or 0.", samples)
+        yield gauge("ainode_part_up", "Whether a part of the node works: 1 or 0.", samples)
         processes = _numbered(self._sources.readers())
         words = "Whether a reader process reads a study: 1 or 0."
-        yield _gauge(
-            "ainode_reader_busy", words, [Sample(int(state.is_reading), labels) for labels, state in processes]
-        )
+        yield gauge("ainode_reader_busy", words, [Sample(int(state.is_reading), labels) for labels, state in processes])
         words = "Memory of a reader process and of what it started; 0 where none runs."
         memory = [Sample(state.memory_bytes, labels) for labels, state in processes]
-        yield _gauge("ainode_reader_memory_bytes", words, memory)
+        yield gauge("ainode_reader_memory_bytes", words, memory)
         words = "What a reader process may take ([reader] memory_limit_bytes)."
-        yield _gauge("ainode_reader_memory_limit_bytes", words, [self._sources.settings.reader.memory_limit_bytes])
+        yield gauge("ainode_reader_memory_limit_bytes", words, [self._sources.settings.reader.memory_limit_bytes])
 
     def _of_receiver(self) -> Iterator[Family]:
         counts, received = self._sources.receiver_counts(), self._sources.receptions.received()
         missing = self._sources.liveness.missing_receivers()
         words = "Receivers of [node] receivers that ended and wait to be started, while others serve callers."
-        yield _gauge("ainode_receivers_missing", words, [len(missing)])
+        yield gauge("ainode_receivers_missing", words, [len(missing)])
         open_count = counts[ACCEPTED] - counts[ENDED]
-        yield _gauge("ainode_associations_open", "Associations that are open.", [open_count])
+        yield gauge("ainode_associations_open", "Associations that are open.", [open_count])
         words = "Associations that may be open ([node] max_associations of each receiver)."
-        yield _gauge("ainode_associations_limit", words, [self._sources.settings.node.places])
-        yield _counter("ainode_associations_accepted_total", "Associations accepted.", [counts[ACCEPTED]])
+        yield gauge("ainode_associations_limit", words, [self._sources.settings.node.places])
+        yield counter("ainode_associations_accepted_total", "Associations accepted.", [counts[ACCEPTED]])
         reasons = [name for name in counts if name not in {ACCEPTED, ENDED, OTHER, *STATUSES}]
         samples = [Sample(counts[reason], {"reason": reason.lower()}) for reason in reasons]
-        yield _counter("ainode_associations_rejected_total", "Associations rejected, by reason (PS3.8 9.3.4).", samples)
+        yield counter("ainode_associations_rejected_total", "Associations rejected, by reason (PS3.8 9.3.4).", samples)
         answers = [Sample(counts[status], {"status": status}) for status in (*STATUSES, OTHER)]
-        yield _counter("ainode_c_store_answers_total", "Answers to C-STORE requests by status.", answers)
+        yield counter("ainode_c_store_answers_total", "Answers to C-STORE requests by status.", answers)
         words = "Instances stored by C-STORE."
-        yield _counter("ainode_instances_received_total", words, [received.instance_count])
-        yield _counter("ainode_received_bytes_total", "Bytes stored by C-STORE.", [received.size_bytes])
+        yield counter("ainode_instances_received_total", words, [received.instance_count])
+        yield counter("ainode_received_bytes_total", "Bytes stored by C-STORE.", [received.size_bytes])
 
     def _of_database(self) -> Iterator[Family]:
         sources, now = self._sources, datetime.now(UTC)
         studies = dict(zip(("announced", "unrouted"), sources.backlog.studies(), strict=True))
         words = "Studies that are announced and to be fetched, or came and are not complete or not routed."
-        yield _gauge("ainode_studies", words, [Sample(queue.count, {"state": name}) for name, queue in studies.items()])
+        yield gauge("ainode_studies", words, [Sample(queue.count, {"state": name}) for name, queue in studies.items()])
         ages = [
             Sample(_age_s(queue.oldest, now) if queue.oldest else 0.0, {"state": name})
             for name, queue in studies.items()
         ]
-        yield _gauge("ainode_studies_oldest_seconds", "Age of the oldest of these studies, 0 without one.", ages)
+        yield gauge("ainode_studies_oldest_seconds", "Age of the oldest of these studies, 0 without one.", ages)
         yield from executor_families(sources.executors, sources.readership, sources.settings.handlers)
         yield from self._jobs(sources.backlog.jobs(), now)
         yield from self._deliveries(sources.backlog.deliveries(), now)
         words = "Readings and documents that are tried no more by themselves (the page Dead letters)."
-        yield _gauge("ainode_dead_letters", words, [sources.dead_letters.count()])
+        yield gauge("ainode_dead_letters", words, [sources.dead_letters.count()])
         yield from sources.course.families(sources.backlog.answered)
 
     def _jobs(self, lengths: Sequence[Length], now: datetime) -> Iterator[Family]:
         routes = (route.name for route in self._sources.settings.routes)
         rows = _completed(lengths, routes, tuple(JobState))
-        yield _gauge(
+        yield gauge(
             "ainode_jobs",
             "Jobs by route and state, until job_retention_days removes them.",
             [Sample(length.count if length else 0, {"route": route, "state": state}) for route, state, length in rows],
         )
         ages = [(route, state, length) for route, state, length in rows if state not in _ENDED_JOBS]
-        yield _gauge(
+        yield gauge(
             "ainode_jobs_oldest_seconds",
             "Seconds since the oldest job of a route and state was queued, 0 without one.",
             [
@@ -157,13 +155,13 @@ class Metrics:
         peers = (peer.name for peer in self._sources.settings.peers)
         rows = _completed(lengths, peers, _OPEN_DELIVERIES)
         keys = ("destination", "state")
-        yield _gauge(
+        yield gauge(
             "ainode_deliveries",
             "Documents to be sent, to be proved, to be checked, and failed.",
             [Sample(length.count if length else 0, dict(zip(keys, key, strict=True))) for *key, length in rows],
         )
         ages = [entry for entry in rows if entry[1] != DeliveryState.FAILED]
-        yield _gauge(
+        yield gauge(
             "ainode_deliveries_oldest_seconds",
             "Seconds since the job of the oldest of these documents was queued, 0 without one.",
             [
@@ -200,19 +198,6 @@ def _numbered(states: Iterable[ReaderState]) -> list[tuple[dict[str, str], Reade
 
 def _age_s(since: datetime, now: datetime) -> float:
     return max((now - since).total_seconds(), 0.0)
-
-
-def _gauge(name: str, words: str, samples: Iterable[Sample | float]) -> Family:
-    return _family(name, Kind.GAUGE, words, samples)
-
-
-def _counter(name: str, words: str, samples: Iterable[Sample | float]) -> Family:
-    return _family(name, Kind.COUNTER, words, samples)
-
-
-def _family(name: str, kind: Kind, words: str, samples: Iterable[Sample | float]) -> Family:
-    complete = (sample if isinstance(sample, Sample) else Sample(sample) for sample in samples)
-    return Family(name, kind, words, tuple(complete))
 
 
 def _processor_s() -> float:
