@@ -108,6 +108,11 @@ class KeptWorkitem:
     """when to try again; None: now"""
 
     @property
+    def begun_at(self) -> datetime:
+        """Return when the item became the node's own, else when it was found."""
+        return self.claimed_at or self.found_at
+
+    @property
     def is_given_up(self) -> bool:
         """Return whether the node gave the item up because requests failed; a person may have it claimed again."""
         return self.state in {WorkitemState.GONE, WorkitemState.FAILED} and bool(self.error)
@@ -198,15 +203,14 @@ class Workitems:
 
     def recorded(self, peer: str, uids: Iterable[str]) -> frozenset[UID]:
         """Return those of the items that the node claimed, or tried to, at any time."""
-        known_uids: set[UID] = set()
-        for some in chunks(uids):
-            known_uids |= {
-                item.uid
-                for item in self._select(
-                    workitems.c.peer == peer, workitems.c.uid.in_(some), workitems.c.state != WorkitemState.LEFT
-                )
-            }
-        return frozenset(known_uids)
+        is_known = workitems.c.peer == peer, workitems.c.state != WorkitemState.LEFT
+        query = sa.select(workitems.c.uid).where(*is_known)
+        with self._engine.connect() as connection:
+            return frozenset(
+                UID(uid)
+                for some in chunks(uids)
+                for uid in connection.execute(query.where(workitems.c.uid.in_(some))).scalars()
+            )
 
     def forget_past(self, before: datetime) -> None:
         """Remove the items that ended before a time, and those that were found and left."""

@@ -56,15 +56,14 @@ class Ending:
         settings = self._parts.settings
         courses = self._following.courses(item)
         places = verdicts.outputs(courses, settings.unconfirmed, self._worklist.name)
-        performed = performance(remote_item, self._worklist, self._parts, item.claimed_at or item.found_at)
+        performed = performance(remote_item, self._worklist, self._parts, item.begun_at)
         ended_at = on_clock(settings, item.decided_at or self._parts.now())
         outputs = outputs_at(places, settings)
         if item.state is WorkitemState.COMPLETING:
             return workitem.completion(outputs, performed, ended_at)
         code = verdicts.REASON_CODES.get(item.reason_code, verdicts.UNSPECIFIED)
-        return workitem.cancellation(
-            Cancellation(item.reason, code, ended_at), max(item.percent, 0), outputs, performed
-        )  # fmt: skip
+        canceled = Cancellation(item.reason, code, ended_at)
+        return workitem.cancellation(canceled, max(item.percent, 0), outputs, performed)
 
     def _refuse(self, answer: ups.Answer, step: str) -> None:
         if not answer.is_performed:

@@ -1,13 +1,13 @@
 """Follows a claimed workitem: its study is announced, progress told, and the end decided and written."""
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from ainode.node.archive import ups, workitem
 from ainode.node.archive.web import WebLink
 from ainode.node.archive.workitem import FINAL_STATES, Workitem
-from ainode.node.domain import UID, Code, JobState, Patient
+from ainode.node.domain import UID, JobState, Patient
 from ainode.node.jobs.retries import deliver_study
 from ainode.node.keeping.announcements import Announcement, Fetching
 from ainode.node.keeping.job_events import Instruction
@@ -45,7 +45,7 @@ class Following:
         Of a study that was read before, what failed is tried again, and the archives are asked whether they still have
         the results.
 
-        Raises: DatabaseUnavailable.
+        Raises: ArchiveError; DatabaseUnavailable.
         """
         if self._refuse_another(item):
             return
@@ -103,7 +103,7 @@ class Following:
     def _has_time_to_fetch(self, item: KeptWorkitem) -> bool:
         """Return whether the images are tried again that no pull brought: their archive may be away for a while."""
         longest = min(_LONGEST_FETCH, timedelta(seconds=self._worklist.table.limit_s))
-        return not item.is_cancel_requested and self._parts.now() < (item.claimed_at or item.found_at) + longest
+        return not item.is_cancel_requested and self._parts.now() < item.begun_at + longest
 
     def _cut_short(self, item: KeptWorkitem, announcement: Announcement, progress: UnderWay) -> UnderWay | Stopped:
         """Return why an unfinished item is canceled: it has expired, or somebody asked before its reading began."""
@@ -112,20 +112,25 @@ class Following:
         if not (is_expired or item.is_cancel_requested):
             return progress
         reason = f"not finished within {limit_s:.0f} s" if is_expired else _ON_REQUEST
-        is_fetching = announcement.state is Fetching.WAITING
-        if is_fetching and not self._is_shared(item):
-            self._parts.announcements.forget(item.study_instance_uid)
+        is_fetching = self._stop_fetching(item, announcement)
         self._cancel_jobs(item, reason)
         if is_expired:
             return Stopped(reason, verdicts.EXPIRED)
         return Stopped(reason, verdicts.UNSPECIFIED) if is_fetching else progress
 
+    def _stop_fetching(self, item: KeptWorkitem, announcement: Announcement | None) -> bool:
+        """Have a study fetched no more, unless another item wants it; return whether it was still to be fetched."""
+        is_fetching = announcement is not None and announcement.state is Fetching.WAITING
+        if is_fetching and not self._is_shared(item):
+            self._parts.announcements.forget(item.study_instance_uid)
+        return is_fetching
+
     def _cancel_jobs(self, item: KeptWorkitem, reason: str) -> None:
-        """Cancel the jobs that wait and that the item brought; a reading that has begun goes on."""
-        begun_at: datetime = item.claimed_at or item.found_at
+        """Cancel the jobs that wait and that the item alone brought; a reading that has begun goes on."""
+        if self._is_shared(item):
+            return
         for course in self.courses(item):
-            is_own = course.job.queued_at >= begun_at and not self._is_shared(item)
-            if course.job.state is JobState.WAITING and is_own:
+            if course.job.state is JobState.WAITING and course.job.queued_at >= item.begun_at:
                 self._parts.ledger.move(course.job.id, JobState.CANCELLED, reason=reason, at=self._parts.now())
 
     def _is_shared(self, item: KeptWorkitem) -> bool:
@@ -150,7 +155,7 @@ class Following:
             self._put_first(item)
         if progress.percent == item.percent:
             return
-        performed = performance(remote_item, worklist, self._parts, item.claimed_at or item.found_at)
+        performed = performance(remote_item, worklist, self._parts, item.begun_at)
         dataset = workitem.progress(progress.percent, progress.description, performed)
         answer = worklist.update(item, dataset)
         error = "" if answer.is_performed else f"does not take progress (HTTP {answer.status})"
@@ -174,8 +179,7 @@ class Following:
 
     def _stop(self, item: KeptWorkitem, stopped: Stopped) -> None:
         self._compared.discard(item.uid)
-        code: Code = stopped.code
-        values = {"reason": stopped.reason, "reason_code": code.value, "decided_at": self._parts.now()}
+        values = {"reason": stopped.reason, "reason_code": stopped.code.value, "decided_at": self._parts.now()}
         self._parts.workitems.move(item, WorkitemState.CANCELING, **values)
         note(item, "workitem_stopped", "is to be canceled: %s", stopped.reason, level=logging.WARNING)
 
@@ -225,9 +229,7 @@ class Following:
             if stored_patient(self._parts.catalog, item.study_instance_uid):
                 self._compared.add(item.uid)
             return False
-        announcement = self._parts.announcements.of(item.study_instance_uid)
-        if announcement and announcement.state is Fetching.WAITING and not self._is_shared(item):
-            self._parts.announcements.forget(item.study_instance_uid)
+        self._stop_fetching(item, self._parts.announcements.of(item.study_instance_uid))
         self._cancel_jobs(item, _OTHER_PATIENT)
         self._stop(item, Stopped(_OTHER_PATIENT, verdicts.UNSPECIFIED))
         return True
