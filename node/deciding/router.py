@@ -13,11 +13,7 @@ from pydicom.datadict import tag_for_keyword
 
 from ainode.node.deciding.patterns import compiled, texts
 from ainode.node.deciding.reasons import deciding_words
-from ainode.node.domain import (
-    Instance,
-    Series,
-    Study,
-)
+from ainode.node.domain import Instance, Series, Study
 from ainode.node.errors import ConfigError
 from ainode.node.identity import is_ours
 from ainode.node.imaging.anatomy import PARTS, body_part
@@ -39,9 +35,9 @@ from ainode.node.routes import (
     difference,
 )
 
-# Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _FIRST = 1
 """the priority before all others"""
+# Modalities of objects that are no image to read (PS3.3 C.7.3.1.1.1). OT is what captures and scans come as.
 _NO_IMAGE = frozenset({""}).union(
     "SR PR KO SEG OT DOC REG FID AU ECG EPS HD PLAN RTPLAN RTDOSE RTSTRUCT RTRECORD RWV PX SMR".split()  # noqa: SIM905
 )

@@ -51,7 +51,7 @@ class Sweep:
             catalog=swept.catalog,
             remove_workflows=engine.remove_finished,
         )
-        self._priors = Priors(settings)
+        self._priors, self._notices = Priors(settings), Notices(swept.database)
 
     def __call__(self, now: datetime) -> None:
         """Remove what has expired by now."""
@@ -60,8 +60,9 @@ class Sweep:
         self._studies.sweep(now)
         self._jobs.sweep(now)
         if self._days:
-            Notices(swept.database).sweep(now - timedelta(days=self._days))
-            swept.workitems.forget_past(now - timedelta(days=self._days))
+            before = now - timedelta(days=self._days)
+            self._notices.sweep(before)
+            swept.workitems.forget_past(before)
         swept.patients.remove_orphans()
         unfinished = swept.ledger.jobs(states=(JobState.WAITING, JobState.READING))
         self._priors.sweep(now, (job.id for job in unfinished))

@@ -34,9 +34,11 @@ def heritage(connection: Connection, study: str, route: str, former_routes: Coll
 
     A route with a job that waits or is being read speaks for itself: its reading withdraws what it told.
     """
+    if not former_routes:
+        return ()
     columns = (jobs.c.id, jobs.c.route, jobs.c.state, jobs.c.successor)
     rows = connection.execute(sa.select(*columns).where(jobs.c.study_instance_uid == study)).all()
-    if not former_routes or sent_documents(connection, line_of(rows, route)):
+    if sent_documents(connection, line_of(rows, route)):
         return ()
     unread = {row.route for row in rows if row.state in {JobState.WAITING, JobState.READING}}
     routes = [

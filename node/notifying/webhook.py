@@ -38,8 +38,7 @@ def send(subscription: Subscription, notice: Notice, now: datetime) -> None:
         "Ainode-Timestamp": timestamp,
         "Ainode-Signature": signature(secret_of(subscription), timestamp, body),
     }
-    address = urlsplit(subscription.address)
-    path = f"{address.path or '/'}"
+    path = urlsplit(subscription.address).path or "/"
     connection = _connection(subscription)
     try:
         with cut_off(connection, subscription.answer_s):

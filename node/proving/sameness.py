@@ -48,19 +48,17 @@ def differences(
         names = [f"refused ({answer.code})" if isinstance(answer, OutOfScope) else "read" for answer in (first, second)]
         return () if names[0] == names[1] else (f"the study was {names[0]}, and is {names[1]}",)
     return (
-        *_different_numbers("score", first.scores, second.scores, tolerance),
+        *(f"score {words}" for words in _different_numbers(first.scores, second.scores, tolerance)),
         *_different_findings(first.findings, second.findings, tolerance, move),
         *_different_segments(first.segmented, second.segmented, tolerance, move),
     )
 
 
-def _different_numbers(
-    subject: str, first: Mapping[str, float], second: Mapping[str, float], tolerance: Tolerance
-) -> Iterator[str]:
+def _different_numbers(first: Mapping[str, float], second: Mapping[str, float], tolerance: Tolerance) -> Iterator[str]:
     for name in dict.fromkeys((*first, *second)):
         values = first.get(name), second.get(name)
         if values[0] is None or values[1] is None or not tolerance.allows(values[0], values[1]):
-            yield f"{subject} {name} was {_number(values[0])}, and is {_number(values[1])}"
+            yield f"{name} was {_number(values[0])}, and is {_number(values[1])}"
 
 
 def _number(value: float | None) -> str:
@@ -78,7 +76,8 @@ def _different_findings(
         for fact, value, other_value in zip_longest(_NAMES, _facts(finding), _facts(other)):
             if value != other_value:
                 yield f"{name}: {fact} was {value}, and is {other_value}"
-        yield from (f"{name}: {words}" for words in _different_measurements(finding, other, tolerance))
+        measurements = _different_numbers(_numbers(finding), _numbers(other), tolerance)
+        yield from (f"{name}: {words}" for words in measurements)
         yield from (f"{name}: {words}" for words in _different_places(finding, other, tolerance, move))
 
 
@@ -96,11 +95,6 @@ def _facts(finding: Finding) -> tuple[object, ...]:
         finding.is_candidate,
         sorted(ref.sop_instance_uid for ref in finding.evidence),
     )
-
-
-def _different_measurements(finding: Finding, other: Finding, tolerance: Tolerance) -> Iterator[str]:
-    numbers, other_numbers = _numbers(finding), _numbers(other)
-    yield from _different_numbers("", numbers, other_numbers, tolerance)
 
 
 def _numbers(finding: Finding) -> Mapping[str, float]:
