@@ -17,6 +17,8 @@ from ainode.node.keeping.notices import Notice
 from ainode.node.notifying.cut_off import cut_off
 from ainode.node.settings import Subscription
 
+# RFC 5321 4.2.3: the greeting of a server that is ready.
+_READY: Final = 220
 # RFC 5321 4.2.1: a code that begins with 5 is an answer for good.
 _LASTING: Final = range(500, 600)
 
@@ -78,14 +80,19 @@ def _session(subscription: Subscription) -> smtplib.SMTP:
     Raises: OSError, SMTPException; ConfigError if a file or a credential is missing.
     """
     user, password = credentials(subscription)
-    address = subscription.host, subscription.mail_port, platform.node() or "localhost"
-    limit_s = subscription.answer_s
+    name, limit_s = platform.node() or "localhost", subscription.answer_s
     if subscription.security == "tls":
-        session: smtplib.SMTP = smtplib.SMTP_SSL(*address, timeout=limit_s, context=tls.notifying(subscription))
+        context = tls.notifying(subscription)
+        session: smtplib.SMTP = smtplib.SMTP_SSL(local_hostname=name, timeout=limit_s, context=context)
     else:
-        session = smtplib.SMTP(*address, timeout=limit_s)
+        session = smtplib.SMTP(local_hostname=name, timeout=limit_s)
+    # Whom TLS has to prove. A session that connects as it is made keeps the name itself, and its greeting has no limit.
+    session._host = subscription.host  # type: ignore[attr-defined] # noqa: SLF001
     with ExitStack() as failed, cut_off(session, limit_s):
         failed.callback(session.close)
+        code, words = session.connect(subscription.host, subscription.mail_port)
+        if code != _READY:
+            raise smtplib.SMTPConnectError(code, words)
         if subscription.security == "starttls":
             session.starttls(context=tls.notifying(subscription))
         if user:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -221,6 +222,26 @@ def test_a_mail_server_that_does_not_take_it_says_whether_another_attempt_can_he
         pytest.raises(kind, match=f"answered with {answer[:3]}"),
     ):
         sending.send(mail(port, ca, "starttls"), NOTICE, NOW)
+
+
+def greet_without_end(listener: socket.socket) -> None:
+    """Send one line of a greeting after the other, as long as the caller listens."""
+    with contextlib.suppress(OSError):
+        connection, _ = listener.accept()
+        with connection:
+            while True:
+                connection.sendall(b"220-not yet\r\n")
+                time.sleep(0.1)
+
+
+def test_a_mail_server_whose_greeting_has_no_end_is_left_after_the_time_of_an_answer(ca: Certificate) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet_without_end, args=(listener,), daemon=True).start()
+        subscription = mail(listener.getsockname()[1], ca, "starttls").model_copy(update={"answer_s": 1.0})
+        began_s = time.monotonic()
+        with pytest.raises(ArchiveUnreachable, match="no mail server took it"):
+            sending.send(subscription, NOTICE, NOW)
+        assert time.monotonic() - began_s < 30
 
 
 def test_no_e_mail_and_no_password_goes_to_a_server_that_another_authority_vouches_for(
