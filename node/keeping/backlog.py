@@ -168,12 +168,12 @@ class Backlog:
 
     def answered(self, job_ids: Iterable[str]) -> Mapping[str, tuple[str, datetime]]:
         """Return the route of each job that has an answer, and when it had it."""
-        found: dict[str, tuple[str, datetime]] = {}
+        answers_by_job: dict[str, tuple[str, datetime]] = {}
         with self._engine.connect() as connection:
             for some in chunks(job_ids):
                 query = sa.select(answers.c.job, answers.c.route, answers.c.at).where(answers.c.job.in_(some))
-                found |= {job: (route, aware(at)) for job, route, at in connection.execute(query)}
-        return found
+                answers_by_job |= {job: (route, aware(at)) for job, route, at in connection.execute(query)}
+        return answers_by_job
 
     def waiting_since(self) -> tuple[Queue, ...]:
         """Return the readings that wait and the documents to be sent; what somebody had tried again waits since then.

@@ -30,9 +30,11 @@ def write_document(connection: Connection, document: KeptDocument, position: int
         "destination": document.destination,
     }
     is_free = documents.c.job.in_(sa.select(jobs.c.id).where(jobs.c.state == JobState.SUPERSEDED))
-    over = {key: row[key] for key in ("job", "position", "path", "sha256")}
+    handed_over = {key: row[key] for key in ("job", "position", "path", "sha256")}
     statement = insert(connection.engine, documents).values(row)
-    connection.execute(statement.on_conflict_do_update(index_elements=["sop_instance_uid"], set_=over, where=is_free))
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["sop_instance_uid"], set_=handed_over, where=is_free)
+    )
 
 
 def address_copies(connection: Connection, document: KeptDocument, destinations: Sequence[str], wishes: Wishes) -> None:

@@ -109,10 +109,10 @@ class Ledger:
         self, connection: Connection, job: Job, identifier: str, former_routes: Collection[str]
     ) -> frozenset[str]:
         """Supersede the older jobs; return all jobs in whose place the new job is."""
-        taken = succession.heritage(connection, job.study_instance_uid, job.route, former_routes)
-        connection.execute(sa.update(jobs).where(jobs.c.id.in_(taken)).values(successor=identifier))
+        inherited = succession.heritage(connection, job.study_instance_uid, job.route, former_routes)
+        connection.execute(sa.update(jobs).where(jobs.c.id.in_(inherited)).values(successor=identifier))
         of_route = jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
-        older_jobs = (*connection.execute(sa.select(jobs.c.id).where(*of_route)).scalars(), *taken)
+        older_jobs = (*connection.execute(sa.select(jobs.c.id).where(*of_route)).scalars(), *inherited)
         if not older_jobs:
             return frozenset()
         for older_job in older_jobs:

@@ -75,13 +75,16 @@ class Outbox:
 
     def of_documents(self, uids: Iterable[str]) -> Mapping[str, tuple[Delivery, ...]]:
         """Return the deliveries of each document that has any, by SOP Instance UID."""
-        found: dict[str, tuple[Delivery, ...]] = {}
+        deliveries_by_uid: dict[str, tuple[Delivery, ...]] = {}
         with self._engine.connect() as connection:
             for some in chunks(uids):
                 query = _with_documents().where(documents.c.sop_instance_uid.in_(some))
                 for row in connection.execute(query.order_by(deliveries.c.destination)):
-                    found[row.sop_instance_uid] = (*found.get(row.sop_instance_uid, ()), delivery_of(row))
-        return found
+                    deliveries_by_uid[row.sop_instance_uid] = (
+                        *deliveries_by_uid.get(row.sop_instance_uid, ()),
+                        delivery_of(row),
+                    )
+        return deliveries_by_uid
 
     def claim(self, job: str, destination: str, at: datetime) -> tuple[Delivery, ...]:
         """Mark the waiting deliveries of a job as tried and return them; none of a superseded job.

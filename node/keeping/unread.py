@@ -128,9 +128,9 @@ class UnreadStudies:
         query = sa.select(rows).where(*_conditions(rows, criteria))
         query = query.order_by(rows.c.at.desc(), rows.c.study_instance_uid, rows.c.route).limit(count).offset(offset)
         with self._engine.connect() as connection:
-            found = tuple(_unread(row) for row in connection.execute(query))
-            readers = _readers(connection, {row.study_instance_uid for row in found})
-        return tuple(replace(row, read_by=readers.get(row.study_instance_uid, ())) for row in found)
+            entries = tuple(_unread(row) for row in connection.execute(query))
+            readers = _readers(connection, {row.study_instance_uid for row in entries})
+        return tuple(replace(row, read_by=readers.get(row.study_instance_uid, ())) for row in entries)
 
     def of_study(self, study: UID) -> tuple[UnreadStudy, ...]:
         """Return why one study was not read, a row for each route that opened a job; () if nothing is wrong."""
@@ -247,13 +247,13 @@ def _read_studies(table: sa.Table) -> sa.Select[tuple[str]]:
 
 def _readers(connection: Connection, study_uids: Iterable[UID]) -> Mapping[UID, tuple[str, ...]]:
     """Return the routes that read studies, those of readings that were removed included."""
-    found: dict[UID, set[str]] = {}
+    routes_by_study: dict[UID, set[str]] = {}
     for some in chunks(study_uids):
         for table in (jobs, history):
             query = _read_studies(table).add_columns(table.c.route).where(table.c.study_instance_uid.in_(some))
             for uid, route in connection.execute(query):
-                found.setdefault(UID(uid), set()).add(route)
-    return {uid: tuple(sorted(routes)) for uid, routes in found.items()}
+                routes_by_study.setdefault(UID(uid), set()).add(route)
+    return {uid: tuple(sorted(routes)) for uid, routes in routes_by_study.items()}
 
 
 def _conditions(rows: sa.Subquery, criteria: Filter) -> list[sa.ColumnElement[bool]]:

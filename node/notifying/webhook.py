@@ -29,7 +29,7 @@ def send(subscription: Subscription, notice: Notice, now: datetime) -> None:
 
     Raises: ArchiveUnreachable if another attempt can help, ArchiveRefused if not; ConfigError if the secret is missing.
     """
-    told = f"{subscription.name} at {subscription.remote_host}"
+    receiver = f"{subscription.name} at {subscription.remote_host}"
     body, timestamp = notice.body.encode(), str(int(now.timestamp()))
     headers = {
         "Content-Type": "application/json",
@@ -46,17 +46,17 @@ def send(subscription: Subscription, notice: Notice, now: datetime) -> None:
             status = connection.getresponse().status
     except ssl.SSLError as error:
         raise ArchiveUnreachable(
-            f"{told}: no TLS ({tls.failure_reason(error)}); look at ca_file and tls_certificate"
+            f"{receiver}: no TLS ({tls.failure_reason(error)}); look at ca_file and tls_certificate"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "strerror", "") or "no answer in time, or none that is HTTP"
-        raise ArchiveUnreachable(f"{told}: {reason}") from error
+        raise ArchiveUnreachable(f"{receiver}: {reason}") from error
     finally:
         connection.close()
     if status in _LASTING:
-        raise ArchiveRefused(f"{told}: refused with status {status}", archive_status=None)
+        raise ArchiveRefused(f"{receiver}: refused with status {status}", archive_status=None)
     if status not in _TAKEN:
-        raise ArchiveUnreachable(f"{told}: answered with status {status}")
+        raise ArchiveUnreachable(f"{receiver}: answered with status {status}")
 
 
 def connect(subscription: Subscription) -> None:

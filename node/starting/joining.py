@@ -102,10 +102,10 @@ def worker_problems(settings: Settings, handlers: Sequence[str], name: str) -> I
     """
     if not _NAME.fullmatch(name):
         yield f"--name: {name!r} is no name of a worker; give letters, digits, points, - and _, 64 at most"
-    known = {route.handler for route in settings.routes}
+    routed = sorted({route.handler for route in settings.routes})
     for handler in handlers:
-        if handler not in known:
-            yield f"--models: no route reads with {handler!r}; routes.toml names {', '.join(sorted(known)) or 'none'}"
+        if handler not in routed:
+            yield f"--models: no route reads with {handler!r}; routes.toml names {', '.join(routed) or 'none'}"
     if not is_shared(settings):
         yield "[database] url: a worker needs the PostgreSQL of the node; SQLite is of one process"
         return
@@ -157,14 +157,14 @@ def _differences(settings: Settings, node: Executor) -> Iterator[str]:
         yield str(error)
         return
     for name, value in terms.items():
-        theirs = node.terms.get(name, "")
-        if value == theirs:
+        node_value = node.terms.get(name, "")
+        if value == node_value:
             continue
         remedy = _REMEDIES.get(
             name,
             f"give this process the files of the node: {name} differ, or the node was not reloaded since they changed",
         )
-        values = f" ({value} here, {theirs} there)" if name in {"version", "folder"} else ""
+        values = f" ({value} here, {node_value} there)" if name in {"version", "folder"} else ""
         yield f"{name} differs from that of the node {node.name!r} on {node.host}{values}: {remedy}"
 
 
