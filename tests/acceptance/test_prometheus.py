@@ -239,6 +239,24 @@ def is_started_after(watched: Watched, moment: float) -> bool:
     return watched.node_started_at() > moment
 
 
+def test_the_alert_of_a_receiver_fires_while_it_cannot_start_and_ends_when_it_can(tmp_path: Path) -> None:
+    program("prometheus")
+    port = free_port()
+    (tmp_path / "prometheus").mkdir()
+    node = configured(tmp_path / "node", more=f"[web]\nenabled = true\nport = {port}\n\n[console]\nenabled = false")
+    node.config.write_text(node.config.read_text().replace("[node]", "[node]\nreceivers = 2", 1))
+    obstacle = node.folder / "data" / "spool" / "tmp-1"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("a file where the second receiver has its folder")
+    token = Tokens(node.folder / "data").add("prometheus", for_metrics=True)
+    with running(node), prometheus(tmp_path / "prometheus", port, token) as address:
+        watched = Watched(node, f"http://127.0.0.1:{port}", token, address)
+        watched.until_fires("ReceiverEnds")
+        assert not watched.known('ALERTS{alertname="PartDown"}'), "the first receiver serves"
+        obstacle.unlink()
+        node.until(lambda: not watched.known('ALERTS{alertname="ReceiverEnds"}'), within_s=60)
+
+
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[Watched]:
     """Yield a node on PostgreSQL that leaves its only handler to workers."""
