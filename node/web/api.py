@@ -165,9 +165,7 @@ class Ready(BaseModel):
 
     status: Literal["ready", "not ready"]
     parts: dict[str, PartState]
-    attention: str = Field(
-        description="receivers that ended and models that too few processes read; it changes no status"
-    )
+    attention: str = Field(description="receivers that ended, models with too few readers; it changes no status")
 
 
 def application(dependencies: Dependencies, pages: FastAPI | None = None) -> FastAPI:

@@ -30,7 +30,8 @@ from ainode.node.receiving.event_queue import EventQueue
 from ainode.node.receiving.events import AssociationEnded, AssociationOpened, CommitmentSaved, Event, InstanceStored
 from ainode.node.receiving.listener import Receiver, listen
 from ainode.node.receiving.negotiation import policy
-from ainode.node.receiving.process import _QUEUED_EVENTS, ReceiverProcess, _Outbox
+from ainode.node.receiving.outbox import QUEUED_EVENTS, Outbox
+from ainode.node.receiving.process import ReceiverProcess
 from ainode.node.receiving.pulse import Pulse
 from ainode.node.settings import NodeTable, Settings
 
@@ -137,12 +138,12 @@ def test_a_stopped_receiver_has_delivered_every_event_in_order_to_a_parent_that_
 
 def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost() -> None:
     parents, childs = Pipe()
-    outbox = _Outbox(childs)
+    outbox = Outbox(childs)
     numbers = range(20_000)  # more than the queue, a batch and the pipe can hold
     events = [CommitmentSaved(Path(f"{number}"), "") for number in numbers]
     sender = threading.Thread(target=lambda: [outbox.put(event) for event in events])
     sender.start()
-    wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
+    wait(lambda: len(outbox._queue) == QUEUED_EVENTS)
     assert sender.is_alive()
     received: list[Event] = []
     while len(received) < len(events):
@@ -156,9 +157,9 @@ def test_events_wait_in_order_while_the_parent_takes_none_and_no_event_is_lost()
 def test_instances_wait_for_the_end_of_an_association_which_takes_them_along_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ainode.node.receiving.process._BATCH_S", 3600.0)
+    monkeypatch.setattr("ainode.node.receiving.outbox._BATCH_S", 3600.0)
     parents, childs = Pipe()
-    outbox = _Outbox(childs)
+    outbox = Outbox(childs)
     now, path = datetime.now(UTC), Path("0.dcm")
     stored = [InstanceStored("one", path, a_ref(number), UID("1.2.840.10008.1.2"), 1, now) for number in range(300)]
     ended = AssociationEnded("one", now, is_released=True)
@@ -177,7 +178,7 @@ def a_ref(number: int) -> InstanceRef:
 
 def test_an_outbox_whose_parent_is_gone_lets_the_child_end() -> None:
     parents, childs = Pipe()
-    outbox = _Outbox(childs)
+    outbox = Outbox(childs)
     parents.close()
     outbox.put(AssociationEnded("association", datetime.now(UTC), is_released=True))
     outbox.close()
@@ -186,12 +187,12 @@ def test_an_outbox_whose_parent_is_gone_lets_the_child_end() -> None:
 
 def test_an_outbox_whose_parent_is_gone_lets_go_whoever_waits_for_room() -> None:
     parents, childs = Pipe()
-    outbox = _Outbox(childs)
+    outbox = Outbox(childs)
     event = AssociationEnded("association", datetime.now(UTC), is_released=True)
     # The same event takes three bytes of a batch: the pipe holds many.
     sender = threading.Thread(target=lambda: [outbox.put(event) for _ in range(100_000)], daemon=True)
     sender.start()
-    wait(lambda: len(outbox._queue) == _QUEUED_EVENTS)
+    wait(lambda: len(outbox._queue) == QUEUED_EVENTS)
     parents.close()
     sender.join(60)
     assert not sender.is_alive()
