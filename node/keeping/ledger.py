@@ -94,16 +94,13 @@ class Ledger:
         query = sa.select(jobs.c.id, jobs.c.inputs, jobs.c.state).where(
             jobs.c.study_instance_uid == job.study_instance_uid, jobs.c.route == job.route
         )
-        inputs_of_live_jobs, identifier = {}, job.id
         rows = connection.execute(query).all()
-        for row in rows:
-            if row.state != JobState.SUPERSEDED:
-                inputs_of_live_jobs[row.id] = row.inputs
+        inputs_of_live_jobs = {row.id: row.inputs for row in rows if row.state != JobState.SUPERSEDED}
         if job.id in inputs_of_live_jobs.values():
             return None
         if job.id in {row.inputs for row in rows}:  # without a live job, one of another route has superseded all
-            identifier = returned_job_id(job.id, "".join(inputs_of_live_jobs or sorted(row.id for row in rows)))
-        return identifier
+            return returned_job_id(job.id, "".join(inputs_of_live_jobs or sorted(row.id for row in rows)))
+        return job.id
 
     def _supersede(
         self, connection: Connection, job: Job, identifier: str, former_routes: Collection[str]
