@@ -58,8 +58,8 @@ class Segment(DescribedReading):
         output = self.description.output
         self._segments = self._read_segments(output)
         masks = cast("Literal['channels', 'labels']", output.text("masks", choices=("channels", "labels")))
-        wanted = output.text("activation", "none" if masks == "labels" else None, choices=ACTIVATIONS)
-        activation = cast("Activation", wanted)
+        usual_activation = "none" if masks == "labels" else None
+        activation = cast("Activation", output.text("activation", usual_activation, choices=ACTIVATIONS))
         self.refuse_second(activation)
         self._marking = Marking(
             masks,

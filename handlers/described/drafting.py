@@ -57,9 +57,9 @@ def _reason(kind: str, facts: Facts) -> str:
     """Return which handler the draft names, why, and how to have another; `kind` is what a person asked for, or ""."""
     if kind:
         return f'handler = "{kind}", by --kind'
-    told = f"by the outputs of the file: {_outputs_text(facts)}" if facts.outputs else "the file tells no outputs"
+    source = f"by the outputs of the file: {_outputs_text(facts)}" if facts.outputs else "the file tells no outputs"
     others = ", ".join(other for other in KINDS if other != facts.kind)
-    return f'handler = "{facts.kind}", {told}; if the network does something else: --replace --kind, one of {others}'
+    return f'handler = "{facts.kind}", {source}; if the network does something else: --replace --kind, one of {others}'
 
 
 def facts_of(source: Path) -> Facts:

@@ -11,7 +11,7 @@ from ainode.handlers.program.choosing import inverted_refusal, refusal_of, unifo
 from ainode.handlers.program.description import Description, read_description
 from ainode.handlers.program.findings import Seen
 from ainode.handlers.program.inputs import give
-from ainode.handlers.program.results import Given, parameters_of, result_of
+from ainode.handlers.program.results import Run, parameters_of, result_of
 from ainode.handlers.program.running import Runner
 from ainode.models.card import Limits
 from ainode.node.domain import OutOfScope, Result, Selection, Study, SyntheticStudy
@@ -79,8 +79,8 @@ class Program:
             answer = answer_in(place.answer, (instance.path for instance in inputs.images.values()), MOST_BYTES)
             parameters = parameters_of(answer, self._description, identifier)
             made_by = algorithm(self, self._environment.weights, weights=self.weights(), parameters=parameters)
-            given = Given(selection, Seen(inputs.images, slices), place.answer)
-            return result_of(answer, given, self._description, made_by)
+            run = Run(selection, Seen(inputs.images, slices), place.answer)
+            return result_of(answer, run, self._description, made_by)
 
     def prepare(self) -> tuple[object, ...]:
         """Return the image of the program, loaded; or its files, compared with the description."""

@@ -37,8 +37,8 @@ _NO_UNITS = Code("1", "UCUM", "no units")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What a program was given, and where it left its answer."""
+class Run:
+    """A run of a program: what it read, and where it left its answer."""
 
     selection: Selection
     seen: Seen
@@ -46,12 +46,12 @@ class Given:
     """of the answer"""
 
 
-def result_of(answer: Answer, given: Given, description: Description, made_by: Algorithm) -> Result | OutOfScope:
+def result_of(answer: Answer, run: Run, description: Description, made_by: Algorithm) -> Result | OutOfScope:
     """Return what a program says as a result.
 
     Raises: HandlerError if the answer is not what was agreed.
     """
-    output, instances = description.output, given.selection.instances
+    output, instances = description.output, run.selection.instances
     # A module of mercure has keys of its own, which may have the same names.
     is_agreed = description.start.layout == "ainode"
     words = agreed_words(answer) if is_agreed else {"summary": notification(answer.words)}
@@ -60,14 +60,14 @@ def result_of(answer: Answer, given: Given, description: Description, made_by: A
         remark = sentence_of(words.get("summary"), instances[0])
         return OutOfScope("; ".join(filter(None, (reason, remark))), "program-declined")
     numbers = numbers_in(answer.words, output.keys)
-    findings = findings_of(words, numbers, output, given.seen)
-    outlined = segmented_of(words.get("masks", []), given.seen.slices, given.folder, output.segments, made_by.name)
-    if outlined and given.seen.slices:
-        findings += outlined_findings(outlined, given.seen.slices, output.site)
-    left_out = omissions(answer, Statements(words, numbers, outlined), description, given.seen)
+    findings = findings_of(words, numbers, output, run.seen)
+    outlined = segmented_of(words.get("masks", []), run.seen.slices, run.folder, output.segments, made_by.name)
+    if outlined and run.seen.slices:
+        findings += outlined_findings(outlined, run.seen.slices, output.site)
+    left_out = omissions(answer, Statements(words, numbers, outlined), description, run.seen)
     evidence, summary = refs(instances), sentence_of(words.get("summary"), instances[0])
     return Result(
-        study_instance_uid=given.selection.study_instance_uid,
+        study_instance_uid=run.selection.study_instance_uid,
         algorithm=replace(made_by, parameters=(*made_by.parameters, *left_out, *_remark(summary, findings))),
         title=description.title,
         procedure=description.procedure,

@@ -114,18 +114,18 @@ def _is_probable(bounds: Range) -> bool:
     return low >= -_ROUNDING and high <= 1 + _ROUNDING
 
 
-def _range(step: Step, depth: int, known: dict[Hashable, Range], of_ways: Callable[[Sequence[Range]], Range]) -> Range:
+def _range(step: Step, depth: int, by_key: dict[Hashable, Range], of_ways: Callable[[Sequence[Range]], Range]) -> Range:
     """Return the range of a step; `of_ways` makes one of the ranges of sources of which one is the answer."""
     if step.kind == "within":
         return step.limits
     rule = of_ways if step.kind == "either" else _RULES.get(step.kind)
     if rule is None or depth > _DEEPEST:
         return ANY
-    if step.key is not None and step.key in known:
-        return known[step.key]
-    bounds = _by_rule(rule, (_range(source, depth + 1, known, of_ways) for source in step.sources()))
+    if step.key is not None and step.key in by_key:
+        return by_key[step.key]
+    bounds = _by_rule(rule, (_range(source, depth + 1, by_key, of_ways) for source in step.sources()))
     if step.key is not None:
-        known[step.key] = bounds
+        by_key[step.key] = bounds
     return bounds
 
 

@@ -130,25 +130,25 @@ def _highest(end: _End) -> Step:
 
 
 def _branched(end: _End) -> Step:
-    def ways() -> Sequence[Step]:
+    def sources() -> Sequence[Step]:
         bodies = (end.node.get_then_body(), end.node.get_else_body())
         return [step for number, body in enumerate(bodies) for step in _of_body(end, body, number)]
 
-    return Step("either", ways, key=end.key)
+    return Step("either", sources, key=end.key)
 
 
 def _repeated(end: _End) -> Step:
     """Return the step of a loop: what its last turn makes, and where it may have no turn, what was before."""
 
-    def ways() -> Sequence[Step]:
+    def sources() -> Sequence[Step]:
         steps = [*_of_body(end, end.node.get_function())]
         if end.node.get_num_iterations() > 0:
             return steps
-        made = {item.body_value_index for item in _outputs(end)}
-        before = (item for item in end.node.get_input_descriptions() if _handed_on(item) in made)
+        ends = {item.body_value_index for item in _outputs(end)}
+        before = (item for item in end.node.get_input_descriptions() if _handed_on(item) in ends)
         return [*steps, *(graph_step(end.node.input_value(item.input_index), end.outer) for item in before)]
 
-    return Step("either", ways, key=end.key)
+    return Step("either", sources, key=end.key)
 
 
 def _of_body(end: _End, body: Any, *branch: int) -> Iterator[Step]:  # noqa: ANN401

@@ -92,8 +92,8 @@ def ends(path: Path) -> tuple[tuple[NamedShape, ...], tuple[NamedShape, ...]]:
             for field_number in (_INPUT, _OUTPUT)
         )
         makers = dict(pair for number, node in parts if number == _NODE for pair in _made(_bytes(node)))
-    made = tuple(replace(output, operator=_operator(output.name, makers)) for output in outputs)
-    return tuple(item for item in inputs if item.name not in weights), made
+    with_operators = (replace(output, operator=_operator(output.name, makers)) for output in outputs)
+    return tuple(item for item in inputs if item.name not in weights), tuple(with_operators)
 
 
 @contextmanager
@@ -121,13 +121,12 @@ def _named_shape(message: memoryview) -> NamedShape:
 
 def _made(node: memoryview) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the name of each tensor that a node makes, the operator, and the name of the node's first input."""
-    wanted = {_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR}
-    fields = [(number, bytes(_bytes(value)).decode()) for number, value in _fields(node) if number in wanted]
-    operator, first = (
-        next((text for number, text in fields if number == wanted_number), "")
-        for wanted_number in (_NODE_OPERATOR, _NODE_INPUT)
-    )
-    yield from ((text, (operator, first)) for number, text in fields if number == _NODE_OUTPUT)
+    texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_OPERATOR: []}
+    for number, value in _fields(node):
+        if number in texts:
+            texts[number].append(bytes(_bytes(value)).decode())
+    operator, first = (next(iter(texts[number]), "") for number in (_NODE_OPERATOR, _NODE_INPUT))
+    yield from ((text, (operator, first)) for text in texts[_NODE_OUTPUT])
 
 
 def _operator(name: str, makers: Mapping[str, tuple[str, str]]) -> str:

@@ -108,12 +108,12 @@ def activated(values: NDArray[np.floating], activation: Activation, axis: int = 
     return np.asarray(exact, np.float32)
 
 
-def probabilities(values: Values, what: str) -> Values:
+def probabilities(values: Values, subject: str) -> Values:
     """Return numbers of 0 to 1; what rounding has put beyond them, by 1e-5 at most, is 0 or 1.
 
-    `what` the numbers are begins the reason of a refusal.
+    `subject`, what the numbers are, begins the reason of a refusal.
     Raises: UnusablePicture if one is no probability, or no number.
     """
     if values.size and not (values.min() >= -_ROUNDING and values.max() <= 1 + _ROUNDING):
-        raise UnusablePicture(f"{what} is no probability of 0 to 1; nothing is said of the image")
+        raise UnusablePicture(f"{subject} is no probability of 0 to 1; nothing is said of the image")
     return np.clip(values, np.float32(0), np.float32(1))

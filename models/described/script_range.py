@@ -146,13 +146,13 @@ def _step(value: Any, reader: Any = None) -> Step:  # noqa: ANN401
             return UNKNOWN
         if (writer := _last_writer(value, reader)) is not None:
             value = next(writer.outputs())  # a tensor that was written into is returned, too
-    made = _Made(value)
-    build = _BUILT.get(made.kind)
-    return build(made) if build else _OPERATORS.step(made.kind, made.inputs, made.key)
+    end = _End(value)
+    build = _BUILT.get(end.kind)
+    return build(end) if build else _OPERATORS.step(end.kind, end.inputs, end.key)
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _End:
     """A value that a node makes."""
 
     value: Any
@@ -208,74 +208,74 @@ def _is_written_in_part(value: Any) -> bool:  # noqa: ANN401
     return any(_last_writer(view, None) is not None or _is_written_in_part(view) for view in views)
 
 
-def _branched(made: _Made) -> Step:
-    return Step("either", lambda: [_step(end) for end in _ends(made.value)], key=made.key)
+def _branched(end: _End) -> Step:
+    return Step("either", lambda: [*map(_step, _ends(end.value))], key=end.key)
 
 
-def _repeated(made: _Made) -> Step:
+def _repeated(end: _End) -> Step:
     """Return the step of a loop: what its last turn makes, and where it may have no turn, what was before."""
 
-    def ways() -> Sequence[Step]:
-        count, condition, *before = made.arguments
-        (body,) = made.node.blocks()
-        number = made.value.offset()
+    def sources() -> Sequence[Step]:
+        count, condition, *before = end.arguments
+        (body,) = end.node.blocks()
+        number = end.value.offset()
         last = _step(list(body.outputs())[1 + number])  # behind whether there is a further turn
         has_turns = condition.toIValue() and (count.toIValue() or 0) > 0
-        return [last] if has_turns else [last, _step(before[number], made.node)]
+        return [last] if has_turns else [last, _step(before[number], end.node)]
 
-    return Step("either", ways, key=made.key)
-
-
-def _listed(made: _Made) -> Step:
-    return Step("same", lambda: [*map(_step, (*made.arguments, *_appended(made.value)))], key=made.key)
+    return Step("either", sources, key=end.key)
 
 
-def _same(made: _Made) -> Step:
-    return Step("same", made.first, key=made.key)
+def _listed(end: _End) -> Step:
+    return Step("same", lambda: [*map(_step, (*end.arguments, *_appended(end.value)))], key=end.key)
 
 
-def _sum(made: _Made) -> Step:
+def _same(end: _End) -> Step:
+    return Step("same", end.first, key=end.key)
+
+
+def _sum(end: _End) -> Step:
     """Return the step of a sum or a difference, whose second number is first multiplied by alpha."""
-    alpha = made.arguments[2].toIValue() if len(made.arguments) > 2 else 1  # noqa: PLR2004 - as older torch writes it
+    alpha = end.arguments[2].toIValue() if len(end.arguments) > 2 else 1  # noqa: PLR2004 - as older torch writes it
     if alpha != 1:
         return UNKNOWN
-    order = -1 if made.kind == "rsub" else 1
-    rule = "add" if made.kind == "add" else "subtract"
-    return Step(rule, lambda: made.inputs(slice(None))[::order], key=made.key)
+    order = -1 if end.kind == "rsub" else 1
+    rule = "add" if end.kind == "add" else "subtract"
+    return Step(rule, lambda: end.inputs(slice(None))[::order], key=end.key)
 
 
-def _cut(made: _Made) -> Step:
+def _cut(end: _End) -> Step:
     """Return the step of a value that is cut at numbers, of which one may be left out."""
-    numbers = [item.toIValue() for item in made.arguments[1:3]]
+    numbers = [item.toIValue() for item in end.arguments[1:3]]
     bounds = (-math.inf, math.inf)
     low, high = (
         float(number) if isinstance(number, int | float) else bound for number, bound in zip_longest(numbers, bounds)
     )
-    return cut(made.first, low, high, made.key)
+    return cut(end.first, low, high, end.key)
 
 
-def _extreme(made: _Made) -> Step:
+def _extreme(end: _End) -> Step:
     """Return the step of the least or the highest values: of two tensors, or along an axis of one."""
-    if len(made.arguments) > 1 and made.arguments[1].type().kind() == "TensorType":
-        return Step(f"{made.kind}imum", lambda: made.inputs(slice(None)), key=made.key)
-    return _sorted(made)
+    if len(end.arguments) > 1 and end.arguments[1].type().kind() == "TensorType":
+        return Step(f"{end.kind}imum", lambda: end.inputs(slice(None)), key=end.key)
+    return _sorted(end)
 
 
-def _sorted(made: _Made) -> Step:
-    return _same(made) if made.value.offset() == 0 else UNKNOWN  # else their places
+def _sorted(end: _End) -> Step:
+    return _same(end) if end.value.offset() == 0 else UNKNOWN  # else their places
 
 
-def _selected(made: _Made) -> Step:
-    return Step("same", lambda: [_step(item, made.node) for item in made.arguments[1:3]], key=made.key)
+def _selected(end: _End) -> Step:
+    return Step("same", lambda: [_step(item, end.node) for item in end.arguments[1:3]], key=end.key)
 
 
-def _divided(made: _Made) -> Step:
-    if _is_share(made.arguments):
-        return Step("share", made.first, key=made.key)
-    return _OPERATORS.step("div", made.inputs, made.key)
+def _divided(end: _End) -> Step:
+    if _is_share(end.arguments):
+        return Step("share", end.first, key=end.key)
+    return _OPERATORS.step("div", end.inputs, end.key)
 
 
-def _unseen(_: _Made) -> Step:
+def _unseen(_: _End) -> Step:
     return UNSEEN
 
 
@@ -288,7 +288,7 @@ def _is_share(arguments: Sequence[Any]) -> bool:
     return bool(node.kind() == "aten::sum" and next(node.inputs()).debugName() == over.debugName())
 
 
-_BUILT: Final[Mapping[str, Callable[[_Made], Step]]] = {
+_BUILT: Final[Mapping[str, Callable[[_End], Step]]] = {
     "prim::If": _branched,
     "prim::Loop": _repeated,
     **dict.fromkeys(_LISTS, _listed),

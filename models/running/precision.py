@@ -96,11 +96,11 @@ def fitted(trial: Trial[Model, Inputs], execution: Execution) -> Model:
         refuse_drift(trial.name, execution.precision, (gap,))
         return model
     path = _path(trial.key, execution)
-    kept = _kept_precision(path)
-    if kept is not None:
+    precision = _kept_precision(path)
+    if precision is not None:
         # The graph of the precision may be gone; then the choice is made anew.
         with suppress(PrecisionRefused, ValueError):
-            return trial.load(replace(execution, precision=kept))
+            return trial.load(replace(execution, precision=precision))
     choice = _choice(trial, execution)
     _keep(choice, path)
     return trial.load(replace(execution, precision=choice.precision))

@@ -106,8 +106,8 @@ def _repeatable() -> Iterator[None]:
             torch.use_deterministic_algorithms(is_deterministic, warn_only=is_warning)
 
 
-def _is_same(values: Tensor, kept: Tensor) -> bool:
-    if values.shape != kept.shape or values.dtype != kept.dtype:
+def _is_same(values: Tensor, before: Tensor) -> bool:
+    if values.shape != before.shape or values.dtype != before.dtype:
         return False
     is_float = values.is_floating_point()
-    return torch.equal(values, kept) or (is_float and torch.allclose(values, kept, rtol=0, atol=0, equal_nan=True))
+    return torch.equal(values, before) or (is_float and torch.allclose(values, before, rtol=0, atol=0, equal_nan=True))

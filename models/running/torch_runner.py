@@ -112,8 +112,8 @@ def formatted_runner(recipe: Recipe, precision: Precision, device: str) -> Torch
 
 def in_format(tensor: Tensor) -> Tensor:
     """Return a tensor of a picture or a volume with its channels beside each other in memory, another as it is."""
-    wanted = _FORMATS.get(tensor.dim())
-    return tensor if wanted is None else tensor.contiguous(memory_format=wanted)
+    memory_format = _FORMATS.get(tensor.dim())
+    return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
 
 
 def recorded(runner: TorchRunner, shape: tuple[int, ...]) -> Runner:

@@ -92,8 +92,8 @@ def _blank_segments(blank: bytearray, at: int) -> int:
         if not start <= end <= len(blank):
             raise UnknownBytes("has a JPEG that breaks off")
         if kind == _COMMENT or kind in _APPLICATIONS:
-            kept = min(start + _length_of_color_head(kind, bytes(blank[start:end])), end)
-            blank[kept:end] = bytes(end - kept)
+            blank_from = min(start + _length_of_color_head(kind, bytes(blank[start:end])), end)
+            blank[blank_from:end] = bytes(end - blank_from)
         at = _behind_scan(blank, end) if kind == _SCAN else end
 
 

@@ -203,8 +203,8 @@ def _routing(study: Study, question: TrialQuestion) -> Mapping[str, object]:
     routes = list(dict.fromkeys(decision.route for decision in decisions if decision.matched))
     # Who chose a model is told of the routes of this model.
     of_model = {route.name for route in question.settings.routes if route.handler == question.options.handler}
-    told = [decision for decision in decisions if decision.route in of_model]
-    mismatch = None if routes else nearest_mismatch(told or decisions)
+    decisions_of_model = [decision for decision in decisions if decision.route in of_model]
+    mismatch = None if routes else nearest_mismatch(decisions_of_model or decisions)
     if mismatch is None:
         return {"routes": routes}
     return {

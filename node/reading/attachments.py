@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Final
 
 from pydicom import Dataset, dcmread
-from pydicom.dataelem import DataElement
 
 from ainode.node.domain import (
     RESEARCH_USE_ONLY,
@@ -201,7 +200,7 @@ def _pixels_of(source: Instance) -> bytes:
 def _content(dataset: Dataset, origin: Origin, mark: Dataset, *, has_private: bool) -> bytes:
     """Return the file of an object: marked, without private elements, with the node's own preamble and meta group."""
     if has_private:
-        dataset.walk(_remove_private)
+        dataset.remove_private_tags()
     dataset.ContributingEquipmentSequence = [*(dataset.get("ContributingEquipmentSequence") or ()), mark]
     file = BytesIO()
     dataset.save_as(file, enforce_file_format=True)
@@ -209,8 +208,3 @@ def _content(dataset: Dataset, origin: Origin, mark: Dataset, *, has_private: bo
     # Modules that change the UID of an image often leave that of its meta group as it was.
     own = Origin(UID(str(dataset.SOPClassUID)), UID(str(dataset.SOPInstanceUID)), origin.transfer_syntax_uid, "")
     return head(own) + file.getvalue()[begin:]
-
-
-def _remove_private(dataset: Dataset, element: DataElement) -> None:
-    if element.tag.is_private:
-        del dataset[element.tag]

@@ -24,9 +24,9 @@ def code_problem(code: Code) -> str:
     if form:
         return f"{_name(code)}: {form}"
     lengths = {"value": (code.value, _LONG), "scheme": (code.scheme, _SHORT), "meaning": (code.meaning, _LONG)}
-    for what, (text, limit) in lengths.items():
+    for part, (text, limit) in lengths.items():
         if not 0 < len(text) <= limit or "\\" in text or text != text.strip():
-            return f"{_name(code)}: its {what} is empty, longer than {limit} characters, or has spaces at an end"
+            return f"{_name(code)}: its {part} is empty, longer than {limit} characters, or has spaces at an end"
     return ""
 
 

@@ -42,12 +42,12 @@ def leave_out_quotes(dataset: Dataset, sources: Sequence[Instance]) -> bool:
 
     Raises: StatesAnother.
     """
-    quotes, known = quote_finder(sources[0]), _known(sources)
+    quotes, image_texts = quote_finder(sources[0]), _image_texts(sources)
     answers: dict[str, bool] = {}
     is_any_left_out = False
     for item, element in _free_texts(dataset):
         texts = [str(value) for value in (element.value if isinstance(element.value, MultiValue) else [element.value])]
-        new_texts = [text for text in texts if text and (element.keyword, plain(text)) not in known]
+        new_texts = [text for text in texts if text and (element.keyword, plain(text)) not in image_texts]
         if any(_states_another(text, quotes) for text in new_texts):
             raise StatesAnother(element.keyword or str(element.tag))
         for text in new_texts:
@@ -66,16 +66,16 @@ def _states_another(text: str, quotes: Callable[[str], bool]) -> bool:
     return any(not quotes(words) for words in stated)
 
 
-def _known(sources: Sequence[Instance]) -> set[tuple[str, str]]:
+def _image_texts(sources: Sequence[Instance]) -> set[tuple[str, str]]:
     """Return the texts of the first image of each series."""
     by_series = {source.ref.series_instance_uid: source for source in reversed(sources)}
-    known = set()
+    texts = set()
     for source in by_series.values():
         for element in dcmread(source.path, stop_before_pixels=True).iterall():
             if element.VR in _TEXTS:
                 values = element.value if isinstance(element.value, MultiValue) else [element.value]
-                known |= {(element.keyword, plain(value)) for value in values}
-    return known
+                texts |= {(element.keyword, plain(value)) for value in values}
+    return texts
 
 
 def _free_texts(dataset: Dataset) -> Iterator[tuple[Dataset, DataElement]]:

@@ -33,9 +33,9 @@ def refuse_unusable(program: Path, search_path: str) -> None:
     if interpreter is None or not interpreter.exists():
         raise ConfigError(f"{first_line}, which is not there; name an interpreter of this machine")
     if not _may_run(interpreter):
-        who = "nobody" if os.geteuid() == 0 else "the user of the node"
+        user = "nobody" if os.geteuid() == 0 else "the user of the node"
         fault = next((f"pass {folder}" for folder in _folders(interpreter) if not _may_run(folder)), "run that file")
-        raise ConfigError(f"{first_line}, and the program runs as {who}, who cannot {fault}; {_REMEDY}")
+        raise ConfigError(f"{first_line}, and the program runs as {user}, who cannot {fault}; {_REMEDY}")
 
 
 def _first_line(program: Path) -> list[str]:

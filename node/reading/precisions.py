@@ -44,10 +44,10 @@ class Choice(_Part):
 
 def choices(networks: Path) -> Iterator[Choice]:
     """Yield every choice in the folder of converted networks, by name; a file that is none is left out."""
-    kept = []
+    choices = []
     for path in (networks / _FOLDER).glob("*.json"):
         try:
-            kept.append(Choice.model_validate_json(path.read_bytes()))
+            choices.append(Choice.model_validate_json(path.read_bytes()))
         except (OSError, ValidationError):
             continue
-    yield from sorted(kept, key=lambda choice: (choice.name, choice.processor, choice.openvino))
+    yield from sorted(choices, key=lambda choice: (choice.name, choice.processor, choice.openvino))

@@ -93,8 +93,8 @@ def _in_latin(text: str) -> Iterator[str]:
 
 def _sound(latin: str) -> str:
     """Return a text as all systems of Latin letters would write it."""
-    for written, one in _ONE_SOUND:
-        latin = latin.replace(written, one)
+    for written, common in _ONE_SOUND:
+        latin = latin.replace(written, common)
     return _SAME_VOWELS.sub("", latin)
 
 

@@ -69,8 +69,8 @@ def false_statement(dataset: Dataset, sources: Sequence[Instance]) -> str:
     """Return the keyword of what a data set states, at any depth, and none of the images does; '' without any."""
     unknown = _statements(dataset)
     for source in sources if unknown else ():
-        known = _known(dcmread(source.path, stop_before_pixels=True))
-        unknown = {statement: keyword for statement, keyword in unknown.items() if statement not in known}
+        of_image = _image_statements(dcmread(source.path, stop_before_pixels=True))
+        unknown = {statement: keyword for statement, keyword in unknown.items() if statement not in of_image}
         if not unknown:
             break
     return min(unknown.values(), default="")
@@ -113,18 +113,18 @@ def _statements(dataset: Dataset) -> _Statements:
     return {statement: keyword for statement, keyword in stated.items() if statement[1]}
 
 
-def _known(dataset: Dataset) -> set[tuple[str, str]]:
+def _image_statements(dataset: Dataset) -> set[tuple[str, str]]:
     """Return what an image states, in all forms in which an object may repeat it."""
-    known = {*_statements(dataset), *(("PatientSpecies", code) for code in _HUMAN)}
+    statements = {*_statements(dataset), *(("PatientSpecies", code) for code in _HUMAN)}
     for element in dataset.iterall():
         if element.VR in {"PN", "UI"}:
             about = _PERSON if element.VR == "PN" else _STUDY
-            known |= {(about, text) for text in texts(element)}
+            statements |= {(about, text) for text in texts(element)}
         elif element.keyword == "PatientAge":
-            known |= {("PatientAge", plain(element.value).rstrip("DWMY").lstrip("0"))}
+            statements |= {("PatientAge", plain(element.value).rstrip("DWMY").lstrip("0"))}
         elif element.keyword.startswith(("Placer", "Filler")):
-            known |= {(f"{element.keyword[:6]}OrderNumberImagingServiceRequest", plain(element.value))}
-    return known
+            statements |= {(f"{element.keyword[:6]}OrderNumberImagingServiceRequest", plain(element.value))}
+    return statements
 
 
 def is_statement(element: DataElement) -> bool:
