@@ -174,8 +174,15 @@ def _power(ranges: Sequence[Range]) -> Range:
     (low, high), (exponent, other) = ranges
     if exponent != other or low < 0 or (exponent < 0 and low == 0):
         return ANY
-    ends = (low**exponent, high**exponent)
+    ends = (_raised(low, exponent), _raised(high, exponent))
     return min(ends), max(ends)
+
+
+def _raised(number: float, exponent: float) -> float:
+    try:
+        return float(number**exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _exponential(ranges: Sequence[Range]) -> Range:

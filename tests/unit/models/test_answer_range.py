@@ -24,7 +24,13 @@ from ainode.models.running.runtime import Execution
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch has deprecated its own script
 
 SHAPE = (1, 1, 8, 8)
-NUMBERS = {"zero": np.array([0]), "none": np.array(0, np.float32), "whole": np.array(1, np.float32)}
+NUMBERS = {
+    "zero": np.array([0]),
+    "none": np.array(0, np.float32),
+    "whole": np.array(1, np.float32),
+    "nine": np.array(9, np.float32),
+    "highest": np.array(3e38, np.float32),
+}
 MEAN = helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0)
 BRIGHT = helper.make_node("Mul", ["mean", "whole"], ["bright"])
 SIGMOID = helper.make_node("Sigmoid", ["bright"], ["share"])
@@ -49,6 +55,7 @@ PLAIN: dict[str, Sequence[tuple[Any, ...]]] = {
     "moved": [("Sub", ["share", "whole"], ["answer"])],
     "beside": [("Add", ["share", "bright"], ["answer"])],
     "cut": [("Clip", ["bright", "none"], ["answer"])],
+    "power": [("Clip", ["bright", "none", "highest"], ["cut"]), ("Pow", ["cut", "nine"], ["answer"])],
 }
 
 
@@ -283,8 +290,8 @@ def _branch(operators: Sequence[str]) -> list[NodeProto]:
         for operator in operators
     ]
     return [
-        helper.make_node("ReduceMax", ["image"], ["highest"], keepdims=0),
-        helper.make_node("Greater", ["highest", "none"], ["is_bright"]),
+        helper.make_node("ReduceMax", ["image"], ["brightest"], keepdims=0),
+        helper.make_node("Greater", ["brightest", "none"], ["is_bright"]),
         helper.make_node("If", ["is_bright"], ["answer"], then_branch=ends[0], else_branch=ends[1]),
     ]
 
@@ -295,8 +302,8 @@ def _loop(count: str) -> list[NodeProto]:
     taken = [_value("turn", TensorProto.INT64, ()), _value("on", TensorProto.BOOL, ()), _value("before")]
     body = helper.make_graph(turn, "turn", taken, [_value("further", TensorProto.BOOL, ()), _value("after")])
     return [
-        helper.make_node("ReduceMax", ["image"], ["highest"], keepdims=0),
-        helper.make_node("Cast", ["highest"], ["bright_count"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["image"], ["brightest"], keepdims=0),
+        helper.make_node("Cast", ["brightest"], ["bright_count"], to=TensorProto.INT64),
         helper.make_node("Loop", [count, "yes", "bright"], ["answer"], body=body),
     ]
 
