@@ -93,9 +93,9 @@ def judged(
     """
     over_at = time.monotonic() if over_at is None else over_at
     every = [*studies, *refused]
-    installation.wait(lambda: not _open_studies(installation, every), within_s=within_s)
+    installation.wait(lambda: not open_studies(installation, every), within_s=within_s)
     recovery_s = time.monotonic() - over_at
-    still_open = _open_studies(installation, every)
+    still_open = open_studies(installation, every)
     fates = [_fate(installation, study) for study in studies]
     expected = installation.documents_of_a_study
     return row + Row(
@@ -111,7 +111,7 @@ def judged(
     )
 
 
-def _open_studies(installation: Installation, studies: Sequence[SentStudy]) -> list[str]:
+def open_studies(installation: Installation, studies: Sequence[SentStudy]) -> list[str]:
     """Return the studies that were not read as they were acked, or whose documents are on their way."""
     try:
         jobs, under_way = _live_jobs(installation), _under_way(installation)

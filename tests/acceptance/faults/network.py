@@ -1,12 +1,13 @@
 """Faults of the network, at the boundaries of PDUs, before the node and behind the node."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
-from acceptance.faults.installation import TIMEOUT_S, Installation
-from acceptance.faults.judgement import Row, judged
-from acceptance.faults.sender import new_studies
+from acceptance.faults.installation import Installation
+from acceptance.faults.judgement import Row, judged, open_studies
+from acceptance.faults.sender import SentStudy, new_studies
 from support.proxy import Fault, Harm, Proxy, Side
 
 HARMS: Final = {
@@ -39,14 +40,19 @@ def _fault(chance: random.Random, harm: Harm) -> Fault:
 
 def _suffered(installation: Installation, proxy: Proxy, name: str, faults: list[Fault]) -> Row:
     """Let as many connections suffer, while studies come and go; then judge."""
-    before, studies = proxy.times, []
+    before, studies = proxy.times, list[SentStudy]()
     proxy.faults.extend(faults)
     while proxy.faults:
         more = new_studies(_STUDIES_AT_ONCE)
         studies += more
         installation.modality.send(more)
-        installation.wait(lambda: not proxy.faults, within_s=TIMEOUT_S)
+        installation.wait(partial(_is_over, installation, proxy, more), within_s=_SUFFERED_S)
         if len(studies) > _STUDIES_AT_ONCE * len(faults):
             break
     proxy.calm()
     return judged(installation, Row(name, proxy.times - before), studies)
+
+
+def _is_over(installation: Installation, proxy: Proxy, studies: Sequence[SentStudy]) -> bool:
+    """Return whether every fault was suffered, or the studies make no more connections that could suffer one."""
+    return not proxy.faults or not open_studies(installation, studies)
