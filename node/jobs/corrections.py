@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from ainode.node.disk import sha256_of
@@ -131,8 +131,11 @@ class Corrections:
     def _withdrawals(self, tellings: Iterable[_Telling], reason: str, at: datetime) -> Iterator[Document]:
         for telling in tellings:
             predecessor = self._predecessor(telling, at)
-            content = withdrawn(predecessor.kind, predecessor.path.read_bytes(), reason) if predecessor else None
-            if predecessor and content:
+            if predecessor is None:
+                continue
+            after = max(at - self._ledger.job(predecessor.job).created_at, timedelta())
+            content = withdrawn(predecessor.kind, predecessor.path.read_bytes(), reason, after)
+            if content:
                 yield _following(telling, Document(predecessor.kind, predecessor.ref, content, predecessor.destination))
 
     def _placed(self, document: Document, telling: _Telling, at: datetime) -> Document:

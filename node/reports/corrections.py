@@ -6,10 +6,11 @@ model that is not deterministic may answer otherwise. Who was told of the first 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from ainode.node.domain import DocumentKind
-from ainode.node.encoding.fhir import Json, entries_of, transaction, update
+from ainode.node.encoding.fhir import Json, entries_of, instant, transaction, update
 from ainode.node.encoding.hl7 import (
     Fields,
     Script,
@@ -29,6 +30,8 @@ _CORRECTED, _NONE, _DESCRIPTION, _WRONG, _DELETED = "C", "X", "O", "W", "D"
 # HL7 table 0105: the comment is of another than filler and placer.
 _OPERATOR: Final = "O"
 _STATUS_OF_OBR, _STATUS_OF_OBX = 25, 11
+# By segment: the time of the message, and that of the last change of status, as places behind its name.
+_TIMES: Final = {"MSH": 6, "OBR": 22}
 # FHIR R4: Observation.status and DiagnosticReport.status have these words: an error was corrected; changed, such as by
 # new images; withdrawn after its release.
 _FHIR_CORRECTED: Final = {"final": "corrected"}
@@ -42,9 +45,10 @@ def corrected(kind: DocumentKind, content: bytes, earlier: bytes) -> bytes:
     return _corrected_bundle(content, earlier) if kind is DocumentKind.BUNDLE else _corrected_hl7(content, earlier)
 
 
-def withdrawn(kind: DocumentKind, earlier: bytes, reason: str) -> bytes | None:
-    """Return the message that takes back an earlier one; None where the earlier one has no result."""
-    return _withdrawn_bundle(earlier, reason) if kind is DocumentKind.BUNDLE else _withdrawn_hl7(earlier, reason)
+def withdrawn(kind: DocumentKind, earlier: bytes, reason: str, after: timedelta = timedelta()) -> bytes | None:
+    """Return the message that takes back an earlier one so much later; None where the earlier one has no result."""
+    take_back = _withdrawn_bundle if kind is DocumentKind.BUNDLE else _withdrawn_hl7
+    return take_back(earlier, reason, after)
 
 
 def _corrected_hl7(content: bytes, earlier: bytes) -> bytes:
@@ -54,13 +58,25 @@ def _corrected_hl7(content: bytes, earlier: bytes) -> bytes:
     return _rewritten(segments, script, earlier, note, (_CORRECTED, _CORRECTED))
 
 
-def _withdrawn_hl7(earlier: bytes, reason: str) -> bytes | None:
+def _withdrawn_hl7(earlier: bytes, reason: str, after: timedelta) -> bytes | None:
     orders = (fields for fields in segments_of(earlier) if fields[0] == "OBR")
     if all(field_at(fields, _STATUS_OF_OBR) == _NONE for fields in orders):
         return None
     note = f"Withdrawn: the AI result in message {control_id_of(earlier)} does not hold; {reason}"
     script = Script(codec_in(earlier))
-    return _rewritten(segments_of(earlier), script, earlier, note, (_NONE, _WRONG))
+    segments = [_later(fields, after) for fields in segments_of(earlier)]
+    return _rewritten(segments, script, earlier, note, (_NONE, _WRONG))
+
+
+def _later(fields: Fields, after: timedelta) -> Fields:
+    """Return a segment whose time is so much later, on the same clock."""
+    place = _TIMES.get(fields[0], 0)
+    time = field_at(fields, place) if place else ""
+    if not time:
+        return fields
+    form = "%Y%m%d%H%M%S%z" if len(time) > len("YYYYMMDDHHMMSS") else "%Y%m%d%H%M%S"
+    later = datetime.strptime(time, form) + after  # noqa: DTZ007 - a message may state no offset
+    return with_field(fields, place, later.strftime(form))
 
 
 def _with_deletions(segments: Sequence[Fields], earlier: Sequence[Fields], script: Script) -> Iterator[Fields]:
@@ -223,14 +239,22 @@ def _creation(entry: Json) -> tuple[str, str]:
     return entry["request"]["url"], entry["request"].get("ifNoneExist", "")
 
 
-def _withdrawn_bundle(earlier: bytes, reason: str) -> bytes | None:
+def _withdrawn_bundle(earlier: bytes, reason: str, after: timedelta) -> bytes | None:
     entries = entries_of(earlier)
     if entries[-1]["resource"]["status"] in {_FHIR_WRONG, "cancelled"}:
         return None
-    *wrong, report = [_put(entry, _FHIR_WRONG) for entry in entries]
+    *wrong, report = [_put(_issued_later(entry, after), _FHIR_WRONG) for entry in entries]
     resource = report["resource"]
     words = f"Withdrawn: the result does not hold; {reason}\n{resource.get('conclusion', '')}".strip()
     return transaction([*wrong, {**report, "resource": {**resource, "conclusion": words}}])
+
+
+def _issued_later(entry: Json, after: timedelta) -> Json:
+    issued = entry["resource"].get("issued")
+    if not issued:
+        return entry
+    resource = {**entry["resource"], "issued": instant(datetime.fromisoformat(issued) + after)}
+    return {**entry, "resource": resource}
 
 
 def _put(entry: Json, status: str | dict[str, str]) -> Json:

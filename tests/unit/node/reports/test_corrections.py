@@ -1,7 +1,10 @@
 """What a correction does to the transaction of before: nothing that is no longer said stays as it was."""
 
 import json
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from ainode.node.domain import DocumentKind
 from ainode.node.reports.corrections import corrected, withdrawn
@@ -43,8 +46,10 @@ def test_a_finding_that_is_no_more_is_marked_as_wrong_and_what_is_still_said_is_
 
 
 def test_a_withdrawal_marks_every_statement_as_wrong_once_and_says_why() -> None:
-    before = bundle(STUDY, entry("Observation", "2"), REPORT)
-    content = withdrawn(DocumentKind.BUNDLE, before, "the reading failed")
+    report = entry("DiagnosticReport", "9")
+    report["resource"]["issued"] = "2026-01-02T23:30:00+05:30"
+    before = bundle(STUDY, entry("Observation", "2"), report)
+    content = withdrawn(DocumentKind.BUNDLE, before, "the reading failed", timedelta(hours=1))
     assert requests(content) == {
         "1": ("POST", "available"),
         "2": ("PUT", "entered-in-error"),
@@ -53,6 +58,7 @@ def test_a_withdrawal_marks_every_statement_as_wrong_once_and_says_why() -> None
     assert content
     *_, report = json.loads(content)["entry"]
     assert report["resource"]["conclusion"] == "Withdrawn: the result does not hold; the reading failed"
+    assert report["resource"]["issued"] == "2026-01-03T00:30:00+05:30"
     assert withdrawn(DocumentKind.BUNDLE, content, "again") is None
 
 
@@ -93,6 +99,18 @@ def test_an_observation_that_is_no_more_is_deleted_in_hl7_without_a_value_that_s
     ]
     taken_back = observed(withdrawn(DocumentKind.MESSAGE, third, "the reading failed"))
     assert [status for *_, status in taken_back] == ["O", "W", "W", "D"]
+
+
+@pytest.mark.parametrize(
+    ("time", "later"), [("20260102233000", "20260103003000"), ("20260102233000+0530", "20260103003000+0530")]
+)
+def test_a_withdrawal_is_dated_when_it_is_made_on_the_clock_of_the_message_before(time: str, later: str) -> None:
+    first = message("A", NODULE).replace(b"20260102030405", time.encode())
+    first = first.replace(b"OBR|1|||P5-1^Imaging^SCT" + b"|" * 18, f"OBR|1|||P5-1^Imaging^SCT{'|' * 18}{time}".encode())
+    content = withdrawn(DocumentKind.MESSAGE, first, "the reading failed", timedelta(hours=1))
+    assert content
+    header, *_, order = [line.split("|") for line in content.decode().split("\r") if line[:3] in {"MSH", "OBR"}]
+    assert (header[6], order[22], order[25]) == (later, later, "X")
 
 
 def test_a_deletion_fits_the_character_set_of_the_message_that_deletes() -> None:
