@@ -46,7 +46,7 @@ class Archive:
     @property
     def name(self) -> str:
         """Return the name of its [[peer]]: its AE title in small letters, such as `orthanc`."""
-        return re.sub(r"[^a-z0-9_.-]", "-", self.ae_title.lower())
+        return re.sub(r"[^a-z0-9_.-]", "-", self.ae_title.lower()).lstrip("_.-") or "archive"
 
 
 @dataclass(frozen=True, slots=True)

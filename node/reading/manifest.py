@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 from unicodedata import category
 
@@ -166,6 +166,8 @@ def _entry(folder: Path, row: _Row) -> WeightsEntry:
     for key in ("name", "file", "sha256", "bytes", "status"):
         if not text(key):
             raise WeightsError(f"{place}: {key} is missing")
+    if (file := PurePath(text("file"))).is_absolute() or ".." in file.parts:
+        raise WeightsError(f"{place}: file {text('file')!r} leads out of the folder; give a path within it")
     try:
         size_bytes, status = int(text("bytes")), WeightsStatus(text("status"))
     except ValueError as error:

@@ -1,6 +1,7 @@
 """What no single table can tell: routes that do not fit the peers, indistinct peers, shared ports."""
 
 import importlib.util
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from ainode.node.domain import SELF_TEST_PEER
 from ainode.node.errors import installation
 from ainode.node.settings.peers import Peer
+from ainode.node.settings.values import PATTERN_WORDS, ROUTE_NAME
 from ainode.node.settings.whole import Settings
 from ainode.node.settings.wording import Sources
 
@@ -24,7 +26,7 @@ _RESERVED = frozenset({"read", "priors", SELF_TEST_PEER})
 
 def contradictions(settings: Settings, sources: Sources) -> Iterator[str]:
     """Yield a sentence for each contradiction between tables: "FILE: key: what is wrong; what to do"."""
-    yield from _repeated_names(settings, sources)
+    yield from _unfit_names(settings, sources)
     yield from _indistinct_peers(settings, sources)
     yield from _peers_that_are_the_node(settings, sources)
     yield from _shared_ports(settings, sources)
@@ -86,7 +88,7 @@ def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, count in Counter(values).items() if value and count > 1]
 
 
-def _repeated_names(settings: Settings, sources: Sources) -> Iterator[str]:
+def _unfit_names(settings: Settings, sources: Sources) -> Iterator[str]:
     for subject, table, names in (
         (sources.key("peer"), "[[peer]]", [peer.name for peer in settings.peers]),
         (f"{sources.routes}: route", "[[route]]", [route.name for route in settings.routes]),
@@ -94,6 +96,9 @@ def _repeated_names(settings: Settings, sources: Sources) -> Iterator[str]:
     ):
         for name in _repeated(names):
             yield f"{subject}.name: two {table} are named {name!r}; rename one"
+    for name in (route.name for route in settings.routes):
+        if not re.fullmatch(ROUTE_NAME, name):
+            yield f"{sources.routes}: route.name: {name!r} {PATTERN_WORDS[ROUTE_NAME]}"
     for name in sorted(_RESERVED & {peer.name for peer in settings.peers}):
         yield f"{sources.key('peer')}.name: no [[peer]] can be named {name!r}; rename it"
 

@@ -5,13 +5,13 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints
 
 from ainode.node.settings.frozen import Frozen
-from ainode.node.settings.values import COMPARED, NAME, PRINTED, Seconds
+from ainode.node.settings.values import COMPARED, PRINTED, ROUTE_NAME, Seconds
 
 # PS3.5 6.2: LO of a Worklist Label, SH of a Code Value.
 _Label = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64, pattern=COMPARED)]
 _CodeValue = Annotated[str, StringConstraints(strip_whitespace=True, max_length=16, pattern=COMPARED)]
 _Meaning = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64, pattern=PRINTED)]
-_RouteName = Annotated[str, StringConstraints(pattern=NAME)]
+_RouteName = Annotated[str, StringConstraints(pattern=ROUTE_NAME)]
 _DAY_S: Final = 86_400.0
 
 

@@ -71,6 +71,13 @@ def test_a_manifest_with_a_missing_key_is_refused_by_its_name(store: WeightStore
         store.entries()
 
 
+@pytest.mark.parametrize("file", ["../outside.safetensors", "a/../../outside.safetensors", "/outside.safetensors"])
+def test_a_manifest_whose_file_leads_out_of_its_folder_is_refused(store: WeightStore, file: str) -> None:
+    manifest(store.shipped, file=file)
+    with pytest.raises(WeightsError, match=f"entry small: file '{file}' leads out of the folder"):
+        store.entries()
+
+
 def imported(store: WeightStore, source: Path, **changes: str) -> Path:
     values = {"name": "small", "licence": "ours", "model": "spine_radiograph", "version": "2", "training_data": "ours"}
     values |= changes
