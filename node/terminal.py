@@ -3,6 +3,7 @@
 import itertools
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,26 @@ def refuse_empty(arguments: Sequence[str]) -> None:
                 f"an argument is empty ({place}); a shell variable may have no value: "
                 'give a value, or leave the argument out. This folder is "."'
             )
+
+
+def refuse_repeated(app: typer.Typer, arguments: Sequence[str]) -> None:
+    """Return if no option of a command that counts once is given twice.
+
+    The parser takes the last, without a word of the others: of `ainode init --archive A@… --archive B@…` it would be B.
+    What else is wrong with the arguments, the command itself says.
+    Raises: ConfigError.
+    """
+    commands, rest = {"": typer.main.get_command(app)}, ["", *arguments]
+    while rest and rest[0] in commands:
+        command = commands[rest[0]]
+        context = command.context_class(command, resilient_parsing=True)
+        _, rest, parameters = command.make_parser(context).parse_args(rest[1:])
+        options = [item for item in parameters if item.param_type_name == "option"]
+        for option, count in Counter(options).items():
+            if count > 1 and not getattr(option, "multiple", False):
+                name = max(option.opts, key=len)
+                raise ConfigError(f"{name} is given {count} times, and the last alone would count; give it once")
+        commands = getattr(command, "commands", {})
 
 
 def plain_path(path: Path | None) -> Path | None:

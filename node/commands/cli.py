@@ -25,7 +25,7 @@ from ainode.node.commands.route_commands import compare_app, route_app
 from ainode.node.commands.tokens import app as token_app
 from ainode.node.commands.users import app as user_app
 from ainode.node.errors import ConfigError, HandlerError, NodeError, PointRefused, ReportError
-from ainode.node.terminal import Config, refuse_empty, settings_of, table
+from ainode.node.terminal import Config, refuse_empty, refuse_repeated, settings_of, table
 
 _HELP = (
     "ainode receives DICOM studies, reads each study with the AI model that is made for it, and sends reports and "
@@ -57,6 +57,7 @@ def main() -> None:
     logs.configure()
     try:
         refuse_empty(sys.argv[1:])
+        refuse_repeated(app, sys.argv[1:])
         typer.main.get_command(app)()  # `app()` replaces the hook of `logs`, which prints no word of a library
     except (NodeError, LookupError) as error:
         if isinstance(error, (KeyError, IndexError)):  # of a library: may hold the value of a header
